@@ -1,0 +1,106 @@
+"""lottapack: neural networks with a random, frozen backbone as one small file, rebuilt bit for bit on any device.
+
+The names below are all there is to know; each is imported when it is first used, so that ``import lottapack`` is
+quick and what needs no tensor never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lottapack.errors import (
+    AgreementError,
+    ArchitectureError,
+    CheckpointError,
+    ContainerError,
+    DescriptorError,
+    DeviceError,
+    FormatError,
+    IntegrityError,
+    LimitError,
+    LottapackError,
+    OutputError,
+    Problem,
+    ScaffoldError,
+    UnsupportedError,
+)
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lottapack.drawing import draw
+    from lottapack.exporting import export
+    from lottapack.format.packfile import PackFile, open_pack
+    from lottapack.inspection import Summary, inspect
+    from lottapack.loading import load
+    from lottapack.nn import is_scaffolded, regenerate_, scaffold
+    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.reporting import Report, report
+    from lottapack.verification import Check, Verification, verify
+
+_HOME = {
+    "draw": "drawing",
+    "export": "exporting",
+    "Summary": "inspection",
+    "inspect": "inspection",
+    "load": "loading",
+    "is_scaffolded": "nn",
+    "regenerate_": "nn",
+    "scaffold": "nn",
+    "BackboneChangedWarning": "packing",
+    "PackResult": "packing",
+    "pack": "packing",
+    "PackFile": "format.packfile",
+    "open_pack": "format.packfile",
+    "Report": "reporting",
+    "report": "reporting",
+    "Check": "verification",
+    "Verification": "verification",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lottapack' has no attribute {name!r}")
+    return getattr(import_module(f"lottapack.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
+
+
+__all__ = [
+    "AgreementError",
+    "ArchitectureError",
+    "BackboneChangedWarning",
+    "Check",
+    "CheckpointError",
+    "ContainerError",
+    "DescriptorError",
+    "DeviceError",
+    "FormatError",
+    "IntegrityError",
+    "LimitError",
+    "LottapackError",
+    "OutputError",
+    "PackFile",
+    "PackResult",
+    "Problem",
+    "Report",
+    "ScaffoldError",
+    "Summary",
+    "UnsupportedError",
+    "Verification",
+    "__version__",
+    "draw",
+    "export",
+    "inspect",
+    "is_scaffolded",
+    "load",
+    "open_pack",
+    "pack",
+    "regenerate_",
+    "report",
+    "scaffold",
+    "verify",
+]

@@ -1,0 +1,73 @@
+"""The family ``torch.nn``: trees of listed modules (spec: architectures, section 1)."""
+
+from typing import Any
+
+from torch import nn
+
+from lottapack.arch import Family
+from lottapack.arch.torch_nn_classes import ARGUMENTS
+from lottapack.errors import ArchitectureError
+
+
+def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Class name and config of a module tree. Raises ArchitectureError naming the module that is not in the list."""
+    return _describe(model, "the model")
+
+
+def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
+    name = type(module).__name__
+    if type(module) is nn.Sequential:
+        children = []
+        for child_name, child in module._modules.items():
+            assert child is not None  # Sequential holds modules only
+            class_name, config = _describe(child, child_name if where == "the model" else f"{where}.{child_name}")
+            children.append({"name": child_name, "class": class_name, "config": config})
+        return name, {"children": children}
+    if name not in ARGUMENTS or type(module) is not getattr(nn, name):
+        raise ArchitectureError(
+            f"{where}: {type(module).__module__}.{type(module).__qualname__} cannot be described as data",
+            hint="Supported: Sequential of the torch.nn modules in spec/v1/torch_nn.json, or a transformers model.",
+        )
+    if getattr(module, "max_norm", None) is not None:
+        raise ArchitectureError(f"{where}: an embedding with max_norm changes its own weights; build it without")
+    return name, {argument: _argument(module, argument, where) for argument in ARGUMENTS[name]}
+
+
+def _argument(module: nn.Module, name: str, where: str) -> Any:
+    value = getattr(module, name)
+    if name == "bias":
+        return value is not None
+    if isinstance(value, tuple | list):
+        value = [int(item) if type(item) is int else item for item in value]
+        if any(type(item) is not int for item in value):
+            raise ArchitectureError(f"{where}: the argument {name}={value} is not a tuple of integers")
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise ArchitectureError(f"{where}: the argument {name}={value!r} cannot be described as data")
+    return value
+
+
+def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
+    """Build a tree. Names and arguments were checked against the list."""
+    if class_name == "Sequential":
+        root = nn.Sequential()
+        for node in config["children"]:
+            root.add_module(node["name"], construct(node["class"], node["config"]))
+        return root
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    module: nn.Module = getattr(nn, class_name)(**arguments)
+    return module
+
+
+def heads(model: nn.Module) -> set[str]:
+    """The last linear layer."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return set(linear[-1:])
+
+
+FAMILY = Family(
+    name="torch.nn",
+    owns=lambda model: type(model).__module__.startswith("torch.nn."),
+    describe=describe,
+    construct=construct,
+    heads=heads,
+)

@@ -1,0 +1,115 @@
+"""The family ``transformers``: a class of the library by name and its config (spec: architectures, section 2)."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import nn
+
+from lottapack.arch import Family
+from lottapack.errors import ArchitectureError, UnsupportedError
+
+_NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version")
+"""Keys that say how a model was saved, not what it is."""
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError as fault:
+        raise UnsupportedError(
+            "this pack holds a transformers model, and transformers is not installed",
+            hint="Install it: pip install 'lottapack[transformers]'",
+        ) from fault
+    return transformers
+
+
+def owns(model: nn.Module) -> bool:
+    """Whether a module is a transformers model (nothing is imported to find out)."""
+    library = sys.modules.get("transformers")
+    base = getattr(library, "PreTrainedModel", None)
+    return base is not None and isinstance(model, base)
+
+
+def _model_class(name: str) -> Any:
+    found = getattr(_library(), name, None)
+    base = _library().PreTrainedModel
+    if not (isinstance(found, type) and issubclass(found, base) and found.__name__ == name and found is not base):
+        raise ArchitectureError(
+            f"transformers has no model class {name!r}",
+            hint="The installed transformers may be older or newer than the one that the pack was made with.",
+        )
+    return found
+
+
+def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Class name and configuration. Raises ArchitectureError for classes that the library does not export."""
+    name = type(model).__name__
+    if _model_class(name) is not type(model):
+        raise ArchitectureError(f"{type(model).__module__}.{name} is not the class that transformers calls {name}")
+    config: Any = model.config
+    if getattr(config, "quantization_config", None):
+        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
+    return name, _plain(config.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {str(key): item for key, item in value.items() if str(key) not in _NOT_OF_THE_MODEL}
+        return {key: _plain(item) for key, item in kept.items() if not key.startswith("_")}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ArchitectureError(f"the configuration holds {value!r}, which is not JSON")
+
+
+def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
+    """Call the library's own class with its own configuration class."""
+    cls = _model_class(class_name)
+    config_class = cls.config_class
+    if config.get("model_type", config_class.model_type) != config_class.model_type:
+        raise ArchitectureError(
+            f"{class_name} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
+        )
+    with _no_init_weights():
+        model: Any = cls(config_class.from_dict(dict(config)))
+    model.tie_weights()
+    for module in model.modules():
+        # Some classes fill buffers that are in no state_dict only here.
+        if module._non_persistent_buffers_set:
+            model._init_weights(module)
+    result: nn.Module = model
+    return result
+
+
+def _no_init_weights() -> AbstractContextManager[None]:
+    """Profiled: walking all modules to initialise nothing takes half of the time of building a large skeleton."""
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:
+        return nullcontext()
+    found: AbstractContextManager[None] = no_init_weights()
+    return found
+
+
+def heads(model: nn.Module) -> set[str]:
+    """Linear layers outside the base model, and the output embeddings."""
+    base = getattr(model, "base_model", model)
+    inner = {id(module) for module in base.modules()} if isinstance(base, nn.Module) else set()
+    found = {
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) not in inner
+    }
+    output: Any = model.get_output_embeddings()  # type: ignore[operator]
+    found |= {name for name, module in model.named_modules() if module is output}
+    return found
+
+
+FAMILY = Family(
+    name="transformers",
+    owns=owns,
+    describe=describe,
+    construct=construct,
+    heads=heads,
+    tools=("transformers",),
+)

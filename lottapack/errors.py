@@ -1,0 +1,122 @@
+"""The exceptions of lottapack: one tree, so that ``except LottapackError`` is enough.
+
+::
+
+    LottapackError
+    ├── FormatError            a file is not a valid pack; carries every Problem found
+    │   ├── ContainerError     the safetensors file itself (spec: refusals, section 1)
+    │   ├── DescriptorError    the JSON descriptor (section 2)
+    │   └── AgreementError     file and descriptor contradict each other (section 3)
+    ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
+    ├── LimitError             a pack declares more than the caller allows (section 5)
+    ├── UnsupportedError       an id, dtype, device or library that this installation lacks
+    ├── DeviceError            a device computes wrong bits
+    ├── ArchitectureError      a model cannot be described, or a description not built
+    ├── ScaffoldError          wrong arguments to scaffold(), named by layer
+    ├── CheckpointError        a checkpoint cannot be packed
+    └── OutputError            an output path cannot be written
+
+Every message says what is wrong, where, and what to do next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a pack.
+
+    ``kind`` is the word of ``spec/v1/refusals.md``, ``where`` the place in the file
+    (``parameters["0.weight"].scale``), ``message`` the fault in words.
+    """
+
+    kind: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class LottapackError(Exception):
+    """Base of every error that lottapack raises. ``hint``: what to do next, or empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class _ProblemsError(LottapackError):
+    """An error that carries all problems found, not just the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem], *, hint: str = "") -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        shown = "".join(f"\n  {problem}" for problem in self.problems[:10])
+        more = len(self.problems) - 10
+        if more > 0:
+            shown += f"\n  ... and {more} more"
+        super().__init__(f"{source}: {self.summary}{shown}", hint=hint)
+
+    summary = "is not valid:"
+
+
+class FormatError(_ProblemsError):
+    """The file is not a valid pack."""
+
+
+class ContainerError(FormatError):
+    """The safetensors container is broken or not canonical (spec: container)."""
+
+    summary = "is not a readable pack:"
+
+
+class DescriptorError(FormatError):
+    """The descriptor breaks the format (spec: descriptor)."""
+
+    summary = "has a descriptor that breaks the format:"
+
+
+class AgreementError(FormatError):
+    """Tensors and descriptor contradict each other (spec: refusals, section 3)."""
+
+    summary = "holds tensors that contradict its descriptor:"
+
+
+class IntegrityError(_ProblemsError):
+    """Bytes in the file, or rebuilt weights, are not those that the pack records."""
+
+    summary = "is damaged or was changed:"
+
+
+class LimitError(LottapackError):
+    """The pack declares a model larger than the caller allows."""
+
+
+class UnsupportedError(LottapackError):
+    """Something the installation does not have: an id, a dtype, a device, a library."""
+
+
+class DeviceError(LottapackError):
+    """A device failed the known answers, so nothing is generated on it."""
+
+
+class ArchitectureError(LottapackError):
+    """A model cannot be described as data, or a description cannot be built."""
+
+
+class ScaffoldError(LottapackError):
+    """``scaffold()`` was asked for something impossible; the message names the layer."""
+
+
+class CheckpointError(LottapackError):
+    """A checkpoint cannot be packed: no recipe, tensors missing or left over."""
+
+
+class OutputError(LottapackError):
+    """An output path cannot be written."""

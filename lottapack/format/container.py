@@ -1,0 +1,191 @@
+"""The safetensors file of a pack, in its one canonical form (spec: container)."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lottapack.errors import ContainerError, Problem
+from lottapack.format import canonical, dtypes
+from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
+from lottapack.format.shapes import numel, shape_fault
+
+HEADER_CAP = 100_000_000
+_PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies: ``begin`` and ``end`` in bytes from the end of the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checked header. ``data_start``: where the data begin in the file, in bytes."""
+
+    tensors: dict[str, TensorInfo]
+    descriptor: bytes
+    data_start: int
+    file_size: int
+
+
+def layout(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
+    """Place tensors, given as (name, dtype, shape), in the canonical order (section 1)."""
+    place, placed = 0, []
+    for name, dtype, shape in sorted(tensors, key=lambda item: (-dtypes.ITEMSIZE[item[1]], item[0])):
+        end = place + numel(shape) * dtypes.ITEMSIZE[dtype]
+        placed.append(TensorInfo(name, dtype, tuple(shape), place, end))
+        place = end
+    return placed
+
+
+def header_bytes(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """Length prefix, canonical JSON and padding of a safetensors header."""
+    entries: dict[str, Any] = {
+        info.name: {
+            "dtype": dtypes.CODE[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [info.begin, info.end],
+        }
+        for info in tensors
+    }
+    text = canonical.dumps({**entries, "__metadata__": dict(metadata)})
+    text += b" " * (-len(text) % _PREFIX)
+    return len(text).to_bytes(_PREFIX, "little") + text
+
+
+def pack_metadata(descriptor: bytes) -> dict[str, str]:
+    """The two keys of a pack's ``__metadata__``."""
+    return {METADATA_KEY: descriptor.decode(), DIGEST_KEY: hashlib.sha256(descriptor).hexdigest()}
+
+
+def write(
+    file: BinaryIO, metadata: Mapping[str, str], tensors: Iterable[TensorInfo], data: Callable[[str], Any]
+) -> None:
+    """Write a safetensors file.
+
+    ``data(name)`` gives a tensor's little-endian bytes, as any buffer; it is called in the file's order.
+    """
+    placed = list(tensors)
+    file.write(header_bytes(placed, metadata))
+    for info in placed:
+        buffer = memoryview(data(info.name)).cast("B") if info.nbytes else b""
+        if len(buffer) != info.nbytes:
+            raise ValueError(f"{info.name}: {len(buffer)} bytes where the header says {info.nbytes}")
+        file.write(buffer)
+
+
+def read_header(file: BinaryIO, source: str) -> Header:
+    """Read and check everything before the data. Raises ContainerError (refusals, section 1)."""
+
+    def refuse(kind: str, where: str, message: str, hint: str = "") -> ContainerError:
+        return ContainerError(source, [Problem(kind, where, message)], hint=hint)
+
+    file_size = file.seek(0, 2)
+    file.seek(0)
+    prefix = file.read(_PREFIX)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < _PREFIX or length == 0 or length % _PREFIX or length > min(HEADER_CAP, file_size - _PREFIX):
+        said = f"a header of {length:,} bytes in a file of {file_size:,}" if len(prefix) == _PREFIX else "under 8 bytes"
+        raise refuse("length", "length", f"{said}: truncated, or no safetensors file", "Get the file again.")
+    header = file.read(length)
+    text = header.rstrip(b" ")
+    value = canonical.loads(text, source=source, where="header", error=ContainerError)
+    if len(header) - len(text) != -len(text) % _PREFIX:
+        raise refuse("canonical", "header", "more padding than needed")
+    if not isinstance(value, dict):
+        raise refuse("metadata", "header", "the header is not an object")
+    descriptor = _metadata(value, refuse)
+    tensors = _tensors(value, source)
+    _check_layout(tensors, file_size - _PREFIX - length, source)
+    digest = hashlib.sha256(descriptor).hexdigest()
+    if digest != value["__metadata__"][DIGEST_KEY]:
+        raise refuse("digest", "descriptor", f"its SHA-256 is {digest}, not as recorded", "Get the file again.")
+    return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size)
+
+
+def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> bytes:
+    metadata = value.get("__metadata__")
+    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
+        hint = "This is a plain safetensors file. To make a pack from a checkpoint: lottapack pack CHECKPOINT -o PACK."
+        raise refuse("metadata", "header.__metadata__", "there is no lottapack descriptor", hint)
+    if set(metadata) != {METADATA_KEY, DIGEST_KEY} or not all(isinstance(item, str) for item in metadata.values()):
+        raise refuse(
+            "metadata", "header.__metadata__", f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text"
+        )
+    text: str = metadata[METADATA_KEY]
+    return text.encode()
+
+
+def _tensors(value: dict[str, Any], source: str) -> list[TensorInfo]:
+    found, problems = [], []
+    for name, entry in value.items():
+        if name == "__metadata__":
+            continue
+        fault = _entry_fault(entry)
+        if fault:
+            problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
+        else:
+            begin, end = entry["data_offsets"]
+            found.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))
+    if problems:
+        raise ContainerError(source, problems)
+    return found
+
+
+def _entry_fault(entry: Any) -> tuple[str, str] | None:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        return "entry", "should have exactly dtype, shape and data_offsets"
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes.FROM_CODE:
+        return "entry", f"the element type {json.dumps(entry['dtype'])[:40]} is unknown"
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not isinstance(shape, list) or any(type(size) is not int for size in shape):
+        return "shape", "the shape is not a list of integers"
+    itemsize = dtypes.ITEMSIZE[dtypes.FROM_CODE[entry["dtype"]]]
+    if fault := shape_fault(shape, itemsize):
+        return "shape", fault
+    if not isinstance(offsets, list) or len(offsets) != 2 or any(type(place) is not int for place in offsets):
+        return "offsets", "data_offsets should be two integers"
+    if offsets[1] - offsets[0] != numel(shape) * itemsize or offsets[0] < 0:
+        return "offsets", f"data_offsets {offsets} do not fit shape {shape}"
+    return None
+
+
+def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> None:
+    """No gap, no overlap, nothing left over, in the one order."""
+    due = layout((info.name, info.dtype, info.shape) for info in tensors)
+    if (end := due[-1].end if due else 0) != data_size:
+        message = f"the tensors take {end:,} bytes and the file holds {data_size:,}: truncated, or bytes were added"
+        raise ContainerError(source, [Problem("offsets", "data", message)], hint="Get the file again.")
+    found = {info.name: info for info in tensors}
+    wrong = [info.name for info in due if found[info.name] != info]
+    if wrong:
+        in_order = sorted(tensors, key=lambda info: (info.begin, info.end))
+        tight = all(a.end == b.begin for a, b in pairwise(in_order)) and in_order[0].begin == 0
+        kind, message = (
+            ("canonical", "tensors are not in order") if tight else ("offsets", "tensors overlap or leave gaps")
+        )
+        raise ContainerError(source, [Problem(kind, f"header.{wrong[0][:200]}", message)])
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file for reading; a missing or unreadable one raises ContainerError."""
+    try:
+        return path.open("rb")
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise ContainerError(str(path), [Problem("length", "file", reason)], hint="Check the path.") from fault

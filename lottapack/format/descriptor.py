@@ -1,0 +1,184 @@
+"""The records of the descriptor, and their canonical bytes (spec: descriptor)."""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from lottapack.format import canonical
+
+FORMAT_VERSION = "1.0"
+METADATA_KEY = "lottapack"
+DIGEST_KEY = "lottapack.sha256"
+MAX_PARAMETERS = 100_000
+GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
+SCALINGS = ("lora", "rslora")
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An object of the format: keywords only, unchangeable, unknown fields refused."""
+
+
+class Architecture(Record, frozen=True):
+    """``family``, ``class`` and ``config`` (JSON), from which an empty module can be built."""
+
+    family: str
+    class_: str = msgspec.field(name="class")
+    config: dict[str, Any]
+
+
+class TableRecord(Record, frozen=True):
+    """A table that the pack carries: 2**bits binary32 values in the tensor ``lottapack.tables.<id>``."""
+
+    bits: int
+    sha256: str
+
+
+class Rng(Record, frozen=True):
+    """The generator's id, the seed (16 hex digits) and the pack's own tables by id."""
+
+    id: str
+    seed: str
+    tables: dict[str, TableRecord]
+
+
+class TensorRecord(Record, frozen=True):
+    """One tensor of an adapter."""
+
+    dtype: str
+    sha256: str
+
+
+class Adapter(Record, frozen=True):
+    """The tensors of an adapter. ``beta`` is absent where it is fixed at 1."""
+
+    lora_A: TensorRecord  # noqa: N815
+    lora_B: TensorRecord  # noqa: N815
+    beta: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+
+    def tensors(self) -> dict[str, TensorRecord]:
+        """The adapter's tensors by their last name, in the order A, B, beta."""
+        found = {"lora_A": self.lora_A, "lora_B": self.lora_B}
+        return found if isinstance(self.beta, msgspec.UnsetType) else {**found, "beta": self.beta}
+
+
+class Seeded(Record, frozen=True, tag_field="role", tag="seeded"):
+    """A generated parameter. ``scale``: a binary32 number; ``fingerprint``: 16 hex digits."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    distribution: str
+    scale: float
+    fingerprint: str
+
+
+class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
+    """A generated parameter with a low-rank adapter."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    distribution: str
+    scale: float
+    fingerprint: str
+    fan_in_fan_out: bool
+    rank: int
+    alpha: float
+    scaling: str
+    adapter: Adapter
+
+
+class Stored(Record, frozen=True, tag_field="role", tag="stored"):
+    """A parameter or buffer whose tensor is in the file."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    group: str
+    trained: bool
+    sha256: str
+
+
+class Constant(Record, frozen=True, tag_field="role", tag="constant"):
+    """Every element has the bits ``value`` (big-endian hex)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    value: str
+
+
+class Tied(Record, frozen=True, tag_field="role", tag="tied"):
+    """Shares the storage of the entry ``to``."""
+
+    to: str
+
+
+Parameter = Seeded | Adapted | Stored | Constant | Tied
+Generated = Seeded | Adapted
+Role = Literal["seeded", "adapted", "stored", "constant", "tied"]
+RECORDS: dict[str, type[Seeded] | type[Adapted] | type[Stored] | type[Constant] | type[Tied]] = {
+    "seeded": Seeded,
+    "adapted": Adapted,
+    "stored": Stored,
+    "constant": Constant,
+    "tied": Tied,
+}
+
+
+def role_of(parameter: Parameter) -> Role:
+    """The role's word."""
+    role: Role = parameter.__struct_config__.tag  # type: ignore[assignment]
+    return role
+
+
+class Descriptor(Record, frozen=True):
+    """The whole descriptor of a pack."""
+
+    lottapack: str
+    architecture: Architecture
+    rng: Rng
+    parameters: dict[str, Parameter]
+    provenance: dict[str, str]
+
+    @property
+    def seed(self) -> int:
+        """The seed as an integer from 0 to 2**64 - 1."""
+        return int(self.rng.seed, 16)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON in UTF-8."""
+        return canonical.dumps(msgspec.to_builtins(self))
+
+    def resolve(self, name: str) -> str:
+        """Follow ``tied`` entries to the entry that owns the storage."""
+        entry = self.parameters[name]
+        while isinstance(entry, Tied):
+            name = entry.to
+            entry = self.parameters[name]
+        return name
+
+
+def seed_text(seed: int) -> str:
+    """A seed as 16 hexadecimal digits."""
+    return f"{seed:016x}"
+
+
+def adapter_prefix(parameter: str) -> str:
+    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
+    return parameter[: parameter.rfind(".") + 1]
+
+
+def table_tensor(table_id: str) -> str:
+    """The name of the tensor that carries a pack's own table."""
+    return f"lottapack.tables.{table_id}"
+
+
+TABLE_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def factor_dims(shape: tuple[int, ...], fan_in_fan_out: bool) -> tuple[int, int]:
+    """``(d_out, d_in)`` of the matrix that a weight of this shape stands for (spec: descriptor, section 4)."""
+    if fan_in_fan_out:
+        return shape[1], shape[0]
+    d_in = 1
+    for size in shape[1:]:
+        d_in *= size
+    return shape[0], d_in

@@ -1,0 +1,43 @@
+"""The element types of the format and their names (spec: container, section 2)."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_ROWS = (
+    ("float64", "F64", 8),
+    ("int64", "I64", 8),
+    ("float32", "F32", 4),
+    ("int32", "I32", 4),
+    ("float16", "F16", 2),
+    ("bfloat16", "BF16", 2),
+    ("int16", "I16", 2),
+    ("int8", "I8", 1),
+    ("uint8", "U8", 1),
+    ("bool", "BOOL", 1),
+)
+
+ITEMSIZE: dict[str, int] = {name: size for name, _, size in _ROWS}
+"""Bytes of one element, by dtype."""
+
+CODE: dict[str, str] = {name: code for name, code, _ in _ROWS}
+"""safetensors' code, by dtype."""
+
+FROM_CODE: dict[str, str] = {code: name for name, code, _ in _ROWS}
+
+GENERATED = ("float32", "bfloat16", "float16")
+"""The dtypes that a backbone or an adapter can have."""
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """The torch dtype called ``name``."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def dtype_name(dtype: "torch.dtype") -> str:
+    """The format's name of a torch dtype (it may be one that the format does not have)."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,187 @@
+"""The recipe that a model in training carries in its state_dict (spec: recipe)."""
+
+import base64
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from lottapack.errors import CheckpointError, FormatError
+from lottapack.format import canonical
+from lottapack.format.descriptor import (
+    Adapted,
+    Architecture,
+    Constant,
+    Descriptor,
+    Record,
+    Seeded,
+    Stored,
+)
+from lottapack.rng import Source, Table, builtin, custom
+
+BUFFER = "lottapack_recipe"
+"""The name of the uint8 tensor that holds the recipe."""
+
+RECIPE_VERSION = "1.0"
+
+
+class OwnTable(Record, frozen=True):
+    """A table of the model's own: little-endian binary32 values in base64."""
+
+    bits: int
+    values: str
+
+
+class RecipeRng(Record, frozen=True):
+    """As the descriptor's ``rng``, with the tables' values."""
+
+    id: str
+    seed: str
+    tables: dict[str, OwnTable]
+
+
+class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
+    """A generated, frozen parameter."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    distribution: str
+    scale: float
+
+
+class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
+    """A generated parameter with an adapter. ``beta``: whether it is learned."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    distribution: str
+    scale: float
+    fan_in_fan_out: bool
+    rank: int
+    alpha: float
+    scaling: str
+    beta: bool
+
+
+class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
+    """A parameter or buffer that the checkpoint holds."""
+
+    group: str
+    trained: bool
+
+
+class TiedRecipe(Record, frozen=True, tag_field="role", tag="tied"):
+    """Shares the storage of the entry ``to``."""
+
+    to: str
+
+
+ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
+
+
+class Recipe(Record, frozen=True):
+    """Everything about a scaffolded model but its learned tensors."""
+
+    lottapack_recipe: str
+    architecture: Architecture
+    rng: RecipeRng
+    parameters: dict[str, ParameterRecipe]
+
+    @property
+    def seed(self) -> int:
+        """The seed as an integer from 0 to 2**64 - 1."""
+        return int(self.rng.seed, 16)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON in UTF-8."""
+        return canonical.dumps(msgspec.to_builtins(self))
+
+    def tables(self) -> dict[str, Table]:
+        """The model's own tables by id."""
+        found = {}
+        for table_id, table in self.rng.tables.items():
+            values = np.frombuffer(base64.b64decode(table.values, validate=True), "<f4")
+            found[table_id] = custom(table_id, values)
+        return found
+
+    def sources(self) -> dict[str, Source]:
+        """The stream of each generated parameter, by name."""
+        own = self.tables()
+
+        def table(table_id: str) -> Table:
+            return own[table_id] if table_id in own else builtin(table_id)
+
+        return {
+            name: Source(self.seed, name, table(entry.distribution), entry.scale, entry.dtype)
+            for name, entry in self.parameters.items()
+            if isinstance(entry, SeededRecipe | AdaptedRecipe)
+        }
+
+
+def parse(data: bytes) -> Recipe:
+    """Read a recipe. Raises CheckpointError."""
+    try:
+        value: Any = canonical.loads(data, source="the recipe", where="recipe")
+        recipe = msgspec.convert(value, Recipe, strict=True)
+    except (FormatError, msgspec.ValidationError) as fault:
+        raise CheckpointError(
+            f"the checkpoint's recipe cannot be read: {fault}",
+            hint="A newer lottapack may have written it, or the tensor lottapack_recipe was changed in training.",
+        ) from fault
+    if recipe.lottapack_recipe.split(".")[0] != RECIPE_VERSION.split(".")[0]:
+        raise CheckpointError(
+            f"the recipe has version {recipe.lottapack_recipe}; this lottapack knows {RECIPE_VERSION}"
+        )
+    return recipe
+
+
+def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
+    """Tables as the recipe writes them."""
+    return {
+        name: OwnTable(bits=table.bits, values=base64.b64encode(table.values.astype("<f4").tobytes()).decode())
+        for name, table in tables.items()
+    }
+
+
+def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table]) -> Recipe:
+    """The recipe of a packed model, so that it can be trained on and packed again."""
+    parameters: dict[str, ParameterRecipe] = {}
+    for name, entry in descriptor.parameters.items():
+        if isinstance(entry, Adapted):
+            parameters[name] = AdaptedRecipe(
+                shape=entry.shape,
+                dtype=entry.dtype,
+                distribution=entry.distribution,
+                scale=entry.scale,
+                fan_in_fan_out=entry.fan_in_fan_out,
+                rank=entry.rank,
+                alpha=entry.alpha,
+                scaling=entry.scaling,
+                beta="beta" in entry.adapter.tensors(),
+            )
+        elif isinstance(entry, Seeded):
+            parameters[name] = SeededRecipe(
+                shape=entry.shape, dtype=entry.dtype, distribution=entry.distribution, scale=entry.scale
+            )
+        elif isinstance(entry, Stored):
+            parameters[name] = StoredRecipe(group=entry.group, trained=entry.trained)
+        elif isinstance(entry, Constant):
+            parameters[name] = StoredRecipe(group="other", trained=False)
+        else:
+            parameters[name] = TiedRecipe(to=entry.to)
+    return Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=descriptor.architecture,
+        rng=RecipeRng(id=descriptor.rng.id, seed=descriptor.rng.seed, tables=own_tables(tables)),
+        parameters=parameters,
+    )
+
+
+def scaling_factor(alpha: float, rank: int, rule: str) -> float:
+    """The binary32 number that multiplies ``B A`` (spec: merge, step 1; paper: alpha / r, rsLoRA alpha / sqrt(r))."""
+    factor = alpha / rank if rule == "lora" else alpha / math.sqrt(rank)
+    result: float = struct.unpack("<f", struct.pack("<f", factor))[0]
+    return result

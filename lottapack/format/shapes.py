@@ -1,0 +1,26 @@
+"""Shapes and sizes without overflow (spec: container, section 3)."""
+
+from collections.abc import Sequence
+
+MAX_DIMENSIONS = 8
+MAX_SIZE = 2**53 - 1
+MAX_BYTES = 2**63 - 1
+
+
+def numel(shape: Sequence[int]) -> int:
+    """The number of elements; 1 for the empty shape."""
+    product = 1
+    for size in shape:
+        product *= size
+    return product
+
+
+def shape_fault(shape: Sequence[int], itemsize: int) -> str | None:
+    """Say what is wrong with a shape, or None. Zeros are left out of the product."""
+    if len(shape) > MAX_DIMENSIONS:
+        return f"{len(shape):,} dimensions; the format allows {MAX_DIMENSIONS}"
+    if any(not 0 <= size <= MAX_SIZE for size in shape):
+        return f"a dimension is not from 0 to {MAX_SIZE}"
+    if numel([size for size in shape if size]) * itemsize > MAX_BYTES:
+        return "the shape overflows: its size is 2**63 bytes or more"
+    return None

@@ -1,0 +1,113 @@
+"""From the descriptor's bytes to its records, or to a list of everything that is wrong with it.
+
+Problems are collected with their places and raised once (spec: refusals, section 2).
+"""
+
+import re
+from typing import Any
+
+from lottapack import rng
+from lottapack.arch.rules import architecture_problems
+from lottapack.errors import DescriptorError
+from lottapack.format import canonical
+from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
+from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
+from lottapack.format.entries import read_parameters
+from lottapack.rng.tables import WIDTHS
+
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
+
+
+def parse(data: bytes, source: str) -> Descriptor:
+    """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem found."""
+    value = canonical.loads(data, source=source, where="descriptor", error=DescriptorError)
+    out = Collector()
+    descriptor = _descriptor(out, value)
+    if descriptor is None or out.problems:
+        said = value.get("lottapack") if isinstance(value, dict) else None
+        newer = said != FORMAT_VERSION and isinstance(said, str) and _VERSION.fullmatch(said)
+        hint = f"It says format {said}; a newer lottapack may have written it: upgrade lottapack." if newer else ""
+        raise DescriptorError(source, out.problems, hint=hint)
+    return descriptor
+
+
+def _descriptor(out: Collector, value: Any) -> Descriptor | None:
+    if not isinstance(value, dict):
+        out.add("field", "descriptor", f"should be an object, not {kind_of(value)}")
+        return None
+    if not _check_version(out, value.get("lottapack")):
+        return None
+    for name in _FIELDS:
+        if name not in value:
+            out.add("field", "descriptor", f"the field {name} is missing")
+    for name in value:
+        if name not in _FIELDS and not name.startswith("x-"):
+            out.add("field", "descriptor", f"the field {quote(name)} is unknown")
+    architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
+    generator = _generator(out, value["rng"]) if "rng" in value else None
+    parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
+    _check_provenance(out, value.get("provenance", {}))
+    if out.problems or architecture is None or generator is None or parameters is None:
+        return None
+    return Descriptor(
+        lottapack=value["lottapack"],
+        architecture=architecture,
+        rng=generator,
+        parameters=parameters,
+        provenance=value["provenance"],
+    )
+
+
+def _check_version(out: Collector, text: Any) -> bool:
+    match = _VERSION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        out.add("version", "lottapack", 'the format version is missing or not of the form "1.0"')
+    elif match[1] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
+        out.add("version", "lottapack", f"this reader knows format {FORMAT_VERSION}, not {text}")
+        match = None
+    return match is not None
+
+
+def _architecture(out: Collector, value: Any) -> Architecture | None:
+    architecture = out.record(value, Architecture, "architecture")
+    if architecture is not None:
+        out.problems += architecture_problems(architecture.family, architecture.class_, architecture.config)
+    return architecture
+
+
+def _generator(out: Collector, value: Any) -> Rng | None:
+    if isinstance(value, dict) and isinstance(value.get("tables"), dict):
+        tables = {}
+        for table_id, item in value["tables"].items():
+            entry = _table(out, table_id, item)
+            tables[table_id] = {"bits": entry.bits, "sha256": entry.sha256} if entry else None
+        if None in tables.values():
+            return None
+        value = {**value, "tables": tables}
+    generator = out.record(value, Rng, "rng")
+    if generator is not None:
+        out.known(generator.id, (rng.ALGORITHM,), "rng.id", "generator")
+        out.hexadecimal(generator.seed, HEX16, "rng.seed")
+    return generator
+
+
+def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:
+    place = f"rng.tables[{quote(table_id)}]"
+    if not TABLE_ID.fullmatch(table_id) or table_id in rng.BUILTIN:
+        out.add("id", place, "a table's id is lower-case letters, digits and _, and not that of a built-in table")
+    entry = out.record(item, TableRecord, place)
+    if entry is not None:
+        if entry.bits not in WIDTHS:
+            out.add("field", f"{place}.bits", f"a table has 1, 2, 4, 8 or 16 bits, not {entry.bits}")
+        out.hexadecimal(entry.sha256, HEX64, f"{place}.sha256")
+    return entry
+
+
+def _check_provenance(out: Collector, value: Any) -> None:
+    if not isinstance(value, dict):
+        out.add("field", "provenance", f"should be an object, not {kind_of(value)}")
+        return
+    for key, item in value.items():
+        if not isinstance(item, str):
+            out.add("field", f"provenance[{quote(key)}]", f"should be a string, not {kind_of(item)}")

@@ -1,0 +1,172 @@
+"""Faults in the meaning of a descriptor: refusals.md, section 2. Each file's ``lottapack.sha256`` is right."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .invalid_form import ADAPTED, CONSTANT, at, changed, fault, put
+from .model import Model, linear, sequential, tensor
+from .small import Invalid, small
+
+
+def names() -> Iterator[Invalid]:
+    """Names of parameters."""
+    for name, why, bad in (
+        ("empty", "an empty name", ""),
+        ("too_long", "a name of 1,025 bytes", "n" * 1025),
+        ("too_many_bytes", "a name of 1,024 characters and 2,048 bytes", "é" * 1024),
+        ("not_nfc", "a name that is not in normalisation form C", "gro\u0308ße"),
+        ("control", "a name with U+0000", "a\0b"),
+        ("delete", "a name with U+007F", "a\x7fb"),
+        ("c1_control", "a name with U+0085", "a\x85b"),
+        ("slash", "a name with a slash", "../a"),
+        ("backslash", "a name with a backslash", "..\\a"),
+    ):
+        model = small()
+        model.constant(bad, [1], "float32", "00000000")
+        where = at(bad) if len(bad) <= 100 else at(bad[:97] + "...")
+        yield fault(name, "name", where, why, model.file())
+
+
+def shapes() -> Iterator[Invalid]:
+    """Shapes and ranks."""
+    most = 2**53 - 1
+    for name, why, sizes in (
+        ("nine_dimensions", "nine dimensions", [1] * 9),
+        ("negative", "a negative dimension", [-2]),
+        ("over_2_53", "a dimension of 2**53", [0, 2**53]),
+        ("overflow", "a size that overflows", [2**31, 2**30]),
+        ("overflow_with_zero", "a size that overflows without the zero", [0, most, most]),
+    ):
+        yield fault(name, "shape", at(CONSTANT, "shape"), why, changed(put(f"parameters/{CONSTANT}/shape", sizes)))
+    rank, shape, fan = (at("w", field) for field in ("rank", "shape", "fan_in_fan_out"))
+    adapted: list[tuple[str, str, str, list[int], dict[str, Any]]] = [
+        ("rank_zero", rank, "a rank of 0", [3, 4], {"rank": 0}),
+        ("rank_over", rank, "a rank over the smaller side", [3, 4], {"rank": 4}),
+        ("rank_over_kernel", rank, "a rank over the channels of a convolution", [2, 3, 3, 3], {"rank": 3}),
+        ("one_dimension", shape, "an adapter on a vector", [4], {}),
+        ("adapted_zero", shape, "an adapter on a weight without elements", [3, 0], {}),
+        ("fan_in_fan_out", fan, "fan_in_fan_out with three dimensions", [2, 2, 2], {"fan_in_fan_out": True}),
+    ]
+    for name, where, why, sizes, options in adapted:
+        model = Model(sequential())
+        model.adapted("w", sizes, **options)
+        yield fault(name, "shape", where, why, model.file())
+
+
+def scales() -> Iterator[Invalid]:
+    """Scale and alpha."""
+    faults: list[tuple[str, str, dict[str, Any]]] = [
+        ("not_binary32", "a scale that is no binary32 number", {"scale": 0.1}),
+        ("zero", "a scale of 0", {"scale": 0.0}),
+        ("negative", "a scale below 0", {"scale": -1.0}),
+        ("subnormal", "a scale that is subnormal", {"scale": 2.0**-130, "distribution": "sign1"}),
+        ("subnormal_product", "a product that is subnormal", {"scale": 2.0**-112}),
+        ("infinite_product", "a product beyond binary32", {"scale": 2.0**127}),
+        ("infinite_in_float16", "a product beyond float16", {"scale": 2.0**14, "dtype": "float16"}),
+        (
+            "float16_tie",
+            "a product of 65520, which float16 rounds up",
+            {"scale": 65520.0, "dtype": "float16", "distribution": "sign1"},
+        ),
+        (
+            "infinite_in_bfloat16",
+            "a product that bfloat16 rounds up to infinity",
+            {"scale": (2 - 2.0**-23) * 2.0**127, "dtype": "bfloat16", "distribution": "sign1"},
+        ),
+    ]
+    for name, why, options in faults:
+        model = Model(sequential(linear(2, 2, bias=False)))
+        model.seeded("0.weight", [2, 2], **options)
+        yield fault(name, "scale", at("0.weight", "scale"), why, model.file())
+    model = small()
+    model.seeded("2.weight", [2, 3], distribution="own", scale=2.0**-125)
+    yield fault(
+        "own_table",
+        "scale",
+        at("2.weight", "scale"),
+        "a product that is subnormal, with a table of the pack's own",
+        model.file(),
+    )
+    for name, alpha in (("alpha_zero", 0.0), ("alpha_negative", -8.0)):
+        change = put(f"parameters/{ADAPTED}/alpha", alpha)
+        yield fault(name, "scale", at(ADAPTED, "alpha"), f"alpha is {alpha}", changed(change))
+
+
+def values_and_ties() -> Iterator[Invalid]:
+    """Constants, and entries that share storage."""
+    for name, why, dtype, value in (
+        ("short", "four digits for float32", "float32", "3f80"),
+        ("long", "eight digits for bfloat16", "bfloat16", "3f800000"),
+        ("empty", "no digits", "int8", ""),
+        ("bool", "a bool that is neither 00 nor 01", "bool", "02"),
+    ):
+        model = small()
+        model.parameters[CONSTANT] |= {"dtype": dtype, "value": value}
+        yield fault(name, "value", at(CONSTANT, "value"), why, model.file())
+    rings: list[tuple[str, str, dict[str, str]]] = [
+        ("missing", "tied to a name that is not there", {"a": "b"}),
+        ("to_adapter", "tied to a tensor that is no parameter", {"a": "0.lora_A"}),
+        ("itself", "tied to itself", {"a": "a"}),
+        ("cycle", "tied in a cycle", {"a": "b", "b": "c", "c": "a"}),
+    ]
+    for name, why, ring in rings:
+        model = small()
+        for entry, to in ring.items():
+            model.tied(entry, to)
+        yield fault(name, "tied", at("a", "to"), why, model.file())
+
+
+def architectures() -> Iterator[Invalid]:
+    """Architectures: one ``torch.nn`` leaf at fault, a tree at fault, a config of ``transformers`` at fault."""
+    child = "architecture.config.children[0]"
+    good = {"in_features": 2, "out_features": 2, "bias": False}
+    leaves: list[tuple[str, str, str, str, Any]] = [
+        ("unknown_class", ".class", "a class that is not in the list", "Bilinear2", {}),
+        ("container_class", ".class", "a container that is not in the list", "ModuleList", {}),
+        ("import_path", ".class", "a path to import", "os.system", {}),
+        ("missing_argument", ".config", "an argument is missing", "Linear", {"in_features": 2, "out_features": 2}),
+        ("other_argument", ".config", "an argument that is not in the list", "Linear", {**good, "device": "cuda"}),
+        ("float_array", ".config.bias", "an array of floats", "Linear", {**good, "bias": [1.0]}),
+        ("object_argument", ".config.bias", "an object as an argument", "Linear", {**good, "bias": {}}),
+    ]
+    for name, place, why, leaf, config in leaves:
+        yield of_architecture(name, child + place, why, sequential((leaf, config)))
+    for name, why, bad in (("empty_name", "a child without a name", ""), ("point", "a name with a point", "a.b")):
+        yield of_architecture(name, f"{child}.name", why, sequential(linear(2, 2, bias=False), names=[bad]))
+    twins = sequential(linear(2, 2, bias=False), ("ReLU", {"inplace": False}), names=["a", "a"])
+    yield of_architecture("same_name", "architecture.config.children[1].name", "two children of one name", twins)
+    for name, key in (
+        ("auto_map", "auto_map"),
+        ("trust_remote_code", "trust_remote_code"),
+        ("custom_pipelines", "custom_pipelines"),
+        ("quantization_config", "quantization_config"),
+        ("use_kernels", "use_kernels"),
+        ("underscore", "_name_or_path"),
+    ):
+        gpt2 = gpt2_with({key: True})
+        yield of_architecture(name, f"architecture.config.{key}", f"the key {key}", gpt2)
+    gpt2 = gpt2_with({"layers": [{"inner": {"auto_map": {}}}]})
+    yield of_architecture(
+        "deep_auto_map", "architecture.config.layers[0].inner.auto_map", "the key auto_map, deep", gpt2
+    )
+    for name, leaf in (("private_class", "_GPT2"), ("dotted_class", "models.gpt2.GPT2Model")):
+        gpt2 = gpt2_with({}) | {"class": leaf}
+        yield of_architecture(name, "architecture.class", f"the class {leaf!r}", gpt2)
+
+
+def gpt2_with(more: dict[str, Any]) -> dict[str, Any]:
+    """An architecture of the family ``transformers``."""
+    return {"family": "transformers", "class": "GPT2LMHeadModel", "config": {"model_type": "gpt2", **more}}
+
+
+def of_architecture(name: str, where: str, why: str, architecture: dict[str, Any]) -> Invalid:
+    """A pack with this architecture."""
+    model = Model(architecture)
+    model.stored("0.weight", tensor("float32", 2, 2))
+    return fault(name, "architecture", where, why, model.file())
+
+
+def cases() -> Iterator[Invalid]:
+    """All of them."""
+    for group in (names, shapes, scales, values_and_ties, architectures):
+        yield from group()

@@ -1,0 +1,109 @@
+"""Faults of agreement, contents and size: refusals.md, sections 3 to 5."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .model import Model, sequential, tensor
+from .small import Invalid, small
+
+OWN = "lottapack.tables.own"
+
+
+def disagreement(name: str, kind: str, where: str, why: str, model: Model) -> Invalid:
+    """A fault of agreement."""
+    return Invalid(f"agreement_{kind}_{name}".replace("-", "_"), why, "agreement", kind, where, model.file())
+
+
+def missing_and_unused() -> Iterator[Invalid]:
+    """Tensors too few, too many, or called for twice."""
+    for name, lost in (("stored", "0.bias"), ("lora_a", "0.lora_A"), ("beta", "0.beta"), ("table", OWN)):
+        model = small()
+        del model.tensors[lost]
+        yield disagreement(name, "missing", lost, f"{lost} is not in the file", model)
+    for name, extra, why in (
+        ("tensor", "1.weight", "a tensor of no parameter"),
+        ("seeded", "2.weight", "the tensor of a parameter that is generated"),
+        ("constant", "2.bias", "the tensor of a parameter that is constant"),
+        ("adapter", "2.lora_A", "the adapter of a parameter that has none"),
+        ("table", "lottapack.tables.other", "a table that rng.tables does not name"),
+    ):
+        model = small()
+        model.tensors[extra] = tensor("float32", 2)
+        yield disagreement(name, "unused", extra, why, model)
+    model = small()
+    del model.parameters["0.weight"]["adapter"]["beta"]
+    yield disagreement("beta", "unused", "0.beta", "a beta where it is fixed at 1", model)
+    model = small()
+    model.stored("0.lora_A", model.tensors["0.lora_A"])
+    yield disagreement("stored", "two-roles", "0.lora_A", "an adapter's tensor that is a parameter too", model)
+    model = small()
+    model.stored(OWN, model.tensors[OWN])
+    yield disagreement("table", "two-roles", OWN, "a table that is a parameter too", model)
+
+
+def mismatches() -> Iterator[Invalid]:
+    """Shapes and dtypes other than the descriptor's."""
+    for name, where, dtype, shape in (
+        ("shape", "0.bias", "float32", [3, 1]),
+        ("dtype", "0.bias", "int32", [3]),
+        ("lora_a", "0.lora_A", "float32", [4, 1]),
+        ("lora_b", "0.lora_B", "float32", [1, 3]),
+        ("beta", "0.beta", "float32", []),
+        ("table_shape", OWN, "float32", [2, 2]),
+        ("table_dtype", OWN, "int32", [4]),
+    ):
+        model = small()
+        model.tensors[where] = replace(model.tensors[where], dtype=dtype, shape=shape)
+        yield disagreement(name, "mismatch", where, f"the file has {dtype} {shape}", model)
+    model = small()
+    model.table("own", 1, [0xBF800000] * 4)
+    yield disagreement("table_bits", "mismatch", OWN, "a table of 1 bit with four entries", model)
+
+
+def tables() -> Iterator[Invalid]:
+    """Tables of the pack's own whose entries no table may have; no parameter uses them."""
+    for name, word in (
+        ("nan", 0x7FC00000),
+        ("infinity", 0xFF800000),
+        ("subnormal", 0x00000001),
+        ("largest_subnormal", 0x807FFFFF),
+        ("minus_zero", 0x80000000),
+    ):
+        model = small()
+        model.table("bad", 2, [0xBF800000, word, 0x3F000000, 0x3F800000])
+        yield disagreement(name, "table", "lottapack.tables.bad", f"an entry with the bits {word:08x}", model)
+
+
+def contents() -> Iterator[Invalid]:
+    """Bytes that are not those that the descriptor records."""
+
+    def fault(name: str, kind: str, where: str, why: str, data: bytes) -> Invalid:
+        return Invalid(f"contents_{kind}_{name}", why, "contents", kind, where, data)
+
+    for name, where in (("stored", "0.bias"), ("lora_b", "0.lora_B"), ("beta", "0.beta"), ("table", OWN)):
+        model = small()
+        old = model.tensors[where]
+        model.tensors[where] = replace(old, data=bytes([old.data[0] ^ 1]) + old.data[1:])
+        yield fault(name, "sha256", where, "one bit of the tensor is another", model.file())
+    for name, where in (("adapted", "0.weight"), ("seeded", "2.weight")):
+        model = small()
+        entry = model.parameters[where]
+        entry["fingerprint"] = f"{int(entry['fingerprint'], 16) ^ 1:016x}"
+        yield fault(name, "fingerprint", where, "one bit of the fingerprint is another", model.file())
+    model = small()
+    model.stored("mask", replace(tensor("bool", 4), data=bytes([0, 1, 2, 1])), "buffer")
+    yield fault("two", "bool", "mask", "a bool whose byte is 2", model.file())
+
+
+def limits() -> Iterator[Invalid]:
+    """A model over any memory: four pebibytes in half a kilobyte of file."""
+    model = Model(sequential(("PReLU", {"num_parameters": 2**50, "init": 0.25})))
+    model.constant("0.weight", [2**50], "float32", "3e800000")
+    why = "a constant of 4 PiB; the pack is right, and refused by a reader that allows less"
+    yield Invalid("limit_constant", why, "limit", "limit", "parameters", model.file())
+
+
+def cases() -> Iterator[Invalid]:
+    """All of them."""
+    for group in (missing_and_unused, mismatches, tables, contents, limits):
+        yield from group()

@@ -1,0 +1,119 @@
+"""The merged weight: merge.md."""
+
+from typing import Any
+
+import numpy as np
+
+from .tables import F32
+from .values import Bits, from_bits, hex_digits, to_bits
+
+Matrix = tuple[int, int]
+
+
+def sides(shape: list[int], fan_in_fan_out: bool) -> Matrix:
+    """``(d_out, d_in)`` of an adapted weight: descriptor.md, section 4."""
+    if fan_in_fan_out:
+        return shape[1], shape[0]
+    return shape[0], int(np.prod(shape[1:], dtype=np.int64))
+
+
+def scaling_factor(scaling: str, alpha: float, rank: int) -> np.float32:
+    """``s``: computed in binary64, then rounded to binary32."""
+    return np.float32(alpha / (rank if scaling == "lora" else np.sqrt(np.float64(rank))))
+
+
+def merge(
+    weight: Bits, dtype: str, fan_in_fan_out: bool, s: np.float32, lora_a: F32, lora_b: F32, beta: F32 | None
+) -> Bits:
+    """The merged weight's bits; ``weight`` in its recorded shape, ``lora_a`` (rank, d_in), ``lora_b`` (d_out, rank).
+
+    NumPy rounds every product and sum of arrays by itself, so the order of the steps is all there is to keep.
+    """
+    w = from_bits(weight, dtype)
+    matrix = w.T if fan_in_fan_out else w.reshape(len(lora_b), -1)
+    with np.errstate(all="ignore"):
+        d = lora_b[:, 0, None] * lora_a[None, 0, :]
+        for r in range(1, len(lora_a)):
+            d = d + lora_b[:, r, None] * lora_a[None, r, :]
+        merged = (np.float32(1) if beta is None else beta[0]) * matrix + s * d
+    plain = merged.T if fan_in_fan_out else merged.reshape(w.shape)
+    return to_bits(np.ascontiguousarray(plain), dtype)
+
+
+def noise(key: int, *shape: int) -> F32:
+    """Numbers with full significands and both signs, so that every rounding shows; no two keys alike."""
+    n = np.arange(int(np.prod(shape)), dtype=np.uint64) + 1000 * key + 1
+    mixed = (n * np.uint64(0x9E3779B97F4A7C15)) >> 39  # 25 bits
+    return (np.float32(2**-23) * (mixed.astype(np.int64) - 2**24)).astype(np.float32).reshape(shape)
+
+
+def case(
+    name: str,
+    shape: list[int],
+    dtype: str = "float32",
+    adapter_dtype: str = "float32",
+    rank: int = 2,
+    alpha: float = 8.0,
+    scaling: str = "lora",
+    fan_in_fan_out: bool = False,
+    learned_beta: bool = True,
+    size: float = 1.0,
+) -> dict[str, Any]:
+    """One case of ``merge.json``; ``size`` scales all the numbers that go in."""
+    d_out, d_in = sides(shape, fan_in_fan_out)
+    weight = to_bits(np.float32(size) * noise(0, *shape), dtype)
+    a = to_bits(noise(1, rank, d_in), adapter_dtype)
+    b = to_bits(np.float32(size) * noise(2, d_out, rank), adapter_dtype)
+    beta = to_bits(noise(3, 1), adapter_dtype) if learned_beta else None
+    s = scaling_factor(scaling, alpha, rank)
+    wide_beta = None if beta is None else from_bits(beta, adapter_dtype)
+    merged = merge(
+        weight, dtype, fan_in_fan_out, s, from_bits(a, adapter_dtype), from_bits(b, adapter_dtype), wide_beta
+    )
+    return {
+        "name": name,
+        "shape": shape,
+        "dtype": dtype,
+        "adapter_dtype": adapter_dtype,
+        "fan_in_fan_out": fan_in_fan_out,
+        "rank": rank,
+        "alpha": alpha,
+        "scaling": scaling,
+        "weight": hex_digits(weight),
+        "lora_A": hex_digits(a),
+        "lora_B": hex_digits(b),
+        "beta": None if beta is None else hex_digits(beta),
+        "merged": hex_digits(merged),
+    }
+
+
+def known_answers() -> dict[str, Any]:
+    """``merge.json``."""
+    return {
+        "cases": [
+            case("lora", [3, 4]),
+            case("rslora, an irrational root", [3, 4], rank=3, scaling="rslora"),
+            case("rslora, alpha that is no binary32 number", [3, 4], alpha=0.1, scaling="rslora"),
+            case("lora, a quotient that is no binary32 number", [3, 4], rank=3, alpha=0.1),
+            case("beta fixed at 1", [3, 4], learned_beta=False),
+            case("rank 1: no sum", [3, 4], rank=1),
+            case("rank 4: the order of the sum", [4, 5], rank=4),
+            case("one row", [1, 6], rank=1),
+            case("one column", [6, 1], rank=1),
+            case("fan_in_fan_out: the transpose is merged", [3, 4], fan_in_fan_out=True),
+            case(
+                "fan_in_fan_out, rslora, beta fixed", [5, 2], scaling="rslora", fan_in_fan_out=True, learned_beta=False
+            ),
+            case("a convolution: the kernel as a matrix", [3, 2, 2, 2], rank=3),
+            case("bfloat16", [3, 4], dtype="bfloat16"),
+            case("bfloat16, adapter too", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16"),
+            case("bfloat16, fan_in_fan_out", [3, 4], dtype="bfloat16", adapter_dtype="float16", fan_in_fan_out=True),
+            case("float16", [3, 4], dtype="float16"),
+            case("float16, adapter too", [3, 4], dtype="float16", adapter_dtype="float16"),
+            case("float16, subnormal results", [3, 4], dtype="float16", size=2.0**-20),
+            case("float16, results beyond its range are infinite", [3, 4], dtype="float16", size=2.0**14),
+            case("float32, subnormal inputs and results", [3, 4], size=2.0**-130),
+            case("bfloat16, subnormal inputs and results", [3, 4], dtype="bfloat16", size=2.0**-130),
+            case("float32, products that underflow", [3, 4], alpha=2.0**-140, learned_beta=False),
+        ]
+    }

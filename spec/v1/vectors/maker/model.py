@@ -1,0 +1,172 @@
+"""A model, put together parameter by parameter: descriptor, tensors, and the plain weights that they stand for."""
+
+from typing import Any
+
+import numpy as np
+
+from . import pack, tables
+from .canonical import canonical
+from .merge import merge, scaling_factor, sides
+from .pack import Tensor
+from .values import Bits, elements, fingerprint, from_bits, little_endian, to_bits
+
+NUMPY = {"int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "i1", "uint8": "u1"}
+
+
+def sequential(*children: tuple[str, dict[str, Any]], names: list[str] | None = None) -> dict[str, Any]:
+    """The architecture of a ``Sequential`` of leaves."""
+    nodes = [
+        {"name": name, "class": leaf, "config": config}
+        for name, (leaf, config) in zip(names or map(str, range(len(children))), children, strict=True)
+    ]
+    return {"family": "torch.nn", "class": "Sequential", "config": {"children": nodes}}
+
+
+def linear(d_in: int, d_out: int, bias: bool = True) -> tuple[str, dict[str, Any]]:
+    """A linear layer."""
+    return "Linear", {"in_features": d_in, "out_features": d_out, "bias": bias}
+
+
+def tensor(dtype: str, *shape: int, first: int = 1) -> Tensor:
+    """A tensor of small numbers of both signs, exact in every dtype, from ``first`` on."""
+    numbers = [(7 * n) % 31 - 15 for n in range(first, first + int(np.prod(shape, dtype=int)))]
+    if dtype in ("float32", "bfloat16", "float16"):
+        data = little_endian(to_bits(np.array([number / 8 for number in numbers], np.float32), dtype))
+    elif dtype == "bool":
+        data = bytes(number & 1 for number in numbers)
+    elif dtype == "float64":
+        data = (np.array(numbers) / 8).astype("<f8").tobytes()
+    else:
+        data = np.array(numbers).astype(NUMPY[dtype]).tobytes()
+    return Tensor(dtype, list(shape), data)
+
+
+class Model:
+    """What goes into a pack. Every method adds an entry; ``descriptor`` and ``tensors`` may then be changed."""
+
+    def __init__(self, architecture: dict[str, Any], seed: int = 42) -> None:
+        self.seed = seed
+        self.descriptor: dict[str, Any] = {
+            "lottapack": "1.0",
+            "architecture": architecture,
+            "rng": {"id": "philox4x32-10", "seed": f"{seed:016x}", "tables": {}},
+            "parameters": {},
+            "provenance": {"vectors": "1.0"},
+        }
+        self.parameters: dict[str, Any] = self.descriptor["parameters"]
+        self.tensors: dict[str, Tensor] = {}
+        self.plain: dict[str, bytes] = {}
+
+    def table(self, table_id: str, bits: int, words: list[int]) -> None:
+        """A table of the pack's own, from the bits of its entries."""
+        data = np.array(words, "<u4").tobytes()
+        self.tensors[f"lottapack.tables.{table_id}"] = made = Tensor("float32", [len(words)], data)
+        self.descriptor["rng"]["tables"][table_id] = {"bits": bits, "sha256": made.sha256}
+
+    def generated(self, name: str, shape: list[int], dtype: str, distribution: str, scale: float) -> Bits:
+        """The bits of a generated tensor, in its shape."""
+        if distribution in tables.BITS:
+            table = tables.builtin(distribution)
+        else:
+            table = np.frombuffer(self.tensors[f"lottapack.tables.{distribution}"].data, "<f4")
+        count = int(np.prod(shape, dtype=int))
+        return elements(self.seed, name, table, scale, dtype, 0, count).reshape(shape)
+
+    def seeded(
+        self,
+        name: str,
+        shape: list[int],
+        dtype: str = "float32",
+        distribution: str = "normal16",
+        scale: float = 0.5,
+    ) -> None:
+        """A generated parameter."""
+        bits = self.generated(name, shape, dtype, distribution, scale)
+        self.plain[name] = little_endian(bits)
+        self.parameters[name] = {
+            "role": "seeded",
+            "shape": shape,
+            "dtype": dtype,
+            "distribution": distribution,
+            "scale": scale,
+            "fingerprint": fingerprint(bits),
+        }
+
+    def adapted(
+        self,
+        name: str,
+        shape: list[int],
+        dtype: str = "float32",
+        distribution: str = "normal16",
+        scale: float = 0.5,
+        *,
+        rank: int = 1,
+        alpha: float = 8.0,
+        scaling: str = "lora",
+        fan_in_fan_out: bool = False,
+        beta: bool = True,
+        adapter_dtype: str = "float32",
+    ) -> None:
+        """A generated parameter with an adapter."""
+        self.seeded(name, shape, dtype, distribution, scale)
+        d_out, d_in = sides(shape, fan_in_fan_out)
+        adapter = {
+            "lora_A": tensor(adapter_dtype, rank, d_in, first=3),
+            "lora_B": tensor(adapter_dtype, d_out, rank, first=5),
+        }
+        if beta:
+            adapter["beta"] = tensor(adapter_dtype, 1, first=4)
+        prefix = name[: name.rfind(".") + 1]
+        self.tensors |= {prefix + part: made for part, made in adapter.items()}
+        self.parameters[name] |= {
+            "role": "adapted",
+            "fan_in_fan_out": fan_in_fan_out,
+            "rank": rank,
+            "alpha": alpha,
+            "scaling": scaling,
+            "adapter": {part: {"dtype": adapter_dtype, "sha256": made.sha256} for part, made in adapter.items()},
+        }
+        if rank == 0:  # only in a file that is to be refused
+            return
+        a, b, wide_beta = (self.numbers(adapter.get(part)) for part in ("lora_A", "lora_B", "beta"))
+        assert a is not None
+        assert b is not None
+        weight = self.generated(name, shape, dtype, distribution, scale)
+        s = scaling_factor(scaling, alpha, rank) if alpha > 0 else np.float32(0)
+        self.plain[name] = little_endian(merge(weight, dtype, fan_in_fan_out, s, a, b, wide_beta))
+
+    @staticmethod
+    def numbers(stored: Tensor | None) -> tables.F32 | None:
+        """A tensor's values in binary32."""
+        if stored is None:
+            return None
+        bits = np.frombuffer(stored.data, "<u4" if stored.dtype == "float32" else "<u2")
+        return from_bits(bits, stored.dtype).reshape(stored.shape)
+
+    def stored(self, name: str, made: Tensor, group: str = "other", trained: bool = True) -> None:
+        """A parameter that lies in the file."""
+        self.tensors[name] = made
+        self.plain[name] = made.data
+        self.parameters[name] = {
+            "role": "stored",
+            "shape": made.shape,
+            "dtype": made.dtype,
+            "sha256": made.sha256,
+            "trained": trained,
+            "group": group,
+        }
+
+    def constant(self, name: str, shape: list[int], dtype: str, value: str) -> None:
+        """A parameter whose elements all have the bits ``value``."""
+        self.parameters[name] = {"role": "constant", "shape": shape, "dtype": dtype, "value": value}
+        count = int(np.prod([float(size) for size in shape]))
+        if count < 10_000:  # larger ones are only in files that are to be refused
+            self.plain[name] = bytes.fromhex(value)[::-1] * count
+
+    def tied(self, name: str, to: str) -> None:
+        """A parameter that shares the storage of another."""
+        self.parameters[name] = {"role": "tied", "to": to}
+
+    def file(self, text: bytes | None = None) -> bytes:
+        """The pack, with the descriptor as it is now, or as ``text``."""
+        return pack.file(canonical(self.descriptor) if text is None else text, self.tensors)

@@ -1,0 +1,50 @@
+"""Where the specification and its vectors lie, and how the vectors are read. Independent of lottapack."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+SPEC = Path(__file__).parents[2] / "spec"
+V1 = SPEC / "v1"
+VECTORS = V1 / "vectors"
+SUFFIX = ".lotta.safetensors"
+
+
+def answers(name: str) -> dict[str, Any]:
+    """A file of known answers, such as ``elements``."""
+    loaded: dict[str, Any] = json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
+    return loaded
+
+
+def files(folder: str) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """The packs in ``files/<folder>`` by name, each with its sidecar."""
+    found = {}
+    for pack in sorted((VECTORS / "files" / folder).glob(f"*{SUFFIX}")):
+        name = pack.name.removesuffix(SUFFIX)
+        found[name] = pack, json.loads(pack.with_name(f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def split(pack: Path) -> tuple[dict[str, Any], bytes]:
+    """The header and the data of a safetensors file, unchecked."""
+    whole = pack.read_bytes()
+    data_start = 8 + int.from_bytes(whole[:8], "little")
+    return json.loads(whole[8:data_start]), whole[data_start:]
+
+
+def descriptor_of(pack: Path) -> dict[str, Any]:
+    """The descriptor of a pack, unchecked."""
+    descriptor: dict[str, Any] = json.loads(split(pack)[0]["__metadata__"]["lottapack"])
+    return descriptor
+
+
+def examples() -> list[tuple[str, str, Any]]:
+    """The fenced JSON of the pages: where it stands, what it is an example of, and its value."""
+    found = []
+    for page in sorted(SPEC.rglob("*.md")):
+        text = page.read_text("utf-8")
+        for block in re.finditer(r"^```json (\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, block.start()) + 1
+            found.append((f"{page.name}:{line}", block[1], json.loads(block[2])))
+    return found

@@ -1,0 +1,34 @@
+"""lottapack's merge against the known answers."""
+
+import numpy as np
+import pytest
+import torch
+from spec_files import answers
+
+from lottapack.merge import merged
+from lottapack.format.recipe import scaling_factor
+
+MERGE = {case["name"]: case for case in answers("merge")["cases"]}
+
+
+def tensor(digits, dtype, *shape):
+    bits = np.array([int(text, 16) for text in digits], np.uint32 if dtype == "float32" else np.uint16)
+    return torch.from_numpy(bits.view(f"i{bits.itemsize}")).view(getattr(torch, dtype)).reshape(shape)
+
+
+@pytest.mark.parametrize("name", MERGE)
+def test_merge(name):
+    case = MERGE[name]
+    factors = case["adapter_dtype"]
+    result = merged(
+        tensor(case["weight"], case["dtype"], *case["shape"]),
+        tensor(case["lora_A"], factors, case["rank"], -1),
+        tensor(case["lora_B"], factors, -1, case["rank"]),
+        None if case["beta"] is None else tensor(case["beta"], factors, 1),
+        scaling=scaling_factor(case["alpha"], case["rank"], case["scaling"]),
+        fan_in_fan_out=case["fan_in_fan_out"],
+    )
+    assert list(result.shape) == case["shape"]
+    assert result.dtype == getattr(torch, case["dtype"])
+    whole = torch.int32 if case["dtype"] == "float32" else torch.int16
+    assert torch.equal(result.view(whole), tensor(case["merged"], case["dtype"], *case["shape"]).view(whole))
