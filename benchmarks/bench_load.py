@@ -1,0 +1,101 @@
+"""load() of a 300M-parameter Llama beside cloning the same full checkpoint out of the page cache.
+
+Each measurement is one call in a process of its own, as a user's would be: libraries imported and kernels compiled, memory fresh.
+The two take turns, so that a drift of the machine meets both. ``python benchmarks/bench_load.py [--rounds N] [--json]``
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCALE = "300M"
+
+
+def make(folder: Path) -> tuple[Path, Path]:
+    """The pack and the full checkpoint, as files."""
+    from llama import scaffolded
+
+    import lottapack
+
+    pack, full = folder / "llama.lotta.safetensors", folder / "full"
+    lottapack.pack(scaffolded(SCALE), pack)
+    return pack, lottapack.export(pack, full, format="transformers")
+
+
+def peak_bytes() -> int:
+    """The process's largest resident size so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def child(what: str, path: Path) -> None:
+    """Time one load or one clone and print seconds, peak bytes above the start, and the model's bytes."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    import lottapack
+
+    with tempfile.TemporaryDirectory() as folder:
+        small = LlamaForCausalLM(LlamaConfig(hidden_size=64, num_hidden_layers=1, vocab_size=64, intermediate_size=64))
+        lottapack.pack(lottapack.scaffold(small, seed=0, rank=2), Path(folder) / "warm.lotta.safetensors")
+        lottapack.load(Path(folder) / "warm.lotta.safetensors")
+    path.read_bytes()[:1]  # into the page cache
+    before = peak_bytes()
+    start = time.perf_counter()
+    if what == "load":
+        model = lottapack.load(path)
+        tensors = [*model.parameters(), *model.buffers()]
+    else:
+        tensors = [tensor.clone() for tensor in load_file(path).values()]
+    seconds = time.perf_counter() - start
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    print(json.dumps({"seconds": seconds, "peak": peak_bytes() - before, "bytes": size, "torch": torch.__version__}))
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """Medians of alternating child processes."""
+    found: dict[str, list[dict[str, float]]] = {"load": [], "clone": []}
+    with tempfile.TemporaryDirectory() as folder:
+        pack, full = make(Path(folder))
+        for _ in range(rounds):
+            for what, path in (("load", pack), ("clone", full)):
+                command = [sys.executable, __file__, "--child", what, str(path)]
+                out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                found[what].append(json.loads(out.splitlines()[-1]))
+        sizes = {"pack_bytes": pack.stat().st_size, "full_bytes": full.stat().st_size}
+    load = statistics.median(item["seconds"] for item in found["load"])
+    clone = statistics.median(item["seconds"] for item in found["clone"])
+    pairs = [a["seconds"] / b["seconds"] for a, b in zip(found["load"], found["clone"], strict=True)]
+    peak = max(item["peak"] / item["bytes"] for item in found["load"])
+    return {**sizes, "load_s": load, "clone_s": clone, "load_to_clone": statistics.median(pairs), "load_peak": peak}
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, metavar=("WHAT", "PATH"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child[0], Path(options.child[1]))
+        return
+    result = measure(options.rounds)
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"Llama {SCALE}: pack {result['pack_bytes'] / 1e6:.1f} MB, full checkpoint {result['full_bytes'] / 1e6:.1f} MB")
+    print(f"  load            {result['load_s']:.3f} s")
+    print(f"  clone           {result['clone_s']:.3f} s")
+    print(f"  load / clone    {result['load_to_clone']:.2f}   (goal: at most 1)")
+    print(f"  peak / model    {result['load_peak']:.2f}   (goal: at most 1.1)")
+
+
+if __name__ == "__main__":
+    main()

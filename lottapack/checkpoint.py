@@ -1,0 +1,124 @@
+"""Finding the recipe and the tensors in whatever a trainer saved. Nothing is ever unpickled beyond tensors."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottapack.errors import CheckpointError
+from lottapack.format import recipe
+from lottapack.format.recipe import Recipe
+
+_PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+_IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+_MAX_NESTING = 3
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file or folder (safetensors or torch.save, in shards too). Raises CheckpointError."""
+    if path.is_dir():
+        found = next((path / name for name in _IN_FOLDER if (path / name).is_file()), None)
+        if found is None:
+            raise CheckpointError(
+                f"{path} holds no checkpoint", hint=f"Looked for {', '.join(_IN_FOLDER)}. Name the file itself."
+            )
+        path = found
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if path.name.endswith(".index.json"):
+        return _read_shards(path)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        if path.suffix in _PICKLED:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(content, Mapping):
+                return dict(content)
+            raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
+    except CheckpointError:
+        raise
+    except Exception as fault:
+        # Both libraries raise many kinds; a file that asks for more than tensors ends here too.
+        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as tensors: {reason}",
+            hint="Save the model's state_dict with safetensors.torch.save_file or torch.save.",
+        ) from fault
+    raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
+
+
+def _read_shards(index: Path) -> dict[str, Any]:
+    try:
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as fault:
+        raise CheckpointError(f"{index} is not an index of shards: {fault}") from fault
+    merged: dict[str, Any] = {}
+    for shard in shards:
+        if Path(shard).name != shard:
+            raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
+        if not (index.parent / shard).is_file():
+            raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
+        merged |= _read_file(index.parent / shard)
+    return merged
+
+
+def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe, and the tensors with the recipe's prefix taken off their names. Raises CheckpointError."""
+    place = _find(content, 0)
+    if place is None:
+        raise CheckpointError(
+            "the checkpoint carries no lottapack recipe",
+            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe.",
+        )
+    state, key = place
+    plan = recipe.parse(state[key].cpu().numpy().tobytes())
+    prefix = key.removesuffix(recipe.BUFFER)
+    tensors = {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and name.startswith(prefix) and name != key
+    }
+    return plan, tensors
+
+
+def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], str] | None:
+    """Search a state_dict, then dicts inside it ({"model": ..., "optimizer": ...}), breadth first."""
+    keys = [
+        key
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor) and key.rpartition(".")[2] == recipe.BUFFER
+    ]
+    if len(keys) > 1:
+        raise CheckpointError(
+            f"the checkpoint holds {len(keys)} recipes: {', '.join(keys[:5])}", hint="Pack one at a time."
+        )
+    if keys:
+        return content, keys[0]
+    if depth < _MAX_NESTING:
+        for value in content.values():
+            found = _find(value, depth + 1) if isinstance(value, Mapping) else None
+            if found:
+                return found
+    return None
+
+
+def of_model(model: nn.Module) -> tuple[Recipe, dict[str, Tensor]]:
+    """As split(), of a live model, with its backbone, so that packing can compare it."""
+    plan, tensors = split(model.state_dict())
+    prefix = next(n for n, _ in model.named_buffers() if n.rpartition(".")[2] == recipe.BUFFER).removesuffix(
+        recipe.BUFFER
+    )
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        short = name.removeprefix(prefix)
+        if name.startswith(prefix) and short in plan.parameters:
+            tensors[short] = buffer
+    return plan, tensors

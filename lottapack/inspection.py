@@ -1,0 +1,109 @@
+"""inspect(): what a pack says of itself. Reads the header and the betas; needs no torch."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSummary:
+    """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 where it is fixed."""
+
+    name: str
+    role: str
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    distribution: str | None = None
+    scale: float | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    scaling: str | None = None
+    beta: float | None = None
+    beta_learned: bool | None = None
+    group: str | None = None
+    trained: bool | None = None
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once."""
+
+    path: Path
+    file_size: int
+    format_version: str
+    family: str
+    architecture: str
+    config: dict[str, Any]
+    rng: str
+    seed: str
+    tables: dict[str, int]
+    numel: int
+    trained: int
+    parameters: tuple[ParameterSummary, ...]
+    provenance: dict[str, str]
+
+
+def inspect(path: str | PathLike[str]) -> Summary:
+    """Describe a pack. Raises FormatError; IntegrityError if a beta is damaged."""
+    with open_pack(path) as pack:
+        descriptor = pack.descriptor
+        owned = [entry for entry in descriptor.parameters.values() if not isinstance(entry, Tied)]
+        return Summary(
+            path=Path(path),
+            file_size=pack.file_size,
+            format_version=descriptor.lottapack,
+            family=descriptor.architecture.family,
+            architecture=descriptor.architecture.class_,
+            config=descriptor.architecture.config,
+            rng=descriptor.rng.id,
+            seed=descriptor.rng.seed,
+            tables={name: table.bits for name, table in descriptor.rng.tables.items()},
+            numel=sum(numel(entry.shape) for entry in owned),
+            trained=trained_elements(pack),
+            parameters=tuple(_parameter(pack, name) for name in descriptor.parameters),
+            provenance=descriptor.provenance,
+        )
+
+
+def trained_elements(pack: PackFile) -> int:
+    """How many numbers were trained: adapters and what was trained in full."""
+    total = 0
+    for name, entry in pack.descriptor.parameters.items():
+        if isinstance(entry, Stored) and entry.trained:
+            total += numel(entry.shape)
+        elif isinstance(entry, Adapted):
+            prefix = adapter_prefix(name)
+            total += sum(numel(pack.tensors[prefix + part].shape) for part in entry.adapter.tensors())
+    return total
+
+
+def _parameter(pack: PackFile, name: str) -> ParameterSummary:
+    entry = pack.descriptor.parameters[name]
+    role = role_of(entry)
+    if isinstance(entry, Tied):
+        return ParameterSummary(name, role, to=entry.to)
+    if isinstance(entry, Constant):
+        return ParameterSummary(name, role, entry.shape, entry.dtype)
+    if isinstance(entry, Stored):
+        return ParameterSummary(name, role, entry.shape, entry.dtype, group=entry.group, trained=entry.trained)
+    drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
+    if isinstance(entry, Seeded):
+        return ParameterSummary(name, role, *drawn)
+    learned = "beta" in entry.adapter.tensors()
+    beta = _beta(pack, adapter_prefix(name) + "beta") if learned else 1.0
+    return ParameterSummary(name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned)
+
+
+def _beta(pack: PackFile, tensor: str) -> float:
+    value = pack.read(tensor)
+    if pack.tensors[tensor].dtype == "bfloat16":
+        value = (value.astype(np.uint32) << 16).view(np.float32)
+    return float(value[0])

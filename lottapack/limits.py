@@ -1,0 +1,62 @@
+"""How large a model may be before a pack is refused (spec: refusals, section 5)."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottapack.errors import LimitError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def free_memory(device: "torch.device | str" = "cpu") -> int:
+    """Bytes of memory that are free on a device; what cannot be asked counts as unlimited."""
+    kind = str(device)
+    if kind.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if not kind.startswith("cpu"):
+        return 2**63 - 1
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2**63 - 1
+
+
+def check_memory(source: str, needed: int, max_bytes: int | None, device: "torch.device | str" = "cpu") -> None:
+    """Refuse a model of ``needed`` bytes that is over ``max_bytes``, by default the device's free memory."""
+    allowed = free_memory(device) if max_bytes is None else max_bytes
+    if needed > allowed:
+        limit = f"{size_text(allowed)} are free on {device}" if max_bytes is None else f"max_bytes allows {allowed:,}"
+        raise LimitError(
+            f"{source}: declares a model of {size_text(needed)}, and {limit}",
+            hint="If you trust the pack, use a larger machine or device, or pass a larger max_bytes.",
+        )
+
+
+def check_disk(source: str, needed: int, folder: Path) -> None:
+    """Refuse to start writing what the disk cannot hold."""
+    with suppress(OSError):
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise LimitError(
+                f"{source}: needs {size_text(needed)}, and {size_text(free)} are free in {folder}",
+                hint="Free some space or choose another folder.",
+            )
+
+
+def size_text(size: int) -> str:
+    """A size for people, in decimal units: ``24.3 MB``."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{size:,} bytes" if unit == "bytes" else f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"

@@ -1,0 +1,178 @@
+"""Putting a recipe onto a plain model: generated weights become frozen buffers, targets become adapter layers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottapack import rng
+from lottapack.errors import CheckpointError, ScaffoldError
+from lottapack.format import dtypes, recipe
+from lottapack.format.descriptor import factor_dims
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
+from lottapack.nn import layers
+
+_ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
+    nn.Linear: layers.AdaptedLinear,
+    nn.Conv1d: layers.AdaptedConv1d,
+    nn.Conv2d: layers.AdaptedConv2d,
+    nn.Embedding: layers.AdaptedEmbedding,
+}
+_FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
+_SOURCES = "_lottapack_sources"
+
+
+def adapted_class(module: nn.Module) -> type[layers.AdapterLayer] | None:
+    """The adapter layer for a module of exactly a stock class, or None. Subclasses may use their weight otherwise."""
+    found = _ADAPTED.get(type(module))
+    if found is None and type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+        from lottapack.nn.conv1d import AdaptedConv1D
+
+        found = AdaptedConv1D
+    return found
+
+
+def stored_as_in_out(module: nn.Module) -> bool:
+    """Whether a layer's weight is stored as (d_in, d_out): embeddings and transformers' Conv1D."""
+    return type(module).__name__.removeprefix("Adapted") in _FAN_IN_FAN_OUT
+
+
+def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: bool = False) -> None:
+    """Turn a plain model into the recipe's form, in place.
+
+    Values of weights stay as they are; adapters are uninitialised. ``persistent``: keep the backbone in the state_dict.
+    """
+    sources = plan.sources()
+    for name, entry in plan.parameters.items():
+        if not isinstance(entry, SeededRecipe | AdaptedRecipe):
+            continue
+        module, leaf = locate(model, name)
+        _to_buffer(module, leaf, persistent)
+        module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
+        if isinstance(entry, AdaptedRecipe):
+            found = adapted_class(module)
+            if found is None or leaf != "weight":
+                raise ScaffoldError(f"{name}: a {type(module).__name__} has no form with an adapter")
+            # Swapping the class keeps the module's identity, its hooks and every reference to it.
+            module.__class__ = found
+            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
+            assert isinstance(module, layers.AdapterLayer)
+            module.add_adapter(entry, sources[name], d_out, d_in, dropout)
+    tie_all(model, plan, persistent)
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, recipe.StoredRecipe) and not entry.trained:
+            module, leaf = locate(model, name)
+            frozen = module._parameters.get(leaf)
+            if frozen is not None:
+                frozen.requires_grad_(False)
+    text = torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
+    model.register_buffer(recipe.BUFFER, text)
+    model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
+
+
+def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that owns an entry of the state_dict, and the entry's last name."""
+    prefix, _, leaf = name.rpartition(".")
+    return model.get_submodule(prefix), leaf
+
+
+def place(module: nn.Module, leaf: str, tensor: Tensor) -> None:
+    """Put a tensor where a parameter or buffer of that name is; parameters keep ``requires_grad``."""
+    old = module._parameters.get(leaf)
+    if old is not None:
+        trains = old.requires_grad and tensor.is_floating_point()
+        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=trains)
+    else:
+        module._buffers[leaf] = tensor
+
+
+def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
+    """Let every tied entry share the storage of its owner."""
+    for name, entry in plan.parameters.items():
+        owner = name
+        while isinstance(entry, TiedRecipe):
+            owner = entry.to
+            entry = plan.parameters[owner]
+        if owner != name:
+            _tie(model, name, owner, persistent)
+
+
+def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
+    module, leaf = locate(model, name)
+    owner_module, owner_leaf = locate(model, owner)
+    if module is owner_module and leaf == owner_leaf:
+        return
+    if isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
+        # One layer under two names: the second must see the adapter, so it becomes the same module.
+        parent, _, own_name = name.rpartition(".")[0].rpartition(".")
+        model.get_submodule(parent)._modules[own_name] = owner_module
+        return
+    shared = owner_module._parameters.get(owner_leaf)
+    if shared is not None and leaf in module._parameters:
+        module._parameters[leaf] = shared
+        return
+    if leaf in module._parameters:
+        _to_buffer(module, leaf, persistent)
+    module._buffers[leaf] = owner_module._buffers[owner_leaf]
+
+
+def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
+    weight = module._parameters.pop(leaf)
+    assert weight is not None
+    module.register_buffer(leaf, weight.detach(), persistent=persistent)
+
+
+def recipe_of(model: nn.Module) -> Recipe:
+    """The recipe of a scaffolded model, also inside a wrapper such as DDP. Raises CheckpointError."""
+    for name, buffer in model.named_buffers():
+        if name.rpartition(".")[2] == recipe.BUFFER:
+            return recipe.parse(buffer.cpu().numpy().tobytes())
+    raise CheckpointError(
+        "the model carries no lottapack recipe",
+        hint="Call lottapack.scaffold(model, seed=..., rank=...) before training.",
+    )
+
+
+def is_scaffolded(model: nn.Module) -> bool:
+    """Whether scaffold() was called on the model or on a part of it."""
+    return any(name.rpartition(".")[2] == recipe.BUFFER for name, _ in model.named_buffers())
+
+
+@torch.no_grad()
+def regenerate_(model: nn.Module) -> nn.Module:
+    """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
+
+    For a model whose buffers were lost (``to_empty``) or changed.
+    """
+    done: set[int] = set()
+    for module in model.modules():
+        for leaf, source in module.__dict__.get(_SOURCES, {}).items():
+            weight = module._buffers[leaf]
+            if weight is not None and id(weight) not in done:
+                fill_any(weight, source)
+                done.add(id(weight))
+    return model
+
+
+def fill_any(weight: Tensor, source: rng.Source) -> None:
+    """Fill a tensor of any dtype and layout: generated in the recorded dtype, then converted."""
+    recorded = dtypes.torch_dtype(source.dtype)
+    if weight.dtype == recorded and weight.is_contiguous():
+        rng.fill_(weight, source)
+    else:
+        drawn = torch.empty(weight.shape, dtype=recorded, device=weight.device)
+        weight.copy_(rng.fill_(drawn, source))
+
+
+def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A checkpoint of another seed or rank would load without a word, its adapters on the wrong backbone."""
+    incoming, own = state.get(prefix + recipe.BUFFER), module._buffers[recipe.BUFFER]
+    if incoming is None or own is None or own.is_meta:
+        return
+    if not torch.equal(incoming.cpu(), own.cpu()):
+        theirs, ours = recipe.parse(incoming.cpu().numpy().tobytes()), recipe.parse(own.cpu().numpy().tobytes())
+        what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
+        raise CheckpointError(
+            f"the checkpoint was trained on another scaffold: {what}",
+            hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
+        )

@@ -1,0 +1,125 @@
+"""Layers whose weight is generated and frozen, with a trained low-rank path beside it.
+
+``h_out = beta * W h_in + s * B (A h_in)`` (LottaLoRA, arXiv 2604.08749), with W a buffer that is in no checkpoint.
+Each class is the stock layer of the same name with another ``forward``: everything that asks for the stock class,
+its attributes or its ``weight`` still finds them. Spec: merge.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from lottapack.format.recipe import AdaptedRecipe, scaling_factor
+from lottapack.merge import merged
+
+if TYPE_CHECKING:
+    from lottapack import rng
+
+
+class AdapterLayer(nn.Module):
+    """What all layers with an adapter share.
+
+    Attributes:
+        weight: the backbone, a frozen buffer in the stock layer's shape.
+        lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank).
+        beta: parameter, shape (1,), or None where it is fixed at 1.
+        scaling: the factor of ``B A``, a binary32 number.
+        lora_dropout: probability with which inputs of the low-rank path are dropped in training.
+    """
+
+    weight: Tensor
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+    beta: nn.Parameter | None
+    scaling: float
+    lora_dropout: float
+    fan_in_fan_out: bool
+    adapter_rank: int
+    source: "rng.Source"
+
+    def add_adapter(self, entry: AdaptedRecipe, source: "rng.Source", d_out: int, d_in: int, dropout: float) -> None:
+        """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
+        new = self.weight.new_empty
+        self.register_parameter("lora_A", nn.Parameter(new(entry.rank, d_in)))
+        self.register_parameter("lora_B", nn.Parameter(new(d_out, entry.rank)))
+        self.register_parameter("beta", nn.Parameter(new(1)) if entry.beta else None)
+        self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
+        self.lora_dropout = dropout
+        self.fan_in_fan_out = entry.fan_in_fan_out
+        self.adapter_rank = entry.rank
+        self.source = source
+
+    def merged_weight(self) -> Tensor:
+        """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""
+        return merged(
+            self.weight, self.lora_A, self.lora_B, self.beta, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out
+        )
+
+    def extra_repr(self) -> str:
+        """The stock layer's own, and rank, scaling and beta."""
+        beta = "learned" if self.beta is not None else "1"
+        return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}"
+
+    def _sum(self, backbone: Tensor, low_rank: Tensor) -> Tensor:
+        if self.beta is not None:
+            backbone = backbone * self.beta
+        return backbone + low_rank * self.scaling
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
+
+
+class AdaptedLinear(AdapterLayer, nn.Linear):
+    """``nn.Linear`` with an adapter."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
+        """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
+        low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
+        out = self._sum(F.linear(input, self.weight), low_rank)
+        return out if self.bias is None else out + self.bias
+
+
+class _AdaptedConv(AdapterLayer):
+    """The kernel seen as (C_out, C_in / groups * k); each group has the same A and its own rows of B."""
+
+    groups: int
+    bias: Tensor | None
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        raise NotImplementedError  # pragma: no cover (nn.Conv1d and nn.Conv2d bring it)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
+        kernel = self.lora_A.view(self.adapter_rank, *self.weight.shape[1:])
+        kernel = kernel.repeat(self.groups, *[1] * (kernel.dim() - 1))
+        down = self._conv_forward(self._dropped(input), kernel, None)
+        pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * (self.weight.dim() - 2))
+        convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
+        out = self._sum(self._conv_forward(input, self.weight, None), convolve(down, pointwise, groups=self.groups))
+        return out if self.bias is None else out + self.bias.view(-1, *[1] * (self.weight.dim() - 2))
+
+
+class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
+    """``nn.Conv1d`` with an adapter."""
+
+    _conv_forward = nn.Conv1d._conv_forward
+
+
+class AdaptedConv2d(_AdaptedConv, nn.Conv2d):
+    """``nn.Conv2d`` with an adapter."""
+
+    _conv_forward = nn.Conv2d._conv_forward
+
+
+class AdaptedEmbedding(AdapterLayer, nn.Embedding):
+    """``nn.Embedding`` with an adapter: the table is stored as (in, out), so ``fan_in_fan_out`` is true."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+
+        def look_up(table: Tensor) -> Tensor:
+            return F.embedding(input, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+        low_rank = F.linear(self._dropped(look_up(self.lora_A.t())), self.lora_B)
+        return self._sum(look_up(self.weight), low_rank)

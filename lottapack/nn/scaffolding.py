@@ -1,0 +1,284 @@
+"""scaffold(): a plain model becomes a random, frozen backbone with trained adapters."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+from lottapack import arch, rng
+from lottapack.errors import ScaffoldError, UnsupportedError
+from lottapack.format import dtypes
+from lottapack.format.descriptor import SCALINGS, adapter_prefix, factor_dims, seed_text
+from lottapack.format.recipe import (
+    RECIPE_VERSION,
+    AdaptedRecipe,
+    ParameterRecipe,
+    Recipe,
+    RecipeRng,
+    SeededRecipe,
+    StoredRecipe,
+    TiedRecipe,
+    own_tables,
+)
+from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
+from lottapack.nn.layers import AdapterLayer
+from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, entries_of
+
+
+def scaffold(
+    model: nn.Module,
+    *,
+    seed: int,
+    rank: int | Mapping[str, int] = 8,
+    alpha: float | None = None,
+    scaling: Literal["lora", "rslora"] = "lora",
+    targets: str | Iterable[str] | None = None,
+    train: str | Iterable[str] | None = None,
+    distribution: "str | rng.Table" = "normal16",
+    scale: float | None = None,
+    beta: Literal["learned"] | float = "learned",
+    dropout: float = 0.0,
+    persistent: bool = False,
+) -> nn.Module:
+    """Redraw a model from a seed, wrap its layers with adapters, freeze the rest. Changes the model and returns it.
+
+    Args:
+        model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
+        seed: 0 to 2**64 - 1. All initial values follow from it, those of the adapters too.
+        rank: of the adapters; or by pattern, as ``{"q_proj": 8, "*.mlp.*": 4}``.
+        alpha: of the adapters; by default the rank, so that the scaling is 1.
+        scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
+        targets: names or patterns of the layers that get an adapter. Default: each Linear, Conv1d, Conv2d and
+            transformers Conv1D that is not trained in full.
+        train: what is trained in full: names or patterns of modules or parameters, and the words ``heads``,
+            ``norms``, ``biases``, ``embeddings``, ``rest`` (what lottapack cannot generate). Default: all five words.
+            Whatever is neither a target nor trained stays frozen.
+        distribution: a built-in table's id, or a Table from ``lottapack.rng.custom``.
+        scale: the factor of the table; by default such that the standard deviation is 1 / sqrt(d_in)
+            (for an embedding 1 / sqrt(embedding_dim)), the paper's default.
+        beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
+        dropout: on the input of the low-rank path, in training.
+        persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
+
+    Raises:
+        ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
+
+    Source: LottaLoRA (arXiv 2604.08749), ``beta * W + (alpha / r) * B A``. Spec: recipe, merge.
+    """
+    if is_scaffolded(model):
+        raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
+    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    _check_arguments(seed, alpha, scaling, scale, beta, dropout)
+    architecture = arch.describe(model)
+    entries = entries_of(model, arch.family_of(model).heads(model))
+    on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
+    if on_meta:
+        hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
+        raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
+    plan = _Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train)
+    recipe = Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=architecture,
+        rng=RecipeRng(
+            id=rng.ALGORITHM,
+            seed=seed_text(seed),
+            tables={} if table.id in rng.BUILTIN else own_tables({table.id: table}),
+        ),
+        parameters=plan,
+    )
+    attach(model, recipe, dropout=dropout, persistent=persistent)
+    regenerate_(model)
+    _draw_trained(entries, recipe)
+    return model
+
+
+def _check_arguments(
+    seed: int, alpha: float | None, scaling: str, scale: float | None, beta: str | float, dropout: float
+) -> None:
+    if not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1")
+    if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+        raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0")
+    if scaling not in SCALINGS:
+        raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise ScaffoldError(f"scale={scale!r}: the scale is a number above 0")
+    if beta not in ("learned", 1.0):
+        raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0')
+    if not 0 <= dropout < 1:
+        raise ScaffoldError(f"dropout={dropout!r}: a probability from 0 up to, not including, 1")
+
+
+class _Planner:
+    """Decides each entry's role."""
+
+    def __init__(
+        self,
+        rank: int | Mapping[str, int],
+        alpha: float | None,
+        scaling: str,
+        table: rng.Table,
+        scale: float | None,
+        beta: bool,
+    ) -> None:
+        self.rank, self.alpha, self.scaling = rank, alpha, scaling
+        self.table, self.scale, self.beta = table, scale, beta
+        self.ranks = Patterns(rank, "rank") if isinstance(rank, Mapping) else None
+
+    def plan(
+        self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
+    ) -> dict[str, ParameterRecipe]:
+        explicit = Patterns(targets, "targets") if targets is not None else self.ranks
+        words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
+        groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
+        named = Patterns([word for word in words if word not in GROUP_WORDS], "train")
+        shared = {entry.tied for entry in entries if entry.tied} - _same_module_twice(entries)
+        plan: dict[str, ParameterRecipe] = {}
+        for entry in entries:
+            if entry.tied:
+                self._refuse_tied_target(entry, explicit)
+                plan[entry.name] = TiedRecipe(to=entry.tied)
+            else:
+                plan[entry.name] = self._role(entry, explicit, named, groups, entry.name in shared)
+        for patterns in (explicit, named, self.ranks):
+            if patterns is not None:
+                patterns.require_used(entries)
+        if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
+            raise ScaffoldError("no layer would get an adapter", hint="Name layers in targets, or fewer in train.")
+        return plan
+
+    def _role(
+        self, entry: Entry, explicit: Patterns | None, named: Patterns, groups: set[str], shared: bool
+    ) -> ParameterRecipe:
+        """Names win over group words, group words over defaults."""
+        wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
+        in_full = named.first_match(entry) is not None
+        if wanted and in_full:
+            raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
+        if wanted and not entry.can_generate:
+            raise ScaffoldError(
+                f"{entry.name}: a {type(entry.module).__name__} cannot have an adapter",
+                hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
+            )
+        if wanted:
+            return self._adapted(entry, shared)
+        if not entry.can_generate or in_full or (entry.group in groups and entry.group != "other"):
+            can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
+            trains = can_train and (in_full or entry.group in groups)
+            return StoredRecipe(group=entry.group, trained=trains)
+        if explicit is None and not isinstance(entry.module, nn.Embedding):
+            return self._adapted(entry, shared)
+        return self._seeded(entry)
+
+    def _refuse_tied_target(self, entry: Entry, explicit: Patterns | None) -> None:
+        if explicit is not None and explicit.first_match(entry) is not None and entry.leaf == "weight":
+            raise ScaffoldError(
+                f"{entry.name} cannot have an adapter of its own: it is tied to {entry.tied}",
+                hint=f"Name {entry.tied} in train, or leave both frozen.",
+            )
+
+    def _seeded(self, entry: Entry) -> SeededRecipe:
+        scale, dtype = self._scale_and_dtype(entry)
+        return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=self.table.id, scale=scale)
+
+    def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
+        if shared:
+            raise ScaffoldError(
+                f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
+                hint="Train it in full, or leave it frozen.",
+            )
+        scale, dtype = self._scale_and_dtype(entry)
+        shape = tuple(entry.tensor.shape)
+        in_out = stored_as_in_out(entry.module)
+        rank, most = self._rank_for(entry), min(factor_dims(shape, in_out))
+        if type(rank) is not int or not 1 <= rank <= most:
+            hint = 'Give ranks by pattern, as rank={"conv1": 4, "*": 8}, or leave the layer out of targets.'
+            raise ScaffoldError(f"{entry.module_name or 'the layer'}: rank {rank!r} is not from 1 to {most}", hint=hint)
+        return AdaptedRecipe(
+            shape=shape,
+            dtype=dtype,
+            distribution=self.table.id,
+            scale=scale,
+            fan_in_fan_out=in_out,
+            rank=rank,
+            alpha=float(rank if self.alpha is None else self.alpha),
+            scaling=self.scaling,
+            beta=self.beta,
+        )
+
+    def _rank_for(self, entry: Entry) -> int:
+        if not isinstance(self.rank, Mapping) or self.ranks is None:
+            return self.rank  # type: ignore[return-value]
+        pattern = self.ranks.first_match(entry)
+        if pattern is None:
+            raise ScaffoldError(f"{entry.module_name}: no pattern in rank matches it", hint='Add a last pattern "*".')
+        return self.rank[pattern]
+
+    def _scale_and_dtype(self, entry: Entry) -> tuple[float, str]:
+        dtype = dtypes.dtype_name(entry.tensor.dtype)
+        if dtype not in dtypes.GENERATED:
+            raise ScaffoldError(f"{entry.name} is {dtype}; a backbone is {', '.join(dtypes.GENERATED)}")
+        scale = rng.binary32(self.scale if self.scale is not None else default_scale(entry, self.table))
+        fault = rng.scale_fault(self.table, scale, dtype)
+        if fault:
+            raise ScaffoldError(f"{entry.name}: {fault}")
+        return scale, dtype
+
+
+def _same_module_twice(entries: list[Entry]) -> set[str]:
+    """Entries whose ties are all the same module under another name: such a layer sees its adapter everywhere."""
+    owners = {entry.name: entry.module for entry in entries}
+    ties = [(entry.tied, entry.module is owners[entry.tied]) for entry in entries if entry.tied]
+    return {owner for owner, _ in ties} - {owner for owner, same in ties if not same}
+
+
+def deviation(table: rng.Table) -> float:
+    """The standard deviation that a table stands for, around zero: 1 for the normal tables, whatever their width."""
+    if table.id in rng.BUILTIN:
+        return 1 / math.sqrt(3) if table.id == "uniform16" else 1.0
+    return math.sqrt(math.fsum(float(value) ** 2 for value in table.values) / len(table.values))
+
+
+def default_scale(entry: Entry, table: rng.Table) -> float:
+    """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
+    shape = tuple(entry.tensor.shape)
+    if isinstance(entry.module, nn.Embedding):
+        fan = shape[1]
+    else:
+        _, fan = factor_dims(shape, stored_as_in_out(entry.module))
+    return 1 / math.sqrt(max(fan, 1)) / deviation(table)
+
+
+@torch.no_grad()
+def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
+    """Draw the initial values of what is trained.
+
+    A Kaiming uniform, B zeros, beta 1 (the paper); weights of layers trained in full normal with 1 / sqrt(d_in);
+    biases of all these layers 0. Norms and what else there is keep their values.
+    """
+    uniform, normal = rng.builtin("uniform16"), rng.builtin("normal16")
+    for entry in entries:
+        plan = recipe.parameters[entry.name]
+        if isinstance(plan, AdaptedRecipe):
+            layer = entry.module
+            assert isinstance(layer, AdapterLayer)
+            bound = rng.binary32(default_scale(entry, normal))
+            name = adapter_prefix(entry.name) + "lora_A"
+            rng.fill_(layer.lora_A.data, rng.Source(recipe.seed, name, uniform, bound, plan.dtype))
+            layer.lora_B.zero_()
+            if layer.beta is not None:
+                layer.beta.fill_(1.0)
+        elif isinstance(plan, StoredRecipe) and plan.trained and entry.can_generate and entry.tensor.numel():
+            dtype = dtypes.dtype_name(entry.tensor.dtype)
+            if dtype not in dtypes.GENERATED:
+                raise UnsupportedError(f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}")
+            scale = rng.binary32(default_scale(entry, normal))
+            rng.fill_(entry.tensor.data, rng.Source(recipe.seed, entry.name, normal, scale, dtype))
+            padding = getattr(entry.module, "padding_idx", None)
+            if padding is not None:
+                entry.tensor[padding].zero_()
+        bias = entry.module._parameters.get("bias")
+        if entry.can_generate and bias is not None:
+            bias.zero_()

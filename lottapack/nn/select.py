@@ -1,0 +1,100 @@
+"""Which parameter gets which role: targets, what is trained in full, and groups."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lottapack.errors import ScaffoldError
+from lottapack.nn.attach import adapted_class
+
+GROUP_WORDS = {"heads": "head", "norms": "norm", "biases": "bias", "embeddings": "embedding", "rest": "other"}
+DEFAULT_TRAIN = tuple(GROUP_WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the plain state_dict.
+
+    ``tied``: the earlier entry with the same tensor, or empty. ``can_generate``: whether this is the weight of a
+    layer that lottapack can draw and adapt.
+    """
+
+    name: str
+    module_name: str
+    module: nn.Module
+    leaf: str
+    tensor: Tensor
+    group: str
+    tied: str
+    can_generate: bool
+
+
+def entries_of(model: nn.Module, heads: set[str]) -> list[Entry]:
+    """Every entry of the model's state_dict, with its owner and group."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    first: dict[int, str] = {}
+    found = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        module_name, _, leaf = name.rpartition(".")
+        module = modules[module_name]
+        tied = first.setdefault(id(tensor), name)
+        group = group_of(module, leaf, module_name in heads)
+        can_generate = leaf == "weight" and adapted_class(module) is not None
+        found.append(Entry(name, module_name, module, leaf, tensor, group, "" if tied == name else tied, can_generate))
+    return found
+
+
+def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
+    """The group of a parameter or buffer (spec: descriptor, ``group``)."""
+    if leaf in module._buffers:
+        return "buffer"
+    if is_norm(module):
+        return "norm"
+    if leaf == "bias":
+        return "bias"
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    return "head" if is_head else "other"
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises; model libraries bring norms of their own, named so."""
+    return "Norm" in type(module).__name__
+
+
+class Patterns:
+    """Names or glob patterns of modules and parameters.
+
+    ``q_proj`` is every module whose name ends in that part, ``layers.0.*`` a glob over full names.
+    """
+
+    def __init__(self, patterns: Iterable[str], what: str) -> None:
+        self.patterns: Sequence[str] = [patterns] if isinstance(patterns, str) else list(patterns)
+        self.what = what
+        self.used: set[str] = set()
+
+    def first_match(self, entry: Entry) -> str | None:
+        """The first pattern that names the entry or its module."""
+        for pattern in self.patterns:
+            if any(_matches(pattern, name) for name in (entry.module_name, entry.name)):
+                self.used.add(pattern)
+                return pattern
+        return None
+
+    def require_used(self, entries: Sequence[Entry]) -> None:
+        """Raise ScaffoldError for a pattern that named nothing."""
+        names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
+        for pattern in self.patterns:
+            if pattern not in self.used and not any(_matches(pattern, name) for name in names):
+                close = difflib.get_close_matches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
+                hint = f"Did you mean {' or '.join(close)}?" if close else "See model.named_modules() for the names."
+                raise ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.fnmatchcase(name, pattern)
+    return name == pattern or name.endswith(f".{pattern}")

@@ -1,0 +1,81 @@
+"""From an opened pack to tensors: generated, read, or both merged."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lottapack import rng
+from lottapack.errors import IntegrityError, Problem
+from lottapack.format import dtypes
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
+from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
+from lottapack.merge import merge_adapter
+
+_LARGE = 4 << 20  # bytes; from here on NumPy asks the system for huge pages
+_ALIGNMENT = 64
+
+
+def empty(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
+    """An uninitialised tensor. On the CPU, large ones come from NumPy, which asks for huge pages.
+
+    Profiled: filling fresh memory is bound by page faults, and huge pages halve the time.
+    """
+    nbytes = numel(shape) * dtypes.ITEMSIZE[dtype]
+    if device.type != "cpu" or nbytes < _LARGE:
+        return torch.empty(shape, dtype=dtypes.torch_dtype(dtype), device=device)
+    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return torch.from_numpy(memory[first : first + nbytes]).view(dtypes.torch_dtype(dtype)).view(shape)
+
+
+def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
+    """A tensor of the file, its SHA-256 checked."""
+    info = pack.tensors[name]
+    tensor = empty(info.shape, info.dtype, torch.device("cpu"))
+    # NumPy has no bfloat16, so the bytes are read through a view of them.
+    pack.read_into(name, tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return tensor.to(device)
+
+
+def constant_tensor(entry: Constant, device: torch.device) -> Tensor:
+    """A tensor of one value, given by its bits."""
+    bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], np.uint8).copy()
+    value = torch.from_numpy(bits).view(dtypes.torch_dtype(entry.dtype))
+    return value.to(device).expand(1).reshape([1] * len(entry.shape)).expand(entry.shape).contiguous()
+
+
+def generated_tensor(pack: PackFile, name: str, device: torch.device, *, check: bool = False) -> Tensor:
+    """A backbone weight in its recorded dtype, generated on the device. ``check``: compare the fingerprint."""
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Seeded | Adapted)
+    weight = empty(entry.shape, entry.dtype, device)
+    rng.fill_(weight, pack.source(name))
+    if check:
+        found = rng.fingerprint_hex(rng.fingerprint(weight))
+        if found != entry.fingerprint:
+            problem = Problem("fingerprint", name, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
+            hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
+            raise IntegrityError(str(pack.path), [problem], hint=hint)
+    return weight
+
+
+def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str, Tensor]:
+    """The adapter of a parameter: ``lora_A``, ``lora_B`` and, where it is learned, ``beta``."""
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Adapted)
+    return {part: stored_tensor(pack, adapter_prefix(name) + part, device) for part in entry.adapter.tensors()}
+
+
+def plain_tensor(pack: PackFile, name: str, device: torch.device, *, check: bool = False) -> Tensor:
+    """The entry of the plain model's state_dict in its recorded dtype, adapters merged, ties followed."""
+    name = pack.descriptor.resolve(name)
+    entry = pack.descriptor.parameters[name]
+    if isinstance(entry, Stored):
+        return stored_tensor(pack, name, device)
+    if isinstance(entry, Constant):
+        return constant_tensor(entry, device)
+    weight = generated_tensor(pack, name, device, check=check)
+    if isinstance(entry, Adapted):
+        weight = merge_adapter(weight, adapter_tensors(pack, name, device), entry)
+    return weight

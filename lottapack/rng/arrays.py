@@ -1,0 +1,103 @@
+"""Fill NumPy arrays with an element's own bits, and take fingerprints, without torch.
+
+Where numba cannot be imported, torch does the work after all.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lottapack.errors import UnsupportedError
+from lottapack.rng import backends, fill, selfcheck
+from lottapack.rng.stream import ITEM_BITS, Source, check_range
+from lottapack.rng.threads import PIECE
+
+if TYPE_CHECKING:
+    import torch
+
+
+def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
+    """Fill ``out``, shape (n,), with the bits of elements ``start`` to ``start + n - 1`` (spec: stream, tables).
+
+    ``out``: contiguous; uint32 for float32, uint16 for bfloat16 and float16. Raises UnsupportedError if it is
+    something else, if the scale does not fit the table or elements lie beyond 2**63 - 1, and DeviceError if this
+    machine fails the known answers.
+    """
+    _check(out, {ITEM_BITS[source.dtype]}, start)
+    if not out.flags.writeable:
+        raise UnsupportedError("cannot fill a read-only array", hint="Pass a copy.")
+    if _numba_ready():
+        from lottapack.rng import cpu
+
+        cpu.fill_bits(out, source, start)
+    else:
+        fill.fill_(_tensor(out, source.dtype), source, start)
+
+
+def fingerprint_bits(bits: npt.NDArray[Any], start: int = 0) -> int:
+    """The fingerprint of ``bits``, shape (n,), uint32 or uint16, contiguous (spec: fingerprint).
+
+    ``start``: the number of the first element. Raises as fill_bits() does.
+    """
+    _check(bits, set(ITEM_BITS.values()), start)
+    if _numba_ready():
+        from lottapack.rng import cpu
+
+        return cpu.fingerprint_bits(bits, start)
+    return fill.fingerprint(_tensor(bits.copy(), "float32" if bits.itemsize == 4 else "float16"), start)
+
+
+def fingerprint_of(source: Source, count: int) -> int:
+    """The fingerprint of the tensor of ``count`` elements that ``source`` generates, a few MiB at a time.
+
+    Raises as fill_bits() does.
+    """
+    check_range(0, count)
+    if _numba_ready():
+        from lottapack.rng import cpu
+
+        return cpu.fingerprint_of(source, count)
+    total = 0
+    for start in range(0, count, PIECE):
+        piece = np.empty(min(PIECE, count - start), f"u{ITEM_BITS[source.dtype] // 8}")
+        fill_bits(piece, source, start)
+        total += fingerprint_bits(piece, start)
+    return total % 2**64
+
+
+def fingerprint_hex(fingerprint: int) -> str:
+    """The fingerprint as it is written: 16 lower-case hexadecimal digits (spec: fingerprint)."""
+    return f"{fingerprint:016x}"
+
+
+def _numba_ready() -> bool:
+    """Whether numba can be used; if so, it has given the known answers."""
+    if not backends.numba_works():
+        return False
+    from lottapack.rng import cpu
+
+    def compute(source: Source, start: int, count: int) -> int:
+        answer = np.empty(count, f"u{ITEM_BITS[source.dtype] // 8}")
+        cpu.fill_bits(answer, source, start)
+        return cpu.fingerprint_bits(answer, start)
+
+    selfcheck.ensure("numba", "cpu", compute)
+    return True
+
+
+def _tensor(bits: npt.NDArray[Any], dtype: str) -> "torch.Tensor":
+    """A tensor over the memory of ``bits``."""
+    import torch
+
+    return torch.from_numpy(bits.view(f"i{bits.itemsize}")).view(getattr(torch, dtype))
+
+
+def _check(bits: npt.NDArray[Any], widths: set[int], start: int) -> None:
+    wanted = [np.dtype(f"u{width // 8}") for width in sorted(widths)]
+    if bits.ndim != 1 or bits.dtype not in wanted or not bits.flags.c_contiguous:
+        raise UnsupportedError(
+            f"cannot use an array of {bits.dtype} and shape {bits.shape} with strides {bits.strides}",
+            hint=f"Pass a contiguous array of one dimension, {' or '.join(map(str, wanted))}.",
+        )
+    check_range(start, bits.size)

@@ -1,0 +1,61 @@
+"""The stream as the spec says it, line by line, in NumPy. Slow on purpose: other code is compared with it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lottapack.rng.stream import Source
+
+Array = npt.NDArray[Any]
+
+
+def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+    """Four output words of Philox 4x32-10 (spec: stream, section 1): integers, or uint64 arrays of one shape."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0 = 0xD2511F53 * c0
+        p1 = 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def words(source: Source, block: Array, place: Array) -> Array:
+    """Word ``place`` of ``block``: uint64, all of shape (n,) (spec: stream, sections 2 and 3)."""
+    j = 256 * block + (place & 255)
+    stream = np.full_like(j, source.stream)
+    lanes = philox4x32((j & 0xFFFFFFFF, j >> 32, stream & 0xFFFFFFFF, stream >> 32), source.key)
+    return np.choose((place >> 8).astype(np.intp), lanes)
+
+
+def elements(source: Source, start: int, count: int) -> Array:
+    """The bits of elements ``start`` to ``start + count - 1``: shape (count,), uint32 or uint16 (section 4)."""
+    k = source.table.bits
+    fields = 32 // k
+    i: Array = np.arange(count, dtype=np.uint64) + start
+    p = i & 1023
+    q = i >> 10
+    b = q // fields
+    f = q % fields
+    index = (words(source, b, p) >> (k * f)) & (2**k - 1)
+    u: Array
+    value = source.table.values[index] * np.float32(source.scale)
+    if source.dtype == "float16":
+        u = value.astype(np.float16).view(np.uint16)
+    elif source.dtype == "bfloat16":
+        u = value.view(np.uint32)
+        u = ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
+    else:
+        u = value.view(np.uint32)
+    return u
+
+
+def fingerprint(bits: Array, start: int = 0) -> int:
+    """The fingerprint of ``bits``, shape (n,), whose first element is number ``start`` (spec: fingerprint)."""
+    i: Array = np.arange(bits.size, dtype=np.uint64) + start
+    z = bits ^ (i * 0x9E3779B97F4A7C15)
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+    return int((z ^ (z >> 31)).sum(dtype=np.uint64))

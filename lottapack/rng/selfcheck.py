@@ -1,0 +1,71 @@
+"""Known answers, asked of each backend on each device before its first use.
+
+A device with a wrong compiler, driver or multiplier is refused here, before it writes a wrong weight.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from lottapack.errors import DeviceError
+from lottapack.rng.stream import Source
+from lottapack.rng.tables import binary32, builtin
+
+Compute = Callable[[Source, int, int], int]
+"""``compute(source, start, count)``: generate these elements and return their fingerprint."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The fingerprint of ``count`` elements from ``start`` on, counted from the tensor's first element."""
+
+    seed: int
+    distribution: str
+    dtype: str
+    start: int
+    count: int
+    fingerprint: int
+
+    @property
+    def source(self) -> Source:
+        """The source, named ``selfcheck`` and with a scale that is no power of two."""
+        return Source(self.seed, "selfcheck", builtin(self.distribution), binary32(0.02), self.dtype)
+
+
+_FAR: Final = 2**35 - 1500
+"""Elements of 16 bits: this start and 3,000 elements lie on both sides of counter 2**32."""
+
+ANSWERS: Final = (
+    Answer(42, "normal16", "float32", 0, 4096, 0xBA7398200E79B53A),
+    Answer(2**64 - 1, "normal16", "float32", _FAR, 3000, 0x3594EC9348ECFF7B),
+    Answer(2**32, "normal16", "bfloat16", 777, 2048, 0x76DC2B1525F1479C),
+    Answer(42, "normal8", "float16", 1023, 2050, 0xD134262EEBE29C05),
+    Answer(42, "uniform16", "float32", 100, 3000, 0xE6836D31618573FD),
+    Answer(42, "uniform16", "float16", _FAR, 3000, 0x8BF400971B40D105),
+    Answer(42, "sign1", "float32", 2**32 - 5, 2000, 0x80B9F0E54816AF0B),
+    Answer(42, "sign1", "bfloat16", 0, 2000, 0x95BA90EE06E32C24),
+)
+
+_passed: set[tuple[str, str]] = set()
+_lock = threading.Lock()
+
+
+def ensure(backend: str, device: str, compute: Compute) -> None:
+    """Ask ``backend`` on ``device`` the known answers, once. Raises DeviceError if one is wrong."""
+    if (backend, device) in _passed:
+        return
+    with _lock:
+        if (backend, device) in _passed:
+            return
+        for answer in ANSWERS:
+            found = compute(answer.source, answer.start, answer.count)
+            if found != answer.fingerprint:
+                raise DeviceError(
+                    f"the backend {backend!r} computes wrong bits on {device!r}: {answer.distribution} in "
+                    f"{answer.dtype}, {answer.count} elements from {answer.start}, has the fingerprint "
+                    f"{found:016x}, not {answer.fingerprint:016x}",
+                    hint="Nothing is generated there. Use another device, or update its driver, torch and numba; "
+                    "if it stays, report it with these numbers.",
+                )
+        _passed.add((backend, device))

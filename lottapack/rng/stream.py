@@ -1,0 +1,91 @@
+"""From a seed and a tensor's name to the place in the stream where its words lie (spec: stream)."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from lottapack.errors import UnsupportedError
+from lottapack.rng.tables import Table
+
+ALGORITHM: Final = "philox4x32-10"
+
+WORDS: Final = 1024
+"""Words in a block (spec: stream, section 3)."""
+COUNTERS: Final = 256
+"""Counters in a block; each gives four words, one a lane."""
+WORD_BITS: Final = 32
+
+MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
+"""M0, M1 of Philox 4x32 (spec: stream, section 1)."""
+WEYL: Final = (0x9E3779B9, 0xBB67AE85)
+"""W0, W1: what the key grows by each round."""
+ROUNDS: Final = 10
+
+ITEM_BITS: Final = {"float32": 32, "bfloat16": 16, "float16": 16}
+"""The dtypes that can be generated, and the bits of an element (spec: descriptor, section 4)."""
+
+_LOW32: Final = 0xFFFFFFFF
+
+
+def stream_of(name: str) -> int:
+    """The 64-bit stream of the tensor called ``name`` (spec: stream, section 2)."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that settles the bits of a generated tensor, but its length.
+
+    ``seed``: 0 to 2**64 - 1. ``name``: the tensor's name in the plain model's ``state_dict``. ``table``: the
+    distribution. ``scale``: a positive binary32 number. ``dtype``: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Raises UnsupportedError if seed, name or dtype is none of these; the scale is checked against the
+    table when elements are first generated (:func:`lottapack.rng.scale_fault`).
+    """
+
+    seed: int
+    name: str
+    table: Table
+    scale: float
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise UnsupportedError(
+                f"{self.name!r}: the seed {self.seed} is outside 0 .. 2**64 - 1",
+                hint="Choose a seed that fits 64 bits; hash longer ones first.",
+            )
+        if self.dtype not in ITEM_BITS:
+            raise UnsupportedError(
+                f"{self.name!r}: cannot generate dtype {self.dtype!r}",
+                hint=f"Generate in one of {', '.join(ITEM_BITS)} and convert.",
+            )
+        try:
+            self.name.encode()
+        except UnicodeEncodeError as error:
+            raise UnsupportedError(
+                f"{self.name!r}: the name has no UTF-8 form, so it has no stream", hint="Rename the tensor."
+            ) from error
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """``k0, k1``: the key of Philox."""
+        return self.seed & _LOW32, self.seed >> 32
+
+    @property
+    def stream(self) -> int:
+        """The 64-bit stream of the name."""
+        return stream_of(self.name)
+
+    @property
+    def fields(self) -> int:
+        """F: how many elements one word serves (spec: stream, section 4)."""
+        return WORD_BITS // self.table.bits
+
+
+def check_range(start: int, count: int) -> None:
+    """Raise UnsupportedError unless elements ``start`` to ``start + count - 1`` exist (spec: stream, section 5)."""
+    if count < 0 or not 0 <= start <= 2**63 - count:
+        raise UnsupportedError(
+            f"there are no {count} elements from number {start} on", hint="Elements are numbered 0 to 2**63 - 1."
+        )

@@ -1,0 +1,158 @@
+"""Distributions as tables, and the one multiplication that scales them (spec: tables)."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lottapack.errors import UnsupportedError
+
+Floats = npt.NDArray[np.float32]
+Bits = npt.NDArray[Any]
+"""The elements' own bits: uint32 for float32, uint16 for bfloat16 and float16."""
+
+WIDTHS: Final = (1, 2, 4, 8, 16)
+
+_SHA256: Final = {
+    "normal16": "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8",
+    "normal8": "be953b3647e269042190432180d99ecfa8d9ec44e4f22e03192b94749da14672",
+    "normal4": "2c49ee770ad750d273e91561d7cacdda903055011dfc23e80d6ec6973717c211",
+    "normal2": "f5877bced148f7ee666da8f8e6ac746b3e935b10443951b0e5406571e58b0e54",
+    "uniform16": "e5391733f9c5678058cffe956c9532c8be9b15b06f5dd65136e417815336f836",
+    "sign1": "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1",
+}
+BUILTIN: Final = tuple(_SHA256)
+"""The ids of the built-in tables."""
+
+_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TINY: Final = np.finfo(np.float32).tiny
+_CACHED_TABLES: Final = 8
+
+
+@dataclass(frozen=True)
+class Table:
+    """A distribution: ``values`` has shape (2**bits,), float32, read-only. Tables with equal bytes are equal."""
+
+    id: str
+    bits: int
+    values: Floats = field(compare=False, repr=False)
+    sha256: str = field(init=False)
+    """SHA-256 of the values as little-endian binary32."""
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the distribution, for choosing a scale; no part of the format."""
+        return float(np.std(self.values, dtype=np.float64))
+
+    def __post_init__(self) -> None:
+        self.values.flags.writeable = False
+        object.__setattr__(self, "sha256", hashlib.sha256(self.values.astype("<f4").tobytes()).hexdigest())
+
+
+@lru_cache
+def builtin(id: str) -> Table:  # noqa: A002 - the spec's word
+    """The built-in table ``id`` (spec: tables, section 1). Raises UnsupportedError for an unknown id."""
+    if id not in BUILTIN:
+        raise UnsupportedError(f"unknown distribution {id!r}", hint=f"Known distributions: {', '.join(BUILTIN)}.")
+    if id == "sign1":
+        values = np.array([-1, 1], np.float32)
+    elif id == "uniform16":
+        values = ((2 * np.arange(2**16) + 1 - 2**16) / 2**16).astype(np.float32)
+    else:
+        data = resources.files("lottapack.rng").joinpath("data", f"{id}.f32").read_bytes()
+        values = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)
+    table = Table(id, (values.size - 1).bit_length(), values)
+    if table.sha256 != _SHA256[id]:
+        raise UnsupportedError(
+            f"the table {id!r} of this installation is damaged: SHA-256 {table.sha256}, expected {_SHA256[id]}",
+            hint="Reinstall lottapack.",
+        )
+    return table
+
+
+def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> Table:  # noqa: A002
+    """A table of one's own: ``values``, shape (2**k,) for k of 1, 2, 4, 8, 16, rounded to binary32.
+
+    Raises UnsupportedError if id or values break tables.md, section 2.
+    """
+    if not _ID.fullmatch(id) or id in BUILTIN:
+        raise UnsupportedError(
+            f"{id!r} cannot be the id of a table of your own",
+            hint=f"Use lower-case letters, digits and _ (at most 64), and none of {', '.join(BUILTIN)}.",
+        )
+    with np.errstate(all="ignore"):  # what does not fit binary32 becomes an infinity or a subnormal: refused below
+        rounded = np.array(values, np.float32)
+    fault = table_fault(rounded)
+    if fault:
+        raise UnsupportedError(f"table {id!r}: {fault}", hint="See the format's page on tables, section 2.")
+    return Table(id, (rounded.size - 1).bit_length(), rounded)
+
+
+def table_fault(values: Floats) -> str | None:
+    """What is wrong with ``values`` as the table of a pack (spec: tables, section 2), or None."""
+    if values.shape not in {(2**k,) for k in WIDTHS}:
+        return f"has shape {values.shape}, but tables have 2, 4, 16, 256 or 65536 entries in one dimension"
+    for what, wrong in (
+        ("is not finite", ~np.isfinite(values)),
+        ("is subnormal", (values != 0) & (np.abs(values) < _TINY)),
+        ("is negative zero", (values == 0) & np.signbit(values)),
+    ):
+        if wrong.any():
+            return f"entry {int(wrong.argmax())} {what}"
+    return None
+
+
+def binary32(x: float) -> float:
+    """The binary32 number nearest to ``x``, as a Python float (infinite beyond the range)."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(x))
+
+
+def scale_fault(table: Table, scale: float, dtype: str) -> str | None:
+    """What is wrong with ``scale`` for this table and dtype (spec: tables, section 3), or None."""
+    if not 0 < scale < float("inf") or binary32(scale) != scale:
+        return f"scale {scale!r} is not a positive binary32 number"
+    with np.errstate(all="ignore"):
+        products = table.values * np.float32(scale)
+    normal = np.isfinite(products) & (np.abs(products) >= _TINY)
+    wrong = (table.values != 0) & ~normal
+    if wrong.any():
+        n = int(wrong.argmax())
+        return f"scale {scale!r} times entry {n} of {table.id!r} is {products[n]!s}, not a normal binary32 number"
+    infinity = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}[dtype]
+    wrong = (_round(products, dtype) & infinity) == infinity
+    if wrong.any():
+        return f"scale {scale!r} times entry {int(wrong.argmax())} of {table.id!r} is infinite in {dtype}"
+    return None
+
+
+@lru_cache(maxsize=_CACHED_TABLES)
+def scaled_bits(table: Table, scale: float, dtype: str) -> Bits:
+    """The bits of every possible element: shape (2**table.bits,), uint32 or uint16, read-only.
+
+    All floating-point work of the format happens here, once for each (table, scale, dtype).
+    Raises UnsupportedError if scale_fault() finds a fault.
+    """
+    fault = scale_fault(table, scale, dtype)
+    if fault:
+        raise UnsupportedError(fault, hint="Choose a scale nearer to 1, or a dtype with a wider range.")
+    bits = _round(table.values * np.float32(scale), dtype)
+    bits.flags.writeable = False
+    return bits
+
+
+def _round(values: Floats, dtype: str) -> Bits:
+    """The bits of ``values`` rounded to ``dtype``, to nearest, ties to even (spec: tables, section 4)."""
+    if dtype == "float16":
+        with np.errstate(over="ignore", under="ignore"):
+            return values.astype(np.float16).view(np.uint16)
+    bits = values.view(np.uint32)
+    if dtype == "float32":
+        return bits
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)

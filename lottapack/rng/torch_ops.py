@@ -1,0 +1,84 @@
+"""The stream in plain torch operations on int64, for any device that torch has.
+
+int64 has the same sums, products and left shifts modulo 2**64 as unsigned integers; right shifts are masked.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS, Source
+from lottapack.rng.tables import scaled_bits
+
+CHUNK: Final = 1 << 20
+"""Elements made at once: under 32 MiB of temporary memory, a multiple of what any block of words serves."""
+
+_LOW32: Final = 0xFFFFFFFF
+_INTEGERS: Final = {4: torch.int32, 2: torch.int16}
+
+
+def fill(tensor: Tensor, source: Source, start: int) -> None:
+    """Fill ``tensor`` (contiguous, of the source's dtype) with elements from number ``start`` (spec: stream)."""
+    flat = _bits(tensor)
+    bits = scaled_bits(source.table, source.scale, source.dtype)
+    table = torch.from_numpy(bits.view(f"i{bits.itemsize}").copy()).to(tensor.device)
+    k, served = source.table.bits, WORDS * source.fields
+    shifts = torch.arange(0, 32, k, device=tensor.device)[None, :, None]
+    for lo, hi in _chunks(flat.numel(), start, CHUNK):
+        block, skip = divmod(start + lo, served)
+        words = _words(source, block, -(-(skip + hi - lo) // served), tensor.device)
+        index = ((words[:, None, :] >> shifts) & (2**k - 1)).flatten()
+        flat[lo:hi] = table[index[skip : skip + hi - lo]]
+
+
+def fingerprint(tensor: Tensor, start: int) -> int:
+    """The fingerprint of ``tensor`` (contiguous), whose first element is number ``start`` (spec: fingerprint)."""
+    flat = _bits(tensor)
+    mask = (1 << 8 * tensor.element_size()) - 1
+    total = 0
+    for lo, hi in _chunks(flat.numel(), start, CHUNK):
+        i = torch.arange(hi - lo, device=tensor.device) + _signed(start + lo)
+        z = (flat[lo:hi].long() & mask) ^ (i * _signed(0x9E3779B97F4A7C15))
+        z = (z ^ _shift_right(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+        z = (z ^ _shift_right(z, 27)) * _signed(0x94D049BB133111EB)
+        total += int((z ^ _shift_right(z, 31)).sum())
+    return total % 2**64
+
+
+def _words(source: Source, block: int, blocks: int, device: torch.device) -> Tensor:
+    """The words of ``blocks`` blocks from ``block`` on: shape (blocks, 1024), int64, each from 0 to 2**32 - 1."""
+    j = torch.arange(blocks * COUNTERS, device=device) + block * COUNTERS
+    c0, c1 = j & _LOW32, j >> 32
+    c2, c3 = (torch.full_like(j, half) for half in (source.stream & _LOW32, source.stream >> 32))
+    k0, k1 = source.key
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1 = _shift_right(p1, 32) ^ c1 ^ k0, p1 & _LOW32
+        c2, c3 = _shift_right(p0, 32) ^ c3 ^ k1, p0 & _LOW32
+        k0, k1 = (k0 + WEYL[0]) & _LOW32, (k1 + WEYL[1]) & _LOW32
+    return torch.stack([lane.view(blocks, COUNTERS) for lane in (c0, c1, c2, c3)], dim=1).view(blocks, WORDS)
+
+
+def _chunks(count: int, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut [0, count) where ``start +`` the place is a multiple of ``size``."""
+    lo = 0
+    while lo < count:
+        hi = min(count, lo + size - (start + lo) % size)
+        yield lo, hi
+        lo = hi
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    bits: Tensor = tensor.detach().view(-1).view(_INTEGERS[tensor.element_size()])
+    return bits
+
+
+def _signed(x: int) -> int:
+    return (x + 2**63) % 2**64 - 2**63
+
+
+def _shift_right(z: Tensor, by: int) -> Tensor:
+    shifted: Tensor = (z >> by) & (2 ** (64 - by) - 1)
+    return shifted

@@ -1,0 +1,102 @@
+"""verify(): every check of a pack, each with its outcome."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from lottapack import rng
+from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
+from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
+from lottapack.limits import check_memory
+
+Progress = Callable[[int, int], None]
+"""Called with bytes or elements done and in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``; ``where``: which tensor."""
+
+    what: str
+    where: str
+    status: Literal["ok", "failed", "skipped"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """All outcomes for one file. ``sha256``: of the whole file."""
+
+    path: Path
+    sha256: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return all(check.status != "failed" for check in self.checks)
+
+
+def verify(
+    path: str | PathLike[str],
+    *,
+    architecture: bool = True,
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
+
+    Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
+    a small file can ask for.
+
+    Raises:
+        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
+    """
+    with open_pack(path) as pack:
+        check_memory(str(path), pack.declared_bytes(), max_bytes)
+        checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
+        total = len(pack.tensors) + len(pack.descriptor.parameters)
+        for check in _contents(pack):
+            checks.append(check)
+            if progress:
+                progress(len(checks), total)
+        if architecture:
+            checks.append(_architecture(pack))
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Verification(Path(path), digest, tuple(checks))
+
+
+def _contents(pack: PackFile) -> Iterator[Check]:
+    for name in pack.tensors:
+        try:
+            pack.read(name)
+        except IntegrityError as fault:
+            yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
+        else:
+            yield Check("sha256", name, "ok")
+    for name, entry in pack.descriptor.parameters.items():
+        if isinstance(entry, Seeded | Adapted):
+            found = rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), numel(entry.shape)))
+            if found == entry.fingerprint:
+                yield Check("fingerprint", name, "ok")
+            else:
+                yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {entry.fingerprint}")
+
+
+def _architecture(pack: PackFile) -> Check:
+    from lottapack.loading import skeleton
+
+    where = pack.descriptor.architecture.class_
+    try:
+        skeleton(pack.descriptor)
+    except UnsupportedError as fault:
+        return Check("architecture", where, "skipped", str(fault))
+    except ArchitectureError as fault:
+        return Check("architecture", where, "failed", str(fault))
+    return Check("architecture", where, "ok", f"{len(pack.descriptor.parameters)} parameters as declared")

@@ -1,0 +1,99 @@
+"""What every backend must agree on. Run as a program, it prints a digest of the bits of every backend as JSON."""
+
+import hashlib
+import json
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from lottapack.rng import BUILTIN, Source, binary32, builtin, custom, fill_, reference
+from lottapack.rng.backends import Backend, registered
+from lottapack.rng.tables import Table
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _own(bits: int) -> Table:
+    """A table without symmetry or order, with zeros in it."""
+    values = np.random.default_rng(bits).standard_t(4, 2**bits).astype(np.float32)
+    values[:: 2 ** max(1, bits - 2)] = 0
+    return custom(f"own{bits}", values)
+
+
+TABLES = {table.id: table for table in [*map(builtin, BUILTIN), *map(_own, (1, 2, 4, 8, 16))]}
+
+
+def source(table: str, dtype: str, *, seed: int = 2**63 + 42, name: str = "layers.0.weight") -> Source:
+    return Source(seed, name, TABLES[table], binary32(0.0519), dtype)
+
+
+def ranges(fields: int) -> list[tuple[int, int]]:
+    """Pairs of start and count around every border of a word's fields and of blocks, words and counters."""
+    served = 1024 * fields
+    counts = (0, 1, 2, 1023, 1024, 1025, served - 1, served, served + 1)
+    starts = (1, 1000, 1023, 1024, served - 1, served + 1, 2**32 - 700, 2**34 * fields - 700, 2**63 - 1500)
+    return [(0, count) for count in counts] + [(start, 1500) for start in starts]
+
+
+@lru_cache(maxsize=512)
+def expected(source: Source, start: int, count: int) -> np.ndarray:
+    return reference.elements(source, start, count)
+
+
+def bits_of(tensor: torch.Tensor) -> np.ndarray:
+    size = tensor.element_size()
+    return tensor.cpu().reshape(-1).view({4: torch.int32, 2: torch.int16}[size]).numpy().view(f"u{size}")
+
+
+def blank(source: Source, count: int, device: str = "cpu") -> torch.Tensor:
+    """A tensor in which an element that was never written is seen: no table has such a value."""
+    return torch.full((count,), 777.0, dtype=getattr(torch, source.dtype), device=device)
+
+
+def filled(backend: Backend, device: str, source: Source, start: int, count: int) -> np.ndarray:
+    tensor = blank(source, count, device)
+    backend.fill(tensor, source, start)
+    return bits_of(tensor)
+
+
+def digests() -> dict[str, str]:
+    """The SHA-256, by backend, of the bits of all tables, dtypes and ranges, and of their fingerprints."""
+    found = {}
+    for backend in registered():
+        digest = hashlib.sha256()
+        for table in TABLES:
+            for dtype in DTYPES:
+                one = source(table, dtype)
+                for start, count in ranges(one.fields):
+                    tensor = blank(one, count)
+                    backend.fill(tensor, one, start)
+                    digest.update(bits_of(tensor).tobytes())
+                    digest.update(backend.fingerprint(tensor, start).to_bytes(8, "little"))
+        found[backend.name] = digest.hexdigest()
+    return found
+
+
+def main() -> None:
+    import numba
+
+    from lottapack.rng import kernels
+
+    fill_(torch.empty(1), source("normal16", "float32"))  # the known answers
+    found = digests()
+    fresh = numba.config.CPU_NAME is not None  # numba cannot show the assembly of what it took from its cache
+    assembly = "".join(kernels.fill.inspect_asm().values()) if fresh else ""
+    print(
+        json.dumps(
+            {
+                "digests": found,
+                "torch_capability": torch.backends.cpu.get_cpu_capability(),
+                "numba_cpu": [numba.config.CPU_NAME, numba.config.CPU_FEATURES],
+                "numba_wide_vectors": "ymm" in assembly or "zmm" in assembly,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

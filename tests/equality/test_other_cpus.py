@@ -1,0 +1,47 @@
+"""The bits do not depend on the vector units in use: torch's plainest kernels and numba's plainest code agree."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import equality_cases
+import pytest
+
+PROGRAM = Path(equality_cases.__file__)
+
+
+def run(environment: dict[str, str]) -> dict[str, object]:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", PROGRAM],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, str]:
+    digests = equality_cases.digests()
+    assert len(set(digests.values())) == 1
+    return digests
+
+
+def test_torch_without_vector_instructions(here):
+    there = run({"ATEN_CPU_CAPABILITY": "default"})
+    assert there["torch_capability"] in {"DEFAULT", "NO AVX"}
+    assert there["digests"] == here
+
+
+def test_numba_without_vector_instructions(here, tmp_path):
+    there = run({"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)})
+    assert there["numba_cpu"] == ["generic", ""]
+    assert not there["numba_wide_vectors"]
+    assert any(tmp_path.rglob("*.nbc")), "the kernels were compiled here, not taken from another cache"
+    assert there["digests"] == here

@@ -1,0 +1,132 @@
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lottapack.errors import DeviceError, UnsupportedError
+from lottapack.rng import Source, backends, builtin, fill_, fill_bits, fingerprint_bits, fingerprint_of, reference
+from lottapack.rng.selfcheck import ANSWERS, ensure
+
+SOURCE = Source(42, "a", builtin("normal16"), 0.5, "float32")
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """As in a fresh process: no device has given its answers yet."""
+    monkeypatch.setattr("lottapack.rng.selfcheck._passed", set())
+
+
+def test_the_device_decides():
+    assert backends.select("cpu").name == "numba"
+    assert backends.select(torch.device("cpu")).name == "numba"
+    assert backends.select("cuda:1").name == "torch"
+    with pytest.raises(UnsupportedError, match="'meta'"):
+        backends.select("meta")
+    with pytest.raises(UnsupportedError, match="'meta'"):
+        fill_(torch.empty(3, device="meta"), SOURCE)
+
+
+def test_a_name_can_be_registered_once(monkeypatch):
+    monkeypatch.setattr(backends, "_backends", list(backends.registered()))
+    one = replace(backends.select("cpu"), name="mine")
+    backends.register(one)
+    assert list(backends.registered())[-1] is one
+    with pytest.raises(UnsupportedError, match="'mine' exists"):
+        backends.register(one)
+
+
+def test_without_numba_torch_does_the_work_with_one_notice(monkeypatch, unchecked):
+    backends.numba_works.cache_clear()
+    monkeypatch.setitem(sys.modules, "lottapack.rng.cpu", None)
+    monkeypatch.delattr("lottapack.rng.cpu", raising=False)
+    try:
+        with pytest.warns(RuntimeWarning, match="numba cannot be imported"):
+            assert backends.select("cpu").name == "torch"
+        expected = reference.elements(SOURCE, 5, 3000)
+        bits = np.zeros(3000, np.uint32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fill_bits(bits, SOURCE, 5)
+            assert np.array_equal(bits, expected)
+            bits.flags.writeable = False
+            assert fingerprint_bits(bits, 5) == reference.fingerprint(expected, 5)
+            assert fingerprint_of(SOURCE, 300_000) == reference.fingerprint(reference.elements(SOURCE, 0, 300_000))
+    finally:
+        backends.numba_works.cache_clear()
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer.distribution}-{answer.dtype}-{answer.start}")
+def test_the_known_answers_are_those_of_the_reference(answer):
+    bits = reference.elements(answer.source, answer.start, answer.count)
+    assert reference.fingerprint(bits, answer.start) == answer.fingerprint
+
+
+def test_the_known_answers_cover_all_paths_and_dtypes():
+    assert {answer.dtype for answer in ANSWERS} == {"float32", "bfloat16", "float16"}
+    assert {"normal16", "uniform16", "sign1"} <= {answer.distribution for answer in ANSWERS}
+    counters = [answer.start // (1024 * answer.source.fields) * 256 for answer in ANSWERS]
+    ends = [(answer.start + answer.count) // (1024 * answer.source.fields) * 256 for answer in ANSWERS]
+    assert any(first < 2**32 <= end for first, end in zip(counters, ends, strict=True))
+
+
+@pytest.mark.parametrize("element", [0, 1999])
+def test_a_backend_with_one_wrong_bit_is_refused(element, monkeypatch, unchecked):
+    """The tensor keeps its values, and the device stays refused."""
+    good = backends.select("cpu")
+
+    def fill(tensor, source, start):
+        good.fill(tensor, source, start)
+        tensor.view({4: torch.int32, 2: torch.int16}[tensor.element_size()])[element] ^= 1
+
+    monkeypatch.setattr(backends, "_backends", [replace(good, name="broken", fill=fill)])
+    tensor = torch.zeros(3000)
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=r"'broken' computes wrong bits on 'cpu'.*normal16"):
+            fill_(tensor, SOURCE)
+    assert (tensor == 0).all()
+
+
+def test_arrays_are_checked_as_well(monkeypatch, unchecked):
+    from lottapack.rng import cpu
+
+    monkeypatch.setattr(cpu, "fill_bits", lambda out, source, start: out.fill(0))
+    with pytest.raises(DeviceError, match="'numba'"):
+        fill_bits(np.zeros(3, np.uint32), SOURCE)
+
+
+def test_the_answers_are_asked_once_from_however_many_threads(unchecked):
+    asked = []
+    barrier = threading.Barrier(8)
+    known = {(a.source, a.start): a.fingerprint for a in ANSWERS}
+
+    def compute(source, start, count):
+        asked.append(count)
+        return known[source, start]
+
+    def work():
+        barrier.wait()
+        ensure("some", "device", compute)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert asked == [answer.count for answer in ANSWERS]
+
+
+def test_kernels_work_where_nothing_can_be_cached(monkeypatch):
+    from lottapack.rng import kernels
+
+    def njit(*, nogil, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: SimpleNamespace(function=function, nogil=nogil)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    assert kernels._jit(len) == SimpleNamespace(function=len, nogil=True)
