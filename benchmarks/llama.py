@@ -1,4 +1,4 @@
-"""The Llama shapes of the paper, scaffolded as it does: adapters on q, k, v, o, the MLP frozen, tied embeddings trained."""
+"""The Llama shapes of the paper, with adapters on q, k, v, o, a frozen MLP and trained, tied embeddings."""
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
