@@ -1,7 +1,7 @@
 """load() of a 300M-parameter Llama beside cloning the same full checkpoint out of the page cache.
 
 Each measurement is one call in a process of its own, as a user's would be: libraries imported and kernels compiled,
-memory fresh. The two take turns, so that a drift of the machine meets both. ``python benchmarks/bench_load.py [--rounds N] [--json]``
+memory fresh. They take turns, so that a drift of the machine meets both. ``python benchmarks/bench_load.py [--rounds N] [--json]``
 """
 
 import argparse

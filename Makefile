@@ -1,0 +1,46 @@
+# make demo: set up and see it work.   make test: set up and run every check.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint types unit bench vectors clean
+
+demo: $(VENV)/demo-installed
+	$(BIN)/lottapack demo
+
+test: lint types unit
+
+lint: $(VENV)/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test-installed
+	$(BIN)/mypy
+
+unit: $(VENV)/test-installed
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/test-installed
+	$(BIN)/python benchmarks/run.py
+
+# Rewrite the specification's vectors (a released version's are only ever added to).
+vectors: $(VENV)/test-installed
+	$(BIN)/python spec/v1/vectors/generate.py
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lottapack needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(VENV)/demo-installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+$(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
