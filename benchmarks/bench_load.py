@@ -1,7 +1,9 @@
 """load() of a 300M-parameter Llama beside cloning the same full checkpoint out of the page cache.
 
 Each measurement is one call in a process of its own, as a user's would be: libraries imported and kernels compiled,
-memory fresh. They take turns, so that a drift of the machine meets both. ``python benchmarks/bench_load.py [--rounds N] [--json]``
+memory fresh. They take turns, so that a drift of the machine meets both.
+
+``python benchmarks/bench_load.py [--rounds N] [--json]``
 """
 
 import argparse
@@ -29,7 +31,11 @@ def make(folder: Path) -> tuple[Path, Path]:
 
 
 def peak_bytes() -> int:
-    """The process's largest resident size so far."""
+    """The process's largest resident size so far. (Linux: getrusage would count the parent's, from before exec.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from lottapack.device import resolve
 from lottapack.errors import OutputError, UnsupportedError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import Descriptor, Tied
@@ -53,6 +54,7 @@ def export(
     """
     if dtype is not None and not dtype.is_floating_point:
         raise UnsupportedError(f"dtype={dtype} is not a floating-point dtype", hint="Use for example torch.float16.")
+    where = resolve(device)
     with open_pack(path) as pack:
         if format == "transformers" and pack.descriptor.architecture.family != "transformers":
             raise UnsupportedError(
@@ -66,8 +68,8 @@ def export(
             check_memory(str(path), total, max_bytes)
         check_disk(str(path), total, target.parent)
         largest = max((info.nbytes for info in placed), default=0)
-        check_memory(str(path), 3 * largest, None, device)
-        _write(pack, target, placed, torch.device(device), progress)
+        check_memory(str(path), 3 * largest, None, where)
+        _write(pack, target, placed, where, progress)
         if format == "transformers":
             config = transformers_config(pack.descriptor, dtype)
             with atomic_file(target.with_name("config.json")) as file:

@@ -54,9 +54,10 @@ def check_disk(source: str, needed: int, folder: Path) -> None:
 
 def size_text(size: int) -> str:
     """A size for people, in decimal units: ``24.3 MB``."""
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{size:,} bytes" if unit == "bytes" else f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+    if size < 1000:
+        return f"{size} bytes"
+    units = ("kB", "MB", "GB", "TB", "PB", "EB", "ZB")
+    # Round to three digits first: 999,950 is 1 MB, not 1,000 kB.
+    digits, exponent = f"{size:.2e}".split("e")
+    power = min(int(exponent) // 3, len(units))
+    return f"{float(digits) * 10 ** (int(exponent) - 3 * power):.3g} {units[power - 1]}"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers, shapes_of
+from lottapack.device import resolve
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
@@ -41,7 +42,7 @@ def load(
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError.
     """
-    target = torch.device(device)
+    target = resolve(device)
     if dtype is not None and not dtype.is_floating_point:
         raise UnsupportedError(f"dtype={dtype} is not a floating-point dtype", hint="Use for example torch.bfloat16.")
     with open_pack(path) as pack:

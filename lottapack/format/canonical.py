@@ -23,11 +23,13 @@ def dumps(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
-def loads(data: bytes, *, source: str = "JSON", where: str = "json", error: type[FormatError] = FormatError) -> Any:
+def loads(
+    data: bytes, *, source: str = "JSON", where: str = "json", error: type[FormatError] = FormatError, hint: str = ""
+) -> Any:
     """Read canonical JSON; anything else raises ``error`` with one problem at ``where``."""
 
     def refuse(kind: str, message: str) -> NoReturn:
-        raise error(source, [Problem(kind, where, message)])
+        raise error(source, [Problem(kind, where, message)], hint=hint)
 
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)

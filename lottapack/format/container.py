@@ -15,6 +15,7 @@ from lottapack.format.shapes import numel, shape_fault
 
 HEADER_CAP = 100_000_000
 _PREFIX = 8
+_NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def read_header(file: BinaryIO, source: str) -> Header:
         raise refuse("length", "length", f"{said}: truncated, or no safetensors file", "Get the file again.")
     header = file.read(length)
     text = header.rstrip(b" ")
-    value = canonical.loads(text, source=source, where="header", error=ContainerError)
+    hint = "" if METADATA_KEY.encode() in text else _NO_PACK
+    value = canonical.loads(text, source=source, where="header", error=ContainerError, hint=hint)
     if len(header) - len(text) != -len(text) % _PREFIX:
         raise refuse("canonical", "header", "more padding than needed")
     if not isinstance(value, dict):
@@ -121,8 +123,7 @@ def read_header(file: BinaryIO, source: str) -> Header:
 def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> bytes:
     metadata = value.get("__metadata__")
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
-        hint = "This is a plain safetensors file. To make a pack from a checkpoint: lottapack pack CHECKPOINT -o PACK."
-        raise refuse("metadata", "header.__metadata__", "there is no lottapack descriptor", hint)
+        raise refuse("metadata", "header.__metadata__", "there is no lottapack descriptor", _NO_PACK)
     if set(metadata) != {METADATA_KEY, DIGEST_KEY} or not all(isinstance(item, str) for item in metadata.values()):
         raise refuse(
             "metadata", "header.__metadata__", f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text"

@@ -47,7 +47,7 @@ def scaffold(
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1. All initial values follow from it, those of the adapters too.
-        rank: of the adapters; or by pattern, as ``{"q_proj": 8, "*.mlp.*": 4}``.
+        rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
         targets: names or patterns of the layers that get an adapter. Default: each Linear, Conv1d, Conv2d and
@@ -130,7 +130,7 @@ class _Planner:
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
     ) -> dict[str, ParameterRecipe]:
-        explicit = Patterns(targets, "targets") if targets is not None else self.ranks
+        explicit = Patterns(targets, "targets") if targets is not None else None
         words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
         groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
         named = Patterns([word for word in words if word not in GROUP_WORDS], "train")

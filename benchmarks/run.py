@@ -1,0 +1,18 @@
+"""Run every benchmark, one after another, and print their tables: what ``make bench`` does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = ("bench_rng.py", "bench_load.py", "bench_cli.py", "bench_size.py")
+
+
+def main() -> None:
+    """Each in a process of its own, so that none warms the next one's memory."""
+    for script in SCRIPTS:
+        print(f"\n=== {script}", flush=True)
+        subprocess.run([sys.executable, str(Path(__file__).with_name(script))], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command line of lottapack: thin commands over the library."""

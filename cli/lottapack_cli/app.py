@@ -1,0 +1,73 @@
+"""The typer app, and main() with the only try of the command line."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from lottapack.errors import LottapackError
+from lottapack_cli import errors
+from lottapack_cli.commands import demo, export, inspect, pack, report, verify
+from lottapack_cli.render import Output
+
+# Rich's help costs as much to import as all the rest; plain help appears at once.
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+for module in (pack, inspect, verify, export, report, demo):
+    app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
+
+# Newer versions of typer carry a copy of click, older ones import it: this is the UsageError of either.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from lottapack import __version__
+
+        typer.echo(f"lottapack {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Neural networks with a random, frozen backbone as one small file, rebuilt bit for bit on any device."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(errors.WRONG_INPUT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    output = Output(json="--json" in arguments)
+    try:
+        code = app(args=arguments, prog_name="lottapack", standalone_mode=False)
+    except LottapackError as fault:
+        output.error(errors.record(fault), str(fault))
+        return errors.exit_code(fault)
+    except _UsageError as fault:
+        message, hint = _usage(fault)
+        output.error(errors.usage_record(message, hint), f"{message}\n{hint}")
+        return errors.WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        code = errors.INTERRUPTED
+    if code == errors.INTERRUPTED:
+        output.error({"type": "Interrupted", "message": "interrupted", "hint": "", "problems": []}, "interrupted")
+    return code if isinstance(code, int) else errors.DONE
+
+
+def _usage(fault: Exception) -> tuple[str, str]:
+    context = getattr(fault, "ctx", None)
+    command = context.command_path if context else "lottapack"
+    return fault.format_message(), f"Try: {command} --help"  # type: ignore[attr-defined]

@@ -1,0 +1,37 @@
+"""``lottapack demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.errors import CHECK_FAILED
+from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.render import Output
+
+EXAMPLES = examples("lottapack demo", "lottapack demo --output demo/")
+
+
+def command(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Keep the pack and the full checkpoint here; by default they are deleted.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, pack and rebuild a small model.
+
+    A new process rebuilds the model; its weights and its test accuracy must be those of the trained one, bit for bit.
+    Takes some seconds and no download. Exit code 1 if anything rebuilt differs.
+    """
+    from lottapack_cli.demo.story import tell
+
+    if not tell(Output(json=json, quiet=quiet), output):
+        raise typer.Exit(CHECK_FAILED)

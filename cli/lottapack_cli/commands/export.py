@@ -1,0 +1,50 @@
+"""``lottapack export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.options import Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output
+
+EXAMPLES = examples(
+    "lottapack export model.lotta.safetensors -o model.safetensors",
+    "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
+)
+
+
+def command(
+    pack: Pack,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR_OR_FILE", help="The file or folder to write.", show_default=False),
+    ],
+    form: Annotated[
+        Format, typer.Option("--format", help="One file, or a folder that from_pretrained opens.")
+    ] = Format.safetensors,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    max_bytes: MaxBytes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the full checkpoint of a pack, adapters merged.
+
+    The same pack gives the same file on every device.
+    """
+    sink = Output(json=json, quiet=quiet)
+    with Bar("exporting", show=sink.human) as bar:
+        import torch
+
+        from lottapack.exporting import export
+
+        wanted = None if dtype is None else getattr(torch, dtype)
+        path = export(pack, output, format=form.value, dtype=wanted, device=device, max_bytes=max_bytes, progress=bar)
+    from lottapack.limits import size_text
+
+    size = path.stat().st_size
+    sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])

@@ -1,0 +1,1 @@
+"""``lottapack demo``: train, pack, rebuild in a new process, compare."""

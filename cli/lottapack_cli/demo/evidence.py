@@ -1,0 +1,39 @@
+"""What two processes compare: hashes of every weight, and the outcome on the test images."""
+
+import hashlib
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from lottapack_cli.demo.data import Digits
+from lottapack_cli.demo.threads import one_thread
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """``weights``: SHA-256 of each tensor's bits; ``values``: numbers in them; ``logits``: SHA-256 of them."""
+
+    weights: dict[str, str]
+    values: int
+    correct: int
+    total: int
+    logits: str
+
+
+def gather(model: nn.Module, test: Digits) -> Evidence:
+    """Hash every parameter and buffer, the generated backbone too, and classify the test images."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    del tensors["lottapack_recipe"]
+    with torch.inference_mode(), one_thread():
+        logits = model(test.images)
+    return Evidence(
+        weights={name: _sha256(tensor) for name, tensor in sorted(tensors.items())},
+        values=sum(tensor.numel() for tensor in tensors.values()),
+        correct=int((logits.argmax(1) == test.labels).sum()),
+        total=len(test.labels),
+        logits=_sha256(logits),
+    )
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().contiguous().numpy().data).hexdigest()

@@ -1,0 +1,190 @@
+"""The demo from beginning to end, told in numbered steps."""
+
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+import lottapack
+from lottapack.errors import OutputError
+from lottapack.limits import size_text
+from lottapack_cli.demo import training
+from lottapack_cli.demo.data import load_digits
+from lottapack_cli.demo.evidence import Evidence, gather
+from lottapack_cli.demo.rebuild import Rebuilt
+from lottapack_cli.demo.threads import one_thread
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output, duration, heading, table
+from lottapack_cli.views.inspect import header
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Every figure of a run, in bytes and seconds: ``before`` the model was deleted, ``after`` it was rebuilt."""
+
+    same: bool
+    differing: tuple[str, ...]
+    parameters: int
+    trained: int
+    values: int
+    training_seconds: float
+    load_seconds: float
+    before: dict[str, object]
+    after: dict[str, object]
+    pack: str
+    pack_size: int
+    pack_sha256: str
+    full: str
+    full_size: int
+    ratio: float
+
+
+def tell(output: Output, folder: Path | None) -> bool:
+    """Run the demo; returns whether all was rebuilt bit for bit. Its files stay in ``folder``, if that is given."""
+    # What torch or scikit-learn say of their own future is no concern of the one who watches.
+    with warnings.catch_warnings(action="ignore"), _folder(folder) as place:
+        outcome = _run(output, place)
+    output.result(outcome, lambda: [f"\nThe files are in {folder}"] if folder else [])
+    return outcome.same
+
+
+def _run(output: Output, place: Path) -> Outcome:
+    pack_path, full_path = place / "digits.lotta.safetensors", place / "digits-full.safetensors"
+
+    output.show(heading("1  Train", f"random backbone of seed {training.SEED}, adapters of rank {training.RANK}"))
+    learning, test = load_digits()
+    model = training.build()
+    begin = time.perf_counter()
+    with Bar("training", show=output.human) as bar, one_thread():
+        training.train(
+            model,
+            learning,
+            lambda epoch, loss, accuracy: bar(
+                epoch, training.EPOCHS, f"epoch {epoch}  loss {loss:.4f}  accuracy {accuracy:.1%}"
+            ),
+        )
+    training_seconds = time.perf_counter() - begin
+    before = gather(model, test)
+    images = f"{len(learning.labels):,} images of handwritten digits, {training.EPOCHS} epochs"
+    output.show(f"{images}: {duration(training_seconds)}", f"test accuracy {_accuracy(before)}")
+
+    output.show(heading("2  Pack"))
+    packed = lottapack.pack(model, pack_path)
+    output.show(f"{pack_path.name}: {packed.size:,} bytes, sha256 {packed.sha256[:16]}...")
+
+    output.show(heading("3  Inspect"))
+    summary = lottapack.inspect(pack_path)
+    output.show(header(summary))
+
+    output.show(heading("4  Rebuild", "the model is deleted; a new process has the pack, and nothing else of it"))
+    del model
+    rebuilt = _rebuild(pack_path)
+    after = rebuilt.evidence
+    output.show(f"process {rebuilt.process} generated and loaded all weights in {duration(rebuilt.seconds)}")
+
+    output.show(heading("5  Compare"))
+    differing = _differing(before, after)
+    output.show(table(["", "before", "rebuilt", "same"], _rows(before, after)))
+
+    output.show(heading("6  Sizes", "both files as they lie on the disk"))
+    full_size = lottapack.export(pack_path, full_path).stat().st_size
+    ratio = full_size / packed.size
+    sizes = [
+        ["pack", f"{packed.size:,}", size_text(packed.size), "1"],
+        ["full checkpoint, float32", f"{full_size:,}", size_text(full_size), f"{ratio:.1f}"],
+    ]
+    output.show(table(["file", ">bytes", ">size", ">ratio"], sizes))
+
+    if differing:
+        output.show(heading("DIFFERENT", f"rebuilt otherwise: {', '.join(differing)}"))
+    else:
+        output.show(
+            heading(
+                "SAME",
+                f"all {after.values:,} values bit for bit, from a file {ratio:.1f} times smaller than the checkpoint",
+            )
+        )
+    return Outcome(
+        same=not differing,
+        differing=differing,
+        parameters=summary.numel,
+        trained=summary.trained,
+        values=after.values,
+        training_seconds=training_seconds,
+        load_seconds=rebuilt.seconds,
+        before=msgspec.to_builtins(before),
+        after=msgspec.to_builtins(after),
+        pack=pack_path.name,
+        pack_size=packed.size,
+        pack_sha256=packed.sha256,
+        full=full_path.name,
+        full_size=full_size,
+        ratio=ratio,
+    )
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Iterator[Path]:
+    """The folder to work in: the one wanted, made if missing, or a temporary one."""
+    if wanted is None:
+        with TemporaryDirectory(prefix="lottapack-demo-") as name:
+            yield Path(name)
+        return
+    try:
+        wanted.mkdir(exist_ok=True)
+    except OSError as fault:
+        hint = "Name a new folder in one that exists."
+        raise OutputError(f"cannot make the folder {wanted}: {fault.strerror or fault}", hint=hint) from fault
+    yield wanted
+
+
+def _rebuild(pack: Path) -> Rebuilt:
+    """Load the pack in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "lottapack_cli.demo.rebuild", str(pack)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the second process failed with {done.returncode}:\n{done.stderr.decode(errors='replace')}")
+    return msgspec.json.decode(done.stdout, type=Rebuilt)
+
+
+def _differing(before: Evidence, after: Evidence) -> tuple[str, ...]:
+    """What is not the same: tensors by name, and the outcome on the test images."""
+    names = sorted(before.weights.keys() | after.weights.keys())
+    found = [name for name in names if before.weights.get(name) != after.weights.get(name)]
+    if (before.correct, before.total) != (after.correct, after.total):
+        found.append("test accuracy")
+    return (*found, *(["logits"] if before.logits != after.logits else []))
+
+
+def _rows(before: Evidence, after: Evidence) -> list[list[str]]:
+    equal = sum(after.weights.get(name) == digest for name, digest in before.weights.items())
+
+    def row(what: str, one: str, other: str, same: bool) -> list[str]:
+        return [what, one, other, "yes" if same else "NO"]
+
+    return [
+        row("values of weights and adapters", f"{before.values:,}", f"{after.values:,}", before.values == after.values),
+        row(
+            "tensors with the same SHA-256",
+            f"{len(before.weights)}",
+            f"{equal}",
+            before.weights == after.weights,
+        ),
+        row("test accuracy", _fraction(before), _fraction(after), _fraction(before) == _fraction(after)),
+        row("logits, SHA-256", f"{before.logits[:12]}...", f"{after.logits[:12]}...", before.logits == after.logits),
+    ]
+
+
+def _fraction(evidence: Evidence) -> str:
+    return f"{evidence.correct} / {evidence.total}"
+
+
+def _accuracy(evidence: Evidence) -> str:
+    return f"{evidence.correct / evidence.total:.2%} ({evidence.correct} of {evidence.total} images)"

@@ -1,0 +1,70 @@
+"""The picture of ``report --plot``: a bar for each form, the pack's own cut into its groups."""
+
+from pathlib import Path
+from typing import Any
+
+from lottapack.errors import OutputError, UnsupportedError
+from lottapack.limits import size_text
+from lottapack.output import atomic_file
+from lottapack.reporting import Report
+
+_FORMATS = (".png", ".svg")
+_GREY, _INK = "#c9ced6", "#24292f"
+_PARTS = ("#0b6e99", "#2f9e8f", "#8bc34a", "#f2b134", "#e4733c", "#b5446e", "#6f5fa8", "#8a8f98")
+"""Colours of the pack's groups, told apart by lightness as well as by hue."""
+
+
+def draw(report: Report, path: Path) -> None:
+    """Write the picture, PNG or SVG by the name's end. Raises UnsupportedError, OutputError."""
+    kind = path.suffix.lower()
+    if kind not in _FORMATS:
+        raise OutputError(f"{path}: unknown kind of picture", hint=f"Name a file that ends in {' or '.join(_FORMATS)}.")
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as fault:
+        raise UnsupportedError("matplotlib is not installed", hint="pip install 'lottapack[plot]'") from fault
+    # Text of the SVG stays text, and the same report gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lottapack", "font.size": 10}):
+        figure = Figure(figsize=(8, 1.4 + 0.4 * len(report.forms)), layout="constrained")
+        _bars(figure.subplots(), report)
+        with atomic_file(path) as file:
+            metadata = {"Date": None} if kind == ".svg" else {"Software": None}
+            figure.savefig(file, format=kind[1:], dpi=160, metadata=metadata)
+
+
+def _bars(axes: Any, report: Report) -> None:
+    largest = max(form.size for form in report.forms)
+    for row, form in enumerate(report.forms):
+        if row == 0:
+            _stack(axes, report)
+        else:
+            axes.barh(row, form.size, color=_GREY, height=0.62)
+        ratio = "" if row == 0 else f"  ({form.ratio:.3g} times)"
+        axes.text(
+            form.size + largest / 100,
+            row,
+            size_text(form.size) + ratio,
+            va="center_baseline",
+            color=_INK,
+            weight="bold" if row == 0 else "normal",
+        )
+    axes.set_yticks(range(len(report.forms)), [form.label.replace("$", r"\$") for form in report.forms])
+    axes.get_yticklabels()[0].set_weight("bold")
+    axes.set_xlim(0, largest * 1.26)
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelcolor=_INK)
+    axes.spines[:].set_visible(False)
+    name = report.path.name.replace("$", r"\$")
+    axes.set_title(f"{name}: {report.numel:,} parameters", loc="left", color=_INK, weight="bold")
+
+
+def _stack(axes: Any, report: Report) -> None:
+    begin = 0
+    groups = {group: size for group, size in report.by_group.items() if size}
+    for index, (group, size) in enumerate(groups.items()):
+        label = f"{group}  {size_text(size)}"
+        axes.barh(0, size, left=begin, color=_PARTS[index % len(_PARTS)], height=0.62, label=label)
+        begin += size
+    axes.figure.legend(loc="outside lower left", ncols=4, frameon=False, labelcolor=_INK, handlelength=0.9)

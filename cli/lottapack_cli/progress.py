@@ -1,0 +1,40 @@
+"""A progress bar on standard error, only where a person sees it."""
+
+import os
+import sys
+from contextlib import ExitStack
+from types import TracebackType
+
+
+class Bar:
+    """A context manager to be called with done and total; it pulses until then. Without a terminal it does nothing.
+
+    ``show``: whether the output mode allows it. ``FORCE_COLOR`` in the environment counts as a terminal.
+    """
+
+    def __init__(self, label: str, *, show: bool) -> None:
+        self._label = label
+        self._show = show and (sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR")))
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Bar":
+        if self._show:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+            columns = ("{task.description}", BarColumn(24), TaskProgressColumn(), TimeElapsedColumn())
+            note = TextColumn("{task.fields[note]}")
+            self._progress = Progress(*columns, note, console=Console(stderr=True), transient=True)
+            self._stack.enter_context(self._progress)
+            self._task = self._progress.add_task(self._label, total=None, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show how far it is; ``note`` stands behind the bar."""
+        if self._show:
+            self._progress.update(self._task, completed=done, total=total, note=note)

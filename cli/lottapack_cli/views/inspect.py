@@ -1,0 +1,119 @@
+"""A pack's summary: a header, then its parameters by role."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lottapack.inspection import ParameterSummary, Summary
+from lottapack.limits import size_text
+from lottapack_cli.render import heading, table
+from lottapack_cli.views.ranges import Group, collapse
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_Row = Group[ParameterSummary]
+
+_WHAT = {
+    "adapted": "random backbone with a low-rank adapter",
+    "seeded": "random backbone",
+    "stored": "in the file as it is",
+    "constant": "one value",
+    "tied": "shares another's storage",
+}
+
+
+def view(summary: Summary, *, every: bool) -> "Iterator[RenderableType]":
+    """Header and one table a role. ``every``: one line for each parameter."""
+    yield header(summary)
+    for role, what in _WHAT.items():
+        found = [entry for entry in summary.parameters if entry.role == role]
+        if found:
+            yield from _role(role, what, found, every)
+
+
+def header(summary: Summary) -> "RenderableType":
+    """What the pack is, without its parameters."""
+    share = f" ({summary.trained / summary.numel:.2%} trained: {summary.trained:,})" if summary.numel else ""
+    tables = "".join(f", table {name} of {bits} bits" for name, bits in summary.tables.items())
+    rows = [
+        ("file", str(summary.path)),
+        ("size", f"{size_text(summary.file_size)} ({summary.file_size:,} bytes), format {summary.format_version}"),
+        ("architecture", f"{summary.architecture} ({summary.family})"),
+        ("parameters", f"{summary.numel:,}{share}"),
+        ("random", f"{summary.rng}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
+    ]
+    made = table(["", ""], rows)
+    made.show_header = False
+    made.columns[0].style = "dim"
+    made.columns[0].no_wrap, made.columns[1].no_wrap = True, False
+    made.columns[1].overflow = "fold"
+    return made
+
+
+_Cell = Callable[[_Row], str]
+_COLUMNS: dict[str, tuple[str, _Cell]] = {
+    "dtype": ("dtype", lambda row: row.items[0].dtype or ""),
+    "distribution": ("distribution", lambda row: row.items[0].distribution or ""),
+    "rank": (">rank", lambda row: str(row.items[0].rank)),
+    "alpha": (">alpha", lambda row: f"{row.items[0].alpha:g}"),
+    "scaling": ("scaling", lambda row: row.items[0].scaling or ""),
+    "trained": ("trained", lambda row: "yes" if row.items[0].trained else "no"),
+    "group": ("for", lambda row: row.items[0].group or ""),
+    "shape": ("shape", lambda row: shape_text(row.items[0].shape)),
+    "scale": (">scale", lambda row: f"{row.items[0].scale:.3g}"),
+    "beta": (">beta", lambda row: _beta(row.items)),
+    "to": ("tied to", lambda row: row.items[0].to or ""),
+}
+_OF_ROLE = {
+    "adapted": ("shape", "dtype", "distribution", "scale", "rank", "alpha", "scaling", "beta"),
+    "seeded": ("shape", "dtype", "distribution", "scale"),
+    "stored": ("shape", "dtype", "group", "trained"),
+    "constant": ("shape", "dtype"),
+    "tied": ("to",),
+}
+_SAID_ONCE = {"dtype": "", "distribution": "", "rank": "rank ", "alpha": "alpha ", "scaling": "scaling "}
+"""Columns that move into the heading where all rows say the same, with the word before their value."""
+
+
+def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) -> "Iterator[RenderableType]":
+    rows = collapse(found, lambda entry: entry.name, lambda entry: entry.name if every else _likeness(entry))
+    columns, shared = [], []
+    for key in _OF_ROLE[role]:
+        title, cell = _COLUMNS[key]
+        values = {cell(row) for row in rows}
+        if key in _SAID_ONCE and len(values) == 1:
+            shared.append(_SAID_ONCE[key] + values.pop())
+        else:
+            columns.append((title, cell))
+    count = f"{len(found)} tensor{'s' if len(found) > 1 else ''}"
+    elements = sum(math.prod(entry.shape) for entry in found if entry.shape is not None)
+    counts = [count, *([f"{elements:,} values"] if role != "tied" else [])]
+    yield heading(role, f"{what}: {', '.join([*counts, *shared])}")
+    collapsed = any(len(row.items) > 1 for row in rows)
+    titles = ["name", *([">count"] if collapsed else []), *(title for title, _ in columns)]
+    yield table(
+        titles,
+        ([row.label, *([_times(row)] if collapsed else []), *(cell(row) for _, cell in columns)] for row in rows),
+    )
+
+
+def _times(row: _Row) -> str:
+    return f"x{len(row.items)}" if len(row.items) > 1 else ""
+
+
+def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
+    drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale, entry.rank, entry.alpha, entry.scaling)
+    return (*drawn, entry.beta_learned, entry.group, entry.trained, entry.to)
+
+
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """``1024 x 64``; a shape without dimensions is a single number."""
+    return " x ".join(map(str, shape)) if shape else "scalar"
+
+
+def _beta(entries: Sequence[ParameterSummary]) -> str:
+    betas = [entry.beta for entry in entries if entry.beta is not None]
+    low, high = f"{min(betas):.3g}", f"{max(betas):.3g}"
+    return (low if low == high else f"{low}..{high}") + ("" if entries[0].beta_learned else " fixed")

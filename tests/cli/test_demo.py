@@ -1,0 +1,42 @@
+"""The demo tells same from different."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runs import Run
+
+import lottapack
+from lottapack_cli.demo import story, training
+
+
+def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EPOCHS", 3)
+    result = run("demo", "--output", tmp_path / "kept", "--json")
+    record = json.loads(result.out)
+    assert (result.code, record["same"], record["differing"]) == (0, True, [])
+    assert record["before"] == record["after"]
+    assert record["before"]["weights"].keys() >= {"0.weight", "0.lora_A", "2.weight", "2.beta", "4.bias"}
+    assert record["before"]["correct"] / record["before"]["total"] > 0.9
+    assert record["ratio"] > 10
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "kept").iterdir()}
+    assert sizes == {record["pack"]: record["pack_size"], record["full"]: record["full_size"]}
+
+
+def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack is replaced by that of another seed before the second process opens it."""
+    rebuild = story._rebuild
+
+    def swapped(pack: Path) -> story.Rebuilt:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "SEED", 43)
+            lottapack.pack(training.build(), pack)
+        return rebuild(pack)
+
+    monkeypatch.setattr(training, "EPOCHS", 1)
+    monkeypatch.setattr(story, "_rebuild", swapped)
+    result = run("demo")
+    assert result.code == 1
+    assert "DIFFERENT" in result.out
+    assert "0.weight" in result.out
+    assert "test accuracy" in result.out.partition("DIFFERENT")[2]

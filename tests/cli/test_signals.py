@@ -1,0 +1,63 @@
+"""Interrupted commands and readers that go away."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_runs import Files, start
+
+SLOW = """
+import os, sys, time
+
+def slow(descriptor):
+    print("writing", flush=True)
+    time.sleep(60)
+
+os.fsync = slow
+from lottapack_cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""A command whose disk takes a minute to flush; by then all bytes are in the temporary file."""
+
+
+@pytest.mark.parametrize("command", ["pack", "export"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_an_interrupted_write_keeps_the_old_file(
+    command: str, number: signal.Signals, code: int, files: Files, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+    out.write_text("old")
+    source = files.checkpoint if command == "pack" else files.pack
+    line = [sys.executable, "-c", SLOW, command, str(source), "-o", str(out)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out.read_text() == "old"
+    if number == signal.SIGINT:
+        assert err == "error: interrupted\n"
+        assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("line", [["inspect"], ["inspect", "--json"], ["report", "--markdown"]])
+def test_a_reader_that_went_away(line: list[str], files: Files) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(*line, files.pack, stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_standard_output(files: Files) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start("inspect", files.pack, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith("error: cannot write to <stdout>: No space left")
