@@ -2,13 +2,14 @@
 
 Lessons of the profile (two cores of Zen 4, numba 0.68):
 
-- Lanes of 64 bits: ``p = M * c`` and its halves by shift and mask become one vector multiplication (``vpmuludq``) and
-  a shift, eight counters at a time; the words take 0.4 ns each on a core, which is what the vector units can do.
+- A word costs 0.4 ns on a core, which is what the vector units can do. Lanes of 64 bits: ``M * c`` and its halves by
+  shift and mask become one ``vpmuludq`` and a shift. Written as vectors (``_group``) it no longer hangs on what LLVM
+  makes of a loop.
 - A block of words stays in the L1 cache. Two thirds of ``normal16`` is then its look-up, 0.55 ns: the 256 KB table lies
-  in L2, and a core stores once a cycle. So look-ups store several entries at once, and ask for the output's next
-  page line by line on the way (together a fifth faster). Asking for the whole page at once, half a table by symmetry,
-  huge pages for the table and streaming stores were no faster, the last half as fast. To interleave the next block's
-  words with the look-ups gains a tenth, but hangs on how LLVM unrolls a short loop.
+  in L2, and a core stores once a cycle. So look-ups store several entries at once, ask for the output's next lines on
+  the way, and make the next block's words meanwhile: 1.6 became 2.1 weights a nanosecond.
+- Tried and no faster: asking for a whole page of output at once, half a table by symmetry, huge pages for the table or
+  the output, and streaming stores (half as fast).
 - Where the value follows from the index by exact arithmetic there is no look-up, and the loop is vectorised.
 
 All scalars are of one unsigned type, because numba makes a float of a signed and an unsigned integer.
@@ -29,11 +30,12 @@ from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
 F = TypeVar("F", bound=Callable[..., object])
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
-_M0, _M1 = map(u64, MULTIPLIERS)
-_W0, _W1 = map(u64, WEYL)
+GROUP = 8
+"""Counters whose words are made at once: 64-bit lanes of a 512-bit vector; narrower units take it in parts."""
+
 _LOW32 = u64(0xFFFFFFFF)
 _32 = u64(32)
-_COUNTERS, _WORDS = u64(COUNTERS), u64(WORDS)
+_COUNTERS, _WORDS, _GROUP = u64(COUNTERS), u64(WORDS), u64(GROUP)
 
 
 def _jit(function: F) -> F:
@@ -44,23 +46,49 @@ def _jit(function: F) -> F:
         return cast(F, njit(nogil=True)(function))
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _group(_: Any, out: Any, first: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
+    """Fill the words of GROUP counters from ``low + first`` on: ``out[256 * lane + first + 0 .. GROUP - 1]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, index, narrow = ir.IntType(64), ir.IntType(32), ir.VectorType(ir.IntType(32), GROUP)
+        wide = ir.VectorType(word, GROUP)
+
+        def every(value: int) -> Any:
+            return ir.Constant(wide, [value] * GROUP)
+
+        def spread(scalar: Any) -> Any:
+            one = builder.insert_element(ir.Constant(wide, ir.Undefined), scalar, index(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(index, GROUP), [0] * GROUP))
+
+        low32, half = every(0xFFFFFFFF), every(32)
+        array, first, low, high, s0, s1, a, b = arguments
+        start = spread(builder.add(low, first))
+        c0 = builder.and_(builder.add(start, ir.Constant(wide, list(range(GROUP)))), low32)
+        c1, c2, c3 = spread(high), spread(s0), spread(s1)
+        for _round in range(ROUNDS):
+            p0, p1 = builder.mul(every(MULTIPLIERS[0]), c0), builder.mul(every(MULTIPLIERS[1]), c2)
+            c0 = builder.xor(builder.xor(builder.lshr(p1, half), c1), spread(a))
+            c2 = builder.xor(builder.xor(builder.lshr(p0, half), c3), spread(b))
+            c1, c3 = builder.and_(p1, low32), builder.and_(p0, low32)
+            a, b = (builder.and_(builder.add(k, word(w)), word(0xFFFFFFFF)) for k, w in zip((a, b), WEYL, strict=True))
+        struct = context.make_array(signature.args[0])(context, builder, array)
+        for lane, words in enumerate((c0, c1, c2, c3)):
+            place = builder.add(first, word(COUNTERS * lane))
+            pointer = cgutils.get_item_pointer(context, builder, signature.args[0], struct, [place])
+            store = builder.store(builder.trunc(words, narrow), builder.bitcast(pointer, ir.PointerType(narrow)))
+            store.align = 4
+        return context.get_dummy_value()
+
+    return types.void(out, first, low, high, s0, s1, k0, k1), generate
+
+
 @_jit
 def _words(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """Fill ``out``, shape (1024,), uint32, with the words of ``block`` (spec: stream, sections 1 to 3)."""
     first = block * _COUNTERS  # the low half of the counter cannot overflow within a block
-    low, high = first & _LOW32, first >> _32
-    for t in range(COUNTERS):
-        c0, c1, c2, c3 = low + u64(t), high, s0, s1
-        a, b = k0, k1
-        for _ in range(ROUNDS):
-            p0, p1 = _M0 * c0, _M1 * c2
-            c0, c1 = (p1 >> _32) ^ c1 ^ a, p1 & _LOW32
-            c2, c3 = (p0 >> _32) ^ c3 ^ b, p0 & _LOW32
-            a, b = (a + _W0) & _LOW32, (b + _W1) & _LOW32
-        out[t] = u32(c0)
-        out[COUNTERS + t] = u32(c1)
-        out[2 * COUNTERS + t] = u32(c2)
-        out[3 * COUNTERS + t] = u32(c3)
+    for t in range(u64(0), _COUNTERS, _GROUP):
+        _group(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
 
 
 @_jit
@@ -87,25 +115,33 @@ def _prefetch(_: Any, array: Any, index: Any) -> Any:
 
 
 @_jit
-def _look_up_pairs(out: Any, words: Any, table: Any, shift: Any, mask: Any) -> None:
-    """A whole run into 32-bit elements, ``out`` and ``words`` seen as uint64, shape (512,)."""
-    for line in range(0, 512, 8):
-        _prefetch(out, line + 512)
-        for i in range(line, line + 8):
-            word = words[i] >> shift
-            out[i] = u64(table[word & mask]) | (u64(table[(word >> _32) & mask]) << _32)
+def _look_up_block(
+    out: Any, words: Any, table: Any, bits: Any, pair: Any, ahead: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any
+) -> None:
+    """All elements that one block serves, while the words of ``block`` are made into ``ahead``.
 
-
-@_jit
-def _look_up_fours(out: Any, words: Any, table: Any, shift: Any, mask: Any) -> None:
-    """A whole run into 16-bit elements, ``out`` seen as uint64, shape (256,), ``words`` as uint64, shape (512,)."""
-    for line in range(0, 256, 8):
-        _prefetch(out, line + 256)
-        for i in range(line, line + 8):
-            one, two = words[2 * i] >> shift, words[2 * i + 1] >> shift
-            low = u64(table[one & mask]) | (u64(table[(one >> _32) & mask]) << u64(16))
-            high = u64(table[two & mask]) | (u64(table[(two >> _32) & mask]) << u64(16))
-            out[i] = low | (high << _32)
+    ``out`` and ``words`` are seen as uint64. ``pair``: how many elements fit in 64 bits, 2 or 4.
+    """
+    first, mask = block * _COUNTERS, (u64(1) << bits) - u64(1)
+    run = _WORDS // pair  # uint64 of the output in one field's run
+    step = run // (_COUNTERS // _GROUP)
+    for t in range(u64(0), _COUNTERS, _GROUP):
+        _group(ahead, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
+        lo = (t // _GROUP) * step
+        begin = u64(0)
+        for shift in range(u64(0), _32, bits):
+            for line in range(lo, lo + step, u64(8)):
+                _prefetch(out, begin + line + run * (_32 // bits))
+                for i in range(line, line + u64(8)):
+                    if pair == u64(2):
+                        word = words[i] >> shift
+                        out[begin + i] = u64(table[word & mask]) | (u64(table[(word >> _32) & mask]) << _32)
+                    else:
+                        one, two = words[u64(2) * i] >> shift, words[u64(2) * i + u64(1)] >> shift
+                        low = u64(table[one & mask]) | (u64(table[(one >> _32) & mask]) << u64(16))
+                        high = u64(table[two & mask]) | (u64(table[(two >> _32) & mask]) << u64(16))
+                        out[begin + i] = low | (high << _32)
+            begin += run
 
 
 @_jit
@@ -131,28 +167,42 @@ def fill(out: Any, table: Any, bits: Any, unit: Any, block: Any, skip: Any, k0: 
     ``out``: shape (n,), uint32 or uint16. ``table``: scaled bits, shape (2**bits,), the type of ``out``.
     ``unit``: float32, above 0 for ``uniform16`` in float32 only. All others: uint64. Spec: stream, section 4.
     """
-    words = np.empty(WORDS, u32)
+    words, ahead = np.empty(WORDS, u32), np.empty(WORDS, u32)
     end = skip + u64(out.size)
-    place = u64(0)  # of the run's first element, counted from the first that `block` serves
-    mask = u32((u64(1) << bits) - u64(1))
+    place = u64(0)  # of the block's first element, counted from the first that the first block serves
+    served = _WORDS * (_32 // bits)
+    looked_up = bits > u64(1) and unit == 0
+    ready = False
     while place < end:
-        _words(words, block, k0, k1, s0, s1)
-        for shift in range(u64(0), _32, bits):
-            lo, hi = max(place, skip), min(place + _WORDS, end)
-            if lo < hi:
-                run, used = out[lo - skip : hi - skip], words[lo - place : hi - place]
-                if bits == u64(1):
-                    _select(run, used, table, u32(shift))
-                elif unit > 0:
-                    _uniform(run, used, unit, u32(shift))
-                elif hi - lo < _WORDS:
-                    _look_up(run, used, table, u32(shift), mask)
-                elif out.itemsize == 4:
-                    _look_up_pairs(run.view(u64), words.view(u64), table, shift, u64(mask))
-                else:
-                    _look_up_fours(run.view(u64), words.view(u64), table, shift, u64(mask))
-            place += _WORDS
+        if not ready:
+            _words(words, block, k0, k1, s0, s1)
         block += u64(1)
+        ready = looked_up and place >= skip and place + served <= end
+        if ready:
+            run = out[place - skip : place - skip + served].view(u64)
+            pair = u64(8 // out.itemsize)
+            _look_up_block(run, words.view(u64), table, bits, pair, ahead, block, k0, k1, s0, s1)
+            words, ahead = ahead, words
+        else:
+            _fill_part(out, words, table, bits, unit, place, skip)
+        place += served
+
+
+@_jit
+def _fill_part(out: Any, words: Any, table: Any, bits: Any, unit: Any, place: Any, skip: Any) -> None:
+    """Those elements of one block, whose first is number ``place``, that lie in ``out``."""
+    end, mask = skip + u64(out.size), u32((u64(1) << bits) - u64(1))
+    for shift in range(u64(0), _32, bits):
+        lo, hi = max(place, skip), min(place + _WORDS, end)
+        if lo < hi:
+            run, used = out[lo - skip : hi - skip], words[lo - place : hi - place]
+            if bits == u64(1):
+                _select(run, used, table, u32(shift))
+            elif unit > 0:
+                _uniform(run, used, unit, u32(shift))
+            else:
+                _look_up(run, used, table, u32(shift), mask)
+        place += _WORDS
 
 
 @_jit
