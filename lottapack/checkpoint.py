@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lottapack.errors import CheckpointError
 from lottapack.format import recipe
-from lottapack.format.recipe import Recipe
+from lottapack.format.descriptor import adapter_prefix
+from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -58,12 +59,12 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _read_shards(index: Path) -> dict[str, Any]:
     try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as fault:
         raise CheckpointError(f"{index} is not an index of shards: {fault}") from fault
     merged: dict[str, Any] = {}
     for shard in shards:
-        if Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
@@ -80,7 +81,7 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
             hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe.",
         )
     state, key = place
-    plan = recipe.parse(state[key].cpu().numpy().tobytes())
+    plan = recipe.of_tensor(state[key])
     prefix = key.removesuffix(recipe.BUFFER)
     tensors = {
         name.removeprefix(prefix): value
@@ -109,6 +110,44 @@ def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], st
             if found:
                 return found
     return None
+
+
+def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
+    """Tied entries may be in a checkpoint too: give the owner a tensor that only its copy has; return the copies.
+
+    Raises CheckpointError where a copy has drifted from its owner.
+    """
+    copies = set()
+    for name, entry in plan.parameters.items():
+        owner = name
+        while isinstance(entry, TiedRecipe):
+            owner = entry.to
+            entry = plan.parameters[owner]
+        if owner == name:
+            continue
+        pairs = [(name, owner)]
+        if isinstance(entry, AdaptedRecipe):
+            parts = ("lora_A", "lora_B", "beta")
+            pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in parts]
+        for copy, original in pairs:
+            if copy in tensors and copy != original:
+                copies.add(copy)
+                if not same_bits(tensors[copy], tensors.setdefault(original, tensors[copy])):
+                    raise CheckpointError(
+                        f"{copy} was tied to {original} when the model was scaffolded, and now differs",
+                        hint="Something untied them in training; tie them again, or scaffold an untied model.",
+                    )
+    return copies
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one dtype and shape, and in every element the same bits."""
+    if one is other:
+        return True
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    first, second = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(first, second)
 
 
 def of_model(model: nn.Module) -> tuple[Recipe, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """export(): the full checkpoint of a pack, adapters merged, written tensor by tensor."""
 
 import json
+import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -52,8 +53,7 @@ def export(
         FormatError, IntegrityError, LimitError, OutputError, UnsupportedError. What was at ``output``
             stays untouched then.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise UnsupportedError(f"dtype={dtype} is not a floating-point dtype", hint="Use for example torch.float16.")
+    wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
     with open_pack(path) as pack:
         if format == "transformers" and pack.descriptor.architecture.family != "transformers":
@@ -61,8 +61,8 @@ def export(
                 f"{path} holds a {pack.descriptor.architecture.family} model, no transformers model",
                 hint="Export it as safetensors.",
             )
-        target = _target(Path(output), format == "transformers")
-        placed = _layout(pack, dtype, with_ties=format == "safetensors")
+        target = _target(output, format == "transformers")
+        placed = _layout(pack, wanted, with_ties=format == "safetensors")
         total = placed[-1].end if placed else 0
         if max_bytes is not None:
             check_memory(str(path), total, max_bytes)
@@ -71,14 +71,16 @@ def export(
         check_memory(str(path), 3 * largest, None, where)
         _write(pack, target, placed, where, progress)
         if format == "transformers":
-            config = transformers_config(pack.descriptor, dtype)
+            config = transformers_config(pack.descriptor, wanted)
             with atomic_file(target.with_name("config.json")) as file:
                 file.write(json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
     return target
 
 
-def _target(output: Path, folder: bool) -> Path:
-    if not folder and not output.is_dir() and not str(output).endswith(("/", "\\")):
+def _target(given: str | PathLike[str], folder: bool) -> Path:
+    """The file of weights. A path that ends in a slash is a folder, which Path alone would forget."""
+    output = Path(given)
+    if not folder and not output.is_dir() and not str(given).endswith(("/", os.sep)):
         return output
     try:
         output.mkdir(exist_ok=True)
@@ -87,15 +89,14 @@ def _target(output: Path, folder: bool) -> Path:
     return output / WEIGHTS
 
 
-def _layout(pack: PackFile, dtype: torch.dtype | None, *, with_ties: bool) -> list[container.TensorInfo]:
+def _layout(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[container.TensorInfo]:
     wanted = []
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Tied) and not with_ties:
             continue
         owner = pack.descriptor.parameters[pack.descriptor.resolve(name)]
         assert not isinstance(owner, Tied)
-        kept = dtype is None or "float" not in owner.dtype
-        wanted.append((name, owner.dtype if kept or dtype is None else dtypes.dtype_name(dtype), owner.shape))
+        wanted.append((name, dtype if dtype and "float" in owner.dtype else owner.dtype, owner.shape))
     return container.layout(wanted)
 
 
@@ -120,7 +121,7 @@ def _write(
         container.write(file, {"format": "pt"}, placed, data)
 
 
-def transformers_config(descriptor: Descriptor, dtype: torch.dtype | None) -> dict[str, Any]:
+def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, Any]:
     """What ``config.json`` says of an exported model."""
     count: dict[str, int] = {}
     for entry in descriptor.parameters.values():
@@ -130,5 +131,5 @@ def transformers_config(descriptor: Descriptor, dtype: torch.dtype | None) -> di
     return {
         **descriptor.architecture.config,
         "architectures": [descriptor.architecture.class_],
-        "dtype": recorded if dtype is None else dtypes.dtype_name(dtype),
+        "dtype": dtype or recorded,
     }

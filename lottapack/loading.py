@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers, shapes_of
 from lottapack.device import resolve
-from lottapack.errors import ArchitectureError, UnsupportedError
+from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
+from lottapack.nn.select import entries_of
 from lottapack.rebuild import adapter_tensors, constant_tensor, generated_tensor, plain_tensor, stored_tensor
 
 
@@ -43,13 +44,12 @@ def load(
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError.
     """
     target = resolve(device)
-    if dtype is not None and not dtype.is_floating_point:
-        raise UnsupportedError(f"dtype={dtype} is not a floating-point dtype", hint="Use for example torch.bfloat16.")
+    name = None if dtype is None else dtypes.floating_name(dtype)
     with open_pack(path) as pack:
-        name = None if dtype is None else dtypes.dtype_name(dtype)
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         model = skeleton(pack.descriptor)
-        plan = recipe.of_descriptor(pack.descriptor, pack.tables)
+        groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
+        plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
         if not merge:
             attach(model, plan)
         for prefix, leaf, tensor in _tensors(pack, target, merge, check_fingerprints):
@@ -71,8 +71,8 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
     declared = descriptor.parameters
     wrong = sorted(shapes.keys() ^ declared.keys())
     for name, shape in shapes.items():
-        entry = declared.get(name)
-        if entry is not None and not isinstance(entry, Tied) and entry.shape != shape:
+        owner = declared[descriptor.resolve(name)] if name in declared else None
+        if owner is not None and not isinstance(owner, Tied) and owner.shape != shape:
             wrong.append(name)
     if wrong:
         raise ArchitectureError(

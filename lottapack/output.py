@@ -16,10 +16,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     On any error or interruption the new file is removed and whatever was at ``path`` stays. Raises OutputError.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    # At most 40 characters of its name: four bytes each, and the whole must stay below 255.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} is no regular file, so it is not replaced", hint="Name another file.")
         # "x" creates with the permissions that the umask gives, and fails on anything that is there, links too.
         with temporary.open("xb") as file:
             yield file

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import lottapack
 from lottapack import checkpoint, rng
 from lottapack.errors import CheckpointError, OutputError
-from lottapack.format import canonical, container, dtypes
+from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
@@ -137,15 +137,10 @@ class _Packer:
         for table_id, table in self.plan.tables().items():
             values = torch.from_numpy(table.values.copy())
             tables[table_id] = TableRecord(bits=table.bits, sha256=self.keep(table_tensor(table_id), values).sha256)
-        for name, entry in self.plan.parameters.items():
-            if isinstance(entry, TiedRecipe):
-                self._check_tie(name, entry)
+        self.used |= checkpoint.reconcile_ties(self.plan, self.given)
         total = sum(numel(source_shape(entry)) for entry in self.plan.parameters.values())
         done = 0
         for name, entry in sorted(self.plan.parameters.items()):
-            fault = canonical.name_fault(name)
-            if fault:
-                raise CheckpointError(f"{name!r} cannot be packed: {fault}", hint="Rename the module.")
             parameters[name] = self.parameter(name, entry)
             done += numel(source_shape(entry))
             if self.progress:
@@ -250,8 +245,7 @@ class _Packer:
             raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
         drawn = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=weight.device)
         rng.fill_(drawn, self.sources[name])
-        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
-        return torch.equal(drawn.to(weight.dtype).view(bits), weight.detach().contiguous().view(bits))
+        return checkpoint.same_bits(drawn.to(weight.dtype), weight)
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """A backbone that something changed: what the layer stands for is stored whole."""
@@ -260,29 +254,6 @@ class _Packer:
             weight = merge_adapter(weight, self.adapter(name, entry), entry)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self.stored(name, weight, StoredRecipe(group="other", trained=True))
-
-    def _check_tie(self, name: str, entry: TiedRecipe) -> None:
-        """A tied entry may be in the checkpoint too; then it must not have drifted from its owner."""
-        owner: Any = entry
-        target = name
-        while isinstance(owner, TiedRecipe):
-            target = owner.to
-            owner = self.plan.parameters[target]
-        prefix, owner_prefix = adapter_prefix(name), adapter_prefix(target)
-        pairs = [(name, target)]
-        if isinstance(owner, AdaptedRecipe):
-            pairs += [(prefix + part, owner_prefix + part) for part in ("lora_A", "lora_B", "beta")]
-        for copy, original in pairs:
-            if copy in self.given and copy != original:
-                self.used.add(copy)
-                one, other = self.given[copy], self.given.get(original)
-                if other is None:
-                    self.given[original] = one
-                elif one is not other and not torch.equal(one, other):
-                    raise CheckpointError(
-                        f"{copy} was tied to {original} when the model was scaffolded, and now differs",
-                        hint="Something untied them in training; tie them again, or scaffold an untied model.",
-                    )
 
 
 def source_shape(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> tuple[int, ...]:

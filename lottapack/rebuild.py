@@ -9,30 +9,13 @@ from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile
-from lottapack.format.shapes import numel
 from lottapack.merge import merge_adapter
-
-_LARGE = 4 << 20  # bytes; from here on NumPy asks the system for huge pages
-_ALIGNMENT = 64
-
-
-def empty(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
-    """An uninitialised tensor. On the CPU, large ones come from NumPy, which asks for huge pages.
-
-    Profiled: filling fresh memory is bound by page faults, and huge pages halve the time.
-    """
-    nbytes = numel(shape) * dtypes.ITEMSIZE[dtype]
-    if device.type != "cpu" or nbytes < _LARGE:
-        return torch.empty(shape, dtype=dtypes.torch_dtype(dtype), device=device)
-    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    first = -memory.ctypes.data % _ALIGNMENT
-    return torch.from_numpy(memory[first : first + nbytes]).view(dtypes.torch_dtype(dtype)).view(shape)
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
     """A tensor of the file, its SHA-256 checked."""
     info = pack.tensors[name]
-    tensor = empty(info.shape, info.dtype, torch.device("cpu"))
+    tensor = torch.empty(info.shape, dtype=dtypes.torch_dtype(info.dtype))
     # NumPy has no bfloat16, so the bytes are read through a view of them.
     pack.read_into(name, tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return tensor.to(device)
@@ -49,7 +32,7 @@ def generated_tensor(pack: PackFile, name: str, device: torch.device, *, check: 
     """A backbone weight in its recorded dtype, generated on the device. ``check``: compare the fingerprint."""
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
-    weight = empty(entry.shape, entry.dtype, device)
+    weight = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=device)
     rng.fill_(weight, pack.source(name))
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottapack.arch.rules import FAMILIES, architecture_problems
-from lottapack.errors import ArchitectureError, UnsupportedError
+from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
+from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def describe(model: "nn.Module") -> Architecture:
     problems = architecture_problems(family.name, class_name, config)
     if problems:
         raise ArchitectureError(f"this {class_name} cannot be described: {problems[0]}")
+    try:
+        canonical.loads(canonical.dumps(config))
+    except (ValueError, FormatError) as fault:
+        raise ArchitectureError(f"the configuration of this {class_name} is not canonical JSON: {fault}") from fault
     architecture = Architecture(family=family.name, class_=class_name, config=config)
     found, rebuilt = shapes_of(model), shapes_of(build(architecture))
     different = sorted(name for name in found.keys() | rebuilt.keys() if found.get(name) != rebuilt.get(name))

@@ -1,14 +1,18 @@
 """Building a module without its weights."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from lottapack.errors import ArchitectureError, LottapackError
+from lottapack.errors import ArchitectureError, LimitError, LottapackError
+from lottapack.format.descriptor import MAX_PARAMETERS
+from lottapack.limits import check_memory
 
 _TO_META = {
     torch.empty,
@@ -47,17 +51,58 @@ def build_skeleton(construct: Callable[[], nn.Module], label: str) -> nn.Module:
     """Construct on the meta device; if the module has non-persistent buffers, construct again so that these are real.
 
     Such buffers (rotary frequencies, position ids) are in no state_dict: only the constructor can compute them. The
-    first, pure meta pass shows that the second is worth starting, whatever sizes the configuration names.
+    first, pure meta pass shows that the second is worth starting and fits the memory, whatever sizes the
+    configuration names. Raises ArchitectureError, LimitError.
     """
-    with _named(label), torch.device("meta"):
+    with _named(label), _bounded(label), torch.device("meta"):
         module = construct()
-    if any(True for _ in computed_buffers(module)):
+    computed = [buffer for _, buffer in computed_buffers(module)]
+    if computed:
+        # Vectors count too: norms are made of ones, which the second pass cannot tell from a computed buffer.
+        vectors = [tensor for tensor in module.state_dict().values() if tensor.dim() < 2]
+        check_memory(label, sum(tensor.nbytes for tensor in [*computed, *vectors]), None)
         with _named(label), _NoWeights():
             module = construct()
         missing = [name for name, buffer in computed_buffers(module) if buffer.is_meta]
         if missing:
             raise ArchitectureError(f"{label}: the buffers {', '.join(missing[:5])} cannot be computed without weights")
+        _empty(module)
     return module
+
+
+@contextmanager
+def _bounded(label: str) -> Iterator[None]:
+    """A configuration can name any number of layers; no pack has more than MAX_PARAMETERS."""
+    count, thread = 0, threading.get_ident()
+
+    def hook(*_: object) -> None:
+        nonlocal count
+        if threading.get_ident() == thread:  # the hook is there for all threads
+            count += 1
+            if count > MAX_PARAMETERS:
+                raise LimitError(f"{label}: its configuration asks for more than {MAX_PARAMETERS:,} parameters")
+
+    handle = register_module_parameter_registration_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _empty(module: nn.Module) -> None:
+    """Send what the state_dict will bring to the meta device; what is tied stays tied."""
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    for inner in module.modules():
+        stores: tuple[dict[str, Any], ...] = (inner._parameters, inner._buffers)
+        for store in stores:
+            for name, tensor in store.items():
+                if tensor is None or tensor.is_meta or name in inner._non_persistent_buffers_set:
+                    continue
+                if id(tensor) not in seen:
+                    bare = tensor.detach().to("meta")
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    seen[id(tensor)] = tensor, nn.Parameter(bare, tensor.requires_grad) if is_parameter else bare
+                store[name] = seen[id(tensor)][1]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The family ``transformers``: a class of the library by name and its config (spec: architectures, section 2)."""
 
 import sys
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,6 +12,10 @@ from lottapack.errors import ArchitectureError, UnsupportedError
 
 _NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version")
 """Keys that say how a model was saved, not what it is."""
+
+
+_PATCHING = threading.Lock()
+"""The library switches its initialisers off by patching modules; two threads at once would leave them off."""
 
 
 def _library() -> Any:
@@ -72,7 +77,7 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
         raise ArchitectureError(
             f"{class_name} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
         )
-    with _no_init_weights():
+    with _PATCHING, _no_init_weights():
         model: Any = cls(config_class.from_dict(dict(config)))
     model.tie_weights()
     for module in model.modules():

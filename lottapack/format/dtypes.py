@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from lottapack.errors import UnsupportedError
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,6 +38,15 @@ def torch_dtype(name: str) -> "torch.dtype":
 
     dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def floating_name(dtype: "torch.dtype") -> str:
+    """The name of a floating dtype to convert to. Raises UnsupportedError for a dtype that is no such."""
+    name = dtype_name(dtype)
+    if name not in ITEMSIZE or not dtype.is_floating_point:
+        floating = ", ".join(known for known in ITEMSIZE if "float" in known)
+        raise UnsupportedError(f"cannot convert floating tensors to {name}", hint=f"Choose one of {floating}.")
+    return name
 
 
 def dtype_name(dtype: "torch.dtype") -> str:

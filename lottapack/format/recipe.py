@@ -2,16 +2,16 @@
 
 import base64
 import math
-import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from lottapack.errors import CheckpointError, FormatError
-from lottapack.format import canonical
+from lottapack.errors import CheckpointError, FormatError, UnsupportedError
+from lottapack.format import canonical, dtypes, validate
 from lottapack.format.descriptor import (
+    FORMAT_VERSION,
     Adapted,
     Architecture,
     Constant,
@@ -20,7 +20,10 @@ from lottapack.format.descriptor import (
     Seeded,
     Stored,
 )
-from lottapack.rng import Source, Table, builtin, custom
+from lottapack.rng import Source, Table, binary32, builtin, custom
+
+if TYPE_CHECKING:
+    import torch
 
 BUFFER = "lottapack_recipe"
 """The name of the uint8 tensor that holds the recipe."""
@@ -105,6 +108,8 @@ class Recipe(Record, frozen=True):
         for table_id, table in self.rng.tables.items():
             values = np.frombuffer(base64.b64decode(table.values, validate=True), "<f4")
             found[table_id] = custom(table_id, values)
+            if found[table_id].bits != table.bits:
+                raise ValueError(f"the table {table_id!r} has {values.size} values, not 2**{table.bits}")
         return found
 
     def sources(self) -> dict[str, Source]:
@@ -122,11 +127,12 @@ class Recipe(Record, frozen=True):
 
 
 def parse(data: bytes) -> Recipe:
-    """Read a recipe. Raises CheckpointError."""
+    """Read a recipe and check it by the rules of the descriptor. Raises CheckpointError."""
     try:
         value: Any = canonical.loads(data, source="the recipe", where="recipe")
         recipe = msgspec.convert(value, Recipe, strict=True)
-    except (FormatError, msgspec.ValidationError) as fault:
+        recipe.tables()
+    except (FormatError, UnsupportedError, ValueError) as fault:
         raise CheckpointError(
             f"the checkpoint's recipe cannot be read: {fault}",
             hint="A newer lottapack may have written it, or the tensor lottapack_recipe was changed in training.",
@@ -135,7 +141,44 @@ def parse(data: bytes) -> Recipe:
         raise CheckpointError(
             f"the recipe has version {recipe.lottapack_recipe}; this lottapack knows {RECIPE_VERSION}"
         )
+    _, problems = validate.check(_as_descriptor(value))
+    if problems:
+        raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}")
     return recipe
+
+
+def of_tensor(tensor: "torch.Tensor") -> Recipe:
+    """The recipe in the tensor that a checkpoint carries. Raises CheckpointError."""
+    if tensor.is_meta or dtypes.dtype_name(tensor.dtype) != "uint8" or tensor.dim() != 1:
+        raise CheckpointError(
+            f"{BUFFER} is {dtypes.dtype_name(tensor.dtype)} of shape {tuple(tensor.shape)} on {tensor.device}; "
+            "a recipe is uint8 with one dimension",
+            hint="Leave it as it is when you convert or move a checkpoint.",
+        )
+    return parse(tensor.detach().cpu().numpy().tobytes())
+
+
+def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
+    """The same with a stand-in for all that only packing knows, so that one set of rules checks both."""
+    tensor = {"dtype": "float32", "sha256": "0" * 64}
+    parameters = {}
+    for name, entry in value["parameters"].items():
+        known = {key: item for key, item in entry.items() if key != "beta"}
+        if entry["role"] == "stored":
+            known |= {"shape": [], **tensor}
+        elif entry["role"] != "tied":
+            known["fingerprint"] = "0" * 16
+        if entry["role"] == "adapted":
+            known["adapter"] = {"lora_A": tensor, "lora_B": tensor}
+        parameters[name] = known
+    tables = {key: {"bits": table["bits"], "sha256": "0" * 64} for key, table in value["rng"]["tables"].items()}
+    return {
+        "lottapack": FORMAT_VERSION,
+        "architecture": value["architecture"],
+        "rng": {**value["rng"], "tables": tables},
+        "parameters": parameters,
+        "provenance": {},
+    }
 
 
 def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
@@ -146,8 +189,11 @@ def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
     }
 
 
-def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table]) -> Recipe:
-    """The recipe of a packed model, so that it can be trained on and packed again."""
+def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: Mapping[str, str]) -> Recipe:
+    """The recipe of a packed model, so that it can be trained on and packed again.
+
+    ``groups``: of parameters by name; a ``constant`` does not say its own.
+    """
     parameters: dict[str, ParameterRecipe] = {}
     for name, entry in descriptor.parameters.items():
         if isinstance(entry, Adapted):
@@ -169,7 +215,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table]) -> Recipe
         elif isinstance(entry, Stored):
             parameters[name] = StoredRecipe(group=entry.group, trained=entry.trained)
         elif isinstance(entry, Constant):
-            parameters[name] = StoredRecipe(group="other", trained=False)
+            parameters[name] = StoredRecipe(group=groups[name], trained=False)
         else:
             parameters[name] = TiedRecipe(to=entry.to)
     return Recipe(
@@ -182,6 +228,4 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table]) -> Recipe
 
 def scaling_factor(alpha: float, rank: int, rule: str) -> float:
     """The binary32 number that multiplies ``B A`` (spec: merge, step 1; paper: alpha / r, rsLoRA alpha / sqrt(r))."""
-    factor = alpha / rank if rule == "lora" else alpha / math.sqrt(rank)
-    result: float = struct.unpack("<f", struct.pack("<f", factor))[0]
-    return result
+    return binary32(alpha / rank if rule == "lora" else alpha / math.sqrt(rank))

@@ -8,7 +8,7 @@ from typing import Any
 
 from lottapack import rng
 from lottapack.arch.rules import architecture_problems
-from lottapack.errors import DescriptorError
+from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
 from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
@@ -22,14 +22,19 @@ _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
 def parse(data: bytes, source: str) -> Descriptor:
     """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem found."""
     value = canonical.loads(data, source=source, where="descriptor", error=DescriptorError)
-    out = Collector()
-    descriptor = _descriptor(out, value)
-    if descriptor is None or out.problems:
+    descriptor, problems = check(value)
+    if descriptor is None or problems:
         said = value.get("lottapack") if isinstance(value, dict) else None
         newer = said != FORMAT_VERSION and isinstance(said, str) and _VERSION.fullmatch(said)
         hint = f"It says format {said}; a newer lottapack may have written it: upgrade lottapack." if newer else ""
-        raise DescriptorError(source, out.problems, hint=hint)
+        raise DescriptorError(source, problems, hint=hint)
     return descriptor
+
+
+def check(value: Any) -> tuple[Descriptor | None, list[Problem]]:
+    """The descriptor in a JSON value, and everything that is wrong with it; None where it cannot be read."""
+    out = Collector()
+    return _descriptor(out, value), out.problems
 
 
 def _descriptor(out: Collector, value: Any) -> Descriptor | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import rng
-from lottapack.errors import CheckpointError, ScaffoldError
+from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
@@ -20,6 +20,7 @@ _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
 }
 _FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
 _SOURCES = "_lottapack_sources"
+_PLAN = "_lottapack_plan"
 
 
 def adapted_class(module: nn.Module) -> type[layers.AdapterLayer] | None:
@@ -51,8 +52,11 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
         module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
-            if found is None or leaf != "weight":
-                raise ScaffoldError(f"{name}: a {type(module).__name__} has no form with an adapter")
+            if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
+                raise ArchitectureError(
+                    f"{name}: a {type(module).__name__} has no form with this adapter",
+                    hint="Load it with merge=True, or export it.",
+                )
             # Swapping the class keeps the module's identity, its hooks and every reference to it.
             module.__class__ = found
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
@@ -65,9 +69,13 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
             frozen = module._parameters.get(leaf)
             if frozen is not None:
                 frozen.requires_grad_(False)
-    text = torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
-    model.register_buffer(recipe.BUFFER, text)
+    model.register_buffer(recipe.BUFFER, _text(plan))
+    model.__dict__[_PLAN] = plan
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
+
+
+def _text(plan: Recipe) -> Tensor:
+    return torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
 
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -117,16 +125,16 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
 
 
 def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
-    weight = module._parameters.pop(leaf)
-    assert weight is not None
-    module.register_buffer(leaf, weight.detach(), persistent=persistent)
+    weight = module._parameters.pop(leaf, None)
+    if weight is not None:
+        module.register_buffer(leaf, weight.detach(), persistent=persistent)
 
 
 def recipe_of(model: nn.Module) -> Recipe:
     """The recipe of a scaffolded model, also inside a wrapper such as DDP. Raises CheckpointError."""
     for name, buffer in model.named_buffers():
         if name.rpartition(".")[2] == recipe.BUFFER:
-            return recipe.parse(buffer.cpu().numpy().tobytes())
+            return recipe.of_tensor(buffer)
     raise CheckpointError(
         "the model carries no lottapack recipe",
         hint="Call lottapack.scaffold(model, seed=..., rank=...) before training.",
@@ -142,10 +150,14 @@ def is_scaffolded(model: nn.Module) -> bool:
 def regenerate_(model: nn.Module) -> nn.Module:
     """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
 
-    For a model whose buffers were lost (``to_empty``) or changed.
+    For a model whose buffers were lost (``to_empty``) or changed. The recipe and the ties come back as well.
     """
     done: set[int] = set()
     for module in model.modules():
+        plan = module.__dict__.get(_PLAN)
+        if plan is not None:
+            module._buffers[recipe.BUFFER] = _text(plan).to(module.get_buffer(recipe.BUFFER).device)
+            tie_all(module, plan)
         for leaf, source in module.__dict__.get(_SOURCES, {}).items():
             weight = module._buffers[leaf]
             if weight is not None and id(weight) not in done:
@@ -166,11 +178,11 @@ def fill_any(weight: Tensor, source: rng.Source) -> None:
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A checkpoint of another seed or rank would load without a word, its adapters on the wrong backbone."""
-    incoming, own = state.get(prefix + recipe.BUFFER), module._buffers[recipe.BUFFER]
-    if incoming is None or own is None or own.is_meta:
+    incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[_PLAN]
+    if incoming is None:
         return
-    if not torch.equal(incoming.cpu(), own.cpu()):
-        theirs, ours = recipe.parse(incoming.cpu().numpy().tobytes()), recipe.parse(own.cpu().numpy().tobytes())
+    theirs = recipe.of_tensor(incoming)
+    if theirs != ours:
         what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
         raise CheckpointError(
             f"the checkpoint was trained on another scaffold: {what}",

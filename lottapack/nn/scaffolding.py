@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lottapack import arch, rng
-from lottapack.errors import ScaffoldError, UnsupportedError
-from lottapack.format import dtypes
+from lottapack.errors import ScaffoldError
+from lottapack.format import canonical, dtypes
 from lottapack.format.descriptor import SCALINGS, adapter_prefix, factor_dims, seed_text
 from lottapack.format.recipe import (
     RECIPE_VERSION,
@@ -21,6 +21,7 @@ from lottapack.format.recipe import (
     StoredRecipe,
     TiedRecipe,
     own_tables,
+    scaling_factor,
 )
 from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
 from lottapack.nn.layers import AdapterLayer
@@ -46,7 +47,7 @@ def scaffold(
 
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
-        seed: 0 to 2**64 - 1. All initial values follow from it, those of the adapters too.
+        seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
         rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
@@ -134,14 +135,20 @@ class _Planner:
         words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
         groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
         named = Patterns([word for word in words if word not in GROUP_WORDS], "train")
-        shared = {entry.tied for entry in entries if entry.tied} - _same_module_twice(entries)
+        copies: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.tied:
+                copies.setdefault(entry.tied, []).append(entry)
         plan: dict[str, ParameterRecipe] = {}
         for entry in entries:
+            fault = canonical.name_fault(entry.name)
+            if fault:
+                raise ScaffoldError(f"{entry.name!r} cannot be packed: {fault}", hint="Rename the module.")
             if entry.tied:
                 self._refuse_tied_target(entry, explicit)
                 plan[entry.name] = TiedRecipe(to=entry.tied)
             else:
-                plan[entry.name] = self._role(entry, explicit, named, groups, entry.name in shared)
+                plan[entry.name] = self._role(entry, copies.get(entry.name, []), explicit, named, groups)
         for patterns in (explicit, named, self.ranks):
             if patterns is not None:
                 patterns.require_used(entries)
@@ -150,11 +157,15 @@ class _Planner:
         return plan
 
     def _role(
-        self, entry: Entry, explicit: Patterns | None, named: Patterns, groups: set[str], shared: bool
+        self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
     ) -> ParameterRecipe:
-        """Names win over group words, group words over defaults."""
+        """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
+        # One layer under two names sees its adapter under both.
+        shared = any(copy.module is not entry.module for copy in copies)
+        names = [entry, *copies]
+        in_group = any(one.group in groups for one in names)
         wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
-        in_full = named.first_match(entry) is not None
+        in_full = any(named.first_match(one) is not None for one in names)
         if wanted and in_full:
             raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
         if wanted and not entry.can_generate:
@@ -164,9 +175,11 @@ class _Planner:
             )
         if wanted:
             return self._adapted(entry, shared)
-        if not entry.can_generate or in_full or (entry.group in groups and entry.group != "other"):
+        if not entry.can_generate or in_full or (in_group and entry.group != "other"):
             can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
-            trains = can_train and (in_full or entry.group in groups)
+            trains = can_train and (in_full or in_group)
+            if trains and entry.can_generate:
+                self._dtype(entry)
             return StoredRecipe(group=entry.group, trained=trains)
         if explicit is None and not isinstance(entry.module, nn.Embedding):
             return self._adapted(entry, shared)
@@ -196,6 +209,9 @@ class _Planner:
         if type(rank) is not int or not 1 <= rank <= most:
             hint = 'Give ranks by pattern, as rank={"conv1": 4, "*": 8}, or leave the layer out of targets.'
             raise ScaffoldError(f"{entry.module_name or 'the layer'}: rank {rank!r} is not from 1 to {most}", hint=hint)
+        alpha = float(rank if self.alpha is None else self.alpha)
+        if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
+            raise ScaffoldError(f"{entry.name}: with alpha={alpha} the scaling is no binary32 number")
         return AdaptedRecipe(
             shape=shape,
             dtype=dtype,
@@ -203,7 +219,7 @@ class _Planner:
             scale=scale,
             fan_in_fan_out=in_out,
             rank=rank,
-            alpha=float(rank if self.alpha is None else self.alpha),
+            alpha=alpha,
             scaling=self.scaling,
             beta=self.beta,
         )
@@ -217,21 +233,19 @@ class _Planner:
         return self.rank[pattern]
 
     def _scale_and_dtype(self, entry: Entry) -> tuple[float, str]:
-        dtype = dtypes.dtype_name(entry.tensor.dtype)
-        if dtype not in dtypes.GENERATED:
-            raise ScaffoldError(f"{entry.name} is {dtype}; a backbone is {', '.join(dtypes.GENERATED)}")
+        dtype = self._dtype(entry)
         scale = rng.binary32(self.scale if self.scale is not None else default_scale(entry, self.table))
         fault = rng.scale_fault(self.table, scale, dtype)
         if fault:
             raise ScaffoldError(f"{entry.name}: {fault}")
         return scale, dtype
 
-
-def _same_module_twice(entries: list[Entry]) -> set[str]:
-    """Entries whose ties are all the same module under another name: such a layer sees its adapter everywhere."""
-    owners = {entry.name: entry.module for entry in entries}
-    ties = [(entry.tied, entry.module is owners[entry.tied]) for entry in entries if entry.tied]
-    return {owner for owner, _ in ties} - {owner for owner, same in ties if not same}
+    @staticmethod
+    def _dtype(entry: Entry) -> str:
+        dtype = dtypes.dtype_name(entry.tensor.dtype)
+        if dtype not in dtypes.GENERATED:
+            raise ScaffoldError(f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}")
+        return dtype
 
 
 def deviation(table: rng.Table) -> float:
@@ -272,8 +286,6 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
                 layer.beta.fill_(1.0)
         elif isinstance(plan, StoredRecipe) and plan.trained and entry.can_generate and entry.tensor.numel():
             dtype = dtypes.dtype_name(entry.tensor.dtype)
-            if dtype not in dtypes.GENERATED:
-                raise UnsupportedError(f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}")
             scale = rng.binary32(default_scale(entry, normal))
             rng.fill_(entry.tensor.data, rng.Source(recipe.seed, entry.name, normal, scale, dtype))
             padding = getattr(entry.module, "padding_idx", None)

@@ -5,8 +5,8 @@ import json
 import pytest
 from spec_files import answers
 
-from lottapack.format import canonical
 from lottapack.errors import FormatError
+from lottapack.format import canonical
 
 JSON = answers("json")
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from spec_files import answers
 
-from lottapack.merge import merged
 from lottapack.format.recipe import scaling_factor
+from lottapack.merge import merged
 
 MERGE = {case["name"]: case for case in answers("merge")["cases"]}
 
