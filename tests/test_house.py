@@ -1,0 +1,198 @@
+"""The rules of the house, as tests."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lottapack
+from lottapack import errors
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"lottapack": ROOT / "lottapack", "lottapack_cli": ROOT / "cli" / "lottapack_cli"}
+MODULES = {
+    ".".join([name, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+    for name, folder in PACKAGES.items()
+    for path in sorted(folder.rglob("*.py"))
+}
+
+LAYERS = (
+    ("lottapack.errors",),
+    ("lottapack.rng", "lottapack.device", "lottapack.output", "lottapack.limits"),
+    ("lottapack.arch.rules", "lottapack.arch.torch_nn_classes"),
+    ("lottapack.format",),
+    ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
+    ("lottapack.nn",),
+    ("lottapack.rebuild", "lottapack.checkpoint", "lottapack.inspection", "lottapack.reporting"),
+    ("lottapack.loading", "lottapack.packing", "lottapack.exporting"),
+    ("lottapack.verification",),
+    ("lottapack",),
+    ("lottapack_cli",),
+)
+"""From the ground up. A module belongs to the layer with its longest prefix, and imports from its own or lower ones."""
+
+BROAD_EXCEPT = {
+    "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
+    "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+}
+"""Modules that may catch Exception, and why. All others name what they expect."""
+
+
+def layer_of(module: str) -> int:
+    """The number of a module's layer."""
+    fits = [
+        (len(prefix), number)
+        for number, layer in enumerate(LAYERS)
+        for prefix in layer
+        if module == prefix or module.startswith(f"{prefix}.")
+    ]
+    return max(fits)[1]
+
+
+def imports(module: str, tree: ast.AST) -> Iterator[str]:
+    """The modules of the project that a module imports when it runs, at its top or later; not those for types only."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in named if name in MODULES]
+            if len(found) < len(named) and node.module in MODULES:
+                found.append(node.module)
+            yield from found
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def upward(module: str, source: str) -> list[str]:
+    """The imports of a module that go up."""
+    return [name for name in imports(module, ast.parse(source)) if layer_of(name) > layer_of(module)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module):
+    found = upward(module, MODULES[module].read_text("utf-8"))
+    if module == "lottapack.packing":
+        found.remove("lottapack")  # its version, for the provenance
+    assert found == []
+
+
+def test_imports_that_go_up_are_found():
+    assert upward("lottapack.format.recipe", "def f():\n    from lottapack import nn") == ["lottapack.nn"]
+    assert upward("lottapack.rng.fill", "import lottapack_cli.app") == ["lottapack_cli.app"]
+    assert upward("lottapack.nn", "if TYPE_CHECKING:\n    from lottapack import loading") == []
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that are loaded after some code ran in a fresh interpreter."""
+    code += "\nimport sys; print(*sys.modules)"
+    path = [str(ROOT), str(ROOT / "cli")]
+    script = f"import sys; sys.path[:0] = {path!r}\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+HEAVY = {"torch", "numba", "transformers"}
+PACK = ROOT / "spec" / "v1" / "vectors" / "files" / "valid"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lottapack; dir(lottapack)",
+        "import lottapack.rng, lottapack.format.packfile, lottapack.arch.rules",
+        f"import lottapack, pathlib\nfor p in pathlib.Path({str(PACK)!r}).glob('*.safetensors'): "
+        "lottapack.inspect(p); lottapack.report(p)",
+    ],
+    ids=["import", "format", "inspect and report"],
+)
+def test_what_needs_no_tensor_loads_nothing_heavy(code):
+    assert loaded_by(code) & HEAVY == set()
+
+
+def test_heavy_imports_are_found():
+    assert "torch" in loaded_by("import lottapack; lottapack.load")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_small_and_say_what_they_do(module):
+    text = MODULES[module].read_text("utf-8")
+    assert text.count("\n") <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+def broad(source: str) -> list[int]:
+    """Lines with an ``except`` that catches everything and does not raise it again as it is."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        caught = "BaseException" if node.type is None else ast.unparse(node.type)
+        again = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+        if caught in ("Exception", "BaseException") and not again:
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_catches_everything_without_a_reason(module):
+    assert bool(broad(MODULES[module].read_text("utf-8"))) == (module in BROAD_EXCEPT)
+
+
+def test_broad_handlers_are_found():
+    assert broad("try: f()\nexcept: pass") == [2]
+    assert broad("try: f()\nexcept Exception as e: raise E from e") == [2]
+    assert broad("try: f()\nexcept BaseException:\n  g()\n  raise") == []
+    assert broad("try: f()\nexcept OSError: pass") == []
+
+
+@pytest.mark.parametrize("name", [name for name in lottapack.__all__ if name != "__version__"])
+def test_public_names_are_documented_and_typed(name):
+    found = getattr(lottapack, name)
+    assert found.__doc__
+    assert name in dir(lottapack)
+    if inspect.isfunction(found):
+        hints = inspect.signature(found)
+        assert hints.return_annotation is not inspect.Signature.empty
+        assert all(parameter.annotation is not inspect.Parameter.empty for parameter in hints.parameters.values())
+
+
+def test_public_names_are_complete():
+    public = {
+        name for name, found in vars(errors).items() if inspect.isclass(found) and found.__module__ == errors.__name__
+    }
+    assert {name for name in public if not name.startswith("_")} <= set(lottapack.__all__)
+    assert lottapack.__all__ == sorted(lottapack.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lottapack.nothing  # noqa: B018
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes():
+    drawn = {}
+    path = ["LottapackError"]
+    for line in errors.__doc__.split("::\n\n")[1].split("\n\n")[0].splitlines():
+        indent = len(line) - len(line.lstrip(" │├└─"))
+        name = line.strip(" │├└─").split()[0]
+        path[indent // 4 - 1 :] = [name]
+        drawn[name] = path[-2] if len(path) > 1 else "Exception"
+    real = {}
+    for name, found in vars(errors).items():
+        if inspect.isclass(found) and issubclass(found, errors.LottapackError) and not name.startswith("_"):
+            real[name] = next(base.__name__ for base in found.__mro__[1:] if not base.__name__.startswith("_"))
+    assert drawn == real
+
+
+def test_every_module_can_be_imported():
+    pytest.importorskip("transformers")
+    for module in MODULES:
+        if not module.endswith("__main__"):
+            assert importlib.import_module(module).__name__ == module

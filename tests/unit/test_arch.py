@@ -1,0 +1,262 @@
+"""Architectures as data, and empty models from them."""
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from models import TRANSFORMERS, cnn, gpt2, mlp, tied_llama, vit
+from torch import nn
+
+import lottapack
+from lottapack import arch
+from lottapack.arch import skeleton, transformers_models
+from lottapack.arch.rules import architecture_problems
+from lottapack.arch.skeleton import computed_buffers, shapes_of
+from lottapack.arch.torch_nn_classes import ARGUMENTS
+from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
+from lottapack.format.descriptor import Architecture
+
+REQUIRED = {
+    "in_features": 6,
+    "out_features": 4,
+    "in1_features": 3,
+    "in2_features": 5,
+    "in_channels": 4,
+    "out_channels": 6,
+    "kernel_size": 3,
+    "num_features": 5,
+    "num_embeddings": 7,
+    "embedding_dim": 3,
+    "num_groups": 2,
+    "num_channels": 4,
+    "normalized_shape": (3, 2),
+    "output_size": 3,
+    "upscale_factor": 2,
+    "size": 5,
+    "dim": 1,
+    "unflattened_size": (2, 3),
+    "padding": (1, 0, 2, 1),
+}
+"""Something for each argument without a default."""
+
+CHOSEN = {
+    "Conv1d": {"stride": 2, "padding": 1, "dilation": 2, "groups": 2, "bias": False, "padding_mode": "reflect"},
+    "Conv2d": {"kernel_size": (3, 5), "padding": "same", "padding_mode": "circular"},
+    "Conv3d": {"stride": (1, 2, 1), "groups": 2},
+    "ConvTranspose1d": {"stride": 3, "output_padding": 1, "dilation": 2},
+    "ConvTranspose2d": {"stride": (2, 3), "output_padding": (1, 0), "bias": False},
+    "BatchNorm2d": {"momentum": None, "eps": 1e-3},
+    "BatchNorm3d": {"track_running_stats": False},
+    "BatchNorm1d": {"affine": False},
+    "InstanceNorm2d": {"affine": True, "track_running_stats": True},
+    "LayerNorm": {"bias": False},
+    "Linear": {"bias": False},
+    "Embedding": {"padding_idx": 2},
+    "AdaptiveAvgPool2d": {"output_size": (2, 3)},
+    "AvgPool2d": {"divisor_override": 2, "ceil_mode": True},
+    "GELU": {"approximate": "tanh"},
+    "Upsample": {"size": None, "scale_factor": 2.0, "mode": "bilinear", "align_corners": True},
+    "PReLU": {"num_parameters": 4, "init": 0.125},
+    "Softmax": {"dim": -1},
+    "LocalResponseNorm": {"k": 2.0},
+    "RMSNorm": {"eps": None},
+}
+"""Arguments other than the defaults."""
+
+
+def build(name):
+    cls = getattr(nn, name)
+    known = cls.__init__.__code__.co_varnames if "__init__" in vars(cls) or ARGUMENTS[name] else ()
+    defaults = len(cls.__init__.__defaults__ or ())
+    needed = known[1 : cls.__init__.__code__.co_argcount - defaults] if known else ()
+    return cls(**{argument: REQUIRED[argument] for argument in needed if argument in REQUIRED} | CHOSEN.get(name, {}))
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_class_comes_back_with_its_arguments(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Sequential(), build(name))
+    described = arch.describe(model)
+    rebuilt = arch.build(described)
+    assert arch.describe(rebuilt) == described
+    assert repr(rebuilt) == repr(model)
+    assert shapes_of(rebuilt) == shapes_of(model)
+    given = described.config["children"][1]["config"]
+    assert given.keys() == set(ARGUMENTS[name])
+    for argument, chosen in CHOSEN.get(name, {}).items():
+        expected = (chosen,) if isinstance(given[argument], list) and isinstance(chosen, int) else chosen
+        assert given[argument] == (list(expected) if isinstance(expected, tuple) else expected)
+
+
+class Own(nn.Module):
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.MultiheadAttention(4, 2)), r"0: torch\.nn\.modules\.activation\.MultiheadAttention"),
+        (nn.Sequential(nn.Sequential(Own())), r"0\.0: .*Own cannot be described"),
+        (nn.ModuleList([nn.Linear(2, 2)]), "ModuleList cannot be described"),
+        (Own(), "Own belongs to no architecture family"),
+        (type("Stack", (nn.Sequential,), {"__module__": "mine"})(), r"mine\.Stack belongs to no"),
+        (nn.Sequential(nn.Embedding(4, 2, max_norm=1.0)), "0: an embedding with max_norm"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d((None, 2))), "0: the argument output_size"),
+        (nn.Sequential(nn.Hardtanh(float("-inf"), 0.0)), "not canonical JSON"),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))), "ParametrizedLinear"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_is_no_data_is_refused_by_name(model, message):
+    with pytest.raises(ArchitectureError, match=message):
+        arch.describe(model)
+
+
+def test_changed_models_are_refused():
+    model = gpt2()
+    model.resize_token_embeddings(40)
+    model.config.vocab_size = 32
+    with pytest.raises(ArchitectureError, match=r"other tensors: lm_head\.weight, transformer\.wte\.weight"):
+        arch.describe(model)
+    model = mlp()
+    model.register_buffer("extra", torch.zeros(2))
+    with pytest.raises(ArchitectureError, match="other tensors: extra"):
+        arch.describe(model)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_come_back_empty_without_drawing(name):
+    model = TRANSFORMERS[name]()
+    described = arch.describe(model)
+    state = torch.get_rng_state()
+    rebuilt = arch.build(described)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(rebuilt) is type(model)
+    assert shapes_of(rebuilt) == shapes_of(model)
+    assert {key: value.dtype for key, value in rebuilt.state_dict().items()} == {
+        key: value.dtype for key, value in model.state_dict().items()
+    }
+    real = {key for key, value in [*rebuilt.named_parameters(), *rebuilt.named_buffers()] if not value.is_meta}
+    computed = dict(computed_buffers(model))
+    assert real == computed.keys() == dict(computed_buffers(rebuilt)).keys()
+    for key, buffer in computed_buffers(rebuilt):
+        assert torch.equal(buffer, computed[key])
+    assert arch.describe(rebuilt) == described
+
+
+def test_threads_take_turns_in_switching_initialisers_off(monkeypatch):
+    """transformers does it for all threads at once, so two at a time would leave them off for good."""
+    from transformers import PreTrainedModel
+
+    described, inside, seen = arch.describe(gpt2()), [], []
+    before = nn.init.normal_, PreTrainedModel.init_weights
+    switch = transformers_models._no_init_weights
+
+    @contextmanager
+    def slow():
+        inside.append(None)
+        with switch():
+            time.sleep(0.01)
+            seen.append(len(inside))
+            yield
+        inside.pop()
+
+    monkeypatch.setattr(transformers_models, "_no_init_weights", slow)
+    workers = [threading.Thread(target=arch.build, args=[described]) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert seen == [1] * len(seen)
+    assert len(seen) >= 4
+    assert (nn.init.normal_, PreTrainedModel.init_weights) == before
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    described = arch.describe(gpt2())
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UnsupportedError, match=r"pip install 'lottapack\[transformers\]'"):
+        arch.build(described)
+
+
+def test_an_older_library_needs_no_switch(monkeypatch):
+    described = arch.describe(gpt2())
+    monkeypatch.setitem(sys.modules, "transformers.initialization", None)
+    assert shapes_of(arch.build(described)) == shapes_of(gpt2())
+
+
+@pytest.mark.parametrize(
+    ("family", "class_name", "config", "message"),
+    [
+        ("timm", "vit", {}, "family 'timm' is unknown"),
+        ("transformers", "NoSuchModel", {}, "no model class 'NoSuchModel'"),
+        ("transformers", "PreTrainedModel", {}, "no model class"),
+        ("transformers", "AutoModel", {}, "no model class"),
+        ("transformers", "GPT2Config", {}, "no model class"),
+        ("transformers", "GPT2LMHeadModel", {"model_type": "llama"}, "is of model_type 'gpt2', the pack says 'llama'"),
+        ("transformers", "GPT2LMHeadModel", {"n_embd": "many"}, "cannot be built from its configuration"),
+        ("torch.nn", "Linear", {"in_features": -1, "out_features": 2, "bias": True}, "Linear cannot be built"),
+        ("torch.nn", "Linear", {"in_features": 2**62, "out_features": 2**62, "bias": True}, "Linear cannot be built"),
+    ],
+)
+def test_what_cannot_be_built_is_one_kind_of_error(family, class_name, config, message):
+    with pytest.raises((ArchitectureError, UnsupportedError), match=message):
+        arch.build(Architecture(family=family, class_=class_name, config=config))
+
+
+@pytest.mark.parametrize("key", ["auto_map", "trust_remote_code", "quantization_config", "_attn_implementation"])
+def test_dangerous_keys_are_refused_at_any_depth(key):
+    for config in ({key: 1}, {"vision_config": {"inner": [{key: 1}]}}):
+        problems = architecture_problems("transformers", "GPT2LMHeadModel", config)
+        assert [(p.kind, p.where.rpartition(".")[2]) for p in problems] == [("architecture", key)]
+
+
+@pytest.mark.parametrize("name", ["_Private", "os.system", "é", "", "a b"])
+def test_class_names_are_plain_identifiers(name):
+    assert architecture_problems("transformers", name, {})[0].where == "architecture.class"
+
+
+def test_computed_buffers_may_not_take_more_than_there_is(monkeypatch):
+    """A small file can name a long table of positions: its size is known before it is computed."""
+    described = arch.describe(vit())
+    monkeypatch.setattr(skeleton, "check_memory", lambda *_: pytest.fail("nothing is computed in a ViT"))
+    arch.build(described)
+    monkeypatch.undo()
+    config = arch.describe(tied_llama()).config
+    with pytest.raises(LimitError, match="LlamaForCausalLM: declares a model of"):
+        arch.build(Architecture(family="transformers", class_="LlamaForCausalLM", config={**config, "head_dim": 2**44}))
+
+
+def test_buffers_that_need_weights_cannot_be_computed():
+    def construct():
+        module = nn.Linear(2, 2)
+        module.register_buffer("mean", module.weight.mean(), persistent=False)
+        return module
+
+    with skeleton._NoWeights():
+        assert construct().mean.is_meta
+    with pytest.raises(ArchitectureError, match="the buffers mean cannot be computed without weights"):
+        skeleton.build_skeleton(construct, "this model")
+
+
+def test_configurations_that_are_no_json_are_refused():
+    with pytest.raises(ArchitectureError, match="which is not JSON"):
+        transformers_models._plain({"a": [object()]})
+    model = gpt2()
+    model.config.quantization_config = {"bits": 4}
+    with pytest.raises(ArchitectureError, match="quantised by another tool"):
+        arch.describe(model)
+    renamed = type("GPT2LMHeadModel", (type(model),), {})(gpt2().config)
+    with pytest.raises(ArchitectureError, match="is not the class that transformers calls"):
+        arch.describe(renamed)
+
+
+def test_families_are_found_without_importing_libraries(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace())
+    assert arch.family_of(cnn()).name == "torch.nn"
+    assert lottapack.scaffold(mlp(), seed=1, rank=2)

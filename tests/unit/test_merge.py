@@ -1,0 +1,83 @@
+"""merged() against the page of the spec, one scalar at a time."""
+
+import numpy as np
+import pytest
+import torch
+from models import bits
+
+from lottapack import merge
+from lottapack.format.recipe import scaling_factor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def by_hand(weight, lora_a, lora_b, beta, scaling, fan_in_fan_out):
+    """Spec: merge, step 3. Every operation is one of NumPy's binary32 scalars."""
+    w, a, b = (tensor.float().numpy() for tensor in (weight.reshape(weight.shape[0], -1), lora_a, lora_b))
+    w = w.T if fan_in_fan_out else w
+    one, s = np.float32(1) if beta is None else beta.float().numpy()[0], np.float32(scaling)
+    result = np.empty_like(w)
+    with np.errstate(over="ignore"):
+        for o in range(w.shape[0]):
+            for n in range(w.shape[1]):
+                d = b[o, 0] * a[0, n]
+                for r in range(1, a.shape[0]):
+                    d = d + b[o, r] * a[r, n]
+                result[o, n] = one * w[o, n] + s * d
+    result = result.T if fan_in_fan_out else result
+    return torch.from_numpy(result.copy()).to(weight.dtype).reshape(weight.shape)
+
+
+def case(shape, rank, dtype, fan_in_fan_out=False, beta=True):
+    d_out, d_in = (shape[1], shape[0]) if fan_in_fan_out else (shape[0], int(np.prod(shape[1:])))
+    generator = torch.Generator().manual_seed(rank)
+    tensors = [torch.randn(size, generator=generator).to(dtype) for size in (shape, (rank, d_in), (d_out, rank), (1,))]
+    if not beta:
+        tensors[3] = None
+    return *tensors, scaling_factor(5.0, rank, "rslora"), fan_in_fan_out
+
+
+def both(weight, a, b, beta, scaling, fan_in_fan_out):
+    found = merge.merged(weight, a, b, beta, scaling=scaling, fan_in_fan_out=fan_in_fan_out)
+    return bits(found), bits(by_hand(weight, a, b, beta, scaling, fan_in_fan_out))
+
+
+@pytest.mark.parametrize("beta", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "rank", "fan"),
+    [((7, 5), 1, False), ((7, 5), 4, True), ((6, 3, 5), 3, False), ((4, 2, 3, 3), 2, False), ((1, 1), 1, False)],
+)
+def test_merge_equals_the_scalar_loop(shape, rank, fan, dtype, beta):
+    found, expected = both(*case(shape, rank, dtype, fan, beta))
+    assert found == expected
+
+
+@pytest.mark.parametrize("chunk", [1, 9, 10, 11, 29, 30, 10**6])
+@pytest.mark.parametrize("fan", [False, True])
+def test_borders_of_chunks_change_nothing(chunk, fan, monkeypatch):
+    monkeypatch.setattr(merge, "_CHUNK", chunk)
+    found, expected = both(*case((6, 10), 3, torch.float32, fan))
+    assert found == expected
+
+
+def test_infinities_not_numbers_and_subnormals_are_kept():
+    weight = torch.tensor([[3e38, 1e-45, float("inf"), -0.0]])
+    one = torch.ones(1, 4), torch.zeros(1, 1)
+    found = merge.merged(weight, *one, torch.tensor([2.0]), scaling=1.0, fan_in_fan_out=False)
+    assert found.tolist() == [[float("inf"), 2.802596928649634e-45, float("inf"), 0.0]]
+    lost = merge.merged(weight, *one, torch.tensor([0.0]), scaling=1.0, fan_in_fan_out=False)
+    assert torch.isnan(lost[0, 2])
+
+
+def test_other_orders_round_otherwise():
+    """So the tests above can fail: a matrix product does not give these bits."""
+    weight, a, b, beta, scaling, _ = case((40, 40), 16, torch.float32)
+    found = merge.merged(weight, a, b, beta, scaling=scaling, fan_in_fan_out=False)
+    assert bits(found) != bits(beta.double() * weight.double() + scaling * (b.double() @ a.double()))
+    assert bits(found) != bits((beta.double() * weight.double() + scaling * (b.double() @ a.double())).float())
+
+
+def test_an_overflowing_scaling_is_an_infinity():
+    assert scaling_factor(1e300, 1, "lora") == float("inf")
+    assert scaling_factor(1.0, 3, "lora") == np.float32(1 / 3)

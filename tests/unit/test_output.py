@@ -1,0 +1,136 @@
+"""A path holds the old file or the whole new one."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from models import trained
+
+import lottapack
+from lottapack.errors import OutputError
+from lottapack.output import atomic_file
+
+
+def only(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_new_files_appear_at_the_end(tmp_path):
+    path = tmp_path / "a"
+    with atomic_file(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+    assert only(tmp_path) == {"a": b"new"}
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
+def test_interruptions_leave_the_old_file_and_nothing_else(interruption, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(interruption), atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise interruption
+    assert only(tmp_path) == {"a": b"old"}
+
+
+def test_a_full_disk_is_an_output_error(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputError, match="No space left"), atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise OSError(28, "No space left on device")
+    assert only(tmp_path) == {"a": b"old"}
+
+
+def test_an_interrupted_pack_and_export_leave_what_was_there(tmp_path, monkeypatch):
+    model, path = trained("mlp"), tmp_path / "a"
+    lottapack.pack(model, path)
+    before = only(tmp_path)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lottapack.pack(model, path, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lottapack.export(path, tmp_path / "b", progress=interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lottapack.pack(model, path)
+    assert only(tmp_path) == before
+
+
+def test_a_pack_is_read_back_before_it_takes_its_name(tmp_path, monkeypatch):
+    from lottapack import packing
+
+    monkeypatch.setattr(packing, "tensor_bytes", lambda tensor: bytes(tensor.nbytes))
+    (tmp_path / "a").write_bytes(b"old")
+    model = trained("mlp")
+    keep = packing._Packer.keep
+
+    def honest(self, name, tensor):
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "tensor_bytes", lambda t: t.reshape(-1).numpy().tobytes())
+            return keep(self, name, tensor)
+
+    monkeypatch.setattr(packing._Packer, "keep", honest)
+    with pytest.raises(lottapack.IntegrityError, match="its SHA-256 is"):
+        lottapack.pack(model, tmp_path / "a")
+    assert only(tmp_path) == {"a": b"old"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        with atomic_file(tmp_path / "a") as file:
+            file.write(b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_paths_that_cannot_be_written_say_so(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    cases = {
+        tmp_path / "none" / "a": "cannot write .*No such file",
+        tmp_path / "file" / "a": "cannot write .*Not a directory",
+        tmp_path: "is a folder",
+        tmp_path / ("x" * 300): "cannot write .*too long",
+    }
+    for path, message in cases.items():
+        with pytest.raises(OutputError, match=message), atomic_file(path) as file:
+            file.write(b"new")
+    assert only(tmp_path) == {"file": b"old"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folders_say_so(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"), atomic_file(tmp_path / "a"):
+        pass
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(OutputError, match="is no regular file"), atomic_file(path):
+            pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_long_names_of_many_bytes_are_fine(tmp_path):
+    path = tmp_path / ("\N{GRINNING FACE}" * 63)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_links_are_replaced_and_their_targets_kept(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    with atomic_file(tmp_path / "link") as file:
+        file.write(b"new")
+    assert only(tmp_path) == {"target": b"old", "link": b"new"}
