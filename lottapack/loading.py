@@ -1,6 +1,9 @@
 """load(): from a pack to a ready module."""
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 
 import torch
@@ -11,12 +14,17 @@ from lottapack.arch.skeleton import computed_buffers, shapes_of
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
+from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import adapter_tensors, constant_tensor, generated_tensor, plain_tensor, stored_tensor
+from lottapack.rebuild import generated_tensor, plain_tensor, stored_tensor
+from lottapack.rng.threads import run_all
+
+Named = tuple[str, Tensor]
+_LARGE = 1 << 25  # elements
 
 
 @torch.no_grad()
@@ -47,14 +55,16 @@ def load(
     name = None if dtype is None else dtypes.floating_name(dtype)
     with open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
-        model = skeleton(pack.descriptor)
-        groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-        plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
-        if not merge:
-            attach(model, plan)
-        for prefix, leaf, tensor in _tensors(pack, target, merge, check_fingerprints):
-            module = model.get_submodule(prefix)
-            place(module, leaf, tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
+        rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
+        with rebuild.reading() as read:
+            model = skeleton(pack.descriptor)
+            groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
+            plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
+            if not merge:
+                attach(model, plan)
+            for tensor_name, tensor in [*rebuild.generated(), *read()]:
+                module, leaf = locate(model, tensor_name)
+                place(module, leaf, tensor)
     tie_all(model, plan)
     for buffer_name, buffer in list(computed_buffers(model)):
         module, leaf = locate(model, buffer_name)
@@ -82,28 +92,50 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
     return model
 
 
-def _tensors(pack: PackFile, device: torch.device, merge: bool, check: bool) -> "list[tuple[str, str, Tensor]]":
-    """Each tensor with the module and name it belongs to."""
-    entries = pack.descriptor.parameters
-    found: list[tuple[str, str, Tensor]] = []
+class _Rebuild:
+    """The tensors of one load, each converted as soon as it is made."""
 
-    def add(name: str, tensor: Tensor) -> None:
-        prefix, _, leaf = name.rpartition(".")
-        found.append((prefix, leaf, tensor))
+    def __init__(
+        self, pack: PackFile, device: torch.device, dtype: torch.dtype | None, merge: bool, check: bool
+    ) -> None:
+        self.pack, self.device, self.dtype = pack, device, dtype
+        self.merge, self.check = merge, check
+        self.entries = pack.descriptor.parameters
 
-    # Stored tensors are read and hashed beside the generator: hashing runs at about the speed of generating.
-    with ThreadPoolExecutor(1) as reader:
-        stored = {n: reader.submit(stored_tensor, pack, n, device) for n, e in entries.items() if isinstance(e, Stored)}
-        for name, entry in entries.items():
-            if isinstance(entry, Constant):
-                add(name, constant_tensor(entry, device))
-            elif isinstance(entry, Seeded | Adapted) and merge:
-                add(name, plain_tensor(pack, name, device, check=check))
-            elif isinstance(entry, Seeded | Adapted):
-                add(name, generated_tensor(pack, name, device, check=check))
-                if isinstance(entry, Adapted):
-                    prefix = name.rpartition(".")[0]
-                    found += [(prefix, part, tensor) for part, tensor in adapter_tensors(pack, name, device).items()]
-        for name, future in stored.items():
-            add(name, future.result())
-    return found
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[], list[Named]]]:
+        """Read and hash the file's tensors in a thread of its own, until the given function asks for them.
+
+        Hashing takes as long as much of the generating, and needs no lock: it goes on while the module is built.
+        """
+        wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
+        if not self.merge:
+            adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
+            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+        with ThreadPoolExecutor(1) as reader:
+            found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
+            try:
+                yield lambda: [(name, self._converted(future.result())) for name, future in found]
+            finally:
+                for _, future in found:
+                    future.cancel()
+
+    def generated(self) -> list[Named]:
+        """Backbones (merged, if that is asked for) and constants."""
+        names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
+        sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
+        names.sort(key=lambda name: -sizes[name])
+        # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
+        large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
+        tasks = [partial(self._one, name) for name in names[len(large) :]]
+        return [self._one(name) for name in large] + run_all(tasks, torch.get_num_threads())
+
+    @torch.no_grad()
+    def _one(self, name: str) -> Named:
+        entry = self.entries[name]
+        if self.merge or isinstance(entry, Constant):
+            return name, self._converted(plain_tensor(self.pack, name, self.device, check=self.check))
+        return name, self._converted(generated_tensor(self.pack, name, self.device, check=self.check))
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

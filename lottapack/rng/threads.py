@@ -3,9 +3,10 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from itertools import count, pairwise
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -15,6 +16,7 @@ PIECE: Final = 1 << 18
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
+_inside = threading.local()
 
 
 def default() -> int:
@@ -28,24 +30,40 @@ def default() -> int:
 
 
 def spread(start: int, stop: int, work: Callable[[int, int], T], threads: int) -> list[T]:
-    """``work(lo, hi)`` for the pieces of [start, stop), cut at multiples of PIECE; the results, in any order.
+    """``work(lo, hi)`` for the pieces of [start, stop), cut at multiples of PIECE; the results, in any order."""
+    cuts = [start, *range((start // PIECE + 1) * PIECE, stop, PIECE), stop]
+    return run_all([partial(work, lo, hi) for lo, hi in pairwise(cuts) if lo < hi], threads)
 
-    Threads take the next piece when they are done with one, so none waits for a slower one.
+
+def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
+    """Run all tasks on ``threads`` threads, the caller's among them; the results, in any order.
+
+    Threads take the next task when they are done with one, so none waits for a slower one. A task's own calls of
+    run_all() and spread() stay in its thread. The first error stops the taking of tasks, and is raised.
     """
-    pieces = count(start // PIECE)
+    turns, stop = count(), threading.Event()
 
     def run() -> list[T]:
         results = []
-        while (lo := (piece := next(pieces)) * PIECE) < stop:
-            results.append(work(max(lo, start), min((piece + 1) * PIECE, stop)))
+        outermost, _inside.value = not getattr(_inside, "value", False), True
+        try:
+            while not stop.is_set() and (turn := next(turns)) < len(tasks):
+                results.append(tasks[turn]())
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            _inside.value = not outermost
         return results
 
-    others = min(threads, -(-(stop - start) // PIECE)) - 1
-    if others <= 0:
-        return run()
+    others = 0 if getattr(_inside, "value", False) else min(threads, len(tasks)) - 1
     futures = [_executor().submit(run) for _ in range(others)]
-    results = run()
-    for future in futures:
+    try:
+        results = run()
+    finally:
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)  # tasks write into memory of the caller's
+    for future in begun:
         results += future.result()
     return results
 
