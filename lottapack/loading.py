@@ -20,7 +20,7 @@ from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import generated_tensor, plain_tensor, stored_tensor
+from lottapack.rebuild import empty_backbone, generate, plain_tensor, stored_tensor
 from lottapack.rng.threads import run_all
 
 Named = tuple[str, Tensor]
@@ -127,15 +127,20 @@ class _Rebuild:
         names.sort(key=lambda name: -sizes[name])
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
-        tasks = [partial(self._one, name) for name in names[len(large) :]]
+        # Memory is taken here: in a thread, each taking would wait for the page faults of the others.
+        tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
         return [self._one(name) for name in large] + run_all(tasks, torch.get_num_threads())
 
     @torch.no_grad()
-    def _one(self, name: str) -> Named:
-        entry = self.entries[name]
-        if self.merge or isinstance(entry, Constant):
+    def _one(self, name: str, memory: Tensor | None = None) -> Named:
+        memory = self._memory(name) if memory is None else memory
+        if memory is None:
             return name, self._converted(plain_tensor(self.pack, name, self.device, check=self.check))
-        return name, self._converted(generated_tensor(self.pack, name, self.device, check=self.check))
+        return name, self._converted(generate(self.pack, name, memory, check=self.check))
+
+    def _memory(self, name: str) -> Tensor | None:
+        plain = self.merge or isinstance(self.entries[name], Constant)
+        return None if plain else empty_backbone(self.pack, name, self.device)
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

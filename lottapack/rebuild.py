@@ -28,11 +28,17 @@ def constant_tensor(entry: Constant, device: torch.device) -> Tensor:
     return value.to(device).expand(1).reshape([1] * len(entry.shape)).expand(entry.shape).contiguous()
 
 
-def generated_tensor(pack: PackFile, name: str, device: torch.device, *, check: bool = False) -> Tensor:
-    """A backbone weight in its recorded dtype, generated on the device. ``check``: compare the fingerprint."""
+def empty_backbone(pack: PackFile, name: str, device: torch.device) -> Tensor:
+    """Memory for a backbone weight in its recorded dtype."""
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
-    weight = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=device)
+    return torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=device)
+
+
+def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) -> Tensor:
+    """Generate a backbone weight into its memory; return it. ``check``: compare the fingerprint."""
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Seeded | Adapted)
     rng.fill_(weight, pack.source(name))
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))
@@ -58,7 +64,7 @@ def plain_tensor(pack: PackFile, name: str, device: torch.device, *, check: bool
         return stored_tensor(pack, name, device)
     if isinstance(entry, Constant):
         return constant_tensor(entry, device)
-    weight = generated_tensor(pack, name, device, check=check)
+    weight = generate(pack, name, empty_backbone(pack, name, device), check=check)
     if isinstance(entry, Adapted):
         weight = merge_adapter(weight, adapter_tensors(pack, name, device), entry)
     return weight

@@ -114,6 +114,7 @@ def binary32(x: float) -> float:
         return float(np.float32(x))
 
 
+@lru_cache(maxsize=1024)
 def scale_fault(table: Table, scale: float, dtype: str) -> str | None:
     """What is wrong with ``scale`` for this table and dtype (spec: tables, section 3), or None."""
     if not 0 < scale < float("inf") or binary32(scale) != scale:
