@@ -1,11 +1,10 @@
 """inspect(): what a pack says of itself. Reads the header and the betas; needs no torch."""
 
+import struct
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
 from lottapack.format.packfile import PackFile, open_pack
@@ -103,7 +102,8 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
 
 
 def _beta(pack: PackFile, tensor: str) -> float:
-    value = pack.read(tensor)
-    if pack.tensors[tensor].dtype == "bfloat16":
-        value = (value.astype(np.uint32) << 16).view(np.float32)
-    return float(value[0])
+    data, dtype = bytes(pack.read_bytes(tensor)), pack.tensors[tensor].dtype
+    if dtype == "bfloat16":  # the high half of a float32
+        data, dtype = b"\0\0" + data, "float32"
+    beta: float = struct.unpack({"float32": "<f", "float16": "<e"}[dtype], data)[0]
+    return beta

@@ -107,7 +107,7 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
     """A built-in table here; the values of a pack's own are known only when its tensor is read."""
     if entry.distribution in rng.BUILTIN:
         if entry.dtype in dtypes.GENERATED:
-            fault = rng.scale_fault(rng.builtin(entry.distribution), entry.scale, entry.dtype)
+            fault = rng.fault_between(*rng.EXTREMES[entry.distribution], entry.scale, entry.dtype)
             if fault:
                 out.add("scale", f"{place}.scale", fault)
     elif generator is not None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, container, dtypes, validate
@@ -103,11 +101,19 @@ class PackFile:
 
     def read(self, name: str) -> "NDArray[Any]":
         """A tensor as a checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as in the file."""
+        import numpy as np
+
         info = self.tensors[name]
         dtype = "uint16" if info.dtype == "bfloat16" else info.dtype
-        array = np.empty(info.shape, dtype)
+        array: NDArray[Any] = np.empty(info.shape, dtype)
         self.read_into(name, array.reshape(-1).data)
         return array
+
+    def read_bytes(self, name: str) -> bytearray:
+        """A tensor's checked bytes."""
+        data = bytearray(self.tensors[name].nbytes)
+        self.read_into(name, data)
+        return data
 
     def source(self, name: str) -> rng.Source:
         """The stream of a generated parameter."""
@@ -146,7 +152,7 @@ class PackFile:
         if problems:
             raise AgreementError(str(self.path), problems)
 
-    def _read_table(self, table_id: str) -> rng.Table:
+    def _read_table(self, table_id: str) -> "rng.Table":
         name = table_tensor(table_id)
         values = self.read(name)
         fault = rng.table_fault(values)

@@ -13,7 +13,7 @@ from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
 from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
 from lottapack.format.entries import read_parameters
-from lottapack.rng.tables import WIDTHS
+from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")

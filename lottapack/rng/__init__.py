@@ -1,21 +1,52 @@
 """Weights as a pure function of seed, name and index: the same bits on every device (spec: stream, tables).
 
-Importing this package imports neither torch nor numba; they come with the first call that needs them.
+Importing this package imports none of NumPy, numba and torch; they come with the first call that needs them.
 """
 
-from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
-from lottapack.rng.fill import fill_, fingerprint
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lottapack.rng.scales import BUILTIN, EXTREMES, WIDTHS, binary32, fault_between
 from lottapack.rng.stream import ALGORITHM, Source, stream_of
-from lottapack.rng.tables import BUILTIN, Table, binary32, builtin, custom, scale_fault, scaled_bits, table_fault
+
+if TYPE_CHECKING:
+    from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
+    from lottapack.rng.fill import fill_, fingerprint
+    from lottapack.rng.tables import Table, builtin, custom, scale_fault, scaled_bits, table_fault
+
+_HOME = {
+    "fill_bits": "arrays",
+    "fingerprint_bits": "arrays",
+    "fingerprint_hex": "arrays",
+    "fingerprint_of": "arrays",
+    "fill_": "fill",
+    "fingerprint": "fill",
+    "Table": "tables",
+    "builtin": "tables",
+    "custom": "tables",
+    "scale_fault": "tables",
+    "scaled_bits": "tables",
+    "table_fault": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lottapack.rng' has no attribute {name!r}")
+    return getattr(import_module(f"lottapack.rng.{_HOME[name]}"), name)
+
 
 __all__ = [
     "ALGORITHM",
     "BUILTIN",
+    "EXTREMES",
+    "WIDTHS",
     "Source",
     "Table",
     "binary32",
     "builtin",
     "custom",
+    "fault_between",
     "fill_",
     "fill_bits",
     "fingerprint",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from lottapack.errors import DeviceError
+from lottapack.rng.scales import binary32
 from lottapack.rng.stream import Source
-from lottapack.rng.tables import binary32, builtin
+from lottapack.rng.tables import builtin
 
 Compute = Callable[[Source, int, int], int]
 """``compute(source, start, count)``: generate these elements and return their fingerprint."""

@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
-from lottapack.rng.tables import Table
+
+if TYPE_CHECKING:
+    from lottapack.rng.tables import Table
 
 ALGORITHM: Final = "philox4x32-10"
 
@@ -45,7 +47,7 @@ class Source:
 
     seed: int
     name: str
-    table: Table
+    table: "Table"
     scale: float
     dtype: str
 

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
+from lottapack.rng.scales import BUILTIN, EXTREMES, WIDTHS, fault_between
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[Any]
 """The elements' own bits: uint32 for float32, uint16 for bfloat16 and float16."""
-
-WIDTHS: Final = (1, 2, 4, 8, 16)
 
 _SHA256: Final = {
     "normal16": "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8",
@@ -27,9 +26,6 @@ _SHA256: Final = {
     "uniform16": "e5391733f9c5678058cffe956c9532c8be9b15b06f5dd65136e417815336f836",
     "sign1": "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1",
 }
-BUILTIN: Final = tuple(_SHA256)
-"""The ids of the built-in tables."""
-
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TINY: Final = np.finfo(np.float32).tiny
 _CACHED_TABLES: Final = 8
@@ -49,6 +45,14 @@ class Table:
     def std(self) -> float:
         """The standard deviation of the distribution, for choosing a scale; no part of the format."""
         return float(np.std(self.values, dtype=np.float64))
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and the largest magnitude, zeros left out; a table of zeros has 1 and 1."""
+        if self.id in EXTREMES:
+            return EXTREMES[self.id]
+        magnitudes = np.abs(self.values[self.values != 0])
+        return (float(magnitudes.min()), float(magnitudes.max())) if magnitudes.size else (1.0, 1.0)
 
     def __post_init__(self) -> None:
         self.values.flags.writeable = False
@@ -108,29 +112,9 @@ def table_fault(values: Floats) -> str | None:
     return None
 
 
-def binary32(x: float) -> float:
-    """The binary32 number nearest to ``x``, as a Python float (infinite beyond the range)."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(x))
-
-
-@lru_cache(maxsize=1024)
 def scale_fault(table: Table, scale: float, dtype: str) -> str | None:
     """What is wrong with ``scale`` for this table and dtype (spec: tables, section 3), or None."""
-    if not 0 < scale < float("inf") or binary32(scale) != scale:
-        return f"scale {scale!r} is not a positive binary32 number"
-    with np.errstate(all="ignore"):
-        products = table.values * np.float32(scale)
-    normal = np.isfinite(products) & (np.abs(products) >= _TINY)
-    wrong = (table.values != 0) & ~normal
-    if wrong.any():
-        n = int(wrong.argmax())
-        return f"scale {scale!r} times entry {n} of {table.id!r} is {products[n]!s}, not a normal binary32 number"
-    infinity = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}[dtype]
-    wrong = (_round(products, dtype) & infinity) == infinity
-    if wrong.any():
-        return f"scale {scale!r} times entry {int(wrong.argmax())} of {table.id!r} is infinite in {dtype}"
-    return None
+    return fault_between(*table.extremes, scale, dtype)
 
 
 @lru_cache(maxsize=_CACHED_TABLES)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from cli_runs import Files
 
-HEAVY = ("torch", "transformers", "matplotlib", "sklearn", "numba")
+HEAVY = ("torch", "numpy", "transformers", "matplotlib", "sklearn", "numba")
 
 CHECK = """
 import sys

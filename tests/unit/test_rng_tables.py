@@ -98,6 +98,12 @@ def test_custom_tables_need_an_id_of_their_own(name):
         custom(name, [0.0, 1.0])
 
 
+@pytest.mark.parametrize("table_id", BUILTIN)
+def test_extremes_are_those_of_the_table(table_id):
+    magnitudes = np.abs(builtin(table_id).values)
+    assert builtin(table_id).extremes == (float(magnitudes.min()), float(magnitudes.max()))
+
+
 def test_binary32():
     assert binary32(0.1) == 0.100000001490116119384765625
     assert binary32(1e39) == math.inf
@@ -113,9 +119,9 @@ def test_binary32():
         ([0.0, 1.0], math.nan, "float32", "binary32"),
         ([0.0, 1.0], math.inf, "float32", "binary32"),
         ([0.0, 1.0], TINY, "float32", None),
-        ([0.0, 1.0], TINY / 2, "float32", "entry 1"),
-        ([0.0, 0.5], TINY, "float32", "entry 1"),
-        ([1.0, 2.0**100], 2.0**28, "float32", "entry 1"),
+        ([0.0, 1.0], TINY / 2, "float32", "the entry 1.0 is"),
+        ([0.0, 0.5], TINY, "float32", "the entry 0.5 is"),
+        ([1.0, 2.0**100], 2.0**28, "float32", "not a normal binary32"),
         ([1.0, 2.0 - 2.0**-23], 2.0**127, "float32", None),
         ([1.0, 2.0 - 2.0**-23], 2.0**127, "bfloat16", "infinite in bfloat16"),
         ([1.0, 2.0 - 2.0**-7], 2.0**127, "bfloat16", None),

@@ -1,0 +1,50 @@
+"""What a scale must be (spec: tables, section 3). Plain Python: reading a pack's header needs no arrays."""
+
+import math
+import struct
+from typing import Final
+
+WIDTHS: Final = (1, 2, 4, 8, 16)
+"""The bits that a table may take for an element."""
+
+EXTREMES: Final = {
+    "normal16": (1.912405605253298e-05, 4.3249192237854),
+    "normal8": (0.004895777907222509, 2.8856348991394043),
+    "normal4": (0.07841241359710693, 1.8627318143844604),
+    "normal2": (0.3186393678188324, 1.1503493785858154),
+    "uniform16": (1.52587890625e-05, 0.9999847412109375),
+    "sign1": (1.0, 1.0),
+}
+"""The smallest and the largest magnitude in each built-in table, zeros left out."""
+
+BUILTIN: Final = tuple(EXTREMES)
+"""The ids of the built-in tables."""
+
+_TINY: Final = 2.0**-126
+_OVERFLOW: Final = {"float32": math.inf, "bfloat16": 2.0**128 - 2.0**119, "float16": 65520.0}
+"""From here on a binary32 number becomes infinite in the dtype."""
+
+
+def binary32(x: float) -> float:
+    """The binary32 number nearest to ``x``, as a Python float (infinite beyond the range)."""
+    try:
+        nearest: float = struct.unpack("<f", struct.pack("<f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+    return nearest
+
+
+def fault_between(smallest: float, largest: float, scale: float, dtype: str) -> str | None:
+    """What is wrong with ``scale`` for a table whose magnitudes lie between the two, or None.
+
+    All others lie between their products, so these two tell.
+    """
+    if not 0 < scale < math.inf or binary32(scale) != scale:
+        return f"scale {scale!r} is not a positive binary32 number"
+    for magnitude in (smallest, largest):
+        product = binary32(magnitude * scale)  # the product of two binary32 numbers is exact in binary64
+        if not _TINY <= product < math.inf:
+            return f"scale {scale!r} times the entry {magnitude!r} is {product!r}, not a normal binary32 number"
+        if product >= _OVERFLOW[dtype]:
+            return f"scale {scale!r} times the entry {magnitude!r} is infinite in {dtype}"
+    return None
