@@ -10,7 +10,9 @@ import pytest
 from cli_runs import Files, start
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(descriptor):
     print("writing", flush=True)
@@ -20,7 +22,10 @@ os.fsync = slow
 from lottapack_cli.app import main
 sys.exit(main(sys.argv[1:]))
 """
-"""A command whose disk takes a minute to flush; by then all bytes are in the temporary file."""
+"""A command whose disk takes a minute to flush; by then all bytes are in the temporary file.
+
+A shell's background job hands down an ignored SIGINT, which Python would go on ignoring.
+"""
 
 
 @pytest.mark.parametrize("command", ["pack", "export"])
