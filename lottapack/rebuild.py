@@ -9,9 +9,7 @@ from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile
-from lottapack.memory import populate
 from lottapack.merge import merge_adapter
-from lottapack.rng.threads import spread
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
@@ -41,16 +39,7 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     """Generate a backbone weight into its memory; return it. ``check``: compare the fingerprint."""
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
-    source = pack.source(name)
-    flat = weight.view(-1)
-
-    def fill(lo: int, hi: int) -> None:
-        rng.fill_(populate(flat[lo:hi]), source, lo)
-
-    if weight.device.type == "cpu":
-        spread(0, flat.numel(), fill, torch.get_num_threads())
-    else:
-        rng.fill_(weight, source)
+    rng.fill_(weight, pack.source(name))
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))
         if found != entry.fingerprint:
