@@ -7,7 +7,7 @@ Lessons of the profile (two cores of Zen 4, numba 0.68):
   makes of a loop.
 - A block of words stays in the L1 cache. Two thirds of ``normal16`` is then its look-up, 0.55 ns: the 256 KB table lies
   in L2, and a core stores once a cycle. So look-ups store several entries at once, ask for the output's next lines on
-  the way, and make the next block's words meanwhile: 1.6 became 2.1 weights a nanosecond.
+  the way, and make the next block's words meanwhile: 1.6 became 1.9 weights a nanosecond.
 - Tried and no faster: asking for a whole page of output at once, half a table by symmetry, huge pages for the table or
   the output, and streaming stores (half as fast).
 - Where the value follows from the index by exact arithmetic there is no look-up, and the loop is vectorised.
