@@ -92,7 +92,7 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
 
 
 def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], str] | None:
-    """Search a state_dict, then dicts inside it ({"model": ..., "optimizer": ...}), breadth first."""
+    """Search a state_dict, then dicts inside it ({"model": ..., "optimizer": ...}), in order."""
     keys = [
         key
         for key, value in content.items()
@@ -119,14 +119,11 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
     """
     copies = set()
     for name, entry in plan.parameters.items():
-        owner = name
-        while isinstance(entry, TiedRecipe):
-            owner = entry.to
-            entry = plan.parameters[owner]
-        if owner == name:
+        if not isinstance(entry, TiedRecipe):
             continue
+        owner = plan.resolve(name)
         pairs = [(name, owner)]
-        if isinstance(entry, AdaptedRecipe):
+        if isinstance(plan.parameters[owner], AdaptedRecipe):
             parts = ("lora_A", "lora_B", "beta")
             pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in parts]
         for copy, original in pairs:

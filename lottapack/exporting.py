@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,9 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file
-from lottapack.rebuild import plain_tensor
+from lottapack.progress import Progress
+from lottapack.rebuild import plain_tensor, tensor_bytes
 
-Progress = Callable[[int, int], None]
 WEIGHTS = "model.safetensors"
 
 
@@ -115,7 +114,7 @@ def _write(
         tensor = plain_tensor(pack, name, device).to(dtypes.torch_dtype(infos[name].dtype)).cpu().contiguous()
         if progress:
             progress(infos[name].end, total)
-        return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
+        return tensor_bytes(tensor)
 
     with atomic_file(target) as file:
         container.write(file, {"format": "pt"}, placed, data)

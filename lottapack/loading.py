@@ -128,8 +128,8 @@ class _Rebuild:
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Half of the time
-        # goes to page faults. Mapping pieces ahead, MADV_POPULATE_WRITE, gained nothing that lasts; huge pages halve
-        # the time on memory that a virtual machine has, and double it where the host must bring it back first.)
+        # goes to page faults. Mapping pieces ahead, MADV_POPULATE_WRITE, gained nothing that lasts; huge pages
+        # doubled the time on a virtual machine whose host takes unused memory away.)
         tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
         return [self._one(name) for name in large] + run_all(tasks, torch.get_num_threads())
 

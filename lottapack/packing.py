@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from os import PathLike
@@ -39,9 +39,8 @@ from lottapack.format.shapes import numel
 from lottapack.limits import size_text
 from lottapack.merge import merge_adapter
 from lottapack.output import atomic_file
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
+from lottapack.progress import Progress
+from lottapack.rebuild import tensor_bytes
 
 
 class BackboneChangedWarning(UserWarning):
@@ -70,7 +69,7 @@ def pack(
         model: a module from scaffold() or load(), its state_dict, or the path of a checkpoint (safetensors or
             torch.save; a folder as the Hugging Face Trainer writes).
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
-        progress: called with bytes done and bytes in all.
+        progress: called with elements generated and elements in all.
 
     Raises:
         CheckpointError: no recipe, or tensors missing or left over. OutputError: the path cannot be written.
@@ -127,9 +126,8 @@ class _Packer:
             if pack.descriptor.to_bytes() != descriptor:
                 raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
             for name in pack.tensors:
-                pack.read(name)
-            with written.open("rb") as file:
-                return pack.file_size, hashlib.file_digest(file, "sha256").hexdigest()
+                pack.read_bytes(name)
+            return pack.file_size, pack.file_sha256()
 
     def descriptor(self) -> Descriptor:
         parameters: dict[str, Parameter] = {}
@@ -138,13 +136,13 @@ class _Packer:
             values = torch.from_numpy(table.values.copy())
             tables[table_id] = TableRecord(bits=table.bits, sha256=self.keep(table_tensor(table_id), values).sha256)
         self.used |= checkpoint.reconcile_ties(self.plan, self.given)
-        total = sum(numel(source_shape(entry)) for entry in self.plan.parameters.values())
+        work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
         done = 0
         for name, entry in sorted(self.plan.parameters.items()):
             parameters[name] = self.parameter(name, entry)
-            done += numel(source_shape(entry))
+            done += work[name]
             if self.progress:
-                self.progress(done, total)
+                self.progress(done, sum(work.values()))
         left = sorted(self.given.keys() - self.used)
         if left:
             raise CheckpointError(
@@ -256,14 +254,9 @@ class _Packer:
         return self.stored(name, weight, StoredRecipe(group="other", trained=True))
 
 
-def source_shape(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> tuple[int, ...]:
-    """The shape of a generated entry, and of one element for the others: progress counts generated elements."""
-    return entry.shape if isinstance(entry, AdaptedRecipe | SeededRecipe) else ()
-
-
-def tensor_bytes(tensor: Tensor) -> Any:
-    """The bytes of a contiguous CPU tensor, without a copy."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
+def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
+    """How many elements of a parameter are generated."""
+    return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
 
 
 def constant_bits(tensor: Tensor) -> str | None:

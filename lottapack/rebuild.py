@@ -1,5 +1,7 @@
 """From an opened pack to tensors: generated, read, or both merged."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,9 +18,13 @@ def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
     """A tensor of the file, its SHA-256 checked."""
     info = pack.tensors[name]
     tensor = torch.empty(info.shape, dtype=dtypes.torch_dtype(info.dtype))
-    # NumPy has no bfloat16, so the bytes are read through a view of them.
-    pack.read_into(name, tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    pack.read_into(name, tensor_bytes(tensor))
     return tensor.to(device)
+
+
+def tensor_bytes(tensor: Tensor) -> Any:
+    """The memory of a contiguous CPU tensor, as bytes, because NumPy has no bfloat16."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def constant_tensor(entry: Constant, device: torch.device) -> Tensor:

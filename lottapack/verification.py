@@ -1,7 +1,6 @@
 """verify(): every check of a pack, each with its outcome."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,9 +12,7 @@ from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-
-Progress = Callable[[int, int], None]
-"""Called with bytes or elements done and in all."""
+from lottapack.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +45,13 @@ class Verification:
 def verify(
     path: str | PathLike[str],
     *,
-    architecture: bool = True,
     max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
     Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
-    a small file can ask for.
+    a small file can ask for. ``progress``: in tensors and parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
@@ -68,17 +64,14 @@ def verify(
             checks.append(check)
             if progress:
                 progress(len(checks), total)
-        if architecture:
-            checks.append(_architecture(pack))
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Verification(Path(path), digest, tuple(checks))
+        checks.append(_architecture(pack))
+        return Verification(Path(path), pack.file_sha256(), tuple(checks))
 
 
 def _contents(pack: PackFile) -> Iterator[Check]:
     for name in pack.tensors:
         try:
-            pack.read(name)
+            pack.read_bytes(name)
         except IntegrityError as fault:
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:

@@ -23,7 +23,7 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    ("lottapack.rng", "lottapack.device", "lottapack.output", "lottapack.limits"),
+    ("lottapack.rng", "lottapack.device", "lottapack.output", "lottapack.limits", "lottapack.progress"),
     ("lottapack.arch.rules", "lottapack.arch.torch_nn_classes"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),

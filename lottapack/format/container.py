@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -183,7 +184,7 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
         raise ContainerError(source, [Problem(kind, f"header.{wrong[0][:200]}", message)])
 
 
-def open_binary(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> BufferedReader:
     """Open a file for reading; a missing or unreadable one raises ContainerError."""
     try:
         return path.open("rb")

@@ -112,7 +112,6 @@ class Tied(Record, frozen=True, tag_field="role", tag="tied"):
 
 
 Parameter = Seeded | Adapted | Stored | Constant | Tied
-Generated = Seeded | Adapted
 Role = Literal["seeded", "adapted", "stored", "constant", "tied"]
 RECORDS: dict[str, type[Seeded] | type[Adapted] | type[Stored] | type[Constant] | type[Tied]] = {
     "seeded": Seeded,

@@ -3,10 +3,11 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
@@ -51,7 +52,7 @@ class PackFile:
         file_size: bytes of the whole file; ``data_start``: bytes before the tensors' data.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BufferedReader) -> None:
         self.path = path
         self._file = file
         self._lock = threading.Lock()
@@ -88,7 +89,7 @@ class PackFile:
             self._file.seek(self.data_start + info.begin)
             done = 0
             while done < info.nbytes:
-                count = self._file.readinto(view[done:])  # type: ignore[attr-defined]
+                count = self._file.readinto(view[done:])
                 if not count:
                     break
                 done += count
@@ -114,6 +115,12 @@ class PackFile:
         data = bytearray(self.tensors[name].nbytes)
         self.read_into(name, data)
         return data
+
+    def file_sha256(self) -> str:
+        """The SHA-256 of the whole file that is open here, whatever lies at its path by now."""
+        with self._lock:
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def source(self, name: str) -> rng.Source:
         """The stream of a generated parameter."""

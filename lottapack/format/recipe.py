@@ -102,6 +102,14 @@ class Recipe(Record, frozen=True):
         """Canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self))
 
+    def resolve(self, name: str) -> str:
+        """Follow ``tied`` entries to the entry that owns the storage."""
+        entry = self.parameters[name]
+        while isinstance(entry, TiedRecipe):
+            name = entry.to
+            entry = self.parameters[name]
+        return name
+
     def tables(self) -> dict[str, Table]:
         """The model's own tables by id."""
         found = {}

@@ -61,7 +61,7 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
             module.__class__ = found
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
             assert isinstance(module, layers.AdapterLayer)
-            module.add_adapter(entry, sources[name], d_out, d_in, dropout)
+            module.add_adapter(entry, d_out, d_in, dropout)
     tie_all(model, plan, persistent)
     for name, entry in plan.parameters.items():
         if isinstance(entry, recipe.StoredRecipe) and not entry.trained:
@@ -97,12 +97,8 @@ def place(module: nn.Module, leaf: str, tensor: Tensor) -> None:
 def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
     """Let every tied entry share the storage of its owner."""
     for name, entry in plan.parameters.items():
-        owner = name
-        while isinstance(entry, TiedRecipe):
-            owner = entry.to
-            entry = plan.parameters[owner]
-        if owner != name:
-            _tie(model, name, owner, persistent)
+        if isinstance(entry, TiedRecipe):
+            _tie(model, name, plan.resolve(name), persistent)
 
 
 def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:

@@ -5,16 +5,11 @@ Each class is the stock layer of the same name with another ``forward``: everyth
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
-from typing import TYPE_CHECKING
-
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.merge import merged
-
-if TYPE_CHECKING:
-    from lottapack import rng
 
 
 class AdapterLayer(nn.Module):
@@ -36,9 +31,8 @@ class AdapterLayer(nn.Module):
     lora_dropout: float
     fan_in_fan_out: bool
     adapter_rank: int
-    source: "rng.Source"
 
-    def add_adapter(self, entry: AdaptedRecipe, source: "rng.Source", d_out: int, d_in: int, dropout: float) -> None:
+    def add_adapter(self, entry: AdaptedRecipe, d_out: int, d_in: int, dropout: float) -> None:
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
         new = self.weight.new_empty
         self.register_parameter("lora_A", nn.Parameter(new(entry.rank, d_in)))
@@ -48,7 +42,6 @@ class AdapterLayer(nn.Module):
         self.lora_dropout = dropout
         self.fan_in_fan_out = entry.fan_in_fan_out
         self.adapter_rank = entry.rank
-        self.source = source
 
     def merged_weight(self) -> Tensor:
         """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""

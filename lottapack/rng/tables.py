@@ -42,11 +42,6 @@ class Table:
     """SHA-256 of the values as little-endian binary32."""
 
     @property
-    def std(self) -> float:
-        """The standard deviation of the distribution, for choosing a scale; no part of the format."""
-        return float(np.std(self.values, dtype=np.float64))
-
-    @property
     def extremes(self) -> tuple[float, float]:
         """The smallest and the largest magnitude, zeros left out; a table of zeros has 1 and 1."""
         if self.id in EXTREMES:
