@@ -8,9 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lottapack.errors import (
+    AccessError,
     AgreementError,
     ArchitectureError,
+    BadReferenceError,
     CheckpointError,
+    ConflictError,
     ContainerError,
     DescriptorError,
     DeviceError,
@@ -18,8 +21,11 @@ from lottapack.errors import (
     IntegrityError,
     LimitError,
     LottapackError,
+    MissingError,
+    NetworkError,
     OutputError,
     Problem,
+    RegistryError,
     ScaffoldError,
     UnsupportedError,
 )
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.nn import is_scaffolded, regenerate_, scaffold
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.verification import Check, Verification, verify
 
@@ -51,6 +58,12 @@ _HOME = {
     "pack": "packing",
     "PackFile": "format.packfile",
     "open_pack": "format.packfile",
+    "PullResult": "registry",
+    "PushResult": "registry",
+    "list_packs": "registry",
+    "log": "registry",
+    "pull": "registry",
+    "push": "registry",
     "Report": "reporting",
     "report": "reporting",
     "Check": "verification",
@@ -70,11 +83,14 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "AccessError",
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadReferenceError",
     "Check",
     "CheckpointError",
+    "ConflictError",
     "ContainerError",
     "DescriptorError",
     "DeviceError",
@@ -82,10 +98,15 @@ __all__ = [
     "IntegrityError",
     "LimitError",
     "LottapackError",
+    "MissingError",
+    "NetworkError",
     "OutputError",
     "PackFile",
     "PackResult",
     "Problem",
+    "PullResult",
+    "PushResult",
+    "RegistryError",
     "Report",
     "ScaffoldError",
     "Summary",
@@ -96,9 +117,13 @@ __all__ = [
     "export",
     "inspect",
     "is_scaffolded",
+    "list_packs",
     "load",
+    "log",
     "open_pack",
     "pack",
+    "pull",
+    "push",
     "regenerate_",
     "report",
     "scaffold",

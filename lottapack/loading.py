@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.skeleton import computed_buffers, shapes_of
+from lottapack.arch.skeleton import computed_buffers
 from lottapack.device import resolve
-from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import empty_backbone, generate, plain_tensor, stored_tensor
+from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
 from lottapack.rng.threads import run_all
 
 Named = tuple[str, Tensor]
@@ -72,24 +71,6 @@ def load(
     if not merge:
         model._buffers[recipe.BUFFER] = model.get_buffer(recipe.BUFFER).to(target)
     return model.eval()
-
-
-def skeleton(descriptor: Descriptor) -> nn.Module:
-    """The empty module of a descriptor. Raises ArchitectureError where it does not have the declared parameters."""
-    model = arch.build(descriptor.architecture)
-    shapes = shapes_of(model)
-    declared = descriptor.parameters
-    wrong = sorted(shapes.keys() ^ declared.keys())
-    for name, shape in shapes.items():
-        owner = declared[descriptor.resolve(name)] if name in declared else None
-        if owner is not None and not isinstance(owner, Tied) and owner.shape != shape:
-            wrong.append(name)
-    if wrong:
-        raise ArchitectureError(
-            f"{descriptor.architecture.class_} as built here has other parameters than packed: {', '.join(wrong[:5])}",
-            hint="The library may be another version than the one that the pack names in its provenance.",
-        )
-    return model
 
 
 class _Rebuild:

@@ -86,7 +86,7 @@ def _contents(pack: PackFile) -> Iterator[Check]:
 
 
 def _architecture(pack: PackFile) -> Check:
-    from lottapack.loading import skeleton
+    from lottapack.rebuild import skeleton
 
     where = pack.descriptor.architecture.class_
     try:

@@ -29,8 +29,9 @@ LAYERS = (
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
     ("lottapack.nn",),
     ("lottapack.rebuild", "lottapack.checkpoint", "lottapack.inspection", "lottapack.reporting"),
-    ("lottapack.loading", "lottapack.packing", "lottapack.exporting"),
-    ("lottapack.verification",),
+    ("lottapack.verification", "lottapack.packing", "lottapack.exporting"),
+    ("lottapack.registry", "lottapack.serve"),
+    ("lottapack.loading",),
     ("lottapack",),
     ("lottapack_cli",),
 )

@@ -48,7 +48,10 @@ def _root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
+    """Run one command; returns its exit code.
+
+    0 done, 1 a check failed, 2 wrong usage or input, 3 a registry or the network failed, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     output = Output(json="--json" in arguments)
     try:
