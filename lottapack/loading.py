@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
 from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
+from lottapack.registry.references import parse
 from lottapack.rng.threads import run_all
 
 Named = tuple[str, Tensor]
@@ -39,7 +41,8 @@ def load(
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
     Args:
-        path: the pack.
+        path: the pack; or a reference, ``owner/name@revision`` or ``oci://host/repository:tag``, which is pulled into
+            the cache first. A file that exists goes before a repository of that name.
         device: where the weights are generated, in place.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
@@ -48,11 +51,12 @@ def load(
         max_bytes: the largest model to accept; by default the device's free memory.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
+        BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(path) as pack:
+    with open_pack(_local(path)) as pack:
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
@@ -71,6 +75,16 @@ def load(
     if not merge:
         model._buffers[recipe.BUFFER] = model.get_buffer(recipe.BUFFER).to(target)
     return model.eval()
+
+
+def _local(path: str | PathLike[str]) -> Path:
+    """Where the pack lies, once it has been pulled if need be."""
+    found = parse(path)
+    if isinstance(found, Path):
+        return found
+    from lottapack.registry import pull
+
+    return pull(str(path)).path
 
 
 class _Rebuild:

@@ -8,7 +8,8 @@ import typer
 
 from lottapack.errors import LottapackError
 from lottapack_cli import errors
-from lottapack_cli.commands import demo, export, inspect, pack, report, verify
+from lottapack_cli.commands import demo, export, inspect, log, pack, pull, push, report, verify
+from lottapack_cli.commands import list as list_
 from lottapack_cli.render import Output
 
 # Rich's help costs as much to import as all the rest; plain help appears at once.
@@ -19,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for module in (pack, inspect, verify, export, report, demo):
+for module in (pack, inspect, verify, export, report, push, pull, list_, log, demo):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
 
 # Newer versions of typer carry a copy of click, older ones import it: this is the UsageError of either.

@@ -23,6 +23,14 @@ class Format(StrEnum):
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REFERENCE",
+        help="owner/name[@revision], or oci://host/repository:tag (or @sha256:...).",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
 All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]

@@ -20,10 +20,11 @@ def split(card: str) -> tuple[str | None, str]:
 
 
 def join(block: str, body: str) -> str:
-    """A card of a block and a body."""
+    """A card of a block and a body, with the body's kind of line ends."""
     if block and not block.endswith("\n"):
         block += "\n"
-    return f"---\n{block}---\n{body}"
+    top = f"---\n{block}---\n"
+    return (top.replace("\r\n", "\n").replace("\n", "\r\n") if "\r\n" in body else top) + body
 
 
 def merged(block: str, wanted: Mapping[str, Value], defaults: Mapping[str, Value]) -> str | None:
