@@ -5,10 +5,12 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, constants
 
 from lottapack.errors import MissingError, RegistryError
+from lottapack.registry import integrity
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import PACK_END, HubReference
 
@@ -47,6 +49,22 @@ def contents(api: HfApi, repo: str, revision: str | None) -> Contents:
     if not info.sha or not _GIT.fullmatch(info.sha):
         raise RegistryError(f"{repo}: {api.endpoint} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
     return Contents(info.sha, files, info.private)
+
+
+def fetch(api: HfApi, repo: str, there: Contents, name: str, bar: type[Any] | None = None) -> Path:
+    """A file whose bytes are what the registry said. A cached one that is not goes, and is fetched anew, once.
+
+    By commit, not by the name of a branch or tag: that may have moved since the question. Raises IntegrityError.
+    """
+    expected, problem = there.files[name], None
+    for _ in range(2):
+        path = Path(api.hf_hub_download(repo, name, revision=there.commit, tqdm_class=bar))
+        problem = integrity.difference(path, expected)
+        if problem is None:
+            return path
+        remove(path)
+    assert problem is not None
+    raise integrity.refuse(path, problem)
 
 
 def only_pack(source: HubReference, names: list[str], where: str) -> str:

@@ -1,17 +1,15 @@
 """Pull from the Hub: ask what the pack should be, fetch it, check it before anyone parses it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
 from tqdm.std import tqdm
 
-from lottapack.errors import FormatError, IntegrityError, MissingError, Problem
+from lottapack.errors import FormatError, IntegrityError, MissingError
 from lottapack.progress import Progress
 from lottapack.registry import hub_files, integrity
 from lottapack.registry.hub_errors import translated
-from lottapack.registry.integrity import Expected
 from lottapack.registry.records import PullResult
 from lottapack.registry.references import HubReference
 
@@ -30,31 +28,12 @@ def _online(source: HubReference, progress: Progress | None) -> PullResult:
     api = hub_files.client()
     there = hub_files.contents(api, source.repo, source.revision)
     name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {api.endpoint}")
-    expected = there.files[name]
-    counted = _Counter(expected.size, progress)
-
-    def fetch() -> Path:
-        # By commit, not by name of branch or tag: that may have moved since the question.
-        found = api.hf_hub_download(source.repo, name, revision=there.commit, tqdm_class=counted.bar())
-        return Path(found)
-
-    path = _fetched(fetch, expected)
+    size = there.files[name].size
+    counted = _Counter(size, progress)
+    path = hub_files.fetch(api, source.repo, there, name, counted.bar())
     sha256 = integrity.check_pack(path)
     hub_files.remember(source, there.commit)
-    return PullResult(path, str(source), there.commit, sha256, expected.size, counted.done)
-
-
-def _fetched(fetch: Callable[[], Path], expected: Expected) -> Path:
-    """The file, whose bytes are what the registry said. The cache may hold another: it goes, and is fetched anew."""
-    problem: Problem | None = None
-    for _ in range(2):
-        path = fetch()
-        problem = integrity.difference(path, expected)
-        if problem is None:
-            return path
-        hub_files.remove(path)
-    assert problem is not None
-    raise integrity.refuse(path, problem)
+    return PullResult(path, str(source), there.commit, sha256, size, counted.done)
 
 
 def _cached(source: HubReference, commit: str) -> PullResult | None:

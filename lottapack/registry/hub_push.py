@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -55,10 +55,13 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
         sha256 = integrity.digest(path, "sha256")
         files = _files(api, path, place, sha256, options)
         new = [file for file in files if not file.there]
+        stale = _stale(path, place) if path.name in [file.name for file in new] else []
         revision = place.there.commit if place.there and not new else None
-        _check_tag(api, place, options.tag, revision)
+        tagged = _is_tagged(api, place, options.tag, revision)
         if not options.dry_run:
-            revision = _commit(api, place, new, options, progress)
+            revision = _commit(api, place, new, stale, options, progress)
+            if options.tag and not tagged:
+                api.create_tag(place.repo, tag=options.tag, revision=revision)
         return PushResult(
             reference=str(HubReference(target.repo, options.tag or options.branch)),
             revision=revision,
@@ -69,6 +72,7 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
             created=place.there is None,
             dry_run=options.dry_run,
             url=f"{api.endpoint}/{target.repo}/tree/{options.tag or options.branch or revision or 'main'}",
+            removed=tuple(stale),
         )
 
 
@@ -102,9 +106,16 @@ def _files(api: HfApi, path: Path, place: _Place, sha256: str, options: PushOpti
     ]
     old = None
     if place.there and CARD in there:
-        old = Path(api.hf_hub_download(place.repo, CARD, revision=place.there.commit)).read_bytes()
+        old = hub_files.fetch(api, place.repo, place.there, CARD).read_bytes()
     text = _card(path, place.repo, sha256, options, old)
     return [*files, _File(CARD, text, text == old)]
+
+
+def _stale(path: Path, place: _Place) -> list[str]:
+    """The signature of the pack that is replaced, if none of the new pack takes its place."""
+    signature = path.with_name(path.name + SIGNATURE_END)
+    there = place.there.files if place.there else {}
+    return [signature.name] if signature.name in there and not signature.is_file() else []
 
 
 def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes | None) -> bytes:
@@ -115,22 +126,26 @@ def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes |
         return old
 
 
-def _check_tag(api: HfApi, place: _Place, tag: str | None, revision: str | None) -> None:
-    """Refuse, before anything is sent, a tag that stands for another commit."""
-    for name, commit in _tags(api, place).items() if tag else ():
-        if name == tag and commit != revision:
-            hint = f"Choose another tag, or remove it: hf repos tag delete {place.repo} {tag}"
-            raise ConflictError(
-                f"{place.repo}: the tag {tag} is taken, by commit {commit}; nothing was sent", hint=hint
-            )
+def _is_tagged(api: HfApi, place: _Place, tag: str | None, revision: str | None) -> bool:
+    """Whether the tag stands for that commit already. Refuses, before anything is sent, one that stands for another."""
+    if not tag or not place.there:
+        return False
+    found = {ref.name: ref.target_commit for ref in api.list_repo_refs(place.repo).tags}.get(tag)
+    if found is not None and found != revision:
+        hint = f"Choose another tag, or remove it: hf repos tag delete {place.repo} {tag}"
+        raise ConflictError(f"{place.repo}: the tag {tag} is taken, by commit {found}; nothing was sent", hint=hint)
+    return found is not None
 
 
-def _tags(api: HfApi, place: _Place) -> dict[str, str]:
-    return {ref.name: ref.target_commit for ref in api.list_repo_refs(place.repo).tags} if place.there else {}
-
-
-def _commit(api: HfApi, place: _Place, files: list[_File], options: PushOptions, progress: Progress | None) -> str:
-    """Do it: repository, branch, commit, tag, each only if it is missing. Returns the commit."""
+def _commit(
+    api: HfApi,
+    place: _Place,
+    files: list[_File],
+    stale: list[str],
+    options: PushOptions,
+    progress: Progress | None,
+) -> str:
+    """Do it: repository, branch, commit, each only if it is missing. Returns the commit."""
     if place.there is None:
         api.create_repo(place.repo, private=options.private, exist_ok=True)
     if not place.branch_exists:
@@ -142,7 +157,10 @@ def _commit(api: HfApi, place: _Place, files: list[_File], options: PushOptions,
         # The parent makes the registry refuse if anyone committed since we looked, so that no card is lost.
         done = api.create_commit(
             place.repo,
-            [CommitOperationAdd(file.name, file.content) for file in files],
+            [
+                *(CommitOperationAdd(file.name, file.content) for file in files),
+                *(CommitOperationDelete(name) for name in stale),
+            ],
             commit_message=options.message or f"Push {files[0].name} with lottapack",
             revision=place.branch,
             parent_commit=place.there.commit if place.there else None,
@@ -151,8 +169,6 @@ def _commit(api: HfApi, place: _Place, files: list[_File], options: PushOptions,
     else:
         assert place.there is not None
         commit = place.there.commit
-    if options.tag and _tags(api, place).get(options.tag) != commit:
-        api.create_tag(place.repo, tag=options.tag, revision=commit)
     if progress:
         progress(total, total)
     return commit

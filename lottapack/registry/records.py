@@ -42,6 +42,7 @@ class PushResult:
         sent: files that the registry did not have. already: files that it had, so that nothing was sent.
         created: whether the repository is new.
         url: where to look at it.
+        removed: a signature that was there, and is not of this pack.
     """
 
     reference: str
@@ -53,6 +54,7 @@ class PushResult:
     created: bool
     dry_run: bool
     url: str
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

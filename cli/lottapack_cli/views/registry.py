@@ -22,7 +22,9 @@ def pushed(result: PushResult) -> "Iterator[RenderableType]":
     yield f"{verb} {place}  {size_text(result.size)}"
     files = [(file, "would send" if result.dry_run else "sent") for file in result.sent]
     files += [(file, "there already") for file in result.already]
-    yield table(["file", ">size", ""], ([file.name, size_text(file.size), what] for file, what in files))
+    rows = [[file.name, size_text(file.size), what] for file, what in files]
+    rows += [[name, "", "would remove" if result.dry_run else "removed"] for name in result.removed]
+    yield table(["file", ">size", ""], rows)
     if result.revision:
         yield f"{_kind(result.revision)} {result.revision}"
     yield f"sha256 {result.sha256}"
