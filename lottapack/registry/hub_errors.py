@@ -1,6 +1,7 @@
 """What huggingface_hub raises, as an error of lottapack with the next step: one table for all commands."""
 
 import errno
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,11 @@ def translated(what: str) -> Iterator[None]:
         raise
     except (HFValidationError, HfHubHTTPError, _HTTP_ERROR, OSError, EntryNotFoundError) as fault:
         raise translate(fault, what) from fault
+    except json.JSONDecodeError as fault:
+        hint = "Is it a Hub? Check HF_ENDPOINT."
+        raise RegistryError(
+            f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint
+        ) from fault
     except (XetDownloadError, RuntimeError) as fault:  # what hf_xet raises, and a failed upload to LFS
         raise _network(what, fault) from fault
 

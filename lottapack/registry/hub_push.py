@@ -154,17 +154,16 @@ def _commit(
     if progress:
         progress(0, total)
     if files:
-        # The parent makes the registry refuse if anyone committed since we looked, so that no card is lost.
-        done = api.create_commit(
-            place.repo,
-            [
-                *(CommitOperationAdd(file.name, file.content) for file in files),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message=options.message or f"Push {files[0].name} with lottapack",
-            revision=place.branch,
-            parent_commit=place.there.commit if place.there else None,
-        )
+        adds = [CommitOperationAdd(file.name, file.content) for file in files]
+        with _card_refused(place.repo):
+            # The parent makes the registry refuse if anyone committed since we looked, so that no card is lost.
+            done = api.create_commit(
+                place.repo,
+                [*adds, *(CommitOperationDelete(name) for name in stale)],
+                commit_message=options.message or f"Push {files[0].name} with lottapack",
+                revision=place.branch,
+                parent_commit=place.there.commit if place.there else None,
+            )
         commit = done.oid
     else:
         assert place.there is not None
@@ -172,6 +171,18 @@ def _commit(
     if progress:
         progress(total, total)
     return commit
+
+
+@contextmanager
+def _card_refused(repo: str) -> Iterator[None]:
+    """The client has the registry check a card first, and says with a plain ValueError that it is wrong."""
+    try:
+        yield
+    except ValueError as fault:
+        if not str(fault).startswith("Invalid metadata"):
+            raise
+        hint = f"Mend the front matter of the card (at {constants.ENDPOINT}/{repo}), or change the words given to push."
+        raise RegistryError(f"{repo}: the card is refused: {' '.join(str(fault).split())}", hint=hint) from fault
 
 
 @contextmanager

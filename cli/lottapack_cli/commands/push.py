@@ -1,5 +1,6 @@
 """``lottapack push``."""
 
+import warnings
 from typing import Annotated
 
 import typer
@@ -54,9 +55,11 @@ def command(
     What is there already is not sent again. A broken pack is refused.
     """
     sink = Output(json=json, quiet=quiet)
-    with Bar("pushing", show=sink.human) as bar:
+    with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         from lottapack.registry import push
 
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", "Warnings while validating metadata")  # the registry's, of the card
         result = push(
             pack,
             reference,
@@ -71,6 +74,8 @@ def command(
             max_bytes=max_bytes,
             progress=bar,
         )
+    for warning in caught:
+        sink.warn(str(warning.message))
     from lottapack_cli.views.registry import pushed
 
     sink.result(result, lambda: pushed(result))

@@ -1,0 +1,79 @@
+"""A Hub on loopback for a test: what it served, and the environment that leads a client to it."""
+
+import base64
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from lottapack.serve import background
+from lottapack.serve.server import Running
+from lottapack.serve.traffic import Served
+
+
+class Hub(NamedTuple):
+    """``served``: every request so far; ``home``: the client's HF_HOME."""
+
+    server: Running
+    served: list[Served]
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    @property
+    def api(self) -> HfApi:
+        """A client that is not ours, to look from outside; with no token but the environment's."""
+        return HfApi(self.url)
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "hub"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """For a process of its own."""
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        told = {"HF_ENDPOINT": self.url, "HF_HOME": str(self.home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        return {**plain, **told, "COLUMNS": "80", **more}
+
+    def commit(self, repo: str, name: str, content: bytes) -> str:
+        """Commit a file past the checks that the client makes. Returns the commit."""
+        file = {"content": base64.b64encode(content).decode(), "path": name, "encoding": "base64"}
+        lines = [{"key": "header", "value": {"summary": "raw"}}, {"key": "file", "value": file}]
+        body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+        headers = {"Content-Type": "application/x-ndjson"}
+        request = urllib.request.Request(f"{self.url}/api/models/{repo}/commit/main", body, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.load(answer)["commitOid"])
+
+    def store_file(self, content: bytes) -> Path:
+        """Where the server keeps these bytes."""
+        [found] = [path for path in self.server.root.rglob("*") if path.is_file() and path.read_bytes() == content]
+        return found
+
+
+@contextmanager
+def serving(root: Path, home: Path) -> Iterator[Hub]:
+    """A server for as long as the block runs; nothing leads to it yet."""
+    served: list[Served] = []
+    with background(root, log=served.append) as server:
+        yield Hub(server, served, home)
+
+
+def lead_to(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
+    """Make this process's huggingface_hub a client of that server, with a cache of its own and no token."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        patch.delenv(name)
+    patch.setattr(constants, "ENDPOINT", url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+    patch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "agents.json"))
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
