@@ -8,7 +8,7 @@ import typer
 
 from lottapack.errors import LottapackError
 from lottapack_cli import errors
-from lottapack_cli.commands import demo, export, inspect, log, pack, pull, push, report, verify
+from lottapack_cli.commands import demo, export, inspect, log, pack, pull, push, report, serve, verify
 from lottapack_cli.commands import list as list_
 from lottapack_cli.render import Output
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 for module in (pack, inspect, verify, export, report, push, pull, list_, log, demo):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
+app.add_typer(serve.app, name="serve")
 
 # Newer versions of typer carry a copy of click, older ones import it: this is the UsageError of either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

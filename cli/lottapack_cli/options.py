@@ -44,6 +44,16 @@ MaxBytes = Annotated[
     ),
 ]
 
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="The registry's folder; by default ./registry.", show_default=False),
+]
+
+
+def root_of(context: typer.Context, root: Path | None) -> Path:
+    """The registry's folder: named after a command, or before it (``serve --root DIR token list``), or the default."""
+    return root or context.obj or Path("registry")
+
 
 def examples(*commands: str) -> str:
     """The end of a command's help; the backspace keeps its lines apart."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
 from lottapack.serve import tokens
+from lottapack.serve.checking import Damage, StoreCheck, check
 from lottapack.serve.limits import Limits
 
 if TYPE_CHECKING:
     from lottapack.serve.server import background, run
 
-__all__ = ["Limits", "background", "run", "tokens"]
+__all__ = ["Damage", "Limits", "StoreCheck", "background", "check", "run", "tokens"]
 
 
 def __getattr__(name: str) -> object:

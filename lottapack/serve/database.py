@@ -112,6 +112,13 @@ class Database:
                 raise
 
 
+def existing(root: Path) -> Database:
+    """The index of a registry that is there. Raises OutputError if there is none in ``root``."""
+    if not (root / FILE).is_file():
+        raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, with --root.")
+    return Database(root)
+
+
 def disk_full() -> RefusedError:
     """The registry's disk has no space left."""
     return RefusedError(507, "The registry's disk is full; nothing was changed.")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lottapack.errors import BadReferenceError, OutputError
-from lottapack.serve.database import Database
+from lottapack.serve.database import Database, existing
 from lottapack.serve.names import check_repo
 from lottapack.serve.refusals import RefusedError
 
@@ -50,14 +50,14 @@ def add(root: Path, name: str, rights: str = "read") -> str:
 
 
 def listed(root: Path) -> list[Token]:
-    """All tokens, by name."""
-    with Database(root).read() as db:
+    """All tokens, by name. Raises OutputError if there is no registry in ``root``."""
+    with existing(root).read() as db:
         return [Token(*row) for row in db.execute("SELECT name, rights, created FROM tokens ORDER BY name")]
 
 
 def remove(root: Path, name: str) -> None:
     """Make a token worthless, at once. Raises OutputError if there is none of that name."""
-    with Database(root).write() as db:
+    with existing(root).write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
             raise OutputError(f"there is no token for {name}", hint="See them with: lottapack serve token list")
 
