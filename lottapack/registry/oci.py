@@ -1,5 +1,6 @@
 """Packs in OCI registries: push, pull, list and log (spec: oci)."""
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ def list_packs(owner: Owner) -> list[Listed]:
     found = []
     for name in repositories:
         if not owner.name or name == owner.name or name.startswith(f"{owner.name}/"):
-            with _client(OciReference(host, name), "pull") as client:
+            # A repository without a tag is listed by some registries, after a push that was interrupted.
+            with _client(OciReference(host, name), "pull") as client, suppress(MissingError):
                 found += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
     return found
 

@@ -84,7 +84,11 @@ def _object(config: dict[str, Any], field: str) -> dict[str, Any]:
 
 def _from_entry(entry: object, path: Path) -> Credentials | None:
     """An entry ``{"auth": base64("user:password")}``; an empty one means that a helper has it."""
-    text = entry.get("auth") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    if entry.get("identitytoken"):
+        raise _identity_token(path)
+    text = entry.get("auth")
     if not text:
         return None
     try:
@@ -108,9 +112,17 @@ def _from_helper(name: str, key: str) -> Credentials | None:
         return None
     try:
         answer = json.loads(done.stdout)
-        return Credentials(str(answer["Username"]), str(answer["Secret"]))
+        found = Credentials(str(answer["Username"]), str(answer["Secret"]))
     except (ValueError, KeyError, TypeError) as fault:
         raise AccessError(f"{program} gave no Username and Secret for {key}") from fault
+    if found.user == "<token>":
+        raise _identity_token(program)
+    return found
+
+
+def _identity_token(where: object) -> AccessError:
+    hint = "Set ORAS_USER and ORAS_PASS to a user and an access token."
+    return AccessError(f"{where} keeps an identity token, which lottapack cannot use", hint=hint)
 
 
 def _unreadable(path: Path, why: str) -> AccessError:

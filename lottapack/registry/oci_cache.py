@@ -80,15 +80,13 @@ def expected(blob: Blob) -> Expected:
 def locked(digest: str) -> Iterator[Entry]:
     """The folder for a manifest digest, made if missing, while nobody else has it. Raises OutputError."""
     name = digest.removeprefix("sha256:")
-    folder, lock = _root() / "sha256" / name, _root() / "locks" / name
-    try:
+    folder = _root() / "sha256" / name
+    with _writable():
         folder.mkdir(parents=True, exist_ok=True)
+        lock = _root() / "locks" / name
         lock.parent.mkdir(exist_ok=True)
         taken = FileLock(lock)
         taken.acquire()
-    except OSError as fault:
-        hint = "Set LOTTAPACK_CACHE to a folder that can be written."
-        raise OutputError(f"cannot use the cache {folder}: {fault.strerror or fault}", hint=hint) from fault
     try:
         yield Entry(folder)
     finally:
@@ -100,7 +98,8 @@ def locked(digest: str) -> Iterator[Entry]:
 def remember(reference: OciReference, digest: str) -> None:
     """Keep the digest that a tag has, for when the registry cannot be reached. Raises OutputError."""
     path = _tag(reference)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _writable():
+        path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         file.write(digest.encode())
 
@@ -111,6 +110,15 @@ def recall(reference: OciReference) -> str | None:
         return _tag(reference).read_text("utf-8")
     except OSError:
         return None
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        hint = "Set LOTTAPACK_CACHE to a folder that can be written."
+        raise OutputError(f"cannot use the cache {_root()}: {fault.strerror or fault}", hint=hint) from fault
 
 
 def _tag(reference: OciReference) -> Path:

@@ -73,9 +73,12 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         """
         with self.network():
             response = self._send(url, method, data, headers, json, stream)
-            if response.status_code == 401 and self._log_in(response):
-                response.close()
-                response = self._send(url, method, data, headers, json, stream)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status_code == 401 and challenge:
+                with response:
+                    changed = self._log_in(challenge)
+                if changed:
+                    response = self._send(url, method, data, headers, json, stream)
         if response.ok or (method == "HEAD" and response.status_code == 404):
             return response
         with response:
@@ -152,11 +155,11 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
             raise RegistryError(f"{self.where}: the registry made {found} of the manifest {due}")
 
     def tags(self) -> list[str]:
-        """The tags of the repository, at most MAX_LISTED. Raises MissingError if there is no such repository."""
+        """The repository's tags, sorted, at most MAX_LISTED. Raises MissingError if there is no such repository."""
         return self._listing(self.container.tags_url(MAX_LISTED), "tags")
 
     def repositories(self) -> list[str]:
-        """The repositories of the registry, at most MAX_LISTED. Raises MissingError where it does not list them."""
+        """The registry's repositories, sorted, at most MAX_LISTED. Raises MissingError where it lists none."""
         return self._listing(f"{self.hostname}/v2/_catalog?n={MAX_LISTED}", "repositories")
 
     def _listing(self, path: str, field: str) -> list[str]:
@@ -171,7 +174,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
                 more = response.links.get("next", {}).get("url")
                 url = urljoin(url, more) if more and names else None
             found += [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
-        return found[:MAX_LISTED]
+        return sorted(found[:MAX_LISTED])
 
     def manifest_url(self, name: str) -> str:
         """Where the manifest of a tag or digest is."""
@@ -182,9 +185,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
     ) -> requests.Response:
         return self.session.request(method, url, data=data, json=json, headers=headers, stream=stream)  # type: ignore[no-any-return]
 
-    def _log_in(self, response: requests.Response) -> bool:
+    def _log_in(self, challenge: str) -> bool:
         """Prepare the session for a challenge. False: there is nothing new to try. Raises AccessError."""
-        challenge = response.headers.get("WWW-Authenticate", "")
         scheme = challenge.partition(" ")[0].lower()
         if self._credentials is None:
             self._credentials = oci_auth.find_credentials(self.host)

@@ -16,7 +16,8 @@ from lottapack.registry.oci_manifest import Blob, Image
 if TYPE_CHECKING:
     from lottapack.registry.oci_client import Client
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
+"""Bytes read at once; what is lost at most of what came before a connection broke."""
 _PARTIAL = 206
 _CUTS = 5
 """How often one fetch goes on after the connection broke, if each time something came."""
@@ -72,7 +73,7 @@ def download(client: "Client", blob: Blob, path: Path, progress: Progress | None
         except _WrongSizeError as fault:
             problem = Problem("size", blob.title, str(fault))
         except OSError as fault:
-            if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 path.unlink(missing_ok=True)
             hint = "Make room there, or set LOTTAPACK_CACHE to another folder."
             raise OutputError(f"cannot write {path}: {fault.strerror or fault}", hint=hint) from fault
