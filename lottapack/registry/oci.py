@@ -67,13 +67,13 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
         if digest is None:
             try:
                 manifest, digest = client.manifest(str(source.tag))
-            except NetworkError:
-                digest = oci_cache.recall(source)
-                if digest is None:
+            except NetworkError as fault:
+                known = oci_cache.recall(source)
+                if known is None:
                     raise
-            else:
-                oci_manifest.read(manifest, str(source))
-                oci_cache.remember(source, digest)
+                exact = OciReference(source.host, source.repository, digest=known)
+                hint = f"When it was last pulled it was {known}, which is in the cache: pull {exact}."
+                raise NetworkError(fault.message, hint=hint) from fault
         with oci_cache.locked(digest) as entry:
             image, received = entry.image(str(source)), 0
             if image is None:
@@ -82,6 +82,8 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
                 received = fetch(client, image, entry, str(source), progress)
                 entry.complete(manifest)
             path = entry.file(image.pack)
+        if source.tag:
+            oci_cache.remember(source, digest)
     return PullResult(path, str(source), digest, image.pack.sha256, image.pack.size, received)
 
 

@@ -5,7 +5,7 @@
     <cache>/oci/sha256/<manifest digest>/manifest.json        written last
                                          digits.lotta.safetensors
                                          digits.lotta.safetensors.sig
-    <cache>/oci/tags/<hash of the reference>                  the digest that a tag had when it was last asked for
+    <cache>/oci/tags/<hash of the reference>                  the digest that a tag had when it was last pulled
     <cache>/oci/locks/<manifest digest>                       held by whoever fetches
 
 ``<cache>`` is ``$LOTTAPACK_CACHE``, or ``lottapack`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
@@ -96,7 +96,9 @@ def locked(digest: str) -> Iterator[Entry]:
 
 
 def remember(reference: OciReference, digest: str) -> None:
-    """Keep the digest that a tag has, for when the registry cannot be reached. Raises OutputError."""
+    """Keep the digest that a tag has, to be named when the registry cannot be reached. Raises OutputError."""
+    if recall(reference) == digest:
+        return
     path = _tag(reference)
     with _writable():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,11 +107,12 @@ def remember(reference: OciReference, digest: str) -> None:
 
 
 def recall(reference: OciReference) -> str | None:
-    """The digest that a tag had when it was last asked for."""
+    """The digest that a tag had when it was last pulled, if that image is still in the cache."""
     try:
-        return _tag(reference).read_text("utf-8")
+        digest = _tag(reference).read_text("utf-8")
     except OSError:
         return None
+    return digest if (_root() / "sha256" / digest.removeprefix("sha256:") / _MANIFEST).is_file() else None
 
 
 @contextmanager
