@@ -1,25 +1,12 @@
-"""A small trained pack, and a server with a client that knows it."""
+"""A small trained pack, a server with a client that knows it, and main() with its output captured."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from hub_runs import Hub, lead_to, serving
-from torch import nn
+from hub_runs import Hub, Result, Run, lead_to, make_pack, serving
 
-import lottapack
-
-
-def make_pack(path: Path, seed: int = 42) -> Path:
-    """A pack of a tiny model; another seed makes another."""
-    model = lottapack.scaffold(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), seed=seed, rank=2)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    lottapack.pack(model, path)
-    return path
+from lottapack_cli.app import main
 
 
 @pytest.fixture
@@ -32,3 +19,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serving(tmp_path / "registry", tmp_path / "home") as running:
         lead_to(monkeypatch, running.url, running.home)
         yield running
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """main() in this process."""
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call

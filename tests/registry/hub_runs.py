@@ -4,17 +4,42 @@ import base64
 import json
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from huggingface_hub import HfApi, constants
+from torch import nn
 
+import lottapack
 from lottapack.serve import background
 from lottapack.serve.server import Running
 from lottapack.serve.traffic import Served
+
+
+class Result(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+def make_pack(path: Path, seed: int = 42, width: int = 32) -> Path:
+    """A pack of a tiny model; another seed makes another. ``width``: 4 bytes of each unit's bias are in the pack."""
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 4)), seed=seed, rank=2)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    lottapack.pack(model, path)
+    return path
 
 
 class Hub(NamedTuple):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_pack
-from hub_runs import Hub
+from hub_runs import Hub, make_pack
 from huggingface_hub import CommitOperationAdd, constants, hf_hub_download
 
 import lottapack

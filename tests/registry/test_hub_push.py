@@ -4,8 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from conftest import make_pack
-from hub_runs import Hub
+from hub_runs import Hub, make_pack
 from huggingface_hub import CommitOperationAdd, ModelCard, constants, hf_hub_download
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
