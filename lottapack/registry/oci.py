@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottapack.errors import BadReferenceError, MissingError, NetworkError, RegistryError, UnsupportedError
+from lottapack.errors import AccessError, BadReferenceError, MissingError, NetworkError, RegistryError, UnsupportedError
 from lottapack.inspection import inspect
 from lottapack.progress import Progress
 from lottapack.registry import integrity, oci_cache, oci_manifest
@@ -108,7 +108,7 @@ def log(reference: OciReference) -> list[LogEntry]:
 
 
 def list_packs(owner: Owner) -> list[Listed]:
-    """The packs of a registry, by repository and tag, in the repositories below ``owner.name``, or all.
+    """The packs of a registry that one may read, by repository and tag, in those below ``owner.name``, or in all.
 
     Raises: UnsupportedError where the registry lists no repositories. AccessError, NetworkError.
     """
@@ -122,8 +122,8 @@ def list_packs(owner: Owner) -> list[Listed]:
     found = []
     for name in repositories:
         if not owner.name or name == owner.name or name.startswith(f"{owner.name}/"):
-            # A repository without a tag is listed by some registries, after a push that was interrupted.
-            with _client(OciReference(host, name), "pull") as client, suppress(MissingError):
+            # Listed, and yet without a tag after a push that was interrupted, or not for everyone to read.
+            with _client(OciReference(host, name), "pull") as client, suppress(MissingError, AccessError):
                 found += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
     return found
 
