@@ -13,7 +13,14 @@ from lottapack.serve.revisions import File
 
 README = "README.md"
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-_MAX_README, _MAX_FRONT = 2**20, 2**16
+_MAX_README, _MAX_FRONT, _MAX_DEPTH = 2**20, 2**16, 20
+_BEGINS = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_ENDS = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
 class CardError(ValueError):
@@ -29,9 +36,7 @@ def front_matter(text: str) -> dict[str, Any] | None:
     try:
         if len(front) > _MAX_FRONT:
             raise CardError(f"it is longer than {_MAX_FRONT:,} characters")
-        # An alias can stand for more aliases: a few lines of them would fill any memory.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(front)):
-            raise CardError("aliases (*name) are not allowed")
+        _check_tokens(front)
         # Dates become text, and what JSON cannot say is refused.
         found = json.loads(json.dumps(yaml.safe_load(front) or {}, default=str, allow_nan=False))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as fault:
@@ -39,6 +44,17 @@ def front_matter(text: str) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise CardError("it must be a list of names and values")
     return found
+
+
+def _check_tokens(front: str) -> None:
+    """Refuse what a few lines could waste any memory or time with: aliases of aliases, brackets in brackets."""
+    depth = 0
+    for token in yaml.scan(front):
+        if isinstance(token, yaml.AliasToken):
+            raise CardError("aliases (*name) are not allowed")
+        depth += isinstance(token, _BEGINS) - isinstance(token, _ENDS)
+        if depth > _MAX_DEPTH:
+            raise CardError(f"it is nested deeper than {_MAX_DEPTH} levels")
 
 
 def card(store: BlobStore, files: list[File]) -> dict[str, Any]:
