@@ -39,7 +39,7 @@ HUMAN = {
     "verify": ["fingerprint", "intact", "sha256"],
     "export": ["exported", "full.safetensors"],
     "report": ["this pack", "float32", "4-bit", "100 Mbit/s", "by group", "adapters", "by role", "bits per weight"],
-    "demo": ["1  Train", "2  Pack", "3  Inspect", "4  Rebuild", "5  Compare", "6  Sizes", "SAME"],
+    "demo": ["1  Train", "2  Pack", "3  Inspect", "4  Push", "5  Pull", "6  Compare", "7  Verify", "8  Sizes", "SAME"],
 }
 
 

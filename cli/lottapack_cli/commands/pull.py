@@ -36,7 +36,7 @@ def command(
     with Bar("pulling", show=sink.human) as bar:
         from lottapack.registry import pull
 
-        result = pull(reference, progress=bar)
+        result = pull(reference, progress=bar.sized)
     exported = None if export is None else _export(result.path, export, sink)
     from lottapack_cli.views.registry import pulled
 

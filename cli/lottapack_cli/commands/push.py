@@ -72,7 +72,7 @@ def command(
             datasets=tuple(datasets or ()),
             metrics=tuple(metrics or ()),
             max_bytes=max_bytes,
-            progress=bar,
+            progress=bar.sized,
         )
     for warning in caught:
         sink.warn(str(warning.message))
