@@ -46,7 +46,10 @@ CREATE TABLE tokens (
 
 
 class Database:
-    """The index of a registry's folder. Every use opens a connection of its own, so that threads share nothing."""
+    """The index of a registry's folder.
+
+    Every use opens a connection of its own, so that threads share nothing; keep() makes that quick.
+    """
 
     def __init__(self, root: Path) -> None:
         """Open the index in ``root``, or make one. Raises OutputError, UnsupportedError."""
@@ -77,8 +80,15 @@ class Database:
             db.execute("COMMIT")
 
     @contextmanager
+    def keep(self) -> Iterator[None]:
+        """Hold a connection meanwhile. SQLite's log then stays between uses, which on a full disk it must."""
+        with self._connection() as db:
+            db.execute("SELECT count(*) FROM repos").fetchone()
+            yield
+
+    @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA foreign_keys = ON")

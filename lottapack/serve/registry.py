@@ -58,6 +58,7 @@ def opened(root: Path, *, limits: Limits, rules: Rules) -> Iterator[Registry]:
         with database.read() as db:
             known = {row[0] for row in db.execute("SELECT sha256 FROM blobs")}
         store.sweep(known)
-        yield Registry(database, store, Committer(database, store, limits), limits, rules)
+        with database.keep():
+            yield Registry(database, store, Committer(database, store, limits), limits, rules)
     finally:
         lock.release()

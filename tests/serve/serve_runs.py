@@ -86,8 +86,8 @@ class Client(NamedTuple):
     def start(self, code: str, *arguments: object) -> "subprocess.Popen[str]":
         """Run Python code with the client installed."""
         command = [self.python, "-W", "error", "-c", code, *map(str, arguments)]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=self.environment, **pipes)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(command, env=self.environment, text=True, **pipes)
 
     def run(self, code: str, *arguments: object) -> str:
         """Run Python code to its end; returns what it printed. It must succeed."""
