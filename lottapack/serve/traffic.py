@@ -1,10 +1,12 @@
 """What happens around every request: encoded addresses, unread bodies, and a note of what was served."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PATIENCE = 10.0
@@ -63,6 +65,12 @@ class Traffic:
 
         try:
             await self._app(scope, receiving, sending)
+        except asyncio.CancelledError:
+            # The server is stopped, and this took longer than it waits for.
+            ended = True
+            if not status:
+                answer = JSONResponse({"error": "The registry is being stopped. Try again later."}, 503)
+                await answer(scope, receiving, sending)
         finally:
             if self._log:
                 seconds = time.perf_counter() - begin
