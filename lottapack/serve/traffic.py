@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _PATIENCE = 10.0
 """Seconds that a refused client may go on sending."""
 
+SILENCE = 300.0
+"""Seconds without a byte of a body after which its client counts as gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -47,7 +50,11 @@ class Traffic:
 
         async def receiving() -> Message:
             nonlocal received, ended
-            message = await receive()
+            if ended:
+                return await receive()
+            message: Message = {"type": "http.disconnect"}
+            with anyio.move_on_after(SILENCE):
+                message = await receive()
             received += len(message.get("body", b""))
             ended = ended or not message.get("more_body", False)
             return message

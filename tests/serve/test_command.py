@@ -163,12 +163,12 @@ def test_check(tmp_path, capsys):
     root = tmp_path / "registry"
     with command(root) as server:
         push(server.url)
-        assert run(capsys, "serve", "check", "--root", root)[:2] == (0, "1 blobs, 100 kB: none damaged\n")
+        assert run(capsys, "serve", "check", "--root", root)[:2] == (0, "1 blob, 100 kB: none damaged\n")
         [name] = files_in(root)
         (root / name).write_bytes(b"y" * 100_000)
         code, out, err = run(capsys, "serve", "check", "--root", root)
         assert (code, err) == (1, "")
-        assert out.splitlines() == [f"changed  {Path(name).name}  org/digits: a", "1 blobs, 100 kB: 1 damaged"]
+        assert out.splitlines() == [f"changed  {Path(name).name}  org/digits: a", "1 blob, 100 kB: 1 damaged"]
         code, out, _ = run(capsys, "serve", "check", "--root", root, "--json")
         assert (code, json.loads(out)["damaged"][0]["fault"]) == (1, "changed")
         assert run(capsys, "serve", "check", "--root", root, "--quiet") == (1, "", "")

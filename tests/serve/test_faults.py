@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from serve_runs import Client, add, ask, command, commit_body, files_in
 
-from lottapack.serve import background, check
+from lottapack.serve import background, check, traffic
 
 REPO = "/api/models/org/digits"
 COMMIT = f"{REPO}/commit/main"
@@ -170,6 +170,37 @@ def test_connections_cut_at_random_bytes_leave_nothing(tmp_path):
         assert ask(running.url, "POST", COMMIT, body).status == 200
         commits, files = state(running.url)
         assert (len(commits), len(files), len(files_in(running.root))) == (len(before[0]) + 1, 2, 2)
+
+
+def test_a_client_that_falls_silent_counts_as_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(traffic, "SILENCE", 0.2)
+    log = []
+    with background(tmp_path / "registry", log=log.append) as running:
+        make_repo(running.url)
+        body = commit_body(add("a", os.urandom(3_000_000)))
+        with contextlib.closing(send_part(running.url, COMMIT, body, 2_000_000)) as silent:
+            wait_for(lambda: len(files_in(running.root)) == 1)
+            wait_for(lambda: files_in(running.root) == [])
+            wait_for(lambda: len(log) == 2)
+            assert silent.recv(1000).startswith(b"HTTP/1.1 400")
+        # Whoever only waits for an answer is not meant.
+        assert ask(running.url, "POST", COMMIT, body).status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's memory")
+def test_memory_does_not_grow_with_files(tmp_path):
+    def peak() -> int:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    with command(tmp_path / "registry") as server:
+        make_repo(server.url)
+        assert ask(server.url, "POST", COMMIT, commit_body(add("a", os.urandom(1_000_000)))).status == 200
+        assert len(ask(server.url, "GET", "/org/digits/resolve/main/a").body) == 1_000_000
+        before = peak()
+        assert ask(server.url, "POST", COMMIT, commit_body(add("b", os.urandom(100_000_000)))).status == 200
+        assert len(ask(server.url, "GET", "/org/digits/resolve/main/b").body) == 100_000_000
+        assert peak() - before < 20_000_000
 
 
 PULL = """

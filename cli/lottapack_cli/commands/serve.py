@@ -108,7 +108,9 @@ def check_command(context: typer.Context, root: Root = None, json: Json = False,
     from lottapack.limits import size_text
 
     lines = [f"{damage.fault}  {damage.sha256}  {use}" for damage in found.damaged for use in damage.files]
-    total = f"{found.blobs} blobs, {size_text(found.size)}: {len(found.damaged) or 'none'} damaged"
+    total = (
+        f"{found.blobs} blob{'s'[: found.blobs != 1]}, {size_text(found.size)}: {len(found.damaged) or 'none'} damaged"
+    )
     sink.result(found, lambda: [*lines, total])
     if found.damaged:
         raise typer.Exit(CHECK_FAILED)

@@ -57,9 +57,15 @@ def _validate_yaml(_request: Request, body: dict[str, Any]) -> Response:
     return JSONResponse({"errors": [], "warnings": warnings})
 
 
+def _harnesses(_request: Request) -> Response:
+    """Which programs count as agents: none. Clients keep the answer for a day; after a 404 they ask each time."""
+    return JSONResponse({"standardEnvVars": [], "harnesses": {}})
+
+
 ROUTES = [
     Route("/", _welcome),
     Route("/api/whoami-v2", _whoami),
+    Route("/api/agent-harnesses", _harnesses),
     Route("/api/validate-yaml", with_json(_validate_yaml), methods=["POST"]),
     Route("/api/models/{owner}/{name}/auth-check", _check_access),
     Route("/api/models/{owner}/{name}/auth-check/write", _check_access),
