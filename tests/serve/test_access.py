@@ -1,6 +1,7 @@
 """Who may do what: with tokens, without, and with the wrong ones."""
 
 import sqlite3
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -180,3 +181,24 @@ def test_one_server_a_folder_and_a_port(tmp_path, registry):
         background(tmp_path / "other", port=port),
     ):
         pass
+
+
+def test_behind_a_proxy_with_tls_addresses_are_the_proxys(registry):
+    text = registry.token("al", "write")
+    headers = {"Host": "hub.example.org", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+    body = {"name": "x", "organization": "org"}
+    made = ask(registry.url, "POST", "/api/repos/create", body, token=text, headers=headers)
+    assert made.json["url"] == "https://hub.example.org/org/x"
+
+
+def test_it_listens_to_ipv6(tmp_path):
+    try:
+        with background(tmp_path / "registry", host="::1") as running:
+            assert running.url.startswith("http://[::1]:")
+            with urllib.request.urlopen(running.url, timeout=30) as answer:
+                assert f"HF_ENDPOINT={running.url}" in answer.read().decode()
+            made = urllib.request.Request(f"{running.url}/api/repos/create", b'{"name": "x"}', method="POST")
+            with urllib.request.urlopen(made, timeout=30) as answer:
+                assert answer.status == 200
+    except NetworkError as fault:
+        pytest.skip(f"no IPv6 here: {fault.message}")

@@ -1,19 +1,33 @@
 """A read-only mirror that is not ours, olah, in front of the registry: pulls through it work."""
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from serve_runs import ROOT, Client, add, ask, commit_body
 
+import lottapack
 from lottapack.serve import background
 
 OLAH = ROOT / ".venv-olah" / "bin" / "olah-cli"
 pytestmark = pytest.mark.skipif(not OLAH.exists() and os.environ.get("CI") != "true", reason="run by make test")
+
+
+def lottapack_run(client: Client, *arguments: object) -> str:
+    """Our own command, as that client."""
+    command = [sys.executable, "-m", "lottapack_cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, env=client.environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def answers(port: int) -> bool:
@@ -39,7 +53,8 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[str, str, list]]:
             "log-path": tmp_path / "logs",
         }  # fmt: skip
         arguments = [str(OLAH), *(f"--{name}={value}" for name, value in options.items())]
-        with subprocess.Popen(arguments, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT) as process:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
+        with subprocess.Popen(arguments, cwd=tmp_path, env=plain, stdout=output, stderr=output) as process:
             try:
                 end = time.monotonic() + 60
                 while not answers(port):
@@ -75,3 +90,16 @@ def test_pulls_work_through_a_mirror(mirrored, tmp_path):
     assert Path(path).read_bytes() == content
     assert sum(one.sent for one in log) - fetched < 100_000
     assert [one for one in log if one.status >= 500] == []
+
+
+def test_our_own_pull_works_through_a_mirror(mirrored, tmp_path):
+    registry, mirror, log = mirrored
+    pack = tmp_path / "digits.lotta.safetensors"
+    model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    lottapack.pack(lottapack.scaffold(model, seed=1, rank=2), pack)
+    lottapack_run(Client(registry, tmp_path / "pusher"), "push", pack, "org/digits", "--tag", "v1")
+    pulled = json.loads(lottapack_run(Client(mirror, tmp_path / "home"), "pull", "org/digits@v1", "--json"))
+    assert Path(pulled["path"]).read_bytes() == pack.read_bytes()
+    fetched = sum(one.sent for one in log)
+    json.loads(lottapack_run(Client(mirror, tmp_path / "other"), "pull", "org/digits@v1", "--json"))
+    assert sum(one.sent for one in log) - fetched < pack.stat().st_size

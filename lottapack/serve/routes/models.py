@@ -47,7 +47,8 @@ def _info(request: Request) -> Response:
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, revision)
-        found = views.model(db, registry.store, repo, commit, blobs=flag(request, "blobs"))
+        # With "blobs" or without: mirrors forget to pass that on.
+        found = views.model(db, registry.store, repo, commit, blobs=True)
     return JSONResponse(found, headers={"X-Repo-Commit": commit.id})
 
 
