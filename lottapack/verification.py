@@ -71,7 +71,7 @@ def verify(
 def _contents(pack: PackFile) -> Iterator[Check]:
     for name in pack.tensors:
         try:
-            pack.read_bytes(name)
+            pack.check(name)
         except IntegrityError as fault:
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:

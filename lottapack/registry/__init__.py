@@ -72,9 +72,9 @@ def push(
     _refuse_broken(pack, max_bytes)
     options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))
     if isinstance(target, HubReference):
-        from lottapack.registry import hub
+        from lottapack.registry import hub_push
 
-        return hub.push(pack, target, options, progress)
+        return hub_push.push(pack, target, options, progress)
     from lottapack.registry import oci
 
     return oci.push(pack, target, options, progress)
@@ -96,9 +96,9 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
     """
     source = _remote(reference)
     if isinstance(source, HubReference):
-        from lottapack.registry import hub
+        from lottapack.registry import hub_pull
 
-        return hub.pull(source, progress)
+        return hub_pull.pull(source, progress)
     from lottapack.registry import oci
 
     return oci.pull(source, progress)

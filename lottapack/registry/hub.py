@@ -1,19 +1,20 @@
-"""The Hugging Face Hub, or any server that speaks its protocol: the only modules that import huggingface_hub."""
+"""The Hugging Face Hub, or any server that speaks its protocol: who has packs there, and what was pushed.
 
-from lottapack.registry import hub_files
+``hub_push`` and ``hub_pull`` do the rest; these are the only modules that import huggingface_hub.
+"""
+
+from huggingface_hub import HfApi
+
 from lottapack.registry.hub_errors import translated
-from lottapack.registry.hub_pull import pull
-from lottapack.registry.hub_push import push
+from lottapack.registry.hub_files import LIBRARY
 from lottapack.registry.records import Listed, LogEntry
 from lottapack.registry.references import PACK_END, HubReference, Owner
-
-__all__ = ["list_packs", "log", "pull", "push"]
 
 
 def list_packs(owner: Owner) -> list[Listed]:
     """See ``lottapack.registry.list_packs``."""
     with translated(owner.name):
-        models = hub_files.client().list_models(author=owner.name, full=True)
+        models = HfApi(library_name=LIBRARY).list_models(author=owner.name, full=True)
         return sorted(
             (
                 Listed(model.id, model.last_modified.isoformat() if model.last_modified else None, model.private)
@@ -27,7 +28,7 @@ def list_packs(owner: Owner) -> list[Listed]:
 def log(source: HubReference) -> list[LogEntry]:
     """See ``lottapack.registry.log``."""
     with translated(str(source)):
-        api = hub_files.client()
+        api = HfApi(library_name=LIBRARY)
         refs = api.list_repo_refs(source.repo)
         names: dict[str, list[str]] = {}
         for ref in [*refs.tags, *refs.branches]:

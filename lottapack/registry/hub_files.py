@@ -6,22 +6,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants
+import msgspec
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from lottapack.errors import MissingError, RegistryError
 from lottapack.registry import integrity
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import PACK_END, HubReference
 
+LIBRARY = "lottapack"
+"""What we tell servers that we are."""
+
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _WAIT = 30.0
 """Seconds for an answer that is no file. (The client itself would wait for ever.)"""
-
-
-def client() -> HfApi:
-    """The Hub that HF_ENDPOINT names, with the token that huggingface_hub finds."""
-    return HfApi(library_name="lottapack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +38,65 @@ class Contents:
         return sorted(name for name in self.files if name.endswith(PACK_END))
 
 
-def contents(api: HfApi, repo: str, revision: str | None) -> Contents:
-    """Ask what is there: one request. Raises what huggingface_hub raises, and RegistryError."""
-    info = api.model_info(repo, revision=revision, files_metadata=True, timeout=_WAIT)
+class _Lfs(msgspec.Struct):
+    """What the Hub says of a file's content where it is not in git itself."""
+
+    sha256: str
+    size: int
+
+
+class _File(msgspec.Struct, rename="camel"):
+    """A file of a repository, as the Hub describes it."""
+
+    rfilename: str
+    size: int | None = None
+    blob_id: str | None = None
+    lfs: _Lfs | None = None
+
+
+class _Info(msgspec.Struct):
+    """A repository, as the Hub describes it; there is more in it."""
+
+    sha: str
+    siblings: list[_File] = []
+    private: bool | None = None
+
+
+def contents(repo: str, revision: str | None) -> Contents:
+    """Ask what is there: one request. Raises what huggingface_hub raises; RegistryError if a Hub does not speak so.
+
+    (HfApi.model_info asks the same. To import it takes longer than the question, and it checks nothing.)
+    """
+    address = f"{constants.ENDPOINT}/api/models/{repo}"
+    if revision:
+        address += f"/revision/{quote(revision, safe='')}"
+    headers = build_hf_headers(library_name=LIBRARY)
+    answer = get_session().get(address, params={"blobs": "true"}, headers=headers, timeout=_WAIT)
+    hf_raise_for_status(answer)
+    try:
+        info = msgspec.json.decode(answer.content, type=_Info)
+    except msgspec.DecodeError as fault:
+        hint = "Is it a Hub? Check HF_ENDPOINT."
+        raise RegistryError(f"{repo}: {constants.ENDPOINT} answers otherwise than a Hub: {fault}", hint=hint) from fault
+    if not _GIT.fullmatch(info.sha):
+        raise RegistryError(f"{repo}: {constants.ENDPOINT} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
     files = {}
-    for file in info.siblings or []:
+    for file in info.siblings:
         if file.lfs is not None:
             files[file.rfilename] = Expected(file.lfs.size, "sha256", file.lfs.sha256)
         elif file.size is not None and file.blob_id:
             files[file.rfilename] = Expected(file.size, "git", file.blob_id)
-    if not info.sha or not _GIT.fullmatch(info.sha):
-        raise RegistryError(f"{repo}: {api.endpoint} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
     return Contents(info.sha, files, info.private)
 
 
-def fetch(api: HfApi, repo: str, there: Contents, name: str, bar: type[Any] | None = None) -> Path:
+def fetch(repo: str, there: Contents, name: str, bar: type[Any] | None = None) -> Path:
     """A file whose bytes are what the registry said. A cached one that is not goes, and is fetched anew, once.
 
     By commit, not by the name of a branch or tag: that may have moved since the question. Raises IntegrityError.
     """
     expected, problem = there.files[name], None
     for _ in range(2):
-        path = Path(api.hf_hub_download(repo, name, revision=there.commit, tqdm_class=bar))
+        path = Path(hf_hub_download(repo, name, revision=there.commit, library_name=LIBRARY, tqdm_class=bar))
         problem = integrity.difference(path, expected)
         if problem is None:
             return path

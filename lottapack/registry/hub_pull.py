@@ -25,15 +25,14 @@ def pull(source: HubReference, progress: Progress | None) -> PullResult:
 
 
 def _online(source: HubReference, progress: Progress | None) -> PullResult:
-    api = hub_files.client()
-    there = hub_files.contents(api, source.repo, source.revision)
-    name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {api.endpoint}")
-    size = there.files[name].size
-    counted = _Counter(size, progress)
-    path = hub_files.fetch(api, source.repo, there, name, counted.bar())
-    sha256 = integrity.check_pack(path)
+    there = hub_files.contents(source.repo, source.revision)
+    name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {constants.ENDPOINT}")
+    expected = there.files[name]
+    counted = _Counter(expected.size, progress)
+    path = hub_files.fetch(source.repo, there, name, counted.bar())
+    sha256 = integrity.check_pack(path, expected)
     hub_files.remember(source, there.commit)
-    return PullResult(path, str(source), there.commit, sha256, size, counted.done)
+    return PullResult(path, str(source), there.commit, sha256, expected.size, counted.done)
 
 
 def _cached(source: HubReference, commit: str) -> PullResult | None:
@@ -68,7 +67,7 @@ def _checked(source: HubReference, commit: str, path: Path) -> PullResult:
     problem = integrity.difference(path, expected) if expected else None
     if problem:
         raise integrity.refuse(path, problem)
-    return PullResult(path, str(source), commit, integrity.check_pack(path), path.stat().st_size, 0)
+    return PullResult(path, str(source), commit, integrity.check_pack(path, expected), path.stat().st_size, 0)
 
 
 class _Counter:

@@ -50,10 +50,10 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
         hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
         raise BadReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
     with translated(str(target)), _no_bars():
-        api = hub_files.client()
-        place = _look(api, target.repo, options)
+        api = HfApi(library_name=hub_files.LIBRARY)
+        place = _look(target.repo, options)
         sha256 = integrity.digest(path, "sha256")
-        files = _files(api, path, place, sha256, options)
+        files = _files(path, place, sha256, options)
         new = [file for file in files if not file.there]
         stale = _stale(path, place) if path.name in [file.name for file in new] else []
         revision = place.there.commit if place.there and not new else None
@@ -76,14 +76,14 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
         )
 
 
-def _look(api: HfApi, repo: str, options: PushOptions) -> _Place:
+def _look(repo: str, options: PushOptions) -> _Place:
     """What is there now. Raises RegistryError for a public repository where a private one is asked for."""
     branch = options.branch or constants.DEFAULT_REVISION
     there, exists = None, True
     try:
-        there = hub_files.contents(api, repo, branch)
+        there = hub_files.contents(repo, branch)
     except RevisionNotFoundError:
-        there, exists = hub_files.contents(api, repo, None), False
+        there, exists = hub_files.contents(repo, None), False
     except RepositoryNotFoundError:
         exists = branch == constants.DEFAULT_REVISION
     if there and options.private and there.private is False:
@@ -92,7 +92,7 @@ def _look(api: HfApi, repo: str, options: PushOptions) -> _Place:
     return _Place(repo, branch, there, exists)
 
 
-def _files(api: HfApi, path: Path, place: _Place, sha256: str, options: PushOptions) -> list[_File]:
+def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list[_File]:
     """What the commit should hold. Raises RegistryError if another pack is there."""
     there = place.there.files if place.there else {}
     others = [name for name in (place.there.packs() if place.there else []) if name != path.name]
@@ -106,7 +106,7 @@ def _files(api: HfApi, path: Path, place: _Place, sha256: str, options: PushOpti
     ]
     old = None
     if place.there and CARD in there:
-        old = hub_files.fetch(api, place.repo, place.there, CARD).read_bytes()
+        old = hub_files.fetch(place.repo, place.there, CARD).read_bytes()
     text = _card(path, place.repo, sha256, options, old)
     return [*files, _File(CARD, text, text == old)]
 

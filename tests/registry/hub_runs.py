@@ -1,11 +1,16 @@
 """A Hub on loopback for a test: what it served, and the environment that leads a client to it."""
 
 import base64
+import contextlib
 import json
 import os
+import secrets
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +47,27 @@ def make_pack(path: Path, seed: int = 42, width: int = 32) -> Path:
     return path
 
 
-class Hub(NamedTuple):
-    """``served``: every request so far; ``home``: the client's HF_HOME."""
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """``log``: the server's; ``home``: the client's HF_HOME."""
 
     server: Running
-    served: list[Served]
+    log: list[Served]
     home: Path
+
+    @property
+    def served(self) -> list[Served]:
+        """Every request so far. A client has its answer a moment before the server notes it, so one more goes ahead."""
+        marker = f"/marker-{secrets.token_hex(8)}"
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(self.url + marker, timeout=30).close()
+        for _ in range(500):
+            found = [number for number, one in enumerate(self.log) if one.path == marker]
+            if found:
+                del self.log[found[0]]
+                return self.log
+            time.sleep(0.01)
+        raise AssertionError("the server notes nothing")
 
     @property
     def url(self) -> str:

@@ -137,7 +137,7 @@ ANSWERS = [
     (500, {}, 3, "a failure inside", "Try again later"),
     (503, {}, 3, "a failure inside", "Try again later"),
     (507, {}, 3, "no space left", "who runs the registry"),
-    (200, {}, 3, "something other than JSON", "Is it a Hub?"),
+    (200, {}, 3, "answers otherwise than a Hub", "Is it a Hub?"),
 ]
 
 

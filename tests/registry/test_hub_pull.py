@@ -2,6 +2,9 @@
 
 import hashlib
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from huggingface_hub import CommitOperationAdd, constants, hf_hub_download
 
 import lottapack
 from lottapack import IntegrityError, MissingError, RegistryError
+from lottapack.serve import views
+from lottapack.serve.server import _listening
 
 REPO = "my-org/digits"
 
@@ -161,17 +166,7 @@ def test_the_hubs_git_ids_are_checked_where_it_says_no_sha256(
     hub: Hub, pushed: lottapack.PushResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Hub keeps small files in git and tells git's id of them only."""
-    from lottapack.registry import hub_files
-
-    model_info = hub_files.HfApi.model_info
-
-    def without_lfs(self: object, *arguments: object, **options: object) -> object:
-        info = model_info(self, *arguments, **options)  # type: ignore[arg-type]
-        for file in info.siblings or []:
-            file.lfs = None
-        return info
-
-    monkeypatch.setattr(hub_files.HfApi, "model_info", without_lfs)
+    monkeypatch.setattr(views, "lfs", lambda *_: None)
     path = lottapack.pull(REPO).path
     content = path.read_bytes()
     stored = hub.store_file(content)
@@ -180,3 +175,21 @@ def test_the_hubs_git_ids_are_checked_where_it_says_no_sha256(
     path.resolve().write_bytes(content[:-1] + b"?")
     with pytest.raises(IntegrityError, match="git id"):
         lottapack.pull(REPO)
+
+
+def test_answers_do_not_wait_for_the_client(tmp_path: Path) -> None:
+    """Without TCP_NODELAY the second half of an answer comes 40 ms after the first."""
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted = listening.accept()[0]
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_what_the_client_asks_once_a_day_is_asked_once(hub: Hub, pushed: lottapack.PushResult) -> None:
+    hub.served.clear()
+    for _ in range(2):
+        line = [sys.executable, "-m", "lottapack_cli", "pull", f"{REPO}@v1", "--quiet"]
+        subprocess.run(line, env=hub.environment(), check=True, timeout=60)
+    asked = [served.path for served in hub.served]
+    assert asked.count("/api/agent-harnesses") <= 1
+    assert len(asked) <= 1 + 3 + 1
