@@ -10,7 +10,11 @@ from urllib.parse import quote
 
 import msgspec
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documented place
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from lottapack.errors import MissingError, RegistryError
 from lottapack.registry import integrity
