@@ -158,15 +158,18 @@ def test_a_server_killed_at_any_moment_keeps_what_it_confirmed(tmp_path, seed):
 
 
 def test_connections_cut_at_random_bytes_leave_nothing(tmp_path):
-    with background(tmp_path / "registry") as running:
+    log = []
+    with background(tmp_path / "registry", log=log.append) as running:
         make_repo(running.url)
         before = state(running.url)
         body = commit_body(add("a", os.urandom(1_500_000)), add("b", os.urandom(500_000)))
-        cuts = [random.Random(7).randrange(len(body)) for _ in range(20)] + [0, 1, len(body) - 1]
+        generator = random.Random(7)
+        cuts = [generator.randrange(len(body)) for _ in range(20)] + [0, 1, len(body) - 1]
+        asked = len(log)
         for cut in cuts:
             send_part(running.url, COMMIT, body, cut).close()
-        wait_for(lambda: files_in(running.root) == [])
-        # Nothing of it is still on its way either.
+        wait_for(lambda: len(log) == asked + len(cuts))
+        assert (files_in(running.root), state(running.url)) == ([], before)
         assert ask(running.url, "POST", COMMIT, body).status == 200
         commits, files = state(running.url)
         assert (len(commits), len(files), len(files_in(running.root))) == (len(before[0]) + 1, 2, 2)
