@@ -157,10 +157,11 @@ def test_a_server_that_dies_comes_back_whole(way: str, part: float, hub: Hub, la
         with Proxy(url) as proxy:
             count = int(part * large.stat().st_size)
             proxy.after("up" if way == "push" else "down", count, then=server.kill)
-            code, out, err = finish(start(hub, *lines[way], HF_ENDPOINT=proxy.url))
+            code, out, err = finish(start(hub, *lines[way], "--json", HF_ENDPOINT=proxy.url))
             assert (code, out) == (3, "")
-            assert "run the same command again" in err
-            assert "Traceback" not in err
+            error = json.loads(err)["error"]  # and not a word of the client's retries
+            assert error["type"] == "NetworkError"
+            assert "run the same command again" in error["hint"]
         server.wait(30)
         assert in_cache(hub) == []
         server.stdout.close() if server.stdout else None

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lottapack_cli.clients import hush
 from lottapack_cli.options import Json, Quiet, examples
 from lottapack_cli.render import Output
 
@@ -22,5 +23,7 @@ def command(
     from lottapack.registry import list_packs
     from lottapack_cli.views.registry import listed
 
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
     found = list_packs(owner)
-    Output(json=json, quiet=quiet).result({"owner": owner, "packs": found}, lambda: listed(owner, found))
+    sink.result({"owner": owner, "packs": found}, lambda: listed(owner, found))

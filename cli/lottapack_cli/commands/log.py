@@ -1,5 +1,6 @@
 """``lottapack log``."""
 
+from lottapack_cli.clients import hush
 from lottapack_cli.options import Json, Quiet, Reference, examples
 from lottapack_cli.render import Output
 
@@ -14,5 +15,7 @@ def command(reference: Reference, json: Json = False, quiet: Quiet = False) -> N
     from lottapack.registry import log
     from lottapack_cli.views.registry import logged
 
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
     entries = log(reference)
-    Output(json=json, quiet=quiet).result({"reference": reference, "entries": entries}, lambda: logged(entries))
+    sink.result({"reference": reference, "entries": entries}, lambda: logged(entries))

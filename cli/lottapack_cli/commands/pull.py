@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lottapack_cli.clients import hush
 from lottapack_cli.options import Json, Quiet, Reference, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, plain
@@ -33,6 +34,7 @@ def command(
     DIR/model.safetensors if the pack holds no transformers model.
     """
     sink = Output(json=json, quiet=quiet)
+    hush(sink)
     with Bar("pulling", show=sink.human) as bar:
         from lottapack.registry import pull
 

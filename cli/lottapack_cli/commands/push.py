@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lottapack_cli.clients import hush
 from lottapack_cli.options import Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
@@ -55,6 +56,7 @@ def command(
     What is there already is not sent again. A broken pack is refused.
     """
     sink = Output(json=json, quiet=quiet)
+    hush(sink)
     with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         from lottapack.registry import push
 
