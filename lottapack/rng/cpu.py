@@ -1,12 +1,14 @@
 """The CPU backend: numba kernels over pieces of the tensor, on NumPy arrays. Does not import torch."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from lottapack.rng import kernels
-from lottapack.rng.stream import WORDS, Source
-from lottapack.rng.tables import Bits, scaled_bits
+from lottapack.rng.quantile import coefficients
+from lottapack.rng.stream import ITEM_BITS, WORDS, Source
+from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
 from lottapack.rng.threads import default, spread
 
 _LOW32 = 0xFFFFFFFF
@@ -34,29 +36,56 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
     """The fingerprint of the first ``count`` elements, of which each thread holds one piece at a time."""
     fill = _filler(source)
-    dtype = scaled_bits(source.table, source.scale, source.dtype).dtype
 
     def work(lo: int, hi: int) -> int:
-        bits = np.empty(hi - lo, dtype)
+        bits = np.empty(hi - lo, f"u{ITEM_BITS[source.dtype] // 8}")
         fill(bits, lo)
         return _fingerprint(bits, lo)
 
     return sum(spread(0, count, work, threads or default())) % 2**64
 
 
-def _filler(source: Source) -> Callable[[Bits, int], None]:
-    """What fills an array with the source's elements from a given number on; checks the scale."""
+Filler = Callable[[Bits, int], None]
+"""Fills an array with the elements from a given number on."""
+
+_FORMS = {"float32": 0, "bfloat16": 1, "float16": 2}
+
+
+def _filler(source: Source) -> Filler:
+    """The fastest way to a source's elements; checks the scale."""
+    check_scale(source.table, source.scale, source.dtype)
+    served = WORDS * source.fields
+    halves = [np.uint64(half) for half in (*source.key, source.stream & _LOW32, source.stream >> 32)]
+    if source.table.id == "normal16" and formula_holds():
+        rows, scale, form = coefficients(), np.float32(source.scale), np.uint64(_FORMS[source.dtype])
+
+        def fill_normal16(out: Bits, start: int) -> None:
+            place = np.uint64(start // served), np.uint64(start % served)
+            kernels.fill_normal16(out, rows, scale, form, *place, *halves)
+
+        return fill_normal16
+
     table, bits = scaled_bits(source.table, source.scale, source.dtype), np.uint64(source.table.bits)
     exact = source.table.id == "uniform16" and source.dtype == "float32"
     unit = np.float32(source.scale / 65536 if exact else 0)  # exact, and normal because the products are
-    stream = source.stream
-    halves = [np.uint64(half) for half in (*source.key, stream & _LOW32, stream >> 32)]
-    served = WORDS * source.fields
 
     def fill(out: Bits, start: int) -> None:
         kernels.fill(out, table, bits, unit, np.uint64(start // served), np.uint64(start % served), *halves)
 
     return fill
+
+
+@cache
+def formula_holds() -> bool:
+    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's."""
+    if not kernels.FORMULA:
+        return False
+    table = builtin("normal16").values
+    words = np.arange(table.size // 2, dtype=np.uint32)
+    words |= (words + np.uint32(words.size)) << np.uint32(16)
+    entries, t, piece = np.empty(table.size, np.uint32), np.empty(words.size, np.float32), np.empty_like(words)
+    kernels.normal16(entries, words, t, piece, coefficients(), np.float32(1), np.uint64(_FORMS["float32"]))
+    return np.array_equal(entries, table.view(np.uint32))
 
 
 def _fingerprint(bits: Bits, start: int) -> int:

@@ -112,16 +112,21 @@ def scale_fault(table: Table, scale: float, dtype: str) -> str | None:
     return fault_between(*table.extremes, scale, dtype)
 
 
+def check_scale(table: Table, scale: float, dtype: str) -> None:
+    """Raise UnsupportedError if scale_fault() finds a fault."""
+    fault = scale_fault(table, scale, dtype)
+    if fault:
+        raise UnsupportedError(fault, hint="Choose a scale nearer to 1, or a dtype with a wider range.")
+
+
 @lru_cache(maxsize=_CACHED_TABLES)
 def scaled_bits(table: Table, scale: float, dtype: str) -> Bits:
     """The bits of every possible element: shape (2**table.bits,), uint32 or uint16, read-only.
 
     All floating-point work of the format happens here, once for each (table, scale, dtype).
-    Raises UnsupportedError if scale_fault() finds a fault.
+    Raises UnsupportedError if the scale does not fit.
     """
-    fault = scale_fault(table, scale, dtype)
-    if fault:
-        raise UnsupportedError(fault, hint="Choose a scale nearer to 1, or a dtype with a wider range.")
+    check_scale(table, scale, dtype)
     bits = _round(table.values * np.float32(scale), dtype)
     bits.flags.writeable = False
     return bits

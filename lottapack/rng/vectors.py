@@ -1,0 +1,57 @@
+"""Vectors for the bodies of numba's intrinsics, in LLVM's terms.
+
+numba's cache does not see this file: after a change here, change ``kernels.py`` too, or clear the cache.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+
+class Vectors:
+    """Writes the body of an intrinsic: values are LLVM's, ``lanes`` of them a vector."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, lanes: int) -> None:
+        self.context, self.builder, self.types, self.arguments = context, builder, signature.args, arguments
+        self.lanes = lanes
+        self.f32, self.u32 = ir.VectorType(ir.FloatType(), lanes), ir.VectorType(ir.IntType(32), lanes)
+
+    def every(self, value: Any, kind: Any) -> Any:
+        """A constant in all lanes of a vector type."""
+        return ir.Constant(kind, [ir.Constant(kind.element, value)] * self.lanes)
+
+    def spread(self, scalar: Any) -> Any:
+        """A scalar in all lanes."""
+        kind = ir.VectorType(scalar.type, self.lanes)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(self.u32, [0] * self.lanes))
+
+    def pointer(self, argument: int, place: Any, kind: Any) -> Any:
+        """Where element ``place`` of an array lies, as a pointer to ``kind``."""
+        array = self.context.make_array(self.types[argument])(self.context, self.builder, self.arguments[argument])
+        found = cgutils.get_item_pointer(self.context, self.builder, self.types[argument], array, [place])
+        return self.builder.bitcast(found, ir.PointerType(kind))
+
+    def load(self, argument: int, place: Any, kind: Any) -> Any:
+        """A vector from element ``place`` of an array on, at any address."""
+        loaded = self.builder.load(self.pointer(argument, place, kind))
+        loaded.align = 2
+        return loaded
+
+    def store(self, argument: int, place: Any, vector: Any) -> None:
+        """Write a vector from element ``place`` of an array on, at any address."""
+        self.builder.store(vector, self.pointer(argument, place, vector.type)).align = 2
+
+    def call(self, name: str, kinds: list[Any], *values: Any) -> Any:
+        """Call an intrinsic of LLVM that returns the first of ``kinds``, those of its arguments."""
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kinds[0], kinds), name)
+        return self.builder.call(function, values)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once."""
+        return self.call(f"llvm.fma.v{self.lanes}f32", [self.f32] * 3, a, b, c)
+
+    def bits(self, vector: Any) -> Any:
+        """Floats as their bits."""
+        return self.builder.bitcast(vector, self.u32)
