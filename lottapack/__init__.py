@@ -23,6 +23,7 @@ from lottapack.errors import (
     ScaffoldError,
     UnsupportedError,
 )
+from lottapack.integrations import install as _install
 
 __version__ = "0.1.0"
 
@@ -68,6 +69,8 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
 
+
+_install()
 
 __all__ = [
     "AgreementError",

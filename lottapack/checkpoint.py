@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lottapack import arch
 from lottapack.errors import CheckpointError
 from lottapack.format import recipe
 from lottapack.format.descriptor import adapter_prefix
@@ -88,7 +89,21 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
         for name, value in state.items()
         if isinstance(value, Tensor) and name.startswith(prefix) and name != key
     }
-    return plan, tensors
+    return plan, under_own_names(plan, tensors)
+
+
+def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names in the model, which a library may save under others."""
+    own = set(plan.parameters)
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, AdaptedRecipe | TiedRecipe):
+            own |= {adapter_prefix(name) + part for part in ("lora_A", "lora_B", "beta")}
+    unknown = tensors.keys() - own
+    if not unknown:
+        return tensors
+    model = arch.build(plan.architecture)
+    names = arch.family_of(model).renamed(model, unknown)
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], str] | None:

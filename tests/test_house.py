@@ -28,9 +28,9 @@ LAYERS = (
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
     ("lottapack.nn",),
-    ("lottapack.rebuild", "lottapack.checkpoint", "lottapack.inspection", "lottapack.reporting"),
+    ("lottapack.rebuild", "lottapack.checkpoint", "lottapack.inspection", "lottapack.reporting", "lottapack.folders"),
     ("lottapack.loading", "lottapack.packing", "lottapack.exporting"),
-    ("lottapack.verification",),
+    ("lottapack.verification", "lottapack.integrations"),
     ("lottapack",),
     ("lottapack_cli",),
 )

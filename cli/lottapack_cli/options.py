@@ -16,10 +16,11 @@ class Dtype(StrEnum):
 
 
 class Format(StrEnum):
-    """Forms of a full checkpoint."""
+    """What export writes."""
 
     safetensors = "safetensors"
     transformers = "transformers"
+    transformers_pack = "transformers-pack"
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]

@@ -4,7 +4,7 @@ A family is a record of functions. Nothing here imports a model library before a
 a pack of its family asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ class Family:
 
     ``owns(model)``: whether a module belongs to it. ``describe(model)``: class name and config.
     ``construct(class_name, config)``: call the constructor (the caller arranges that nothing is allocated).
-    ``heads(model)``: names of the modules that are output heads. ``tools``: libraries whose
-    versions go into the provenance.
+    ``heads(model)``: names of the modules that are output heads. ``renamed(model, names)``: what entries of a
+    checkpoint are called in the model, where the library saves them under other names. ``tools``: libraries
+    whose versions go into the provenance.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Family:
     describe: Callable[["nn.Module"], tuple[str, dict[str, Any]]]
     construct: Callable[[str, dict[str, Any]], "nn.Module"]
     heads: Callable[["nn.Module"], set[str]]
+    renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] = lambda _, __: {}
     tools: tuple[str, ...] = ()
 
 

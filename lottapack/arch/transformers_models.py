@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -110,11 +111,23 @@ def heads(model: nn.Module) -> set[str]:
     return found
 
 
+def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """What entries of a checkpoint are called in the model: save_pretrained() writes the old names of some models."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except ImportError:  # a version that saves the names that the model has
+        return {}
+    rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    return {name: rename_source_key(name, rules, [])[0] for name in sorted(names)}
+
+
 FAMILY = Family(
     name="transformers",
     owns=owns,
     describe=describe,
     construct=construct,
     heads=heads,
+    renamed=renamed,
     tools=("transformers",),
 )

@@ -1,13 +1,14 @@
 """An opened pack: checked header and descriptor, and its tensors on request."""
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
@@ -121,6 +122,12 @@ class PackFile:
         with self._lock:
             self._file.seek(0)
             return hashlib.file_digest(self._file, "sha256").hexdigest()
+
+    def copy_to(self, target: BinaryIO) -> None:
+        """Write the whole file that is open here into another."""
+        with self._lock:
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, target, 1 << 20)
 
     def source(self, name: str) -> rng.Source:
         """The stream of a generated parameter."""

@@ -55,9 +55,9 @@ class AdapterLayer(nn.Module):
         return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}"
 
     def _sum(self, backbone: Tensor, low_rank: Tensor) -> Tensor:
-        if self.beta is not None:
-            backbone = backbone * self.beta
-        return backbone + low_rank * self.scaling
+        out = low_rank * self.scaling
+        # Under autocast the products are of lower precision than beta: return what the stock layer would.
+        return (out + (backbone if self.beta is None else backbone * self.beta)).to(backbone.dtype)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
@@ -70,7 +70,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
         out = self._sum(F.linear(input, self.weight), low_rank)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 class _AdaptedConv(AdapterLayer):
@@ -90,7 +90,9 @@ class _AdaptedConv(AdapterLayer):
         pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * (self.weight.dim() - 2))
         convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
         out = self._sum(self._conv_forward(input, self.weight, None), convolve(down, pointwise, groups=self.groups))
-        return out if self.bias is None else out + self.bias.view(-1, *[1] * (self.weight.dim() - 2))
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype).view(-1, *[1] * (self.weight.dim() - 2))
+        return out
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):

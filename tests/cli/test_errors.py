@@ -161,7 +161,7 @@ def test_against_nothing(run: Run, files: Files, tmp_path: Path) -> None:
 USAGE = [
     (["inspect", "p", "--colour"], "--colour", "lottapack inspect --help"),
     (["inspekt"], "inspekt", "Did you mean 'inspect'?"),
-    (["pack", "x"], "--output", "lottapack pack --help"),
+    (["pack"], "CHECKPOINT", "lottapack pack --help"),
     (["export", "p", "-o", "x", "--dtype", "int3"], "int3", "bfloat16"),
     (["verify", "p", "--max-bytes", "0"], "--max-bytes", "lottapack verify --help"),
     (["report", "p", "--json", "--markdown"], "--markdown", "--json"),

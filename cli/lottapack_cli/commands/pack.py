@@ -11,8 +11,8 @@ from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
+    "lottapack pack checkpoint-500/    (a folder of the Hugging Face Trainer; writes checkpoint-500.lotta.safetensors)",
     "lottapack pack model.safetensors -o model.lotta.safetensors",
-    "lottapack pack checkpoint-500/ -o model.lotta.safetensors    (a folder of the Hugging Face Trainer)",
     "lottapack pack last.pt -o model.lotta.safetensors --json",
 )
 
@@ -27,8 +27,15 @@ def command(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PACK", help="The pack to write.", show_default=False)
-    ],
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PACK",
+            help="The pack to write; by default beside the checkpoint, as NAME.lotta.safetensors.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -42,9 +49,15 @@ def command(
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
-        result = lottapack.pack(checkpoint, output, progress=bar)
+        result = lottapack.pack(checkpoint, output or beside(checkpoint), progress=bar)
     for warning in caught:
         sink.warn(str(warning.message))
     from lottapack.limits import size_text
 
     sink.result(result, lambda: [f"packed {result.path}  {size_text(result.size)}", f"sha256 {result.sha256}"])
+
+
+def beside(checkpoint: Path) -> Path:
+    """Where a pack goes: ``last.pt`` gives ``last.lotta.safetensors`` beside it, ``run/`` ``run.lotta.safetensors``."""
+    place = checkpoint.resolve()
+    return place.with_name(f"{place.name if place.is_dir() else place.stem}.lotta.safetensors")
