@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.errors import CheckpointError
 from lottapack.format import recipe
-from lottapack.format.descriptor import adapter_prefix
+from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
 from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
@@ -97,7 +97,7 @@ def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tenso
     own = set(plan.parameters)
     for name, entry in plan.parameters.items():
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
-            own |= {adapter_prefix(name) + part for part in ("lora_A", "lora_B", "beta")}
+            own |= {adapter_prefix(name) + part for part in ADAPTER_PARTS}
     unknown = tensors.keys() - own
     if not unknown:
         return tensors
@@ -139,8 +139,7 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
         owner = plan.resolve(name)
         pairs = [(name, owner)]
         if isinstance(plan.parameters[owner], AdaptedRecipe):
-            parts = ("lora_A", "lora_B", "beta")
-            pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in parts]
+            pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in ADAPTER_PARTS]
         for copy, original in pairs:
             if copy in tensors and copy != original:
                 copies.add(copy)

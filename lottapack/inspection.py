@@ -26,6 +26,7 @@ class ParameterSummary:
     scaling: str | None = None
     beta: float | None = None
     beta_learned: bool | None = None
+    magnitude: bool | None = None
     group: str | None = None
     trained: bool | None = None
     to: str | None = None
@@ -96,9 +97,12 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)
-    learned = "beta" in entry.adapter.tensors()
+    parts = entry.adapter.tensors()
+    learned = "beta" in parts
     beta = _beta(pack, adapter_prefix(name) + "beta") if learned else 1.0
-    return ParameterSummary(name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned)
+    return ParameterSummary(
+        name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned, "magnitude" in parts
+    )
 
 
 def _beta(pack: PackFile, tensor: str) -> float:

@@ -30,6 +30,7 @@ from lottapack.format.descriptor import (
     TensorRecord,
     Tied,
     adapter_prefix,
+    adapter_shapes,
     factor_dims,
     table_tensor,
 )
@@ -196,12 +197,8 @@ class _Packer:
     def adapter(self, name: str, entry: AdaptedRecipe) -> dict[str, Tensor]:
         d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
         prefix = adapter_prefix(name)
-        found = {
-            "lora_A": self.take(prefix + "lora_A", (entry.rank, d_in)),
-            "lora_B": self.take(prefix + "lora_B", (d_out, entry.rank)),
-        }
-        if entry.beta:
-            found["beta"] = self.take(prefix + "beta", (1,))
+        shapes = adapter_shapes(entry.rank, d_out, d_in)
+        found = {part: self.take(prefix + part, shapes[part]) for part in entry.parts}
         for part, tensor in found.items():
             if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
                 raise CheckpointError(

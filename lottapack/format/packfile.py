@@ -20,6 +20,7 @@ from lottapack.format.descriptor import (
     Stored,
     Tied,
     adapter_prefix,
+    adapter_shapes,
     factor_dims,
     table_tensor,
 )
@@ -38,7 +39,7 @@ def expected_tensors(descriptor: Descriptor) -> Iterator[tuple[str, str, str, tu
             yield name, name, entry.dtype, entry.shape, entry.sha256
         elif isinstance(entry, Adapted):
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            shapes = {"lora_A": (entry.rank, d_in), "lora_B": (d_out, entry.rank), "beta": (1,)}
+            shapes = adapter_shapes(entry.rank, d_out, d_in)
             for part, tensor in entry.adapter.tensors().items():
                 yield adapter_prefix(name) + part, name, tensor.dtype, shapes[part], tensor.sha256
 

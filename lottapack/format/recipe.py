@@ -11,6 +11,7 @@ import numpy as np
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, dtypes, validate
 from lottapack.format.descriptor import (
+    ADAPTER_PARTS,
     FORMAT_VERSION,
     Adapted,
     Architecture,
@@ -56,7 +57,7 @@ class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
 
 
 class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
-    """A generated parameter with an adapter. ``beta``: whether it is learned."""
+    """A generated parameter with an adapter. ``beta``: whether it is learned; ``magnitude``: whether there is one."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -67,6 +68,13 @@ class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     beta: bool
+    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # left out where there is none
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The last names of the adapter's tensors."""
+        held = {"beta": self.beta, "magnitude": self.magnitude is True}
+        return tuple(part for part in ADAPTER_PARTS if held.get(part, True))
 
 
 class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
@@ -171,7 +179,7 @@ def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
     tensor = {"dtype": "float32", "sha256": "0" * 64}
     parameters = {}
     for name, entry in value["parameters"].items():
-        known = {key: item for key, item in entry.items() if key != "beta"}
+        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude")}
         if entry["role"] == "stored":
             known |= {"shape": [], **tensor}
         elif entry["role"] != "tied":
@@ -215,6 +223,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 alpha=entry.alpha,
                 scaling=entry.scaling,
                 beta="beta" in entry.adapter.tensors(),
+                magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(

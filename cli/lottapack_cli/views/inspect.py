@@ -58,7 +58,7 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
     "distribution": ("distribution", lambda row: row.items[0].distribution or ""),
     "rank": (">rank", lambda row: str(row.items[0].rank)),
     "alpha": (">alpha", lambda row: f"{row.items[0].alpha:g}"),
-    "scaling": ("scaling", lambda row: row.items[0].scaling or ""),
+    "scaling": ("scaling", lambda row: f"{row.items[0].scaling}{', magnitude' if row.items[0].magnitude else ''}"),
     "trained": ("trained", lambda row: "yes" if row.items[0].trained else "no"),
     "group": ("for", lambda row: row.items[0].group or ""),
     "shape": ("shape", lambda row: shape_text(row.items[0].shape)),
@@ -105,7 +105,7 @@ def _times(row: _Row) -> str:
 
 def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale, entry.rank, entry.alpha, entry.scaling)
-    return (*drawn, entry.beta_learned, entry.group, entry.trained, entry.to)
+    return (*drawn, entry.beta_learned, entry.magnitude, entry.group, entry.trained, entry.to)
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
