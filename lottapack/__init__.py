@@ -28,6 +28,7 @@ from lottapack.integrations import install as _install
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lottapack.backbone import init_backbone_
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lottapack.verification import Check, Verification, verify
 
 _HOME = {
+    "init_backbone_": "backbone",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
@@ -97,6 +99,7 @@ __all__ = [
     "__version__",
     "draw",
     "export",
+    "init_backbone_",
     "inspect",
     "is_scaffolded",
     "load",

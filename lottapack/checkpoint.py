@@ -32,10 +32,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file or folder")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
-    return _read_file(path)
+    return read_file(path)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of one checkpoint file. Raises CheckpointError."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -69,7 +70,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
-        merged |= _read_file(index.parent / shard)
+        merged |= read_file(index.parent / shard)
     return merged
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from lottapack.device import resolve
+from lottapack.errors import UnsupportedError
 from lottapack.folders import (
     is_folder,
     make_folder,
@@ -20,11 +21,12 @@ from lottapack.format.descriptor import Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file
+from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
 from lottapack.rebuild import plain_tensor, tensor_bytes
 
 WEIGHTS = "model.safetensors"
-Format = Literal["safetensors", "transformers", "transformers-pack"]
+Format = Literal["safetensors", "transformers", "transformers-pack", "peft"]
 
 
 def export(
@@ -46,7 +48,7 @@ def export(
         format: ``"safetensors"`` holds every entry of the plain state_dict, tied ones too; ``"transformers"`` leaves
             the tied ones to the library and adds ``config.json``, for ``from_pretrained``; ``"transformers-pack"``
             is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
-            has been imported.
+            has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
         dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
             recorded dtypes.
         device: where weights are generated and merged.
@@ -63,6 +65,10 @@ def export(
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
     with open_pack(path) as pack:
+        if format == "peft":
+            if dtype is not None:
+                raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
+            return write_adapter(pack, Path(output))
         if format != "safetensors":
             require_transformers(pack)
         if format == "transformers-pack":

@@ -9,7 +9,7 @@ from os import PathLike
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch
+from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers, shapes_of
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError
@@ -65,6 +65,8 @@ def load(
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)
+        if merge:
+            bases.remember_pack(model, pack)
     tie_all(model, plan)
     for buffer_name, buffer in list(computed_buffers(model)):
         module, leaf = locate(model, buffer_name)

@@ -21,6 +21,7 @@ class Format(StrEnum):
     safetensors = "safetensors"
     transformers = "transformers"
     transformers_pack = "transformers-pack"
+    peft = "peft"
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]

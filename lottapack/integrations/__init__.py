@@ -4,6 +4,7 @@ from lottapack.integrations.imports import after_import
 
 HOOKS = {
     "transformers.quantizers.auto": "lottapack.integrations.transformers",
+    "peft.peft_model": "lottapack.integrations.peft",
 }
 """By module of another library: the module that registers lottapack with it."""
 

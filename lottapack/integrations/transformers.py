@@ -16,6 +16,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quanti
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from lottapack.bases import remember_pack
 from lottapack.errors import ArchitectureError, CheckpointError, UnsupportedError
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
@@ -78,6 +79,8 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
             del own["initialize_weights"]
             with open_pack(path) as pack:
                 fill(model, pack, names)
+                if type(model).__name__ == pack.descriptor.architecture.class_:
+                    remember_pack(model, pack)
             model.initialize_weights()  # what is in no pack: computed buffers, a head that the pack's class lacks
 
         own["initialize_weights"] = initialise

@@ -82,7 +82,8 @@ class AdapterLayer(nn.Module):
             matrix = self.weight.t() if self.fan_in_fan_out else self.weight.flatten(1)
             matrix = matrix if self.beta is None else matrix * self.beta
             lengths = torch.linalg.vector_norm(matrix + self.scaling * (self.lora_B @ self.lora_A), dim=1)
-        return magnitude / lengths
+        factors: Tensor = magnitude / lengths
+        return factors
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x

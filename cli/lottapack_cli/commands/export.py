@@ -13,6 +13,7 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
     "lottapack export model.lotta.safetensors -o model/ --format transformers-pack",
+    "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 
 
@@ -27,7 +28,7 @@ def command(
         typer.Option(
             "--format",
             help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
-            "pack itself, which from_pretrained rebuilds.",
+            "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base.",
         ),
     ] = Format.safetensors,
     dtype: Annotated[

@@ -13,6 +13,7 @@ from lottapack_cli.render import Output
 EXAMPLES = examples(
     "lottapack pack checkpoint-500/    (a folder of the Hugging Face Trainer; writes checkpoint-500.lotta.safetensors)",
     "lottapack pack model.safetensors -o model.lotta.safetensors",
+    "lottapack pack adapter/    (a folder that PEFT saved)",
     "lottapack pack last.pt -o model.lotta.safetensors --json",
 )
 
@@ -22,7 +23,7 @@ def command(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A state_dict of a scaffolded model: .safetensors, .pt, .pth, .bin, .ckpt, or a folder.",
+            help="A state_dict: .safetensors, .pt, .pth, .bin, .ckpt, or a folder; or the folder of a PEFT adapter.",
             show_default=False,
         ),
     ],
@@ -36,12 +37,21 @@ def command(
             show_default=False,
         ),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PACK",
+            help="For a PEFT adapter: the pack of its base; by default what lies beside the adapter.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Pack a trained checkpoint into one small file.
 
-    The checkpoint must come from a model of lottapack.scaffold(). An existing pack is replaced in one step, at the end.
+    The checkpoint comes from a model of lottapack.scaffold() or init_backbone_(), or is a PEFT adapter on one.
+    An existing pack is replaced in one step, at the end.
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
@@ -49,7 +59,7 @@ def command(
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
-        result = lottapack.pack(checkpoint, output or beside(checkpoint), progress=bar)
+        result = lottapack.pack(checkpoint, output or beside(checkpoint), base=base, progress=bar)
     for warning in caught:
         sink.warn(str(warning.message))
     from lottapack.limits import size_text
