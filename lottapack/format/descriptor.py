@@ -36,11 +36,16 @@ class TableRecord(Record, frozen=True):
 
 
 class Rng(Record, frozen=True):
-    """The generator's id, the seed (16 hex digits) and the pack's own tables by id."""
+    """The generator's id, the seed (16 hex digits) and the pack's own tables by id.
+
+    ``torch`` and ``capability``: the version and the processor's vector instructions, with ``torch-cpu`` only.
+    """
 
     id: str
     seed: str
     tables: dict[str, TableRecord]
+    torch: str | msgspec.UnsetType = msgspec.UNSET
+    capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TensorRecord(Record, frozen=True):

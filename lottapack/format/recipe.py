@@ -21,7 +21,7 @@ from lottapack.format.descriptor import (
     Seeded,
     Stored,
 )
-from lottapack.rng import Source, Table, binary32, builtin, custom
+from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,8 @@ class RecipeRng(Record, frozen=True):
     id: str
     seed: str
     tables: dict[str, OwnTable]
+    torch: str | msgspec.UnsetType = msgspec.UNSET
+    capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
@@ -129,7 +131,9 @@ class Recipe(Record, frozen=True):
         return found
 
     def sources(self) -> dict[str, Source]:
-        """The stream of each generated parameter, by name."""
+        """The stream of each generated parameter, by name; none where torch's constructors draw them."""
+        if self.rng.id == TORCH_CPU:
+            return {}
         own = self.tables()
 
         def table(table_id: str) -> Table:
@@ -238,7 +242,13 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
     return Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=descriptor.architecture,
-        rng=RecipeRng(id=descriptor.rng.id, seed=descriptor.rng.seed, tables=own_tables(tables)),
+        rng=RecipeRng(
+            id=descriptor.rng.id,
+            seed=descriptor.rng.seed,
+            tables=own_tables(tables),
+            torch=descriptor.rng.torch,
+            capability=descriptor.rng.capability,
+        ),
         parameters=parameters,
     )
 

@@ -236,6 +236,15 @@ def float16_subnormals() -> Model:
     return model
 
 
+@shows("the generator torch-cpu, of which nothing is generated")
+def torch_cpu() -> Model:
+    model = Model(sequential(linear(3, 2)))
+    model.descriptor["rng"] |= {"id": "torch-cpu", "torch": "2.13.0", "capability": "AVX2"}
+    model.stored("0.weight", tensor("float32", 2, 3), "head")
+    model.constant("0.bias", [2], "float32", "00000000")
+    return model
+
+
 @shows("the family transformers: GPT-2 with one layer; Conv1D weights are (in, out); the head is tied")
 def transformers_gpt2() -> Model:
     config = {"model_type": "gpt2", "n_embd": 4, "n_head": 1, "n_layer": 1, "n_positions": 4, "vocab_size": 8}
