@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
+    from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import is_scaffolded, regenerate_, scaffold
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.reporting import Report, report
+    from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
 _HOME = {
@@ -46,6 +48,10 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "Layer": "merged_checkpoints",
+    "MergedResult": "merged_checkpoints",
+    "pack_merged": "merged_checkpoints",
+    "pack_torch_cpu": "torch_cpu",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
@@ -85,8 +91,10 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Layer",
     "LimitError",
     "LottapackError",
+    "MergedResult",
     "OutputError",
     "PackFile",
     "PackResult",
@@ -105,6 +113,8 @@ __all__ = [
     "load",
     "open_pack",
     "pack",
+    "pack_merged",
+    "pack_torch_cpu",
     "regenerate_",
     "report",
     "scaffold",

@@ -80,7 +80,9 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
     if place is None:
         raise CheckpointError(
             "the checkpoint carries no lottapack recipe",
-            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe.",
+            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. "
+            "Without one: pack_torch_cpu() (--rng torch-cpu) if torch drew it, pack_merged() (--from-merged) if it is "
+            "merged.",
         )
     state, key = place
     plan = recipe.of_tensor(state[key])

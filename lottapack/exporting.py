@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from lottapack.constructed import is_constructed
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
 from lottapack.folders import (
@@ -81,6 +82,8 @@ def export(
         check_disk(str(path), total, target.parent)
         largest = max((info.nbytes for info in placed), default=0)
         check_memory(str(path), 3 * largest, None, where)
+        if is_constructed(pack):
+            check_memory(str(path), pack.declared_bytes(), None)
         _write(pack, target, placed, where, progress)
         if format == "transformers":
             write_json(target.with_name("config.json"), transformers_config(pack.descriptor, wanted))

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch import Tensor
 
 import lottapack
 from lottapack import checkpoint, rng
+from lottapack.arch.drawn import require_versions, versions
+from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
@@ -61,13 +64,24 @@ class PackResult:
 class Packer:
     """Gathers entries of the descriptor and tensors of the file."""
 
-    def __init__(self, plan: Recipe, tensors: dict[str, Tensor], progress: Progress | None) -> None:
+    def __init__(
+        self,
+        plan: Recipe,
+        tensors: dict[str, Tensor],
+        progress: Progress | None = None,
+        *,
+        stored_instead: dict[str, int] | None = None,
+        constructed: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
         self.plan = plan
         self.given = tensors
         self.used: set[str] = set()
         self.sources = plan.sources()
+        self.by_torch = plan.rng.id == rng.TORCH_CPU
+        self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
-        self.stored_instead: dict[str, int] = {}
+        self.stored_instead: dict[str, int] = dict(stored_instead or {})
         self.progress = progress
 
     def write(self, path: Path) -> PackResult:
@@ -84,9 +98,11 @@ class Packer:
             size, digest = self._check(Path(file.name), descriptor)
         if self.stored_instead:
             names = ", ".join(list(self.stored_instead)[:5])
+            more = f" and {len(self.stored_instead) - 5} more" if len(self.stored_instead) > 5 else ""
+            what = "weights are not what torch draws from" if self.by_torch else "frozen weights are not what"
             warnings.warn(
-                f"{len(self.stored_instead)} frozen weights are not what seed {self.plan.seed} generates; they were "
-                f"stored, {size_text(sum(self.stored_instead.values()))} in all: {names}",
+                f"{len(self.stored_instead)} {what} seed {self.plan.seed}{'' if self.by_torch else ' generates'}; they "
+                f"were stored, {size_text(sum(self.stored_instead.values()))} in all: {names}{more}",
                 BackboneChangedWarning,
                 stacklevel=3,
             )
@@ -124,10 +140,14 @@ class Packer:
         return Descriptor(
             lottapack=FORMAT_VERSION,
             architecture=self.plan.architecture,
-            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables),
+            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables, **self._versions()),
             parameters=parameters,
             provenance=provenance(self.plan.architecture.family),
         )
+
+    def _versions(self) -> dict[str, str]:
+        """What the fingerprints were computed with, where torch draws the weights."""
+        return dict(zip(("torch", "capability"), versions(), strict=True)) if self.by_torch else {}
 
     def _parameter(self, name: str, entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> Parameter:
         if isinstance(entry, TiedRecipe):
@@ -138,7 +158,7 @@ class Packer:
         self.used.add(name)
         if weight is not None and not self._same_as_generated(name, entry, weight):
             return self._changed(name, entry, weight)
-        fingerprint = rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+        fingerprint = self._fingerprint(name, entry, weight is not None)
         if isinstance(entry, SeededRecipe):
             return Seeded(
                 shape=entry.shape,
@@ -209,9 +229,21 @@ class Packer:
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:
             raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
-        drawn = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=weight.device)
-        rng.fill_(drawn, self.sources[name])
-        return checkpoint.same_bits(drawn.to(weight.dtype), weight)
+        return checkpoint.same_bits(self._drawn(name, entry, weight.device).to(weight.dtype), weight)
+
+    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device) -> Tensor:
+        """What is generated, in the recorded dtype."""
+        dtype = dtypes.torch_dtype(entry.dtype)
+        if self.by_torch:
+            return self.constructed[name].to(device, dtype).contiguous()
+        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), self.sources[name])
+
+    def _fingerprint(self, name: str, entry: SeededRecipe | AdaptedRecipe, compared: bool) -> str:
+        if not self.by_torch:
+            return rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+        if not compared:
+            require_versions(self.plan.rng.torch, self.plan.rng.capability)
+        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"))))
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """A backbone that something changed: what the layer stands for is stored whole."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
+from lottapack.constructed import fill_constructed, is_constructed
 from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
@@ -45,6 +46,8 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     """Generate a backbone weight into its memory; return it. ``check``: compare the fingerprint."""
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
+    if is_constructed(pack):
+        return fill_constructed(pack, name, weight)
     rng.fill_(weight, pack.source(name))
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))

@@ -15,6 +15,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Generator(StrEnum):
+    """What drew a model's weights."""
+
+    philox = "philox4x32-10"
+    torch_cpu = "torch-cpu"
+
+
 class Format(StrEnum):
     """What export writes."""
 

@@ -131,7 +131,7 @@ class PackFile:
             shutil.copyfileobj(self._file, target, 1 << 20)
 
     def source(self, name: str) -> rng.Source:
-        """The stream of a generated parameter."""
+        """The stream of a generated parameter. With ``torch-cpu`` there are none."""
         entry = self.descriptor.parameters[name]
         if not isinstance(entry, Seeded | Adapted):
             raise KeyError(f"{name} is not generated")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
+from lottapack.arch.drawn import require_versions
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import factor_dims
@@ -49,7 +50,8 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
             continue
         module, leaf = locate(model, name)
         _to_buffer(module, leaf, persistent)
-        module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
+        if name in sources:
+            module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
             if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
@@ -161,12 +163,23 @@ def regenerate_(model: nn.Module) -> nn.Module:
         if plan is not None:
             module._buffers[recipe.BUFFER] = _text(plan).to(module.get_buffer(recipe.BUFFER).device)
             tie_all(module, plan)
+            if plan.rng.id == rng.TORCH_CPU:
+                _draw_again(module, plan)
         for leaf, source in module.__dict__.get(_SOURCES, {}).items():
             weight = module._buffers[leaf]
             if weight is not None and id(weight) not in done:
                 fill_any(weight, source)
                 done.add(id(weight))
     return model
+
+
+def _draw_again(module: nn.Module, plan: Recipe) -> None:
+    require_versions(plan.rng.torch, plan.rng.capability)
+    state = arch.draw(plan.architecture, plan.seed).state_dict()
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, SeededRecipe | AdaptedRecipe):
+            owner, leaf = locate(module, name)
+            owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
 
 
 def fill_any(weight: Tensor, source: rng.Source) -> None:

@@ -17,10 +17,10 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapt
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.loading import skeleton
-from lottapack.nn.attach import fill_any, stored_as_in_out
+from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config
-from lottapack.rebuild import constant_tensor, stored_tensor
+from lottapack.rebuild import constant_tensor, plain_tensor, stored_tensor
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
@@ -129,7 +129,7 @@ class _Reader:
             parameters[name] = adapted
             held |= {adapter_prefix(name) + part: tensor for part, tensor in found.items()}
         for name, tensor in self.full.items():
-            if self._is_trained(name, tensor, plan):
+            if self._is_trained(name, tensor):
                 self._refuse_tied(name, plan)
                 parameters[name] = StoredRecipe(group=groups[name], trained=True)
                 held[name] = tensor
@@ -230,7 +230,7 @@ class _Reader:
         )
         return adapted, found
 
-    def _is_trained(self, name: str, tensor: Tensor, plan: Recipe) -> bool:
+    def _is_trained(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor that the adapter holds in full is more than a copy of the base's."""
         shapes = {key: getattr(entry, "shape", None) for key, entry in self.pack.descriptor.parameters.items()}
         shape = shapes[self.pack.descriptor.resolve(name)]
@@ -243,13 +243,7 @@ class _Reader:
         if self.config.is_saved(name.rpartition(".")[0]) or name.endswith("bias"):
             return True
         # PEFT saves embeddings without being asked, in case that they were resized.
-        owner = plan.resolve(name)
-        entry = plan.parameters[owner]
-        if isinstance(entry, SeededRecipe):
-            drawn = torch.empty(tensor.shape, dtype=tensor.dtype)
-            fill_any(drawn, plan.sources()[owner])
-            return not same_bits(drawn, tensor)
-        return not same_bits(self._held()[owner], tensor)
+        return not same_bits(plain_tensor(self.pack, name, torch.device("cpu")).to(tensor.dtype), tensor)
 
     def _refuse_tied(self, name: str, plan: Recipe) -> None:
         tied = [key for key, entry in plan.parameters.items() if isinstance(entry, TiedRecipe)]

@@ -12,7 +12,6 @@ from lottapack_cli.render import Output
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
-    "lottapack export model.lotta.safetensors -o model/ --format transformers-pack",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 
