@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lottapack.merge import merged
 
-_SMALL = 512
+_SMALL = 128
 """Sides up to which a whole decomposition is quick."""
 _MORE = 8
 _STEPS = 30
@@ -51,14 +51,12 @@ def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fa
     _, values, _ = _svd(target - beta * backbone, most)
     energy = float((target - beta * backbone).square().sum())
     tails = (energy - values.square().cumsum(0)).clamp(min=0).sqrt()
-    first = next((rank for rank, tail in enumerate(tails.tolist(), 1) if tail <= tolerance * size), None)
-    # The tails are estimates; the rebuilt weight, rounded as a pack holds it, decides.
-    for rank in range(max(1, (first or most) - 1), most + 1):
+    # The tails are lower bounds, but for their rounding; the rebuilt weight, rounded as a pack holds it, decides.
+    first = next((rank for rank, tail in enumerate(tails.tolist(), 1) if tail <= 1.01 * tolerance * size), most + 1)
+    for rank in range(first, most + 1):
         fit = _fit(drawn, target, backbone, rank, fan_in_fan_out)
         if fit.error <= tolerance:
             return fit
-        if first is None:
-            break
     return None
 
 
@@ -93,11 +91,12 @@ def _beta(target: Tensor, backbone: Tensor, rank: int) -> float:
     slope_before = slope(before)
     beta = before + slope_before
     for _ in range(_STEPS):
-        if abs(beta - before) <= 1e-14 * abs(beta):
+        if abs(beta - before) <= 1e-12 * abs(beta):
             break
         here = slope(beta)
-        bend = here - slope_before
-        step = here if bend == 0 else -here * (beta - before) / bend
+        if abs(here) >= abs(slope_before):  # rounding is all that is left
+            return before
+        step = -here * (beta - before) / (here - slope_before)
         before, slope_before = beta, here
         beta += step
     return beta

@@ -141,7 +141,7 @@ def fill(model: Any, pack: PackFile, names: dict[str, str]) -> None:
     for name, known in names.items():
         tensor: Tensor = model.get_parameter_or_buffer(name)
         if not tensor.is_meta:  # a tied one gets its owner's storage after this
-            _fill_one(tensor.data, pack, known)
+            _fill_one(tensor, pack, known)
             tensor._is_hf_initialized = True  # type: ignore[attr-defined]
 
 
@@ -149,9 +149,10 @@ def _fill_one(tensor: Tensor, pack: PackFile, name: str) -> None:
     entry = pack.descriptor.parameters[name]
     recorded = isinstance(entry, Seeded) and str(tensor.dtype) == f"torch.{entry.dtype}"
     if recorded and tensor.is_contiguous():
-        generate(pack, name, tensor)
+        generate(pack, name, tensor.data)
     else:
-        tensor.copy_(plain_tensor(pack, name, tensor.device))
+        # Not copied into it: what the library read lies in a mapping of the file, aligned as it happens there.
+        tensor.data = plain_tensor(pack, name, tensor.device).to(tensor.dtype)
 
 
 if METHOD not in AUTO_QUANTIZER_MAPPING:
