@@ -34,7 +34,10 @@ class ParameterSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once."""
+    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
+
+    ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    """
 
     path: Path
     file_size: int
@@ -49,6 +52,8 @@ class Summary:
     trained: int
     parameters: tuple[ParameterSummary, ...]
     provenance: dict[str, str]
+    torch: str | None = None
+    capability: str | None = None
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -70,6 +75,8 @@ def inspect(path: str | PathLike[str]) -> Summary:
             trained=trained_elements(pack),
             parameters=tuple(_parameter(pack, name) for name in descriptor.parameters),
             provenance=descriptor.provenance,
+            torch=descriptor.rng.torch or None,
+            capability=descriptor.rng.capability or None,
         )
 
 

@@ -6,6 +6,7 @@ lets the others find the watched module and appends to its execution.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -25,7 +26,8 @@ class _Watcher(MetaPathFinder):
         if fullname not in self.waiting:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
             if spec is not None and spec.loader is not None:
                 _append(spec, self.waiting.pop(fullname))
                 return spec
@@ -53,6 +55,10 @@ def _append(spec: ModuleSpec, module: str) -> None:
 
     def exec_module(watched: ModuleType) -> None:
         execute(watched)
-        import_module(module)
+        try:
+            import_module(module)
+        except ImportError as fault:
+            # A version without the places that we use is still one to work with.
+            warnings.warn(f"lottapack cannot register with {watched.__name__}: {fault}", RuntimeWarning, stacklevel=2)
 
     loader.exec_module = exec_module  # type: ignore[assignment, method-assign]

@@ -56,7 +56,8 @@ def test_partly_frozen_models_come_back(name, run, tmp_path):
     assert "weights are not what torch draws from seed 11; they were stored" in result.err
     path = tmp_path / "saved.lotta.safetensors"
     found = lottapack.inspect(path)
-    assert found.rng == "torch-cpu"
+    assert (found.rng, found.torch, found.capability) == ("torch-cpu", *drawn.versions())
+    assert f"torch-cpu (torch {found.torch}, {found.capability}), seed 11" in run("inspect", path).out
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     roles = {entry.name: (entry.role, entry.trained) for entry in found.parameters}
     assert {name for name, (role, is_trained) in roles.items() if role == "stored" and is_trained} == trained

@@ -36,12 +36,13 @@ def header(summary: Summary) -> "RenderableType":
     """What the pack is, without its parameters."""
     share = f" ({summary.trained / summary.numel:.2%} trained: {summary.trained:,})" if summary.numel else ""
     tables = "".join(f", table {name} of {bits} bits" for name, bits in summary.tables.items())
+    drawn_by = f" (torch {summary.torch}, {summary.capability})" if summary.torch else ""
     rows = [
         ("file", str(summary.path)),
         ("size", f"{size_text(summary.file_size)} ({summary.file_size:,} bytes), format {summary.format_version}"),
         ("architecture", f"{summary.architecture} ({summary.family})"),
         ("parameters", f"{summary.numel:,}{share}"),
-        ("random", f"{summary.rng}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
     made = table(["", ""], rows)
