@@ -18,7 +18,7 @@ lint: $(VENV)/test-installed
 types: $(VENV)/test-installed
 	$(BIN)/mypy
 
-unit: $(VENV)/test-installed
+unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/test-installed
@@ -41,6 +41,17 @@ $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
 	touch $@
 
+# Other people's programs that the tests use with the registry, each in an environment of its own.
+.venv-hub036/installed:
+	$(PYTHON) -m venv .venv-hub036
+	.venv-hub036/bin/python -m pip --disable-pip-version-check --quiet install 'huggingface_hub==0.36.2'
+	touch $@
+
+.venv-olah/installed:
+	$(PYTHON) -m venv .venv-olah
+	.venv-olah/bin/python -m pip --disable-pip-version-check --quiet install 'olah==0.5.4'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-hub036 .venv-olah build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,9 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lottapack.errors import (
+    AccessError,
     AgreementError,
     ArchitectureError,
+    BadReferenceError,
     CheckpointError,
+    ConflictError,
     ContainerError,
     DescriptorError,
     DeviceError,
@@ -18,8 +21,11 @@ from lottapack.errors import (
     IntegrityError,
     LimitError,
     LottapackError,
+    MissingError,
+    NetworkError,
     OutputError,
     Problem,
+    RegistryError,
     ScaffoldError,
     UnsupportedError,
 )
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import is_scaffolded, regenerate_, scaffold
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
@@ -60,6 +67,12 @@ _HOME = {
     "pack": "packing",
     "PackFile": "format.packfile",
     "open_pack": "format.packfile",
+    "PullResult": "registry",
+    "PushResult": "registry",
+    "list_packs": "registry",
+    "log": "registry",
+    "pull": "registry",
+    "push": "registry",
     "Report": "reporting",
     "report": "reporting",
     "Check": "verification",
@@ -81,11 +94,14 @@ def __dir__() -> list[str]:
 _install()
 
 __all__ = [
+    "AccessError",
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadReferenceError",
     "Check",
     "CheckpointError",
+    "ConflictError",
     "ContainerError",
     "DescriptorError",
     "DeviceError",
@@ -95,10 +111,15 @@ __all__ = [
     "LimitError",
     "LottapackError",
     "MergedResult",
+    "MissingError",
+    "NetworkError",
     "OutputError",
     "PackFile",
     "PackResult",
     "Problem",
+    "PullResult",
+    "PushResult",
+    "RegistryError",
     "Report",
     "ScaffoldError",
     "Summary",
@@ -110,11 +131,15 @@ __all__ = [
     "init_backbone_",
     "inspect",
     "is_scaffolded",
+    "list_packs",
     "load",
+    "log",
     "open_pack",
     "pack",
     "pack_merged",
     "pack_torch_cpu",
+    "pull",
+    "push",
     "regenerate_",
     "report",
     "scaffold",

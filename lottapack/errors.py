@@ -14,7 +14,13 @@
     ├── ArchitectureError      a model cannot be described, or a description not built
     ├── ScaffoldError          wrong arguments to scaffold(), named by layer
     ├── CheckpointError        a checkpoint cannot be packed
-    └── OutputError            an output path cannot be written
+    ├── OutputError            an output path cannot be written
+    ├── BadReferenceError      text that names no path, repository or image
+    └── RegistryError          a registry did not give, or did not take, what was asked
+        ├── NetworkError       unreachable, cut off, too slow, or failing by itself
+        ├── AccessError        a token is missing, wrong, or lacks the right
+        ├── MissingError       no such repository, revision, tag or file
+        └── ConflictError      someone else's commit came first
 
 Every message says what is wrong, where, and what to do next.
 """
@@ -120,3 +126,27 @@ class CheckpointError(LottapackError):
 
 class OutputError(LottapackError):
     """An output path cannot be written."""
+
+
+class BadReferenceError(LottapackError):
+    """A text is no path, no repository of the Hub and no OCI image."""
+
+
+class RegistryError(LottapackError):
+    """A registry did not give, or did not take, what was asked."""
+
+
+class NetworkError(RegistryError):
+    """A registry cannot be reached, the connection broke, or the registry itself failed."""
+
+
+class AccessError(RegistryError):
+    """A token is missing or wrong, or lacks the right to do this."""
+
+
+class MissingError(RegistryError):
+    """A registry has no such repository, revision, tag or file; or the cache, without a network."""
+
+
+class ConflictError(RegistryError):
+    """Someone else's commit came first, so that nothing was changed."""

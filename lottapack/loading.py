@@ -5,22 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lottapack import arch, bases
-from lottapack.arch.skeleton import computed_buffers, shapes_of
+from lottapack.arch.skeleton import computed_buffers
 from lottapack.device import resolve
-from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import empty_backbone, generate, plain_tensor, stored_tensor
+from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
+from lottapack.registry.references import parse
 from lottapack.rng.threads import run_all
 
 Named = tuple[str, Tensor]
@@ -40,7 +41,8 @@ def load(
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
     Args:
-        path: the pack.
+        path: the pack; or a reference, ``owner/name@revision`` or ``oci://host/repository:tag``, which is pulled into
+            the cache first. A file that exists goes before a repository of that name.
         device: where the weights are generated, in place.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
@@ -49,11 +51,12 @@ def load(
         max_bytes: the largest model to accept; by default the device's free memory.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
+        BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(path) as pack:
+    with open_pack(_local(path)) as pack:
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
@@ -76,22 +79,14 @@ def load(
     return model.eval()
 
 
-def skeleton(descriptor: Descriptor) -> nn.Module:
-    """The empty module of a descriptor. Raises ArchitectureError where it does not have the declared parameters."""
-    model = arch.build(descriptor.architecture)
-    shapes = shapes_of(model)
-    declared = descriptor.parameters
-    wrong = sorted(shapes.keys() ^ declared.keys())
-    for name, shape in shapes.items():
-        owner = declared[descriptor.resolve(name)] if name in declared else None
-        if owner is not None and not isinstance(owner, Tied) and owner.shape != shape:
-            wrong.append(name)
-    if wrong:
-        raise ArchitectureError(
-            f"{descriptor.architecture.class_} as built here has other parameters than packed: {', '.join(wrong[:5])}",
-            hint="The library may be another version than the one that the pack names in its provenance.",
-        )
-    return model
+def _local(path: str | PathLike[str]) -> Path:
+    """Where the pack lies, once it has been pulled if need be."""
+    found = parse(path)
+    if isinstance(found, Path):
+        return found
+    from lottapack.registry import pull
+
+    return pull(str(path)).path
 
 
 class _Rebuild:

@@ -114,7 +114,7 @@ class Packer:
             if pack.descriptor.to_bytes() != descriptor:
                 raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
             for name in pack.tensors:
-                pack.read_bytes(name)
+                pack.check(name)
             return pack.file_size, pack.file_sha256()
 
     def _descriptor(self) -> Descriptor:

@@ -1,18 +1,37 @@
-"""From an opened pack to tensors: generated, read, or both merged."""
+"""From an opened pack to an empty module, and to tensors: generated, read, or both merged."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lottapack import rng
+from lottapack import arch, rng
+from lottapack.arch.skeleton import shapes_of
 from lottapack.constructed import fill_constructed, is_constructed
-from lottapack.errors import IntegrityError, Problem
+from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.merge import merge_adapter
+
+
+def skeleton(descriptor: Descriptor) -> nn.Module:
+    """The empty module of a descriptor. Raises ArchitectureError where it does not have the declared parameters."""
+    model = arch.build(descriptor.architecture)
+    shapes = shapes_of(model)
+    declared = descriptor.parameters
+    wrong = sorted(shapes.keys() ^ declared.keys())
+    for name, shape in shapes.items():
+        owner = declared[descriptor.resolve(name)] if name in declared else None
+        if owner is not None and not isinstance(owner, Tied) and owner.shape != shape:
+            wrong.append(name)
+    if wrong:
+        raise ArchitectureError(
+            f"{descriptor.architecture.class_} as built here has other parameters than packed: {', '.join(wrong[:5])}",
+            hint="The library may be another version than the one that the pack names in its provenance.",
+        )
+    return model
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:

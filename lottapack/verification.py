@@ -71,7 +71,7 @@ def verify(
 def _contents(pack: PackFile) -> Iterator[Check]:
     for name in pack.tensors:
         try:
-            pack.read_bytes(name)
+            pack.check(name)
         except IntegrityError as fault:
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
@@ -102,7 +102,7 @@ def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
 
 
 def _architecture(pack: PackFile) -> Check:
-    from lottapack.loading import skeleton
+    from lottapack.rebuild import skeleton
 
     where = pack.descriptor.architecture.class_
     try:

@@ -29,17 +29,17 @@ LAYERS = (
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
     ("lottapack.nn",),
     (
-        "lottapack.plain",
-        "lottapack.recovery",
-        "lottapack.constructed",
-        "lottapack.rebuild",
         "lottapack.checkpoint",
+        "lottapack.constructed",
         "lottapack.inspection",
+        "lottapack.plain",
+        "lottapack.rebuild",
+        "lottapack.recovery",
         "lottapack.reporting",
     ),
     ("lottapack.folders", "lottapack.bases"),
     (
-        "lottapack.loading",
+        "lottapack.verification",
         "lottapack.packer",
         "lottapack.packing",
         "lottapack.peft",
@@ -48,7 +48,8 @@ LAYERS = (
         "lottapack.torch_cpu",
         "lottapack.merged_checkpoints",
     ),
-    ("lottapack.verification", "lottapack.integrations"),
+    ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
+    ("lottapack.loading",),
     ("lottapack",),
     ("lottapack_cli",),
 )
@@ -207,6 +208,37 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes():
         if inspect.isclass(found) and issubclass(found, errors.LottapackError) and not name.startswith("_"):
             real[name] = next(base.__name__ for base in found.__mro__[1:] if not base.__name__.startswith("_"))
     assert drawn == real
+
+
+ONLY_HERE = {
+    "huggingface_hub": ("lottapack.registry.hub",),
+    "oras": ("lottapack.registry.oci",),
+    "starlette": ("lottapack.serve.",),
+    "uvicorn": ("lottapack.serve.server",),
+}
+"""Libraries that one part of the code knows, by the beginning of its modules' names."""
+
+
+def strangers(module: str, source: str) -> list[str]:
+    """The libraries of ONLY_HERE that a module imports and may not."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named.add((node.module or "").partition(".")[0])
+    return sorted(name for name in named & ONLY_HERE.keys() if not module.startswith(ONLY_HERE[name]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_client_library_has_its_place(module):
+    assert strangers(module, MODULES[module].read_text("utf-8")) == []
+
+
+def test_client_libraries_out_of_place_are_found():
+    assert strangers("lottapack.loading", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
+    assert strangers("lottapack.registry.hub_pull", "import huggingface_hub.constants, oras.provider") == ["oras"]
+    assert strangers("lottapack.serve.app", "from starlette.routing import Route") == []
 
 
 def test_every_module_can_be_imported():

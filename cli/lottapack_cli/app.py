@@ -8,7 +8,8 @@ import typer
 
 from lottapack.errors import LottapackError
 from lottapack_cli import errors
-from lottapack_cli.commands import demo, export, inspect, pack, report, verify
+from lottapack_cli.commands import demo, export, inspect, log, pack, pull, push, report, serve, verify
+from lottapack_cli.commands import list as list_
 from lottapack_cli.render import Output
 
 # Rich's help costs as much to import as all the rest; plain help appears at once.
@@ -19,8 +20,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for module in (pack, inspect, verify, export, report, demo):
+for module in (pack, inspect, verify, export, report, push, pull, list_, log, demo):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
+app.add_typer(serve.app, name="serve")
 
 # Newer versions of typer carry a copy of click, older ones import it: this is the UsageError of either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -48,7 +50,10 @@ def _root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted."""
+    """Run one command; returns its exit code.
+
+    0 done, 1 a check failed, 2 wrong usage or input, 3 a registry or the network failed, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     output = Output(json="--json" in arguments)
     try:

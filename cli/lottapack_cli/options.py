@@ -32,6 +32,14 @@ class Format(StrEnum):
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REFERENCE",
+        help="owner/name[@revision], or oci://host/repository:tag (or @sha256:...).",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
 All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]
@@ -44,6 +52,16 @@ MaxBytes = Annotated[
         show_default=False,
     ),
 ]
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="The registry's folder; by default ./registry.", show_default=False),
+]
+
+
+def root_of(context: typer.Context, root: Path | None) -> Path:
+    """The registry's folder: named after a command, or before it (``serve --root DIR token list``), or the default."""
+    return root or context.obj or Path("registry")
 
 
 def examples(*commands: str) -> str:

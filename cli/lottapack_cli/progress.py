@@ -5,6 +5,8 @@ import sys
 from contextlib import ExitStack
 from types import TracebackType
 
+from lottapack.limits import size_text
+
 
 class Bar:
     """A context manager to be called with done and total; it pulses until then. Without a terminal it does nothing.
@@ -38,3 +40,7 @@ class Bar:
         """Show how far it is; ``note`` stands behind the bar."""
         if self._show:
             self._progress.update(self._task, completed=done, total=total, note=note)
+
+    def sized(self, done: int, total: int) -> None:
+        """Show how far it is, in bytes."""
+        self(done, total, f"{size_text(done)} of {size_text(total)}")

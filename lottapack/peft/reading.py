@@ -16,11 +16,10 @@ from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix, adapter_shapes, factor_dims
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-from lottapack.loading import skeleton
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config
-from lottapack.rebuild import constant_tensor, plain_tensor, stored_tensor
+from lottapack.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."

@@ -14,9 +14,9 @@ from lottapack.folders import make_folder, write_json
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile, expected_tensors
-from lottapack.loading import skeleton
 from lottapack.output import atomic_file
 from lottapack.peft.config import CONFIG
+from lottapack.rebuild import skeleton
 
 _PREFIX = "base_model.model."
 _SPECIAL_TASKS = {"ForCausalLM": "CAUSAL_LM"}

@@ -7,7 +7,7 @@ import pytest
 from cli_runs import Run
 
 import lottapack
-from lottapack_cli.demo import story, training
+from lottapack_cli.demo import sharing, training
 
 
 def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +16,8 @@ def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.M
     record = json.loads(result.out)
     assert (result.code, record["same"], record["differing"]) == (0, True, [])
     assert record["before"] == record["after"]
+    assert record["verified"] is True
+    assert (record["reference"], len(record["revision"])) == ("demo/digits@v1", 40)
     assert record["before"]["weights"].keys() >= {"0.weight", "0.lora_A", "2.weight", "2.beta", "4.bias"}
     assert record["before"]["correct"] / record["before"]["total"] > 0.9
     assert record["ratio"] > 10
@@ -24,19 +26,19 @@ def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pack is replaced by that of another seed before the second process opens it."""
-    rebuild = story._rebuild
+    """The pack is replaced by that of another seed before it is pushed."""
+    push = sharing.push
 
-    def swapped(pack: Path) -> story.Rebuilt:
+    def swapped(shop: sharing.Shop, pack: Path) -> dict[str, object]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "SEED", 43)
             lottapack.pack(training.build(), pack)
-        return rebuild(pack)
+        return push(shop, pack)
 
     monkeypatch.setattr(training, "EPOCHS", 1)
-    monkeypatch.setattr(story, "_rebuild", swapped)
+    monkeypatch.setattr(sharing, "push", swapped)
     result = run("demo")
     assert result.code == 1
     assert "DIFFERENT" in result.out
-    assert "0.weight" in result.out
-    assert "test accuracy" in result.out.partition("DIFFERENT")[2]
+    told = result.out.partition("DIFFERENT")[2]
+    assert [word for word in ("0.weight", "test accuracy", "the pulled file") if word not in told] == []

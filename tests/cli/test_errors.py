@@ -219,6 +219,12 @@ EXIT_CODES = {
     errors_module.ScaffoldError: 2,
     errors_module.CheckpointError: 2,
     errors_module.OutputError: 2,
+    errors_module.BadReferenceError: 2,
+    errors_module.RegistryError: 3,
+    errors_module.NetworkError: 3,
+    errors_module.AccessError: 3,
+    errors_module.MissingError: 3,
+    errors_module.ConflictError: 3,
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from cli_runs import Files
 
 HEAVY = ("torch", "numpy", "transformers", "matplotlib", "sklearn", "numba")
+CLIENTS = ("huggingface_hub", "oras", "starlette", "uvicorn", "yaml")
 
 CHECK = """
 import sys
@@ -19,12 +20,14 @@ sys.exit(code)
 
 def loaded(*arguments: object) -> set[str]:
     """The heavy libraries that a command imports, in a process of its own."""
-    command = [sys.executable, "-c", CHECK.format(heavy=HEAVY), *map(str, arguments)]
+    command = [sys.executable, "-c", CHECK.format(heavy=HEAVY + CLIENTS), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize("line", [["--help"], ["pack", "--help"], ["demo", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "line", [["--help"], ["pack", "--help"], ["demo", "--help"], ["push", "--help"], ["pull", "--help"], ["--version"]]
+)
 def test_help_is_light(line: list[str]) -> None:
     assert loaded(*line) == set()
 

@@ -13,6 +13,8 @@ import lottapack
 from lottapack_cli.demo import training
 
 COMMANDS = ("pack", "inspect", "verify", "export", "report", "demo")
+WITH_A_REGISTRY = ("push", "pull", "list", "log")
+"""Their modes are tested where a registry is: tests/registry."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ HUMAN = {
     "verify": ["fingerprint", "intact", "sha256"],
     "export": ["exported", "full.safetensors"],
     "report": ["this pack", "float32", "4-bit", "100 Mbit/s", "by group", "adapters", "by role", "bits per weight"],
-    "demo": ["1  Train", "2  Pack", "3  Inspect", "4  Rebuild", "5  Compare", "6  Sizes", "SAME"],
+    "demo": ["1  Train", "2  Pack", "3  Inspect", "4  Push", "5  Pull", "6  Compare", "7  Verify", "8  Sizes", "SAME"],
 }
 
 
@@ -73,7 +75,7 @@ def test_quiet_prints_nothing(command: str, run: Run, files: Files, tmp_path: Pa
     assert run(*arguments(command, files, tmp_path), "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS + WITH_A_REGISTRY)
 def test_help_has_examples_that_name_the_command(command: str, run: Run) -> None:
     result = run(command, "--help")
     assert result.code == 0
@@ -85,7 +87,7 @@ def test_help_has_examples_that_name_the_command(command: str, run: Run) -> None
 def test_help_lists_the_commands_uncut(run: Run) -> None:
     result = run("--help")
     assert result.code == 0
-    assert all(f"\n  {command} " in result.out for command in COMMANDS)
+    assert all(f"\n  {command} " in result.out for command in COMMANDS + WITH_A_REGISTRY)
     assert "..." not in result.out.partition("Commands:")[2]
 
 

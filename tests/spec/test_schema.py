@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from spec_files import V1, descriptor_of, examples, files
 
 SCHEMA = json.loads((V1 / "descriptor.schema.json").read_text("utf-8"))
+OCI = json.loads((V1 / "oci.schema.json").read_text("utf-8"))
 EXAMPLES = examples()
 VALID, INVALID = files("valid"), files("invalid")
 
@@ -25,7 +26,7 @@ BEYOND_A_SCHEMA = {
 
 @cache
 def validator(kind):
-    return Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{kind}"})
+    return Draft202012Validator(OCI if kind == "oci" else {**SCHEMA, "$ref": f"#/$defs/{kind}"})
 
 
 def of_form(kinds):
@@ -33,11 +34,12 @@ def of_form(kinds):
     return [name for name, sidecar in faults.items() if sidecar["kind"] in kinds]
 
 
-def test_the_schema_is_one():
-    Draft202012Validator.check_schema(SCHEMA)
+@pytest.mark.parametrize("schema", [SCHEMA, OCI], ids=["descriptor", "oci"])
+def test_the_schema_is_one(schema):
+    Draft202012Validator.check_schema(schema)
 
 
-@pytest.mark.parametrize("kind", ["descriptor", "architecture", "recipe"])
+@pytest.mark.parametrize("kind", ["descriptor", "architecture", "recipe", "oci"])
 def test_there_are_examples(kind):
     assert any(found == kind for _, found, _ in EXAMPLES)
 

@@ -26,10 +26,11 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train, pack and rebuild a small model.
+    """Train, pack, push, pull and rebuild a model.
 
-    A new process rebuilds the model; its weights and its test accuracy must be those of the trained one, bit for bit.
-    Takes some seconds and no download. Exit code 1 if anything rebuilt differs.
+    A registry is started on a free port of this machine. A new process that has the address and nothing else pulls the
+    pack and rebuilds the model; its weights and its test accuracy must be those of the trained one, bit for bit. Takes
+    some seconds and no internet. Exit code 1 if anything rebuilt differs.
     """
     from lottapack_cli.demo.story import tell
 

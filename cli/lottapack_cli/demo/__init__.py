@@ -1,1 +1,1 @@
-"""``lottapack demo``: train, pack, rebuild in a new process, compare."""
+"""``lottapack demo``: train, pack, push, pull, rebuild in a new process, compare."""

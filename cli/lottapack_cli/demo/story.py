@@ -1,7 +1,5 @@
 """The demo from beginning to end, told in numbered steps."""
 
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import msgspec
 import lottapack
 from lottapack.errors import OutputError
 from lottapack.limits import size_text
-from lottapack_cli.demo import training
+from lottapack_cli.demo import sharing, training
 from lottapack_cli.demo.data import load_digits
 from lottapack_cli.demo.evidence import Evidence, gather
 from lottapack_cli.demo.rebuild import Rebuilt
@@ -23,6 +21,8 @@ from lottapack_cli.demo.threads import one_thread
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, duration, heading, table
 from lottapack_cli.views.inspect import header
+
+_REFERENCE = f"{sharing.REPO}@{sharing.TAG}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,17 @@ class Outcome:
     parameters: int
     trained: int
     values: int
+    verified: bool
     training_seconds: float
+    pull_seconds: float
     load_seconds: float
     before: dict[str, object]
     after: dict[str, object]
     pack: str
     pack_size: int
     pack_sha256: str
+    reference: str
+    revision: str
     full: str
     full_size: int
     ratio: float
@@ -83,17 +87,33 @@ def _run(output: Output, place: Path) -> Outcome:
     summary = lottapack.inspect(pack_path)
     output.show(header(summary))
 
-    output.show(heading("4  Rebuild", "the model is deleted; a new process has the pack, and nothing else of it"))
-    del model
-    rebuilt = _rebuild(pack_path)
-    after = rebuilt.evidence
-    output.show(f"process {rebuilt.process} generated and loaded all weights in {duration(rebuilt.seconds)}")
+    with sharing.opened() as shop:
+        output.show(heading("4  Push", f"to a registry in this process, {shop.url}"))
+        pushed = sharing.push(shop, pack_path)
+        output.show(
+            f"$ lottapack push {pack_path.name} {sharing.REPO} --tag {sharing.TAG}", f"commit {pushed['revision']}"
+        )
 
-    output.show(heading("5  Compare"))
-    differing = _differing(before, after)
-    output.show(table(["", "before", "rebuilt", "same"], _rows(before, after)))
+        output.show(heading("5  Pull and rebuild", "the model is deleted; a new process has the address, and no more"))
+        del model
+        rebuilt = _rebuild(shop)
+        after = rebuilt.evidence
+        output.show(
+            f"process {rebuilt.process} pulled {rebuilt.received:,} bytes in {duration(rebuilt.pull_seconds)},",
+            f"then generated and loaded all weights in {duration(rebuilt.load_seconds)}",
+        )
 
-    output.show(heading("6  Sizes", "both files as they lie on the disk"))
+        output.show(heading("6  Compare"))
+        differing = _differing(before, after)
+        output.show(table(["", "before", "rebuilt", "same"], _rows(before, after)))
+
+        output.show(heading("7  Verify", "the pack as it came over the network"))
+        checked = lottapack.verify(rebuilt.path)
+        output.show(f"{sum(check.status == 'ok' for check in checked.checks)} of {len(checked.checks)} checks passed")
+        if checked.sha256 != packed.sha256:
+            differing = (*differing, "the pulled file")
+
+    output.show(heading("8  Sizes", "both files as they lie on the disk"))
     full_size = lottapack.export(pack_path, full_path).stat().st_size
     ratio = full_size / packed.size
     sizes = [
@@ -102,8 +122,8 @@ def _run(output: Output, place: Path) -> Outcome:
     ]
     output.show(table(["file", ">bytes", ">size", ">ratio"], sizes))
 
-    if differing:
-        output.show(heading("DIFFERENT", f"rebuilt otherwise: {', '.join(differing)}"))
+    if differing or not checked.ok:
+        output.show(heading("DIFFERENT", f"rebuilt otherwise: {', '.join(differing or ['see verify'])}"))
     else:
         output.show(
             heading(
@@ -112,18 +132,22 @@ def _run(output: Output, place: Path) -> Outcome:
             )
         )
     return Outcome(
-        same=not differing,
+        same=checked.ok and not differing,
         differing=differing,
         parameters=summary.numel,
         trained=summary.trained,
         values=after.values,
+        verified=checked.ok,
         training_seconds=training_seconds,
-        load_seconds=rebuilt.seconds,
+        pull_seconds=rebuilt.pull_seconds,
+        load_seconds=rebuilt.load_seconds,
         before=msgspec.to_builtins(before),
         after=msgspec.to_builtins(after),
         pack=pack_path.name,
         pack_size=packed.size,
         pack_sha256=packed.sha256,
+        reference=_REFERENCE,
+        revision=rebuilt.revision,
         full=full_path.name,
         full_size=full_size,
         ratio=ratio,
@@ -145,13 +169,9 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
     yield wanted
 
 
-def _rebuild(pack: Path) -> Rebuilt:
-    """Load the pack in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "lottapack_cli.demo.rebuild", str(pack)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the second process failed with {done.returncode}:\n{done.stderr.decode(errors='replace')}")
-    return msgspec.json.decode(done.stdout, type=Rebuilt)
+def _rebuild(shop: sharing.Shop) -> Rebuilt:
+    """Pull and load the pack in a process of its own."""
+    return msgspec.json.decode(sharing.run(shop, "lottapack_cli.demo.rebuild", _REFERENCE), type=Rebuilt)
 
 
 def _differing(before: Evidence, after: Evidence) -> tuple[str, ...]:

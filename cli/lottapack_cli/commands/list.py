@@ -1,0 +1,29 @@
+"""``lottapack list``."""
+
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.clients import hush
+from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.render import Output
+
+EXAMPLES = examples("lottapack list my-org", "lottapack list oci://127.0.0.1:5055/models --json")
+
+
+def command(
+    owner: Annotated[
+        str,
+        typer.Argument(metavar="OWNER", help="A user or organisation, or oci://host[/prefix].", show_default=False),
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List an owner's repositories with packs."""
+    from lottapack.registry import list_packs
+    from lottapack_cli.views.registry import listed
+
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
+    found = list_packs(owner)
+    sink.result({"owner": owner, "packs": found}, lambda: listed(owner, found))

@@ -1,0 +1,21 @@
+"""``lottapack log``."""
+
+from lottapack_cli.clients import hush
+from lottapack_cli.options import Json, Quiet, Reference, examples
+from lottapack_cli.render import Output
+
+EXAMPLES = examples("lottapack log my-org/digits", "lottapack log oci://127.0.0.1:5055/models/digits --json")
+
+
+def command(reference: Reference, json: Json = False, quiet: Quiet = False) -> None:
+    """Show what was pushed to a repository.
+
+    Commits, newest first, with the tags and branches that stand for each; of an OCI repository, its tags.
+    """
+    from lottapack.registry import log
+    from lottapack_cli.views.registry import logged
+
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
+    entries = log(reference)
+    sink.result({"reference": reference, "entries": entries}, lambda: logged(entries))

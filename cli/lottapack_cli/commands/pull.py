@@ -1,0 +1,55 @@
+"""``lottapack pull``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.clients import hush
+from lottapack_cli.options import Json, Quiet, Reference, examples
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output, plain
+
+EXAMPLES = examples(
+    "lottapack pull my-org/digits@v1",
+    "lottapack pull my-org/digits@v1 --export digits-full/",
+    "lottapack pull oci://127.0.0.1:5055/models/digits:v1 --json | jq -r .path",
+)
+
+
+def command(
+    reference: Reference,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Also rebuild the full checkpoint there.", show_default=False),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a pack into the cache, checked.
+
+    Its size and SHA-256 must be what the registry says, and its own hashes must hold; a file that differs is removed
+    and fetched once more. For the Hub, HF_ENDPOINT, HF_TOKEN, HF_HOME (where the cache is) and HF_HUB_OFFLINE=1 (ask no
+    server) mean what they mean for every client. --export writes a folder that from_pretrained opens, or
+    DIR/model.safetensors if the pack holds no transformers model.
+    """
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
+    with Bar("pulling", show=sink.human) as bar:
+        from lottapack.registry import pull
+
+        result = pull(reference, progress=bar.sized)
+    exported = None if export is None else _export(result.path, export, sink)
+    from lottapack_cli.views.registry import pulled
+
+    sink.result({**plain(result), "exported": exported}, lambda: pulled(result, exported))
+
+
+def _export(pack: Path, folder: Path, sink: Output) -> Path:
+    with Bar("exporting", show=sink.human) as bar:
+        from lottapack.exporting import export
+        from lottapack.inspection import inspect
+
+        whole = inspect(pack).family == "transformers"
+        # The slash says that it is to be a folder.
+        return export(pack, f"{folder}/", format="transformers" if whole else "safetensors", progress=bar)

@@ -1,0 +1,83 @@
+"""``lottapack push``."""
+
+import warnings
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.clients import hush
+from lottapack_cli.options import Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output
+
+EXAMPLES = examples(
+    "lottapack push model.lotta.safetensors my-org/digits --tag v1 --private",
+    "lottapack push model.lotta.safetensors my-org/digits --dry-run",
+    "lottapack push model.lotta.safetensors oci://127.0.0.1:5055/models/digits:v1",
+)
+
+
+def command(
+    pack: Pack,
+    reference: Annotated[
+        str, typer.Argument(metavar="REFERENCE", help="owner/name, or oci://host/repository:tag.", show_default=False)
+    ],
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Name the new commit or image.", show_default=False)
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="Commit there, making it if missing (Hub only).", show_default=False),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", metavar="TEXT", help="The commit's title.", show_default=False)
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="For the model card, such as apache-2.0.", show_default=False),
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", metavar="ID", help="For the model card; may be repeated.", show_default=False),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="ID", help="For the model card; may be repeated.", show_default=False),
+    ] = None,
+    max_bytes: MaxBytes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify a pack and send it to a registry.
+
+    A Hub (the one that HF_ENDPOINT names) gets one commit with the pack, a model card, and PACK.sig if there is one.
+    What is there already is not sent again. A broken pack is refused.
+    """
+    sink = Output(json=json, quiet=quiet)
+    hush(sink)
+    with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
+        from lottapack.registry import push
+
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", "Warnings while validating metadata")  # the registry's, of the card
+        result = push(
+            pack,
+            reference,
+            tag=tag,
+            branch=branch,
+            private=private,
+            dry_run=dry_run,
+            message=message,
+            license=licence,
+            datasets=tuple(datasets or ()),
+            metrics=tuple(metrics or ()),
+            max_bytes=max_bytes,
+            progress=bar.sized,
+        )
+    for warning in caught:
+        sink.warn(str(warning.message))
+    from lottapack_cli.views.registry import pushed
+
+    sink.result(result, lambda: pushed(result))

@@ -1,0 +1,116 @@
+"""``lottapack serve``: the registry's server, and ``check`` and ``token`` for its folder."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottapack_cli.commands import token
+from lottapack_cli.errors import CHECK_FAILED
+from lottapack_cli.options import Json, Quiet, Root, examples, root_of
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output
+
+if TYPE_CHECKING:
+    from lottapack.serve.tokens import Token
+    from lottapack.serve.traffic import Served
+
+EXAMPLES = examples(
+    "lottapack serve --root ./registry --port 8780",
+    "lottapack serve token add alice --write --root ./registry",
+    "lottapack serve --root ./registry --host 0.0.0.0 --no-anonymous-read",
+    "lottapack serve check --root ./registry",
+)
+CHECK_EXAMPLES = examples("lottapack serve check --root ./registry")
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(token.app, name="token", help="Say who may read and who may write.")
+
+
+@app.callback(epilog=EXAMPLES)
+def command(
+    context: typer.Context,
+    root: Root = None,
+    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8780,
+    anonymous_read: Annotated[bool, typer.Option(help="Reading public repositories needs no token.")] = True,
+    max_file_bytes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Largest file; by default 50 GB.", show_default=False)
+    ] = None,
+    max_commit_bytes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Largest commit; by default 100 GB.", show_default=False)
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Serve a folder as a registry for Hub clients.
+
+    Set HF_ENDPOINT to the address it prints, and every client of the Hugging Face Hub works with it.
+
+    Without any token, programs on this machine may read and write, and it can listen on this machine only. From the
+    first token on, writing needs a token that may.
+    """
+    context.obj = root
+    if context.invoked_subcommand:
+        return
+    sink, folder = Output(json=json, quiet=quiet), root_of(context, None)
+    from lottapack.serve import Limits, run, tokens
+
+    limits = Limits()
+    limits = Limits(max_file_bytes or limits.file_bytes, max_commit_bytes or limits.commit_bytes)
+
+    def ready(url: str) -> None:
+        known = tokens.listed(folder)
+        record = {"url": url, "root": folder, "anonymous_read": anonymous_read, "tokens": len(known)}
+        sink.result(record, lambda: _greeting(url, folder, known, anonymous_read))
+
+    def log(served: "Served") -> None:
+        if sink.human:
+            sink.text(_line(served))
+
+    with suppress(KeyboardInterrupt):  # how one stops it
+        run(folder, host, port, anonymous_read=anonymous_read, limits=limits, log=log, ready=ready)
+    sink.show("stopped")
+
+
+def _greeting(url: str, root: Path, known: "list[Token]", anonymous_read: bool) -> list[str]:
+    if known:
+        writers = ", ".join(token.name for token in known if token.rights == "write")
+        reading = "reading needs none" if anonymous_read else "reading needs one too"
+        rules = f"{len(known)} token{'s'[: len(known) > 1]}; {reading}; who may write: {writers or 'nobody'}"
+    else:
+        rules = "no tokens: every program on this machine may read and write"
+    return [f"serving {root} at {url}", rules, f"use it with: export HF_ENDPOINT={url}", "Ctrl-C stops it", ""]
+
+
+def _line(served: "Served") -> str:
+    from lottapack.limits import size_text
+    from lottapack_cli.render import clean, duration
+
+    size = max(served.received, served.sent)
+    way = "in" if served.received > served.sent else "out"
+    path = clean(served.path)[:200]
+    return f"{served.method:<6} {path}  {served.status}  {size_text(size)} {way}  {duration(served.seconds)}"
+
+
+@app.command("check", epilog=CHECK_EXAMPLES)
+def check_command(context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Hash every file of a registry again.
+
+    Exit code 1 if one is missing or is not what its SHA-256 says. The registry may be served meanwhile.
+    """
+    sink = Output(json=json, quiet=quiet)
+    with Bar("checking", show=sink.human) as bar:
+        from lottapack.serve import check
+
+        found = check(root_of(context, root), bar)
+    from lottapack.limits import size_text
+
+    lines = [f"{damage.fault}  {damage.sha256}  {use}" for damage in found.damaged for use in damage.files]
+    total = (
+        f"{found.blobs} blob{'s'[: found.blobs != 1]}, {size_text(found.size)}: {len(found.damaged) or 'none'} damaged"
+    )
+    sink.result(found, lambda: [*lines, total])
+    if found.damaged:
+        raise typer.Exit(CHECK_FAILED)

@@ -1,0 +1,73 @@
+"""``lottapack serve token``: add, list, remove."""
+
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.options import Json, Quiet, Root, examples, root_of
+from lottapack_cli.render import Output, table
+
+ADD_EXAMPLES = examples(
+    "lottapack serve token add alice --write --root ./registry",
+    "export HF_TOKEN=$(lottapack serve token add ci --root ./registry --quiet)",
+)
+LIST_EXAMPLES = examples("lottapack serve token list --root ./registry")
+REMOVE_EXAMPLES = examples("lottapack serve token remove alice --root ./registry")
+
+app = typer.Typer(rich_markup_mode=None)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Whose token; commits made with it carry it.", show_default=False)
+]
+
+
+@app.command("add", epilog=ADD_EXAMPLES)
+def add_command(
+    context: typer.Context,
+    name: Name,
+    write: Annotated[bool, typer.Option("--write", help="It may write too, not only read.")] = False,
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a token and print it.
+
+    This once: only its hash is kept. It counts immediately, also while the registry is served.
+    """
+    sink = Output(json=json, quiet=quiet)
+    from lottapack.serve import tokens
+
+    rights = "write" if write else "read"
+    text = tokens.add(root_of(context, root), name, rights)
+    if quiet and not json:
+        sink.text(text)
+        return
+    hint = f"clients use it with: export HF_TOKEN={text}"
+    sink.result({"name": name, "rights": rights, "token": text}, lambda: [f"{name} may {rights}", hint])
+
+
+@app.command("list", epilog=LIST_EXAMPLES)
+def list_command(context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False) -> None:
+    """List who has a token, and what it may."""
+    sink = Output(json=json, quiet=quiet)
+    from lottapack.serve import tokens
+
+    found = tokens.listed(root_of(context, root))
+    rows = [(token.name, token.rights, token.created) for token in found]
+    sink.result({"tokens": found}, lambda: [table(("name", "rights", "created"), rows) if rows else "no tokens"])
+
+
+@app.command("remove", epilog=REMOVE_EXAMPLES)
+def remove_command(
+    context: typer.Context, name: Name, root: Root = None, json: Json = False, quiet: Quiet = False
+) -> None:
+    """Take a token back.
+
+    It stops counting immediately, also while the registry is served.
+    """
+    sink = Output(json=json, quiet=quiet)
+    from lottapack.serve import tokens
+
+    folder = root_of(context, root)
+    tokens.remove(folder, name)
+    sink.result({"name": name, "removed": True}, lambda: [f"removed the token of {name}"])

@@ -1,0 +1,79 @@
+"""What a registry gave back: a push, a pull, a list, a log."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottapack.limits import size_text
+from lottapack.registry import Listed, LogEntry, PullResult, PushResult
+from lottapack_cli.render import table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SHORT = 12
+"""Characters of a commit or digest in a list; with --json it is whole."""
+
+
+def pushed(result: PushResult) -> "Iterator[RenderableType]":
+    """What was sent and what was there, then what to pull it by."""
+    verb = "would push" if result.dry_run else "pushed" if result.sent else "nothing new for"
+    place = f"{result.reference}{' (new repository)' if result.created else ''}"
+    yield f"{verb} {place}  {size_text(result.size)}"
+    files = [(file, "would send" if result.dry_run else "sent") for file in result.sent]
+    files += [(file, "there already") for file in result.already]
+    rows = [[file.name, size_text(file.size), what] for file, what in files]
+    rows += [[name, "", "would remove" if result.dry_run else "removed"] for name in result.removed]
+    yield table(["file", ">size", ""], rows)
+    if result.revision:
+        yield f"{_kind(result.revision)} {result.revision}"
+    yield f"sha256 {result.sha256}"
+    if not result.dry_run:
+        yield result.url
+
+
+def pulled(result: PullResult, exported: Path | None) -> "Iterator[RenderableType]":
+    """What it is, how it came, and last where it lies."""
+    how = f"{size_text(result.received)} received" if result.received else "from the cache"
+    yield f"pulled {result.reference}  {size_text(result.size)}, {how}"
+    yield f"{_kind(result.revision)} {result.revision}"
+    yield f"sha256 {result.sha256}  verified"
+    if exported is not None:
+        yield f"exported {exported}  {size_text(exported.stat().st_size)}"
+    yield str(result.path)
+
+
+def listed(owner: str, packs: Sequence[Listed]) -> "Iterator[RenderableType]":
+    """One line for each repository."""
+    if not packs:
+        yield f"no packs of {owner}"
+        return
+    visible = {None: "", True: "private", False: "public"}
+    yield table(
+        ["reference", "changed", ""],
+        ([pack.reference, _when(pack.modified), visible[pack.private]] for pack in packs),
+    )
+
+
+def logged(entries: Sequence[LogEntry]) -> "Iterator[RenderableType]":
+    """One line for each commit or image."""
+    yield table(
+        ["revision", "names", "when", "title", "by"],
+        (
+            [_shorten(entry.revision), ", ".join(entry.names), _when(entry.when), entry.title, ", ".join(entry.authors)]
+            for entry in entries
+        ),
+    )
+
+
+def _kind(revision: str) -> str:
+    return "digest" if revision.startswith("sha256:") else "commit"
+
+
+def _shorten(revision: str) -> str:
+    kind, colon, digits = revision.rpartition(":")
+    return f"{kind}{colon}{digits[:_SHORT]}"
+
+
+def _when(time: str | None) -> str:
+    return time[:19].replace("T", " ") if time else ""

@@ -1,0 +1,155 @@
+"""Packs in registries: push them, pull them verified, see what is there.
+
+A reference decides which registry it is: ``hub`` (a Hugging Face Hub, ours too) or ``oci``. Neither is imported before
+it is needed.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from lottapack.errors import BadReferenceError, IntegrityError, Problem
+from lottapack.progress import Progress
+from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
+from lottapack.registry.references import FORMS, PACK_END, HubReference, OciReference, parse, parse_owner
+
+__all__ = [
+    "FileSize",
+    "HubReference",
+    "Listed",
+    "LogEntry",
+    "OciReference",
+    "PullResult",
+    "PushOptions",
+    "PushResult",
+    "list_packs",
+    "log",
+    "parse",
+    "pull",
+    "push",
+]
+
+
+def push(
+    path: str | PathLike[str],
+    reference: str,
+    *,
+    tag: str | None = None,
+    branch: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    message: str | None = None,
+    license: str | None = None,  # noqa: A002 - the card's own word
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> PushResult:
+    """Verify a pack and send it to a registry, with a model card (Hub) and the signature that lies beside it.
+
+    What the registry has already is not sent again.
+
+    Args:
+        path: the pack, ``*.lotta.safetensors``; ``<path>.sig`` beside it goes along.
+        reference: ``owner/name`` or ``oci://host/repository[:tag]``.
+        tag: names the commit or the image.
+        branch: where the commit goes (Hub only), made if missing.
+        private: for a repository that this push creates.
+        dry_run: only say what would be sent; nothing is changed anywhere.
+        message: the commit's title.
+        license: for the model card, in the Hub's own terms, as are the next two.
+        datasets: names of datasets on the Hub.
+        metrics: names of metrics.
+        max_bytes: as in verify().
+        progress: in bytes of the files that are sent.
+
+    Raises:
+        FormatError, IntegrityError: the pack is broken, nothing was sent. BadReferenceError.
+        NetworkError, AccessError, MissingError, ConflictError: see RegistryError.
+    """
+    target = _remote(reference)
+    pack = Path(path)
+    _refuse_broken(pack, max_bytes)
+    options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))
+    if isinstance(target, HubReference):
+        from lottapack.registry import hub_push
+
+        return hub_push.push(pack, target, options, progress)
+    from lottapack.registry import oci
+
+    return oci.push(pack, target, options, progress)
+
+
+def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
+    """Bring a pack into the cache and check it: size and SHA-256 as the registry says them, then its own hashes.
+
+    A file that differs is removed and fetched once more. What is in the cache is not fetched again; a commit or digest
+    that is there needs no network at all.
+
+    Args:
+        reference: ``owner/name[@revision]`` or ``oci://host/repository:tag`` (or ``@sha256:...``).
+        progress: in bytes of the pack.
+
+    Raises:
+        IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. BadReferenceError.
+        NetworkError, AccessError, MissingError: see RegistryError.
+    """
+    source = _remote(reference)
+    if isinstance(source, HubReference):
+        from lottapack.registry import hub_pull
+
+        return hub_pull.pull(source, progress)
+    from lottapack.registry import oci
+
+    return oci.pull(source, progress)
+
+
+def list_packs(owner: str) -> list[Listed]:
+    """The repositories of a user or organisation that hold a pack; or ``oci://host[/prefix]``, where it lists them.
+
+    Raises: BadReferenceError; NetworkError, AccessError, MissingError; UnsupportedError for an OCI registry that lists
+    nothing.
+    """
+    whose = parse_owner(owner)
+    if whose.host is None:
+        from lottapack.registry import hub
+
+        return hub.list_packs(whose)
+    from lottapack.registry import oci
+
+    return oci.list_packs(whose)
+
+
+def log(reference: str) -> list[LogEntry]:
+    """The commits of a repository, newest first, each with the tags and branches that point to it; or an image's tags.
+
+    Raises: BadReferenceError; NetworkError, AccessError, MissingError.
+    """
+    source = _remote(reference)
+    if isinstance(source, HubReference):
+        from lottapack.registry import hub
+
+        return hub.log(source)
+    from lottapack.registry import oci
+
+    return oci.log(source)
+
+
+def _remote(text: str) -> HubReference | OciReference:
+    found = parse(text)
+    if isinstance(found, Path):
+        raise BadReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
+    return found
+
+
+def _refuse_broken(path: Path, max_bytes: int | None) -> None:
+    """Raise what is wrong with a pack that is about to be sent."""
+    if not path.name.endswith(PACK_END):
+        hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
+        raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+    from lottapack.verification import verify
+
+    outcome = verify(path, max_bytes=max_bytes)
+    failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
+    if failed:
+        raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")

@@ -1,0 +1,133 @@
+"""What huggingface_hub raises, as an error of lottapack with the next step: one table for all commands."""
+
+import errno
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    XetDownloadError,
+)
+
+from lottapack.errors import (
+    AccessError,
+    BadReferenceError,
+    ConflictError,
+    LottapackError,
+    MissingError,
+    NetworkError,
+    OutputError,
+    RegistryError,
+)
+
+_HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+"""The base of whatever HTTP library huggingface_hub uses in this version: the connection failed, not the request."""
+
+_LOG_IN = "Log in with: hf auth login    (or set HF_TOKEN)."
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise each error of huggingface_hub as one of ours. ``what``: the reference it is about."""
+    try:
+        yield
+    except LottapackError:
+        raise
+    except (HFValidationError, HfHubHTTPError, _HTTP_ERROR, OSError, EntryNotFoundError) as fault:
+        raise translate(fault, what) from fault
+    except json.JSONDecodeError as fault:
+        hint = "Is it a Hub? Check HF_ENDPOINT."
+        raise RegistryError(
+            f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint
+        ) from fault
+    except (XetDownloadError, RuntimeError) as fault:  # what hf_xet raises, and a failed upload to LFS
+        raise _network(what, fault) from fault
+
+
+def translate(fault: Exception, what: str) -> LottapackError:
+    """Our error for one of theirs; ``what``: the reference it is about."""
+    if isinstance(fault, HFValidationError):
+        return BadReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
+    if isinstance(fault, LocalTokenNotFoundError):
+        return AccessError(f"{what}: no token for {constants.ENDPOINT}", hint=_LOG_IN)
+    if isinstance(fault, OfflineModeIsEnabled):
+        return NetworkError(f"{what}: HF_HUB_OFFLINE is set, so no registry is asked", hint="Unset HF_HUB_OFFLINE.")
+    if isinstance(fault, LocalEntryNotFoundError):
+        cause = fault.__cause__
+        return translate(cause, what) if isinstance(cause, Exception) else _network(what, fault)
+    if isinstance(fault, HfHubHTTPError):
+        return _refused(fault, what)
+    if isinstance(fault, _HTTP_ERROR):
+        return _network(what, fault)
+    if isinstance(fault, OSError) and fault.errno is not None:
+        if fault.errno in _FULL_DISK:
+            hint = f"Free some space in {constants.HF_HUB_CACHE}, or set HF_HOME to another disk. Nothing was kept."
+            return OutputError(f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}", hint=hint)
+        hint = f"Check that {constants.HF_HUB_CACHE} is writable, or set HF_HOME to a folder that is."
+        return OutputError(f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}", hint=hint)
+    return _network(what, fault)
+
+
+def _refused(fault: HfHubHTTPError, what: str) -> LottapackError:
+    """For an answer with an error status."""
+    status, where = fault.response.status_code, constants.ENDPOINT
+    if isinstance(fault, GatedRepoError):
+        return AccessError(
+            f"{what}: access is granted by its owner", hint=f"Ask for access at {where}, then try again."
+        )
+    if isinstance(fault, RepositoryNotFoundError) and status == 404:
+        hint = "Check the name. If it is private, the token needs the right to read it."
+        hint = hint if get_token() else f"{hint} {_LOG_IN}"
+        return MissingError(f"{what}: {where} has no such repository", hint=hint)
+    if isinstance(fault, RevisionNotFoundError):
+        hint = f"See what there is with: lottapack log {what.partition('@')[0]}"
+        return MissingError(f"{what}: no such branch, tag or commit", hint=hint)
+    if isinstance(fault, RemoteEntryNotFoundError):
+        return MissingError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
+    kind, words, hint = _NO_TOKEN if status == 401 and not get_token() else _STATUS.get(status, _OTHER[status >= 500])
+    return kind(f"{what}: {words} {where} (HTTP {status}){_said(fault)}", hint=hint)
+
+
+_Row = tuple[type[RegistryError], str, str]
+_STATUS: dict[int, _Row] = {
+    401: (AccessError, "the token is not accepted by", f"It may be wrong or expired. {_LOG_IN}"),
+    403: (AccessError, "the token lacks the right to do this at", f"Use a token that has it. {_LOG_IN}"),
+    404: (MissingError, "nothing of that name at", "Check the name, and HF_ENDPOINT: is a Hub there?"),
+    409: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
+    412: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
+    413: (RegistryError, "too large for", "Ask who runs the registry for a higher limit."),
+    429: (NetworkError, "too many requests to", "Wait some minutes, then try again."),
+    507: (RegistryError, "no space left at", "Tell who runs the registry. Nothing half-written is left."),
+}
+"""What a status means: our error, the words before the registry's address, the next step."""
+
+_NO_TOKEN: _Row = (AccessError, "private or not there, and no token was sent to", _LOG_IN)
+_OTHER: dict[bool, _Row] = {
+    False: (RegistryError, "a refusal by", "The registry's own words say what to change."),
+    True: (NetworkError, "a failure inside", "Try again later. Nothing half-written is left."),
+}
+
+
+def _said(fault: HfHubHTTPError) -> str:
+    """The server's own words, on one line."""
+    words = re.sub(r"\s+", " ", fault.server_message or "").strip()
+    return f": {words[:300]}" if words else ""
+
+
+def _network(what: str, fault: Exception) -> NetworkError:
+    words = re.sub(r"\s+", " ", str(fault)).strip() or type(fault).__name__
+    hint = f"Check the network and HF_ENDPOINT ({constants.ENDPOINT}), then run the same command again: it goes on."
+    return NetworkError(f"{what}: the connection to {constants.ENDPOINT} failed: {words[:300]}", hint=hint)

@@ -1,0 +1,198 @@
+"""Push to the Hub: one commit with the pack, its card and its signature, and nothing sent that is there already."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+from lottapack.errors import BadReferenceError, ConflictError, RegistryError
+from lottapack.progress import Progress
+from lottapack.registry import card, hub_files, integrity
+from lottapack.registry.hub_errors import translated
+from lottapack.registry.hub_files import Contents
+from lottapack.registry.records import FileSize, PushOptions, PushResult
+from lottapack.registry.references import HubReference
+
+CARD, SIGNATURE_END = "README.md", ".sig"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a push goes. ``there``: what is at its branch, or at main if the branch is new; None: no repository."""
+
+    repo: str
+    branch: str
+    there: Contents | None
+    branch_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the commit. ``there``: whether the registry has it with this content."""
+
+    name: str
+    content: Path | bytes
+    there: bool
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+
+def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
+    """See ``lottapack.registry.push``, which has verified the pack."""
+    if target.revision:
+        hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
+        raise BadReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
+    with translated(str(target)), _no_bars():
+        api = HfApi(library_name=hub_files.LIBRARY)
+        place = _look(target.repo, options)
+        sha256 = integrity.digest(path, "sha256")
+        files = _files(path, place, sha256, options)
+        new = [file for file in files if not file.there]
+        stale = _stale(path, place) if path.name in [file.name for file in new] else []
+        revision = place.there.commit if place.there and not new else None
+        tagged = _is_tagged(api, place, options.tag, revision)
+        if not options.dry_run:
+            revision = _commit(api, place, new, stale, options, progress)
+            if options.tag and not tagged:
+                api.create_tag(place.repo, tag=options.tag, revision=revision)
+        return PushResult(
+            reference=str(HubReference(target.repo, options.tag or options.branch)),
+            revision=revision,
+            sha256=sha256,
+            size=path.stat().st_size,
+            sent=tuple(FileSize(file.name, file.size) for file in new),
+            already=tuple(FileSize(file.name, file.size) for file in files if file.there),
+            created=place.there is None,
+            dry_run=options.dry_run,
+            url=f"{api.endpoint}/{target.repo}/tree/{options.tag or options.branch or revision or 'main'}",
+            removed=tuple(stale),
+        )
+
+
+def _look(repo: str, options: PushOptions) -> _Place:
+    """What is there now. Raises RegistryError for a public repository where a private one is asked for."""
+    branch = options.branch or constants.DEFAULT_REVISION
+    there, exists = None, True
+    try:
+        there = hub_files.contents(repo, branch)
+    except RevisionNotFoundError:
+        there, exists = hub_files.contents(repo, None), False
+    except RepositoryNotFoundError:
+        exists = branch == constants.DEFAULT_REVISION
+    if there and options.private and there.private is False:
+        hint = f"Leave out private, or first: hf repos settings {repo} --private"
+        raise RegistryError(f"{repo}: is there already, and public; the push asked for private", hint=hint)
+    return _Place(repo, branch, there, exists)
+
+
+def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list[_File]:
+    """What the commit should hold. Raises RegistryError if another pack is there."""
+    there = place.there.files if place.there else {}
+    others = [name for name in (place.there.packs() if place.there else []) if name != path.name]
+    if others:
+        hint = f"Rename your pack to {others[0]}, or use another repository or branch: one revision, one pack."
+        raise RegistryError(f"{place.repo}: holds another pack, {', '.join(others)}", hint=hint)
+    signature = path.with_name(path.name + SIGNATURE_END)
+    found = [path, signature] if signature.is_file() else [path]
+    files = [
+        _File(one.name, one, one.name in there and integrity.difference(one, there[one.name]) is None) for one in found
+    ]
+    old = None
+    if place.there and CARD in there:
+        old = hub_files.fetch(place.repo, place.there, CARD).read_bytes()
+    text = _card(path, place.repo, sha256, options, old)
+    return [*files, _File(CARD, text, text == old)]
+
+
+def _stale(path: Path, place: _Place) -> list[str]:
+    """The signature of the pack that is replaced, if none of the new pack takes its place."""
+    signature = path.with_name(path.name + SIGNATURE_END)
+    there = place.there.files if place.there else {}
+    return [signature.name] if signature.name in there and not signature.is_file() else []
+
+
+def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes | None) -> bytes:
+    try:
+        return card.card(path, repo, sha256, options, old.decode() if old else None).encode()
+    except UnicodeDecodeError:  # no text of ours: a person's, to be left alone
+        assert old is not None
+        return old
+
+
+def _is_tagged(api: HfApi, place: _Place, tag: str | None, revision: str | None) -> bool:
+    """Whether the tag stands for that commit already. Refuses, before anything is sent, one that stands for another."""
+    if not tag or not place.there:
+        return False
+    found = {ref.name: ref.target_commit for ref in api.list_repo_refs(place.repo).tags}.get(tag)
+    if found is not None and found != revision:
+        hint = f"Choose another tag, or remove it: hf repos tag delete {place.repo} {tag}"
+        raise ConflictError(f"{place.repo}: the tag {tag} is taken, by commit {found}; nothing was sent", hint=hint)
+    return found is not None
+
+
+def _commit(
+    api: HfApi,
+    place: _Place,
+    files: list[_File],
+    stale: list[str],
+    options: PushOptions,
+    progress: Progress | None,
+) -> str:
+    """Do it: repository, branch, commit, each only if it is missing. Returns the commit."""
+    if place.there is None:
+        api.create_repo(place.repo, private=options.private, exist_ok=True)
+    if not place.branch_exists:
+        api.create_branch(place.repo, branch=place.branch, exist_ok=True)
+    total = sum(file.size for file in files)
+    if progress:
+        progress(0, total)
+    if files:
+        adds = [CommitOperationAdd(file.name, file.content) for file in files]
+        with _card_refused(place.repo):
+            # The parent makes the registry refuse if anyone committed since we looked, so that no card is lost.
+            done = api.create_commit(
+                place.repo,
+                [*adds, *(CommitOperationDelete(name) for name in stale)],
+                commit_message=options.message or f"Push {files[0].name} with lottapack",
+                revision=place.branch,
+                parent_commit=place.there.commit if place.there else None,
+            )
+        commit = done.oid
+    else:
+        assert place.there is not None
+        commit = place.there.commit
+    if progress:
+        progress(total, total)
+    return commit
+
+
+@contextmanager
+def _card_refused(repo: str) -> Iterator[None]:
+    """The client has the registry check a card first, and says with a plain ValueError that it is wrong."""
+    try:
+        yield
+    except ValueError as fault:
+        if not str(fault).startswith("Invalid metadata"):
+            raise
+        hint = f"Mend the front matter of the card (at {constants.ENDPOINT}/{repo}), or change the words given to push."
+        raise RegistryError(f"{repo}: the card is refused: {' '.join(str(fault).split())}", hint=hint) from fault
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """The client's own bars stay off: the caller shows progress, or nothing."""
+    if are_progress_bars_disabled() or constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -1,0 +1,67 @@
+"""Whether a file that came over a network is what the registry said it is, and a whole pack."""
+
+import hashlib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from lottapack.errors import IntegrityError, Problem
+from lottapack.format.packfile import open_pack
+
+AGAIN = (
+    "It was removed from the cache. Pull again; if it stays so, the registry's copy is damaged: push the pack again."
+)
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a registry says of a file, learned before the file is fetched.
+
+    ``algorithm``: ``sha256`` of the content; or ``git`` for git's SHA-1 of it, which is all that the Hub tells of a
+    file that it keeps in git itself.
+    """
+
+    size: int
+    algorithm: str
+    digest: str
+
+
+def difference(path: str | PathLike[str], expected: Expected) -> Problem | None:
+    """What is wrong with a file before anyone has looked into it, or None. The problem names both hashes."""
+    size = Path(path).stat().st_size
+    if size != expected.size:
+        return Problem("size", "file", f"has {size:,} bytes, the registry says {expected.size:,}")
+    found = digest(path, expected.algorithm)
+    if found == expected.digest:
+        return None
+    name = {"sha256": "SHA-256", "git": "git id"}[expected.algorithm]
+    return Problem("sha256", "file", f"its {name} is {found}, the registry says {expected.digest}")
+
+
+def digest(path: str | PathLike[str], algorithm: str) -> str:
+    """The hash of a whole file, ``sha256`` or ``git``, in hex."""
+    with Path(path).open("rb") as file:
+        if algorithm == "sha256":
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        sha1 = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
+        while piece := file.read(_PIECE):
+            sha1.update(piece)
+        return sha1.hexdigest()
+
+
+def check_pack(path: str | PathLike[str], known: Expected | None = None) -> str:
+    """Check a pack's header, descriptor and every stored tensor's hash, without torch; returns the file's SHA-256.
+
+    ``known``: what the whole file was found to be, so that it need not be hashed again. Raises FormatError,
+    IntegrityError.
+    """
+    with open_pack(path) as pack:
+        for name in pack.tensors:
+            pack.check(name)
+        return known.digest if known and known.algorithm == "sha256" else pack.file_sha256()
+
+
+def refuse(path: str | PathLike[str], problem: Problem) -> IntegrityError:
+    """The error for a file that differs even when fetched again."""
+    return IntegrityError(str(path), [problem], hint=AGAIN)

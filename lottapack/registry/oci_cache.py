@@ -1,0 +1,135 @@
+"""Pulled images on this machine: one folder for each manifest digest, complete or not there.
+
+::
+
+    <cache>/oci/sha256/<manifest digest>/manifest.json        written last
+                                         digits.lotta.safetensors
+                                         digits.lotta.safetensors.sig
+    <cache>/oci/tags/<hash of the reference>                  the digest that a tag had when it was last pulled
+    <cache>/oci/locks/<manifest digest>                       held by whoever fetches
+
+``<cache>`` is ``$LOTTAPACK_CACHE``, or ``lottapack`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from lottapack.errors import OutputError, RegistryError
+from lottapack.output import atomic_file
+from lottapack.registry import oci_manifest
+from lottapack.registry.integrity import Expected, difference
+from lottapack.registry.oci_manifest import Blob, Image
+from lottapack.registry.references import OciReference
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The folder of one manifest digest. Use it inside locked()."""
+
+    folder: Path
+
+    def file(self, blob: Blob) -> Path:
+        """Where a blob of the image lies."""
+        return self.folder / blob.title
+
+    def image(self, where: str) -> Image | None:
+        """The files of a complete image, each read and found to be what its digest says; None if one is not.
+
+        What is damaged is removed, so that it is fetched again.
+        """
+        path = self.folder / _MANIFEST
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(raw).hexdigest() != self.folder.name:
+            path.unlink()
+            return None
+        try:
+            image = oci_manifest.read(raw, where)
+        except RegistryError:  # stored by another version, with other rules
+            return None
+        whole = True
+        for blob in (image.pack, image.signature):
+            file = self.file(blob) if blob else None
+            if blob and file and file.is_file() and difference(file, expected(blob)):
+                file.unlink()
+            whole = whole and (file is None or file.is_file())
+        return image if whole else None
+
+    def complete(self, manifest: bytes) -> None:
+        """Write the manifest, which makes the folder an image."""
+        with atomic_file(self.folder / _MANIFEST) as file:
+            file.write(manifest)
+
+
+def expected(blob: Blob) -> Expected:
+    """What the file of a blob must be."""
+    return Expected(blob.size, "sha256", blob.sha256)
+
+
+@contextmanager
+def locked(digest: str) -> Iterator[Entry]:
+    """The folder for a manifest digest, made if missing, while nobody else has it. Raises OutputError."""
+    name = digest.removeprefix("sha256:")
+    folder = _root() / "sha256" / name
+    with _writable():
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _root() / "locks" / name
+        lock.parent.mkdir(exist_ok=True)
+        taken = FileLock(lock)
+        taken.acquire()
+    try:
+        yield Entry(folder)
+    finally:
+        taken.release()
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing was fetched
+
+
+def remember(reference: OciReference, digest: str) -> None:
+    """Keep the digest that a tag has, to be named when the registry cannot be reached. Raises OutputError."""
+    if recall(reference) == digest:
+        return
+    path = _tag(reference)
+    with _writable():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        file.write(digest.encode())
+
+
+def recall(reference: OciReference) -> str | None:
+    """The digest that a tag had when it was last pulled, if that image is still in the cache."""
+    try:
+        digest = _tag(reference).read_text("utf-8")
+    except OSError:
+        return None
+    return digest if (_root() / "sha256" / digest.removeprefix("sha256:") / _MANIFEST).is_file() else None
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        hint = "Set LOTTAPACK_CACHE to a folder that can be written."
+        raise OutputError(f"cannot use the cache {_root()}: {fault.strerror or fault}", hint=hint) from fault
+
+
+def _tag(reference: OciReference) -> Path:
+    return _root() / "tags" / hashlib.sha256(str(reference).encode()).hexdigest()
+
+
+def _root() -> Path:
+    own, shared = os.environ.get("LOTTAPACK_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own).expanduser().absolute() / "oci"
+    return (Path(shared) if shared else Path.home() / ".cache") / "lottapack" / "oci"

@@ -1,0 +1,144 @@
+"""The OCI manifest of a pack: its records, its bytes, and what a reader refuses (spec: oci)."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from lottapack.errors import MissingError, RegistryError
+from lottapack.format import canonical
+from lottapack.inspection import Summary
+from lottapack.registry.references import PACK_END
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+ARTIFACT_TYPE = "application/vnd.lottapack.pack.v1"
+PACK_TYPE = "application/vnd.lottapack.pack.v1.safetensors"
+SIGNATURE_TYPE = "application/vnd.lottapack.signature.v1"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+EMPTY = b"{}"
+SIGNATURE_END = ".sig"
+
+_TITLE = "org.opencontainers.image.title"
+_LICENSES = "org.opencontainers.image.licenses"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(rf"(?!\.)[^/\\\x00-\x1f\x7f\ud800-\udfff]+{re.escape(PACK_END)}")
+_MAX_NAME = 200
+
+
+class Blob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a manifest says of a blob. ``size`` in bytes; ``digest``: ``sha256:`` and 64 hex digits."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The digest without its algorithm."""
+        return self.digest.removeprefix("sha256:")
+
+    @property
+    def title(self) -> str:
+        """The file's name, or nothing."""
+        return (self.annotations or {}).get(_TITLE, "")
+
+
+EMPTY_BLOB = Blob(EMPTY_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", len(EMPTY))
+
+
+class _Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    schema_version: int
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Blob | None = None
+    layers: list[Blob] = msgspec.field(default_factory=list)
+    annotations: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The files of a checked manifest."""
+
+    pack: Blob
+    signature: Blob | None = None
+
+
+def is_name(name: str) -> bool:
+    """Whether a pack may have this name in a registry (spec: oci, section 2)."""
+    return _NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME
+
+
+def blob(media_type: str, path: Path, sha256: str, size: int) -> Blob:
+    """The layer of a file."""
+    return Blob(media_type, f"sha256:{sha256}", size, {_TITLE: path.name})
+
+
+def build(summary: Summary, image: Image, license_: str | None) -> bytes:
+    """The manifest's bytes, which depend on the files and the licence only (spec: oci, sections 1 and 3)."""
+    annotations = {
+        _TITLE: image.pack.title,
+        "lottapack.format": summary.format_version,
+        "lottapack.architecture.family": summary.family,
+        "lottapack.architecture.class": summary.architecture,
+        "lottapack.rng.id": summary.rng,
+        "lottapack.rng.seed": summary.seed,
+        "lottapack.pack.sha256": image.pack.sha256,
+        "lottapack.parameters": str(summary.numel),
+        "lottapack.parameters.trained": str(summary.trained),
+    }
+    if license_ is not None:
+        annotations[_LICENSES] = license_
+    manifest = _Manifest(
+        schema_version=2,
+        media_type=MANIFEST_TYPE,
+        artifact_type=ARTIFACT_TYPE,
+        config=EMPTY_BLOB,
+        layers=[image.pack] if image.signature is None else [image.pack, image.signature],
+        annotations=annotations,
+    )
+    return canonical.dumps(msgspec.to_builtins(manifest))
+
+
+def digest_of(raw: bytes) -> str:
+    """The digest of a manifest's bytes."""
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def read(raw: bytes, where: str) -> Image:
+    """The files that a manifest names. ``where``: the reference, for messages.
+
+    Raises:
+        MissingError: it is something else's manifest. RegistryError: it breaks the specification.
+    """
+    try:
+        manifest = msgspec.json.decode(raw, type=_Manifest)
+    except msgspec.DecodeError as fault:
+        raise _broken(where, str(fault)) from fault
+    if manifest.artifact_type != ARTIFACT_TYPE:
+        kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else manifest.media_type)
+        raise MissingError(
+            f"{where} is no pack but {kind or 'an artifact without a type'}",
+            hint="Name the tag of an image that was pushed with lottapack push.",
+        )
+    if manifest.schema_version != 2 or manifest.media_type != MANIFEST_TYPE:
+        raise _broken(where, "schemaVersion and mediaType are not those of an OCI image manifest")
+    packs = [layer for layer in manifest.layers if layer.media_type == PACK_TYPE]
+    signatures = [layer for layer in manifest.layers if layer.media_type == SIGNATURE_TYPE]
+    if len(packs) != 1 or len(signatures) > 1:
+        raise _broken(where, f"it has {len(packs)} packs and {len(signatures)} signatures")
+    for layer in packs + signatures:
+        if not _DIGEST.fullmatch(layer.digest) or layer.size < 0:
+            raise _broken(where, f"{layer.digest!r} of {layer.size} bytes is no SHA-256 digest with a size")
+    if not is_name(packs[0].title):
+        raise _broken(where, f"the pack's name {packs[0].title!r} is not allowed")
+    if signatures and signatures[0].title != packs[0].title + SIGNATURE_END:
+        raise _broken(where, f"the signature's name {signatures[0].title!r} is not the pack's and {SIGNATURE_END}")
+    return Image(packs[0], signatures[0] if signatures else None)
+
+
+def _broken(where: str, why: str) -> RegistryError:
+    hint = "Push the pack again with lottapack push."
+    return RegistryError(f"{where} has a manifest that breaks the specification: {why}", hint=hint)

@@ -1,0 +1,149 @@
+"""What a text names: a repository of the Hub, an OCI image, or a path."""
+
+import os
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from lottapack.errors import BadReferenceError
+
+HUB, OCI = "hf://", "oci://"
+PACK_END = ".lotta.safetensors"
+"""How a pack's file name ends in a registry, by which it is found again."""
+
+FORMS = (
+    "Write owner/name[@revision] for a repository of the Hub, oci://host/repository:tag (or @sha256:...) for an OCI "
+    "image, or a path such as ./model.lotta.safetensors."
+)
+
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_REPO = re.compile(rf"{_NAME}/{_NAME}")
+_OWNER = re.compile(_NAME)
+_REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]*[A-Za-z0-9_+-])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(rf"{_PART}(?:/{_PART})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class HubReference:
+    """A model repository of the Hub. ``repo``: ``owner/name``; ``revision``: a branch, tag or commit."""
+
+    repo: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+
+    @property
+    def commit(self) -> str | None:
+        """The revision where it is a whole commit hash, which never comes to mean another."""
+        return self.revision if self.revision and _COMMIT.fullmatch(self.revision) else None
+
+
+@dataclass(frozen=True, slots=True)
+class OciReference:
+    """An image. ``host``: with its port, if any; ``digest``: ``sha256:`` and 64 hex digits; at most one of the two."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        end = f":{self.tag}" if self.tag else f"@{self.digest}" if self.digest else ""
+        return f"{OCI}{self.host}/{self.repository}{end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose packs to list: ``name`` on the Hub, or where ``host`` is given the repositories there below ``name``."""
+
+    name: str
+    host: str | None = None
+
+    def __str__(self) -> str:
+        return f"{OCI}{self.host}/{self.name}".rstrip("/") if self.host else self.name
+
+
+Reference = HubReference | OciReference | Path
+
+
+def parse(text: str | PathLike[str]) -> Reference:
+    """The reference that a text stands for. A file that exists goes before a repository of the same name.
+
+    Raises:
+        BadReferenceError: it is none of the three.
+    """
+    if not isinstance(text, str):
+        return Path(text)
+    if text.startswith(OCI):
+        return _image(text)
+    if text.startswith(HUB):
+        return _repository(text, text.removeprefix(HUB))
+    if "://" in text:
+        raise BadReferenceError(f"{text!r}: a scheme other than hf:// and oci://", hint=FORMS)
+    if _is_path(text):
+        return Path(text)
+    return _repository(text, text)
+
+
+def parse_owner(text: str) -> Owner:
+    """``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises BadReferenceError."""
+    if text.startswith(OCI):
+        host, _, name = text.removeprefix(OCI).rstrip("/").partition("/")
+        if _HOST.fullmatch(host) and (not name or _IMAGE.fullmatch(name)):
+            return Owner(name, host)
+    elif _is_name(text.removeprefix(HUB), _OWNER):
+        return Owner(text.removeprefix(HUB))
+    hint = "Write the user or organisation, such as my-org, or oci://host[/prefix]."
+    raise BadReferenceError(f"{text!r} names no owner of packs", hint=hint)
+
+
+def _is_path(text: str) -> bool:
+    if text.startswith((".", "~")) or Path(text).is_absolute() or (os.sep != "/" and os.sep in text):
+        return True
+    # OSError: a text too long for a file name. ValueError: a NUL in it.
+    try:
+        return text.endswith(".safetensors") or Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
+    # As the Hub has it: at most 96 characters, neither -- nor .. in them, and no .git at the end.
+    plain = "--" not in text and ".." not in text and not text.endswith(".git")
+    return len(text) <= 96 and plain and pattern.fullmatch(text) is not None
+
+
+def _repository(text: str, rest: str) -> HubReference:
+    repo, at, revision = rest.partition("@")
+    if not _is_name(repo, _REPO):
+        missing = "" if "/" in repo else ", nor is there a file of that name"
+        raise BadReferenceError(f"{text!r}: {repo!r} is not owner/name{missing}", hint=FORMS)
+    if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
+        raise BadReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
+    return HubReference(repo, revision or None)
+
+
+def _image(text: str) -> OciReference:
+    host, slash, rest = text.removeprefix(OCI).partition("/")
+    if not slash or not _HOST.fullmatch(host):
+        raise BadReferenceError(f"{text!r}: {host!r} is no host[:port] with a repository behind it", hint=FORMS)
+    named, at, digest = rest.partition("@")
+    repository, colon, tag = named.partition(":")
+    if at and colon:
+        raise BadReferenceError(f"{text!r}: a tag and a digest", hint="Give the digest alone: it says more.")
+    if not _IMAGE.fullmatch(repository) or len(repository) > 255:
+        raise BadReferenceError(
+            f"{text!r}: {repository!r} is no OCI repository (lower case, digits, . _ - /)", hint=FORMS
+        )
+    if colon and not _TAG.fullmatch(tag):
+        raise BadReferenceError(f"{text!r}: {tag!r} is no OCI tag", hint=FORMS)
+    if at and not _DIGEST.fullmatch(digest):
+        raise BadReferenceError(f"{text!r}: {digest!r} is no sha256: digest of 64 hex digits", hint=FORMS)
+    return OciReference(host, repository, tag or None, digest or None)

@@ -1,0 +1,59 @@
+"""The application: all endpoints, and every failure as the JSON that clients understand."""
+
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
+
+from lottapack.serve.refusals import MovedError, RefusedError
+from lottapack.serve.registry import Registry
+from lottapack.serve.routes import account, commit, models, refs, repos, resolve
+from lottapack.serve.traffic import Log, Traffic
+
+
+def application(registry: Registry, log: Log | None = None) -> ASGIApp:
+    """The ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
+    app = Starlette(
+        routes=[*account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES],
+        exception_handlers={RefusedError: _refused, MovedError: _moved, HTTPException: _http, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    app.state.registry = registry
+    return Traffic(app, log)
+
+
+def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
+    # Headers are one line of Latin-1; the body has the message as it is.
+    line = "".join(character if " " <= character <= "~" else "?" for character in message)
+    return JSONResponse({"error": message}, status, {"X-Error-Message": line, **headers})
+
+
+async def _refused(_request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, RefusedError)
+    code = {"X-Error-Code": fault.code} if fault.code else {}
+    return _answer(fault.status, fault.message, {**code, **fault.headers})
+
+
+async def _moved(request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, MovedError)
+    parts = request.url.path.split("/")
+    first = 3 if parts[1] == "api" else 1
+    address = "/".join([*parts[:first], fault.repo, *parts[first + 2 :]])
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(address + query, 307)
+
+
+async def _http(request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, HTTPException)
+    message = {
+        404: f"This registry knows no {request.url.path}: see its documentation for the part of the Hub that it is.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }.get(fault.status_code, fault.detail)
+    return _answer(fault.status_code, message, dict(fault.headers or {}))
+
+
+async def _failed(_request: Request, _fault: Exception) -> Response:
+    return _answer(500, f"{HTTPStatus(500).phrase}: the registry's own log says more.", {})

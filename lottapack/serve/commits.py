@@ -1,0 +1,213 @@
+"""One commit: the changes that a client asks for, made as a whole or not at all.
+
+Commits are taken one after another. Contents move to their place first, then the index changes in one transaction; if
+that fails they go again, and if the server is killed in between, the next start sweeps them away.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lottapack.serve import repos, revisions
+from lottapack.serve.blobs import Blob, BlobStore, Incoming
+from lottapack.serve.database import Database
+from lottapack.serve.gitids import commit_id, folder_ids
+from lottapack.serve.limits import Limits
+from lottapack.serve.names import check_path
+from lottapack.serve.refusals import RefusedError, bad_request, repo_not_found, revision_not_found, too_large
+from lottapack.serve.repos import Repo
+from lottapack.serve.revisions import MAIN, Commit
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """A file with new content."""
+
+    path: str
+    content: Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file whose content the repository has already, by SHA-256."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A file that goes, or a folder with all in it."""
+
+    path: str
+    folder: bool
+
+
+Operation = Add | Link | Delete
+
+
+@dataclass(slots=True)
+class Change:
+    """What a client wants to commit. ``parent``: the commit that the branch must be at, if it cares."""
+
+    title: str = ""
+    message: str = ""
+    parent: str | None = None
+    operations: list[Operation] = field(default_factory=list)
+
+
+class Committer:
+    """Takes changes into a registry, one at a time."""
+
+    def __init__(self, database: Database, store: BlobStore, limits: Limits) -> None:
+        self._database = database
+        self._store = store
+        self._limits = limits
+        self._one = threading.Lock()
+
+    def create(self, owner: str, name: str, author: str, *, private: bool) -> Repo:
+        """Make a repository, with an empty first commit on ``main``, as the Hub's have one."""
+        with self._one, self._database.write() as db:
+            repo = repos.create(db, owner, name, private=private)
+            first = _record(db, repo, None, author, Change("initial commit"), {})
+            revisions.add_ref(db, repo, "heads", MAIN, first)
+            return repo
+
+    def delete(self, repo: Repo) -> None:
+        """Delete a repository and the contents that no other one has."""
+        with self._one:
+            with self._database.write() as db:
+                lonely = repos.delete(db, repo)
+            self._store.remove(lonely)
+
+    def commit(self, repo: Repo, branch: str, author: str, change: Change) -> Commit:
+        """Make a commit on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507."""
+        contents = [operation.content for operation in change.operations if isinstance(operation, Add)]
+        with self._one:
+            new: list[str] = []
+            try:
+                with self._database.write() as db:
+                    head = check_head(db, repo, branch, change.parent)
+                    files = _apply(db, repo, head, change.operations)
+                    if len(files) > self._limits.commit_files:
+                        raise too_large(f"A commit can hold {self._limits.commit_files:,} files, not {len(files):,}.")
+                    _check_folders(files)
+                    new = self._store.keep(contents)
+                    made = _record(db, repo, head, author, change, files)
+                    db.execute(
+                        "UPDATE refs SET target = ? WHERE repo = ? AND kind = 'heads' AND name = ?",
+                        (made.number, repo.number, branch.removeprefix("refs/heads/")),
+                    )
+            except BaseException:
+                self._store.remove(new)
+                raise
+        return made
+
+
+def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | None) -> Commit:
+    """The newest commit of a branch. Raises RefusedError: 404 if it is gone, 412 if the branch is not at ``parent``."""
+    found = repos.find(db, repo.owner, repo.name)
+    if found is None or found.number != repo.number:
+        raise repo_not_found(repo.id, anonymous=False)
+    head = revisions.branch(db, repo, branch)
+    if head is None:
+        raise revision_not_found(repo.id, branch)
+    if parent is not None and parent != head.id:
+        raise RefusedError(
+            412,
+            f"{repo.id}, branch {branch}, is at {head.id}, not at {parent} as expected: another commit came first. "
+            "Fetch that, look at it, and commit again.",
+        )
+    return head
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A file as the new commit holds it. ``changed``: None where this commit changes it."""
+
+    blob: Blob
+    changed: int | None
+
+
+def _apply(db: sqlite3.Connection, repo: Repo, head: Commit, operations: Iterable[Operation]) -> dict[str, _Held]:
+    files = {file.path: _Held(file.blob, file.changed) for file in revisions.files(db, head)}
+    added: set[str] = set()
+    for operation in operations:
+        if isinstance(operation, Delete):
+            _delete(files, operation)
+            continue
+        path = check_path(operation.path)
+        if path in added:
+            raise bad_request(f"The commit has two contents for {path!r}.")
+        added.add(path)
+        blob = operation.content.blob if isinstance(operation, Add) else _known(db, repo, operation.sha256)
+        same = path in files and files[path].blob == blob
+        files[path] = files[path] if same else _Held(blob, None)
+    return files
+
+
+def _delete(files: dict[str, _Held], operation: Delete) -> None:
+    if operation.folder:
+        inside = operation.path.rstrip("/") + "/"
+        gone = [path for path in files if path.startswith(inside)]
+    else:
+        gone = [path for path in (operation.path,) if path in files]
+    if not gone:
+        kind = "folder" if operation.folder else "file"
+        raise RefusedError(404, f"A {kind} with this name doesn't exist: {operation.path!r}", code="EntryNotFound")
+    for path in gone:
+        del files[path]
+
+
+def _known(db: sqlite3.Connection, repo: Repo, sha256: str) -> Blob:
+    # Only what this repository holds: whoever knows a hash does not therefore know the content.
+    query = """SELECT sha256, size, oid FROM blobs WHERE sha256 = ? AND EXISTS (
+        SELECT 1 FROM files JOIN commits ON revision = number WHERE files.sha256 = blobs.sha256 AND repo = ?)"""
+    row = db.execute(query, (sha256, repo.number)).fetchone()
+    if row is None:
+        raise bad_request(
+            f"{repo.id} holds no content with SHA-256 {sha256}. This registry takes files in the commit itself, "
+            "not by LFS or Xet: it asks for upload mode 'regular'."
+        )
+    return Blob(*row)
+
+
+def _check_folders(files: Iterable[str]) -> None:
+    """No path can be a file and a folder at once. A RefusedError of status 400 says which."""
+    paths = set(files)
+    for path in paths:
+        folder = path
+        while folder := folder.rpartition("/")[0]:
+            if folder in paths:
+                raise bad_request(f"{folder!r} cannot be a file and the folder of {path!r} at once.")
+
+
+def _record(
+    db: sqlite3.Connection, repo: Repo, head: Commit | None, author: str, change: Change, files: dict[str, _Held]
+) -> Commit:
+    """Write a commit into the index."""
+    now = datetime.now(UTC)
+    date = repos.iso(now)
+    tree = folder_ids({path: held.blob.oid for path, held in files.items()})[""]
+    text = f"{change.title}\n\n{change.message}".rstrip()
+    oid = commit_id(tree, head.id if head else None, author, int(now.timestamp()), text)
+    known = db.execute("SELECT number FROM commits WHERE repo = ? AND id = ?", (repo.number, oid)).fetchone()
+    if known:  # the same change on another branch, in the same second
+        return revisions.numbered(db, known[0])
+    made = db.execute(
+        "INSERT INTO commits (repo, id, parent, author, date, title, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (repo.number, oid, head.number if head else None, author, date, change.title, change.message),
+    )
+    number = made.lastrowid or 0
+    blobs = {(held.blob.sha256, held.blob.size, held.blob.oid) for held in files.values() if held.changed is None}
+    db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", blobs)
+    db.executemany(
+        "INSERT INTO files VALUES (?, ?, ?, ?)",
+        [
+            (number, path, held.blob.sha256, number if held.changed is None else held.changed)
+            for path, held in files.items()
+        ],
+    )
+    return Commit(number, oid, author, date, change.title, change.message)

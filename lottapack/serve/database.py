@@ -1,0 +1,134 @@
+"""The index: one SQLite file that says which repositories, commits, files, branches, tags and tokens there are.
+
+Each commit lists all its files, so that any revision is read with one query and nothing is ever replayed.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lottapack.errors import OutputError, UnsupportedError
+from lottapack.serve.refusals import RefusedError
+
+FILE = "registry.sqlite3"
+VERSION = 1
+"""The layout's version, in SQLite's ``user_version``."""
+
+_SCHEMA = """
+CREATE TABLE repos (
+    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, private INTEGER NOT NULL, created TEXT NOT NULL,
+    UNIQUE (owner, name));
+CREATE TABLE moves (
+    owner TEXT NOT NULL, name TEXT NOT NULL, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE,
+    PRIMARY KEY (owner, name)) WITHOUT ROWID;
+CREATE TABLE blobs (
+    sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, oid TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE commits (
+    number INTEGER PRIMARY KEY, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, id TEXT NOT NULL,
+    parent INTEGER REFERENCES commits, author TEXT NOT NULL, date TEXT NOT NULL, title TEXT NOT NULL,
+    message TEXT NOT NULL, UNIQUE (repo, id));
+CREATE TABLE files (
+    revision INTEGER NOT NULL REFERENCES commits ON DELETE CASCADE, path TEXT NOT NULL,
+    sha256 TEXT NOT NULL REFERENCES blobs, changed INTEGER NOT NULL REFERENCES commits,
+    PRIMARY KEY (revision, path)) WITHOUT ROWID;
+CREATE INDEX files_by_blob ON files (sha256);
+CREATE INDEX files_by_change ON files (changed);
+CREATE INDEX commits_by_parent ON commits (parent);
+CREATE TABLE refs (
+    repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, kind TEXT NOT NULL CHECK (kind IN ('heads', 'tags')),
+    name TEXT NOT NULL, target INTEGER NOT NULL REFERENCES commits, PRIMARY KEY (repo, kind, name)) WITHOUT ROWID;
+CREATE INDEX refs_by_target ON refs (target);
+CREATE TABLE tokens (
+    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, rights TEXT NOT NULL CHECK (rights IN ('read', 'write')),
+    created TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """The index of a registry's folder.
+
+    Every use opens a connection of its own, so that threads share nothing; keep() makes that quick.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the index in ``root``, or make one. Raises OutputError, UnsupportedError."""
+        self.path = root / FILE
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._prepare()
+        except (OSError, sqlite3.Error) as fault:
+            raise OutputError(
+                f"cannot open the registry in {root}: {fault}",
+                hint="Name a folder that can be written, and that is empty or holds a registry.",
+            ) from fault
+
+    def _prepare(self) -> None:
+        with self._connection() as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN IMMEDIATE")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            elif version != VERSION:
+                raise UnsupportedError(
+                    f"{self.path} has layout {version}, and this lottapack knows {VERSION}",
+                    hint="Serve it with the version of lottapack that made it.",
+                )
+            db.execute("COMMIT")
+
+    @contextmanager
+    def keep(self) -> Iterator[None]:
+        """Hold a connection meanwhile. SQLite's log then stays between uses, which on a full disk it must."""
+        with self._connection() as db:
+            db.execute("SELECT count(*) FROM repos").fetchone()
+            yield
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA foreign_keys = ON")
+            # Waits for the disk at each commit: what a client was told is there stays there.
+            db.execute("PRAGMA synchronous = FULL")
+            yield db
+        finally:
+            db.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A snapshot: all queries in it see the same state."""
+        with self._connection() as db:
+            db.execute("BEGIN")
+            yield db
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One change: done as a whole when the block ends, or not at all if it raises. Others wait.
+
+        Raises RefusedError of status 507 where the disk is full.
+        """
+        with self._connection() as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+            except sqlite3.OperationalError as fault:
+                if fault.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise disk_full() from fault
+                raise
+
+
+def existing(root: Path) -> Database:
+    """The index of a registry that is there. Raises OutputError if there is none in ``root``."""
+    if not (root / FILE).is_file():
+        raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, with --root.")
+    return Database(root)
+
+
+def disk_full() -> RefusedError:
+    """The registry's disk has no space left."""
+    return RefusedError(507, "The registry's disk is full; nothing was changed.")

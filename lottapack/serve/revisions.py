@@ -1,0 +1,128 @@
+"""Branches, tags, commits, and the files of each commit."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lottapack.serve.blobs import Blob
+from lottapack.serve.names import check_ref, is_commit
+from lottapack.serve.refusals import RefusedError, bad_request, revision_not_found
+from lottapack.serve.repos import Repo
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its number in the index, its id, and what it says. ``date``: ISO, in UTC."""
+
+    number: int
+    id: str
+    author: str
+    date: str
+    title: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file in a commit, and the number of the commit that last changed it."""
+
+    path: str
+    blob: Blob
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A branch (``heads``) or tag (``tags``), and the id of its commit."""
+
+    kind: str
+    name: str
+    commit: str
+
+
+_COMMIT = "commits.number, commits.id, author, date, title, message"
+
+
+def _commit(row: Sequence[object]) -> Commit:
+    number, *texts = row
+    return Commit(int(str(number)), *map(str, texts))
+
+
+def branch(db: sqlite3.Connection, repo: Repo, name: str) -> Commit | None:
+    """The newest commit of a branch, if there is such a branch."""
+    return _target(db, repo, "heads", name.removeprefix("refs/heads/"))
+
+
+def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
+    """The commit that a branch, tag or commit id names. Raises RefusedError of status 404."""
+    found = branch(db, repo, revision) or _target(db, repo, "tags", revision.removeprefix("refs/tags/"))
+    if found is None and is_commit(revision):
+        query = f"SELECT {_COMMIT} FROM commits WHERE repo = ? AND id = ?"
+        row = db.execute(query, (repo.number, revision)).fetchone()
+        found = None if row is None else _commit(row)
+    if found is None:
+        raise revision_not_found(repo.id, revision)
+    return found
+
+
+def _target(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> Commit | None:
+    query = (
+        f"SELECT {_COMMIT} FROM refs JOIN commits ON target = number WHERE refs.repo = ? AND kind = ? AND refs.name = ?"
+    )
+    row = db.execute(query, (repo.number, kind, name)).fetchone()
+    return None if row is None else _commit(row)
+
+
+def refs(db: sqlite3.Connection, repo: Repo) -> list[Ref]:
+    """All branches and tags, by name."""
+    query = "SELECT kind, name, commits.id FROM refs JOIN commits ON target = number WHERE refs.repo = ?"
+    return [Ref(*row) for row in db.execute(f"{query} ORDER BY kind, name", (repo.number,))]
+
+
+def add_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target: Commit) -> None:
+    """Make a branch or tag. Raises RefusedError of status 409 if its name is taken, 400 if it cannot be one."""
+    try:
+        db.execute("INSERT INTO refs VALUES (?, ?, ?, ?)", (repo.number, kind, check_ref(name), target.number))
+    except sqlite3.IntegrityError as fault:
+        raise RefusedError(409, f"{repo.id} has a {_WORD[kind]} {name!r} already.") from fault
+
+
+def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None:
+    """Delete a branch or tag; its commits stay. Raises RefusedError of status 404, or 400 for ``main``."""
+    if (kind, name) == ("heads", MAIN):
+        raise bad_request(f"The branch {MAIN} cannot be deleted.")
+    gone = db.execute("DELETE FROM refs WHERE repo = ? AND kind = ? AND name = ?", (repo.number, kind, name))
+    if not gone.rowcount:
+        raise revision_not_found(repo.id, name)
+
+
+_WORD = {"heads": "branch", "tags": "tag"}
+
+
+def history(db: sqlite3.Connection, newest: Commit) -> list[Commit]:
+    """A commit and all those before it, the newest first."""
+    query = f"""WITH RECURSIVE line (number, age) AS (
+        SELECT ?, 0 UNION ALL SELECT parent, age + 1 FROM commits JOIN line USING (number) WHERE parent IS NOT NULL)
+        SELECT {_COMMIT} FROM line JOIN commits USING (number) ORDER BY age"""
+    return [_commit(row) for row in db.execute(query, (newest.number,))]
+
+
+def numbered(db: sqlite3.Connection, number: int) -> Commit:
+    """The commit of a number that the index itself gave."""
+    return _commit(db.execute(f"SELECT {_COMMIT} FROM commits WHERE number = ?", (number,)).fetchone())
+
+
+def files(db: sqlite3.Connection, commit: Commit) -> list[File]:
+    """All files of a commit, by path."""
+    query = "SELECT path, sha256, size, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"
+    rows = db.execute(f"{query} ORDER BY path", (commit.number,))
+    return [File(path, Blob(sha256, size, oid), changed) for path, sha256, size, oid, changed in rows]
+
+
+def file(db: sqlite3.Connection, commit: Commit, path: str) -> File | None:
+    """One file of a commit."""
+    query = "SELECT path, sha256, size, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"
+    row = db.execute(f"{query} AND path = ?", (commit.number, path)).fetchone()
+    return None if row is None else File(row[0], Blob(row[1], row[2], row[3]), row[4])

@@ -1,0 +1,119 @@
+"""The server's process: its socket, its life, its end."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from lottapack.errors import AccessError, NetworkError
+from lottapack.serve import tokens
+from lottapack.serve.access import is_loopback
+from lottapack.serve.app import application
+from lottapack.serve.database import Database
+from lottapack.serve.limits import Limits
+from lottapack.serve.registry import Rules, opened
+from lottapack.serve.traffic import Log
+
+_GRACE = 5
+"""Seconds that requests in progress have to end when the server is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server in this process. ``url`` is what HF_ENDPOINT must be."""
+
+    url: str
+    root: Path
+
+    def token(self, name: str, rights: str = "read") -> str:
+        """Make a token; from the first one on, writing needs one."""
+        return tokens.add(self.root, name, rights)
+
+
+def run(
+    root: Path,
+    host: str = "127.0.0.1",
+    port: int = 8780,
+    *,
+    anonymous_read: bool = True,
+    limits: Limits | None = None,
+    log: Log | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the registry in a folder until a signal ends it. ``ready`` is called with the address.
+
+    Raises AccessError where a writable port would be open to others without tokens; OutputError, NetworkError.
+    """
+    with _prepared(root, host, port, anonymous_read, limits, log) as (server, listening, url):
+        if ready:
+            ready(url)
+        server.run([listening])
+
+
+@contextmanager
+def background(
+    root: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    anonymous_read: bool = True,
+    limits: Limits | None = None,
+    log: Log | None = None,
+) -> Iterator[Running]:
+    """Serve the registry in a folder from a thread of this process, for as long as the block runs."""
+    with _prepared(root, host, port, anonymous_read, limits, log) as (server, listening, url):
+        thread = threading.Thread(target=server.run, args=([listening],), name="lottapack-serve", daemon=True)
+        thread.start()
+        try:
+            yield Running(url, root)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def _prepared(
+    root: Path, host: str, port: int, anonymous_read: bool, limits: Limits | None, log: Log | None
+) -> Iterator[tuple[uvicorn.Server, socket.socket, str]]:
+    loopback = is_loopback(host)
+    with Database(root).read() as db:
+        if not loopback and not tokens.exist(db):
+            raise AccessError(
+                f"{host} can be reached from other machines, and {root} has no tokens: anyone could write to it",
+                hint=f"Make one first: lottapack serve token add NAME --write --root {root}",
+            )
+    rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback)
+    with opened(root, limits=limits or Limits(), rules=rules) as registry, _listening(host, port) as listening:
+        config = uvicorn.Config(
+            application(registry, log),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        yield uvicorn.Server(config), listening, f"http://{shown}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as fault:
+        raise NetworkError(
+            f"cannot listen on {host}, port {port}: {fault.strerror or fault}",
+            hint="Is another server there? Choose another --port, or 0 for any free one.",
+        ) from fault
+    with made:
+        # Connections inherit it. Without, the second part of an answer waits 40 ms for the client to confirm the first.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield made

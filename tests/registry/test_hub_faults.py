@@ -1,0 +1,222 @@
+"""What goes wrong between here and a Hub, for real: each failure has its words, its next step and its exit code."""
+
+import hashlib
+import random
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hub_runs import Hub, Result, Run, lead_to, make_pack
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import _http
+from proxy import Proxy
+
+import lottapack
+
+REPO = "my-org/digits"
+CUTS = [round(random.Random(seed).random(), 3) for seed in range(12)]
+"""Where connections break: parts of all bytes that a whole push or pull moves, headers included."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's waits between its own attempts, of up to half a minute, take no time."""
+    for module in (file_download, _http):
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), "sleep": lambda seconds: None}))
+
+
+@pytest.fixture
+def proxy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Stands between the client and the server."""
+    with Proxy(hub.url) as between:
+        lead_to(monkeypatch, between.url, hub.home)
+        yield between
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    assert (result.code, result.out) == (code, "")
+    assert "Traceback" not in result.err
+    assert [word for word in words if word not in result.err] == []
+    assert len(result.err.splitlines()) >= 2  # what is wrong, and what to do next
+
+
+def in_cache(hub: Hub) -> list[str]:
+    """What lies in the cache that a pull, or anyone, could take for a file."""
+    return [path.name for path in hub.cache.rglob("*") if path.is_file() and path.parent.name in ("blobs", "snapshots")]
+
+
+def test_a_byte_flipped_in_the_servers_store(hub: Hub, pack: Path, run: Run) -> None:
+    right = pack.read_bytes()
+    lottapack.push(pack, REPO, tag="v1")
+    wrong = right[:100] + bytes([right[100] ^ 1]) + right[101:]
+    stored = hub.store_file(right)
+    stored.chmod(0o600)
+    stored.write_bytes(wrong)
+    hub.served.clear()
+    digests = [hashlib.sha256(content).hexdigest() for content in (wrong, right)]
+    refused(run("pull", f"{REPO}@v1"), 1, *digests, "removed from the cache", "push the pack again")
+    assert len([served for served in hub.served if served.method == "GET" and "/resolve/" in served.path]) == 2
+    assert in_cache(hub) == []
+    with pytest.raises(lottapack.IntegrityError):
+        lottapack.load(f"{REPO}@v1")
+    stored.write_bytes(right)
+    assert run("pull", f"{REPO}@v1", "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize("part", CUTS)
+def test_a_pull_that_is_cut_off_is_finished_by_the_next(
+    part: float, hub: Hub, pack: Path, proxy: Proxy, run: Run, impatient: None
+) -> None:
+    lottapack.push(pack, REPO)
+    begin = proxy.passed["down"]
+    lottapack.pull(REPO)
+    whole = proxy.passed["down"] - begin
+    shutil.rmtree(hub.cache)
+    proxy.after("down", int(part * whole))
+    refused(run("pull", REPO), 3, "connection to", "HF_ENDPOINT", "run the same command again")
+    assert in_cache(hub) == []
+    proxy.heal()
+    assert lottapack.pull(REPO).path.read_bytes() == pack.read_bytes()
+
+
+@pytest.mark.parametrize("part", CUTS)
+def test_a_push_that_is_cut_off_is_finished_by_the_next(
+    part: float, hub: Hub, pack: Path, proxy: Proxy, run: Run, impatient: None
+) -> None:
+    begin = proxy.passed["up"]
+    lottapack.push(pack, "my-org/before", tag="v1")
+    whole = proxy.passed["up"] - begin
+    proxy.after("up", int(part * whole))
+    refused(run("push", pack, REPO, "--tag", "v1"), 3, "run the same command again")
+    if hub.api.repo_exists(REPO):  # whole or not at all
+        names = set(hub.api.list_repo_files(REPO))
+        assert names & {pack.name, "README.md"} in (set(), {pack.name, "README.md"})
+    proxy.heal()
+    again = lottapack.push(pack, REPO, tag="v1")
+    assert lottapack.pull(f"{REPO}@v1").sha256 == again.sha256 == hashlib.sha256(pack.read_bytes()).hexdigest()
+    assert len(hub.api.list_repo_commits(REPO)) == 2
+
+
+def test_an_answer_that_is_lost_is_not_pushed_twice(
+    hub: Hub, pack: Path, proxy: Proxy, run: Run, impatient: None
+) -> None:
+    """The commit is made, and the connection breaks before the client hears of it."""
+    hub.api.create_repo(REPO)
+    seen = len(hub.served)
+
+    def committed() -> bool:
+        return any(served.path.endswith("/commit/main") for served in hub.served[seen:])
+
+    steps = iter(range(100))
+    while not committed():  # each time the answers get one further
+        proxy.heal()
+        proxy.after("down", 100 * next(steps))
+        refused(run("push", pack, REPO), 3, "run the same command again")
+    proxy.heal()
+    result = lottapack.push(pack, REPO)
+    assert result.sent == ()
+    assert len(hub.api.list_repo_commits(REPO)) == 2
+
+
+ANSWERS = [
+    (403, {}, 3, "lacks the right", "hf auth login"),
+    (404, {}, 3, "nothing of that name", "HF_ENDPOINT"),
+    (404, {"X-Error-Code": "RepoNotFound"}, 3, "no such repository", "hf auth login"),
+    (403, {"X-Error-Code": "GatedRepo"}, 3, "granted by its owner", "Ask for access"),
+    (409, {}, 3, "came first", "push again"),
+    (412, {}, 3, "came first", "push again"),
+    (413, {}, 3, "too large", "higher limit"),
+    (418, {}, 3, "a refusal by", "own words"),
+    (429, {}, 3, "too many requests", "Wait some minutes"),
+    (500, {}, 3, "a failure inside", "Try again later"),
+    (503, {}, 3, "a failure inside", "Try again later"),
+    (507, {}, 3, "no space left", "who runs the registry"),
+    (200, {}, 3, "answers otherwise than a Hub", "Is it a Hub?"),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "code", "words", "then"), ANSWERS)
+def test_each_answer_has_its_words(
+    status: int,
+    headers: dict[str, str],
+    code: int,
+    words: str,
+    then: str,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        lead_to(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}", tmp_path)
+        refused(run("pull", REPO), code, words, then)
+        server.shutdown()
+        thread.join()
+
+
+def test_nobody_listens(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, pack: Path, impatient: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    lead_to(monkeypatch, f"http://127.0.0.1:{port}", tmp_path)
+    for line in (["pull", REPO], ["push", pack, REPO], ["list", "my-org"], ["log", REPO]):
+        refused(run(*line), 3, f"connection to http://127.0.0.1:{port} failed", "Check the network")
+    for endpoint in ("nonsense", "http://[bad"):
+        lead_to(monkeypatch, endpoint, tmp_path)
+        refused(run("pull", REPO), 3, "HF_ENDPOINT")
+
+
+def test_what_is_not_there(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lottapack.push(pack, REPO, tag="v1")
+    missing = "my-org/nothing"
+    refused(run("pull", missing), 3, missing, "hf auth login")
+    refused(run("log", missing), 3, missing, "hf auth login")
+    refused(run("pull", f"{REPO}@v2"), 3, f"{REPO}@v2", "no such branch, tag or commit", f"lottapack log {REPO}")
+    refused(run("pull", f"{REPO}@{'0' * 40}"), 3, "no such branch, tag or commit")
+    refused(run("log", f"{REPO}@v2"), 3, "no such branch, tag or commit")
+    monkeypatch.setenv("HF_TOKEN", hub.server.token("reader", "read"))
+    result = run("pull", missing)
+    refused(result, 3, "no such repository", "the token needs the right")
+    assert "hf auth login" not in result.err
+
+
+def test_tokens(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, read = hub.server.token("writer", "write"), hub.server.token("reader", "read")
+    monkeypatch.setenv("HF_TOKEN", write)
+    assert run("push", pack, REPO, "--private", "--quiet").code == 0
+    monkeypatch.setenv("HF_TOKEN", read)
+    assert run("pull", REPO, "--quiet").code == 0
+    refused(run("push", make_pack(pack, seed=43), REPO), 3, "lacks the right", "Use a token that has it")
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
+    for line in (["pull", REPO], ["push", pack, REPO], ["log", REPO]):
+        refused(run(*line), 3, "the token is not accepted", "hf auth login")
+    monkeypatch.delenv("HF_TOKEN")
+    for line in (["pull", REPO], ["push", pack, REPO], ["log", REPO]):
+        result = run(*line)
+        refused(result, 3, REPO, "hf auth login")
+        assert re.search("private|no token", result.err)
+
+
+def test_a_cache_that_cannot_be_written(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lottapack.push(pack, REPO)
+    hub.home.mkdir(exist_ok=True)
+    (hub.home / "file").write_text("no folder")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.home / "file"))
+    refused(run("pull", REPO), 2, "HF_HOME")

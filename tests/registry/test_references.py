@@ -1,0 +1,113 @@
+"""Each text is read as one thing, or refused with the three forms."""
+
+from pathlib import Path
+
+import pytest
+
+from lottapack.errors import BadReferenceError
+from lottapack.registry.references import HubReference, OciReference, Owner, parse, parse_owner
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+COMMIT = "0123456789" * 4
+
+GOOD = {
+    "my-org/digits": HubReference("my-org/digits"),
+    "my-org/digits@v1": HubReference("my-org/digits", "v1"),
+    f"my-org/digits@{COMMIT}": HubReference("my-org/digits", COMMIT),
+    "hf://My_Org/Digits-2.5@refs/pr/1": HubReference("My_Org/Digits-2.5", "refs/pr/1"),
+    "oci://localhost/digits": OciReference("localhost", "digits"),
+    "oci://127.0.0.1:5055/models/digits:v1": OciReference("127.0.0.1:5055", "models/digits", "v1"),
+    f"oci://ghcr.io/a/b/c@{DIGEST}": OciReference("ghcr.io", "a/b/c", None, DIGEST),
+    "oci://[::1]:5055/digits:V1": OciReference("[::1]:5055", "digits", "V1"),
+    "./my-org/digits": Path("my-org/digits"),
+    "../digits": Path("../digits"),
+    "/tmp/digits": Path("/tmp/digits"),
+    "~/digits": Path("~/digits"),
+    "missing.safetensors": Path("missing.safetensors"),
+    "runs/missing.lotta.safetensors": Path("runs/missing.lotta.safetensors"),
+}
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_what_a_text_names(text: str) -> None:
+    assert parse(text) == GOOD[text]
+
+
+@pytest.mark.parametrize("text", [text for text, found in GOOD.items() if not isinstance(found, Path)])
+def test_a_reference_prints_as_it_is_read(text: str) -> None:
+    assert str(parse(text)) == text.removeprefix("hf://")
+    assert parse(str(parse(text))) == parse(text)
+
+
+def test_a_file_goes_before_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-org").mkdir()
+    (tmp_path / "my-org" / "digits").mkdir()
+    assert parse("my-org/digits") == HubReference("my-org/digits")  # a folder is no pack
+    (tmp_path / "my-org" / "file").touch()
+    assert parse("my-org/file") == Path("my-org/file")
+    assert parse("hf://my-org/file") == HubReference("my-org/file")
+    (tmp_path / "bare").touch()
+    assert parse("bare") == Path("bare")
+
+
+def test_a_path_object_is_a_path() -> None:
+    assert parse(Path("my-org/digits")) == Path("my-org/digits")
+
+
+BAD = [
+    "",
+    "digits",
+    "a/b/c",
+    "my-org/",
+    "my org/digits",
+    "my-org/digits@",
+    "my-org/digits@a b",
+    "my-org/digits@../x",
+    "my-org/digits@a//b",
+    "my-org/-digits",
+    "my-org/dig--its",
+    "my-org/digits.git",
+    "my-org/" + "x" * 96,
+    "hf://digits",
+    "https://huggingface.co/my-org/digits",
+    "oci://",
+    "oci://host",
+    "oci://host/",
+    "oci://host/Digits",
+    "oci://host:port/digits",
+    "oci://user@host/digits",
+    "oci://host/../digits",
+    "oci://host/digits:",
+    "oci://host/digits:-v1",
+    "oci://host/digits@sha256:00",
+    f"oci://host/digits:v1@{DIGEST}",
+    "x" * 5000,
+    "a\0b/c",
+]
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_anything_else_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(BadReferenceError) as caught:
+        parse(text)
+    assert caught.value.hint
+    if ":v1@" not in text:
+        assert all(form in caught.value.hint for form in ("owner/name", "oci://", "./model"))
+
+
+def test_only_a_whole_hash_is_a_commit() -> None:
+    assert HubReference("a/b", COMMIT).commit == COMMIT
+    assert [HubReference("a/b", text).commit for text in (None, "v1", COMMIT[:-1], COMMIT.replace("0", "A"))] == [
+        None
+    ] * 4
+
+
+def test_owners() -> None:
+    assert parse_owner("my-org") == parse_owner("hf://my-org") == Owner("my-org")
+    assert parse_owner("oci://127.0.0.1:5055") == Owner("", "127.0.0.1:5055")
+    assert parse_owner("oci://127.0.0.1:5055/models/") == Owner("models", "127.0.0.1:5055")
+    assert [str(parse_owner(text)) for text in ("a", "oci://h", "oci://h/m")] == ["a", "oci://h", "oci://h/m"]
+    for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "a b"):
+        with pytest.raises(BadReferenceError, match="owner"):
+            parse_owner(text)

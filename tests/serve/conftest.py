@@ -1,0 +1,34 @@
+"""A registry in this process, with a repository in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from serve_runs import ask
+
+from lottapack.serve import background
+from lottapack.serve.server import Running
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Running]:
+    """Without tokens, so open to this machine; with the empty repository ``org/digits``."""
+    with background(root) as running:
+        made = ask(running.url, "POST", "/api/repos/create", {"name": "digits", "organization": "org"})
+        assert made.status == 200
+        yield running
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Running]:
+    """A test's own."""
+    with serving(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for many requests that change nothing."""
+    with serving(tmp_path_factory.mktemp("shared") / "registry") as running:
+        yield running

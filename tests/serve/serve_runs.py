@@ -1,0 +1,134 @@
+"""Ask a registry without any client in between, run real clients in processes of their own, start the real command."""
+
+import base64
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Answer(NamedTuple):
+    """``headers``: names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> tuple[int, str]:
+        """Status and code of a refusal, whose body must be JSON with words and whose headers must say the same."""
+        assert self.json["error"]
+        assert len(self.headers["x-error-message"]) == len(self.json["error"])
+        return self.status, self.headers.get("x-error-code", "")
+
+
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One request. ``path`` is sent as it is; ``body``: bytes, or what becomes JSON."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    try:
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        told = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request(method, path, content, {**told, **(headers or {})})
+        answer = connection.getresponse()
+        return Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+def commit_body(*operations: Mapping[str, Any], title: str = "test", parent: str | None = None) -> bytes:
+    """The body of a commit, as clients send it."""
+    header = {"summary": title, "description": "", **({"parentCommit": parent} if parent else {})}
+    lines = [{"key": "header", "value": header}, *operations]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def add(path: str, content: bytes) -> dict[str, Any]:
+    """A file in a commit."""
+    encoded = base64.b64encode(content).decode()
+    return {"key": "file", "value": {"content": encoded, "path": path, "encoding": "base64"}}
+
+
+class Client(NamedTuple):
+    """A client with a cache of its own: where its HF_HOME is, and which Python has it."""
+
+    url: str
+    home: Path
+    python: str = sys.executable
+    token: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
+        token = {"HF_TOKEN": self.token} if self.token else {}
+        told = {"HF_ENDPOINT": self.url, "HF_HOME": str(self.home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        return {**plain, **told, **token, **dict(self.more)}
+
+    def start(self, code: str, *arguments: object) -> "subprocess.Popen[str]":
+        """Run Python code with the client installed."""
+        command = [self.python, "-W", "error", "-c", code, *map(str, arguments)]
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(command, env=self.environment, text=True, **pipes)
+
+    def run(self, code: str, *arguments: object) -> str:
+        """Run Python code to its end; returns what it printed. It must succeed."""
+        with self.start(code, *arguments) as process:
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        return out.strip()
+
+    def hf(self, *arguments: object) -> str:
+        """Run the client's own command line."""
+        command = [str(Path(self.python).with_name("hf")), *map(str, arguments)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+class Server(NamedTuple):
+    """``lottapack serve`` in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+
+@contextmanager
+def command(root: Path, *options: object, port: int = 0) -> Iterator[Server]:
+    """The real command, for as long as the block runs."""
+    started = [sys.executable, "-m", "lottapack_cli", "serve", "--root", str(root), "--port", str(port), "--json"]
+    with subprocess.Popen([*started, *map(str, options)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield Server(process, json.loads(process.stdout.readline())["url"])
+        finally:
+            process.kill()
+
+
+def files_in(root: Path) -> list[str]:
+    """What lies in a registry's folder beside the index: contents, and what arrives."""
+    return sorted(str(path.relative_to(root)) for name in ("blobs", "incoming") for path in (root / name).rglob("*")
+                  if path.is_file())  # fmt: skip

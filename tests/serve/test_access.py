@@ -1,0 +1,204 @@
+"""Who may do what: with tokens, without, and with the wrong ones."""
+
+import sqlite3
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from serve_runs import add, ask, commit_body
+
+from lottapack import AccessError, BadReferenceError, NetworkError, OutputError
+from lottapack.serve import background, tokens
+from lottapack.serve.access import is_loopback
+from lottapack.serve.server import Running
+
+ENDPOINTS = {
+    "list": ("GET", "/api/models", None),
+    "info": ("GET", "/api/models/org/public", None),
+    "refs": ("GET", "/api/models/org/public/refs", None),
+    "file": ("GET", "/org/public/resolve/main/a", None),
+    "paths": ("POST", "/api/models/org/public/paths-info/main", b"paths=a"),
+    "private info": ("GET", "/api/models/org/private", None),
+    "private file": ("GET", "/org/private/resolve/main/a", None),
+    "private tree": ("GET", "/api/models/org/private/tree/main", None),
+    "missing": ("GET", "/api/models/org/missing", None),
+    "whoami": ("GET", "/api/whoami-v2", None),
+    "create": ("POST", "/api/repos/create", {"name": "public", "organization": "org"}),
+    "preupload": ("POST", "/api/models/org/public/preupload/main", {"files": []}),
+    "commit": ("POST", "/api/models/org/public/commit/main", commit_body(add("a", b"1"))),
+    "commit to private": ("POST", "/api/models/org/private/commit/main", commit_body(add("a", b"1"))),
+    "tag": ("POST", "/api/models/org/public/tag/main", {"tag": "new"}),
+    "untag": ("DELETE", "/api/models/org/public/tag/new", None),
+    "settings": ("PUT", "/api/models/org/public/settings", {"private": False}),
+    "write check": ("GET", "/api/models/org/public/auth-check/write", None),
+    "move": ("POST", "/api/repos/move", {"fromRepo": "org/public", "toRepo": "org/private"}),
+    "delete": ("DELETE", "/api/repos/delete", {"name": "gone", "organization": "org"}),
+}
+READS = ("list", "info", "refs", "file", "paths")
+HIDDEN = ("private info", "private file", "private tree")
+DONE = {"create": 409, "move": 409, "delete": 404, "missing": 404}
+"""What those get who may do it; 200 where not listed."""
+
+
+def expected(who: str, endpoint: str, anonymous_read: bool) -> int:
+    if who == "wrong":
+        return 401
+    if who == "write" or (endpoint in READS and (who == "read" or anonymous_read)):
+        return DONE.get(endpoint, 200)
+    if who == "read":
+        return {"whoami": 200, "missing": 404}.get(endpoint, 200 if endpoint in HIDDEN else 403)
+    return 401
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["anonymous read", "no anonymous read"])
+def guarded(request, tmp_path_factory) -> Iterator[tuple[Running, dict[str, str], bool]]:
+    root = tmp_path_factory.mktemp("guarded") / "registry"
+    texts = {"write": tokens.add(root, "al", "write"), "read": tokens.add(root, "bo"), "wrong": "lotta_x", "nobody": ""}
+    with background(root, anonymous_read=request.param) as running:
+        for name in ("public", "private"):
+            body = {"name": name, "organization": "org", "visibility": name}
+            assert ask(running.url, "POST", "/api/repos/create", body, token=texts["write"]).status == 200
+            path = f"/api/models/org/{name}/commit/main"
+            assert ask(running.url, "POST", path, commit_body(add("a", b"1")), token=texts["write"]).status == 200
+        yield running, texts, request.param
+
+
+@pytest.mark.parametrize("who", ["write", "read", "wrong", "nobody"])
+def test_everyone_gets_what_they_may(guarded, who):
+    running, texts, anonymous_read = guarded
+    got = {name: ask(running.url, *request, token=texts[who]).status for name, request in ENDPOINTS.items()}
+    assert got == {name: expected(who, name, anonymous_read) for name in ENDPOINTS}
+
+
+def test_the_private_is_not_told_from_the_missing(guarded):
+    running, _, _ = guarded
+    for path in ("/api/models/org/{}", "/org/{}/resolve/main/a", "/api/models/org/{}/tree/main"):
+        private, missing = (ask(running.url, "GET", path.format(name)) for name in ("private", "missing"))
+        assert private.status == missing.status == 401
+        assert private.body.replace(b"private", b"missing") == missing.body
+        assert private.headers.get("x-error-code") == missing.headers.get("x-error-code")
+
+
+def test_listings_hide_the_private(guarded):
+    running, texts, anonymous_read = guarded
+    assert [one["id"] for one in ask(running.url, "GET", "/api/models", token=texts["read"]).json] == [
+        "org/private", "org/public"
+    ]  # fmt: skip
+    if anonymous_read:
+        assert [one["id"] for one in ask(running.url, "GET", "/api/models").json] == ["org/public"]
+
+
+def test_a_wrong_token_is_told_in_words_that_clients_know(guarded):
+    running, _, _ = guarded
+    answer = ask(running.url, "GET", "/api/models/org/public", token="lotta_x")
+    assert answer.headers["x-error-message"] == "Invalid credentials in Authorization header"
+    for header in ("Basic YTpi", "Bearer", "lotta_x"):
+        assert ask(running.url, "GET", "/api/models", headers={"Authorization": header}).error == (401, "")
+
+
+def test_whoami(guarded):
+    running, texts, _ = guarded
+    for right, name in (("write", "al"), ("read", "bo")):
+        found = ask(running.url, "GET", "/api/whoami-v2", token=texts[right]).json
+        assert (found["name"], found["auth"]["accessToken"]["role"]) == (name, right)
+
+
+def test_tokens_count_and_stop_counting_at_once(registry):
+    commit = "/api/models/org/digits/commit/main"
+    assert ask(registry.url, "POST", commit, commit_body()).status == 200
+    text = registry.token("al", "write")
+    assert ask(registry.url, "POST", commit, commit_body()).status == 401
+    assert ask(registry.url, "POST", commit, commit_body(), token=text).status == 200
+    tokens.add(registry.root, "bo")
+    tokens.remove(registry.root, "al")
+    assert ask(registry.url, "POST", commit, commit_body(), token=text).status == 401
+    history = ask(registry.url, "GET", "/api/models/org/digits/commits/main").json
+    assert [one["authors"][0]["user"] for one in history] == ["al", "local", "local"]
+
+
+def test_tokens_are_kept_as_hashes_only(tmp_path):
+    text = tokens.add(tmp_path, "al", "write")
+    assert text.startswith("lotta_")
+    assert [(token.name, token.rights) for token in tokens.listed(tmp_path)] == [("al", "write")]
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert text.encode() not in stored
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as db:
+        assert len(db.execute("SELECT sha256 FROM tokens").fetchone()[0]) == 64
+    with pytest.raises(OutputError, match="a token for al already"):
+        tokens.add(tmp_path, "al")
+    with pytest.raises(BadReferenceError, match="is no name"):
+        tokens.add(tmp_path, "../x")
+    with pytest.raises(OutputError, match="no token for bo"):
+        tokens.remove(tmp_path, "bo")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"X-Forwarded-For": "192.0.2.7"}, {"Forwarded": "for=192.0.2.7"},
+     {"Host": "evil.example"}],
+)  # fmt: skip
+def test_without_tokens_only_programs_of_this_machine_write(registry, headers):
+    """Neither a web page in a browser here, by whatever trick of names, nor whoever comes through a proxy."""
+    commit = "/api/models/org/digits/commit/main"
+    assert ask(registry.url, "POST", commit, commit_body(), headers=headers).error == (403, "")
+    text = registry.token("al", "write")
+    assert ask(registry.url, "POST", commit, commit_body(), headers=headers, token=text).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1", "[::1]"])
+def test_addresses_of_this_machine(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", "127.0.0.1.evil.example", ""])
+def test_addresses_of_others(host):
+    assert not is_loopback(host)
+
+
+def test_no_port_is_opened_to_others_without_tokens(tmp_path):
+    with (
+        pytest.raises(AccessError, match=r"anyone could write to it\nMake one first"),
+        background(tmp_path, host="0.0.0.0"),
+    ):
+        pass
+    text = tokens.add(tmp_path, "al", "write")
+    with background(tmp_path, host="0.0.0.0") as running:
+        url = running.url.replace("0.0.0.0", "127.0.0.1")
+        body = {"name": "x"}
+        assert ask(url, "POST", "/api/repos/create", body).status == 401
+        assert ask(url, "POST", "/api/repos/create", body, token=text).status == 200
+        # Without the last token it does not fall back to being open, as it would on loopback.
+        tokens.remove(tmp_path, "al")
+        assert ask(url, "POST", "/api/repos/create", body).status == 401
+
+
+def test_one_server_a_folder_and_a_port(tmp_path, registry):
+    with pytest.raises(OutputError, match="another process serves"), background(registry.root):
+        pass
+    port = int(registry.url.rpartition(":")[2])
+    with (
+        pytest.raises(NetworkError, match=f"cannot listen on 127.0.0.1, port {port}"),
+        background(tmp_path / "other", port=port),
+    ):
+        pass
+
+
+def test_behind_a_proxy_with_tls_addresses_are_the_proxys(registry):
+    text = registry.token("al", "write")
+    headers = {"Host": "hub.example.org", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+    body = {"name": "x", "organization": "org"}
+    made = ask(registry.url, "POST", "/api/repos/create", body, token=text, headers=headers)
+    assert made.json["url"] == "https://hub.example.org/org/x"
+
+
+def test_it_listens_to_ipv6(tmp_path):
+    try:
+        with background(tmp_path / "registry", host="::1") as running:
+            assert running.url.startswith("http://[::1]:")
+            with urllib.request.urlopen(running.url, timeout=30) as answer:
+                assert f"HF_ENDPOINT={running.url}" in answer.read().decode()
+            made = urllib.request.Request(f"{running.url}/api/repos/create", b'{"name": "x"}', method="POST")
+            with urllib.request.urlopen(made, timeout=30) as answer:
+                assert answer.status == 200
+    except NetworkError as fault:
+        pytest.skip(f"no IPv6 here: {fault.message}")
