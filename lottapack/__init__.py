@@ -29,27 +29,36 @@ from lottapack.errors import (
     ScaffoldError,
     UnsupportedError,
 )
+from lottapack.integrations import install as _install
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lottapack.backbone import init_backbone_
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
+    from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import is_scaffolded, regenerate_, scaffold
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
 _HOME = {
+    "init_backbone_": "backbone",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "Layer": "merged_checkpoints",
+    "MergedResult": "merged_checkpoints",
+    "pack_merged": "merged_checkpoints",
+    "pack_torch_cpu": "torch_cpu",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
@@ -82,6 +91,8 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
 
 
+_install()
+
 __all__ = [
     "AccessError",
     "AgreementError",
@@ -96,8 +107,10 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Layer",
     "LimitError",
     "LottapackError",
+    "MergedResult",
     "MissingError",
     "NetworkError",
     "OutputError",
@@ -115,6 +128,7 @@ __all__ = [
     "__version__",
     "draw",
     "export",
+    "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
@@ -122,6 +136,8 @@ __all__ = [
     "log",
     "open_pack",
     "pack",
+    "pack_merged",
+    "pack_torch_cpu",
     "pull",
     "push",
     "regenerate_",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lottapack import arch
 from lottapack.errors import CheckpointError
 from lottapack.format import recipe
-from lottapack.format.descriptor import adapter_prefix
+from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
 from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
@@ -31,10 +32,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file or folder")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
-    return _read_file(path)
+    return read_file(path)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of one checkpoint file. Raises CheckpointError."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -68,7 +70,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
-        merged |= _read_file(index.parent / shard)
+        merged |= read_file(index.parent / shard)
     return merged
 
 
@@ -78,7 +80,9 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
     if place is None:
         raise CheckpointError(
             "the checkpoint carries no lottapack recipe",
-            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe.",
+            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. "
+            "Without one: pack_torch_cpu() (--rng torch-cpu) if torch drew it, pack_merged() (--from-merged) if it is "
+            "merged.",
         )
     state, key = place
     plan = recipe.of_tensor(state[key])
@@ -88,7 +92,21 @@ def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
         for name, value in state.items()
         if isinstance(value, Tensor) and name.startswith(prefix) and name != key
     }
-    return plan, tensors
+    return plan, under_own_names(plan, tensors)
+
+
+def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names in the model, which a library may save under others."""
+    own = set(plan.parameters)
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, AdaptedRecipe | TiedRecipe):
+            own |= {adapter_prefix(name) + part for part in ADAPTER_PARTS}
+    unknown = tensors.keys() - own
+    if not unknown:
+        return tensors
+    model = arch.build(plan.architecture)
+    names = arch.family_of(model).renamed(model, unknown)
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], str] | None:
@@ -124,8 +142,7 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
         owner = plan.resolve(name)
         pairs = [(name, owner)]
         if isinstance(plan.parameters[owner], AdaptedRecipe):
-            parts = ("lora_A", "lora_B", "beta")
-            pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in parts]
+            pairs += [(adapter_prefix(name) + part, adapter_prefix(owner) + part) for part in ADAPTER_PARTS]
         for copy, original in pairs:
             if copy in tensors and copy != original:
                 copies.add(copy)

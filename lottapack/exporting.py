@@ -1,46 +1,57 @@
-"""export(): the full checkpoint of a pack, adapters merged, written tensor by tensor."""
+"""export(): what other tools open: full checkpoints, adapters merged, written tensor by tensor; folders with a pack."""
 
-import json
-import os
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from lottapack.constructed import is_constructed
 from lottapack.device import resolve
-from lottapack.errors import OutputError, UnsupportedError
+from lottapack.errors import UnsupportedError
+from lottapack.folders import (
+    is_folder,
+    make_folder,
+    require_transformers,
+    transformers_config,
+    write_json,
+    write_pack_folder,
+)
 from lottapack.format import container, dtypes
-from lottapack.format.descriptor import Descriptor, Tied
+from lottapack.format.descriptor import Tied
 from lottapack.format.packfile import PackFile, open_pack
-from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file
+from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
 from lottapack.rebuild import plain_tensor, tensor_bytes
 
 WEIGHTS = "model.safetensors"
+Format = Literal["safetensors", "transformers", "transformers-pack", "peft"]
 
 
 def export(
     path: str | PathLike[str],
     output: str | PathLike[str],
     *,
-    format: Literal["safetensors", "transformers"] = "safetensors",  # noqa: A002 (the option's name)
+    format: Format = "safetensors",  # noqa: A002 (the option's name)
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the merged full checkpoint. The same pack gives the same file on every device.
+    """Write what other tools open. The same pack gives the same files on every device.
 
     Args:
         path: the pack.
-        output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written; for
-            ``"transformers"`` a folder, made if missing, which ``from_pretrained`` opens.
+        output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written; for the other
+            formats a folder, made if missing.
         format: ``"safetensors"`` holds every entry of the plain state_dict, tied ones too; ``"transformers"`` leaves
-            the tied ones to the library and adds ``config.json``.
-        dtype: converts floating tensors; None keeps the recorded dtypes.
+            the tied ones to the library and adds ``config.json``, for ``from_pretrained``; ``"transformers-pack"``
+            is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
+            has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
+        dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
+            recorded dtypes.
         device: where weights are generated and merged.
         max_bytes: the largest checkpoint to write; by default what the largest tensor's memory and the disk allow.
         progress: called with bytes written and bytes in all.
@@ -55,11 +66,14 @@ def export(
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
     with open_pack(path) as pack:
-        if format == "transformers" and pack.descriptor.architecture.family != "transformers":
-            raise UnsupportedError(
-                f"{path} holds a {pack.descriptor.architecture.family} model, no transformers model",
-                hint="Export it as safetensors.",
-            )
+        if format == "peft":
+            if dtype is not None:
+                raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
+            return write_adapter(pack, Path(output))
+        if format != "safetensors":
+            require_transformers(pack)
+        if format == "transformers-pack":
+            return write_pack_folder(pack, make_folder(output), wanted)
         target = _target(output, format == "transformers")
         placed = _layout(pack, wanted, with_ties=format == "safetensors")
         total = placed[-1].end if placed else 0
@@ -68,24 +82,17 @@ def export(
         check_disk(str(path), total, target.parent)
         largest = max((info.nbytes for info in placed), default=0)
         check_memory(str(path), 3 * largest, None, where)
+        if is_constructed(pack):
+            check_memory(str(path), pack.declared_bytes(), None)
         _write(pack, target, placed, where, progress)
         if format == "transformers":
-            config = transformers_config(pack.descriptor, wanted)
-            with atomic_file(target.with_name("config.json")) as file:
-                file.write(json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
+            write_json(target.with_name("config.json"), transformers_config(pack.descriptor, wanted))
     return target
 
 
 def _target(given: str | PathLike[str], folder: bool) -> Path:
-    """The file of weights. A path that ends in a slash is a folder, which Path alone would forget."""
-    output = Path(given)
-    if not folder and not output.is_dir() and not str(given).endswith(("/", os.sep)):
-        return output
-    try:
-        output.mkdir(exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"cannot make the folder {output}: {fault.strerror or fault}") from fault
-    return output / WEIGHTS
+    """The file of weights."""
+    return make_folder(given) / WEIGHTS if folder or is_folder(given) else Path(given)
 
 
 def _layout(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[container.TensorInfo]:
@@ -118,17 +125,3 @@ def _write(
 
     with atomic_file(target) as file:
         container.write(file, {"format": "pt"}, placed, data)
-
-
-def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, Any]:
-    """What ``config.json`` says of an exported model."""
-    count: dict[str, int] = {}
-    for entry in descriptor.parameters.values():
-        if not isinstance(entry, Tied) and "float" in entry.dtype:
-            count[entry.dtype] = count.get(entry.dtype, 0) + numel(entry.shape)
-    recorded = max(count, key=lambda name: count[name], default="float32")
-    return {
-        **descriptor.architecture.config,
-        "architectures": [descriptor.architecture.class_],
-        "dtype": dtype or recorded,
-    }

@@ -26,6 +26,7 @@ class ParameterSummary:
     scaling: str | None = None
     beta: float | None = None
     beta_learned: bool | None = None
+    magnitude: bool | None = None
     group: str | None = None
     trained: bool | None = None
     to: str | None = None
@@ -33,7 +34,10 @@ class ParameterSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once."""
+    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
+
+    ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    """
 
     path: Path
     file_size: int
@@ -48,6 +52,8 @@ class Summary:
     trained: int
     parameters: tuple[ParameterSummary, ...]
     provenance: dict[str, str]
+    torch: str | None = None
+    capability: str | None = None
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -69,6 +75,8 @@ def inspect(path: str | PathLike[str]) -> Summary:
             trained=trained_elements(pack),
             parameters=tuple(_parameter(pack, name) for name in descriptor.parameters),
             provenance=descriptor.provenance,
+            torch=descriptor.rng.torch or None,
+            capability=descriptor.rng.capability or None,
         )
 
 
@@ -96,9 +104,12 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)
-    learned = "beta" in entry.adapter.tensors()
+    parts = entry.adapter.tensors()
+    learned = "beta" in parts
     beta = _beta(pack, adapter_prefix(name) + "beta") if learned else 1.0
-    return ParameterSummary(name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned)
+    return ParameterSummary(
+        name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned, "magnitude" in parts
+    )
 
 
 def _beta(pack: PackFile, tensor: str) -> float:

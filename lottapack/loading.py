@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch
+from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.device import resolve
 from lottapack.format import dtypes, recipe
@@ -68,6 +68,8 @@ def load(
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)
+        if merge:
+            bases.remember_pack(model, pack)
     tie_all(model, plan)
     for buffer_name, buffer in list(computed_buffers(model)):
         module, leaf = locate(model, buffer_name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,15 +14,25 @@ _CHUNK = 1 << 17  # elements of a step: the partial sums stay in the cache
 
 @torch.no_grad()
 def merged(
-    weight: Tensor, lora_A: Tensor, lora_B: Tensor, beta: Tensor | None, *, scaling: float, fan_in_fan_out: bool
+    weight: Tensor,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    beta: Tensor | None,
+    magnitude: Tensor | None = None,
+    *,
+    scaling: float,
+    fan_in_fan_out: bool,
 ) -> Tensor:
     """``beta * W + s * B A``, every operation rounded to binary32 by itself, ranks summed in order.
+
+    With a magnitude, the weights of each output are then scaled to that length (DoRA, arXiv 2402.09353).
 
     Args:
         weight: the backbone in its recorded dtype and shape.
         lora_A: shape (rank, d_in).
         lora_B: shape (d_out, rank).
         beta: shape (1,), or None for 1.
+        magnitude: shape (d_out,), or None.
         scaling: the binary32 factor s.
         fan_in_fan_out: whether weight is stored as (d_in, d_out).
 
@@ -32,7 +43,8 @@ def merged(
     rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
     rows, columns = rows.float().contiguous(), columns.float().contiguous()
     matrix = weight.reshape(rows.shape[0], columns.shape[1])
-    result = torch.empty_like(matrix)
+    # A length is that of the unrounded weights.
+    result = torch.empty_like(matrix, dtype=None if magnitude is None else torch.float32)
     step = max(1, _CHUNK // columns.shape[1])
     factor = None if beta is None else beta.float()
     for first in range(0, matrix.shape[0], step):
@@ -46,7 +58,23 @@ def merged(
         low_rank.mul_(scaling)
         backbone = matrix[part].float()
         result[part] = low_rank.add_(backbone if factor is None else torch.mul(backbone, factor))
+    if magnitude is not None:
+        factors = _factors(result if fan_in_fan_out else result.t().contiguous(), magnitude)
+        result = result.mul_(factors if fan_in_fan_out else factors[:, None]).to(weight.dtype)
     return result.view(weight.shape)
+
+
+def _factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
+    """What the weights of each output are multiplied by. ``inputs``: shape (d_in, d_out), binary32."""
+    place = inputs.device if inputs.device.type in ("cpu", "cuda") else torch.device("cpu")  # others lack binary64
+    total = torch.zeros(inputs.shape[1], dtype=torch.float64, device=place)
+    for weights in inputs.to(place):
+        wide = weights.double()
+        total.add_(wide.mul_(wide))
+    lengths = np.sqrt(total.cpu().numpy())  # NumPy's root is correctly rounded wherever it runs
+    wanted = magnitude.double().cpu().numpy()
+    quotients = np.divide(wanted, lengths, out=np.zeros_like(lengths), where=lengths != 0)
+    return torch.from_numpy(quotients).float().to(inputs.device)
 
 
 def merge_adapter(weight: Tensor, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe) -> Tensor:
@@ -56,6 +84,7 @@ def merge_adapter(weight: Tensor, adapter: Mapping[str, Tensor], entry: Adapted 
         adapter["lora_A"],
         adapter["lora_B"],
         adapter.get("beta"),
+        adapter.get("magnitude"),
         scaling=scaling_factor(entry.alpha, entry.rank, entry.scaling),
         fan_in_fan_out=entry.fan_in_fan_out,
     )

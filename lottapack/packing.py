@@ -1,78 +1,42 @@
 """pack(): from a trained model or checkpoint to one file."""
 
-import hashlib
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import lottapack
-from lottapack import checkpoint, rng
-from lottapack.errors import CheckpointError, OutputError
-from lottapack.format import container, dtypes
-from lottapack.format.descriptor import (
-    FORMAT_VERSION,
-    Adapted,
-    Adapter,
-    Constant,
-    Descriptor,
-    Parameter,
-    Rng,
-    Seeded,
-    Stored,
-    TableRecord,
-    TensorRecord,
-    Tied,
-    adapter_prefix,
-    factor_dims,
-    table_tensor,
-)
-from lottapack.format.packfile import open_pack
-from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-from lottapack.format.shapes import numel
-from lottapack.limits import size_text
-from lottapack.merge import merge_adapter
-from lottapack.output import atomic_file
+from lottapack import checkpoint
+from lottapack.packer import BackboneChangedWarning, Packer, PackResult
+from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
-from lottapack.rebuild import tensor_bytes
 
-
-class BackboneChangedWarning(UserWarning):
-    """A frozen weight is not what the seed generates, so the pack stores it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PackResult:
-    """What pack() wrote. ``stored_instead``: generated parameters that had to be stored, with their bytes."""
-
-    path: Path
-    size: int
-    sha256: str
-    stored_instead: dict[str, int]
+__all__ = ["BackboneChangedWarning", "PackResult", "pack"]
 
 
 def pack(
     model: nn.Module | Mapping[str, Any] | str | PathLike[str],
     path: str | PathLike[str],
     *,
+    base: str | PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
 
     Args:
-        model: a module from scaffold() or load(), its state_dict, or the path of a checkpoint (safetensors or
-            torch.save; a folder as the Hugging Face Trainer writes).
+        model: a module from scaffold() or load(), its state_dict, or the path of a checkpoint: safetensors or
+            torch.save; a folder as the Hugging Face Trainer writes it; a folder with a PEFT adapter that was trained
+            on a model of init_backbone_().
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
+        base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
+            adapter or what its configuration names.
         progress: called with elements generated and elements in all.
 
     Raises:
         CheckpointError: no recipe, or tensors missing or left over. OutputError: the path cannot be written.
+            UnsupportedError: an adapter has what a pack cannot carry.
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
@@ -81,196 +45,9 @@ def pack(
         plan, tensors = checkpoint.of_model(model)
     elif isinstance(model, Mapping):
         plan, tensors = checkpoint.split(model)
+    elif is_adapter(Path(model)):
+        plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
     else:
         plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
     with torch.no_grad():
-        return _Packer(plan, tensors, progress).write(Path(path))
-
-
-class _Packer:
-    """Gathers entries of the descriptor and tensors of the file."""
-
-    def __init__(self, plan: Recipe, tensors: dict[str, Tensor], progress: Progress | None) -> None:
-        self.plan = plan
-        self.given = tensors
-        self.used: set[str] = set()
-        self.sources = plan.sources()
-        self.tensors: dict[str, Tensor] = {}
-        self.stored_instead: dict[str, int] = {}
-        self.progress = progress
-
-    def write(self, path: Path) -> PackResult:
-        descriptor = self.descriptor().to_bytes()
-        placed = container.layout(
-            (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
-        )
-        with atomic_file(path) as file:
-            container.write(
-                file, container.pack_metadata(descriptor), placed, lambda name: tensor_bytes(self.tensors[name])
-            )
-            file.flush()
-            size, digest = self._check(Path(file.name), descriptor)
-        if self.stored_instead:
-            names = ", ".join(list(self.stored_instead)[:5])
-            warnings.warn(
-                f"{len(self.stored_instead)} frozen weights are not what seed {self.plan.seed} generates; they were "
-                f"stored, {size_text(sum(self.stored_instead.values()))} in all: {names}",
-                BackboneChangedWarning,
-                stacklevel=3,
-            )
-        return PackResult(path, size, digest, self.stored_instead)
-
-    def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
-        """Read back what was written, before it takes its name."""
-        with open_pack(written) as pack:
-            if pack.descriptor.to_bytes() != descriptor:
-                raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
-            for name in pack.tensors:
-                pack.check(name)
-            return pack.file_size, pack.file_sha256()
-
-    def descriptor(self) -> Descriptor:
-        parameters: dict[str, Parameter] = {}
-        tables = {}
-        for table_id, table in self.plan.tables().items():
-            values = torch.from_numpy(table.values.copy())
-            tables[table_id] = TableRecord(bits=table.bits, sha256=self.keep(table_tensor(table_id), values).sha256)
-        self.used |= checkpoint.reconcile_ties(self.plan, self.given)
-        work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
-        done = 0
-        for name, entry in sorted(self.plan.parameters.items()):
-            parameters[name] = self.parameter(name, entry)
-            done += work[name]
-            if self.progress:
-                self.progress(done, sum(work.values()))
-        left = sorted(self.given.keys() - self.used)
-        if left:
-            raise CheckpointError(
-                f"the checkpoint holds {len(left)} tensors that the recipe does not know: {', '.join(left[:5])}",
-                hint="Modules added after scaffold() cannot be packed; add them first.",
-            )
-        return Descriptor(
-            lottapack=FORMAT_VERSION,
-            architecture=self.plan.architecture,
-            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables),
-            parameters=parameters,
-            provenance=provenance(self.plan.architecture.family),
-        )
-
-    def parameter(self, name: str, entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> Parameter:
-        if isinstance(entry, TiedRecipe):
-            return Tied(to=entry.to)
-        if isinstance(entry, StoredRecipe):
-            return self.stored(name, self.take(name, None), entry)
-        weight = self.given.get(name)
-        self.used.add(name)
-        if weight is not None and not self._same_as_generated(name, entry, weight):
-            return self._changed(name, entry, weight)
-        fingerprint = rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
-        if isinstance(entry, SeededRecipe):
-            return Seeded(
-                shape=entry.shape,
-                dtype=entry.dtype,
-                distribution=entry.distribution,
-                scale=entry.scale,
-                fingerprint=fingerprint,
-            )
-        return Adapted(
-            shape=entry.shape,
-            dtype=entry.dtype,
-            distribution=entry.distribution,
-            scale=entry.scale,
-            fingerprint=fingerprint,
-            fan_in_fan_out=entry.fan_in_fan_out,
-            rank=entry.rank,
-            alpha=entry.alpha,
-            scaling=entry.scaling,
-            adapter=Adapter(
-                **{
-                    part: self.keep(adapter_prefix(name) + part, tensor)
-                    for part, tensor in self.adapter(name, entry).items()
-                }
-            ),
-        )
-
-    def adapter(self, name: str, entry: AdaptedRecipe) -> dict[str, Tensor]:
-        d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-        prefix = adapter_prefix(name)
-        found = {
-            "lora_A": self.take(prefix + "lora_A", (entry.rank, d_in)),
-            "lora_B": self.take(prefix + "lora_B", (d_out, entry.rank)),
-        }
-        if entry.beta:
-            found["beta"] = self.take(prefix + "beta", (1,))
-        for part, tensor in found.items():
-            if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
-                raise CheckpointError(
-                    f"{prefix}{part} is {tensor.dtype}", hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}."
-                )
-        return found
-
-    def take(self, name: str, shape: tuple[int, ...] | None) -> Tensor:
-        tensor = self.given.get(name)
-        if tensor is None:
-            raise CheckpointError(
-                f"the checkpoint lacks {name}", hint="Save the whole state_dict of the scaffolded model."
-            )
-        if shape is not None and tuple(tensor.shape) != shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, the recipe says {shape}")
-        if dtypes.dtype_name(tensor.dtype) not in dtypes.ITEMSIZE:
-            raise CheckpointError(f"{name} is {tensor.dtype}, which the format does not have")
-        if tensor.is_meta:
-            raise CheckpointError(f"{name} is on the meta device: it has no values")
-        self.used.add(name)
-        return tensor
-
-    def keep(self, name: str, tensor: Tensor) -> TensorRecord:
-        """Put a tensor into the file."""
-        self.tensors[name] = tensor.detach().cpu().contiguous()
-        digest = hashlib.sha256(tensor_bytes(self.tensors[name])).hexdigest()
-        return TensorRecord(dtype=dtypes.dtype_name(tensor.dtype), sha256=digest)
-
-    def stored(self, name: str, tensor: Tensor, entry: StoredRecipe) -> Parameter:
-        shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
-        value = None if entry.trained else constant_bits(tensor)
-        if value is not None:
-            return Constant(shape=shape, dtype=dtype, value=value)
-        record = self.keep(name, tensor)
-        return Stored(shape=shape, dtype=dtype, group=entry.group, trained=entry.trained, sha256=record.sha256)
-
-    def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
-        if tuple(weight.shape) != entry.shape:
-            raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
-        drawn = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=weight.device)
-        rng.fill_(drawn, self.sources[name])
-        return checkpoint.same_bits(drawn.to(weight.dtype), weight)
-
-    def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
-        """A backbone that something changed: what the layer stands for is stored whole."""
-        weight = weight.detach()
-        if isinstance(entry, AdaptedRecipe):
-            weight = merge_adapter(weight, self.adapter(name, entry), entry)
-        self.stored_instead[name] = weight.numel() * weight.element_size()
-        return self.stored(name, weight, StoredRecipe(group="other", trained=True))
-
-
-def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
-    """How many elements of a parameter are generated."""
-    return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
-
-
-def constant_bits(tensor: Tensor) -> str | None:
-    """The bits of the one value that all elements have, as big-endian hex; None if they differ or there is none."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    if not flat.numel():
-        return None
-    rows = flat.view(torch.uint8).view(flat.numel(), flat.element_size())
-    return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
-
-
-def provenance(family: str) -> dict[str, str]:
-    """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
-    tools = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
-    if family == "transformers":
-        tools["transformers"] = metadata.version("transformers")
-    return tools
+        return Packer(plan, tensors, progress).write(Path(path))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.skeleton import shapes_of
+from lottapack.constructed import fill_constructed, is_constructed
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
@@ -64,6 +65,8 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     """Generate a backbone weight into its memory; return it. ``check``: compare the fingerprint."""
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
+    if is_constructed(pack):
+        return fill_constructed(pack, name, weight)
     rng.fill_(weight, pack.source(name))
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))

@@ -76,13 +76,29 @@ def _contents(pack: PackFile) -> Iterator[Check]:
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
             yield Check("sha256", name, "ok")
-    for name, entry in pack.descriptor.parameters.items():
-        if isinstance(entry, Seeded | Adapted):
+    for name, found, recorded in _fingerprints(pack):
+        if found == recorded:
+            yield Check("fingerprint", name, "ok")
+        else:
+            yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {recorded}")
+
+
+def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
+    """Of each generated parameter its name, the fingerprint that it has here, and the recorded one."""
+    generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
+    if pack.descriptor.rng.id != rng.TORCH_CPU:
+        for name, entry in generated.items():
             found = rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), numel(entry.shape)))
-            if found == entry.fingerprint:
-                yield Check("fingerprint", name, "ok")
-            else:
-                yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {entry.fingerprint}")
+            yield name, found, entry.fingerprint
+    elif generated:
+        from lottapack.constructed import constructed_fingerprints
+
+        try:
+            drawn = constructed_fingerprints(pack)
+        except (UnsupportedError, ArchitectureError) as fault:
+            drawn = {name: (f"none ({fault.message})", entry.fingerprint) for name, entry in generated.items()}
+        for name, (found, recorded) in drawn.items():
+            yield name, found, recorded
 
 
 def _architecture(pack: PackFile) -> Check:

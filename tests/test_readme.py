@@ -22,7 +22,12 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "spec" / "README.md", *(ROOT / "spec" / "decisions").glob("*.md")):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "docs" / "training.md",
+        ROOT / "spec" / "README.md",
+        *(ROOT / "spec" / "decisions").glob("*.md"),
+    ):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page}: {target}"

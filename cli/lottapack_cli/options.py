@@ -15,11 +15,20 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Generator(StrEnum):
+    """What drew a model's weights."""
+
+    philox = "philox4x32-10"
+    torch_cpu = "torch-cpu"
+
+
 class Format(StrEnum):
-    """Forms of a full checkpoint."""
+    """What export writes."""
 
     safetensors = "safetensors"
     transformers = "transformers"
+    transformers_pack = "transformers-pack"
+    peft = "peft"
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]

@@ -4,7 +4,7 @@ A family is a record of functions. Nothing here imports a model library before a
 a pack of its family asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,19 @@ class Family:
 
     ``owns(model)``: whether a module belongs to it. ``describe(model)``: class name and config.
     ``construct(class_name, config)``: call the constructor (the caller arranges that nothing is allocated).
-    ``heads(model)``: names of the modules that are output heads. ``tools``: libraries whose
-    versions go into the provenance.
+    ``draw(class_name, config)``: the same with real memory and the library's own random initialisation.
+    ``heads(model)``: names of the modules that are output heads. ``renamed(model, names)``: what entries of a
+    checkpoint are called in the model, where the library saves them under other names. ``tools``: libraries
+    whose versions go into the provenance.
     """
 
     name: str
     owns: Callable[["nn.Module"], bool]
     describe: Callable[["nn.Module"], tuple[str, dict[str, Any]]]
     construct: Callable[[str, dict[str, Any]], "nn.Module"]
+    draw: Callable[[str, dict[str, Any]], "nn.Module"]
     heads: Callable[["nn.Module"], set[str]]
+    renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] = lambda _, __: {}
     tools: tuple[str, ...] = ()
 
 
@@ -83,11 +87,26 @@ def build(architecture: Architecture) -> "nn.Module":
     """
     from lottapack.arch.skeleton import build_skeleton
 
-    family = next((family for family in _families() if family.name == architecture.family), None)
+    construct = _family_called(architecture.family).construct
+    return build_skeleton(lambda: construct(architecture.class_, architecture.config), architecture.class_)
+
+
+def draw(architecture: Architecture, seed: int) -> "nn.Module":
+    """The module as its library builds it on the CPU under ``torch.manual_seed(seed)`` (spec: torch_cpu, section 2).
+
+    The caller's random state stays as it is. Takes the model's memory. Raises as build() does.
+    """
+    from lottapack.arch.drawn import build_drawn
+
+    family = _family_called(architecture.family)
+    return build_drawn(lambda: family.draw(architecture.class_, architecture.config), architecture.class_, seed)
+
+
+def _family_called(name: str) -> Family:
+    family = next((family for family in _families() if family.name == name), None)
     if family is None:
         raise UnsupportedError(
-            f"the architecture family {architecture.family!r} is unknown",
+            f"the architecture family {name!r} is unknown",
             hint=f"This lottapack knows {', '.join(FAMILIES)}; a newer one may know more.",
         )
-    construct = family.construct
-    return build_skeleton(lambda: construct(architecture.class_, architecture.config), architecture.class_)
+    return family

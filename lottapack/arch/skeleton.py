@@ -54,14 +54,14 @@ def build_skeleton(construct: Callable[[], nn.Module], label: str) -> nn.Module:
     first, pure meta pass shows that the second is worth starting and fits the memory, whatever sizes the
     configuration names. Raises ArchitectureError, LimitError.
     """
-    with _named(label), _bounded(label), torch.device("meta"):
+    with named(label), _bounded(label), torch.device("meta"):
         module = construct()
     computed = [buffer for _, buffer in computed_buffers(module)]
     if computed:
         # Vectors count too: norms are made of ones, which the second pass cannot tell from a computed buffer.
         vectors = [tensor for tensor in module.state_dict().values() if tensor.dim() < 2]
         check_memory(label, sum(tensor.nbytes for tensor in [*computed, *vectors]), None)
-        with _named(label), _NoWeights():
+        with named(label), _NoWeights():
             module = construct()
         missing = [name for name, buffer in computed_buffers(module) if buffer.is_meta]
         if missing:
@@ -106,7 +106,7 @@ def _empty(module: nn.Module) -> None:
 
 
 @contextmanager
-def _named(label: str) -> Iterator[None]:
+def named(label: str) -> Iterator[None]:
     """Whatever a library's constructor raises on a bad configuration becomes one typed error."""
     try:
         yield

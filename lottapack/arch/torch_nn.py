@@ -69,5 +69,6 @@ FAMILY = Family(
     owns=lambda model: type(model).__module__.startswith("torch.nn."),
     describe=describe,
     construct=construct,
+    draw=construct,
     heads=heads,
 )

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from lottapack.arch import Family
 from lottapack.errors import ArchitectureError, UnsupportedError
 
-_NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version")
+_NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version", "transformers_weights")
 """Keys that say how a model was saved, not what it is."""
 
 
@@ -55,15 +56,16 @@ def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
     config: Any = model.config
     if getattr(config, "quantization_config", None):
         raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
-    return name, _plain(config.to_dict())
+    return name, plain_config(config.to_dict())
 
 
-def _plain(value: Any) -> Any:
+def plain_config(value: Any) -> Any:
+    """A configuration without what says how a model was saved. Raises ArchitectureError for what is not JSON."""
     if isinstance(value, dict):
         kept = {str(key): item for key, item in value.items() if str(key) not in _NOT_OF_THE_MODEL}
-        return {key: _plain(item) for key, item in kept.items() if not key.startswith("_")}
+        return {key: plain_config(item) for key, item in kept.items() if not key.startswith("_")}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_config(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ArchitectureError(f"the configuration holds {value!r}, which is not JSON")
@@ -71,14 +73,9 @@ def _plain(value: Any) -> Any:
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     """Call the library's own class with its own configuration class."""
-    cls = _model_class(class_name)
-    config_class = cls.config_class
-    if config.get("model_type", config_class.model_type) != config_class.model_type:
-        raise ArchitectureError(
-            f"{class_name} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
-        )
+    cls, made = _class_and_config(class_name, config)
     with _PATCHING, _no_init_weights():
-        model: Any = cls(config_class.from_dict(dict(config)))
+        model: Any = cls(made)
     model.tie_weights()
     for module in model.modules():
         # Some classes fill buffers that are in no state_dict only here.
@@ -86,6 +83,24 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
             model._init_weights(module)
     result: nn.Module = model
     return result
+
+
+def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
+    """As construct(), with the initialisation that the class brings."""
+    cls, made = _class_and_config(class_name, config)
+    with _PATCHING:
+        model: nn.Module = cls(made)
+    return model
+
+
+def _class_and_config(class_name: str, config: dict[str, Any]) -> tuple[Any, Any]:
+    cls = _model_class(class_name)
+    config_class = cls.config_class
+    if config.get("model_type", config_class.model_type) != config_class.model_type:
+        raise ArchitectureError(
+            f"{class_name} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
+        )
+    return cls, config_class.from_dict(dict(config))
 
 
 def _no_init_weights() -> AbstractContextManager[None]:
@@ -110,11 +125,24 @@ def heads(model: nn.Module) -> set[str]:
     return found
 
 
+def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """What entries of a checkpoint are called in the model: save_pretrained() writes the old names of some models."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except ImportError:  # a version that saves the names that the model has
+        return {}
+    rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    return {name: rename_source_key(name, rules, [])[0] for name in sorted(names)}
+
+
 FAMILY = Family(
     name="transformers",
     owns=owns,
     describe=describe,
     construct=construct,
+    draw=draw,
     heads=heads,
+    renamed=renamed,
     tools=("transformers",),
 )

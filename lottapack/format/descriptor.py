@@ -12,6 +12,7 @@ METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
 MAX_PARAMETERS = 100_000
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
+ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 SCALINGS = ("lora", "rslora")
 
 
@@ -35,11 +36,16 @@ class TableRecord(Record, frozen=True):
 
 
 class Rng(Record, frozen=True):
-    """The generator's id, the seed (16 hex digits) and the pack's own tables by id."""
+    """The generator's id, the seed (16 hex digits) and the pack's own tables by id.
+
+    ``torch`` and ``capability``: the version and the processor's vector instructions, with ``torch-cpu`` only.
+    """
 
     id: str
     seed: str
     tables: dict[str, TableRecord]
+    torch: str | msgspec.UnsetType = msgspec.UNSET
+    capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TensorRecord(Record, frozen=True):
@@ -50,16 +56,17 @@ class TensorRecord(Record, frozen=True):
 
 
 class Adapter(Record, frozen=True):
-    """The tensors of an adapter. ``beta`` is absent where it is fixed at 1."""
+    """The tensors of an adapter. ``beta`` is absent where it is fixed at 1, ``magnitude`` where there is none."""
 
     lora_A: TensorRecord  # noqa: N815
     lora_B: TensorRecord  # noqa: N815
     beta: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+    magnitude: TensorRecord | msgspec.UnsetType = msgspec.UNSET
 
     def tensors(self) -> dict[str, TensorRecord]:
-        """The adapter's tensors by their last name, in the order A, B, beta."""
-        found = {"lora_A": self.lora_A, "lora_B": self.lora_B}
-        return found if isinstance(self.beta, msgspec.UnsetType) else {**found, "beta": self.beta}
+        """The adapter's tensors by their last name, in the order of ADAPTER_PARTS."""
+        every = {part: getattr(self, part) for part in ADAPTER_PARTS}
+        return {part: tensor for part, tensor in every.items() if tensor is not msgspec.UNSET}
 
 
 class Seeded(Record, frozen=True, tag_field="role", tag="seeded"):
@@ -181,3 +188,8 @@ def factor_dims(shape: tuple[int, ...], fan_in_fan_out: bool) -> tuple[int, int]
     for size in shape[1:]:
         d_in *= size
     return shape[0], d_in
+
+
+def adapter_shapes(rank: int, d_out: int, d_in: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of an adapter's tensors, by their last name."""
+    return {"lora_A": (rank, d_in), "lora_B": (d_out, rank), "beta": (1,), "magnitude": (d_out,)}

@@ -105,7 +105,11 @@ def _check_constant(out: Collector, entry: Constant, place: str) -> None:
 
 def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng | None, place: str) -> None:
     """A built-in table here; the values of a pack's own are known only when its tensor is read."""
-    if entry.distribution in rng.BUILTIN:
+    if generator is not None and generator.id == rng.TORCH_CPU:
+        out.known(entry.distribution, (rng.CONSTRUCTOR,), f"{place}.distribution", "distribution")
+        if entry.scale != 1:
+            out.add("scale", f"{place}.scale", f"with {rng.TORCH_CPU} the scale is 1.0")
+    elif entry.distribution in rng.BUILTIN:
         if entry.dtype in dtypes.GENERATED:
             fault = rng.fault_between(*rng.EXTREMES[entry.distribution], entry.scale, entry.dtype)
             if fault:

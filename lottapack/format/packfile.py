@@ -1,13 +1,14 @@
 """An opened pack: checked header and descriptor, and its tensors on request."""
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
@@ -19,6 +20,7 @@ from lottapack.format.descriptor import (
     Stored,
     Tied,
     adapter_prefix,
+    adapter_shapes,
     factor_dims,
     table_tensor,
 )
@@ -39,7 +41,7 @@ def expected_tensors(descriptor: Descriptor) -> Iterator[tuple[str, str, str, tu
             yield name, name, entry.dtype, entry.shape, entry.sha256
         elif isinstance(entry, Adapted):
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            shapes = {"lora_A": (entry.rank, d_in), "lora_B": (d_out, entry.rank), "beta": (1,)}
+            shapes = adapter_shapes(entry.rank, d_out, d_in)
             for part, tensor in entry.adapter.tensors().items():
                 yield adapter_prefix(name) + part, name, tensor.dtype, shapes[part], tensor.sha256
 
@@ -136,8 +138,14 @@ class PackFile:
             self._file.seek(0)
             return hashlib.file_digest(self._file, "sha256").hexdigest()
 
+    def copy_to(self, target: BinaryIO) -> None:
+        """Write the whole file that is open here into another."""
+        with self._lock:
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, target, 1 << 20)
+
     def source(self, name: str) -> rng.Source:
-        """The stream of a generated parameter."""
+        """The stream of a generated parameter. With ``torch-cpu`` there are none."""
         entry = self.descriptor.parameters[name]
         if not isinstance(entry, Seeded | Adapted):
             raise KeyError(f"{name} is not generated")

@@ -11,6 +11,7 @@ import numpy as np
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, dtypes, validate
 from lottapack.format.descriptor import (
+    ADAPTER_PARTS,
     FORMAT_VERSION,
     Adapted,
     Architecture,
@@ -20,7 +21,7 @@ from lottapack.format.descriptor import (
     Seeded,
     Stored,
 )
-from lottapack.rng import Source, Table, binary32, builtin, custom
+from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class RecipeRng(Record, frozen=True):
     id: str
     seed: str
     tables: dict[str, OwnTable]
+    torch: str | msgspec.UnsetType = msgspec.UNSET
+    capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
@@ -56,7 +59,7 @@ class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
 
 
 class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
-    """A generated parameter with an adapter. ``beta``: whether it is learned."""
+    """A generated parameter with an adapter. ``beta``: whether it is learned; ``magnitude``: whether there is one."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -67,6 +70,13 @@ class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     beta: bool
+    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # left out where there is none
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The last names of the adapter's tensors."""
+        held = {"beta": self.beta, "magnitude": self.magnitude is True}
+        return tuple(part for part in ADAPTER_PARTS if held.get(part, True))
 
 
 class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
@@ -121,7 +131,9 @@ class Recipe(Record, frozen=True):
         return found
 
     def sources(self) -> dict[str, Source]:
-        """The stream of each generated parameter, by name."""
+        """The stream of each generated parameter, by name; none where torch's constructors draw them."""
+        if self.rng.id == TORCH_CPU:
+            return {}
         own = self.tables()
 
         def table(table_id: str) -> Table:
@@ -171,7 +183,7 @@ def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
     tensor = {"dtype": "float32", "sha256": "0" * 64}
     parameters = {}
     for name, entry in value["parameters"].items():
-        known = {key: item for key, item in entry.items() if key != "beta"}
+        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude")}
         if entry["role"] == "stored":
             known |= {"shape": [], **tensor}
         elif entry["role"] != "tied":
@@ -215,6 +227,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 alpha=entry.alpha,
                 scaling=entry.scaling,
                 beta="beta" in entry.adapter.tensors(),
+                magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(
@@ -229,7 +242,13 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
     return Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=descriptor.architecture,
-        rng=RecipeRng(id=descriptor.rng.id, seed=descriptor.rng.seed, tables=own_tables(tables)),
+        rng=RecipeRng(
+            id=descriptor.rng.id,
+            seed=descriptor.rng.seed,
+            tables=own_tables(tables),
+            torch=descriptor.rng.torch,
+            capability=descriptor.rng.capability,
+        ),
         parameters=parameters,
     )
 

@@ -16,6 +16,7 @@ from lottapack.format.entries import read_parameters
 from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_PRINTABLE = re.compile(r"[!-~]{1,64}")
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
 
 
@@ -92,15 +93,33 @@ def _generator(out: Collector, value: Any) -> Rng | None:
         value = {**value, "tables": tables}
     generator = out.record(value, Rng, "rng")
     if generator is not None:
-        out.known(generator.id, (rng.ALGORITHM,), "rng.id", "generator")
+        out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
         out.hexadecimal(generator.seed, HEX16, "rng.seed")
+        _check_versions(out, generator)
     return generator
+
+
+def _check_versions(out: Collector, generator: Rng) -> None:
+    """The fields that go with ``torch-cpu`` and with no other generator (spec: torch_cpu, section 1)."""
+    versions = {"torch": generator.torch, "capability": generator.capability}
+    if generator.id != rng.TORCH_CPU:
+        for name, version in versions.items():
+            if isinstance(version, str):
+                out.add("field", "rng", f"the field {name} goes with {rng.TORCH_CPU} only")
+        return
+    for name, version in versions.items():
+        if not isinstance(version, str):
+            out.add("field", "rng", f"the field {name} is missing")
+        elif not _PRINTABLE.fullmatch(version):
+            out.add("field", f"rng.{name}", "should be 1 to 64 printable ASCII characters without spaces")
+    if generator.tables:
+        out.add("field", "rng.tables", f"{rng.TORCH_CPU} has no tables")
 
 
 def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:
     place = f"rng.tables[{quote(table_id)}]"
-    if not TABLE_ID.fullmatch(table_id) or table_id in rng.BUILTIN:
-        out.add("id", place, "a table's id is lower-case letters, digits and _, and not that of a built-in table")
+    if not TABLE_ID.fullmatch(table_id) or table_id in (*rng.BUILTIN, rng.CONSTRUCTOR):
+        out.add("id", place, "a table's id is lower-case letters, digits and _, none of the format's own")
     entry = out.record(item, TableRecord, place)
     if entry is not None:
         if entry.bits not in WIDTHS:

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottapack import rng
+from lottapack import arch, rng
+from lottapack.arch.drawn import require_versions
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import factor_dims
@@ -49,7 +50,8 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
             continue
         module, leaf = locate(model, name)
         _to_buffer(module, leaf, persistent)
-        module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
+        if name in sources:
+            module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
             if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
@@ -69,9 +71,15 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
             frozen = module._parameters.get(leaf)
             if frozen is not None:
                 frozen.requires_grad_(False)
+    carry(model, plan)
+
+
+def carry(model: nn.Module, plan: Recipe) -> None:
+    """Let a model carry its recipe: in the state_dict, checked when a checkpoint is loaded."""
     model.register_buffer(recipe.BUFFER, _text(plan))
     model.__dict__[_PLAN] = plan
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
+    model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
 
 
 def _text(plan: Recipe) -> Tensor:
@@ -128,9 +136,10 @@ def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
 
 def recipe_of(model: nn.Module) -> Recipe:
     """The recipe of a scaffolded model, also inside a wrapper such as DDP. Raises CheckpointError."""
-    for name, buffer in model.named_buffers():
-        if name.rpartition(".")[2] == recipe.BUFFER:
-            return recipe.of_tensor(buffer)
+    for module in model.modules():
+        if _PLAN in module.__dict__:
+            plan: Recipe = module.__dict__[_PLAN]
+            return plan
     raise CheckpointError(
         "the model carries no lottapack recipe",
         hint="Call lottapack.scaffold(model, seed=..., rank=...) before training.",
@@ -154,12 +163,23 @@ def regenerate_(model: nn.Module) -> nn.Module:
         if plan is not None:
             module._buffers[recipe.BUFFER] = _text(plan).to(module.get_buffer(recipe.BUFFER).device)
             tie_all(module, plan)
+            if plan.rng.id == rng.TORCH_CPU:
+                _draw_again(module, plan)
         for leaf, source in module.__dict__.get(_SOURCES, {}).items():
             weight = module._buffers[leaf]
             if weight is not None and id(weight) not in done:
                 fill_any(weight, source)
                 done.add(id(weight))
     return model
+
+
+def _draw_again(module: nn.Module, plan: Recipe) -> None:
+    require_versions(plan.rng.torch, plan.rng.capability)
+    state = arch.draw(plan.architecture, plan.seed).state_dict()
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, SeededRecipe | AdaptedRecipe):
+            owner, leaf = locate(module, name)
+            owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
 
 
 def fill_any(weight: Tensor, source: rng.Source) -> None:
@@ -172,8 +192,26 @@ def fill_any(weight: Tensor, source: rng.Source) -> None:
         weight.copy_(rng.fill_(drawn, source))
 
 
+def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
+    """A trainer that resumes hands in what save_pretrained() wrote, which may have a model's old names."""
+    own = module.state_dict(keep_vars=True).keys()
+    unknown = {key.removeprefix(prefix) for key in state if key.startswith(prefix)} - own
+    if unknown:
+        for old, new in arch.family_of(module).renamed(module, unknown).items():
+            if new in own:
+                state[prefix + new] = state.pop(prefix + old)
+
+
+def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Averages over buffers, as some EMA copies take them, change the recipe's bytes: write them as they were."""
+    found = state.get(prefix + recipe.BUFFER)
+    if isinstance(found, Tensor) and not found.is_meta:
+        state[prefix + recipe.BUFFER] = _text(module.__dict__[_PLAN]).to(found.device)
+
+
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A checkpoint of another seed or rank would load without a word, its adapters on the wrong backbone."""
+    _use_own_names(module, state, prefix)
     incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[_PLAN]
     if incoming is None:
         return

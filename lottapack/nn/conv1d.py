@@ -18,4 +18,5 @@ class AdaptedConv1D(AdapterLayer, Conv1D):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (..., nx). Returns: shape (..., nf)."""
         low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
-        return self._sum(F.linear(x, self.weight.t()), low_rank) + self.bias
+        out = self._sum(F.linear(x, self.weight.t()), low_rank)
+        return out + self.bias.to(out.dtype)

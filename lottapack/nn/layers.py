@@ -1,13 +1,16 @@
 """Layers whose weight is generated and frozen, with a trained low-rank path beside it.
 
-``h_out = beta * W h_in + s * B (A h_in)`` (LottaLoRA, arXiv 2604.08749), with W a buffer that is in no checkpoint.
+``h_out = beta * W h_in + s * B (A h_in)`` (LottaLoRA, arXiv 2604.08749), with a magnitude times that over the length of
+each output's weights (DoRA, arXiv 2402.09353). W is a buffer that is in no checkpoint.
 Each class is the stock layer of the same name with another ``forward``: everything that asks for the stock class,
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lottapack.format.descriptor import adapter_shapes
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.merge import merged
 
@@ -19,6 +22,7 @@ class AdapterLayer(nn.Module):
         weight: the backbone, a frozen buffer in the stock layer's shape.
         lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank).
         beta: parameter, shape (1,), or None where it is fixed at 1.
+        magnitude: parameter, shape (d_out,), or None.
         scaling: the factor of ``B A``, a binary32 number.
         lora_dropout: probability with which inputs of the low-rank path are dropped in training.
     """
@@ -27,6 +31,7 @@ class AdapterLayer(nn.Module):
     lora_A: nn.Parameter
     lora_B: nn.Parameter
     beta: nn.Parameter | None
+    magnitude: nn.Parameter | None
     scaling: float
     lora_dropout: float
     fan_in_fan_out: bool
@@ -35,9 +40,8 @@ class AdapterLayer(nn.Module):
     def add_adapter(self, entry: AdaptedRecipe, d_out: int, d_in: int, dropout: float) -> None:
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
         new = self.weight.new_empty
-        self.register_parameter("lora_A", nn.Parameter(new(entry.rank, d_in)))
-        self.register_parameter("lora_B", nn.Parameter(new(d_out, entry.rank)))
-        self.register_parameter("beta", nn.Parameter(new(1)) if entry.beta else None)
+        for part, shape in adapter_shapes(entry.rank, d_out, d_in).items():
+            self.register_parameter(part, nn.Parameter(new(shape)) if part in entry.parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
         self.lora_dropout = dropout
         self.fan_in_fan_out = entry.fan_in_fan_out
@@ -46,18 +50,40 @@ class AdapterLayer(nn.Module):
     def merged_weight(self) -> Tensor:
         """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""
         return merged(
-            self.weight, self.lora_A, self.lora_B, self.beta, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out
+            self.weight,
+            self.lora_A,
+            self.lora_B,
+            self.beta,
+            self.magnitude,
+            scaling=self.scaling,
+            fan_in_fan_out=self.fan_in_fan_out,
         )
 
     def extra_repr(self) -> str:
         """The stock layer's own, and rank, scaling and beta."""
         beta = "learned" if self.beta is not None else "1"
-        return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}"
+        dora = ", magnitude" if self.magnitude is not None else ""
+        return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}{dora}"
 
     def _sum(self, backbone: Tensor, low_rank: Tensor) -> Tensor:
-        if self.beta is not None:
-            backbone = backbone * self.beta
-        return backbone + low_rank * self.scaling
+        out = low_rank * self.scaling
+        out = out + (backbone if self.beta is None else backbone * self.beta)
+        if self.magnitude is not None:
+            out = out * self._factors(self.magnitude).view(-1, *[1] * self._after_channels)
+        # Under autocast the products are of lower precision than beta: return what the stock layer would.
+        return out.to(backbone.dtype)
+
+    _after_channels = 0
+    """How many dimensions of an output follow that of its channels."""
+
+    def _factors(self, magnitude: Tensor) -> Tensor:
+        """Magnitude over length. As in DoRA, no gradient goes through the length."""
+        with torch.no_grad():
+            matrix = self.weight.t() if self.fan_in_fan_out else self.weight.flatten(1)
+            matrix = matrix if self.beta is None else matrix * self.beta
+            lengths = torch.linalg.vector_norm(matrix + self.scaling * (self.lora_B @ self.lora_A), dim=1)
+        factors: Tensor = magnitude / lengths
+        return factors
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
@@ -70,7 +96,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
         out = self._sum(F.linear(input, self.weight), low_rank)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 class _AdaptedConv(AdapterLayer):
@@ -90,18 +116,22 @@ class _AdaptedConv(AdapterLayer):
         pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * (self.weight.dim() - 2))
         convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
         out = self._sum(self._conv_forward(input, self.weight, None), convolve(down, pointwise, groups=self.groups))
-        return out if self.bias is None else out + self.bias.view(-1, *[1] * (self.weight.dim() - 2))
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype).view(-1, *[1] * (self.weight.dim() - 2))
+        return out
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
     """``nn.Conv1d`` with an adapter."""
 
+    _after_channels = 1
     _conv_forward = nn.Conv1d._conv_forward
 
 
 class AdaptedConv2d(_AdaptedConv, nn.Conv2d):
     """``nn.Conv2d`` with an adapter."""
 
+    _after_channels = 2
     _conv_forward = nn.Conv2d._conv_forward
 
 

@@ -10,21 +10,20 @@ from torch import nn
 from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical, dtypes
-from lottapack.format.descriptor import SCALINGS, adapter_prefix, factor_dims, seed_text
+from lottapack.format.descriptor import SCALINGS, adapter_prefix, factor_dims
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
     ParameterRecipe,
     Recipe,
-    RecipeRng,
     SeededRecipe,
     StoredRecipe,
     TiedRecipe,
-    own_tables,
     scaling_factor,
 )
 from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
 from lottapack.nn.layers import AdapterLayer
+from lottapack.nn.scales import check_seed_and_scale, default_scale, drawn_dtype, recipe_rng, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, entries_of
 
 
@@ -71,7 +70,8 @@ def scaffold(
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
     table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-    _check_arguments(seed, alpha, scaling, scale, beta, dropout)
+    check_seed_and_scale(seed, scale)
+    _check_arguments(alpha, scaling, beta, dropout)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
@@ -82,11 +82,7 @@ def scaffold(
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
-        rng=RecipeRng(
-            id=rng.ALGORITHM,
-            seed=seed_text(seed),
-            tables={} if table.id in rng.BUILTIN else own_tables({table.id: table}),
-        ),
+        rng=recipe_rng(seed, table),
         parameters=plan,
     )
     attach(model, recipe, dropout=dropout, persistent=persistent)
@@ -95,17 +91,11 @@ def scaffold(
     return model
 
 
-def _check_arguments(
-    seed: int, alpha: float | None, scaling: str, scale: float | None, beta: str | float, dropout: float
-) -> None:
-    if not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1")
+def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropout: float) -> None:
     if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
         raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0")
     if scaling not in SCALINGS:
         raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}")
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise ScaffoldError(f"scale={scale!r}: the scale is a number above 0")
     if beta not in ("learned", 1.0):
         raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0')
     if not 0 <= dropout < 1:
@@ -179,7 +169,7 @@ class _Planner:
             can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
             trains = can_train and (in_full or in_group)
             if trains and entry.can_generate:
-                self._dtype(entry)
+                drawn_dtype(entry)
             return StoredRecipe(group=entry.group, trained=trains)
         if explicit is None and not isinstance(entry.module, nn.Embedding):
             return self._adapted(entry, shared)
@@ -193,7 +183,7 @@ class _Planner:
             )
 
     def _seeded(self, entry: Entry) -> SeededRecipe:
-        scale, dtype = self._scale_and_dtype(entry)
+        scale, dtype = scale_and_dtype(entry, self.table, self.scale)
         return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=self.table.id, scale=scale)
 
     def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
@@ -202,7 +192,7 @@ class _Planner:
                 f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
                 hint="Train it in full, or leave it frozen.",
             )
-        scale, dtype = self._scale_and_dtype(entry)
+        scale, dtype = scale_and_dtype(entry, self.table, self.scale)
         shape = tuple(entry.tensor.shape)
         in_out = stored_as_in_out(entry.module)
         rank, most = self._rank_for(entry), min(factor_dims(shape, in_out))
@@ -231,38 +221,6 @@ class _Planner:
         if pattern is None:
             raise ScaffoldError(f"{entry.module_name}: no pattern in rank matches it", hint='Add a last pattern "*".')
         return self.rank[pattern]
-
-    def _scale_and_dtype(self, entry: Entry) -> tuple[float, str]:
-        dtype = self._dtype(entry)
-        scale = rng.binary32(self.scale if self.scale is not None else default_scale(entry, self.table))
-        fault = rng.scale_fault(self.table, scale, dtype)
-        if fault:
-            raise ScaffoldError(f"{entry.name}: {fault}")
-        return scale, dtype
-
-    @staticmethod
-    def _dtype(entry: Entry) -> str:
-        dtype = dtypes.dtype_name(entry.tensor.dtype)
-        if dtype not in dtypes.GENERATED:
-            raise ScaffoldError(f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}")
-        return dtype
-
-
-def deviation(table: rng.Table) -> float:
-    """The standard deviation that a table stands for, around zero: 1 for the normal tables, whatever their width."""
-    if table.id in rng.BUILTIN:
-        return 1 / math.sqrt(3) if table.id == "uniform16" else 1.0
-    return math.sqrt(math.fsum(float(value) ** 2 for value in table.values) / len(table.values))
-
-
-def default_scale(entry: Entry, table: rng.Table) -> float:
-    """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
-    shape = tuple(entry.tensor.shape)
-    if isinstance(entry.module, nn.Embedding):
-        fan = shape[1]
-    else:
-        _, fan = factor_dims(shape, stored_as_in_out(entry.module))
-    return 1 / math.sqrt(max(fan, 1)) / deviation(table)
 
 
 @torch.no_grad()

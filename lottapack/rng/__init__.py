@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lottapack.rng.scales import BUILTIN, EXTREMES, WIDTHS, binary32, fault_between
-from lottapack.rng.stream import ALGORITHM, Source, stream_of
+from lottapack.rng.stream import ALGORITHM, CONSTRUCTOR, TORCH_CPU, Source, stream_of
 
 if TYPE_CHECKING:
     from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
@@ -39,7 +39,9 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ALGORITHM",
     "BUILTIN",
+    "CONSTRUCTOR",
     "EXTREMES",
+    "TORCH_CPU",
     "WIDTHS",
     "Source",
     "Table",

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from lottapack.rng.tables import Table
 
 ALGORITHM: Final = "philox4x32-10"
+TORCH_CPU: Final = "torch-cpu"
+"""Weights that PyTorch draws while it builds a model; nothing here generates them (spec: torch_cpu)."""
+CONSTRUCTOR: Final = "constructor"
+"""The distribution of every parameter that TORCH_CPU generates."""
 
 WORDS: Final = 1024
 """Words in a block (spec: stream, section 3)."""

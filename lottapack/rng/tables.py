@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng.scales import BUILTIN, EXTREMES, WIDTHS, fault_between
+from lottapack.rng.stream import CONSTRUCTOR
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[Any]
@@ -80,10 +81,10 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
 
     Raises UnsupportedError if id or values break tables.md, section 2.
     """
-    if not _ID.fullmatch(id) or id in BUILTIN:
+    if not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
         raise UnsupportedError(
             f"{id!r} cannot be the id of a table of your own",
-            hint=f"Use lower-case letters, digits and _ (at most 64), and none of {', '.join(BUILTIN)}.",
+            hint=f"Use lower-case letters, digits and _ (at most 64), not {', '.join((*BUILTIN, CONSTRUCTOR))}.",
         )
     with np.errstate(all="ignore"):  # what does not fit binary32 becomes an infinity or a subnormal: refused below
         rounded = np.array(values, np.float32)

@@ -25,6 +25,7 @@ def test_merge(name):
         tensor(case["lora_A"], factors, case["rank"], -1),
         tensor(case["lora_B"], factors, -1, case["rank"]),
         None if case["beta"] is None else tensor(case["beta"], factors, 1),
+        None if case["magnitude"] is None else tensor(case["magnitude"], factors, -1),
         scaling=scaling_factor(case["alpha"], case["rank"], case["scaling"]),
         fan_in_fan_out=case["fan_in_fan_out"],
     )

@@ -246,7 +246,7 @@ def test_buffers_that_need_weights_cannot_be_computed():
 
 def test_configurations_that_are_no_json_are_refused():
     with pytest.raises(ArchitectureError, match="which is not JSON"):
-        transformers_models._plain({"a": [object()]})
+        transformers_models.plain_config({"a": [object()]})
     model = gpt2()
     model.config.quantization_config = {"bits": 4}
     with pytest.raises(ArchitectureError, match="quantised by another tool"):

@@ -5,6 +5,7 @@ import io
 import math
 import warnings
 
+import msgspec
 import pytest
 import torch
 from models import bits
@@ -56,14 +57,16 @@ CASES = {
 def adapted(layer, **options):
     """The layer with an adapter whose three tensors and bias are drawn at random."""
     choices = {"rank": 3, "alpha": 5.0, "scaling": "lora", "beta": True, "dropout": 0.0, **options}
-    dropout = choices.pop("dropout")
+    dropout, magnitude = choices.pop("dropout"), choices.pop("magnitude", False)
     planner = _Planner(table=rng.builtin("normal16"), scale=None, **choices)
-    entries = entries_of(layer, set())
+    parameters = planner.plan(entries_of(layer, set()), ["weight"], [])
+    if magnitude:
+        parameters["weight"] = msgspec.structs.replace(parameters["weight"], magnitude=True)
     plan = Recipe(
         lottapack_recipe="1.0",
         architecture=Architecture(family="torch.nn", class_="Sequential", config={"children": []}),
         rng=RecipeRng(id="philox4x32-10", seed="0" * 16, tables={}),
-        parameters=planner.plan(entries, ["weight"], []),
+        parameters=parameters,
     )
     attach(layer, plan, dropout=dropout)
     with torch.no_grad():
@@ -77,11 +80,12 @@ def _seed():
     torch.manual_seed(3)
 
 
+@pytest.mark.parametrize("magnitude", [True, False], ids=["magnitude", "no magnitude"])
 @pytest.mark.parametrize("beta", [True, False], ids=["beta learned", "beta fixed"])
 @pytest.mark.parametrize("name", CASES)
-def test_layer_computes_what_its_merged_weight_does(name, beta):
+def test_layer_computes_what_its_merged_weight_does(name, beta, magnitude):
     plain, given = CASES[name]()
-    layer = adapted(copy.deepcopy(plain), beta=beta)
+    layer = adapted(copy.deepcopy(plain), beta=beta, magnitude=magnitude)
     assert isinstance(layer, AdapterLayer)
     assert isinstance(layer, type(plain))
     with torch.no_grad():
@@ -90,15 +94,18 @@ def test_layer_computes_what_its_merged_weight_does(name, beta):
             plain.bias.copy_(layer.bias)
         expected = plain(given)
     assert torch.allclose(layer(given), expected, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(layer._sum(layer.weight, 0 * layer.weight), layer.merged_weight(), atol=0.1)
+    assert not torch.allclose(layer.weight, layer.merged_weight(), atol=0.1)
+    if magnitude:
+        lengths = layer.merged_weight().flatten(1).norm(dim=0 if layer.fan_in_fan_out else 1)
+        assert torch.allclose(lengths, layer.magnitude.abs(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_reach_the_adapter_and_not_the_backbone(name):
     plain, given = CASES[name]()
-    layer = adapted(plain)
+    layer = adapted(plain, magnitude=True)
     layer(given).square().sum().backward()
-    for part in (layer.lora_A, layer.lora_B, layer.beta):
+    for part in (layer.lora_A, layer.lora_B, layer.beta, layer.magnitude):
         assert part.grad is not None
         assert part.grad.abs().sum() > 0
     assert not layer.weight.requires_grad

@@ -62,19 +62,19 @@ def test_an_interrupted_pack_and_export_leave_what_was_there(tmp_path, monkeypat
 
 
 def test_a_pack_is_read_back_before_it_takes_its_name(tmp_path, monkeypatch):
-    from lottapack import packing
+    from lottapack import packer
 
-    monkeypatch.setattr(packing, "tensor_bytes", lambda tensor: bytes(tensor.nbytes))
+    monkeypatch.setattr(packer, "tensor_bytes", lambda tensor: bytes(tensor.nbytes))
     (tmp_path / "a").write_bytes(b"old")
     model = trained("mlp")
-    keep = packing._Packer.keep
+    keep = packer.Packer._keep
 
     def honest(self, name, tensor):
         with monkeypatch.context() as patch:
-            patch.setattr(packing, "tensor_bytes", lambda t: t.reshape(-1).numpy().tobytes())
+            patch.setattr(packer, "tensor_bytes", lambda t: t.reshape(-1).numpy().tobytes())
             return keep(self, name, tensor)
 
-    monkeypatch.setattr(packing._Packer, "keep", honest)
+    monkeypatch.setattr(packer.Packer, "_keep", honest)
     with pytest.raises(lottapack.IntegrityError, match="its SHA-256 is"):
         lottapack.pack(model, tmp_path / "a")
     assert only(tmp_path) == {"a": b"old"}

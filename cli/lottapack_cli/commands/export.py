@@ -12,6 +12,7 @@ from lottapack_cli.render import Output
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
+    "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 
 
@@ -22,7 +23,12 @@ def command(
         typer.Option("--output", "-o", metavar="DIR_OR_FILE", help="The file or folder to write.", show_default=False),
     ],
     form: Annotated[
-        Format, typer.Option("--format", help="One file, or a folder that from_pretrained opens.")
+        Format,
+        typer.Option(
+            "--format",
+            help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
+            "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base.",
+        ),
     ] = Format.safetensors,
     dtype: Annotated[
         Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
@@ -32,7 +38,7 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the full checkpoint of a pack, adapters merged.
+    """Write full weights, or what other tools open.
 
     The same pack gives the same file on every device.
     """

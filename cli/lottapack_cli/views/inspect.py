@@ -36,12 +36,13 @@ def header(summary: Summary) -> "RenderableType":
     """What the pack is, without its parameters."""
     share = f" ({summary.trained / summary.numel:.2%} trained: {summary.trained:,})" if summary.numel else ""
     tables = "".join(f", table {name} of {bits} bits" for name, bits in summary.tables.items())
+    drawn_by = f" (torch {summary.torch}, {summary.capability})" if summary.torch else ""
     rows = [
         ("file", str(summary.path)),
         ("size", f"{size_text(summary.file_size)} ({summary.file_size:,} bytes), format {summary.format_version}"),
         ("architecture", f"{summary.architecture} ({summary.family})"),
         ("parameters", f"{summary.numel:,}{share}"),
-        ("random", f"{summary.rng}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
     made = table(["", ""], rows)
@@ -58,7 +59,7 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
     "distribution": ("distribution", lambda row: row.items[0].distribution or ""),
     "rank": (">rank", lambda row: str(row.items[0].rank)),
     "alpha": (">alpha", lambda row: f"{row.items[0].alpha:g}"),
-    "scaling": ("scaling", lambda row: row.items[0].scaling or ""),
+    "scaling": ("scaling", lambda row: f"{row.items[0].scaling}{', magnitude' if row.items[0].magnitude else ''}"),
     "trained": ("trained", lambda row: "yes" if row.items[0].trained else "no"),
     "group": ("for", lambda row: row.items[0].group or ""),
     "shape": ("shape", lambda row: shape_text(row.items[0].shape)),
@@ -105,7 +106,7 @@ def _times(row: _Row) -> str:
 
 def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale, entry.rank, entry.alpha, entry.scaling)
-    return (*drawn, entry.beta_learned, entry.group, entry.trained, entry.to)
+    return (*drawn, entry.beta_learned, entry.magnitude, entry.group, entry.trained, entry.to)
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .canonical import canonical
+from .model import Model, linear, sequential
 from .small import Invalid, small
 
 Descriptor = dict[str, Any]
@@ -204,6 +205,7 @@ def versions_and_ids() -> Iterator[Invalid]:
         ("table_upper_case", "Own"),
         ("table_long", "o" * 65),
         ("table_empty", ""),
+        ("table_constructor", "constructor"),
     ):
         model = small()
         model.table(table_id, 1, [0xBF800000, 0x3F800000])
@@ -214,7 +216,51 @@ def versions_and_ids() -> Iterator[Invalid]:
         yield fault(name, "family", "architecture.family", f"the family {family!r}", made)
 
 
+def of_torch_cpu() -> Iterator[Invalid]:
+    """What does not go with the RNG id torch-cpu, or only with it: torch_cpu.md, section 1."""
+
+    def drawn_by_torch(change: Change) -> bytes:
+        model = Model(sequential(linear(4, 3, bias=False)))
+        model.descriptor["rng"] |= {"id": "torch-cpu", "torch": "2.13.0", "capability": "AVX2"}
+        entry = {"role": "seeded", "shape": [3, 4], "dtype": "float32", "distribution": "constructor", "scale": 1.0}
+        model.parameters[ADAPTED] = {**entry, "fingerprint": "0" * 16}
+        change(model.descriptor)
+        return model.file()
+
+    weight = f"parameters/{ADAPTED}"
+    for name, kind, where, why, change in (
+        ("torch_missing", "field", "rng", "no version of torch", drop("rng/torch")),
+        ("capability_missing", "field", "rng", "no capability", drop("rng/capability")),
+        ("torch_number", "field", "rng.torch", "a version that is a number", put("rng/torch", 2.13)),
+        ("torch_space", "field", "rng.torch", "a version with a space", put("rng/torch", "2.13 0")),
+        ("capability_empty", "field", "rng.capability", "an empty capability", put("rng/capability", "")),
+        (
+            "torch_tables",
+            "field",
+            "rng.tables",
+            "a table beside torch-cpu",
+            put("rng/tables", {"own": {"bits": 1, "sha256": "0" * 64}}),
+        ),
+        (
+            "torch_normal16",
+            "id",
+            at(ADAPTED, "distribution"),
+            "a table's id with torch-cpu",
+            put(f"{weight}/distribution", "normal16"),
+        ),
+        ("torch_scale", "scale", at(ADAPTED, "scale"), "a scale other than 1.0", put(f"{weight}/scale", 0.5)),
+    ):
+        yield fault(name, kind, where, why, drawn_by_torch(change))
+    weight = f"parameters/{SEEDED}"
+    for name, kind, where, change in (
+        ("torch_of_philox", "field", "rng", put("rng/torch", "2.13.0")),
+        ("capability_of_philox", "field", "rng", put("rng/capability", "AVX2")),
+        ("constructor_of_philox", "id", at(SEEDED, "distribution"), put(f"{weight}/distribution", "constructor")),
+    ):
+        yield fault(name, kind, where, "what only torch-cpu has, with another generator", changed(change))
+
+
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (texts, fields, versions_and_ids):
+    for group in (texts, fields, versions_and_ids, of_torch_cpu):
         yield from group()

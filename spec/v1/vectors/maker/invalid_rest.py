@@ -34,6 +34,10 @@ def missing_and_unused() -> Iterator[Invalid]:
     del model.parameters["0.weight"]["adapter"]["beta"]
     yield disagreement("beta", "unused", "0.beta", "a beta where it is fixed at 1", model)
     model = small()
+    model.adapted("0.weight", [3, 4], magnitude=True)
+    del model.parameters["0.weight"]["adapter"]["magnitude"]
+    yield disagreement("magnitude", "unused", "0.magnitude", "a magnitude that the descriptor lacks", model)
+    model = small()
     model.stored("0.lora_A", model.tensors["0.lora_A"])
     yield disagreement("stored", "two-roles", "0.lora_A", "an adapter's tensor that is a parameter too", model)
     model = small()
@@ -55,6 +59,10 @@ def mismatches() -> Iterator[Invalid]:
         model = small()
         model.tensors[where] = replace(model.tensors[where], dtype=dtype, shape=shape)
         yield disagreement(name, "mismatch", where, f"the file has {dtype} {shape}", model)
+    model = small()
+    model.adapted("0.weight", [3, 4], magnitude=True)
+    model.tensors["0.magnitude"] = tensor("float32", 4)
+    yield disagreement("magnitude", "mismatch", "0.magnitude", "a magnitude for each input", model)
     model = small()
     model.table("own", 1, [0xBF800000] * 4)
     yield disagreement("table_bits", "mismatch", OWN, "a table of 1 bit with four entries", model)

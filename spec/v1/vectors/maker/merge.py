@@ -23,7 +23,14 @@ def scaling_factor(scaling: str, alpha: float, rank: int) -> np.float32:
 
 
 def merge(
-    weight: Bits, dtype: str, fan_in_fan_out: bool, s: np.float32, lora_a: F32, lora_b: F32, beta: F32 | None
+    weight: Bits,
+    dtype: str,
+    fan_in_fan_out: bool,
+    s: np.float32,
+    lora_a: F32,
+    lora_b: F32,
+    beta: F32 | None,
+    magnitude: F32 | None = None,
 ) -> Bits:
     """The merged weight's bits; ``weight`` in its recorded shape, ``lora_a`` (rank, d_in), ``lora_b`` (d_out, rank).
 
@@ -36,8 +43,20 @@ def merge(
         for r in range(1, len(lora_a)):
             d = d + lora_b[:, r, None] * lora_a[None, r, :]
         merged = (np.float32(1) if beta is None else beta[0]) * matrix + s * d
+        if magnitude is not None:
+            merged = factors(merged, magnitude)[:, None] * merged
     plain = merged.T if fan_in_fan_out else merged.reshape(w.shape)
     return to_bits(np.ascontiguousarray(plain), dtype)
+
+
+def factors(merged: F32, magnitude: F32) -> F32:
+    """What each output's row is multiplied by to have the length ``magnitude``: merge.md, step 4."""
+    total = np.zeros(len(merged))
+    for n in range(merged.shape[1]):
+        wide = merged[:, n].astype(np.float64)
+        total = total + wide * wide
+    quotient = np.divide(magnitude.astype(np.float64), np.sqrt(total), out=np.zeros_like(total), where=total != 0)
+    return quotient.astype(np.float32)
 
 
 def noise(key: int, *shape: int) -> F32:
@@ -58,18 +77,27 @@ def case(
     fan_in_fan_out: bool = False,
     learned_beta: bool = True,
     size: float = 1.0,
+    with_magnitude: bool = False,
+    zero_row: bool = False,
 ) -> dict[str, Any]:
     """One case of ``merge.json``; ``size`` scales all the numbers that go in."""
     d_out, d_in = sides(shape, fan_in_fan_out)
-    weight = to_bits(np.float32(size) * noise(0, *shape), dtype)
+    wide = np.float32(size) * noise(0, *shape)
+    if zero_row:
+        wide[0] = 0
+    weight = to_bits(wide, dtype)
     a = to_bits(noise(1, rank, d_in), adapter_dtype)
-    b = to_bits(np.float32(size) * noise(2, d_out, rank), adapter_dtype)
+    wide_b = np.float32(size) * noise(2, d_out, rank)
+    if zero_row:
+        wide_b[0] = 0
+    b = to_bits(wide_b, adapter_dtype)
+    magnitude = to_bits(np.float32(size) * noise(4, d_out), adapter_dtype) if with_magnitude else None
     beta = to_bits(noise(3, 1), adapter_dtype) if learned_beta else None
     s = scaling_factor(scaling, alpha, rank)
     wide_beta = None if beta is None else from_bits(beta, adapter_dtype)
-    merged = merge(
-        weight, dtype, fan_in_fan_out, s, from_bits(a, adapter_dtype), from_bits(b, adapter_dtype), wide_beta
-    )
+    wide_magnitude = None if magnitude is None else from_bits(magnitude, adapter_dtype)
+    factor_a, factor_b = from_bits(a, adapter_dtype), from_bits(b, adapter_dtype)
+    merged = merge(weight, dtype, fan_in_fan_out, s, factor_a, factor_b, wide_beta, wide_magnitude)
     return {
         "name": name,
         "shape": shape,
@@ -83,6 +111,7 @@ def case(
         "lora_A": hex_digits(a),
         "lora_B": hex_digits(b),
         "beta": None if beta is None else hex_digits(beta),
+        "magnitude": None if magnitude is None else hex_digits(magnitude),
         "merged": hex_digits(merged),
     }
 
@@ -114,6 +143,14 @@ def known_answers() -> dict[str, Any]:
             case("float16, results beyond its range are infinite", [3, 4], dtype="float16", size=2.0**14),
             case("float32, subnormal inputs and results", [3, 4], size=2.0**-130),
             case("bfloat16, subnormal inputs and results", [3, 4], dtype="bfloat16", size=2.0**-130),
+            case("a magnitude", [3, 4], with_magnitude=True),
+            case("a magnitude, rslora, beta fixed", [4, 9], scaling="rslora", learned_beta=False, with_magnitude=True),
+            case("a magnitude, fan_in_fan_out", [3, 4], fan_in_fan_out=True, with_magnitude=True),
+            case("a magnitude, a convolution", [3, 2, 2, 2], with_magnitude=True),
+            case("a magnitude, bfloat16", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16", with_magnitude=True),
+            case("a magnitude, a row of length 0", [3, 4], with_magnitude=True, zero_row=True),
+            case("a magnitude, squares beyond binary32", [3, 4], with_magnitude=True, size=2.0**80),
+            case("a magnitude, subnormal inputs", [3, 4], with_magnitude=True, size=2.0**-130),
             case("float32, products that underflow", [3, 4], alpha=2.0**-140, learned_beta=False),
         ]
     }

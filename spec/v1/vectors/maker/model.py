@@ -106,6 +106,7 @@ class Model:
         fan_in_fan_out: bool = False,
         beta: bool = True,
         adapter_dtype: str = "float32",
+        magnitude: bool = False,
     ) -> None:
         """A generated parameter with an adapter."""
         self.seeded(name, shape, dtype, distribution, scale)
@@ -116,6 +117,8 @@ class Model:
         }
         if beta:
             adapter["beta"] = tensor(adapter_dtype, 1, first=4)
+        if magnitude:
+            adapter["magnitude"] = tensor(adapter_dtype, d_out, first=6)
         prefix = name[: name.rfind(".") + 1]
         self.tensors |= {prefix + part: made for part, made in adapter.items()}
         self.parameters[name] |= {
@@ -128,12 +131,13 @@ class Model:
         }
         if rank == 0:  # only in a file that is to be refused
             return
-        a, b, wide_beta = (self.numbers(adapter.get(part)) for part in ("lora_A", "lora_B", "beta"))
+        parts = ("lora_A", "lora_B", "beta", "magnitude")
+        a, b, wide_beta, wide_magnitude = (self.numbers(adapter.get(part)) for part in parts)
         assert a is not None
         assert b is not None
         weight = self.generated(name, shape, dtype, distribution, scale)
         s = scaling_factor(scaling, alpha, rank) if alpha > 0 else np.float32(0)
-        self.plain[name] = little_endian(merge(weight, dtype, fan_in_fan_out, s, a, b, wide_beta))
+        self.plain[name] = little_endian(merge(weight, dtype, fan_in_fan_out, s, a, b, wide_beta, wide_magnitude))
 
     @staticmethod
     def numbers(stored: Tensor | None) -> tables.F32 | None:

@@ -179,6 +179,16 @@ def fan_in_fan_out() -> Model:
     return model
 
 
+@shows("adapters with a magnitude, with and without beta, and one stored as (in, out)")
+def magnitude() -> Model:
+    embedding = "Embedding", {"num_embeddings": 7, "embedding_dim": 3, "padding_idx": None}
+    model = Model(sequential(embedding, linear(3, 4, bias=False), linear(4, 2, bias=False)))
+    model.adapted("0.weight", [7, 3], rank=2, fan_in_fan_out=True, magnitude=True)
+    model.adapted("1.weight", [4, 3], rank=2, scaling="rslora", beta=False, magnitude=True)
+    model.adapted("2.weight", [2, 4], "bfloat16", adapter_dtype="bfloat16", magnitude=True)
+    return model
+
+
 @shows("a convolution with an adapter, and a batch norm with its buffers, one of them without dimensions")
 def convolution() -> Model:
     config = {"in_channels": 2, "out_channels": 3, "kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0]}
@@ -223,6 +233,15 @@ def later_minor() -> Model:
 def float16_subnormals() -> Model:
     model = Model(sequential(linear(8, 8, bias=False)))
     model.seeded("0.weight", [8, 8], "float16", scale=2.0**-22)
+    return model
+
+
+@shows("the generator torch-cpu, of which nothing is generated")
+def torch_cpu() -> Model:
+    model = Model(sequential(linear(3, 2)))
+    model.descriptor["rng"] |= {"id": "torch-cpu", "torch": "2.13.0", "capability": "AVX2"}
+    model.stored("0.weight", tensor("float32", 2, 3), "head")
+    model.constant("0.bias", [2], "float32", "00000000")
     return model
 
 

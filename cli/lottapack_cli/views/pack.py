@@ -1,0 +1,38 @@
+"""What was packed; after --from-merged, what was found in each layer."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lottapack.limits import size_text
+from lottapack_cli.render import heading, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lottapack.merged_checkpoints import Layer
+    from lottapack.packer import PackResult
+
+
+def view(result: "PackResult") -> "Iterator[RenderableType]":
+    """Path, size and hash, and a line for each layer that was looked at."""
+    layers: tuple[Layer, ...] = getattr(result, "layers", ())
+    if layers:
+        count = {role: sum(layer.role == role for layer in layers) for role in ("adapted", "seeded", "stored")}
+        worst = max((layer.error for layer in layers if layer.error is not None), default=0.0)
+        said = ", ".join(f"{number} {role}" for role, number in count.items() if number)
+        yield heading("layers", f"{said}; largest relative error {worst:.2g}")
+        yield table(["name", "role", ">rank", ">beta", ">error", ">bytes stored"], (_row(layer) for layer in layers))
+        yield ""
+    yield f"packed {result.path}  {size_text(result.size)}"
+    yield f"sha256 {result.sha256}"
+
+
+def _row(layer: "Layer") -> list[str]:
+    return [
+        layer.name,
+        layer.role,
+        "" if layer.rank is None else str(layer.rank),
+        "" if layer.beta is None else f"{layer.beta:.4g}",
+        "" if layer.error is None else f"{layer.error:.2g}",
+        f"{layer.size:,}" if layer.size else "",
+    ]

@@ -1,0 +1,85 @@
+"""init_backbone_(): the weights of a plain model drawn from a seed, with nothing wrapped around them."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+
+from lottapack import arch, bases, rng
+from lottapack.errors import ScaffoldError
+from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.nn import is_scaffolded
+from lottapack.nn.attach import carry, fill_any
+from lottapack.nn.scales import check_seed_and_scale, recipe_rng, scale_and_dtype
+from lottapack.nn.select import Entry, entries_of
+from lottapack.packing import pack
+
+
+@torch.no_grad()
+def init_backbone_(
+    model: nn.Module, *, seed: int, distribution: "str | rng.Table" = "normal16", scale: float | None = None
+) -> nn.Module:
+    """Redraw a model's weights from a seed, in place, and return it. Every layer stays what it is.
+
+    For adapters of other libraries: what PEFT then trains on the model can be packed, because the weights below are
+    known. The model also carries its recipe in the state_dict, so that its own checkpoints can be packed:
+    what training changed is stored.
+
+    Drawn are the weights of Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers; their biases become 0.
+    Norms, buffers and parameters of other layers keep their values, and come along in the pack as they are.
+
+    Args:
+        model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
+        seed: 0 to 2**64 - 1.
+        distribution: a built-in table's id, or a Table from ``lottapack.rng.custom``.
+        scale: the factor of the table; by default such that the standard deviation is 1 / sqrt(d_in)
+            (for an embedding 1 / sqrt(embedding_dim)).
+
+    Raises:
+        ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
+    """
+    if is_scaffolded(model):
+        raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")
+    check_seed_and_scale(seed, scale)
+    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    architecture = arch.describe(model)
+    entries = entries_of(model, arch.family_of(model).heads(model))
+    on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
+    if on_meta:
+        raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint="Give it memory: model.to_empty(device=...).")
+    plan = Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=architecture,
+        rng=recipe_rng(seed, table),
+        parameters={entry.name: _role(entry, table, scale) for entry in entries},
+    )
+    sources = plan.sources()
+    for entry in entries:
+        if entry.name in sources:
+            fill_any(entry.tensor.data, sources[entry.name])
+            bias = entry.module._parameters.get("bias")
+            if bias is not None:
+                bias.zero_()
+    carry(model, plan)
+    stored = [name for name, entry in plan.parameters.items() if isinstance(entry, StoredRecipe)]
+    bases.remember(model, _base(model, stored))
+    return model
+
+
+def _role(entry: Entry, table: rng.Table, scale: float | None) -> ParameterRecipe:
+    if entry.tied:
+        return TiedRecipe(to=entry.tied)
+    if not entry.can_generate:
+        return StoredRecipe(group=entry.group, trained=False)
+    found, dtype = scale_and_dtype(entry, table, scale)
+    return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=found)
+
+
+def _base(model: nn.Module, stored: list[str]) -> bytes:
+    """The pack of the model as it is now."""
+    state = model.state_dict()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "base"
+        pack({name: state[name] for name in ["lottapack_recipe", *stored]}, path)
+        return path.read_bytes()

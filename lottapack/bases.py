@@ -1,0 +1,72 @@
+"""The base of a model that adapters are trained on: a small pack that the model carries with it.
+
+An adapter's folder does not hold the weights that it was trained on. Where these were drawn by lottapack, they fit into
+a pack of some kilobytes: the model remembers it, and what saves adapters puts it beside them.
+"""
+
+import io
+from pathlib import Path
+
+from torch import nn
+
+from lottapack.errors import CheckpointError
+from lottapack.folders import PACK_NAME, make_folder, write_pack_folder
+from lottapack.format.descriptor import Adapted
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.output import atomic_file
+
+FOLDER = "base"
+"""The folder beside an adapter's files that holds the pack of its base."""
+
+_BASE = "_lottapack_base"
+
+
+def remember(model: nn.Module, pack: bytes) -> None:
+    """Let a plain model carry the pack of its weights."""
+    model.__dict__[_BASE] = pack
+
+
+def remember_pack(model: nn.Module, pack: PackFile) -> None:
+    """As remember(), from an open pack; nothing where the model's weights have adapters merged into them."""
+    if not any(isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()):
+        data = io.BytesIO()
+        pack.copy_to(data)
+        remember(model, data.getvalue())
+
+
+def recall(model: nn.Module) -> bytes | None:
+    """The pack that a model carries, or None."""
+    found: bytes | None = model.__dict__.get(_BASE)
+    return found
+
+
+def write_base(data: bytes, folder: Path) -> Path:
+    """Write the pack of a base into the folder ``base`` of an adapter's folder. Returns the pack's path.
+
+    For a transformers model a ``config.json`` comes with it, so that ``from_pretrained`` opens that folder.
+    """
+    target = make_folder(folder / FOLDER) / PACK_NAME
+    with atomic_file(target) as file:
+        file.write(data)
+    with open_pack(target) as pack:
+        if pack.descriptor.architecture.family == "transformers":
+            write_pack_folder(pack, target.parent)
+    return target
+
+
+def holds_pack(folder: Path) -> bool:
+    """Whether a folder holds packs."""
+    return any(folder.glob("*.lotta.safetensors"))
+
+
+def open_base(path: Path) -> PackFile:
+    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError."""
+    if not path.is_dir():
+        return open_pack(path)
+    found = sorted(path.glob("*.lotta.safetensors"))
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path} holds {len(found)} packs, and a base is one",
+            hint="Name the pack of the base. From a checkpoint of the base, lottapack pack makes it.",
+        )
+    return open_pack(found[0])

@@ -1,0 +1,85 @@
+"""Folders that other libraries open: a pack beside the ``config.json`` that names it."""
+
+import json
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lottapack.errors import OutputError, UnsupportedError
+from lottapack.format.descriptor import Descriptor, Tied
+from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
+from lottapack.limits import check_disk
+from lottapack.output import atomic_file
+
+PACK_NAME = "model.lotta.safetensors"
+"""What a pack is called in a folder."""
+
+
+def make_folder(path: str | PathLike[str]) -> Path:
+    """The folder, made if it is missing (its parent must be there). Raises OutputError."""
+    folder = Path(path)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as fault:
+        raise OutputError(f"cannot make the folder {folder}: {fault.strerror or fault}") from fault
+    return folder
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """A JSON file for people and other libraries, in one step. Raises OutputError."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:
+    """Copy an open pack into a folder, with the ``config.json`` by which transformers' ``from_pretrained`` rebuilds it.
+
+    ``dtype``: what the model is loaded in unless its reader says otherwise; None for the recorded one.
+    Returns the copy's path. Raises UnsupportedError for a model that is none of transformers', OutputError.
+    """
+    require_transformers(pack)
+    check_disk(str(pack.path), pack.file_size, folder)
+    target = folder / PACK_NAME
+    with atomic_file(target) as file:
+        pack.copy_to(file)
+    write_json(folder / "config.json", pack_config(pack.descriptor, PACK_NAME, dtype))
+    return target
+
+
+def require_transformers(pack: PackFile) -> None:
+    """Raise UnsupportedError unless the pack holds a transformers model."""
+    family = pack.descriptor.architecture.family
+    if family != "transformers":
+        raise UnsupportedError(
+            f"{pack.path} holds a {family} model, no transformers model", hint="Export it as safetensors."
+        )
+
+
+def pack_config(descriptor: Descriptor, pack_name: str, dtype: str | None = None) -> dict[str, Any]:
+    """What ``config.json`` says of a folder whose weights are the pack ``pack_name``."""
+    return {
+        **transformers_config(descriptor, dtype),
+        "quantization_config": {"quant_method": "lottapack"},
+        "transformers_weights": pack_name,
+    }
+
+
+def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, Any]:
+    """What ``config.json`` says of the plain model."""
+    count: dict[str, int] = {}
+    for entry in descriptor.parameters.values():
+        if not isinstance(entry, Tied) and "float" in entry.dtype:
+            count[entry.dtype] = count.get(entry.dtype, 0) + numel(entry.shape)
+    recorded = max(count, key=lambda name: count[name], default="float32")
+    return {
+        **descriptor.architecture.config,
+        "architectures": [descriptor.architecture.class_],
+        "dtype": dtype or recorded,
+    }
+
+
+def is_folder(given: str | PathLike[str]) -> bool:
+    """Whether a path means a folder: one that is there, or one that ends in a slash, which Path alone would forget."""
+    return Path(given).is_dir() or str(given).endswith(("/", os.sep))

@@ -1,0 +1,204 @@
+"""pack_merged(): a pack from nothing but merged weights and the seed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from lottapack import rng
+from lottapack.checkpoint import read_checkpoint, reconcile_ties, same_bits
+from lottapack.errors import CheckpointError
+from lottapack.format import dtypes
+from lottapack.format.descriptor import Architecture, adapter_prefix
+from lottapack.format.recipe import (
+    RECIPE_VERSION,
+    AdaptedRecipe,
+    ParameterRecipe,
+    Recipe,
+    SeededRecipe,
+    StoredRecipe,
+    TiedRecipe,
+)
+from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
+from lottapack.nn.select import Entry
+from lottapack.packer import Packer, PackResult
+from lottapack.plain import PlainModel, architecture_of
+from lottapack.progress import Progress
+from lottapack.recovery import recover
+
+TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
+"""By dtype of a weight the error that rounding it after the merge explains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What became of one weight. ``role``: seeded, adapted or stored; ``error``: relative, in Frobenius norms.
+
+    ``rank`` and ``beta`` are None where there is no adapter; ``size``: the bytes of a weight that is stored.
+    """
+
+    name: str
+    role: str
+    rank: int | None = None
+    beta: float | None = None
+    error: float | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MergedResult(PackResult):
+    """What pack_merged() wrote, and what it found in each layer."""
+
+    layers: tuple[Layer, ...]
+
+
+@torch.no_grad()
+def pack_merged(
+    checkpoint: nn.Module | Mapping[str, Any] | str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    seed: int,
+    max_rank: int,
+    tolerance: float | None = None,
+    architecture: Architecture | nn.Module | str | PathLike[str] | None = None,
+    distribution: str | rng.Table = "normal16",
+    progress: Progress | None = None,
+) -> MergedResult:
+    """Recover a pack from merged weights whose backbone lottapack drew.
+
+    For each weight beta and a low-rank difference to the generated backbone are found, of the smallest rank that
+    meets the tolerance; a weight that has none is stored. The rebuilt weights are those of the checkpoint within
+    the tolerance, not bit for bit.
+
+    Args:
+        checkpoint: a plain module, its state_dict, or a path as in pack().
+        path: the pack.
+        seed: that of the scaffold.
+        max_rank: the largest rank to look for.
+        tolerance: the largest error of a layer, relative, in Frobenius norms; by default what rounding to its dtype
+            explains: 2**-20 for float32, 2**-10 for float16, 2**-8 for bfloat16.
+        architecture: as in pack_torch_cpu().
+        distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
+        progress: called with layers looked at and layers in all.
+
+    Raises:
+        CheckpointError: no layer has anything of the backbone; tensors are missing or left over. ArchitectureError,
+            OutputError, UnsupportedError.
+    """
+    check_seed_and_scale(seed, None)
+    if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
+        raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
+    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
+    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
+    model = PlainModel(architecture_of(named, folder))
+    if isinstance(checkpoint, nn.Module):
+        content: Mapping[str, Any] = checkpoint.state_dict()
+    else:
+        content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
+    tensors = model.tensors(content)
+    search = _Search(seed, table, max_rank, tolerance, model, tensors)
+    plan, held = search.run(progress)
+    if not any(layer.role != "stored" for layer in search.layers):
+        raise CheckpointError(
+            f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "
+            f"difference of a rank up to {max_rank}",
+            hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or allow a "
+            "larger max_rank or tolerance.",
+        )
+    result = Packer(plan, held).write(Path(path))
+    return MergedResult(result.path, result.size, result.sha256, result.stored_instead, tuple(search.layers))
+
+
+class _Search:
+    """Goes through the weights and notes what each is."""
+
+    def __init__(
+        self,
+        seed: int,
+        table: rng.Table,
+        max_rank: int,
+        tolerance: float | None,
+        model: PlainModel,
+        tensors: Mapping[str, Tensor],
+    ) -> None:
+        self.seed, self.table = seed, table
+        self.max_rank, self.tolerance = max_rank, tolerance
+        self.model, self.given = model, tensors
+        self.layers: list[Layer] = []
+
+    def run(self, progress: Progress | None) -> tuple[Recipe, dict[str, Tensor]]:
+        """The recipe and the tensors of the pack."""
+        entries = self.model.entries
+        held = dict(self.given)
+        plain: dict[str, ParameterRecipe] = {
+            name: TiedRecipe(to=entry.tied) if entry.tied else StoredRecipe(group=entry.group, trained=False)
+            for name, entry in entries.items()
+        }
+        plan = Recipe(
+            lottapack_recipe=RECIPE_VERSION,
+            architecture=self.model.architecture,
+            rng=recipe_rng(self.seed, self.table),
+            parameters=plain,
+        )
+        for copy in reconcile_ties(plan, held):
+            del held[copy]
+        parameters = dict(plain)
+        for number, (name, entry) in enumerate(entries.items()):
+            if not entry.tied:
+                parameters[name], found = self._one(entry, held[name])
+                held |= found
+                if not isinstance(parameters[name], StoredRecipe):
+                    del held[name]
+            if progress:
+                progress(number + 1, len(entries))
+        return msgspec.structs.replace(plan, parameters=parameters), held
+
+    def _one(self, entry: Entry, given: Tensor) -> tuple[ParameterRecipe, dict[str, Tensor]]:
+        """The role of a parameter, and the tensors of its adapter."""
+        dtype = dtypes.dtype_name(given.dtype)
+        stored = StoredRecipe(group=entry.group, trained=entry.group != "buffer" and given.is_floating_point())
+        if not entry.can_generate or dtype not in dtypes.GENERATED or not given.numel():
+            return stored, {}
+        scale = rng.binary32(default_scale(entry, self.table))
+        source = rng.Source(self.seed, entry.name, self.table, scale, dtype)
+        drawn = rng.fill_(torch.empty(given.shape, dtype=given.dtype), source)
+        shape = tuple(given.shape)
+        if same_bits(drawn, given.cpu()):
+            self.layers.append(Layer(entry.name, "seeded", error=0.0))
+            return SeededRecipe(shape=shape, dtype=dtype, distribution=self.table.id, scale=scale), {}
+        in_out = stored_as_in_out(entry.module)
+        fit = recover(
+            given,
+            drawn,
+            max_rank=self.max_rank,
+            tolerance=TOLERANCE[dtype] if self.tolerance is None else self.tolerance,
+            fan_in_fan_out=in_out,
+        )
+        if fit is None or fit.beta == 0:
+            self.layers.append(Layer(entry.name, "stored", size=given.numel() * given.element_size()))
+            return stored, {}
+        self.layers.append(Layer(entry.name, "adapted", fit.rank, fit.beta, fit.error))
+        prefix = adapter_prefix(entry.name)
+        found = {prefix + "lora_A": fit.lora_A, prefix + "lora_B": fit.lora_B}
+        if fit.beta != 1:
+            found[prefix + "beta"] = torch.tensor([fit.beta])
+        adapted = AdaptedRecipe(
+            shape=shape,
+            dtype=dtype,
+            distribution=self.table.id,
+            scale=scale,
+            fan_in_fan_out=in_out,
+            rank=fit.rank,
+            alpha=float(fit.rank),
+            scaling="lora",
+            beta=fit.beta != 1,
+        )
+        return adapted, found

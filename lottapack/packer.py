@@ -1,0 +1,276 @@
+"""From a recipe and tensors to one file."""
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import lottapack
+from lottapack import checkpoint, rng
+from lottapack.arch.drawn import require_versions, versions
+from lottapack.constructed import drawn_state
+from lottapack.errors import CheckpointError, OutputError
+from lottapack.format import container, dtypes
+from lottapack.format.descriptor import (
+    FORMAT_VERSION,
+    Adapted,
+    Adapter,
+    Constant,
+    Descriptor,
+    Parameter,
+    Rng,
+    Seeded,
+    Stored,
+    TableRecord,
+    TensorRecord,
+    Tied,
+    adapter_prefix,
+    adapter_shapes,
+    factor_dims,
+    table_tensor,
+)
+from lottapack.format.packfile import open_pack
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.format.shapes import numel
+from lottapack.limits import size_text
+from lottapack.merge import merge_adapter
+from lottapack.output import atomic_file
+from lottapack.progress import Progress
+from lottapack.rebuild import tensor_bytes
+
+_WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
+_WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
+
+
+class BackboneChangedWarning(UserWarning):
+    """A frozen weight is not what the seed generates, so the pack stores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """What pack() wrote. ``stored_instead``: generated parameters that had to be stored, with their bytes."""
+
+    path: Path
+    size: int
+    sha256: str
+    stored_instead: dict[str, int]
+
+
+class Packer:
+    """Gathers entries of the descriptor and tensors of the file."""
+
+    def __init__(
+        self,
+        plan: Recipe,
+        tensors: dict[str, Tensor],
+        progress: Progress | None = None,
+        *,
+        stored_instead: dict[str, int] | None = None,
+        constructed: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
+        self.plan = plan
+        self.given = tensors
+        self.used: set[str] = set()
+        self.sources = plan.sources()
+        self.by_torch = plan.rng.id == rng.TORCH_CPU
+        self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
+        self.tensors: dict[str, Tensor] = {}
+        self.stored_instead: dict[str, int] = dict(stored_instead or {})
+        self.progress = progress
+
+    def write(self, path: Path) -> PackResult:
+        """Write the pack in one step, once it has been read back."""
+        descriptor = self._descriptor().to_bytes()
+        placed = container.layout(
+            (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
+        )
+        with atomic_file(path) as file:
+            container.write(
+                file, container.pack_metadata(descriptor), placed, lambda name: tensor_bytes(self.tensors[name])
+            )
+            file.flush()
+            size, digest = self._check(Path(file.name), descriptor)
+        if self.stored_instead:
+            names = ", ".join(list(self.stored_instead)[:5])
+            more = f" and {len(self.stored_instead) - 5} more" if len(self.stored_instead) > 5 else ""
+            what = "weights are not what torch draws from" if self.by_torch else "frozen weights are not what"
+            warnings.warn(
+                f"{len(self.stored_instead)} {what} seed {self.plan.seed}{'' if self.by_torch else ' generates'}; they "
+                f"were stored, {size_text(sum(self.stored_instead.values()))} in all: {names}{more}",
+                BackboneChangedWarning,
+                stacklevel=3,
+            )
+        return PackResult(path, size, digest, self.stored_instead)
+
+    def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
+        """Read back what was written, before it takes its name."""
+        with open_pack(written) as pack:
+            if pack.descriptor.to_bytes() != descriptor:
+                raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
+            for name in pack.tensors:
+                pack.check(name)
+            return pack.file_size, pack.file_sha256()
+
+    def _descriptor(self) -> Descriptor:
+        parameters: dict[str, Parameter] = {}
+        tables = {}
+        for table_id, table in self.plan.tables().items():
+            values = torch.from_numpy(table.values.copy())
+            tables[table_id] = TableRecord(bits=table.bits, sha256=self._keep(table_tensor(table_id), values).sha256)
+        self.used |= checkpoint.reconcile_ties(self.plan, self.given)
+        work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
+        done = 0
+        for name, entry in sorted(self.plan.parameters.items()):
+            parameters[name] = self._parameter(name, entry)
+            done += work[name]
+            if self.progress:
+                self.progress(done, sum(work.values()))
+        left = sorted(self.given.keys() - self.used)
+        if left:
+            raise CheckpointError(
+                f"the checkpoint holds {len(left)} tensors that the recipe does not know: {', '.join(left[:5])}",
+                hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
+            )
+        return Descriptor(
+            lottapack=FORMAT_VERSION,
+            architecture=self.plan.architecture,
+            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables, **self._versions()),
+            parameters=parameters,
+            provenance=provenance(self.plan.architecture.family),
+        )
+
+    def _versions(self) -> dict[str, str]:
+        """What the fingerprints were computed with, where torch draws the weights."""
+        return dict(zip(("torch", "capability"), versions(), strict=True)) if self.by_torch else {}
+
+    def _parameter(self, name: str, entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> Parameter:
+        if isinstance(entry, TiedRecipe):
+            return Tied(to=entry.to)
+        if isinstance(entry, StoredRecipe):
+            return self._stored(name, self._take(name, None), entry)
+        weight = self.given.get(name)
+        self.used.add(name)
+        if weight is not None and not self._same_as_generated(name, entry, weight):
+            return self._changed(name, entry, weight)
+        fingerprint = self._fingerprint(name, entry, weight is not None)
+        if isinstance(entry, SeededRecipe):
+            return Seeded(
+                shape=entry.shape,
+                dtype=entry.dtype,
+                distribution=entry.distribution,
+                scale=entry.scale,
+                fingerprint=fingerprint,
+            )
+        return Adapted(
+            shape=entry.shape,
+            dtype=entry.dtype,
+            distribution=entry.distribution,
+            scale=entry.scale,
+            fingerprint=fingerprint,
+            fan_in_fan_out=entry.fan_in_fan_out,
+            rank=entry.rank,
+            alpha=entry.alpha,
+            scaling=entry.scaling,
+            adapter=Adapter(
+                **{
+                    part: self._keep(adapter_prefix(name) + part, tensor)
+                    for part, tensor in self._adapter(name, entry).items()
+                }
+            ),
+        )
+
+    def _adapter(self, name: str, entry: AdaptedRecipe) -> dict[str, Tensor]:
+        d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
+        prefix = adapter_prefix(name)
+        shapes = adapter_shapes(entry.rank, d_out, d_in)
+        found = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
+        for part, tensor in found.items():
+            if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
+                raise CheckpointError(
+                    f"{prefix}{part} is {tensor.dtype}", hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}."
+                )
+        return found
+
+    def _take(self, name: str, shape: tuple[int, ...] | None) -> Tensor:
+        tensor = self.given.get(name)
+        if tensor is None:
+            raise CheckpointError(
+                f"the checkpoint lacks {name}", hint="Save the whole state_dict of the scaffolded model."
+            )
+        if shape is not None and tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, the recipe says {shape}")
+        if dtypes.dtype_name(tensor.dtype) not in dtypes.ITEMSIZE:
+            raise CheckpointError(f"{name} is {tensor.dtype}, which the format does not have")
+        if tensor.is_meta:
+            raise CheckpointError(f"{name} is on the meta device: it has no values")
+        self.used.add(name)
+        return tensor
+
+    def _keep(self, name: str, tensor: Tensor) -> TensorRecord:
+        """Put a tensor into the file."""
+        self.tensors[name] = tensor.detach().cpu().contiguous()
+        digest = hashlib.sha256(tensor_bytes(self.tensors[name])).hexdigest()
+        return TensorRecord(dtype=dtypes.dtype_name(tensor.dtype), sha256=digest)
+
+    def _stored(self, name: str, tensor: Tensor, entry: StoredRecipe) -> Parameter:
+        shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
+        value = None if entry.trained else constant_bits(tensor)
+        if value is not None:
+            return Constant(shape=shape, dtype=dtype, value=value)
+        record = self._keep(name, tensor)
+        return Stored(shape=shape, dtype=dtype, group=entry.group, trained=entry.trained, sha256=record.sha256)
+
+    def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
+        if tuple(weight.shape) != entry.shape:
+            raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
+        return checkpoint.same_bits(self._drawn(name, entry, weight.device).to(weight.dtype), weight)
+
+    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device) -> Tensor:
+        """What is generated, in the recorded dtype."""
+        dtype = dtypes.torch_dtype(entry.dtype)
+        if self.by_torch:
+            return self.constructed[name].to(device, dtype).contiguous()
+        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), self.sources[name])
+
+    def _fingerprint(self, name: str, entry: SeededRecipe | AdaptedRecipe, compared: bool) -> str:
+        if not self.by_torch:
+            return rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+        if not compared:
+            require_versions(self.plan.rng.torch, self.plan.rng.capability)
+        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"))))
+
+    def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
+        """A backbone that something changed: what the layer stands for is stored whole."""
+        weight = weight.detach()
+        if isinstance(entry, AdaptedRecipe):
+            weight = merge_adapter(weight, self._adapter(name, entry), entry)
+        self.stored_instead[name] = weight.numel() * weight.element_size()
+        return self._stored(name, weight, StoredRecipe(group="other", trained=True))
+
+
+def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
+    """How many elements of a parameter are generated."""
+    return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
+
+
+def constant_bits(tensor: Tensor) -> str | None:
+    """The bits of the one value that all elements have, as big-endian hex; None if they differ or there is none."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if not flat.numel():
+        return None
+    rows = flat.view(torch.uint8).view(flat.numel(), flat.element_size())
+    return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
+
+
+def provenance(family: str) -> dict[str, str]:
+    """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
+    tools = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
+    if family == "transformers":
+        tools["transformers"] = metadata.version("transformers")
+    return tools

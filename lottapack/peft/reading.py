@@ -1,0 +1,267 @@
+"""An adapter's folder and the pack of its base, as the recipe and tensors of one model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from lottapack import arch, bases
+from lottapack.checkpoint import read_file, same_bits
+from lottapack.errors import CheckpointError, UnsupportedError
+from lottapack.format import recipe
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix, adapter_shapes, factor_dims
+from lottapack.format.packfile import PackFile
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.select import Entry, entries_of
+from lottapack.peft.config import CONFIG, AdapterConfig, read_config
+from lottapack.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
+
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = "base_model.model."
+_PARTS = {
+    ".lora_A.weight": "lora_A",
+    ".lora_B.weight": "lora_B",
+    ".lora_embedding_A": "lora_A",
+    ".lora_embedding_B": "lora_B",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+}
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a path is the folder of an adapter, or what is left of one."""
+    return path.is_dir() and any((path / name).is_file() for name in (CONFIG, *_WEIGHTS))
+
+
+def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe and tensors of the base with the adapter on it.
+
+    Args:
+        folder: what PEFT saved.
+        base: the pack of the base, or a folder with it; by default the folder ``base`` beside the adapter, or
+            what ``adapter_config.json`` names.
+
+    Raises:
+        CheckpointError: a file is missing or broken, or the adapter belongs to another base. UnsupportedError:
+            the adapter has what a pack cannot carry, named.
+    """
+    config = read_config(folder)
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise CheckpointError(f"{folder} holds no {_WEIGHTS[0]}", hint="Save with peft_model.save_pretrained(FOLDER).")
+    tensors = read_file(weights)
+    with bases.open_base(_find_base(folder, config, base)) as pack:
+        beside = next((place / bases.FOLDER for place in (folder, folder.parent) if _is_base(place)), None)
+        if base is not None and beside is not None:
+            with bases.open_base(beside) as own:
+                _require_same_base(folder, own, pack)
+        return _Reader(folder, config, pack).read(tensors)
+
+
+def _is_base(place: Path) -> bool:
+    return bases.holds_pack(place / bases.FOLDER)
+
+
+def _find_base(folder: Path, config: AdapterConfig, given: Path | None) -> Path:
+    if given is not None:
+        return given
+    for place in (folder, folder.parent):
+        if _is_base(place):
+            return place / bases.FOLDER
+    if config.base and bases.holds_pack(Path(config.base)):
+        return Path(config.base)
+    said = f"it names {config.base!r}, where no pack is" if config.base else "it names none"
+    raise CheckpointError(
+        f"{folder}: the base of this adapter is unknown; {said}",
+        hint="Draw the base with lottapack.init_backbone_() before training, and import lottapack where you save; "
+        "or name the base's pack with --base.",
+    )
+
+
+def _require_same_base(folder: Path, own: PackFile, given: PackFile) -> None:
+    ours, theirs = own.descriptor.parameters, given.descriptor.parameters
+    other = []
+    for name, entry in ours.items():
+        found = theirs.get(name)
+        both = isinstance(entry, Seeded) and isinstance(found, Seeded)
+        if found is None or (both and entry != found):
+            other.append(name)
+    if other:
+        raise CheckpointError(
+            f"{folder} was trained on another base than {given.path}: fingerprints differ for {len(other)} weights, "
+            f"{', '.join(other[:5])}",
+            hint=f"Its base is {own.path}; pack without --base.",
+        )
+
+
+@dataclass
+class _Reader:
+    """Puts an adapter's tensors into the recipe of its base."""
+
+    folder: Path
+    config: AdapterConfig
+    pack: PackFile
+    adapters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    full: dict[str, Tensor] = field(default_factory=dict)
+
+    def read(self, tensors: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
+        merged = [name for name, entry in self.pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
+        if merged:
+            raise CheckpointError(
+                f"{self.pack.path} is no base: it has adapters of its own, as on {merged[0]}",
+                hint="A pack carries one adapter for each weight. Train on a base without adapters.",
+            )
+        model = skeleton(self.pack.descriptor)
+        entries = {entry.name: entry for entry in entries_of(model, arch.family_of(model).heads(model))}
+        groups = {name: entry.group for name, entry in entries.items()}
+        self._sort(tensors, model, entries)
+        plan = recipe.of_descriptor(self.pack.descriptor, self.pack.tables, groups)
+        parameters, held = dict(plan.parameters), self._held()
+        for module, parts in self.adapters.items():
+            name = f"{module}.weight" if module else "weight"
+            adapted, found = self._adapted(module, parts, entries[name], plan)
+            parameters[name] = adapted
+            held |= {adapter_prefix(name) + part: tensor for part, tensor in found.items()}
+        for name, tensor in self.full.items():
+            if self._is_trained(name, tensor):
+                self._refuse_tied(name, plan)
+                parameters[name] = StoredRecipe(group=groups[name], trained=True)
+                held[name] = tensor
+        return msgspec.structs.replace(plan, parameters=parameters), held
+
+    def _held(self) -> dict[str, Tensor]:
+        """What the base holds besides generated weights."""
+        cpu, held = torch.device("cpu"), {}
+        for name, entry in self.pack.descriptor.parameters.items():
+            if isinstance(entry, Stored):
+                held[name] = stored_tensor(self.pack, name, cpu)
+            elif isinstance(entry, Constant):
+                held[name] = constant_tensor(entry, cpu)
+        return held
+
+    def _sort(self, tensors: Mapping[str, Any], model: nn.Module, entries: dict[str, Entry]) -> None:
+        """Adapters by module, and tensors trained in full by name. What fits neither belongs to another base."""
+        left = []
+        plain = {key: key.removeprefix(_PREFIX).replace(".base_layer.", ".") for key in tensors}
+        split = {key: _split(name) for key, name in plain.items()}
+        unknown = {_owner(*split[key]) for key in tensors} - entries.keys()
+        now = arch.family_of(model).renamed(model, unknown) if unknown else {}
+        for key, tensor in tensors.items():
+            name, part = split[key]
+            owner = now.get(_owner(name, part), _owner(name, part))
+            if owner not in entries or not isinstance(tensor, Tensor):
+                left.append(key)
+            elif part:
+                self.adapters.setdefault(owner.removesuffix("weight").removesuffix("."), {})[part] = tensor
+            else:
+                self.full[owner] = tensor
+        if left:
+            raise CheckpointError(
+                f"{self.folder} belongs to another base than {self.pack.path}: it holds {len(left)} tensors that this "
+                f"one has no place for, such as {left[0]}",
+                hint="Name the pack of the right base with --base.",
+            )
+        weights = {name.removesuffix(".weight") for name, entry in entries.items() if entry.can_generate}
+        missing = sorted(self.config.targeted(weights) - self.adapters.keys())
+        if missing or not self.adapters:
+            lacks = f"{missing[0]}, which it targets" if missing else "any layer"
+            raise CheckpointError(
+                f"{self.folder} lacks the adapter of {lacks}",
+                hint="Save it whole: peft_model.save_pretrained().",
+            )
+
+    def _adapted(
+        self, module: str, parts: dict[str, Tensor], entry: Entry, plan: Recipe
+    ) -> tuple[AdaptedRecipe, dict[str, Tensor]]:
+        """The recipe's entry of a weight with an adapter, and the adapter's tensors in the format's shapes."""
+        config, drawn = self.config, plan.parameters[entry.name]
+        self._refuse_tied(entry.name, plan)
+        if not isinstance(drawn, SeededRecipe):
+            raise UnsupportedError(
+                f"{entry.name} has an adapter, and {self.pack.path} does not generate it",
+                hint="A pack carries adapters on generated weights only. Leave this layer out of target_modules.",
+            )
+        if getattr(entry.module, "groups", 1) != 1:
+            raise UnsupportedError(
+                f"{module}: a pack cannot carry PEFT's adapter of a convolution in groups", hint="Leave the layer out."
+            )
+        due = {"lora_A", "lora_B", *(["magnitude"] if config.magnitude else [])}
+        if parts.keys() != due:
+            what = ", ".join(sorted(parts.keys() ^ due))
+            raise CheckpointError(f"{self.folder}: the adapter of {module} lacks or has left over: {what}")
+        in_out = stored_as_in_out(entry.module)
+        rank, (d_out, d_in) = config.rank_of(module), factor_dims(drawn.shape, in_out)
+        if rank > min(d_out, d_in):
+            raise UnsupportedError(
+                f"{module}: a pack cannot carry r={rank} on a weight of {d_out} x {d_in}",
+                hint=f"A rank over {min(d_out, d_in)} trains nothing more: use rank_pattern for this layer.",
+            )
+        found = {}
+        for part, shape in adapter_shapes(rank, d_out, d_in).items():
+            if part not in parts:
+                continue
+            if parts[part].numel() != torch.Size(shape).numel() or parts[part].shape[:1] not in (shape[:1], (1,)):
+                raise CheckpointError(
+                    f"{self.folder} belongs to another base than {self.pack.path}: {part} of {module} has shape "
+                    f"{tuple(parts[part].shape)}, and {shape} fits",
+                    hint="Name the pack of the right base with --base.",
+                )
+            found[part] = parts[part].reshape(shape)
+        alpha = config.alpha_of(module)
+        if not alpha > 0:
+            raise UnsupportedError(f"{module}: a pack cannot carry lora_alpha={alpha:g}", hint="Alpha is above 0.")
+        adapted = AdaptedRecipe(
+            shape=drawn.shape,
+            dtype=drawn.dtype,
+            distribution=drawn.distribution,
+            scale=drawn.scale,
+            fan_in_fan_out=in_out,
+            rank=rank,
+            alpha=alpha,
+            scaling=config.scaling,
+            beta=False,
+            magnitude=True if config.magnitude else msgspec.UNSET,
+        )
+        return adapted, found
+
+    def _is_trained(self, name: str, tensor: Tensor) -> bool:
+        """Whether a tensor that the adapter holds in full is more than a copy of the base's."""
+        shapes = {key: getattr(entry, "shape", None) for key, entry in self.pack.descriptor.parameters.items()}
+        shape = shapes[self.pack.descriptor.resolve(name)]
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(
+                f"{self.folder} belongs to another base than {self.pack.path}: {name} has shape "
+                f"{tuple(tensor.shape)}, and {shape} in the base",
+                hint="Name the pack of the right base with --base.",
+            )
+        if self.config.is_saved(name.rpartition(".")[0]) or name.endswith("bias"):
+            return True
+        # PEFT saves embeddings without being asked, in case that they were resized.
+        return not same_bits(plain_tensor(self.pack, name, torch.device("cpu")).to(tensor.dtype), tensor)
+
+    def _refuse_tied(self, name: str, plan: Recipe) -> None:
+        tied = [key for key, entry in plan.parameters.items() if isinstance(entry, TiedRecipe)]
+        shared = {name, plan.resolve(name)} & {*tied, *(plan.resolve(key) for key in tied)}
+        if shared:
+            raise UnsupportedError(
+                f"{name} is tied to another weight, and PEFT trains a copy of it: a pack cannot carry both",
+                hint="Leave it out of target_modules and modules_to_save, or build the model with untied weights.",
+            )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The module and which part of an adapter a tensor is; or the tensor's own name and nothing."""
+    for end, part in _PARTS.items():
+        if name.endswith(end):
+            return name.removesuffix(end), part
+    return name, ""
+
+
+def _owner(name: str, part: str) -> str:
+    """The entry of the plain state_dict that a tensor belongs to."""
+    return f"{name}.weight" if part else name

@@ -1,0 +1,207 @@
+"""A pack as the folder of a PEFT adapter, with the pack of its base beside it."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from lottapack.bases import write_base
+from lottapack.errors import UnsupportedError
+from lottapack.folders import make_folder, write_json
+from lottapack.format import container
+from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
+from lottapack.format.packfile import PackFile, expected_tensors
+from lottapack.output import atomic_file
+from lottapack.peft.config import CONFIG
+from lottapack.rebuild import skeleton
+
+_PREFIX = "base_model.model."
+_SPECIAL_TASKS = {"ForCausalLM": "CAUSAL_LM"}
+"""Tasks whose wrapper trains no module of its own accord."""
+
+
+def write_adapter(pack: PackFile, folder: Path) -> Path:
+    """Write a pack as an adapter: its configuration, its tensors, and ``base`` with the pack of the plain backbone.
+
+    Returns the path of ``adapter_model.safetensors``. Raises UnsupportedError, naming it, for what the pack holds and
+    PEFT does not have.
+    """
+    plan = _Plan(pack)
+    make_folder(folder)
+    base = write_base(_base(pack), folder)
+    write_json(folder / CONFIG, plan.config(str(base.parent)))
+    target = folder / "adapter_model.safetensors"
+    held = plan.tensors()
+    infos = [(name, pack.tensors[source].dtype, shape) for name, (source, shape) in held.items()]
+    with atomic_file(target) as file:
+        container.write(file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0]))
+    return target
+
+
+def _base(pack: PackFile) -> bytes:
+    """The pack without its adapters."""
+    plain = {
+        name: Seeded(
+            shape=entry.shape,
+            dtype=entry.dtype,
+            distribution=entry.distribution,
+            scale=entry.scale,
+            fingerprint=entry.fingerprint,
+        )
+        if isinstance(entry, Adapted)
+        else entry
+        for name, entry in pack.descriptor.parameters.items()
+    }
+    descriptor: Descriptor = msgspec.structs.replace(pack.descriptor, parameters=plain)
+    wanted = [(tensor, dtype, shape) for tensor, _, dtype, shape, _ in expected_tensors(descriptor)]
+    placed = container.layout(wanted)
+    header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
+    return header + b"".join(pack.read_bytes(info.name) for info in placed)
+
+
+class _Plan:
+    """How PEFT calls what the pack holds."""
+
+    def __init__(self, pack: PackFile) -> None:
+        self.pack = pack
+        self.model = skeleton(pack.descriptor)
+        entries = pack.descriptor.parameters
+        self.adapted = {name.rpartition(".")[0]: entry for name, entry in entries.items() if isinstance(entry, Adapted)}
+        self.trained = [name for name, entry in entries.items() if isinstance(entry, Stored) and entry.trained]
+        self.biases: list[str] = []
+        self.saved: list[str] = []
+        self._refuse()
+        self._sort_trained()
+
+    def _refuse(self) -> None:
+        where = str(self.pack.path)
+        if not self.adapted:
+            raise UnsupportedError(f"{where} holds no adapter", hint="Export it as safetensors or transformers-pack.")
+        learned = [name for name, entry in self.adapted.items() if "beta" in entry.adapter.tensors()]
+        if learned:
+            raise UnsupportedError(
+                f"{where}: PEFT has no beta, and this pack learned {len(learned)}, as on {learned[0]}",
+                hint="Scaffold with beta=1.0 for PEFT, or export merged weights.",
+            )
+        grouped = [name for name in self.adapted if getattr(self.model.get_submodule(name), "groups", 1) != 1]
+        if grouped:
+            raise UnsupportedError(f"{where}: PEFT has no such adapter of a convolution in groups: {grouped[0]}")
+        magnitudes = {"magnitude" in entry.adapter.tensors() for entry in self.adapted.values()}
+        rules = {entry.scaling for entry in self.adapted.values()}
+        if len(magnitudes) > 1 or len(rules) > 1:
+            raise UnsupportedError(f"{where}: PEFT has one scaling rule, and magnitudes on all adapters or none")
+        tied = {self.pack.descriptor.resolve(name) for name, e in self._entries() if isinstance(e, Tied)}
+        shared = [name for name in self.trained if name in tied]
+        if shared:
+            raise UnsupportedError(
+                f"{where}: {shared[0]} is trained and tied to another weight, and PEFT would train a copy of it",
+                hint="Export merged weights.",
+            )
+
+    def _entries(self) -> Any:
+        return self.pack.descriptor.parameters.items()
+
+    def _sort_trained(self) -> None:
+        """Whole modules become modules_to_save, biases alone are biases. Raises UnsupportedError for anything else."""
+        trained = set(self.trained)
+        owners = sorted({name.rpartition(".")[0] for name in trained})
+        for owner in owners:
+            module = self.model.get_submodule(owner)
+            own = [f"{owner}.{leaf}" if owner else leaf for leaf in module.state_dict(keep_vars=True)]
+            mine = [name for name in trained if name.rpartition(".")[0] == owner]
+            if owner and owner not in self.adapted and trained.issuperset(own):
+                self.saved.append(owner)
+            elif all(name.endswith("bias") for name in mine):
+                self.biases += mine
+            else:
+                raise UnsupportedError(
+                    f"{self.pack.path}: PEFT trains whole modules or biases, and here is {mine[0]} alone",
+                    hint="Export merged weights.",
+                )
+        names = [name for name, _ in self.model.named_modules()]
+        for owner in self.saved:
+            others = [name for name in names if name.endswith(owner) and name not in self.saved]
+            if others:
+                raise UnsupportedError(
+                    f"{self.pack.path}: PEFT cannot train {owner} without {others[0]}: it compares the ends of names",
+                    hint="Give the modules other names, or export merged weights.",
+                )
+
+    def config(self, base: str) -> dict[str, Any]:
+        """What ``adapter_config.json`` says."""
+        ranks = {name: entry.rank for name, entry in self.adapted.items()}
+        alphas = {name: entry.alpha for name, entry in self.adapted.items()}
+        rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+        first = next(iter(self.adapted.values()))
+        class_name = self.pack.descriptor.architecture.class_
+        task = next((task for end, task in _SPECIAL_TASKS.items() if class_name.endswith(end)), None)
+        of_adapted = all(name.rpartition(".")[0] in self.adapted for name in self.biases)
+        return {
+            "peft_type": "LORA",
+            "task_type": task,
+            "auto_mapping": {"base_model_class": class_name, "parent_library": type(self.model).__module__},
+            "base_model_name_or_path": base,
+            "inference_mode": True,
+            "r": rank,
+            "lora_alpha": alpha,
+            "rank_pattern": {_exactly(name): value for name, value in ranks.items() if value != rank},
+            "alpha_pattern": {_exactly(name): value for name, value in alphas.items() if value != alpha},
+            "use_rslora": first.scaling == "rslora",
+            "use_dora": "magnitude" in first.adapter.tensors(),
+            "lora_dropout": 0.0,
+            "fan_in_fan_out": any(_is_conv1d(self.model.get_submodule(name)) for name in self.adapted),
+            "bias": "none" if not self.biases else "lora_only" if of_adapted else "all",
+            "target_modules": self._targets(),
+            "modules_to_save": self.saved or None,
+        }
+
+    def _targets(self) -> list[str] | str:
+        """Last names where they say it exactly, else whole names in one pattern."""
+        ends = {name.rpartition(".")[2] for name in self.adapted}
+        if {name for name, _ in self.model.named_modules() if name.rpartition(".")[2] in ends} == set(self.adapted):
+            return sorted(ends)
+        return "|".join(re.escape(name) for name in sorted(self.adapted))
+
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """By PEFT's name: the pack's name of a tensor, and its shape for PEFT."""
+        found = {}
+        for module, entry in self.adapted.items():
+            layer = self.model.get_submodule(module)
+            for part in entry.adapter.tensors():
+                source = adapter_prefix(f"{module}.weight") + part
+                shape = _shape(part, self.pack.tensors[source].shape, entry)
+                found[f"{_PREFIX}{module}.{_name(part, layer)}"] = source, shape
+        for name in self.trained:
+            owner, _, leaf = name.rpartition(".")
+            inner = "base_layer." if owner in self.adapted else ""
+            found[f"{_PREFIX}{owner}.{inner}{leaf}"] = name, self.pack.tensors[name].shape
+        return found
+
+
+def _exactly(name: str) -> str:
+    """A pattern for one module alone, though PEFT compares the ends of names."""
+    return f"^{re.escape(name)}"
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D"
+
+
+def _name(part: str, layer: nn.Module) -> str:
+    if part == "magnitude":
+        return "lora_magnitude_vector"
+    return f"lora_embedding_{part[-1]}" if isinstance(layer, nn.Embedding) else f"{part}.weight"
+
+
+def _shape(part: str, shape: tuple[int, ...], entry: Adapted) -> tuple[int, ...]:
+    """Convolutions have their factors as kernels: A like the weight's, B of one pixel."""
+    kernel = entry.shape[2:]
+    if not kernel or part == "beta":
+        return shape
+    if part == "lora_A":
+        return (shape[0], *entry.shape[1:])
+    ones = (1,) * len(kernel)
+    return (*shape, *ones) if part == "lora_B" else (1, *shape, *ones)

@@ -1,0 +1,129 @@
+"""Checkpoints without a recipe: whose architecture it is, and which tensor is which of its parameters."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lottapack import arch
+from lottapack.arch.rules import architecture_problems
+from lottapack.errors import ArchitectureError, CheckpointError
+from lottapack.format.descriptor import Architecture
+from lottapack.nn.select import Entry, entries_of
+
+_MAX_NESTING = 3
+_SAVED_BY_OTHERS = ("quantization_config", "auto_map", "trust_remote_code")
+
+
+class PlainModel:
+    """The empty module of an architecture, and the entries of its state_dict by name."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.module = arch.build(architecture)
+        self.family = arch.family_of(self.module)
+        # As the module says of itself: a config.json may leave out what its library's defaults say.
+        self.architecture = arch.describe(self.module)
+        entries = entries_of(self.module, self.family.heads(self.module))
+        self.entries: dict[str, Entry] = {entry.name: entry for entry in entries}
+
+    def tensors(self, content: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The checkpoint's tensors by their names in the model, wherever a trainer put the state_dict.
+
+        Tied entries may be missing. Raises CheckpointError for tensors that are missing, left over or of other shapes.
+        """
+        owned = [entry.name for entry in self.entries.values() if not entry.tied] or [""]
+        found = self._find(content, owned, 0)
+        if found is None:
+            raise CheckpointError(
+                f"the checkpoint holds none of the tensors of a {self.architecture.class_}, such as {owned[0]}",
+                hint="Name the architecture that it was trained with: --arch.",
+            )
+        tied = [(entry.name, entry.tied) for entry in self.entries.values() if entry.tied]
+        lacking = [n for n in owned if n not in found and not any(c in found for c, owner in tied if owner == n)]
+        left = sorted(found.keys() - self.entries.keys())
+        if lacking or left:
+            what = f"lacks {len(lacking)} tensors" if lacking else f"has {len(left)} tensors left over"
+            names = ", ".join((lacking or left)[:5])
+            raise CheckpointError(
+                f"the checkpoint {what} for a {self.architecture.class_}: {names}",
+                hint="Name the architecture that it was trained with: --arch. Adapters belong in a folder of PEFT.",
+            )
+        for name, tensor in found.items():
+            due = tuple(self.entries[name].tensor.shape)
+            if tuple(tensor.shape) != due:
+                raise CheckpointError(
+                    f"{name} has shape {tuple(tensor.shape)}, and {due} in a {self.architecture.class_}",
+                    hint="Name the architecture that it was trained with: --arch.",
+                )
+        return found
+
+    def _find(self, content: Mapping[str, Any], owned: list[str], depth: int) -> dict[str, Tensor] | None:
+        tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        now = self.family.renamed(self.module, tensors)
+        names = {now.get(key, key): value for key, value in tensors.items()}
+        # A wrapper such as DDP puts one prefix before all names.
+        ends = (owned[0], owned[-1])
+        prefixes = {name.removesuffix(end) for name in names for end in ends if name.endswith(end)} | {""}
+        for prefix in sorted(prefixes, key=len):
+            mine = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+            if 2 * len(mine.keys() & set(owned)) >= max(len(owned), 1):
+                return mine
+        if depth < _MAX_NESTING:
+            for value in content.values():
+                found = self._find(value, owned, depth + 1) if isinstance(value, Mapping) else None
+                if found is not None:
+                    return found
+        return None
+
+
+def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint: Path | None) -> Architecture:
+    """The architecture that a caller names.
+
+    Args:
+        given: a module; or a file: an architecture as a descriptor has it, or the ``config.json`` of a transformers
+            model; or a folder with that; None for what lies in the checkpoint's folder.
+        checkpoint: where to look then.
+
+    Raises:
+        ArchitectureError: there is none, or it breaks the format.
+    """
+    if isinstance(given, Architecture):
+        return given
+    if isinstance(given, nn.Module):
+        return arch.describe(given)
+    if given is None:
+        if checkpoint is None or not (checkpoint / "config.json").is_file():
+            raise ArchitectureError(
+                "which architecture the checkpoint has is unknown",
+                hint="Name it with --arch: a folder with a transformers config.json, or a JSON file.",
+            )
+        given = checkpoint
+    path = given / "config.json" if given.is_dir() else given
+    try:
+        said: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise ArchitectureError(f"{path} cannot be read as an architecture: {fault}") from fault
+    return _parse(path, said)
+
+
+def _parse(path: Path, said: Any) -> Architecture:
+    if isinstance(said, dict) and {"family", "class", "config"} == said.keys() and isinstance(said["config"], dict):
+        found = Architecture(family=str(said["family"]), class_=str(said["class"]), config=said["config"])
+    elif isinstance(said, dict) and isinstance(said.get("architectures"), list) and said["architectures"]:
+        others = [key for key in _SAVED_BY_OTHERS if key in said]
+        if others:
+            raise ArchitectureError(f"{path} sets {others[0]}, which a pack cannot carry")
+        from lottapack.arch.transformers_models import plain_config
+
+        found = Architecture(family="transformers", class_=str(said["architectures"][0]), config=plain_config(said))
+    else:
+        raise ArchitectureError(
+            f"{path} is neither a transformers config.json with its architectures nor an architecture of the format",
+            hint='Write {"family": ..., "class": ..., "config": ...} as spec/v1/architectures.md says.',
+        )
+    problems = architecture_problems(found.family, found.class_, found.config)
+    if problems:
+        raise ArchitectureError(f"{path}: {problems[0]}")
+    return found

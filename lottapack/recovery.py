@@ -1,0 +1,118 @@
+"""Finding ``beta * W + B A`` in a merged weight, given the backbone W."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lottapack.merge import merged
+
+_SMALL = 128
+"""Sides up to which a whole decomposition is quick."""
+_MORE = 8
+_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What was found. ``error``: of the rebuilt weight, relative to the merged one (Frobenius norms).
+
+    ``lora_A``: shape (rank, d_in); ``lora_B``: (d_out, rank); both float32, to be used with the scaling 1.
+    """
+
+    beta: float
+    rank: int
+    error: float
+    lora_A: Tensor  # noqa: N815
+    lora_B: Tensor  # noqa: N815
+
+
+def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fan_in_fan_out: bool) -> Fit | None:
+    """The smallest rank whose rebuilt weight is within the tolerance of the merged one, or None if there is none.
+
+    For a given rank, beta and the low-rank part that fit best in the sense of least squares are found together: the
+    part is a truncated singular value decomposition of ``given - beta * drawn``, and beta that for which the
+    rest is orthogonal to W. (Least squares for beta alone would mistake some of the low-rank part for W.)
+
+    Args:
+        given: the merged weight, shape as recorded.
+        drawn: the backbone in its recorded dtype, the same shape.
+        max_rank: the largest rank to try. Ranks whose factors are no smaller than the weight are left out.
+        tolerance: the largest error, as in Fit.
+        fan_in_fan_out: whether the weight is stored as (d_in, d_out).
+    """
+    target, backbone = (_matrix(tensor, fan_in_fan_out) for tensor in (given, drawn))
+    d_out, d_in = target.shape
+    size = float(target.norm())
+    most = min(max_rank, min(d_out, d_in), (target.numel() - 1) // (d_out + d_in))
+    if most < 1 or not size > 0 or not bool(backbone.any()):
+        return None
+    beta = _beta(target, backbone, most)
+    _, values, _ = _svd(target - beta * backbone, most)
+    energy = float((target - beta * backbone).square().sum())
+    tails = (energy - values.square().cumsum(0)).clamp(min=0).sqrt()
+    # The tails are lower bounds, but for their rounding; the rebuilt weight, rounded as a pack holds it, decides.
+    first = next((rank for rank, tail in enumerate(tails.tolist(), 1) if tail <= 1.01 * tolerance * size), most + 1)
+    for rank in range(first, most + 1):
+        fit = _fit(drawn, target, backbone, rank, fan_in_fan_out)
+        if fit.error <= tolerance:
+            return fit
+    return None
+
+
+def _matrix(weight: Tensor, fan_in_fan_out: bool) -> Tensor:
+    """A weight as (d_out, d_in), in binary64."""
+    wide = weight.detach().cpu().double()
+    return wide.t().contiguous() if fan_in_fan_out else wide.reshape(wide.shape[0], -1)
+
+
+def _fit(drawn: Tensor, target: Tensor, backbone: Tensor, rank: int, fan_in_fan_out: bool) -> Fit:
+    beta = _beta(target, backbone, rank)
+    left, values, right = _svd(target - beta * backbone, rank)
+    root = values.sqrt()
+    lora_A, lora_B = (root[:, None] * right).float(), (left * root).float()  # noqa: N806
+    rebuilt = merged(
+        drawn.detach().cpu(), lora_A, lora_B, torch.tensor([beta]), scaling=1.0, fan_in_fan_out=fan_in_fan_out
+    )
+    error = float((_matrix(rebuilt, fan_in_fan_out) - target).norm() / target.norm())
+    return Fit(float(torch.tensor(beta)), rank, error, lora_A, lora_B)
+
+
+def _beta(target: Tensor, backbone: Tensor, rank: int) -> float:
+    """The beta for which what a low-rank part leaves over is orthogonal to W; by the secant method."""
+    energy = float(backbone.square().sum())
+
+    def slope(beta: float) -> float:
+        rest = target - beta * backbone
+        left, values, right = _svd(rest, rank)
+        return float(((rest - (left * values) @ right) * backbone).sum()) / energy
+
+    before = float((target * backbone).sum()) / energy
+    slope_before = slope(before)
+    beta = before + slope_before
+    for _ in range(_STEPS):
+        if abs(beta - before) <= 1e-12 * abs(beta):
+            break
+        here = slope(beta)
+        if abs(here) >= abs(slope_before):  # rounding is all that is left
+            return before
+        step = -here * (beta - before) / (here - slope_before)
+        before, slope_before = beta, here
+        beta += step
+    return beta
+
+
+def _svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``rank`` largest singular values with their vectors: (d_out, rank), (rank,), (rank, d_in)."""
+    if min(matrix.shape) <= max(_SMALL, rank + _MORE):
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left[:, :rank], values[:rank], right[:rank]
+    # A random projection and some power steps (Halko, Martinsson and Tropp, 2011), from a generator of its own.
+    draws = torch.Generator().manual_seed(0)
+    basis = matrix @ torch.randn(matrix.shape[1], rank + _MORE, generator=draws, dtype=matrix.dtype)
+    for _ in range(4):
+        basis = torch.linalg.qr(basis).Q
+        basis = matrix @ torch.linalg.qr(matrix.t() @ basis).Q
+    basis = torch.linalg.qr(basis).Q
+    left, values, right = torch.linalg.svd(basis.t() @ matrix, full_matrices=False)
+    return (basis @ left)[:, :rank], values[:rank], right[:rank]

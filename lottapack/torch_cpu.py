@@ -1,0 +1,127 @@
+"""pack_torch_cpu(): checkpoints of models that torch drew itself (spec: torch_cpu)."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottapack.arch.drawn import versions
+from lottapack.checkpoint import read_checkpoint, same_bits
+from lottapack.constructed import drawn_state
+from lottapack.errors import CheckpointError
+from lottapack.format import dtypes
+from lottapack.format.descriptor import Architecture, seed_text
+from lottapack.format.recipe import (
+    RECIPE_VERSION,
+    ParameterRecipe,
+    Recipe,
+    RecipeRng,
+    SeededRecipe,
+    StoredRecipe,
+    TiedRecipe,
+)
+from lottapack.nn.scales import check_seed_and_scale
+from lottapack.nn.select import Entry
+from lottapack.packer import Packer, PackResult, constant_bits
+from lottapack.peft.reading import is_adapter, read_adapter
+from lottapack.plain import PlainModel, architecture_of
+from lottapack.progress import Progress
+from lottapack.rng import CONSTRUCTOR, TORCH_CPU
+
+
+@torch.no_grad()
+def pack_torch_cpu(
+    checkpoint: nn.Module | Mapping[str, Any] | str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    seed: int,
+    architecture: Architecture | nn.Module | str | PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> PackResult:
+    """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
+
+    The model is built again under that seed, in this process and with its random state restored. What is equal bit for
+    bit needs no place in the pack; the rest is stored. Such a pack opens only where torch draws the same numbers
+    (the same version and kind of processor, as a rule) and is refused elsewhere: prefer ``scaffold()``.
+
+    Args:
+        checkpoint: the trained module, its state_dict, or a path as in pack(); or the folder of a PEFT adapter
+            that was trained on a model as it was built.
+        path: the pack.
+        seed: what ``torch.manual_seed`` was called with, right before the model was built.
+        architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
+            ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
+        progress: called with elements generated and elements in all.
+
+    Raises:
+        CheckpointError: nothing in the checkpoint is what torch draws here from that seed; tensors are missing or
+            left over. ArchitectureError, OutputError, UnsupportedError.
+
+    Warns:
+        BackboneChangedWarning: names what is stored, and its bytes.
+    """
+    check_seed_and_scale(seed, None)
+    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
+    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
+    model = PlainModel(architecture_of(named, folder))
+    drawn = drawn_state(model.architecture, seed)
+    if folder is not None and is_adapter(folder):
+        with TemporaryDirectory() as scratch:
+            base = Path(scratch) / "base.lotta.safetensors"
+            plan, _ = _plan(model, seed, drawn, drawn)
+            Packer(plan, dict(drawn), constructed=drawn).write(base)
+            plan, tensors = read_adapter(folder, base)
+        return Packer(plan, tensors, progress, constructed=drawn).write(Path(path))
+    if isinstance(checkpoint, nn.Module):
+        content: Mapping[str, Any] = checkpoint.state_dict()
+    else:
+        content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
+    tensors = model.tensors(content)
+    plan, differing = _plan(model, seed, drawn, tensors)
+    if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
+        here = versions()
+        raise CheckpointError(
+            f"nothing matches: none of the {len(differing)} random weights of the checkpoint is what torch draws "
+            f"from seed {seed}",
+            hint="Check the seed and the architecture; that torch.manual_seed was called right before the model was "
+            f"built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
+        )
+    return Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn).write(Path(path))
+
+
+def _plan(
+    model: PlainModel, seed: int, drawn: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[Recipe, dict[str, int]]:
+    """The recipe, and the bytes of the random weights that are not what was drawn."""
+    parameters: dict[str, ParameterRecipe] = {}
+    differing = {}
+    for name, entry in model.entries.items():
+        if entry.tied:
+            parameters[name] = TiedRecipe(to=entry.tied)
+            continue
+        copies = [copy for copy, other in model.entries.items() if other.tied == name]
+        tensor = next((tensors[found] for found in (name, *copies) if found in tensors), None)
+        assert tensor is not None  # PlainModel.tensors() saw to it
+        parameters[name] = found = _role(entry, drawn[name], tensor)
+        random = drawn[name].is_floating_point() and constant_bits(drawn[name]) is None
+        if isinstance(found, StoredRecipe) and random and entry.group != "buffer":
+            differing[name] = tensor.numel() * tensor.element_size()
+    version, capability = versions()
+    recipe_rng = RecipeRng(id=TORCH_CPU, seed=seed_text(seed), tables={}, torch=version, capability=capability)
+    plan = Recipe(
+        lottapack_recipe=RECIPE_VERSION, architecture=model.architecture, rng=recipe_rng, parameters=parameters
+    )
+    return plan, differing
+
+
+def _role(entry: Entry, drawn: Tensor, tensor: Tensor) -> ParameterRecipe:
+    """Generated where every bit is as drawn; else stored, and trained where it is no buffer and has changed."""
+    same = same_bits(drawn.to(tensor.dtype), tensor)
+    dtype = dtypes.dtype_name(tensor.dtype)
+    if same and dtype in dtypes.GENERATED and constant_bits(tensor) is None and tensor.numel():
+        return SeededRecipe(shape=tuple(tensor.shape), dtype=dtype, distribution=CONSTRUCTOR, scale=1.0)
+    return StoredRecipe(group=entry.group, trained=not same and entry.group != "buffer")
