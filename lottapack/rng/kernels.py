@@ -1,6 +1,6 @@
 """The numba kernels of the CPU backend. They hold no lock, so that threads run them side by side.
 
-Lessons of the profile (two cores of Zen 5, numba 0.68; decision 0010 has the figures):
+Lessons of the profile (two cores of Zen 5, numba 0.68; decision 0014 has the figures):
 
 - Philox is bound by its chain of multiplications, so 32 counters go side by side. Lanes of 64 bits: masked to 32 bits,
   a product is one ``vpmuludq``, whose upper half is found by a shift. Written as vectors (``_group``) it doesn't hang

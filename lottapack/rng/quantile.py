@@ -1,4 +1,4 @@
-"""The table ``normal16`` as a formula that gives each of its entries exactly (decision 0010).
+"""The table ``normal16`` as a formula that gives each of its entries exactly (decision 0014).
 
 With ``s = (n - 32767.5) / 65536`` for entry ``n``, every operation rounded once to binary32, fma fused::
 
