@@ -124,9 +124,10 @@ class _Rebuild:
         names.sort(key=lambda name: -sizes[name])
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
-        # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Half of the time
-        # goes to page faults. Mapping pieces ahead, MADV_POPULATE_WRITE, gained nothing that lasts; huge pages
-        # doubled the time on a virtual machine whose host takes unused memory away.)
+        # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time
+        # of a 300M Llama, 0.39 s are page faults, 0.14 generating, 0.06 hashing and 0.035 building; a clone of its
+        # checkpoint has the same faults, and copies in 0.08. Mapping pieces ahead, MADV_POPULATE_WRITE, gains nothing;
+        # huge pages take two to three times as long on a virtual machine whose host takes unused memory away.)
         tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
         return [self._one(name) for name in large] + run_all(tasks, torch.get_num_threads())
 
