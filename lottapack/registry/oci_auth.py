@@ -1,4 +1,4 @@
-"""Who one is to an OCI registry: credentials from where docker, podman and oras keep them, and answers to a challenge.
+"""Who one is to an OCI registry: credentials from where docker and oras keep them, and answers to a challenge.
 
 Environment variables go first (``ORAS_USER`` and ``ORAS_PASS``, the oras client's own), then the docker configuration
 (``$DOCKER_CONFIG/config.json``, by default ``~/.docker/config.json``) with its credential helpers.
