@@ -11,6 +11,7 @@ from torch import nn
 
 from lottapack.errors import CheckpointError
 from lottapack.folders import PACK_NAME, make_folder, write_pack_folder
+from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Adapted
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.output import atomic_file
@@ -56,14 +57,14 @@ def write_base(data: bytes, folder: Path) -> Path:
 
 def holds_pack(folder: Path) -> bool:
     """Whether a folder holds packs."""
-    return any(folder.glob("*.lotta.safetensors"))
+    return any(folder.glob(f"*{PACK_END}"))
 
 
 def open_base(path: Path) -> PackFile:
     """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError."""
     if not path.is_dir():
         return open_pack(path)
-    found = sorted(path.glob("*.lotta.safetensors"))
+    found = sorted(path.glob(f"*{PACK_END}"))
     if len(found) != 1:
         raise CheckpointError(
             f"{path} holds {len(found)} packs, and a base is one",

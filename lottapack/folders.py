@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lottapack.errors import OutputError, UnsupportedError
+from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Descriptor, Tied
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk
 from lottapack.output import atomic_file
 
-PACK_NAME = "model.lotta.safetensors"
+PACK_NAME = f"model{PACK_END}"
 """What a pack is called in a folder."""
 
 

@@ -5,17 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lottapack import rng
-from lottapack.checkpoint import read_checkpoint, reconcile_ties, same_bits
+from lottapack.checkpoint import reconcile_ties, same_bits
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Architecture, adapter_prefix
+from lottapack.format.descriptor import adapter_prefix
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
@@ -29,7 +28,7 @@ from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
 from lottapack.packer import Packer, PackResult
-from lottapack.plain import PlainModel, architecture_of
+from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
 from lottapack.recovery import recover
 
@@ -61,13 +60,13 @@ class MergedResult(PackResult):
 
 @torch.no_grad()
 def pack_merged(
-    checkpoint: nn.Module | Mapping[str, Any] | str | PathLike[str],
+    checkpoint: Checkpoint,
     path: str | PathLike[str],
     *,
     seed: int,
     max_rank: int,
     tolerance: float | None = None,
-    architecture: Architecture | nn.Module | str | PathLike[str] | None = None,
+    architecture: Named = None,
     distribution: str | rng.Table = "normal16",
     progress: Progress | None = None,
 ) -> MergedResult:
@@ -96,14 +95,8 @@ def pack_merged(
     if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
         raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
     table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
-    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
-    model = PlainModel(architecture_of(named, folder))
-    if isinstance(checkpoint, nn.Module):
-        content: Mapping[str, Any] = checkpoint.state_dict()
-    else:
-        content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
-    tensors = model.tensors(content)
+    model = model_of(checkpoint, architecture)
+    tensors = model.tensors(content_of(checkpoint))
     search = _Search(seed, table, max_rank, tolerance, model, tensors)
     plan, held = search.run(progress)
     if not any(layer.role != "stored" for layer in search.layers):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.rules import architecture_problems
+from lottapack.checkpoint import read_checkpoint
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format.descriptor import Architecture
 from lottapack.nn.select import Entry, entries_of
@@ -76,6 +78,24 @@ class PlainModel:
                 if found is not None:
                     return found
         return None
+
+
+Checkpoint = nn.Module | Mapping[str, Any] | str | PathLike[str]
+Named = Architecture | nn.Module | str | PathLike[str] | None
+
+
+def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
+    """The empty model of a checkpoint whose architecture a caller names, or its folder. Raises ArchitectureError."""
+    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
+    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
+    return PlainModel(architecture_of(named, folder))
+
+
+def content_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """What a checkpoint holds, wherever it is. Raises CheckpointError."""
+    if isinstance(checkpoint, nn.Module):
+        return checkpoint.state_dict()
+    return checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
 
 
 def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint: Path | None) -> Architecture:

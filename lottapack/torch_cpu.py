@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lottapack.arch.drawn import versions
-from lottapack.checkpoint import read_checkpoint, same_bits
+from lottapack.checkpoint import same_bits
 from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Architecture, seed_text
+from lottapack.format.descriptor import seed_text
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     ParameterRecipe,
@@ -28,18 +27,18 @@ from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
 from lottapack.packer import Packer, PackResult, constant_bits
 from lottapack.peft.reading import is_adapter, read_adapter
-from lottapack.plain import PlainModel, architecture_of
+from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
 from lottapack.rng import CONSTRUCTOR, TORCH_CPU
 
 
 @torch.no_grad()
 def pack_torch_cpu(
-    checkpoint: nn.Module | Mapping[str, Any] | str | PathLike[str],
+    checkpoint: Checkpoint,
     path: str | PathLike[str],
     *,
     seed: int,
-    architecture: Architecture | nn.Module | str | PathLike[str] | None = None,
+    architecture: Named = None,
     progress: Progress | None = None,
 ) -> PackResult:
     """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
@@ -65,22 +64,16 @@ def pack_torch_cpu(
         BackboneChangedWarning: names what is stored, and its bytes.
     """
     check_seed_and_scale(seed, None)
-    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
-    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
-    model = PlainModel(architecture_of(named, folder))
+    model = model_of(checkpoint, architecture)
     drawn = drawn_state(model.architecture, seed)
-    if folder is not None and is_adapter(folder):
+    if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):
         with TemporaryDirectory() as scratch:
-            base = Path(scratch) / "base.lotta.safetensors"
+            base = Path(scratch) / "base"
             plan, _ = _plan(model, seed, drawn, drawn)
             Packer(plan, dict(drawn), constructed=drawn).write(base)
-            plan, tensors = read_adapter(folder, base)
+            plan, tensors = read_adapter(Path(checkpoint), base)
         return Packer(plan, tensors, progress, constructed=drawn).write(Path(path))
-    if isinstance(checkpoint, nn.Module):
-        content: Mapping[str, Any] = checkpoint.state_dict()
-    else:
-        content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
-    tensors = model.tensors(content)
+    tensors = model.tensors(content_of(checkpoint))
     plan, differing = _plan(model, seed, drawn, tensors)
     if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
         here = versions()

@@ -14,6 +14,9 @@ from lottapack.format import canonical, dtypes
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.shapes import numel, shape_fault
 
+PACK_END = ".lotta.safetensors"
+"""How a pack's file name ends, by which it is found again in folders and registries (spec: container, section 7)."""
+
 HEADER_CAP = 100_000_000
 _PREFIX = 8
 _NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."

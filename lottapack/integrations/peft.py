@@ -25,5 +25,4 @@ def _with_base(save: Any) -> Any:
     return save_pretrained
 
 
-if not hasattr(PeftModel.save_pretrained, "__wrapped__"):
-    PeftModel.save_pretrained = _with_base(PeftModel.save_pretrained)
+PeftModel.save_pretrained = _with_base(PeftModel.save_pretrained)

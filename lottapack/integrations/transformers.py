@@ -18,13 +18,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lottapack.bases import remember_pack
 from lottapack.errors import ArchitectureError, CheckpointError, UnsupportedError
+from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.rebuild import generate, plain_tensor
 
 METHOD = "lottapack"
-SUFFIX = ".lotta.safetensors"
 
 
 class PackConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -54,7 +54,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
         """The first place that sees the configuration: name the pack, where ``config.json`` does not."""
         folder = Path(config.name_or_path or "")
         if getattr(config, "transformers_weights", None) is None and config.name_or_path and folder.is_dir():
-            packs = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
+            packs = sorted(path.name for path in folder.glob(f"*{PACK_END}"))
             if len(packs) == 1:
                 config.transformers_weights = packs[0]
         return config

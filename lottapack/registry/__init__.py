@@ -9,9 +9,10 @@ from os import PathLike
 from pathlib import Path
 
 from lottapack.errors import BadReferenceError, IntegrityError, Problem
+from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
-from lottapack.registry.references import FORMS, PACK_END, HubReference, OciReference, parse, parse_owner
+from lottapack.registry.references import FORMS, HubReference, OciReference, parse, parse_owner
 
 __all__ = [
     "FileSize",

@@ -5,10 +5,11 @@
 
 from huggingface_hub import HfApi
 
+from lottapack.format.container import PACK_END
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.hub_files import LIBRARY
 from lottapack.registry.records import Listed, LogEntry
-from lottapack.registry.references import PACK_END, HubReference, Owner
+from lottapack.registry.references import HubReference, Owner
 
 
 def list_packs(owner: Owner) -> list[Listed]:

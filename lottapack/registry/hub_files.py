@@ -17,9 +17,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documen
 )
 
 from lottapack.errors import MissingError, RegistryError
+from lottapack.format.container import PACK_END
 from lottapack.registry import integrity
 from lottapack.registry.integrity import Expected
-from lottapack.registry.references import PACK_END, HubReference
+from lottapack.registry.references import HubReference
 
 LIBRARY = "lottapack"
 """What we tell servers that we are."""

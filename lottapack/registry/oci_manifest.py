@@ -9,8 +9,8 @@ import msgspec
 
 from lottapack.errors import MissingError, RegistryError
 from lottapack.format import canonical
+from lottapack.format.container import PACK_END
 from lottapack.inspection import Summary
-from lottapack.registry.references import PACK_END
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.lottapack.pack.v1"

@@ -9,8 +9,6 @@ from pathlib import Path
 from lottapack.errors import BadReferenceError
 
 HUB, OCI = "hf://", "oci://"
-PACK_END = ".lotta.safetensors"
-"""How a pack's file name ends in a registry, by which it is found again."""
 
 FORMS = (
     "Write owner/name[@revision] for a repository of the Hub, oci://host/repository:tag (or @sha256:...) for an OCI "

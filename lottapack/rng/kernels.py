@@ -187,13 +187,13 @@ def _pieces(_: Any, words: Any, at: Any, shift: Any, t: Any, piece: Any, rows: A
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v = Vectors(context, b, signature, arguments, 16)
-        at, shift, word = arguments[1], arguments[2], ir.IntType(64)
+        at, shift = arguments[1], arguments[2]
         index = b.and_(b.lshr(v.load(0, at, v.u32), v.spread(b.trunc(shift, ir.IntType(32)))), v.every(0xFFFF, v.u32))
         s = v.fma(b.sitofp(index, v.f32), v.every(2.0**-16, v.f32), v.every(-32767.5 / 65536, v.f32))
         distance = b.bitcast(b.and_(v.bits(s), v.every(0x7FFFFFFF, v.u32)), v.f32)
         m = v.fma(distance, v.every(-FALL, v.f32), v.every(FROM, v.f32))
         piece = b.lshr(v.bits(b.fmul(b.fmul(m, m), m)), v.every(23, v.u32))
-        centre = _choose(v, piece, 0, word)
+        centre = _choose(v, piece, 0)
         v.store(3, at, b.fsub(distance, centre))
         v.store(4, at, b.or_(piece, b.and_(v.bits(s), v.every(0x80000000, v.u32))))
         return context.get_dummy_value()
@@ -201,9 +201,9 @@ def _pieces(_: Any, words: Any, at: Any, shift: Any, t: Any, piece: Any, rows: A
     return types.void(words, at, shift, t, piece, rows), generate
 
 
-def _choose(v: Vectors, piece: Any, row: int, word: Any) -> Any:
-    """Each lane's entry of a row of the coefficients (the last argument), by the lowest five bits of ``piece``."""
-    low, high = (v.load(5, word(PIECES * row + half), v.f32) for half in (0, 16))
+def _choose(v: Vectors, piece: Any, row: int) -> Any:
+    """Each lane's entry of a row of the coefficients (argument 5), by the lowest five bits of ``piece``."""
+    low, high = (v.load(5, ir.IntType(64)(PIECES * row + half), v.f32) for half in (0, 16))
     return v.call("llvm.x86.avx512.vpermi2var.ps.512", [v.f32, v.u32, v.f32], low, piece, high)
 
 
@@ -215,11 +215,11 @@ def _finish(form: int) -> Any:
         def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(context, b, signature, arguments, 16)
             _, place, _, _, at, _, scale = arguments
-            word, t, piece = ir.IntType(64), v.load(2, at, v.f32), v.load(3, at, v.u32)
-            rest = _choose(v, piece, 3 + DEGREE, word)
+            t, piece = v.load(2, at, v.f32), v.load(3, at, v.u32)
+            rest = _choose(v, piece, 3 + DEGREE)
             for power in reversed(range(DEGREE)):
-                rest = v.fma(t, rest, _choose(v, piece, 3 + power, word))
-            line = v.fma(t, _choose(v, piece, 2, word), _choose(v, piece, 1, word))
+                rest = v.fma(t, rest, _choose(v, piece, 3 + power))
+            line = v.fma(t, _choose(v, piece, 2), _choose(v, piece, 1))
             sign = b.and_(piece, v.every(0x80000000, v.u32))
             entry = b.bitcast(b.or_(v.bits(v.fma(t, rest, line)), sign), v.f32)
             value = b.fmul(entry, v.spread(scale))
