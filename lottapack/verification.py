@@ -1,7 +1,7 @@
 """verify(): every check of a pack, each with its outcome."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from lottapack import rng
 from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
@@ -19,7 +20,7 @@ from lottapack.progress import Progress
 class Check:
     """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``.
 
-    ``where``: which tensor.
+    ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
     """
 
     what: str
@@ -50,8 +51,8 @@ def verify(
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
-    a small file can ask for. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece, never all at once, in every scaffold. ``max_bytes`` is as in load(): it bounds
+    the work that a small file can ask for. ``progress``: in tensors and parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
@@ -59,7 +60,7 @@ def verify(
     with open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
-        total = len(pack.tensors) + len(pack.descriptor.parameters)
+        total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
         for check in _contents(pack):
             checks.append(check)
             if progress:
@@ -84,12 +85,15 @@ def _contents(pack: PackFile) -> Iterator[Check]:
 
 
 def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
-    """Of each generated parameter its name, the fingerprint that it has here, and the recorded one."""
+    """Of each generated parameter its name, the fingerprint that it has here, and the recorded one; in each scaffold."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
         for name, entry in generated.items():
-            found = rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), numel(entry.shape)))
-            yield name, found, entry.fingerprint
+            source, count = pack.source(name), numel(entry.shape)
+            yield name, rng.fingerprint_hex(rng.fingerprint_of(source, count)), entry.fingerprint
+            for scaffold, recorded in pack.descriptor.scaffolds.items():
+                found = rng.fingerprint_hex(rng.fingerprint_of(replace(source, seed=int(recorded.seed, 16)), count))
+                yield place_of(scaffold, name), found, recorded.fingerprints[name]
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 

@@ -9,7 +9,7 @@ from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import factor_dims
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 
@@ -39,12 +39,20 @@ def stored_as_in_out(module: nn.Module) -> bool:
     return type(module).__name__.removeprefix("Adapted") in _FAN_IN_FAN_OUT
 
 
-def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: bool = False) -> None:
+def attach(
+    model: nn.Module,
+    plan: Recipe,
+    *,
+    dropout: float = 0.0,
+    persistent: bool = False,
+    scaffold: str = DEFAULT_SCAFFOLD,
+) -> None:
     """Turn a plain model into the recipe's form, in place.
 
     Values of weights stay as they are; adapters are uninitialised. ``persistent``: keep the backbone in the state_dict.
+    ``scaffold``: on which the model's weights are.
     """
-    sources = plan.sources()
+    sources = plan.sources(scaffold)
     for name, entry in plan.parameters.items():
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
             continue
