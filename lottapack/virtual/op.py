@@ -29,8 +29,13 @@ def generated_product(
     ``name``: of the tensor, whose stream it has. ``scale``, ``dtype``: as recorded. ``max_bytes``: see product();
     0 is no limit. Differentiable in ``x``, any number of times.
     """
-    source = _source(None if table is None else _Values(table), distribution, seed, name, scale, dtype)
+    source = source_of(table, distribution, seed, name, scale, dtype)
     return product(x, Matrix(source, (rows, columns)), transposed=transposed, max_bytes=max_bytes or None)
+
+
+def source_of(table: Tensor | None, distribution: str, seed: str, name: str, scale: float, dtype: str) -> rng.Source:
+    """What the arguments of an operator name."""
+    return _source(None if table is None else _Values(table), distribution, seed, name, scale, dtype)
 
 
 class _Values:

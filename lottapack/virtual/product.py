@@ -26,10 +26,14 @@ class Matrix:
     source: rng.Source
     shape: tuple[int, int]
 
-    def tile(self, begin: int, end: int, out: Tensor) -> Tensor:
-        """Rows ``begin`` to ``end - 1``, in the memory of ``out``, whose dtype is the recorded one."""
+    def memory(self, height: int, device: torch.device) -> Tensor:
+        """Memory for tiles of up to ``height`` rows, in the recorded dtype."""
+        return torch.empty(height * self.shape[1], dtype=getattr(torch, self.source.dtype), device=device)
+
+    def tile(self, begin: int, end: int, memory: Tensor) -> Tensor:
+        """Rows ``begin`` to ``end - 1``, in that memory."""
         columns = self.shape[1]
-        tile = out[: (end - begin) * columns]
+        tile = memory[: (end - begin) * columns]
         return rng.fill_(tile, self.source, begin * columns).view(end - begin, columns)
 
 
@@ -92,12 +96,19 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     return out.to(x.dtype)
 
 
-def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
+def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:
+    """Rows of a tile: TILE elements, or what ``max_bytes`` allows, as recorded and converted to the dtype of ``like``."""
     rows, columns = matrix.shape
     recorded: torch.dtype = getattr(torch, matrix.source.dtype)
-    limit = TILE if max_bytes is None else min(TILE, max_bytes // (recorded.itemsize + x.dtype.itemsize))
-    height = max(1, min(rows, limit // max(columns, 1)))
-    memory = torch.empty(height * columns, dtype=recorded, device=x.device)
+    size = recorded.itemsize + (0 if recorded == like.dtype else like.dtype.itemsize)
+    elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
+    return max(1, min(rows, elements // max(columns, 1)))
+
+
+def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
+    rows, columns = matrix.shape
+    height = tile_height(matrix, x, max_bytes)
+    memory = matrix.memory(height, x.device)
     out = x.new_zeros(x.shape[0], columns) if transposed else x.new_empty(x.shape[0], rows)
     for begin in range(0, rows, height):
         end = min(begin + height, rows)
