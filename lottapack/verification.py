@@ -9,9 +9,9 @@ from typing import Literal
 from lottapack import rng
 from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
 from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.fingerprints import of_source
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
-from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
 
@@ -85,15 +85,15 @@ def _contents(pack: PackFile) -> Iterator[Check]:
 
 
 def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
-    """Of each generated parameter its name, the fingerprint that it has here, and the recorded one; in each scaffold."""
+    """Of each generated parameter, on every scaffold, its name, the fingerprint found here, and the recorded one."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
         for name, entry in generated.items():
-            source, count = pack.source(name), numel(entry.shape)
-            yield name, rng.fingerprint_hex(rng.fingerprint_of(source, count)), entry.fingerprint
-            for scaffold, recorded in pack.descriptor.scaffolds.items():
-                found = rng.fingerprint_hex(rng.fingerprint_of(replace(source, seed=int(recorded.seed, 16)), count))
-                yield place_of(scaffold, name), found, recorded.fingerprints[name]
+            source = pack.source(name)
+            yield name, of_source(source, entry.shape), entry.fingerprint
+            for scaffold, other in pack.descriptor.scaffolds.items():
+                found = of_source(replace(source, seed=int(other.seed, 16)), entry.shape)
+                yield place_of(scaffold, name), found, other.fingerprints[name]
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 

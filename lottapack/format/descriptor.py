@@ -198,7 +198,7 @@ class Descriptor(Record, frozen=True):
 
 def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:
     """The error for a scaffold that is not among those held beside the default one."""
-    names = ", ".join([DEFAULT_SCAFFOLD, *held])
+    names = ", ".join([DEFAULT_SCAFFOLD, *sorted(held)])
     return ScaffoldError(f"there is no scaffold {name!r} here", hint=f"Scaffolds: {names}.")
 
 

@@ -264,7 +264,7 @@ def transformers_gpt2() -> Model:
 
 
 def roles_but_stored(seed: int) -> Model:
-    """What is generated, alone and with an adapter, by a built-in table and one of the pack's own; a tie; a constant."""
+    """Generated weights, one with an adapter, one from a table of the pack's own; a tie; a constant."""
     leaves = linear(4, 6), linear(6, 6, bias=False), ("ReLU", {"inplace": False}), linear(4, 6, bias=False)
     model = Model(sequential(*leaves), seed)
     model.table("own_2", 2, [0xBFC00000, 0x00000000, 0x3E800000, 0x3FC00000])
