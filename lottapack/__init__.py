@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.rng.own_tables import table
+    from lottapack.rng.tables import Table
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -78,6 +80,8 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "Table": "rng.tables",
+    "table": "rng.own_tables",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -126,6 +130,7 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "Summary",
+    "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
@@ -149,5 +154,6 @@ __all__ = [
     "scaffold",
     "scaffolds_of",
     "switch",
+    "table",
     "verify",
 ]

@@ -138,7 +138,7 @@ class _Search:
         plan = Recipe(
             lottapack_recipe=RECIPE_VERSION,
             architecture=self.model.architecture,
-            rng=recipe_rng(self.seed, self.table),
+            rng=recipe_rng(self.seed, [self.table]),
             parameters=plain,
         )
         for copy in reconcile_ties(plan, held):
