@@ -88,7 +88,7 @@ def _checked(name: str, seed: int) -> int:
 def scale_and_dtype(entry: Entry, table: rng.Table, scale: Scale) -> tuple[float, str]:
     """The scale, a binary32 number, and the dtype of a weight. Raises ScaffoldError."""
     dtype = drawn_dtype(entry)
-    found = rng.binary32(float(scale) if isinstance(scale, Real) else _by_rule(entry, table, scale))
+    found = rng.binary32(float(scale) if isinstance(scale, float | Real) else _by_rule(entry, table, scale))
     fault = rng.scale_fault(table, found, dtype)
     if fault:
         raise ScaffoldError(f"{entry.name}: {fault}")

@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -72,8 +72,9 @@ class PerLayer(Generic[T]):
 
     def __init__(self, value: T | Mapping[str, T], what: str) -> None:
         self.what = what
-        self.by_pattern = value if isinstance(value, Mapping) else {"*": value}
-        self.patterns = Patterns(self.by_pattern, what) if isinstance(value, Mapping) else None
+        several = isinstance(value, Mapping)
+        self.by_pattern: Mapping[str, T] = cast("Mapping[str, T]", value) if several else {"*": cast("T", value)}
+        self.patterns = Patterns(self.by_pattern, what) if several else None
 
     def of(self, entry: Entry) -> T:
         """The value for a layer. Raises ScaffoldError where no pattern names it."""

@@ -64,7 +64,9 @@ def table(
         entries = values.astype(np.float32)
     _require(np.isfinite(entries), "is {value}, beyond binary32", probabilities, values)
     entries[np.abs(entries) < _TINY] = 0.0
-    return custom(id if id is not None else f"table_{hashlib.sha256(entries.astype('<f4')).hexdigest()[:12]}", entries)
+    return custom(
+        id if id is not None else f"table_{hashlib.sha256(entries.astype('<f4').tobytes()).hexdigest()[:12]}", entries
+    )
 
 
 def _require(

@@ -14,6 +14,15 @@ from lottapack import ScaffoldError, UnsupportedError, rng
 from lottapack.nn import recipe_of
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small matrices: threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def mixture(probabilities):
     """Of two normal distributions, a narrow one and a wide one in three to one, by bisection."""
     low, high = np.full_like(probabilities, -40.0), np.full_like(probabilities, 40.0)
@@ -115,15 +124,15 @@ def test_the_scale_of_a_table_is_exact():
         assert np.square(table.values.astype(np.float64) * scale).mean() == pytest.approx(1 / 16, rel=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "smaller"), [((400, 400), 400), ((400, 300), 300), ((300, 400), 300)])
+@pytest.mark.parametrize(("shape", "smaller"), [((200, 200), 200), ((200, 160), 160), ((160, 200), 160)])
 def test_the_spectral_radius_is_that_of_the_formula(shape, smaller):
-    """For 400 x 400 the measured radius lies within five per cent: its fluctuations fall with the square root of n."""
+    """The measured radius of a matrix of some hundred rows is within a few per cent of what large ones tend to."""
     d_in, d_out = shape
     model = lottapack.scaffold(
         nn.Sequential(nn.Linear(d_in, d_out), nn.Linear(d_out, 2)), seed=1, scale="spectral_radius"
     )
     square = model[0].weight[:smaller, :smaller].double()
-    assert torch.linalg.eigvals(square).abs().max().item() == pytest.approx(0.95, rel=0.05)
+    assert torch.linalg.eigvals(square).abs().max().item() == pytest.approx(0.95, rel=0.08)
 
 
 def test_rules_know_which_side_is_the_input():
