@@ -8,6 +8,7 @@ from typing import Literal
 
 from lottapack import rng
 from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
+from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.fingerprints import of_source
 from lottapack.format.packfile import PackFile, open_pack
@@ -18,7 +19,8 @@ from lottapack.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``.
+    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or
+    ``architecture``.
 
     ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
     """
@@ -70,13 +72,25 @@ def verify(
 
 
 def _contents(pack: PackFile) -> Iterator[Check]:
+    failed = set()
+    coded = [name for name, entry in pack.descriptor.parameters.items() if coding_of(entry)]
     for name in pack.tensors:
         try:
             pack.check(name)
         except IntegrityError as fault:
+            failed.add(name)
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
             yield Check("sha256", name, "ok")
+    for name in coded:
+        # With damaged codes there is nothing to decode, and enough has been said.
+        if not failed & set(pack.tensors_of[name]):
+            try:
+                pack.read_bytes(name)
+            except IntegrityError as fault:
+                yield Check(fault.problems[0].kind, fault.problems[0].where, "failed", fault.problems[0].message)
+            else:
+                yield Check("coding", name, "ok")
     for name, found, recorded in _fingerprints(pack):
         if found == recorded:
             yield Check("fingerprint", name, "ok")
