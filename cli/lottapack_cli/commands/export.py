@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -35,6 +35,7 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
     max_bytes: MaxBytes = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,7 +50,16 @@ def command(
         from lottapack.exporting import export
 
         wanted = None if dtype is None else getattr(torch, dtype)
-        path = export(pack, output, format=form.value, dtype=wanted, device=device, max_bytes=max_bytes, progress=bar)
+        path = export(
+            pack,
+            output,
+            format=form.value,
+            dtype=wanted,
+            device=device,
+            max_bytes=max_bytes,
+            allow=allow or (),
+            progress=bar,
+        )
     from lottapack.limits import size_text
 
     size = path.stat().st_size
