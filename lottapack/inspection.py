@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lottapack import arch
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -36,7 +37,8 @@ class ParameterSummary:
 class Summary:
     """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
 
-    ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    ``allow``: packages that a loader must allow by name. ``torch`` and ``capability``: what drew the weights, where
+    ``rng`` is ``torch-cpu``; else None.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Summary:
     provenance: dict[str, str]
     torch: str | None = None
     capability: str | None = None
+    allow: tuple[str, ...] = ()
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -77,6 +80,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
             provenance=descriptor.provenance,
             torch=descriptor.rng.torch or None,
             capability=descriptor.rng.capability or None,
+            allow=arch.packages(descriptor.architecture),
         )
 
 

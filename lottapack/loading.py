@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
+from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
@@ -126,6 +127,8 @@ class _Rebuild:
         names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names.sort(key=lambda name: -sizes[name])
+        if is_constructed(self.pack):
+            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time

@@ -25,12 +25,12 @@ class Family:
 
     ``owns(model)``: whether a module belongs to it. ``describe(model)``: class name and config.
     ``prepare(class_name, config)``: import what is needed (while modules are being built without weights, an import
-    would leave constants without values). ``construct(class_name, config)``: call the constructor (the caller arranges that nothing is allocated).
-    ``draw(class_name, config)``: the same with real memory and the library's own random initialisation.
-    ``heads(model)``: names of the modules that are output heads. ``renamed(model, names)``: what entries of a
-    checkpoint are called in the model, where the library saves them under other names; None where none does that.
-    ``tools(class_name, config)``: packages whose versions go into the provenance. ``remembers``: whether its models
-    cannot say how they were built, so that what builds them notes it on them.
+    would leave constants without values). ``construct(class_name, config)``: call the constructor (the caller
+    arranges that nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's
+    own random initialisation. ``heads(model)``: names of the modules that are output heads. ``renamed(model,
+    names)``: what entries of a checkpoint are called in the model, where the library saves them under other names;
+    None where none does that. ``tools(class_name, config)``: packages whose versions go into the provenance.
+    ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
     """
 
     name: str

@@ -25,7 +25,8 @@ def command(
     """Check hashes, rebuilt weights, architecture.
 
     Hashes and weights need no code of the model; its architecture is checked too where the code it asks for is
-    installed, and allowed with --allow where it is no library that lottapack knows. Exit code 1 if a check failed, 2 if the file is not a pack at all.
+    installed, and allowed with --allow where it is no library that lottapack knows. Exit code 1 if a check failed,
+    2 if the file is not a pack at all.
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("verifying", show=sink.human) as bar:
