@@ -13,7 +13,6 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
-    "lottapack export model.lotta.safetensors -o task-b.safetensors --scaffold task-b",
 )
 
 
