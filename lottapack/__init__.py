@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import is_scaffolded, regenerate_, scaffold
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.torch_cpu import pack_torch_cpu
@@ -63,6 +63,7 @@ _HOME = {
     "regenerate_": "nn",
     "scaffold": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -107,6 +108,7 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",

@@ -55,7 +55,7 @@ class Layer:
 class MergedResult(PackResult):
     """What pack_merged() wrote, and what it found in each layer."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = ()
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def pack_merged(
             "larger max_rank or tolerance.",
         )
     result = Packer(plan, held).write(Path(path))
-    return MergedResult(result.path, result.size, result.sha256, result.stored_instead, tuple(search.layers))
+    return MergedResult(result.path, result.size, result.sha256, result.stored_instead, layers=tuple(search.layers))
 
 
 class _Search:

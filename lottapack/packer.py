@@ -25,7 +25,6 @@ from lottapack.format.descriptor import (
     Parameter,
     Rng,
     Seeded,
-    Stored,
     TableRecord,
     TensorRecord,
     Tied,
@@ -42,6 +41,7 @@ from lottapack.merge import merge_adapter
 from lottapack.output import atomic_file
 from lottapack.progress import Progress
 from lottapack.rebuild import tensor_bytes
+from lottapack.storing import Kept, Storage
 
 _WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
 _WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
@@ -53,12 +53,17 @@ class BackboneChangedWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class PackResult:
-    """What pack() wrote. ``stored_instead``: generated parameters that had to be stored, with their bytes."""
+    """What pack() wrote.
+
+    ``stored_instead``: generated parameters that had to be stored, with their bytes. ``kept``: the tensors that are in
+    another form than they were, and their errors.
+    """
 
     path: Path
     size: int
     sha256: str
     stored_instead: dict[str, int]
+    kept: tuple[Kept, ...] = ()
 
 
 class Packer:
@@ -72,8 +77,10 @@ class Packer:
         *,
         stored_instead: dict[str, int] | None = None,
         constructed: Mapping[str, Tensor] | None = None,
+        storage: Storage | None = None,
     ) -> None:
         """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
+        self.storage = storage or Storage()
         self.plan = plan
         self.given = tensors
         self.used: set[str] = set()
@@ -87,6 +94,7 @@ class Packer:
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
         descriptor = self._descriptor().to_bytes()
+        self.storage.check()
         placed = container.layout(
             (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
         )
@@ -106,7 +114,7 @@ class Packer:
                 BackboneChangedWarning,
                 stacklevel=3,
             )
-        return PackResult(path, size, digest, self.stored_instead)
+        return PackResult(path, size, digest, self.stored_instead, tuple(self.storage.kept))
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
@@ -179,7 +187,9 @@ class Packer:
             scaling=entry.scaling,
             adapter=Adapter(
                 **{
-                    part: self._keep(adapter_prefix(name) + part, tensor)
+                    part: self._keep(
+                        adapter_prefix(name) + part, self.storage.adapter(adapter_prefix(name) + part, tensor)
+                    )
                     for part, tensor in self._adapter(name, entry).items()
                 }
             ),
@@ -223,8 +233,7 @@ class Packer:
         value = None if entry.trained else constant_bits(tensor)
         if value is not None:
             return Constant(shape=shape, dtype=dtype, value=value)
-        record = self._keep(name, tensor)
-        return Stored(shape=shape, dtype=dtype, group=entry.group, trained=entry.trained, sha256=record.sha256)
+        return self.storage.entry(name, tensor, entry, self._keep)
 
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:

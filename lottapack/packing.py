@@ -12,8 +12,9 @@ from lottapack import checkpoint
 from lottapack.packer import BackboneChangedWarning, Packer, PackResult
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
+from lottapack.storing import Kept, storage
 
-__all__ = ["BackboneChangedWarning", "PackResult", "pack"]
+__all__ = ["BackboneChangedWarning", "Kept", "PackResult", "pack"]
 
 
 def pack(
@@ -21,6 +22,9 @@ def pack(
     path: str | PathLike[str],
     *,
     base: str | PathLike[str] | None = None,
+    stored_dtype: torch.dtype | str | None = None,
+    coding: str | Mapping[str, str] | None = None,
+    tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
@@ -32,15 +36,25 @@ def pack(
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
         base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
             adapter or what its configuration names.
+        stored_dtype: keep what was trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``. A
+            parameter keeps its dtype, and gets it back when it is loaded. Buffers and betas stay as they are.
+        coding: the form of parameters that are stored: ``"int8-block64"`` or ``"normal4-block64"``, which lose
+            something and are for the embeddings; ``"planes-zlib"``, which loses nothing and is for all. Or by group:
+            ``{"embeddings": "normal4-block64", "heads": "int8-block64"}``; groups are those of scaffold(), ``buffers``
+            and ``*``. What does not become smaller stays as it is. Spec: codings.
+        tolerance: the largest error that an element of what is stored may have from both, as part of the root mean
+            square of its tensor. The result says how large it is.
         progress: called with elements generated and elements in all.
 
     Raises:
-        CheckpointError: no recipe, or tensors missing or left over. OutputError: the path cannot be written.
+        CheckpointError: no recipe, or tensors missing or left over; a coding that is unknown, that cannot hold a value,
+            or whose error is over the tolerance. Nothing is written then. OutputError: the path cannot be written.
             UnsupportedError: an adapter has what a pack cannot carry.
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
     """
+    forms = storage(stored_dtype, coding, tolerance)
     if isinstance(model, nn.Module):
         plan, tensors = checkpoint.of_model(model)
     elif isinstance(model, Mapping):
@@ -50,4 +64,4 @@ def pack(
     else:
         plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
     with torch.no_grad():
-        return Packer(plan, tensors, progress).write(Path(path))
+        return Packer(plan, tensors, progress, storage=forms).write(Path(path))

@@ -18,10 +18,9 @@ from lottapack.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or
-    ``architecture``.
+    """One outcome.
 
-    ``where``: which tensor.
+    ``what``: ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or ``architecture``. ``where``: a tensor.
     """
 
     what: str

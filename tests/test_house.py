@@ -31,11 +31,13 @@ LAYERS = (
     (
         "lottapack.checkpoint",
         "lottapack.constructed",
+        "lottapack.encoding",
         "lottapack.inspection",
         "lottapack.plain",
         "lottapack.rebuild",
         "lottapack.recovery",
         "lottapack.reporting",
+        "lottapack.storing",
     ),
     ("lottapack.folders", "lottapack.bases"),
     (

@@ -25,6 +25,7 @@ from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import check_seed_and_scale, default_scale, drawn_dtype, recipe_rng, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, entries_of
+from lottapack.nn.tied_head import can_share
 
 
 def scaffold(
@@ -151,7 +152,8 @@ class _Planner:
     ) -> ParameterRecipe:
         """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
         # One layer under two names sees its adapter under both.
-        shared = any(copy.module is not entry.module for copy in copies)
+        others = [copy.module for copy in copies if copy.module is not entry.module]
+        shared = not all(can_share(entry.module, other) for other in others)
         names = [entry, *copies]
         in_group = any(one.group in groups for one in names)
         wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
