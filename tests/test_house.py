@@ -42,6 +42,8 @@ LAYERS = (
     ("lottapack.folders", "lottapack.bases"),
     (
         "lottapack.verification",
+        "lottapack.llamas",
+        "lottapack.size_table",
         "lottapack.packer",
         "lottapack.packing",
         "lottapack.peft",

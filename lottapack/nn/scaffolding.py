@@ -70,26 +70,57 @@ def scaffold(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
-    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-    check_seed_and_scale(seed, scale)
     _check_arguments(alpha, scaling, beta, dropout)
-    architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
-    plan = _Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train)
-    recipe = Recipe(
-        lottapack_recipe=RECIPE_VERSION,
-        architecture=architecture,
-        rng=recipe_rng(seed, table),
-        parameters=plan,
+    recipe = plan_scaffold(
+        model,
+        seed=seed,
+        rank=rank,
+        alpha=alpha,
+        scaling=scaling,
+        targets=targets,
+        train=train,
+        distribution=distribution,
+        scale=scale,
+        beta=beta,
     )
     attach(model, recipe, dropout=dropout, persistent=persistent)
     regenerate_(model)
     _draw_trained(entries, recipe)
     return model
+
+
+def plan_scaffold(
+    model: nn.Module,
+    *,
+    seed: int,
+    rank: int | Mapping[str, int] = 8,
+    alpha: float | None = None,
+    scaling: Literal["lora", "rslora"] = "lora",
+    targets: str | Iterable[str] | None = None,
+    train: str | Iterable[str] | None = None,
+    distribution: "str | rng.Table" = "normal16",
+    scale: float | None = None,
+    beta: Literal["learned"] | float = "learned",
+) -> Recipe:
+    """The recipe that scaffold() gives a model, which stays as it is: it may be on the meta device.
+
+    Arguments and errors are those of scaffold().
+    """
+    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    check_seed_and_scale(seed, scale)
+    _check_arguments(alpha, scaling, beta, 0.0)
+    entries = entries_of(model, arch.family_of(model).heads(model))
+    return Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=arch.describe(model),
+        rng=recipe_rng(seed, table),
+        parameters=_Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train),
+    )
 
 
 def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropout: float) -> None:

@@ -41,7 +41,7 @@ def test_both_uses_give_gradients():
     model[3](hidden).square().sum().backward()
     assert all(part.grad.abs().sum() > 0 for part in (model[0].lora_A, model[0].lora_B, model[0].beta))
     names = [name for name, _ in model.named_parameters()]
-    assert len(names) == len(set(names)) == 3 + 4 + 1  # two adapters, two biases... the head's and the layer's
+    assert len(names) == len(set(names)) == 3 + 4 + 1  # two adapters, and the biases of layer and head
 
 
 def test_a_copy_has_an_adapter_of_its_own():
