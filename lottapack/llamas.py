@@ -1,4 +1,4 @@
-"""The five Llamas of the paper (arXiv 2604.08749): their shapes, their sizes in its Table 10, and trained-like states."""
+"""The five Llamas of the paper (arXiv 2604.08749): shapes, sizes in its Table 10, and states like trained ones."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 from lottapack.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from lottapack.format.recipe import ParameterRecipe, Recipe
 
 VOCABULARY: Final = 32_000
 RANK: Final = 8
+ALPHA: Final = 16.0
 _SEED: Final = 42
 _ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
 MIB: Final = 2**20
@@ -73,9 +78,7 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
         ) from fault
     import torch
 
-    from lottapack.format.descriptor import adapter_prefix, adapter_shapes, factor_dims
-    from lottapack.format.recipe import BUFFER, AdaptedRecipe, StoredRecipe
-    from lottapack.nn.scaffolding import plan_scaffold
+    from lottapack.format.recipe import BUFFER
 
     config = LlamaConfig(
         hidden_size=shape.width,
@@ -88,19 +91,62 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    targets = [*_ATTENTION, *(["embed_tokens"] if adapted_embeddings else [])]
-    recipe = plan_scaffold(model, seed=_SEED, rank=RANK, alpha=16.0, targets=targets)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    recipe = _recipe(model, adapted_embeddings)
     draws = torch.Generator().manual_seed(_SEED)
     state = {BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}
+    for name, size, near, spread in _trained(model, recipe):
+        state[name] = torch.randn(size, generator=draws).mul_(spread).add_(near)
+    return state
+
+
+def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
+    """What scaffold() makes of the model, which has no memory here."""
+    from lottapack import arch, rng
+    from lottapack.format.recipe import RECIPE_VERSION, AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+    from lottapack.nn.attach import stored_as_in_out
+    from lottapack.nn.scales import recipe_rng, scale_and_dtype
+    from lottapack.nn.select import entries_of
+
+    table = rng.builtin("normal16")
+    adapted = (*_ATTENTION, *(["embed_tokens"] if adapted_embeddings else []))
+    parameters: dict[str, ParameterRecipe] = {}
+    for entry in entries_of(model, arch.family_of(model).heads(model)):
+        layer, size = entry.module_name.rpartition(".")[2], tuple(entry.tensor.shape)
+        if entry.tied:
+            parameters[entry.name] = TiedRecipe(to=entry.tied)
+        elif not entry.can_generate or (entry.group == "embedding" and layer not in adapted):
+            parameters[entry.name] = StoredRecipe(group=entry.group, trained=True)
+        else:
+            scale, dtype = scale_and_dtype(entry, table, None)
+            drawn = SeededRecipe(shape=size, dtype=dtype, distribution=table.id, scale=scale)
+            parameters[entry.name] = drawn
+            if layer in adapted:
+                parameters[entry.name] = AdaptedRecipe(
+                    **{field: getattr(drawn, field) for field in drawn.__struct_fields__},
+                    fan_in_fan_out=stored_as_in_out(entry.module),
+                    rank=RANK,
+                    alpha=ALPHA,
+                    scaling="lora",
+                    beta=True,
+                )
+    return Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=arch.describe(model),
+        rng=recipe_rng(_SEED, table),
+        parameters=parameters,
+    )
+
+
+def _trained(model: "nn.Module", recipe: "Recipe") -> "Iterator[tuple[str, tuple[int, ...], float, float]]":
+    """Yield name, shape, mean and deviation of each tensor that is trained."""
+    from lottapack.format.descriptor import adapter_prefix, adapter_shapes, factor_dims
+    from lottapack.format.recipe import AdaptedRecipe, StoredRecipe
+
+    sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, entry in recipe.parameters.items():
         if isinstance(entry, StoredRecipe):
-            near, spread = (1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)
-            state[name] = torch.randn(shapes[name], generator=draws).mul_(spread).add_(near)
+            yield (name, sizes[name], *((1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)))
         elif isinstance(entry, AdaptedRecipe):
-            parts = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
+            shapes = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
             for part in entry.parts:
-                near = 0.915 if part == "beta" else 0.0
-                drawn = torch.randn(parts[part], generator=draws).mul_(0.02).add_(near)
-                state[adapter_prefix(name) + part] = drawn
-    return state
+                yield adapter_prefix(name) + part, shapes[part], 0.915 if part == "beta" else 0.0, 0.02

@@ -71,7 +71,8 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))
         if found != entry.fingerprint:
-            problem = Problem("fingerprint", name, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
+            where = pack.fingerprint_place(name)
+            problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
             hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
             raise IntegrityError(str(pack.path), [problem], hint=hint)
     return weight

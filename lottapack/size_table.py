@@ -60,9 +60,12 @@ def measure(
     lie in a temporary folder and are removed. The largest needs some seconds a pack, and 1 GB of memory.
 
     Args:
-        scales: names of LLAMAS. shapes: others by name. progress: in packs.
+        scales: names of LLAMAS, or of ``shapes``.
+        shapes: other Llamas by name.
+        progress: in packs.
 
-    Raises UnsupportedError for an unknown scale or without transformers, LimitError, OutputError.
+    Raises:
+        UnsupportedError for an unknown scale or without transformers, LimitError, OutputError.
     """
     known = LLAMAS if shapes is None else shapes
     unknown = [scale for scale in scales if scale not in known]

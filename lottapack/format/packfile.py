@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, codings, container, dtypes, validate
-from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, table_tensor
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied, table_tensor
 from lottapack.format.expected import compressed_faults, expected_tensors
+from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 
 if TYPE_CHECKING:
@@ -27,18 +28,22 @@ class PackFile:
 
     Attributes:
         path: where it was opened.
-        descriptor: the checked records.
+        descriptor: the checked records; of a scaffold other than the default one, those of the model on it alone.
+        whole: the records of all scaffolds, as the file holds them.
+        scaffold: the scaffold's name.
         tensors: TensorInfo by name.
         tensors_of: the names of the tensors that belong to a parameter, by its name.
         file_size: bytes of the whole file; ``data_start``: bytes before the tensors' data.
     """
 
-    def __init__(self, path: Path, file: BufferedReader) -> None:
+    def __init__(self, path: Path, file: BufferedReader, scaffold: str = DEFAULT_SCAFFOLD) -> None:
         self.path = path
         self._file = file
         self._lock = threading.Lock()
         header = container.read_header(file, str(path))
-        self.descriptor: Descriptor = validate.parse(header.descriptor, str(path))
+        self.whole: Descriptor = validate.parse(header.descriptor, str(path))
+        self.scaffold = scaffold
+        self.descriptor = self.whole.on_scaffold(scaffold)
         self.tensors = header.tensors
         self.data_start = header.data_start
         self.file_size = header.file_size
@@ -157,6 +162,10 @@ class PackFile:
             self._file.seek(0)
             shutil.copyfileobj(self._file, target, 1 << 20)
 
+    def fingerprint_place(self, name: str) -> str:
+        """What errors call the fingerprint of a generated parameter."""
+        return name if self.scaffold == DEFAULT_SCAFFOLD else place_of(self.scaffold, name)
+
     def source(self, name: str) -> rng.Source:
         """The stream of a generated parameter. With ``torch-cpu`` there are none."""
         entry = self.descriptor.parameters[name]
@@ -229,15 +238,17 @@ class PackFile:
             raise DescriptorError(str(self.path), problems)
 
 
-def open_pack(path: str | PathLike[str]) -> PackFile:
+def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFile:
     """Open a pack and check its header, descriptor and their agreement; no torch, no weights.
 
-    Raises ContainerError, DescriptorError, AgreementError; IntegrityError for a carried table.
+    ``scaffold``: on which of the pack's scaffolds the model stands; None for the default one.
+    Raises ContainerError, DescriptorError, AgreementError; IntegrityError for a carried table; ScaffoldError for a
+    scaffold that the pack does not hold.
     """
     where = Path(path)
     file = container.open_binary(where)
     try:
-        return PackFile(where, file)
+        return PackFile(where, file, DEFAULT_SCAFFOLD if scaffold is None else scaffold)
     except OSError as fault:
         file.close()
         problem = Problem("length", "file", fault.strerror or str(fault))

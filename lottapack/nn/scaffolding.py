@@ -32,6 +32,7 @@ def scaffold(
     model: nn.Module,
     *,
     seed: int,
+    scaffolds: Mapping[str, int] | None = None,
     rank: int | Mapping[str, int] = 8,
     alpha: float | None = None,
     scaling: Literal["lora", "rslora"] = "lora",
@@ -48,6 +49,8 @@ def scaffold(
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
+        scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
+            begins on that of ``seed``, which is called ``default``.
         rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
@@ -70,57 +73,26 @@ def scaffold(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
+    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    check_seed_and_scale(seed, scale)
     _check_arguments(alpha, scaling, beta, dropout)
+    architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
-    recipe = plan_scaffold(
-        model,
-        seed=seed,
-        rank=rank,
-        alpha=alpha,
-        scaling=scaling,
-        targets=targets,
-        train=train,
-        distribution=distribution,
-        scale=scale,
-        beta=beta,
+    plan = _Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train)
+    recipe = Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=architecture,
+        rng=recipe_rng(seed, table, scaffolds),
+        parameters=plan,
     )
     attach(model, recipe, dropout=dropout, persistent=persistent)
     regenerate_(model)
     _draw_trained(entries, recipe)
     return model
-
-
-def plan_scaffold(
-    model: nn.Module,
-    *,
-    seed: int,
-    rank: int | Mapping[str, int] = 8,
-    alpha: float | None = None,
-    scaling: Literal["lora", "rslora"] = "lora",
-    targets: str | Iterable[str] | None = None,
-    train: str | Iterable[str] | None = None,
-    distribution: "str | rng.Table" = "normal16",
-    scale: float | None = None,
-    beta: Literal["learned"] | float = "learned",
-) -> Recipe:
-    """The recipe that scaffold() gives a model, which stays as it is: it may be on the meta device.
-
-    Arguments and errors are those of scaffold().
-    """
-    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-    check_seed_and_scale(seed, scale)
-    _check_arguments(alpha, scaling, beta, 0.0)
-    entries = entries_of(model, arch.family_of(model).heads(model))
-    return Recipe(
-        lottapack_recipe=RECIPE_VERSION,
-        architecture=arch.describe(model),
-        rng=recipe_rng(seed, table),
-        parameters=_Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train),
-    )
 
 
 def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropout: float) -> None:

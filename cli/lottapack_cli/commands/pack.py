@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Generator, Json, Quiet, StoredDtype, examples
+from lottapack_cli.options import Allow, Generator, Json, Quiet, StoredDtype, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -96,6 +96,7 @@ def command(
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,13 +112,16 @@ def command(
     _check_forms(torch_cpu or from_merged, from_merged, forms, tolerance)
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
+    trusted = allow or ()
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         import lottapack
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
         if torch_cpu:
-            result = lottapack.pack_torch_cpu(checkpoint, target, seed=seed or 0, architecture=arch, progress=bar)
+            result = lottapack.pack_torch_cpu(
+                checkpoint, target, seed=seed or 0, architecture=arch, allow=trusted, progress=bar
+            )
         elif from_merged:
             result = lottapack.pack_merged(
                 checkpoint,
@@ -127,6 +131,7 @@ def command(
                 tolerance=tolerance,
                 architecture=arch,
                 distribution=distribution,
+                allow=trusted,
                 progress=bar,
             )
         else:
@@ -134,6 +139,7 @@ def command(
                 checkpoint,
                 target,
                 base=base,
+                allow=trusted,
                 stored_dtype=_DTYPE[stored_dtype] if stored_dtype else None,
                 coding=_by_group(coding or []),
                 tolerance=tolerance,

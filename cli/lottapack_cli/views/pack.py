@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lottapack.merged_checkpoints import Layer
-    from lottapack.packer import PackResult
+    from lottapack.pack_result import PackResult
     from lottapack.storing import Kept
 
 

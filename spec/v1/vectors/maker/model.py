@@ -56,6 +56,7 @@ class Model:
         self.parameters: dict[str, Any] = self.descriptor["parameters"]
         self.tensors: dict[str, Tensor] = {}
         self.plain: dict[str, bytes] = {}
+        self.scaffolds: dict[str, Model] = {}
 
     def table(self, table_id: str, bits: int, words: list[int]) -> None:
         """A table of the pack's own, from the bits of its entries."""
@@ -195,6 +196,15 @@ class Model:
     def tied(self, name: str, to: str) -> None:
         """A parameter that shares the storage of another."""
         self.parameters[name] = {"role": "tied", "to": to}
+
+    def scaffold(self, name: str, twin: "Model") -> None:
+        """One more scaffold; ``twin``: the same model from that scaffold's seed."""
+        entries = twin.parameters.items()
+        self.scaffolds[name] = twin
+        self.descriptor["rng"].setdefault("scaffolds", {})[name] = {
+            "seed": f"{twin.seed:016x}",
+            "fingerprints": {key: entry["fingerprint"] for key, entry in entries if "fingerprint" in entry},
+        }
 
     def file(self, text: bytes | None = None) -> bytes:
         """The pack, with the descriptor as it is now, or as ``text``."""

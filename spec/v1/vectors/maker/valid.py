@@ -318,6 +318,72 @@ def transformers_gpt2() -> Model:
     return model
 
 
+def roles_but_stored(seed: int) -> Model:
+    """Generated weights, one with an adapter, one from a table of the pack's own; a tie; a constant."""
+    leaves = linear(4, 6), linear(6, 6, bias=False), ("ReLU", {"inplace": False}), linear(4, 6, bias=False)
+    model = Model(sequential(*leaves), seed)
+    model.table("own_2", 2, [0xBFC00000, 0x00000000, 0x3E800000, 0x3FC00000])
+    model.adapted("0.weight", [6, 4], rank=2)
+    model.constant("0.bias", [6], "float32", "00000000")
+    model.seeded("1.weight", [6, 6], "bfloat16", distribution="own_2")
+    model.tied("3.weight", "0.weight")
+    return model
+
+
+@shows("three scaffolds: the seeds 42, 43 and 0 under one adapter; names with every sign that one may have")
+def scaffolds() -> Model:
+    model = roles_but_stored(42)
+    model.scaffold("task-b", roles_but_stored(43))
+    model.scaffold("0.of_3", roles_but_stored(0))
+    return model
+
+
+@shows("a second scaffold of a model of which nothing is generated; fields that may be ignored in its entry")
+def scaffold_of_nothing() -> Model:
+    model = Model(sequential(("ReLU", {"inplace": False})))
+    model.scaffold("b", Model(sequential(("ReLU", {"inplace": False})), 43))
+    model.descriptor["rng"]["scaffolds"]["b"]["x-note"] = [1]
+    return model
+
+
+@shows("64 scaffolds beside the default, the longest name among them")
+def most_scaffolds() -> Model:
+    model = minimal()
+    for number in range(64):
+        twin = Model(sequential(linear(2, 2, bias=False)), seed=2**63 + number)
+        twin.seeded("0.weight", [2, 2])
+        model.scaffold("n" * 64 if number == 0 else f"n{number}", twin)
+    return model
+
+
+@shows("the family timm, of format 1.1: a tuple, a list and a dictionary among the arguments", buildable=False)
+def timm_arguments() -> Model:
+    config = {"img_size": {"tuple": [32, 32]}, "num_classes": 3, "block_args": {"rates": [0.0, 0.5], "act": None}}
+    model = Model({"family": "timm", "class": "vit_tiny_patch16_224", "config": config})
+    model.descriptor["lottapack"] = "1.1"
+    model.stored("head.weight", tensor("float32", 3, 2), "head")
+    return model
+
+
+@shows("the family python, of format 1.1: built where the caller allows torch", buildable=False)
+def python_class() -> Model:
+    sizes = {"in1_features": 3, "in2_features": 2, "out_features": 4}
+    model = Model({"family": "python", "class": "torch.nn:Bilinear", "config": sizes})
+    model.descriptor["lottapack"] = "1.1"
+    model.stored("weight", tensor("float32", 4, 3, 2))
+    model.constant("bias", [4], "float32", "00000000")
+    return model
+
+
+@shows("the family python with a class among the arguments: built where the caller allows torch", buildable=False)
+def python_nested() -> Model:
+    layer = {"class": "torch.nn:Linear", "config": {"in_features": 3, "out_features": 4, "bias": False}}
+    model = Model({"family": "python", "class": "torch.nn:DataParallel", "config": {"module": layer}})
+    model.descriptor["lottapack"] = "1.1"
+    model.seeded("module.weight", [4, 3])
+    return model
+
+
 def digests(model: Model) -> dict[str, str]:
     """The SHA-256 of every plain parameter, little-endian, in its recorded dtype."""
     made = {}
@@ -330,16 +396,18 @@ def digests(model: Model) -> dict[str, str]:
     return made
 
 
+def weights(model: Model) -> dict[str, Any]:
+    """What a sidecar says of the weights of one scaffold."""
+    entries = sorted(model.parameters.items())
+    fingerprints = {name: entry["fingerprint"] for name, entry in entries if "fingerprint" in entry}
+    return {"fingerprints": fingerprints, "merged_sha256": digests(model)}
+
+
 def cases() -> Iterator[Valid]:
     """All of them."""
     for name, (why, buildable, make) in CASES.items():
         model = make()
-        entries = sorted(model.parameters.items())
-        fingerprints = {name: entry["fingerprint"] for name, entry in entries if "fingerprint" in entry}
-        sidecar = {
-            "why": why,
-            "buildable": buildable,
-            "fingerprints": fingerprints,
-            "merged_sha256": digests(model),
-        }
+        sidecar = {"why": why, "buildable": buildable, **weights(model)}
+        if model.scaffolds:
+            sidecar["scaffolds"] = {name: weights(twin) for name, twin in sorted(model.scaffolds.items())}
         yield Valid(name, sidecar, model.file())
