@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
@@ -71,6 +71,7 @@ _HOME = {
     "scaffolds_of": "nn",
     "switch": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -117,6 +118,7 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",

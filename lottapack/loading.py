@@ -107,6 +107,7 @@ class _Rebuild:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check = merge, check
         self.entries = pack.descriptor.parameters
+        self.wide: set[str] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
@@ -117,11 +118,13 @@ class _Rebuild:
         wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
         if not self.merge:
             adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+            parts = {adapter_prefix(name) + part: e.dtype for name, e in adapted for part in e.adapter.tensors()}
+            self.wide = {part for part, dtype in parts.items() if dtype == "float32"}
+            wanted += parts
         with ThreadPoolExecutor(1) as reader:
             found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
             try:
-                yield lambda: [(name, self._converted(future.result())) for name, future in found]
+                yield lambda: [(name, self._converted(self._widened(name, future.result()))) for name, future in found]
             finally:
                 for _, future in found:
                     future.cancel()
@@ -152,6 +155,10 @@ class _Rebuild:
     def _memory(self, name: str) -> Tensor | None:
         plain = self.merge or isinstance(self.entries[name], Constant)
         return None if plain else empty_backbone(self.pack, name, self.device)
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        """An adapter that is kept narrower than its float32 layer computes in float32, which is exact."""
+        return tensor.float() if name in self.wide else tensor
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
