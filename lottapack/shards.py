@@ -65,3 +65,11 @@ def left_over(folder: Path, written: Sequence[str]) -> list[str]:
     """The files of another checkpoint in a folder, which readers would take for a part of this one."""
     known = {path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name) or path.name in (WEIGHTS, INDEX)}
     return sorted(known - set(written))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file of weights; of an index, the bytes of all its shards."""
+    if path.name != INDEX:
+        return path.stat().st_size
+    shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+    return sum((path.parent / shard).stat().st_size for shard in shards)

@@ -12,6 +12,7 @@ from lottapack_cli.render import Output
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
+    "lottapack export model.lotta.safetensors -o model/ --format transformers --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 
@@ -34,6 +35,15 @@ def command(
         Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest file of weights, such as 5GB: larger checkpoints become a folder of shards with an index. "
+            "By default 5GB for a folder, and none for a file.",
+            show_default=False,
+        ),
+    ] = None,
     max_bytes: MaxBytes = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,8 +59,18 @@ def command(
         from lottapack.exporting import export
 
         wanted = None if dtype is None else getattr(torch, dtype)
-        path = export(pack, output, format=form.value, dtype=wanted, device=device, max_bytes=max_bytes, progress=bar)
+        path = export(
+            pack,
+            output,
+            format=form.value,
+            dtype=wanted,
+            device=device,
+            max_shard_size=max_shard_size,
+            max_bytes=max_bytes,
+            progress=bar,
+        )
     from lottapack.limits import size_text
+    from lottapack.shards import size_of
 
-    size = path.stat().st_size
+    size = size_of(path)
     sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])
