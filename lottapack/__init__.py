@@ -23,6 +23,7 @@ from lottapack.errors import (
     LottapackError,
     MissingError,
     NetworkError,
+    NotAllowedError,
     OutputError,
     Problem,
     RegistryError,
@@ -35,13 +36,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
+    from lottapack.building import build
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
-    from lottapack.nn import is_scaffolded, regenerate_, scaffold
+    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "init_backbone_": "backbone",
+    "build": "building",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
@@ -59,9 +62,12 @@ _HOME = {
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
     "pack_torch_cpu": "torch_cpu",
+    "active_scaffold": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
+    "scaffolds_of": "nn",
+    "switch": "nn",
     "BackboneChangedWarning": "packing",
     "PackResult": "packing",
     "pack": "packing",
@@ -113,6 +119,7 @@ __all__ = [
     "MergedResult",
     "MissingError",
     "NetworkError",
+    "NotAllowedError",
     "OutputError",
     "PackFile",
     "PackResult",
@@ -126,6 +133,8 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "__version__",
+    "active_scaffold",
+    "build",
     "draw",
     "export",
     "init_backbone_",
@@ -143,5 +152,7 @@ __all__ = [
     "regenerate_",
     "report",
     "scaffold",
+    "scaffolds_of",
+    "switch",
     "verify",
 ]

@@ -1,11 +1,13 @@
 """export(): what other tools open: full checkpoints, adapters merged, written as they are made; folders with a pack."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import torch
 
+from lottapack.arch.trust import allowing
 from lottapack.constructed import is_constructed
 from lottapack.device import resolve
 from lottapack.errors import OutputError, UnsupportedError
@@ -18,8 +20,9 @@ from lottapack.folders import (
     write_pack_folder,
 )
 from lottapack.format import container, dtypes
-from lottapack.format.descriptor import Tied
+from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file
 from lottapack.part_tensors import PlainTensor
@@ -38,9 +41,11 @@ def export(
     *,
     format: Format = "safetensors",  # noqa: A002 (the option's name)
     dtype: torch.dtype | None = None,
+    scaffold: str | None = None,
     device: str | torch.device = "cpu",
     max_shard_size: int | str | None = None,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write what other tools open. The same pack gives the same files on every device.
@@ -55,10 +60,12 @@ def export(
             has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
         dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
             recorded dtypes.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed.
         device: where weights are generated and merged.
-        max_shard_size: bytes, or text such as ``"5GB"``: full weights that are larger go into a folder of several files.
-            By default a file holds everything, and a folder's files at most 5 GB.
+        max_shard_size: bytes, or text such as ``"5GB"``: larger weights go into a folder of several files. By
+            default a file holds everything, and a folder's files at most 5 GB.
         max_bytes: the largest checkpoint to write; by default what the disk allows.
+        allow: as in load(), for what must build the module: the format ``"peft"``, and packs of ``torch-cpu``.
         progress: called with bytes written and bytes in all.
 
     Returns:
@@ -68,7 +75,8 @@ def export(
     when all of them are whole; a checkpoint that was in the folder before is then removed.
 
     Raises:
-        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError. What was at ``output``
+        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
+            scaffold that the pack does not hold. What was at ``output``
             stays untouched then.
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
@@ -78,7 +86,7 @@ def export(
         raise UnsupportedError(f"{format} writes no shards", hint="Leave max_shard_size out.")
     if limit is not None and Path(output).is_file():
         raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
-    with open_pack(path) as pack:
+    with allowing(allow), open_pack(path, scaffold) as pack:
         if format == "peft":
             if dtype is not None:
                 raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
@@ -93,6 +101,9 @@ def export(
         if max_bytes is not None:
             check_memory(str(path), total, max_bytes)
         check_disk(str(path), total, Path(output).parent)
+        coded = [entry for name, entry in pack.descriptor.parameters.items() if name not in pack.tensors]
+        largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
+        check_memory(str(path), 2 * largest, None)
         if is_constructed(pack):
             check_memory(str(path), pack.declared_bytes(), None)
         writer = _Writer(pack, where, total, progress)
@@ -123,8 +134,6 @@ def _write_folder(
             with opened(INDEX) as file:
                 file.write(index_bytes(files))
     return folder / entry
-
-
 
 
 def _tensors(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -1,9 +1,10 @@
 """From a recipe and tensors to one file."""
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import torch
 from torch import Tensor
 
 import lottapack
-from lottapack import checkpoint, rng
+from lottapack import arch, checkpoint, rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
-    FORMAT_VERSION,
     Adapted,
     Adapter,
+    Architecture,
     Constant,
     Descriptor,
     Parameter,
@@ -34,6 +35,7 @@ from lottapack.format.descriptor import (
     factor_dims,
     table_tensor,
 )
+from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
@@ -78,6 +80,7 @@ class Packer:
         self.given = tensors
         self.used: set[str] = set()
         self.sources = plan.sources()
+        self.seeds = list(plan.seeds.values())  # of the scaffolds that a backbone in the checkpoint may be of
         self.by_torch = plan.rng.id == rng.TORCH_CPU
         self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
@@ -125,12 +128,12 @@ class Packer:
             tables[table_id] = TableRecord(bits=table.bits, sha256=self._keep(table_tensor(table_id), values).sha256)
         self.used |= checkpoint.reconcile_ties(self.plan, self.given)
         work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
-        done = 0
+        done, total = 0, sum(work.values()) * len(self.plan.seeds)
+        tell = self.progress or (lambda *_: None)
         for name, entry in sorted(self.plan.parameters.items()):
             parameters[name] = self._parameter(name, entry)
             done += work[name]
-            if self.progress:
-                self.progress(done, sum(work.values()))
+            tell(done, total)
         left = sorted(self.given.keys() - self.used)
         if left:
             raise CheckpointError(
@@ -138,11 +141,17 @@ class Packer:
                 hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
             )
         return Descriptor(
-            lottapack=FORMAT_VERSION,
+            lottapack=arch.format_version(self.plan.architecture),
             architecture=self.plan.architecture,
-            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables, **self._versions()),
+            rng=Rng(
+                id=self.plan.rng.id,
+                seed=self.plan.rng.seed,
+                tables=tables,
+                scaffolds=scaffold_records(self.plan, parameters, lambda more: tell(done + more, total)),
+                **self._versions(),
+            ),
             parameters=parameters,
-            provenance=provenance(self.plan.architecture.family),
+            provenance=provenance(self.plan.architecture),
         )
 
     def _versions(self) -> dict[str, str]:
@@ -229,21 +238,28 @@ class Packer:
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:
             raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
-        return checkpoint.same_bits(self._drawn(name, entry, weight.device).to(weight.dtype), weight)
+        matching = [
+            seed
+            for seed in self.seeds
+            if checkpoint.same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
+        ]
+        # All weights are of one scaffold: whichever the model was on.
+        self.seeds = matching or self.seeds
+        return bool(matching)
 
-    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device) -> Tensor:
+    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device, seed: int) -> Tensor:
         """What is generated, in the recorded dtype."""
         dtype = dtypes.torch_dtype(entry.dtype)
         if self.by_torch:
             return self.constructed[name].to(device, dtype).contiguous()
-        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), self.sources[name])
+        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), replace(self.sources[name], seed=seed))
 
     def _fingerprint(self, name: str, entry: SeededRecipe | AdaptedRecipe, compared: bool) -> str:
         if not self.by_torch:
-            return rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+            return of_source(self.sources[name], entry.shape)
         if not compared:
             require_versions(self.plan.rng.torch, self.plan.rng.capability)
-        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"))))
+        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"), self.plan.seed)))
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """A backbone that something changed: what the layer stands for is stored whole."""
@@ -268,9 +284,10 @@ def constant_bits(tensor: Tensor) -> str | None:
     return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
 
 
-def provenance(family: str) -> dict[str, str]:
+def provenance(architecture: Architecture) -> dict[str, str]:
     """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
-    tools = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
-    if family == "transformers":
-        tools["transformers"] = metadata.version("transformers")
-    return tools
+    found = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
+    for name in arch.tools(architecture):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a module that belongs to no distribution
+            found.setdefault(name, metadata.version(name).split("+")[0])
+    return found

@@ -21,7 +21,7 @@ from lottapack.format.recipe import scaling_factor
 from lottapack.format.shapes import numel
 from lottapack.merge import length_factors, merged
 from lottapack.parts import Part, pieces, whole
-from lottapack.rebuild import adapter_tensors, constant_tensor
+from lottapack.rebuild import adapter_tensors, constant_tensor, stored_tensor
 
 PIECE = 1 << 20
 """Elements of a piece: a few MiB, enough to keep every thread busy."""
@@ -148,7 +148,13 @@ class PlainTensor:
 
 
 def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
-    """A tensor of the file as flat pieces, in order, on the CPU. They count only after the last: its hash comes then."""
+    """A tensor of the file as flat pieces, in order, on the CPU. They count only after the last: its hash comes then.
+
+    A coded parameter is decoded whole.
+    """
+    if name not in pack.tensors:
+        yield stored_tensor(pack, name, torch.device("cpu")).view(-1)
+        return
     dtype = dtypes.torch_dtype(pack.tensors[name].dtype)
     for piece in pack.pieces(name, PIECE * 4):
         yield torch.frombuffer(piece, dtype=dtype)
@@ -156,7 +162,7 @@ def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
 
 def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
     """A part of a tensor of the file, on the CPU. All of its bytes are read for the hash, and only the part is kept."""
-    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.tensors[name].dtype))
+    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(name)[0]))
     starts, lengths = part.runs()
     ends, places = starts + lengths, np.concatenate([[0], np.cumsum(lengths)])
     begin = 0

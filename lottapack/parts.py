@@ -1,4 +1,4 @@
-"""Parts of tensors: which elements one holder has, as ranges along each dimension, and where they lie in row-major order.
+"""Parts of tensors: the elements that one holder has, as ranges along each dimension, and their places in the stream.
 
 A shard of a distributed tensor is such a part, and so is a piece of a few MiB that is written before the next is made.
 """
@@ -104,7 +104,7 @@ def cut(ranges: Ranges, lo: int, hi: int) -> Ranges:
 
 
 def chunk(ranges: Ranges, count: int, number: int) -> Ranges:
-    """Chunk ``number`` of ``count``, as torch.chunk cuts them: all of one size but the last ones, which may be empty."""
+    """Chunk ``number`` of ``count``, as torch.chunk cuts: of one size but the last ones, which may be empty."""
     size = -(-_count(ranges) // count)
     return cut(ranges, number * size, (number + 1) * size)
 
@@ -121,7 +121,7 @@ def join(ranges: Sequence[tuple[int, int]]) -> Ranges:
 
 
 def pieces(shape: Sequence[int], limit: int) -> Iterator[Part]:
-    """Cut a tensor into contiguous pieces of at most ``limit`` elements, in row-major order; whole rows where they fit."""
+    """Cut a tensor into contiguous pieces of at most ``limit`` elements, in order; of whole rows where they fit."""
     sizes = tuple(shape)
     everywhere = whole(sizes)
     if not everywhere.numel:

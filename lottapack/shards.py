@@ -63,7 +63,9 @@ def index_bytes(files: dict[str, list[TensorInfo]]) -> bytes:
 
 def left_over(folder: Path, written: Sequence[str]) -> list[str]:
     """The files of another checkpoint in a folder, which readers would take for a part of this one."""
-    known = {path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name) or path.name in (WEIGHTS, INDEX)}
+    known = {
+        path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name) or path.name in (WEIGHTS, INDEX)
+    }
     return sorted(known - set(written))
 
 

@@ -72,6 +72,7 @@ def _make(folder: Path) -> bool:
         raise OutputError(f"cannot make the folder {folder}: a file has that name", hint="Name a folder.") from None
     except OSError as fault:
         raise OutputError(
-            f"cannot make the folder {folder}: {fault.strerror or fault}", hint="Its parent must be there, and writable."
+            f"cannot make the folder {folder}: {fault.strerror or fault}",
+            hint="Its parent must be there, and writable.",
         ) from fault
     return True

@@ -32,11 +32,12 @@ LAYERS = (
         "lottapack.progress",
     ),
     ("lottapack.parts",),
-    ("lottapack.arch.rules", "lottapack.arch.torch_nn_classes"),
+    ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
     ("lottapack.nn",),
     (
+        "lottapack.building",
         "lottapack.checkpoint",
         "lottapack.constructed",
         "lottapack.inspection",

@@ -123,8 +123,6 @@ def _torch_fingerprint(tensor: "torch.Tensor", start: int) -> int:
 
 
 register(
-    Backend(
-        "numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint, _numba_fill_runs
-    )
+    Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint, _numba_fill_runs)
 )
 register(Backend("torch", lambda kind: kind != "meta", _torch_fill, _torch_fingerprint))

@@ -27,9 +27,7 @@ def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = N
     spread(start, start + out.size, work, threads or default())
 
 
-def fill_runs_bits(
-    out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None
-) -> None:
+def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
     kernel, settings, served, halves = _kernel(source)
     kernel = run_kernels.KERNELS[kernel]

@@ -18,12 +18,22 @@ _WORDS = u64(1024)
 
 @_jit
 def fill_runs(
-    out: Any, starts: Any, lengths: Any, served: Any, table: Any, bits: Any, unit: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    out: Any,
+    starts: Any,
+    lengths: Any,
+    served: Any,
+    table: Any,
+    bits: Any,
+    unit: Any,
+    k0: Any,
+    k1: Any,
+    s0: Any,
+    s1: Any,
 ) -> None:
     """Fill ``out``, shape (n,), with runs of elements, one behind the other, as kernels.fill() would each.
 
-    ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: elements that a block serves, uint64. Runs that
-    lie near each other share a block, which is then made once; elsewhere each run makes the words that it needs.
+    ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: elements that a block serves, uint64. Runs
+    that lie near each other share a block, which is then made once; elsewhere each run makes the words that it needs.
     """
     near = u64(starts[-1] - starts[0]) < u64(starts.size) * _WORDS
     part, held = np.empty(served if near else u64(0), out.dtype), u64(0xFFFFFFFFFFFFFFFF)
@@ -46,7 +56,17 @@ def fill_runs(
 
 @_jit
 def fill_runs_normal16(
-    out: Any, starts: Any, lengths: Any, served: Any, rows: Any, scale: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    out: Any,
+    starts: Any,
+    lengths: Any,
+    served: Any,
+    rows: Any,
+    scale: Any,
+    form: Any,
+    k0: Any,
+    k1: Any,
+    s0: Any,
+    s1: Any,
 ) -> None:
     """As fill_runs(), as kernels.fill_normal16() would, which always makes whole blocks."""
     near = u64(starts[-1] - starts[0]) < u64(starts.size) * served

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS, Source
 from lottapack.rng.runs import Integers
+from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS, Source
 from lottapack.rng.tables import scaled_bits
 
 CHUNK: Final = 1 << 20

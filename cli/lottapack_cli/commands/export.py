@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -14,6 +14,7 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
+    "lottapack export model.lotta.safetensors -o task-b.safetensors --scaffold task-b",
 )
 
 
@@ -35,6 +36,12 @@ def command(
         Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    scaffold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="On which of the pack's scaffolds; by default on its main seed.", show_default=False
+        ),
+    ] = None,
     max_shard_size: Annotated[
         str | None,
         typer.Option(
@@ -45,6 +52,7 @@ def command(
         ),
     ] = None,
     max_bytes: MaxBytes = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -64,9 +72,11 @@ def command(
             output,
             format=form.value,
             dtype=wanted,
+            scaffold=scaffold,
             device=device,
             max_shard_size=max_shard_size,
             max_bytes=max_bytes,
+            allow=allow or (),
             progress=bar,
         )
     from lottapack.limits import size_text
