@@ -23,7 +23,15 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    ("lottapack.rng", "lottapack.device", "lottapack.output", "lottapack.limits", "lottapack.progress"),
+    (
+        "lottapack.rng",
+        "lottapack.device",
+        "lottapack.output",
+        "lottapack.staging",
+        "lottapack.limits",
+        "lottapack.progress",
+    ),
+    ("lottapack.parts",),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
@@ -41,7 +49,7 @@ LAYERS = (
         "lottapack.reporting",
         "lottapack.storing",
     ),
-    ("lottapack.folders", "lottapack.bases"),
+    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards"),
     (
         "lottapack.verification",
         "lottapack.llamas",
