@@ -1,9 +1,10 @@
 /** The safetensors file of a pack, in its one canonical form (spec/v1/container.md). */
 
 import { PackError, problem } from "./errors.js";
-import { JsonFault, compareCodePoints, cut, parseCanonical } from "./json.js";
+import { JsonFault, parseCanonical } from "./json.js";
 import { sha256 } from "./sha256.js";
 import { FROM_CODE, ITEM_SIZE, numel, shapeFault } from "./shapes.js";
+import { compareCodePoints, cut } from "./text.js";
 
 const HEADER_CAP = 100_000_000;
 const PREFIX = 8;

@@ -3,10 +3,10 @@
 import { architectureProblems } from "./architecture.js";
 import { readJson } from "./container.js";
 import { PackError } from "./errors.js";
-import { kindOf, quote } from "./json.js";
 import { CONSTRUCTOR, TORCH_CPU, readParameters } from "./parameters.js";
 import { Collector, INTEGER, OBJECT, TEXT, optional } from "./records.js";
 import { BUILTIN } from "./tables.js";
+import { kindOf, quote } from "./text.js";
 
 export const FORMAT_VERSION = "1.0";
 const PHILOX = "philox4x32-10";

@@ -5,6 +5,8 @@
  * null, booleans, strings, bigint (an integer), number (a float), arrays, and Map (an object, in the text's order).
  */
 
+import { compareCodePoints, quote, writeString } from "./text.js";
+
 export const MAX_DEPTH = 64;
 const LEAST_INTEGER = -(2n ** 63n);
 const GREATEST_INTEGER = 2n ** 64n - 1n;
@@ -12,7 +14,6 @@ const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/y;
 const PLAIN = /[^"\\\u0000-\u001f]*/y;
 const SPACE = /[ \t\n\r]*/y;
 const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
-const SHORT = { '"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r" };
 
 /** What is wrong with a text: `kind` is json, duplicate or canonical. */
 export class JsonFault extends Error {
@@ -236,14 +237,6 @@ function write(value, parts) {
   }
 }
 
-function writeString(text) {
-  const escaped = text.replace(/["\\\u0000-\u001f]/g, (character) => {
-    const code = character.charCodeAt(0).toString(16).padStart(4, "0");
-    return SHORT[character] ?? `\\u${code}`;
-  });
-  return `"${escaped}"`;
-}
-
 /** A float as Python's `repr` writes it; JavaScript finds the same digits and places them otherwise. */
 export function writeFloat(value) {
   if (value === 0) return Object.is(value, -0) ? "-0.0" : "0.0";
@@ -259,45 +252,10 @@ export function writeFloat(value) {
   return `${sign}${head}${tail && `.${tail}`}e${exponent > 0 ? "+" : "-"}${shown}`;
 }
 
-/** Order of code points; JavaScript's own order is of UTF-16 units, which differs beyond U+FFFF. */
-export function compareCodePoints(a, b) {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i += 1) {
-    const x = a.charCodeAt(i);
-    const y = b.charCodeAt(i);
-    if (x !== y) {
-      const high = (unit) => unit >= 0xd800 && unit <= 0xdfff;
-      return high(x) === high(y) ? x - y : high(x) ? 1 : -1;
-    }
-  }
-  return a.length - b.length;
-}
-
 function sortedByCodePoints(keys) {
   const found = [...keys];
   for (let i = 1; i < found.length; i += 1) {
     if (compareCodePoints(found[i - 1], found[i]) >= 0) return found.sort(compareCodePoints);
   }
   return found;
-}
-
-/** The first `limit` code points of a text. */
-export function cut(text, limit) {
-  if (text.length <= limit) return text;
-  let end = 0;
-  for (let count = 0; count < limit && end < text.length; count += 1) end += text.codePointAt(end) > 0xffff ? 2 : 1;
-  return text.slice(0, end);
-}
-
-/** A name as JSON writes it, shortened as the vectors' README says. */
-export function quote(name, limit = 100) {
-  return writeString(cut(name, limit) === name ? name : `${cut(name, limit - 3)}...`);
-}
-
-/** What JSON calls a value. */
-export function kindOf(value) {
-  if (value instanceof Map) return "an object";
-  if (Array.isArray(value)) return "an array";
-  const names = { string: "a string", boolean: "a boolean", bigint: "an integer", number: "a float" };
-  return names[typeof value] ?? "null";
 }

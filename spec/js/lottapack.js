@@ -1,18 +1,19 @@
 /**
  * A second implementation of the lottapack format: read a pack, check it, rebuild any tensor. No dependencies.
  *
- *     import { fromBlob, open } from "./lottapack.js";
+ *     import { fromBlob, open, verify } from "./lottapack.js";
  *     const pack = await open(fromBlob(file));          // refused with a PackError if anything is wrong
  *     pack.descriptor.architecture.class;               // what it says
  *     pack.backbone("0.weight", 1024n, 512);            // any range of a generated tensor, as bits
  *     await pack.plain("0.weight");                     // a merged weight, as little-endian bytes
- *     (await pack.verify()).ok;                         // every hash and every fingerprint
+ *     (await verify(pack)).ok;                          // every hash and every fingerprint
  *
  * README.md in this folder says which module does what. For files in Node: node.js.
  */
 
 export { PackError, UnsupportedError } from "./errors.js";
 export { DEFAULT_MAX_BYTES, Pack, adapterPrefix, expectedTensors, fromBlob, fromBytes, open } from "./pack.js";
+export { verify } from "./verify.js";
 export { fingerprint, fingerprintHex } from "./fingerprint.js";
 export { fill, halves, philox, streamOf } from "./stream.js";
 export { BUILTIN, bitsOf, builtinTable, roundTo, widen } from "./tables.js";

@@ -10,7 +10,7 @@
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { PackError, open, sha256 } from "./lottapack.js";
+import { PackError, open, sha256, verify } from "./lottapack.js";
 
 /** A source of an open file; close() it when done. */
 export function fromFile(path) {
@@ -33,7 +33,7 @@ async function report(path, plain) {
   const source = fromFile(path);
   try {
     const pack = await open(source);
-    const result = { path, ...(await pack.verify()) };
+    const result = { path, ...(await verify(pack)) };
     if (!plain) return result;
     const digests = {};
     for (const name of pack.descriptor.parameters.keys()) digests[name] = sha256(await pack.plain(name));

@@ -1,4 +1,4 @@
-/** An opened pack: checked header and descriptor; its tensors, rebuilt weights and every check on request. */
+/** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
@@ -125,14 +125,14 @@ export class Pack {
     return out;
   }
 
-  /** The fingerprint of a generated parameter, made piece by piece; `progress` is told the elements of each. */
-  fingerprint(name, progress = () => {}) {
+  /** The fingerprint of a generated parameter, made piece by piece; `progress(elements)` is awaited. */
+  async fingerprint(name, progress = () => {}) {
     const count = numel(this.descriptor.parameters.get(name).shape);
     let sum = 0n;
     for (let start = 0n; start < count; start += BigInt(PIECE)) {
       const length = count - start < PIECE ? Number(count - start) : PIECE;
       sum += fingerprint(this.backbone(name, start, length), start);
-      progress(length);
+      await progress(length);
     }
     return fingerprintHex(sum);
   }
@@ -178,54 +178,6 @@ export class Pack {
       fanInFanOut: entry.fan_in_fan_out,
     });
     return roundTo(weight, entry.dtype);
-  }
-
-  /**
-   * Every check: each tensor's SHA-256 and each generated parameter's fingerprint.
-   *
-   * Gives `{ok, checks, sha256}`: checks as `{what, where, status, detail}`, status one of ok, failed, skipped; the
-   * SHA-256 of the whole file. `progress(done, total)` in bytes read and made; it may return a promise to wait for.
-   */
-  async verify({ maxBytes = DEFAULT_MAX_BYTES, progress = () => {} } = {}) {
-    this.checkLimit(maxBytes);
-    const checks = [{ what: "format", where: "header and descriptor", status: "ok", detail: this.descriptor.version }];
-    const generated = [...this.descriptor.parameters].filter(([, entry]) => isGenerated(entry));
-    const size = ([, entry]) => Number(numel(entry.shape)) * ITEM_SIZE.get(entry.dtype);
-    const total = 2 * this.source.size + generated.reduce((sum, item) => sum + size(item), 0);
-    let done = 0;
-    const advance = (bytes) => progress((done += bytes), total);
-    for (const [name, { begin, end }] of this.tensors) {
-      checks.push(await outcome("sha256", name, () => this.check(name)));
-      await advance(end - begin);
-    }
-    for (const [name, entry] of generated) {
-      checks.push(this.checkFingerprint(name, entry));
-      await advance(size([name, entry]));
-    }
-    const digest = await this.fileSha256();
-    await progress(total, total);
-    return { ok: checks.every(({ status }) => status !== "failed"), checks, sha256: digest };
-  }
-
-  checkFingerprint(name, entry) {
-    const what = "fingerprint";
-    try {
-      const found = this.fingerprint(name);
-      if (found === entry.fingerprint) return { what, where: name, status: "ok", detail: "" };
-      return { what, where: name, status: "failed", detail: `rebuilt ${found}, recorded ${entry.fingerprint}` };
-    } catch (fault) {
-      if (!(fault instanceof UnsupportedError)) throw fault;
-      return { what, where: name, status: "skipped", detail: fault.message };
-    }
-  }
-
-  /** The SHA-256 of the whole file. */
-  async fileSha256() {
-    const hash = new Sha256();
-    for (let at = 0; at < this.source.size; at += PIECE) {
-      hash.update(await this.source.read(at, Math.min(this.source.size, at + PIECE)));
-    }
-    return hash.hex();
   }
 
   compare(name, digest, odd) {
@@ -294,16 +246,5 @@ export class Pack {
       this.looked = { name, lut, bits, stream: streamOf(name), key: halves(rng.seed) };
     }
     return this.looked;
-  }
-}
-
-async function outcome(what, where, check) {
-  try {
-    await check();
-    return { what, where, status: "ok", detail: "" };
-  } catch (fault) {
-    if (!(fault instanceof PackError)) throw fault;
-    const [{ kind, message }] = fault.problems;
-    return { what: kind, where, status: "failed", detail: message };
   }
 }

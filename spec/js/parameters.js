@@ -1,11 +1,11 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
-import { kindOf, quote } from "./json.js";
 import { factorDims } from "./merge.js";
 import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, fieldsOf, optional, record } from "./records.js";
 import { GENERATED, ITEM_SIZE, shapeFault } from "./shapes.js";
 import { streamOf } from "./stream.js";
 import { BUILTIN, extremes, scaleFault } from "./tables.js";
+import { kindOf, quote } from "./text.js";
 
 export const TORCH_CPU = "torch-cpu";
 export const CONSTRUCTOR = "constructor";

@@ -1,7 +1,7 @@
 /** Collecting everything that is wrong with a descriptor, each with its place. */
 
 import { problem } from "./errors.js";
-import { kindOf } from "./json.js";
+import { kindOf } from "./text.js";
 
 const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
 

@@ -15,7 +15,7 @@ const halvesOf = (text) => lotta.halves(BigInt(`0x${text}`));
 const bitsArray = (texts, dtype) => (dtype === "float32" ? Uint32Array : Uint16Array).from(words(texts));
 
 for (const { counter, key, output } of answers("philox").random123) {
-  test(`philox ${counter.join(" ")}`, () => {
+  test(`philox ${counter.join(" ")}, key ${key.join(" ")}`, () => {
     const [c0, c1, ...stream] = words(counter);
     const found = new Int32Array(4);
     lotta.philox(found, 1, c0, c1, stream, words(key));
