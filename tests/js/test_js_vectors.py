@@ -57,5 +57,3 @@ def test_nothing_is_imported_from_elsewhere():
         imported = [line.split('"')[-2] for line in path.read_text("utf-8").splitlines() if ' from "' in line]
         other = [name for name in imported if not name.startswith("./")]
         assert all(path.name == "node.js" and name.startswith("node:") for name in other), path
-
-
