@@ -86,7 +86,7 @@ export class Pack {
   checkLimit(maxBytes = DEFAULT_MAX_BYTES) {
     const needed = this.declaredBytes();
     if (needed <= BigInt(maxBytes)) return;
-    const message = `the model is one of ${needed} bytes, and ${maxBytes} are allowed`;
+    const message = `the model is one of ${needed.toLocaleString("en")} bytes, and ${maxBytes.toLocaleString("en")} are allowed`;
     throw new PackError("limit", [problem("limit", "parameters", message)], "If you trust the pack, allow more.");
   }
 
