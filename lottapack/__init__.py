@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
-    from lottapack.nn import is_scaffolded, regenerate_, scaffold
+    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
@@ -59,9 +59,12 @@ _HOME = {
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
     "pack_torch_cpu": "torch_cpu",
+    "active_scaffold": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
+    "scaffolds_of": "nn",
+    "switch": "nn",
     "BackboneChangedWarning": "packing",
     "PackResult": "packing",
     "pack": "packing",
@@ -126,6 +129,7 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "__version__",
+    "active_scaffold",
     "draw",
     "export",
     "init_backbone_",
@@ -143,5 +147,7 @@ __all__ = [
     "regenerate_",
     "report",
     "scaffold",
+    "scaffolds_of",
+    "switch",
     "verify",
 ]

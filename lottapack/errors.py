@@ -12,7 +12,7 @@
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
-    ├── ScaffoldError          wrong arguments to scaffold(), named by layer
+    ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
     ├── CheckpointError        a checkpoint cannot be packed
     ├── OutputError            an output path cannot be written
     ├── BadReferenceError      text that names no path, repository or image
@@ -117,7 +117,10 @@ class ArchitectureError(LottapackError):
 
 
 class ScaffoldError(LottapackError):
-    """``scaffold()`` was asked for something impossible; the message names the layer."""
+    """``scaffold()`` was asked for something impossible: the message names the layer.
+
+    Or a model or a pack has no scaffold of the name asked for: the hint lists its own.
+    """
 
 
 class CheckpointError(LottapackError):

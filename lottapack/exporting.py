@@ -36,6 +36,7 @@ def export(
     *,
     format: Format = "safetensors",  # noqa: A002 (the option's name)
     dtype: torch.dtype | None = None,
+    scaffold: str | None = None,
     device: str | torch.device = "cpu",
     max_bytes: int | None = None,
     progress: Progress | None = None,
@@ -52,6 +53,7 @@ def export(
             has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
         dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
             recorded dtypes.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed.
         device: where weights are generated and merged.
         max_bytes: the largest checkpoint to write; by default what the largest tensor's memory and the disk allow.
         progress: called with bytes written and bytes in all.
@@ -60,12 +62,13 @@ def export(
         The path of the file with the weights.
 
     Raises:
-        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError. What was at ``output``
+        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError; ScaffoldError for a scaffold that the
+            pack does not hold. What was at ``output``
             stays untouched then.
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
-    with open_pack(path) as pack:
+    with open_pack(path, scaffold) as pack:
         if format == "peft":
             if dtype is not None:
                 raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")

@@ -1,7 +1,7 @@
 """inspect(): what a pack says of itself. Reads the header and the betas; needs no torch."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class ParameterSummary:
 class Summary:
     """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
 
+    ``scaffolds``: the seeds of those beside the default one, by name.
     ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
     """
 
@@ -54,6 +55,7 @@ class Summary:
     provenance: dict[str, str]
     torch: str | None = None
     capability: str | None = None
+    scaffolds: dict[str, str] = field(default_factory=dict)
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -77,6 +79,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
             provenance=descriptor.provenance,
             torch=descriptor.rng.torch or None,
             capability=descriptor.rng.capability or None,
+            scaffolds={name: scaffold.seed for name, scaffold in descriptor.scaffolds.items()},
         )
 
 

@@ -35,6 +35,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     merge: bool = False,
+    scaffold: str | None = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
 ) -> nn.Module:
@@ -46,25 +47,27 @@ def load(
         device: where the weights are generated, in place.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
+            change to another later: switch().
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
-        BadReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; ScaffoldError for a
+        scaffold that the pack does not hold. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(_local(path)) as pack:
+    with open_pack(_local(path), scaffold) as pack:
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor)
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-            plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
+            plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:
-                attach(model, plan)
+                attach(model, plan, scaffold=pack.scaffold)
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from lottapack.format.descriptor import (
     factor_dims,
     table_tensor,
 )
+from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
@@ -78,6 +79,7 @@ class Packer:
         self.given = tensors
         self.used: set[str] = set()
         self.sources = plan.sources()
+        self.seeds = list(plan.seeds.values())  # of the scaffolds that a backbone in the checkpoint may be of
         self.by_torch = plan.rng.id == rng.TORCH_CPU
         self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
@@ -125,12 +127,12 @@ class Packer:
             tables[table_id] = TableRecord(bits=table.bits, sha256=self._keep(table_tensor(table_id), values).sha256)
         self.used |= checkpoint.reconcile_ties(self.plan, self.given)
         work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
-        done = 0
+        done, total = 0, sum(work.values()) * len(self.plan.seeds)
+        tell = self.progress or (lambda *_: None)
         for name, entry in sorted(self.plan.parameters.items()):
             parameters[name] = self._parameter(name, entry)
             done += work[name]
-            if self.progress:
-                self.progress(done, sum(work.values()))
+            tell(done, total)
         left = sorted(self.given.keys() - self.used)
         if left:
             raise CheckpointError(
@@ -140,7 +142,13 @@ class Packer:
         return Descriptor(
             lottapack=FORMAT_VERSION,
             architecture=self.plan.architecture,
-            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables, **self._versions()),
+            rng=Rng(
+                id=self.plan.rng.id,
+                seed=self.plan.rng.seed,
+                tables=tables,
+                scaffolds=scaffold_records(self.plan, parameters, lambda more: tell(done + more, total)),
+                **self._versions(),
+            ),
             parameters=parameters,
             provenance=provenance(self.plan.architecture.family),
         )
@@ -229,21 +237,28 @@ class Packer:
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:
             raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
-        return checkpoint.same_bits(self._drawn(name, entry, weight.device).to(weight.dtype), weight)
+        matching = [
+            seed
+            for seed in self.seeds
+            if checkpoint.same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
+        ]
+        # All weights are of one scaffold: whichever the model was on.
+        self.seeds = matching or self.seeds
+        return bool(matching)
 
-    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device) -> Tensor:
+    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device, seed: int) -> Tensor:
         """What is generated, in the recorded dtype."""
         dtype = dtypes.torch_dtype(entry.dtype)
         if self.by_torch:
             return self.constructed[name].to(device, dtype).contiguous()
-        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), self.sources[name])
+        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), replace(self.sources[name], seed=seed))
 
     def _fingerprint(self, name: str, entry: SeededRecipe | AdaptedRecipe, compared: bool) -> str:
         if not self.by_torch:
-            return rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+            return of_source(self.sources[name], entry.shape)
         if not compared:
             require_versions(self.plan.rng.torch, self.plan.rng.capability)
-        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"))))
+        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"), self.plan.seed)))
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """A backbone that something changed: what the layer stands for is stored whole."""

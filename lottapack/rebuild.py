@@ -35,9 +35,9 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
-    """A tensor of the file, its SHA-256 checked."""
-    info = pack.tensors[name]
-    tensor = torch.empty(info.shape, dtype=dtypes.torch_dtype(info.dtype))
+    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked."""
+    dtype, shape = pack.form(name)
+    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(dtype))
     pack.read_into(name, tensor_bytes(tensor))
     return tensor.to(device)
 
@@ -71,7 +71,8 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))
         if found != entry.fingerprint:
-            problem = Problem("fingerprint", name, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
+            where = pack.fingerprint_place(name)
+            problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
             hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
             raise IntegrityError(str(pack.path), [problem], hint=hint)
     return weight

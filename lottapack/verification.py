@@ -1,25 +1,28 @@
 """verify(): every check of a pack, each with its outcome."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from lottapack import rng
 from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
+from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.fingerprints import of_source
 from lottapack.format.packfile import PackFile, open_pack
-from lottapack.format.shapes import numel
+from lottapack.format.scaffolds import place_of
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``.
+    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or
+    ``architecture``.
 
-    ``where``: which tensor.
+    ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
     """
 
     what: str
@@ -50,8 +53,8 @@ def verify(
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
-    a small file can ask for. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece, never all at once, in every scaffold. ``max_bytes`` is as in load(): it bounds
+    the work that a small file can ask for. ``progress``: in tensors and parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
@@ -59,7 +62,7 @@ def verify(
     with open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
-        total = len(pack.tensors) + len(pack.descriptor.parameters)
+        total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
         for check in _contents(pack):
             checks.append(check)
             if progress:
@@ -69,13 +72,25 @@ def verify(
 
 
 def _contents(pack: PackFile) -> Iterator[Check]:
+    failed = set()
+    coded = [name for name, entry in pack.descriptor.parameters.items() if coding_of(entry)]
     for name in pack.tensors:
         try:
             pack.check(name)
         except IntegrityError as fault:
+            failed.add(name)
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
             yield Check("sha256", name, "ok")
+    for name in coded:
+        # With damaged codes there is nothing to decode, and enough has been said.
+        if not failed & set(pack.tensors_of[name]):
+            try:
+                pack.read_bytes(name)
+            except IntegrityError as fault:
+                yield Check(fault.problems[0].kind, fault.problems[0].where, "failed", fault.problems[0].message)
+            else:
+                yield Check("coding", name, "ok")
     for name, found, recorded in _fingerprints(pack):
         if found == recorded:
             yield Check("fingerprint", name, "ok")
@@ -84,12 +99,15 @@ def _contents(pack: PackFile) -> Iterator[Check]:
 
 
 def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
-    """Of each generated parameter its name, the fingerprint that it has here, and the recorded one."""
+    """Of each generated parameter, on every scaffold, its name, the fingerprint found here, and the recorded one."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
         for name, entry in generated.items():
-            found = rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), numel(entry.shape)))
-            yield name, found, entry.fingerprint
+            source = pack.source(name)
+            yield name, of_source(source, entry.shape), entry.fingerprint
+            for scaffold, other in pack.descriptor.scaffolds.items():
+                found = of_source(replace(source, seed=int(other.seed, 16)), entry.shape)
+                yield place_of(scaffold, name), found, other.fingerprints[name]
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 

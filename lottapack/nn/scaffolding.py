@@ -31,6 +31,7 @@ def scaffold(
     model: nn.Module,
     *,
     seed: int,
+    scaffolds: Mapping[str, int] | None = None,
     rank: int | Mapping[str, int] = 8,
     alpha: float | None = None,
     scaling: Literal["lora", "rslora"] = "lora",
@@ -47,6 +48,8 @@ def scaffold(
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
+        scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
+            begins on that of ``seed``, which is called ``default``.
         rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
@@ -82,7 +85,7 @@ def scaffold(
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
-        rng=recipe_rng(seed, table),
+        rng=recipe_rng(seed, table, scaffolds),
         parameters=plan,
     )
     attach(model, recipe, dropout=dropout, persistent=persistent)

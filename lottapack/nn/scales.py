@@ -1,14 +1,16 @@
 """How a backbone is drawn: generator, scale and dtype."""
 
 import math
+from collections.abc import Mapping
 
 from torch import nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import factor_dims, seed_text
-from lottapack.format.recipe import RecipeRng, own_tables
+from lottapack.format.descriptor import MAX_SCAFFOLDS, factor_dims, seed_text
+from lottapack.format.recipe import RecipeRng, own_tables, scaffold_seeds
+from lottapack.format.scaffolds import name_fault, twins
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry
 
@@ -21,10 +23,24 @@ def check_seed_and_scale(seed: int, scale: float | None) -> None:
         raise ScaffoldError(f"scale={scale!r}: the scale is a number above 0")
 
 
-def recipe_rng(seed: int, table: rng.Table) -> RecipeRng:
-    """The generator as a recipe names it."""
+def recipe_rng(seed: int, table: rng.Table, scaffolds: Mapping[str, int] | None = None) -> RecipeRng:
+    """The generator as a recipe names it. ``scaffolds``: more seeds by name. Raises ScaffoldError for one of these."""
     tables = {} if table.id in rng.BUILTIN else own_tables({table.id: table})
-    return RecipeRng(id=rng.ALGORITHM, seed=seed_text(seed), tables=tables)
+    seeds = {name: seed_text(_checked(name, other)) for name, other in (scaffolds or {}).items()}
+    if len(seeds) > MAX_SCAFFOLDS:
+        raise ScaffoldError(f"{len(seeds)} scaffolds; a pack has at most {MAX_SCAFFOLDS} beside the default one")
+    for name, other_name in twins(seed_text(seed), seeds):
+        raise ScaffoldError(f"the scaffolds {name!r} and {other_name!r} have the same seed", hint="Give each its own.")
+    return RecipeRng(id=rng.ALGORITHM, seed=seed_text(seed), tables=tables, scaffolds=scaffold_seeds(seeds))
+
+
+def _checked(name: str, seed: int) -> int:
+    """The seed of a scaffold, if its name and its seed are such."""
+    fault = name_fault(name)
+    if fault:
+        raise ScaffoldError(f"the scaffold {name!r}: {fault}")
+    check_seed_and_scale(seed, None)
+    return seed
 
 
 def scale_and_dtype(entry: Entry, table: rng.Table, scale: float | None) -> tuple[float, str]:

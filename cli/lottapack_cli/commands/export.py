@@ -13,6 +13,7 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
+    "lottapack export model.lotta.safetensors -o task-b.safetensors --scaffold task-b",
 )
 
 
@@ -34,6 +35,12 @@ def command(
         Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    scaffold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="On which of the pack's scaffolds; by default on its main seed.", show_default=False
+        ),
+    ] = None,
     max_bytes: MaxBytes = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,7 +56,16 @@ def command(
         from lottapack.exporting import export
 
         wanted = None if dtype is None else getattr(torch, dtype)
-        path = export(pack, output, format=form.value, dtype=wanted, device=device, max_bytes=max_bytes, progress=bar)
+        path = export(
+            pack,
+            output,
+            format=form.value,
+            dtype=wanted,
+            scaffold=scaffold,
+            device=device,
+            max_bytes=max_bytes,
+            progress=bar,
+        )
     from lottapack.limits import size_text
 
     size = path.stat().st_size

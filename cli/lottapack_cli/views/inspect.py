@@ -43,6 +43,7 @@ def header(summary: Summary) -> "RenderableType":
         ("architecture", f"{summary.architecture} ({summary.family})"),
         ("parameters", f"{summary.numel:,}{share}"),
         ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        *([("scaffolds", _scaffolds(summary))] if summary.scaffolds else []),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
     made = table(["", ""], rows)
@@ -51,6 +52,11 @@ def header(summary: Summary) -> "RenderableType":
     made.columns[0].no_wrap, made.columns[1].no_wrap = True, False
     made.columns[1].overflow = "fold"
     return made
+
+
+def _scaffolds(summary: Summary) -> str:
+    """Those beside the default one."""
+    return ", ".join(f"{name}: seed {int(seed, 16)} (0x{seed})" for name, seed in summary.scaffolds.items())
 
 
 _Cell = Callable[[_Row], str]
