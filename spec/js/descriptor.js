@@ -5,6 +5,7 @@ import { readJson } from "./container.js";
 import { PackError } from "./errors.js";
 import { CONSTRUCTOR, TORCH_CPU, readParameters } from "./parameters.js";
 import { Collector, INTEGER, OBJECT, TEXT, optional } from "./records.js";
+import { checkScaffolds, readScaffolds } from "./scaffolds.js";
 import { BUILTIN } from "./tables.js";
 import { kindOf, quote } from "./text.js";
 
@@ -18,7 +19,8 @@ const WIDTHS = [1n, 2n, 4n, 8n, 16n];
  * Read a descriptor; a PackError names every problem found.
  *
  * Gives `{version, architecture, rng, parameters, provenance}`: architecture has family, class and config (a Map);
- * rng has id, seed (bigint), tables (bits and sha256 by id), torch and capability; parameters: see parameters.js.
+ * rng has id, seedText, tables (bits and sha256 by id), scaffolds (seed and fingerprints by name), torch and
+ * capability; parameters: see parameters.js.
  */
 export function readDescriptor(bytes) {
   const value = readJson(bytes, "descriptor", "descriptor");
@@ -52,6 +54,7 @@ function read(out, value) {
   const architecture = value.has("architecture") ? readArchitecture(out, value.get("architecture")) : null;
   const rng = value.has("rng") ? readRng(out, value.get("rng")) : null;
   const parameters = value.has("parameters") ? readParameters(out, value.get("parameters"), rng) : null;
+  if (rng) checkScaffolds(out, rng, parameters);
   const provenance = value.get("provenance");
   if (value.has("provenance")) checkProvenance(out, provenance);
   return { version, architecture, rng, parameters, provenance };
@@ -79,13 +82,16 @@ function readRng(out, value) {
     for (const [id, item] of value.get("tables")) tables.set(id, readTable(out, id, item));
     if ([...tables.values()].includes(null)) return null;
   }
-  const fields = { id: TEXT, seed: TEXT, tables: OBJECT, torch: optional(TEXT), capability: optional(TEXT) };
+  const scaffolds = value instanceof Map && value.has("scaffolds") ? readScaffolds(out, value.get("scaffolds")) : new Map();
+  if (!scaffolds) return null;
+  const fields = { id: TEXT, seed: TEXT, tables: OBJECT, torch: optional(TEXT), capability: optional(TEXT), scaffolds: optional(OBJECT) };
   if (!out.record(value, fields, "rng")) return null;
   const [id, seed, torch, capability] = ["id", "seed", "torch", "capability"].map((key) => value.get(key));
   out.known(id, [PHILOX, TORCH_CPU], "rng.id", "generator");
   out.hexadecimal(seed, 16, "rng.seed");
   checkTorch(out, id, { torch, capability }, tables);
-  return { id, seed: /^[0-9a-f]{16}$/.test(seed) ? BigInt(`0x${seed}`) : 0n, tables, torch, capability };
+  if (id === TORCH_CPU && scaffolds.size) out.add("field", "rng", `the field scaffolds does not go with ${TORCH_CPU}`);
+  return { id, seedText: seed, tables, scaffolds, torch, capability };
 }
 
 /** The fields that go with `torch-cpu` and with no other generator (spec/v1/torch_cpu.md, section 1). */

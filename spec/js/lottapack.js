@@ -13,6 +13,8 @@
 
 export { PackError, UnsupportedError } from "./errors.js";
 export { DEFAULT_MAX_BYTES, Pack, adapterPrefix, expectedTensors, fromBlob, fromBytes, open } from "./pack.js";
+export { CodingFault, decodeParameter } from "./codings.js";
+export { DEFAULT } from "./scaffolds.js";
 export { verify } from "./verify.js";
 export { fingerprint, fingerprintHex } from "./fingerprint.js";
 export { fill, halves, philox, streamOf } from "./stream.js";

@@ -1,11 +1,13 @@
 /** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
+import { CodingFault, codedTensors, compressedFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
 import { PackError, UnsupportedError, problem } from "./errors.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
+import { DEFAULT } from "./scaffolds.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
@@ -17,13 +19,21 @@ export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
 const PIECE = 1 << 20; // elements or bytes of a step
 const AGAIN = "Get the file again from where it came.";
 
-/** Every tensor that a descriptor calls for, as `{name, owner, dtype, shape, sha256}`. */
+/**
+ * Every tensor that a descriptor calls for, as `{name, owner, dtype, shape, sha256}`.
+ *
+ * The shape of a compressed tensor is null: only the file knows its size.
+ */
 export function* expectedTensors({ rng, parameters }) {
   for (const [id, { bits, sha256: digest }] of rng.tables) {
     yield { name: tableTensor(id), owner: `rng.tables.${id}`, dtype: "float32", shape: [2n ** BigInt(bits)], sha256: digest };
   }
   for (const [name, entry] of parameters) {
-    if (entry.role === "stored") yield { name, owner: name, ...entry };
+    if (entry.role === "stored" && entry.coding) {
+      for (const { part, ...tensor } of codedTensors(entry)) yield { name: `${name}.${part}`, owner: name, ...tensor };
+    } else if (entry.role === "stored") {
+      yield { name, owner: name, ...entry };
+    }
     if (entry.role !== "adapted") continue;
     const [dOut, dIn] = factorDims(entry.shape, entry.fan_in_fan_out);
     const shapes = { lora_A: [entry.rank, dIn], lora_B: [dOut, entry.rank], beta: [1n], magnitude: [dOut] };
@@ -69,6 +79,7 @@ export class Pack {
     this.tensors = header.tensors;
     this.dataStart = header.dataStart;
     this.digests = new Map();
+    this.tensorsOf = new Map();
     this.tables = new Map();
     this.looked = null;
   }
@@ -90,11 +101,28 @@ export class Pack {
     throw new PackError("limit", [problem("limit", "parameters", message)], "If you trust the pack, allow more.");
   }
 
-  /** A tensor's bytes, copied out of the file and checked. */
+  /** The bytes of a tensor of the file, copied out of it, or of a coded parameter, decoded; both checked. */
   async read(name) {
+    if (!this.tensors.has(name)) return this.decoded(name, this.descriptor.parameters.get(name));
     const { begin, end, dtype } = this.tensors.get(name);
     const bytes = await this.source.read(this.dataStart + begin, this.dataStart + end);
     this.compare(name, sha256(bytes), dtype === "bool" && bytes.some((byte) => byte > 1));
+    return bytes;
+  }
+
+  async decoded(name, entry) {
+    const parts = {};
+    for (const { part } of codedTensors(entry)) parts[part] = await this.read(`${name}.${part}`);
+    let bytes;
+    try {
+      bytes = decodeParameter(entry, parts);
+    } catch (fault) {
+      if (!(fault instanceof CodingFault)) throw fault;
+      const where = fault.part ? `${name}.${fault.part}` : name;
+      const hint = "A faulty writer made this file, or it was changed.";
+      throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
+    }
+    this.compare(name, sha256(bytes), entry.dtype === "bool" && bytes.some((byte) => byte > 1));
     return bytes;
   }
 
@@ -114,36 +142,37 @@ export class Pack {
   /**
    * Bits of a generated parameter in its recorded dtype: Uint32Array for float32, else Uint16Array.
    *
-   * `start` and `count`: which elements, in row-major order; all by default. Throws UnsupportedError for torch-cpu.
+   * `start` and `count`: which elements, in row-major order; all by default. `scaffold`: on which of the pack's.
+   * Throws UnsupportedError for torch-cpu, and for a scaffold that the pack does not have.
    */
-  backbone(name, start = 0n, count = null) {
+  backbone(name, start = 0n, count = null, scaffold = DEFAULT) {
     const entry = this.descriptor.parameters.get(name);
     const length = Number(count ?? numel(entry.shape) - BigInt(start));
-    const { lut, bits, stream, key } = this.sourceOf(name);
+    const { lut, bits, stream, key } = this.sourceOf(name, scaffold);
     const out = entry.dtype === "float32" ? new Uint32Array(length) : new Uint16Array(length);
     fill(out, lut, bits, stream, key, BigInt(start));
     return out;
   }
 
   /** The fingerprint of a generated parameter, made piece by piece; `progress(elements)` is awaited. */
-  async fingerprint(name, progress = () => {}) {
+  async fingerprint(name, progress = () => {}, scaffold = DEFAULT) {
     const count = numel(this.descriptor.parameters.get(name).shape);
     let sum = 0n;
     for (let start = 0n; start < count; start += BigInt(PIECE)) {
       const length = count - start < PIECE ? Number(count - start) : PIECE;
-      sum += fingerprint(this.backbone(name, start, length), start);
+      sum += fingerprint(this.backbone(name, start, length, scaffold), start);
       await progress(length);
     }
     return fingerprintHex(sum);
   }
 
   /** The bytes of a parameter of the plain, merged model in its recorded dtype; ties are followed. */
-  async plain(name) {
+  async plain(name, scaffold = DEFAULT) {
     let entry = this.descriptor.parameters.get(name);
     while (entry.role === "tied") [name, entry] = [entry.to, this.descriptor.parameters.get(entry.to)];
     if (entry.role === "stored") return this.read(name);
     if (entry.role === "constant") return this.constant(entry);
-    const bits = this.backbone(name);
+    const bits = this.backbone(name, 0n, null, scaffold);
     const merged = entry.role === "adapted" ? await this.merged(name, entry, bits) : bits;
     return new Uint8Array(merged.buffer, merged.byteOffset, merged.byteLength);
   }
@@ -181,10 +210,10 @@ export class Pack {
   }
 
   compare(name, digest, odd) {
-    const recorded = this.digests.get(name);
+    const recorded = this.digests.get(name) ?? this.descriptor.parameters.get(name).sha256;
     const fault =
       digest !== recorded
-        ? problem("sha256", name, `its SHA-256 is ${digest}, recorded ${recorded}`)
+        ? problem("sha256", name, `${this.digests.has(name) ? "its SHA-256 is" : "decodes to the SHA-256"} ${digest}, recorded ${recorded}`)
         : odd && problem("bool", name, "holds bytes other than 0 and 1");
     if (fault) throw new PackError("contents", [fault], AGAIN);
   }
@@ -199,9 +228,13 @@ export class Pack {
       }
       owners.set(due.name, due.owner);
       this.digests.set(due.name, due.sha256);
+      this.tensorsOf.set(due.owner, [...(this.tensorsOf.get(due.owner) ?? []), due.name]);
       const found = this.tensors.get(due.name);
       if (!found) {
         problems.push(problem("missing", due.name, `${due.owner} needs this tensor and the file lacks it`));
+      } else if (!due.shape) {
+        const fault = compressedFault(due.owner, this.descriptor.parameters.get(due.owner), found);
+        if (fault) problems.push(problem("mismatch", due.name, fault));
       } else if (found.dtype !== due.dtype || found.shape.join() !== due.shape.join()) {
         const said = ({ dtype, shape }) => `${dtype} [${shape.join(", ")}]`;
         problems.push(problem("mismatch", due.name, `the file holds ${said(found)}, the descriptor says ${said(due)}`));
@@ -233,18 +266,23 @@ export class Pack {
   }
 
   /** What fill() needs for a parameter. The last one's bits are kept: pieces of one tensor share them. */
-  sourceOf(name) {
+  sourceOf(name, scaffold) {
     const { rng, parameters } = this.descriptor;
     if (rng.id === TORCH_CPU) {
       throw new UnsupportedError(`needs torch: PyTorch ${rng.torch} (${rng.capability}) drew these weights`);
+    }
+    const seed = scaffold === DEFAULT ? rng.seedText : rng.scaffolds.get(scaffold)?.seed;
+    if (seed === undefined) {
+      const known = [DEFAULT, ...rng.scaffolds.keys()].join(", ");
+      throw new UnsupportedError(`the pack has no scaffold ${JSON.stringify(scaffold)}; it has ${known}`);
     }
     if (this.looked?.name !== name) {
       const { distribution, scale, dtype } = parameters.get(name);
       const table = this.tables.get(distribution) ?? builtinTable(distribution);
       const bits = BUILTIN.get(distribution)?.bits ?? rng.tables.get(distribution).bits;
       const lut = bitsOf(table, scale, dtype);
-      this.looked = { name, lut, bits, stream: streamOf(name), key: halves(rng.seed) };
+      this.looked = { name, lut, bits, stream: streamOf(name) };
     }
-    return this.looked;
+    return { ...this.looked, key: halves(BigInt(`0x${seed}`)) };
   }
 }

@@ -1,7 +1,8 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
+import { codingsOf, hasScales } from "./codings.js";
 import { factorDims } from "./merge.js";
-import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, fieldsOf, optional, record } from "./records.js";
+import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
 import { GENERATED, ITEM_SIZE, shapeFault } from "./shapes.js";
 import { streamOf } from "./stream.js";
 import { BUILTIN, extremes, scaleFault } from "./tables.js";
@@ -19,6 +20,7 @@ const SCALINGS = ["lora", "rslora"];
 const DTYPES = [...ITEM_SIZE.keys()];
 
 const TENSOR = record({ dtype: TEXT, sha256: TEXT });
+const CODING = exactRecord({ id: TEXT, codes: TEXT, scales: optional(TEXT) });
 const SEEDED = { role: TEXT, shape: INTEGERS, dtype: TEXT, distribution: TEXT, scale: FLOAT, fingerprint: TEXT };
 const FIELDS = {
   seeded: SEEDED,
@@ -30,7 +32,15 @@ const FIELDS = {
     scaling: TEXT,
     adapter: record({ lora_A: TENSOR, lora_B: TENSOR, beta: optional(TENSOR), magnitude: optional(TENSOR) }),
   },
-  stored: { role: TEXT, shape: INTEGERS, dtype: TEXT, group: TEXT, trained: BOOLEAN, sha256: TEXT },
+  stored: {
+    role: TEXT,
+    shape: INTEGERS,
+    dtype: TEXT,
+    group: TEXT,
+    trained: BOOLEAN,
+    sha256: TEXT,
+    coding: optional(CODING),
+  },
   constant: { role: TEXT, shape: INTEGERS, dtype: TEXT, value: TEXT },
   tied: { role: TEXT, to: TEXT },
 };
@@ -43,17 +53,17 @@ export const placeOf = (name) => `parameters[${quote(name)}]`;
 
 /**
  * The entries by name as objects with the fields of their role; shapes are arrays of bigints, `adapter` has its
- * tensors by part. Adds what is wrong to `out`. `rng`: null where it is faulty itself.
+ * tensors by part. Adds what is wrong to `out`; null where an entry cannot be read. `rng`: null where it is faulty itself.
  */
 export function readParameters(out, value, rng) {
   const found = new Map();
   if (!(value instanceof Map)) {
     out.add("field", "parameters", `should be an object, not ${kindOf(value)}`);
-    return found;
+    return null;
   }
   if (value.size > MAX_PARAMETERS) {
     out.add("name", "parameters", `${value.size} parameters; the format allows ${MAX_PARAMETERS}`);
-    return found;
+    return null;
   }
   for (const [name, item] of value) {
     const place = placeOf(name);
@@ -67,7 +77,7 @@ export function readParameters(out, value, rng) {
   }
   checkTies(out, found, value);
   checkStreams(out, found);
-  return found;
+  return found.size === value.size ? found : null;
 }
 
 /** What is wrong with a parameter's name, or null. */
@@ -92,6 +102,7 @@ function readEntry(out, item, place) {
   if (!out.known(role, Object.keys(FIELDS), `${place}.role`, "role")) return null;
   if (!out.record(item, FIELDS[role], place)) return null;
   const entry = fieldsOf(item);
+  if (entry.coding) entry.coding = Object.fromEntries(entry.coding);
   if (role === "adapted") {
     const adapter = fieldsOf(entry.adapter);
     const parts = ADAPTER_PARTS.filter((part) => part in adapter);
@@ -107,12 +118,24 @@ function checkEntry(out, entry, rng, place) {
   if (entry.role === "stored") {
     out.known(entry.group, GROUPS, `${place}.group`, "group");
     out.hexadecimal(entry.sha256, 64, `${place}.sha256`);
+    if (entry.coding) checkCoding(out, entry, `${place}.coding`);
   } else if (entry.role === "constant") {
     checkConstant(out, entry, place);
   } else {
     out.hexadecimal(entry.fingerprint, 16, `${place}.fingerprint`);
     checkDistribution(out, entry, rng, place);
     if (entry.role === "adapted") checkAdapted(out, entry, place);
+  }
+}
+
+function checkCoding(out, { dtype, coding }, place) {
+  out.known(coding.id, codingsOf(dtype), `${place}.id`, `coding of a ${dtype}`);
+  const due = hasScales(coding.id);
+  if (due !== null && due !== "scales" in coding) {
+    out.add("field", place, `${coding.id} has ${due ? "scales" : "no scales"}`);
+  }
+  for (const part of ["codes", "scales"]) {
+    if (part in coding) out.hexadecimal(coding[part], 64, `${place}.${part}`);
   }
 }
 

@@ -21,10 +21,13 @@ export const optional = (check) => Object.assign((value) => check(value), { opti
 /** An object with exactly these fields, `x-...` aside, as a check. */
 export const record = (fields) => (value) => recordFault(value, fields);
 
-function recordFault(value, fields) {
+/** The same where not even `x-...` is allowed. */
+export const exactRecord = (fields) => (value) => recordFault(value, fields, true);
+
+function recordFault(value, fields, exact = false) {
   if (!(value instanceof Map)) return ["", `should be an object, not ${kindOf(value)}`];
   for (const [key, item] of value) {
-    if (key.startsWith("x-")) continue;
+    if (key.startsWith("x-") && !exact) continue;
     if (!Object.hasOwn(fields, key)) return ["", `the field ${JSON.stringify(key)} is unknown`];
     const fault = fields[key](item);
     if (fault) return [`.${key}${fault[0]}`, `${fault[1]}`];

@@ -97,7 +97,7 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
     found = rebuilt[f"{table}-{dtype}"]
     assert found["ok"], found
     assert {check["status"] for check in found["checks"]} == {"ok"}
-    assert found["plain"] == due
+    assert found["plain"] == {"default": due}
     assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     generated = {name for name, entry in header_of(path)[1]["parameters"].items() if "fingerprint" in entry}
     assert {check["where"] for check in found["checks"] if check["what"] == "fingerprint"} == generated

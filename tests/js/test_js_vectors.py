@@ -11,7 +11,16 @@ PACKS = [
     for folder in ("invalid", "valid")
     for path in sorted((VECTORS / "files" / folder).glob(f"*{SUFFIX}"))
 ]
-ANSWERS = {"philox": 9, "stream": 12, "table": 6, "elements": 60, "merge": 5, "json accepted": 20, "json refused": 20}
+ANSWERS = {
+    "philox": 9,
+    "stream": 12,
+    "table": 6,
+    "elements": 60,
+    "merge": 5,
+    "coding": 20,
+    "json accepted": 20,
+    "json refused": 20,
+}
 """How the names of the tests of a file begin, and how many there are at least."""
 
 

@@ -23,8 +23,8 @@ export async function summarise(pack) {
     architecture: { family: architecture.family, class: architecture.class },
     rng: {
       id: rng.id,
-      seed: rng.seed.toString(),
-      hex: rng.seed.toString(16).padStart(16, "0"),
+      seed: BigInt(`0x${rng.seedText}`).toString(),
+      hex: rng.seedText,
       torch: rng.torch && `torch ${rng.torch}, ${rng.capability}`,
       tables: [...rng.tables].map(([id, { bits }]) => ({ id, bits })),
     },

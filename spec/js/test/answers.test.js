@@ -105,6 +105,16 @@ for (const { why, kind, pieces } of answers("json").refused) {
   });
 }
 
+for (const one of answers("codings").cases) {
+  test(`coding: ${one.id}, ${one.dtype}, ${one.case}`, () => {
+    const bytes = (hex) => hex === null ? undefined : Uint8Array.from(Buffer.from(hex, "hex"));
+    const entry = { shape: one.shape.map(BigInt), dtype: one.dtype, coding: { id: one.id } };
+    const found = lotta.decodeParameter(entry, { codes: bytes(one.codes), scales: bytes(one.scales) });
+    if (one.decoded !== null) assert.equal(Buffer.from(found).toString("hex"), one.decoded);
+    assert.equal(lotta.sha256(found), one.sha256);
+  });
+}
+
 test("torch_nn.js says what torch_nn.json says", () => {
   assert.deepEqual(ARGUMENTS, JSON.parse(readFileSync(new URL("../../v1/torch_nn.json", import.meta.url), "utf8")));
 });

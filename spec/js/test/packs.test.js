@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { readDescriptor } from "../descriptor.js";
 import { Pack, PackError, fromBlob, fromBytes, open, parse, sha256, stringify, verify } from "../lottapack.js";
+import { scaffoldPlace } from "../scaffolds.js";
 import { fingerprintCheck } from "../verify.js";
 import { packs } from "./vectors.js";
 
@@ -38,6 +39,8 @@ for (const { name, sidecar, bytes } of packs("valid")) {
   test(`valid/${name}`, async () => {
     const pack = await open(fromBlob(new Blob([bytes])));
     const { parameters, rng } = pack.descriptor;
+    const scaffolds = Object.entries(sidecar.scaffolds ?? {});
+    assert.deepEqual([...rng.scaffolds.keys()].sort(), scaffolds.map(([scaffold]) => scaffold).sort());
     const recorded = [...parameters].filter(([, entry]) => entry.fingerprint !== undefined);
     assert.deepEqual(Object.fromEntries(recorded.map(([key, entry]) => [key, entry.fingerprint])), sidecar.fingerprints);
 
@@ -46,10 +49,16 @@ for (const { name, sidecar, bytes } of packs("valid")) {
     assert.equal(digest, sha256(bytes));
     const drawn = checks.filter(({ what }) => what === "fingerprint");
     const due = rng.id === "torch-cpu" ? "skipped" : "ok";
-    assert.deepEqual(drawn.map(({ where, status }) => [where, status]), recorded.map(([key]) => [key, due]));
+    const places = recorded.flatMap(([key]) => [key, ...[...rng.scaffolds.keys()].map((one) => scaffoldPlace(one, key))]);
+    assert.deepEqual(drawn.map(({ where, status }) => [where, status]), places.map((place) => [place, due]));
 
-    for (const [key, digest] of Object.entries(sidecar.merged_sha256)) {
-      assert.equal(sha256(await pack.plain(key)), digest, key);
+    for (const [scaffold, { fingerprints, merged_sha256: merged }] of [["default", sidecar], ...scaffolds]) {
+      for (const [key, digest] of Object.entries(merged)) {
+        assert.equal(sha256(await pack.plain(key, scaffold)), digest, `${scaffold}: ${key}`);
+      }
+      if (scaffold !== "default") {
+        assert.deepEqual(Object.fromEntries(rng.scaffolds.get(scaffold).fingerprints), fingerprints);
+      }
     }
   });
 
@@ -75,6 +84,14 @@ for (const page of ["descriptor", "torch_cpu"]) {
 test("weights of torch-cpu are refused and named", async () => {
   const pack = new Pack(fromBytes(new Uint8Array()), { tensors: new Map(), dataStart: 0 }, example("torch_cpu"));
   assert.throws(() => pack.backbone("0.weight"), { name: "UnsupportedError", message: /^needs torch: PyTorch 2\.13\.0/ });
-  const { status, detail } = await fingerprintCheck(pack, "0.weight", pack.descriptor.parameters.get("0.weight"));
+  const { status, detail } = await fingerprintCheck(pack, "0.weight", "0123456789abcdef");
   assert.deepEqual([status, detail.slice(0, 11)], ["skipped", "needs torch"]);
+});
+
+test("a scaffold that the pack does not have is refused, and those that it has are named", async () => {
+  const { bytes } = packs("valid").find(({ name }) => name === "scaffolds");
+  const pack = await open(fromBytes(bytes));
+  const [other] = pack.descriptor.rng.scaffolds.keys();
+  const message = new RegExp(`no scaffold "none"; it has default, .*${other.replaceAll(".", "\\.")}`);
+  assert.throws(() => pack.backbone("0.weight", 0n, null, "none"), { name: "UnsupportedError", message });
 });
