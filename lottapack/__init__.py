@@ -23,6 +23,7 @@ from lottapack.errors import (
     LottapackError,
     MissingError,
     NetworkError,
+    NotAllowedError,
     OutputError,
     Problem,
     RegistryError,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
+    from lottapack.building import build
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "init_backbone_": "backbone",
+    "build": "building",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
@@ -116,6 +119,7 @@ __all__ = [
     "MergedResult",
     "MissingError",
     "NetworkError",
+    "NotAllowedError",
     "OutputError",
     "PackFile",
     "PackResult",
@@ -130,6 +134,7 @@ __all__ = [
     "Verification",
     "__version__",
     "active_scaffold",
+    "build",
     "draw",
     "export",
     "init_backbone_",

@@ -12,6 +12,7 @@
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
+    ├── NotAllowedError        a pack asks to import what the caller did not allow
     ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
     ├── CheckpointError        a checkpoint cannot be packed
     ├── OutputError            an output path cannot be written
@@ -114,6 +115,10 @@ class DeviceError(LottapackError):
 
 class ArchitectureError(LottapackError):
     """A model cannot be described as data, or a description cannot be built."""
+
+
+class NotAllowedError(LottapackError):
+    """A pack asks to import a module that the caller did not allow by name."""
 
 
 class ScaffoldError(LottapackError):

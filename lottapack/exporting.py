@@ -1,11 +1,13 @@
 """export(): what other tools open: full checkpoints, adapters merged, written tensor by tensor; folders with a pack."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from lottapack.arch.trust import allowing
 from lottapack.constructed import is_constructed
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
@@ -39,6 +41,7 @@ def export(
     scaffold: str | None = None,
     device: str | torch.device = "cpu",
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write what other tools open. The same pack gives the same files on every device.
@@ -56,19 +59,20 @@ def export(
         scaffold: on which of the pack's scaffolds; by default on that of its main seed.
         device: where weights are generated and merged.
         max_bytes: the largest checkpoint to write; by default what the largest tensor's memory and the disk allow.
+        allow: as in load(), for what must build the module: the format ``"peft"``, and packs of ``torch-cpu``.
         progress: called with bytes written and bytes in all.
 
     Returns:
         The path of the file with the weights.
 
     Raises:
-        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError; ScaffoldError for a scaffold that the
-            pack does not hold. What was at ``output``
+        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
+            scaffold that the pack does not hold. What was at ``output``
             stays untouched then.
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
-    with open_pack(path, scaffold) as pack:
+    with allowing(allow), open_pack(path, scaffold) as pack:
         if format == "peft":
             if dtype is not None:
                 raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")

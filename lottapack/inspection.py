@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lottapack import arch
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -36,8 +37,8 @@ class ParameterSummary:
 class Summary:
     """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
 
-    ``scaffolds``: the seeds of those beside the default one, by name.
-    ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of those beside the default one, by
+    name. ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Summary:
     torch: str | None = None
     capability: str | None = None
     scaffolds: dict[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -80,6 +82,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
             torch=descriptor.rng.torch or None,
             capability=descriptor.rng.capability or None,
             scaffolds={name: scaffold.seed for name, scaffold in descriptor.scaffolds.items()},
+            allow=arch.packages(descriptor.architecture),
         )
 
 

@@ -1,6 +1,6 @@
 """load(): from a pack to a ready module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
+from lottapack.arch.trust import allowing
+from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
@@ -38,6 +40,7 @@ def load(
     scaffold: str | None = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -52,14 +55,17 @@ def load(
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory.
+        allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
+            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; ScaffoldError for a
-        scaffold that the pack does not hold. For a reference also BadReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
+        a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
+        hold. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(_local(path), scaffold) as pack:
+    with allowing(allow), open_pack(_local(path), scaffold) as pack:
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
@@ -125,6 +131,8 @@ class _Rebuild:
         names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names.sort(key=lambda name: -sizes[name])
+        if is_constructed(self.pack):
+            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time

@@ -1,5 +1,6 @@
 """From a recipe and tensors to one file."""
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Mapping
@@ -11,15 +12,15 @@ import torch
 from torch import Tensor
 
 import lottapack
-from lottapack import checkpoint, rng
+from lottapack import arch, checkpoint, rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
-    FORMAT_VERSION,
     Adapted,
     Adapter,
+    Architecture,
     Constant,
     Descriptor,
     Parameter,
@@ -140,7 +141,7 @@ class Packer:
                 hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
             )
         return Descriptor(
-            lottapack=FORMAT_VERSION,
+            lottapack=arch.format_version(self.plan.architecture),
             architecture=self.plan.architecture,
             rng=Rng(
                 id=self.plan.rng.id,
@@ -150,7 +151,7 @@ class Packer:
                 **self._versions(),
             ),
             parameters=parameters,
-            provenance=provenance(self.plan.architecture.family),
+            provenance=provenance(self.plan.architecture),
         )
 
     def _versions(self) -> dict[str, str]:
@@ -283,9 +284,10 @@ def constant_bits(tensor: Tensor) -> str | None:
     return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
 
 
-def provenance(family: str) -> dict[str, str]:
+def provenance(architecture: Architecture) -> dict[str, str]:
     """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
-    tools = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
-    if family == "transformers":
-        tools["transformers"] = metadata.version("transformers")
-    return tools
+    found = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
+    for name in arch.tools(architecture):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a module that belongs to no distribution
+            found.setdefault(name, metadata.version(name).split("+")[0])
+    return found

@@ -1,6 +1,6 @@
 """pack(): from a trained model or checkpoint to one file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lottapack import checkpoint
+from lottapack.arch.trust import allowing
 from lottapack.packer import BackboneChangedWarning, Packer, PackResult
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
@@ -21,6 +22,7 @@ def pack(
     path: str | PathLike[str],
     *,
     base: str | PathLike[str] | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
@@ -32,6 +34,7 @@ def pack(
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
         base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
             adapter or what its configuration names.
+        allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Nothing else builds the model.
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -41,13 +44,13 @@ def pack(
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
     """
-    if isinstance(model, nn.Module):
-        plan, tensors = checkpoint.of_model(model)
-    elif isinstance(model, Mapping):
-        plan, tensors = checkpoint.split(model)
-    elif is_adapter(Path(model)):
-        plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
-    else:
-        plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
-    with torch.no_grad():
+    with allowing(allow), torch.no_grad():
+        if isinstance(model, nn.Module):
+            plan, tensors = checkpoint.of_model(model)
+        elif isinstance(model, Mapping):
+            plan, tensors = checkpoint.split(model)
+        elif is_adapter(Path(model)):
+            plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
+        else:
+            plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
         return Packer(plan, tensors, progress).write(Path(path))

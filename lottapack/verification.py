@@ -1,13 +1,14 @@
 """verify(): every check of a pack, each with its outcome."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from lottapack import rng
-from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
+from lottapack.arch.trust import allowing
+from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, UnsupportedError
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.fingerprints import of_source
@@ -19,8 +20,7 @@ from lottapack.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or
-    ``architecture``.
+    """One outcome: of ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or ``architecture``.
 
     ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
     """
@@ -49,17 +49,19 @@ def verify(
     path: str | PathLike[str],
     *,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
     Weights are generated piece by piece, never all at once, in every scaffold. ``max_bytes`` is as in load(): it bounds
-    the work that a small file can ask for. ``progress``: in tensors and parameters.
+    the work that a small file can ask for. ``allow``: as in load(); where it does not name what the architecture needs,
+    all else is checked and the architecture is skipped. ``progress``: in tensors and parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
     """
-    with open_pack(path) as pack:
+    with allowing(allow), open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
         total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
@@ -113,7 +115,7 @@ def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
 
         try:
             drawn = constructed_fingerprints(pack)
-        except (UnsupportedError, ArchitectureError) as fault:
+        except (UnsupportedError, ArchitectureError, NotAllowedError) as fault:
             drawn = {name: (f"none ({fault.message})", entry.fingerprint) for name, entry in generated.items()}
         for name, (found, recorded) in drawn.items():
             yield name, found, recorded
@@ -125,7 +127,7 @@ def _architecture(pack: PackFile) -> Check:
     where = pack.descriptor.architecture.class_
     try:
         skeleton(pack.descriptor)
-    except UnsupportedError as fault:
+    except (UnsupportedError, NotAllowedError) as fault:
         return Check("architecture", where, "skipped", str(fault))
     except ArchitectureError as fault:
         return Check("architecture", where, "failed", str(fault))

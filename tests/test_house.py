@@ -24,11 +24,12 @@ MODULES = {
 LAYERS = (
     ("lottapack.errors",),
     ("lottapack.rng", "lottapack.device", "lottapack.output", "lottapack.limits", "lottapack.progress"),
-    ("lottapack.arch.rules", "lottapack.arch.torch_nn_classes"),
+    ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
     ("lottapack.nn",),
     (
+        "lottapack.building",
         "lottapack.checkpoint",
         "lottapack.constructed",
         "lottapack.inspection",

@@ -52,6 +52,15 @@ MaxBytes = Annotated[
         show_default=False,
     ),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="PACKAGE",
+        help="A package whose code you trust, where the pack asks to import it; may be repeated.",
+        show_default=False,
+    ),
+]
 
 Root = Annotated[
     Path | None,

@@ -9,7 +9,9 @@ import msgspec
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
+"""The newest version that this reader knows. A writer writes the lowest that has what it used."""
+
 METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
 MAX_PARAMETERS = 100_000

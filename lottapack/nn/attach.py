@@ -20,6 +20,7 @@ _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Embedding: layers.AdaptedEmbedding,
 }
 _FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
+_GRAPH_LINEAR = "torch_geometric.nn.dense.linear", "Linear"
 SOURCES = "_lottapack_sources"
 """The attribute of a module that holds the Source of each of its generated weights, by its last name."""
 PLAN = "_lottapack_plan"
@@ -29,11 +30,20 @@ PLAN = "_lottapack_plan"
 def adapted_class(module: nn.Module) -> type[layers.AdapterLayer] | None:
     """The adapter layer for a module of exactly a stock class, or None. Subclasses may use their weight otherwise."""
     found = _ADAPTED.get(type(module))
-    if found is None and type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+    if found is None and _is(module, "transformers.pytorch_utils", "Conv1D"):
         from lottapack.nn.conv1d import AdaptedConv1D
 
         found = AdaptedConv1D
+    elif found is None and _is(module, *_GRAPH_LINEAR):
+        from lottapack.nn.graph_linear import AdaptedGraphLinear
+
+        found = AdaptedGraphLinear
     return found
+
+
+def _is(module: nn.Module, where: str, name: str) -> bool:
+    """Whether a module is of exactly a class of another library, which is not imported to find out."""
+    return type(module).__name__ == name and type(module).__module__ == where
 
 
 def stored_as_in_out(module: nn.Module) -> bool:
@@ -62,6 +72,10 @@ def attach(
         _to_buffer(module, leaf, persistent)
         if name in sources:
             module.__dict__.setdefault(SOURCES, {})[leaf] = sources[name]
+        if isinstance(entry, SeededRecipe) and _is(module, *_GRAPH_LINEAR):
+            from lottapack.nn.graph_linear import SeededGraphLinear
+
+            module.__class__ = SeededGraphLinear
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
             if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
@@ -217,7 +231,7 @@ def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> Non
     own = module.state_dict(keep_vars=True).keys()
     unknown = {key.removeprefix(prefix) for key in state if key.startswith(prefix)} - own
     if unknown:
-        for old, new in arch.family_of(module).renamed(module, unknown).items():
+        for old, new in arch.family_of(module).names_in_model(module, unknown).items():
             if new in own:
                 state[prefix + new] = state.pop(prefix + old)
 

@@ -1,5 +1,6 @@
 /** What an architecture may say (spec/v1/architectures.md). */
 
+import { argumentProblems, pathProblems } from "./arguments.js";
 import { problem } from "./errors.js";
 import { ARGUMENTS } from "./torch_nn.js";
 
@@ -7,19 +8,25 @@ const MAX_TREE_DEPTH = 16;
 const MAX_TREE_NODES = 10_000;
 const REFUSED_KEYS = ["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels"];
 
-const CHECKS = new Map([
-  ["torch.nn", torchNn],
-  ["transformers", transformers],
+const REFUSED_BY_TIMM = [
+  ...["cache_dir", "checkpoint_path", "exportable", "feature_cfg", "feature_cls", "features_only", "kwargs_filter"],
+  ...["model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pruned", "scriptable", "variant"],
+];
+
+/** By family: the minor version of the format that it came with, and its check. */
+const FAMILIES = new Map([
+  ["torch.nn", [0, torchNn]],
+  ["transformers", [0, transformers]],
+  ["timm", [1, timm]],
+  ["python", [1, python]],
 ]);
 
-/** Everything about an architecture that the format refuses. */
-export function architectureProblems(family, className, config) {
-  const check = CHECKS.get(family);
-  if (!check) {
-    const known = [...CHECKS.keys()].join(", ");
-    return [problem("family", "architecture.family", `the family ${JSON.stringify(family)} is unknown; known: ${known}`)];
-  }
-  return check(className, config);
+/** Everything about an architecture that the format of 1.`minor` refuses. */
+export function architectureProblems(family, className, config, minor) {
+  const refuse = (message) => [problem("family", "architecture.family", `the family ${JSON.stringify(family)} ${message}`)];
+  if (!FAMILIES.has(family)) return refuse(`is unknown; known: ${[...FAMILIES.keys()].join(", ")}`);
+  const [since, check] = FAMILIES.get(family);
+  return since > minor ? refuse(`came with format 1.${since}`) : check(className, config);
 }
 
 const fault = (where, message) => problem("architecture", where, message);
@@ -89,11 +96,21 @@ function isPlain(value) {
   return !(value instanceof Map);
 }
 
+const isName = (text) => /^[A-Za-z][A-Za-z0-9_]*$/.test(text);
+
+function timm(className, config) {
+  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a timm model")];
+  // What could make timm read files or the network, wrap the model, or change what builds it.
+  const refused = (key) => key.startsWith("_") || key.startsWith("pretrained") || REFUSED_BY_TIMM.includes(key);
+  return [...problems, ...argumentProblems("architecture.config", config, refused)];
+}
+
+function python(className, config) {
+  return [...pathProblems("architecture.class", className), ...argumentProblems("architecture.config", config, null)];
+}
+
 function transformers(className, config) {
-  const problems = [];
-  if (!/^[A-Za-z][A-Za-z0-9_]*$/.test(className)) {
-    problems.push(fault("architecture.class", "is not the name of a model class"));
-  }
+  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a model class")];
   const pending = [["architecture.config", config]];
   while (pending.length) {
     const [where, value] = pending.pop();

@@ -9,7 +9,8 @@ import { checkScaffolds, readScaffolds } from "./scaffolds.js";
 import { BUILTIN } from "./tables.js";
 import { kindOf, quote } from "./text.js";
 
-export const FORMAT_VERSION = "1.0";
+/** The newest version that this reader knows. */
+export const FORMAT_VERSION = "1.1";
 const PHILOX = "philox4x32-10";
 const FIELDS = ["lottapack", "architecture", "rng", "parameters", "provenance"];
 const VERSION = /^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$/;
@@ -28,7 +29,7 @@ export function readDescriptor(bytes) {
   const descriptor = read(out, value);
   if (out.problems.length) {
     const said = value instanceof Map ? value.get("lottapack") : null;
-    const newer = typeof said === "string" && said !== FORMAT_VERSION && VERSION.test(said);
+    const newer = typeof said === "string" && VERSION.test(said) && isNewer(said);
     throw new PackError(
       "descriptor",
       out.problems,
@@ -36,6 +37,12 @@ export function readDescriptor(bytes) {
     );
   }
   return descriptor;
+}
+
+function isNewer(version) {
+  const [major, minor] = version.split(".").map(Number);
+  const [knownMajor, knownMinor] = FORMAT_VERSION.split(".").map(Number);
+  return major > knownMajor || (major === knownMajor && minor > knownMinor);
 }
 
 function read(out, value) {
@@ -51,7 +58,7 @@ function read(out, value) {
       out.add("field", "descriptor", `the field ${quote(name)} is unknown`);
     }
   }
-  const architecture = value.has("architecture") ? readArchitecture(out, value.get("architecture")) : null;
+  const architecture = value.has("architecture") ? readArchitecture(out, value.get("architecture"), version) : null;
   const rng = value.has("rng") ? readRng(out, value.get("rng")) : null;
   const parameters = value.has("parameters") ? readParameters(out, value.get("parameters"), rng) : null;
   if (rng) checkScaffolds(out, rng, parameters);
@@ -69,10 +76,10 @@ function checkVersion(out, text) {
   return false;
 }
 
-function readArchitecture(out, value) {
+function readArchitecture(out, value, version) {
   if (!out.record(value, { family: TEXT, class: TEXT, config: OBJECT }, "architecture")) return null;
   const [family, className, config] = ["family", "class", "config"].map((key) => value.get(key));
-  out.problems.push(...architectureProblems(family, className, config));
+  out.problems.push(...architectureProblems(family, className, config, Number(version.split(".")[1])));
   return { family, class: className, config };
 }
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -42,6 +42,7 @@ def command(
         ),
     ] = None,
     max_bytes: MaxBytes = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -64,6 +65,7 @@ def command(
             scaffold=scaffold,
             device=device,
             max_bytes=max_bytes,
+            allow=allow or (),
             progress=bar,
         )
     from lottapack.limits import size_text

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Generator, Json, Quiet, examples
+from lottapack_cli.options import Allow, Generator, Json, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -79,6 +79,7 @@ def command(
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -92,13 +93,16 @@ def command(
     _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
+    trusted = allow or ()
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         import lottapack
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
         if torch_cpu:
-            result = lottapack.pack_torch_cpu(checkpoint, target, seed=seed or 0, architecture=arch, progress=bar)
+            result = lottapack.pack_torch_cpu(
+                checkpoint, target, seed=seed or 0, architecture=arch, allow=trusted, progress=bar
+            )
         elif from_merged:
             result = lottapack.pack_merged(
                 checkpoint,
@@ -108,10 +112,11 @@ def command(
                 tolerance=tolerance,
                 architecture=arch,
                 distribution=distribution,
+                allow=trusted,
                 progress=bar,
             )
         else:
-            result = lottapack.pack(checkpoint, target, base=base, progress=bar)
+            result = lottapack.pack(checkpoint, target, base=base, allow=trusted, progress=bar)
     for warning in caught:
         sink.warn(str(warning.message))
     from lottapack_cli.views.pack import view

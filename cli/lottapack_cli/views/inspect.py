@@ -46,6 +46,8 @@ def header(summary: Summary) -> "RenderableType":
         *([("scaffolds", _scaffolds(summary))] if summary.scaffolds else []),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
+    if summary.allow:
+        rows.insert(3, ("needs", f"allow {', '.join(summary.allow)}: it is rebuilt by code that a loader must trust"))
     made = table(["", ""], rows)
     made.show_header = False
     made.columns[0].style = "dim"

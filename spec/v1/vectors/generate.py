@@ -67,7 +67,8 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    for group in (invalid_container, invalid_form, invalid_descriptor, invalid_rest, invalid_scaffolds, invalid_codings):
+    invalid = (invalid_container, invalid_form, invalid_descriptor, invalid_rest, invalid_scaffolds, invalid_codings)
+    for group in invalid:
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)
