@@ -42,13 +42,15 @@ def read(path: Path, build: "Callable[[object], object] | None" = None) -> bool:
 
 
 def one(data: bytes, path: Path, build: "Callable[[object], object] | None" = None) -> bool:
-    """As read(), of bytes, within SECONDS."""
+    """As read(), of bytes, within SECONDS; what imports a library the first time gets a second chance."""
     path.write_bytes(data)
-    begin = time.process_time()
-    accepted = read(path, build)
-    if time.process_time() - begin > SECONDS:
-        raise SlowError(f"{len(data)} bytes took {time.process_time() - begin:.2f} s")
-    return accepted
+    for _ in range(2):
+        begin = time.process_time()
+        accepted = read(path, build)
+        taken = time.process_time() - begin
+        if taken <= SECONDS:
+            return accepted
+    raise SlowError(f"{len(data)} bytes took {taken:.2f} s")
 
 
 def scratch(folder: Path) -> Path:
