@@ -11,6 +11,7 @@ from lottapack.errors import (
     AccessError,
     AgreementError,
     ArchitectureError,
+    BadKeyError,
     BadReferenceError,
     CheckpointError,
     ConflictError,
@@ -27,6 +28,7 @@ from lottapack.errors import (
     Problem,
     RegistryError,
     ScaffoldError,
+    SignatureError,
     UnsupportedError,
 )
 from lottapack.integrations import install as _install
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -75,6 +78,7 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "sign": "signing",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -98,6 +102,7 @@ __all__ = [
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadKeyError",
     "BadReferenceError",
     "Check",
     "CheckpointError",
@@ -122,6 +127,7 @@ __all__ = [
     "RegistryError",
     "Report",
     "ScaffoldError",
+    "SignatureError",
     "Summary",
     "UnsupportedError",
     "Verification",
@@ -143,5 +149,6 @@ __all__ = [
     "regenerate_",
     "report",
     "scaffold",
+    "sign",
     "verify",
 ]

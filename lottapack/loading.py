@@ -23,6 +23,7 @@ from lottapack.nn.select import entries_of
 from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
 from lottapack.registry.references import parse
 from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -37,6 +38,7 @@ def load(
     merge: bool = False,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
+    require_signature: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -49,14 +51,18 @@ def load(
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
+            was signed is what is loaded, even if someone writes to the file meanwhile.
 
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
-        BadReferenceError, RegistryError.
+        BadReferenceError, RegistryError. With require_signature also SignatureError, BadKeyError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
     with open_pack(_local(path)) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from lottapack import rng
-from lottapack.errors import ArchitectureError, IntegrityError, UnsupportedError
+from lottapack.errors import ArchitectureError, IntegrityError, SignatureError, UnsupportedError
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
+from lottapack.signing import check_signature, signature_path
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome. ``what``: ``format``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``.
+    """One outcome. ``what``: ``format``, ``signature``, ``sha256``, ``bool``, ``fingerprint`` or ``architecture``.
 
     ``where``: which tensor.
     """
@@ -45,20 +46,25 @@ class Verification:
 def verify(
     path: str | PathLike[str],
     *,
+    key: str | PathLike[str] | None = None,
     max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
-    a small file can ask for. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece, never all at once. ``key``: a public key; the signature beside the pack must
+    be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small file can ask for.
+    ``progress``: in tensors and parameters.
 
     Raises:
-        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
+        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
+            BadKeyError, UnsupportedError.
     """
     with open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
+        if key is not None:
+            checks.append(_signature(pack, key))
         total = len(pack.tensors) + len(pack.descriptor.parameters)
         for check in _contents(pack):
             checks.append(check)
@@ -66,6 +72,15 @@ def verify(
                 progress(len(checks), total)
         checks.append(_architecture(pack))
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
+
+
+def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
+    where = signature_path(pack.path).name
+    try:
+        check_signature(pack, key)
+    except SignatureError as fault:
+        return Check("signature", where, "failed", fault.message)
+    return Check("signature", where, "ok", f"by the key of {key}")
 
 
 def _contents(pack: PackFile) -> Iterator[Check]:

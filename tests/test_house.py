@@ -37,7 +37,7 @@ LAYERS = (
         "lottapack.recovery",
         "lottapack.reporting",
     ),
-    ("lottapack.folders", "lottapack.bases"),
+    ("lottapack.folders", "lottapack.bases", "lottapack.signing"),
     (
         "lottapack.verification",
         "lottapack.packer",
@@ -58,6 +58,7 @@ LAYERS = (
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""
 
@@ -213,6 +214,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes():
 ONLY_HERE = {
     "huggingface_hub": ("lottapack.registry.hub",),
     "oras": ("lottapack.registry.oci",),
+    "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
     "uvicorn": ("lottapack.serve.server",),
 }

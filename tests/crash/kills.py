@@ -26,8 +26,6 @@ class Scenario(ABC):
     """Something that writes. Between its methods only the files in ``folder`` carry anything over."""
 
     name: str
-    prepares_itself = False
-    """Whether run() alone turns the state around, so that reset() has nothing to do."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,6 +34,7 @@ class Scenario(ABC):
     def prepare(self) -> None:
         """Make what is needed. In a child."""
 
+    @abstractmethod
     def reset(self) -> None:
         """Bring back the old state. In the parent, so with files only."""
 
@@ -76,7 +75,7 @@ def in_child(work: Callable[[], None]) -> int:
     try:
         work()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - this is all there is of the child
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -21,8 +21,8 @@ SCALARS: tuple[Any, ...] = (
 
 KEYS = (
     "role", "shape", "dtype", "scale", "rank", "alpha", "to", "value", "sha256", "adapter", "beta", "magnitude", "bits",
-    "lora_A", "tables", "seed", "torch", "capability", "config", "children", "class", "x-note", "__metadata__", "0.bias",
-    "auto_map", "_attn_implementation", "trust_remote_code", "lottapack.tables.own", "",
+    "lora_A", "tables", "seed", "torch", "capability", "config", "children", "class", "x-note", "__metadata__",
+    "0.bias", "auto_map", "_attn_implementation", "trust_remote_code", "lottapack.tables.own", "",
 )  # fmt: skip
 _MOST = 200_000
 """Bytes of the largest file made."""
