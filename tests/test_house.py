@@ -58,6 +58,7 @@ LAYERS = (
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.rng.kernel_cache": "pickle raises anything on a file that was cut short; the kernel is then compiled",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""

@@ -367,7 +367,7 @@ class OciPull(OciPush):
 
 
 class KernelCache(Scenario):
-    """numba's cache of compiled kernels. Each round it lacks one kernel, which is compiled and written."""
+    """The cache of compiled kernels. Each round it lacks one kernel, which is compiled and written."""
 
     name = "cache of kernels"
 
@@ -395,15 +395,17 @@ class KernelCache(Scenario):
         copy_tree(self.folder / "full", self.folder / "out")
         # Those that others call are in them already, and not compiled again.
         kernel = self.draw.choice(sorted((self.folder / "out").rglob("kernels.[a-z]*.nbi")))
-        for path in kernel.parent.glob(f"{kernel.stem}*"):
+        for path in kernel.parent.glob(f"{kernel.name.partition('-')[0]}-*"):
             path.unlink()
 
     def run(self) -> None:
         self._generate()
 
     def state(self) -> str:
-        indexes = [sorted(path.name for path in (self.folder / word).rglob("*.nbi")) for word in ("full", "out")]
-        return "new" if indexes[0] == indexes[1] else "old"
+        full, found = (
+            {path.name.partition("-")[0] for path in (self.folder / word).rglob("*.nbi")} for word in ("full", "out")
+        )
+        return "new" if full == found else "old"
 
 
 def local() -> list[type[Scenario]]:
