@@ -11,6 +11,7 @@ from lottapack.errors import (
     AccessError,
     AgreementError,
     ArchitectureError,
+    BadKeyError,
     BadReferenceError,
     CheckpointError,
     ConflictError,
@@ -28,6 +29,7 @@ from lottapack.errors import (
     Problem,
     RegistryError,
     ScaffoldError,
+    SignatureError,
     UnsupportedError,
 )
 from lottapack.integrations import install as _install
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
+    from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -84,6 +87,7 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "sign": "signing",
     "Table": "rng.tables",
     "table": "rng.own_tables",
     "Check": "verification",
@@ -109,6 +113,7 @@ __all__ = [
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadKeyError",
     "BadReferenceError",
     "Check",
     "CheckpointError",
@@ -135,6 +140,7 @@ __all__ = [
     "RegistryError",
     "Report",
     "ScaffoldError",
+    "SignatureError",
     "Summary",
     "Table",
     "UnsupportedError",
@@ -160,6 +166,7 @@ __all__ = [
     "report",
     "scaffold",
     "scaffolds_of",
+    "sign",
     "switch",
     "table",
     "verify",
