@@ -33,6 +33,7 @@ from lottapack.nn.scales import (
     tables_of,
 )
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, entries_of
+from lottapack.nn.tied_head import can_share
 
 
 def scaffold(
@@ -163,7 +164,8 @@ class _Planner:
     ) -> ParameterRecipe:
         """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
         # One layer under two names sees its adapter under both.
-        shared = any(copy.module is not entry.module for copy in copies)
+        others = [copy.module for copy in copies if copy.module is not entry.module]
+        shared = not all(can_share(entry.module, other) for other in others)
         names = [entry, *copies]
         in_group = any(one.group in groups for one in names)
         wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
