@@ -11,6 +11,7 @@ from lottapack.errors import (
     AccessError,
     AgreementError,
     ArchitectureError,
+    BadKeyError,
     BadReferenceError,
     CheckpointError,
     ConflictError,
@@ -28,6 +29,7 @@ from lottapack.errors import (
     Problem,
     RegistryError,
     ScaffoldError,
+    SignatureError,
     UnsupportedError,
 )
 from lottapack.integrations import install as _install
@@ -44,9 +46,12 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.rng.own_tables import table
+    from lottapack.rng.tables import Table
+    from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -69,6 +74,7 @@ _HOME = {
     "scaffolds_of": "nn",
     "switch": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -81,6 +87,9 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "sign": "signing",
+    "Table": "rng.tables",
+    "table": "rng.own_tables",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -104,6 +113,7 @@ __all__ = [
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadKeyError",
     "BadReferenceError",
     "Check",
     "CheckpointError",
@@ -113,6 +123,7 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",
@@ -129,7 +140,9 @@ __all__ = [
     "RegistryError",
     "Report",
     "ScaffoldError",
+    "SignatureError",
     "Summary",
+    "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
@@ -153,6 +166,8 @@ __all__ = [
     "report",
     "scaffold",
     "scaffolds_of",
+    "sign",
     "switch",
+    "table",
     "verify",
 ]

@@ -28,10 +28,15 @@ def make_folder(path: str | PathLike[str]) -> Path:
     return folder
 
 
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """JSON for people and other libraries."""
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """A JSON file for people and other libraries, in one step. Raises OutputError."""
     with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
+        file.write(json_bytes(value))
 
 
 def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:

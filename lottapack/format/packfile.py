@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import threading
+from collections.abc import Iterator
 from io import BufferedReader
 from os import PathLike
 from pathlib import Path
@@ -47,6 +48,7 @@ class PackFile:
         self.tensors = header.tensors
         self.data_start = header.data_start
         self.file_size = header.file_size
+        self._hashed = header.hashed
         self.sha256: dict[str, str] = {}
         self.tensors_of: dict[str, list[str]] = {}
         self._check_agreement()
@@ -87,6 +89,27 @@ class PackFile:
         digest = hashlib.sha256(view).hexdigest() if done == info.nbytes else "nothing: the file ended early"
         self._compare(name, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
 
+    def pieces(self, name: str, size: int = _PIECE) -> Iterator[bytearray]:
+        """A tensor's bytes, ``size`` at a time, then the check of their SHA-256.
+
+        What was handed out counts only once the iterator has come to its end. Raises IntegrityError.
+        """
+        info, digest, plain, done = self.tensors[name], hashlib.sha256(), True, 0
+        while done < info.nbytes:
+            piece = bytearray(min(size, info.nbytes - done))
+            with self._lock:
+                self._file.seek(self.data_start + info.begin + done)
+                filled = 0
+                while filled < len(piece) and (count := self._file.readinto(memoryview(piece)[filled:])):
+                    filled += count
+            if filled < len(piece):
+                break
+            digest.update(piece)
+            plain = plain and not (info.dtype == "bool" and any(byte > 1 for byte in piece))
+            done += filled
+            yield piece
+        self._compare(name, digest.hexdigest() if done == info.nbytes else "nothing: the file ended early", plain)
+
     def _decode_into(self, name: str, buffer: Any) -> None:
         entry = self.descriptor.parameters[name]
         coding = codings.coding_of(entry)
@@ -120,19 +143,8 @@ class PackFile:
 
     def check(self, name: str) -> None:
         """Check a tensor's SHA-256 piece by piece, keeping nothing of it. Raises IntegrityError."""
-        info, digest, left = self.tensors[name], hashlib.sha256(), self.tensors[name].nbytes
-        buffer = memoryview(bytearray(min(left, _PIECE)))
-        plain = True
-        with self._lock:
-            self._file.seek(self.data_start + info.begin)
-            while left:
-                count = self._file.readinto(buffer[: min(left, _PIECE)])
-                if not count:
-                    break
-                digest.update(buffer[:count])
-                plain = plain and not (info.dtype == "bool" and any(byte > 1 for byte in buffer[:count]))
-                left -= count
-        self._compare(name, "nothing: the file ended early" if left else digest.hexdigest(), plain)
+        for _ in self.pieces(name):
+            pass
 
     def read(self, name: str) -> "NDArray[Any]":
         """A tensor as a checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as in the file."""
@@ -151,10 +163,17 @@ class PackFile:
         return data
 
     def file_sha256(self) -> str:
-        """The SHA-256 of the whole file that is open here, whatever lies at its path by now."""
+        """The SHA-256 of the file that is open here, whatever lies at its path by now.
+
+        Of the header as it was checked, and the data as they are: a tensor that is read is what the header records. So
+        whoever knows this number knows all that this pack can give, even if someone writes to the file meanwhile.
+        """
+        digest, buffer = self._hashed.copy(), memoryview(bytearray(_PIECE))
         with self._lock:
-            self._file.seek(0)
-            return hashlib.file_digest(self._file, "sha256").hexdigest()
+            self._file.seek(self.data_start)
+            while count := self._file.readinto(buffer):
+                digest.update(buffer[:count])
+        return digest.hexdigest()
 
     def copy_to(self, target: BinaryIO) -> None:
         """Write the whole file that is open here into another."""
