@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from js_runs import SUFFIX, reports
+from js_runs import JS, SUFFIX, lines, node, reports
 from torch import nn
 
 import lottapack
@@ -109,6 +109,31 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
     assert generated <= set(checked)
     assert len(checked) == len(set(checked)) == len(generated) * len(due)
     assert len(generated) > 1
+
+
+SUMMARISE = f"""
+import {{ open }} from "{JS.as_uri()}/lottapack.js";
+import {{ fromFile }} from "{JS.as_uri()}/node.js";
+import {{ summarise }} from "{JS.as_uri()}/page/summary.js";
+for (const path of process.argv.slice(1)) console.log(JSON.stringify(await summarise(await open(fromFile(path)))));
+"""
+
+
+def test_the_page_says_what_inspect_and_report_say():
+    packs = sorted(VALID.glob(f"*{SUFFIX}"))
+    summaries = lines(node("--input-type=module", "--eval", SUMMARISE, *packs))
+    for pack, found in zip(packs, summaries, strict=True):
+        due, report = lottapack.inspect(pack), lottapack.report(pack)
+        assert found["architecture"] == {"family": due.family, "class": due.architecture}
+        assert (found["numel"], found["trained"], found["fileSize"]) == (due.numel, due.trained, due.file_size)
+        assert (found["rng"]["id"], found["rng"]["seed"]) == (due.rng, str(int(due.seed, 16)))
+        assert dict(found["groups"]) == {label: size for label, size in report.by_group.items() if size}
+        sizes = {form.label: form.size for form in report.forms}
+        assert found["full"] == {"float32": sizes["float32"], "16 bits": sizes["fp16"]}
+        betas = {one["name"]: one["value"] for one in found["betas"]}
+        assert betas == {entry.name: entry.beta for entry in due.parameters if entry.beta_learned}
+        names = [name for row in found["rows"] for name in row["names"]]
+        assert sorted(names) == sorted(entry.name for entry in due.parameters)
 
 
 VALUES = (None, True, False, 0, 1, -1, 2**53, 2**64 - 1, 1.0, 0.5, -0.0, 1e300, "", "x", "float32", "00", [], [1, 2])
