@@ -8,7 +8,17 @@ from lottapack.errors import Problem
 
 MAX_TREE_DEPTH = 16
 MAX_TREE_NODES = 10_000
-_REFUSED_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels")
+_REFUSED_KEYS = (
+    "auto_map",
+    "trust_remote_code",
+    "custom_pipelines",
+    "quantization_config",
+    "use_kernels",
+    "kernel_config",
+    "attn_implementation",
+    "experts_implementation",
+)
+"""Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
 
 
 def architecture_problems(family: str, class_name: str, config: dict[str, Any]) -> list[Problem]:

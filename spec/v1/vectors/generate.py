@@ -16,6 +16,7 @@ from maker import (
     invalid_container,
     invalid_descriptor,
     invalid_form,
+    invalid_hostile,
     invalid_rest,
     json_cases,
     merge,
@@ -63,7 +64,7 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    for group in (invalid_container, invalid_form, invalid_descriptor, invalid_rest):
+    for group in (invalid_container, invalid_form, invalid_descriptor, invalid_rest, invalid_hostile):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)
