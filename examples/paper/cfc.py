@@ -44,8 +44,8 @@ CASES = [
         loss=loss,
         paper_total="92,930",
         paper_percent=percent,
-        note="two backbone layers of 64 units and 82 inputs give the paper's count; trained are adapters, betas, biases "
-        "and the last layer.",
+        note="two backbone layers of 64 units and 82 inputs give the paper's count; trained are adapters, betas, "
+        "biases and the last layer.",
         allow=("ncps",),
     )
     for rank, percent in ((1, 3.7), (2, 5.7))

@@ -33,8 +33,8 @@ CASES = [
         loss=loss,
         paper_total="1,863,906",
         paper_percent=10.9,
-        note="one encoder of bonds for all layers and no norm inside their perceptrons give the paper's count; trained are "
-        "adapters, betas, both encoders, norms, the epsilons and the last layer.",
+        note="one encoder of bonds for all layers and no norm inside their perceptrons give the paper's count; "
+        "trained are adapters, betas, both encoders, norms, the epsilons and the last layer.",
         allow=("paper_models",),
     )
 ]

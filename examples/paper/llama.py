@@ -53,8 +53,8 @@ CASES = [
         loss=loss,
         paper_total=name,
         paper_percent=percent,
-        note="the share leaves the word embeddings out, as the paper's \"internal\" share does; norms stay 1. The paper's "
-        "\"900M\" has 1.2 billion parameters.",
+        note="the share leaves the word embeddings out, as the paper's internal share does; norms stay 1. "
+        "The paper's 900M has 1.2 billion parameters.",
         left_out=("model.embed_tokens.weight",),
         large=shape[0] > 10,
     )

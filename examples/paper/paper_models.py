@@ -31,9 +31,7 @@ class MoleculeGIN(nn.Module):
         self.atoms = Features(ATOM, width)
         self.bonds = Features(BOND, width)
         self.convs = nn.ModuleList(
-            GINEConv(
-                nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)), train_eps=True
-            )
+            GINEConv(nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)), train_eps=True)
             for _ in range(layers)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(layers))

@@ -22,9 +22,10 @@ class Case:
     """One model of the paper.
 
     ``build(layers)``: the model; ``layers`` is its depth, None for the paper's. ``scaffold``: arguments of
-    lottapack.scaffold(). ``loss(model, generator)``: on a batch made in place. ``paper_total`` and ``paper_percent``:
-    parameters and trained share as the paper says them (None where it does not). ``left_out``: parameters that it leaves
-    out of that share. ``note``: what explains a difference. ``large``: tests build a shallow model in its place.
+    lottapack.scaffold(). ``loss(model, generator)``: on a batch made in place. ``paper_total`` and
+    ``paper_percent``: parameters and trained share as the paper says them (None where it does not). ``left_out``:
+    what that share leaves out. ``note``: what explains a difference. ``large``: tests build a shallow model in its
+    place.
     """
 
     name: str

@@ -34,8 +34,8 @@ CASES = [
         loss=loss,
         paper_total="10.3M",
         paper_percent=0.48,
-        note="adapters on q, k, v and o; trained beside them are betas and the last layer, and word embeddings stay random. "
-        "DistilBERT's head has one layer more (65,792 parameters, random here); without it there are 10.3M.",
+        note="adapters on q, k, v and o; trained beside them are betas and the last layer; word embeddings stay "
+        "random. DistilBERT's head has one layer more (65,792 parameters, random here); without it there are 10.3M.",
     )
 ]
 
