@@ -23,7 +23,7 @@ class Case:
 
     ``build(layers)``: the model; ``layers`` is its depth, None for the paper's. ``scaffold``: arguments of
     lottapack.scaffold(). ``loss(model, generator)``: on a batch made in place. ``paper_total`` and
-    ``paper_percent``: parameters and trained share as the paper says them (None where it does not). ``left_out``:
+    ``paper_percent``: parameters and trained share as the paper says them. ``left_out``:
     what that share leaves out. ``note``: what explains a difference. ``large``: tests build a shallow model in its
     place.
     """
@@ -33,7 +33,7 @@ class Case:
     scaffold: dict[str, Any]
     loss: Callable[[nn.Module, torch.Generator], Tensor]
     paper_total: str
-    paper_percent: float | None
+    paper_percent: float
     note: str
     allow: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Row:
     trained: int
     counted_trained: int
     counted_total: int
-    paper_percent: float | None
+    paper_percent: float
     pack_bytes: int
     losses: list[float] = field(repr=False)
     seconds: float
@@ -129,17 +129,16 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 def table(rows: Iterable[Row]) -> str:
     """Markdown."""
-    lines = [
-        "| model | parameters | in the paper | trained | % | in the paper | pack |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        said = "" if row.paper_percent is None else f"{row.paper_percent:g}"
-        lines.append(
-            f"| {row.name} | {row.total:,} | {row.paper_total} | {row.trained:,} | {row.percent:.3g} | {said} "
-            f"| {row.pack_bytes:,} |"
-        )
-    return "\n".join(lines)
+    head = (
+        "| model | parameters | in the paper | trained | % | in the paper | pack |\n|---|---:|---:|---:|---:|---:|---:|"
+    )
+    return "\n".join([head, *map(line, rows)])
+
+
+def line(row: Row) -> str:
+    """A line of the table."""
+    cells = [row.name, f"{row.total:,}", row.paper_total, f"{row.trained:,}", f"{row.percent:.3g}"]
+    return f"| {' | '.join([*cells, f'{row.paper_percent:g}', f'{row.pack_bytes:,}'])} |"
 
 
 def main(cases: Iterable[Case]) -> None:
