@@ -13,6 +13,7 @@ from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
 from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
 from lottapack.format.entries import read_parameters
+from lottapack.format.scaffolds import check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
@@ -61,6 +62,8 @@ def _descriptor(out: Collector, value: Any) -> Descriptor | None:
     architecture = _architecture(out, value["architecture"], minor) if "architecture" in value else None
     generator = _generator(out, value["rng"]) if "rng" in value else None
     parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
+    if generator is not None:
+        check_scaffolds(out, generator, parameters)
     _check_provenance(out, value.get("provenance", {}))
     if out.problems or architecture is None or generator is None or parameters is None:
         return None
@@ -102,6 +105,11 @@ def _generator(out: Collector, value: Any) -> Rng | None:
         if None in tables.values():
             return None
         value = {**value, "tables": tables}
+    if isinstance(value, dict) and "scaffolds" in value:
+        scaffolds = read_scaffolds(out, value["scaffolds"])
+        if scaffolds is None:
+            return None
+        value = {**value, "scaffolds": scaffolds}
     generator = out.record(value, Rng, "rng")
     if generator is not None:
         out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
@@ -125,6 +133,8 @@ def _check_versions(out: Collector, generator: Rng) -> None:
             out.add("field", f"rng.{name}", "should be 1 to 64 printable ASCII characters without spaces")
     if generator.tables:
         out.add("field", "rng.tables", f"{rng.TORCH_CPU} has no tables")
+    if generator.scaffolds:
+        out.add("field", "rng", f"the field scaffolds does not go with {rng.TORCH_CPU}")
 
 
 def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:

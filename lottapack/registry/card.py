@@ -41,6 +41,12 @@ def _tags(summary: Summary) -> list[str]:
     return ["lottapack", "lora", "random-backbone", *family]
 
 
+def _scaffolds(summary: Summary) -> str:
+    """A row of the table, or nothing."""
+    named = ", ".join(f"`{name}` (seed {int(seed, 16)})" for name, seed in summary.scaffolds.items())
+    return f"| more scaffolds | {named}: `load(..., scaffold=NAME)` |\n" if named else ""
+
+
 def _facts(pack: str | PathLike[str], repo: str, sha256: str) -> str:
     summary, sizes = inspect(pack), report(pack)
     share = f", {summary.trained:,} of them trained ({summary.trained / summary.numel:.2%})" if summary.numel else ""
@@ -63,7 +69,7 @@ for bit the same on any device, and what was learned on it.
 | architecture | `{summary.architecture}` ({summary.family}) |
 | parameters | {summary.numel:,}{share} |
 | backbone | `{summary.rng}`, seed {int(summary.seed, 16)}, {", ".join(f"`{name}`" for name in drawn) or "none"} |
-| file | `{summary.path.name}`, format {summary.format_version} |
+{_scaffolds(summary)}| file | `{summary.path.name}`, format {summary.format_version} |
 | SHA-256 | `{sha256}` |
 
 ```python
