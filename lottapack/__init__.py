@@ -25,6 +25,7 @@ from lottapack.errors import (
     NetworkError,
     NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lottapack.packing import BackboneChangedWarning, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.sharding import fill_, load_meta
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -58,6 +60,8 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
@@ -123,6 +127,7 @@ __all__ = [
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -137,11 +142,13 @@ __all__ = [
     "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
     "log",
     "open_pack",
     "pack",

@@ -9,6 +9,7 @@
     │   └── AgreementError     file and descriptor contradict each other (section 3)
     ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
     ├── LimitError             a pack declares more than the caller allows (section 5)
+    ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
@@ -107,6 +108,10 @@ class LimitError(LottapackError):
 
 class UnsupportedError(LottapackError):
     """Something the installation does not have: an id, a dtype, a device, a library."""
+
+
+class PlacementError(LottapackError):
+    """A mesh or a placement does not fit: the tensor's shape, the processes or the device."""
 
 
 class DeviceError(LottapackError):

@@ -46,7 +46,7 @@ LAYERS = (
         "lottapack.recovery",
         "lottapack.reporting",
     ),
-    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards"),
+    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.placements", "lottapack.shards"),
     (
         "lottapack.verification",
         "lottapack.packer",
@@ -58,7 +58,7 @@ LAYERS = (
         "lottapack.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading",),
+    ("lottapack.loading", "lottapack.sharding"),
     ("lottapack",),
     ("lottapack_cli",),
 )
