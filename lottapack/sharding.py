@@ -132,7 +132,7 @@ def load_meta(
         model, plan = _empty(pack, merge=merge)
     tie_all(model, plan)
     if backbone == "parameter" and not merge:
-        shared: dict[int, tuple[Tensor, nn.Parameter]] = {}  # the tensors too, so that no number is given out twice
+        shared: dict[int, tuple[Tensor, nn.Parameter]] = {}  # the tensors too, so that no id is given out twice
         for name, entry in plan.parameters.items():
             if isinstance(entry, recipe.SeededRecipe | recipe.AdaptedRecipe | recipe.TiedRecipe):
                 module, leaf = locate(model, name)

@@ -150,7 +150,7 @@ def fsdp2(packs: Path, rank: int) -> None:
         with no_communication():
             model = lottapack.load_meta(packs / name, merge=merge, backbone=backbone)
         for module in model.modules():
-            if type(module).__name__ in ("AdaptedLinear", "LlamaDecoderLayer"):
+            if type(module).__name__ == ("LlamaDecoderLayer" if name == "llama" else "AdaptedLinear"):
                 fully_shard(module)
         fully_shard(model)
         with no_communication():
