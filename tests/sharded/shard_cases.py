@@ -5,6 +5,7 @@ shards with those of the tensor that one process makes. Then they are gathered, 
 """
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -247,6 +248,21 @@ def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
             "this process is not in the mesh (1,)",
             lambda: lottapack.load(pack, mesh=small, placements=Shard(0)),
         )
+
+
+@case(2)
+def the_guide_runs(packs: Path, rank: int) -> None:
+    """The code of docs/distributed.md, on two CPUs."""
+    text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    whole = lottapack.load(packs / "llama")
+    for block in blocks:
+        here = block.replace('"cuda"', '"cpu"').replace("(8,)", "(2,)")
+        here = here.replace("model.lotta.safetensors", str(packs / "llama"))
+        scope: dict[str, nn.Module] = {}
+        exec(compile(here, "docs/distributed.md", "exec"), scope)
+        compare(scope["model"].eval(), whole)
 
 
 @case(2)

@@ -23,6 +23,7 @@ WORLDS = {
         "fsdp2",
         "plain_models_on_the_meta_device",
         "what_does_not_fit_is_refused_by_name",
+        "the_guide_runs",
         "damage_is_found_by_every_process",
         "communication_would_be_noticed",
     ],
