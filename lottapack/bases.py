@@ -28,8 +28,9 @@ def remember(model: nn.Module, pack: bytes) -> None:
 
 
 def remember_pack(model: nn.Module, pack: PackFile) -> None:
-    """As remember(), from an open pack; nothing where the model's weights have adapters merged into them, or are those
-    of another scaffold than the one on which the pack's readers would put it.
+    """As remember(), from an open pack.
+
+    Nothing where the model's weights have adapters merged into them, or are not of the pack's default scaffold.
     """
     if pack.scaffold == DEFAULT_SCAFFOLD and not any(
         isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()

@@ -1,18 +1,21 @@
 """load(): from a pack to a ready module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
+from lottapack.arch.trust import allowing
+from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
+from lottapack.errors import PlacementError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
@@ -21,8 +24,12 @@ from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
 from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
-from lottapack.registry.references import parse
+from lottapack.registry.local import local
 from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -36,8 +43,12 @@ def load(
     dtype: torch.dtype | None = None,
     merge: bool = False,
     scaffold: str | None = None,
+    mesh: "DeviceMesh | None" = None,
+    placements: Any = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
+    require_signature: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -49,17 +60,35 @@ def load(
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
             change to another later: switch().
+        mesh: a ``DeviceMesh``; the model's tensors are then distributed tensors over it, of which each process makes
+            its own part, without communication.
+        placements: with a mesh, those of each tensor: one placement, or one for each dimension of the mesh, for all; or
+            a mapping of names and patterns to such; or a function of name and shape. Others are replicated.
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory.
+        allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
+            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
+            was signed is what is loaded, even if someone writes to the file meanwhile.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; ScaffoldError for a
-        scaffold that the pack does not hold. For a reference also BadReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
+        a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
+        hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
+        fit. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(_local(path), scaffold) as pack:
+    if (mesh is None) != (placements is None):
+        raise PlacementError("mesh and placements go together", hint="placements=Replicate() copies everything.")
+    with allowing(allow), open_pack(local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
+        if mesh is not None:
+            from lottapack.sharding import load_on_mesh
+
+            return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
@@ -82,16 +111,6 @@ def load(
     return model.eval()
 
 
-def _local(path: str | PathLike[str]) -> Path:
-    """Where the pack lies, once it has been pulled if need be."""
-    found = parse(path)
-    if isinstance(found, Path):
-        return found
-    from lottapack.registry import pull
-
-    return pull(str(path)).path
-
-
 class _Rebuild:
     """The tensors of one load, each converted as soon as it is made."""
 
@@ -101,6 +120,7 @@ class _Rebuild:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check = merge, check
         self.entries = pack.descriptor.parameters
+        self.wide: set[str] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
@@ -111,11 +131,13 @@ class _Rebuild:
         wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
         if not self.merge:
             adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+            parts = {adapter_prefix(name) + part: e.dtype for name, e in adapted for part in e.adapter.tensors()}
+            self.wide = {part for part, dtype in parts.items() if dtype == "float32"}
+            wanted += parts
         with ThreadPoolExecutor(1) as reader:
             found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
             try:
-                yield lambda: [(name, self._converted(future.result())) for name, future in found]
+                yield lambda: [(name, self._converted(self._widened(name, future.result()))) for name, future in found]
             finally:
                 for _, future in found:
                     future.cancel()
@@ -125,6 +147,8 @@ class _Rebuild:
         names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names.sort(key=lambda name: -sizes[name])
+        if is_constructed(self.pack):
+            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time
@@ -144,6 +168,10 @@ class _Rebuild:
     def _memory(self, name: str) -> Tensor | None:
         plain = self.merge or isinstance(self.entries[name], Constant)
         return None if plain else empty_backbone(self.pack, name, self.device)
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        """An adapter that is kept narrower than its float32 layer computes in float32, which is exact."""
+        return tensor.float() if name in self.wide else tensor
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

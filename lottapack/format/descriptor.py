@@ -9,7 +9,9 @@ import msgspec
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
+"""The newest version that this reader knows. A writer writes the lowest that has what it used."""
+
 METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
 MAX_PARAMETERS = 100_000
@@ -107,14 +109,30 @@ class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
     adapter: Adapter
 
 
+class Coding(Record, frozen=True):
+    """How a stored parameter lies in the file: the coding's id and the SHA-256 of its coded tensors (spec: codings)."""
+
+    id: str
+    codes: str
+    scales: str | msgspec.UnsetType = msgspec.UNSET
+
+    def parts(self) -> dict[str, str]:
+        """The SHA-256 of each coded tensor, by its last name."""
+        return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
+
+
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):
-    """A parameter or buffer whose tensor is in the file."""
+    """A parameter or buffer whose tensor is in the file, as it is or with a coding.
+
+    ``sha256``: of the parameter's own bytes, decoded if need be.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     group: str
     trained: bool
     sha256: str
+    coding: Coding | msgspec.UnsetType = msgspec.UNSET
 
 
 class Constant(Record, frozen=True, tag_field="role", tag="constant"):
@@ -198,7 +216,7 @@ class Descriptor(Record, frozen=True):
 
 def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:
     """The error for a scaffold that is not among those held beside the default one."""
-    names = ", ".join([DEFAULT_SCAFFOLD, *held])
+    names = ", ".join([DEFAULT_SCAFFOLD, *sorted(held)])
     return ScaffoldError(f"there is no scaffold {name!r} here", hint=f"Scaffolds: {names}.")
 
 

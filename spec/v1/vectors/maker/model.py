@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import pack, tables
+from . import codings, pack, tables
 from .canonical import canonical
 from .merge import merge, scaling_factor, sides
 from .pack import Tensor
@@ -160,6 +160,31 @@ class Model:
             "trained": trained,
             "group": group,
         }
+
+    def coded(
+        self,
+        name: str,
+        dtype: str,
+        shape: list[int],
+        coding: str,
+        codes: Tensor,
+        scales: Tensor | None = None,
+        group: str = "embedding",
+    ) -> None:
+        """A parameter that lies in the file in another form."""
+        count = int(np.prod(shape, dtype=int))
+        made = Tensor(dtype, shape, codings.decode(coding, dtype, count, codes, scales))
+        self.stored(name, made, group)
+        del self.tensors[name]
+        self.parameters[name]["coding"] = {"id": coding}
+        self.recode(name, "codes", codes)
+        if scales is not None:
+            self.recode(name, "scales", scales)
+
+    def recode(self, name: str, part: str, made: Tensor) -> None:
+        """Put a coded tensor into the file, and its hash into the entry."""
+        self.tensors[f"{name}.{part}"] = made
+        self.parameters[name]["coding"][part] = made.sha256
 
     def constant(self, name: str, shape: list[int], dtype: str, value: str) -> None:
         """A parameter whose elements all have the bits ``value``."""
