@@ -151,9 +151,11 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+        low_rank = F.linear(self._dropped(self._look_up(input, self.lora_A.t())), self.lora_B)
+        return self._sum(self._product(input), low_rank)
 
-        def look_up(table: Tensor) -> Tensor:
-            return F.embedding(input, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+    def _product(self, x: Tensor) -> Tensor:
+        return self._look_up(x, self.weight)
 
-        low_rank = F.linear(self._dropped(look_up(self.lora_A.t())), self.lora_B)
-        return self._sum(look_up(self.weight), low_rank)
+    def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
+        return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.nn import layers
+from lottapack.nn.tied_head import TiedHead
 from lottapack.rng.scales import BUILTIN
 from lottapack.virtual.convolution import generated_convolution
 from lottapack.virtual.op import generated_product
+from lottapack.virtual.rows import generated_rows
 
 SOURCES = "_lottapack_sources"
+"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
 
 
 class VirtualLayer(nn.Module):
@@ -67,20 +70,27 @@ class VirtualLayer(nn.Module):
 def _cast(x: Tensor) -> Tensor:
     """What autocast makes of a product's input."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
 
 
-def make_virtual(module: nn.Module, max_bytes: int = 0) -> None:
-    """Let a layer whose weight is a generated buffer do without it, in place."""
+def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> None:
+    """Let a layer whose weight is a buffer that ``source`` fills do without it, in place. It has a virtual_class()."""
+    found = virtual_class(module)
     weight = module._buffers.pop("weight")
-    assert weight is not None
-    source: rng.Source = module.__dict__[SOURCES]["weight"]
-    module.__dict__["weight_shape"] = tuple(weight.shape)
-    module.__dict__["weight_like"] = weight.new_empty(0)
+    assert found is not None and weight is not None
+    module._non_persistent_buffers_set.discard("weight")
     builtin = source.table.id in BUILTIN
-    module.__dict__["weight_table"] = None if builtin else torch.from_numpy(source.table.values.copy())
-    module.__dict__["max_bytes"] = max_bytes
-    module.__class__ = virtual_class(module)  # type: ignore[assignment]
+    module.__dict__.setdefault(SOURCES, {})["weight"] = source
+    module.__dict__.update(
+        weight_shape=tuple(weight.shape),
+        weight_like=weight.new_empty(0),
+        weight_table=None if builtin else torch.from_numpy(source.table.values.copy()),
+        max_bytes=max_bytes,
+    )
+    # Swapping the class keeps the module's identity, its hooks and every reference to it.
+    module.__class__ = found
 
 
 class VirtualLinear(VirtualLayer, nn.Linear):
@@ -94,6 +104,28 @@ class VirtualLinear(VirtualLayer, nn.Linear):
 
 class VirtualAdaptedLinear(VirtualLayer, layers.AdaptedLinear):
     """``nn.Linear`` with an adapter, without a backbone."""
+
+
+class VirtualTiedHead(VirtualLayer, TiedHead):
+    """The head of an embedding with an adapter, without a backbone."""
+
+
+class _VirtualLookUp(VirtualLayer):
+    def _product(self, x: Tensor) -> Tensor:
+        found: Tensor = generated_rows(x, self.weight_like, *self._arguments(), *self.weight_shape)
+        return found
+
+
+class VirtualEmbedding(_VirtualLookUp, nn.Embedding):
+    """``nn.Embedding`` without a backbone: the rows that are looked up are generated."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+        return self._product(input)
+
+
+class VirtualAdaptedEmbedding(_VirtualLookUp, layers.AdaptedEmbedding):
+    """``nn.Embedding`` with an adapter, without a backbone."""
 
 
 class _VirtualConv(VirtualLayer):
@@ -154,12 +186,21 @@ _VIRTUAL: dict[type[nn.Module], type[VirtualLayer]] = {
     nn.Linear: VirtualLinear,
     nn.Conv1d: VirtualConv1d,
     nn.Conv2d: VirtualConv2d,
+    nn.Embedding: VirtualEmbedding,
     layers.AdaptedLinear: VirtualAdaptedLinear,
     layers.AdaptedConv1d: VirtualAdaptedConv1d,
     layers.AdaptedConv2d: VirtualAdaptedConv2d,
+    layers.AdaptedEmbedding: VirtualAdaptedEmbedding,
+    TiedHead: VirtualTiedHead,
 }
 
 
 def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
     """The class of a layer's form without a backbone, or None."""
+    if type(module).__name__.removeprefix("Adapted") == "Conv1D":  # its module imports transformers
+        from lottapack.nn.virtual_conv1d import FORMS
+
+        return FORMS.get(type(module))
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return None  # it would shrink rows in place
     return _VIRTUAL.get(type(module))

@@ -49,15 +49,15 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:
         """The files of one form of the function: argument types and processor."""
-        form = hashlib.sha256(repr((_source(), self._index_key(sig, codegen))).encode()).hexdigest()
+        form = hashlib.sha256(repr((_source(Path(self._py_func.__code__.co_filename)), self._index_key(sig, codegen))).encode()).hexdigest()
         name = f"{self._impl.filename_base}-{form[:32]}"
         return IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
 
 
 @cache
-def _source() -> str:
-    """All that a kernel is made from: this package's source, and the compiler's version."""
+def _source(own: Path) -> str:
+    """All that a kernel is made from: its module and this package's source, and the compiler's version."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({own, *Path(__file__).parent.glob("*.py")}):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

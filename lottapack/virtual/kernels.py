@@ -10,8 +10,6 @@ added in order, and their sum is multiplied by scale.
 
 Lessons of the profile (Zen 5): where words lie across cache lines a product takes twice as long, so they are aligned.
 Four accumulators hide the latency of an addition.
-
-numba's cache does not see ``rng/kernels.py`` and ``rng/vectors.py`` from here: after a change there, clear it.
 """
 
 from typing import Any

@@ -11,6 +11,8 @@ from lottapack import rng
 from lottapack.rng import backends
 from lottapack.rng.threads import default, run_all
 
+IN_REGISTERS = ("sign1",)
+"""The tables whose weights a kernel makes in registers."""
 SMALL_BATCH = 8
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 20
@@ -60,7 +62,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
 def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
     """Whether the kernel that makes weights in registers takes this product."""
     return (
-        matrix.source.table.id == "sign1"
+        matrix.source.table.id in IN_REGISTERS
         and not transposed
         and x.device.type == "cpu"
         and 0 < x.shape[0] <= SMALL_BATCH
