@@ -25,8 +25,6 @@ _BLOCKS: Final = {16: 4, 8: 2, 4: 1, 2: 1, 1: 1}
 """Blocks of words that a program makes, by the table's bits: 8,192 elements or more."""
 _STEPS: Final = 16
 """Of 1,024 elements, that a program takes of a tensor whose fingerprint is asked."""
-_WARPS: Final = 2
-"""Warps of a program: with 256 counters a block, each thread writes 16 bytes of float32 at once."""
 _FAULTS: Final = (triton.TritonError, RuntimeError, OSError, subprocess.SubprocessError, AttributeError, TypeError)
 """What Triton raises where it lacks a compiler, a driver, a processor it knows, or a function of a later version."""
 
@@ -91,7 +89,6 @@ def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device,
     """One launch. Returns the sums, shape (jobs,), int64."""
     blocks = _BLOCKS[table.bits]
     rows, programs = _rows(jobs, WORDS * (32 // table.bits), blocks)
-    aligned = store and all(row[0] % 16 == 0 and row[1] % WORDS == 0 for row in rows)
     totals = torch.zeros(len(jobs) if sums else 0, dtype=torch.int64, device=device)
     uniform = table.id == "uniform16"
     with _running(device):
@@ -105,10 +102,8 @@ def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device,
             BITS=table.bits,
             FORM=_FORMS[dtype],
             UNIFORM=uniform,
-            ALIGNED=aligned,
             STORE=store,
             SUM=sums,
-            num_warps=_WARPS,
             enable_fp_fusion=False,
         )
     return totals

@@ -81,40 +81,16 @@ def _float16(whole):
     return (tl.where(magnitude < 0x38800000, subnormal, normal) | ((whole >> 16) & 0x8000)).to(tl.uint16)
 
 
-@triton.jit
-def _block(
-    words, base, start, count, pointer, table, scale, total,
-    BITS: tl.constexpr, FORM: tl.constexpr, UNIFORM: tl.constexpr,
-    STORE: tl.constexpr, SUM: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """Write the elements that one block of words serves, the first of them at ``base`` in the tensor; sum them up."""
-    for field in range(32 // BITS):
-        for lane in tl.static_range(4):
-            bits = _element(words[lane], field * BITS, table, scale, BITS, FORM, UNIFORM)
-            place = base + field * _WORDS + lane * _COUNTERS + tl.arange(0, _COUNTERS)
-            inside = (place >= 0) & (place < count)
-            if STORE:
-                if WHOLE:
-                    tl.store(pointer + place, bits)
-                else:
-                    tl.store(pointer + place, bits, mask=inside)
-            if SUM:
-                mixed = _mix(bits, place + start).to(tl.int64)
-                total += mixed if WHOLE else tl.where(inside, mixed, 0)
-    return total
-
-
 @triton.jit(do_not_specialize=["first_step"])
 def generate(
     rows, sums, table, first_step, tensors,
     BLOCKS: tl.constexpr, BITS: tl.constexpr, FORM: tl.constexpr, UNIFORM: tl.constexpr,
-    ALIGNED: tl.constexpr, STORE: tl.constexpr, SUM: tl.constexpr,
+    STORE: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """Generate ``BLOCKS`` blocks of words of one of the tensors that ``rows`` describes, shape (tensors, COLUMNS).
 
     ``STORE``: write the elements. ``SUM``: add what they add to the fingerprint to ``sums``, shape (tensors,).
-    ``ALIGNED``: addresses are multiples of 16 and starts are multiples of 1024, in all rows. ``first_step``: the
-    largest power of two below ``tensors``, or 0.
+    ``first_step``: the largest power of two below ``tensors``, or 0.
     """
     program = tl.program_id(0).to(tl.int64)
     tensor, step = program * 0, first_step + program * 0
@@ -124,31 +100,30 @@ def generate(
         tensor = tl.where(there <= program, probe, tensor)
         step = step // 2
     row = rows + tensor * _COLUMNS
+    pointer = tl.load(row + _POINTER).to(tl.pointer_type(tl.uint32 if FORM == _FLOAT32 else tl.uint16))
     start, count = tl.load(row + _START), tl.load(row + _COUNT)
     stream, seed = tl.load(row + _STREAM).to(tl.uint64), tl.load(row + _SEED).to(tl.uint64)
     scale = tl.load(row + _SCALE).to(tl.int32).to(tl.float32, bitcast=True)
-    pointer = tl.load(row + _POINTER).to(tl.pointer_type(tl.uint32 if FORM == _FLOAT32 else tl.uint16))
-    if ALIGNED:
-        pointer = tl.multiple_of(pointer, 16)
     first = tl.load(row + _BLOCK) + (program - tl.load(row + _PROGRAM)) * BLOCKS
     total = tl.zeros([_COUNTERS], tl.int64)
     for turn in range(BLOCKS):
         block = first + turn
-        base = block * (_WORDS * (32 // BITS)) - start
-        if ALIGNED:
-            base = tl.multiple_of(base, 1024)
+        base = block * (_WORDS * (32 // BITS)) - start  # where in the tensor the block's first element lies
         if base < count:
+            low = tl.maximum(-base, 0).to(tl.int32)  # what part of the block is in the tensor
+            high = tl.minimum(count - base, _WORDS * (32 // BITS)).to(tl.int32)
             counter = (block * _COUNTERS + tl.arange(0, _COUNTERS)).to(tl.uint64)
             words = _philox(counter, stream, seed)
-            # Masks keep a compiler from writing more than one element at once: only the ends need them.
-            if (base >= 0) & (base <= count - _WORDS * (32 // BITS)):
-                total = _block(
-                    words, base, start, count, pointer, table, scale, total, BITS, FORM, UNIFORM, STORE, SUM, True
-                )
-            else:
-                total = _block(
-                    words, base, start, count, pointer, table, scale, total, BITS, FORM, UNIFORM, STORE, SUM, False
-                )
+            for field in range(32 // BITS):
+                for lane in tl.static_range(4):
+                    bits = _element(words[lane], field * BITS, table, scale, BITS, FORM, UNIFORM)
+                    place = field * _WORDS + lane * _COUNTERS + tl.arange(0, _COUNTERS)
+                    inside = (place >= low) & (place < high)
+                    if STORE:
+                        # Not more than one element a thread at once: that would need the bits moved between threads.
+                        tl.store(pointer + base + place, bits, mask=inside)
+                    if SUM:
+                        total += tl.where(inside, _mix(bits, start + base + place).to(tl.int64), 0)
     if SUM:
         tl.atomic_add(sums + tensor, tl.sum(total))
 
