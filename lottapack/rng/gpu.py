@@ -4,7 +4,6 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import gpu_kernels as kernels
+from lottapack.rng.backends import Job
 from lottapack.rng.stream import WORDS, Source
 from lottapack.rng.tables import Table, check_scale
 
@@ -27,16 +27,6 @@ _STEPS: Final = 16
 """Of 1,024 elements, that a program takes of a tensor whose fingerprint is asked."""
 _FAULTS: Final = (triton.TritonError, RuntimeError, OSError, subprocess.SubprocessError, AttributeError, TypeError)
 """What Triton raises where it lacks a compiler, a driver, a processor it knows, or a function of a later version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Elements to generate: ``count`` from number ``start`` on, into ``tensor``, or into nothing if it is None."""
-
-    source: Source
-    start: int
-    count: int
-    tensor: Tensor | None = None
 
 
 def fill(tensor: Tensor, source: Source, start: int) -> None:

@@ -114,7 +114,7 @@ def generate(
             high = tl.minimum(count - base, _WORDS * (32 // BITS)).to(tl.int32)
             counter = (block * _COUNTERS + tl.arange(0, _COUNTERS)).to(tl.uint64)
             words = _philox(counter, stream, seed)
-            for field in range(32 // BITS):
+            for field in range(low // _WORDS, (high + _WORDS - 1) // _WORDS):
                 for lane in tl.static_range(4):
                     bits = _element(words[lane], field * BITS, table, scale, BITS, FORM, UNIFORM)
                     place = field * _WORDS + lane * _COUNTERS + tl.arange(0, _COUNTERS)

@@ -18,7 +18,7 @@ PLACES = [
     pytest.param(backend, device, id=f"{backend.name}-{device}", marks=marks)
     for device, marks in (("cpu", ()), ("cuda", (pytest.mark.gpu, no_cuda)))
     for backend in registered()
-    if backend.supports(device)
+    if (backend.name != "numba" if device == "cuda" else backend.supports(device))  # skipped visibly without CUDA
 ]
 everywhere = pytest.mark.parametrize(("backend", "device"), PLACES)
 
