@@ -1,6 +1,6 @@
 """verify(): every check of a pack, each with its outcome."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -45,12 +45,13 @@ class Verification:
 def verify(
     path: str | PathLike[str],
     *,
+    device: str = "cpu",
     max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once. ``max_bytes`` is as in load(): it bounds the work that
+    Weights are generated piece by piece on ``device``, never all at once. ``max_bytes`` is as in load(): it bounds the work that
     a small file can ask for. ``progress``: in tensors and parameters.
 
     Raises:
@@ -60,7 +61,7 @@ def verify(
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
         total = len(pack.tensors) + len(pack.descriptor.parameters)
-        for check in _contents(pack):
+        for check in _contents(pack, device):
             checks.append(check)
             if progress:
                 progress(len(checks), total)
@@ -68,7 +69,7 @@ def verify(
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
 
 
-def _contents(pack: PackFile) -> Iterator[Check]:
+def _contents(pack: PackFile, device: str) -> Iterator[Check]:
     for name in pack.tensors:
         try:
             pack.check(name)
@@ -76,20 +77,20 @@ def _contents(pack: PackFile) -> Iterator[Check]:
             yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
             yield Check("sha256", name, "ok")
-    for name, found, recorded in _fingerprints(pack):
+    for name, found, recorded in _fingerprints(pack, device):
         if found == recorded:
             yield Check("fingerprint", name, "ok")
         else:
             yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {recorded}")
 
 
-def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
+def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]:
     """Of each generated parameter its name, the fingerprint that it has here, and the recorded one."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
-        for name, entry in generated.items():
-            found = rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), numel(entry.shape)))
-            yield name, found, entry.fingerprint
+        jobs = [(pack.source(name), numel(entry.shape)) for name, entry in generated.items()]
+        for (name, entry), found in zip(generated.items(), _computed(jobs, device), strict=True):
+            yield name, rng.fingerprint_hex(found), entry.fingerprint
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 
@@ -99,6 +100,14 @@ def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
             drawn = {name: (f"none ({fault.message})", entry.fingerprint) for name, entry in generated.items()}
         for name, (found, recorded) in drawn.items():
             yield name, found, recorded
+
+
+def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
+    if device == "cpu":
+        return (rng.fingerprint_of(source, count) for source, count in jobs)  # without torch
+    from lottapack.device import resolve
+
+    return rng.fingerprints_on(resolve(device), jobs)
 
 
 def _architecture(pack: PackFile) -> Check:

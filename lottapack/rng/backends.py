@@ -62,7 +62,7 @@ def registered() -> Iterator[Backend]:
 
 
 def select(device: "str | torch.device", name: str | None = None) -> Backend:
-    """The backend for ``device``, or the one called ``name``. Raises UnsupportedError if there is none, or not there."""
+    """The backend for ``device``, or the one called ``name``. Raises UnsupportedError if there is none."""
     kind = device.partition(":")[0] if isinstance(device, str) else device.type
     if name is not None:
         return _named(name, kind)

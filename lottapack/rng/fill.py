@@ -10,7 +10,7 @@ from lottapack.rng.stream import ITEM_BITS, Source, check_range
 if TYPE_CHECKING:
     import torch
 
-_PIECE: Final = 1 << 22
+_PIECE: Final = 1 << 19
 """Elements generated at once where only their fingerprint is wanted."""
 
 
@@ -64,9 +64,9 @@ def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) 
         return backend.generate([backends.Job(source, 0, count) for source, count in jobs], device, True)
     found = []
     for source, count in jobs:
-        total = 0
+        total, memory = 0, torch.empty(min(_PIECE, count), dtype=getattr(torch, source.dtype), device=device)
         for start in range(0, count, _PIECE):
-            piece = torch.empty(min(_PIECE, count - start), dtype=getattr(torch, source.dtype), device=device)
+            piece = memory[: min(_PIECE, count - start)]
             backend.fill(piece, source, start)
             total += backend.fingerprint(piece, start)
         found.append(total % 2**64)

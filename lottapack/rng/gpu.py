@@ -15,7 +15,7 @@ from lottapack.errors import UnsupportedError
 from lottapack.rng import gpu_kernels as kernels
 from lottapack.rng.backends import Job
 from lottapack.rng.stream import WORDS, Source
-from lottapack.rng.tables import Table, check_scale
+from lottapack.rng.tables import Table, builtin, check_scale
 
 INTERPRETED: Final = not isinstance(kernels.generate, triton.JITFunction)
 """Whether Triton was told to interpret its kernels on the CPU (TRITON_INTERPRET)."""
@@ -67,12 +67,14 @@ def generate(jobs: Sequence[Job], device: torch.device, *, sums: bool = False) -
 
 
 def probe(kind: str) -> None:
-    """Compile and run a kernel on a kind of device. Raises UnsupportedError that says why that fails."""
+    """Compile and run the kernels on a kind of device. Raises UnsupportedError that says why that fails."""
     if INTERPRETED and kind != "cpu":
         raise UnsupportedError(
             f"Triton interprets its kernels on the CPU, and cannot write to {kind!r}", hint="Unset TRITON_INTERPRET."
         )
-    fingerprint(torch.zeros(1, device=kind), 0)
+    one = torch.zeros(1, device=kind)
+    fill(one, Source(0, "probe", builtin("sign1"), 1.0, "float32"), 0)
+    fingerprint(one, 0)
 
 
 def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device, store: bool, sums: bool) -> Tensor:

@@ -158,6 +158,8 @@ def test_the_kernel_that_reads_compiles(target, wide, tmp_path, monkeypatch):
     assert re.search(r"atom\.\S*add\.u64|global_atomic_add_x2", assembly)
 
 
-@pytest.mark.parametrize("line", ["fma.rn.f32 %f1", "v_fma_mixlo_f16 v1", "v_fmac_f32_e32 v0", "mul.ftz.f32", "v_pk_fma_f32 v"])
+@pytest.mark.parametrize(
+    "line", ["fma.rn.f32 %f1", "v_fma_mixlo_f16 v1", "v_fmac_f32_e32 v0", "mul.ftz.f32", "v_pk_fma_f32 v"]
+)
 def test_fused_operations_are_found(line):
     assert FUSED.search(line)

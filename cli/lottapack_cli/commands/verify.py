@@ -3,18 +3,24 @@
 import typer
 
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import All, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import All, Device, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     "lottapack verify model.lotta.safetensors",
+    "lottapack verify model.lotta.safetensors --device cuda",
     "lottapack verify model.lotta.safetensors --quiet && echo intact",
 )
 
 
 def command(
-    pack: Pack, max_bytes: MaxBytes = None, every: All = False, json: Json = False, quiet: Quiet = False
+    pack: Pack,
+    device: Device = "cpu",
+    max_bytes: MaxBytes = None,
+    every: All = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check hashes, rebuilt weights, architecture.
 
@@ -24,7 +30,7 @@ def command(
     with Bar("verifying", show=sink.human) as bar:
         from lottapack.verification import verify
 
-        outcome = verify(pack, max_bytes=max_bytes, progress=bar)
+        outcome = verify(pack, device=device, max_bytes=max_bytes, progress=bar)
     from lottapack_cli.views.verify import record, view
 
     sink.result(record(outcome), lambda: view(outcome, every=every))
