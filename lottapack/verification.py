@@ -51,11 +51,12 @@ def verify(
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece on ``device``, never all at once. ``max_bytes`` is as in load(): it bounds the work that
-    a small file can ask for. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece on ``device``, never all at once. ``max_bytes`` is as in load(): it bounds the
+    work that a small file can ask for. ``progress``: in tensors and parameters.
 
     Raises:
-        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
+        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. UnsupportedError,
+            DeviceError: about the device.
     """
     with open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)

@@ -85,7 +85,7 @@ def at_once(pieces: list[Piece], store: bool = True) -> tuple[list[np.ndarray], 
     import torch
     from equality_cases import bits_of, source
 
-    from lottapack.rng import gpu, gpu_kernels
+    from lottapack.rng import gpu
     from lottapack.rng.backends import Job
 
     jobs, memory = [], []
@@ -94,12 +94,8 @@ def at_once(pieces: list[Piece], store: bool = True) -> tuple[list[np.ndarray], 
         around = torch.full((count + 2,), 777.0, dtype=getattr(torch, dtype))
         memory.append(around)
         jobs.append(Job(one, start, count, around[1:-1] if store else None))
-    launches, run = [], gpu_kernels.generate.run
-    gpu_kernels.generate.run = lambda *given, **options: [launches.append(1), run(*given, **options)]
-    try:
+    with _counting() as launches:
         sums = gpu.generate(jobs, torch.device("cpu"), sums=True)
-    finally:
-        gpu_kernels.generate.run = run
     for around in memory:
         assert (around[0], around[-1]) == (777, 777)
     return [bits_of(around[1:-1]).copy() for around in memory], sums, len(launches)
@@ -115,19 +111,49 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return bits.numpy().view(np.uint16)
 
 
-def loaded(path: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The bits of a model that is loaded."""
-    import sys
+def loaded(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The bits of a model that is loaded, and how many launches generated it."""
+    import torch
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-    from models import all_bits
+    from lottapack import load, rng
 
-    import lottapack
+    rng.fingerprints_on(torch.device("cpu"), [])  # the known answers
+    with _counting() as launches:
+        model = load(path, **options)
+    return bits(model), len(launches)
 
-    return all_bits(lottapack.load(path, **options))
+
+def verified(path: Path) -> list[tuple[str, str, str]]:
+    """Each check of verify() on the device "cpu:0", which is not the way without torch."""
+    from lottapack import verify
+
+    return [(check.what, check.where, check.status) for check in verify(path, device="cpu:0").checks]
 
 
-def verified(path: Path, device: str) -> list[tuple[str, str, str]]:
-    import lottapack
+@contextmanager
+def _counting() -> Iterator[list[None]]:
+    from lottapack.rng import gpu_kernels
 
-    return [(check.what, check.where, check.status) for check in lottapack.verify(path, device=device).checks]
+    launches: list[None] = []
+    run = gpu_kernels.generate.run
+
+    def counted(*given: Any, **options: Any) -> Any:
+        launches.append(None)
+        return run(*given, **options)
+
+    gpu_kernels.generate.run = counted
+    try:
+        yield launches
+    finally:
+        gpu_kernels.generate.run = run
+
+
+def bits(model: Any) -> dict[str, tuple[str, bytes]]:
+    """Dtype and bytes of every parameter and buffer, the backbone too."""
+    import torch
+
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {
+        name: (str(tensor.dtype), tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, tensor in named
+    }

@@ -5,14 +5,18 @@ On a CUDA device they are in ``test_equality.py`` too.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import interpreted
 import numpy as np
 import pytest
+import torch
 from equality_cases import DTYPES, TABLES, expected, ranges, source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import lottapack
 from lottapack.rng import reference
 
 triton = pytest.importorskip("triton")
@@ -106,6 +110,37 @@ def test_float16_is_rounded_to_the_nearest_even(interpreter):
 
     values = np.append(values, np.zeros(-values.size % SIZE, np.float32))
     assert np.array_equal(interpreter(interpreted.rounded, values), values.astype(np.float16).view(np.uint16))
+
+
+WAYS = [{}, {"merge": True}, {"dtype": torch.bfloat16, "merge": True}, {"check_fingerprints": True}]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory) -> Path:
+    """Two tables and two dtypes, a pack's own table, convolutions, and an embedding stored as (in, out)."""
+    model = nn.Sequential(
+        nn.Embedding(30, 40), nn.Conv1d(12, 16, 3), nn.Linear(38, 300), nn.Linear(300, 20).to(torch.float16)
+    )
+    own = lottapack.rng.custom("own", [-1.5, -0.25, 0.0, 3.0])
+    model = lottapack.scaffold(model, seed=9, rank=2, distribution=own, train=["biases"])
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter += 0.01 * (number + 1)
+    return lottapack.pack(model, tmp_path_factory.mktemp("gpu") / "a").path
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_model_is_filled_at_once_and_has_the_same_bits(interpreter, pack, way):
+    found, launches = interpreter(interpreted.loaded, pack, way)
+    assert found == interpreted.bits(lottapack.load(pack, **way))
+    assert launches == (4 if way.get("dtype") else 2)
+
+
+def test_verify_on_a_device(interpreter, pack):
+    found = interpreter(interpreted.verified, pack)
+    assert found == [(check.what, check.where, check.status) for check in lottapack.verify(pack).checks]
+    assert interpreted.verified(pack) == found
+    assert {status for *_, status in found} == {"ok"}
 
 
 def compiled(target: str, kernel: str, **constants: object) -> str:

@@ -39,8 +39,11 @@ def pack(tmp_path_factory) -> Path:
     return packed(tmp_path_factory.mktemp("large"), lottapack.scaffold(large(2048), seed=1, rank=4))
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["in threads", "at once, as on a GPU"])
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_model_is_never_there_twice(pack, way):
+def test_a_model_is_never_there_twice(pack, way, at_once, monkeypatch):
+    if at_once:
+        monkeypatch.setattr(loading._Rebuild, "_in_threads", loading._Rebuild._at_once)
     lottapack.load(pack, **way)  # what is made once in a process
     model, most = peak(lambda: lottapack.load(pack, **way))
     assert size(model) <= most + 64_000  # what the CPU counts is what it gave

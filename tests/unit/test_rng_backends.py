@@ -46,7 +46,7 @@ def test_a_backend_can_be_asked_for_by_name():
     with pytest.raises(UnsupportedError, match="no backend called 'fast'") as error:
         backends.select("cpu", "fast")
     assert error.value.hint == "There are numba, triton, torch."
-    with pytest.raises(UnsupportedError, match="'triton' cannot generate on a 'cpu' device: .* cuda and xpu") as error:
+    with pytest.raises(UnsupportedError, match=r"'triton' cannot generate on a 'cpu' device: .* cuda and xpu") as error:
         backends.select("cpu", "triton")
     assert "'numba' gives the same bits" in error.value.hint
     with pytest.raises(UnsupportedError, match="'numba' cannot generate on a 'cuda' device\n") as error:
@@ -74,9 +74,9 @@ def test_a_triton_that_cannot_run_leaves_the_work_to_torch_with_one_notice(as_a_
     pytest.importorskip("triton")
     with pytest.warns(
         RuntimeWarning, match=r"cannot compile or run its kernels on 'cpu'.*slower torch operations"
-    ) as all:
+    ) as told:
         assert backends.select("cpu").name == "torch"
-    assert len(all) == 1
+    assert len(told) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tensor = fill_(torch.empty(3000), SOURCE, 5)
