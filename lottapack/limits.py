@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 def free_memory(device: "torch.device | str" = "cpu") -> int:
     """Bytes of memory that are free on a device; what cannot be asked counts as unlimited."""
-    kind = str(device)
-    if not kind.startswith("cpu"):
+    if not str(device).startswith("cpu"):
         import torch
 
-        found = torch.get_device_module(device)
+        found = getattr(torch, torch.device(device).type, None)
         if not hasattr(found, "mem_get_info"):
             return 2**63 - 1
         # What torch keeps of this process's own tensors that are gone is free too.

@@ -81,7 +81,7 @@ def _float16(whole):
     return (tl.where(magnitude < 0x38800000, subnormal, normal) | ((whole >> 16) & 0x8000)).to(tl.uint16)
 
 
-@triton.jit(do_not_specialize=["first_step"])
+@triton.jit(do_not_specialize=["first_step", "tensors"])
 def generate(
     rows, sums, table, first_step, tensors,
     BLOCKS: tl.constexpr, BITS: tl.constexpr, FORM: tl.constexpr, UNIFORM: tl.constexpr,
@@ -128,7 +128,7 @@ def generate(
         tl.atomic_add(sums + tensor, tl.sum(total))
 
 
-@triton.jit(do_not_specialize=["start"])
+@triton.jit(do_not_specialize=["start", "count"])
 def fingerprint(bits, sums, start, count, STEPS: tl.constexpr, WIDE: tl.constexpr):
     """Add the fingerprint of ``STEPS`` times 1024 elements to ``sums``, shape (1,).
 

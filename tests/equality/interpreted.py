@@ -101,6 +101,38 @@ def at_once(pieces: list[Piece], store: bool = True) -> tuple[list[np.ndarray], 
     return [bits_of(around[1:-1]).copy() for around in memory], sums, len(launches)
 
 
+def far_end(piece: Piece) -> tuple[np.ndarray, int]:
+    """The last elements of a tensor that is larger than any memory, and their part of its fingerprint.
+
+    The kernel runs for these alone, with the address where the tensor would begin. ``start``, the number of elements
+    before them, is a multiple of what a program makes.
+    """
+    import torch
+    from equality_cases import bits_of, blank, source
+
+    from lottapack.rng import gpu
+    from lottapack.rng.backends import Job
+
+    table, dtype, start, count = piece
+    one = source(table, dtype)
+    tensor = blank(one, count)
+    describe = gpu._rows
+
+    def rows(_: object, served: int, blocks: int) -> tuple[list[list[int]], int]:
+        [row], programs = describe([Job(one, 0, start + count)], served, blocks)
+        before, rest = divmod(start, served * blocks)
+        assert rest == 0
+        address, first_program = tensor.data_ptr() - start * tensor.element_size(), -before
+        return [[address, *row[1:6], first_program, row[7]]], programs - before
+
+    gpu._rows = rows
+    try:
+        sums = gpu.generate([Job(one, start, count, tensor)], torch.device("cpu"), sums=True)
+    finally:
+        gpu._rows = describe
+    return bits_of(tensor).copy(), sums[0]
+
+
 def rounded(values: np.ndarray) -> np.ndarray:
     """float32 values as the bits of float16, by the kernels' own steps."""
     import torch

@@ -89,6 +89,16 @@ def test_each_program_finds_its_tensor(interpreter, tensors):
         assert total == reference.fingerprint(want, start)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("table", ["normal16", "sign1"])
+@pytest.mark.parametrize("start", [2**31, 2**33, 2**40])
+def test_places_in_a_tensor_have_64_bits(interpreter, table, dtype, start):
+    bits, total = interpreter(interpreted.far_end, (table, dtype, start, 3000))
+    want = expected(source(table, dtype), start, 3000)
+    assert np.array_equal(bits, want)
+    assert total == reference.fingerprint(want, start)
+
+
 def test_fingerprints_of_what_is_never_stored(interpreter):
     pieces = [(table, dtype, 2**40 + 3, 9000) for table in ("normal16", "own4") for dtype in DTYPES]
     _, sums, _ = interpreter(interpreted.at_once, pieces, False)
