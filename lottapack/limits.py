@@ -18,7 +18,7 @@ def free_memory(device: "torch.device | str" = "cpu") -> int:
         import torch
 
         found = getattr(torch, torch.device(device).type, None)
-        if not hasattr(found, "mem_get_info"):
+        if found is None or not hasattr(found, "mem_get_info"):
             return 2**63 - 1
         # What torch keeps of this process's own tensors that are gone is free too.
         kept = found.memory_reserved(device) - found.memory_allocated(device)

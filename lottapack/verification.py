@@ -90,8 +90,8 @@ def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
         jobs = [(pack.source(name), numel(entry.shape)) for name, entry in generated.items()]
-        for (name, entry), found in zip(generated.items(), _computed(jobs, device), strict=True):
-            yield name, rng.fingerprint_hex(found), entry.fingerprint
+        for (name, entry), fingerprint in zip(generated.items(), _computed(jobs, device), strict=True):
+            yield name, rng.fingerprint_hex(fingerprint), entry.fingerprint
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 
