@@ -12,7 +12,8 @@ from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 
 _CHUNK = 1 << 17  # elements of a step: the partial sums stay in the cache
 _CHUNK_ELSEWHERE: Final = 1 << 20  # on other devices, where each operation costs a launch
-_CHUNK_LENGTHS = 1 << 21  # with magnitudes: lengths are summed input by input, all outputs of a step at once
+_CHUNK_LENGTHS = 1 << 20  # with magnitudes: lengths are summed input by input, all outputs of a step at once
+_SQUARED: Final = 64  # inputs whose squares are taken at once
 
 Backbone = Callable[[int, int], Tensor]
 """``backbone(first, last)``: elements ``first`` to ``last - 1`` of the weight in its recorded dtype, one dimension."""
@@ -131,9 +132,10 @@ class _Lengths:
 
     def add(self, inputs: Tensor) -> None:
         """The next inputs' weights: shape (inputs, outputs), binary32."""
-        for weights in inputs.to(self.device):
-            wide = weights.double()
-            self.total.add_(wide.mul_(wide))
+        for several in inputs.to(self.device).split(_SQUARED):
+            wide = several.double()
+            for squares in wide.mul_(wide).unbind():
+                self.total.add_(squares)
 
     def factors(self, magnitude: Tensor) -> Tensor:
         """What the weights of each output are multiplied by."""

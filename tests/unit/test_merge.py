@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from memory import peak
 from models import bits
 
 from lottapack import merge
@@ -82,6 +83,18 @@ def test_in_place_and_in_pieces_the_bits_are_the_same(chunk, fan, dtype, magnitu
             weight = case((6, 10), 3, dtype, fan)[0]
         assert bits(out.to(dtype)) == expected
     assert torch.equal(wide, wide.to(dtype).double())  # rounded to the recorded dtype first
+
+
+@pytest.mark.parametrize("fan", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize(("magnitude", "most"), [(False, 2_500_000), (True, 18_000_000)])
+def test_merging_in_place_takes_some_memory_and_no_second_weight(magnitude, most, fan, dtype):
+    weight, a, b, beta, scaling, _ = case((3000, 4000), 2, dtype, fan)
+    lengths = torch.ones(len(b)).to(dtype) if magnitude else None
+    flat = weight.view(-1)
+    options = {"scaling": scaling, "fan_in_fan_out": fan}
+    _, taken = peak(lambda: merge.merge_into(weight, lambda i, j: flat[i:j], a, b, beta, lengths, **options))
+    assert 0 < taken <= most < weight.nbytes
 
 
 def test_infinities_not_numbers_and_subnormals_are_kept():
