@@ -1,6 +1,6 @@
 """load(): from a pack to a ready module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
+from lottapack.arch.trust import allowing
+from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
@@ -34,6 +36,7 @@ from lottapack.rebuild import (
 from lottapack.registry.references import parse
 from lottapack.rng import backends
 from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -50,8 +53,11 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     merge: bool = False,
+    scaffold: str | None = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
+    require_signature: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -63,25 +69,34 @@ def load(
             need beside the model are some MiB, and on the CPU the largest stored tensor that is converted.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
+            change to another later: switch().
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken.
+        allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
+            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
+            was signed is what is loaded, even if someone writes to the file meanwhile.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
-        BadReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
+        a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
+        hold; with require_signature SignatureError, BadKeyError. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(_local(path)) as pack:
+    with allowing(allow), open_pack(_local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
         check_memory(str(path), _needed(pack, name, merge), max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor)
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-            plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
+            plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:
-                attach(model, plan)
+                attach(model, plan, scaffold=pack.scaffold)
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)
@@ -98,9 +113,22 @@ def load(
 
 def _needed(pack: PackFile, dtype: str | None, merge: bool) -> int:
     """Bytes of the model that is loaded, with its adapters if they stay."""
-    adapted = [] if merge else [(n, e) for n, e in pack.descriptor.parameters.items() if isinstance(e, Adapted)]
-    kept = [pack.tensors[adapter_prefix(name) + part] for name, entry in adapted for part in entry.adapter.tensors()]
-    return pack.declared_bytes(dtype) + sum(numel(info.shape) * dtypes.ITEMSIZE[dtype or info.dtype] for info in kept)
+    kept = {} if merge else _adapters(pack, dtype)
+    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
+    return pack.declared_bytes(dtype) + sum(sizes)
+
+
+def _adapters(pack: PackFile, dtype: str | None) -> dict[str, str]:
+    """The dtypes that the tensors of adapters are loaded in, by name.
+
+    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
+    """
+    found = {}
+    adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
+    for name, entry in adapted:
+        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
+            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
+    return found
 
 
 def _local(path: str | PathLike[str]) -> Path:
@@ -129,12 +157,15 @@ class _Rebuild:
 
         Hashing takes as long as much of the generating, and needs no lock: it goes on while the module is built.
         """
-        wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
+        wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
-            adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+            given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
+            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in _adapters(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
-            found = [(name, reader.submit(stored_tensor, self.pack, name, self.device, self.dtype)) for name in wanted]
+            found = [
+                (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype))
+                for name, dtype in wanted.items()
+            ]
             try:
                 yield lambda: [(name, future.result()) for name, future in found]
             finally:
@@ -145,10 +176,12 @@ class _Rebuild:
         """Backbones (merged, if that is asked for) and constants."""
         weights = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted)]
         constants = [
-            (name, constant_tensor(entry, self.device, self.dtype))
+            (name, constant_tensor(entry, self.device, dtype=self.dtype))
             for name, entry in self.entries.items()
             if isinstance(entry, Constant)
         ]
+        if is_constructed(self.pack):
+            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
         at_once = self.device.type != "cpu" or backends.select(self.device).generate is not None
         return constants + (self._at_once(weights) if at_once else self._in_threads(weights))
 

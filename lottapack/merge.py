@@ -115,9 +115,7 @@ def merge_into(
         if shared is not None:
             unrounded.mul_(shared)
         elif magnitude is not None:
-            lengths = _Lengths(len(unrounded), out.device)
-            lengths.add(unrounded.t().contiguous())
-            unrounded.mul_(lengths.factors(magnitude[part])[:, None])
+            unrounded.mul_(length_factors(unrounded.t().contiguous(), magnitude[part])[:, None])
         matrix[part] = unrounded.to(recorded)
 
 
@@ -132,8 +130,9 @@ class _Lengths:
 
     def add(self, inputs: Tensor) -> None:
         """The next inputs' weights: shape (inputs, outputs), binary32."""
-        for several in inputs.to(self.device).split(_SQUARED):
-            wide = several.double()
+        inputs = inputs.to(self.device)
+        for first in range(0, len(inputs), _SQUARED):
+            wide = inputs[first : first + _SQUARED].double()
             for squares in wide.mul_(wide).unbind():
                 self.total.add_(squares)
 
@@ -143,6 +142,16 @@ class _Lengths:
         wanted = magnitude.double().cpu().numpy()
         quotients = np.divide(wanted, lengths, out=np.zeros_like(lengths), where=lengths != 0)
         return torch.from_numpy(quotients).float().to(self.home)
+
+
+def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
+    """What the weights of each output are multiplied by: shape (d_out,), binary32 (spec: merge, step 4).
+
+    ``inputs``: the unrounded weights, shape (d_in, d_out), binary32. ``magnitude``: shape (d_out,).
+    """
+    lengths = _Lengths(inputs.shape[1], inputs.device)
+    lengths.add(inputs)
+    return lengths.factors(magnitude)
 
 
 def merge_adapter(weight: Tensor, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe) -> Tensor:

@@ -39,14 +39,15 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of the file, its SHA-256 checked; floating ones in another dtype if that is given.
+    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked.
 
-    Converted before it goes to the device, which never holds it twice.
+    In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
+    never holds it twice.
     """
-    info = pack.tensors[name]
-    tensor = torch.empty(info.shape, dtype=dtypes.torch_dtype(info.dtype))
+    recorded, shape = pack.form(name)
+    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(recorded))
     pack.read_into(name, tensor_bytes(tensor))
-    return tensor.to(_wanted(info.dtype, dtype)).to(device)
+    return tensor.to(_wanted(recorded, dtype)).to(device)
 
 
 def tensor_bytes(tensor: Tensor) -> Any:
@@ -54,11 +55,17 @@ def tensor_bytes(tensor: Tensor) -> Any:
     return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
-def constant_tensor(entry: Constant, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of one value, given by its bits; in another dtype if that is given and the value is floating."""
+def constant_tensor(
+    entry: Constant, device: torch.device, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """A tensor of one value, given by its bits; of the entry's shape, or of another.
+
+    In another dtype if that is given and the value is floating.
+    """
+    shape = entry.shape if shape is None else shape
     bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], np.uint8).copy()
     value = torch.from_numpy(bits).view(dtypes.torch_dtype(entry.dtype)).to(_wanted(entry.dtype, dtype))
-    return value.to(device).expand(1).reshape([1] * len(entry.shape)).expand(entry.shape).contiguous()
+    return value.to(device).expand(1).reshape([1] * len(shape)).expand(shape).contiguous()
 
 
 def empty_backbone(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -143,7 +150,8 @@ def _check_again(pack: PackFile, name: str, weight: Tensor) -> None:
 def _check(pack: PackFile, name: str, fingerprint: int) -> None:
     found, recorded = rng.fingerprint_hex(fingerprint), _generated(pack, name).fingerprint
     if found != recorded:
-        problem = Problem("fingerprint", name, f"rebuilt with fingerprint {found}, recorded {recorded}")
+        where = pack.fingerprint_place(name)
+        problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {recorded}")
         hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
         raise IntegrityError(str(pack.path), [problem], hint=hint)
 
@@ -177,5 +185,5 @@ def plain_tensor(
     if isinstance(entry, Stored):
         return stored_tensor(pack, name, device, dtype)
     if isinstance(entry, Constant):
-        return constant_tensor(entry, device, dtype)
+        return constant_tensor(entry, device, dtype=dtype)
     return generate_merged(pack, name, empty_backbone(pack, name, device, dtype), check=check)

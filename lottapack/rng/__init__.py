@@ -11,7 +11,7 @@ from lottapack.rng.stream import ALGORITHM, CONSTRUCTOR, TORCH_CPU, Source, stre
 
 if TYPE_CHECKING:
     from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
-    from lottapack.rng.fill import fill_, fill_all_, fingerprint, fingerprints_on
+    from lottapack.rng.fill import fill_, fill_all_, fill_runs_, fingerprint, fingerprints_on
     from lottapack.rng.tables import Table, builtin, custom, scale_fault, scaled_bits, table_fault
 
 _HOME = {
@@ -21,6 +21,7 @@ _HOME = {
     "fingerprint_of": "arrays",
     "fill_": "fill",
     "fill_all_": "fill",
+    "fill_runs_": "fill",
     "fingerprint": "fill",
     "fingerprints_on": "fill",
     "Table": "tables",
@@ -54,6 +55,7 @@ __all__ = [
     "fill_",
     "fill_all_",
     "fill_bits",
+    "fill_runs_",
     "fingerprint",
     "fingerprint_bits",
     "fingerprint_hex",

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
+from lottapack.rng.runs import Integers
 from lottapack.rng.stream import Source
 from lottapack.rng.tables import Bits
 
 if TYPE_CHECKING:
     import torch
+
+
+def _torch_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> None:
+    from lottapack.rng import torch_ops
+
+    torch_ops.fill_runs(tensor, source, starts, lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,8 @@ class Backend:
 
     ``supports(device_type)``: whether it can, e.g. ``"cuda"``. ``fill(tensor, source, start)``: write elements from
     number ``start`` on. ``fingerprint(tensor, start)``: the fingerprint, if ``start`` is the number of the first.
+    ``fill_runs(tensor, source, starts, lengths)``: write runs of elements one behind the other; plain torch operations
+    do so on any device.
     ``generate(jobs, device, sums)``, where a backend has it: all jobs at once, and if ``sums`` the fingerprint of each.
     ``fault(device_type)``: why it does not support a device, if more can be said.
     """
@@ -42,6 +51,7 @@ class Backend:
     supports: Callable[[str], bool]
     fill: "Callable[[torch.Tensor, Source, int], None]"
     fingerprint: "Callable[[torch.Tensor, int], int]"
+    fill_runs: "Callable[[torch.Tensor, Source, Integers, Integers], None]" = _torch_fill_runs
     generate: "Callable[[Sequence[Job], torch.device, bool], list[int]] | None" = None
     fault: Callable[[str], str | None] = lambda _: None
 
@@ -167,6 +177,12 @@ def _numba_fingerprint(tensor: "torch.Tensor", start: int) -> int:
     return cpu.fingerprint_bits(_array(tensor), start)
 
 
+def _numba_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> None:
+    from lottapack.rng import cpu
+
+    cpu.fill_runs_bits(_array(tensor), source, starts, lengths)
+
+
 def _triton_fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
     from lottapack.rng import gpu
 
@@ -197,7 +213,9 @@ def _torch_fingerprint(tensor: "torch.Tensor", start: int) -> int:
     return torch_ops.fingerprint(tensor, start)
 
 
-register(Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint))
+register(
+    Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint, _numba_fill_runs)
+)
 register(
     Backend("triton", triton_works, _triton_fill, _triton_fingerprint, generate=_triton_generate, fault=triton_fault)
 )

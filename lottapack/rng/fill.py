@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, selfcheck
+from lottapack.rng.runs import Integers, check_runs, grouped
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
 
 if TYPE_CHECKING:
@@ -21,8 +22,33 @@ def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tens
     dtype than the source or lies on a device without a backend, if the scale does not fit the table, or if elements
     lie beyond 2**63 - 1; DeviceError if the device fails its known answers. Spec: stream, tables.
     """
-    _check(tensor, source, start)
+    check_range(start, tensor.numel())
+    _check(tensor, source)
     _ready(tensor.device).fill(tensor, source, start)
+    return tensor
+
+
+def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> "torch.Tensor":
+    """Fill ``tensor``, of any shape, in place with runs of elements, one behind the other; return it.
+
+    For parts that are not one range: the columns of a matrix, a shard along any dimension. Long runs are filled as
+    by fill_(), short ones together, by one call of the backend.
+
+    ``starts``, ``lengths``: shape (n,), int64: the number of each run's first element and of its elements. Runs ascend
+    and do not overlap. Raises as fill_() does, and UnsupportedError for other runs.
+    """
+    _check(tensor, source)
+    check_runs(starts, lengths, tensor.numel())
+    backend, flat = _ready(tensor.device), tensor.view(-1)
+    done = 0
+    for first, last in grouped(starts, lengths):
+        count = int(lengths[first:last].sum())
+        part = flat[done : done + count]
+        if last - first == 1:
+            backend.fill(part, source, int(starts[first]))
+        elif count:
+            backend.fill_runs(part, source, starts[first:last], lengths[first:last])
+        done += count
     return tensor
 
 
@@ -33,7 +59,7 @@ def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bo
     of one table and dtype. Returns the tensors' fingerprints if ``fingerprints``, else an empty list.
     """
     for tensor, source in jobs:
-        _check(tensor, source, 0)
+        _check(tensor, source)
     found = [0] * len(jobs)
     for device in {tensor.device for tensor, _ in jobs}:
         backend = _ready(device)
@@ -86,7 +112,7 @@ def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
     return _ready(tensor.device).fingerprint(tensor, start)
 
 
-def _check(tensor: "torch.Tensor", source: Source, start: int) -> None:
+def _check(tensor: "torch.Tensor", source: Source) -> None:
     """Raise UnsupportedError if the source cannot fill the tensor."""
     found = _dtype(tensor)
     if found != source.dtype:
@@ -94,7 +120,6 @@ def _check(tensor: "torch.Tensor", source: Source, start: int) -> None:
             f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
             hint="Generate in the source's dtype, then convert.",
         )
-    check_range(start, tensor.numel())
     _require_contiguous(tensor)
 
 
