@@ -238,6 +238,7 @@ ONLY_HERE = {
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
+    "triton": ("lottapack.rng.gpu",),
     "uvicorn": ("lottapack.serve.server",),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""
@@ -267,6 +268,7 @@ def test_client_libraries_out_of_place_are_found():
 
 def test_every_module_can_be_imported():
     pytest.importorskip("transformers")
+    pytest.importorskip("triton")
     for module in MODULES:
         if not module.endswith("__main__"):
             assert importlib.import_module(module).__name__ == module
