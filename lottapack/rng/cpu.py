@@ -1,12 +1,13 @@
 """The CPU backend: numba kernels over pieces of the tensor, on NumPy arrays. Does not import torch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from lottapack.rng import kernels
-from lottapack.rng.quantile import coefficients
+from lottapack.rng import kernels, normal16
+from lottapack.rng.quantile import NEAR, coefficients, near_coefficients
 from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
 from lottapack.rng.threads import default, spread
@@ -16,10 +17,10 @@ _LOW32 = 0xFFFFFFFF
 
 def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    fill = _filler(source)
+    made = _kernels(source)
 
     def work(lo: int, hi: int) -> None:
-        fill(out[lo - start : hi - start], lo)
+        made.fill(out[lo - start : hi - start], lo)
 
     spread(start, start + out.size, work, threads or default())
 
@@ -34,58 +35,77 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 
 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
-    """The fingerprint of the first ``count`` elements, of which each thread holds one piece at a time."""
-    fill = _filler(source)
+    """The fingerprint of the first ``count`` elements, of which no more than a block a thread is ever in memory."""
+    made = _kernels(source)
+    space = WORDS * source.fields, f"u{ITEM_BITS[source.dtype] // 8}"
 
     def work(lo: int, hi: int) -> int:
-        bits = np.empty(hi - lo, f"u{ITEM_BITS[source.dtype] // 8}")
-        fill(bits, lo)
-        return _fingerprint(bits, lo)
+        return made.fingerprint(np.empty(*space), lo, hi - lo)
 
     return sum(spread(0, count, work, threads or default())) % 2**64
 
 
-Filler = Callable[[Bits, int], None]
-"""Fills an array with the elements from a given number on."""
+@dataclass(frozen=True)
+class _Kernels:
+    """The fastest ways to a source's elements.
 
-_FORMS = {"float32": 0, "bfloat16": 1, "float16": 2}
+    ``fill(out, start)``: write the elements from number ``start`` on. ``fingerprint(space, start, count)``: that of
+    ``count`` elements from ``start`` on, which begins a block; ``space`` is for the elements of one.
+    """
+
+    fill: Callable[[Bits, int], None]
+    fingerprint: Callable[[Bits, int, int], int]
 
 
-def _filler(source: Source) -> Filler:
-    """The fastest way to a source's elements; checks the scale."""
+_FORMS = {"float32": kernels.FLOAT32, "bfloat16": kernels.BFLOAT16, "float16": kernels.FLOAT16}
+
+
+def _kernels(source: Source) -> _Kernels:
+    """Checks the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
     halves = [np.uint64(half) for half in (*source.key, source.stream & _LOW32, source.stream >> 32)]
+    form = _FORMS[source.dtype]
     if source.table.id == "normal16" and formula_holds():
-        rows, scale, form = coefficients(), np.float32(source.scale), np.uint64(_FORMS[source.dtype])
+        fill, fingerprint = normal16.fill_normal16, normal16.fingerprint_normal16
+        given = coefficients(), near_coefficients(), np.float32(source.scale), form
+    else:
+        fill, fingerprint = kernels.fill, kernels.fingerprint_blocks
+        unit = np.float32(source.scale / 65536 if source.table.id == "uniform16" else 0)  # exact: products are normal
+        table = scaled_bits(source.table, source.scale, source.dtype)
+        given = table, np.uint64(source.table.bits), unit, form
 
-        def fill_normal16(out: Bits, start: int) -> None:
-            place = np.uint64(start // served), np.uint64(start % served)
-            kernels.fill_normal16(out, rows, scale, form, *place, *halves)
+    def filled(out: Bits, start: int) -> None:
+        fill(out, *given, np.uint64(start // served), np.uint64(start % served), *halves)
 
-        return fill_normal16
+    def fingerprinted(space: Bits, start: int, count: int) -> int:
+        return int(fingerprint(space, np.uint64(count), *given, np.uint64(start // served), *halves))
 
-    table, bits = scaled_bits(source.table, source.scale, source.dtype), np.uint64(source.table.bits)
-    exact = source.table.id == "uniform16" and source.dtype == "float32"
-    unit = np.float32(source.scale / 65536 if exact else 0)  # exact, and normal because the products are
-
-    def fill(out: Bits, start: int) -> None:
-        kernels.fill(out, table, bits, unit, np.uint64(start // served), np.uint64(start % served), *halves)
-
-    return fill
+    return _Kernels(filled, fingerprinted)
 
 
 @cache
 def formula_holds() -> bool:
-    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's."""
-    if not kernels.FORMULA:
+    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's.
+
+    And the shorter polynomial's within NEAR units of it.
+    """
+    if not normal16.FORMULA:
         return False
-    table = builtin("normal16").values
-    words = np.arange(table.size // 2, dtype=np.uint32)
-    words |= (words + np.uint32(words.size)) << np.uint32(16)
-    entries, t, piece = np.empty(table.size, np.uint32), np.empty(words.size, np.float32), np.empty_like(words)
-    kernels.normal16(entries, words, t, piece, coefficients(), np.float32(1), np.uint64(_FORMS["float32"]))
-    return np.array_equal(entries, table.view(np.uint32))
+    entries = builtin("normal16").values.view(np.uint32)
+    magnitudes = (entries & np.uint32(0x7FFFFFFF)).view(np.int32)
+    rows, near, part = coefficients(), near_coefficients(), np.empty(2 * WORDS, np.uint32)
+    words, *space = normal16.space()
+    for first in range(0, entries.size // 2, WORDS):  # all indices below the middle, and those above
+        low, high = (slice(at, at + WORDS) for at in (first, first + entries.size // 2))
+        words[:] = np.arange(first, first + WORDS, dtype=np.uint32) * np.uint32(0x10001) + np.uint32(0x80000000)
+        normal16.normal16(part, words, *space, rows, near, np.float32(1), kernels.FLOAT32)
+        if not np.array_equal(part, np.concatenate([entries[low], entries[high]])):
+            return False
+        normal16.nearly16(part, words, *space, rows, near)
+        if (np.abs(part[:WORDS].view(np.int32) - magnitudes[low]) > NEAR).any():
+            return False
+    return True
 
 
 def _fingerprint(bits: Bits, start: int) -> int:

@@ -129,4 +129,4 @@ def test_kernels_work_where_nothing_can_be_cached(monkeypatch):
         return lambda function: SimpleNamespace(function=function, nogil=nogil)
 
     monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels._jit(len) == SimpleNamespace(function=len, nogil=True)
+    assert kernels.jit(len) == SimpleNamespace(function=len, nogil=True)
