@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench vectors clean
+.PHONY: demo test lint types unit bench vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -28,6 +28,16 @@ bench: $(VENV)/test-installed
 vectors: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py
 
+# Kill everything that writes at N random moments, and count what became of the files.
+N ?= 1000
+crash: $(VENV)/test-installed
+	$(BIN)/python tests/crash/crash.py $(N)
+
+# Look for a file that brings anything but a LottapackError out of a reader, for as long as one likes.
+SECONDS ?= 600
+fuzz: $(VENV)/fuzz-installed
+	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS)
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lottapack needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +49,10 @@ $(VENV)/demo-installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
+	touch $@
+
+$(VENV)/fuzz-installed: $(VENV)/test-installed
+	$(PIP) install --constraint constraints.txt --group fuzz
 	touch $@
 
 # Other people's programs that the tests use with the registry, each in an environment of its own.
@@ -53,5 +67,5 @@ $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-olah build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-hub036 .venv-olah build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from lottapack.errors import (
     AccessError,
     AgreementError,
     ArchitectureError,
+    BadKeyError,
     BadReferenceError,
     CheckpointError,
     ConflictError,
@@ -23,10 +24,12 @@ from lottapack.errors import (
     LottapackError,
     MissingError,
     NetworkError,
+    NotAllowedError,
     OutputError,
     Problem,
     RegistryError,
     ScaffoldError,
+    SignatureError,
     UnsupportedError,
 )
 from lottapack.integrations import install as _install
@@ -35,21 +38,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
+    from lottapack.building import build
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
-    from lottapack.nn import is_scaffolded, regenerate_, scaffold
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.rng.own_tables import table
+    from lottapack.rng.tables import Table
+    from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
 _HOME = {
     "init_backbone_": "backbone",
+    "build": "building",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
@@ -59,10 +67,14 @@ _HOME = {
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
     "pack_torch_cpu": "torch_cpu",
+    "active_scaffold": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
+    "scaffolds_of": "nn",
+    "switch": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -75,6 +87,9 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "sign": "signing",
+    "Table": "rng.tables",
+    "table": "rng.own_tables",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -98,6 +113,7 @@ __all__ = [
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadKeyError",
     "BadReferenceError",
     "Check",
     "CheckpointError",
@@ -107,12 +123,14 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",
     "MergedResult",
     "MissingError",
     "NetworkError",
+    "NotAllowedError",
     "OutputError",
     "PackFile",
     "PackResult",
@@ -122,10 +140,14 @@ __all__ = [
     "RegistryError",
     "Report",
     "ScaffoldError",
+    "SignatureError",
     "Summary",
+    "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
+    "active_scaffold",
+    "build",
     "draw",
     "export",
     "init_backbone_",
@@ -143,5 +165,9 @@ __all__ = [
     "regenerate_",
     "report",
     "scaffold",
+    "scaffolds_of",
+    "sign",
+    "switch",
+    "table",
     "verify",
 ]

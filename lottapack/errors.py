@@ -8,11 +8,14 @@
     │   ├── DescriptorError    the JSON descriptor (section 2)
     │   └── AgreementError     file and descriptor contradict each other (section 3)
     ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
+    ├── SignatureError         a signature is missing, broken, by another key, or of another file
+    ├── BadKeyError            a file is no key that signatures are made or checked with
     ├── LimitError             a pack declares more than the caller allows (section 5)
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
-    ├── ScaffoldError          wrong arguments to scaffold(), named by layer
+    ├── NotAllowedError        a pack asks to import what the caller did not allow
+    ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
     ├── CheckpointError        a checkpoint cannot be packed
     ├── OutputError            an output path cannot be written
     ├── BadReferenceError      text that names no path, repository or image
@@ -100,6 +103,14 @@ class IntegrityError(_ProblemsError):
     summary = "is damaged or was changed:"
 
 
+class SignatureError(LottapackError):
+    """A pack has not the signature that is asked for: the message says which of the four it is."""
+
+
+class BadKeyError(LottapackError):
+    """A file is no key of the kind that signatures are made or checked with."""
+
+
 class LimitError(LottapackError):
     """The pack declares a model larger than the caller allows."""
 
@@ -116,8 +127,15 @@ class ArchitectureError(LottapackError):
     """A model cannot be described as data, or a description cannot be built."""
 
 
+class NotAllowedError(LottapackError):
+    """A pack asks to import a module that the caller did not allow by name."""
+
+
 class ScaffoldError(LottapackError):
-    """``scaffold()`` was asked for something impossible; the message names the layer."""
+    """``scaffold()`` was asked for something impossible: the message names the layer.
+
+    Or a model or a pack has no scaffold of the name asked for: the hint lists its own.
+    """
 
 
 class CheckpointError(LottapackError):

@@ -1,6 +1,6 @@
 """load(): from a pack to a ready module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lottapack import arch, bases
 from lottapack.arch.skeleton import computed_buffers
+from lottapack.arch.trust import allowing
+from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
@@ -23,6 +25,7 @@ from lottapack.nn.select import entries_of
 from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
 from lottapack.registry.references import parse
 from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -35,8 +38,11 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     merge: bool = False,
+    scaffold: str | None = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
+    require_signature: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -46,25 +52,34 @@ def load(
         device: where the weights are generated, in place.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
+            change to another later: switch().
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory.
+        allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
+            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
+            was signed is what is loaded, even if someone writes to the file meanwhile.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError. For a reference also
-        BadReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
+        a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
+        hold; with require_signature SignatureError, BadKeyError. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with open_pack(_local(path)) as pack:
+    with allowing(allow), open_pack(_local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
         check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor)
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-            plan = recipe.of_descriptor(pack.descriptor, pack.tables, groups)
+            plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:
-                attach(model, plan)
+                attach(model, plan, scaffold=pack.scaffold)
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)
@@ -98,6 +113,7 @@ class _Rebuild:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check = merge, check
         self.entries = pack.descriptor.parameters
+        self.wide: set[str] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
@@ -108,11 +124,13 @@ class _Rebuild:
         wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
         if not self.merge:
             adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+            parts = {adapter_prefix(name) + part: e.dtype for name, e in adapted for part in e.adapter.tensors()}
+            self.wide = {part for part, dtype in parts.items() if dtype == "float32"}
+            wanted += parts
         with ThreadPoolExecutor(1) as reader:
             found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
             try:
-                yield lambda: [(name, self._converted(future.result())) for name, future in found]
+                yield lambda: [(name, self._converted(self._widened(name, future.result()))) for name, future in found]
             finally:
                 for _, future in found:
                     future.cancel()
@@ -122,6 +140,8 @@ class _Rebuild:
         names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names.sort(key=lambda name: -sizes[name])
+        if is_constructed(self.pack):
+            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
         # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
         large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time
@@ -141,6 +161,10 @@ class _Rebuild:
     def _memory(self, name: str) -> Tensor | None:
         plain = self.merge or isinstance(self.entries[name], Constant)
         return None if plain else empty_backbone(self.pack, name, self.device)
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        """An adapter that is kept narrower than its float32 layer computes in float32, which is exact."""
+        return tensor.float() if name in self.wide else tensor
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

@@ -59,13 +59,16 @@ def merged(
         backbone = matrix[part].float()
         result[part] = low_rank.add_(backbone if factor is None else torch.mul(backbone, factor))
     if magnitude is not None:
-        factors = _factors(result if fan_in_fan_out else result.t().contiguous(), magnitude)
+        factors = length_factors(result if fan_in_fan_out else result.t().contiguous(), magnitude)
         result = result.mul_(factors if fan_in_fan_out else factors[:, None]).to(weight.dtype)
     return result.view(weight.shape)
 
 
-def _factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
-    """What the weights of each output are multiplied by. ``inputs``: shape (d_in, d_out), binary32."""
+def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
+    """What the weights of each output are multiplied by: shape (d_out,), binary32 (spec: merge, step 4).
+
+    ``inputs``: the unrounded weights, shape (d_in, d_out), binary32. ``magnitude``: shape (d_out,).
+    """
     place = inputs.device if inputs.device.type in ("cpu", "cuda") else torch.device("cpu")  # others lack binary64
     total = torch.zeros(inputs.shape[1], dtype=torch.float64, device=place)
     for weights in inputs.to(place):

@@ -35,9 +35,9 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
 
 
 def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
-    """A tensor of the file, its SHA-256 checked."""
-    info = pack.tensors[name]
-    tensor = torch.empty(info.shape, dtype=dtypes.torch_dtype(info.dtype))
+    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked."""
+    dtype, shape = pack.form(name)
+    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(dtype))
     pack.read_into(name, tensor_bytes(tensor))
     return tensor.to(device)
 
@@ -47,11 +47,12 @@ def tensor_bytes(tensor: Tensor) -> Any:
     return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
-def constant_tensor(entry: Constant, device: torch.device) -> Tensor:
-    """A tensor of one value, given by its bits."""
+def constant_tensor(entry: Constant, device: torch.device, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A tensor of one value, given by its bits; of the entry's shape, or of another."""
+    shape = entry.shape if shape is None else shape
     bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], np.uint8).copy()
     value = torch.from_numpy(bits).view(dtypes.torch_dtype(entry.dtype))
-    return value.to(device).expand(1).reshape([1] * len(entry.shape)).expand(entry.shape).contiguous()
+    return value.to(device).expand(1).reshape([1] * len(shape)).expand(shape).contiguous()
 
 
 def empty_backbone(pack: PackFile, name: str, device: torch.device) -> Tensor:
@@ -71,7 +72,8 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
     if check:
         found = rng.fingerprint_hex(rng.fingerprint(weight))
         if found != entry.fingerprint:
-            problem = Problem("fingerprint", name, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
+            where = pack.fingerprint_place(name)
+            problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
             hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
             raise IntegrityError(str(pack.path), [problem], hint=hint)
     return weight

@@ -15,6 +15,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class StoredDtype(StrEnum):
+    """What pack keeps float32 tensors in."""
+
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class Generator(StrEnum):
     """What drew a model's weights."""
 
@@ -49,6 +56,15 @@ MaxBytes = Annotated[
         min=1,
         metavar="N",
         help="Largest model to accept, in bytes; by default what is free.",
+        show_default=False,
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="PACKAGE",
+        help="A package whose code you trust, where the pack asks to import it; may be repeated.",
         show_default=False,
     ),
 ]

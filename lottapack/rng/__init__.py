@@ -11,7 +11,7 @@ from lottapack.rng.stream import ALGORITHM, CONSTRUCTOR, TORCH_CPU, Source, stre
 
 if TYPE_CHECKING:
     from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
-    from lottapack.rng.fill import fill_, fingerprint
+    from lottapack.rng.fill import fill_, fill_runs_, fingerprint
     from lottapack.rng.tables import Table, builtin, custom, scale_fault, scaled_bits, table_fault
 
 _HOME = {
@@ -20,6 +20,7 @@ _HOME = {
     "fingerprint_hex": "arrays",
     "fingerprint_of": "arrays",
     "fill_": "fill",
+    "fill_runs_": "fill",
     "fingerprint": "fill",
     "Table": "tables",
     "builtin": "tables",
@@ -51,6 +52,7 @@ __all__ = [
     "fault_between",
     "fill_",
     "fill_bits",
+    "fill_runs_",
     "fingerprint",
     "fingerprint_bits",
     "fingerprint_hex",

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
+from lottapack.rng.runs import Integers
 from lottapack.rng.stream import Source
 from lottapack.rng.tables import Bits
 
 if TYPE_CHECKING:
     import torch
+
+
+def _torch_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> None:
+    from lottapack.rng import torch_ops
+
+    torch_ops.fill_runs(tensor, source, starts, lengths)
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,15 @@ class Backend:
 
     ``supports(device_type)``: whether it can, e.g. ``"cuda"``. ``fill(tensor, source, start)``: write elements from
     number ``start`` on. ``fingerprint(tensor, start)``: the fingerprint, if ``start`` is the number of the first.
+    ``fill_runs(tensor, source, starts, lengths)``: write runs of elements one behind the other; plain torch operations
+    do so on any device.
     """
 
     name: str
     supports: Callable[[str], bool]
     fill: "Callable[[torch.Tensor, Source, int], None]"
     fingerprint: "Callable[[torch.Tensor, int], int]"
+    fill_runs: "Callable[[torch.Tensor, Source, Integers, Integers], None]" = _torch_fill_runs
 
 
 _backends: list[Backend] = []
@@ -94,6 +104,12 @@ def _numba_fingerprint(tensor: "torch.Tensor", start: int) -> int:
     return cpu.fingerprint_bits(_array(tensor), start)
 
 
+def _numba_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> None:
+    from lottapack.rng import cpu
+
+    cpu.fill_runs_bits(_array(tensor), source, starts, lengths)
+
+
 def _torch_fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
     from lottapack.rng import torch_ops
 
@@ -106,5 +122,7 @@ def _torch_fingerprint(tensor: "torch.Tensor", start: int) -> int:
     return torch_ops.fingerprint(tensor, start)
 
 
-register(Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint))
+register(
+    Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint, _numba_fill_runs)
+)
 register(Backend("torch", lambda kind: kind != "meta", _torch_fill, _torch_fingerprint))

@@ -2,27 +2,46 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from lottapack.rng import kernels, normal16
+from lottapack.rng import kernels, normal16, run_kernels
 from lottapack.rng.quantile import NEAR, coefficients, near_coefficients
+from lottapack.rng.runs import Integers
 from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
-from lottapack.rng.threads import default, spread
+from lottapack.rng.threads import PIECE, default, run_all, spread
 
 _LOW32 = 0xFFFFFFFF
 
 
 def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    made = _kernels(source)
+    way = _way(source)
 
     def work(lo: int, hi: int) -> None:
-        made.fill(out[lo - start : hi - start], lo)
+        way.fill(out[lo - start : hi - start], *way.settings, *way.place(lo), *way.halves)
 
     spread(start, start + out.size, work, threads or default())
+
+
+def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
+    """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
+    way = _way(source)
+    kernel = run_kernels.KERNELS[way.fill]
+    ends = np.cumsum(lengths)
+    cuts = [0, *np.unique(np.searchsorted(ends, range(PIECE, out.size, PIECE))).tolist(), starts.size]
+
+    def work(first: int, last: int) -> None:
+        lo, hi = ends[first] - lengths[first], ends[last - 1]
+        runs = starts[first:last], lengths[first:last]
+        kernel(out[lo:hi], *runs, np.uint64(way.served), *way.settings, *way.halves)
+
+    tasks = [partial(work, first, last) for first, last in pairwise(cuts) if first < last]
+    run_all(tasks, threads or default())
 
 
 def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> int:
@@ -35,53 +54,49 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 
 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
-    """The fingerprint of the first ``count`` elements, of which no more than a block a thread is ever in memory."""
-    made = _kernels(source)
-    space = WORDS * source.fields, f"u{ITEM_BITS[source.dtype] // 8}"
+    """The fingerprint of the first ``count`` elements, of which each thread holds one block at a time."""
+    way = _way(source)
+    space = way.served, f"u{ITEM_BITS[source.dtype] // 8}"
 
     def work(lo: int, hi: int) -> int:
-        return made.fingerprint(np.empty(*space), lo, hi - lo)
+        block, _ = way.place(lo)  # pieces begin with a block
+        return int(way.fingerprint(np.empty(*space), np.uint64(hi - lo), *way.settings, block, *way.halves))
 
     return sum(spread(0, count, work, threads or default())) % 2**64
 
 
 @dataclass(frozen=True)
-class _Kernels:
-    """The fastest ways to a source's elements.
+class _Way:
+    """The fastest way to a source's elements: two kernels, and what both are given."""
 
-    ``fill(out, start)``: write the elements from number ``start`` on. ``fingerprint(space, start, count)``: that of
-    ``count`` elements from ``start`` on, which begins a block; ``space`` is for the elements of one.
-    """
+    fill: Callable[..., None]
+    fingerprint: Callable[..., int]
+    settings: tuple[Any, ...]
+    served: int
+    """Elements that a block of words serves."""
+    halves: list[Any]
+    """Key and stream."""
 
-    fill: Callable[[Bits, int], None]
-    fingerprint: Callable[[Bits, int, int], int]
+    def place(self, element: int) -> tuple[Any, Any]:
+        """The block that serves an element, and the element's number there."""
+        return np.uint64(element // self.served), np.uint64(element % self.served)
 
 
 _FORMS = {"float32": kernels.FLOAT32, "bfloat16": kernels.BFLOAT16, "float16": kernels.FLOAT16}
 
 
-def _kernels(source: Source) -> _Kernels:
+def _way(source: Source) -> _Way:
     """Checks the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
     halves = [np.uint64(half) for half in (*source.key, source.stream & _LOW32, source.stream >> 32)]
     form = _FORMS[source.dtype]
     if source.table.id == "normal16" and formula_holds():
-        fill, fingerprint = normal16.fill_normal16, normal16.fingerprint_normal16
         given = coefficients(), near_coefficients(), np.float32(source.scale), form
-    else:
-        fill, fingerprint = kernels.fill, kernels.fingerprint_blocks
-        unit = np.float32(source.scale / 65536 if source.table.id == "uniform16" else 0)  # exact: products are normal
-        table = scaled_bits(source.table, source.scale, source.dtype)
-        given = table, np.uint64(source.table.bits), unit, form
-
-    def filled(out: Bits, start: int) -> None:
-        fill(out, *given, np.uint64(start // served), np.uint64(start % served), *halves)
-
-    def fingerprinted(space: Bits, start: int, count: int) -> int:
-        return int(fingerprint(space, np.uint64(count), *given, np.uint64(start // served), *halves))
-
-    return _Kernels(filled, fingerprinted)
+        return _Way(normal16.fill_normal16, normal16.fingerprint_normal16, given, served, halves)
+    table, bits = scaled_bits(source.table, source.scale, source.dtype), np.uint64(source.table.bits)
+    unit = np.float32(source.scale / 65536 if source.table.id == "uniform16" else 0)  # exact: the products are normal
+    return _Way(kernels.fill, kernels.fingerprint_blocks, (table, bits, unit, form), served, halves)
 
 
 @cache

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, selfcheck
+from lottapack.rng.runs import Integers, check_runs, grouped
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
 
 if TYPE_CHECKING:
@@ -19,12 +20,35 @@ def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tens
     """
     found = _dtype(tensor)
     if found != source.dtype:
-        raise UnsupportedError(
-            f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
-            hint="Generate in the source's dtype, then convert.",
-        )
+        raise _other_dtype(source, found)
     check_range(start, tensor.numel())
     _ready(tensor).fill(tensor, source, start)
+    return tensor
+
+
+def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> "torch.Tensor":
+    """Fill ``tensor``, of any shape, in place with runs of elements, one behind the other; return it.
+
+    For parts that are not one range: the columns of a matrix, a shard along any dimension. Long runs are filled as
+    by fill_(), short ones together, by one call of the backend.
+
+    ``starts``, ``lengths``: shape (n,), int64: the number of each run's first element and of its elements. Runs ascend
+    and do not overlap. Raises as fill_() does, and UnsupportedError for other runs.
+    """
+    found = _dtype(tensor)
+    if found != source.dtype:
+        raise _other_dtype(source, found)
+    check_runs(starts, lengths, tensor.numel())
+    backend, flat = _ready(tensor), tensor.view(-1)
+    done = 0
+    for first, last in grouped(starts, lengths):
+        count = int(lengths[first:last].sum())
+        part = flat[done : done + count]
+        if last - first == 1:
+            backend.fill(part, source, int(starts[first]))
+        elif count:
+            backend.fill_runs(part, source, starts[first:last], lengths[first:last])
+        done += count
     return tensor
 
 
@@ -62,3 +86,10 @@ def _ready(tensor: "torch.Tensor") -> backends.Backend:
 
 def _dtype(tensor: "torch.Tensor") -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _other_dtype(source: Source, found: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
+        hint="Generate in the source's dtype, then convert.",
+    )

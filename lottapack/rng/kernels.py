@@ -15,21 +15,19 @@ Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014 and 0021 
 - A fingerprint of what need not be kept is taken block by block, in the L1 cache.
 
 All scalars are of one unsigned type, because numba makes a float of a signed and an unsigned integer.
-numba's cache looks only at a function's own file, so what is compiled together lies together, where there is room.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from lottapack.rng.kernel_cache import jit
 from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
 from lottapack.rng.vectors import Vectors
 
-F = TypeVar("F", bound=Callable[..., object])
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
 _RUN, _AHEAD = u64(256), u64(512)
@@ -43,14 +41,6 @@ _32 = u64(32)
 _COUNTERS, _WORDS, _GROUP = u64(COUNTERS), u64(WORDS), u64(GROUP)
 FLOAT32, BFLOAT16, FLOAT16 = u64(0), u64(1), u64(2)
 """The forms of an element."""
-
-
-def jit(function: F) -> F:
-    """Compile on first use, and keep the result on disk if there is a place to."""
-    try:
-        return cast(F, njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # numba found no writable place for its cache
-        return cast(F, njit(nogil=True)(function))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -10,9 +10,6 @@ Lessons of the profile (one thread of Zen 5, nanoseconds a weight; decisions 001
 - ``bfloat16`` keeps 8 of 24 digits, so a shorter polynomial within NEAR units settles nearly all; where a number comes
   so near to the middle between two that it does not, two vectors are computed again in full (3 % of them).
 - Coefficients stay in registers only where the whole loop is one intrinsic: LLVM must think that a store changes them.
-
-numba's cache looks only at a function's own file: after a change in ``kernels.py`` or ``vectors.py``, change this one
-too, or clear the cache.
 """
 
 from typing import Any
@@ -23,7 +20,8 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from lottapack.rng.kernels import BFLOAT16, FLOAT16, FLOAT32, fingerprint, generate_words, jit
+from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels import BFLOAT16, FLOAT16, FLOAT32, fingerprint, generate_words
 from lottapack.rng.quantile import FALL, FROM, NEAR, NEAR_DEGREE, PIECES, ROWS
 from lottapack.rng.stream import WORDS
 from lottapack.rng.vectors import Vectors

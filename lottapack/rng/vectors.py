@@ -1,7 +1,4 @@
-"""Vectors for the bodies of numba's intrinsics, in LLVM's terms.
-
-numba's cache does not see this file: after a change here, change ``kernels.py`` too, or clear the cache.
-"""
+"""Vectors for the bodies of numba's intrinsics, in LLVM's terms."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
