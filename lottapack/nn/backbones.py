@@ -1,6 +1,6 @@
 """Which layers of a model do without their backbone in memory, and what memory that leaves for the parts they make."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.format import dtypes
-from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+from lottapack.format.descriptor import adapter_shapes, factor_dims
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
 from lottapack.nn.select import matches
@@ -79,54 +80,58 @@ def _require_used(patterns: Iterable[str], generated: Generated) -> None:
             )
 
 
-def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
-    """Let layers of a model with a recipe do without their weights, in place, before any is generated.
+def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
+    """Raise where a weight cannot be in no memory; nothing is changed yet.
 
     Args:
-        model: after attach().
+        model: plain, before attach().
         plan: its recipe.
-        chosen: names of weights, and with them go those that are tied to them.
-        left: bytes of memory for the part of a weight that is there at a time; None is as much as is quick.
+        chosen: names of weights.
+        left: bytes of memory for the part of a weight that is there at a time, or None.
 
     Raises:
-        UnsupportedError: naming a layer that has no such form. LimitError: not one row fits.
+        UnsupportedError: naming a layer that has no such form. LimitError: not one row of a weight fits.
     """
-    holders: dict[int, list[tuple[str, nn.Module]]] = {}
-    for prefix, module in model.named_modules():
-        weight = module._buffers.get("weight")
-        if weight is not None:
-            holders.setdefault(id(weight), []).append((f"{prefix}.weight" if prefix else "weight", module))
-    work = []
-    for name in chosen:
+    sources = plan.sources()
+    for name, owner in _with_ties(plan, chosen).items():
         module, leaf = locate(model, name)
-        source = module.__dict__.get(SOURCES, {}).get(leaf)
-        if source is None:
-            raise _impossible(name, f"the weights of {plan.rng.id} are in no stream that gives a part alone")
-        if leaf != "weight":
+        if owner not in sources:
+            raise _impossible(name, f"the weights of {plan.rng.id} cannot be made in parts")
+        if leaf != "weight" or virtual_class(module) is None:
             raise _impossible(name, f"{leaf} of a {type(module).__name__} has no form without a backbone")
-        for other, holder in holders[id(module._buffers["weight"])]:
-            if virtual_class(holder) is None:
-                raise _impossible(other, f"a {type(holder).__name__} has no form without a backbone")
-            work.append((holder, source))
-        _require_room(name, plan.parameters[name], left)
-    for holder, source in work:
-        make_virtual(holder, source, left or 0)
+        entry = plan.parameters[owner]
+        assert isinstance(entry, SeededRecipe | AdaptedRecipe)
+        row = numel(entry.shape[1:]) * dtypes.ITEMSIZE[entry.dtype]
+        if left is not None and left < row:
+            raise LimitError(
+                f"{name}: one row of it takes {row:,} bytes, and max_bytes leaves {max(left, 0):,}",
+                hint="Pass a larger max_bytes: it counts what is stored, adapters, and the largest block.",
+            )
 
 
-def _require_room(name: str, entry: object, left: int | None) -> None:
-    assert isinstance(entry, SeededRecipe | AdaptedRecipe)
-    row = numel(entry.shape[1:]) * dtypes.ITEMSIZE[entry.dtype]
-    if left is not None and left < row:
-        raise LimitError(
-            f"{name}: one row of it takes {row:,} bytes, and max_bytes leaves {max(left, 0):,}",
-            hint="Pass a larger max_bytes: it counts what is stored, adapters, and the largest block.",
-        )
+def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
+    """Let layers do without their weights, in place, after attach() and before any weight is generated.
+
+    Arguments are those of require_forms(), which found nothing. What is tied to a weight goes with it.
+    """
+    for name, owner in _with_ties(plan, chosen).items():
+        module = locate(model, name)[0]
+        source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
+        if not isinstance(module, VirtualLayer):  # else it is one layer under two names
+            make_virtual(module, source, left or 0)
+
+
+def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:
+    """The chosen names and those tied to them; of each the weight's own name."""
+    owners = {name: name for name in chosen}
+    tied = {name: plan.resolve(name) for name, entry in plan.parameters.items() if isinstance(entry, TiedRecipe)}
+    return owners | {name: owner for name, owner in tied.items() if owner in owners}
 
 
 def _impossible(name: str, why: str) -> UnsupportedError:
     return UnsupportedError(
         f"{name} cannot be virtual: {why}",
-        hint='Keep it in memory: backbone={"...": "virtual"} names the layers that do without, or load the model as usual.',
+        hint='Keep it in memory: backbone={PATTERN: "virtual"} names the layers that do without.',
     )
 
 
@@ -138,7 +143,16 @@ def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
             module.weight_like = torch.empty(0, dtype=kind, device=device)
 
 
-def resident_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters and buffers of a model, each tensor once."""
+def needed_bytes(model: nn.Module, plan: Recipe, chosen: Collection[str]) -> int:
+    """Bytes of a plain model's tensors, each once, and of its recipe's adapters, without the chosen weights."""
     tensors: dict[int, Tensor] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return sum(tensor.nbytes for tensor in tensors.values())
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    for name, entry in plan.parameters.items():
+        if name in chosen:
+            module, leaf = locate(model, name)
+            total -= getattr(module, leaf).nbytes
+        if isinstance(entry, AdaptedRecipe):
+            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
+            shapes = adapter_shapes(entry.rank, d_out, d_in)
+            total += sum(numel(shapes[part]) for part in entry.parts) * dtypes.ITEMSIZE[entry.dtype]
+    return total

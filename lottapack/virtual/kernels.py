@@ -20,7 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lottapack.rng.kernels import _jit, _words
+from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels import generate_words
 from lottapack.rng.stream import WORDS
 from lottapack.rng.vectors import Vectors
 
@@ -70,7 +71,7 @@ def _signed_sum(_: Any, x: Any, at: Any, words: Any, first: Any, count: Any, shi
     return types.float32(x, at, words, first, count, shift), generate
 
 
-@_jit
+@jit
 def product(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """Rows ``begin`` to ``end - 1`` of W times each row of ``x``: ``out[:, begin:end]``, in the order stated above.
 
@@ -85,7 +86,7 @@ def product(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any
     block = element // _SERVED
     row, column = begin, u64(0)
     while element < stop:
-        _words(words, block, k0, k1, s0, s1)
+        generate_words(words, block, k0, k1, s0, s1)
         block += u64(1)
         served = min(block * _SERVED, stop)
         while element < served:
