@@ -48,7 +48,7 @@ def _is(module: nn.Module, where: str, name: str) -> bool:
 
 def stored_as_in_out(module: nn.Module) -> bool:
     """Whether a layer's weight is stored as (d_in, d_out): embeddings and transformers' Conv1D."""
-    return type(module).__name__.removeprefix("Adapted") in _FAN_IN_FAN_OUT
+    return type(module).__name__.removeprefix("Virtual").removeprefix("Adapted") in _FAN_IN_FAN_OUT
 
 
 def attach(
