@@ -26,6 +26,7 @@ from lottapack.errors import (
     NetworkError,
     NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
+    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
@@ -63,6 +65,8 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
@@ -134,6 +138,7 @@ __all__ = [
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -150,11 +155,13 @@ __all__ = [
     "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
     "log",
     "open_pack",
     "pack",

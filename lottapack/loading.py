@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
+from lottapack.errors import PlacementError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
@@ -33,10 +34,13 @@ from lottapack.rebuild import (
     skeleton,
     stored_tensor,
 )
-from lottapack.registry.references import parse
+from lottapack.registry.local import local
 from lottapack.rng import backends
 from lottapack.rng.threads import run_all
 from lottapack.signing import check_signature
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -54,6 +58,8 @@ def load(
     dtype: torch.dtype | None = None,
     merge: bool = False,
     scaffold: str | None = None,
+    mesh: "DeviceMesh | None" = None,
+    placements: Any = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
@@ -71,6 +77,10 @@ def load(
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
             change to another later: switch().
+        mesh: a ``DeviceMesh``; the model's tensors are then distributed tensors over it, of which each process makes
+            its own part, without communication.
+        placements: with a mesh, those of each tensor: one placement, or one for each dimension of the mesh, for all; or
+            a mapping of names and patterns to such; or a function of name and shape. Others are replicated.
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
         max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken.
@@ -82,13 +92,20 @@ def load(
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
         a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
-        hold; with require_signature SignatureError, BadKeyError. For a reference also BadReferenceError, RegistryError.
+        hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
+        fit. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with allowing(allow), open_pack(_local(path), scaffold) as pack:
+    if (mesh is None) != (placements is None):
+        raise PlacementError("mesh and placements go together", hint="placements=Replicate() copies everything.")
+    with allowing(allow), open_pack(local(path), scaffold) as pack:
         if require_signature is not None:
             check_signature(pack, require_signature)
+        if mesh is not None:
+            from lottapack.sharding import load_on_mesh
+
+            return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
         check_memory(str(path), _needed(pack, name, merge), max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
@@ -129,16 +146,6 @@ def _adapters(pack: PackFile, dtype: str | None) -> dict[str, str]:
         for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
             found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
     return found
-
-
-def _local(path: str | PathLike[str]) -> Path:
-    """Where the pack lies, once it has been pulled if need be."""
-    found = parse(path)
-    if isinstance(found, Path):
-        return found
-    from lottapack.registry import pull
-
-    return pull(str(path)).path
 
 
 class _Rebuild:

@@ -156,7 +156,7 @@ def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
         yield stored_tensor(pack, name, torch.device("cpu")).view(-1)
         return
     dtype = dtypes.torch_dtype(pack.tensors[name].dtype)
-    for piece in pack.pieces(name, PIECE * 4):
+    for piece in pack.pieces(name, 8 * PIECE):
         yield torch.frombuffer(piece, dtype=dtype)
 
 

@@ -49,7 +49,14 @@ LAYERS = (
         "lottapack.reporting",
         "lottapack.storing",
     ),
-    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards", "lottapack.signing"),
+    (
+        "lottapack.folders",
+        "lottapack.bases",
+        "lottapack.part_tensors",
+        "lottapack.placements",
+        "lottapack.shards",
+        "lottapack.signing",
+    ),
     (
         "lottapack.verification",
         "lottapack.llamas",
@@ -63,7 +70,7 @@ LAYERS = (
         "lottapack.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading",),
+    ("lottapack.loading", "lottapack.sharding"),
     ("lottapack",),
     ("lottapack_cli",),
 )
