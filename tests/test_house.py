@@ -34,7 +34,7 @@ LAYERS = (
     ("lottapack.parts",),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
-    ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
+    ("lottapack.arch", "lottapack.merge", "lottapack.merge_arrays", "lottapack.drawing"),
     ("lottapack.nn",),
     (
         "lottapack.building",
@@ -70,7 +70,7 @@ LAYERS = (
         "lottapack.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading", "lottapack.sharding"),
+    ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
     ("lottapack",),
     ("lottapack_cli",),
 )

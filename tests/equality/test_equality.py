@@ -144,6 +144,17 @@ def test_uneven_threads(workers, monkeypatch):
     assert cpu.fingerprint_of(one, count, workers) == reference.fingerprint(expected(one, 0, count))
 
 
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fingerprints_of_what_is_never_kept(table, dtype):
+    """Whole blocks, parts of one, and more than a piece."""
+    one = source(table, dtype)
+    served = 1024 * one.fields
+    whole = reference.elements(one, 0, threads.PIECE + served + 777)
+    for count in (0, 1, 777, served, served + 1, whole.size):
+        assert fingerprint_of(one, count) == reference.fingerprint(whole[:count])
+
+
 def test_fills_from_many_threads_at_once():
     sources = [source("normal16", "float32", name=f"layer {n}") for n in range(16)]
 

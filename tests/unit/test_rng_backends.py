@@ -2,7 +2,6 @@ import sys
 import threading
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,12 +189,10 @@ def test_the_answers_are_asked_once_from_however_many_threads(unchecked):
 
 
 def test_kernels_work_where_nothing_can_be_cached(monkeypatch):
-    from lottapack.rng import kernels
+    from lottapack.rng import kernel_cache
 
-    def njit(*, nogil, cache=False):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: SimpleNamespace(function=function, nogil=nogil)
+    def nowhere(function):
+        raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels._jit(len) == SimpleNamespace(function=len, nogil=True)
+    monkeypatch.setattr(kernel_cache, "_Cache", nowhere)
+    assert kernel_cache.jit(lambda x: x + 1)(2) == 3
