@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench vectors clean
+.PHONY: demo test lint types unit bench vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -18,7 +18,7 @@ lint: $(VENV)/test-installed
 types: $(VENV)/test-installed
 	$(BIN)/mypy
 
-unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed
+unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/test-installed
@@ -27,6 +27,16 @@ bench: $(VENV)/test-installed
 # Rewrite the specification's vectors (a released version's are only ever added to).
 vectors: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py
+
+# Kill everything that writes at N random moments, and count what became of the files.
+N ?= 1000
+crash: $(VENV)/test-installed
+	$(BIN)/python tests/crash/crash.py $(N)
+
+# Look for a file that brings anything but a LottapackError out of a reader, for as long as one likes.
+SECONDS ?= 600
+fuzz: $(VENV)/fuzz-installed
+	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lottapack needs Python 3.11 or later")'
@@ -41,6 +51,10 @@ $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group test
 	touch $@
 
+$(VENV)/fuzz-installed: $(VENV)/test-installed
+	$(PIP) install --constraint constraints.txt --group fuzz
+	touch $@
+
 # Other people's programs that the tests use with the registry, each in an environment of its own.
 .venv-hub036/installed:
 	$(PYTHON) -m venv .venv-hub036
@@ -52,6 +66,12 @@ $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 	.venv-olah/bin/python -m pip --disable-pip-version-check --quiet install 'olah==0.5.4'
 	touch $@
 
+# timm brings torchvision, each release of which wants one release of torch: this one the pinned one.
+.venv-timm/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-timm
+	.venv-timm/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable '.[timm]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-olah build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-hub036 .venv-olah .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from lottapack.errors import (
     AccessError,
     AgreementError,
     ArchitectureError,
+    BadKeyError,
     BadReferenceError,
     CheckpointError,
     ConflictError,
@@ -29,6 +30,7 @@ from lottapack.errors import (
     Problem,
     RegistryError,
     ScaffoldError,
+    SignatureError,
     UnsupportedError,
 )
 from lottapack.integrations import install as _install
@@ -45,10 +47,13 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.rng.own_tables import table
+    from lottapack.rng.tables import Table
     from lottapack.sharding import fill_, load_meta
+    from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -73,6 +78,7 @@ _HOME = {
     "scaffolds_of": "nn",
     "switch": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -85,6 +91,9 @@ _HOME = {
     "push": "registry",
     "Report": "reporting",
     "report": "reporting",
+    "sign": "signing",
+    "Table": "rng.tables",
+    "table": "rng.own_tables",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -108,6 +117,7 @@ __all__ = [
     "AgreementError",
     "ArchitectureError",
     "BackboneChangedWarning",
+    "BadKeyError",
     "BadReferenceError",
     "Check",
     "CheckpointError",
@@ -117,6 +127,7 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",
@@ -134,7 +145,9 @@ __all__ = [
     "RegistryError",
     "Report",
     "ScaffoldError",
+    "SignatureError",
     "Summary",
+    "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
@@ -160,6 +173,8 @@ __all__ = [
     "report",
     "scaffold",
     "scaffolds_of",
+    "sign",
     "switch",
+    "table",
     "verify",
 ]

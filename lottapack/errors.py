@@ -8,6 +8,8 @@
     │   ├── DescriptorError    the JSON descriptor (section 2)
     │   └── AgreementError     file and descriptor contradict each other (section 3)
     ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
+    ├── SignatureError         a signature is missing, broken, by another key, or of another file
+    ├── BadKeyError            a file is no key that signatures are made or checked with
     ├── LimitError             a pack declares more than the caller allows (section 5)
     ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
@@ -100,6 +102,14 @@ class IntegrityError(_ProblemsError):
     """Bytes in the file, or rebuilt weights, are not those that the pack records."""
 
     summary = "is damaged or was changed:"
+
+
+class SignatureError(LottapackError):
+    """A pack has not the signature that is asked for: the message says which of the four it is."""
+
+
+class BadKeyError(LottapackError):
+    """A file is no key of the kind that signatures are made or checked with."""
 
 
 class LimitError(LottapackError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lottapack import arch
+from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -29,6 +30,7 @@ class ParameterSummary:
     beta_learned: bool | None = None
     magnitude: bool | None = None
     group: str | None = None
+    coding: str | None = None
     trained: bool | None = None
     to: str | None = None
 
@@ -106,7 +108,11 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     if isinstance(entry, Constant):
         return ParameterSummary(name, role, entry.shape, entry.dtype)
     if isinstance(entry, Stored):
-        return ParameterSummary(name, role, entry.shape, entry.dtype, group=entry.group, trained=entry.trained)
+        coding = coding_of(entry)
+        form = coding.id if coding else None
+        return ParameterSummary(
+            name, role, entry.shape, entry.dtype, group=entry.group, coding=form, trained=entry.trained
+        )
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)

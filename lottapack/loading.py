@@ -26,6 +26,7 @@ from lottapack.nn.select import entries_of
 from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
 from lottapack.registry.local import local
 from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -47,6 +48,7 @@ def load(
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
+    require_signature: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
@@ -67,18 +69,22 @@ def load(
         max_bytes: the largest model to accept; by default the device's free memory.
         allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
             ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
+            was signed is what is loaded, even if someone writes to the file meanwhile.
 
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
         a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
-        hold; PlacementError for a mesh or placements that do not fit. For a reference also
-        BadReferenceError, RegistryError.
+        hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
+        fit. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
     if (mesh is None) != (placements is None):
         raise PlacementError("mesh and placements go together", hint="placements=Replicate() copies everything.")
     with allowing(allow), open_pack(local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
         if mesh is not None:
             from lottapack.sharding import load_on_mesh
 
@@ -114,6 +120,7 @@ class _Rebuild:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check = merge, check
         self.entries = pack.descriptor.parameters
+        self.wide: set[str] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
@@ -124,11 +131,13 @@ class _Rebuild:
         wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
         if not self.merge:
             adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            wanted += [adapter_prefix(name) + part for name, entry in adapted for part in entry.adapter.tensors()]
+            parts = {adapter_prefix(name) + part: e.dtype for name, e in adapted for part in e.adapter.tensors()}
+            self.wide = {part for part, dtype in parts.items() if dtype == "float32"}
+            wanted += parts
         with ThreadPoolExecutor(1) as reader:
             found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
             try:
-                yield lambda: [(name, self._converted(future.result())) for name, future in found]
+                yield lambda: [(name, self._converted(self._widened(name, future.result()))) for name, future in found]
             finally:
                 for _, future in found:
                     future.cancel()
@@ -159,6 +168,10 @@ class _Rebuild:
     def _memory(self, name: str) -> Tensor | None:
         plain = self.merge or isinstance(self.entries[name], Constant)
         return None if plain else empty_backbone(self.pack, name, self.device)
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        """An adapter that is kept narrower than its float32 layer computes in float32, which is exact."""
+        return tensor.float() if name in self.wide else tensor
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

@@ -28,7 +28,8 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packer import Packer, PackResult
+from lottapack.pack_result import PackResult
+from lottapack.packer import Packer
 from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
 from lottapack.recovery import recover
@@ -56,7 +57,7 @@ class Layer:
 class MergedResult(PackResult):
     """What pack_merged() wrote, and what it found in each layer."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = ()
 
 
 @torch.no_grad()
@@ -111,7 +112,7 @@ def pack_merged(
                 "allow a larger max_rank or tolerance.",
             )
         result = Packer(plan, held).write(Path(path))
-        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, tuple(search.layers))
+        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, layers=tuple(search.layers))
 
 
 class _Search:
@@ -142,7 +143,7 @@ class _Search:
         plan = Recipe(
             lottapack_recipe=RECIPE_VERSION,
             architecture=self.model.architecture,
-            rng=recipe_rng(self.seed, self.table),
+            rng=recipe_rng(self.seed, [self.table]),
             parameters=plain,
         )
         for copy in reconcile_ties(plan, held):

@@ -1,13 +1,24 @@
-"""Writing files so that a path holds the old file or the whole new one, never anything else."""
+"""Writing files so that a path holds the old file or the whole new one, never anything else.
+
+Bytes go to a hidden file beside the path, locked by whoever writes it, and get their name at the end. A writer that is
+killed leaves its hidden file; the lock goes with the process, and the next writer of that path removes the file.
+"""
 
 import os
+import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from lottapack.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+_TRIES = 10
 
 
 @contextmanager
@@ -16,19 +27,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     On any error or interruption the new file is removed and whatever was at ``path`` stays. Raises OutputError.
     """
-    # At most 40 characters of its name: four bytes each, and the whole must stay below 255.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    temporary = None
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
         if path.exists() and not path.is_file():
             raise OutputError(f"{path} is no regular file, so it is not replaced", hint="Name another file.")
-        # "x" creates with the permissions that the umask gives, and fails on anything that is there, links too.
-        with temporary.open("xb") as file:
+        _sweep(path)
+        with _create(path) as file:
+            temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            if sys.platform != "win32":  # while it is locked; there, an open file has to keep its name
+                temporary.replace(path)
+        if sys.platform == "win32":
+            temporary.replace(path)
         sync_folder(path.parent)
     except OSError as fault:
         raise OutputError(
@@ -36,8 +50,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             hint="Check that the folder exists, is writable and has space. Nothing was changed.",
         ) from fault
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -48,3 +63,51 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _start(path: Path) -> str:
+    """How the hidden files of a path begin.
+
+    At most 40 characters of its name: four bytes each, and the whole must stay below 255.
+    """
+    return f".{path.name[:40]}."
+
+
+def _create(path: Path) -> BinaryIO:
+    """A new hidden file for ``path``, locked until it is closed."""
+    for _ in range(_TRIES):
+        # "x" creates with the permissions that the umask gives, and fails on anything that is there, links too.
+        file = path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp").open("xb")
+        if _lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()  # taken for a dead writer's before it was locked
+    return file
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether an open file is now ours alone. Where a file system has no locks every file is, and none is swept."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _sweep(path: Path) -> None:
+    """Remove the hidden files of writers of ``path`` that are gone."""
+    if sys.platform == "win32":
+        return
+    left = re.compile(re.escape(_start(path)) + r"[0-9a-f]{16}\.tmp")
+    with suppress(OSError):
+        for name in os.listdir(path.parent):  # noqa: PTH208 - names are enough, and folders can be large
+            if left.fullmatch(name):
+                with suppress(OSError):
+                    descriptor = os.open(path.with_name(name), os.O_RDONLY | os.O_NOFOLLOW)
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.with_name(name).unlink()
+                    finally:
+                        os.close(descriptor)

@@ -2,9 +2,8 @@
 
 import contextlib
 import hashlib
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from lottapack.format.descriptor import (
     Parameter,
     Rng,
     Seeded,
-    Stored,
     TableRecord,
     TensorRecord,
     Tied,
@@ -39,28 +37,15 @@ from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
-from lottapack.limits import size_text
 from lottapack.merge import merge_adapter
 from lottapack.output import atomic_file
+from lottapack.pack_result import PackResult, warn_of_changes
 from lottapack.progress import Progress
 from lottapack.rebuild import tensor_bytes
+from lottapack.storing import Storage
 
 _WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
 _WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
-
-
-class BackboneChangedWarning(UserWarning):
-    """A frozen weight is not what the seed generates, so the pack stores it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PackResult:
-    """What pack() wrote. ``stored_instead``: generated parameters that had to be stored, with their bytes."""
-
-    path: Path
-    size: int
-    sha256: str
-    stored_instead: dict[str, int]
 
 
 class Packer:
@@ -74,8 +59,10 @@ class Packer:
         *,
         stored_instead: dict[str, int] | None = None,
         constructed: Mapping[str, Tensor] | None = None,
+        storage: Storage | None = None,
     ) -> None:
         """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
+        self.storage = storage or Storage()
         self.plan = plan
         self.given = tensors
         self.used: set[str] = set()
@@ -90,6 +77,7 @@ class Packer:
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
         descriptor = self._descriptor().to_bytes()
+        self.storage.check()
         placed = container.layout(
             (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
         )
@@ -99,17 +87,8 @@ class Packer:
             )
             file.flush()
             size, digest = self._check(Path(file.name), descriptor)
-        if self.stored_instead:
-            names = ", ".join(list(self.stored_instead)[:5])
-            more = f" and {len(self.stored_instead) - 5} more" if len(self.stored_instead) > 5 else ""
-            what = "weights are not what torch draws from" if self.by_torch else "frozen weights are not what"
-            warnings.warn(
-                f"{len(self.stored_instead)} {what} seed {self.plan.seed}{'' if self.by_torch else ' generates'}; they "
-                f"were stored, {size_text(sum(self.stored_instead.values()))} in all: {names}{more}",
-                BackboneChangedWarning,
-                stacklevel=3,
-            )
-        return PackResult(path, size, digest, self.stored_instead)
+        warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
+        return PackResult(path, size, digest, self.stored_instead, tuple(self.storage.kept))
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
@@ -188,7 +167,9 @@ class Packer:
             scaling=entry.scaling,
             adapter=Adapter(
                 **{
-                    part: self._keep(adapter_prefix(name) + part, tensor)
+                    part: self._keep(
+                        adapter_prefix(name) + part, self.storage.adapter(adapter_prefix(name) + part, tensor)
+                    )
                     for part, tensor in self._adapter(name, entry).items()
                 }
             ),
@@ -232,8 +213,7 @@ class Packer:
         value = None if entry.trained else constant_bits(tensor)
         if value is not None:
             return Constant(shape=shape, dtype=dtype, value=value)
-        record = self._keep(name, tensor)
-        return Stored(shape=shape, dtype=dtype, group=entry.group, trained=entry.trained, sha256=record.sha256)
+        return self.storage.entry(name, tensor, entry, self._keep)
 
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:

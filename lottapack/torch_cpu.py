@@ -26,7 +26,8 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packer import Packer, PackResult, constant_bits
+from lottapack.pack_result import PackResult
+from lottapack.packer import Packer, constant_bits
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress

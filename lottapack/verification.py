@@ -8,7 +8,7 @@ from typing import Literal
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
-from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, UnsupportedError
+from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.fingerprints import of_source
@@ -16,11 +16,14 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
+from lottapack.signing import check_signature, signature_path
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome: of ``format``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or ``architecture``.
+    """One outcome.
+
+    ``what``: ``format``, ``signature``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or ``architecture``.
 
     ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
     """
@@ -48,22 +51,27 @@ class Verification:
 def verify(
     path: str | PathLike[str],
     *,
+    key: str | PathLike[str] | None = None,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once, in every scaffold. ``max_bytes`` is as in load(): it bounds
-    the work that a small file can ask for. ``allow``: as in load(); where it does not name what the architecture needs,
-    all else is checked and the architecture is skipped. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece, never all at once, in every scaffold. ``key``: a public key; the signature
+    beside the pack must be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small file can
+    ask for. ``allow``: as in load(); where it does not name what the architecture needs, all else is checked and the
+    architecture is skipped. ``progress``: in tensors and parameters.
 
     Raises:
-        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError.
+        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
+            BadKeyError, UnsupportedError.
     """
     with allowing(allow), open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
+        if key is not None:
+            checks.append(_signature(pack, key))
         total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
         for check in _contents(pack):
             checks.append(check)
@@ -71,6 +79,15 @@ def verify(
                 progress(len(checks), total)
         checks.append(_architecture(pack))
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
+
+
+def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
+    where = signature_path(pack.path).name
+    try:
+        check_signature(pack, key)
+    except SignatureError as fault:
+        return Check("signature", where, "failed", fault.message)
+    return Check("signature", where, "ok", f"by the key of {key}")
 
 
 def _contents(pack: PackFile) -> Iterator[Check]:

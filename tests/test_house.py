@@ -40,15 +40,27 @@ LAYERS = (
         "lottapack.building",
         "lottapack.checkpoint",
         "lottapack.constructed",
+        "lottapack.encoding",
         "lottapack.inspection",
         "lottapack.plain",
         "lottapack.rebuild",
         "lottapack.recovery",
+        "lottapack.pack_result",
         "lottapack.reporting",
+        "lottapack.storing",
     ),
-    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.placements", "lottapack.shards"),
+    (
+        "lottapack.folders",
+        "lottapack.bases",
+        "lottapack.part_tensors",
+        "lottapack.placements",
+        "lottapack.shards",
+        "lottapack.signing",
+    ),
     (
         "lottapack.verification",
+        "lottapack.llamas",
+        "lottapack.size_table",
         "lottapack.packer",
         "lottapack.packing",
         "lottapack.peft",
@@ -67,6 +79,8 @@ LAYERS = (
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.rng.kernel_cache": "pickle raises anything on a file that was cut short; the kernel is then compiled",
+    "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""
 
@@ -222,6 +236,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes():
 ONLY_HERE = {
     "huggingface_hub": ("lottapack.registry.hub",),
     "oras": ("lottapack.registry.oci",),
+    "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
     "uvicorn": ("lottapack.serve.server",),
 }

@@ -2,13 +2,22 @@
 
 from typing import Any
 
-from lottapack.errors import DeviceError, FormatError, IntegrityError, LottapackError, Problem, RegistryError
+from lottapack.errors import (
+    DeviceError,
+    FormatError,
+    IntegrityError,
+    LottapackError,
+    Problem,
+    RegistryError,
+    SignatureError,
+)
 
 DONE, CHECK_FAILED, WRONG_INPUT, REGISTRY_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXIT_CODES: tuple[tuple[type[LottapackError], int], ...] = (
     (IntegrityError, CHECK_FAILED),
     (DeviceError, CHECK_FAILED),
+    (SignatureError, CHECK_FAILED),
     (RegistryError, REGISTRY_FAILED),
     (LottapackError, WRONG_INPUT),
 )

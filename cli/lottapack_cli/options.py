@@ -15,6 +15,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class StoredDtype(StrEnum):
+    """What pack keeps float32 tensors in."""
+
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class Generator(StrEnum):
     """What drew a model's weights."""
 

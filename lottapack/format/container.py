@@ -17,6 +17,9 @@ from lottapack.format.shapes import numel, shape_fault
 PACK_END = ".lotta.safetensors"
 """How a pack's file name ends, by which it is found again in folders and registries (spec: container, section 7)."""
 
+SIGNATURE_END = ".sig"
+"""What the name of a signature has beyond that of its pack (spec: container, section 8)."""
+
 HEADER_CAP = 100_000_000
 _PREFIX = 8
 _NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."
@@ -40,12 +43,16 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header. ``data_start``: where the data begin in the file, in bytes."""
+    """A checked header. ``data_start``: where the data begin in the file, in bytes.
+
+    ``hashed``: a SHA-256 that has taken in just the bytes before the data, as they were when they were checked.
+    """
 
     tensors: dict[str, TensorInfo]
     descriptor: bytes
     data_start: int
     file_size: int
+    hashed: "hashlib._Hash"
 
 
 def layout(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
@@ -121,7 +128,9 @@ def read_header(file: BinaryIO, source: str) -> Header:
     digest = hashlib.sha256(descriptor).hexdigest()
     if digest != value["__metadata__"][DIGEST_KEY]:
         raise refuse("digest", "descriptor", f"its SHA-256 is {digest}, not as recorded", "Get the file again.")
-    return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size)
+    hashed = hashlib.sha256(prefix)
+    hashed.update(header)
+    return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
 
 
 def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> bytes:

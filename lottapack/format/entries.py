@@ -60,7 +60,7 @@ def _read(out: Collector, item: Any, place: str) -> Parameter | None:
         return None
     for field in ("scale", "alpha"):
         # msgspec would take an integer for a float; the format does not.
-        if field in item and type(item[field]) is not float:
+        if field in item and field in RECORDS[role].__struct_fields__ and type(item[field]) is not float:
             out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind_of(item[field])}")
             return None
     if isinstance(item.get("adapter"), dict):

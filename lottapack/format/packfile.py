@@ -48,6 +48,7 @@ class PackFile:
         self.tensors = header.tensors
         self.data_start = header.data_start
         self.file_size = header.file_size
+        self._hashed = header.hashed
         self.sha256: dict[str, str] = {}
         self.tensors_of: dict[str, list[str]] = {}
         self._check_agreement()
@@ -162,10 +163,17 @@ class PackFile:
         return data
 
     def file_sha256(self) -> str:
-        """The SHA-256 of the whole file that is open here, whatever lies at its path by now."""
+        """The SHA-256 of the file that is open here, whatever lies at its path by now.
+
+        Of the header as it was checked, and the data as they are: a tensor that is read is what the header records. So
+        whoever knows this number knows all that this pack can give, even if someone writes to the file meanwhile.
+        """
+        digest, buffer = self._hashed.copy(), memoryview(bytearray(_PIECE))
         with self._lock:
-            self._file.seek(0)
-            return hashlib.file_digest(self._file, "sha256").hexdigest()
+            self._file.seek(self.data_start)
+            while count := self._file.readinto(buffer):
+                digest.update(buffer[:count])
+        return digest.hexdigest()
 
     def copy_to(self, target: BinaryIO) -> None:
         """Write the whole file that is open here into another."""

@@ -12,6 +12,7 @@ from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
+from lottapack.nn.tied_head import share
 
 _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Linear: layers.AdaptedLinear,
@@ -138,7 +139,10 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     owner_module, owner_leaf = locate(model, owner)
     if module is owner_module and leaf == owner_leaf:
         return
-    if isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
+    if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
+        if type(module) is nn.Linear:
+            share(owner_module, module)
+    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
         # One layer under two names: the second must see the adapter, so it becomes the same module.
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module

@@ -2,14 +2,16 @@
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
 from lottapack.errors import ScaffoldError
 from lottapack.nn.attach import adapted_class
 
+T = TypeVar("T")
 GROUP_WORDS = {"heads": "head", "norms": "norm", "biases": "bias", "embeddings": "embedding", "rest": "other"}
 DEFAULT_TRAIN = tuple(GROUP_WORDS)
 
@@ -63,6 +65,25 @@ def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalises; model libraries bring norms of their own, named so."""
     return "Norm" in type(module).__name__
+
+
+class PerLayer(Generic[T]):
+    """One value for all layers, or values by pattern, of which the first that names a layer counts."""
+
+    def __init__(self, value: T | Mapping[str, T], what: str) -> None:
+        self.what = what
+        several = isinstance(value, Mapping)
+        self.by_pattern: Mapping[str, T] = cast("Mapping[str, T]", value) if several else {"*": cast("T", value)}
+        self.patterns = Patterns(self.by_pattern, what) if several else None
+
+    def of(self, entry: Entry) -> T:
+        """The value for a layer. Raises ScaffoldError where no pattern names it."""
+        pattern = self.patterns.first_match(entry) if self.patterns else "*"
+        if pattern is None:
+            raise ScaffoldError(
+                f"{entry.module_name}: no pattern in {self.what} matches it", hint='Add a last pattern "*".'
+            )
+        return self.by_pattern[pattern]
 
 
 class Patterns:

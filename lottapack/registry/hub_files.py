@@ -1,7 +1,6 @@
 """What a repository of the Hub holds at a revision, asked in one request, and the client's cache of it."""
 
 import re
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documen
     hf_raise_for_status,
 )
 
-from lottapack.errors import MissingError, RegistryError
+from lottapack.errors import MissingError, OutputError, RegistryError
 from lottapack.format.container import PACK_END
+from lottapack.output import atomic_file
 from lottapack.registry import integrity
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import HubReference
@@ -146,13 +146,12 @@ def remember(source: HubReference, commit: str) -> None:
     if source.commit:
         return
     ref = folder(source.repo) / "refs" / (source.revision or "main")
-    with suppress(OSError):
+    with suppress(OSError, OutputError):
         if ref.is_file() and ref.read_text("ascii") == commit:
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ref.with_name(f"{ref.name}.{secrets.token_hex(4)}.tmp")
-        temporary.write_text(commit, "ascii")
-        temporary.replace(ref)
+        with atomic_file(ref) as file:
+            file.write(commit.encode("ascii"))
 
 
 def expected_of(path: Path) -> Expected | None:

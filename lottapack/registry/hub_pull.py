@@ -6,12 +6,17 @@ from typing import Any
 from huggingface_hub import constants
 from tqdm.std import tqdm
 
-from lottapack.errors import FormatError, IntegrityError, MissingError
+from lottapack.errors import FormatError, IntegrityError, MissingError, RegistryError
+from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import hub_files, integrity
 from lottapack.registry.hub_errors import translated
+from lottapack.registry.hub_files import Contents
 from lottapack.registry.records import PullResult
 from lottapack.registry.references import HubReference
+
+_SIGNATURE = 1_000_000
+"""Bytes of the largest signature that is fetched."""
 
 
 def pull(source: HubReference, progress: Progress | None) -> PullResult:
@@ -28,11 +33,21 @@ def _online(source: HubReference, progress: Progress | None) -> PullResult:
     there = hub_files.contents(source.repo, source.revision)
     name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {constants.ENDPOINT}")
     expected = there.files[name]
+    _fetch_signature(source, there, name + SIGNATURE_END)
     counted = _Counter(expected.size, progress)
     path = hub_files.fetch(source.repo, there, name, counted.bar())
     sha256 = integrity.check_pack(path, expected)
     hub_files.remember(source, there.commit)
     return PullResult(path, str(source), there.commit, sha256, expected.size, counted.done)
+
+
+def _fetch_signature(source: HubReference, there: Contents, name: str) -> None:
+    """Before the pack, so that where a pack is in the cache its signature is too."""
+    if name in there.files:
+        if there.files[name].size > _SIGNATURE:
+            hint = "Tell whoever pushed it."
+            raise RegistryError(f"{source}: {name} is no signature: {there.files[name].size:,} bytes", hint=hint)
+        hub_files.fetch(source.repo, there, name)
 
 
 def _cached(source: HubReference, commit: str) -> PullResult | None:

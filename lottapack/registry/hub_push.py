@@ -10,6 +10,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from lottapack.errors import BadReferenceError, ConflictError, RegistryError
+from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import card, hub_files, integrity
 from lottapack.registry.hub_errors import translated
@@ -17,7 +18,7 @@ from lottapack.registry.hub_files import Contents
 from lottapack.registry.records import FileSize, PushOptions, PushResult
 from lottapack.registry.references import HubReference
 
-CARD, SIGNATURE_END = "README.md", ".sig"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import msgspec
 
 from lottapack.errors import MissingError, RegistryError
 from lottapack.format import canonical
-from lottapack.format.container import PACK_END
+from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.inspection import Summary
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -18,7 +18,6 @@ PACK_TYPE = "application/vnd.lottapack.pack.v1.safetensors"
 SIGNATURE_TYPE = "application/vnd.lottapack.signature.v1"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
-SIGNATURE_END = ".sig"
 
 _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"

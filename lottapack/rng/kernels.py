@@ -17,20 +17,19 @@ All scalars are of one unsigned type, because numba makes a float of a signed an
 Everything but ``vectors.py`` is in one module, because numba's cache looks only at a function's own file.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from lottapack.rng.kernel_cache import jit as _jit
 from lottapack.rng.quantile import DEGREE, FALL, FROM, PIECES
 from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
 from lottapack.rng.vectors import Vectors
 
-F = TypeVar("F", bound=Callable[..., object])
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
 GROUP = 32
@@ -43,14 +42,6 @@ _LOW32 = u64(0xFFFFFFFF)
 _32 = u64(32)
 _COUNTERS, _WORDS, _GROUP, _LANES = u64(COUNTERS), u64(WORDS), u64(GROUP), u64(16)
 _FLOAT32, _BFLOAT16, _FLOAT16 = u64(0), u64(1), u64(2)
-
-
-def _jit(function: F) -> F:
-    """Compile on first use, and keep the result on disk if there is a place to."""
-    try:
-        return cast(F, njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # numba found no writable place for its cache
-        return cast(F, njit(nogil=True)(function))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

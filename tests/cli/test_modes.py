@@ -52,7 +52,7 @@ def test_people_see_the_result(command: str, run: Run, files: Files, tmp_path: P
 
 
 JSON = {
-    "pack": {"path", "size", "sha256", "stored_instead"},
+    "pack": {"path", "size", "sha256", "stored_instead", "kept"},
     "inspect": {"file_size", "architecture", "config", "seed", "parameters", "provenance"},
     "verify": {"ok", "path", "sha256", "checks"},
     "export": {"path", "size"},

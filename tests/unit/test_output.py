@@ -2,12 +2,15 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from models import trained
 
 import lottapack
+from lottapack import output
 from lottapack.errors import OutputError
 from lottapack.output import atomic_file
 
@@ -134,3 +137,52 @@ def test_links_are_replaced_and_their_targets_kept(tmp_path):
     with atomic_file(tmp_path / "link") as file:
         file.write(b"new")
     assert only(tmp_path) == {"target": b"old", "link": b"new"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from lottapack.output import atomic_file
+with atomic_file(Path(sys.argv[1])) as file:
+    file.write(b"half of the n")
+    file.flush()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "a"
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", KILLED, path], timeout=60, check=False).returncode == -9
+        assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"half of the n"]
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert only(tmp_path) == {"a": b"new"}
+
+
+def test_what_a_living_writer_has_written_stays(tmp_path):
+    path = tmp_path / "a"
+    (tmp_path / ".a.notes.tmp").write_bytes(b"someone else's")
+    with atomic_file(path) as one:
+        one.write(b"one")
+        with atomic_file(path) as two:
+            two.write(b"two")
+        assert path.read_bytes() == b"two"
+    assert only(tmp_path) == {"a": b"one", ".a.notes.tmp": b"someone else's"}
+
+
+def test_a_new_file_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, monkeypatch):
+    """Another process swept it between its making and its locking."""
+    real, removed = output._lock, []
+
+    def swept(descriptor):
+        if not removed:
+            removed.append(next(tmp_path.iterdir()))
+            removed[0].unlink()
+        return real(descriptor)
+
+    monkeypatch.setattr(output, "_lock", swept)
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"new")
+    assert removed
+    assert only(tmp_path) == {"a": b"new"}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _WHAT = {
     "format": "header and descriptor",
+    "signature": "signature of the file",
     "sha256": "tensors in the file",
     "bool": "values of bool tensors",
     "coding": "decoded tensors",

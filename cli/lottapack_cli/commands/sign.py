@@ -1,0 +1,36 @@
+"""``lottapack sign``."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.options import Json, Pack, Quiet, examples
+from lottapack_cli.render import Output
+
+EXAMPLES = examples(
+    "openssl ecparam -name prime256v1 -genkey -noout -out me.pem",
+    "openssl ec -in me.pem -pubout -out me.pub",
+    "lottapack sign model.lotta.safetensors --key me.pem",
+    "lottapack verify model.lotta.safetensors --key me.pub",
+)
+
+
+def command(
+    pack: Pack,
+    key: Annotated[Path, typer.Option(metavar="KEY", help="A private key in PEM: P-256, P-384 or P-521.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a pack and sign it.
+
+    The signature is written to PACK.sig, by the OpenSSF model-signing standard, and goes along with push and pull. The
+    password of an encrypted key is taken from LOTTAPACK_KEY_PASSWORD.
+    """
+    sink = Output(json=json, quiet=quiet)
+    from lottapack.signing import sign
+
+    password = os.environ.get("LOTTAPACK_KEY_PASSWORD")
+    path = sign(pack, key, password=password.encode() if password else None)
+    sink.result({"path": pack, "signature": path}, lambda: [f"signed {pack}  {path}"])

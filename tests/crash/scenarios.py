@@ -1,0 +1,469 @@
+"""What is killed: packing, exporting, signing, pushing, pulling, and the cache of compiled kernels."""
+
+import json
+import os
+import random
+import shutil
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from kills import LostError, Scenario, copy_tree, hidden
+
+NAME = "model.lotta.safetensors"
+REPO = "org/model"
+
+
+def make_packs(folder: Path) -> None:
+    """Two models' packs ``old/`` and ``new/``, their checkpoints, and the full weights of both."""
+    import torch
+    from torch import nn
+
+    import lottapack
+
+    for number, word in enumerate(("old", "new")):
+        (folder / word).mkdir()
+        layers = nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 64)
+        model = lottapack.scaffold(nn.Sequential(*layers), seed=number, rank=8)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.linspace(-1, 1 + number, parameter.numel()).reshape(parameter.shape)
+        torch.save(model.state_dict(), folder / word / "model.pt")
+        lottapack.pack(model, folder / word / NAME)
+        lottapack.export(folder / word / NAME, folder / word / "full.safetensors")
+
+
+class OneFile(Scenario):
+    """A run that replaces one file: ``out`` holds the old one, ``made`` names what the new one must be."""
+
+    made: str
+
+    def prepare(self) -> None:
+        make_packs(self.folder)
+        (self.folder / "out").mkdir()
+
+    @property
+    def out(self) -> Path:
+        """The file that is replaced."""
+        return self.folder / "out" / self.made
+
+    def due(self, word: str) -> bytes:
+        """What the old or the new file holds."""
+        return (self.folder / word / self.made).read_bytes()
+
+    def reset(self) -> None:
+        self.out.write_bytes(self.due("old"))
+
+    def state(self) -> str:
+        found = self.out.read_bytes()
+        for word in ("old", "new"):
+            if found == self.due(word):
+                return word
+        raise LostError(f"{self.out} is a third thing, of {len(found)} bytes")
+
+    def complete(self) -> None:
+        super().complete()
+        left = sorted(path.name for path in self.out.parent.iterdir())
+        if left != [self.made]:
+            raise LostError(f"{self.name}: {left} are left")
+
+
+class Pack(OneFile):
+    """lottapack pack."""
+
+    name, made = "pack", NAME
+
+    def run(self) -> None:
+        import lottapack
+
+        lottapack.pack(self.folder / "new" / "model.pt", self.out)
+
+
+class Export(OneFile):
+    """lottapack export."""
+
+    name, made = "export", "full.safetensors"
+
+    def run(self) -> None:
+        import lottapack
+
+        lottapack.export(self.folder / "new" / NAME, self.out)
+
+
+class Sign(OneFile):
+    """lottapack sign. Two signatures are never the same bytes, so each is judged by whether it verifies."""
+
+    name, made = "sign", f"{NAME}.sig"
+
+    def prepare(self) -> None:
+        from cryptography.hazmat.primitives import serialization as pem
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        import lottapack
+
+        super().prepare()
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
+        public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
+        (self.folder / "key").write_bytes(private)
+        (self.folder / "key.pub").write_bytes(public)
+        for word in ("old", "new"):
+            lottapack.sign(self.folder / word / NAME, self.folder / "key")
+        shutil.copy(self.folder / "new" / NAME, self.folder / "out" / NAME)
+
+    def run(self) -> None:
+        import lottapack
+
+        lottapack.sign(self.folder / "out" / NAME, self.folder / "key")
+
+    def state(self) -> str:
+        if self.out.read_bytes() == self.due("old"):
+            return "old"
+        import lottapack
+
+        if not lottapack.verify(self.folder / "out" / NAME, key=self.folder / "key.pub").ok:
+            raise LostError("a signature that does not verify")
+        return "new"
+
+    def complete(self) -> None:
+        if self.state() != "new":
+            raise LostError("a run that went through left the old signature")
+        left = sorted(path.name for path in self.out.parent.iterdir())
+        if left != [NAME, self.made]:
+            raise LostError(f"{self.name}: {left} are left")
+
+
+class ExportFolder(Scenario):
+    """lottapack export --format transformers-pack: two files, each of which is old or new."""
+
+    name = "export of a folder"
+
+    def prepare(self) -> None:
+        import torch
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        import lottapack
+
+        for number, word in enumerate(("old", "new")):
+            sizes = {"n_embd": 32, "n_layer": 1 + number, "n_head": 2, "n_positions": 16, "vocab_size": 128}
+            config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+            with torch.random.fork_rng():
+                torch.manual_seed(number)
+                model = lottapack.scaffold(GPT2LMHeadModel(config), seed=number, rank=2)
+            lottapack.pack(model, self.folder / f"{word}.lotta.safetensors")
+            self._export(word, self.folder / word)
+
+    def _export(self, word: str, folder: Path) -> None:
+        import lottapack
+
+        lottapack.export(self.folder / f"{word}.lotta.safetensors", folder, format="transformers-pack")
+
+    def reset(self) -> None:
+        copy_tree(self.folder / "old", self.folder / "out")
+
+    def run(self) -> None:
+        self._export("new", self.folder / "out")
+
+    def state(self) -> str:
+        words = set()
+        for path in (self.folder / "new").iterdir():
+            found = (self.folder / "out" / path.name).read_bytes()
+            fits = [word for word in ("old", "new") if found == (self.folder / word / path.name).read_bytes()]
+            if not fits:
+                raise LostError(f"{path.name} is a third thing")
+            words.add(fits[0])
+        return words.pop() if len(words) == 1 else "mixed"
+
+    def complete(self) -> None:
+        super().complete()
+        if left := hidden(self.folder / "out"):
+            raise LostError(f"{self.name}: {left} are left")
+
+
+class Push(Scenario):
+    """lottapack push: a commit with pack and card, to a registry that stays up. Each run turns old and new around."""
+
+    name = "push"
+
+    def prepare(self) -> None:
+        make_packs(self.folder)
+        self._push("old")
+
+    def _push(self, word: str) -> None:
+        import lottapack
+
+        lottapack.push(self.folder / word / NAME, REPO)
+
+    def _there(self) -> dict[str, str]:
+        """SHA-256 of the pack and the card, as the registry's current commit has them."""
+        import hashlib
+
+        found = {}
+        for name in (NAME, "README.md"):
+            address = f"{os.environ['HF_ENDPOINT']}/{REPO}/resolve/main/{name}"
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                found[name] = hashlib.sha256(content := answer.read()).hexdigest()
+        found["card"] = content.decode()
+        return found
+
+    def _word(self) -> str:
+        import hashlib
+
+        there = self._there()
+        for word in ("old", "new"):
+            sha256 = hashlib.sha256((self.folder / word / NAME).read_bytes()).hexdigest()
+            if there[NAME] == sha256:
+                if sha256 not in there["card"]:
+                    raise LostError("the card is another pack's")
+                return word
+        raise LostError("the registry holds a third thing")
+
+    def reset(self) -> None:
+        self.target = "new" if self._word() == "old" else "old"
+
+    def run(self) -> None:
+        self._push(self.target)
+
+    def state(self) -> str:
+        return "new" if self._word() == self.target else "old"
+
+
+class Pull(Scenario):
+    """lottapack pull of a branch that moved on: the cache holds the old commit's pack."""
+
+    name = "pull"
+
+    def prepare(self) -> None:
+        import lottapack
+
+        make_packs(self.folder)
+        for word in ("old", "new"):
+            lottapack.push(self.folder / word / NAME, REPO.replace("model", "pulled"))
+            if word == "old":
+                lottapack.pull(REPO.replace("model", "pulled"))
+                copy_tree(self.cache, self.folder / "cache")
+
+    @property
+    def cache(self) -> Path:
+        """The client's folder of the repository."""
+        return Path(os.environ["HF_HOME"]) / "hub" / "models--org--pulled"
+
+    def reset(self) -> None:
+        copy_tree(self.folder / "cache", self.cache)
+
+    def run(self) -> None:
+        import lottapack
+
+        got = lottapack.pull(REPO.replace("model", "pulled"))
+        if got.path.read_bytes() != (self.folder / "new" / NAME).read_bytes():
+            raise LostError("another pack was pulled")
+
+    def state(self) -> str:
+        due = {(self.folder / word / NAME).read_bytes(): word for word in ("old", "new")}
+        found = [due.get(path.read_bytes()) for path in self.cache.glob(f"snapshots/*/{NAME}")]
+        if None in found or "old" not in found:
+            raise LostError("the cache's snapshots hold a third thing, or lack the old pack")
+        commit = (self.cache / "refs" / "main").read_text("ascii")
+        if not (self.cache / "snapshots" / commit / NAME).is_file():
+            raise LostError("refs/main names a commit that is not in the cache")
+        return "new" if "new" in found else "old"
+
+    def complete(self) -> None:
+        super().complete()
+        if left := hidden(self.cache / "refs"):
+            raise LostError(f"{left} are left")
+
+
+class OciPush(Scenario):
+    """The same to an OCI registry, where a tag moves from one pack to the other."""
+
+    name = "push, OCI"
+    repository = "tests/pushed"
+
+    def prepare(self) -> None:
+        make_packs(self.folder)
+        self._push("old")
+
+    @property
+    def host(self) -> str:
+        """The registry."""
+        return os.environ["TESTS_OCI_HOST"]
+
+    def _push(self, word: str) -> None:
+        import lottapack
+
+        lottapack.push(self.folder / word / NAME, f"oci://{self.host}/{self.repository}:v1")
+
+    def _word(self) -> str:
+        digest = json.loads(self._ask("manifests/v1"))["layers"][0]["digest"]
+        content = self._ask(f"blobs/{digest}")
+        for word in ("old", "new"):
+            if content == (self.folder / word / NAME).read_bytes():
+                return word
+        raise LostError("the registry holds a third thing")
+
+    def _ask(self, what: str) -> bytes:
+        """What the registry answers, once it is done with what a killed client had asked of it.
+
+        Debian's writes a tag in place: who reads it just then gets an answer 500.
+        """
+        accept = {"Accept": "application/vnd.oci.image.manifest.v1+json, */*"}
+        request = urllib.request.Request(f"http://{self.host}/v2/{self.repository}/{what}", headers=accept)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return bytes(answer.read())
+            except urllib.error.HTTPError as fault:
+                if fault.code != 500 or time.monotonic() > end:
+                    raise LostError(f"the tag names what is not there: {fault}") from fault
+                time.sleep(0.05)
+
+    def reset(self) -> None:
+        self.target = "new" if self._word() == "old" else "old"
+
+    def run(self) -> None:
+        self._push(self.target)
+
+    def state(self) -> str:
+        return "new" if self._word() == self.target else "old"
+
+
+class OciPull(OciPush):
+    """A pull from an OCI registry into our own cache."""
+
+    name = "pull, OCI"
+    repository = "tests/pulled"
+
+    def prepare(self) -> None:
+        make_packs(self.folder)
+        self._push("new")
+
+    @property
+    def cache(self) -> Path:
+        """Our own cache."""
+        return Path(os.environ["LOTTAPACK_CACHE"])
+
+    def reset(self) -> None:
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def run(self) -> None:
+        import lottapack
+
+        got = lottapack.pull(f"oci://{self.host}/{self.repository}:v1")
+        if got.path.read_bytes() != (self.folder / "new" / NAME).read_bytes():
+            raise LostError("another pack was pulled")
+
+    def state(self) -> str:
+        for path in self.cache.rglob(NAME):
+            if path.read_bytes() != (self.folder / "new" / NAME).read_bytes():
+                raise LostError("the cache holds a third thing")
+        whole = list(self.cache.rglob("manifest.json"))
+        if whole and not whole[0].with_name(NAME).is_file():
+            raise LostError("the cache says that it is whole, and is not")
+        return "new" if whole else "old"
+
+
+class KernelCache(Scenario):
+    """The cache of compiled kernels. Each round it lacks one kernel, which is compiled and written."""
+
+    name = "cache of kernels"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.draw = random.Random(0)
+
+    def _generate(self) -> None:
+        import numba
+
+        numba.config.CACHE_DIR = str(self.folder / "out")
+        from lottapack import rng
+        from lottapack.rng import reference
+
+        source = rng.Source(7, "x", rng.builtin("sign1"), 1.0, "float32")
+        if rng.fingerprint_of(source, 5000) != reference.fingerprint(reference.elements(source, 0, 5000)):
+            raise LostError("kernels from the cache compute something else")
+
+    def prepare(self) -> None:
+        (self.folder / "out").mkdir()
+        self._generate()
+        copy_tree(self.folder / "out", self.folder / "full")
+
+    def reset(self) -> None:
+        copy_tree(self.folder / "full", self.folder / "out")
+        # Those that others call are in them already, and not compiled again.
+        kernel = self.draw.choice(sorted((self.folder / "out").rglob("kernels.[a-z]*.nbi")))
+        for path in kernel.parent.glob(f"{kernel.name.partition('-')[0]}-*"):
+            path.unlink()
+
+    def run(self) -> None:
+        self._generate()
+
+    def state(self) -> str:
+        full, found = (
+            {path.name.partition("-")[0] for path in (self.folder / word).rglob("*.nbi")} for word in ("full", "out")
+        )
+        return "new" if full == found else "old"
+
+
+def local() -> list[type[Scenario]]:
+    """What writes to this machine alone. Imports all that these need, so that a forked child imports nothing."""
+    import torch
+
+    import lottapack
+    from lottapack import rng
+
+    torch.set_num_threads(1)  # other threads would not be there after a fork
+    rng.fingerprint_of(rng.Source(7, "x", rng.builtin("normal16"), 1.0, "float32"), 100)
+    for name in lottapack.__all__:
+        getattr(lottapack, name)
+    found: list[type[Scenario]] = [Pack, Export]
+    try:
+        import model_signing.verifying
+    except ImportError:
+        print("not killed: sign (model-signing is not installed)", flush=True)
+    else:
+        assert model_signing
+        found.append(Sign)
+    try:
+        import transformers
+    except ImportError:
+        print("not killed: export of a folder (transformers is not installed)", flush=True)
+    else:
+        transformers.GPT2Model  # noqa: B018 - imports its module
+        found.append(ExportFolder)
+    return found
+
+
+def served(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
+    """Push and pull, with a registry of our own in a process of its own."""
+    from serve_runs import command
+
+    os.environ["HF_HOME"] = str(folder / "hf")
+    os.environ["HF_ENDPOINT"] = stack.enter_context(command(folder / "registry")).url
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    os.environ.pop("HF_TOKEN", None)
+    from lottapack.registry import hub_pull, hub_push
+
+    assert hub_pull and hub_push
+    return [Push, Pull]
+
+
+def oci(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
+    """The same with Debian's docker-registry, where it is installed."""
+    if shutil.which("docker-registry") is None:
+        print("not killed: push and pull, OCI (docker-registry is not installed)", flush=True)
+        return []
+    from oci_registries import running
+
+    (folder / "docker").mkdir()
+    os.environ["TESTS_OCI_HOST"] = stack.enter_context(running(folder / "docker")).host
+    os.environ["LOTTAPACK_CACHE"] = str(folder / "oci-cache")
+    os.environ["DOCKER_CONFIG"] = str(folder / "docker")
+    from lottapack.registry import oci_client
+
+    assert oci_client
+    return [OciPush, OciPull]
