@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lottapack.rng import kernels
-from lottapack.rng.kernels import _jit
+from lottapack.rng.kernel_cache import jit as _jit
 
 u64 = np.uint64
 _WORDS = u64(1024)
