@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.numpy_loading import load_numpy
     from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
@@ -67,6 +68,7 @@ _HOME = {
     "load": "loading",
     "fill_": "sharding",
     "load_meta": "sharding",
+    "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
@@ -162,6 +164,7 @@ __all__ = [
     "list_packs",
     "load",
     "load_meta",
+    "load_numpy",
     "log",
     "open_pack",
     "pack",

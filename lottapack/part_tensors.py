@@ -56,7 +56,7 @@ class PlainTensor:
         if isinstance(self.entry, Stored):
             return stored_part(self.pack, self.name, part).to(self.device)
         if isinstance(self.entry, Constant):
-            return constant_tensor(self.entry, self.device, part.shape)
+            return constant_tensor(self.entry, self.device, shape=part.shape)
         weight = self.backbone(part)
         if not isinstance(self.entry, Adapted) or not part.numel:
             return weight
