@@ -26,6 +26,7 @@ from lottapack.errors import (
     NetworkError,
     NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.numpy_loading import load_numpy
     from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
+    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
@@ -63,6 +66,9 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
+    "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
@@ -134,6 +140,7 @@ __all__ = [
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -150,11 +157,14 @@ __all__ = [
     "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
+    "load_numpy",
     "log",
     "open_pack",
     "pack",

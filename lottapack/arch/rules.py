@@ -26,7 +26,17 @@ _REFUSED_BY_TIMM = (
     "scriptable",
     "variant",
 )
-_REFUSED_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels")
+_REFUSED_KEYS = (
+    "auto_map",
+    "trust_remote_code",
+    "custom_pipelines",
+    "quantization_config",
+    "use_kernels",
+    "kernel_config",
+    "attn_implementation",
+    "experts_implementation",
+)
+"""Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
 
 
 def architecture_problems(family: str, class_name: str, config: dict[str, Any]) -> list[Problem]:
