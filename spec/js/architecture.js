@@ -45,11 +45,11 @@ function torchNn(className, config) {
       return [...problems, fault(node.where, `the tree is too large: ${limit}`)];
     }
     if (node.name === "Sequential") {
-      nodes.push(...children(node, problems));
+      for (const child of children(node, problems)) nodes.push(child);
     } else if (!Object.hasOwn(ARGUMENTS, node.name)) {
       problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not in the list`));
     } else {
-      problems.push(...argumentFaults(node));
+      for (const one of argumentFaults(node)) problems.push(one);
     }
   }
   return problems;
