@@ -1,11 +1,13 @@
 """The records of the descriptor, and their canonical bytes (spec: descriptor)."""
 
 import re
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
 from lottapack.format import canonical
+from lottapack.format.ties import owners
 
 FORMAT_VERSION = "1.0"
 METADATA_KEY = "lottapack"
@@ -135,7 +137,7 @@ def role_of(parameter: Parameter) -> Role:
     return role
 
 
-class Descriptor(Record, frozen=True):
+class Descriptor(Record, frozen=True, dict=True):
     """The whole descriptor of a pack."""
 
     lottapack: str
@@ -155,11 +157,11 @@ class Descriptor(Record, frozen=True):
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""
-        entry = self.parameters[name]
-        while isinstance(entry, Tied):
-            name = entry.to
-            entry = self.parameters[name]
-        return name
+        return self._owners.get(name, name)
+
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        return owners({name: entry.to for name, entry in self.parameters.items() if isinstance(entry, Tied)})
 
 
 def seed_text(seed: int) -> str:
