@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
     from lottapack.signing import sign
+    from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -68,6 +69,9 @@ _HOME = {
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
+    "Speed": "speed",
+    "SpeedReport": "speed",
+    "bench": "speed",
     "pack_torch_cpu": "torch_cpu",
     "active_scaffold": "nn",
     "is_scaffolded": "nn",
@@ -143,12 +147,15 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "SignatureError",
+    "Speed",
+    "SpeedReport",
     "Summary",
     "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
     "active_scaffold",
+    "bench",
     "build",
     "draw",
     "export",

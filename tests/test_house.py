@@ -52,6 +52,7 @@ LAYERS = (
     ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards", "lottapack.signing"),
     (
         "lottapack.verification",
+        "lottapack.speed",
         "lottapack.llamas",
         "lottapack.size_table",
         "lottapack.packer",
