@@ -17,10 +17,11 @@ from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.errors import PlacementError, UnsupportedError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
+from lottapack.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.select import entries_of
@@ -116,7 +117,7 @@ def load(
             from lottapack.sharding import load_on_mesh
 
             return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
-        needed = _needed(pack, name, merge, virtual)
+        needed = loaded_bytes(pack, name, merge=merge, without=virtual)
         check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
         with rebuild.reading() as read:
@@ -157,26 +158,6 @@ def _choose(pack: PackFile, backbone: Backbone, *, merge: bool, mesh: bool) -> d
     return found
 
 
-def _needed(pack: PackFile, dtype: str | None, merge: bool, virtual: Iterable[str]) -> int:
-    """Bytes of the model that is loaded, with its adapters if they stay, and without its virtual weights."""
-    kept = {} if merge else _adapters(pack, dtype)
-    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
-    return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in virtual)
-
-
-def _adapters(pack: PackFile, dtype: str | None) -> dict[str, str]:
-    """The dtypes that the tensors of adapters are loaded in, by name.
-
-    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
-    """
-    found = {}
-    adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
-    for name, entry in adapted:
-        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
-            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
-    return found
-
-
 class _Rebuild:
     """The tensors of one load, each converted as soon as it is made."""
 
@@ -202,7 +183,7 @@ class _Rebuild:
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
             given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
-            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in _adapters(self.pack, given).items()}
+            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in adapter_dtypes(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
             found = [
                 (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype))

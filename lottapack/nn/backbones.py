@@ -14,7 +14,7 @@ from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
 from lottapack.nn.select import matches
 from lottapack.nn.virtual import SOURCES, VirtualLayer, make_virtual, virtual_class
-from lottapack.virtual.product import IN_REGISTERS
+from lottapack.virtual import IN_REGISTERS
 
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]
 """One of MODES for all layers; or by name or pattern, the first that fits; or a function of a weight's name and shape.

@@ -10,9 +10,8 @@ from torch import Tensor
 from lottapack import rng
 from lottapack.rng import backends
 from lottapack.rng.threads import default, run_all
+from lottapack.virtual import IN_REGISTERS
 
-IN_REGISTERS = ("sign1",)
-"""The tables whose weights a kernel makes in registers."""
 SMALL_BATCH = 8
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 20
