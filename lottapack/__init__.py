@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.numpy_loading import load_numpy
     from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from lottapack.rng.tables import Table
     from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
+    from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -67,9 +69,13 @@ _HOME = {
     "load": "loading",
     "fill_": "sharding",
     "load_meta": "sharding",
+    "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
+    "Speed": "speed",
+    "SpeedReport": "speed",
+    "bench": "speed",
     "pack_torch_cpu": "torch_cpu",
     "active_scaffold": "nn",
     "is_scaffolded": "nn",
@@ -146,12 +152,15 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "SignatureError",
+    "Speed",
+    "SpeedReport",
     "Summary",
     "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
     "active_scaffold",
+    "bench",
     "build",
     "draw",
     "export",
@@ -162,6 +171,7 @@ __all__ = [
     "list_packs",
     "load",
     "load_meta",
+    "load_numpy",
     "log",
     "open_pack",
     "pack",

@@ -56,7 +56,7 @@ class PlainTensor:
         if isinstance(self.entry, Stored):
             return stored_part(self.pack, self.name, part).to(self.device)
         if isinstance(self.entry, Constant):
-            return constant_tensor(self.entry, self.device, part.shape)
+            return constant_tensor(self.entry, self.device, shape=part.shape)
         weight = self.backbone(part)
         if not isinstance(self.entry, Adapted) or not part.numel:
             return weight
@@ -177,8 +177,8 @@ def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
             found[place : place + index.size] = piece[torch.from_numpy(index)]
         else:
             for run in range(first, last):
-                lo, hi = max(int(starts[run]), begin), min(int(ends[run]), end)
-                place = int(places[run] + lo - starts[run])
-                found[place : place + hi - lo] = piece[lo - begin : hi - begin]
+                low, high = max(int(starts[run]), begin), min(int(ends[run]), end)
+                place = int(places[run]) + low - int(starts[run])
+                found[place : place + high - low] = piece[low - begin : high - begin]
         begin = end
     return found.view(part.shape)

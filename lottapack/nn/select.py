@@ -110,7 +110,7 @@ class Patterns:
         names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
         for pattern in self.patterns:
             if pattern not in self.used and not any(matches(pattern, name) for name in names):
-                close = difflib.get_closematches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
+                close = difflib.get_close_matches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
                 hint = f"Did you mean {' or '.join(close)}?" if close else "See model.named_modules() for the names."
                 raise ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint)
 

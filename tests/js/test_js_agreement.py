@@ -248,3 +248,11 @@ def test_random_faults_are_judged_alike(tmp_path):
     assert {name: (there[name], due) for name, due in here.items() if there[name] != due} == {}
     sections = {due if isinstance(due, str) else due[0] for due in here.values()}
     assert sections >= {"right", "container", "descriptor", "agreement", "contents"}
+
+
+def test_the_example_of_the_readme_runs():
+    code = (JS / "README.md").read_text("utf-8").split("```js\n")[1].split("```")[0]
+    code = code.replace("./", f"{JS.as_uri()}/").replace(f"model{SUFFIX}", str(VALID / f"every_role{SUFFIX}"))
+    done = node("--input-type=module", "--eval", code)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "true"

@@ -24,14 +24,18 @@ const TITLES = {
   limit: "Larger than is checked unasked",
 };
 
+const DRAWN = 2000;
+
 const card = (title, ...children) => element("section", "card", {}, element("h2", "", {}, title), ...children);
 
 /** The cards below the verdict. */
 export function summaryCards(summary) {
   const cards = [factsCard(summary), bytesCard(summary)];
   if (summary.betas.length) {
-    const note = element("p", "soft", {}, "The factor of each adapted layer's random weights, in the order of the names.");
-    cards.push(card("Betas", betasPicture(summary.betas), note));
+    const some = summary.betas.slice(0, DRAWN);
+    const which = some.length < summary.betas.length ? `; the first ${number(DRAWN)} of ${number(summary.betas.length)}` : "";
+    const note = `The factor of each adapted layer's random weights, in the order of the names${which}.`;
+    cards.push(card("Betas", betasPicture(some), element("p", "soft", {}, note)));
   }
   if (summary.rows.length) cards.push(card("Parameters", ...roles(summary.rows)));
   return cards;
