@@ -26,6 +26,7 @@ from lottapack.errors import (
     NetworkError,
     NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
+    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
     from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
@@ -65,6 +67,8 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
     "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
@@ -140,6 +144,7 @@ __all__ = [
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -159,11 +164,13 @@ __all__ = [
     "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
     "load_numpy",
     "log",
     "open_pack",

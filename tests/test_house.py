@@ -49,7 +49,14 @@ LAYERS = (
         "lottapack.reporting",
         "lottapack.storing",
     ),
-    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards", "lottapack.signing"),
+    (
+        "lottapack.folders",
+        "lottapack.bases",
+        "lottapack.part_tensors",
+        "lottapack.placements",
+        "lottapack.shards",
+        "lottapack.signing",
+    ),
     (
         "lottapack.verification",
         "lottapack.speed",
@@ -64,7 +71,7 @@ LAYERS = (
         "lottapack.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading", "lottapack.numpy_loading"),
+    ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
     ("lottapack",),
     ("lottapack_cli",),
 )
@@ -232,6 +239,7 @@ ONLY_HERE = {
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
+    "triton": ("lottapack.rng.gpu",),
     "uvicorn": ("lottapack.serve.server",),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""
@@ -261,6 +269,7 @@ def test_client_libraries_out_of_place_are_found():
 
 def test_every_module_can_be_imported():
     pytest.importorskip("transformers")
+    pytest.importorskip("triton")
     for module in MODULES:
         if not module.endswith("__main__"):
             assert importlib.import_module(module).__name__ == module

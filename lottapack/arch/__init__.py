@@ -127,7 +127,11 @@ def build(architecture: Architecture) -> "nn.Module":
     family = family_called(architecture.family)
     with named(architecture.class_):
         family.prepare(architecture.class_, architecture.config)
-    model = build_skeleton(lambda: family.construct(architecture.class_, architecture.config), architecture.class_)
+    model = build_skeleton(
+        lambda: family.construct(architecture.class_, architecture.config),
+        architecture.class_,
+        memory=family.remembers,
+    )
     return _noted(family, model, architecture)
 
 

@@ -15,9 +15,11 @@ from lottapack.errors import ArchitectureError, LimitError, LottapackError
 from lottapack.format.descriptor import MAX_PARAMETERS
 from lottapack.limits import check_memory
 
-_TO_META = {
+_UNINITIALISED = {
     torch.empty,
     torch.empty_strided,
+}
+_RANDOM = {
     torch.rand,
     torch.randn,
     torch.randint,
@@ -37,41 +39,64 @@ _NO_DRAW = {
 
 
 class _NoWeights(TorchFunctionMode):
-    """Uninitialised and random tensors go to the meta device; nothing is drawn. Computed tensors stay real."""
+    """Uninitialised and random tensors go to the meta device; nothing is drawn. Computed tensors stay real.
+
+    ``memory``: uninitialised tensors stay real too, for libraries that fill them afterwards.
+    """
+
+    def __init__(self, *, memory: bool = False) -> None:
+        super().__init__()
+        self.to_meta = _RANDOM if memory else _RANDOM | _UNINITIALISED
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in _NO_DRAW:
             return args[0]
-        if func in _TO_META:
+        if func in self.to_meta:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
 
 
-def build_skeleton(construct: Callable[[], nn.Module], label: str) -> nn.Module:
-    """Construct on the meta device; if the module has non-persistent buffers, construct again so that these are real.
+def build_skeleton(construct: Callable[[], nn.Module], label: str, *, memory: bool = False) -> nn.Module:
+    """Construct on the meta device; if the module has tensors that are in no state_dict, again, so that these are real.
 
-    Such buffers (rotary frequencies, position ids) are in no state_dict: only the constructor can compute them. The
-    first, pure meta pass shows that the second is worth starting and fits the memory, whatever sizes the
-    configuration names. Raises ArchitectureError, LimitError.
+    Only the constructor can compute such tensors (rotary frequencies, position ids). The first, pure meta pass
+    shows that the second is worth starting and fits the memory, whatever sizes the configuration names.
+
+    ``memory``: where that is not enough, construct once more with the model's memory, uninitialised. For families whose
+    describe() compares what comes out, as it would be wrong if it depended on a weight.
+
+    Raises ArchitectureError, LimitError.
     """
     with named(label), _bounded(label), torch.device("meta"):
         module = construct()
     computed = [tensor for _, tensor in computed_tensors(module)]
-    if computed:
-        # Vectors count too: norms are made of ones, which the second pass cannot tell from a computed buffer.
-        vectors = [tensor for tensor in module.state_dict().values() if tensor.dim() < 2]
-        check_memory(label, sum(tensor.nbytes for tensor in [*computed, *vectors]), None)
-        with named(label), _NoWeights():
-            module = construct()
-        missing = [name for name, tensor in computed_tensors(module) if tensor.is_meta]
-        if missing:
-            raise ArchitectureError(
-                f"{label}: {', '.join(missing[:5])} cannot be computed without weights, and no checkpoint holds it",
-                hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
-            )
-        _empty(module)
+    if not computed:
+        return module
+    state = module.state_dict().values()
+    # Vectors count too: norms are made of ones, which the second pass cannot tell from a computed buffer.
+    check_memory(label, sum(t.nbytes for t in [*computed, *(t for t in state if t.dim() < 2)]), None)
+    module = _constructed(construct, label, _NoWeights())
+    if memory and _missing(module):
+        check_memory(label, sum(t.nbytes for t in [*computed, *state]), None)
+        module = _constructed(construct, label, _NoWeights(memory=True))
+    missing = _missing(module)
+    if missing:
+        raise ArchitectureError(
+            f"{label}: {', '.join(missing[:5])} cannot be computed without weights, and no checkpoint holds it",
+            hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
+        )
+    _empty(module)
     return module
+
+
+def _constructed(construct: Callable[[], nn.Module], label: str, mode: _NoWeights) -> nn.Module:
+    with named(label), mode:
+        return construct()
+
+
+def _missing(module: nn.Module) -> list[str]:
+    return [name for name, tensor in computed_tensors(module) if tensor.is_meta]
 
 
 @contextmanager

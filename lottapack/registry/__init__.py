@@ -62,7 +62,8 @@ def push(
         license: for the model card, in the Hub's own terms, as are the next two.
         datasets: names of datasets on the Hub.
         metrics: names of metrics.
-        max_bytes, allow: as in verify().
+        max_bytes: as in verify().
+        allow: as in verify().
         progress: in bytes of the files that are sent.
 
     Raises:

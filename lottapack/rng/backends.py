@@ -1,11 +1,12 @@
 """The backends: records of what fills a tensor on which device. All give the same bits.
 
 There is no switch: the device of the tensor decides. The first backend in the list that supports it is taken.
+Code that must have a certain one, as a benchmark, asks for it by name.
 """
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,16 @@ def _torch_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, l
     torch_ops.fill_runs(tensor, source, starts, lengths)
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Elements to generate: ``count`` from number ``start`` on, into ``tensor``, or into nothing if it is None."""
+
+    source: Source
+    start: int
+    count: int
+    tensor: "torch.Tensor | None" = None
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to generate. The tensors given to it are contiguous and have the source's dtype.
@@ -32,6 +43,8 @@ class Backend:
     number ``start`` on. ``fingerprint(tensor, start)``: the fingerprint, if ``start`` is the number of the first.
     ``fill_runs(tensor, source, starts, lengths)``: write runs of elements one behind the other; plain torch operations
     do so on any device.
+    ``generate(jobs, device, sums)``, where a backend has it: all jobs at once, and if ``sums`` the fingerprint of each.
+    ``fault(device_type)``: why it does not support a device, if more can be said.
     """
 
     name: str
@@ -39,6 +52,8 @@ class Backend:
     fill: "Callable[[torch.Tensor, Source, int], None]"
     fingerprint: "Callable[[torch.Tensor, int], int]"
     fill_runs: "Callable[[torch.Tensor, Source, Integers, Integers], None]" = _torch_fill_runs
+    generate: "Callable[[Sequence[Job], torch.device, bool], list[int]] | None" = None
+    fault: Callable[[str], str | None] = lambda _: None
 
 
 _backends: list[Backend] = []
@@ -56,15 +71,33 @@ def registered() -> Iterator[Backend]:
     return iter(tuple(_backends))
 
 
-def select(device: "str | torch.device") -> Backend:
-    """The backend for ``device``. Raises UnsupportedError if there is none."""
+def select(device: "str | torch.device", name: str | None = None) -> Backend:
+    """The backend for ``device``, or the one called ``name``. Raises UnsupportedError if there is none."""
     kind = device.partition(":")[0] if isinstance(device, str) else device.type
+    if name is not None:
+        return _named(name, kind)
     for backend in _backends:
         if backend.supports(kind):
             return backend
     raise UnsupportedError(
         f"no backend generates on a {kind!r} device", hint="Generate on the CPU and move the tensor there."
     )
+
+
+def _named(name: str, kind: str) -> Backend:
+    found = next((backend for backend in _backends if backend.name == name), None)
+    if found is None:
+        names = ", ".join(backend.name for backend in _backends)
+        raise UnsupportedError(f"there is no backend called {name!r}", hint=f"There are {names}.")
+    fault = found.fault(kind)
+    if fault is not None or not found.supports(kind):
+        others = [backend.name for backend in _backends if backend is not found and backend.supports(kind)]
+        fallback = f"{others[0]!r} gives the same bits there" if others else "generate on the CPU"
+        raise UnsupportedError(
+            f"the backend {name!r} cannot generate on a {kind!r} device{f': {fault}' if fault else ''}",
+            hint=f"Leave the backend out: {fallback}.",
+        )
+    return found
 
 
 @functools.cache
@@ -81,6 +114,46 @@ def numba_works() -> bool:
         )
         return False
     return True
+
+
+_TRITON_DEVICES = ("cuda", "xpu")
+"""The types of device that Triton compiles for; AMD's are called ``cuda`` by torch too."""
+
+
+@functools.cache
+def triton_fault(kind: str) -> str | None:
+    """Why Triton's kernels cannot be used on a type of device, or None."""
+    if not _torch_finds(kind):
+        return f"Triton generates on {' and '.join(_TRITON_DEVICES)}, where torch finds such a device"
+    try:
+        from lottapack.rng import gpu
+
+        gpu.probe(kind)
+    except ImportError as fault:
+        return f"Triton cannot be imported ({fault})"
+    except UnsupportedError as fault:
+        return fault.message
+    return None
+
+
+@functools.cache
+def triton_works(kind: str) -> bool:
+    """Whether Triton's kernels can be used on a type of device; one warning if a device is there, and they cannot."""
+    fault = triton_fault(kind)
+    if fault is not None and _torch_finds(kind):
+        warnings.warn(
+            f"{fault}. Weights are generated on {kind!r} by slower torch operations, with the same bits",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return fault is None
+
+
+def _torch_finds(kind: str) -> bool:
+    """Whether a device of a type that Triton compiles for is there."""
+    import torch
+
+    return kind in _TRITON_DEVICES and bool(torch.get_device_module(kind).is_available())
 
 
 def _array(tensor: "torch.Tensor") -> Bits:
@@ -110,6 +183,24 @@ def _numba_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, l
     cpu.fill_runs_bits(_array(tensor), source, starts, lengths)
 
 
+def _triton_fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
+    from lottapack.rng import gpu
+
+    gpu.fill(tensor, source, start)
+
+
+def _triton_fingerprint(tensor: "torch.Tensor", start: int) -> int:
+    from lottapack.rng import gpu
+
+    return gpu.fingerprint(tensor, start)
+
+
+def _triton_generate(jobs: Sequence[Job], device: "torch.device", sums: bool) -> list[int]:
+    from lottapack.rng import gpu
+
+    return gpu.generate(jobs, device, sums=sums)
+
+
 def _torch_fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
     from lottapack.rng import torch_ops
 
@@ -124,5 +215,8 @@ def _torch_fingerprint(tensor: "torch.Tensor", start: int) -> int:
 
 register(
     Backend("numba", lambda kind: kind == "cpu" and numba_works(), _numba_fill, _numba_fingerprint, _numba_fill_runs)
+)
+register(
+    Backend("triton", triton_works, _triton_fill, _triton_fingerprint, generate=_triton_generate, fault=triton_fault)
 )
 register(Backend("torch", lambda kind: kind != "meta", _torch_fill, _torch_fingerprint))

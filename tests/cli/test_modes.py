@@ -122,6 +122,11 @@ def test_inspect_all_lists_each(run: Run, files: Files) -> None:
     assert all(name in full for name in ("0.bias", "2.bias", "4.bias", "4.weight"))
 
 
+def test_verify_on_a_device_finds_the_same(run: Run, files: Files) -> None:
+    on_cpu = run("verify", files.pack, "--json")
+    assert run("verify", files.pack, "--json", "--device", "cpu:0") == on_cpu
+
+
 def test_verify_all_lists_each(run: Run, files: Files) -> None:
     assert "0.lora_A" not in run("verify", files.pack).out
     assert "0.lora_A" in run("verify", files.pack, "--all").out
