@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench vectors crash fuzz clean
+.PHONY: demo test lint types unit bench test-arm64 vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -18,8 +18,12 @@ lint: $(VENV)/test-installed
 types: $(VENV)/test-installed
 	$(BIN)/mypy
 
-unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed
+unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
 	$(BIN)/python -m pytest
+
+# The vectors on an emulated arm64 processor (not part of make test: it takes minutes, and needs qemu and debootstrap).
+test-arm64: $(BIN)/python
+	tests/arm64/run.sh $(BIN)/python
 
 bench: $(VENV)/test-installed
 	$(BIN)/python benchmarks/run.py
@@ -66,6 +70,12 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	.venv-olah/bin/python -m pip --disable-pip-version-check --quiet install 'olah==0.5.4'
 	touch $@
 
+# timm brings torchvision, each release of which wants one release of torch: this one the pinned one.
+.venv-timm/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-timm
+	.venv-timm/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable '.[timm]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-olah build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) .venv-hub036 .venv-olah .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,9 @@ from lottapack.errors import (
     LottapackError,
     MissingError,
     NetworkError,
+    NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -37,35 +39,52 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
+    from lottapack.building import build
     from lottapack.drawing import draw
     from lottapack.exporting import export
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.inspection import Summary, inspect
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
-    from lottapack.nn import is_scaffolded, regenerate_, scaffold
-    from lottapack.packing import BackboneChangedWarning, PackResult, pack
+    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.numpy_loading import load_numpy
+    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
+    from lottapack.rng.own_tables import table
+    from lottapack.rng.tables import Table
+    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
+    from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
 _HOME = {
     "init_backbone_": "backbone",
+    "build": "building",
     "draw": "drawing",
     "export": "exporting",
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
+    "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
+    "Speed": "speed",
+    "SpeedReport": "speed",
+    "bench": "speed",
     "pack_torch_cpu": "torch_cpu",
+    "active_scaffold": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
+    "scaffolds_of": "nn",
+    "switch": "nn",
     "BackboneChangedWarning": "packing",
+    "Kept": "packing",
     "PackResult": "packing",
     "pack": "packing",
     "PackFile": "format.packfile",
@@ -79,6 +98,8 @@ _HOME = {
     "Report": "reporting",
     "report": "reporting",
     "sign": "signing",
+    "Table": "rng.tables",
+    "table": "rng.own_tables",
     "Check": "verification",
     "Verification": "verification",
     "verify": "verification",
@@ -112,15 +133,18 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "IntegrityError",
+    "Kept",
     "Layer",
     "LimitError",
     "LottapackError",
     "MergedResult",
     "MissingError",
     "NetworkError",
+    "NotAllowedError",
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -128,17 +152,26 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "SignatureError",
+    "Speed",
+    "SpeedReport",
     "Summary",
+    "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
+    "active_scaffold",
+    "bench",
+    "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
+    "load_numpy",
     "log",
     "open_pack",
     "pack",
@@ -149,6 +182,9 @@ __all__ = [
     "regenerate_",
     "report",
     "scaffold",
+    "scaffolds_of",
     "sign",
+    "switch",
+    "table",
     "verify",
 ]

@@ -1,5 +1,6 @@
 """init_backbone_(): the weights of a plain model drawn from a seed, with nothing wrapped around them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,14 +12,18 @@ from lottapack.errors import ScaffoldError
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn import is_scaffolded
 from lottapack.nn.attach import carry, fill_any
-from lottapack.nn.scales import check_seed_and_scale, recipe_rng, scale_and_dtype
-from lottapack.nn.select import Entry, entries_of
+from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, scale_and_dtype, tables_of
+from lottapack.nn.select import Entry, PerLayer, entries_of
 from lottapack.packing import pack
 
 
 @torch.no_grad()
 def init_backbone_(
-    model: nn.Module, *, seed: int, distribution: "str | rng.Table" = "normal16", scale: float | None = None
+    model: nn.Module,
+    *,
+    seed: int,
+    distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
+    scale: Scale = None,
 ) -> nn.Module:
     """Redraw a model's weights from a seed, in place, and return it. Every layer stays what it is.
 
@@ -32,9 +37,8 @@ def init_backbone_(
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1.
-        distribution: a built-in table's id, or a Table from ``lottapack.rng.custom``.
-        scale: the factor of the table; by default such that the standard deviation is 1 / sqrt(d_in)
-            (for an embedding 1 / sqrt(embedding_dim)).
+        distribution: as in scaffold(): a built-in table's id, a Table from ``lottapack.table``, or these by pattern.
+        scale: as in scaffold(): a rule for the standard deviation, by default 1 / sqrt(d_in), or a number.
 
     Raises:
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
@@ -42,7 +46,7 @@ def init_backbone_(
     if is_scaffolded(model):
         raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")
     check_seed_and_scale(seed, scale)
-    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    tables = tables_of(distribution)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
@@ -51,9 +55,11 @@ def init_backbone_(
     plan = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
-        rng=recipe_rng(seed, table),
-        parameters={entry.name: _role(entry, table, scale) for entry in entries},
+        rng=recipe_rng(seed, tables.by_pattern.values()),
+        parameters={entry.name: _role(entry, tables, scale) for entry in entries},
     )
+    if tables.patterns:
+        tables.patterns.require_used(entries)
     sources = plan.sources()
     for entry in entries:
         if entry.name in sources:
@@ -67,11 +73,12 @@ def init_backbone_(
     return model
 
 
-def _role(entry: Entry, table: rng.Table, scale: float | None) -> ParameterRecipe:
+def _role(entry: Entry, tables: PerLayer[rng.Table], scale: Scale) -> ParameterRecipe:
     if entry.tied:
         return TiedRecipe(to=entry.tied)
     if not entry.can_generate:
         return StoredRecipe(group=entry.group, trained=False)
+    table = tables.of(entry)
     found, dtype = scale_and_dtype(entry, table, scale)
     return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=found)
 

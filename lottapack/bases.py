@@ -12,7 +12,7 @@ from torch import nn
 from lottapack.errors import CheckpointError
 from lottapack.folders import PACK_NAME, make_folder, write_pack_folder
 from lottapack.format.container import PACK_END
-from lottapack.format.descriptor import Adapted
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.output import atomic_file
 
@@ -28,8 +28,13 @@ def remember(model: nn.Module, pack: bytes) -> None:
 
 
 def remember_pack(model: nn.Module, pack: PackFile) -> None:
-    """As remember(), from an open pack; nothing where the model's weights have adapters merged into them."""
-    if not any(isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()):
+    """As remember(), from an open pack.
+
+    Nothing where the model's weights have adapters merged into them, or are not of the pack's default scaffold.
+    """
+    if pack.scaffold == DEFAULT_SCAFFOLD and not any(
+        isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()
+    ):
         data = io.BytesIO()
         pack.copy_to(data)
         remember(model, data.getvalue())

@@ -121,10 +121,11 @@ def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tenso
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
             own |= {adapter_prefix(name) + part for part in ADAPTER_PARTS}
     unknown = tensors.keys() - own
-    if not unknown:
+    # Building the model could need a package or a permission, so only where it can help.
+    if not unknown or not arch.family_called(plan.architecture.family).renamed:
         return tensors
     model = arch.build(plan.architecture)
-    names = arch.family_of(model).renamed(model, unknown)
+    names = arch.family_of(model).names_in_model(model, unknown)
     return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 

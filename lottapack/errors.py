@@ -11,10 +11,12 @@
     ├── SignatureError         a signature is missing, broken, by another key, or of another file
     ├── BadKeyError            a file is no key that signatures are made or checked with
     ├── LimitError             a pack declares more than the caller allows (section 5)
+    ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
-    ├── ScaffoldError          wrong arguments to scaffold(), named by layer
+    ├── NotAllowedError        a pack asks to import what the caller did not allow
+    ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
     ├── CheckpointError        a checkpoint cannot be packed
     ├── OutputError            an output path cannot be written
     ├── BadReferenceError      text that names no path, repository or image
@@ -118,6 +120,10 @@ class UnsupportedError(LottapackError):
     """Something the installation does not have: an id, a dtype, a device, a library."""
 
 
+class PlacementError(LottapackError):
+    """A mesh or a placement does not fit: the tensor's shape, the processes or the device."""
+
+
 class DeviceError(LottapackError):
     """A device failed the known answers, so nothing is generated on it."""
 
@@ -126,8 +132,15 @@ class ArchitectureError(LottapackError):
     """A model cannot be described as data, or a description cannot be built."""
 
 
+class NotAllowedError(LottapackError):
+    """A pack asks to import a module that the caller did not allow by name."""
+
+
 class ScaffoldError(LottapackError):
-    """``scaffold()`` was asked for something impossible; the message names the layer."""
+    """``scaffold()`` was asked for something impossible: the message names the layer.
+
+    Or a model or a pack has no scaffold of the name asked for: the hint lists its own.
+    """
 
 
 class CheckpointError(LottapackError):

@@ -1,32 +1,37 @@
-"""export(): what other tools open: full checkpoints, adapters merged, written tensor by tensor; folders with a pack."""
+"""export(): what other tools open: full checkpoints, adapters merged, written as they are made; folders with a pack."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 
+from lottapack.arch.trust import allowing
 from lottapack.constructed import is_constructed
 from lottapack.device import resolve
-from lottapack.errors import UnsupportedError
+from lottapack.errors import OutputError, UnsupportedError
 from lottapack.folders import (
     is_folder,
+    json_bytes,
     make_folder,
     require_transformers,
     transformers_config,
-    write_json,
     write_pack_folder,
 )
 from lottapack.format import container, dtypes
-from lottapack.format.descriptor import Tied
+from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file
+from lottapack.part_tensors import PlainTensor
 from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
-from lottapack.rebuild import plain_tensor, tensor_bytes
+from lottapack.rebuild import tensor_bytes
+from lottapack.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
+from lottapack.staging import staged_folder
 
-WEIGHTS = "model.safetensors"
 Format = Literal["safetensors", "transformers", "transformers-pack", "peft"]
 
 
@@ -36,36 +41,52 @@ def export(
     *,
     format: Format = "safetensors",  # noqa: A002 (the option's name)
     dtype: torch.dtype | None = None,
+    scaffold: str | None = None,
     device: str | torch.device = "cpu",
+    max_shard_size: int | str | None = None,
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write what other tools open. The same pack gives the same files on every device.
 
     Args:
         path: the pack.
-        output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written; for the other
-            formats a folder, made if missing.
+        output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written, or shards and
+            their index, ``model.safetensors.index.json``; for the other formats a folder, made if missing.
         format: ``"safetensors"`` holds every entry of the plain state_dict, tied ones too; ``"transformers"`` leaves
             the tied ones to the library and adds ``config.json``, for ``from_pretrained``; ``"transformers-pack"``
             is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
             has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
         dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
             recorded dtypes.
+        scaffold: on which of the pack's scaffolds; by default on that of its main seed.
         device: where weights are generated and merged.
-        max_bytes: the largest checkpoint to write; by default what the largest tensor's memory and the disk allow.
+        max_shard_size: bytes, or text such as ``"5GB"``: larger weights go into a folder of several files. By
+            default a file holds everything, and a folder's files at most 5 GB.
+        max_bytes: the largest checkpoint to write; by default what the disk allows.
+        allow: as in load(), for what must build the module: the format ``"peft"``, and packs of ``torch-cpu``.
         progress: called with bytes written and bytes in all.
 
     Returns:
-        The path of the file with the weights.
+        The path of the file with the weights, or of the shards' index.
+
+    Tensors are generated, merged and written a few MiB at a time, so memory does not grow with the model. Files appear
+    when all of them are whole; a checkpoint that was in the folder before is then removed.
 
     Raises:
-        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError. What was at ``output``
+        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
+            scaffold that the pack does not hold. What was at ``output``
             stays untouched then.
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     where = resolve(device)
-    with open_pack(path) as pack:
+    limit = None if max_shard_size is None else bytes_of(max_shard_size)
+    if limit is not None and format not in ("safetensors", "transformers"):
+        raise UnsupportedError(f"{format} writes no shards", hint="Leave max_shard_size out.")
+    if limit is not None and Path(output).is_file():
+        raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
+    with allowing(allow), open_pack(path, scaffold) as pack:
         if format == "peft":
             if dtype is not None:
                 raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
@@ -74,28 +95,49 @@ def export(
             require_transformers(pack)
         if format == "transformers-pack":
             return write_pack_folder(pack, make_folder(output), wanted)
-        target = _target(output, format == "transformers")
-        placed = _layout(pack, wanted, with_ties=format == "safetensors")
-        total = placed[-1].end if placed else 0
+        folder = Path(output) if format == "transformers" or is_folder(output) or limit is not None else None
+        tensors = _tensors(pack, wanted, with_ties=format == "safetensors")
+        total = sum(info.nbytes for info in container.layout(tensors))
         if max_bytes is not None:
             check_memory(str(path), total, max_bytes)
-        check_disk(str(path), total, target.parent)
-        largest = max((info.nbytes for info in placed), default=0)
-        check_memory(str(path), 3 * largest, None, where)
+        check_disk(str(path), total, Path(output).parent)
+        coded = [entry for name, entry in pack.descriptor.parameters.items() if name not in pack.tensors]
+        largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
+        check_memory(str(path), 2 * largest, None)
         if is_constructed(pack):
             check_memory(str(path), pack.declared_bytes(), None)
-        _write(pack, target, placed, where, progress)
-        if format == "transformers":
-            write_json(target.with_name("config.json"), transformers_config(pack.descriptor, wanted))
-    return target
+        writer = _Writer(pack, where, total, progress)
+        if folder is None:
+            with atomic_file(Path(output)) as file:
+                writer.write(file, container.layout(tensors))
+            return Path(output)
+        config = transformers_config(pack.descriptor, wanted) if format == "transformers" else None
+        return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
 
 
-def _target(given: str | PathLike[str], folder: bool) -> Path:
-    """The file of weights."""
-    return make_folder(given) / WEIGHTS if folder or is_folder(given) else Path(given)
+def _write_folder(
+    writer: "_Writer", folder: Path, files: dict[str, list[container.TensorInfo]], config: dict[str, Any] | None
+) -> Path:
+    """Write a folder's files; the one that readers open first comes last. Returns its path."""
+    entry = WEIGHTS if WEIGHTS in files else INDEX
+    others = left_over(folder, [*files, entry])
+    # The index of an older checkpoint would send readers to a mixture of old and new shards.
+    stale = [WEIGHTS, INDEX] if entry == INDEX else []
+    with staged_folder(folder, first_gone=stale, then_gone=[name for name in others if name not in stale]) as opened:
+        if config is not None:
+            with opened("config.json") as file:
+                file.write(json_bytes(config))
+        for name, placed in files.items():
+            with opened(name) as file:
+                writer.write(file, placed)
+        if entry == INDEX:
+            with opened(INDEX) as file:
+                file.write(index_bytes(files))
+    return folder / entry
 
 
-def _layout(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[container.TensorInfo]:
+def _tensors(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of what is written."""
     wanted = []
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Tied) and not with_ties:
@@ -103,25 +145,26 @@ def _layout(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[conta
         owner = pack.descriptor.parameters[pack.descriptor.resolve(name)]
         assert not isinstance(owner, Tied)
         wanted.append((name, dtype if dtype and "float" in owner.dtype else owner.dtype, owner.shape))
-    return container.layout(wanted)
+    return wanted
 
 
-@torch.no_grad()
-def _write(
-    pack: PackFile,
-    target: Path,
-    placed: list[container.TensorInfo],
-    device: torch.device,
-    progress: Progress | None,
-) -> None:
-    infos = {info.name: info for info in placed}
-    total = placed[-1].end if placed else 0
+class _Writer:
+    """Writes the files of one export, whose tensors are made while they are written."""
 
-    def data(name: str) -> Any:
-        tensor = plain_tensor(pack, name, device).to(dtypes.torch_dtype(infos[name].dtype)).cpu().contiguous()
-        if progress:
-            progress(infos[name].end, total)
-        return tensor_bytes(tensor)
+    def __init__(self, pack: PackFile, device: torch.device, total: int, progress: Progress | None) -> None:
+        self.pack, self.device = pack, device
+        self.done, self.total, self.progress = 0, total, progress
 
-    with atomic_file(target) as file:
-        container.write(file, {"format": "pt"}, placed, data)
+    @torch.no_grad()
+    def write(self, file: BinaryIO, placed: list[container.TensorInfo]) -> None:
+        """One safetensors file."""
+        file.write(container.header_bytes(placed, {"format": "pt"}))
+        for info in placed:
+            for piece in PlainTensor(self.pack, info.name, self.device).pieces():
+                file.write(tensor_bytes(piece.to(dtypes.torch_dtype(info.dtype)).cpu().contiguous()))
+                self._tell(piece.numel() * dtypes.ITEMSIZE[info.dtype])
+
+    def _tell(self, count: int) -> None:
+        self.done += count
+        if self.progress:
+            self.progress(self.done, self.total)

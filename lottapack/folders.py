@@ -8,7 +8,7 @@ from typing import Any
 
 from lottapack.errors import OutputError, UnsupportedError
 from lottapack.format.container import PACK_END
-from lottapack.format.descriptor import Descriptor, Tied
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Descriptor, Tied
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk
@@ -28,10 +28,15 @@ def make_folder(path: str | PathLike[str]) -> Path:
     return folder
 
 
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """JSON for people and other libraries."""
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """A JSON file for people and other libraries, in one step. Raises OutputError."""
     with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
+        file.write(json_bytes(value))
 
 
 def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:
@@ -45,7 +50,10 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
     target = folder / PACK_NAME
     with atomic_file(target) as file:
         pack.copy_to(file)
-    write_json(folder / "config.json", pack_config(pack.descriptor, PACK_NAME, dtype))
+    config = pack_config(pack.descriptor, PACK_NAME, dtype)
+    if pack.scaffold != DEFAULT_SCAFFOLD:
+        config["quantization_config"]["scaffold"] = pack.scaffold
+    write_json(folder / "config.json", config)
     return target
 
 

@@ -1,11 +1,13 @@
 """inspect(): what a pack says of itself. Reads the header and the betas; needs no torch."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lottapack import arch
+from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -28,6 +30,7 @@ class ParameterSummary:
     beta_learned: bool | None = None
     magnitude: bool | None = None
     group: str | None = None
+    coding: str | None = None
     trained: bool | None = None
     to: str | None = None
 
@@ -36,7 +39,8 @@ class ParameterSummary:
 class Summary:
     """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
 
-    ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of those beside the default one, by
+    name. ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
     """
 
     path: Path
@@ -54,6 +58,8 @@ class Summary:
     provenance: dict[str, str]
     torch: str | None = None
     capability: str | None = None
+    scaffolds: dict[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -77,6 +83,8 @@ def inspect(path: str | PathLike[str]) -> Summary:
             provenance=descriptor.provenance,
             torch=descriptor.rng.torch or None,
             capability=descriptor.rng.capability or None,
+            scaffolds={name: scaffold.seed for name, scaffold in descriptor.scaffolds.items()},
+            allow=arch.packages(descriptor.architecture),
         )
 
 
@@ -100,7 +108,11 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     if isinstance(entry, Constant):
         return ParameterSummary(name, role, entry.shape, entry.dtype)
     if isinstance(entry, Stored):
-        return ParameterSummary(name, role, entry.shape, entry.dtype, group=entry.group, trained=entry.trained)
+        coding = coding_of(entry)
+        form = coding.id if coding else None
+        return ParameterSummary(
+            name, role, entry.shape, entry.dtype, group=entry.group, coding=form, trained=entry.trained
+        )
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)

@@ -1,7 +1,7 @@
 """pack_merged(): a pack from nothing but merged weights and the seed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
+from lottapack.arch.trust import allowing
 from lottapack.checkpoint import reconcile_ties, same_bits
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
@@ -27,7 +28,8 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packer import Packer, PackResult
+from lottapack.pack_result import PackResult
+from lottapack.packer import Packer
 from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
 from lottapack.recovery import recover
@@ -55,7 +57,7 @@ class Layer:
 class MergedResult(PackResult):
     """What pack_merged() wrote, and what it found in each layer."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = ()
 
 
 @torch.no_grad()
@@ -68,6 +70,7 @@ def pack_merged(
     tolerance: float | None = None,
     architecture: Named = None,
     distribution: str | rng.Table = "normal16",
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> MergedResult:
     """Recover a pack from merged weights whose backbone lottapack drew.
@@ -85,29 +88,31 @@ def pack_merged(
             explains: 2**-20 for float32, 2**-10 for float16, 2**-8 for bfloat16.
         architecture: as in pack_torch_cpu().
         distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
+        allow: as in load(), for an architecture of the family ``python``.
         progress: called with layers looked at and layers in all.
 
     Raises:
         CheckpointError: no layer has anything of the backbone; tensors are missing or left over. ArchitectureError,
             OutputError, UnsupportedError.
     """
-    check_seed_and_scale(seed, None)
-    if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
-        raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
-    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-    model = model_of(checkpoint, architecture)
-    tensors = model.tensors(content_of(checkpoint))
-    search = _Search(seed, table, max_rank, tolerance, model, tensors)
-    plan, held = search.run(progress)
-    if not any(layer.role != "stored" for layer in search.layers):
-        raise CheckpointError(
-            f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "
-            f"difference of a rank up to {max_rank}",
-            hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or allow a "
-            "larger max_rank or tolerance.",
-        )
-    result = Packer(plan, held).write(Path(path))
-    return MergedResult(result.path, result.size, result.sha256, result.stored_instead, tuple(search.layers))
+    with allowing(allow):
+        check_seed_and_scale(seed, None)
+        if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
+            raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
+        table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+        model = model_of(checkpoint, architecture)
+        tensors = model.tensors(content_of(checkpoint))
+        search = _Search(seed, table, max_rank, tolerance, model, tensors)
+        plan, held = search.run(progress)
+        if not any(layer.role != "stored" for layer in search.layers):
+            raise CheckpointError(
+                f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "
+                f"difference of a rank up to {max_rank}",
+                hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or "
+                "allow a larger max_rank or tolerance.",
+            )
+        result = Packer(plan, held).write(Path(path))
+        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, layers=tuple(search.layers))
 
 
 class _Search:
@@ -138,7 +143,7 @@ class _Search:
         plan = Recipe(
             lottapack_recipe=RECIPE_VERSION,
             architecture=self.model.architecture,
-            rng=recipe_rng(self.seed, self.table),
+            rng=recipe_rng(self.seed, [self.table]),
             parameters=plain,
         )
         for copy in reconcile_ties(plan, held):

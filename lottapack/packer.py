@@ -1,9 +1,9 @@
 """From a recipe and tensors to one file."""
 
+import contextlib
 import hashlib
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 
 import lottapack
-from lottapack import checkpoint, rng
+from lottapack import arch, checkpoint, rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
-    FORMAT_VERSION,
     Adapted,
     Adapter,
+    Architecture,
     Constant,
     Descriptor,
     Parameter,
     Rng,
     Seeded,
-    Stored,
     TableRecord,
     TensorRecord,
     Tied,
@@ -34,31 +33,19 @@ from lottapack.format.descriptor import (
     factor_dims,
     table_tensor,
 )
+from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
-from lottapack.limits import size_text
 from lottapack.merge import merge_adapter
 from lottapack.output import atomic_file
+from lottapack.pack_result import PackResult, warn_of_changes
 from lottapack.progress import Progress
 from lottapack.rebuild import tensor_bytes
+from lottapack.storing import Storage
 
 _WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
 _WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
-
-
-class BackboneChangedWarning(UserWarning):
-    """A frozen weight is not what the seed generates, so the pack stores it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PackResult:
-    """What pack() wrote. ``stored_instead``: generated parameters that had to be stored, with their bytes."""
-
-    path: Path
-    size: int
-    sha256: str
-    stored_instead: dict[str, int]
 
 
 class Packer:
@@ -72,12 +59,15 @@ class Packer:
         *,
         stored_instead: dict[str, int] | None = None,
         constructed: Mapping[str, Tensor] | None = None,
+        storage: Storage | None = None,
     ) -> None:
         """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
+        self.storage = storage or Storage()
         self.plan = plan
         self.given = tensors
         self.used: set[str] = set()
         self.sources = plan.sources()
+        self.seeds = list(plan.seeds.values())  # of the scaffolds that a backbone in the checkpoint may be of
         self.by_torch = plan.rng.id == rng.TORCH_CPU
         self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
@@ -87,6 +77,7 @@ class Packer:
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
         descriptor = self._descriptor().to_bytes()
+        self.storage.check()
         placed = container.layout(
             (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
         )
@@ -96,17 +87,8 @@ class Packer:
             )
             file.flush()
             size, digest = self._check(Path(file.name), descriptor)
-        if self.stored_instead:
-            names = ", ".join(list(self.stored_instead)[:5])
-            more = f" and {len(self.stored_instead) - 5} more" if len(self.stored_instead) > 5 else ""
-            what = "weights are not what torch draws from" if self.by_torch else "frozen weights are not what"
-            warnings.warn(
-                f"{len(self.stored_instead)} {what} seed {self.plan.seed}{'' if self.by_torch else ' generates'}; they "
-                f"were stored, {size_text(sum(self.stored_instead.values()))} in all: {names}{more}",
-                BackboneChangedWarning,
-                stacklevel=3,
-            )
-        return PackResult(path, size, digest, self.stored_instead)
+        warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
+        return PackResult(path, size, digest, self.stored_instead, tuple(self.storage.kept))
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
@@ -125,12 +107,12 @@ class Packer:
             tables[table_id] = TableRecord(bits=table.bits, sha256=self._keep(table_tensor(table_id), values).sha256)
         self.used |= checkpoint.reconcile_ties(self.plan, self.given)
         work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
-        done = 0
+        done, total = 0, sum(work.values()) * len(self.plan.seeds)
+        tell = self.progress or (lambda *_: None)
         for name, entry in sorted(self.plan.parameters.items()):
             parameters[name] = self._parameter(name, entry)
             done += work[name]
-            if self.progress:
-                self.progress(done, sum(work.values()))
+            tell(done, total)
         left = sorted(self.given.keys() - self.used)
         if left:
             raise CheckpointError(
@@ -138,11 +120,17 @@ class Packer:
                 hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
             )
         return Descriptor(
-            lottapack=FORMAT_VERSION,
+            lottapack=arch.format_version(self.plan.architecture),
             architecture=self.plan.architecture,
-            rng=Rng(id=self.plan.rng.id, seed=self.plan.rng.seed, tables=tables, **self._versions()),
+            rng=Rng(
+                id=self.plan.rng.id,
+                seed=self.plan.rng.seed,
+                tables=tables,
+                scaffolds=scaffold_records(self.plan, parameters, lambda more: tell(done + more, total)),
+                **self._versions(),
+            ),
             parameters=parameters,
-            provenance=provenance(self.plan.architecture.family),
+            provenance=provenance(self.plan.architecture),
         )
 
     def _versions(self) -> dict[str, str]:
@@ -179,7 +167,9 @@ class Packer:
             scaling=entry.scaling,
             adapter=Adapter(
                 **{
-                    part: self._keep(adapter_prefix(name) + part, tensor)
+                    part: self._keep(
+                        adapter_prefix(name) + part, self.storage.adapter(adapter_prefix(name) + part, tensor)
+                    )
                     for part, tensor in self._adapter(name, entry).items()
                 }
             ),
@@ -223,27 +213,33 @@ class Packer:
         value = None if entry.trained else constant_bits(tensor)
         if value is not None:
             return Constant(shape=shape, dtype=dtype, value=value)
-        record = self._keep(name, tensor)
-        return Stored(shape=shape, dtype=dtype, group=entry.group, trained=entry.trained, sha256=record.sha256)
+        return self.storage.entry(name, tensor, entry, self._keep)
 
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:
             raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
-        return checkpoint.same_bits(self._drawn(name, entry, weight.device).to(weight.dtype), weight)
+        matching = [
+            seed
+            for seed in self.seeds
+            if checkpoint.same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
+        ]
+        # All weights are of one scaffold: whichever the model was on.
+        self.seeds = matching or self.seeds
+        return bool(matching)
 
-    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device) -> Tensor:
+    def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device, seed: int) -> Tensor:
         """What is generated, in the recorded dtype."""
         dtype = dtypes.torch_dtype(entry.dtype)
         if self.by_torch:
             return self.constructed[name].to(device, dtype).contiguous()
-        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), self.sources[name])
+        return rng.fill_(torch.empty(entry.shape, dtype=dtype, device=device), replace(self.sources[name], seed=seed))
 
     def _fingerprint(self, name: str, entry: SeededRecipe | AdaptedRecipe, compared: bool) -> str:
         if not self.by_torch:
-            return rng.fingerprint_hex(rng.fingerprint_of(self.sources[name], numel(entry.shape)))
+            return of_source(self.sources[name], entry.shape)
         if not compared:
             require_versions(self.plan.rng.torch, self.plan.rng.capability)
-        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"))))
+        return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"), self.plan.seed)))
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """A backbone that something changed: what the layer stands for is stored whole."""
@@ -268,9 +264,10 @@ def constant_bits(tensor: Tensor) -> str | None:
     return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
 
 
-def provenance(family: str) -> dict[str, str]:
+def provenance(architecture: Architecture) -> dict[str, str]:
     """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
-    tools = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
-    if family == "transformers":
-        tools["transformers"] = metadata.version("transformers")
-    return tools
+    found = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
+    for name in arch.tools(architecture):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a module that belongs to no distribution
+            found.setdefault(name, metadata.version(name).split("+")[0])
+    return found

@@ -63,7 +63,7 @@ class PlainModel:
 
     def _find(self, content: Mapping[str, Any], owned: list[str], depth: int) -> dict[str, Tensor] | None:
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-        now = self.family.renamed(self.module, tensors)
+        now = self.family.names_in_model(self.module, tensors)
         names = {now.get(key, key): value for key, value in tensors.items()}
         # A wrapper such as DDP puts one prefix before all names.
         ends = (owned[0], owned[-1])

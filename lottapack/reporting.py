@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Adapted, Stored, Tied, adapter_prefix, role_of
+from lottapack.format.descriptor import Adapted, Stored, Tied, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 
@@ -131,11 +131,7 @@ def _by_group(pack: PackFile) -> dict[str, int]:
 def _held(pack: PackFile, name: str) -> int:
     """Bytes of tensors that the file holds for a parameter."""
     entry = pack.descriptor.parameters[name]
-    if isinstance(entry, Stored):
-        return pack.tensors[name].nbytes
-    if isinstance(entry, Adapted):
-        return sum(pack.tensors[adapter_prefix(name) + part].nbytes for part in entry.adapter.tensors())
-    return 0
+    return pack.held_bytes(name) if isinstance(entry, Stored | Adapted) else 0
 
 
 def _with_rest(pack: PackFile, sizes: dict[str, int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """pack_torch_cpu(): checkpoints of models that torch drew itself (spec: torch_cpu)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lottapack.arch.drawn import versions
+from lottapack.arch.trust import allowing
 from lottapack.checkpoint import same_bits
 from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError
@@ -25,7 +26,8 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packer import Packer, PackResult, constant_bits
+from lottapack.pack_result import PackResult
+from lottapack.packer import Packer, constant_bits
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
@@ -39,6 +41,7 @@ def pack_torch_cpu(
     *,
     seed: int,
     architecture: Named = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> PackResult:
     """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
@@ -54,36 +57,38 @@ def pack_torch_cpu(
         seed: what ``torch.manual_seed`` was called with, right before the model was built.
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
             ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
+        allow: as in load(), for an architecture of the family ``python``.
         progress: called with elements generated and elements in all.
 
     Raises:
         CheckpointError: nothing in the checkpoint is what torch draws here from that seed; tensors are missing or
-            left over. ArchitectureError, OutputError, UnsupportedError.
+            left over. ArchitectureError, NotAllowedError, OutputError, UnsupportedError.
 
     Warns:
         BackboneChangedWarning: names what is stored, and its bytes.
     """
-    check_seed_and_scale(seed, None)
-    model = model_of(checkpoint, architecture)
-    drawn = drawn_state(model.architecture, seed)
-    if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):
-        with TemporaryDirectory() as scratch:
-            base = Path(scratch) / "base"
-            plan, _ = _plan(model, seed, drawn, drawn)
-            Packer(plan, dict(drawn), constructed=drawn).write(base)
-            plan, tensors = read_adapter(Path(checkpoint), base)
-        return Packer(plan, tensors, progress, constructed=drawn).write(Path(path))
-    tensors = model.tensors(content_of(checkpoint))
-    plan, differing = _plan(model, seed, drawn, tensors)
-    if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
-        here = versions()
-        raise CheckpointError(
-            f"nothing matches: none of the {len(differing)} random weights of the checkpoint is what torch draws "
-            f"from seed {seed}",
-            hint="Check the seed and the architecture; that torch.manual_seed was called right before the model was "
-            f"built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
-        )
-    return Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn).write(Path(path))
+    with allowing(allow):
+        check_seed_and_scale(seed, None)
+        model = model_of(checkpoint, architecture)
+        drawn = drawn_state(model.architecture, seed)
+        if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):
+            with TemporaryDirectory() as scratch:
+                base = Path(scratch) / "base"
+                plan, _ = _plan(model, seed, drawn, drawn)
+                Packer(plan, dict(drawn), constructed=drawn).write(base)
+                plan, tensors = read_adapter(Path(checkpoint), base)
+            return Packer(plan, tensors, progress, constructed=drawn).write(Path(path))
+        tensors = model.tensors(content_of(checkpoint))
+        plan, differing = _plan(model, seed, drawn, tensors)
+        if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
+            here = versions()
+            raise CheckpointError(
+                f"nothing matches: none of the {len(differing)} random weights of the checkpoint is what torch draws "
+                f"from seed {seed}",
+                hint="Check the seed and the architecture; that torch.manual_seed was called right before the model "
+                f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
+            )
+        return Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn).write(Path(path))
 
 
 def _plan(

@@ -15,6 +15,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class StoredDtype(StrEnum):
+    """What pack keeps float32 tensors in."""
+
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class Generator(StrEnum):
     """What drew a model's weights."""
 
@@ -43,12 +50,22 @@ Reference = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
 All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")]
 MaxBytes = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
         help="Largest model to accept, in bytes; by default what is free.",
+        show_default=False,
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="PACKAGE",
+        help="A package whose code you trust, where the pack asks to import it; may be repeated.",
         show_default=False,
     ),
 ]

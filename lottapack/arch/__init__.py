@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lottapack.arch.rules import FAMILIES, architecture_problems
+from lottapack.arch.arguments import class_paths
+from lottapack.arch.rules import FAMILIES, SINCE, architecture_problems
+from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
@@ -22,11 +24,13 @@ class Family:
     """How one family of architectures is described and built.
 
     ``owns(model)``: whether a module belongs to it. ``describe(model)``: class name and config.
-    ``construct(class_name, config)``: call the constructor (the caller arranges that nothing is allocated).
-    ``draw(class_name, config)``: the same with real memory and the library's own random initialisation.
-    ``heads(model)``: names of the modules that are output heads. ``renamed(model, names)``: what entries of a
-    checkpoint are called in the model, where the library saves them under other names. ``tools``: libraries
-    whose versions go into the provenance.
+    ``prepare(class_name, config)``: import what is needed (while modules are being built without weights, an import
+    would leave constants without values). ``construct(class_name, config)``: call the constructor (the caller
+    arranges that nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's
+    own random initialisation. ``heads(model)``: names of the modules that are output heads. ``renamed(model,
+    names)``: what entries of a checkpoint are called in the model, where the library saves them under other names;
+    None where none does that. ``tools(class_name, config)``: packages whose versions go into the provenance.
+    ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
     """
 
     name: str
@@ -35,60 +39,100 @@ class Family:
     construct: Callable[[str, dict[str, Any]], "nn.Module"]
     draw: Callable[[str, dict[str, Any]], "nn.Module"]
     heads: Callable[["nn.Module"], set[str]]
-    renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] = lambda _, __: {}
-    tools: tuple[str, ...] = ()
+    renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] | None = None
+    tools: Callable[[str, dict[str, Any]], tuple[str, ...]] = lambda _, __: ()
+    remembers: bool = False
+    prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
+
+    def names_in_model(self, model: "nn.Module", names: Iterable[str]) -> dict[str, str]:
+        """What entries of a checkpoint are called in the model; those that are missing keep their names."""
+        return self.renamed(model, names) if self.renamed else {}
 
 
-def _families() -> tuple[Family, ...]:
-    from lottapack.arch import torch_nn, transformers_models
+def families() -> tuple[Family, ...]:
+    """All families. What is noted on a model goes before what its class says."""
+    from lottapack.arch import python_classes, timm_models, torch_nn, transformers_models
 
-    return (transformers_models.FAMILY, torch_nn.FAMILY)
+    return (python_classes.FAMILY, timm_models.FAMILY, transformers_models.FAMILY, torch_nn.FAMILY)
 
 
 def family_of(model: "nn.Module") -> Family:
     """The family that a module belongs to. Raises ArchitectureError."""
-    for family in _families():
+    for family in families():
         if family.owns(model):
             return family
     raise ArchitectureError(
         f"{type(model).__module__}.{type(model).__qualname__} belongs to no architecture family",
-        hint="A pack holds no code: use a model class of transformers, or a torch.nn.Sequential of torch.nn modules.",
+        hint="A pack holds no code: use a model class of transformers or a torch.nn.Sequential of torch.nn modules, or "
+        'build it by name: lottapack.build("python", "package.module:Class", ...) or lottapack.build("timm", ...).',
     )
 
 
 def describe(model: "nn.Module") -> Architecture:
     """The architecture of a module as data, checked by building it again. Raises ArchitectureError."""
-    from lottapack.arch.skeleton import shapes_of
+    from lottapack.arch.skeleton import require_same_computed, shapes_of
 
     family = family_of(model)
     class_name, config = family.describe(model)
-    problems = architecture_problems(family.name, class_name, config)
+    architecture = checked(family.name, class_name, config)
+    found, rebuilt = shapes_of(model), _built_again(architecture)
+    shapes = shapes_of(rebuilt)
+    different = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+    if different:
+        raise ArchitectureError(
+            f"rebuilding {class_name} from its configuration gives other tensors: {', '.join(different[:5])}",
+            hint="The model was changed after it was built; describe the change in its configuration or modules.",
+        )
+    if family.remembers:
+        require_same_computed(model, rebuilt, class_name)
+    return architecture
+
+
+def checked(family: str, class_name: str, config: dict[str, Any]) -> Architecture:
+    """An architecture that the format can hold. Raises ArchitectureError."""
+    problems = architecture_problems(family, class_name, config)
     if problems:
         raise ArchitectureError(f"this {class_name} cannot be described: {problems[0]}")
     try:
         canonical.loads(canonical.dumps(config))
     except (ValueError, FormatError) as fault:
         raise ArchitectureError(f"the configuration of this {class_name} is not canonical JSON: {fault}") from fault
-    architecture = Architecture(family=family.name, class_=class_name, config=config)
-    found, rebuilt = shapes_of(model), shapes_of(build(architecture))
-    different = sorted(name for name in found.keys() | rebuilt.keys() if found.get(name) != rebuilt.get(name))
-    if different:
-        raise ArchitectureError(
-            f"rebuilding {class_name} from its configuration gives other tensors: {', '.join(different[:5])}",
-            hint="The model was changed after it was built; describe the change in its configuration or modules.",
-        )
-    return architecture
+    return Architecture(family=family, class_=class_name, config=config)
+
+
+def _built_again(architecture: Architecture) -> "nn.Module":
+    """What a model in this process was built from: the code is running already, so nothing more is trusted."""
+    with allowing(packages(architecture)):
+        return build(architecture)
+
+
+def packages(architecture: Architecture) -> tuple[str, ...]:
+    """The packages that a loader must allow by name. Imports nothing."""
+    paths = (
+        (architecture.class_, *class_paths(list(architecture.config.values())))
+        if architecture.family == "python"
+        else ()
+    )
+    return tuple(sorted({path.partition(":")[0].partition(".")[0] for path in paths}))
 
 
 def build(architecture: Architecture) -> "nn.Module":
     """An empty module: parameters and persistent buffers on the meta device, other buffers computed.
 
-    Draws no weight and takes no memory for any. Raises UnsupportedError for a missing library and ArchitectureError.
+    Draws no weight and takes no memory for any. Raises UnsupportedError for a missing library, NotAllowedError for one
+    that the caller did not allow, and ArchitectureError.
     """
-    from lottapack.arch.skeleton import build_skeleton
+    from lottapack.arch.skeleton import build_skeleton, named
 
-    construct = _family_called(architecture.family).construct
-    return build_skeleton(lambda: construct(architecture.class_, architecture.config), architecture.class_)
+    family = family_called(architecture.family)
+    with named(architecture.class_):
+        family.prepare(architecture.class_, architecture.config)
+    model = build_skeleton(
+        lambda: family.construct(architecture.class_, architecture.config),
+        architecture.class_,
+        memory=family.remembers,
+    )
+    return _noted(family, model, architecture)
 
 
 def draw(architecture: Architecture, seed: int) -> "nn.Module":
@@ -97,13 +141,36 @@ def draw(architecture: Architecture, seed: int) -> "nn.Module":
     The caller's random state stays as it is. Takes the model's memory. Raises as build() does.
     """
     from lottapack.arch.drawn import build_drawn
+    from lottapack.arch.skeleton import named
 
-    family = _family_called(architecture.family)
-    return build_drawn(lambda: family.draw(architecture.class_, architecture.config), architecture.class_, seed)
+    family = family_called(architecture.family)
+    with named(architecture.class_):
+        family.prepare(architecture.class_, architecture.config)
+    model = build_drawn(lambda: family.draw(architecture.class_, architecture.config), architecture.class_, seed)
+    return _noted(family, model, architecture)
 
 
-def _family_called(name: str) -> Family:
-    family = next((family for family in _families() if family.name == name), None)
+def _noted(family: Family, model: "nn.Module", architecture: Architecture) -> "nn.Module":
+    if family.remembers:
+        from lottapack.arch.remembered import remember
+
+        remember(model, architecture)
+    return model
+
+
+def format_version(architecture: Architecture) -> str:
+    """The lowest version of the format that has this architecture's family (spec: versions)."""
+    return f"1.{SINCE[architecture.family]}"
+
+
+def tools(architecture: Architecture) -> tuple[str, ...]:
+    """The packages that build an architecture, other than torch."""
+    return family_called(architecture.family).tools(architecture.class_, architecture.config)
+
+
+def family_called(name: str) -> Family:
+    """The family of that name. Raises UnsupportedError."""
+    family = next((family for family in families() if family.name == name), None)
     if family is None:
         raise UnsupportedError(
             f"the architecture family {name!r} is unknown",

@@ -3,12 +3,30 @@
 from collections.abc import Callable
 from typing import Any
 
+from lottapack.arch.arguments import argument_problems, path_problems
 from lottapack.arch.torch_nn_classes import ARGUMENTS
 from lottapack.errors import Problem
 
 MAX_TREE_DEPTH = 16
 MAX_TREE_NODES = 10_000
 _MOST_PROBLEMS = 1000
+_REFUSED_BY_TIMM = (
+    "cache_dir",
+    "checkpoint_path",
+    "exportable",
+    "feature_cfg",
+    "feature_cls",
+    "features_only",
+    "kwargs_filter",
+    "model_cfg",
+    "model_cls",
+    "model_name",
+    "no_jit",
+    "out_indices",
+    "pruned",
+    "scriptable",
+    "variant",
+)
 _REFUSED_KEYS = (
     "auto_map",
     "trust_remote_code",
@@ -121,8 +139,29 @@ def _look_for_keys(where: str, value: Any, problems: list[Problem]) -> None:
                 _look_for_keys(f"{where}[{index}]", item, problems)
 
 
+def _timm(class_name: str, config: dict[str, Any]) -> list[Problem]:
+    problems = []
+    if not (class_name.isascii() and class_name.isidentifier()) or class_name.startswith("_"):
+        problems.append(Problem("architecture", "architecture.class", "is not the name of a timm model"))
+    return problems + argument_problems("architecture.config", config, _loads_something)
+
+
+def _loads_something(key: str) -> bool:
+    """Whether an argument could make timm read files or the network, wrap the model, or change what builds it."""
+    return key.startswith(("_", "pretrained")) or key in _REFUSED_BY_TIMM
+
+
+def _python(class_name: str, config: dict[str, Any]) -> list[Problem]:
+    return path_problems("architecture.class", class_name) + argument_problems("architecture.config", config, None)
+
+
 _CHECKS: dict[str, Callable[[str, dict[str, Any]], list[Problem]]] = {
     "torch.nn": _torch_nn,
     "transformers": _transformers,
+    "timm": _timm,
+    "python": _python,
 }
 FAMILIES = tuple(_CHECKS)
+
+SINCE = {"torch.nn": 0, "transformers": 0, "timm": 1, "python": 1}
+"""The minor version of the format that each family came with."""

@@ -148,5 +148,6 @@ FAMILY = Family(
     draw=draw,
     heads=heads,
     renamed=renamed,
-    tools=("transformers",),
+    tools=lambda _, __: ("transformers",),
+    prepare=lambda class_name, _: _model_class(class_name),
 )

@@ -1,18 +1,24 @@
 """The records of the descriptor, and their canonical bytes (spec: descriptor)."""
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
+from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
 from lottapack.format.ties import owners
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
+"""The newest version that this reader knows. A writer writes the lowest that has what it used."""
+
 METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
 MAX_PARAMETERS = 100_000
+MAX_SCAFFOLDS = 64
+DEFAULT_SCAFFOLD = "default"
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
 ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 SCALINGS = ("lora", "rslora")
@@ -37,15 +43,24 @@ class TableRecord(Record, frozen=True):
     sha256: str
 
 
+class ScaffoldRecord(Record, frozen=True):
+    """One more scaffold: its seed (16 hex digits), and the fingerprint there of each generated parameter."""
+
+    seed: str
+    fingerprints: dict[str, str]
+
+
 class Rng(Record, frozen=True):
     """The generator's id, the seed (16 hex digits) and the pack's own tables by id.
 
+    ``scaffolds``: by name those other than the default one, absent where there is none.
     ``torch`` and ``capability``: the version and the processor's vector instructions, with ``torch-cpu`` only.
     """
 
     id: str
     seed: str
     tables: dict[str, TableRecord]
+    scaffolds: dict[str, ScaffoldRecord] | msgspec.UnsetType = msgspec.UNSET
     torch: str | msgspec.UnsetType = msgspec.UNSET
     capability: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -96,14 +111,30 @@ class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
     adapter: Adapter
 
 
+class Coding(Record, frozen=True):
+    """How a stored parameter lies in the file: the coding's id and the SHA-256 of its coded tensors (spec: codings)."""
+
+    id: str
+    codes: str
+    scales: str | msgspec.UnsetType = msgspec.UNSET
+
+    def parts(self) -> dict[str, str]:
+        """The SHA-256 of each coded tensor, by its last name."""
+        return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
+
+
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):
-    """A parameter or buffer whose tensor is in the file."""
+    """A parameter or buffer whose tensor is in the file, as it is or with a coding.
+
+    ``sha256``: of the parameter's own bytes, decoded if need be.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     group: str
     trained: bool
     sha256: str
+    coding: Coding | msgspec.UnsetType = msgspec.UNSET
 
 
 class Constant(Record, frozen=True, tag_field="role", tag="constant"):
@@ -151,6 +182,27 @@ class Descriptor(Record, frozen=True, dict=True):
         """The seed as an integer from 0 to 2**64 - 1."""
         return int(self.rng.seed, 16)
 
+    @property
+    def scaffolds(self) -> dict[str, ScaffoldRecord]:
+        """The scaffolds other than the default one, by name."""
+        return self.rng.scaffolds or {}
+
+    def on_scaffold(self, name: str) -> "Descriptor":
+        """The descriptor of the same model on that scaffold alone. Raises ScaffoldError for a name it does not hold."""
+        if name == DEFAULT_SCAFFOLD:
+            return self
+        found = self.scaffolds.get(name)
+        if found is None:
+            raise unknown_scaffold(name, self.scaffolds)
+        parameters = {
+            key: msgspec.structs.replace(entry, fingerprint=found.fingerprints[key])
+            if isinstance(entry, Seeded | Adapted)
+            else entry
+            for key, entry in self.parameters.items()
+        }
+        generator = msgspec.structs.replace(self.rng, seed=found.seed, scaffolds=msgspec.UNSET)
+        return msgspec.structs.replace(self, rng=generator, parameters=parameters)
+
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self))
@@ -162,6 +214,12 @@ class Descriptor(Record, frozen=True, dict=True):
     @cached_property
     def _owners(self) -> dict[str, str]:
         return owners({name: entry.to for name, entry in self.parameters.items() if isinstance(entry, Tied)})
+
+
+def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:
+    """The error for a scaffold that is not among those held beside the default one."""
+    names = ", ".join([DEFAULT_SCAFFOLD, *sorted(held)])
+    return ScaffoldError(f"there is no scaffold {name!r} here", hint=f"Scaffolds: {names}.")
 
 
 def seed_text(seed: int) -> str:
@@ -179,6 +237,7 @@ def table_tensor(table_id: str) -> str:
     return f"lottapack.tables.{table_id}"
 
 
+SCAFFOLD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TABLE_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 

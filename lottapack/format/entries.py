@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from lottapack import rng
-from lottapack.format import canonical, dtypes
+from lottapack.format import canonical, codings, dtypes
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
 from lottapack.format.descriptor import (
     GROUPS,
@@ -60,7 +60,7 @@ def _read(out: Collector, item: Any, place: str) -> Parameter | None:
         return None
     for field in ("scale", "alpha"):
         # msgspec would take an integer for a float; the format does not.
-        if field in item and type(item[field]) is not float:
+        if field in item and field in RECORDS[role].__struct_fields__ and type(item[field]) is not float:
             out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind_of(item[field])}")
             return None
     if isinstance(item.get("adapter"), dict):
@@ -86,6 +86,7 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
     if isinstance(entry, Stored):
         out.known(entry.group, GROUPS, f"{place}.group", "group")
         out.hexadecimal(entry.sha256, HEX64, f"{place}.sha256")
+        _check_coding(out, entry, f"{place}.coding")
     elif isinstance(entry, Constant):
         _check_constant(out, entry, place)
     else:
@@ -93,6 +94,19 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
         _check_distribution(out, entry, generator, place)
         if isinstance(entry, Adapted):
             _check_adapted(out, entry, place)
+
+
+def _check_coding(out: Collector, entry: Stored, place: str) -> None:
+    coding = codings.coding_of(entry)
+    if coding is None:
+        return
+    fitting = tuple(known for known, goes_with in codings.DTYPES.items() if entry.dtype in goes_with)
+    out.known(coding.id, fitting, f"{place}.id", f"coding of a {entry.dtype}")
+    parts = coding.parts()
+    if coding.id in codings.DTYPES and ("scales" in parts) != (coding.id in codings.BLOCKS):
+        out.add("field", place, f"{coding.id} has {'no ' if 'scales' in parts else ''}scales")
+    for part, sha256 in parts.items():
+        out.hexadecimal(sha256, HEX64, f"{place}.{part}")
 
 
 def _check_constant(out: Collector, entry: Constant, place: str) -> None:

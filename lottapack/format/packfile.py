@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
-from lottapack.format import canonical, container, dtypes, validate
-from lottapack.format.descriptor import (
-    Adapted,
-    Descriptor,
-    Seeded,
-    Stored,
-    Tied,
-    adapter_prefix,
-    adapter_shapes,
-    factor_dims,
-    table_tensor,
-)
+from lottapack.format import canonical, codings, container, dtypes, validate
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied, table_tensor
+from lottapack.format.expected import compressed_faults, expected_tensors
+from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 
 if TYPE_CHECKING:
@@ -32,41 +24,33 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 
 
-def expected_tensors(descriptor: Descriptor) -> Iterator[tuple[str, str, str, tuple[int, ...], str]]:
-    """Yield (tensor, owner, dtype, shape, sha256) for each tensor that the descriptor calls for."""
-    for table_id, table in descriptor.rng.tables.items():
-        yield table_tensor(table_id), f"rng.tables.{table_id}", "float32", (2**table.bits,), table.sha256
-    for name, entry in descriptor.parameters.items():
-        if isinstance(entry, Stored):
-            yield name, name, entry.dtype, entry.shape, entry.sha256
-        elif isinstance(entry, Adapted):
-            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            shapes = adapter_shapes(entry.rank, d_out, d_in)
-            for part, tensor in entry.adapter.tensors().items():
-                yield adapter_prefix(name) + part, name, tensor.dtype, shapes[part], tensor.sha256
-
-
 class PackFile:
     """A pack that passed every check of its header; a context manager that holds the file open.
 
     Attributes:
         path: where it was opened.
-        descriptor: the checked records.
+        descriptor: the checked records; of a scaffold other than the default one, those of the model on it alone.
+        whole: the records of all scaffolds, as the file holds them.
+        scaffold: the scaffold's name.
         tensors: TensorInfo by name.
+        tensors_of: the names of the tensors that belong to a parameter, by its name.
         file_size: bytes of the whole file; ``data_start``: bytes before the tensors' data.
     """
 
-    def __init__(self, path: Path, file: BufferedReader) -> None:
+    def __init__(self, path: Path, file: BufferedReader, scaffold: str = DEFAULT_SCAFFOLD) -> None:
         self.path = path
         self._file = file
         self._lock = threading.Lock()
         header = container.read_header(file, str(path))
-        self.descriptor: Descriptor = validate.parse(header.descriptor, str(path))
+        self.whole: Descriptor = validate.parse(header.descriptor, str(path))
+        self.scaffold = scaffold
+        self.descriptor = self.whole.on_scaffold(scaffold)
         self.tensors = header.tensors
         self.data_start = header.data_start
         self.file_size = header.file_size
         self._hashed = header.hashed
         self.sha256: dict[str, str] = {}
+        self.tensors_of: dict[str, list[str]] = {}
         self._check_agreement()
         self.tables = {table_id: self._read_table(table_id) for table_id in self.descriptor.rng.tables}
         self._check_own_tables()
@@ -86,8 +70,12 @@ class PackFile:
     def read_into(self, name: str, buffer: Any) -> None:
         """Copy a tensor's bytes into ``buffer`` (contiguous, writable, of the tensor's size) and check their SHA-256.
 
-        The copy is what is hashed, so a file that changes meanwhile cannot slip through. Raises IntegrityError.
+        ``name``: a tensor of the file, or a coded parameter, which is decoded. The copy is what is hashed, so a file
+        that changes meanwhile cannot slip through. Raises IntegrityError.
         """
+        if name not in self.tensors:
+            self._decode_into(name, buffer)
+            return
         info = self.tensors[name]
         view = memoryview(buffer).cast("B") if info.nbytes else memoryview(b"")
         with self._lock:
@@ -101,35 +89,76 @@ class PackFile:
         digest = hashlib.sha256(view).hexdigest() if done == info.nbytes else "nothing: the file ended early"
         self._compare(name, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
 
+    def pieces(self, name: str, size: int = _PIECE) -> Iterator[bytearray]:
+        """A tensor's bytes, ``size`` at a time, then the check of their SHA-256.
+
+        What was handed out counts only once the iterator has come to its end. Raises IntegrityError.
+        """
+        info, digest, plain, done = self.tensors[name], hashlib.sha256(), True, 0
+        while done < info.nbytes:
+            piece = bytearray(min(size, info.nbytes - done))
+            with self._lock:
+                self._file.seek(self.data_start + info.begin + done)
+                filled = 0
+                while filled < len(piece) and (count := self._file.readinto(memoryview(piece)[filled:])):
+                    filled += count
+            if filled < len(piece):
+                break
+            digest.update(piece)
+            plain = plain and not (info.dtype == "bool" and any(byte > 1 for byte in piece))
+            done += filled
+            yield piece
+        self._compare(name, digest.hexdigest() if done == info.nbytes else "nothing: the file ended early", plain)
+
+    def _decode_into(self, name: str, buffer: Any) -> None:
+        entry = self.descriptor.parameters[name]
+        coding = codings.coding_of(entry)
+        if not isinstance(entry, Stored) or coding is None:
+            raise KeyError(f"{name} is not in the file")
+        size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+        view = memoryview(buffer).cast("B") if size else memoryview(bytearray())
+        parts = {part: self.read_bytes(f"{name}.{part}") for part in coding.parts()}
+        try:
+            codings.decode_into(entry, coding, parts, view)
+        except codings.CodingFaultError as fault:
+            where = f"{name}.{fault.part}" if fault.part else name
+            raise IntegrityError(
+                str(self.path),
+                [Problem("coding", where, f"{fault.message} ({coding.id})")],
+                hint="A faulty writer made this file, or it was changed.",
+            ) from fault
+        digest = hashlib.sha256(view).hexdigest()
+        self._compare(name, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
+
+    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """The dtype and the shape of what read_into() gives for a tensor of the file or a coded parameter."""
+        entry = self.descriptor.parameters.get(name)
+        if name not in self.tensors and isinstance(entry, Stored):
+            return entry.dtype, entry.shape
+        return self.tensors[name].dtype, self.tensors[name].shape
+
+    def held_bytes(self, name: str) -> int:
+        """Bytes of what lies in the file for a parameter."""
+        return sum(self.tensors[tensor].nbytes for tensor in self.tensors_of[name])
+
     def check(self, name: str) -> None:
         """Check a tensor's SHA-256 piece by piece, keeping nothing of it. Raises IntegrityError."""
-        info, digest, left = self.tensors[name], hashlib.sha256(), self.tensors[name].nbytes
-        buffer = memoryview(bytearray(min(left, _PIECE)))
-        plain = True
-        with self._lock:
-            self._file.seek(self.data_start + info.begin)
-            while left:
-                count = self._file.readinto(buffer[: min(left, _PIECE)])
-                if not count:
-                    break
-                digest.update(buffer[:count])
-                plain = plain and not (info.dtype == "bool" and any(byte > 1 for byte in buffer[:count]))
-                left -= count
-        self._compare(name, "nothing: the file ended early" if left else digest.hexdigest(), plain)
+        for _ in self.pieces(name):
+            pass
 
     def read(self, name: str) -> "NDArray[Any]":
         """A tensor as a checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as in the file."""
         import numpy as np
 
-        info = self.tensors[name]
-        dtype = "uint16" if info.dtype == "bfloat16" else info.dtype
-        array: NDArray[Any] = np.empty(info.shape, dtype)
+        dtype, shape = self.form(name)
+        array: NDArray[Any] = np.empty(shape, "uint16" if dtype == "bfloat16" else dtype)
         self.read_into(name, array.reshape(-1).data)
         return array
 
     def read_bytes(self, name: str) -> bytearray:
         """A tensor's checked bytes."""
-        data = bytearray(self.tensors[name].nbytes)
+        dtype, shape = self.form(name)
+        data = bytearray(numel(shape) * dtypes.ITEMSIZE[dtype])
         self.read_into(name, data)
         return data
 
@@ -152,6 +181,10 @@ class PackFile:
             self._file.seek(0)
             shutil.copyfileobj(self._file, target, 1 << 20)
 
+    def fingerprint_place(self, name: str) -> str:
+        """What errors call the fingerprint of a generated parameter."""
+        return name if self.scaffold == DEFAULT_SCAFFOLD else place_of(self.scaffold, name)
+
     def source(self, name: str) -> rng.Source:
         """The stream of a generated parameter. With ``torch-cpu`` there are none."""
         entry = self.descriptor.parameters[name]
@@ -171,8 +204,12 @@ class PackFile:
 
     def _compare(self, name: str, digest: str, plain: bool) -> None:
         """``plain``: whether the bytes of a bool tensor are all 0 or 1."""
-        if digest != self.sha256[name]:
-            problem = Problem("sha256", name, f"its SHA-256 is {digest}, recorded {self.sha256[name]}")
+        entry = self.descriptor.parameters.get(name)
+        coded = name not in self.tensors and isinstance(entry, Stored)
+        recorded = entry.sha256 if coded and isinstance(entry, Stored) else self.sha256[name]
+        if digest != recorded:
+            what = "decodes to the SHA-256" if coded else "its SHA-256 is"
+            problem = Problem("sha256", name, f"{what} {digest}, recorded {recorded}")
             raise IntegrityError(str(self.path), [problem], hint="Get the file again from where it came.")
         if not plain:
             raise IntegrityError(str(self.path), [Problem("bool", name, "holds bytes other than 0 and 1")])
@@ -186,9 +223,12 @@ class PackFile:
                 continue
             owners[tensor] = owner
             self.sha256[tensor] = sha256
+            self.tensors_of.setdefault(owner, []).append(tensor)
             info = self.tensors.get(tensor)
             if info is None:
                 problems.append(Problem("missing", tensor, f"{owner} needs this tensor and the file lacks it"))
+            elif shape is None:
+                problems += compressed_faults(owner, self.descriptor.parameters[owner], info)
             elif (info.dtype, info.shape) != (dtype, shape):
                 found, due = f"{info.dtype} {list(info.shape)}", f"{dtype} {list(shape)}"
                 problems.append(Problem("mismatch", tensor, f"the file holds {found}, the descriptor says {due}"))
@@ -217,15 +257,17 @@ class PackFile:
             raise DescriptorError(str(self.path), problems)
 
 
-def open_pack(path: str | PathLike[str]) -> PackFile:
+def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFile:
     """Open a pack and check its header, descriptor and their agreement; no torch, no weights.
 
-    Raises ContainerError, DescriptorError, AgreementError; IntegrityError for a carried table.
+    ``scaffold``: on which of the pack's scaffolds the model stands; None for the default one.
+    Raises ContainerError, DescriptorError, AgreementError; IntegrityError for a carried table; ScaffoldError for a
+    scaffold that the pack does not hold.
     """
     where = Path(path)
     file = container.open_binary(where)
     try:
-        return PackFile(where, file)
+        return PackFile(where, file, DEFAULT_SCAFFOLD if scaffold is None else scaffold)
     except OSError as fault:
         file.close()
         problem = Problem("length", "file", fault.strerror or str(fault))

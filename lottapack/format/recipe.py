@@ -13,6 +13,7 @@ from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, dtypes, validate
 from lottapack.format.descriptor import (
     ADAPTER_PARTS,
+    DEFAULT_SCAFFOLD,
     FORMAT_VERSION,
     Adapted,
     Architecture,
@@ -21,6 +22,7 @@ from lottapack.format.descriptor import (
     Record,
     Seeded,
     Stored,
+    unknown_scaffold,
 )
 from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
@@ -41,12 +43,19 @@ class OwnTable(Record, frozen=True):
     values: str
 
 
+class ScaffoldSeed(Record, frozen=True):
+    """The seed of one more scaffold, 16 hex digits."""
+
+    seed: str
+
+
 class RecipeRng(Record, frozen=True):
-    """As the descriptor's ``rng``, with the tables' values."""
+    """As the descriptor's ``rng``, with the tables' values, and of scaffolds the seed alone."""
 
     id: str
     seed: str
     tables: dict[str, OwnTable]
+    scaffolds: dict[str, ScaffoldSeed] | msgspec.UnsetType = msgspec.UNSET
     torch: str | msgspec.UnsetType = msgspec.UNSET
     capability: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -110,6 +119,12 @@ class Recipe(Record, frozen=True, dict=True):
         """The seed as an integer from 0 to 2**64 - 1."""
         return int(self.rng.seed, 16)
 
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed of every scaffold by name, ``default`` first."""
+        others = {name: int(scaffold.seed, 16) for name, scaffold in (self.rng.scaffolds or {}).items()}
+        return {DEFAULT_SCAFFOLD: self.seed, **others}
+
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self))
@@ -132,17 +147,23 @@ class Recipe(Record, frozen=True, dict=True):
                 raise ValueError(f"the table {table_id!r} has {values.size} values, not 2**{table.bits}")
         return found
 
-    def sources(self) -> dict[str, Source]:
-        """The stream of each generated parameter, by name; none where torch's constructors draw them."""
+    def sources(self, scaffold: str = DEFAULT_SCAFFOLD) -> dict[str, Source]:
+        """The stream of each generated parameter on a scaffold; none where torch's constructors draw them.
+
+        Raises ScaffoldError for a scaffold that the recipe does not hold.
+        """
+        if scaffold not in self.seeds:
+            raise unknown_scaffold(scaffold, self.rng.scaffolds or {})
         if self.rng.id == TORCH_CPU:
             return {}
+        seed = self.seeds[scaffold]
         own = self.tables()
 
         def table(table_id: str) -> Table:
             return own[table_id] if table_id in own else builtin(table_id)
 
         return {
-            name: Source(self.seed, name, table(entry.distribution), entry.scale, entry.dtype)
+            name: Source(seed, name, table(entry.distribution), entry.scale, entry.dtype)
             for name, entry in self.parameters.items()
             if isinstance(entry, SeededRecipe | AdaptedRecipe)
         }
@@ -193,11 +214,16 @@ def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
         if entry["role"] == "adapted":
             known["adapter"] = {"lora_A": tensor, "lora_B": tensor}
         parameters[name] = known
-    tables = {key: {"bits": table["bits"], "sha256": "0" * 64} for key, table in value["rng"]["tables"].items()}
+    generator = dict(value["rng"])
+    generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}
+    if "scaffolds" in generator:
+        prints = {name: "0" * 16 for name, entry in parameters.items() if "fingerprint" in entry}
+        scaffolds = generator["scaffolds"].items()
+        generator["scaffolds"] = {name: {**scaffold, "fingerprints": prints} for name, scaffold in scaffolds}
     return {
         "lottapack": FORMAT_VERSION,
         "architecture": value["architecture"],
-        "rng": {**value["rng"], "tables": tables},
+        "rng": generator,
         "parameters": parameters,
         "provenance": {},
     }
@@ -209,6 +235,11 @@ def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
         name: OwnTable(bits=table.bits, values=base64.b64encode(table.values.astype("<f4").tobytes()).decode())
         for name, table in tables.items()
     }
+
+
+def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspec.UnsetType:
+    """Scaffolds beside the default one, by name, as the recipe writes them."""
+    return {name: ScaffoldSeed(seed=seed) for name, seed in seeds.items()} or msgspec.UNSET
 
 
 def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: Mapping[str, str]) -> Recipe:
@@ -248,6 +279,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
             id=descriptor.rng.id,
             seed=descriptor.rng.seed,
             tables=own_tables(tables),
+            scaffolds=scaffold_seeds({name: entry.seed for name, entry in descriptor.scaffolds.items()}),
             torch=descriptor.rng.torch,
             capability=descriptor.rng.capability,
         ),

@@ -7,17 +7,24 @@ import re
 from typing import Any
 
 from lottapack import rng
-from lottapack.arch.rules import architecture_problems
+from lottapack.arch.rules import SINCE, architecture_problems
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
 from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
 from lottapack.format.entries import read_parameters
+from lottapack.format.scaffolds import check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_MAJOR, _, _MINOR = FORMAT_VERSION.partition(".")
+_KNOWN = int(_MAJOR), int(_MINOR)
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
+
+
+def _numbers(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1]), int(match[2])
 
 
 def parse(data: bytes, source: str) -> Descriptor:
@@ -26,7 +33,8 @@ def parse(data: bytes, source: str) -> Descriptor:
     descriptor, problems = check(value)
     if descriptor is None or problems:
         said = value.get("lottapack") if isinstance(value, dict) else None
-        newer = said != FORMAT_VERSION and isinstance(said, str) and _VERSION.fullmatch(said)
+        match = _VERSION.fullmatch(said) if isinstance(said, str) else None
+        newer = match is not None and _numbers(match) > _KNOWN
         hint = f"It says format {said}; a newer lottapack may have written it: upgrade lottapack." if newer else ""
         raise DescriptorError(source, problems, hint=hint)
     return descriptor
@@ -50,9 +58,12 @@ def _descriptor(out: Collector, value: Any) -> Descriptor | None:
     for name in value:
         if name not in _FIELDS and not name.startswith("x-"):
             out.add("field", "descriptor", f"the field {quote(name)} is unknown")
-    architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
+    minor = int(value["lottapack"].partition(".")[2])
+    architecture = _architecture(out, value["architecture"], minor) if "architecture" in value else None
     generator = _generator(out, value["rng"]) if "rng" in value else None
     parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
+    if generator is not None:
+        check_scaffolds(out, generator, parameters)
     _check_provenance(out, value.get("provenance", {}))
     if out.problems or architecture is None or generator is None or parameters is None:
         return None
@@ -69,15 +80,18 @@ def _check_version(out: Collector, text: Any) -> bool:
     match = _VERSION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         out.add("version", "lottapack", 'the format version is missing or not of the form "1.0"')
-    elif match[1] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
+    elif match[1] != _MAJOR:
         out.add("version", "lottapack", f"this reader knows format {FORMAT_VERSION}, not {text}")
         match = None
     return match is not None
 
 
-def _architecture(out: Collector, value: Any) -> Architecture | None:
+def _architecture(out: Collector, value: Any, minor: int) -> Architecture | None:
     architecture = out.record(value, Architecture, "architecture")
-    if architecture is not None:
+    if architecture is not None and SINCE.get(architecture.family, 0) > minor:
+        since = f"1.{SINCE[architecture.family]}"
+        out.add("family", "architecture.family", f"the family {quote(architecture.family)} came with format {since}")
+    elif architecture is not None:
         out.problems += architecture_problems(architecture.family, architecture.class_, architecture.config)
     return architecture
 
@@ -91,6 +105,11 @@ def _generator(out: Collector, value: Any) -> Rng | None:
         if None in tables.values():
             return None
         value = {**value, "tables": tables}
+    if isinstance(value, dict) and "scaffolds" in value:
+        scaffolds = read_scaffolds(out, value["scaffolds"])
+        if scaffolds is None:
+            return None
+        value = {**value, "scaffolds": scaffolds}
     generator = out.record(value, Rng, "rng")
     if generator is not None:
         out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
@@ -114,6 +133,8 @@ def _check_versions(out: Collector, generator: Rng) -> None:
             out.add("field", f"rng.{name}", "should be 1 to 64 printable ASCII characters without spaces")
     if generator.tables:
         out.add("field", "rng.tables", f"{rng.TORCH_CPU} has no tables")
+    if generator.scaffolds:
+        out.add("field", "rng", f"the field scaffolds does not go with {rng.TORCH_CPU}")
 
 
 def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:

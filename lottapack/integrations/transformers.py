@@ -28,10 +28,15 @@ METHOD = "lottapack"
 
 
 class PackConfig(QuantizationConfigMixin):  # type: ignore[misc]
-    """What ``config.json`` says of a folder with a pack: nothing but the method; the pack holds all else."""
+    """What ``config.json`` says of a folder with a pack: the method, and the scaffold where it is not the default one.
 
-    def __init__(self, **_: Any) -> None:
+    The pack holds all else.
+    """
+
+    def __init__(self, scaffold: str | None = None, **_: Any) -> None:
         self.quant_method = METHOD
+        if scaffold is not None:
+            self.scaffold = scaffold
         self.dequantize = True  # the library's word for: the model that comes out is a plain one
 
 
@@ -65,7 +70,8 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
                 "a model of lottapack is one pack", hint="Name it in config.json: transformers_weights."
             )
         path = Path(checkpoint_files[0])
-        with open_pack(path) as pack:
+        scaffold = getattr(self.quantization_config, "scaffold", None)
+        with open_pack(path, scaffold) as pack:
             names = names_in_pack(model, pack)
             check_memory(str(path), pack.declared_bytes(), None)
         own = model.__dict__
@@ -77,7 +83,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
 
         def initialise() -> None:
             del own["initialize_weights"]
-            with open_pack(path) as pack:
+            with open_pack(path, scaffold) as pack:
                 fill(model, pack, names)
                 if type(model).__name__ == pack.descriptor.architecture.class_:
                     remember_pack(model, pack)
@@ -152,7 +158,8 @@ def _fill_one(tensor: Tensor, pack: PackFile, name: str) -> None:
         generate(pack, name, tensor.data)
     else:
         # Not copied into it: what the library read lies in a mapping of the file, aligned as it happens there.
-        tensor.data = plain_tensor(pack, name, tensor.device).to(tensor.dtype)
+        dtype = tensor.dtype if tensor.is_floating_point() else None
+        tensor.data = plain_tensor(pack, name, tensor.device, dtype=dtype).to(tensor.dtype)
 
 
 if METHOD not in AUTO_QUANTIZER_MAPPING:

@@ -3,6 +3,7 @@
 from lottapack.nn.attach import is_scaffolded, recipe_of, regenerate_
 from lottapack.nn.layers import AdaptedConv1d, AdaptedConv2d, AdaptedEmbedding, AdaptedLinear, AdapterLayer
 from lottapack.nn.scaffolding import scaffold
+from lottapack.nn.switching import active_scaffold, scaffolds_of, switch
 
 __all__ = [
     "AdaptedConv1d",
@@ -10,8 +11,11 @@ __all__ = [
     "AdaptedEmbedding",
     "AdaptedLinear",
     "AdapterLayer",
+    "active_scaffold",
     "is_scaffolded",
     "recipe_of",
     "regenerate_",
     "scaffold",
+    "scaffolds_of",
+    "switch",
 ]

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
-from lottapack.errors import ArchitectureError, CheckpointError
+from lottapack.errors import ArchitectureError, CheckpointError, PlacementError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import factor_dims
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
+from lottapack.nn.tied_head import share
 
 _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Linear: layers.AdaptedLinear,
@@ -20,18 +21,30 @@ _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Embedding: layers.AdaptedEmbedding,
 }
 _FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
-_SOURCES = "_lottapack_sources"
-_PLAN = "_lottapack_plan"
+_GRAPH_LINEAR = "torch_geometric.nn.dense.linear", "Linear"
+SOURCES = "_lottapack_sources"
+"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
+PLAN = "_lottapack_plan"
+"""The attribute of the scaffolded module that holds its Recipe."""
 
 
 def adapted_class(module: nn.Module) -> type[layers.AdapterLayer] | None:
     """The adapter layer for a module of exactly a stock class, or None. Subclasses may use their weight otherwise."""
     found = _ADAPTED.get(type(module))
-    if found is None and type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+    if found is None and _is(module, "transformers.pytorch_utils", "Conv1D"):
         from lottapack.nn.conv1d import AdaptedConv1D
 
         found = AdaptedConv1D
+    elif found is None and _is(module, *_GRAPH_LINEAR):
+        from lottapack.nn.graph_linear import AdaptedGraphLinear
+
+        found = AdaptedGraphLinear
     return found
+
+
+def _is(module: nn.Module, where: str, name: str) -> bool:
+    """Whether a module is of exactly a class of another library, which is not imported to find out."""
+    return type(module).__name__ == name and type(module).__module__ == where
 
 
 def stored_as_in_out(module: nn.Module) -> bool:
@@ -39,19 +52,31 @@ def stored_as_in_out(module: nn.Module) -> bool:
     return type(module).__name__.removeprefix("Adapted") in _FAN_IN_FAN_OUT
 
 
-def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: bool = False) -> None:
+def attach(
+    model: nn.Module,
+    plan: Recipe,
+    *,
+    dropout: float = 0.0,
+    persistent: bool = False,
+    scaffold: str = DEFAULT_SCAFFOLD,
+) -> None:
     """Turn a plain model into the recipe's form, in place.
 
     Values of weights stay as they are; adapters are uninitialised. ``persistent``: keep the backbone in the state_dict.
+    ``scaffold``: on which the model's weights are.
     """
-    sources = plan.sources()
+    sources = plan.sources(scaffold)
     for name, entry in plan.parameters.items():
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
             continue
         module, leaf = locate(model, name)
         _to_buffer(module, leaf, persistent)
         if name in sources:
-            module.__dict__.setdefault(_SOURCES, {})[leaf] = sources[name]
+            module.__dict__.setdefault(SOURCES, {})[leaf] = sources[name]
+        if isinstance(entry, SeededRecipe) and _is(module, *_GRAPH_LINEAR):
+            from lottapack.nn.graph_linear import SeededGraphLinear
+
+            module.__class__ = SeededGraphLinear
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
             if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
@@ -77,7 +102,7 @@ def attach(model: nn.Module, plan: Recipe, *, dropout: float = 0.0, persistent: 
 def carry(model: nn.Module, plan: Recipe) -> None:
     """Let a model carry its recipe: in the state_dict, checked when a checkpoint is loaded."""
     model.register_buffer(recipe.BUFFER, _text(plan))
-    model.__dict__[_PLAN] = plan
+    model.__dict__[PLAN] = plan
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
     model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
 
@@ -114,7 +139,10 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     owner_module, owner_leaf = locate(model, owner)
     if module is owner_module and leaf == owner_leaf:
         return
-    if isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
+    if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
+        if type(module) is nn.Linear:
+            share(owner_module, module)
+    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
         # One layer under two names: the second must see the adapter, so it becomes the same module.
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module
@@ -137,8 +165,8 @@ def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
 def recipe_of(model: nn.Module) -> Recipe:
     """The recipe of a scaffolded model, also inside a wrapper such as DDP. Raises CheckpointError."""
     for module in model.modules():
-        if _PLAN in module.__dict__:
-            plan: Recipe = module.__dict__[_PLAN]
+        if PLAN in module.__dict__:
+            plan: Recipe = module.__dict__[PLAN]
             return plan
     raise CheckpointError(
         "the model carries no lottapack recipe",
@@ -155,22 +183,37 @@ def is_scaffolded(model: nn.Module) -> bool:
 def regenerate_(model: nn.Module) -> nn.Module:
     """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
 
-    For a model whose buffers were lost (``to_empty``) or changed. The recipe and the ties come back as well.
+    For a model whose buffers were lost (``to_empty``) or changed; it stays on its scaffold. The recipe and the ties
+    come back as well.
     """
-    done: set[int] = set()
     for module in model.modules():
-        plan = module.__dict__.get(_PLAN)
+        plan = module.__dict__.get(PLAN)
         if plan is not None:
             module._buffers[recipe.BUFFER] = _text(plan).to(module.get_buffer(recipe.BUFFER).device)
             tie_all(module, plan)
             if plan.rng.id == rng.TORCH_CPU:
                 _draw_again(module, plan)
-        for leaf, source in module.__dict__.get(_SOURCES, {}).items():
-            weight = module._buffers[leaf]
+    fill_backbone(model)
+    return model
+
+
+def fill_backbone(model: nn.Module) -> None:
+    """Generate every backbone weight that has a source, in place."""
+    done: set[int] = set()
+    for module in model.modules():
+        for leaf, source in module.__dict__.get(SOURCES, {}).items():
+            weight = module._buffers.get(leaf, module._parameters.get(leaf))
+            if hasattr(weight, "device_mesh"):
+                raise PlacementError(
+                    f"{leaf} of a {type(module).__name__} is a distributed tensor",
+                    hint="Fill it with lottapack.fill_().",
+                )
             if weight is not None and id(weight) not in done:
                 fill_any(weight, source)
+                if not weight.is_inference():
+                    # Kernels write past autograd, which must know that what it saved of a forward pass is gone.
+                    torch.autograd.graph.increment_version(weight)
                 done.add(id(weight))
-    return model
 
 
 def _draw_again(module: nn.Module, plan: Recipe) -> None:
@@ -197,7 +240,7 @@ def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> Non
     own = module.state_dict(keep_vars=True).keys()
     unknown = {key.removeprefix(prefix) for key in state if key.startswith(prefix)} - own
     if unknown:
-        for old, new in arch.family_of(module).renamed(module, unknown).items():
+        for old, new in arch.family_of(module).names_in_model(module, unknown).items():
             if new in own:
                 state[prefix + new] = state.pop(prefix + old)
 
@@ -206,19 +249,31 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
     """Averages over buffers, as some EMA copies take them, change the recipe's bytes: write them as they were."""
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
-        state[prefix + recipe.BUFFER] = _text(module.__dict__[_PLAN]).to(found.device)
+        state[prefix + recipe.BUFFER] = _text(module.__dict__[PLAN]).to(found.device)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A checkpoint of another seed or rank would load without a word, its adapters on the wrong backbone."""
     _use_own_names(module, state, prefix)
-    incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[_PLAN]
+    incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[PLAN]
     if incoming is None:
         return
     theirs = recipe.of_tensor(incoming)
+    if ours.rng.scaffolds:
+        _keep_backbone(module, ours, state, prefix)
     if theirs != ours:
         what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
+        if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
+            what = f"scaffolds {theirs.seeds}, this model {ours.seeds}"
         raise CheckpointError(
             f"the checkpoint was trained on another scaffold: {what}",
             hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
         )
+
+
+def _keep_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], prefix: str) -> None:
+    """A checkpoint may hold the backbone of the scaffold that it was saved on: the model stays on its own."""
+    for name in plan.parameters:
+        if prefix + name in state and isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
+            owner, leaf = locate(module, name)
+            state[prefix + name] = owner._buffers[leaf]

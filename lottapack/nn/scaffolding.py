@@ -23,21 +23,31 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
 from lottapack.nn.layers import AdapterLayer
-from lottapack.nn.scales import check_seed_and_scale, default_scale, drawn_dtype, recipe_rng, scale_and_dtype
-from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, entries_of
+from lottapack.nn.scales import (
+    Scale,
+    check_seed_and_scale,
+    default_scale,
+    drawn_dtype,
+    recipe_rng,
+    scale_and_dtype,
+    tables_of,
+)
+from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, entries_of
+from lottapack.nn.tied_head import can_share
 
 
 def scaffold(
     model: nn.Module,
     *,
     seed: int,
+    scaffolds: Mapping[str, int] | None = None,
     rank: int | Mapping[str, int] = 8,
     alpha: float | None = None,
     scaling: Literal["lora", "rslora"] = "lora",
     targets: str | Iterable[str] | None = None,
     train: str | Iterable[str] | None = None,
-    distribution: "str | rng.Table" = "normal16",
-    scale: float | None = None,
+    distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
+    scale: Scale = None,
     beta: Literal["learned"] | float = "learned",
     dropout: float = 0.0,
     persistent: bool = False,
@@ -47,6 +57,8 @@ def scaffold(
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
+        scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
+            begins on that of ``seed``, which is called ``default``.
         rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
@@ -55,9 +67,11 @@ def scaffold(
         train: what is trained in full: names or patterns of modules or parameters, and the words ``heads``,
             ``norms``, ``biases``, ``embeddings``, ``rest`` (what lottapack cannot generate). Default: all five words.
             Whatever is neither a target nor trained stays frozen.
-        distribution: a built-in table's id, or a Table from ``lottapack.rng.custom``.
-        scale: the factor of the table; by default such that the standard deviation is 1 / sqrt(d_in)
-            (for an embedding 1 / sqrt(embedding_dim)), the paper's default.
+        distribution: a built-in table's id, or a Table from ``lottapack.table``; or these by pattern, as the rank.
+        scale: how wide it is drawn. The name of a rule for the standard deviation: ``"lecun"``, 1 / sqrt(d_in) (for an
+            embedding 1 / sqrt(embedding_dim)), the default; ``"kaiming"``, sqrt(2 / d_in); ``"xavier"``,
+            sqrt(2 / (d_in + d_out)); ``"spectral_radius"``, 0.95 / sqrt(min(d_in, d_out)). A rule of your own,
+            a function of (d_out, d_in). Or a number: the factor of the table.
         beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
         dropout: on the input of the low-rank path, in training.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
@@ -69,7 +83,7 @@ def scaffold(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
-    table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+    tables = tables_of(distribution)
     check_seed_and_scale(seed, scale)
     _check_arguments(alpha, scaling, beta, dropout)
     architecture = arch.describe(model)
@@ -78,11 +92,11 @@ def scaffold(
     if on_meta:
         hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
-    plan = _Planner(rank, alpha, scaling, table, scale, beta != 1.0).plan(entries, targets, train)
+    plan = _Planner(rank, alpha, scaling, tables, scale, beta != 1.0).plan(entries, targets, train)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
-        rng=recipe_rng(seed, table),
+        rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
         parameters=plan,
     )
     attach(model, recipe, dropout=dropout, persistent=persistent)
@@ -110,13 +124,12 @@ class _Planner:
         rank: int | Mapping[str, int],
         alpha: float | None,
         scaling: str,
-        table: rng.Table,
-        scale: float | None,
+        tables: PerLayer[rng.Table],
+        scale: Scale,
         beta: bool,
     ) -> None:
-        self.rank, self.alpha, self.scaling = rank, alpha, scaling
-        self.table, self.scale, self.beta = table, scale, beta
-        self.ranks = Patterns(rank, "rank") if isinstance(rank, Mapping) else None
+        self.ranks, self.tables = PerLayer(rank, "rank"), tables
+        self.alpha, self.scaling, self.scale, self.beta = alpha, scaling, scale, beta
 
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
@@ -139,7 +152,7 @@ class _Planner:
                 plan[entry.name] = TiedRecipe(to=entry.tied)
             else:
                 plan[entry.name] = self._role(entry, copies.get(entry.name, []), explicit, named, groups)
-        for patterns in (explicit, named, self.ranks):
+        for patterns in (explicit, named, self.ranks.patterns, self.tables.patterns):
             if patterns is not None:
                 patterns.require_used(entries)
         if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
@@ -151,7 +164,8 @@ class _Planner:
     ) -> ParameterRecipe:
         """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
         # One layer under two names sees its adapter under both.
-        shared = any(copy.module is not entry.module for copy in copies)
+        others = [copy.module for copy in copies if copy.module is not entry.module]
+        shared = not all(can_share(entry.module, other) for other in others)
         names = [entry, *copies]
         in_group = any(one.group in groups for one in names)
         wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
@@ -183,8 +197,9 @@ class _Planner:
             )
 
     def _seeded(self, entry: Entry) -> SeededRecipe:
-        scale, dtype = scale_and_dtype(entry, self.table, self.scale)
-        return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=self.table.id, scale=scale)
+        table = self.tables.of(entry)
+        scale, dtype = scale_and_dtype(entry, table, self.scale)
+        return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=scale)
 
     def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
         if shared:
@@ -192,10 +207,11 @@ class _Planner:
                 f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
                 hint="Train it in full, or leave it frozen.",
             )
-        scale, dtype = scale_and_dtype(entry, self.table, self.scale)
+        table = self.tables.of(entry)
+        scale, dtype = scale_and_dtype(entry, table, self.scale)
         shape = tuple(entry.tensor.shape)
         in_out = stored_as_in_out(entry.module)
-        rank, most = self._rank_for(entry), min(factor_dims(shape, in_out))
+        rank, most = self.ranks.of(entry), min(factor_dims(shape, in_out))
         if type(rank) is not int or not 1 <= rank <= most:
             hint = 'Give ranks by pattern, as rank={"conv1": 4, "*": 8}, or leave the layer out of targets.'
             raise ScaffoldError(f"{entry.module_name or 'the layer'}: rank {rank!r} is not from 1 to {most}", hint=hint)
@@ -205,7 +221,7 @@ class _Planner:
         return AdaptedRecipe(
             shape=shape,
             dtype=dtype,
-            distribution=self.table.id,
+            distribution=table.id,
             scale=scale,
             fan_in_fan_out=in_out,
             rank=rank,
@@ -213,14 +229,6 @@ class _Planner:
             scaling=self.scaling,
             beta=self.beta,
         )
-
-    def _rank_for(self, entry: Entry) -> int:
-        if not isinstance(self.rank, Mapping) or self.ranks is None:
-            return self.rank  # type: ignore[return-value]
-        pattern = self.ranks.first_match(entry)
-        if pattern is None:
-            raise ScaffoldError(f"{entry.module_name}: no pattern in rank matches it", hint='Add a last pattern "*".')
-        return self.rank[pattern]
 
 
 @torch.no_grad()

@@ -1,36 +1,94 @@
 """How a backbone is drawn: generator, scale and dtype."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Final
 
 from torch import nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import factor_dims, seed_text
-from lottapack.format.recipe import RecipeRng, own_tables
+from lottapack.format.descriptor import MAX_SCAFFOLDS, factor_dims, seed_text
+from lottapack.format.recipe import RecipeRng, own_tables, scaffold_seeds
+from lottapack.format.scaffolds import name_fault, twins
 from lottapack.nn.attach import stored_as_in_out
-from lottapack.nn.select import Entry
+from lottapack.nn.select import Entry, PerLayer
+
+Rule = Callable[[int, int], float]
+"""From ``(d_out, d_in)`` of a weight to its standard deviation."""
+
+RULES: Final[dict[str, Rule]] = {
+    "lecun": lambda _, d_in: 1 / math.sqrt(d_in),
+    "kaiming": lambda _, d_in: math.sqrt(2 / d_in),
+    "xavier": lambda d_out, d_in: math.sqrt(2 / (d_out + d_in)),
+    "spectral_radius": lambda d_out, d_in: 0.95 / math.sqrt(min(d_out, d_in)),
+}
+"""The paper's default; He et al. 2015, for ReLU; Glorot and Bengio 2010; and the spectral radius 0.95 of the paper.
+
+A square matrix of n x n independent numbers with mean 0 and deviation s has a spectral radius near ``s * sqrt(n)`` for
+large n (Geman 1986): a formula, not a measurement of each matrix. A weight that is not square has no spectral radius:
+its largest square part is taken.
+"""
+
+Scale = float | str | Rule | None
+"""The factor of the table; or the name of a rule, or a rule, for the deviation; None is ``"lecun"``."""
 
 
-def check_seed_and_scale(seed: int, scale: float | None) -> None:
+def check_seed_and_scale(seed: int, scale: Scale) -> None:
     """Raise ScaffoldError for a seed or a scale that none can be."""
     if not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1")
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
+    if isinstance(scale, str) and scale not in RULES:
+        raise ScaffoldError(f"scale={scale!r}: no such rule", hint=f"Rules: {', '.join(RULES)}; or give a number.")
+    if isinstance(scale, Real) and not (math.isfinite(scale) and scale > 0):
         raise ScaffoldError(f"scale={scale!r}: the scale is a number above 0")
+    if not (scale is None or isinstance(scale, str | Real) or callable(scale)):
+        raise ScaffoldError(f"scale={scale!r}: a number, the name of a rule, or a function of (d_out, d_in)")
 
 
-def recipe_rng(seed: int, table: rng.Table) -> RecipeRng:
-    """The generator as a recipe names it."""
-    tables = {} if table.id in rng.BUILTIN else own_tables({table.id: table})
-    return RecipeRng(id=rng.ALGORITHM, seed=seed_text(seed), tables=tables)
+def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> PerLayer[rng.Table]:
+    """The table of each layer. Raises UnsupportedError for the id of a table that is not built in."""
+
+    def found(one: str | rng.Table) -> rng.Table:
+        return rng.builtin(one) if isinstance(one, str) else one
+
+    if isinstance(distribution, Mapping):
+        return PerLayer({pattern: found(one) for pattern, one in distribution.items()}, "distribution")
+    return PerLayer(found(distribution), "distribution")
 
 
-def scale_and_dtype(entry: Entry, table: rng.Table, scale: float | None) -> tuple[float, str]:
-    """The scale, a binary32 number (by default default_scale()), and the dtype of a weight. Raises ScaffoldError."""
+def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, int] | None = None) -> RecipeRng:
+    """The generator as a recipe names it. ``scaffolds``: more seeds by name. Raises ScaffoldError for one of these.
+
+    Also raises it where two tables have one id.
+    """
+    own: dict[str, rng.Table] = {}
+    for table in tables:
+        if table.id not in rng.BUILTIN and own.setdefault(table.id, table) != table:
+            raise ScaffoldError(f"two different tables are called {table.id!r}", hint="Give each an id of its own.")
+    seeds = {name: seed_text(_checked(name, other)) for name, other in (scaffolds or {}).items()}
+    if len(seeds) > MAX_SCAFFOLDS:
+        raise ScaffoldError(f"{len(seeds)} scaffolds; a pack has at most {MAX_SCAFFOLDS} beside the default one")
+    for name, other_name in twins(seed_text(seed), seeds):
+        raise ScaffoldError(f"the scaffolds {name!r} and {other_name!r} have the same seed", hint="Give each its own.")
+    return RecipeRng(id=rng.ALGORITHM, seed=seed_text(seed), tables=own_tables(own), scaffolds=scaffold_seeds(seeds))
+
+
+def _checked(name: str, seed: int) -> int:
+    """The seed of a scaffold, if its name and its seed are such."""
+    fault = name_fault(name)
+    if fault:
+        raise ScaffoldError(f"the scaffold {name!r}: {fault}")
+    check_seed_and_scale(seed, None)
+    return seed
+
+
+def scale_and_dtype(entry: Entry, table: rng.Table, scale: Scale) -> tuple[float, str]:
+    """The scale, a binary32 number, and the dtype of a weight. Raises ScaffoldError."""
     dtype = drawn_dtype(entry)
-    found = rng.binary32(scale if scale is not None else default_scale(entry, table))
+    found = rng.binary32(float(scale) if isinstance(scale, float | Real) else _by_rule(entry, table, scale))
     fault = rng.scale_fault(table, found, dtype)
     if fault:
         raise ScaffoldError(f"{entry.name}: {fault}")
@@ -46,7 +104,11 @@ def drawn_dtype(entry: Entry) -> str:
 
 
 def deviation(table: rng.Table) -> float:
-    """The standard deviation that a table stands for, around zero: 1 for the normal tables, whatever their width."""
+    """The standard deviation that a table stands for: 1 for the normal tables, whatever their width.
+
+    Of a table of one's own it is the root mean square of the entries. Where their mean is zero that is the standard
+    deviation; where it is not, it still is what keeps a layer's outputs as large as its inputs.
+    """
     if table.id in rng.BUILTIN:
         return 1 / math.sqrt(3) if table.id == "uniform16" else 1.0
     return math.sqrt(math.fsum(float(value) ** 2 for value in table.values) / len(table.values))
@@ -54,9 +116,19 @@ def deviation(table: rng.Table) -> float:
 
 def default_scale(entry: Entry, table: rng.Table) -> float:
     """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
+    return _by_rule(entry, table, "lecun")
+
+
+def _by_rule(entry: Entry, table: rng.Table, scale: str | Rule | None) -> float:
+    """The factor that gives a table the deviation of a rule."""
     shape = tuple(entry.tensor.shape)
-    if isinstance(entry.module, nn.Embedding):
-        fan = shape[1]
-    else:
-        _, fan = factor_dims(shape, stored_as_in_out(entry.module))
-    return 1 / math.sqrt(max(fan, 1)) / deviation(table)
+    # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
+    in_out = stored_as_in_out(entry.module) and not isinstance(entry.module, nn.Embedding)
+    d_out, d_in = (max(fan, 1) for fan in factor_dims(shape, in_out))
+    wanted = (scale if callable(scale) else RULES[scale or "lecun"])(d_out, d_in)
+    if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
+        raise ScaffoldError(f"{entry.name}: scale gives the deviation {wanted!r}, which is no number above 0")
+    own = deviation(table)
+    if own == 0:
+        raise ScaffoldError(f"the table {table.id!r} holds zeros alone", hint="Give scale as a number.")
+    return float(wanted) / own

@@ -2,14 +2,16 @@
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
 from lottapack.errors import ScaffoldError
 from lottapack.nn.attach import adapted_class
 
+T = TypeVar("T")
 GROUP_WORDS = {"heads": "head", "norms": "norm", "biases": "bias", "embeddings": "embedding", "rest": "other"}
 DEFAULT_TRAIN = tuple(GROUP_WORDS)
 
@@ -65,6 +67,25 @@ def is_norm(module: nn.Module) -> bool:
     return "Norm" in type(module).__name__
 
 
+class PerLayer(Generic[T]):
+    """One value for all layers, or values by pattern, of which the first that names a layer counts."""
+
+    def __init__(self, value: T | Mapping[str, T], what: str) -> None:
+        self.what = what
+        several = isinstance(value, Mapping)
+        self.by_pattern: Mapping[str, T] = cast("Mapping[str, T]", value) if several else {"*": cast("T", value)}
+        self.patterns = Patterns(self.by_pattern, what) if several else None
+
+    def of(self, entry: Entry) -> T:
+        """The value for a layer. Raises ScaffoldError where no pattern names it."""
+        pattern = self.patterns.first_match(entry) if self.patterns else "*"
+        if pattern is None:
+            raise ScaffoldError(
+                f"{entry.module_name}: no pattern in {self.what} matches it", hint='Add a last pattern "*".'
+            )
+        return self.by_pattern[pattern]
+
+
 class Patterns:
     """Names or glob patterns of modules and parameters.
 
@@ -79,7 +100,7 @@ class Patterns:
     def first_match(self, entry: Entry) -> str | None:
         """The first pattern that names the entry or its module."""
         for pattern in self.patterns:
-            if any(_matches(pattern, name) for name in (entry.module_name, entry.name)):
+            if any(matches(pattern, name) for name in (entry.module_name, entry.name)):
                 self.used.add(pattern)
                 return pattern
         return None
@@ -88,13 +109,14 @@ class Patterns:
         """Raise ScaffoldError for a pattern that named nothing."""
         names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
         for pattern in self.patterns:
-            if pattern not in self.used and not any(_matches(pattern, name) for name in names):
+            if pattern not in self.used and not any(matches(pattern, name) for name in names):
                 close = difflib.get_close_matches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
                 hint = f"Did you mean {' or '.join(close)}?" if close else "See model.named_modules() for the names."
                 raise ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint)
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names a module or parameter: a glob over full names, or the last parts of a name."""
     if any(sign in pattern for sign in "*?["):
         return fnmatch.fnmatchcase(name, pattern)
     return name == pattern or name.endswith(f".{pattern}")

@@ -150,7 +150,7 @@ class _Reader:
         plain = {key: key.removeprefix(_PREFIX).replace(".base_layer.", ".") for key in tensors}
         split = {key: _split(name) for key, name in plain.items()}
         unknown = {_owner(*split[key]) for key in tensors} - entries.keys()
-        now = arch.family_of(model).renamed(model, unknown) if unknown else {}
+        now = arch.family_of(model).names_in_model(model, unknown) if unknown else {}
         for key, tensor in tensors.items():
             name, part = split[key]
             owner = now.get(_owner(name, part), _owner(name, part))

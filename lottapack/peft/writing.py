@@ -13,7 +13,8 @@ from lottapack.errors import UnsupportedError
 from lottapack.folders import make_folder, write_json
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
-from lottapack.format.packfile import PackFile, expected_tensors
+from lottapack.format.expected import expected_tensors
+from lottapack.format.packfile import PackFile
 from lottapack.output import atomic_file
 from lottapack.peft.config import CONFIG
 from lottapack.rebuild import skeleton
@@ -35,7 +36,7 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
     write_json(folder / CONFIG, plan.config(str(base.parent)))
     target = folder / "adapter_model.safetensors"
     held = plan.tensors()
-    infos = [(name, pack.tensors[source].dtype, shape) for name, (source, shape) in held.items()]
+    infos = [(name, pack.form(source)[0], shape) for name, (source, shape) in held.items()]
     with atomic_file(target) as file:
         container.write(file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0]))
     return target
@@ -56,7 +57,8 @@ def _base(pack: PackFile) -> bytes:
         for name, entry in pack.descriptor.parameters.items()
     }
     descriptor: Descriptor = msgspec.structs.replace(pack.descriptor, parameters=plain)
-    wanted = [(tensor, dtype, shape) for tensor, _, dtype, shape, _ in expected_tensors(descriptor)]
+    held = [pack.tensors[tensor] for tensor, *_ in expected_tensors(descriptor)]
+    wanted = [(info.name, info.dtype, info.shape) for info in held]
     placed = container.layout(wanted)
     header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
     return header + b"".join(pack.read_bytes(info.name) for info in placed)
@@ -177,7 +179,7 @@ class _Plan:
         for name in self.trained:
             owner, _, leaf = name.rpartition(".")
             inner = "base_layer." if owner in self.adapted else ""
-            found[f"{_PREFIX}{owner}.{inner}{leaf}"] = name, self.pack.tensors[name].shape
+            found[f"{_PREFIX}{owner}.{inner}{leaf}"] = name, self.pack.form(name)[1]
         return found
 
 

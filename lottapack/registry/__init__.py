@@ -4,7 +4,7 @@ A reference decides which registry it is: ``hub`` (a Hugging Face Hub, ours too)
 it is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def push(
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
     max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> PushResult:
     """Verify a pack and send it to a registry, with a model card (Hub) and the signature that lies beside it.
@@ -62,6 +63,7 @@ def push(
         datasets: names of datasets on the Hub.
         metrics: names of metrics.
         max_bytes: as in verify().
+        allow: as in verify().
         progress: in bytes of the files that are sent.
 
     Raises:
@@ -70,7 +72,7 @@ def push(
     """
     target = _remote(reference)
     pack = Path(path)
-    _refuse_broken(pack, max_bytes)
+    _refuse_broken(pack, max_bytes, allow)
     options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))
     if isinstance(target, HubReference):
         from lottapack.registry import hub_push
@@ -143,14 +145,14 @@ def _remote(text: str) -> HubReference | OciReference:
     return found
 
 
-def _refuse_broken(path: Path, max_bytes: int | None) -> None:
+def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:
     """Raise what is wrong with a pack that is about to be sent."""
     if not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
         raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
     from lottapack.verification import verify
 
-    outcome = verify(path, max_bytes=max_bytes)
+    outcome = verify(path, max_bytes=max_bytes, allow=allow)
     failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
     if failed:
         raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")

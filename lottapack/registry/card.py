@@ -1,5 +1,6 @@
 """The model card of a pack: written once, then updated between its two markers only."""
 
+import json
 from os import PathLike
 
 from lottapack.inspection import Summary, inspect
@@ -40,10 +41,17 @@ def _tags(summary: Summary) -> list[str]:
     return ["lottapack", "lora", "random-backbone", *family]
 
 
+def _scaffolds(summary: Summary) -> str:
+    """A row of the table, or nothing."""
+    named = ", ".join(f"`{name}` (seed {int(seed, 16)})" for name, seed in summary.scaffolds.items())
+    return f"| more scaffolds | {named}: `load(..., scaffold=NAME)` |\n" if named else ""
+
+
 def _facts(pack: str | PathLike[str], repo: str, sha256: str) -> str:
     summary, sizes = inspect(pack), report(pack)
     share = f", {summary.trained:,} of them trained ({summary.trained / summary.numel:.2%})" if summary.numel else ""
     drawn = sorted({entry.distribution for entry in summary.parameters if entry.distribution})
+    trust = f", allow=[{', '.join(json.dumps(name) for name in summary.allow)}]" if summary.allow else ""
     rows = "\n".join(
         f"| {'full checkpoint, ' if number else ''}{form.label} | {form.size:,} | {form.ratio:.3g} |"
         for number, form in enumerate(sizes.forms)
@@ -61,13 +69,13 @@ for bit the same on any device, and what was learned on it.
 | architecture | `{summary.architecture}` ({summary.family}) |
 | parameters | {summary.numel:,}{share} |
 | backbone | `{summary.rng}`, seed {int(summary.seed, 16)}, {", ".join(f"`{name}`" for name in drawn) or "none"} |
-| file | `{summary.path.name}`, format {summary.format_version} |
+{_scaffolds(summary)}| file | `{summary.path.name}`, format {summary.format_version} |
 | SHA-256 | `{sha256}` |
 
 ```python
 import lottapack
 
-model = lottapack.load("{repo}")  # pulls, checks every hash, generates the backbone
+model = lottapack.load("{repo}"{trust})  # pulls, checks every hash, generates the backbone
 ```
 
 Text between these two markers is written anew by each push; all other text is yours."""

@@ -6,9 +6,11 @@ int64 has the same sums, products and left shifts modulo 2**64 as unsigned integ
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lottapack.rng.runs import Integers
 from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS, Source
 from lottapack.rng.tables import scaled_bits
 
@@ -22,15 +24,40 @@ _INTEGERS: Final = {4: torch.int32, 2: torch.int16}
 def fill(tensor: Tensor, source: Source, start: int) -> None:
     """Fill ``tensor`` (contiguous, of the source's dtype) with elements from number ``start`` (spec: stream)."""
     flat = _bits(tensor)
-    bits = scaled_bits(source.table, source.scale, source.dtype)
-    table = torch.from_numpy(bits.view(f"i{bits.itemsize}").copy()).to(tensor.device)
+    table = _table(source, tensor.device)
     k, served = source.table.bits, WORDS * source.fields
     shifts = torch.arange(0, 32, k, device=tensor.device)[None, :, None]
     for lo, hi in _chunks(flat.numel(), start, CHUNK):
         block, skip = divmod(start + lo, served)
-        words = _words(source, block, -(-(skip + hi - lo) // served), tensor.device)
+        blocks = torch.arange(-(-(skip + hi - lo) // served), device=tensor.device) + block
+        words = _words(source, blocks)
         index = ((words[:, None, :] >> shifts) & (2**k - 1)).flatten()
         flat[lo:hi] = table[index[skip : skip + hi - lo]]
+
+
+def fill_runs(tensor: Tensor, source: Source, starts: Integers, lengths: Integers) -> None:
+    """Fill ``tensor`` (contiguous, of the source's dtype) with runs of elements, one behind the other.
+
+    ``starts``, ``lengths``: shape (n,), int64: the numbers of each run's first element, ascending, and of its elements.
+    """
+    flat, table, served = _bits(tensor), _table(source, tensor.device), WORDS * source.fields
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < starts.size:
+        done = int(ends[first] - lengths[first])
+        last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+        begin, count = (torch.from_numpy(a[first:last].copy()).to(flat.device) for a in (starts, lengths))
+        place = torch.arange(int(ends[last - 1]) - done, device=flat.device)
+        number = place + torch.repeat_interleave(begin - count.cumsum(0) + count, count)
+        blocks, which = torch.unique_consecutive(number // served, return_inverse=True)
+        for at in range(0, blocks.numel(), CHUNK // WORDS):
+            words = _words(source, blocks[at : at + CHUNK // WORDS])
+            borders = torch.tensor([at, at + words.shape[0]], device=flat.device)
+            lo, hi = torch.searchsorted(which, borders).tolist()
+            within = number[lo:hi] % served
+            index = words[which[lo:hi] - at, within & (WORDS - 1)] >> (source.table.bits * (within // WORDS))
+            flat[done + lo : done + hi] = table[index & (2**source.table.bits - 1)]
+        first = last
 
 
 def fingerprint(tensor: Tensor, start: int) -> int:
@@ -47,9 +74,15 @@ def fingerprint(tensor: Tensor, start: int) -> int:
     return total % 2**64
 
 
-def _words(source: Source, block: int, blocks: int, device: torch.device) -> Tensor:
-    """The words of ``blocks`` blocks from ``block`` on: shape (blocks, 1024), int64, each from 0 to 2**32 - 1."""
-    j = torch.arange(blocks * COUNTERS, device=device) + block * COUNTERS
+def _table(source: Source, device: torch.device) -> Tensor:
+    """The bits of every possible element, as signed integers."""
+    bits = scaled_bits(source.table, source.scale, source.dtype)
+    return torch.from_numpy(bits.view(f"i{bits.itemsize}").copy()).to(device)
+
+
+def _words(source: Source, blocks: Tensor) -> Tensor:
+    """The words of blocks, shape (n,), int64, by their numbers: shape (n, 1024), int64, each from 0 to 2**32 - 1."""
+    j = (blocks[:, None] * COUNTERS + torch.arange(COUNTERS, device=blocks.device)).flatten()
     c0, c1 = j & _LOW32, j >> 32
     c2, c3 = (torch.full_like(j, half) for half in (source.stream & _LOW32, source.stream >> 32))
     k0, k1 = source.key
@@ -58,7 +91,7 @@ def _words(source: Source, block: int, blocks: int, device: torch.device) -> Ten
         c0, c1 = _shift_right(p1, 32) ^ c1 ^ k0, p1 & _LOW32
         c2, c3 = _shift_right(p0, 32) ^ c3 ^ k1, p0 & _LOW32
         k0, k1 = (k0 + WEYL[0]) & _LOW32, (k1 + WEYL[1]) & _LOW32
-    return torch.stack([lane.view(blocks, COUNTERS) for lane in (c0, c1, c2, c3)], dim=1).view(blocks, WORDS)
+    return torch.stack([lane.view(-1, COUNTERS) for lane in (c0, c1, c2, c3)], dim=1).view(-1, WORDS)
 
 
 def _chunks(count: int, start: int, size: int) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """lottapack against the example files: valid packs give the recorded bits, faulty ones the recorded refusal."""
 
 import hashlib
+import json
 
 import pytest
 import torch
@@ -24,6 +25,11 @@ def buildable():
     return [name for name, (_, sidecar) in VALID.items() if sidecar["buildable"]]
 
 
+def scaffolds(sidecar):
+    """Each scaffold's name, None for the default one, and what the sidecar says of its weights."""
+    return [(None, sidecar), *sidecar.get("scaffolds", {}).items()]
+
+
 def sha256(tensor):
     flat = tensor.detach().contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"").hexdigest()
@@ -36,28 +42,32 @@ def test_valid_packs_pass_every_check(name):
     wrong = [check.what for check in result.checks if check.status != "ok"]
     assert wrong == ([] if sidecar["buildable"] else ["architecture"])
     checked = {check.where for check in result.checks if check.what == "fingerprint"}
-    assert checked == sidecar["fingerprints"].keys()
+    others = [(name, key) for name, weights in scaffolds(sidecar) for key in weights["fingerprints"] if name]
+    places = {f"rng.scaffolds[{json.dumps(name)}].fingerprints[{json.dumps(key)}]" for name, key in others}
+    assert checked == sidecar["fingerprints"].keys() | places
 
 
 @pytest.mark.parametrize("name", VALID)
 def test_valid_packs_record_the_fingerprints(name):
     path, sidecar = VALID[name]
-    with lottapack.open_pack(path) as pack:
-        entries = pack.descriptor.parameters
-        recorded = {key: entry.fingerprint for key, entry in entries.items() if hasattr(entry, "fingerprint")}
-    assert recorded == sidecar["fingerprints"]
+    for scaffold, weights in scaffolds(sidecar):
+        with lottapack.open_pack(path, scaffold) as pack:
+            entries = pack.descriptor.parameters
+            recorded = {key: entry.fingerprint for key, entry in entries.items() if hasattr(entry, "fingerprint")}
+        assert recorded == weights["fingerprints"]
 
 
 @pytest.mark.parametrize("name", VALID)
 def test_export_writes_the_plain_weights(name, tmp_path):
     path, sidecar = VALID[name]
-    written = lottapack.export(path, tmp_path / "plain.safetensors")
-    header, data = split(written)
-    digests = {}
-    for key in header.keys() - {"__metadata__"}:
-        begin, end = header[key]["data_offsets"]
-        digests[key] = hashlib.sha256(data[begin:end]).hexdigest()
-    assert digests == sidecar["merged_sha256"]
+    for scaffold, weights in scaffolds(sidecar):
+        written = lottapack.export(path, tmp_path / "plain.safetensors", scaffold=scaffold)
+        header, data = split(written)
+        digests = {}
+        for key in header.keys() - {"__metadata__"}:
+            begin, end = header[key]["data_offsets"]
+            digests[key] = hashlib.sha256(data[begin:end]).hexdigest()
+        assert digests == weights["merged_sha256"]
 
 
 @pytest.mark.parametrize("name", buildable())
@@ -65,8 +75,9 @@ def test_load_merges_to_the_plain_weights(name):
     path, sidecar = VALID[name]
     if descriptor_of(path)["architecture"]["family"] == "transformers":
         pytest.importorskip("transformers")
-    model = lottapack.load(path, merge=True, check_fingerprints=True)
-    assert {key: sha256(tensor) for key, tensor in model.state_dict().items()} == sidecar["merged_sha256"]
+    for scaffold, weights in scaffolds(sidecar):
+        model = lottapack.load(path, merge=True, check_fingerprints=True, scaffold=scaffold)
+        assert {key: sha256(tensor) for key, tensor in model.state_dict().items()} == weights["merged_sha256"]
 
 
 @pytest.mark.parametrize("name", of_sections(*ERRORS))
@@ -95,8 +106,9 @@ def test_faulty_contents_are_found(name):
 @pytest.mark.parametrize("name", [name for name in of_sections("contents") if "bool" not in name])
 def test_faulty_contents_are_not_loaded(name):
     path, sidecar = INVALID[name]
+    in_scaffold = sidecar["where"].startswith("rng.scaffolds")
     with pytest.raises(lottapack.IntegrityError) as caught:
-        lottapack.load(path, check_fingerprints=True)
+        lottapack.load(path, check_fingerprints=True, scaffold="task-b" if in_scaffold else None)
     assert [(problem.kind, problem.where) for problem in caught.value.problems] == [(sidecar["kind"], sidecar["where"])]
 
 

@@ -195,3 +195,27 @@ def test_other_models_have_no_such_folder(tmp_path, run):
     assert (result.code, result.out) == (2, "")
     assert "no transformers model" in result.err
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_may_be_of_another_scaffold(tmp_path):
+    """What export was asked for is what from_pretrained rebuilds, and the pack in the folder is the whole one."""
+    pack, folder = tmp_path / "a.lotta.safetensors", tmp_path / "folder"
+    lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2, scaffolds={"task-b": 4}), "llama"), pack)
+    lottapack.export(pack, folder, format="transformers-pack", scaffold="task-b")
+    assert (folder / "model.lotta.safetensors").read_bytes() == pack.read_bytes()
+    model = AUTO["llama"].from_pretrained(folder)
+    assert all_bits(model) == all_bits(lottapack.load(pack, merge=True, scaffold="task-b"))
+    assert all_bits(model) != all_bits(lottapack.load(pack, merge=True))
+    lottapack.export(pack, tmp_path / "default", format="transformers-pack")
+    assert "scaffold" not in json.loads((tmp_path / "default" / "config.json").read_text())["quantization_config"]
+
+
+def test_a_folder_of_a_scaffold_that_the_pack_lacks_is_refused(tmp_path):
+    pack, folder = tmp_path / "a.lotta.safetensors", tmp_path / "folder"
+    lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2, scaffolds={"task-b": 4}), "llama"), pack)
+    lottapack.export(pack, folder, format="transformers-pack", scaffold="task-b")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["scaffold"] = "task-c"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(lottapack.ScaffoldError, match="Scaffolds: default, task-b"):
+        AUTO["llama"].from_pretrained(folder)

@@ -430,3 +430,19 @@ def test_a_scaffolded_model_with_beta_fixed_goes_out(run, tmp_path):
     assert torch.allclose(logits(there, "llama"), logits(model, "llama"), rtol=1e-4, atol=1e-5)
     run("pack", tmp_path / "out", "-o", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == (tmp_path / PACK).read_bytes()
+
+
+def test_a_model_with_scaffolds_goes_out_on_each(run, tmp_path):
+    """The base beside the adapter has the seed of the scaffold that was asked for, and no other."""
+    model = fit(lottapack.scaffold(BUILD["llama"](), seed=3, beta=1.0, scaffolds={"task-b": 4}), "llama")
+    lottapack.pack(model, tmp_path / PACK)
+    lottapack.export(tmp_path / PACK, tmp_path / "b", format="peft", scaffold="task-b")
+    base = lottapack.inspect(tmp_path / "b" / "base" / "model.lotta.safetensors")
+    assert (base.seed, base.scaffolds) == (f"{4:016x}", {})
+    lottapack.pack(tmp_path / "b", tmp_path / "again")
+    assert all_bits(lottapack.load(tmp_path / "again", merge=True)) == all_bits(
+        lottapack.load(tmp_path / PACK, merge=True, scaffold="task-b")
+    )
+    lottapack.export(tmp_path / PACK, tmp_path / "all", format="peft")
+    lottapack.pack(tmp_path / "all", tmp_path / "whole")
+    assert lottapack.inspect(tmp_path / "whole").scaffolds == {"task-b": f"{4:016x}"}

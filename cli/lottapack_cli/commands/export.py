@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
+    "lottapack export model.lotta.safetensors -o model/ --format transformers --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 
@@ -34,7 +35,23 @@ def command(
         Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    scaffold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="On which of the pack's scaffolds; by default on its main seed.", show_default=False
+        ),
+    ] = None,
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest file of weights, such as 5GB: larger checkpoints become a folder of shards with an index. "
+            "By default 5GB for a folder, and none for a file.",
+            show_default=False,
+        ),
+    ] = None,
     max_bytes: MaxBytes = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,8 +66,20 @@ def command(
         from lottapack.exporting import export
 
         wanted = None if dtype is None else getattr(torch, dtype)
-        path = export(pack, output, format=form.value, dtype=wanted, device=device, max_bytes=max_bytes, progress=bar)
+        path = export(
+            pack,
+            output,
+            format=form.value,
+            dtype=wanted,
+            scaffold=scaffold,
+            device=device,
+            max_shard_size=max_shard_size,
+            max_bytes=max_bytes,
+            allow=allow or (),
+            progress=bar,
+        )
     from lottapack.limits import size_text
+    from lottapack.shards import size_of
 
-    size = path.stat().st_size
+    size = size_of(path)
     sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])

@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Generator, Json, Quiet, examples
+from lottapack_cli.options import Allow, Generator, Json, Quiet, StoredDtype, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     "lottapack pack checkpoint-500/    (a folder of the Hugging Face Trainer; writes checkpoint-500.lotta.safetensors)",
-    "lottapack pack adapter/ -o model.lotta.safetensors    (a folder that PEFT saved)",
+    "lottapack pack adapter/ --stored-dtype fp16 --coding int8-block64 --tolerance 0.05    (a folder that PEFT saved)",
     "lottapack pack merged/ --from-merged --seed 42 --max-rank 16",
 )
 
 _NORMAL = "normal16"
+_DTYPE = {StoredDtype.fp16: "float16", StoredDtype.bf16: "bfloat16"}
 
 
 def command(
@@ -67,18 +68,35 @@ def command(
     max_rank: Annotated[
         int | None, typer.Option(min=1, metavar="R", help="The largest rank to look for.", show_default=False)
     ] = None,
+    stored_dtype: Annotated[
+        StoredDtype | None,
+        typer.Option(help="Keep what was trained in float32, adapters too, in this dtype.", show_default=False),
+    ] = None,
+    coding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[GROUP=]ID",
+            help="Keep stored tensors as int8-block64 or normal4-block64 (8 or 4 bits; by default the embeddings) or "
+            "planes-zlib (nothing is lost; by default all). GROUP: embeddings, heads, norms, biases, buffers, rest or "
+            "*. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             metavar="T",
-            help="The largest relative error of a layer; by default what rounding to its dtype explains.",
+            help="Refuse a larger error of --stored-dtype and --coding: that of an element, as part of its tensor's "
+            "root mean square. With --from-merged, the relative error of a layer; by default what rounding to its "
+            "dtype explains.",
             show_default=False,
         ),
     ] = None,
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -89,16 +107,21 @@ def command(
     An existing pack is replaced in one step, at the end.
     """
     torch_cpu = rng is Generator.torch_cpu
-    _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
+    forms = stored_dtype is not None or bool(coding)
+    _check(torch_cpu, from_merged, seed, arch, max_rank, distribution, base)
+    _check_forms(torch_cpu or from_merged, from_merged, forms, tolerance)
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
+    trusted = allow or ()
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         import lottapack
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
         if torch_cpu:
-            result = lottapack.pack_torch_cpu(checkpoint, target, seed=seed or 0, architecture=arch, progress=bar)
+            result = lottapack.pack_torch_cpu(
+                checkpoint, target, seed=seed or 0, architecture=arch, allow=trusted, progress=bar
+            )
         elif from_merged:
             result = lottapack.pack_merged(
                 checkpoint,
@@ -108,10 +131,20 @@ def command(
                 tolerance=tolerance,
                 architecture=arch,
                 distribution=distribution,
+                allow=trusted,
                 progress=bar,
             )
         else:
-            result = lottapack.pack(checkpoint, target, base=base, progress=bar)
+            result = lottapack.pack(
+                checkpoint,
+                target,
+                base=base,
+                allow=trusted,
+                stored_dtype=_DTYPE[stored_dtype] if stored_dtype else None,
+                coding=_by_group(coding or []),
+                tolerance=tolerance,
+                progress=bar,
+            )
     for warning in caught:
         sink.warn(str(warning.message))
     from lottapack_cli.views.pack import view
@@ -125,7 +158,6 @@ def _check(
     seed: int | None,
     arch: Path | None,
     max_rank: int | None,
-    tolerance: float | None,
     distribution: str,
     base: Path | None,
 ) -> None:
@@ -138,10 +170,33 @@ def _check(
         raise typer.BadParameter("--from-merged needs --max-rank")
     if not (torch_cpu or from_merged) and (seed is not None or arch is not None):
         raise typer.BadParameter("--seed and --arch go with --rng torch-cpu or --from-merged; a recipe tells both")
-    if not from_merged and (max_rank is not None or tolerance is not None or distribution != _NORMAL):
-        raise typer.BadParameter("--max-rank, --tolerance and --distribution go with --from-merged")
+    if not from_merged and (max_rank is not None or distribution != _NORMAL):
+        raise typer.BadParameter("--max-rank and --distribution go with --from-merged")
     if (torch_cpu or from_merged) and base is not None:
         raise typer.BadParameter("--base goes with a PEFT adapter on a backbone that lottapack drew")
+
+
+def _check_forms(other: bool, from_merged: bool, forms: bool, tolerance: float | None) -> None:
+    """``other``: the checkpoint has no recipe; ``forms``: what is stored is to be kept in another form."""
+    if other and forms:
+        raise typer.BadParameter("--stored-dtype and --coding go with a checkpoint of lottapack or PEFT")
+    if tolerance is not None and not (forms or from_merged):
+        raise typer.BadParameter("--tolerance goes with --stored-dtype, --coding or --from-merged")
+
+
+def _by_group(given: list[str]) -> str | dict[str, str] | None:
+    """What the library takes: an id for its own groups, or ids by group."""
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    found: dict[str, str] = {}
+    for one in given:
+        group, sign, name = one.rpartition("=")
+        if not sign:
+            raise typer.BadParameter(f"--coding {one}: with more than one, say for which group, as in embeddings={one}")
+        if group in found:
+            raise typer.BadParameter(f"--coding names {group} twice")
+        found[group] = name
+    return found or None
 
 
 def beside(checkpoint: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lottapack_cli.clients import hush
-from lottapack_cli.options import Json, Quiet, Reference, examples
+from lottapack_cli.options import Allow, Json, Quiet, Reference, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, plain
 
@@ -23,6 +23,7 @@ def command(
         Path | None,
         typer.Option("--export", metavar="DIR", help="Also rebuild the full checkpoint there.", show_default=False),
     ] = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,17 +40,18 @@ def command(
         from lottapack.registry import pull
 
         result = pull(reference, progress=bar.sized)
-    exported = None if export is None else _export(result.path, export, sink)
+    exported = None if export is None else _export(result.path, export, allow or [], sink)
     from lottapack_cli.views.registry import pulled
 
     sink.result({**plain(result), "exported": exported}, lambda: pulled(result, exported))
 
 
-def _export(pack: Path, folder: Path, sink: Output) -> Path:
+def _export(pack: Path, folder: Path, allow: list[str], sink: Output) -> Path:
     with Bar("exporting", show=sink.human) as bar:
-        from lottapack.exporting import export
+        from lottapack.exporting import Format, export
         from lottapack.inspection import inspect
 
         whole = inspect(pack).family == "transformers"
         # The slash says that it is to be a folder.
-        return export(pack, f"{folder}/", format="transformers" if whole else "safetensors", progress=bar)
+        form: Format = "transformers" if whole else "safetensors"
+        return export(pack, f"{folder}/", format=form, allow=allow, progress=bar)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lottapack_cli.clients import hush
-from lottapack_cli.options import Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -47,6 +47,7 @@ def command(
         typer.Option("--metric", metavar="ID", help="For the model card; may be repeated.", show_default=False),
     ] = None,
     max_bytes: MaxBytes = None,
+    allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,6 +75,7 @@ def command(
             datasets=tuple(datasets or ()),
             metrics=tuple(metrics or ()),
             max_bytes=max_bytes,
+            allow=allow or (),
             progress=bar.sized,
         )
     for warning in caught:

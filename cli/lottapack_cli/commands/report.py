@@ -5,20 +5,39 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Pack, Quiet, examples
+from lottapack_cli.options import Json, Quiet, examples
 from lottapack_cli.render import Output, plain
 
 EXAMPLES = examples(
-    "lottapack report model.lotta.safetensors",
     "lottapack report model.lotta.safetensors --against model.safetensors --plot sizes.svg",
     "lottapack report model.lotta.safetensors --markdown >> README.md",
+    "lottapack report --table --scale 30M    (packs the paper's Llama of that size, and compares)",
 )
 
 
 def command(
-    pack: Pack,
+    packs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PACK", help="The pack; with --table several, or none.", show_default=False),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A real checkpoint to compare with.", show_default=False)
+    ] = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="The paper's Table 10 beside packs; without any, the paper's five Llamas are packed for it and "
+            "measured (transformers is needed, some 1 GB of memory, and a minute or more).",
+        ),
+    ] = False,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --table and without packs: 3M, 30M, 300M, 600M or 900M. May be repeated.",
+            show_default=False,
+        ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print GitHub Markdown.")] = False,
     plot: Annotated[
@@ -34,11 +53,18 @@ def command(
     """
     if json and markdown:
         raise typer.BadParameter("choose --json or --markdown")
+    sink = Output(json=json, quiet=quiet)
+    if table:
+        if against is not None or plot is not None or (packs and scale):
+            raise typer.BadParameter("--table goes with neither --against nor --plot, and --scale with no pack")
+        _table(sink, packs or [], scale, markdown)
+        return
+    if scale or not packs or len(packs) > 1:
+        raise typer.BadParameter("name one pack; --scale and more packs go with --table")
     from lottapack.reporting import report
     from lottapack_cli.views import report as views
 
-    sink = Output(json=json, quiet=quiet)
-    sizes = report(pack, against=against)
+    sizes = report(packs[0], against=against)
     if plot is not None:
         from lottapack_cli.plot import draw
 
@@ -47,3 +73,20 @@ def command(
         sink.text(views.markdown(sizes))
         return
     sink.result({**plain(sizes), "plot": plot}, lambda: [*views.view(sizes), *([f"\ndrew {plot}"] if plot else [])])
+
+
+def _table(sink: Output, packs: list[Path], scales: list[str] | None, markdown: bool) -> None:
+    from lottapack.llamas import LLAMAS
+    from lottapack.size_table import compare, measure
+    from lottapack_cli.progress import Bar
+    from lottapack_cli.views import size_table as views
+
+    if packs:
+        rows = compare(packs)
+    else:
+        with Bar("packing Llamas", show=sink.human or markdown) as bar:
+            rows = measure(scales or tuple(LLAMAS), progress=bar)
+    if markdown:
+        sink.text(views.markdown(rows))
+    else:
+        sink.result({"rows": rows}, lambda: views.view(rows))

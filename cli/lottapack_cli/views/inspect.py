@@ -17,7 +17,7 @@ _Row = Group[ParameterSummary]
 _WHAT = {
     "adapted": "random backbone with a low-rank adapter",
     "seeded": "random backbone",
-    "stored": "in the file as it is",
+    "stored": "in the file",
     "constant": "one value",
     "tied": "shares another's storage",
 }
@@ -43,14 +43,22 @@ def header(summary: Summary) -> "RenderableType":
         ("architecture", f"{summary.architecture} ({summary.family})"),
         ("parameters", f"{summary.numel:,}{share}"),
         ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        *([("scaffolds", _scaffolds(summary))] if summary.scaffolds else []),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
+    if summary.allow:
+        rows.insert(3, ("needs", f"allow {', '.join(summary.allow)}: it is rebuilt by code that a loader must trust"))
     made = table(["", ""], rows)
     made.show_header = False
     made.columns[0].style = "dim"
     made.columns[0].no_wrap, made.columns[1].no_wrap = True, False
     made.columns[1].overflow = "fold"
     return made
+
+
+def _scaffolds(summary: Summary) -> str:
+    """Those beside the default one."""
+    return ", ".join(f"{name}: seed {int(seed, 16)} (0x{seed})" for name, seed in summary.scaffolds.items())
 
 
 _Cell = Callable[[_Row], str]
@@ -61,6 +69,7 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
     "alpha": (">alpha", lambda row: f"{row.items[0].alpha:g}"),
     "scaling": ("scaling", lambda row: f"{row.items[0].scaling}{', magnitude' if row.items[0].magnitude else ''}"),
     "trained": ("trained", lambda row: "yes" if row.items[0].trained else "no"),
+    "coding": ("coding", lambda row: row.items[0].coding or ""),
     "group": ("for", lambda row: row.items[0].group or ""),
     "shape": ("shape", lambda row: shape_text(row.items[0].shape)),
     "scale": (">scale", lambda row: f"{row.items[0].scale:.3g}"),
@@ -70,11 +79,11 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
 _OF_ROLE = {
     "adapted": ("shape", "dtype", "distribution", "scale", "rank", "alpha", "scaling", "beta"),
     "seeded": ("shape", "dtype", "distribution", "scale"),
-    "stored": ("shape", "dtype", "group", "trained"),
+    "stored": ("shape", "dtype", "coding", "group", "trained"),
     "constant": ("shape", "dtype"),
     "tied": ("to",),
 }
-_SAID_ONCE = {"dtype": "", "distribution": "", "rank": "rank ", "alpha": "alpha ", "scaling": "scaling "}
+_SAID_ONCE = {"dtype": "", "coding": "", "distribution": "", "rank": "rank ", "alpha": "alpha ", "scaling": "scaling "}
 """Columns that move into the heading where all rows say the same, with the word before their value."""
 
 
@@ -85,7 +94,8 @@ def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) 
         title, cell = _COLUMNS[key]
         values = {cell(row) for row in rows}
         if key in _SAID_ONCE and len(values) == 1:
-            shared.append(_SAID_ONCE[key] + values.pop())
+            said = values.pop()
+            shared += [_SAID_ONCE[key] + said] if said else []
         else:
             columns.append((title, cell))
     count = f"{len(found)} tensor{'s' if len(found) > 1 else ''}"
@@ -106,7 +116,7 @@ def _times(row: _Row) -> str:
 
 def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale, entry.rank, entry.alpha, entry.scaling)
-    return (*drawn, entry.beta_learned, entry.magnitude, entry.group, entry.trained, entry.to)
+    return (*drawn, entry.beta_learned, entry.magnitude, entry.group, entry.coding, entry.trained, entry.to)
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:

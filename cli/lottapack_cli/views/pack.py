@@ -1,6 +1,6 @@
 """What was packed; after --from-merged, what was found in each layer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lottapack.merged_checkpoints import Layer
-    from lottapack.packer import PackResult
+    from lottapack.pack_result import PackResult
+    from lottapack.storing import Kept
 
 
 def view(result: "PackResult") -> "Iterator[RenderableType]":
@@ -23,8 +24,25 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         yield heading("layers", f"{said}; largest relative error {worst:.2g}")
         yield table(["name", "role", ">rank", ">beta", ">error", ">bytes stored"], (_row(layer) for layer in layers))
         yield ""
+    if result.kept:
+        yield heading("kept in another form", "errors as parts of each tensor's root mean square")
+        yield table(["what", "as", ">tensors", ">before", ">now", ">worst error", ">mean error"], _kept(result.kept))
+        yield ""
     yield f"packed {result.path}  {size_text(result.size)}"
     yield f"sha256 {result.sha256}"
+
+
+def _kept(kept: "Sequence[Kept]") -> Iterator[list[str]]:
+    """A row for each group and form; the mean error is that of the elements."""
+    groups: dict[tuple[str, str], list[Kept]] = {}
+    for one in kept:
+        groups.setdefault((one.group, one.form), []).append(one)
+    for (group, form), ones in groups.items():
+        before, now = sum(one.size_before for one in ones), sum(one.size for one in ones)
+        mean = sum(one.mean * one.size_before for one in ones) / before
+        worst = max(one.worst for one in ones)
+        shown = [f"{worst:.2g}", f"{mean:.2g}"] if worst else ["exact", "exact"]
+        yield [group, form, str(len(ones)), size_text(before), size_text(now), *shown]
 
 
 def _row(layer: "Layer") -> list[str]:

@@ -25,9 +25,9 @@ def view(report: Report) -> "Iterator[RenderableType]":
 
 def markdown(report: Report) -> str:
     """The same as GitHub Markdown."""
-    blocks = [f"**{_escape(report.path.name)}**: {_summary(report)}", _markdown_table(_FORMS, _form_rows(report))]
+    blocks = [f"**{_escape(report.path.name)}**: {_summary(report)}", markdown_table(_FORMS, _form_rows(report))]
     for (title, _), sizes in zip(_PARTS, (report.by_group, report.by_role), strict=True):
-        blocks.append(_markdown_table([title, ">size", ">share"], _part_rows(sizes)))
+        blocks.append(markdown_table([title, ">size", ">share"], _part_rows(sizes)))
     return "\n\n".join(blocks)
 
 
@@ -47,7 +47,8 @@ def _part_rows(sizes: Mapping[str, int]) -> list[list[str]]:
     return [[part, size_text(size), f"{size / total:.1%}"] for part, size in sizes.items() if size]
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of GitHub Markdown; a column whose title begins with ``>`` is right-aligned."""
     lines = [
         [column.removeprefix(">") for column in columns],
         ["---:" if column.startswith(">") else "---" for column in columns],

@@ -14,7 +14,8 @@ _WHAT = {
     "format": "header and descriptor",
     "signature": "signature of the file",
     "sha256": "tensors in the file",
-    "values": "values of bool tensors",
+    "bool": "values of bool tensors",
+    "coding": "decoded tensors",
     "fingerprint": "rebuilt backbone weights",
     "architecture": "model can be built",
 }

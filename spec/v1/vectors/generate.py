@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from maker import (
+    coding_cases,
     element_cases,
+    invalid_codings,
     invalid_container,
     invalid_descriptor,
     invalid_form,
     invalid_hostile,
     invalid_rest,
+    invalid_scaffolds,
     json_cases,
     merge,
     philox,
@@ -33,6 +36,7 @@ ANSWERS = {
     "streams": stream.known_answers,
     "tables": tables.known_answers,
     "elements": element_cases.known_answers,
+    "codings": coding_cases.known_answers,
     "merge": merge.known_answers,
     "json": json_cases.known_answers,
 }
@@ -64,7 +68,8 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    for group in (invalid_container, invalid_form, invalid_descriptor, invalid_rest, invalid_hostile):
+    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings)
+    for group in (invalid_container, *described, invalid_rest, invalid_hostile):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)

@@ -154,6 +154,71 @@ def architectures() -> Iterator[Invalid]:
         yield of_architecture(name, "architecture.class", f"the class {leaf!r}", gpt2)
 
 
+def calls() -> Iterator[Invalid]:
+    """Architectures of format 1.1 that record a call."""
+    for name, key in (
+        ("pretrained", "pretrained"),
+        ("pretrained_cfg", "pretrained_cfg_overlay"),
+        ("checkpoint_path", "checkpoint_path"),
+        ("features_only", "features_only"),
+        ("pruned", "pruned"),
+    ):
+        yield of_call(f"timm_{name}", f"config.{key}", f"timm: the key {key}", "timm", "vit", {key: False})
+    deep = {"a": [{"b": {"tuple": [{"checkpoint_path": "x"}]}}]}
+    yield of_call(
+        "timm_deep", "config.a[0].b.tuple[0].checkpoint_path", "timm: a refused key, deep", "timm", "vit", deep
+    )
+    node = {"class": "torch.nn:Identity", "config": {}}
+    yield of_call("timm_class", "config.norm", "timm: a class among the arguments", "timm", "vit", {"norm": node})
+    for name, leaf in (("source", "hf-hub:timm/vit"), ("tag", "vit.in21k"), ("private", "_vit")):
+        yield of_call(f"timm_{name}", "class", f"timm: the name {leaf!r}", "timm", leaf, {})
+    for name, path in (
+        ("no_colon", "torch.nn.Linear"),
+        ("two_colons", "torch:nn:Linear"),
+        ("no_class", "torch.nn:"),
+        ("no_module", ":Linear"),
+        ("attribute", "torch:nn.Linear"),
+        ("private_module", "torch._C:Generator"),
+        ("dunder", "torch.nn:__builtins__"),
+        ("relative", "..torch:nn"),
+        ("long", "a" * 508 + ":Bcd4"),
+        ("line_feed", "torch.nn:Linear\n"),
+        ("not_ascii", "törch:Linear"),
+    ):
+        yield of_call(f"python_{name}", "class", f"python: the path {path[:40]!r}", "python", path, {})
+    bad = {"layer": [{"class": "os.system", "config": {}}]}
+    yield of_call(
+        "python_argument", "config.layer[0].class", "python: a path among the arguments", "python", "a:B", bad
+    )
+    for name, why, value in (
+        ("half_class", "class without config", {"class": "a:B"}),
+        ("more_class", "class, config and more", {**node, "args": []}),
+        ("tuple_and_more", "tuple and another key", {"tuple": [], "x": 1}),
+        ("tuple_of_none", "a tuple of no array", {"tuple": None}),
+    ):
+        yield of_call(f"python_{name}", "config.x", f"python: {why}", "python", "a:B", {"x": value})
+    for name, key in (("dash", "in-features"), ("underscore", "_x"), ("empty", ""), ("digit", "1")):
+        why = f"python: an argument that is called {key!r}"
+        yield of_call(f"python_name_{name}", f"config.{key}", why, "python", "a:B", {key: 1})
+    nested = {"x": {"class": "a:C", "config": {"no-name": 1}}}
+    yield of_call("python_deep_name", "config.x.config.no-name", "python: no name, deep", "python", "a:B", nested)
+    value: Any = 1
+    for _ in range(16):
+        value = [value]
+    where = "config.x" + "[0]" * 16
+    yield of_call("python_too_deep", where, "python: an argument at level 17", "python", "a:B", {"x": value})
+    many = {"x": [0] * 10_000}
+    yield of_call("python_too_many", "config.x[9999]", "python: 10,001 arguments", "python", "a:B", many)
+
+
+def of_call(name: str, where: str, why: str, family: str, called: str, config: dict[str, Any]) -> Invalid:
+    """A pack of format 1.1 with this architecture."""
+    model = Model({"family": family, "class": called, "config": config})
+    model.descriptor["lottapack"] = "1.1"
+    model.stored("0.weight", tensor("float32", 2, 2))
+    return fault(name, "architecture", f"architecture.{where}", why, model.file())
+
+
 def gpt2_with(more: dict[str, Any]) -> dict[str, Any]:
     """An architecture of the family ``transformers``."""
     return {"family": "transformers", "class": "GPT2LMHeadModel", "config": {"model_type": "gpt2", **more}}
@@ -168,5 +233,5 @@ def of_architecture(name: str, where: str, why: str, architecture: dict[str, Any
 
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (names, shapes, scales, values_and_ties, architectures):
+    for group in (names, shapes, scales, values_and_ties, architectures, calls):
         yield from group()

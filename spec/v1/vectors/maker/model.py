@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import pack, tables
+from . import codings, pack, tables
 from .canonical import canonical
 from .merge import merge, scaling_factor, sides
 from .pack import Tensor
@@ -56,6 +56,7 @@ class Model:
         self.parameters: dict[str, Any] = self.descriptor["parameters"]
         self.tensors: dict[str, Tensor] = {}
         self.plain: dict[str, bytes] = {}
+        self.scaffolds: dict[str, Model] = {}
 
     def table(self, table_id: str, bits: int, words: list[int]) -> None:
         """A table of the pack's own, from the bits of its entries."""
@@ -160,6 +161,31 @@ class Model:
             "group": group,
         }
 
+    def coded(
+        self,
+        name: str,
+        dtype: str,
+        shape: list[int],
+        coding: str,
+        codes: Tensor,
+        scales: Tensor | None = None,
+        group: str = "embedding",
+    ) -> None:
+        """A parameter that lies in the file in another form."""
+        count = int(np.prod(shape, dtype=int))
+        made = Tensor(dtype, shape, codings.decode(coding, dtype, count, codes, scales))
+        self.stored(name, made, group)
+        del self.tensors[name]
+        self.parameters[name]["coding"] = {"id": coding}
+        self.recode(name, "codes", codes)
+        if scales is not None:
+            self.recode(name, "scales", scales)
+
+    def recode(self, name: str, part: str, made: Tensor) -> None:
+        """Put a coded tensor into the file, and its hash into the entry."""
+        self.tensors[f"{name}.{part}"] = made
+        self.parameters[name]["coding"][part] = made.sha256
+
     def constant(self, name: str, shape: list[int], dtype: str, value: str) -> None:
         """A parameter whose elements all have the bits ``value``."""
         self.parameters[name] = {"role": "constant", "shape": shape, "dtype": dtype, "value": value}
@@ -170,6 +196,15 @@ class Model:
     def tied(self, name: str, to: str) -> None:
         """A parameter that shares the storage of another."""
         self.parameters[name] = {"role": "tied", "to": to}
+
+    def scaffold(self, name: str, twin: "Model") -> None:
+        """One more scaffold; ``twin``: the same model from that scaffold's seed."""
+        entries = twin.parameters.items()
+        self.scaffolds[name] = twin
+        self.descriptor["rng"].setdefault("scaffolds", {})[name] = {
+            "seed": f"{twin.seed:016x}",
+            "fingerprints": {key: entry["fingerprint"] for key, entry in entries if "fingerprint" in entry},
+        }
 
     def file(self, text: bytes | None = None) -> bytes:
         """The pack, with the descriptor as it is now, or as ``text``."""

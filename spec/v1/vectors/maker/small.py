@@ -23,9 +23,9 @@ class Invalid:
         return {"why": self.why, "section": self.section, "kind": self.kind, "where": self.where}
 
 
-def small() -> Model:
+def small(seed: int = 42) -> Model:
     """Two linear layers, every role but ``tied``, and a table of the pack's own."""
-    model = Model(sequential(linear(4, 3), ("ReLU", {"inplace": False}), linear(3, 2)))
+    model = Model(sequential(linear(4, 3), ("ReLU", {"inplace": False}), linear(3, 2)), seed)
     model.table("own", 2, [0xBFC00000, 0xBE800000, 0x3E800000, 0x3FC00000])
     model.adapted("0.weight", [3, 4])
     model.stored("0.bias", tensor("float32", 3), "bias")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .coding_cases import DYNAMIC, FIXED
+from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, stream
 from .element_cases import CUSTOM
 from .model import Model, linear, sequential, tensor
 from .pack import TYPES
@@ -189,6 +191,59 @@ def magnitude() -> Model:
     return model
 
 
+@shows("a parameter in each coding, in each dtype that goes with it")
+def codings() -> Model:
+    kinds = [("float16", "float32"), ("bfloat16", "float32")]
+    kinds += [
+        (f"{width}-block64", dtype) for width in ("int8", "normal4") for dtype in ("float32", "bfloat16", "float16")
+    ]
+    model = Model(sequential(*[linear(13, 5)] * (len(kinds) + 1)))
+    for number, (coding, dtype) in enumerate(kinds):
+        name, scales = f"{number}.weight", scales_tensor([0x2C01, 0x3000])
+        if coding == "int8-block64":
+            codes = int8_tensor([(5 * n) % 255 - 127 for n in range(65)])
+            model.coded(name, dtype, [5, 13], coding, codes, scales)
+        elif coding == "normal4-block64":
+            model.coded(name, dtype, [5, 13], coding, nibbles([(5 * n) % 16 for n in range(65)]), scales)
+        else:
+            model.coded(name, dtype, [5, 13], coding, tensor(coding, 5, 13))
+        model.stored(f"{number}.bias", tensor("float32", 5), "bias")
+    last = len(kinds)
+    model.coded(f"{last}.weight", "float32", [5, 13], "planes-zlib", stream(planes(tensor("float32", 5, 13).data, 4)))
+    model.stored(f"{last}.bias", tensor("float32", 5), "bias")
+    return model
+
+
+@shows(
+    "coded tensors of every dtype and without elements; a compressed one by fixed and by dynamic Huffman codes",
+    buildable=False,
+)
+def coded_shapes() -> Model:
+    model = Model(sequential())
+    for dtype, (_, size) in TYPES.items():
+        model.coded(f"planes.{dtype}", dtype, [2, 3], "planes-zlib", stream(planes(tensor(dtype, 2, 3).data, size)))
+    model.coded("planes.fixed", "float32", [8, 12], "planes-zlib", as_stream(FIXED))
+    model.coded("planes.dynamic", "float32", [8, 12], "planes-zlib", as_stream(DYNAMIC))
+    model.coded("empty.planes", "float32", [0, 2], "planes-zlib", stream(b""))
+    model.coded("empty.int8", "float32", [0], "int8-block64", int8_tensor([]), scales_tensor([]))
+    model.coded("empty.normal4", "float32", [0], "normal4-block64", nibbles([]), scales_tensor([]))
+    model.coded("empty.float16", "float32", [0], "float16", tensor("float16", 0))
+    model.coded("single.int8", "float32", [], "int8-block64", int8_tensor([3]), scales_tensor([0x3C00]))
+    model.coded("zeros.normal4", "bfloat16", [64], "normal4-block64", nibbles([8] * 64), scales_tensor([0]))
+    return model
+
+
+@shows("tied to a parameter with a coding")
+def coded_and_tied() -> Model:
+    embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
+    model = Model(sequential(embedding, linear(4, 4, bias=False), linear(4, 16, bias=False)))
+    codes = int8_tensor([(11 * n) % 255 - 127 for n in range(64)])
+    model.coded("0.weight", "float32", [16, 4], "int8-block64", codes, scales_tensor([0x2C01]))
+    model.adapted("1.weight", [4, 4])
+    model.tied("2.weight", "0.weight")
+    return model
+
+
 @shows("a convolution with an adapter, and a batch norm with its buffers, one of them without dimensions")
 def convolution() -> Model:
     config = {"in_channels": 2, "out_channels": 3, "kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0]}
@@ -263,6 +318,72 @@ def transformers_gpt2() -> Model:
     return model
 
 
+def roles_but_stored(seed: int) -> Model:
+    """Generated weights, one with an adapter, one from a table of the pack's own; a tie; a constant."""
+    leaves = linear(4, 6), linear(6, 6, bias=False), ("ReLU", {"inplace": False}), linear(4, 6, bias=False)
+    model = Model(sequential(*leaves), seed)
+    model.table("own_2", 2, [0xBFC00000, 0x00000000, 0x3E800000, 0x3FC00000])
+    model.adapted("0.weight", [6, 4], rank=2)
+    model.constant("0.bias", [6], "float32", "00000000")
+    model.seeded("1.weight", [6, 6], "bfloat16", distribution="own_2")
+    model.tied("3.weight", "0.weight")
+    return model
+
+
+@shows("three scaffolds: the seeds 42, 43 and 0 under one adapter; names with every sign that one may have")
+def scaffolds() -> Model:
+    model = roles_but_stored(42)
+    model.scaffold("task-b", roles_but_stored(43))
+    model.scaffold("0.of_3", roles_but_stored(0))
+    return model
+
+
+@shows("a second scaffold of a model of which nothing is generated; fields that may be ignored in its entry")
+def scaffold_of_nothing() -> Model:
+    model = Model(sequential(("ReLU", {"inplace": False})))
+    model.scaffold("b", Model(sequential(("ReLU", {"inplace": False})), 43))
+    model.descriptor["rng"]["scaffolds"]["b"]["x-note"] = [1]
+    return model
+
+
+@shows("64 scaffolds beside the default, the longest name among them")
+def most_scaffolds() -> Model:
+    model = minimal()
+    for number in range(64):
+        twin = Model(sequential(linear(2, 2, bias=False)), seed=2**63 + number)
+        twin.seeded("0.weight", [2, 2])
+        model.scaffold("n" * 64 if number == 0 else f"n{number}", twin)
+    return model
+
+
+@shows("the family timm, of format 1.1: a tuple, a list and a dictionary among the arguments", buildable=False)
+def timm_arguments() -> Model:
+    config = {"img_size": {"tuple": [32, 32]}, "num_classes": 3, "block_args": {"rates": [0.0, 0.5], "act": None}}
+    model = Model({"family": "timm", "class": "vit_tiny_patch16_224", "config": config})
+    model.descriptor["lottapack"] = "1.1"
+    model.stored("head.weight", tensor("float32", 3, 2), "head")
+    return model
+
+
+@shows("the family python, of format 1.1: built where the caller allows torch", buildable=False)
+def python_class() -> Model:
+    sizes = {"in1_features": 3, "in2_features": 2, "out_features": 4}
+    model = Model({"family": "python", "class": "torch.nn:Bilinear", "config": sizes})
+    model.descriptor["lottapack"] = "1.1"
+    model.stored("weight", tensor("float32", 4, 3, 2))
+    model.constant("bias", [4], "float32", "00000000")
+    return model
+
+
+@shows("the family python with a class among the arguments: built where the caller allows torch", buildable=False)
+def python_nested() -> Model:
+    layer = {"class": "torch.nn:Linear", "config": {"in_features": 3, "out_features": 4, "bias": False}}
+    model = Model({"family": "python", "class": "torch.nn:DataParallel", "config": {"module": layer}})
+    model.descriptor["lottapack"] = "1.1"
+    model.seeded("module.weight", [4, 3])
+    return model
+
+
 def digests(model: Model) -> dict[str, str]:
     """The SHA-256 of every plain parameter, little-endian, in its recorded dtype."""
     made = {}
@@ -275,16 +396,18 @@ def digests(model: Model) -> dict[str, str]:
     return made
 
 
+def weights(model: Model) -> dict[str, Any]:
+    """What a sidecar says of the weights of one scaffold."""
+    entries = sorted(model.parameters.items())
+    fingerprints = {name: entry["fingerprint"] for name, entry in entries if "fingerprint" in entry}
+    return {"fingerprints": fingerprints, "merged_sha256": digests(model)}
+
+
 def cases() -> Iterator[Valid]:
     """All of them."""
     for name, (why, buildable, make) in CASES.items():
         model = make()
-        entries = sorted(model.parameters.items())
-        fingerprints = {name: entry["fingerprint"] for name, entry in entries if "fingerprint" in entry}
-        sidecar = {
-            "why": why,
-            "buildable": buildable,
-            "fingerprints": fingerprints,
-            "merged_sha256": digests(model),
-        }
+        sidecar = {"why": why, "buildable": buildable, **weights(model)}
+        if model.scaffolds:
+            sidecar["scaffolds"] = {name: weights(twin) for name, twin in sorted(model.scaffolds.items())}
         yield Valid(name, sidecar, model.file())

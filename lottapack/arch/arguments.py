@@ -1,0 +1,136 @@
+"""Arguments of a call as JSON: what they may be, and the Python values that they stand for (spec: architectures, 3).
+
+Nothing here imports anything: classes are resolved by whoever decodes.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lottapack.errors import ArchitectureError, Problem
+
+MAX_ARGUMENT_DEPTH = 16
+MAX_ARGUMENT_NODES = 10_000
+MAX_PATH = 512
+CLASS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*")
+"""``package.module:Class``, no part of which begins with an underscore."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_CLASS, _TUPLE = {"class", "config"}, {"tuple"}
+
+
+def path_problems(where: str, path: str) -> list[Problem]:
+    """What is wrong with an import path."""
+    if len(path) <= MAX_PATH and CLASS_PATH.fullmatch(path):
+        return []
+    return [Problem("architecture", where, 'should be of the form "package.module:Class", without leading underscores')]
+
+
+def argument_problems(where: str, config: dict[str, Any], refused: Callable[[str], bool] | None) -> list[Problem]:
+    """Everything wrong with keyword arguments.
+
+    ``refused``: which keys may be nowhere, in a family without classes as arguments; None where there may be classes.
+    """
+    return _Check(refused).run(where, config)
+
+
+class _Check:
+    """Goes through arguments, outer ones first, and notes what is wrong."""
+
+    def __init__(self, refused: Callable[[str], bool] | None) -> None:
+        self.refused = refused
+        self.problems: list[Problem] = []
+        self.pending: deque[tuple[str, Any, int]] = deque()
+
+    def run(self, where: str, config: dict[str, Any]) -> list[Problem]:
+        self.arguments(where, config, 1)
+        count = 0
+        while self.pending:
+            place, value, depth = self.pending.popleft()
+            count += 1
+            if depth > MAX_ARGUMENT_DEPTH or count > MAX_ARGUMENT_NODES:
+                limit = f"at most {MAX_ARGUMENT_DEPTH} levels and {MAX_ARGUMENT_NODES:,} values"
+                self.add(place, f"the arguments are too large: {limit}")
+                break
+            if isinstance(value, list):
+                self.items(place, value, depth)
+            elif isinstance(value, dict):
+                self.object(place, value, depth)
+        return self.problems
+
+    def add(self, where: str, message: str) -> None:
+        self.problems.append(Problem("architecture", where, message))
+
+    def arguments(self, where: str, given: dict[str, Any], depth: int) -> None:
+        for name in given:
+            if not _NAME.fullmatch(name) and not (self.refused and self.refused(name)):
+                self.add(f"{where}.{name}", "is not the name of an argument")
+        self.fields(where, given, depth)
+
+    def fields(self, where: str, given: dict[str, Any], depth: int) -> None:
+        for key, value in given.items():
+            if self.refused is not None and self.refused(key):
+                self.add(f"{where}.{key}", "a pack cannot set this argument")
+            self.pending.append((f"{where}.{key}", value, depth))
+
+    def items(self, where: str, given: list[Any], depth: int) -> None:
+        self.pending.extend((f"{where}[{index}]", item, depth + 1) for index, item in enumerate(given))
+
+    def object(self, where: str, value: dict[str, Any], depth: int) -> None:
+        if set(value) == _TUPLE and isinstance(value["tuple"], list):
+            self.items(f"{where}.tuple", value["tuple"], depth)
+        elif self.refused is None and _is_class(value):
+            self.problems += path_problems(f"{where}.class", value["class"])
+            self.arguments(f"{where}.config", value["config"], depth + 1)
+        elif value.keys() & {"tuple", "class"}:
+            forms = '{"tuple": [...]}' + ("" if self.refused else ' and {"class": "...", "config": {...}}')
+            self.add(where, f"only {forms} may have the keys tuple and class")
+        else:
+            self.fields(where, value, depth + 1)
+
+
+def _is_class(value: dict[str, Any]) -> bool:
+    return set(value) == _CLASS and isinstance(value["class"], str) and isinstance(value["config"], dict)
+
+
+def class_paths(config: Any) -> Iterator[str]:
+    """Every class that checked arguments name, however deep."""
+    if isinstance(config, list):
+        for item in config:
+            yield from class_paths(item)
+    elif isinstance(config, dict):
+        if _is_class(config):
+            yield config["class"]
+        for item in config.values():
+            yield from class_paths(item)
+
+
+def encode(where: str, value: Any) -> Any:
+    """The JSON of an argument given in Python. Raises ArchitectureError for what is not data."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return {"tuple": [encode(f"{where}[{index}]", item) for index, item in enumerate(value)]}
+    if isinstance(value, list):
+        return [encode(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: encode(f"{where}.{key}", item) for key, item in value.items()}
+    raise ArchitectureError(
+        f"the argument {where}={value!r} cannot be described as data",
+        hint="Arguments are numbers, booleans, strings, None, lists, tuples and dicts of these; an object is written "
+        'as {"class": "package.module:Class", "config": {...}}.',
+    )
+
+
+def decode(value: Any, make: Callable[[str, dict[str, Any]], Any]) -> Any:
+    """The Python value of a checked argument. ``make``: builds an object from a class path and decoded arguments."""
+    if isinstance(value, list):
+        return [decode(item, make) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == _TUPLE:
+        return tuple(decode(item, make) for item in value["tuple"])
+    if _is_class(value):
+        return make(value["class"], {name: decode(item, make) for name, item in value["config"].items()})
+    return {name: decode(item, make) for name, item in value.items()}

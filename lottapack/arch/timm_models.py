@@ -1,0 +1,61 @@
+"""The family ``timm``: a model by the name that the library registers it under (spec: architectures, section 4)."""
+
+from typing import Any
+
+from torch import nn
+
+from lottapack.arch import Family, remembered
+from lottapack.arch.arguments import decode
+from lottapack.errors import ArchitectureError, UnsupportedError
+
+
+def _library() -> Any:
+    try:
+        import timm
+    except ImportError as fault:
+        raise UnsupportedError(
+            "this pack holds a timm model, and timm is not installed",
+            hint="Install it, with the torchvision that goes with your torch: pip install 'lottapack[timm]'",
+        ) from fault
+    return timm
+
+
+def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
+    """Call ``timm.create_model``, which loads nothing: what could make it do so was refused."""
+    library = _library()
+    from timm.models import is_model, model_entrypoint
+
+    # Other packages may register models of their own, which are code that nobody allowed.
+    if not is_model(class_name) or not model_entrypoint(class_name).__module__.startswith("timm."):
+        raise ArchitectureError(
+            f"timm has no model {class_name!r} of its own",
+            hint="The installed timm may be older or newer than the one that the pack was made with.",
+        )
+    arguments = {name: decode(value, _refuse) for name, value in config.items()}
+    model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
+    return model
+
+
+def _refuse(path: str, _: dict[str, Any]) -> Any:
+    raise ArchitectureError(f"{path}: a timm model takes no classes as arguments")  # pragma: no cover (checked before)
+
+
+def heads(model: nn.Module) -> set[str]:
+    """What the library itself calls the classifiers, where these are layers."""
+    classifier: Any = getattr(model, "get_classifier", None)
+    found = None if classifier is None else classifier()
+    parts = found if isinstance(found, tuple | list) else [found]
+    return {name for name, module in model.named_modules() if any(module is part for part in parts)}
+
+
+FAMILY = Family(
+    name="timm",
+    owns=lambda model: remembered.family(model) == "timm",
+    describe=remembered.describe,
+    construct=construct,
+    draw=construct,
+    heads=heads,
+    tools=lambda _, __: ("timm",),
+    remembers=True,
+    prepare=lambda _, __: _library(),
+)

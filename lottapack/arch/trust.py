@@ -1,0 +1,54 @@
+"""What the caller of a loader allows packs to import (spec: architectures, section 5; decision 0018).
+
+The loader's own call sets it, for as long as it runs and in its own thread; nothing that a pack says can reach it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from lottapack.errors import NotAllowedError
+
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_ALLOWED: ContextVar[tuple[str, ...]] = ContextVar("lottapack_allowed", default=())
+
+
+@contextmanager
+def allowing(names: str | Iterable[str]) -> Iterator[None]:
+    """Allow these packages and modules, with all that is inside them, and nothing else. Raises NotAllowedError."""
+    token = _ALLOWED.set(checked(names))
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+def checked(names: str | Iterable[str]) -> tuple[str, ...]:
+    """The names as a tuple. Raises NotAllowedError for what is not the name of a package or module."""
+    found = (names,) if isinstance(names, str) else tuple(names)
+    for name in found:
+        if not isinstance(name, str) or not _MODULE.fullmatch(name):
+            raise NotAllowedError(
+                f"allow: {name!r} is not the name of a package or module",
+                hint='Name packages, such as "ncps", or modules, such as "torch_geometric.nn"; there are no patterns.',
+            )
+    return found
+
+
+def is_allowed(module: str) -> bool:
+    """Whether the caller allowed a module: by its own name, or by that of a package around it."""
+    return any(module == name or module.startswith(f"{name}.") for name in _ALLOWED.get())
+
+
+def require_allowed(modules: Iterable[str], what: str) -> None:
+    """Raise NotAllowedError, naming all modules that the caller did not allow. Imports nothing."""
+    missing = sorted({module for module in modules if not is_allowed(module)})
+    if missing:
+        packages = sorted({module.partition(".")[0] for module in missing})
+        options = " ".join(f"--allow {name}" for name in packages)
+        raise NotAllowedError(
+            f"{what} asks to import {', '.join(missing)}, which this call does not allow",
+            hint=f"If you trust the code of {' and '.join(packages)}: allow={packages!r}, or {options}. "
+            "A pack cannot allow anything itself.",
+        )

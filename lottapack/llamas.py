@@ -1,0 +1,152 @@
+"""The five Llamas of the paper (arXiv 2604.08749): shapes, sizes in its Table 10, and states like trained ones."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lottapack.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from lottapack.format.recipe import ParameterRecipe, Recipe
+
+VOCABULARY: Final = 32_000
+RANK: Final = 8
+ALPHA: Final = 16.0
+_SEED: Final = 42
+_ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Llama:
+    """A scale. ``fp16``, ``four_bit`` and ``lottalora``: the sizes that the paper's Table 10 gives, in MiB.
+
+    (It says MB; its own counts show that they are MiB.) Embeddings are tied; q, k, v and o have adapters of rank 8.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    mlp: int
+    fp16: int
+    four_bit: int
+    lottalora: int
+
+
+LLAMAS: Final = {
+    "3M": Llama(6, 64, 4, 192, 5, 1, 4),
+    "30M": Llama(10, 384, 6, 1024, 57, 16, 24),
+    "300M": Llama(22, 1024, 16, 2816, 586, 165, 103),
+    "600M": Llama(30, 1344, 21, 3584, 1184, 333, 105),
+    "900M": Llama(34, 1664, 26, 4608, 2312, 650, 109),
+}
+"""By the paper's names. (The last one has about 1.2 billion parameters.)"""
+
+
+def scale_of(config: "dict[str, Any]") -> str | None:
+    """The name of the Llama that has a configuration's shape, or None."""
+    for name, shape in LLAMAS.items():
+        due = {
+            "num_hidden_layers": shape.layers,
+            "hidden_size": shape.width,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.mlp,
+            "vocab_size": VOCABULARY,
+            "tie_word_embeddings": True,
+        }
+        if due.items() <= config.items():
+            return name
+    return None
+
+
+def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[str, Tensor]":
+    """What a training checkpoint of a scaffolded Llama holds, without training it and without its backbone.
+
+    All that is trained is drawn: embeddings and adapters normal, norms and betas near 1, in float32. A pack of it
+    has the size of a trained one. ``adapted_embeddings``: the embeddings are random too, and have an adapter.
+
+    Raises UnsupportedError without transformers.
+    """
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError as fault:
+        raise UnsupportedError(
+            "transformers is not installed, and the Llamas are its models", hint="pip install 'lottapack[transformers]'"
+        ) from fault
+    import torch
+
+    from lottapack.format.recipe import BUFFER
+
+    config = LlamaConfig(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=shape.mlp,
+        vocab_size=VOCABULARY,
+        tie_word_embeddings=True,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    recipe = _recipe(model, adapted_embeddings)
+    draws = torch.Generator().manual_seed(_SEED)
+    state = {BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}
+    for name, size, near, spread in _trained(model, recipe):
+        state[name] = torch.randn(size, generator=draws).mul_(spread).add_(near)
+    return state
+
+
+def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
+    """What scaffold() makes of the model, which has no memory here."""
+    from lottapack import arch, rng
+    from lottapack.format.recipe import RECIPE_VERSION, AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+    from lottapack.nn.attach import stored_as_in_out
+    from lottapack.nn.scales import recipe_rng, scale_and_dtype
+    from lottapack.nn.select import entries_of
+
+    table = rng.builtin("normal16")
+    adapted = (*_ATTENTION, *(["embed_tokens"] if adapted_embeddings else []))
+    parameters: dict[str, ParameterRecipe] = {}
+    for entry in entries_of(model, arch.family_of(model).heads(model)):
+        layer, size = entry.module_name.rpartition(".")[2], tuple(entry.tensor.shape)
+        if entry.tied:
+            parameters[entry.name] = TiedRecipe(to=entry.tied)
+        elif not entry.can_generate or (entry.group == "embedding" and layer not in adapted):
+            parameters[entry.name] = StoredRecipe(group=entry.group, trained=True)
+        else:
+            scale, dtype = scale_and_dtype(entry, table, None)
+            drawn = SeededRecipe(shape=size, dtype=dtype, distribution=table.id, scale=scale)
+            parameters[entry.name] = drawn
+            if layer in adapted:
+                parameters[entry.name] = AdaptedRecipe(
+                    **{field: getattr(drawn, field) for field in drawn.__struct_fields__},
+                    fan_in_fan_out=stored_as_in_out(entry.module),
+                    rank=RANK,
+                    alpha=ALPHA,
+                    scaling="lora",
+                    beta=True,
+                )
+    return Recipe(
+        lottapack_recipe=RECIPE_VERSION,
+        architecture=arch.describe(model),
+        rng=recipe_rng(_SEED, [table]),
+        parameters=parameters,
+    )
+
+
+def _trained(model: "nn.Module", recipe: "Recipe") -> "Iterator[tuple[str, tuple[int, ...], float, float]]":
+    """Yield name, shape, mean and deviation of each tensor that is trained."""
+    from lottapack.format.descriptor import adapter_prefix, adapter_shapes, factor_dims
+    from lottapack.format.recipe import AdaptedRecipe, StoredRecipe
+
+    sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, entry in recipe.parameters.items():
+        if isinstance(entry, StoredRecipe):
+            yield (name, sizes[name], *((1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)))
+        elif isinstance(entry, AdaptedRecipe):
+            shapes = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
+            for part in entry.parts:
+                yield adapter_prefix(name) + part, shapes[part], 0.915 if part == "beta" else 0.0, 0.02

@@ -1,0 +1,32 @@
+"""The adapted form of torch_geometric's ``Linear``, and the form whose weight is generated and frozen.
+
+A module of its own, because importing it imports torch_geometric. The library's class writes its own state_dict,
+which would hold the frozen weight and no adapter; both forms write what any module would.
+"""
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear
+
+from lottapack.nn.layers import AdapterLayer
+
+
+class SeededGraphLinear(Linear):  # type: ignore[misc]
+    """torch_geometric's ``Linear`` with a frozen weight that no checkpoint holds."""
+
+    _save_to_state_dict = nn.Module._save_to_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+
+class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
+    """torch_geometric's ``Linear`` with an adapter."""
+
+    bias: nn.Parameter | None
+    _save_to_state_dict = nn.Module._save_to_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, shape (..., in_channels). Returns: shape (..., out_channels)."""
+        low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
+        out = self._sum(F.linear(x, self.weight), low_rank)
+        return out if self.bias is None else out + self.bias.to(out.dtype)

@@ -1,0 +1,82 @@
+"""switch(): a model with several scaffolds goes from one to another, in place (spec: descriptor, section 6)."""
+
+from dataclasses import replace
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
+from lottapack.format.recipe import Recipe
+from lottapack.nn.attach import PLAN, SOURCES, fill_backbone, recipe_of
+
+
+class Switched:
+    """What switch() returns: a context manager that goes back to the scaffold before; it may as well be dropped.
+
+    ``previous``: that scaffold's name.
+    """
+
+    def __init__(self, model: nn.Module, previous: str) -> None:
+        self._model = model
+        self.previous = previous
+
+    def __enter__(self) -> nn.Module:
+        return self._model
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        switch(self._model, self.previous)
+
+
+@torch.no_grad()
+def switch(model: nn.Module, scaffold: str) -> Switched:
+    """Put a scaffolded model on another of its scaffolds: generate its backbone from that seed, in place.
+
+    Nothing is loaded or allocated; adapters and what is trained in full stay as they are. Do it between steps: a
+    backward pass needs the backbone of its forward pass, and raises torch's error where it is gone.
+
+    Args:
+        model: from ``scaffold(..., scaffolds=...)`` or ``load()`` (not merged), also inside a wrapper such as DDP, on
+            any device and in any dtype.
+        scaffold: a name from ``scaffolds_of(model)``.
+
+    Returns:
+        A context manager: ``with switch(model, "task-b"):`` goes back at its end. Without ``with``, the model stays.
+
+    Raises:
+        ScaffoldError: the model has no scaffold of that name; it stays where it is. CheckpointError: it has no recipe.
+    """
+    previous = active_scaffold(model)
+    holders = [module for module in model.modules() if PLAN in module.__dict__]
+    for holder in holders:
+        plan: Recipe = holder.__dict__[PLAN]
+        if scaffold not in plan.seeds:
+            raise unknown_scaffold(scaffold, plan.rng.scaffolds or {})
+    for holder in holders:
+        seed = holder.__dict__[PLAN].seeds[scaffold]
+        if _seeds(holder) - {seed}:
+            for module in holder.modules():
+                sources = module.__dict__.get(SOURCES, {})
+                sources.update({leaf: replace(source, seed=seed) for leaf, source in sources.items()})
+            fill_backbone(holder)
+    return Switched(model, previous)
+
+
+def active_scaffold(model: nn.Module) -> str:
+    """The name of the scaffold that a model is on. Raises CheckpointError where it has no recipe."""
+    seeds = _seeds(model)
+    for name, seed in recipe_of(model).seeds.items():
+        if seed in seeds:
+            return name
+    return DEFAULT_SCAFFOLD
+
+
+def scaffolds_of(model: nn.Module) -> dict[str, int]:
+    """The seed of each of a model's scaffolds by name, ``default`` first. Raises CheckpointError without a recipe."""
+    return recipe_of(model).seeds
+
+
+def _seeds(model: nn.Module) -> set[int]:
+    return {source.seed for module in model.modules() for source in module.__dict__.get(SOURCES, {}).values()}

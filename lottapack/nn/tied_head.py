@@ -1,0 +1,37 @@
+"""A head whose weight is an embedding with an adapter: it computes with the same adapter, transposed."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from lottapack.nn.layers import AdaptedEmbedding
+
+_OWNER = "_lottapack_embedding"
+
+
+class TiedHead(nn.Linear):
+    """``nn.Linear`` tied to an AdaptedEmbedding of shape (out_features, in_features).
+
+    The embedding owns the adapter, its parameters are the embedding's, and the weight is the same buffer.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
+        """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
+        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        given = input if owner.magnitude is None else input * owner._factors(owner.magnitude)
+        low_rank = F.linear(F.linear(owner._dropped(given), owner.lora_B.t()), owner.lora_A.t())
+        out = low_rank * owner.scaling
+        backbone = F.linear(given, self.weight)
+        out = (out + (backbone if owner.beta is None else backbone * owner.beta)).to(backbone.dtype)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+
+def can_share(embedding: nn.Module, head: nn.Module) -> bool:
+    """Whether an embedding may have an adapter although a head is tied to it: stock layers both."""
+    return type(embedding) is nn.Embedding and type(head) is nn.Linear
+
+
+def share(embedding: AdaptedEmbedding, head: nn.Module) -> None:
+    """Turn a stock head into one that sees the adapter of the embedding that it is tied to."""
+    head.__class__ = TiedHead
+    # Not a submodule: its parameters are in the state_dict once.
+    head.__dict__[_OWNER] = embedding

@@ -1,0 +1,43 @@
+"""What pack() gives back, and what it warns of."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lottapack.limits import size_text
+from lottapack.storing import Kept
+
+
+class BackboneChangedWarning(UserWarning):
+    """A frozen weight is not what the seed generates, so the pack stores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """What pack() wrote.
+
+    ``stored_instead``: generated parameters that had to be stored, with their bytes. ``kept``: the tensors that are in
+    another form than they were, and their errors.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    stored_instead: dict[str, int]
+    kept: tuple[Kept, ...] = ()
+
+
+def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:
+    """Warn the caller of pack() of generated weights that had to be stored; by name, with their bytes."""
+    if not stored_instead:
+        return
+    names = ", ".join(list(stored_instead)[:5])
+    more = f" and {len(stored_instead) - 5} more" if len(stored_instead) > 5 else ""
+    what = "weights are not what torch draws from" if by_torch else "frozen weights are not what"
+    warnings.warn(
+        f"{len(stored_instead)} {what} seed {seed}{'' if by_torch else ' generates'}; they "
+        f"were stored, {size_text(sum(stored_instead.values()))} in all: {names}{more}",
+        BackboneChangedWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,82 @@
+"""table(): any one-dimensional distribution as a table, from its quantile function (spec: tables, section 2)."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lottapack.errors import UnsupportedError
+from lottapack.rng.scales import WIDTHS
+from lottapack.rng.tables import Table, custom
+
+_TINY = np.finfo(np.float32).tiny
+
+
+def table(
+    ppf: Callable[[npt.NDArray[np.float64]], Any],
+    bits: int = 16,
+    *,
+    id: str | None = None,  # noqa: A002 - the spec's word
+) -> Table:
+    """A distribution of one's own, for ``scaffold(distribution=...)`` and ``draw(distribution=...)``.
+
+    Entry k is the quantile at ``(k + 1/2) / 2**bits``, rounded to binary32, as in the built-in normal tables. The table
+    travels in the pack, so whoever rebuilds the model needs neither the function nor its library. It takes
+    ``4 * 2**bits`` bytes there: 256 KiB with 16 bits, 1 KiB with 8.
+
+    Args:
+        ppf: the quantile function (inverse of the distribution function), such as ``scipy.stats.laplace.ppf``: called
+            once with float64 probabilities, shape (2**bits,), between 0 and 1, and returns as many numbers that do not
+            decrease. An entry nearer to zero than binary32 has normal numbers, minus zero too, becomes zero.
+        bits: 1, 2, 4, 8 or 16.
+        id: its name in the pack: lower-case letters, digits and _. By default ``table_`` and the beginning of
+            its SHA-256, so that different tables have different names.
+
+    Raises:
+        UnsupportedError: other bits or another id; values that are no numbers, too few or too many, not finite, or
+            that decrease.
+    """
+    if type(bits) is not int or bits not in WIDTHS:
+        raise UnsupportedError(f"bits={bits!r}: a table has 1, 2, 4, 8 or 16 bits")
+    count = 2**bits
+    probabilities = (np.arange(count) + 0.5) / count
+    try:
+        returned = np.asarray(ppf(probabilities))
+        if np.iscomplexobj(returned):
+            raise TypeError("it returned complex numbers")
+        values = returned.astype(np.float64)
+    except (TypeError, ValueError) as fault:
+        raise UnsupportedError(
+            f"the quantile function does not turn an array of {count} probabilities into numbers: {fault}",
+            hint="Make it take an array, for example with numpy.vectorize.",
+        ) from fault
+    if values.shape != (count,):
+        raise UnsupportedError(
+            f"the quantile function returned shape {values.shape} for {count} probabilities",
+            hint="It should return one number for each.",
+        )
+    _require(np.isfinite(values), "is {value}, and should be finite", probabilities, values)
+    rising = np.concatenate([[True], values[1:] >= values[:-1]])
+    _require(rising, "is {value}, below the one before it", probabilities, values)
+    with np.errstate(over="ignore", under="ignore"):
+        entries = values.astype(np.float32)
+    _require(np.isfinite(entries), "is {value}, beyond binary32", probabilities, values)
+    entries[np.abs(entries) < _TINY] = 0.0
+    return custom(
+        id if id is not None else f"table_{hashlib.sha256(entries.astype('<f4').tobytes()).hexdigest()[:12]}", entries
+    )
+
+
+def _require(
+    right: npt.NDArray[np.bool_], fault: str, probabilities: npt.NDArray[np.float64], values: npt.NDArray[np.float64]
+) -> None:
+    if not right.all():
+        first = int(right.argmin())
+        said = fault.format(value=values[first])
+        raise UnsupportedError(
+            f"the quantile at {probabilities[first]!s} (entry {first}) {said}",
+            hint="A quantile function rises from the smallest to the largest value. For any other table of values, "
+            "such as a codebook: lottapack.rng.custom(id, values).",
+        )

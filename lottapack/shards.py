@@ -1,0 +1,77 @@
+"""Checkpoints in several files: which tensor goes where, and the index that transformers reads."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lottapack.errors import UnsupportedError
+from lottapack.format.container import TensorInfo, layout
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_SHARD = 5 * 10**9
+"""Bytes of a shard unless the caller says otherwise."""
+
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def bytes_of(size: int | str) -> int:
+    """Bytes of a size: a number, or text such as ``5GB``, ``500 MB`` or ``2GiB``. Raises UnsupportedError."""
+    found = None
+    if isinstance(size, int) and not isinstance(size, bool):
+        found = size
+    elif isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
+        unit = (match[2] or "B").lower()
+        power = 0 if unit == "b" else _UNITS[unit[0]]
+        found = int(float(match[1]) * (1024 if "i" in unit else 1000) ** power)
+    if found is None or not 0 < found < 2**63:
+        raise UnsupportedError(
+            f"{size!r} is no size of a shard", hint="Give bytes, or a number with kB, MB or GB, such as 5GB or 500MB."
+        )
+    return found
+
+
+def split(tensors: Iterable[tuple[str, str, tuple[int, ...]]], limit: int) -> dict[str, list[TensorInfo]]:
+    """Tensors, given as (name, dtype, shape), by the file that holds them, in the order of their names.
+
+    No file has more than ``limit`` bytes of tensors, but for one that has a single, larger tensor.
+    """
+    groups: list[list[TensorInfo]] = [[]]
+    held = 0
+    for info in sorted(layout(tensors), key=lambda info: info.name):
+        if groups[-1] and held + info.nbytes > limit:
+            groups.append([])
+            held = 0
+        groups[-1].append(info)
+        held += info.nbytes
+    placed = [layout((info.name, info.dtype, info.shape) for info in group) for group in groups]
+    if len(placed) == 1:
+        return {WEIGHTS: placed[0]}
+    return {f"model-{number:05}-of-{len(placed):05}.safetensors": group for number, group in enumerate(placed, 1)}
+
+
+def index_bytes(files: dict[str, list[TensorInfo]]) -> bytes:
+    """The index of shards, as transformers writes it."""
+    where = {info.name: file for file, placed in files.items() for info in placed}
+    total = sum(info.nbytes for placed in files.values() for info in placed)
+    text = json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2, sort_keys=True)
+    return text.encode() + b"\n"
+
+
+def left_over(folder: Path, written: Sequence[str]) -> list[str]:
+    """The files of another checkpoint in a folder, which readers would take for a part of this one."""
+    known = {
+        path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name) or path.name in (WEIGHTS, INDEX)
+    }
+    return sorted(known - set(written))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file of weights; of an index, the bytes of all its shards."""
+    if path.name != INDEX:
+        return path.stat().st_size
+    shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+    return sum((path.parent / shard).stat().st_size for shard in shards)

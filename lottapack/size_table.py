@@ -1,0 +1,135 @@
+"""The paper's Table 10 beside measured packs (arXiv 2604.08749)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from lottapack.errors import UnsupportedError
+from lottapack.format.codings import coding_of
+from lottapack.format.descriptor import Adapted, Stored, Tied
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
+from lottapack.limits import check_memory
+from lottapack.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
+from lottapack.progress import Progress
+
+FORMS: Final = {"fp16": None, "8-bit embeddings": "int8-block64", "4-bit embeddings": "normal4-block64"}
+"""What is packed of each Llama: everything trained in fp16, and the embeddings in a coding or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """A pack, and what the paper says of its scale. ``size`` in bytes, ``mib`` and the paper's sizes in MiB.
+
+    ``scale`` and what follows from it are None for a model that is none of the paper's. ``of_paper``: ``mib`` over the
+    paper's LottaLoRA; ``of_fp16``: ``size`` over that of the same model packed in fp16, where it is in the table.
+    """
+
+    scale: str | None
+    form: str
+    size: int
+    mib: float
+    numel: int
+    bits_per_weight: float
+    paper_fp16: int | None = None
+    paper_4bit: int | None = None
+    paper_lottalora: int | None = None
+    of_paper: float | None = None
+    of_fp16: float | None = None
+    path: Path | None = None
+
+
+def compare(paths: Iterable[str | PathLike[str]]) -> tuple[SizeRow, ...]:
+    """A row for each pack, from its header. Raises FormatError."""
+    rows = []
+    for path in paths:
+        with open_pack(path) as pack:
+            rows.append(_row(pack, _form(pack), Path(path)))
+    return tuple(rows)
+
+
+def measure(
+    scales: Sequence[str] = tuple(LLAMAS), *, shapes: dict[str, Llama] | None = None, progress: Progress | None = None
+) -> tuple[SizeRow, ...]:
+    """Pack the paper's Llamas in each of FORMS, and see how large the files are.
+
+    What is trained is drawn at random; the backbones are generated for their fingerprints, piece by piece. The files
+    lie in a temporary folder and are removed. The largest needs some seconds a pack, and 1 GB of memory.
+
+    Args:
+        scales: names of LLAMAS, or of ``shapes``.
+        shapes: other Llamas by name.
+        progress: in packs.
+
+    Raises:
+        UnsupportedError for an unknown scale or without transformers, LimitError, OutputError.
+    """
+    known = LLAMAS if shapes is None else shapes
+    unknown = [scale for scale in scales if scale not in known]
+    if unknown:
+        raise UnsupportedError(f"there is no Llama called {unknown[0]!r}", hint=f"Choose from {', '.join(known)}.")
+    from lottapack.packing import pack
+
+    rows: list[SizeRow] = []
+    total = len(scales) * len(FORMS)
+    for scale in scales:
+        shape = known[scale]
+        # The embeddings in float32, as they are decoded, and as codes.
+        check_memory(f"Llama {scale}", 10 * VOCABULARY * shape.width + 2**28, None)
+        state = trained_state(shape)
+        fp16 = 0
+        for form, coding in FORMS.items():
+            if progress:
+                progress(len(rows), total)
+            with TemporaryDirectory() as folder:
+                packed = pack(state, Path(folder) / f"{scale}.lotta.safetensors", stored_dtype="float16", coding=coding)
+                with open_pack(packed.path) as opened:
+                    fp16 = fp16 or opened.file_size
+                    rows.append(_row(opened, form, None, fp16, scale, shape))
+        if progress:
+            progress(len(rows), total)
+    return tuple(rows)
+
+
+def _row(
+    pack: PackFile,
+    form: str,
+    path: Path | None,
+    fp16: int | None = None,
+    scale: str | None = None,
+    shape: Llama | None = None,
+) -> SizeRow:
+    descriptor, size = pack.descriptor, pack.file_size
+    if shape is None:
+        scale = scale_of(descriptor.architecture.config)
+        shape = LLAMAS[scale] if scale else None
+    elements = sum(numel(e.shape) for e in descriptor.parameters.values() if not isinstance(e, Tied))
+    return SizeRow(
+        scale=scale,
+        form=form,
+        size=size,
+        mib=size / MIB,
+        numel=elements,
+        bits_per_weight=8 * size / elements if elements else 0.0,
+        paper_fp16=shape.fp16 if shape else None,
+        paper_4bit=shape.four_bit if shape else None,
+        paper_lottalora=shape.lottalora if shape else None,
+        of_paper=size / MIB / shape.lottalora if shape else None,
+        of_fp16=size / fp16 if fp16 else None,
+        path=path,
+    )
+
+
+def _form(pack: PackFile) -> str:
+    """How a pack keeps its largest embedding: a coding, a dtype, or generated."""
+    entries = [entry for entry in pack.descriptor.parameters.values() if not isinstance(entry, Tied)]
+    stored = [entry for entry in entries if isinstance(entry, Stored) and entry.group == "embedding"]
+    if not stored:
+        adapted = any(isinstance(entry, Adapted) and entry.fan_in_fan_out for entry in entries)
+        return "adapted embeddings" if adapted else "no embeddings"
+    largest = max(stored, key=lambda entry: numel(entry.shape))
+    coding = coding_of(largest)
+    return f"{coding.id if coding else largest.dtype} embeddings"

@@ -1,0 +1,133 @@
+/** What an architecture may say (spec/v1/architectures.md). */
+
+import { argumentProblems, pathProblems } from "./arguments.js";
+import { problem } from "./errors.js";
+import { ARGUMENTS } from "./torch_nn.js";
+
+const MAX_TREE_DEPTH = 16;
+const MAX_TREE_NODES = 10_000;
+/** Keys that make the library transformers run or fetch code that is not its own. */
+const REFUSED_KEYS = [
+  ...["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels", "kernel_config"],
+  ...["attn_implementation", "experts_implementation"],
+];
+
+const REFUSED_BY_TIMM = [
+  ...["cache_dir", "checkpoint_path", "exportable", "feature_cfg", "feature_cls", "features_only", "kwargs_filter"],
+  ...["model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pruned", "scriptable", "variant"],
+];
+
+/** By family: the minor version of the format that it came with, and its check. */
+const FAMILIES = new Map([
+  ["torch.nn", [0, torchNn]],
+  ["transformers", [0, transformers]],
+  ["timm", [1, timm]],
+  ["python", [1, python]],
+]);
+
+/** Everything about an architecture that the format of 1.`minor` refuses. */
+export function architectureProblems(family, className, config, minor) {
+  const refuse = (message) => [problem("family", "architecture.family", `the family ${JSON.stringify(family)} ${message}`)];
+  if (!FAMILIES.has(family)) return refuse(`is unknown; known: ${[...FAMILIES.keys()].join(", ")}`);
+  const [since, check] = FAMILIES.get(family);
+  return since > minor ? refuse(`came with format 1.${since}`) : check(className, config);
+}
+
+const fault = (where, message) => problem("architecture", where, message);
+
+function torchNn(className, config) {
+  const problems = [];
+  const nodes = [{ where: "architecture", name: className, config, depth: 1 }];
+  for (let count = 1; nodes.length; count += 1) {
+    const node = nodes.pop();
+    if (node.depth > MAX_TREE_DEPTH || count > MAX_TREE_NODES) {
+      const limit = `at most ${MAX_TREE_DEPTH} levels and ${MAX_TREE_NODES} modules`;
+      return [...problems, fault(node.where, `the tree is too large: ${limit}`)];
+    }
+    if (node.name === "Sequential") {
+      for (const child of children(node, problems)) nodes.push(child);
+    } else if (!Object.hasOwn(ARGUMENTS, node.name)) {
+      problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not in the list`));
+    } else {
+      for (const one of argumentFaults(node)) problems.push(one);
+    }
+  }
+  return problems;
+}
+
+function children({ where: parent, config, depth }, problems) {
+  const where = `${parent}.config`;
+  const list = config.get("children");
+  if (config.size !== 1 || !Array.isArray(list)) {
+    problems.push(fault(where, "a Sequential has exactly a list of children"));
+    return [];
+  }
+  const names = new Set();
+  const found = [];
+  list.forEach((node, index) => {
+    const place = `${where}.children[${index}]`;
+    if (!(node instanceof Map) || node.size !== 3 || !["name", "class", "config"].every((key) => node.has(key))) {
+      problems.push(fault(place, "a child has exactly name, class and config"));
+      return;
+    }
+    const [name, kind, inner] = [node.get("name"), node.get("class"), node.get("config")];
+    if (typeof name !== "string" || !name || name.includes(".") || names.has(name)) {
+      problems.push(fault(`${place}.name`, "a child's name is unique, not empty, without points"));
+    } else if (typeof kind !== "string" || !(inner instanceof Map)) {
+      problems.push(fault(place, "class is a string and config an object"));
+    } else {
+      names.add(name);
+      found.push({ where: place, name: kind, config: inner, depth: depth + 1 });
+    }
+  });
+  return found;
+}
+
+function argumentFaults({ where, name, config }) {
+  const due = ARGUMENTS[name];
+  const wrong = [...due.filter((key) => !config.has(key)), ...[...config.keys()].filter((key) => !due.includes(key))];
+  if (wrong.length) {
+    const which = wrong.sort().join(", ");
+    return [fault(`${where}.config`, `${name} takes exactly its own arguments; wrong: ${which}`)];
+  }
+  return [...config]
+    .filter(([, value]) => !isPlain(value))
+    .map(([key]) => fault(`${where}.config.${key}`, "an argument is a number, boolean, string, null or integers"));
+}
+
+function isPlain(value) {
+  if (Array.isArray(value)) return value.every((item) => typeof item === "bigint");
+  return !(value instanceof Map);
+}
+
+const isName = (text) => /^[A-Za-z][A-Za-z0-9_]*$/.test(text);
+
+function timm(className, config) {
+  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a timm model")];
+  // What could make timm read files or the network, wrap the model, or change what builds it.
+  const refused = (key) => key.startsWith("_") || key.startsWith("pretrained") || REFUSED_BY_TIMM.includes(key);
+  return [...problems, ...argumentProblems("architecture.config", config, refused)];
+}
+
+function python(className, config) {
+  return [...pathProblems("architecture.class", className), ...argumentProblems("architecture.config", config, null)];
+}
+
+function transformers(className, config) {
+  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a model class")];
+  const pending = [["architecture.config", config]];
+  while (pending.length) {
+    const [where, value] = pending.pop();
+    if (Array.isArray(value)) {
+      value.forEach((item, index) => pending.push([`${where}[${index}]`, item]));
+    } else if (value instanceof Map) {
+      for (const [key, item] of value) {
+        if (key.startsWith("_") || REFUSED_KEYS.includes(key)) {
+          problems.push(fault(`${where}.${key}`, "a pack cannot set this key"));
+        }
+        pending.push([`${where}.${key}`, item]);
+      }
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,116 @@
+/** Codings of stored tensors: what lies in the file for them, and decoding it (spec/v1/codings.md). */
+
+import { StreamFault, inflate } from "./inflate.js";
+import { GENERATED, ITEM_SIZE, numel } from "./shapes.js";
+import { roundTo, widen } from "./tables.js";
+
+const NARROW = ["float16", "bfloat16"];
+const BLOCKS = ["int8-block64", "normal4-block64"];
+const PLANES = "planes-zlib";
+const BLOCK = 64n;
+const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
+const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
+const MOST_GROWTH = 1032n;
+
+/** A coded tensor breaks the rules of its coding. `part`: codes, scales, or empty for the value. */
+export class CodingFault extends Error {
+  constructor(part, message) {
+    super(message);
+    this.part = part;
+  }
+}
+
+/** The codings that go with a dtype. */
+export function codingsOf(dtype) {
+  const narrow = dtype === "float32" ? NARROW : [];
+  return [...narrow, ...(GENERATED.includes(dtype) ? BLOCKS : []), ...(ITEM_SIZE.has(dtype) ? [PLANES] : [])];
+}
+
+/** Whether a coding has scales; null for an unknown one. */
+export function hasScales(id) {
+  if (BLOCKS.includes(id)) return true;
+  return NARROW.includes(id) || id === PLANES ? false : null;
+}
+
+/** The tensors in the file for a coded parameter: `{part, dtype, shape, sha256}`; shape is null where it is free. */
+export function codedTensors({ shape, coding }) {
+  const { id, codes, scales } = coding;
+  const count = numel(shape);
+  const up = (divisor) => [(count + divisor - 1n) / divisor];
+  if (NARROW.includes(id)) return [{ part: "codes", dtype: id, shape, sha256: codes }];
+  if (id === PLANES) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
+  const [dtype, size] = id === "int8-block64" ? ["int8", [count]] : ["uint8", up(2n)];
+  return [
+    { part: "codes", dtype, shape: size, sha256: codes },
+    { part: "scales", dtype: "float16", shape: up(BLOCK), sha256: scales },
+  ];
+}
+
+/** What is wrong with a compressed tensor of a parameter, or null: it has any size that can hold the parameter. */
+export function compressedFault(name, entry, info) {
+  if (info.dtype !== "uint8" || info.shape.length !== 1) {
+    return `the file holds ${info.dtype} [${info.shape.join(", ")}], and a compressed tensor is a row of uint8`;
+  }
+  const size = numel(entry.shape) * BigInt(ITEM_SIZE.get(entry.dtype));
+  if (size <= MOST_GROWTH * BigInt(info.end - info.begin)) return null;
+  return `${info.end - info.begin} bytes cannot decompress to the ${size} of ${name}`;
+}
+
+/** The bytes of a coded parameter. `parts`: the bytes of its coded tensors by part. Throws CodingFault. */
+export function decodeParameter({ shape, dtype, coding }, parts) {
+  const count = Number(numel(shape));
+  if (coding.id === PLANES) return planes(parts.codes, count, ITEM_SIZE.get(dtype));
+  const values = NARROW.includes(coding.id)
+    ? narrow(coding.id, new Uint16Array(parts.codes.buffer))
+    : blocks(coding.id, parts.codes, new Uint16Array(parts.scales.buffer), count);
+  const bits = roundTo(values, dtype);
+  if (dtype === "float16" && bits.some((value) => (value & 0x7c00) === 0x7c00)) {
+    throw new CodingFault("", "has a value beyond float16 once decoded");
+  }
+  return new Uint8Array(bits.buffer);
+}
+
+function narrow(id, codes) {
+  if (codes.some((code) => (code & INFINITE[id]) === INFINITE[id])) throw new CodingFault("codes", "holds infinity or NaN");
+  return widen(codes, id);
+}
+
+function blocks(id, codes, scales, count) {
+  if (scales.some((scale) => scale >= INFINITE.float16)) {
+    throw new CodingFault("scales", "holds a scale that is infinite, NaN, or has a sign");
+  }
+  const eight = id === "int8-block64";
+  const signed = new Int8Array(codes.buffer);
+  if (!eight && count % 2 && codes[codes.length - 1] >> 4) {
+    throw new CodingFault("codes", "has something in the half byte after the last code");
+  }
+  if (eight && signed.includes(-128)) throw new CodingFault("codes", "holds the code -128");
+  const codeAt = eight ? (i) => signed[i] : (i) => (codes[i >> 1] >> (4 * (i & 1))) & 15;
+  const factors = widen(scales, "float16");
+  const zero = eight ? 0 : 8;
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i += 1) {
+    const code = codeAt(i);
+    const factor = factors[i >>> 6];
+    if (factor) values[i] = (eight ? code : LEVELS[code]) * factor;
+    else if (code !== zero) throw new CodingFault("codes", `has a code other than ${zero} in a block whose scale is 0`);
+  }
+  return values;
+}
+
+function planes(codes, count, size) {
+  let flat;
+  try {
+    flat = inflate(codes, count * size);
+  } catch (fault) {
+    if (!(fault instanceof StreamFault)) throw fault;
+    throw new CodingFault("codes", fault.message);
+  }
+  if (size === 1) return flat;
+  const bytes = new Uint8Array(flat.length);
+  for (let plane = 0; plane < size; plane += 1) {
+    const from = plane * count;
+    for (let i = 0, at = plane; i < count; i += 1, at += size) bytes[at] = flat[from + i];
+  }
+  return bytes;
+}

@@ -1,0 +1,138 @@
+/** The safetensors file of a pack, in its one canonical form (spec/v1/container.md). */
+
+import { PackError, problem } from "./errors.js";
+import { JsonFault, parseCanonical } from "./json.js";
+import { sha256 } from "./sha256.js";
+import { FROM_CODE, ITEM_SIZE, numel, shapeFault } from "./shapes.js";
+import { compareCodePoints, cut } from "./text.js";
+
+const HEADER_CAP = 100_000_000;
+const PREFIX = 8;
+const AGAIN = "Get the file again.";
+const NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint.";
+const DESCRIPTOR = "lottapack";
+const DIGEST = "lottapack.sha256";
+
+const integers = (value) => Array.isArray(value) && value.every((item) => typeof item === "bigint");
+const exactly = (map, ...keys) => map instanceof Map && map.size === keys.length && keys.every((key) => map.has(key));
+
+function refuse(kind, where, message, hint = "") {
+  return new PackError("container", [problem(kind, where, message)], hint);
+}
+
+/** Read canonical JSON; anything else is a PackError of the given section. */
+export function readJson(bytes, section, where, hint = "") {
+  try {
+    return parseCanonical(bytes);
+  } catch (fault) {
+    if (!(fault instanceof JsonFault)) throw fault;
+    throw new PackError(section, [problem(fault.kind, where, fault.message)], hint);
+  }
+}
+
+/**
+ * Read and check everything before the data (spec/v1/refusals.md, section 1).
+ *
+ * `source` has `size` in bytes and `read(begin, end)`, which gives a Uint8Array (or a promise of one).
+ * Gives `{tensors, descriptor, dataStart}`: the tensors by name as `{name, dtype, shape, begin, end}` (begin and end
+ * are numbers, counted from dataStart; shape holds bigints), and the descriptor's bytes.
+ */
+export async function readHeader(source) {
+  const prefix = await source.read(0, Math.min(PREFIX, source.size));
+  const length = prefix.length === PREFIX ? new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true) : 0n;
+  if (length === 0n || length % 8n || length > BigInt(Math.min(HEADER_CAP, source.size - PREFIX))) {
+    const said = `a header of ${length} bytes in a file of ${source.size}`;
+    const what = prefix.length === PREFIX ? said : "under 8 bytes";
+    throw refuse("length", "length", `${what}: truncated, or no safetensors file`, AGAIN);
+  }
+  const dataStart = PREFIX + Number(length);
+  const header = await source.read(PREFIX, dataStart);
+  let end = header.length;
+  while (end && header[end - 1] === 0x20) end -= 1;
+  const value = readJson(header.subarray(0, end), "container", "header", NO_PACK);
+  if (header.length - end !== (8 - (end % 8)) % 8) throw refuse("canonical", "header", "more padding than needed");
+  if (!(value instanceof Map)) throw refuse("metadata", "header", "the header is not an object");
+  const [descriptor, recorded] = metadata(value);
+  const tensors = entries(value);
+  checkLayout(tensors, BigInt(source.size - dataStart));
+  const found = sha256(descriptor);
+  if (found !== recorded) throw refuse("digest", "descriptor", `its SHA-256 is ${found}, not as recorded`, AGAIN);
+  const placed = tensors.map((info) => [info.name, { ...info, begin: Number(info.begin), end: Number(info.end) }]);
+  return { tensors: new Map(placed), descriptor, dataStart };
+}
+
+function metadata(value) {
+  const found = value.get("__metadata__");
+  const place = "header.__metadata__";
+  if (!(found instanceof Map) || !found.has(DESCRIPTOR)) {
+    throw refuse("metadata", place, "there is no lottapack descriptor", NO_PACK);
+  }
+  if (!exactly(found, DESCRIPTOR, DIGEST) || ![...found.values()].every((item) => typeof item === "string")) {
+    throw refuse("metadata", place, `should hold exactly ${DESCRIPTOR} and ${DIGEST}, both text`);
+  }
+  return [new TextEncoder().encode(found.get(DESCRIPTOR)), found.get(DIGEST)];
+}
+
+function entries(value) {
+  const found = [];
+  const problems = [];
+  for (const [name, entry] of value) {
+    if (name === "__metadata__") continue;
+    const fault = entryFault(entry);
+    if (fault) {
+      problems.push(problem(fault[0], `header.${cut(name, 200)}`, fault[1]));
+    } else {
+      const [begin, end] = entry.get("data_offsets");
+      found.push({ name, dtype: FROM_CODE.get(entry.get("dtype")), shape: entry.get("shape"), begin, end });
+    }
+  }
+  if (problems.length) throw new PackError("container", problems);
+  return found;
+}
+
+function entryFault(entry) {
+  if (!exactly(entry, "dtype", "shape", "data_offsets")) {
+    return ["entry", "should have exactly dtype, shape and data_offsets"];
+  }
+  const dtype = FROM_CODE.get(entry.get("dtype"));
+  if (dtype === undefined) return ["entry", "the element type is unknown"];
+  const shape = entry.get("shape");
+  const offsets = entry.get("data_offsets");
+  if (!integers(shape)) return ["shape", "the shape is not a list of integers"];
+  const fault = shapeFault(shape, ITEM_SIZE.get(dtype));
+  if (fault) return ["shape", fault];
+  if (!integers(offsets) || offsets.length !== 2) return ["offsets", "data_offsets should be two integers"];
+  const [begin, end] = offsets;
+  if (begin < 0n || end - begin !== numel(shape) * BigInt(ITEM_SIZE.get(dtype))) {
+    return ["offsets", `data_offsets [${offsets.join(", ")}] do not fit shape [${shape.join(", ")}]`];
+  }
+  return null;
+}
+
+/** No gap, no overlap, nothing left over, in the one order. */
+function checkLayout(tensors, dataSize) {
+  const due = [...tensors].sort(
+    (a, b) => ITEM_SIZE.get(b.dtype) - ITEM_SIZE.get(a.dtype) || compareCodePoints(a.name, b.name),
+  );
+  const total = due.reduce((sum, info) => sum + info.end - info.begin, 0n);
+  if (total !== dataSize) {
+    const what = `the tensors take ${total} bytes and the file holds ${dataSize}: truncated, or bytes were added`;
+    throw refuse("offsets", "data", what, AGAIN);
+  }
+  let place = 0n;
+  const wrong = due.find((info) => {
+    const moved = info.begin !== place;
+    place += info.end - info.begin;
+    return moved;
+  });
+  if (!wrong) return;
+  let reached = 0n;
+  const inOrder = [...tensors].sort((a, b) => Number(a.begin - b.begin) || Number(a.end - b.end));
+  const tight = inOrder.every((info) => {
+    const fits = info.begin === reached;
+    reached = info.end;
+    return fits;
+  });
+  const [kind, what] = tight ? ["canonical", "tensors are not in order"] : ["offsets", "tensors overlap or leave gaps"];
+  throw refuse(kind, `header.${cut(wrong.name, 200)}`, what);
+}

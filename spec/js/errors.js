@@ -1,0 +1,41 @@
+/** The errors of this reader. Kinds and places are those of spec/v1/refusals.md and of the vectors' sidecars. */
+
+const SUMMARIES = {
+  container: "is not a readable pack:",
+  descriptor: "has a descriptor that breaks the format:",
+  agreement: "holds tensors that contradict its descriptor:",
+  contents: "is damaged or was changed:",
+  limit: "declares more than is allowed:",
+};
+const SHOWN = 10;
+
+/**
+ * A pack is refused.
+ *
+ * `section`: container, descriptor, agreement, contents or limit; `problems`: everything found, each as
+ * `{kind, where, message}`; `hint`: what to do next, or empty.
+ */
+export class PackError extends Error {
+  constructor(section, problems, hint = "") {
+    const lines = problems.slice(0, SHOWN).map(({ where, message }) => `\n  ${where}: ${message}`);
+    const more = problems.length > SHOWN ? `\n  ... and ${problems.length - SHOWN} more` : "";
+    super(`${SUMMARIES[section]}${lines.join("")}${more}${hint ? `\n${hint}` : ""}`);
+    this.name = "PackError";
+    this.section = section;
+    this.problems = problems;
+    this.hint = hint;
+  }
+}
+
+/** Something that this reader does not do, such as drawing weights as PyTorch does. */
+export class UnsupportedError extends Error {
+  constructor(message) {
+    super(message);
+    this.name = "UnsupportedError";
+  }
+}
+
+/** One thing wrong with a pack. */
+export function problem(kind, where, message) {
+  return { kind, where, message };
+}

@@ -1,0 +1,47 @@
+/** The plain weight that a layer with an adapter stands for, with fixed bits (spec/v1/merge.md). */
+
+import { numel } from "./shapes.js";
+
+/** The binary32 factor of B A. `alpha`: a number; `rank`: a number; `rule`: lora or rslora. */
+export function scalingFactor(alpha, rank, rule) {
+  return Math.fround(rule === "lora" ? alpha / rank : alpha / Math.sqrt(rank));
+}
+
+/** `[d_out, d_in]` of the matrix that a weight stands for (spec/v1/descriptor.md, section 4); all bigints. */
+export function factorDims(shape, fanInFanOut) {
+  return fanInFanOut ? [shape[1], shape[0]] : [shape[0], numel(shape.slice(1))];
+}
+
+/**
+ * Replace a backbone by the merged weight, in binary32 and in the recorded order.
+ *
+ * `weight`: Float32Array, overwritten; `a`, `b`: lora_A (rank, dIn) and lora_B (dOut, rank); `beta`: a number;
+ * `magnitude`: Float32Array of dOut or null; `dims`: [dOut, dIn].
+ */
+export function mergeInto(weight, { a, b, beta, magnitude, scaling, rank, dims, fanInFanOut }) {
+  const { fround } = Math;
+  const [dOut, dIn] = dims;
+  const [rowStep, columnStep] = fanInFanOut ? [1, dOut] : [dIn, 1];
+  const product = new Float32Array(dIn); // storing in it rounds to binary32
+  for (let o = 0; o < dOut; o += 1) {
+    for (let r = 0; r < rank; r += 1) {
+      const factor = b[o * rank + r];
+      const from = r * dIn;
+      if (r === 0) for (let n = 0; n < dIn; n += 1) product[n] = factor * a[n];
+      else for (let n = 0; n < dIn; n += 1) product[n] += fround(factor * a[from + n]);
+    }
+    for (let n = 0; n < dIn; n += 1) {
+      const at = o * rowStep + n * columnStep;
+      weight[at] = fround(beta * weight[at]) + fround(scaling * product[n]);
+    }
+    if (magnitude) scaleRow(weight, magnitude[o], o * rowStep, columnStep, dIn);
+  }
+}
+
+/** Give one output's weights the length `wanted`; the squares and their sum are binary64. */
+function scaleRow(weight, wanted, at, step, count) {
+  let sum = 0;
+  for (let n = 0; n < count; n += 1) sum += weight[at + n * step] * weight[at + n * step];
+  const factor = Math.fround(sum !== 0 ? wanted / Math.sqrt(sum) : 0);
+  for (let n = 0; n < count; n += 1) weight[at + n * step] = factor * weight[at + n * step];
+}

@@ -1,0 +1,63 @@
+/**
+ * Packs in files, for Node; and a command that checks them:
+ *
+ *     node spec/js/node.js [--plain] PACK...
+ *
+ * It writes one line of JSON for each pack: what verify() gives, or the refusal as `section`, `problems` and `hint`;
+ * with --plain also the SHA-256 of each parameter of the plain, merged model, on each scaffold. Exit code 1 if a pack is not right.
+ */
+
+import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { DEFAULT, PackError, open, sha256, verify } from "./lottapack.js";
+
+/** A source of an open file; close() it when done. */
+export function fromFile(path) {
+  const file = openSync(path, "r");
+  const { size } = fstatSync(file);
+  const read = (begin, end) => {
+    const bytes = new Uint8Array(end - begin);
+    let done = 0;
+    while (done < bytes.length) {
+      const count = readSync(file, bytes, done, bytes.length - done, begin + done);
+      if (!count) break; // the file ended early: the hash will tell
+      done += count;
+    }
+    return bytes.subarray(0, done);
+  };
+  return { size, read, close: () => closeSync(file) };
+}
+
+async function report(path, plain) {
+  const source = fromFile(path);
+  try {
+    const pack = await open(source);
+    const result = { path, ...(await verify(pack)) };
+    if (!plain) return result;
+    const digests = {};
+    for (const scaffold of [DEFAULT, ...pack.descriptor.rng.scaffolds.keys()]) {
+      digests[scaffold] = {};
+      for (const name of pack.descriptor.parameters.keys()) {
+        digests[scaffold][name] = sha256(await pack.plain(name, scaffold));
+      }
+    }
+    return { ...result, plain: digests };
+  } catch (error) {
+    if (!(error instanceof PackError)) throw error;
+    const { section, problems, hint } = error;
+    return { path, ok: false, section, problems, hint };
+  } finally {
+    source.close();
+  }
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const words = process.argv.slice(2);
+  const plain = words.includes("--plain");
+  for (const path of words.filter((word) => word !== "--plain")) {
+    const result = await report(path, plain);
+    if (!result.ok) process.exitCode = 1;
+    console.log(JSON.stringify(result));
+  }
+}

@@ -1,0 +1,110 @@
+/** What the page shows of a pack, as plain data: a worker can post it, and a test can compare it. */
+
+import { adapterPrefix, expectedTensors, widen } from "../lottapack.js";
+import { ITEM_SIZE, numel } from "../shapes.js";
+
+/** How the groups of stored tensors are called, as `lottapack report` calls them. */
+const GROUPS = {
+  embedding: "embeddings",
+  head: "heads",
+  norm: "norms",
+  bias: "biases",
+  buffer: "buffers",
+  other: "other tensors",
+};
+
+/** The summary of an opened pack. Sizes in bytes; `groups` add up to the file's. Throws PackError for a damaged beta. */
+export async function summarise(pack) {
+  const { architecture, rng, parameters, provenance, version } = pack.descriptor;
+  const own = [...parameters.values()].filter(({ role }) => role !== "tied");
+  const count = (entry) => Number(numel(entry.shape));
+  return {
+    version,
+    architecture: { family: architecture.family, class: architecture.class },
+    rng: {
+      id: rng.id,
+      seed: BigInt(`0x${rng.seedText}`).toString(),
+      hex: rng.seedText,
+      torch: rng.torch && `torch ${rng.torch}, ${rng.capability}`,
+      scaffolds: [...rng.scaffolds].map(([name, { seed }]) => `${name} (seed ${BigInt(`0x${seed}`)})`),
+      tables: [...rng.tables].map(([id, { bits }]) => ({ id, bits })),
+    },
+    provenance: [...provenance],
+    fileSize: pack.source.size,
+    declared: pack.declaredBytes().toString(),
+    numel: own.reduce((sum, entry) => sum + count(entry), 0),
+    trained: trainedElements(pack),
+    full: fullSizes(own),
+    groups: groups(pack),
+    rows: rows(parameters),
+    betas: await betas(pack),
+  };
+}
+
+/** How many numbers were trained: adapters and what was trained in full. */
+function trainedElements({ descriptor, tensors }) {
+  let total = 0;
+  for (const [name, entry] of descriptor.parameters) {
+    if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
+    if (entry.role !== "adapted") continue;
+    for (const part of entry.adapter.keys()) total += Number(numel(tensors.get(adapterPrefix(name) + part).shape));
+  }
+  return total;
+}
+
+/** Bytes of the plain model in float32 and in 16 bits; integers stay as they are. */
+function fullSizes(entries) {
+  const size = (floating) => (sum, { shape, dtype }) =>
+    sum + Number(numel(shape)) * (dtype.includes("float") ? floating : ITEM_SIZE.get(dtype));
+  return { float32: entries.reduce(size(4), 0), "16 bits": entries.reduce(size(2), 0) };
+}
+
+function groups({ descriptor, tensors, dataStart }) {
+  const sizes = new Map([["adapters", 0]]);
+  for (const { name, owner } of expectedTensors(descriptor)) {
+    const entry = descriptor.parameters.get(owner);
+    const label = !entry ? "tables" : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
+    const { begin, end } = tensors.get(name);
+    sizes.set(label, (sizes.get(label) ?? 0) + end - begin);
+  }
+  sizes.set("descriptor", dataStart);
+  return [...sizes].filter(([, size]) => size);
+}
+
+/** Parameters that are alike but for the numbers in their names, as one row. */
+function rows(parameters) {
+  const found = new Map();
+  for (const [name, entry] of parameters) {
+    const { role, shape, dtype, distribution, scale, rank, alpha, scaling, group, trained, to } = entry;
+    const label = name.replace(/(?<=^|\.)[0-9]+(?=\.|$)/g, "*");
+    const shown = shape && (shape.length ? shape.join(" × ") : "scalar");
+    const row = { role, label, shape: shown, dtype, distribution, scale, alpha, scaling, group, trained, to };
+    row.rank = rank === undefined ? undefined : Number(rank);
+    row.coding = entry.coding?.id;
+    row.parts = entry.adapter && [...entry.adapter.keys()].join(", ");
+    const target = to?.replace(/(?<=^|\.)[0-9]+(?=\.|$)/g, "*");
+    const key = JSON.stringify({ ...row, to: target });
+    if (!found.has(key)) found.set(key, { ...row, names: [], numel: 0 });
+    const one = found.get(key);
+    one.names.push(name);
+    one.numel += shape ? Number(numel(shape)) : 0;
+  }
+  return [...found.values()].map(({ label, names, ...row }) => ({
+    ...row,
+    label: names.length === 1 ? names[0] : label,
+    names,
+  }));
+}
+
+/** The learned betas in the parameters' order, as `{name, value}`. */
+async function betas(pack) {
+  const found = [];
+  for (const [name, entry] of pack.descriptor.parameters) {
+    const beta = entry.role === "adapted" ? entry.adapter.get("beta") : undefined;
+    if (!beta) continue;
+    const { buffer } = await pack.read(`${adapterPrefix(name)}beta`);
+    const bits = beta.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer);
+    found.push({ name, value: widen(bits, beta.dtype)[0] });
+  }
+  return found;
+}

@@ -1,0 +1,209 @@
+/** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
+
+import { codingsOf, hasScales } from "./codings.js";
+import { factorDims } from "./merge.js";
+import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
+import { GENERATED, ITEM_SIZE, shapeFault } from "./shapes.js";
+import { streamOf } from "./stream.js";
+import { BUILTIN, extremes, scaleFault } from "./tables.js";
+import { kindOf, quote } from "./text.js";
+
+export const TORCH_CPU = "torch-cpu";
+export const CONSTRUCTOR = "constructor";
+/** The tensors of an adapter, in the order in which they are asked for. */
+export const ADAPTER_PARTS = ["lora_A", "lora_B", "beta", "magnitude"];
+
+const MAX_PARAMETERS = 100_000;
+const MAX_NAME_BYTES = 1024;
+const GROUPS = ["embedding", "head", "norm", "bias", "buffer", "other"];
+const SCALINGS = ["lora", "rslora"];
+const DTYPES = [...ITEM_SIZE.keys()];
+
+const TENSOR = record({ dtype: TEXT, sha256: TEXT });
+const CODING = exactRecord({ id: TEXT, codes: TEXT, scales: optional(TEXT) });
+const SEEDED = { role: TEXT, shape: INTEGERS, dtype: TEXT, distribution: TEXT, scale: FLOAT, fingerprint: TEXT };
+const FIELDS = {
+  seeded: SEEDED,
+  adapted: {
+    ...SEEDED,
+    fan_in_fan_out: BOOLEAN,
+    rank: INTEGER,
+    alpha: FLOAT,
+    scaling: TEXT,
+    adapter: record({ lora_A: TENSOR, lora_B: TENSOR, beta: optional(TENSOR), magnitude: optional(TENSOR) }),
+  },
+  stored: {
+    role: TEXT,
+    shape: INTEGERS,
+    dtype: TEXT,
+    group: TEXT,
+    trained: BOOLEAN,
+    sha256: TEXT,
+    coding: optional(CODING),
+  },
+  constant: { role: TEXT, shape: INTEGERS, dtype: TEXT, value: TEXT },
+  tied: { role: TEXT, to: TEXT },
+};
+
+/** Whether an entry's values are drawn. */
+export const isGenerated = (entry) => entry.role === "seeded" || entry.role === "adapted";
+
+/** The place of an entry in errors. */
+export const placeOf = (name) => `parameters[${quote(name)}]`;
+
+/**
+ * The entries by name as objects with the fields of their role; shapes are arrays of bigints, `adapter` has its
+ * tensors by part. Adds what is wrong to `out`; null where an entry cannot be read. `rng`: null where it is faulty itself.
+ */
+export function readParameters(out, value, rng) {
+  const found = new Map();
+  if (!(value instanceof Map)) {
+    out.add("field", "parameters", `should be an object, not ${kindOf(value)}`);
+    return null;
+  }
+  if (value.size > MAX_PARAMETERS) {
+    out.add("name", "parameters", `${value.size} parameters; the format allows ${MAX_PARAMETERS}`);
+    return null;
+  }
+  for (const [name, item] of value) {
+    const place = placeOf(name);
+    const fault = nameFault(name);
+    if (fault) out.add("name", place, fault);
+    const entry = readEntry(out, item, place);
+    if (entry) {
+      found.set(name, entry);
+      if (entry.role !== "tied") checkEntry(out, entry, rng, place);
+    }
+  }
+  checkTies(out, found, value);
+  checkStreams(out, found);
+  return found.size === value.size ? found : null;
+}
+
+/** What is wrong with a parameter's name, or null. */
+function nameFault(name) {
+  if (!name) return "the name is empty";
+  if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return `the name is longer than ${MAX_NAME_BYTES} bytes`;
+  if (/[\u0000-\u001f\u007f-\u009f/\\]/.test(name)) return "the name holds a control character, a slash or a backslash";
+  if (name.normalize("NFC") !== name) return "the name is not in Unicode normalisation form C";
+  return null;
+}
+
+function readEntry(out, item, place) {
+  if (!(item instanceof Map)) {
+    out.add("field", place, `should be an object, not ${kindOf(item)}`);
+    return null;
+  }
+  const role = item.get("role");
+  if (typeof role !== "string") {
+    out.add("field", `${place}.role`, "the role is missing or not a string");
+    return null;
+  }
+  if (!out.known(role, Object.keys(FIELDS), `${place}.role`, "role")) return null;
+  if (!out.record(item, FIELDS[role], place)) return null;
+  const entry = fieldsOf(item);
+  if (entry.coding) entry.coding = Object.fromEntries(entry.coding);
+  if (role === "adapted") {
+    const adapter = fieldsOf(entry.adapter);
+    const parts = ADAPTER_PARTS.filter((part) => part in adapter);
+    entry.adapter = new Map(parts.map((part) => [part, fieldsOf(adapter[part])]));
+  }
+  return entry;
+}
+
+function checkEntry(out, entry, rng, place) {
+  out.known(entry.dtype, isGenerated(entry) ? GENERATED : DTYPES, `${place}.dtype`, "dtype");
+  const fault = shapeFault(entry.shape, ITEM_SIZE.get(entry.dtype) ?? 1);
+  if (fault) out.add("shape", `${place}.shape`, fault);
+  if (entry.role === "stored") {
+    out.known(entry.group, GROUPS, `${place}.group`, "group");
+    out.hexadecimal(entry.sha256, 64, `${place}.sha256`);
+    if (entry.coding) checkCoding(out, entry, `${place}.coding`);
+  } else if (entry.role === "constant") {
+    checkConstant(out, entry, place);
+  } else {
+    out.hexadecimal(entry.fingerprint, 16, `${place}.fingerprint`);
+    checkDistribution(out, entry, rng, place);
+    if (entry.role === "adapted") checkAdapted(out, entry, place);
+  }
+}
+
+function checkCoding(out, { dtype, coding }, place) {
+  out.known(coding.id, codingsOf(dtype), `${place}.id`, `coding of a ${dtype}`);
+  const due = hasScales(coding.id);
+  if (due !== null && due !== "scales" in coding) {
+    out.add("field", place, `${coding.id} has ${due ? "scales" : "no scales"}`);
+  }
+  for (const part of ["codes", "scales"]) {
+    if (part in coding) out.hexadecimal(coding[part], 64, `${place}.${part}`);
+  }
+}
+
+function checkConstant(out, { dtype, value }, place) {
+  const digits = 2 * (ITEM_SIZE.get(dtype) ?? 0);
+  const right = value.length === digits && /^[0-9a-f]*$/.test(value);
+  if (digits && (!right || (dtype === "bool" && value !== "00" && value !== "01"))) {
+    const form = dtype === "bool" ? '"00" or "01"' : `${digits} lower-case hexadecimal digits`;
+    out.add("value", `${place}.value`, `the value of a ${dtype} should be ${form}`);
+  }
+}
+
+/** A built-in table here; the values of a pack's own are known only when its tensor is read. */
+function checkDistribution(out, { distribution, scale, dtype }, rng, place) {
+  if (rng?.id === TORCH_CPU) {
+    out.known(distribution, [CONSTRUCTOR], `${place}.distribution`, "distribution");
+    if (scale !== 1) out.add("scale", `${place}.scale`, `with ${TORCH_CPU} the scale is 1.0`);
+  } else if (BUILTIN.has(distribution)) {
+    const fault = GENERATED.includes(dtype) ? scaleFault(extremes(distribution), scale, dtype) : null;
+    if (fault) out.add("scale", `${place}.scale`, fault);
+  } else if (rng) {
+    out.known(distribution, [...BUILTIN.keys(), ...rng.tables.keys()], `${place}.distribution`, "distribution");
+  }
+}
+
+function checkAdapted(out, entry, place) {
+  const { shape, rank, alpha } = entry;
+  out.known(entry.scaling, SCALINGS, `${place}.scaling`, "scaling");
+  if (!(alpha > 0 && alpha < Infinity)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
+  for (const [part, tensor] of entry.adapter) {
+    out.known(tensor.dtype, GENERATED, `${place}.adapter.${part}.dtype`, "dtype");
+    out.hexadecimal(tensor.sha256, 64, `${place}.adapter.${part}.sha256`);
+  }
+  if (shape.length < 2 || shape.includes(0n)) {
+    out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions and no zero");
+  } else if (entry.fan_in_fan_out && shape.length !== 2) {
+    out.add("shape", `${place}.fan_in_fan_out`, "only a weight of two dimensions can be stored as (in, out)");
+  } else {
+    const [dOut, dIn] = factorDims(shape, entry.fan_in_fan_out);
+    const most = dOut < dIn ? dOut : dIn;
+    if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} is not from 1 to ${most}`);
+  }
+}
+
+function checkTies(out, found, declared) {
+  const grounded = new Set([...found].filter(([, entry]) => entry.role !== "tied").map(([name]) => name));
+  for (const start of found.keys()) {
+    const path = new Set();
+    for (let name = start; found.has(name) && !grounded.has(name); name = found.get(name).to) {
+      const place = `${placeOf(name)}.to`;
+      if (path.has(name)) {
+        out.add("tied", place, "the ties go round in a circle");
+        break;
+      }
+      path.add(name);
+      const { to } = found.get(name);
+      if (!declared.has(to)) out.add("tied", place, `there is no parameter ${quote(to)}`);
+    }
+    path.forEach((name) => grounded.add(name));
+  }
+}
+
+function checkStreams(out, found) {
+  const seen = new Map();
+  for (const [name, entry] of found) {
+    if (!isGenerated(entry)) continue;
+    const stream = streamOf(name).join();
+    if (seen.has(stream)) out.add("name", placeOf(name), `has the same stream as ${quote(seen.get(stream))}: rename one`);
+    seen.set(stream, name);
+  }
+}

@@ -1,0 +1,79 @@
+/** Collecting everything that is wrong with a descriptor, each with its place. */
+
+import { problem } from "./errors.js";
+import { kindOf } from "./text.js";
+
+const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
+
+/** Checks of a field's form: null, or where in the field something is wrong, and what. */
+export const TEXT = ofType("string", "a string");
+export const INTEGER = ofType("bigint", "an integer");
+export const FLOAT = ofType("number", "a float such as 1.0");
+export const BOOLEAN = ofType("boolean", "true or false");
+export const OBJECT = (value) => (value instanceof Map ? null : ["", "should be an object"]);
+export const INTEGERS = (value) => {
+  if (!Array.isArray(value)) return ["", "should be an array of integers"];
+  const wrong = value.findIndex((item) => typeof item !== "bigint");
+  return wrong < 0 ? null : [`[${wrong}]`, `should be an integer, not ${kindOf(value[wrong])}`];
+};
+export const optional = (check) => Object.assign((value) => check(value), { optional: true });
+
+/** An object with exactly these fields, `x-...` aside, as a check. */
+export const record = (fields) => (value) => recordFault(value, fields);
+
+/** The same where not even `x-...` is allowed. */
+export const exactRecord = (fields) => (value) => recordFault(value, fields, true);
+
+function recordFault(value, fields, exact = false) {
+  if (!(value instanceof Map)) return ["", `should be an object, not ${kindOf(value)}`];
+  for (const [key, item] of value) {
+    if (key.startsWith("x-") && !exact) continue;
+    if (!Object.hasOwn(fields, key)) return ["", `the field ${JSON.stringify(key)} is unknown`];
+    const fault = fields[key](item);
+    if (fault) return [`.${key}${fault[0]}`, `${fault[1]}`];
+  }
+  const missing = Object.keys(fields).find((key) => !fields[key].optional && !value.has(key));
+  return missing === undefined ? null : ["", `the field ${missing} is missing`];
+}
+
+/** A list of problems, and the checks that add to it. */
+export class Collector {
+  constructor() {
+    this.problems = [];
+  }
+
+  add(kind, where, message) {
+    this.problems.push(problem(kind, where, message));
+  }
+
+  /** Any number of problems: `push(...many)` would put them all on the stack. */
+  addAll(problems) {
+    for (const one of problems) this.problems.push(one);
+  }
+
+  /** Whether an object has exactly these fields, each of its form; notes the first fault. */
+  record(value, fields, where) {
+    const fault = recordFault(value, fields);
+    if (fault) this.add("field", where + fault[0], fault[1]);
+    return !fault;
+  }
+
+  /** The word must be one of those allowed. */
+  known(word, allowed, where, what) {
+    if (allowed.includes(word)) return true;
+    this.add("id", where, `the ${what} ${JSON.stringify(word)} is unknown here; known: ${allowed.join(", ")}`);
+    return false;
+  }
+
+  /** The text must be `digits` lower-case hexadecimal digits. */
+  hexadecimal(text, digits, where) {
+    if (text.length !== digits || !/^[0-9a-f]*$/.test(text)) {
+      this.add("field", where, `should be ${digits} lower-case hexadecimal digits`);
+    }
+  }
+}
+
+/** The fields of a Map that are not `x-...`, as an object. */
+export function fieldsOf(map) {
+  return Object.fromEntries([...map].filter(([key]) => !key.startsWith("x-")));
+}

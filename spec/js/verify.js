@@ -1,0 +1,86 @@
+/** Every check of a pack, each with its outcome. */
+
+import { PackError, UnsupportedError } from "./errors.js";
+import { DEFAULT_MAX_BYTES } from "./pack.js";
+import { isGenerated } from "./parameters.js";
+import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
+import { Sha256 } from "./sha256.js";
+import { ITEM_SIZE, numel } from "./shapes.js";
+
+const PIECE = 1 << 20;
+
+/**
+ * Check each tensor's SHA-256, what each coded tensor decodes to, and on every scaffold each generated parameter's fingerprint; weights are made piece by piece.
+ *
+ * Gives `{ok, checks, sha256}`: checks as `{what, where, status, detail}` with a status of ok, failed or skipped, and
+ * the SHA-256 of the whole file. `progress(done, total)` counts bytes read and made; what it returns is awaited.
+ * Throws PackError for a model over `maxBytes`, which bounds the work that a small file can ask for.
+ */
+export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = () => {} } = {}) {
+  pack.checkLimit(maxBytes);
+  const { parameters, rng, version } = pack.descriptor;
+  const generated = [...parameters].filter(([, entry]) => isGenerated(entry));
+  const coded = [...parameters].filter(([, entry]) => entry.coding);
+  const size = ([, { shape, dtype }]) => Number(numel(shape)) * ITEM_SIZE.get(dtype);
+  const add = (sum, one) => sum + size(one);
+  const drawn = generated.reduce(add, 0) * (1 + rng.scaffolds.size);
+  const total = 2 * pack.source.size - pack.dataStart + coded.reduce(add, 0) + drawn;
+  let done = 0;
+  const advance = (bytes) => progress((done += bytes), total);
+  const checks = [{ what: "format", where: "header and descriptor", status: "ok", detail: `format ${version}` }];
+  for (const [name, { begin, end }] of pack.tensors) {
+    checks.push(await contentCheck("sha256", name, () => pack.check(name)));
+    await advance(end - begin);
+  }
+  const damaged = new Set(checks.filter(({ status }) => status === "failed").map(({ where }) => where));
+  for (const [name, entry] of coded) {
+    // With damaged codes there is nothing to decode, and enough has been said.
+    const whole = !pack.tensorsOf.get(name).some((tensor) => damaged.has(tensor));
+    if (whole) checks.push(await contentCheck("coding", name, () => pack.read(name)));
+    await advance(size([name, entry]));
+  }
+  for (const [name, entry] of generated) {
+    const each = (count) => advance(count * ITEM_SIZE.get(entry.dtype));
+    checks.push(await fingerprintCheck(pack, name, entry.fingerprint, each));
+    for (const [scaffold, { fingerprints }] of rng.scaffolds) {
+      checks.push(await fingerprintCheck(pack, name, fingerprints.get(name), each, scaffold));
+    }
+  }
+  const sha256 = await fileSha256(pack.source, advance);
+  return { ok: checks.every(({ status }) => status !== "failed"), checks, sha256 };
+}
+
+async function contentCheck(what, name, check) {
+  try {
+    await check();
+    return { what, where: name, status: "ok", detail: "" };
+  } catch (error) {
+    if (!(error instanceof PackError)) throw error;
+    const [{ kind, where, message }] = error.problems;
+    return { what: kind, where, status: "failed", detail: message };
+  }
+}
+
+/** The check of a generated parameter; skipped where this reader cannot make it. */
+export async function fingerprintCheck(pack, name, recorded, progress, scaffold = DEFAULT) {
+  const what = "fingerprint";
+  const where = scaffold === DEFAULT ? name : scaffoldPlace(scaffold, name);
+  try {
+    const found = await pack.fingerprint(name, progress, scaffold);
+    if (found === recorded) return { what, where, status: "ok", detail: "" };
+    return { what, where, status: "failed", detail: `rebuilt ${found}, recorded ${recorded}` };
+  } catch (error) {
+    if (!(error instanceof UnsupportedError)) throw error;
+    return { what, where, status: "skipped", detail: error.message };
+  }
+}
+
+async function fileSha256(source, progress) {
+  const hash = new Sha256();
+  for (let at = 0; at < source.size; at += PIECE) {
+    const piece = await source.read(at, Math.min(source.size, at + PIECE));
+    hash.update(piece);
+    await progress(piece.length);
+  }
+  return hash.hex();
+}

@@ -1,0 +1,60 @@
+"""A browser for the page of spec/js, and a server for its folder."""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+
+import pytest
+from js_runs import JS
+from playwright.sync_api import sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium of this machine; without it the test is skipped, and fails in CI."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = "no Chromium: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def address():
+    """The address of the page, served as the README says."""
+    handler = functools.partial(_Quiet, directory=str(JS))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, opened; what it logs, throws or asks of other servers fails the test."""
+    context = browser.new_context()
+    faults = []
+    opened = context.new_page()
+    opened.on("console", lambda message: faults.append(message.text))
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda request: request.url.startswith((address, "blob:")) or faults.append(request.url))
+    opened.goto(address)
+    yield opened
+    context.close()
+    assert faults == []

@@ -1,0 +1,114 @@
+"""Embeddings with an adapter, also where a head shares their weight."""
+
+import copy
+
+import models
+import pytest
+import torch
+from torch import nn
+
+import lottapack
+
+
+def llama():
+    pytest.importorskip("transformers")
+    targets = ["embed_tokens", "q_proj", "v_proj"]
+    return models.train(lottapack.scaffold(models.tied_llama(), seed=9, rank=4, targets=targets))
+
+
+def tied_sequential(bias=True):
+    """A head with the embedding's weight."""
+    model = nn.Sequential(nn.Embedding(30, 12), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 30, bias=bias))
+    model[3].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize("beta", ["learned", 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_head_sees_the_adapter(beta, bias):
+    model = lottapack.scaffold(tied_sequential(bias), seed=1, rank=3, targets=["0", "1"], alpha=6, beta=beta)
+    model = models.train(model)
+    tokens = torch.arange(30).view(5, 6)
+    hidden = model[2](model[1](nn.functional.embedding(tokens, model[0].merged_weight())))
+    due = nn.functional.linear(hidden, model[0].merged_weight(), model[3].bias)
+    torch.testing.assert_close(model(tokens), due, rtol=1e-4, atol=1e-5)
+
+
+def test_both_uses_give_gradients():
+    model = lottapack.scaffold(tied_sequential(), seed=1, rank=3, targets=["0", "1"])
+    models.train(model)
+    hidden = torch.randn(4, 12)
+    model[3](hidden).square().sum().backward()
+    assert all(part.grad.abs().sum() > 0 for part in (model[0].lora_A, model[0].lora_B, model[0].beta))
+    names = [name for name, _ in model.named_parameters()]
+    assert len(names) == len(set(names)) == 3 + 4 + 1  # two adapters, and the biases of layer and head
+
+
+def test_a_copy_has_an_adapter_of_its_own():
+    model = models.train(lottapack.scaffold(tied_sequential(), seed=1, rank=3, targets=["0", "1"]))
+    other = copy.deepcopy(model)
+    tokens = torch.arange(4)
+    before = model(tokens)
+    with torch.no_grad():
+        other[0].lora_B.zero_()
+    assert torch.equal(model(tokens), before)
+    assert not torch.equal(other(tokens), before)
+
+
+def test_a_tied_llama_goes_all_the_way(tmp_path):
+    model = llama()
+    packed = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    with lottapack.open_pack(packed) as pack:
+        entries = pack.descriptor.parameters
+        assert entries["model.embed_tokens.weight"].rank == 4
+        assert entries["lm_head.weight"].to == "model.embed_tokens.weight"
+    tokens = torch.tensor([[1, 5, 31]])
+    loaded = lottapack.load(packed)
+    with torch.no_grad():
+        logits = model(tokens).logits
+        assert torch.equal(loaded(tokens).logits, logits)
+        merged = lottapack.load(packed, merge=True)
+        torch.testing.assert_close(merged(tokens).logits, logits, rtol=1e-4, atol=1e-4)
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    again = lottapack.pack(loaded, tmp_path / "b.lotta.safetensors").path
+    assert again.read_bytes() == packed.read_bytes()
+    assert lottapack.verify(packed).ok
+    folder = lottapack.export(packed, tmp_path / "full", format="transformers").parent
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        assert torch.equal(plain(tokens).logits, merged(tokens).logits)
+    pack_folder = lottapack.export(packed, tmp_path / "small", format="transformers-pack").parent
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(pack_folder)(tokens).logits, merged(tokens).logits)
+
+
+def test_a_checkpoint_without_the_backbone_is_enough(tmp_path):
+    model = llama()
+    assert not any("embed_tokens.weight" in name or "lm_head" in name for name in model.state_dict())
+    direct = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    from_state = lottapack.pack(model.state_dict(), tmp_path / "b.lotta.safetensors").path
+    assert from_state.read_bytes() == direct.read_bytes()
+    fresh = lottapack.scaffold(models.tied_llama(), seed=9, rank=4, targets=["embed_tokens", "q_proj", "v_proj"])
+    fresh.load_state_dict(model.state_dict())
+    tokens = torch.tensor([[2, 3]])
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(tokens).logits, model(tokens).logits)
+
+
+def test_other_layers_with_one_weight_are_still_refused():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    model[2].weight = model[0].weight
+    with pytest.raises(lottapack.ScaffoldError, match="another layer shares its weight"):
+        lottapack.scaffold(model, seed=1, rank=2, targets=["0"])
+
+
+def test_embeddings_that_compute_otherwise_are_refused():
+    class Scaled(nn.Linear):
+        pass
+
+    model = tied_sequential()
+    model[3].__class__ = Scaled
+    with pytest.raises(lottapack.LottapackError):
+        lottapack.scaffold(model, seed=1, rank=2, targets=["0", "1"])

@@ -1,0 +1,290 @@
+"""Codings of what is stored: exact decoding, repeated packing, errors that are measured, refusals."""
+
+import itertools
+import json
+
+import models
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lottapack
+from lottapack.encoding import encode_blocks, planes
+from lottapack.format import codings
+from lottapack.format.descriptor import Coding, Stored
+from lottapack.storing import errors
+
+BLOCKS = codings.BLOCKS
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def bits_of(values, dtype):
+    return codings.round_bits(np.asarray(values, np.float32), dtype)
+
+
+def wide(bits, dtype):
+    if dtype == "bfloat16":
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits.view(np.float32 if dtype == "float32" else np.float16).astype(np.float32)
+
+
+def decoded(count, dtype, coding, codes, scales):
+    record = Coding(id=coding, codes="", scales="")
+    entry = Stored(shape=(count,), dtype=dtype, group="other", trained=True, sha256="", coding=record)
+    out = bytearray(count * (4 if dtype == "float32" else 2))
+    codings.decode_into(entry, record, {"codes": codes.data, "scales": scales.data}, memoryview(out))
+    return wide(np.frombuffer(out, np.uint32 if dtype == "float32" else np.uint16), dtype)
+
+
+def sample(scale, dtype, count=64 * 40 + 17, seed=0):
+    """Numbers with long tails."""
+    draws = np.random.default_rng(seed)
+    values = draws.standard_normal(count) * np.exp(draws.standard_normal(count)) * scale
+    return wide(bits_of(np.clip(values, -65504, 65504), dtype), dtype)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 6e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1.0, 3e4])
+@pytest.mark.parametrize(("coding", "dtype"), list(itertools.product(BLOCKS, DTYPES)))
+def test_what_was_decoded_is_encoded_to_the_same_codes(coding, dtype, scale):
+    values = sample(scale, dtype)
+    codes, scales = encode_blocks(values, dtype, coding)
+    once = decoded(len(values), dtype, coding, codes, scales)
+    again = encode_blocks(once, dtype, coding)
+    assert np.array_equal(again[0], codes)
+    assert np.array_equal(again[1], scales)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 127, 129])
+@pytest.mark.parametrize(("coding", "dtype"), list(itertools.product(BLOCKS, DTYPES)))
+def test_blocks_of_any_length(coding, dtype, count):
+    values = sample(1.0, dtype, count)
+    made = encode_blocks(values, dtype, coding)
+    found = decoded(count, dtype, coding, *made)
+    peaks = [np.abs(values[first : first + 64]).max() for first in range(0, count, 64)]
+    limit = np.repeat(peaks, 64)[:count] * (0.51 / 127 if coding == "int8-block64" else 0.24)
+    rounding = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-10}[dtype]
+    assert (np.abs(found - values) <= limit + np.abs(values) * rounding).all()
+
+
+@pytest.mark.parametrize("coding", BLOCKS)
+def test_zeros_stay_zero(coding):
+    values = np.zeros(200, np.float32)
+    values[130] = 1.0
+    values[5] = -0.0
+    codes, scales = encode_blocks(values, "float32", coding)
+    found = decoded(200, "float32", coding, codes, scales)
+    assert abs(found[130] - 1.0) < (0.001 if coding == "int8-block64" else 0.13)
+    assert not found[:128].any()
+    assert not np.signbit(found[:128]).any()
+
+
+@pytest.mark.parametrize("coding", BLOCKS)
+def test_the_largest_float16_stays_finite(coding):
+    values = np.full(70, 65504.0, np.float32)
+    found = decoded(70, "float16", coding, *encode_blocks(values, "float16", coding))
+    assert np.isfinite(found).all()
+    assert (found > 65000).all()
+
+
+@pytest.mark.parametrize("coding", BLOCKS)
+def test_values_that_no_scale_reaches_are_refused(coding):
+    with pytest.raises(ValueError, match="beyond"):
+        encode_blocks(np.full(3, 1e7, np.float32), "float32", coding)
+
+
+def test_normal_data_has_the_error_of_the_decision():
+    values = np.random.default_rng(1).standard_normal(64 * 4000).astype(np.float32)
+    limit = {"int8-block64": 4e-5, "normal4-block64": 0.0076}
+    for coding in BLOCKS:
+        found = decoded(len(values), "float32", coding, *encode_blocks(values, "float32", coding))
+        assert np.square(found - values).mean() < limit[coding]
+
+
+def test_planes_are_the_bytes_in_order():
+    import zlib
+
+    data = np.arange(24, dtype=np.uint8)
+    assert zlib.decompress(planes(data, 4)) == bytes(data.reshape(6, 4).T.reshape(-1))
+
+
+def test_errors_are_measured_against_the_root_mean_square():
+    before = torch.tensor([3.0, -4.0])
+    assert errors(before, torch.tensor([3.5, -4.0])) == pytest.approx((0.5 / 12.5**0.5, 0.25 / 12.5**0.5), rel=1e-12)
+    assert errors(torch.zeros(3), torch.zeros(3)) == (0.0, 0.0)
+    assert errors(torch.zeros(2), torch.tensor([0.0, 1.0]))[0] == float("inf")
+
+
+def trained(dtype=torch.float32):
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Embedding(300, 20), nn.Linear(20, 24), nn.LayerNorm(24), nn.Linear(24, 60)).to(dtype)
+    model = models.train(lottapack.scaffold(net, seed=5, rank=2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.randn(300, 20) * 0.05)
+        model[2].weight.copy_(1 + torch.randn(24) * 0.1)
+    return model
+
+
+def entries(path):
+    with lottapack.open_pack(path) as pack:
+        return pack.descriptor.parameters
+
+
+OPTIONS = [
+    {"stored_dtype": "float16"},
+    {"stored_dtype": torch.bfloat16},
+    {"coding": "int8-block64"},
+    {"coding": "normal4-block64"},
+    {"coding": "planes-zlib"},
+    {"stored_dtype": "float16", "coding": {"embeddings": "normal4-block64", "heads": "int8-block64"}},
+    {"stored_dtype": "bfloat16", "coding": {"*": "planes-zlib", "heads": "int8-block64"}},
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_packing_what_was_loaded_gives_the_same_file(options, dtype, tmp_path):
+    first = lottapack.pack(trained(dtype), tmp_path / "1.lotta.safetensors", **options)
+    loaded = lottapack.load(first.path)
+    second = lottapack.pack(loaded, tmp_path / "2.lotta.safetensors", **options)
+    assert second.path.read_bytes() == first.path.read_bytes()
+    assert all(kept.worst == 0 for kept in second.kept)
+    assert lottapack.verify(first.path).ok
+    assert loaded(torch.tensor([[1, 299]])).isfinite().all()
+
+
+def test_what_is_kept_and_what_is_not(tmp_path):
+    model = trained()
+    options = {"stored_dtype": "float16", "coding": "int8-block64"}
+    result = lottapack.pack(model, tmp_path / "a.lotta.safetensors", **options)
+    forms = {kept.name: kept.form for kept in result.kept}
+    assert forms["0.weight"] == "int8-block64"
+    assert forms["3.weight"] == "float16"
+    assert forms["1.lora_A"] == "float16"
+    assert "1.beta" not in forms
+    assert "2.weight" not in forms  # 24 numbers: nothing to save
+    found = entries(result.path)
+    assert found["0.weight"].dtype == "float32"
+    assert found["1.weight"].adapter.lora_A.dtype == "float16"
+    kept = {one.name: one for one in result.kept}
+    state = lottapack.load(result.path).state_dict()
+    for name in forms:
+        before, after = model.state_dict()[name], state[name]
+        assert after.dtype == before.dtype
+        worst, mean = errors(before, after)
+        assert (kept[name].worst, kept[name].mean) == (worst, mean)
+        assert 0 < mean < worst < 0.05
+    assert torch.equal(state["2.weight"], model.state_dict()["2.weight"])
+
+
+def test_planes_lose_nothing(tmp_path):
+    model = trained()
+    plain = lottapack.pack(model, tmp_path / "a.lotta.safetensors")
+    packed = lottapack.pack(model, tmp_path / "b.lotta.safetensors", coding="planes-zlib")
+    assert packed.size < plain.size
+    assert {kept.worst for kept in packed.kept} == {0.0}
+    before, after = (lottapack.load(one.path).state_dict() for one in (plain, packed))
+    for name, tensor in before.items():
+        if name != "lottapack_recipe":
+            assert torch.equal(tensor.view(torch.int32), after[name].view(torch.int32))
+
+
+def test_everything_reads_a_coded_pack(tmp_path):
+    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="normal4-block64").path
+    model = lottapack.load(packed)
+    plain = lottapack.load(packed, merge=True).state_dict()
+    assert torch.equal(plain["0.weight"], model.state_dict()["0.weight"])
+    written = lottapack.export(packed, tmp_path / "full.safetensors")
+    from safetensors.torch import load_file
+
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in load_file(written).items())
+    summary = {one.name: one.coding for one in lottapack.inspect(packed).parameters}
+    assert summary["0.weight"] == "normal4-block64"
+    assert summary["2.weight"] is None
+    sizes = lottapack.report(packed)
+    assert sum(sizes.by_group.values()) == sum(sizes.by_role.values()) == packed.stat().st_size
+    assert sizes.by_group["embeddings"] == 300 * 20 // 2 + 2 * -(-300 * 20 // 64)
+    checks = {(check.what, check.where) for check in lottapack.verify(packed).checks}
+    assert ("coding", "0.weight") in checks
+
+
+def refused(tmp_path, model, match, **options):
+    with pytest.raises(lottapack.CheckpointError, match=match):
+        lottapack.pack(model, tmp_path / "no.lotta.safetensors", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_over_the_tolerance_is_refused(tmp_path):
+    refused(
+        tmp_path,
+        trained(),
+        r"0\.weight as normal4-block64 .* tolerance is 0\.1",
+        coding="normal4-block64",
+        tolerance=0.1,
+    )
+    refused(tmp_path, trained(), "as float16 .* more tensors", stored_dtype="float16", tolerance=0)
+    result = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64", tolerance=0.1)
+    assert result.size == result.path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("match", "options"),
+    [
+        ("'int4' is unknown; known: int8-block64", {"coding": "int4"}),
+        ("'float16' is unknown", {"coding": "float16"}),
+        ("no group 'embedding'", {"coding": {"embedding": "planes-zlib"}}),
+        ("stored_dtype=int8", {"stored_dtype": torch.int8}),
+        ("stored_dtype=fp16", {"stored_dtype": "fp16"}),
+        ("tolerance=nan", {"coding": "planes-zlib", "tolerance": float("nan")}),
+        ("tolerance=-1", {"coding": "planes-zlib", "tolerance": -1}),
+    ],
+)
+def test_wrong_arguments_are_refused(match, options, tmp_path):
+    refused(tmp_path, trained(), match, **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_values_without_a_code_are_refused(value, tmp_path):
+    model = trained()
+    with torch.no_grad():
+        model[0].weight[7, 3] = value
+    for options in ({"coding": "int8-block64"}, {"stored_dtype": "bfloat16"}):
+        refused(tmp_path, model, r"0\.weight holds infinity or NaN", **options)
+    packed = lottapack.pack(model, tmp_path / "a.lotta.safetensors", coding="planes-zlib").path
+    assert torch.equal(lottapack.load(packed)[0].weight.view(torch.int32), model[0].weight.view(torch.int32))
+
+
+def test_values_beyond_float16_are_refused(tmp_path):
+    model = trained()
+    with torch.no_grad():
+        model[0].weight[7, 3] = 70000.0
+    refused(tmp_path, model, r"0\.weight holds 70000, which is beyond float16", stored_dtype="float16")
+    with torch.no_grad():
+        model[0].weight[7, 3] = 0.0
+        model[1].lora_B[0, 0] = -1e6
+    refused(tmp_path, model, r"1\.lora_B holds 1e\+06", stored_dtype="float16")
+    lottapack.pack(model, tmp_path / "a.lotta.safetensors", stored_dtype="bfloat16")
+
+
+def test_a_coded_tensor_that_was_changed_is_found(tmp_path):
+    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64").path
+    with lottapack.open_pack(packed) as pack:
+        place = pack.data_start + pack.tensors["0.weight.codes"].begin
+    data = bytearray(packed.read_bytes())
+    data[place] ^= 1
+    packed.write_bytes(data)
+    with pytest.raises(lottapack.IntegrityError, match=r"0\.weight\.codes: its SHA-256"):
+        lottapack.load(packed)
+    failed = [(check.what, check.where) for check in lottapack.verify(packed).checks if check.status == "failed"]
+    assert failed == [("sha256", "0.weight.codes")]
+
+
+def test_the_json_of_an_entry(tmp_path):
+    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64").path
+    with lottapack.open_pack(packed) as pack:
+        entry = json.loads(pack.descriptor.to_bytes())["parameters"]["0.weight"]
+        assert entry["coding"] == {
+            "id": "int8-block64",
+            "codes": pack.sha256["0.weight.codes"],
+            "scales": pack.sha256["0.weight.scales"],
+        }
