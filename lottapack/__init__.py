@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from lottapack.rng.tables import Table
     from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
+    from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -72,6 +73,9 @@ _HOME = {
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
+    "Speed": "speed",
+    "SpeedReport": "speed",
+    "bench": "speed",
     "pack_torch_cpu": "torch_cpu",
     "active_scaffold": "nn",
     "is_scaffolded": "nn",
@@ -148,12 +152,15 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "SignatureError",
+    "Speed",
+    "SpeedReport",
     "Summary",
     "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
     "active_scaffold",
+    "bench",
     "build",
     "draw",
     "export",

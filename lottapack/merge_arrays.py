@@ -1,7 +1,6 @@
 """The merged weight in NumPy, with the bits that merge.py gives (spec: merge), for readers that have no torch."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,5 +56,6 @@ def _factors(inputs: Floats, magnitude: Floats) -> Floats:
         wide = weights.astype(np.float64)
         total += wide * wide
     lengths = np.sqrt(total)
-    quotients: Any = np.divide(magnitude.astype(np.float64), lengths, out=np.zeros_like(lengths), where=lengths != 0)
-    return quotients.astype(np.float32)
+    quotients = np.divide(magnitude.astype(np.float64), lengths, out=np.zeros_like(lengths), where=lengths != 0)
+    factors: Floats = quotients.astype(np.float32)
+    return factors

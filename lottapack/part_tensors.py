@@ -177,8 +177,8 @@ def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
             found[place : place + index.size] = piece[torch.from_numpy(index)]
         else:
             for run in range(first, last):
-                lo, hi = max(int(starts[run]), begin), min(int(ends[run]), end)
-                place = int(places[run] + lo - starts[run])
-                found[place : place + hi - lo] = piece[lo - begin : hi - begin]
+                low, high = max(int(starts[run]), begin), min(int(ends[run]), end)
+                place = int(places[run]) + low - int(starts[run])
+                found[place : place + high - low] = piece[low - begin : high - begin]
         begin = end
     return found.view(part.shape)

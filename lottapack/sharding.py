@@ -236,6 +236,8 @@ def _target(held: dict[str, Tensor], device: str | torch.device | None) -> torch
 
 def _parts(pack: PackFile, entries: list[_Entry], held: dict[str, Tensor]) -> dict[str, Part]:
     """Which part of each tensor is held here. Raises ArchitectureError where the model has other tensors."""
+    from torch.distributed.tensor import DTensor
+
     parts = {}
     for entry in entries:
         tensor = held.get(entry.name)
@@ -245,7 +247,7 @@ def _parts(pack: PackFile, entries: list[_Entry], held: dict[str, Tensor]) -> di
                 f"{pack.path} holds {entry.name} of shape {entry.shape}, and the model has {has}",
                 hint="Make the model with load_meta() of this pack, or with the configuration that was packed.",
             )
-        if hasattr(tensor, "device_mesh"):
+        if isinstance(tensor, DTensor):
             part = part_of(entry.name, entry.shape, tensor.device_mesh, tensor.placements)
             if tuple(tensor.to_local().shape) != part.shape:
                 raise PlacementError(

@@ -59,6 +59,7 @@ LAYERS = (
     ),
     (
         "lottapack.verification",
+        "lottapack.speed",
         "lottapack.llamas",
         "lottapack.size_table",
         "lottapack.packer",

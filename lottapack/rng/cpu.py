@@ -110,14 +110,14 @@ def formula_holds() -> bool:
     entries = builtin("normal16").values.view(np.uint32)
     magnitudes = (entries & np.uint32(0x7FFFFFFF)).view(np.int32)
     rows, near, part = coefficients(), near_coefficients(), np.empty(2 * WORDS, np.uint32)
-    words, *space = normal16.space()
+    words, t, piece = normal16.space()
     for first in range(0, entries.size // 2, WORDS):  # all indices below the middle, and those above
         low, high = (slice(at, at + WORDS) for at in (first, first + entries.size // 2))
         words[:] = np.arange(first, first + WORDS, dtype=np.uint32) * np.uint32(0x10001) + np.uint32(0x80000000)
-        normal16.normal16(part, words, *space, rows, near, np.float32(1), kernels.FLOAT32)
+        normal16.normal16(part, words, t, piece, rows, near, np.float32(1), kernels.FLOAT32)
         if not np.array_equal(part, np.concatenate([entries[low], entries[high]])):
             return False
-        normal16.nearly16(part, words, *space, rows, near)
+        normal16.nearly16(part, words, t, piece, rows, near)
         if (np.abs(part[:WORDS].view(np.int32) - magnitudes[low]) > NEAR).any():
             return False
     return True

@@ -113,10 +113,11 @@ def generate(
             low = tl.maximum(-base, 0).to(tl.int32)  # what part of the block is in the tensor
             high = tl.minimum(count - base, _WORDS * (32 // BITS)).to(tl.int32)
             counter = (block * _COUNTERS + tl.arange(0, _COUNTERS)).to(tl.uint64)
-            words = _philox(counter, stream, seed)
+            word0, word1, word2, word3 = _philox(counter, stream, seed)
             for field in range(low // _WORDS, (high + _WORDS - 1) // _WORDS):
                 for lane in tl.static_range(4):
-                    bits = _element(words[lane], field * BITS, table, scale, BITS, FORM, UNIFORM)
+                    word = word0 if lane == 0 else word1 if lane == 1 else word2 if lane == 2 else word3
+                    bits = _element(word, field * BITS, table, scale, BITS, FORM, UNIFORM)
                     place = field * _WORDS + lane * _COUNTERS + tl.arange(0, _COUNTERS)
                     inside = (place >= low) & (place < high)
                     if STORE:

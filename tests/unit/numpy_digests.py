@@ -6,6 +6,7 @@
 import hashlib
 import json
 import sys
+import warnings
 
 import numpy as np
 
@@ -21,28 +22,25 @@ def recorded_bytes(array: np.ndarray, dtype: str) -> bytes:
     return (bits >> 16).astype(np.uint16).tobytes()
 
 
-def main(arguments: list[str]) -> None:
-    import warnings
+def digests(argument: str) -> dict[str, str]:
+    """The SHA-256 of each array of ``PACK`` or ``PACK:SCAFFOLD``."""
+    import lottapack
 
+    path, _, scaffold = argument.partition(":")
+    with lottapack.open_pack(path) as pack:
+        resolve, entries = pack.descriptor.resolve, pack.descriptor.parameters
+        dtypes = {name: entries[resolve(name)].dtype for name in entries}
+    arrays = lottapack.load_numpy(path, scaffold=scaffold or None)
+    return {name: hashlib.sha256(recorded_bytes(array, dtypes[name])).hexdigest() for name, array in arrays.items()}
+
+
+def main(arguments: list[str]) -> None:
     sys.modules["torch"] = None  # importing it is an error
     if arguments[0] == "--without-numba":
         sys.modules["numba"] = None
         warnings.simplefilter("ignore", RuntimeWarning)
         del arguments[0]
-    import lottapack
-
-    found = {}
-    for argument in arguments:
-        path, _, scaffold = argument.partition(":")
-        with lottapack.open_pack(path) as pack:
-            dtypes = {
-                name: pack.descriptor.parameters[pack.descriptor.resolve(name)].dtype
-                for name in pack.descriptor.parameters
-            }
-        arrays = lottapack.load_numpy(path, scaffold=scaffold or None)
-        found[argument] = {
-            name: hashlib.sha256(recorded_bytes(array, dtypes[name])).hexdigest() for name, array in arrays.items()
-        }
+    found = {argument: digests(argument) for argument in arguments}
     print(json.dumps(found))
 
 

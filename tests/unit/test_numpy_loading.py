@@ -7,6 +7,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from numpy_digests import digests
 
 import lottapack
 
@@ -24,6 +25,11 @@ def known_answers() -> dict[str, dict[str, str]]:
         found[path] = answer["merged_sha256"]
         found |= {f"{path}:{name}": other["merged_sha256"] for name, other in answer.get("scaffolds", {}).items()}
     return found
+
+
+@pytest.mark.parametrize("argument", known_answers(), ids=lambda path: Path(path).name)
+def test_the_vectors(argument):
+    assert digests(argument) == known_answers()[argument]
 
 
 @pytest.mark.parametrize("option", [[], ["--without-numba"]], ids=["numba", "reference"])
