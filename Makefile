@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench vectors crash fuzz clean
+.PHONY: demo test lint types unit bench test-arm64 vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -20,6 +20,10 @@ types: $(VENV)/test-installed
 
 unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
 	$(BIN)/python -m pytest
+
+# The vectors on an emulated arm64 processor (not part of make test: it takes minutes, and needs qemu and debootstrap).
+test-arm64: $(BIN)/python
+	tests/arm64/run.sh $(BIN)/python
 
 bench: $(VENV)/test-installed
 	$(BIN)/python benchmarks/run.py

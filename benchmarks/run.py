@@ -4,7 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("bench_rng.py", "bench_load.py", "bench_cli.py", "bench_size.py", "bench_registry.py", "bench_serve.py")
+SCRIPTS = (
+    "bench_rng.py",
+    "bench_start.py",
+    "bench_load.py",
+    "bench_cli.py",
+    "bench_size.py",
+    "bench_registry.py",
+    "bench_serve.py",
+)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from lottapack.errors import (
     NetworkError,
     NotAllowedError,
     OutputError,
+    PlacementError,
     Problem,
     RegistryError,
     ScaffoldError,
@@ -46,12 +47,15 @@ if TYPE_CHECKING:
     from lottapack.loading import load
     from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.numpy_loading import load_numpy
     from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
     from lottapack.reporting import Report, report
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
+    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
+    from lottapack.speed import Speed, SpeedReport, bench
     from lottapack.torch_cpu import pack_torch_cpu
     from lottapack.verification import Check, Verification, verify
 
@@ -63,9 +67,15 @@ _HOME = {
     "Summary": "inspection",
     "inspect": "inspection",
     "load": "loading",
+    "fill_": "sharding",
+    "load_meta": "sharding",
+    "load_numpy": "numpy_loading",
     "Layer": "merged_checkpoints",
     "MergedResult": "merged_checkpoints",
     "pack_merged": "merged_checkpoints",
+    "Speed": "speed",
+    "SpeedReport": "speed",
+    "bench": "speed",
     "pack_torch_cpu": "torch_cpu",
     "active_scaffold": "nn",
     "is_scaffolded": "nn",
@@ -134,6 +144,7 @@ __all__ = [
     "OutputError",
     "PackFile",
     "PackResult",
+    "PlacementError",
     "Problem",
     "PullResult",
     "PushResult",
@@ -141,20 +152,26 @@ __all__ = [
     "Report",
     "ScaffoldError",
     "SignatureError",
+    "Speed",
+    "SpeedReport",
     "Summary",
     "Table",
     "UnsupportedError",
     "Verification",
     "__version__",
     "active_scaffold",
+    "bench",
     "build",
     "draw",
     "export",
+    "fill_",
     "init_backbone_",
     "inspect",
     "is_scaffolded",
     "list_packs",
     "load",
+    "load_meta",
+    "load_numpy",
     "log",
     "open_pack",
     "pack",

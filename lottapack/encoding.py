@@ -3,6 +3,7 @@
 import zlib
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,14 @@ _NEAR = {"float32": (0, 1), "float16": (-1, 0, 1, 2), "bfloat16": (-5, -4, -3, -
 """How many steps of float16 a block's scale can be from what its largest decoded value says, by dtype."""
 
 _ZLIB_LEVEL = 6
-# Twice the midpoints of the positive levels are integers, so twice a value's whole part finds its level.
-_MAGNITUDE = np.searchsorted([a + b for a, b in pairwise(LEVELS[8:])], np.arange(255), "right")
+_LEVELS = np.array(LEVELS, np.float32)
+_LAST_PLACE = np.float32(254)
+# Twice the midpoints of the positive levels are integers, so the whole part of twice a magnitude finds its code.
+_CODE = (8 + np.searchsorted([a + b for a, b in pairwise(LEVELS[8:])], np.arange(255), "right")).astype(np.uint8)
+_POSITIVE = _LEVELS[_CODE]
 
 
-def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[np.uint8] | NDArray[np.int8], Halves]:
+def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[Any], Halves]:
     """Codes and scales (bits of float16) of finite values of a parameter, shape (n,), for a block coding.
 
     ``dtype``: of the parameter; the values are exact in it. Raises ValueError for values that no scale reaches.
@@ -54,7 +58,7 @@ def planes(data: NDArray[np.uint8], size: int) -> bytes:
 
 
 def _encode_piece(
-    values: Floats, dtype: str, coding: str, codes: NDArray[np.generic], scales: Halves, start: int, stop: int
+    values: Floats, dtype: str, coding: str, codes: NDArray[Any], scales: Halves, start: int, stop: int
 ) -> None:
     step = 512 * BLOCK  # what is computed on stays in the cache
     for first in range(start, stop, step):
@@ -74,13 +78,13 @@ class _Rows:
         self.dtype, self.coding, self.rows, self.tail = dtype, coding, rows, tail
         self.two = coding == "normal4-block64"
 
-    def encode(self) -> tuple[NDArray[np.generic], Halves]:
+    def encode(self) -> tuple[NDArray[Any], Halves]:
         """Codes and scales: exact where the values came out of this coding, else those with the least error."""
         scales, exact = self._exact(self.rows)
         if not exact.all():
             best = self._best()
             decoded = self._decode(self._codes(self.rows, best), best)
-            canonical, found = self._exact(decoded)
+            canonical, found = self._again(decoded, best)
             scales = np.where(exact, scales, np.where(found, canonical, best))
             rows = np.where(exact[:, None], self.rows, decoded)
             return self._codes(rows, scales), scales
@@ -100,47 +104,79 @@ class _Rows:
             scales[left], found[left] = tried[left], True
         return scales, found
 
+    def _again(self, decoded: Floats, best: Halves) -> tuple[Halves, NDArray[np.bool_]]:
+        """As _exact(), of what was decoded with given scales."""
+        first = _round_up(self._peaks(decoded) / np.float32(_TOP))
+        if self.dtype == "float32" and bool(((first == best) & (best > 0)).all()):
+            return best, np.ones(len(best), np.bool_)  # exact products, and the scale that is tried first
+        return self._exact(decoded)
+
     def _same(
         self, rows: Floats, scales: Halves, width: int, *, last: int = -1, places: NDArray[np.intp] | None = None
     ) -> NDArray[np.bool_]:
         decoded = self._decode(self._codes(rows, scales), scales)
         same = (decoded == rows) & ~(np.signbit(rows) & (rows == 0))
         if width < BLOCK:
-            return same[:, : min(width, self.tail)].all(1)
-        if places is not None and len(places) and places[-1] == last:
+            same = same[:, : min(width, self.tail)]
+        elif places is not None and len(places) and places[-1] == last:
             same[-1, self.tail :] = True
-        return same.all(1)
+        found: NDArray[np.bool_] = same.all(1)
+        return found
 
     def _best(self) -> Halves:
-        """The scale of each block that has the least squared error, of those tried; zero is always one of them."""
-        rows = self.rows
-        peaks = self._peaks(rows)
+        """The scale of each block that has the least squared error, of those tried; zero is always one of them.
+
+        What rounding to the dtype adds is left out of account.
+        """
+        magnitudes = np.abs(self.rows)
+        magnitudes[-1, self.tail :] = 0
+        peaks = magnitudes.max(1)
         full = np.minimum(_round_up(peaks / np.float32(_TOP)), self._end()).astype(np.uint16)
-        best, least = np.zeros(len(rows), np.uint16), self._squares(rows)
-        for part in _TRIED if self.two else (1.0,):
+        if not self.two:
+            # Of the smallest numbers, some are nearer to zero than to what the smallest scale gives.
+            tiny = (full < 64) & (self._squares(magnitudes, full) >= np.einsum("ij,ij->i", magnitudes, magnitudes))
+            return np.where(tiny, np.uint16(0), full)
+        best, least = np.zeros(len(magnitudes), np.uint16), np.einsum("ij,ij->i", magnitudes, magnitudes)
+        for part in _TRIED:
             half = np.minimum(peaks * np.float32(part / _TOP), np.float32(65504)).astype(np.float16).view(np.uint16)
             tried = full if part == 1 else np.clip(half, 1, self._end()).astype(np.uint16)
-            error = self._squares(self._decode(self._codes(rows, tried), tried) - rows)
+            error = self._squares(magnitudes, tried)
             # Where the largest value has another level than the largest, the scale could not be found again.
             reached = part == 1 or self._codes(peaks[:, None], tried)[:, 0] == 15
             better = (error < least) & reached & (peaks > 0)
             best, least = np.where(better, tried, best), np.where(better, error, least)
         return best
 
-    def _codes(self, rows: Floats, scales: Halves) -> NDArray[np.generic]:
-        """The nearest codes; zero's where the scale is zero."""
-        factors = scales.view(np.float16).astype(np.float32)[:, None]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            parts = np.where(factors > 0, rows / factors, np.float32(0))
-        if not self.two:
-            return np.clip(np.rint(parts), -_TOP, _TOP).astype(np.int8)
-        magnitudes = _MAGNITUDE[np.minimum(np.abs(parts) * 2, 254).astype(np.intp)]
-        return np.where(parts < 0, 7 - magnitudes, 8 + magnitudes).astype(np.uint8)
+    def _squares(self, magnitudes: Floats, scales: Halves) -> Floats:
+        """The squared error of each block, of its magnitudes."""
+        factors = _wide(scales)
+        parts = magnitudes * _inverse(factors)
+        if self.two:
+            places = np.minimum(parts * 2, _LAST_PLACE, out=parts).astype(np.uint8)
+            levels = np.take(_POSITIVE, places)
+        else:
+            levels = np.minimum(np.rint(parts, out=parts), np.float32(_TOP), out=parts)
+        levels *= factors
+        levels -= magnitudes
+        levels[-1, self.tail :] = 0
+        total: Floats = np.einsum("ij,ij->i", levels, levels)
+        return total
 
-    def _decode(self, codes: NDArray[np.generic], scales: Halves) -> Floats:
+    def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
+        """The nearest codes; zero's where the scale is zero."""
+        factors = _wide(scales)
+        parts = rows * _inverse(factors)
+        if not self.two:
+            return np.clip(np.rint(parts, out=parts), -_TOP, _TOP, out=parts).astype(np.int8)
+        places = np.minimum(np.abs(parts) * 2, _LAST_PLACE).astype(np.uint8)
+        negative = parts < 0  # level 8 + m is the negative of level 7 - m
+        codes: NDArray[np.uint8] = np.take(_CODE, places) ^ (negative * np.uint8(15))
+        return codes
+
+    def _decode(self, codes: NDArray[Any], scales: Halves) -> Floats:
         """The values of codes, rounded to the dtype."""
-        integers = np.array(LEVELS, np.float32)[codes.astype(np.intp)] if self.two else codes.astype(np.float32)
-        values = integers * scales.view(np.float16).astype(np.float32)[:, None]
+        integers = np.take(_LEVELS, codes) if self.two else codes.astype(np.float32)
+        values = integers * _wide(scales)
         if self.dtype == "float32":
             return values
         bits = codings.round_bits(values, self.dtype)
@@ -159,11 +195,17 @@ class _Rows:
         peaks: Floats = magnitudes.max(1)
         return peaks
 
-    def _squares(self, rows: Floats) -> Floats:
-        squares = np.square(rows)
-        squares[-1, self.tail :] = 0
-        total: Floats = squares.sum(1)
-        return total
+
+def _wide(scales: Halves) -> Floats:
+    """Scales as binary32 numbers, shape (blocks, 1)."""
+    wide: Floats = scales.view(np.float16).astype(np.float32)[:, None]
+    return wide
+
+
+def _inverse(factors: Floats) -> Floats:
+    """One over scales; zero for zero."""
+    found: Floats = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
+    return found
 
 
 def _round_up(values: Floats) -> Halves:

@@ -11,6 +11,7 @@
     ├── SignatureError         a signature is missing, broken, by another key, or of another file
     ├── BadKeyError            a file is no key that signatures are made or checked with
     ├── LimitError             a pack declares more than the caller allows (section 5)
+    ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
     ├── DeviceError            a device computes wrong bits
     ├── ArchitectureError      a model cannot be described, or a description not built
@@ -117,6 +118,10 @@ class LimitError(LottapackError):
 
 class UnsupportedError(LottapackError):
     """Something the installation does not have: an id, a dtype, a device, a library."""
+
+
+class PlacementError(LottapackError):
+    """A mesh or a placement does not fit: the tensor's shape, the processes or the device."""
 
 
 class DeviceError(LottapackError):

@@ -4,7 +4,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import LimitError
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def free_memory(device: "torch.device | str" = "cpu") -> int:
     """Bytes of memory that are free on a device; what cannot be asked counts as unlimited."""
-    kind = str(device)
-    if kind.startswith("cuda"):
+    if not str(device).startswith("cpu"):
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
-    if not kind.startswith("cpu"):
-        return 2**63 - 1
+        found = getattr(torch, torch.device(device).type, None)
+        if found is None or not hasattr(found, "mem_get_info"):
+            return 2**63 - 1
+        # What torch keeps of this process's own tensors that are gone is free too.
+        kept = found.memory_reserved(device) - found.memory_allocated(device)
+        return int(found.mem_get_info(device)[0]) + int(kept)
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -30,15 +32,17 @@ def free_memory(device: "torch.device | str" = "cpu") -> int:
     return 2**63 - 1
 
 
-def check_memory(source: str, needed: int, max_bytes: int | None, device: "torch.device | str" = "cpu") -> None:
+TRUST: Final = "If you trust the pack, use a larger machine or device, or pass a larger max_bytes."
+
+
+def check_memory(
+    source: str, needed: int, max_bytes: int | None, device: "torch.device | str" = "cpu", *, hint: str = TRUST
+) -> None:
     """Refuse a model of ``needed`` bytes that is over ``max_bytes``, by default the device's free memory."""
     allowed = free_memory(device) if max_bytes is None else max_bytes
     if needed > allowed:
         limit = f"{size_text(allowed)} are free on {device}" if max_bytes is None else f"max_bytes allows {allowed:,}"
-        raise LimitError(
-            f"{source}: declares a model of {size_text(needed)}, and {limit}",
-            hint="If you trust the pack, use a larger machine or device, or pass a larger max_bytes.",
-        )
+        raise LimitError(f"{source}: declares a model of {size_text(needed)}, and {limit}", hint=hint)
 
 
 def check_disk(source: str, needed: int, folder: Path) -> None:

@@ -132,7 +132,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
     return Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=arch.describe(model),
-        rng=recipe_rng(_SEED, table),
+        rng=recipe_rng(_SEED, [table]),
         parameters=parameters,
     )
 

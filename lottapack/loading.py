@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
+from lottapack.errors import PlacementError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
@@ -22,13 +23,31 @@ from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import empty_backbone, generate, plain_tensor, skeleton, stored_tensor
-from lottapack.registry.references import parse
+from lottapack.rebuild import (
+    constant_tensor,
+    empty_backbone,
+    generate,
+    generate_all,
+    generate_merged,
+    is_recorded_dtype,
+    merge_generated_,
+    skeleton,
+    stored_tensor,
+)
+from lottapack.registry.local import local
+from lottapack.rng import backends
 from lottapack.rng.threads import run_all
 from lottapack.signing import check_signature
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
+_WAYS_OUT = (
+    "Load it in a smaller dtype (as dtype=torch.bfloat16), with merge=True, or on another device (device=); or, if you "
+    "trust the pack and know better what is free, pass a larger max_bytes."
+)
 
 
 @torch.no_grad()
@@ -39,6 +58,8 @@ def load(
     dtype: torch.dtype | None = None,
     merge: bool = False,
     scaffold: str | None = None,
+    mesh: "DeviceMesh | None" = None,
+    placements: Any = None,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
@@ -49,14 +70,20 @@ def load(
     Args:
         path: the pack; or a reference, ``owner/name@revision`` or ``oci://host/repository:tag``, which is pulled into
             the cache first. A file that exists goes before a repository of that name.
-        device: where the weights are generated, in place.
+        device: where the weights are generated, in place. No tensor is there in full more than once, nor is the
+            backbone anywhere else (but that of a ``torch-cpu`` pack, which the CPU draws); what merging and converting
+            need beside the model are some MiB, and on the CPU the largest stored tensor that is converted.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
             change to another later: switch().
+        mesh: a ``DeviceMesh``; the model's tensors are then distributed tensors over it, of which each process makes
+            its own part, without communication.
+        placements: with a mesh, those of each tensor: one placement, or one for each dimension of the mesh, for all; or
+            a mapping of names and patterns to such; or a function of name and shape. Others are replicated.
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
-        max_bytes: the largest model to accept; by default the device's free memory.
+        max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken.
         allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
             ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
         require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
@@ -65,14 +92,21 @@ def load(
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
         a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
-        hold; with require_signature SignatureError, BadKeyError. For a reference also BadReferenceError, RegistryError.
+        hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
+        fit. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with allowing(allow), open_pack(_local(path), scaffold) as pack:
+    if (mesh is None) != (placements is None):
+        raise PlacementError("mesh and placements go together", hint="placements=Replicate() copies everything.")
+    with allowing(allow), open_pack(local(path), scaffold) as pack:
         if require_signature is not None:
             check_signature(pack, require_signature)
-        check_memory(str(path), pack.declared_bytes(name), max_bytes, target)
+        if mesh is not None:
+            from lottapack.sharding import load_on_mesh
+
+            return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
+        check_memory(str(path), _needed(pack, name, merge), max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor)
@@ -94,14 +128,24 @@ def load(
     return model.eval()
 
 
-def _local(path: str | PathLike[str]) -> Path:
-    """Where the pack lies, once it has been pulled if need be."""
-    found = parse(path)
-    if isinstance(found, Path):
-        return found
-    from lottapack.registry import pull
+def _needed(pack: PackFile, dtype: str | None, merge: bool) -> int:
+    """Bytes of the model that is loaded, with its adapters if they stay."""
+    kept = {} if merge else _adapters(pack, dtype)
+    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
+    return pack.declared_bytes(dtype) + sum(sizes)
 
-    return pull(str(path)).path
+
+def _adapters(pack: PackFile, dtype: str | None) -> dict[str, str]:
+    """The dtypes that the tensors of adapters are loaded in, by name.
+
+    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
+    """
+    found = {}
+    adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
+    for name, entry in adapted:
+        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
+            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
+    return found
 
 
 class _Rebuild:
@@ -113,7 +157,6 @@ class _Rebuild:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check = merge, check
         self.entries = pack.descriptor.parameters
-        self.wide: set[str] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
@@ -121,50 +164,62 @@ class _Rebuild:
 
         Hashing takes as long as much of the generating, and needs no lock: it goes on while the module is built.
         """
-        wanted = [name for name, entry in self.entries.items() if isinstance(entry, Stored)]
+        wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
-            adapted = [(name, entry) for name, entry in self.entries.items() if isinstance(entry, Adapted)]
-            parts = {adapter_prefix(name) + part: e.dtype for name, e in adapted for part in e.adapter.tensors()}
-            self.wide = {part for part, dtype in parts.items() if dtype == "float32"}
-            wanted += parts
+            given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
+            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in _adapters(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
-            found = [(name, reader.submit(stored_tensor, self.pack, name, self.device)) for name in wanted]
+            found = [
+                (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype))
+                for name, dtype in wanted.items()
+            ]
             try:
-                yield lambda: [(name, self._converted(self._widened(name, future.result()))) for name, future in found]
+                yield lambda: [(name, future.result()) for name, future in found]
             finally:
                 for _, future in found:
                     future.cancel()
 
     def generated(self) -> list[Named]:
         """Backbones (merged, if that is asked for) and constants."""
-        names = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted | Constant)]
-        sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
-        names.sort(key=lambda name: -sizes[name])
+        weights = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted)]
+        constants = [
+            (name, constant_tensor(entry, self.device, dtype=self.dtype))
+            for name, entry in self.entries.items()
+            if isinstance(entry, Constant)
+        ]
         if is_constructed(self.pack):
             constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
-        # A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out.
-        large = [name for name in names if sizes[name] > _LARGE or self.device.type != "cpu"]
+        at_once = self.device.type != "cpu" or backends.select(self.device).generate is not None
+        return constants + (self._at_once(weights) if at_once else self._in_threads(weights))
+
+    def _at_once(self, names: list[str]) -> list[Named]:
+        """All memory first, so that one launch can fill it; then adapters are merged in place."""
+        memory = {name: self._memory(name) for name in names}
+        recorded = {name: weight for name, weight in memory.items() if is_recorded_dtype(self.pack, name, weight)}
+        generate_all(self.pack, recorded, check=self.check)
+        for name, weight in memory.items():
+            if name not in recorded:
+                self._one(name, weight)
+            elif self.merge:
+                merge_generated_(self.pack, name, weight)
+        return list(memory.items())
+
+    def _in_threads(self, names: list[str]) -> list[Named]:
+        """A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out."""
+        sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
+        names = sorted(names, key=lambda name: -sizes[name])
+        large = [name for name in names if sizes[name] > _LARGE]
         # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time
         # of a 300M Llama, 0.39 s are page faults, 0.14 generating, 0.06 hashing and 0.035 building; a clone of its
         # checkpoint has the same faults, and copies in 0.08. Mapping pieces ahead, MADV_POPULATE_WRITE, gains nothing;
         # huge pages take two to three times as long on a virtual machine whose host takes unused memory away.)
         tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
-        return [self._one(name) for name in large] + run_all(tasks, torch.get_num_threads())
+        return [self._one(name, self._memory(name)) for name in large] + run_all(tasks, torch.get_num_threads())
 
     @torch.no_grad()
-    def _one(self, name: str, memory: Tensor | None = None) -> Named:
-        memory = self._memory(name) if memory is None else memory
-        if memory is None:
-            return name, self._converted(plain_tensor(self.pack, name, self.device, check=self.check))
-        return name, self._converted(generate(self.pack, name, memory, check=self.check))
+    def _one(self, name: str, memory: Tensor) -> Named:
+        make = generate_merged if self.merge else generate
+        return name, make(self.pack, name, memory, check=self.check)
 
-    def _memory(self, name: str) -> Tensor | None:
-        plain = self.merge or isinstance(self.entries[name], Constant)
-        return None if plain else empty_backbone(self.pack, name, self.device)
-
-    def _widened(self, name: str, tensor: Tensor) -> Tensor:
-        """An adapter that is kept narrower than its float32 layer computes in float32, which is exact."""
-        return tensor.float() if name in self.wide else tensor
-
-    def _converted(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
+    def _memory(self, name: str) -> Tensor:
+        return empty_backbone(self.pack, name, self.device, self.dtype)

@@ -1,6 +1,7 @@
 """The plain weight that a layer with an adapter stands for, the same bits on every device (spec: merge)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -10,9 +11,14 @@ from lottapack.format.descriptor import Adapted
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 
 _CHUNK = 1 << 17  # elements of a step: the partial sums stay in the cache
+_CHUNK_ELSEWHERE: Final = 1 << 20  # on other devices, where each operation costs a launch
+_CHUNK_LENGTHS = 1 << 20  # with magnitudes: lengths are summed input by input, all outputs of a step at once
+_SQUARED: Final = 64  # inputs whose squares are taken at once
+
+Backbone = Callable[[int, int], Tensor]
+"""``backbone(first, last)``: elements ``first`` to ``last - 1`` of the weight in its recorded dtype, one dimension."""
 
 
-@torch.no_grad()
 def merged(
     weight: Tensor,
     lora_A: Tensor,
@@ -39,16 +45,46 @@ def merged(
     Returns:
         A new tensor like ``weight``.
     """
+    out = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    merge_into(
+        out,
+        _elements(weight),
+        lora_A,
+        lora_B,
+        beta,
+        magnitude,
+        scaling=scaling,
+        fan_in_fan_out=fan_in_fan_out,
+    )
+    return out
+
+
+@torch.no_grad()
+def merge_into(
+    out: Tensor,
+    backbone: Backbone,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    beta: Tensor | None,
+    magnitude: Tensor | None = None,
+    *,
+    scaling: float,
+    fan_in_fan_out: bool,
+) -> None:
+    """As merged(), into memory that is there, with some MiB more: the backbone is asked for piece by piece.
+
+    ``out``: contiguous, in the weight's shape; its dtype may be another than the recorded one, to which the result is
+    rounded first. It may be the memory that ``backbone`` reads: no piece is asked for once it is written.
+    ``backbone``: gives the weight's elements, on the device of ``out``.
+    """
     # Products commute, so the transposed weight needs only the factors' places exchanged.
     rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
     rows, columns = rows.float().contiguous(), columns.float().contiguous()
-    matrix = weight.reshape(rows.shape[0], columns.shape[1])
-    # A length is that of the unrounded weights.
-    result = torch.empty_like(matrix, dtype=None if magnitude is None else torch.float32)
-    step = max(1, _CHUNK // columns.shape[1])
+    matrix = out.view(rows.shape[0], columns.shape[1])
     factor = None if beta is None else beta.float()
-    for first in range(0, matrix.shape[0], step):
-        part = slice(first, first + step)
+
+    def piece(part: slice) -> tuple[Tensor, torch.dtype]:
+        """The unrounded weights of some rows, and the recorded dtype."""
         # mul and add as two calls: addmm, addcmul and baddbmm may fuse them into one rounding.
         low_rank = rows[part, :1] * columns[:1]
         product = torch.empty_like(low_rank)
@@ -56,12 +92,56 @@ def merged(
             torch.mul(rows[part, r : r + 1], columns[r : r + 1], out=product)
             low_rank.add_(product)
         low_rank.mul_(scaling)
-        backbone = matrix[part].float()
-        result[part] = low_rank.add_(backbone if factor is None else torch.mul(backbone, factor))
-    if magnitude is not None:
-        factors = length_factors(result if fan_in_fan_out else result.t().contiguous(), magnitude)
-        result = result.mul_(factors if fan_in_fan_out else factors[:, None]).to(weight.dtype)
-    return result.view(weight.shape)
+        found = backbone(part.start * matrix.shape[1], part.stop * matrix.shape[1]).view(low_rank.shape)
+        wide = found.float()
+        return low_rank.add_(wide if factor is None else torch.mul(wide, factor, out=product)), found.dtype
+
+    def parts(chunk: int) -> list[slice]:
+        step = max(1, chunk // max(1, matrix.shape[1]))
+        return [slice(first, min(first + step, len(matrix))) for first in range(0, len(matrix), step)]
+
+    shared: Tensor | None = None
+    chunk = _CHUNK if out.device.type == "cpu" else _CHUNK_ELSEWHERE
+    if magnitude is not None and fan_in_fan_out:
+        # A length is that of the unrounded weights, of which no more than a piece is kept: they are computed again.
+        lengths = _Lengths(matrix.shape[1], out.device)
+        for part in parts(chunk):
+            lengths.add(piece(part)[0])
+        shared = lengths.factors(magnitude)
+    elif magnitude is not None:
+        chunk = _CHUNK_LENGTHS
+    for part in parts(chunk):
+        unrounded, recorded = piece(part)
+        if shared is not None:
+            unrounded.mul_(shared)
+        elif magnitude is not None:
+            unrounded.mul_(length_factors(unrounded.t().contiguous(), magnitude[part])[:, None])
+        matrix[part] = unrounded.to(recorded)
+
+
+class _Lengths:
+    """The sums of the squares of each output's weights, in binary64 and in the order of the inputs."""
+
+    def __init__(self, outputs: int, device: torch.device) -> None:
+        # Devices of other kinds lack binary64.
+        self.device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        self.total = torch.zeros(outputs, dtype=torch.float64, device=self.device)
+        self.home = device
+
+    def add(self, inputs: Tensor) -> None:
+        """The next inputs' weights: shape (inputs, outputs), binary32."""
+        inputs = inputs.to(self.device)
+        for first in range(0, len(inputs), _SQUARED):
+            wide = inputs[first : first + _SQUARED].double()
+            for squares in wide.mul_(wide).unbind():
+                self.total.add_(squares)
+
+    def factors(self, magnitude: Tensor) -> Tensor:
+        """What the weights of each output are multiplied by."""
+        lengths = np.sqrt(self.total.cpu().numpy())  # NumPy's root is correctly rounded wherever it runs
+        wanted = magnitude.double().cpu().numpy()
+        quotients = np.divide(wanted, lengths, out=np.zeros_like(lengths), where=lengths != 0)
+        return torch.from_numpy(quotients).float().to(self.home)
 
 
 def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
@@ -69,25 +149,32 @@ def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
 
     ``inputs``: the unrounded weights, shape (d_in, d_out), binary32. ``magnitude``: shape (d_out,).
     """
-    place = inputs.device if inputs.device.type in ("cpu", "cuda") else torch.device("cpu")  # others lack binary64
-    total = torch.zeros(inputs.shape[1], dtype=torch.float64, device=place)
-    for weights in inputs.to(place):
-        wide = weights.double()
-        total.add_(wide.mul_(wide))
-    lengths = np.sqrt(total.cpu().numpy())  # NumPy's root is correctly rounded wherever it runs
-    wanted = magnitude.double().cpu().numpy()
-    quotients = np.divide(wanted, lengths, out=np.zeros_like(lengths), where=lengths != 0)
-    return torch.from_numpy(quotients).float().to(inputs.device)
+    lengths = _Lengths(inputs.shape[1], inputs.device)
+    lengths.add(inputs)
+    return lengths.factors(magnitude)
 
 
 def merge_adapter(weight: Tensor, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe) -> Tensor:
     """As merged(), with the adapter's tensors by name and the rest from its entry."""
-    return merged(
-        weight,
-        adapter["lora_A"],
-        adapter["lora_B"],
-        adapter.get("beta"),
-        adapter.get("magnitude"),
-        scaling=scaling_factor(entry.alpha, entry.rank, entry.scaling),
-        fan_in_fan_out=entry.fan_in_fan_out,
-    )
+    return merged(weight, *_tensors(adapter), **_numbers(entry))
+
+
+def merge_adapter_into(
+    out: Tensor, backbone: Backbone | None, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe
+) -> None:
+    """As merge_into(), with the adapter's tensors by name and the rest from its entry. No ``backbone``: in place."""
+    merge_into(out, backbone or _elements(out), *_tensors(adapter), **_numbers(entry))
+
+
+def _tensors(adapter: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    return adapter["lora_A"], adapter["lora_B"], adapter.get("beta"), adapter.get("magnitude")
+
+
+def _numbers(entry: Adapted | AdaptedRecipe) -> dict[str, Any]:
+    scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
+    return {"scaling": scaling, "fan_in_fan_out": entry.fan_in_fan_out}
+
+
+def _elements(weight: Tensor) -> Backbone:
+    flat = weight.detach().reshape(-1)
+    return lambda first, last: flat[first:last]

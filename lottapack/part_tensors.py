@@ -56,7 +56,7 @@ class PlainTensor:
         if isinstance(self.entry, Stored):
             return stored_part(self.pack, self.name, part).to(self.device)
         if isinstance(self.entry, Constant):
-            return constant_tensor(self.entry, self.device, part.shape)
+            return constant_tensor(self.entry, self.device, shape=part.shape)
         weight = self.backbone(part)
         if not isinstance(self.entry, Adapted) or not part.numel:
             return weight
@@ -156,7 +156,7 @@ def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
         yield stored_tensor(pack, name, torch.device("cpu")).view(-1)
         return
     dtype = dtypes.torch_dtype(pack.tensors[name].dtype)
-    for piece in pack.pieces(name, PIECE * 4):
+    for piece in pack.pieces(name, 8 * PIECE):
         yield torch.frombuffer(piece, dtype=dtype)
 
 
@@ -177,8 +177,8 @@ def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
             found[place : place + index.size] = piece[torch.from_numpy(index)]
         else:
             for run in range(first, last):
-                lo, hi = max(int(starts[run]), begin), min(int(ends[run]), end)
-                place = int(places[run] + lo - starts[run])
-                found[place : place + hi - lo] = piece[lo - begin : hi - begin]
+                low, high = max(int(starts[run]), begin), min(int(ends[run]), end)
+                place = int(places[run]) + low - int(starts[run])
+                found[place : place + high - low] = piece[low - begin : high - begin]
         begin = end
     return found.view(part.shape)

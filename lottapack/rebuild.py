@@ -1,6 +1,7 @@
 """From an opened pack to an empty module, and to tensors: generated, read, or both merged."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -8,12 +9,15 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.skeleton import shapes_of
-from lottapack.constructed import fill_constructed, is_constructed
+from lottapack.constructed import constructed_weights, fill_constructed, is_constructed
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile
-from lottapack.merge import merge_adapter
+from lottapack.merge import Backbone, merge_adapter_into
+
+_PIECE: Final = 1 << 19
+"""Elements of a weight that are held in its recorded dtype while it is generated in another."""
 
 
 def skeleton(descriptor: Descriptor) -> nn.Module:
@@ -34,12 +38,16 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
     return model
 
 
-def stored_tensor(pack: PackFile, name: str, device: torch.device) -> Tensor:
-    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked."""
-    dtype, shape = pack.form(name)
-    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(dtype))
+def stored_tensor(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked.
+
+    In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
+    never holds it twice.
+    """
+    recorded, shape = pack.form(name)
+    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(recorded))
     pack.read_into(name, tensor_bytes(tensor))
-    return tensor.to(device)
+    return tensor.to(_wanted(recorded, dtype)).to(device)
 
 
 def tensor_bytes(tensor: Tensor) -> Any:
@@ -47,36 +55,115 @@ def tensor_bytes(tensor: Tensor) -> Any:
     return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
-def constant_tensor(entry: Constant, device: torch.device, shape: tuple[int, ...] | None = None) -> Tensor:
-    """A tensor of one value, given by its bits; of the entry's shape, or of another."""
+def constant_tensor(
+    entry: Constant, device: torch.device, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """A tensor of one value, given by its bits; of the entry's shape, or of another.
+
+    In another dtype if that is given and the value is floating.
+    """
     shape = entry.shape if shape is None else shape
     bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], np.uint8).copy()
-    value = torch.from_numpy(bits).view(dtypes.torch_dtype(entry.dtype))
+    value = torch.from_numpy(bits).view(dtypes.torch_dtype(entry.dtype)).to(_wanted(entry.dtype, dtype))
     return value.to(device).expand(1).reshape([1] * len(shape)).expand(shape).contiguous()
 
 
-def empty_backbone(pack: PackFile, name: str, device: torch.device) -> Tensor:
-    """Memory for a backbone weight in its recorded dtype."""
-    entry = pack.descriptor.parameters[name]
-    assert isinstance(entry, Seeded | Adapted)
-    return torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device=device)
+def empty_backbone(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Memory for a backbone weight, in its recorded dtype if no other is given."""
+    entry = _generated(pack, name)
+    return torch.empty(entry.shape, dtype=_wanted(entry.dtype, dtype), device=device)
 
 
 def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) -> Tensor:
-    """Generate a backbone weight into its memory; return it. ``check``: compare the fingerprint."""
-    entry = pack.descriptor.parameters[name]
-    assert isinstance(entry, Seeded | Adapted)
+    """Generate a backbone weight into its memory, whose dtype may be another than the recorded one; return it.
+
+    ``check``: compare the fingerprint. Beside the memory, no more than a piece of the weight is held.
+    """
     if is_constructed(pack):
         return fill_constructed(pack, name, weight)
-    rng.fill_(weight, pack.source(name))
+    if is_recorded_dtype(pack, name, weight):
+        rng.fill_(weight, pack.source(name))
+        if check:
+            _check(pack, name, rng.fingerprint(weight))
+        return weight
     if check:
-        found = rng.fingerprint_hex(rng.fingerprint(weight))
-        if found != entry.fingerprint:
-            where = pack.fingerprint_place(name)
-            problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {entry.fingerprint}")
-            hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
-            raise IntegrityError(str(pack.path), [problem], hint=hint)
+        _check_again(pack, name, weight)
+    flat, backbone = weight.view(-1), _backbone(pack, name, weight.device)
+    for first in range(0, flat.numel(), _PIECE):
+        last = min(first + _PIECE, flat.numel())
+        flat[first:last] = backbone(first, last)
     return weight
+
+
+def generate_all(pack: PackFile, weights: Mapping[str, Tensor], *, check: bool = False) -> None:
+    """As generate() for each weight, all in their recorded dtypes; at once, where the device can do that."""
+    if is_constructed(pack):
+        for name, weight in weights.items():
+            fill_constructed(pack, name, weight)
+        return
+    found = rng.fill_all_([(weight, pack.source(name)) for name, weight in weights.items()], fingerprints=check)
+    for name, fingerprint in zip(weights, found, strict=check):
+        _check(pack, name, fingerprint)
+
+
+def is_recorded_dtype(pack: PackFile, name: str, weight: Tensor) -> bool:
+    """Whether a backbone weight has its recorded dtype."""
+    return weight.dtype == dtypes.torch_dtype(_generated(pack, name).dtype)
+
+
+def merge_generated_(pack: PackFile, name: str, weight: Tensor) -> Tensor:
+    """Merge the adapter of a weight, which was generated in its recorded dtype, in place; return the weight."""
+    entry = _generated(pack, name)
+    if isinstance(entry, Adapted):
+        merge_adapter_into(weight, None, adapter_tensors(pack, name, weight.device), entry)
+    return weight
+
+
+def generate_merged(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) -> Tensor:
+    """As generate(), and with the weight's adapter merged, if it has one."""
+    entry = _generated(pack, name)
+    if not isinstance(entry, Adapted) or is_recorded_dtype(pack, name, weight):
+        return merge_generated_(pack, name, generate(pack, name, weight, check=check))
+    # Of the backbone in its recorded dtype there is only a piece at a time.
+    if check and not is_constructed(pack):
+        _check_again(pack, name, weight)
+    backbone = _backbone(pack, name, weight.device)
+    merge_adapter_into(weight, backbone, adapter_tensors(pack, name, weight.device), entry)
+    return weight
+
+
+def _backbone(pack: PackFile, name: str, device: torch.device) -> Backbone:
+    """A way to any elements of a weight."""
+    if is_constructed(pack):
+        flat = constructed_weights(pack)[name].view(-1)
+        return lambda first, last: flat[first:last].to(device)
+    source = pack.source(name)
+    dtype = dtypes.torch_dtype(source.dtype)
+    return lambda first, last: rng.fill_(torch.empty(last - first, dtype=dtype, device=device), source, first)
+
+
+def _check_again(pack: PackFile, name: str, weight: Tensor) -> None:
+    """Check the fingerprint of a weight of which no more than a piece is in its recorded dtype at once."""
+    _check(pack, name, *rng.fingerprints_on(weight.device, [(pack.source(name), weight.numel())]))
+
+
+def _check(pack: PackFile, name: str, fingerprint: int) -> None:
+    found, recorded = rng.fingerprint_hex(fingerprint), _generated(pack, name).fingerprint
+    if found != recorded:
+        where = pack.fingerprint_place(name)
+        problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {recorded}")
+        hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
+        raise IntegrityError(str(pack.path), [problem], hint=hint)
+
+
+def _generated(pack: PackFile, name: str) -> Seeded | Adapted:
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Seeded | Adapted)
+    return entry
+
+
+def _wanted(recorded: str, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and "float" in recorded else dtypes.torch_dtype(recorded)
 
 
 def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str, Tensor]:
@@ -86,15 +173,17 @@ def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str
     return {part: stored_tensor(pack, adapter_prefix(name) + part, device) for part in entry.adapter.tensors()}
 
 
-def plain_tensor(pack: PackFile, name: str, device: torch.device, *, check: bool = False) -> Tensor:
-    """The entry of the plain model's state_dict in its recorded dtype, adapters merged, ties followed."""
+def plain_tensor(
+    pack: PackFile, name: str, device: torch.device, *, check: bool = False, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The entry of the plain model's state_dict, adapters merged, ties followed.
+
+    In its recorded dtype; floating ones in another if that is given.
+    """
     name = pack.descriptor.resolve(name)
     entry = pack.descriptor.parameters[name]
     if isinstance(entry, Stored):
-        return stored_tensor(pack, name, device)
+        return stored_tensor(pack, name, device, dtype)
     if isinstance(entry, Constant):
-        return constant_tensor(entry, device)
-    weight = generate(pack, name, empty_backbone(pack, name, device), check=check)
-    if isinstance(entry, Adapted):
-        weight = merge_adapter(weight, adapter_tensors(pack, name, device), entry)
-    return weight
+        return constant_tensor(entry, device, dtype=dtype)
+    return generate_merged(pack, name, empty_backbone(pack, name, device, dtype), check=check)

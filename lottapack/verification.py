@@ -11,9 +11,9 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Adapted, Seeded
-from lottapack.format.fingerprints import of_source
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
+from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
 from lottapack.signing import check_signature, signature_path
@@ -52,20 +52,21 @@ def verify(
     path: str | PathLike[str],
     *,
     key: str | PathLike[str] | None = None,
+    device: str = "cpu",
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
 
-    Weights are generated piece by piece, never all at once, in every scaffold. ``key``: a public key; the signature
-    beside the pack must be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small file can
-    ask for. ``allow``: as in load(); where it does not name what the architecture needs, all else is checked and the
-    architecture is skipped. ``progress``: in tensors and parameters.
+    Weights are generated piece by piece on ``device``, never all at once, in every scaffold. ``key``: a public key; the
+    signature beside the pack must be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small
+    file can ask for. ``allow``: as in load(); where it does not name what the architecture needs, all else is checked
+    and the architecture is skipped. ``progress``: in tensors and parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
-            BadKeyError, UnsupportedError.
+            BadKeyError, UnsupportedError. About the device: UnsupportedError, DeviceError.
     """
     with allowing(allow), open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
@@ -73,7 +74,7 @@ def verify(
         if key is not None:
             checks.append(_signature(pack, key))
         total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
-        for check in _contents(pack):
+        for check in _contents(pack, device):
             checks.append(check)
             if progress:
                 progress(len(checks), total)
@@ -90,7 +91,7 @@ def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
     return Check("signature", where, "ok", f"by the key of {key}")
 
 
-def _contents(pack: PackFile) -> Iterator[Check]:
+def _contents(pack: PackFile, device: str) -> Iterator[Check]:
     failed = set()
     coded = [name for name, entry in pack.descriptor.parameters.items() if coding_of(entry)]
     for name in pack.tensors:
@@ -110,23 +111,28 @@ def _contents(pack: PackFile) -> Iterator[Check]:
                 yield Check(fault.problems[0].kind, fault.problems[0].where, "failed", fault.problems[0].message)
             else:
                 yield Check("coding", name, "ok")
-    for name, found, recorded in _fingerprints(pack):
+    for name, found, recorded in _fingerprints(pack, device):
         if found == recorded:
             yield Check("fingerprint", name, "ok")
         else:
             yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {recorded}")
 
 
-def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
+def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]:
     """Of each generated parameter, on every scaffold, its name, the fingerprint found here, and the recorded one."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
+        jobs: list[tuple[rng.Source, int]] = []
+        wanted: list[tuple[str, str]] = []
         for name, entry in generated.items():
-            source = pack.source(name)
-            yield name, of_source(source, entry.shape), entry.fingerprint
+            source, count = pack.source(name), numel(entry.shape)
+            jobs.append((source, count))
+            wanted.append((name, entry.fingerprint))
             for scaffold, other in pack.descriptor.scaffolds.items():
-                found = of_source(replace(source, seed=int(other.seed, 16)), entry.shape)
-                yield place_of(scaffold, name), found, other.fingerprints[name]
+                jobs.append((replace(source, seed=int(other.seed, 16)), count))
+                wanted.append((place_of(scaffold, name), other.fingerprints[name]))
+        for (where, recorded), fingerprint in zip(wanted, _computed(jobs, device), strict=True):
+            yield where, rng.fingerprint_hex(fingerprint), recorded
     elif generated:
         from lottapack.constructed import constructed_fingerprints
 
@@ -136,6 +142,14 @@ def _fingerprints(pack: PackFile) -> Iterator[tuple[str, str, str]]:
             drawn = {name: (f"none ({fault.message})", entry.fingerprint) for name, entry in generated.items()}
         for name, (found, recorded) in drawn.items():
             yield name, found, recorded
+
+
+def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
+    if device == "cpu":
+        return (rng.fingerprint_of(source, count) for source, count in jobs)  # without torch
+    from lottapack.device import resolve
+
+    return rng.fingerprints_on(resolve(device), jobs)
 
 
 def _architecture(pack: PackFile) -> Check:

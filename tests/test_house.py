@@ -34,7 +34,7 @@ LAYERS = (
     ("lottapack.parts",),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
-    ("lottapack.arch", "lottapack.merge", "lottapack.drawing"),
+    ("lottapack.arch", "lottapack.merge", "lottapack.merge_arrays", "lottapack.drawing"),
     ("lottapack.nn",),
     (
         "lottapack.building",
@@ -49,9 +49,17 @@ LAYERS = (
         "lottapack.reporting",
         "lottapack.storing",
     ),
-    ("lottapack.folders", "lottapack.bases", "lottapack.part_tensors", "lottapack.shards", "lottapack.signing"),
+    (
+        "lottapack.folders",
+        "lottapack.bases",
+        "lottapack.part_tensors",
+        "lottapack.placements",
+        "lottapack.shards",
+        "lottapack.signing",
+    ),
     (
         "lottapack.verification",
+        "lottapack.speed",
         "lottapack.llamas",
         "lottapack.size_table",
         "lottapack.packer",
@@ -63,7 +71,7 @@ LAYERS = (
         "lottapack.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading",),
+    ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
     ("lottapack",),
     ("lottapack_cli",),
 )
@@ -231,6 +239,7 @@ ONLY_HERE = {
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
+    "triton": ("lottapack.rng.gpu",),
     "uvicorn": ("lottapack.serve.server",),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""
@@ -260,6 +269,7 @@ def test_client_libraries_out_of_place_are_found():
 
 def test_every_module_can_be_imported():
     pytest.importorskip("transformers")
+    pytest.importorskip("triton")
     for module in MODULES:
         if not module.endswith("__main__"):
             assert importlib.import_module(module).__name__ == module

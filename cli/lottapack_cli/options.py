@@ -50,6 +50,7 @@ Reference = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
 All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")]
 MaxBytes = Annotated[
     int | None,
     typer.Option(

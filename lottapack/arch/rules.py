@@ -9,6 +9,7 @@ from lottapack.errors import Problem
 
 MAX_TREE_DEPTH = 16
 MAX_TREE_NODES = 10_000
+_MOST_PROBLEMS = 1000
 _REFUSED_BY_TIMM = (
     "cache_dir",
     "checkpoint_path",
@@ -26,7 +27,17 @@ _REFUSED_BY_TIMM = (
     "scriptable",
     "variant",
 )
-_REFUSED_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels")
+_REFUSED_KEYS = (
+    "auto_map",
+    "trust_remote_code",
+    "custom_pipelines",
+    "quantization_config",
+    "use_kernels",
+    "kernel_config",
+    "attn_implementation",
+    "experts_implementation",
+)
+"""Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
 
 
 def architecture_problems(family: str, class_name: str, config: dict[str, Any]) -> list[Problem]:
@@ -64,9 +75,12 @@ def _children(where: str, config: dict[str, Any]) -> tuple[list[tuple[str, str, 
     children = config.get("children")
     if set(config) != {"children"} or not isinstance(children, list):
         return [], [Problem("architecture", where, "a Sequential has exactly a list of children")]
-    found, problems = [], []
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    problems: list[Problem] = []
     names: set[str] = set()
     for index, node in enumerate(children):
+        if len(problems) >= _MOST_PROBLEMS:
+            break
         place = f"{where}.children[{index}]"
         if not isinstance(node, dict) or set(node) != {"name", "class", "config"}:
             problems.append(Problem("architecture", place, "a child has exactly name, class and config"))
@@ -105,20 +119,25 @@ def _is_plain(value: Any) -> bool:
 
 
 def _transformers(class_name: str, config: dict[str, Any]) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
     if not (class_name.isascii() and class_name.isidentifier()) or class_name.startswith("_"):
         problems.append(Problem("architecture", "architecture.class", "is not the name of a model class"))
-    pending: list[tuple[str, Any]] = [("architecture.config", config)]
-    while pending:
-        where, value = pending.pop()
-        if isinstance(value, list):
-            pending += [(f"{where}[{index}]", item) for index, item in enumerate(value)]
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                if key.startswith("_") or key in _REFUSED_KEYS:
-                    problems.append(Problem("architecture", f"{where}.{key}", "a pack cannot set this key"))
-                pending.append((f"{where}.{key}", item))
+    _look_for_keys("architecture.config", config, problems)
     return problems
+
+
+def _look_for_keys(where: str, value: Any, problems: list[Problem]) -> None:
+    """Depth first: canonical JSON is at most 64 deep, and can be wide. Stops when nobody would read on."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if (key.startswith("_") or key in _REFUSED_KEYS) and len(problems) < _MOST_PROBLEMS:
+                problems.append(Problem("architecture", f"{where}.{key}", "a pack cannot set this key"))
+            if isinstance(item, dict | list):
+                _look_for_keys(f"{where}.{key}", item, problems)
+    else:
+        for index, item in enumerate(value):
+            if isinstance(item, dict | list):
+                _look_for_keys(f"{where}[{index}]", item, problems)
 
 
 def _timm(class_name: str, config: dict[str, Any]) -> list[Problem]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lottapack.arch import Family
+from lottapack.arch.sealed import sealed
 from lottapack.errors import ArchitectureError, UnsupportedError
 
 _NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version", "transformers_weights")
@@ -73,9 +74,11 @@ def plain_config(value: Any) -> Any:
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     """Call the library's own class with its own configuration class."""
-    cls, made = _class_and_config(class_name, config)
-    with _PATCHING, _no_init_weights():
-        model: Any = cls(made)
+    cls = _model_class(class_name)
+    with sealed():
+        made = _configuration(cls, config)
+        with _PATCHING, _no_init_weights():
+            model: Any = cls(made)
     model.tie_weights()
     for module in model.modules():
         # Some classes fill buffers that are in no state_dict only here.
@@ -87,20 +90,21 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 
 def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
     """As construct(), with the initialisation that the class brings."""
-    cls, made = _class_and_config(class_name, config)
-    with _PATCHING:
-        model: nn.Module = cls(made)
+    cls = _model_class(class_name)
+    with sealed():
+        made = _configuration(cls, config)
+        with _PATCHING:
+            model: nn.Module = cls(made)
     return model
 
 
-def _class_and_config(class_name: str, config: dict[str, Any]) -> tuple[Any, Any]:
-    cls = _model_class(class_name)
+def _configuration(cls: Any, config: dict[str, Any]) -> Any:
     config_class = cls.config_class
     if config.get("model_type", config_class.model_type) != config_class.model_type:
         raise ArchitectureError(
-            f"{class_name} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
+            f"{cls.__name__} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
         )
-    return cls, config_class.from_dict(dict(config))
+    return config_class.from_dict(dict(config))
 
 
 def _no_init_weights() -> AbstractContextManager[None]:

@@ -9,6 +9,8 @@ from lottapack.errors import Problem
 from lottapack.format import canonical
 
 _T = TypeVar("_T")
+MOST = 1000
+"""Problems that are noted of one file."""
 HEX16 = re.compile(r"[0-9a-f]{16}")
 HEX64 = re.compile(r"[0-9a-f]{64}")
 
@@ -20,8 +22,9 @@ class Collector:
         self.problems: list[Problem] = []
 
     def add(self, kind: str, where: str, message: str) -> None:
-        """Note a problem (kinds: spec, refusals)."""
-        self.problems.append(Problem(kind, where, message))
+        """Note a problem (kinds: spec, refusals); those beyond MOST only cost memory."""
+        if len(self.problems) < MOST:
+            self.problems.append(Problem(kind, where, message))
 
     def record(self, value: Any, kind: type[_T], where: str) -> _T | None:
         """Convert an object to a record; fields named ``x-...`` are dropped (spec: descriptor, section 2)."""

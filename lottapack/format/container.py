@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from lottapack.errors import ContainerError, Problem
 from lottapack.format import canonical, dtypes
+from lottapack.format.collect import MOST
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.shapes import numel, shape_fault
 
@@ -146,13 +147,15 @@ def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> b
 
 
 def _tensors(value: dict[str, Any], source: str) -> list[TensorInfo]:
-    found, problems = [], []
+    found: list[TensorInfo] = []
+    problems: list[Problem] = []
     for name, entry in value.items():
         if name == "__metadata__":
             continue
         fault = _entry_fault(entry)
         if fault:
-            problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
+            if len(problems) < MOST:
+                problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
         else:
             begin, end = entry["data_offsets"]
             found.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))

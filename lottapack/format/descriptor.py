@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
+from lottapack.format.ties import owners
 
 FORMAT_VERSION = "1.1"
 """The newest version that this reader knows. A writer writes the lowest that has what it used."""
@@ -166,7 +168,7 @@ def role_of(parameter: Parameter) -> Role:
     return role
 
 
-class Descriptor(Record, frozen=True):
+class Descriptor(Record, frozen=True, dict=True):
     """The whole descriptor of a pack."""
 
     lottapack: str
@@ -207,11 +209,11 @@ class Descriptor(Record, frozen=True):
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""
-        entry = self.parameters[name]
-        while isinstance(entry, Tied):
-            name = entry.to
-            entry = self.parameters[name]
-        return name
+        return self._owners.get(name, name)
+
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        return owners({name: entry.to for name, entry in self.parameters.items() if isinstance(entry, Tied)})
 
 
 def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:

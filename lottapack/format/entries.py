@@ -152,13 +152,13 @@ def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
 def _check_ties(out: Collector, found: dict[str, Parameter], declared: dict[str, Any]) -> None:
     grounded = {name for name, entry in found.items() if not isinstance(entry, Tied)}
     for name, entry in found.items():
-        path: list[str] = []
+        path: dict[str, None] = {}  # in the order of the way, and quick to look a name up in
         while isinstance(entry, Tied) and name not in grounded:
             place = f"parameters[{quote(name)}].to"
             if name in path:
                 out.add("tied", place, "the ties go round in a circle")
                 break
-            path.append(name)
+            path[name] = None
             if entry.to not in declared:
                 out.add("tied", place, f"there is no parameter {quote(entry.to)}")
                 break

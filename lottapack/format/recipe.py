@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +24,7 @@ from lottapack.format.descriptor import (
     Stored,
     unknown_scaffold,
 )
+from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ class TiedRecipe(Record, frozen=True, tag_field="role", tag="tied"):
 ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
 
 
-class Recipe(Record, frozen=True):
+class Recipe(Record, frozen=True, dict=True):
     """Everything about a scaffolded model but its learned tensors."""
 
     lottapack_recipe: str
@@ -129,11 +131,11 @@ class Recipe(Record, frozen=True):
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""
-        entry = self.parameters[name]
-        while isinstance(entry, TiedRecipe):
-            name = entry.to
-            entry = self.parameters[name]
-        return name
+        return self._owners.get(name, name)
+
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        return owners({name: entry.to for name, entry in self.parameters.items() if isinstance(entry, TiedRecipe)})
 
     def tables(self) -> dict[str, Table]:
         """The model's own tables by id."""

@@ -158,7 +158,8 @@ def _fill_one(tensor: Tensor, pack: PackFile, name: str) -> None:
         generate(pack, name, tensor.data)
     else:
         # Not copied into it: what the library read lies in a mapping of the file, aligned as it happens there.
-        tensor.data = plain_tensor(pack, name, tensor.device).to(tensor.dtype)
+        dtype = tensor.dtype if tensor.is_floating_point() else None
+        tensor.data = plain_tensor(pack, name, tensor.device, dtype=dtype).to(tensor.dtype)
 
 
 if METHOD not in AUTO_QUANTIZER_MAPPING:

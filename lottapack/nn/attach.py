@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
-from lottapack.errors import ArchitectureError, CheckpointError
+from lottapack.errors import ArchitectureError, CheckpointError, PlacementError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
@@ -202,7 +202,12 @@ def fill_backbone(model: nn.Module) -> None:
     done: set[int] = set()
     for module in model.modules():
         for leaf, source in module.__dict__.get(SOURCES, {}).items():
-            weight = module._buffers[leaf]
+            weight = module._buffers.get(leaf, module._parameters.get(leaf))
+            if hasattr(weight, "device_mesh"):
+                raise PlacementError(
+                    f"{leaf} of a {type(module).__name__} is a distributed tensor",
+                    hint="Fill it with lottapack.fill_().",
+                )
             if weight is not None and id(weight) not in done:
                 fill_any(weight, source)
                 if not weight.is_inference():

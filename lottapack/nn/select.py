@@ -100,7 +100,7 @@ class Patterns:
     def first_match(self, entry: Entry) -> str | None:
         """The first pattern that names the entry or its module."""
         for pattern in self.patterns:
-            if any(_matches(pattern, name) for name in (entry.module_name, entry.name)):
+            if any(matches(pattern, name) for name in (entry.module_name, entry.name)):
                 self.used.add(pattern)
                 return pattern
         return None
@@ -109,13 +109,14 @@ class Patterns:
         """Raise ScaffoldError for a pattern that named nothing."""
         names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
         for pattern in self.patterns:
-            if pattern not in self.used and not any(_matches(pattern, name) for name in names):
+            if pattern not in self.used and not any(matches(pattern, name) for name in names):
                 close = difflib.get_close_matches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
                 hint = f"Did you mean {' or '.join(close)}?" if close else "See model.named_modules() for the names."
                 raise ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint)
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names a module or parameter: a glob over full names, or the last parts of a name."""
     if any(sign in pattern for sign in "*?["):
         return fnmatch.fnmatchcase(name, pattern)
     return name == pattern or name.endswith(f".{pattern}")

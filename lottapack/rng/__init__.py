@@ -11,7 +11,7 @@ from lottapack.rng.stream import ALGORITHM, CONSTRUCTOR, TORCH_CPU, Source, stre
 
 if TYPE_CHECKING:
     from lottapack.rng.arrays import fill_bits, fingerprint_bits, fingerprint_hex, fingerprint_of
-    from lottapack.rng.fill import fill_, fill_runs_, fingerprint
+    from lottapack.rng.fill import fill_, fill_all_, fill_runs_, fingerprint, fingerprints_on
     from lottapack.rng.tables import Table, builtin, custom, scale_fault, scaled_bits, table_fault
 
 _HOME = {
@@ -20,8 +20,10 @@ _HOME = {
     "fingerprint_hex": "arrays",
     "fingerprint_of": "arrays",
     "fill_": "fill",
+    "fill_all_": "fill",
     "fill_runs_": "fill",
     "fingerprint": "fill",
+    "fingerprints_on": "fill",
     "Table": "tables",
     "builtin": "tables",
     "custom": "tables",
@@ -51,12 +53,14 @@ __all__ = [
     "custom",
     "fault_between",
     "fill_",
+    "fill_all_",
     "fill_bits",
     "fill_runs_",
     "fingerprint",
     "fingerprint_bits",
     "fingerprint_hex",
     "fingerprint_of",
+    "fingerprints_on",
     "scale_fault",
     "scaled_bits",
     "stream_of",

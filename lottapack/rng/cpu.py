@@ -1,14 +1,15 @@
 """The CPU backend: numba kernels over pieces of the tensor, on NumPy arrays. Does not import torch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lottapack.rng import kernels, run_kernels
-from lottapack.rng.quantile import coefficients
+from lottapack.rng import kernels, normal16, run_kernels
+from lottapack.rng.quantile import NEAR, coefficients, near_coefficients
 from lottapack.rng.runs import Integers
 from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
@@ -19,24 +20,25 @@ _LOW32 = 0xFFFFFFFF
 
 def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    fill = _filler(source)
+    way = _way(source)
 
     def work(lo: int, hi: int) -> None:
-        fill(out[lo - start : hi - start], lo)
+        way.fill(out[lo - start : hi - start], *way.settings, *way.place(lo), *way.halves)
 
     spread(start, start + out.size, work, threads or default())
 
 
 def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
-    kernel, settings, served, halves = _kernel(source)
-    kernel = run_kernels.KERNELS[kernel]
+    way = _way(source)
+    kernel = run_kernels.KERNELS[way.fill]
     ends = np.cumsum(lengths)
     cuts = [0, *np.unique(np.searchsorted(ends, range(PIECE, out.size, PIECE))).tolist(), starts.size]
 
     def work(first: int, last: int) -> None:
         lo, hi = ends[first] - lengths[first], ends[last - 1]
-        kernel(out[lo:hi], starts[first:last], lengths[first:last], np.uint64(served), *settings, *halves)
+        runs = starts[first:last], lengths[first:last]
+        kernel(out[lo:hi], *runs, np.uint64(way.served), *way.settings, *way.halves)
 
     tasks = [partial(work, first, last) for first, last in pairwise(cuts) if first < last]
     run_all(tasks, threads or default())
@@ -52,58 +54,73 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 
 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
-    """The fingerprint of the first ``count`` elements, of which each thread holds one piece at a time."""
-    fill = _filler(source)
+    """The fingerprint of the first ``count`` elements, of which each thread holds one block at a time."""
+    way = _way(source)
+    space = way.served, f"u{ITEM_BITS[source.dtype] // 8}"
 
     def work(lo: int, hi: int) -> int:
-        bits = np.empty(hi - lo, f"u{ITEM_BITS[source.dtype] // 8}")
-        fill(bits, lo)
-        return _fingerprint(bits, lo)
+        block, _ = way.place(lo)  # pieces begin with a block
+        return int(way.fingerprint(np.empty(*space), np.uint64(hi - lo), *way.settings, block, *way.halves))
 
     return sum(spread(0, count, work, threads or default())) % 2**64
 
 
-Filler = Callable[[Bits, int], None]
-"""Fills an array with the elements from a given number on."""
+@dataclass(frozen=True)
+class _Way:
+    """The fastest way to a source's elements: two kernels, and what both are given."""
 
-_FORMS = {"float32": 0, "bfloat16": 1, "float16": 2}
+    fill: Callable[..., None]
+    fingerprint: Callable[..., int]
+    settings: tuple[Any, ...]
+    served: int
+    """Elements that a block of words serves."""
+    halves: list[Any]
+    """Key and stream."""
+
+    def place(self, element: int) -> tuple[Any, Any]:
+        """The block that serves an element, and the element's number there."""
+        return np.uint64(element // self.served), np.uint64(element % self.served)
 
 
-def _filler(source: Source) -> Filler:
-    """The fastest way to a source's elements; checks the scale."""
-    kernel, settings, served, halves = _kernel(source)
-
-    def fill(out: Bits, start: int) -> None:
-        kernel(out, *settings, np.uint64(start // served), np.uint64(start % served), *halves)
-
-    return fill
+_FORMS = {"float32": kernels.FLOAT32, "bfloat16": kernels.BFLOAT16, "float16": kernels.FLOAT16}
 
 
-def _kernel(source: Source) -> tuple[Callable[..., None], tuple[Any, ...], int, list[Any]]:
-    """The kernel for a source, its settings, how many elements a block serves, and key and stream; checks the scale."""
+def _way(source: Source) -> _Way:
+    """Checks the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
     halves = [np.uint64(half) for half in (*source.key, source.stream & _LOW32, source.stream >> 32)]
+    form = _FORMS[source.dtype]
     if source.table.id == "normal16" and formula_holds():
-        form = np.uint64(_FORMS[source.dtype])
-        return kernels.fill_normal16, (coefficients(), np.float32(source.scale), form), served, halves
+        given = coefficients(), near_coefficients(), np.float32(source.scale), form
+        return _Way(normal16.fill_normal16, normal16.fingerprint_normal16, given, served, halves)
     table, bits = scaled_bits(source.table, source.scale, source.dtype), np.uint64(source.table.bits)
-    exact = source.table.id == "uniform16" and source.dtype == "float32"
-    unit = np.float32(source.scale / 65536 if exact else 0)  # exact, and normal because the products are
-    return kernels.fill, (table, bits, unit), served, halves
+    unit = np.float32(source.scale / 65536 if source.table.id == "uniform16" else 0)  # exact: the products are normal
+    return _Way(kernels.fill, kernels.fingerprint_blocks, (table, bits, unit, form), served, halves)
 
 
 @cache
 def formula_holds() -> bool:
-    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's."""
-    if not kernels.FORMULA:
+    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's.
+
+    And the shorter polynomial's within NEAR units of it.
+    """
+    if not normal16.FORMULA:
         return False
-    table = builtin("normal16").values
-    words = np.arange(table.size // 2, dtype=np.uint32)
-    words |= (words + np.uint32(words.size)) << np.uint32(16)
-    entries, t, piece = np.empty(table.size, np.uint32), np.empty(words.size, np.float32), np.empty_like(words)
-    kernels.normal16(entries, words, t, piece, coefficients(), np.float32(1), np.uint64(_FORMS["float32"]))
-    return np.array_equal(entries, table.view(np.uint32))
+    entries = builtin("normal16").values.view(np.uint32)
+    magnitudes = (entries & np.uint32(0x7FFFFFFF)).view(np.int32)
+    rows, near, part = coefficients(), near_coefficients(), np.empty(2 * WORDS, np.uint32)
+    words, t, piece = normal16.space()
+    for first in range(0, entries.size // 2, WORDS):  # all indices below the middle, and those above
+        low, high = (slice(at, at + WORDS) for at in (first, first + entries.size // 2))
+        words[:] = np.arange(first, first + WORDS, dtype=np.uint32) * np.uint32(0x10001) + np.uint32(0x80000000)
+        normal16.normal16(part, words, t, piece, rows, near, np.float32(1), kernels.FLOAT32)
+        if not np.array_equal(part, np.concatenate([entries[low], entries[high]])):
+            return False
+        normal16.nearly16(part, words, t, piece, rows, near)
+        if (np.abs(part[:WORDS].view(np.int32) - magnitudes[low]) > NEAR).any():
+            return False
+    return True
 
 
 def _fingerprint(bits: Bits, start: int) -> int:

@@ -1,6 +1,7 @@
 """Fill tensors from a source, and take their fingerprints, on whatever device they are."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, selfcheck
@@ -10,6 +11,9 @@ from lottapack.rng.stream import ITEM_BITS, Source, check_range
 if TYPE_CHECKING:
     import torch
 
+_PIECE: Final = 1 << 19
+"""Elements generated at once where only their fingerprint is wanted."""
+
 
 def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tensor":
     """Fill ``tensor``, of any shape, in place with elements ``start`` and following in row-major order; return it.
@@ -18,11 +22,9 @@ def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tens
     dtype than the source or lies on a device without a backend, if the scale does not fit the table, or if elements
     lie beyond 2**63 - 1; DeviceError if the device fails its known answers. Spec: stream, tables.
     """
-    found = _dtype(tensor)
-    if found != source.dtype:
-        raise _other_dtype(source, found)
     check_range(start, tensor.numel())
-    _ready(tensor).fill(tensor, source, start)
+    _check(tensor, source)
+    _ready(tensor.device).fill(tensor, source, start)
     return tensor
 
 
@@ -35,11 +37,9 @@ def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths
     ``starts``, ``lengths``: shape (n,), int64: the number of each run's first element and of its elements. Runs ascend
     and do not overlap. Raises as fill_() does, and UnsupportedError for other runs.
     """
-    found = _dtype(tensor)
-    if found != source.dtype:
-        raise _other_dtype(source, found)
+    _check(tensor, source)
     check_runs(starts, lengths, tensor.numel())
-    backend, flat = _ready(tensor), tensor.view(-1)
+    backend, flat = _ready(tensor.device), tensor.view(-1)
     done = 0
     for first, last in grouped(starts, lengths):
         count = int(lengths[first:last].sum())
@@ -52,6 +52,53 @@ def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths
     return tensor
 
 
+def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bool = False) -> list[int]:
+    """Fill tensors of any shapes, each in place with its source's elements from number 0 on.
+
+    As fill_() on each, and raises as it does, but before any is filled; on a GPU one launch does it for all tensors
+    of one table and dtype. Returns the tensors' fingerprints if ``fingerprints``, else an empty list.
+    """
+    for tensor, source in jobs:
+        _check(tensor, source)
+    found = [0] * len(jobs)
+    for device in {tensor.device for tensor, _ in jobs}:
+        backend = _ready(device)
+        places = [place for place, (tensor, _) in enumerate(jobs) if tensor.device == device]
+        if backend.generate is not None:
+            here = [backends.Job(jobs[place][1], 0, jobs[place][0].numel(), jobs[place][0]) for place in places]
+            totals = backend.generate(here, device, fingerprints)
+        else:
+            for place in places:
+                backend.fill(*jobs[place], 0)
+            totals = [backend.fingerprint(jobs[place][0], 0) for place in places] if fingerprints else []
+        for place, total in zip(places, totals, strict=fingerprints):
+            found[place] = total
+    return found if fingerprints else []
+
+
+def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) -> list[int]:
+    """The fingerprints of the tensors that sources generate on a device, each with its number of elements.
+
+    At most a piece of a tensor is in memory at once; on a GPU, nothing is. Raises as fill_() does.
+    """
+    import torch
+
+    for _, count in jobs:
+        check_range(0, count)
+    backend = _ready(device)
+    if backend.generate is not None:
+        return backend.generate([backends.Job(source, 0, count) for source, count in jobs], device, True)
+    found = []
+    for source, count in jobs:
+        total, memory = 0, torch.empty(min(_PIECE, count), dtype=getattr(torch, source.dtype), device=device)
+        for start in range(0, count, _PIECE):
+            piece = memory[: min(_PIECE, count - start)]
+            backend.fill(piece, source, start)
+            total += backend.fingerprint(piece, start)
+        found.append(total % 2**64)
+    return found
+
+
 def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
     """The fingerprint of ``tensor``, of any shape, whose first element is number ``start`` (spec: fingerprint).
 
@@ -61,11 +108,22 @@ def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
     if found not in ITEM_BITS:
         raise UnsupportedError(f"a tensor of dtype {found} has no fingerprint", hint=f"Use {', '.join(ITEM_BITS)}.")
     check_range(start, tensor.numel())
-    return _ready(tensor).fingerprint(tensor, start)
+    _require_contiguous(tensor)
+    return _ready(tensor.device).fingerprint(tensor, start)
 
 
-def _ready(tensor: "torch.Tensor") -> backends.Backend:
-    """The backend for the tensor's device, once it has given the known answers there."""
+def _check(tensor: "torch.Tensor", source: Source) -> None:
+    """Raise UnsupportedError if the source cannot fill the tensor."""
+    found = _dtype(tensor)
+    if found != source.dtype:
+        raise UnsupportedError(
+            f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
+            hint="Generate in the source's dtype, then convert.",
+        )
+    _require_contiguous(tensor)
+
+
+def _require_contiguous(tensor: "torch.Tensor") -> None:
     import torch
 
     if tensor.layout != torch.strided or not tensor.is_contiguous():
@@ -73,7 +131,13 @@ def _ready(tensor: "torch.Tensor") -> backends.Backend:
             f"a tensor of shape {tuple(tensor.shape)} that is not contiguous cannot be used",
             hint="Pass tensor.contiguous(), or fill the whole tensor before taking a view of it.",
         )
-    device, backend = tensor.device, backends.select(tensor.device)
+
+
+def _ready(device: "torch.device") -> backends.Backend:
+    """The backend for a device, once it has given the known answers there."""
+    import torch
+
+    backend = backends.select(device)
 
     def compute(source: Source, start: int, count: int) -> int:
         answer = torch.empty(count, dtype=getattr(torch, source.dtype), device=device)
@@ -86,10 +150,3 @@ def _ready(tensor: "torch.Tensor") -> backends.Backend:
 
 def _dtype(tensor: "torch.Tensor") -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _other_dtype(source: Source, found: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
-        hint="Generate in the source's dtype, then convert.",
-    )

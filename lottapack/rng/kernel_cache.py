@@ -8,6 +8,7 @@ of all that it was made from; whatever cannot be read is compiled anew, and what
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,10 +23,8 @@ F = TypeVar("F", bound=Callable[..., object])
 def jit(function: F) -> F:
     """Compile on first use, and keep the result on disk if there is a place to."""
     dispatcher = numba.njit(nogil=True)(function)
-    try:
+    with suppress(RuntimeError):  # numba found no writable place
         dispatcher._cache = _Cache(function)
-    except RuntimeError:  # numba found no writable place
-        pass
     return cast(F, dispatcher)
 
 
@@ -36,7 +35,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         self._cache_file = self._files(sig, target_context.codegen())
         try:
             return super()._load_overload(sig, target_context)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever pickle makes of a file that was cut short
             return None
 
     def _save_overload(self, sig: Any, data: Any) -> None:
@@ -44,7 +43,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         try:
             self._cache_file.flush()  # an index that cannot be read would stop save()
             super()._save_overload(sig, data)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the same, and whatever keeps a file from being written
             return
 
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:

@@ -12,6 +12,9 @@ With ``s = (n - 32767.5) / 65536`` for entry ``n``, every operation rounded once
 The rounding errors of ``rest`` are some 2**-33 of the result, so a formula of this kind gives a wrong last bit about
 once in a thousand entries; the coefficients here are those of a search among very many that err nowhere. That is no
 matter of trust: all 65,536 entries are compared with the table before the first use.
+
+For fewer digits than binary32 has there is a shorter polynomial in the same ``t``, of degree 5 and within NEAR units of
+the last place of each entry, which is checked in the same way. Only what that leaves open needs the formula above.
 """
 
 from functools import cache
@@ -30,6 +33,10 @@ ROWS: Final = 3 + DEGREE + 1
 FALL: Final = 127995.0
 FROM: Final = 64038.515625
 
+NEAR: Final = 6
+"""By how many units in the last place the shorter polynomial may miss an entry."""
+NEAR_DEGREE: Final = 5
+
 _LINE = 64
 """Bytes of a cache line: a row that lies across two of them takes twice as long to read."""
 
@@ -37,10 +44,20 @@ _LINE = 64
 @cache
 def coefficients() -> Floats:
     """All rows one after another: shape (ROWS * PIECES,), float32, read-only, at the beginning of a cache line."""
-    data = resources.files("lottapack.rng").joinpath("data", "normal16.pieces.f32").read_bytes()
-    space = np.empty(ROWS * PIECES + _LINE // 4, np.float32)
+    return _read("normal16.pieces.f32", ROWS)
+
+
+@cache
+def near_coefficients() -> Floats:
+    """The shorter polynomial's, from t**0 up: shape ((NEAR_DEGREE + 1) * PIECES,), otherwise like coefficients()."""
+    return _read("normal16.near.f32", NEAR_DEGREE + 1)
+
+
+def _read(name: str, rows: int) -> Floats:
+    data = resources.files("lottapack.rng").joinpath("data", name).read_bytes()
+    space = np.empty(rows * PIECES + _LINE // 4, np.float32)
     skip = -space.ctypes.data % _LINE // 4
-    aligned = space[skip : skip + ROWS * PIECES]
+    aligned = space[skip : skip + rows * PIECES]
     aligned[:] = np.frombuffer(data, "<f4")
     aligned.flags.writeable = False
     return aligned

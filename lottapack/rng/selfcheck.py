@@ -66,7 +66,7 @@ def ensure(backend: str, device: str, compute: Compute) -> None:
                     f"the backend {backend!r} computes wrong bits on {device!r}: {answer.distribution} in "
                     f"{answer.dtype}, {answer.count} elements from {answer.start}, has the fingerprint "
                     f"{found:016x}, not {answer.fingerprint:016x}",
-                    hint="Nothing is generated there. Use another device, or update its driver, torch and numba; "
-                    "if it stays, report it with these numbers.",
+                    hint="Nothing is generated there. Use another device, or update its driver, torch, numba or "
+                    "Triton; if it stays, report it with these numbers.",
                 )
         _passed.add((backend, device))

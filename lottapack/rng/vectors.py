@@ -1,8 +1,7 @@
-"""Vectors for the bodies of numba's intrinsics, in LLVM's terms.
+"""Vectors for the bodies of numba's intrinsics, in LLVM's terms."""
 
-numba's cache does not see this file: after a change here, change ``kernels.py`` too, or clear the cache.
-"""
-
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -42,6 +41,22 @@ class Vectors:
     def store(self, argument: int, place: Any, vector: Any) -> None:
         """Write a vector from element ``place`` of an array on, at any address."""
         self.builder.store(vector, self.pointer(argument, place, vector.type)).align = 2
+
+    def prefetch(self, argument: int, place: Any) -> None:
+        """Ask for the cache line of element ``place`` of an array, to be written; past its end that is harmless."""
+        byte, number = ir.IntType(8), ir.IntType(32)
+        where = self.pointer(argument, place, byte)
+        of = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
+        hint = self.builder.module.declare_intrinsic("llvm.prefetch", [where.type], of)
+        self.builder.call(hint, [where, number(1), number(3), number(1)])  # write, all levels, data
+
+    @contextmanager
+    def steps(self, count: int, vectors: int = 1) -> Iterator[Any]:
+        """A loop over ``count`` elements, so many vectors at a time; gives the number of each step's first element."""
+        word = ir.IntType(64)
+        bounds = word(0), word(count), word(vectors * self.lanes)
+        with cgutils.for_range_slice(self.builder, *bounds) as (at, _):
+            yield at
 
     def call(self, name: str, kinds: list[Any], *values: Any) -> Any:
         """Call an intrinsic of LLVM that returns the first of ``kinds``, those of its arguments."""

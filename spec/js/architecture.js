@@ -6,7 +6,11 @@ import { ARGUMENTS } from "./torch_nn.js";
 
 const MAX_TREE_DEPTH = 16;
 const MAX_TREE_NODES = 10_000;
-const REFUSED_KEYS = ["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels"];
+/** Keys that make the library transformers run or fetch code that is not its own. */
+const REFUSED_KEYS = [
+  ...["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels", "kernel_config"],
+  ...["attn_implementation", "experts_implementation"],
+];
 
 const REFUSED_BY_TIMM = [
   ...["cache_dir", "checkpoint_path", "exportable", "feature_cfg", "feature_cls", "features_only", "kwargs_filter"],
@@ -41,11 +45,11 @@ function torchNn(className, config) {
       return [...problems, fault(node.where, `the tree is too large: ${limit}`)];
     }
     if (node.name === "Sequential") {
-      nodes.push(...children(node, problems));
+      for (const child of children(node, problems)) nodes.push(child);
     } else if (!Object.hasOwn(ARGUMENTS, node.name)) {
       problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not in the list`));
     } else {
-      problems.push(...argumentFaults(node));
+      for (const one of argumentFaults(node)) problems.push(one);
     }
   }
   return problems;

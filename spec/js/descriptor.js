@@ -79,7 +79,7 @@ function checkVersion(out, text) {
 function readArchitecture(out, value, version) {
   if (!out.record(value, { family: TEXT, class: TEXT, config: OBJECT }, "architecture")) return null;
   const [family, className, config] = ["family", "class", "config"].map((key) => value.get(key));
-  out.problems.push(...architectureProblems(family, className, config, Number(version.split(".")[1])));
+  out.addAll(architectureProblems(family, className, config, Number(version.split(".")[1])));
   return { family, class: className, config };
 }
 

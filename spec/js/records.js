@@ -46,6 +46,11 @@ export class Collector {
     this.problems.push(problem(kind, where, message));
   }
 
+  /** Any number of problems: `push(...many)` would put them all on the stack. */
+  addAll(problems) {
+    for (const one of problems) this.problems.push(one);
+  }
+
   /** Whether an object has exactly these fields, each of its form; notes the first fault. */
   record(value, fields, where) {
     const fault = recordFault(value, fields);

@@ -143,6 +143,7 @@ def test_a_picture_of_another_kind(run: Run, files: Files, tmp_path: Path) -> No
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there(device: str, run: Run, files: Files, tmp_path: Path) -> None:
     refused(run("export", files.pack, "-o", tmp_path / "x", "--device", device), 2, device)
+    refused(run("verify", files.pack, "--device", device), 2, device)
 
 
 def test_a_transformers_export_of_another_model(run: Run, files: Files, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import lottapack
 from lottapack_cli.demo import training
 
-COMMANDS = ("pack", "inspect", "verify", "export", "report", "demo")
+COMMANDS = ("pack", "inspect", "verify", "export", "report", "bench", "demo")
 WITH_A_REGISTRY = ("push", "pull", "list", "log")
 """Their modes are tested where a registry is: tests/registry."""
 
@@ -29,6 +29,7 @@ def arguments(command: str, files: Files, folder: Path) -> list[object]:
         "verify": ["verify", files.pack],
         "export": ["export", files.pack, "-o", folder / "full.safetensors"],
         "report": ["report", files.pack],
+        "bench": ["bench", "--elements", 5000, "--rounds", 1],
         "demo": ["demo", "--output", folder / "demo"],
     }[command]
 
@@ -39,6 +40,7 @@ HUMAN = {
     "verify": ["fingerprint", "intact", "sha256"],
     "export": ["exported", "full.safetensors"],
     "report": ["this pack", "float32", "4-bit", "100 Mbit/s", "by group", "adapters", "by role", "bits per weight"],
+    "bench": ["normal16", "bfloat16", "torch.randn", "clone", "download", "5,000 weights, median of 1", "cpu"],
     "demo": ["1  Train", "2  Pack", "3  Inspect", "4  Push", "5  Pull", "6  Compare", "7  Verify", "8  Sizes", "SAME"],
 }
 
@@ -57,6 +59,7 @@ JSON = {
     "verify": {"ok", "path", "sha256", "checks"},
     "export": {"path", "size"},
     "report": {"size", "numel", "bits_per_weight", "forms", "by_role", "by_group", "plot"},
+    "bench": {"device", "machine", "elements", "rounds", "speeds"},
     "demo": {"same", "differing", "before", "after", "pack_size", "full_size", "ratio"},
 }
 
@@ -117,6 +120,11 @@ def test_inspect_all_lists_each(run: Run, files: Files) -> None:
     assert "0,2.bias" in brief
     assert "0.bias" not in brief
     assert all(name in full for name in ("0.bias", "2.bias", "4.bias", "4.weight"))
+
+
+def test_verify_on_a_device_finds_the_same(run: Run, files: Files) -> None:
+    on_cpu = run("verify", files.pack, "--json")
+    assert run("verify", files.pack, "--json", "--device", "cpu:0") == on_cpu
 
 
 def test_verify_all_lists_each(run: Run, files: Files) -> None:

@@ -197,12 +197,17 @@ class Push(Scenario):
         lottapack.push(self.folder / word / NAME, REPO)
 
     def _there(self) -> dict[str, str]:
-        """SHA-256 of the pack and the card, as the registry's current commit has them."""
+        """SHA-256 of the pack and the card, as the registry's current commit has them.
+
+        By its hash: what a killed client had asked for may be done a moment later, and "main" be another commit then.
+        """
         import hashlib
 
-        found = {}
+        found, server = {}, os.environ["HF_ENDPOINT"]
+        with urllib.request.urlopen(f"{server}/api/models/{REPO}/revision/main", timeout=30) as answer:
+            commit = json.load(answer)["sha"]
         for name in (NAME, "README.md"):
-            address = f"{os.environ['HF_ENDPOINT']}/{REPO}/resolve/main/{name}"
+            address = f"{server}/{REPO}/resolve/{commit}/{name}"
             with urllib.request.urlopen(address, timeout=30) as answer:
                 found[name] = hashlib.sha256(content := answer.read()).hexdigest()
         found["card"] = content.decode()

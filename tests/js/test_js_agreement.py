@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from js_runs import SUFFIX, reports
+from js_runs import JS, SUFFIX, lines, node, reports
 from torch import nn
 
 import lottapack
@@ -24,6 +24,7 @@ OWN = rng.custom("steps4", (np.arange(16, dtype=np.float32) - 7.5) / 4)
 LARGE = rng.custom("random16", np.random.default_rng(1).standard_cauchy(65536).astype(np.float32))
 TABLES = [*rng.BUILTIN, OWN, LARGE]
 DTYPES = ["float32", "bfloat16", "float16"]
+CODINGS = (None, "planes-zlib", {"embeddings": "int8-block64"}, {"embeddings": "normal4-block64", "*": "planes-zlib"})
 
 
 def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
@@ -32,7 +33,7 @@ def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
     def size() -> int:
         return chance.randint(2, 90)
 
-    channels = 2 * chance.randint(1, 6)
+    channels = 2 * chance.randint(2, 6)
     layers = [nn.Embedding(size(), size()), nn.BatchNorm1d(size())]
     layers += [nn.Linear(size(), size(), bias=chance.random() < 0.5) for _ in range(4)]
     layers += [nn.Conv2d(channels, 2 * chance.randint(1, 9), chance.randint(1, 3), groups=2)]
@@ -43,7 +44,7 @@ def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A pack for each table and dtype, trained by drawing: its path, and the digests of its plain weights."""
+    """A pack for each table and dtype, trained by drawing: its path, and its plain weights' digests by scaffold."""
     folder = tmp_path_factory.mktemp("packs")
     chance = random.Random(11)
     made = {}
@@ -52,9 +53,12 @@ def trained(tmp_path_factory):
             name = f"{table if isinstance(table, str) else table.id}-{dtype}"
             model = random_model(chance, getattr(torch, dtype))
             scaling = chance.choice(["lora", "rslora"])
+            others = {"task-b": chance.getrandbits(64), "0": chance.getrandbits(64)}
+            others = chance.choice([None, {"task-b": others["task-b"]}, others])
             lottapack.scaffold(
                 model,
                 seed=chance.getrandbits(64),
+                scaffolds=others,
                 rank=chance.randint(1, 2),
                 alpha=chance.choice([None, 3.0]),
                 scaling=scaling,
@@ -68,8 +72,11 @@ def trained(tmp_path_factory):
                 if parameter.requires_grad:
                     nn.init.normal_(parameter)
             path = folder / f"{name}{SUFFIX}"
-            lottapack.pack(model, path)
-            made[name] = path, digests(lottapack.export(path, folder / f"{name}.safetensors"))
+            narrow = chance.choice([None, "float16", "bfloat16"]) if dtype == "float32" else None
+            lottapack.pack(model, path, stored_dtype=narrow, coding=chance.choice(CODINGS))
+            plain = folder / f"{name}.safetensors"
+            due = {one: digests(lottapack.export(path, plain, scaffold=one)) for one in ("default", *(others or {}))}
+            made[name] = path, due
     return made
 
 
@@ -97,11 +104,46 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
     found = rebuilt[f"{table}-{dtype}"]
     assert found["ok"], found
     assert {check["status"] for check in found["checks"]} == {"ok"}
-    assert found["plain"] == {"default": due}
+    assert found["plain"] == due
     assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     generated = {name for name, entry in header_of(path)[1]["parameters"].items() if "fingerprint" in entry}
-    assert {check["where"] for check in found["checks"] if check["what"] == "fingerprint"} == generated
+    checked = [check["where"] for check in found["checks"] if check["what"] == "fingerprint"]
+    assert generated <= set(checked)
+    assert len(checked) == len(set(checked)) == len(generated) * len(due)
     assert len(generated) > 1
+
+
+SUMMARISE = f"""
+import {{ open }} from "{JS.as_uri()}/lottapack.js";
+import {{ fromFile }} from "{JS.as_uri()}/node.js";
+import {{ summarise }} from "{JS.as_uri()}/page/summary.js";
+for (const path of process.argv.slice(1)) console.log(JSON.stringify(await summarise(await open(fromFile(path)))));
+"""
+
+
+def test_the_page_says_what_inspect_and_report_say():
+    packs = sorted(VALID.glob(f"*{SUFFIX}"))
+    summaries = lines(node("--input-type=module", "--eval", SUMMARISE, *packs))
+    for pack, found in zip(packs, summaries, strict=True):
+        due, report = lottapack.inspect(pack), lottapack.report(pack)
+        assert found["architecture"] == {"family": due.family, "class": due.architecture}
+        assert (found["numel"], found["trained"], found["fileSize"]) == (due.numel, due.trained, due.file_size)
+        assert (found["rng"]["id"], found["rng"]["seed"]) == (due.rng, str(int(due.seed, 16)))
+        assert dict(found["groups"]) == {label: size for label, size in report.by_group.items() if size}
+        sizes = {form.label: form.size for form in report.forms}
+        assert found["full"] == {"float32": sizes["float32"], "16 bits": sizes["fp16"]}
+        betas = {one["name"]: one["value"] for one in found["betas"]}
+        assert betas == {entry.name: entry.beta for entry in due.parameters if entry.beta_learned}
+        names = [name for row in found["rows"] for name in row["names"]]
+        assert sorted(names) == sorted(entry.name for entry in due.parameters)
+
+
+def test_the_packs_have_what_a_pack_can_have(trained):
+    entries = [entry for path, _ in trained.values() for entry in header_of(path)[1]["parameters"].values()]
+    assert {entry["role"] for entry in entries} == {"adapted", "seeded", "stored", "constant"}
+    codings = {entry["coding"]["id"] for entry in entries if "coding" in entry}
+    assert codings == {"float16", "bfloat16", "int8-block64", "normal4-block64", "planes-zlib"}
+    assert {len(due) for _, due in trained.values()} == {1, 2, 3}
 
 
 VALUES = (None, True, False, 0, 1, -1, 2**53, 2**64 - 1, 1.0, 0.5, -0.0, 1e300, "", "x", "float32", "00", [], [1, 2])
@@ -216,3 +258,11 @@ def test_random_faults_are_judged_alike(tmp_path):
     assert {name: (there[name], due) for name, due in here.items() if there[name] != due} == {}
     sections = {due if isinstance(due, str) else due[0] for due in here.values()}
     assert sections >= {"right", "container", "descriptor", "agreement", "contents"}
+
+
+def test_the_example_of_the_readme_runs():
+    code = (JS / "README.md").read_text("utf-8").split("```js\n")[1].split("```")[0]
+    code = code.replace("./", f"{JS.as_uri()}/").replace(f"model{SUFFIX}", str(VALID / f"every_role{SUFFIX}"))
+    done = node("--input-type=module", "--eval", code)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "true"

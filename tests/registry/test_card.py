@@ -87,3 +87,10 @@ def test_windows_lines_stay(new: str) -> None:
 def test_broken_front_matter_is_a_persons_to_mend(new: str) -> None:
     broken = new.replace("license: mit", "license: [mit")
     assert card(PACK, "my-org/digits", SHA, PushOptions(license="x"), broken) == broken
+
+
+def test_more_scaffolds_are_named() -> None:
+    pack = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid" / "scaffolds.lotta.safetensors"
+    made = card(pack, "my-org/gated", SHA, NOTHING)
+    assert "| more scaffolds | `0.of_3` (seed 0), `task-b` (seed 43): `load(..., scaffold=NAME)` |\n" in made
+    assert "more scaffolds" not in card(PACK, "my-org/digits", SHA, NOTHING)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from memory import peak
 from models import bits
 
 from lottapack import merge
@@ -59,6 +60,41 @@ def test_borders_of_chunks_change_nothing(chunk, fan, monkeypatch):
     monkeypatch.setattr(merge, "_CHUNK", chunk)
     found, expected = both(*case((6, 10), 3, torch.float32, fan))
     assert found == expected
+
+
+@pytest.mark.parametrize("chunk", [1, 9, 10, 29, 10**6])
+@pytest.mark.parametrize("fan", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("magnitude", [True, False])
+def test_in_place_and_in_pieces_the_bits_are_the_same(chunk, fan, dtype, magnitude, monkeypatch):
+    """With lengths too, whose squares are summed in the order of the inputs, whatever is a piece."""
+    weight, a, b, beta, scaling, _ = case((6, 10), 3, dtype, fan)
+    lengths = torch.linspace(0.1, 3, len(b)).to(dtype) if magnitude else None
+    expected = bits(merge.merged(weight, a, b, beta, lengths, scaling=scaling, fan_in_fan_out=fan))
+    for name in ("_CHUNK", "_CHUNK_LENGTHS"):
+        monkeypatch.setattr(merge, name, chunk)
+    wide = torch.empty(weight.shape, dtype=torch.float64)
+    for out in (weight, wide):
+        read = (weight.clone() if out is wide else weight).view(-1)
+        merge.merge_into(
+            out, lambda i, j, read=read: read[i:j], a, b, beta, lengths, scaling=scaling, fan_in_fan_out=fan
+        )
+        if out is weight:
+            weight = case((6, 10), 3, dtype, fan)[0]
+        assert bits(out.to(dtype)) == expected
+    assert torch.equal(wide, wide.to(dtype).double())  # rounded to the recorded dtype first
+
+
+@pytest.mark.parametrize("fan", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize(("magnitude", "most"), [(False, 2_500_000), (True, 18_000_000)])
+def test_merging_in_place_takes_some_memory_and_no_second_weight(magnitude, most, fan, dtype):
+    weight, a, b, beta, scaling, _ = case((3000, 4000), 2, dtype, fan)
+    lengths = torch.ones(len(b)).to(dtype) if magnitude else None
+    flat = weight.view(-1)
+    options = {"scaling": scaling, "fan_in_fan_out": fan}
+    _, taken = peak(lambda: merge.merge_into(weight, lambda i, j: flat[i:j], a, b, beta, lengths, **options))
+    assert 0 < taken <= most < weight.nbytes
 
 
 def test_infinities_not_numbers_and_subnormals_are_kept():

@@ -2,7 +2,6 @@ import sys
 import threading
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +37,75 @@ def test_a_name_can_be_registered_once(monkeypatch):
     assert list(backends.registered())[-1] is one
     with pytest.raises(UnsupportedError, match="'mine' exists"):
         backends.register(one)
+
+
+def test_a_backend_can_be_asked_for_by_name():
+    assert backends.select("cpu", "torch").name == "torch"
+    assert backends.select(torch.device("cuda", 1), "torch").name == "torch"
+    with pytest.raises(UnsupportedError, match="no backend called 'fast'") as error:
+        backends.select("cpu", "fast")
+    assert error.value.hint == "There are numba, triton, torch."
+    with pytest.raises(UnsupportedError, match=r"'triton' cannot generate on a 'cpu' device: .* cuda and xpu") as error:
+        backends.select("cpu", "triton")
+    assert "'numba' gives the same bits" in error.value.hint
+    with pytest.raises(UnsupportedError, match="'numba' cannot generate on a 'cuda' device\n") as error:
+        backends.select("cuda", "numba")
+    with pytest.raises(UnsupportedError, match="'torch' cannot generate on a 'meta' device\n") as error:
+        backends.select("meta", "torch")
+    assert "on the CPU" in error.value.hint
+
+
+@pytest.fixture
+def as_a_gpu(monkeypatch):
+    """Triton is asked to generate on the CPU, as if that were a device that it compiles for."""
+    for cached in (backends.triton_fault, backends.triton_works):
+        cached.cache_clear()
+    monkeypatch.setattr(backends, "_torch_finds", lambda kind: kind == "cpu")
+    first = sorted(backends.registered(), key=lambda backend: ("triton", "torch", "numba").index(backend.name))
+    monkeypatch.setattr(backends, "_backends", first)
+    yield
+    for cached in (backends.triton_fault, backends.triton_works):
+        cached.cache_clear()
+
+
+def test_a_triton_that_cannot_run_leaves_the_work_to_torch_with_one_notice(as_a_gpu, unchecked):
+    """Really: Triton finds no driver for the CPU."""
+    pytest.importorskip("triton")
+    with pytest.warns(
+        RuntimeWarning, match=r"cannot compile or run its kernels on 'cpu'.*slower torch operations"
+    ) as told:
+        assert backends.select("cpu").name == "torch"
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tensor = fill_(torch.empty(3000), SOURCE, 5)
+    assert np.array_equal(tensor.numpy().view(np.uint32), reference.elements(SOURCE, 5, 3000))
+    with pytest.raises(UnsupportedError, match=r"'triton' cannot generate on a 'cpu' device: Triton .*driver") as error:
+        backends.select("cpu", "triton")
+    assert "'torch' gives the same bits" in error.value.hint
+
+
+def test_what_triton_raises_is_one_typed_error():
+    pytest.importorskip("triton")
+    from lottapack.rng import gpu
+
+    with pytest.raises(UnsupportedError, match=r"Triton \S+ cannot compile or run its kernels on 'cpu': ") as error:
+        gpu.fill(torch.empty(3), SOURCE, 0)
+    assert "Plain torch operations generate the same bits" in error.value.hint
+
+
+def test_without_triton_torch_does_the_work_with_one_notice(as_a_gpu, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lottapack.rng.gpu", None)
+    monkeypatch.delattr("lottapack.rng.gpu", raising=False)
+    with pytest.warns(RuntimeWarning, match=r"^Triton cannot be imported .*slower torch operations"):
+        assert backends.select("cpu").name == "torch"
+
+
+def test_where_there_is_no_gpu_nothing_is_said(recwarn):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert not backends.triton_works("cuda")
+    assert not recwarn.list
 
 
 def test_without_numba_torch_does_the_work_with_one_notice(monkeypatch, unchecked):
@@ -121,12 +189,10 @@ def test_the_answers_are_asked_once_from_however_many_threads(unchecked):
 
 
 def test_kernels_work_where_nothing_can_be_cached(monkeypatch):
-    from lottapack.rng import kernels
+    from lottapack.rng import kernel_cache
 
-    def njit(*, nogil, cache=False):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: SimpleNamespace(function=function, nogil=nogil)
+    def nowhere(function):
+        raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels._jit(len) == SimpleNamespace(function=len, nogil=True)
+    monkeypatch.setattr(kernel_cache, "_Cache", nowhere)
+    assert kernel_cache.jit(lambda x: x + 1)(2) == 3

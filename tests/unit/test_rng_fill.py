@@ -11,12 +11,15 @@ from lottapack.errors import UnsupportedError
 from lottapack.rng import (
     Source,
     builtin,
+    fill,
     fill_,
+    fill_all_,
     fill_bits,
     fingerprint,
     fingerprint_bits,
     fingerprint_hex,
     fingerprint_of,
+    fingerprints_on,
     reference,
     threads,
 )
@@ -163,3 +166,37 @@ def test_arrays_need_no_torch():
     """And the test above can fail: here numba is loaded."""
     code = "from lottapack.rng import *\nfingerprint_of(Source(1, 'a', builtin('sign1'), 1.0, 'float32'), 5000)"
     assert loaded(code) == "['numba']"
+
+
+def test_many_tensors_at_once():
+    sources = [
+        Source(7, name, builtin(table), 0.5, dtype)
+        for name, table, dtype in (
+            ("a", "normal16", "float32"),
+            ("b", "sign1", "bfloat16"),
+            ("c", "normal8", "float16"),
+            ("d", "sign1", "float32"),
+        )
+    ]
+    jobs = [(torch.full((3, 11 * n), 777.0, dtype=getattr(torch, one.dtype)), one) for n, one in enumerate(sources)]
+    assert fill_all_(jobs) == []
+    for tensor, one in jobs:
+        found = tensor.view({4: torch.int32, 2: torch.int16}[tensor.element_size()]).numpy().reshape(-1)
+        assert np.array_equal(found.view(f"u{found.itemsize}"), reference.elements(one, 0, tensor.numel()))
+    totals = [fingerprint(tensor) for tensor, _ in jobs]
+    assert fill_all_(jobs, fingerprints=True) == totals
+    assert fingerprints_on(torch.device("cpu"), [(one, tensor.numel()) for tensor, one in jobs]) == totals
+    assert fill_all_([]) == fill_all_([], fingerprints=True) == fingerprints_on(torch.device("cpu"), []) == []
+
+
+def test_none_is_filled_if_one_cannot_be():
+    good, bad = torch.full((5,), 777.0), torch.zeros(5, dtype=torch.float64)
+    with pytest.raises(UnsupportedError, match="float64"):
+        fill_all_([(good, SOURCE), (bad, SOURCE)])
+    assert (good == 777).all()
+
+
+def test_fingerprints_of_more_than_a_piece(monkeypatch):
+    monkeypatch.setattr(fill, "_PIECE", 1000)
+    [found] = fingerprints_on(torch.device("cpu"), [(SOURCE, 5500)])
+    assert found == reference.fingerprint(reference.elements(SOURCE, 0, 5500))

@@ -14,7 +14,6 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
-    "lottapack export model.lotta.safetensors -o task-b.safetensors --scaffold task-b",
 )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import All, Allow, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import All, Allow, Device, Json, MaxBytes, Pack, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -26,6 +26,7 @@ def command(
             metavar="KEY.pub", help="Also check the signature PACK.sig: by this public key.", show_default=False
         ),
     ] = None,
+    device: Device = "cpu",
     max_bytes: MaxBytes = None,
     allow: Allow = None,
     every: All = False,
@@ -42,7 +43,7 @@ def command(
     with Bar("verifying", show=sink.human) as bar:
         from lottapack.verification import verify
 
-        outcome = verify(pack, key=key, max_bytes=max_bytes, allow=allow or (), progress=bar)
+        outcome = verify(pack, key=key, device=device, max_bytes=max_bytes, allow=allow or (), progress=bar)
     from lottapack_cli.views.verify import record, view
 
     sink.result(record(outcome), lambda: view(outcome, every=every))

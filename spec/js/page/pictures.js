@@ -42,12 +42,12 @@ const [WIDTH, HEIGHT, LEFT, EDGE] = [900, 190, 56, 14];
 /** The learned betas in the order of the model, each a dot over its line from 1. */
 export function betasPicture(betas) {
   const values = betas.map(({ value }) => value).filter(Number.isFinite);
-  const low = Math.min(1, ...values);
-  const high = Math.max(1, ...values);
+  const [least, most] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const [low, high] = [Math.min(1, least), Math.max(1, most)];
   const span = high - low || 1;
   const y = (value) => EDGE + ((high - value) / span) * (HEIGHT - 2 * EDGE);
   const step = (WIDTH - LEFT - EDGE) / betas.length;
-  const label = `${betas.length} learned betas from ${number(Math.min(...values))} to ${number(Math.max(...values))}`;
+  const label = `${betas.length} learned betas from ${number(least)} to ${number(most)}`;
   const picture = svg("svg", "betas", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   picture.append(svg("line", "axis", { x1: LEFT, x2: LEFT, y1: EDGE, y2: HEIGHT - EDGE }));
   picture.append(svg("line", "one", { x1: LEFT, x2: WIDTH - EDGE, y1: y(1), y2: y(1) }));

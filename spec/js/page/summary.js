@@ -26,6 +26,7 @@ export async function summarise(pack) {
       seed: BigInt(`0x${rng.seedText}`).toString(),
       hex: rng.seedText,
       torch: rng.torch && `torch ${rng.torch}, ${rng.capability}`,
+      scaffolds: [...rng.scaffolds].map(([name, { seed }]) => `${name} (seed ${BigInt(`0x${seed}`)})`),
       tables: [...rng.tables].map(([id, { bits }]) => ({ id, bits })),
     },
     provenance: [...provenance],
@@ -79,6 +80,7 @@ function rows(parameters) {
     const shown = shape && (shape.length ? shape.join(" × ") : "scalar");
     const row = { role, label, shape: shown, dtype, distribution, scale, alpha, scaling, group, trained, to };
     row.rank = rank === undefined ? undefined : Number(rank);
+    row.coding = entry.coding?.id;
     row.parts = entry.adapter && [...entry.adapter.keys()].join(", ");
     const target = to?.replace(/(?<=^|\.)[0-9]+(?=\.|$)/g, "*");
     const key = JSON.stringify({ ...row, to: target });

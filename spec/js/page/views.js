@@ -6,7 +6,7 @@ import { betasPicture, bytesPicture, sizePicture } from "./pictures.js";
 const ROLES = {
   adapted: "random backbone with a low-rank adapter",
   seeded: "random backbone",
-  stored: "in the file as it is",
+  stored: "in the file",
   constant: "one value",
   tied: "shares another's storage",
 };
@@ -24,14 +24,18 @@ const TITLES = {
   limit: "Larger than is checked unasked",
 };
 
+const DRAWN = 2000;
+
 const card = (title, ...children) => element("section", "card", {}, element("h2", "", {}, title), ...children);
 
 /** The cards below the verdict. */
 export function summaryCards(summary) {
   const cards = [factsCard(summary), bytesCard(summary)];
   if (summary.betas.length) {
-    const note = element("p", "soft", {}, "The factor of each adapted layer's random weights, in the order of the names.");
-    cards.push(card("Betas", betasPicture(summary.betas), note));
+    const some = summary.betas.slice(0, DRAWN);
+    const which = some.length < summary.betas.length ? `; the first ${number(DRAWN)} of ${number(summary.betas.length)}` : "";
+    const note = `The factor of each adapted layer's random weights, in the order of the names${which}.`;
+    cards.push(card("Betas", betasPicture(some), element("p", "soft", {}, note)));
   }
   if (summary.rows.length) cards.push(card("Parameters", ...roles(summary.rows)));
   return cards;
@@ -53,6 +57,7 @@ function factsCard({ architecture, rng, rows, provenance, fileSize, numel, train
   fact("Adapters", layers ? `${number(layers)} of rank ${ranks.map(number).join(", ")}` : "none", parts);
   const tables = rng.tables.map(({ id, bits }) => `table ${id} of ${bits} bits`);
   fact("Seed", rng.seed, [`0x${rng.hex}`, rng.id, rng.torch, ...tables].filter(Boolean).join(", "));
+  if (rng.scaffolds.length) fact("Scaffolds", number(1 + rng.scaffolds.length), `default, ${rng.scaffolds.join(", ")}`);
   fact("Written by", provenance.map(([tool, at]) => `${tool} ${at}`).join(", ") || "unknown");
   return card("Pack", list);
 }
@@ -68,10 +73,11 @@ function* roles(rows) {
     const tensors = found.reduce((sum, { names }) => sum + names.length, 0);
     const values = found.reduce((sum, row) => sum + row.numel, 0);
     const once = COLUMNS[role].filter((column) => ONCE.includes(column) && saysOneThing(found, column));
+    const plain = found.every(({ coding }) => !coding);
     const said = [
       `${number(tensors)} ${tensors > 1 ? "tensors" : "tensor"}`,
       ...(values ? [`${number(values)} values`] : []),
-      ...once.map((column) => `${column === "parts" ? "" : `${TEXT[column][0]} `}${TEXT[column][1](found[0])}`),
+      ...once.filter((column) => column !== "coding" || !plain).map((column) => `${column === "parts" ? "" : `${TEXT[column][0]} `}${TEXT[column][1](found[0])}`),
     ];
     yield element("h3", "role", {}, `${role} `, element("span", "", {}, `${what}: ${said.join(", ")}`));
     const columns = COLUMNS[role].filter((column) => !once.includes(column));
@@ -88,6 +94,7 @@ const TEXT = {
   rank: ["rank", ({ rank }) => number(rank), "number"],
   scaling: ["alpha", ({ alpha, scaling }) => `${number(alpha)} (${scaling})`],
   parts: ["learned", ({ parts }) => parts],
+  coding: ["coding", ({ coding }) => coding ?? "none"],
   group: ["for", ({ group }) => group],
   trained: ["trained", ({ trained }) => (trained ? "yes" : "no")],
   to: ["tied to", ({ to }) => to],
@@ -95,12 +102,12 @@ const TEXT = {
 const COLUMNS = {
   adapted: ["shape", "dtype", "table", "rank", "scaling", "parts"],
   seeded: ["shape", "dtype", "table"],
-  stored: ["shape", "dtype", "group", "trained"],
+  stored: ["shape", "dtype", "coding", "group", "trained"],
   constant: ["shape", "dtype"],
   tied: ["to"],
 };
 /** Columns that move into the heading where all rows say the same. */
-const ONCE = ["dtype", "rank", "scaling", "parts"];
+const ONCE = ["dtype", "coding", "rank", "scaling", "parts"];
 const SHOWN = 500;
 
 const saysOneThing = (rows, column) => new Set(rows.map(TEXT[column][1])).size === 1;

@@ -95,3 +95,33 @@ test("a scaffold that the pack does not have is refused, and those that it has a
   const message = new RegExp(`no scaffold "none"; it has default, .*${other.replaceAll(".", "\\.")}`);
   assert.throws(() => pack.backbone("0.weight", 0n, null, "none"), { name: "UnsupportedError", message });
 });
+
+/** A pack without tensors whose descriptor is given as text. */
+function packOf(text) {
+  const metadata = { lottapack: text, "lottapack.sha256": sha256(new TextEncoder().encode(text)) };
+  const header = new TextEncoder().encode(JSON.stringify({ __metadata__: metadata }));
+  const bytes = new Uint8Array(8 + Math.ceil(header.length / 8) * 8).fill(32);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true);
+  bytes.set(header, 8);
+  return bytes;
+}
+
+const rest = '"lottapack":"1.1","parameters":{},"provenance":{},"rng":{"id":"philox4x32-10","seed":"000000000000002a","tables":{}}';
+const many = 500_000;
+
+for (const [name, architecture, where, count] of [
+  ["children", `"class":"Sequential","config":{"children":[0${",0".repeat(many - 1)}]},"family":"torch.nn"`, "children[0]", many],
+  ["keys", `"class":"A","config":{"a":[{"_":0}${',{"_":0}'.repeat(many - 1)}]},"family":"transformers"`, `a[${many - 1}]._`, many],
+  ["arguments", `"class":"a:A","config":{"a":[0${",0".repeat(many - 1)}]},"family":"python"`, "a[9999]", 1],
+]) {
+  test(`half a million ${name} are refused in good time`, async () => {
+    const started = process.cpuUsage().user;
+    await assert.rejects(open(fromBytes(packOf(`{"architecture":{${architecture}},${rest}}`))), (error) => {
+      assert.equal(error.name, "PackError");
+      assert.equal(error.problems.length, count);
+      assert.deepEqual(error.problems[0].where, `architecture.config.${where}`);
+      return error.message.length < 2000;
+    });
+    assert.ok(process.cpuUsage().user - started < 10e6);
+  });
+}

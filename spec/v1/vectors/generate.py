@@ -18,6 +18,7 @@ from maker import (
     invalid_container,
     invalid_descriptor,
     invalid_form,
+    invalid_hostile,
     invalid_rest,
     invalid_scaffolds,
     json_cases,
@@ -67,8 +68,8 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    invalid = (invalid_container, invalid_form, invalid_descriptor, invalid_rest, invalid_scaffolds, invalid_codings)
-    for group in invalid:
+    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings)
+    for group in (invalid_container, *described, invalid_rest, invalid_hostile):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)

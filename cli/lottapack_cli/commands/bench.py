@@ -1,0 +1,34 @@
+"""``lottapack bench``."""
+
+from typing import Annotated
+
+import typer
+
+from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.progress import Bar
+from lottapack_cli.render import Output
+
+EXAMPLES = examples("lottapack bench", "lottapack bench --device cuda --json > speed.json")
+
+
+def command(
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    elements: Annotated[int, typer.Option(min=1, metavar="N", help="Weights that each case writes in a round.")] = 1
+    << 25,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds, of which the median counts.")] = 5,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast weights are rebuilt here.
+
+    Each distribution and dtype, beside a fill of the memory, torch.randn, a clone of the same checkpoint out of the
+    page cache, and its download at 1 Gbit/s. Takes some seconds.
+    """
+    sink = Output(json=json, quiet=quiet)
+    with Bar("measuring", show=sink.human) as bar:
+        from lottapack.speed import bench
+
+        report = bench(device=device, elements=elements, rounds=rounds, progress=bar)
+    from lottapack_cli.views.bench import view
+
+    sink.result(report, lambda: view(report))

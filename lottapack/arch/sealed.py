@@ -1,0 +1,44 @@
+"""No network while a library builds what a pack's configuration says.
+
+Libraries look names up that a configuration holds, and ask a server for them: a stranger's pack could have a caller's
+machine, with the caller's token, talk to whom it likes. Rules on keys are one wall (spec: architectures, section 2);
+this is the second.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from lottapack.errors import ArchitectureError
+
+_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"})
+_thread = threading.local()
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """While this lasts, this thread reaches no other machine: the attempt raises ArchitectureError."""
+    _install()
+    before = getattr(_thread, "sealed", False)
+    _thread.sealed = True
+    try:
+        yield
+    finally:
+        _thread.sealed = before
+
+
+@cache
+def _install() -> None:
+    """Audit hooks cannot be removed, so there is one, from the first use on."""
+    sys.addaudithook(_hook)
+
+
+def _hook(event: str, _: tuple[Any, ...]) -> None:
+    if event in _EVENTS and getattr(_thread, "sealed", False):
+        raise ArchitectureError(
+            "building this architecture would use the network",
+            hint="Its configuration names something that its library would download. Do not use the pack.",
+        )

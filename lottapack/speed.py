@@ -1,0 +1,178 @@
+"""bench(): how fast this machine rebuilds weights, beside what one would do instead."""
+
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from lottapack import rng
+from lottapack.device import resolve
+from lottapack.errors import UnsupportedError
+from lottapack.limits import check_memory
+from lottapack.progress import Progress
+from lottapack.rng.stream import ITEM_BITS
+
+ELEMENTS: Final = 1 << 25
+"""Weights of a case: more than any cache holds."""
+ROUNDS: Final = 5
+DOWNLOAD: Final = 125e6
+"""Bytes a second of a line of 1 Gbit/s."""
+
+Cases = Mapping[str, tuple[int, Callable[[], object]]]
+"""By name: how many elements it writes, and what writes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One way to get weights of one dtype.
+
+    ``case``: a distribution, or what it is compared with: ``fill_``, ``torch.randn``, ``clone`` (of a checkpoint that
+    is in the page cache, read as safetensors and copied to the device) and ``download`` (1 Gbit/s, computed).
+    ``weights_per_s``: the median of the rounds. ``of_fill``, ``of_randn``, ``of_clone``, ``of_download``: how many
+    times as fast as those, medians of the ratios of each round.
+    """
+
+    case: str
+    dtype: str
+    weights_per_s: float
+    of_fill: float
+    of_randn: float
+    of_clone: float
+    of_download: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedReport:
+    """What bench() measured. ``machine``: processor or GPU, threads, versions."""
+
+    device: str
+    machine: str
+    elements: int
+    rounds: int
+    speeds: tuple[Speed, ...]
+
+
+@torch.no_grad()
+def bench(
+    *,
+    device: str | torch.device = "cpu",
+    elements: int = ELEMENTS,
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
+) -> SpeedReport:
+    """Measure how fast each built-in distribution is rebuilt in each dtype, beside what one would do instead.
+
+    All cases of a dtype write the same memory and take turns, so that a busy spell of the machine meets all of them.
+    The first, unmeasured turn compiles, checks the known answers and touches the memory.
+
+    Args:
+        device: where weights are generated.
+        elements: weights a case writes in a round. With few, what a call costs counts, and caches help.
+        rounds: turns that are measured.
+        progress: called with runs done and runs in all.
+
+    Raises:
+        UnsupportedError for a device that cannot be used, or numbers below 1; LimitError if there is no memory for the
+        weights; DeviceError if the device computes wrong bits.
+    """
+    target = resolve(device)
+    if elements < 1 or rounds < 1:
+        raise UnsupportedError(f"elements={elements}, rounds={rounds}: both are at least 1")
+    check_memory("bench", 3 * 4 * elements, None, target)
+    check_memory("bench", 2 * 4 * elements, None)
+    speeds: list[Speed] = []
+    for number, dtype in enumerate(ITEM_BITS):
+        with tempfile.TemporaryDirectory() as folder:
+            cases = _cases(dtype, elements, target, Path(folder))
+            share = len(cases) * (rounds + 1)
+            told = None if progress is None else partial(_told, progress, number * share, len(ITEM_BITS) * share)
+            seconds = measure(cases, rounds, progress=told, wait=partial(_wait, target))
+        speeds += _speeds(dtype, elements, seconds)
+    return SpeedReport(str(target), machine(target), elements, rounds, tuple(speeds))
+
+
+def measure(
+    cases: Cases, rounds: int, *, progress: Progress | None = None, wait: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds by case and round. The cases take turns; a first turn is not measured. ``wait``: until all is done."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(rounds + 1):
+        for number, (name, (_, run)) in enumerate(cases.items()):
+            wait()
+            begin = time.perf_counter()
+            run()
+            wait()
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+            if progress:
+                progress(turn * len(cases) + number + 1, len(cases) * (rounds + 1))
+    return seconds
+
+
+def ratio(seconds: list[float], other: list[float]) -> float:
+    """How many times as fast as the other, the median round by round: a drift of the machine meets both sides."""
+    return statistics.median(two / one for one, two in zip(seconds, other, strict=True))
+
+
+def machine(device: torch.device) -> str:
+    """One line: processor or GPU, threads, versions."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    name = names[0].partition(": ")[2] if names else platform.processor() or platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {torch.get_num_threads()} threads, {capability}, torch {torch.__version__}"
+
+
+def _cases(dtype: str, elements: int, device: torch.device, folder: Path) -> Cases:
+    from safetensors.torch import load_file, save_file
+
+    kind = getattr(torch, dtype)
+    buffer = torch.ones(elements, dtype=kind, device=device)
+    file = folder / "checkpoint.safetensors"
+    save_file({"weight": torch.ones(elements, dtype=kind)}, file)
+
+    def clone() -> None:
+        buffer.copy_(load_file(file)["weight"])
+
+    def rebuild(distribution: str) -> tuple[int, Callable[[], object]]:
+        source = rng.Source(42, "bench", rng.builtin(distribution), rng.binary32(0.05), dtype)
+        return elements, lambda: rng.fill_(buffer, source)
+
+    return {
+        "fill_": (elements, lambda: buffer.fill_(0.5)),
+        "torch.randn": (elements, lambda: torch.randn(elements, out=buffer)),
+        "clone": (elements, clone),
+        **{distribution: rebuild(distribution) for distribution in rng.BUILTIN},
+    }
+
+
+def _speeds(dtype: str, elements: int, seconds: dict[str, list[float]]) -> list[Speed]:
+    download = elements * ITEM_BITS[dtype] / 8 / DOWNLOAD
+    every = {**seconds, "download": [download] * len(seconds["fill_"])}
+    return [
+        Speed(
+            case,
+            dtype,
+            elements / statistics.median(each),
+            *(ratio(each, every[other]) for other in ("fill_", "torch.randn", "clone", "download")),
+        )
+        for case, each in every.items()
+    ]
+
+
+def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

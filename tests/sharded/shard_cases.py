@@ -1,0 +1,309 @@
+"""What every process of a sharded test does: run as ``python shard_cases.py RANK WORLD STORE PACKS OUT``.
+
+Each case loads or fills without communication, which a mode that refuses every collective sees to, and compares its
+shards with those of the tensor that one process makes. Then they are gathered, by torch, and compared whole.
+"""
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.placement_types import Partial, _StridedShard
+
+import lottapack
+
+WORLD = int(sys.argv[2])
+CASES: dict[str, Callable[[Path, int], None]] = {}
+COLLECTIVES = ("all_gather_into_tensor", "all_gather", "broadcast", "scatter", "all_reduce", "send", "recv", "barrier")
+
+
+def case(*worlds: int) -> Callable[[Callable[[Path, int], None]], Callable[[Path, int], None]]:
+    def keep(function: Callable[[Path, int], None]) -> Callable[[Path, int], None]:
+        if WORLD in worlds:
+            CASES[function.__name__] = function
+        return function
+
+    return keep
+
+
+@contextmanager
+def no_communication() -> Iterator[None]:
+    """Fail on any collective: those that DTensor dispatches are counted, those of torch.distributed raise."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("communication")
+
+    kept = {name: getattr(dist, name) for name in COLLECTIVES}
+    for name in COLLECTIVES:
+        setattr(dist, name, refuse)
+    try:
+        with CommDebugMode() as mode:
+            yield
+        assert mode.get_total_counts() == 0, mode.get_comm_counts()
+    finally:
+        for name, function in kept.items():
+            setattr(dist, name, function)
+
+
+def named(model: nn.Module) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    one, other = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def compare(model: nn.Module, whole: nn.Module, *, distributed: bool = True) -> int:
+    """Every tensor of a sharded model beside that of one process; how many of them are distributed."""
+    found, expected, count = named(model), named(whole), 0
+    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    for name, tensor in found.items():
+        assert not tensor.is_meta, name
+        if isinstance(tensor, DTensor):
+            count += 1
+            cut = distribute_tensor(expected[name].detach(), tensor.device_mesh, tensor.placements, src_data_rank=None)
+            assert same(tensor.to_local(), cut.to_local()), (name, tensor.placements)
+            assert same(tensor.full_tensor(), expected[name]), (name, tensor.placements)
+        else:
+            assert same(tensor, expected[name]), name
+    assert bool(count) == distributed
+    return count
+
+
+def loaded(pack: Path, mesh: object, placements: object, **options: object) -> nn.Module:
+    with no_communication():
+        model = lottapack.load(pack, mesh=mesh, placements=placements, **options)
+    compare(model, lottapack.load(pack, **options))
+    return model
+
+
+def last(name: str, shape: tuple[int, ...]) -> Shard | Replicate:
+    return Shard(len(shape) - 1) if shape else Replicate()
+
+
+def line() -> object:
+    return init_device_mesh("cpu", (WORLD,))
+
+
+@case(2, 4)
+def rows_and_columns_of_each_architecture(packs: Path, rank: int) -> None:
+    for name in ("mlp", "cnn", "text", "llama", "gpt2"):
+        for merge in (False, True):
+            for placements in (Shard(0), last):
+                loaded(packs / name, line(), placements, merge=merge)
+
+
+@case(2)
+def placements_by_pattern_and_dtype(packs: Path, rank: int) -> None:
+    chosen = {"0.weight": Shard(-1), "2.*": [Shard(0)], "*.lora_B": Shard(0)}
+    model = loaded(packs / "mlp", line(), chosen, dtype=torch.bfloat16, check_fingerprints=True)
+    held = named(model)
+    assert held["0.weight"].placements == (Shard(1),)
+    assert held["2.weight"].placements == (Shard(0),)
+    assert held["4.weight"].placements == (Replicate(),)
+    assert held["0.weight"].to_local().shape == (12, 8)
+    assert not held["0.weight"].requires_grad
+    assert held["0.lora_A"].requires_grad
+
+
+@case(4)
+def two_dimensions_of_the_mesh(packs: Path, rank: int) -> None:
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    strided = (_StridedShard(0, split_factor=2), Shard(0))
+    for placements in ((Replicate(), Shard(0)), (Shard(0), Replicate()), (Shard(0), Shard(0)), strided):
+        for name in ("mlp", "cnn", "llama"):
+            loaded(packs / name, mesh, placements, merge=rank >= 0)
+    for name in ("mlp", "cnn"):
+        loaded(packs / name, mesh, lambda _, shape: (Shard(0), Shard(len(shape) - 1)) if shape else (Replicate(),) * 2)
+
+
+@case(2, 4)
+def shards_may_be_uneven_or_empty(packs: Path, rank: int) -> None:
+    sizes = torch.tensor([named(loaded(packs / "odd", line(), Shard(0)))["2.weight"].to_local().shape[0]])
+    everyone = [torch.empty_like(sizes) for _ in range(WORLD)]
+    dist.all_gather(everyone, sizes)
+    assert [int(size) for size in everyone] == {2: [2, 1], 4: [1, 1, 1, 0]}[WORLD]
+
+
+@case(2, 4)
+def fsdp2(packs: Path, rank: int) -> None:
+    for name, backbone, merge in (
+        ("mlp", "parameter", False),
+        ("llama", "parameter", False),
+        ("llama", "buffer", False),
+        ("cnn", "buffer", True),
+        ("odd", "parameter", False),
+    ):
+        with no_communication():
+            model = lottapack.load_meta(packs / name, merge=merge, backbone=backbone)
+        for module in model.modules():
+            if type(module).__name__ == ("LlamaDecoderLayer" if name == "llama" else "AdaptedLinear"):
+                fully_shard(module)
+        fully_shard(model)
+        with no_communication():
+            assert lottapack.fill_(model, packs / name, check_fingerprints=merge) is model
+        whole = lottapack.load(packs / name, merge=merge)
+        compare(model, whole)
+        if backbone == "parameter" and name != "llama":
+            assert isinstance(model[0].weight, DTensor)
+            assert not model[0].weight.requires_grad
+        given = torch.arange(6)[None] if name == "llama" else torch.ones(2, 3, 6, 6) if name == "cnn" else None
+        given = torch.ones(3, whole[0].in_features) if given is None else given
+        outputs = [run(given) for run in (model.eval(), whole)]
+        outputs = [getattr(output, "logits", output) for output in outputs]
+        assert torch.equal(*outputs)
+        if not merge:
+            outputs[0].float().square().sum().backward()  # the adapters train; frozen weights have no gradient
+            trained = {name for name, tensor in model.named_parameters() if tensor.grad is not None}
+            assert trained == {name for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+@case(2, 4)
+def plain_models_on_the_meta_device(packs: Path, rank: int) -> None:
+    """The user's own model, not made by lottapack: merged weights, and the buffers that only a constructor computes."""
+    merged = lottapack.load(packs / "llama", merge=True)
+    with torch.device("meta"):
+        model = type(merged)(merged.config)
+    fully_shard(model)
+    with no_communication():
+        lottapack.fill_(model, packs / "llama")
+    compare(model, merged)
+    other = nn.Sequential(nn.Linear(3, 3))
+    try:
+        lottapack.fill_(other, packs / "mlp")
+    except lottapack.ArchitectureError as error:
+        assert "0.bias of shape (12,), and the model has one of shape (3,)" in str(error), error
+    else:
+        raise AssertionError("filled another model")
+
+
+@case(4)
+def fsdp2_over_tensor_parallelism(packs: Path, rank: int) -> None:
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    model = lottapack.load_meta(packs / "mlp", merge=True)
+    parallelize_module(model, mesh["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["dp"])
+    assert any(isinstance(p, _StridedShard) for p in model[0].weight.placements), model[0].weight.placements
+    with no_communication():
+        lottapack.fill_(model, packs / "mlp")
+    whole = lottapack.load(packs / "mlp", merge=True)
+    compare(model, whole)
+
+
+def refused(error: type[Exception], message: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except error as fault:
+        assert message in str(fault), str(fault)
+    else:
+        raise AssertionError(f"not refused: {message}")
+
+
+@case(2, 4)
+def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
+    mesh, pack = line(), packs / "mlp"
+    for message, given in (
+        ("0.bias: S(1) names a dimension that its shape (12,) lacks", Shard(1)),
+        ("2 placements for a mesh of 1 dimensions", [Shard(0), Shard(0)]),
+        ("cannot be placed as P(sum)", Partial()),
+        ("is no placement", "Shard(0)"),
+        ("no tensor is called 'nothing'", {"nothing": Shard(0)}),
+    ):
+        refused(
+            lottapack.PlacementError, message, lambda given=given: lottapack.load(pack, mesh=mesh, placements=given)
+        )
+    refused(lottapack.PlacementError, "go together", lambda: lottapack.load(pack, mesh=mesh))
+    refused(lottapack.PlacementError, "go together", lambda: lottapack.load(pack, placements=Shard(0)))
+    refused(
+        lottapack.PlacementError,
+        "a mesh over cpu devices does not fit the device 'meta'",
+        lambda: lottapack.load(pack, mesh=mesh, placements=Shard(0), device="meta"),
+    )
+    refused(
+        lottapack.LimitError,
+        "max_bytes allows 10",
+        lambda: lottapack.load(pack, mesh=mesh, placements=Shard(0), max_bytes=10),
+    )
+    refused(lottapack.PlacementError, "backbone='both'", lambda: lottapack.load_meta(pack, backbone="both"))
+    partial = init_device_mesh("cpu", (WORLD,))
+    small = torch.distributed.DeviceMesh("cpu", [0])
+    assert partial.ndim == 1
+    if rank:
+        refused(
+            lottapack.PlacementError,
+            "this process is not in the mesh (1,)",
+            lambda: lottapack.load(pack, mesh=small, placements=Shard(0)),
+        )
+
+
+@case(2)
+def the_guide_runs(packs: Path, rank: int) -> None:
+    """The code of docs/distributed.md, on two CPUs."""
+    text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    whole = lottapack.load(packs / "llama")
+    for block in blocks:
+        here = block.replace('"cuda"', '"cpu"').replace("(8,)", "(2,)")
+        here = here.replace("model.lotta.safetensors", str(packs / "llama"))
+        scope: dict[str, nn.Module] = {}
+        exec(compile(here, "docs/distributed.md", "exec"), scope)
+        compare(scope["model"].eval(), whole)
+
+
+@case(2)
+def damage_is_found_by_every_process(packs: Path, rank: int) -> None:
+    """The hash is that of the whole tensor, also where a shard of it is kept."""
+    refused(
+        lottapack.IntegrityError,
+        "its SHA-256 is",
+        lambda: lottapack.load(packs / "damaged", mesh=line(), placements=Shard(0)),
+    )
+
+
+@case(2)
+def communication_would_be_noticed(packs: Path, rank: int) -> None:
+    """So that the checks above can fail."""
+    tensor = distribute_tensor(torch.ones(4), line(), [Shard(0)], src_data_rank=None)
+
+    def gather() -> None:
+        with no_communication():
+            tensor.full_tensor()
+
+    refused(AssertionError, "", gather)
+
+
+def main(rank: int, store: str, packs: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=60)
+    )
+    results = {}
+    for name, function in CASES.items():
+        try:
+            function(packs, rank)
+            results[name] = ""
+        except Exception:  # noqa: BLE001 - reported to the test
+            results[name] = traceback.format_exc()
+            break  # the others wait in a collective, which ends by its timeout
+    out.write_text(json.dumps(results))
+    if all(not text for text in results.values()):
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]))

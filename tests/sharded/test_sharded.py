@@ -1,0 +1,94 @@
+"""Shards made by 2 and by 4 processes over gloo: the bits of one process, and no communication."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import lottapack
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "unit"))
+
+from models import train, trained  # noqa: E402 - from the folder of the unit tests
+
+WORLDS = {
+    2: [
+        "rows_and_columns_of_each_architecture",
+        "placements_by_pattern_and_dtype",
+        "shards_may_be_uneven_or_empty",
+        "fsdp2",
+        "plain_models_on_the_meta_device",
+        "what_does_not_fit_is_refused_by_name",
+        "the_guide_runs",
+        "damage_is_found_by_every_process",
+        "communication_would_be_noticed",
+    ],
+    4: [
+        "rows_and_columns_of_each_architecture",
+        "two_dimensions_of_the_mesh",
+        "shards_may_be_uneven_or_empty",
+        "fsdp2",
+        "plain_models_on_the_meta_device",
+        "fsdp2_over_tensor_parallelism",
+        "what_does_not_fit_is_refused_by_name",
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def packs(tmp_path_factory):
+    pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("packs")
+    for name in ("mlp", "cnn", "text", "llama", "gpt2"):
+        lottapack.pack(trained(name), folder / name)
+    odd = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
+    lottapack.pack(train(lottapack.scaffold(odd, seed=9, rank=1)), folder / "odd")
+    damaged = bytearray((folder / "mlp").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "damaged").write_bytes(damaged)
+    return folder
+
+
+@pytest.fixture(scope="session", params=WORLDS)
+def results(request, packs, tmp_path_factory):
+    """Of each case the faults that the processes met; every case of one world runs in the same processes."""
+    world, folder = request.param, tmp_path_factory.mktemp(f"world{request.param}")
+    script = [sys.executable, str(HERE / "shard_cases.py")]
+    running = [
+        subprocess.Popen(
+            [*script, str(rank), str(world), str(folder / "store"), str(packs), str(folder / f"{rank}.json")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    written = [folder / f"{rank}.json" for rank in range(world)]
+    found = [json.loads(path.read_text()) if path.exists() else {} for path in written]
+    return world, found, outputs
+
+
+@pytest.mark.parametrize("case", sorted({case for cases in WORLDS.values() for case in cases}))
+def test_case(case, results):
+    world, found, outputs = results
+    if case not in WORLDS[world]:
+        assert not any(case in rank for rank in found)
+        return
+    for rank, output in zip(found, outputs, strict=True):
+        assert case in rank, output[-3000:]
+        assert not rank[case], rank[case]
+
+
+def test_no_case_is_left_out(results):
+    world, found, _ = results
+    assert all(sorted(rank) == sorted(WORLDS[world]) for rank in found)

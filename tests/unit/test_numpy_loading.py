@@ -1,0 +1,87 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+import torch
+from numpy_digests import digests
+
+import lottapack
+
+VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid"
+
+
+def known_answers() -> dict[str, dict[str, str]]:
+    """By pack and scaffold the SHA-256 of each merged weight, as the vectors have them."""
+    found = {}
+    for sidecar in sorted(VALID.glob("*.json")):
+        path = str(sidecar.with_suffix("")) + ".lotta.safetensors"
+        answer = json.loads(sidecar.read_text("utf-8"))
+        if sidecar.stem == "torch_cpu":
+            continue
+        found[path] = answer["merged_sha256"]
+        found |= {f"{path}:{name}": other["merged_sha256"] for name, other in answer.get("scaffolds", {}).items()}
+    return found
+
+
+@pytest.mark.parametrize("argument", known_answers(), ids=lambda path: Path(path).name)
+def test_the_vectors(argument):
+    assert digests(argument) == known_answers()[argument]
+
+
+@pytest.mark.parametrize("option", [[], ["--without-numba"]], ids=["numba", "reference"])
+def test_the_vectors_without_torch(option):
+    """In a process where importing torch is an error."""
+    answers = known_answers()
+    program = Path(__file__).with_name("numpy_digests.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program, *option, *answers],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == answers
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_trained_model_has_the_bits_of_load(dtype, tmp_path):
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = models.train(lottapack.scaffold(models.tied_llama(dtype), seed=3, rank=3))
+    path = lottapack.pack(model, tmp_path / "model.lotta.safetensors").path
+    expected = lottapack.load(path, merge=True).state_dict()
+    found = lottapack.load_numpy(path)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        assert np.array_equal(found[name].view(np.uint8), exact.numpy().view(np.uint8)), name
+    assert found["lm_head.weight"] is found["model.embed_tokens.weight"]
+
+
+def test_weights_that_torch_drew_are_refused():
+    with pytest.raises(lottapack.UnsupportedError, match="drawn by torch"):
+        lottapack.load_numpy(VALID / "torch_cpu.lotta.safetensors")
+
+
+def test_a_model_larger_than_allowed_is_refused():
+    with pytest.raises(lottapack.LimitError, match="max_bytes allows 100"):
+        lottapack.load_numpy(VALID / "backbone_dtypes.lotta.safetensors", max_bytes=100)
+
+
+def test_a_damaged_tensor_is_refused(tmp_path):
+    data = bytearray((VALID / "every_role.lotta.safetensors").read_bytes())
+    data[-1] ^= 1
+    path = tmp_path / "damaged.lotta.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(lottapack.IntegrityError, match="SHA-256"):
+        lottapack.load_numpy(path)
+
+
+def test_an_unknown_scaffold_is_refused():
+    with pytest.raises(lottapack.ScaffoldError):
+        lottapack.load_numpy(VALID / "every_role.lotta.safetensors", scaffold="nothing")

@@ -1,0 +1,70 @@
+"""Parts of every entry of the specification's packs are those of the whole: merged, coded, scaled to lengths, empty."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from models import bits
+
+from lottapack import IntegrityError, part_tensors
+from lottapack.format.descriptor import Adapted
+from lottapack.format.packfile import open_pack
+from lottapack.part_tensors import PlainTensor
+from lottapack.parts import chunk, join, whole
+from lottapack.rebuild import adapter_tensors, empty_backbone, generate, plain_tensor
+
+VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid"
+PACKS = [path for path in sorted(VALID.glob("*.safetensors")) if not path.name.startswith("torch_cpu")]
+CPU = torch.device("cpu")
+
+
+def parts_of(shape):
+    """Shards along each dimension and along two at once, uneven, strided and empty ones."""
+    everything = whole(shape)
+    yield everything
+    for dim in range(len(shape)):
+        ranges = everything.ranges[dim]
+        yield everything.with_range(dim, chunk(ranges, 2, 0))
+        yield everything.with_range(dim, chunk(ranges, 3, 2))
+        strided = join([kept for outer in range(3) for kept in chunk(chunk(ranges, 3, outer), 2, 1)])
+        yield everything.with_range(dim, strided)
+        for other in range(dim):
+            yield everything.with_range(dim, strided).with_range(other, chunk(everything.ranges[other], 2, 1))
+
+
+@pytest.mark.parametrize("path", PACKS, ids=lambda path: path.name.split(".")[0])
+def test_parts_are_those_of_the_whole(path, monkeypatch):
+    monkeypatch.setattr(part_tensors, "_FEW", 2)
+    with open_pack(path) as pack:
+        for name in pack.descriptor.parameters:
+            expected = plain_tensor(pack, name, CPU)
+            found = PlainTensor(pack, name, CPU)
+            assert (found.shape, found.dtype) == (tuple(expected.shape), expected.dtype)
+            for part in parts_of(found.shape):
+                fresh = PlainTensor(pack, name, CPU)
+                assert bits(fresh.part(part)) == bits(part.take(expected)), (name, part)
+            for size in (1, 7, 1 << 20):
+                monkeypatch.setattr(part_tensors, "PIECE", size)
+                flat = [piece.reshape(-1) for piece in PlainTensor(pack, name, CPU).pieces()]
+                joined = torch.cat([torch.empty(0, dtype=expected.dtype), *flat])
+                assert bits(joined) == bits(expected.reshape(-1)), (name, size)
+            entry = found.entry
+            if isinstance(entry, Adapted):
+                weight = generate(pack, found.name, empty_backbone(pack, found.name, CPU))
+                for part in parts_of(found.shape):
+                    assert bits(found.backbone(part)) == bits(part.take(weight))
+                assert adapter_tensors(pack, found.name, CPU).keys() == entry.adapter.tensors().keys()
+
+
+def test_a_hash_is_that_of_the_whole_also_where_a_part_is_kept(tmp_path):
+    data = bytearray((VALID / "every_role.lotta.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(data)
+    with open_pack(tmp_path / "damaged") as pack:
+        last = max(pack.tensors.values(), key=lambda info: info.end)
+        part = whole(last.shape)
+        part = part.with_range(0, chunk(part.ranges[0], 4, 0)) if last.shape else part
+        with pytest.raises(IntegrityError, match="its SHA-256 is"):
+            part_tensors.stored_part(pack, last.name, part)
+        with pytest.raises(IntegrityError, match="its SHA-256 is"):
+            list(part_tensors.stored_pieces(pack, last.name))
