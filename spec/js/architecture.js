@@ -17,20 +17,20 @@ const REFUSED_BY_TIMM = [
   ...["model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pruned", "scriptable", "variant"],
 ];
 
-/** By family: the minor version of the format that it came with, and its check. */
+/** The check of each family. */
 const FAMILIES = new Map([
-  ["torch.nn", [0, torchNn]],
-  ["transformers", [0, transformers]],
-  ["timm", [1, timm]],
-  ["python", [1, python]],
+  ["torch.nn", torchNn],
+  ["transformers", transformers],
+  ["timm", timm],
+  ["python", python],
 ]);
 
-/** Everything about an architecture that the format of 1.`minor` refuses. */
-export function architectureProblems(family, className, config, minor) {
-  const refuse = (message) => [problem("family", "architecture.family", `the family ${JSON.stringify(family)} ${message}`)];
-  if (!FAMILIES.has(family)) return refuse(`is unknown; known: ${[...FAMILIES.keys()].join(", ")}`);
-  const [since, check] = FAMILIES.get(family);
-  return since > minor ? refuse(`came with format 1.${since}`) : check(className, config);
+/** Everything about an architecture that the format refuses. */
+export function architectureProblems(family, className, config) {
+  const check = FAMILIES.get(family);
+  if (check) return check(className, config);
+  const known = [...FAMILIES.keys()].join(", ");
+  return [problem("family", "architecture.family", `the family ${JSON.stringify(family)} is unknown; known: ${known}`)];
 }
 
 const fault = (where, message) => problem("architecture", where, message);
