@@ -24,6 +24,7 @@ OWN = rng.custom("steps4", (np.arange(16, dtype=np.float32) - 7.5) / 4)
 LARGE = rng.custom("random16", np.random.default_rng(1).standard_cauchy(65536).astype(np.float32))
 TABLES = [*rng.BUILTIN, OWN, LARGE]
 DTYPES = ["float32", "bfloat16", "float16"]
+CODINGS = (None, "planes-zlib", {"embeddings": "int8-block64"}, {"embeddings": "normal4-block64", "*": "planes-zlib"})
 
 
 def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
@@ -71,7 +72,8 @@ def trained(tmp_path_factory):
                 if parameter.requires_grad:
                     nn.init.normal_(parameter)
             path = folder / f"{name}{SUFFIX}"
-            lottapack.pack(model, path)
+            narrow = chance.choice([None, "float16", "bfloat16"]) if dtype == "float32" else None
+            lottapack.pack(model, path, stored_dtype=narrow, coding=chance.choice(CODINGS))
             plain = folder / f"{name}.safetensors"
             due = {one: digests(lottapack.export(path, plain, scaffold=one)) for one in ("default", *(others or {}))}
             made[name] = path, due
@@ -134,6 +136,14 @@ def test_the_page_says_what_inspect_and_report_say():
         assert betas == {entry.name: entry.beta for entry in due.parameters if entry.beta_learned}
         names = [name for row in found["rows"] for name in row["names"]]
         assert sorted(names) == sorted(entry.name for entry in due.parameters)
+
+
+def test_the_packs_have_what_a_pack_can_have(trained):
+    entries = [entry for path, _ in trained.values() for entry in header_of(path)[1]["parameters"].values()]
+    assert {entry["role"] for entry in entries} == {"adapted", "seeded", "stored", "constant"}
+    codings = {entry["coding"]["id"] for entry in entries if "coding" in entry}
+    assert codings == {"float16", "bfloat16", "int8-block64", "normal4-block64", "planes-zlib"}
+    assert {len(due) for _, due in trained.values()} == {1, 2, 3}
 
 
 VALUES = (None, True, False, 0, 1, -1, 2**53, 2**64 - 1, 1.0, 0.5, -0.0, 1e300, "", "x", "float32", "00", [], [1, 2])
