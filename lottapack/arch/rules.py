@@ -75,7 +75,8 @@ def _children(where: str, config: dict[str, Any]) -> tuple[list[tuple[str, str, 
     children = config.get("children")
     if set(config) != {"children"} or not isinstance(children, list):
         return [], [Problem("architecture", where, "a Sequential has exactly a list of children")]
-    found, problems = [], []
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    problems: list[Problem] = []
     names: set[str] = set()
     for index, node in enumerate(children):
         if len(problems) >= _MOST_PROBLEMS:
