@@ -5,6 +5,7 @@ import json
 import random
 from pathlib import Path
 
+import hostile_files
 import numpy as np
 import pytest
 import torch
@@ -266,3 +267,29 @@ def test_the_example_of_the_readme_runs():
     done = node("--input-type=module", "--eval", code)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "true"
+
+
+COST = f"""
+import {{ open }} from "{JS.as_uri()}/lottapack.js";
+import {{ fromFile }} from "{JS.as_uri()}/node.js";
+for (const path of process.argv.slice(1)) {{
+  const before = process.cpuUsage().user;
+  const said = await open(fromFile(path)).then(() => [], ({{ problems }}) => problems.map(({{ kind }}) => kind));
+  console.log(JSON.stringify([said.length, [...new Set(said)], process.cpuUsage().user - before]));
+}}
+"""
+
+
+def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
+    due = []
+    for number, (_, data) in enumerate(hostile_files.files()):
+        path = tmp_path / f"{number:03}"
+        path.write_bytes(data)
+        try:
+            lottapack.open_pack(path).close()
+            due.append([])
+        except FormatError as error:
+            due.append([problem.kind for problem in error.problems])
+    found = lines(node("--input-type=module", "--eval", COST, *sorted(tmp_path.iterdir())))
+    assert [[count, kinds] for count, kinds, _ in found] == [[len(kinds), [*dict.fromkeys(kinds)]] for kinds in due]
+    assert max(microseconds for *_, microseconds in found) < 1e6
