@@ -6,12 +6,14 @@ Nothing here imports anything: classes are resolved by whoever decodes.
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from lottapack.errors import ArchitectureError, Problem
 
 MAX_ARGUMENT_DEPTH = 16
 MAX_ARGUMENT_NODES = 10_000
+_MOST_PROBLEMS = 1000
 MAX_PATH = 512
 CLASS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*")
 """``package.module:Class``, no part of which begins with an underscore."""
@@ -60,7 +62,8 @@ class _Check:
         return self.problems
 
     def add(self, where: str, message: str) -> None:
-        self.problems.append(Problem("architecture", where, message))
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem("architecture", where, message))
 
     def arguments(self, where: str, given: dict[str, Any], depth: int) -> None:
         for name in given:
@@ -72,10 +75,16 @@ class _Check:
         for key, value in given.items():
             if self.refused is not None and self.refused(key):
                 self.add(f"{where}.{key}", "a pack cannot set this argument")
-            self.pending.append((f"{where}.{key}", value, depth))
+            if self.room():
+                self.pending.append((f"{where}.{key}", value, depth))
+
+    def room(self) -> int:
+        """How many more values are looked at before there are too many, however many a stranger lists."""
+        return max(0, MAX_ARGUMENT_NODES + 1 - len(self.pending))
 
     def items(self, where: str, given: list[Any], depth: int) -> None:
-        self.pending.extend((f"{where}[{index}]", item, depth + 1) for index, item in enumerate(given))
+        seen = islice(enumerate(given), self.room())
+        self.pending.extend((f"{where}[{index}]", item, depth + 1) for index, item in seen)
 
     def object(self, where: str, value: dict[str, Any], depth: int) -> None:
         if set(value) == _TUPLE and isinstance(value["tuple"], list):

@@ -75,7 +75,8 @@ def _children(where: str, config: dict[str, Any]) -> tuple[list[tuple[str, str, 
     children = config.get("children")
     if set(config) != {"children"} or not isinstance(children, list):
         return [], [Problem("architecture", where, "a Sequential has exactly a list of children")]
-    found, problems = [], []
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    problems: list[Problem] = []
     names: set[str] = set()
     for index, node in enumerate(children):
         if len(problems) >= _MOST_PROBLEMS:
@@ -162,6 +163,3 @@ _CHECKS: dict[str, Callable[[str, dict[str, Any]], list[Problem]]] = {
     "python": _python,
 }
 FAMILIES = tuple(_CHECKS)
-
-SINCE = {"torch.nn": 0, "transformers": 0, "timm": 1, "python": 1}
-"""The minor version of the format that each family came with."""

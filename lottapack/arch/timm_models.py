@@ -6,6 +6,7 @@ from torch import nn
 
 from lottapack.arch import Family, remembered
 from lottapack.arch.arguments import decode
+from lottapack.arch.sealed import sealed
 from lottapack.errors import ArchitectureError, UnsupportedError
 
 
@@ -32,7 +33,8 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
             hint="The installed timm may be older or newer than the one that the pack was made with.",
         )
     arguments = {name: decode(value, _refuse) for name, value in config.items()}
-    model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
+    with sealed():
+        model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
     return model
 
 

@@ -147,7 +147,8 @@ def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> b
 
 
 def _tensors(value: dict[str, Any], source: str) -> list[TensorInfo]:
-    found, problems = [], []
+    found: list[TensorInfo] = []
+    problems: list[Problem] = []
     for name, entry in value.items():
         if name == "__metadata__":
             continue

@@ -26,6 +26,8 @@ LIBRARY = "lottapack"
 """What we tell servers that we are."""
 
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+_NO_NAME = re.compile(r"[\\:\x00-\x1f\x7f]")
+"""What leads out of a folder on some system, or steers a terminal."""
 _WAIT = 30.0
 """Seconds for an answer that is no file. (The client itself would wait for ever.)"""
 
@@ -97,8 +99,11 @@ def contents(repo: str, revision: str | None) -> Contents:
 def fetch(repo: str, there: Contents, name: str, bar: type[Any] | None = None) -> Path:
     """A file whose bytes are what the registry said. A cached one that is not goes, and is fetched anew, once.
 
-    By commit, not by the name of a branch or tag: that may have moved since the question. Raises IntegrityError.
+    By commit, not by the name of a branch or tag: that may have moved since the question. Raises IntegrityError;
+    RegistryError for a name that would leave the cache.
     """
+    if any(part in ("", ".", "..") for part in name.split("/")) or _NO_NAME.search(name):
+        raise RegistryError(f"{repo}: names a file that no repository has, {name!r}", hint="Do not trust this server.")
     expected, problem = there.files[name], None
     for _ in range(2):
         path = Path(hf_hub_download(repo, name, revision=there.commit, library_name=LIBRARY, tqdm_class=bar))

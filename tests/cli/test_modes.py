@@ -78,7 +78,7 @@ def test_quiet_prints_nothing(command: str, run: Run, files: Files, tmp_path: Pa
     assert run(*arguments(command, files, tmp_path), "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize("command", COMMANDS + WITH_A_REGISTRY)
+@pytest.mark.parametrize("command", (*COMMANDS, *WITH_A_REGISTRY, "sign"))
 def test_help_has_examples_that_name_the_command(command: str, run: Run) -> None:
     result = run(command, "--help")
     assert result.code == 0
@@ -90,7 +90,7 @@ def test_help_has_examples_that_name_the_command(command: str, run: Run) -> None
 def test_help_lists_the_commands_uncut(run: Run) -> None:
     result = run("--help")
     assert result.code == 0
-    assert all(f"\n  {command} " in result.out for command in COMMANDS + WITH_A_REGISTRY)
+    assert all(f"\n  {command} " in result.out for command in (*COMMANDS, *WITH_A_REGISTRY, "sign"))
     assert "..." not in result.out.partition("Commands:")[2]
 
 

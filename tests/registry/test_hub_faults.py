@@ -220,3 +220,26 @@ def test_a_cache_that_cannot_be_written(hub: Hub, pack: Path, run: Run, monkeypa
     (hub.home / "file").write_text("no folder")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.home / "file"))
     refused(run("pull", REPO), 2, "HF_HOME")
+
+
+@pytest.mark.parametrize("folder", ["../../..", "a/../../../..", "/tmp", "..\\..\\.."])
+def test_names_that_leave_the_cache(
+    folder: str, hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A server that says its pack is somewhere else on this machine."""
+    from lottapack.registry import hub_files
+
+    assert run("push", pack, REPO).code == 0
+    real = hub_files.contents
+
+    def lying(repo: str, revision: str | None) -> hub_files.Contents:
+        there = real(repo, revision)
+        [name] = there.packs()
+        return hub_files.Contents(there.commit, {f"{folder}/{name}": there.files[name]}, there.private)
+
+    monkeypatch.setattr(hub_files, "contents", lying)
+    before = sorted(tmp_path.rglob("*.lotta.safetensors"))
+    result = run("pull", REPO)
+    assert result.code == 3
+    assert "names a file that no repository has" in result.err
+    assert sorted(tmp_path.rglob("*.lotta.safetensors")) == before

@@ -57,6 +57,13 @@ def files() -> Iterator[tuple[str, bytes]]:
     for name, config in (("lists", [[]] * (BYTES // 3)), ("private keys", keys), ("numbers", [0] * (BYTES // 2))):
         architecture = {"family": "transformers", "class": "GPT2Model", "config": {"a": config}}
         yield f"a configuration of {name}", descriptor(architecture=architecture)
+    for family, name in (("timm", "resnet18"), ("python", "a:B")):
+        for what, value in (("lists", [[]] * (BYTES // 3)), ("names", numbered(BYTES // 11, 0))):
+            config = {"a": value}
+            yield (
+                f"{what} of {family}",
+                descriptor(architecture={"family": family, "class": name, "config": config}),
+            )
     nodes = {"children": [0] * (BYTES // 2)}
     yield "children", descriptor(architecture={"family": "torch.nn", "class": "Sequential", "config": nodes})
     many = {"children": [{"name": str(n), "class": "Tanh", "config": {}} for n in range(BYTES // 50)]}

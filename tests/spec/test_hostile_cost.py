@@ -15,8 +15,8 @@ LARGE = dict(hostile_files.files())
 VECTORS = {**files("valid"), **files("invalid")}
 MOST_TIMES = 40
 """Times the file's size: Python's objects for the shortest JSON values, empty arrays, are that much larger."""
-BESIDE = 400_000
-"""Bytes beside that: a table's tensor and buffers for reading."""
+BESIDE = 1_500_000
+"""Bytes beside that: a table's tensor, buffers for reading, places of what is still to be looked at."""
 
 
 def cost(path: Path) -> tuple[float, int]:

@@ -10,10 +10,7 @@ from lottapack_cli.options import Json, Pack, Quiet, examples
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
-    "openssl ecparam -name prime256v1 -genkey -noout -out me.pem",
-    "openssl ec -in me.pem -pubout -out me.pub",
     "lottapack sign model.lotta.safetensors --key me.pem",
-    "lottapack verify model.lotta.safetensors --key me.pub",
 )
 
 
@@ -26,7 +23,9 @@ def command(
     """Check a pack and sign it.
 
     The signature is written to PACK.sig, by the OpenSSF model-signing standard, and goes along with push and pull. The
-    password of an encrypted key is taken from LOTTAPACK_KEY_PASSWORD.
+    password of an encrypted key is taken from LOTTAPACK_KEY_PASSWORD. Whoever has the public key checks the signature
+    with lottapack verify PACK --key KEY.pub. To make the two: openssl ecparam -name prime256v1 -genkey -noout -out KEY,
+    and openssl ec -in KEY -pubout -out KEY.pub.
     """
     sink = Output(json=json, quiet=quiet)
     from lottapack.signing import sign

@@ -11,7 +11,6 @@ from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
-    "lottapack verify model.lotta.safetensors",
     "lottapack verify model.lotta.safetensors --quiet && echo intact",
     "lottapack verify model.lotta.safetensors --key them.pub",
     "lottapack verify cfc.lotta.safetensors --allow ncps",
@@ -33,7 +32,9 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check hashes, rebuilt weights, architecture; with a key the signature.
+    """Check hashes, rebuilt weights, architecture.
+
+    With a key also the signature beside the pack.
 
     Hashes and weights need no code of the model; its architecture is checked too where the code it asks for is
     installed, and allowed with --allow where it is no library that lottapack knows. Exit code 1 if a check failed,

@@ -356,20 +356,18 @@ def most_scaffolds() -> Model:
     return model
 
 
-@shows("the family timm, of format 1.1: a tuple, a list and a dictionary among the arguments", buildable=False)
+@shows("the family timm: a tuple, a list and a dictionary among the arguments", buildable=False)
 def timm_arguments() -> Model:
     config = {"img_size": {"tuple": [32, 32]}, "num_classes": 3, "block_args": {"rates": [0.0, 0.5], "act": None}}
     model = Model({"family": "timm", "class": "vit_tiny_patch16_224", "config": config})
-    model.descriptor["lottapack"] = "1.1"
     model.stored("head.weight", tensor("float32", 3, 2), "head")
     return model
 
 
-@shows("the family python, of format 1.1: built where the caller allows torch", buildable=False)
+@shows("the family python: built where the caller allows torch", buildable=False)
 def python_class() -> Model:
     sizes = {"in1_features": 3, "in2_features": 2, "out_features": 4}
     model = Model({"family": "python", "class": "torch.nn:Bilinear", "config": sizes})
-    model.descriptor["lottapack"] = "1.1"
     model.stored("weight", tensor("float32", 4, 3, 2))
     model.constant("bias", [4], "float32", "00000000")
     return model
@@ -379,7 +377,6 @@ def python_class() -> Model:
 def python_nested() -> Model:
     layer = {"class": "torch.nn:Linear", "config": {"in_features": 3, "out_features": 4, "bias": False}}
     model = Model({"family": "python", "class": "torch.nn:DataParallel", "config": {"module": layer}})
-    model.descriptor["lottapack"] = "1.1"
     model.seeded("module.weight", [4, 3])
     return model
 

@@ -1,0 +1,93 @@
+"""The fuzzer's target and its mutations, without the fuzzer; and the fuzzer itself for some seconds, where it is."""
+
+import importlib.util
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import target
+from mutation import mutated, put_together, take_apart
+
+HERE = Path(__file__).parent
+VECTORS = HERE.parents[1] / "spec" / "v1" / "vectors" / "files"
+PACKS = sorted(VECTORS.glob("*/*.safetensors"))
+SMALL = VECTORS / "valid" / "minimal.lotta.safetensors"
+EXECUTIONS = 4000
+
+
+def test_the_mutations_leave_a_sound_pack_sound() -> None:
+    for path in sorted((VECTORS / "valid").glob("*.safetensors")):
+        parts = take_apart(path.read_bytes())
+        assert parts is not None
+        assert put_together(*parts) == path.read_bytes()
+        assert mutated(path.read_bytes(), 1) == mutated(path.read_bytes(), 1)
+
+
+def test_nothing_but_errors_of_the_tree_comes_out(tmp_path: Path) -> None:
+    """New files each time; an error names the seed."""
+    path = target.scratch(tmp_path)
+    seed = random.SystemRandom().randrange(2**32)
+    draw = random.Random(seed)
+    outcomes = {True: 0, False: 0}
+    data = b""
+    try:
+        for number in range(EXECUTIONS):
+            source = data if number % 4 and data else draw.choice(PACKS).read_bytes()
+            data = mutated(source, draw.randrange(2**32)) or b""
+            outcomes[target.one(data, path)] += 1
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {data!r}") from error
+    finally:
+        path.unlink(missing_ok=True)
+    assert outcomes[True] > 20, seed
+    assert outcomes[False] > EXECUTIONS // 2, seed
+
+
+@pytest.mark.parametrize("fault", [KeyError("a"), RecursionError(), MemoryError(), AssertionError(), OSError("disk")])
+def test_the_target_notices_other_errors(fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise fault
+
+    assert target.one(SMALL.read_bytes(), tmp_path / "a")
+    monkeypatch.setattr(target, "open_pack", fail)
+    with pytest.raises(type(fault)):
+        target.one(SMALL.read_bytes(), tmp_path / "a")
+
+
+def test_the_target_notices_what_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(path: Path, build: object = None) -> bool:
+        return sum(range(10**6)) > 0
+
+    monkeypatch.setattr(target, "SECONDS", 0.0)
+    monkeypatch.setattr(target, "read", slow)
+    with pytest.raises(target.SlowError):
+        target.one(b"", tmp_path / "a")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed: make fuzz does it")
+def test_the_fuzzer_runs_and_counts(tmp_path: Path) -> None:
+    line = [sys.executable, HERE / "fuzz.py", "3"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[0].replace(",", "")) > 100
+
+
+def test_every_bit_of_a_pack_counts(tmp_path: Path) -> None:
+    """Any byte set to any value that differs in one bit, to 0, 255 or a space: refused, where the whole pack is not."""
+    whole, path = SMALL.read_bytes(), target.scratch(tmp_path)
+    assert target.one(whole, path)
+    accepted = [
+        (place, value)
+        for place, byte in enumerate(whole)
+        for value in {*(byte ^ (1 << bit) for bit in range(8)), 0, 255, 32} - {byte}
+        if target.read(written(path, whole[:place] + bytes([value]) + whole[place + 1 :]))
+    ]
+    path.unlink()
+    assert accepted == []
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path

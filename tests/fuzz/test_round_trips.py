@@ -1,0 +1,152 @@
+"""Random models, recipes and tensors: packed and loaded, every bit is the same, and the same model is the same file."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lottapack
+from lottapack.format import recipe
+from lottapack.format.packfile import open_pack
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="./\\"), min_size=1, max_size=8)
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    """Every entry of the state, and its bytes."""
+    return {
+        name: tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        for name, tensor in model.state_dict().items()
+    }
+
+
+@st.composite
+def models(draw: st.DrawFn) -> nn.Module:
+    """A Sequential of a few layers, some of them nested, some one module in two places."""
+    width = draw(st.integers(1, 9))
+    layers: list[tuple[str, nn.Module]] = []
+    import unicodedata
+
+    names = draw(
+        st.lists(NAMES.map(lambda name: unicodedata.normalize("NFC", name)), min_size=1, max_size=5, unique=True)
+    )
+    for name in names:
+        kind = draw(st.sampled_from(("linear", "conv", "norm", "embedding", "nested", "again", "relu")))
+        if kind == "linear":
+            layers.append((name, nn.Linear(width, width, bias=draw(st.booleans()))))
+        elif kind == "conv":
+            layers.append((name, nn.Conv1d(width, draw(st.integers(1, 4)), draw(st.integers(1, 3)))))
+        elif kind == "norm":
+            layers.append((name, nn.LayerNorm(width)))
+        elif kind == "embedding":
+            layers.append((name, nn.Embedding(draw(st.integers(1, 6)), width)))
+        elif kind == "nested":
+            layers.append((name, nn.Sequential(nn.Linear(width, 2), nn.BatchNorm1d(2))))
+        elif kind == "again" and layers:
+            layers.append((name, layers[0][1]))
+        else:
+            layers.append((name, nn.ReLU()))
+    model = nn.Sequential()
+    for name, layer in layers:
+        model.add_module(name, layer)
+    return model.to(draw(st.sampled_from(DTYPES)))
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of scaffold()."""
+    return {
+        "seed": draw(st.integers(0, 2**64 - 1)),
+        "rank": 1,
+        "alpha": draw(st.floats(2.0**-10, 100, width=32)),
+        "scaling": draw(st.sampled_from(("lora", "rslora"))),
+        "distribution": draw(st.sampled_from(("normal16", "normal8", "normal2", "uniform16", "sign1"))),
+        "beta": draw(st.sampled_from(("learned", 1.0))),
+        "train": draw(st.sampled_from((["rest"], ["heads", "norms"], [], ["biases"]))),
+    }
+
+
+@FEW
+@given(models(), choices(), st.integers(0, 2**32 - 1))
+def test_models(model: nn.Module, arguments: dict[str, Any], seed: int) -> None:
+    try:
+        made = lottapack.scaffold(model, **arguments)
+    except lottapack.ScaffoldError as error:
+        assert str(error)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.requires_grad:
+                parameter += torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "a"), Path(folder, "b")
+        lottapack.pack(made, first)
+        assert lottapack.verify(first).ok
+        loaded = lottapack.load(first, check_fingerprints=True)
+        assert bits(loaded) == bits(made.eval())
+        lottapack.pack(loaded, second)
+        assert first.read_bytes() == second.read_bytes()
+        plain = lottapack.load(first, merge=True).state_dict()
+        lottapack.export(first, Path(folder, "full.safetensors"))
+        from safetensors.torch import load_file
+
+        full = load_file(Path(folder, "full.safetensors"))
+        assert full.keys() == plain.keys()
+        assert all(same(full[name], plain[name]) for name in full)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.numpy(force=True).tobytes() == (
+        other.numpy(force=True).tobytes()
+    ) if one.dtype != torch.bfloat16 else same(one.view(torch.int16), other.view(torch.int16))  # fmt: skip
+
+
+@FEW
+@given(models(), choices())
+def test_recipes(model: nn.Module, arguments: dict[str, Any]) -> None:
+    try:
+        made = lottapack.scaffold(model, **arguments)
+    except lottapack.ScaffoldError:
+        return
+    tensor = made.state_dict()[recipe.BUFFER]
+    read = recipe.of_tensor(tensor)
+    assert read.to_bytes() == tensor.numpy().tobytes()
+    assert read.seed == arguments["seed"]
+
+
+STORED = (torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool, *DTYPES)
+
+
+@FEW
+@given(st.data())
+def test_tensors(data: st.DataObject) -> None:
+    """Any bits of any dtype and shape, NaN of every kind among them, come back as they were."""
+    dtype = data.draw(st.sampled_from(STORED))
+    shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=4)))
+    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    raw = bytearray(data.draw(st.binary(min_size=size, max_size=size)))
+    if dtype is torch.bool:
+        raw = bytearray(byte & 1 for byte in raw)
+    tensor = torch.frombuffer(raw, dtype=dtype).reshape(shape) if size else torch.empty(shape, dtype=dtype)
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    made = lottapack.scaffold(model, seed=1, rank=1, targets=["0"])
+    made[1].running_mean = tensor
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a")
+        lottapack.pack(made, path)
+        with open_pack(path) as pack:
+            entry = pack.descriptor.parameters["1.running_mean"]
+            assert (entry.shape, f"torch.{entry.dtype}") == (shape, str(dtype))  # type: ignore[union-attr]
+            if "1.running_mean" in pack.tensors:
+                assert pack.read_bytes("1.running_mean") == raw
+            else:
+                assert size
+                assert bytes.fromhex(entry.value)[::-1] * (size // dtype.itemsize) == raw  # type: ignore[union-attr]
