@@ -61,6 +61,7 @@ LAYERS = (
     (
         "lottapack.verification",
         "lottapack.speed",
+        "lottapack.speed_virtual",
         "lottapack.llamas",
         "lottapack.size_table",
         "lottapack.packer",
@@ -73,6 +74,7 @@ LAYERS = (
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
     ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
+    ("lottapack.running",),
     ("lottapack",),
     ("lottapack_cli",),
 )

@@ -12,10 +12,10 @@ from lottapack.rng import backends
 from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
 
-SMALL_BATCH = 8
+SMALL_BATCH = 16
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
-TILE = 1 << 20
-"""Elements of a tile, if its memory is not limited to less: large enough for BLAS, and lies in the L2 cache."""
+TILE = 1 << 21
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, many enough to hand to threads."""
 
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
