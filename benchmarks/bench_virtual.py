@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from generate import PROMPT, WAYS, measured, packed, resident  # noqa: E402
+from generate import PROMPT, WAYS, measured, packed, resident
 
 GOALS = {"of_bfloat16": 1.5, "of_float32": 4.0, "tokens": 1.5, "peak": 1.2, "training": 0.5}
 BATCH, LENGTH = 1, 128
@@ -104,7 +104,10 @@ def main() -> None:
         print(f"  {name:<16}{rate:7.1f} 10^9 weights/s {speed['of_float32']:7.2f} {speed['of_bfloat16']:7.2f}")
     print(f"  (float32 and bfloat16 in memory; goals of virtual, 1: {GOALS['of_float32']} and {GOALS['of_bfloat16']})")
     for one, two in found["writing"]:
-        print(f"  tokens/s {one['tokens_per_s']:.2f} and {two['tokens_per_s']:.2f}, peak {one['peak_bytes']:,} and {two['peak_bytes']:,}")
+        print(
+            f"  tokens/s {one['tokens_per_s']:.2f} and {two['tokens_per_s']:.2f}, "
+            f"peak {one['peak_bytes']:,} and {two['peak_bytes']:,}"
+        )
     print(f"  tokens, virtual to materialised {found['tokens_ratio']:.2f} (goal: {GOALS['tokens']})")
     print(f"  peak of the virtual process to its model {found['peak_of_model']:.2f} (goal: at most {GOALS['peak']})")
     print(f"  training step {found['training']}")

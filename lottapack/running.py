@@ -76,11 +76,14 @@ def run(
         new_tokens: how many at most; the most likely one is taken each time.
         tokenizer: the folder of a transformers tokenizer; by default the pack's own, if one lies there. Nothing is
             downloaded.
-        given: for any other model, a ``.npy`` file with its input, or ``.safetensors`` with inputs by the names that its
-            ``forward`` has.
+        given: for any other model, a ``.npy`` file with its input, or ``.safetensors`` with inputs by the names that
+            its ``forward`` has.
         output: where its output goes: ``.npy``, or ``.safetensors`` if there are several tensors.
         backbone: as in load(). By default virtual where the pack's tables have a kernel for it, else materialised.
-        device, dtype, max_bytes, allow: as in load().
+        device: as in load().
+        dtype: as in load().
+        max_bytes: as in load().
+        allow: as in load().
 
     Raises:
         As load(). CheckpointError: there is no input, or the model takes another. UnsupportedError: the model writes no
@@ -136,13 +139,19 @@ def generate(model: nn.Module, tokens: Sequence[int], new_tokens: int, *, stop: 
     size = model.config.vocab_size  # type: ignore[union-attr]
     if new_tokens < 1 or not all(0 <= token < size for token in tokens):
         raise CheckpointError(
-            f"tokens are numbers from 0 to {size - 1}, and at least one is to be written", hint=f"Given: {list(tokens)}."
+            f"tokens are numbers from 0 to {size - 1}, and at least one is to be written",
+            hint=f"Given: {list(tokens)}.",
         )
     start = torch.tensor([list(tokens)], device=next(model.parameters()).device)
     least = {} if stop else {"min_new_tokens": new_tokens}
     begin = time.perf_counter()
     found = write(
-        start, attention_mask=torch.ones_like(start), do_sample=False, max_new_tokens=new_tokens, pad_token_id=0, **least
+        start,
+        attention_mask=torch.ones_like(start),
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        pad_token_id=0,
+        **least,
     )
     written = tuple(found[0, len(tokens) :].tolist())
     seconds = time.perf_counter() - begin
@@ -171,9 +180,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 @torch.no_grad()
-def _compute(
-    model: nn.Module, own: Path, backbone: str, loaded: float, given: Path, output: Path | None
-) -> RunResult:
+def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: Path, output: Path | None) -> RunResult:
     inputs = _read(given)
     tensors = [*model.parameters(), *model.buffers()]
     place = next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -24,7 +24,7 @@ What no pattern names is materialised.
 
 MATERIALISED: Final = "materialised"
 MODES: Final = (MATERIALISED, "virtual", "blocks")
-"""In memory; made in registers, as tables allow it that have a kernel for it; or made in blocks, as all tables allow."""
+"""In memory; made in registers, as tables with a kernel for it allow; or made in blocks, as all tables allow."""
 
 Generated = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and table of each generated weight by name."""

@@ -48,7 +48,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:
         """The files of one form of the function: argument types and processor."""
-        form = hashlib.sha256(repr((_source(Path(self._py_func.__code__.co_filename)), self._index_key(sig, codegen))).encode()).hexdigest()
+        form = hashlib.sha256(
+            repr((_source(Path(self._py_func.__code__.co_filename)), self._index_key(sig, codegen))).encode()
+        ).hexdigest()
         name = f"{self._impl.filename_base}-{form[:32]}"
         return IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
 

@@ -90,11 +90,11 @@ def generated_convolution_gradient(
 
 
 @generated_convolution_gradient.register_fake
-def _(gradient: Tensor, x: Sequence[int], *rest: object) -> Tensor:
+def _(gradient: Tensor, x: Sequence[int], *_rest: object) -> Tensor:
     return gradient.new_empty(x)
 
 
-def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:
+def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)
     ctx.shape, ctx.rest = inputs[0].shape, inputs[1:]  # type: ignore[attr-defined]
 
 

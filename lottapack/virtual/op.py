@@ -63,7 +63,7 @@ def _(x: Tensor, *rest: object) -> Tensor:
     return x.new_empty(*x.shape[:-1], columns if transposed else rows)
 
 
-def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:
+def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)
     ctx.rest = inputs[1:]  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from lottapack.virtual import IN_REGISTERS
 SMALL_BATCH = 16
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
-"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, many enough to hand to threads."""
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads."""
 
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
@@ -47,12 +48,16 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
         transposed: the product of the gradient, and of layers whose weight is stored as (in, out).
         max_bytes: of the tile that is generated at a time; at least one row is.
 
-    A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else is
-    as BLAS adds.
+    A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else
+    is as BLAS adds.
     """
     flat = x.reshape(-1, x.shape[-1])
     if direct(flat, matrix, transposed):
         out = _signs(flat, matrix)
+    elif _on_gpu(flat, matrix, transposed):
+        from lottapack.virtual import gpu
+
+        out = gpu.product(flat, matrix.source, magnitude(matrix.source, x.dtype), matrix.shape, transposed)
     else:
         out = _tiles(flat, matrix, transposed, max_bytes)
     return out.view(*x.shape[:-1], out.shape[-1])
@@ -68,6 +73,17 @@ def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and backends.numba_works()
     )
+
+
+def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
+    """Whether a GPU's kernels that make weights in registers take this product."""
+    if x.device.type == "cpu" or matrix.source.table.id not in IN_REGISTERS:
+        return False
+    if backends.select(x.device).name != "triton":
+        return False
+    from lottapack.virtual import gpu
+
+    return gpu.fits(x, matrix.shape[1], transposed)
 
 
 def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
@@ -90,7 +106,7 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     run_all(
         [
             partial(kernels.product, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
-            for begin, end in zip(cuts, cuts[1:], strict=False)
+            for begin, end in pairwise(cuts)
         ],
         default(),
     )
@@ -98,7 +114,7 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
 
 
 def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:
-    """Rows of a tile: TILE elements, or what ``max_bytes`` allows, as recorded and converted to the dtype of ``like``."""
+    """Rows of a tile: TILE elements, or what ``max_bytes`` allows, as recorded and as converted to ``like``."""
     rows, columns = matrix.shape
     recorded: torch.dtype = getattr(torch, matrix.source.dtype)
     size = recorded.itemsize + (0 if recorded == like.dtype else like.dtype.itemsize)

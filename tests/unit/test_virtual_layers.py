@@ -133,7 +133,9 @@ def test_dora_asks_for_the_weight():
 
 def test_layers_are_chosen_by_pattern_and_by_size():
     def kinds(backbone, table="sign1"):
-        return [isinstance(layer, VirtualLayer) for layer in scaffolded("mlp", backbone, table) if hasattr(layer, "weight")]
+        return [
+            isinstance(layer, VirtualLayer) for layer in scaffolded("mlp", backbone, table) if hasattr(layer, "weight")
+        ]
 
     assert kinds({"0": "virtual", "2": "materialised"}) == [True, False, False]
     assert kinds({"2.weight": "blocks"}, "normal16") == [False, True, False]
@@ -143,7 +145,11 @@ def test_layers_are_chosen_by_pattern_and_by_size():
 
 
 REFUSED = {
-    "a table without kernel": ({"backbone": "virtual", "table": "normal16"}, UnsupportedError, "0.weight cannot be virtual"),
+    "a table without kernel": (
+        {"backbone": "virtual", "table": "normal16"},
+        UnsupportedError,
+        "0.weight cannot be virtual",
+    ),
     "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: backbone='quick'"),
     "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
     "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be both"),
@@ -187,5 +193,3 @@ def test_stock_attributes_are_there():
     assert isinstance(layer, nn.Linear)
     assert (layer.in_features, layer.weight.shape, layer.weight.requires_grad) == (16, (12, 16), False)
     assert "rank=2" in repr(layer)
-
-

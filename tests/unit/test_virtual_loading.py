@@ -95,7 +95,12 @@ def test_fingerprints_are_checked_without_keeping_weights(packs, tmp_path):
 
 REFUSED = [
     ("normal8", {"backbone": "virtual"}, UnsupportedError, "0.weight cannot be virtual: no kernel makes normal8"),
-    ("sign1", {"backbone": "virtual", "merge": True}, UnsupportedError, "0.weight cannot be virtual: an adapter is merged"),
+    (
+        "sign1",
+        {"backbone": "virtual", "merge": True},
+        UnsupportedError,
+        "0.weight cannot be virtual: an adapter is merged",
+    ),
     ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: backbone='fast'"),
     ("sign1", {"backbone": {"0": "virtual", "7": "virtual"}}, ScaffoldError, "no generated layer is called '7'"),
 ]

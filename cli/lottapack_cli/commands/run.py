@@ -17,7 +17,9 @@ EXAMPLES = examples(
 
 def command(
     pack: Annotated[str, typer.Argument(metavar="PACK", help="The pack, or a reference.", show_default=False)],
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Go on from this text.", show_default=False)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Go on from this text.", show_default=False)
+    ] = None,
     tokens: Annotated[
         str | None, typer.Option(metavar="IDS", help="Or from these token ids: 1,42,7.", show_default=False)
     ] = None,
@@ -28,7 +30,9 @@ def command(
     ] = None,
     given: Annotated[
         Path | None,
-        typer.Option("--input", metavar="FILE", help="The input of another model: .npy, or .safetensors.", show_default=False),
+        typer.Option(
+            "--input", metavar="FILE", help="The input of another model: .npy, or .safetensors.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None,
