@@ -1,7 +1,8 @@
 """The numba kernel of products with ``sign1`` weights that are made in registers.
 
 A block of 1,024 words serves 32,768 weights, so making words costs little beside using them. A weight is the sign of
-one term: the word's bit is shifted to the place of the sign and flips it there, and scale is multiplied once, at the end.
+one term: the word's bit is shifted to the place of the sign and flips it there, and scale is multiplied once, at the
+end.
 
 The order of summation is fixed, whatever the number of threads and the width of the processor's vectors. A row is cut
 where the number of an element of the tensor is a multiple of 1,024. In each part, lane l of 64 adds elements l, l + 64,
