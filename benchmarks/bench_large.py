@@ -34,11 +34,11 @@ import json, resource, time
 import torch, transformers, lottapack, lottapack.packing, lottapack.loading, lottapack.rng.cpu
 from transformers.models.llama import modeling_llama
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-begun = time.perf_counter()
+begun, used = time.perf_counter(), time.process_time()
 {code}
-seconds = time.perf_counter() - begun
+seconds, cpu = time.perf_counter() - begun, time.process_time() - used
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({{"seconds": seconds, "size": size, "peak": peak * 1024, "imports": before * 1024}}))
+print(json.dumps({{"seconds": seconds, "cpu": cpu, "size": size, "peak": peak * 1024, "imports": before * 1024}}))
 """
 
 
@@ -78,7 +78,7 @@ def show(what: str, found: dict[str, float]) -> None:
     """A line of figures."""
     size = f"{found['size'] / 1e6:9,.1f} MB" if found["size"] else " " * 12
     memory = f"peak {found['peak'] / 1e9:.2f} GB ({found['imports'] / 1e9:.2f})"
-    print(f"{what:28} {found['seconds']:7.2f} s  {size}  {memory}", flush=True)
+    print(f"{what:28} {found['seconds']:7.2f} s, CPU {found['cpu']:6.2f} s  {size}  {memory}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,28 +4,20 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lottapack
-
-SHAPES = {
-    "3M": (6, 64, 4, 192),
-    "30M": (10, 384, 6, 1024),
-    "300M": (22, 1024, 16, 2816),
-    "600M": (30, 1344, 21, 3584),
-    "900M": (34, 1664, 26, 4608),
-}
-"""Layers, width, heads, MLP."""
+from lottapack.llamas import LLAMAS, VOCABULARY
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def scaffolded(scale: str, *, rank: int = 8, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """A scaffolded Llama of one of SHAPES. B is filled as training would, since zeros say little."""
-    layers, width, heads, mlp = SHAPES[scale]
+    """A scaffolded Llama of one of the paper's shapes. B is filled as training would, since zeros say little."""
+    shape = LLAMAS[scale]
     config = LlamaConfig(
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=mlp,
-        vocab_size=32000,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp,
+        vocab_size=VOCABULARY,
         tie_word_embeddings=True,
     )
     with torch.device("meta"):

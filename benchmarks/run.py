@@ -9,7 +9,6 @@ SCRIPTS = (
     "bench_start.py",
     "bench_load.py",
     "bench_cli.py",
-    "bench_size.py",
     "bench_registry.py",
     "bench_serve.py",
 )
@@ -20,6 +19,8 @@ def main() -> None:
     for script in SCRIPTS:
         print(f"\n=== {script}", flush=True)
         subprocess.run([sys.executable, str(Path(__file__).with_name(script))], check=True)
+    print("\n=== lottapack report --table", flush=True)
+    subprocess.run([sys.executable, "-m", "lottapack_cli", "report", "--table", "--scale", "30M"], check=True)
 
 
 if __name__ == "__main__":

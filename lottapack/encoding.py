@@ -3,6 +3,7 @@
 import zlib
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ _CODE = (8 + np.searchsorted([a + b for a, b in pairwise(LEVELS[8:])], np.arange
 _POSITIVE = _LEVELS[_CODE]
 
 
-def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[np.uint8] | NDArray[np.int8], Halves]:
+def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[Any], Halves]:
     """Codes and scales (bits of float16) of finite values of a parameter, shape (n,), for a block coding.
 
     ``dtype``: of the parameter; the values are exact in it. Raises ValueError for values that no scale reaches.
@@ -57,7 +58,7 @@ def planes(data: NDArray[np.uint8], size: int) -> bytes:
 
 
 def _encode_piece(
-    values: Floats, dtype: str, coding: str, codes: NDArray[np.generic], scales: Halves, start: int, stop: int
+    values: Floats, dtype: str, coding: str, codes: NDArray[Any], scales: Halves, start: int, stop: int
 ) -> None:
     step = 512 * BLOCK  # what is computed on stays in the cache
     for first in range(start, stop, step):
@@ -77,7 +78,7 @@ class _Rows:
         self.dtype, self.coding, self.rows, self.tail = dtype, coding, rows, tail
         self.two = coding == "normal4-block64"
 
-    def encode(self) -> tuple[NDArray[np.generic], Halves]:
+    def encode(self) -> tuple[NDArray[Any], Halves]:
         """Codes and scales: exact where the values came out of this coding, else those with the least error."""
         scales, exact = self._exact(self.rows)
         if not exact.all():
@@ -116,10 +117,11 @@ class _Rows:
         decoded = self._decode(self._codes(rows, scales), scales)
         same = (decoded == rows) & ~(np.signbit(rows) & (rows == 0))
         if width < BLOCK:
-            return same[:, : min(width, self.tail)].all(1)
-        if places is not None and len(places) and places[-1] == last:
+            same = same[:, : min(width, self.tail)]
+        elif places is not None and len(places) and places[-1] == last:
             same[-1, self.tail :] = True
-        return same.all(1)
+        found: NDArray[np.bool_] = same.all(1)
+        return found
 
     def _best(self) -> Halves:
         """The scale of each block that has the least squared error, of those tried; zero is always one of them.
@@ -160,7 +162,7 @@ class _Rows:
         total: Floats = np.einsum("ij,ij->i", levels, levels)
         return total
 
-    def _codes(self, rows: Floats, scales: Halves) -> NDArray[np.generic]:
+    def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
         """The nearest codes; zero's where the scale is zero."""
         factors = _wide(scales)
         parts = rows * _inverse(factors)
@@ -171,7 +173,7 @@ class _Rows:
         codes: NDArray[np.uint8] = np.take(_CODE, places) ^ (negative * np.uint8(15))
         return codes
 
-    def _decode(self, codes: NDArray[np.generic], scales: Halves) -> Floats:
+    def _decode(self, codes: NDArray[Any], scales: Halves) -> Floats:
         """The values of codes, rounded to the dtype."""
         integers = np.take(_LEVELS, codes) if self.two else codes.astype(np.float32)
         values = integers * _wide(scales)

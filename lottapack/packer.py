@@ -17,6 +17,7 @@ from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
+    FORMAT_VERSION,
     Adapted,
     Adapter,
     Architecture,
@@ -120,7 +121,7 @@ class Packer:
                 hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
             )
         return Descriptor(
-            lottapack=arch.format_version(self.plan.architecture),
+            lottapack=FORMAT_VERSION,
             architecture=self.plan.architecture,
             rng=Rng(
                 id=self.plan.rng.id,

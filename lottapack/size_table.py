@@ -57,7 +57,7 @@ def measure(
     """Pack the paper's Llamas in each of FORMS, and see how large the files are.
 
     What is trained is drawn at random; the backbones are generated for their fingerprints, piece by piece. The files
-    lie in a temporary folder and are removed. The largest needs some seconds a pack, and 1 GB of memory.
+    lie in a temporary folder and are removed. The largest needs some seconds a pack, and 1.3 GB of memory in all.
 
     Args:
         scales: names of LLAMAS, or of ``shapes``.

@@ -22,6 +22,9 @@ from lottapack.rng.stream import ITEM_BITS
 ELEMENTS: Final = 1 << 25
 """Weights of a case: more than any cache holds."""
 ROUNDS: Final = 5
+_PAUSE: Final = 0.01
+"""Seconds before each run: torch's own threads turn idly for a while after their work, and would take its time."""
+
 DOWNLOAD: Final = 125e6
 """Bytes a second of a line of 1 Gbit/s."""
 
@@ -106,6 +109,7 @@ def measure(
     for turn in range(rounds + 1):
         for number, (name, (_, run)) in enumerate(cases.items()):
             wait()
+            time.sleep(_PAUSE)
             begin = time.perf_counter()
             run()
             wait()

@@ -182,7 +182,7 @@ def errors(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def _pieces(tensor: Tensor) -> Iterable[Tensor]:
-    return tensor.reshape(-1).split(1 << 18)
+    return torch.split(tensor.reshape(-1), 1 << 18)
 
 
 def _blocks(name: str, tensor: Tensor, dtype: str, coding: str) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
     # What is shared needs a registry: tests/registry runs it.
     text = re.sub(r"### Share\n.*?(?=\n### )", "", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for number, block in enumerate(blocks):
         (tmp_path / f"block{number}.py").write_text(block)
         subprocess.run([sys.executable, f"block{number}.py"], cwd=tmp_path, check=True, timeout=120, env=_environment())

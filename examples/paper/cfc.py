@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import lottapack
 
-MEASURES, HOURS, UNITS = 41, 24, 256
+MEASURES, HOURS, UNITS = 41, 12, 256
 
 
 def build(layers: int | None = None) -> nn.Module:

@@ -45,7 +45,7 @@ def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
 
 NOTE = (
     "adapters on all layers of the blocks; trained beside them are betas, norms, the embeddings of time, state, action "
-    "and return, and the head for actions. The paper's 37.5 and 1.87 % follow from this with q, k and v as three "
+    "and return, and the head for actions. The paper's 37.5 and 1.87 % would follow from this with q, k and v as three "
     "layers, no table of positions, no heads for states and returns, and adapters counted in the total; the library "
     "has q, k and v in one layer."
 )

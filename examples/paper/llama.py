@@ -6,6 +6,7 @@ import torch
 from paper_run import Case, main
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.initialization import no_init_weights
 
 WORDS = 32_000
 SHAPES = {
@@ -20,17 +21,19 @@ SHAPES = {
 
 def build(shape: tuple[int, int, int, int], layers: int | None = None) -> nn.Module:
     depth, width, heads, inner = shape
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=WORDS,
-            hidden_size=width,
-            intermediate_size=inner,
-            num_hidden_layers=layers or depth,
-            num_attention_heads=heads,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-        )
+    config = LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers or depth,
+        num_attention_heads=heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
     )
+    with no_init_weights():  # scaffold() draws every weight
+        model = LlamaForCausalLM(config)
+    model.tie_weights()
+    return model
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:

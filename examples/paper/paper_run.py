@@ -137,7 +137,7 @@ def table(rows: Iterable[Row]) -> str:
 
 def line(row: Row) -> str:
     """A line of the table."""
-    cells = [row.name, f"{row.total:,}", row.paper_total, f"{row.trained:,}", f"{row.percent:.3g}"]
+    cells = [row.name, f"{row.total:,}", row.paper_total, f"{row.trained:,}", f"{row.percent:.4g}"]
     return f"| {' | '.join([*cells, f'{row.paper_percent:g}', f'{row.pack_bytes:,}'])} |"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottapack.arch.arguments import class_paths
-from lottapack.arch.rules import FAMILIES, SINCE, architecture_problems
+from lottapack.arch.rules import FAMILIES, architecture_problems
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
 from lottapack.format import canonical
@@ -156,11 +156,6 @@ def _noted(family: Family, model: "nn.Module", architecture: Architecture) -> "n
 
         remember(model, architecture)
     return model
-
-
-def format_version(architecture: Architecture) -> str:
-    """The lowest version of the format that has this architecture's family (spec: versions)."""
-    return f"1.{SINCE[architecture.family]}"
 
 
 def tools(architecture: Architecture) -> tuple[str, ...]:

@@ -163,6 +163,3 @@ _CHECKS: dict[str, Callable[[str, dict[str, Any]], list[Problem]]] = {
     "python": _python,
 }
 FAMILIES = tuple(_CHECKS)
-
-SINCE = {"torch.nn": 0, "transformers": 0, "timm": 1, "python": 1}
-"""The minor version of the format that each family came with."""

@@ -104,7 +104,8 @@ def integers_of(coding: str, codes: "NDArray[Any]", count: int) -> "NDArray[np.f
         return codes.astype(np.float32)
     levels = np.array(LEVELS, np.float32)
     byte = np.arange(256)
-    return np.stack([levels[byte & 15], levels[byte >> 4]], 1)[codes].reshape(-1)[:count]
+    found: NDArray[np.float32] = np.stack([levels[byte & 15], levels[byte >> 4]], 1)[codes].reshape(-1)[:count]
+    return found
 
 
 def _widen(coding: str, codes: "NDArray[np.uint16]", out: "NDArray[np.uint32]") -> None:

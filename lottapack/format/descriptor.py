@@ -11,8 +11,8 @@ from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
 from lottapack.format.ties import owners
 
-FORMAT_VERSION = "1.1"
-"""The newest version that this reader knows. A writer writes the lowest that has what it used."""
+FORMAT_VERSION = "1.0"
+"""The newest version that this reader knows."""
 
 METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"

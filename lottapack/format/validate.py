@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from lottapack import rng
-from lottapack.arch.rules import SINCE, architecture_problems
+from lottapack.arch.rules import architecture_problems
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
@@ -58,8 +58,7 @@ def _descriptor(out: Collector, value: Any) -> Descriptor | None:
     for name in value:
         if name not in _FIELDS and not name.startswith("x-"):
             out.add("field", "descriptor", f"the field {quote(name)} is unknown")
-    minor = int(value["lottapack"].partition(".")[2])
-    architecture = _architecture(out, value["architecture"], minor) if "architecture" in value else None
+    architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
     generator = _generator(out, value["rng"]) if "rng" in value else None
     parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
     if generator is not None:
@@ -86,12 +85,9 @@ def _check_version(out: Collector, text: Any) -> bool:
     return match is not None
 
 
-def _architecture(out: Collector, value: Any, minor: int) -> Architecture | None:
+def _architecture(out: Collector, value: Any) -> Architecture | None:
     architecture = out.record(value, Architecture, "architecture")
-    if architecture is not None and SINCE.get(architecture.family, 0) > minor:
-        since = f"1.{SINCE[architecture.family]}"
-        out.add("family", "architecture.family", f"the family {quote(architecture.family)} came with format {since}")
-    elif architecture is not None:
+    if architecture is not None:
         out.problems += architecture_problems(architecture.family, architecture.class_, architecture.config)
     return architecture
 

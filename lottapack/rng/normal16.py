@@ -78,15 +78,18 @@ def _pieces(_: Any, words: Any, shift: Any, t: Any, piece: Any, rows: Any, out: 
         v = Vectors(context, b, signature, arguments, LANES)
         shift, begin = v.spread(b.trunc(arguments[1], ir.IntType(32))), arguments[6]
         centre = _Rows(v, 4, 0, 1)
-        with v.steps(WORDS) as at:
-            v.prefetch(5, b.add(begin, at))
-            index = b.and_(b.lshr(v.load(0, at, v.u32), shift), v.every(0xFFFF, v.u32))
-            s = v.fma(b.sitofp(index, v.f32), v.every(2.0**-16, v.f32), v.every(-32767.5 / 65536, v.f32))
-            distance = b.bitcast(b.and_(v.bits(s), v.every(0x7FFFFFFF, v.u32)), v.f32)
-            m = v.fma(distance, v.every(-FALL, v.f32), v.every(FROM, v.f32))
-            piece = b.lshr(v.bits(b.fmul(b.fmul(m, m), m)), v.every(23, v.u32))
-            v.store(2, at, b.fsub(distance, centre.choose(0, piece)))
-            v.store(3, at, b.or_(piece, b.and_(v.bits(s), v.every(0x80000000, v.u32))))
+        once = 4 // (v.types[5].dtype.bitwidth // 8)  # vectors whose elements fill a line
+        with v.steps(WORDS, once) as start:
+            v.prefetch(5, b.add(begin, start))
+            for vector in range(once):
+                at = b.add(start, ir.IntType(64)(vector * LANES))
+                index = b.and_(b.lshr(v.load(0, at, v.u32), shift), v.every(0xFFFF, v.u32))
+                s = v.fma(b.sitofp(index, v.f32), v.every(2.0**-16, v.f32), v.every(-32767.5 / 65536, v.f32))
+                distance = b.bitcast(b.and_(v.bits(s), v.every(0x7FFFFFFF, v.u32)), v.f32)
+                m = v.fma(distance, v.every(-FALL, v.f32), v.every(FROM, v.f32))
+                piece = b.lshr(v.bits(b.fmul(b.fmul(m, m), m)), v.every(23, v.u32))
+                v.store(2, at, b.fsub(distance, centre.choose(0, piece)))
+                v.store(3, at, b.or_(piece, b.and_(v.bits(s), v.every(0x80000000, v.u32))))
         return context.get_dummy_value()
 
     return types.void(words, shift, t, piece, rows, out, begin), generate

@@ -1,7 +1,7 @@
 /** What an architecture may say (spec/v1/architectures.md). */
 
 import { argumentProblems, pathProblems } from "./arguments.js";
-import { problem } from "./errors.js";
+import { MOST, problem } from "./errors.js";
 import { ARGUMENTS } from "./torch_nn.js";
 
 const MAX_TREE_DEPTH = 16;
@@ -17,20 +17,20 @@ const REFUSED_BY_TIMM = [
   ...["model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pruned", "scriptable", "variant"],
 ];
 
-/** By family: the minor version of the format that it came with, and its check. */
+/** The check of each family. */
 const FAMILIES = new Map([
-  ["torch.nn", [0, torchNn]],
-  ["transformers", [0, transformers]],
-  ["timm", [1, timm]],
-  ["python", [1, python]],
+  ["torch.nn", torchNn],
+  ["transformers", transformers],
+  ["timm", timm],
+  ["python", python],
 ]);
 
-/** Everything about an architecture that the format of 1.`minor` refuses. */
-export function architectureProblems(family, className, config, minor) {
-  const refuse = (message) => [problem("family", "architecture.family", `the family ${JSON.stringify(family)} ${message}`)];
-  if (!FAMILIES.has(family)) return refuse(`is unknown; known: ${[...FAMILIES.keys()].join(", ")}`);
-  const [since, check] = FAMILIES.get(family);
-  return since > minor ? refuse(`came with format 1.${since}`) : check(className, config);
+/** Everything about an architecture that the format refuses. */
+export function architectureProblems(family, className, config) {
+  const check = FAMILIES.get(family);
+  if (check) return check(className, config);
+  const known = [...FAMILIES.keys()].join(", ");
+  return [problem("family", "architecture.family", `the family ${JSON.stringify(family)} is unknown; known: ${known}`)];
 }
 
 const fault = (where, message) => problem("architecture", where, message);
@@ -38,14 +38,14 @@ const fault = (where, message) => problem("architecture", where, message);
 function torchNn(className, config) {
   const problems = [];
   const nodes = [{ where: "architecture", name: className, config, depth: 1 }];
-  for (let count = 1; nodes.length; count += 1) {
+  for (let count = 1; nodes.length && problems.length < MOST; count += 1) {
     const node = nodes.pop();
     if (node.depth > MAX_TREE_DEPTH || count > MAX_TREE_NODES) {
       const limit = `at most ${MAX_TREE_DEPTH} levels and ${MAX_TREE_NODES} modules`;
       return [...problems, fault(node.where, `the tree is too large: ${limit}`)];
     }
     if (node.name === "Sequential") {
-      for (const child of children(node, problems)) nodes.push(child);
+      for (const child of children(node, problems)) nodes.push(child); // push(...many) would fill the stack
     } else if (!Object.hasOwn(ARGUMENTS, node.name)) {
       problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not in the list`));
     } else {
@@ -115,19 +115,20 @@ function python(className, config) {
 
 function transformers(className, config) {
   const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a model class")];
-  const pending = [["architecture.config", config]];
-  while (pending.length) {
-    const [where, value] = pending.pop();
-    if (Array.isArray(value)) {
-      value.forEach((item, index) => pending.push([`${where}[${index}]`, item]));
-    } else if (value instanceof Map) {
-      for (const [key, item] of value) {
-        if (key.startsWith("_") || REFUSED_KEYS.includes(key)) {
-          problems.push(fault(`${where}.${key}`, "a pack cannot set this key"));
-        }
-        pending.push([`${where}.${key}`, item]);
+  lookForKeys("architecture.config", config, problems);
+  return problems;
+}
+
+/** Depth first: canonical JSON is at most 64 deep, and can be wide. */
+function lookForKeys(where, value, problems) {
+  if (Array.isArray(value)) {
+    value.forEach((item, index) => lookForKeys(`${where}[${index}]`, item, problems));
+  } else if (value instanceof Map) {
+    for (const [key, item] of value) {
+      if ((key.startsWith("_") || REFUSED_KEYS.includes(key)) && problems.length < MOST) {
+        problems.push(fault(`${where}.${key}`, "a pack cannot set this key"));
       }
+      lookForKeys(`${where}.${key}`, item, problems);
     }
   }
-  return problems;
 }

@@ -24,10 +24,13 @@ export function argumentProblems(where, config, refused) {
   const pending = [];
   const add = (place, message) => problems.push(problem("architecture", place, message));
 
+  const look = (place, value, depth) => {
+    if (pending.length <= MAX_VALUES) pending.push([place, value, depth]); // one more than may be, and no more
+  };
   const fields = (place, given, depth) => {
     for (const [key, value] of given) {
       if (refused?.(key)) add(`${place}.${key}`, "a pack cannot set this argument");
-      pending.push([`${place}.${key}`, value, depth]);
+      look(`${place}.${key}`, value, depth);
     }
   };
   const named = (place, given, depth) => {
@@ -37,7 +40,7 @@ export function argumentProblems(where, config, refused) {
     fields(place, given, depth);
   };
   const items = (place, given, depth) => {
-    given.forEach((item, index) => pending.push([`${place}[${index}]`, item, depth + 1]));
+    given.forEach((item, index) => look(`${place}[${index}]`, item, depth + 1));
   };
   const object = (place, value, depth) => {
     if (value.size === 1 && Array.isArray(value.get("tuple"))) {

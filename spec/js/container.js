@@ -1,6 +1,6 @@
 /** The safetensors file of a pack, in its one canonical form (spec/v1/container.md). */
 
-import { PackError, problem } from "./errors.js";
+import { MOST, PackError, problem } from "./errors.js";
 import { JsonFault, parseCanonical } from "./json.js";
 import { sha256 } from "./sha256.js";
 import { FROM_CODE, ITEM_SIZE, numel, shapeFault } from "./shapes.js";
@@ -80,7 +80,7 @@ function entries(value) {
     if (name === "__metadata__") continue;
     const fault = entryFault(entry);
     if (fault) {
-      problems.push(problem(fault[0], `header.${cut(name, 200)}`, fault[1]));
+      if (problems.length < MOST) problems.push(problem(fault[0], `header.${cut(name, 200)}`, fault[1]));
     } else {
       const [begin, end] = entry.get("data_offsets");
       found.push({ name, dtype: FROM_CODE.get(entry.get("dtype")), shape: entry.get("shape"), begin, end });

@@ -10,7 +10,7 @@ import { BUILTIN } from "./tables.js";
 import { kindOf, quote } from "./text.js";
 
 /** The newest version that this reader knows. */
-export const FORMAT_VERSION = "1.1";
+export const FORMAT_VERSION = "1.0";
 const PHILOX = "philox4x32-10";
 const FIELDS = ["lottapack", "architecture", "rng", "parameters", "provenance"];
 const VERSION = /^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$/;
@@ -58,7 +58,7 @@ function read(out, value) {
       out.add("field", "descriptor", `the field ${quote(name)} is unknown`);
     }
   }
-  const architecture = value.has("architecture") ? readArchitecture(out, value.get("architecture"), version) : null;
+  const architecture = value.has("architecture") ? readArchitecture(out, value.get("architecture")) : null;
   const rng = value.has("rng") ? readRng(out, value.get("rng")) : null;
   const parameters = value.has("parameters") ? readParameters(out, value.get("parameters"), rng) : null;
   if (rng) checkScaffolds(out, rng, parameters);
@@ -76,10 +76,10 @@ function checkVersion(out, text) {
   return false;
 }
 
-function readArchitecture(out, value, version) {
+function readArchitecture(out, value) {
   if (!out.record(value, { family: TEXT, class: TEXT, config: OBJECT }, "architecture")) return null;
   const [family, className, config] = ["family", "class", "config"].map((key) => value.get(key));
-  out.addAll(architectureProblems(family, className, config, Number(version.split(".")[1])));
+  out.addAll(architectureProblems(family, className, config));
   return { family, class: className, config };
 }
 

@@ -9,6 +9,9 @@ const SUMMARIES = {
 };
 const SHOWN = 10;
 
+/** Problems that are noted of one file; more only cost memory. */
+export const MOST = 1000;
+
 /**
  * A pack is refused.
  *

@@ -1,6 +1,6 @@
 /** Collecting everything that is wrong with a descriptor, each with its place. */
 
-import { problem } from "./errors.js";
+import { MOST, problem } from "./errors.js";
 import { kindOf } from "./text.js";
 
 const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
@@ -43,12 +43,11 @@ export class Collector {
   }
 
   add(kind, where, message) {
-    this.problems.push(problem(kind, where, message));
+    if (this.problems.length < MOST) this.problems.push(problem(kind, where, message));
   }
 
-  /** Any number of problems: `push(...many)` would put them all on the stack. */
   addAll(problems) {
-    for (const one of problems) this.problems.push(one);
+    for (const { kind, where, message } of problems) this.add(kind, where, message);
   }
 
   /** Whether an object has exactly these fields, each of its form; notes the first fault. */

@@ -63,7 +63,6 @@ def rebuilt(name: str, arguments: dict, folder: Path) -> dict:
         "same": same and digest(model) == digest(again),
         "verified": sorted(statuses),
         "config": summary.config,
-        "version": summary.format_version,
         "provenance": sorted(summary.provenance),
         "head": sorted(p.name for p in summary.parameters if p.group == "head"),
     }

@@ -5,6 +5,7 @@ import json
 import random
 from pathlib import Path
 
+import hostile_files
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ OWN = rng.custom("steps4", (np.arange(16, dtype=np.float32) - 7.5) / 4)
 LARGE = rng.custom("random16", np.random.default_rng(1).standard_cauchy(65536).astype(np.float32))
 TABLES = [*rng.BUILTIN, OWN, LARGE]
 DTYPES = ["float32", "bfloat16", "float16"]
+CODINGS = (None, "planes-zlib", {"embeddings": "int8-block64"}, {"embeddings": "normal4-block64", "*": "planes-zlib"})
 
 
 def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
@@ -71,7 +73,8 @@ def trained(tmp_path_factory):
                 if parameter.requires_grad:
                     nn.init.normal_(parameter)
             path = folder / f"{name}{SUFFIX}"
-            lottapack.pack(model, path)
+            narrow = chance.choice([None, "float16", "bfloat16"]) if dtype == "float32" else None
+            lottapack.pack(model, path, stored_dtype=narrow, coding=chance.choice(CODINGS))
             plain = folder / f"{name}.safetensors"
             due = {one: digests(lottapack.export(path, plain, scaffold=one)) for one in ("default", *(others or {}))}
             made[name] = path, due
@@ -134,6 +137,14 @@ def test_the_page_says_what_inspect_and_report_say():
         assert betas == {entry.name: entry.beta for entry in due.parameters if entry.beta_learned}
         names = [name for row in found["rows"] for name in row["names"]]
         assert sorted(names) == sorted(entry.name for entry in due.parameters)
+
+
+def test_the_packs_have_what_a_pack_can_have(trained):
+    entries = [entry for path, _ in trained.values() for entry in header_of(path)[1]["parameters"].values()]
+    assert {entry["role"] for entry in entries} == {"adapted", "seeded", "stored", "constant"}
+    codings = {entry["coding"]["id"] for entry in entries if "coding" in entry}
+    assert codings == {"float16", "bfloat16", "int8-block64", "normal4-block64", "planes-zlib"}
+    assert {len(due) for _, due in trained.values()} == {1, 2, 3}
 
 
 VALUES = (None, True, False, 0, 1, -1, 2**53, 2**64 - 1, 1.0, 0.5, -0.0, 1e300, "", "x", "float32", "00", [], [1, 2])
@@ -256,3 +267,29 @@ def test_the_example_of_the_readme_runs():
     done = node("--input-type=module", "--eval", code)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "true"
+
+
+COST = f"""
+import {{ open }} from "{JS.as_uri()}/lottapack.js";
+import {{ fromFile }} from "{JS.as_uri()}/node.js";
+for (const path of process.argv.slice(1)) {{
+  const before = process.cpuUsage().user;
+  const said = await open(fromFile(path)).then(() => [], ({{ problems }}) => problems.map(({{ kind }}) => kind));
+  console.log(JSON.stringify([said.length, [...new Set(said)], process.cpuUsage().user - before]));
+}}
+"""
+
+
+def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
+    due = []
+    for number, (_, data) in enumerate(hostile_files.files()):
+        path = tmp_path / f"{number:03}"
+        path.write_bytes(data)
+        try:
+            lottapack.open_pack(path).close()
+            due.append([])
+        except FormatError as error:
+            due.append([problem.kind for problem in error.problems])
+    found = lines(node("--input-type=module", "--eval", COST, *sorted(tmp_path.iterdir())))
+    assert [[count, kinds] for count, kinds, _ in found] == [[len(kinds), [*dict.fromkeys(kinds)]] for kinds in due]
+    assert max(microseconds for *_, microseconds in found) < 1e6

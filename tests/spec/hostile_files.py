@@ -62,7 +62,7 @@ def files() -> Iterator[tuple[str, bytes]]:
             config = {"a": value}
             yield (
                 f"{what} of {family}",
-                descriptor(lottapack="1.1", architecture={"family": family, "class": name, "config": config}),
+                descriptor(architecture={"family": family, "class": name, "config": config}),
             )
     nodes = {"children": [0] * (BYTES // 2)}
     yield "children", descriptor(architecture={"family": "torch.nn", "class": "Sequential", "config": nodes})

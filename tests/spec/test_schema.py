@@ -16,6 +16,7 @@ VALID, INVALID = files("valid"), files("invalid")
 BEYOND_A_SCHEMA = {
     "descriptor_field_scale_integer": "1 and 1.0 are one number",
     "descriptor_field_alpha_integer": "1 and 1.0 are one number",
+    "descriptor_field_shape_float": "1 and 1.0 are one number",
     "descriptor_field_rank_float": "1 and 1.0 are one number",
     "descriptor_field_shape_float": "3 and 3.0 are one number",
     "descriptor_field_bits_float": "1 and 1.0 are one number",

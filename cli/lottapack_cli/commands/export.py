@@ -11,8 +11,7 @@ from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
-    "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16",
-    "lottapack export model.lotta.safetensors -o model/ --format transformers --max-shard-size 2GB",
+    "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16 --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
 )
 

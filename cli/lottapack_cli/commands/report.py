@@ -28,7 +28,7 @@ def command(
         typer.Option(
             "--table",
             help="The paper's Table 10 beside packs; without any, the paper's five Llamas are packed for it and "
-            "measured (transformers is needed, some 1 GB of memory, and a minute or more).",
+            "measured (transformers is needed, 1.3 GB of memory, and a minute or more).",
         ),
     ] = False,
     scale: Annotated[

@@ -110,8 +110,8 @@ const rest = '"lottapack":"1.1","parameters":{},"provenance":{},"rng":{"id":"phi
 const many = 500_000;
 
 for (const [name, architecture, where, count] of [
-  ["children", `"class":"Sequential","config":{"children":[0${",0".repeat(many - 1)}]},"family":"torch.nn"`, "children[0]", many],
-  ["keys", `"class":"A","config":{"a":[{"_":0}${',{"_":0}'.repeat(many - 1)}]},"family":"transformers"`, `a[${many - 1}]._`, many],
+  ["children", `"class":"Sequential","config":{"children":[0${",0".repeat(many - 1)}]},"family":"torch.nn"`, "children[0]", 1000],
+  ["keys", `"class":"A","config":{"a":[{"_":0}${',{"_":0}'.repeat(many - 1)}]},"family":"transformers"`, "a[0]._", 1000],
   ["arguments", `"class":"a:A","config":{"a":[0${",0".repeat(many - 1)}]},"family":"python"`, "a[9999]", 1],
 ]) {
   test(`half a million ${name} are refused in good time`, async () => {

@@ -155,7 +155,7 @@ def architectures() -> Iterator[Invalid]:
 
 
 def calls() -> Iterator[Invalid]:
-    """Architectures of format 1.1 that record a call."""
+    """Architectures that record a call."""
     for name, key in (
         ("pretrained", "pretrained"),
         ("pretrained_cfg", "pretrained_cfg_overlay"),
@@ -212,9 +212,8 @@ def calls() -> Iterator[Invalid]:
 
 
 def of_call(name: str, where: str, why: str, family: str, called: str, config: dict[str, Any]) -> Invalid:
-    """A pack of format 1.1 with this architecture."""
+    """A pack with this architecture."""
     model = Model({"family": family, "class": called, "config": config})
-    model.descriptor["lottapack"] = "1.1"
     model.stored("0.weight", tensor("float32", 2, 2))
     return fault(name, "architecture", f"architecture.{where}", why, model.file())
 

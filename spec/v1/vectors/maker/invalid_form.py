@@ -211,7 +211,7 @@ def versions_and_ids() -> Iterator[Invalid]:
         model.table(table_id, 1, [0xBF800000, 0x3F800000])
         where = f"rng.tables{canonical([table_id]).decode()}"
         yield fault(name, "id", where, f"the id {table_id!r} for a table of the pack's own", model.file())
-    for name, family in (("timm", "timm"), ("python", "python"), ("capital", "Torch.nn"), ("empty", "")):
+    for name, family in (("unknown", "keras"), ("capital", "Torch.nn"), ("empty", "")):
         made = changed(put("architecture/family", family))
         yield fault(name, "family", "architecture.family", f"the family {family!r}", made)
 
