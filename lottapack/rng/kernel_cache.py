@@ -43,14 +43,22 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         try:
             self._cache_file.flush()  # an index that cannot be read would stop save()
             super()._save_overload(sig, data)
+            self._sweep()
         except Exception:  # noqa: BLE001 - the same, and whatever keeps a file from being written
             return
 
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:
         """The files of one form of the function: argument types and processor."""
-        form = hashlib.sha256(repr((_source(), self._index_key(sig, codegen))).encode()).hexdigest()
-        name = f"{self._impl.filename_base}-{form[:32]}"
+        form = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()
+        name = f"{self._impl.filename_base}-{_source()}-{form[:24]}"
         return IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+    def _sweep(self) -> None:
+        """Remove what other source of this function left in this folder."""
+        function = self._impl.filename_base.partition("-")[0]
+        for path in Path(self._cache_path).glob(f"{function}-*.nb[ci]"):
+            if f"-{_source()}-" not in path.name:
+                path.unlink(missing_ok=True)
 
 
 @cache
@@ -59,4 +67,4 @@ def _source() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return digest.hexdigest()[:24]

@@ -4,13 +4,14 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from kills import LostError, Scenario, copy_tree, hidden
+from kills import LostError, Scenario, copy_tree, hidden, to_the_end
 
 NAME = "model.lotta.safetensors"
 REPO = "org/model"
@@ -396,11 +397,22 @@ class KernelCache(Scenario):
         self._generate()
         copy_tree(self.folder / "out", self.folder / "full")
 
+    def _note_direct(self) -> None:
+        """Which functions are loaded when all are there: what others call is in them, and not compiled again."""
+        self._generate()
+        modules = [module for name, module in sys.modules.items() if name.startswith("lottapack.rng.")]
+        found = {value for module in modules for value in vars(module).values() if hasattr(value, "py_func")}
+        used = sorted(
+            f"{value.__module__.rpartition('.')[2]}.{value.__qualname__}" for value in found if value.stats.cache_hits
+        )
+        (self.folder / "direct").write_text("\n".join(used))
+
     def reset(self) -> None:
         copy_tree(self.folder / "full", self.folder / "out")
-        # Those that others call are in them already, and not compiled again.
-        kernel = self.draw.choice(sorted((self.folder / "out").rglob("kernels.[a-z]*.nbi")))
-        for path in kernel.parent.glob(f"{kernel.name.partition('-')[0]}-*"):
+        if not (self.folder / "direct").exists():
+            to_the_end(self._note_direct, f"{self.name}: to use it")
+        kernel = self.draw.choice((self.folder / "direct").read_text().split())
+        for path in list((self.folder / "out").rglob(f"{kernel}-*")):
             path.unlink()
 
     def run(self) -> None:

@@ -18,7 +18,6 @@ BEYOND_A_SCHEMA = {
     "descriptor_field_alpha_integer": "1 and 1.0 are one number",
     "descriptor_field_shape_float": "1 and 1.0 are one number",
     "descriptor_field_rank_float": "1 and 1.0 are one number",
-    "descriptor_field_shape_float": "3 and 3.0 are one number",
     "descriptor_field_bits_float": "1 and 1.0 are one number",
     "descriptor_id_distribution": "whether rng.tables has the id",
     "descriptor_id_constructor_of_philox": "which distribution goes with rng.id",
