@@ -43,16 +43,25 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         try:
             self._cache_file.flush()  # an index that cannot be read would stop save()
             super()._save_overload(sig, data)
+            self._sweep()
         except Exception:  # noqa: BLE001 - the same, and whatever keeps a file from being written
             return
 
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:
         """The files of one form of the function: argument types and processor."""
-        form = hashlib.sha256(
-            repr((_source(Path(self._py_func.__code__.co_filename)), self._index_key(sig, codegen))).encode()
-        ).hexdigest()
-        name = f"{self._impl.filename_base}-{form[:32]}"
+        form = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()
+        name = f"{self._impl.filename_base}-{self._source()}-{form[:24]}"
         return IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+    def _sweep(self) -> None:
+        """Remove what other source of this function left in this folder."""
+        function = self._impl.filename_base.partition("-")[0]
+        for path in Path(self._cache_path).glob(f"{function}-*.nb[ci]"):
+            if f"-{self._source()}-" not in path.name:
+                path.unlink(missing_ok=True)
+
+    def _source(self) -> str:
+        return _source(Path(self._py_func.__code__.co_filename))
 
 
 @cache
@@ -61,4 +70,4 @@ def _source(own: Path) -> str:
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for path in sorted({own, *Path(__file__).parent.glob("*.py")}):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return digest.hexdigest()[:24]

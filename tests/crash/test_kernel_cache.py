@@ -114,3 +114,4 @@ def test_library_source_of_the_same_time_and_size_is_other_source(source: Path, 
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (changed.stat().st_size, changed.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert call(source, tmp_path / "cache", "int", library=library) == 1
+    assert len(list((tmp_path / "cache").rglob("*.nb[ci]"))) == 2  # what the other source left is gone

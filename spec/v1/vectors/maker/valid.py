@@ -126,6 +126,15 @@ def tied_chain() -> Model:
     return model
 
 
+@shows("10,000 parameters: one that is stored, and a chain of ties that is followed 9,999 times", buildable=False)
+def ten_thousand_parameters() -> Model:
+    model = Model(sequential())
+    for number in range(9_999):
+        model.tied(f"p{number:04d}", f"p{number + 1:04d}")
+    model.stored("p9999", tensor("float32", 2))
+    return model
+
+
 @shows("names outside ASCII, outside the basic plane, with spaces and quotes")
 def unicode_names() -> Model:
     names = ["größe", "层", "🎲", 'a "quoted" name', "\ue000"]
@@ -383,14 +392,14 @@ def python_nested() -> Model:
 
 def digests(model: Model) -> dict[str, str]:
     """The SHA-256 of every plain parameter, little-endian, in its recorded dtype."""
-    made = {}
+    made: dict[str, str] = {}
     for name in sorted(model.parameters):
-        entry, source = model.parameters[name], name
-        while entry["role"] == "tied":
-            source = entry["to"]
-            entry = model.parameters[source]
-        made[name] = hashlib.sha256(model.plain[source]).hexdigest()
-    return made
+        way = [name]
+        while model.parameters[way[-1]]["role"] == "tied" and way[-1] not in made:
+            way.append(model.parameters[way[-1]]["to"])
+        digest = made.get(way[-1]) or hashlib.sha256(model.plain[way[-1]]).hexdigest()
+        made.update(dict.fromkeys(way, digest))
+    return dict(sorted(made.items()))
 
 
 def weights(model: Model) -> dict[str, Any]:
