@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from generate import PROMPT, WAYS, measured, packed, resident
+from generate import PROMPT, WAYS, measured, packed, resident, warm_up
 
 GOALS = {"of_bfloat16": 1.5, "of_float32": 4.0, "tokens": 1.5, "peak": 1.2, "training": 0.5}
 BATCH, LENGTH = 1, 128
@@ -31,10 +31,10 @@ def train(path: Path, way: str) -> None:
 
     import lottapack
 
-    lottapack.draw("warm", (1024,), seed=0, distribution="sign1")
+    warm_up()
     before = resident("VmRSS")
     model = lottapack.load(path, backbone=way).train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, fused=True)
     tokens = torch.tensor((PROMPT * LENGTH)[: BATCH * LENGTH]).view(BATCH, LENGTH)
     seconds = []
     for _ in range(2):

@@ -55,13 +55,21 @@ def resident(what: str) -> int:
     return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1024
 
 
+def warm_up() -> None:
+    """Import what a layer needs, and compile its kernels or read the compiled ones: the libraries' memory."""
+    small = torch.nn.Sequential(torch.nn.Linear(64, 64))
+    lottapack.scaffold(small, seed=0, rank=1, distribution="sign1", backbone="virtual", train=())
+    for inputs in (1, 64):
+        small(torch.ones(inputs, 64, requires_grad=True)).sum().backward()
+
+
 def child(path: Path, way: str, new: int, logits: Path) -> None:
     """Load, write tokens and print what it took; the logits of the prompt go to a file."""
     import transformers.models.llama.modeling_llama  # noqa: F401 (so that it counts as the libraries' memory)
 
     from lottapack.running import generate
 
-    lottapack.draw("warm", (1024,), seed=0, distribution="sign1")  # compiles, or reads the compiled kernels
+    warm_up()
     before = resident("VmRSS")
     model = lottapack.load(path, backbone=way)
     held = sum(t.nbytes for t in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values())
