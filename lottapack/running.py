@@ -136,7 +136,8 @@ def generate(model: nn.Module, tokens: Sequence[int], new_tokens: int, *, stop: 
         raise UnsupportedError(
             f"a {type(model).__name__} writes no tokens", hint="Give it a file with its input (lottapack run --input)."
         )
-    size = model.config.vocab_size  # type: ignore[union-attr]
+    config: Any = model.config
+    size: int = config.vocab_size
     if new_tokens < 1 or not all(0 <= token < size for token in tokens):
         raise CheckpointError(
             f"tokens are numbers from 0 to {size - 1}, and at least one is to be written",
@@ -198,8 +199,8 @@ def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: P
     outputs = {name: tensor.cpu() for name, tensor in named.items() if isinstance(tensor, Tensor)}
     if output is not None:
         _write(output, outputs)
-    shapes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=shapes, output=output)
+    sizes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

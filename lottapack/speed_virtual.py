@@ -90,8 +90,8 @@ def bench_virtual(
         for name, each in seconds.items():
             held = weights[name].nbytes if name in weights else _held(matrices[name], x)
             speed = shape[0] * shape[1] / statistics.median(each)
-            ratios = (ratio(each, seconds[other]) for other in ("float32", "bfloat16"))
-            products.append(ProductSpeed(name, n, speed, *ratios, held))
+            of_float32, of_bfloat16 = (ratio(each, seconds[other]) for other in ("float32", "bfloat16"))
+            products.append(ProductSpeed(name, n, speed, of_float32, of_bfloat16, held))
     return VirtualReport(str(target), machine(target), shape, rounds, tuple(products))
 
 

@@ -242,7 +242,7 @@ ONLY_HERE = {
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
-    "triton": ("lottapack.rng.gpu",),
+    "triton": ("lottapack.rng.gpu", "lottapack.virtual.gpu"),
     "uvicorn": ("lottapack.serve.server",),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""

@@ -4,9 +4,9 @@ Each class is a layer with another product. Its ``weight`` is no tensor any more
 for whoever asks (merging, packing, export), in the dtype and on the device that the layer was moved to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,12 +39,16 @@ class VirtualLayer(nn.Module):
     weight_table: Tensor | None
     max_bytes: int
 
-    @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        """The backbone, generated for this call, shape ``weight_shape``."""
+    def generated_weight(self) -> Tensor:
+        """The backbone, generated for this call, shape ``weight_shape``; also as ``weight``."""
         source, like = self._source(), self.weight_like
         recorded: torch.dtype = getattr(torch, source.dtype)
         return rng.fill_(torch.empty(self.weight_shape, dtype=recorded, device=like.device), source).to(like.dtype)
+
+    if TYPE_CHECKING:
+        weight: Tensor
+    else:
+        weight = property(generated_weight)
 
     def _source(self) -> rng.Source:
         found: rng.Source = self.__dict__[SOURCES]["weight"]
@@ -52,7 +56,7 @@ class VirtualLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self.weight_like = fn(self.weight_like)
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _arguments(self) -> tuple[Any, ...]:
         """What names the weight to an operator."""
@@ -133,8 +137,8 @@ class _VirtualConv(VirtualLayer):
     padding: str | tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    padding_mode: str
-    _reversed_padding_repeated_twice: Sequence[int]
+    padding_mode: Any
+    _reversed_padding_repeated_twice: Any
 
     def _product(self, x: Tensor) -> Tensor:
         padding = self.padding

@@ -1,6 +1,7 @@
 """The product as one operator of torch's, so that compilers see a single call and autograd generates it again."""
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,9 +59,10 @@ def _source(table: _Values | None, distribution: str, seed: str, name: str, scal
 
 
 @generated_product.register_fake
-def _(x: Tensor, *rest: object) -> Tensor:
+def _(x: Tensor, *rest: Any) -> Tensor:
     rows, columns, transposed = rest[6:9]
-    return x.new_empty(*x.shape[:-1], columns if transposed else rows)
+    fake: Tensor = x.new_empty(*x.shape[:-1], columns if transposed else rows)
+    return fake
 
 
 def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)

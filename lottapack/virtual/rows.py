@@ -1,5 +1,7 @@
 """Rows of a generated matrix, for embeddings, as an operator of torch's."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,5 +38,6 @@ def generated_rows(
 
 
 @generated_rows.register_fake
-def _(indices: Tensor, like: Tensor, *rest: object) -> Tensor:
-    return like.new_empty(*indices.shape, rest[7])
+def _(indices: Tensor, like: Tensor, *rest: Any) -> Tensor:
+    fake: Tensor = like.new_empty(*indices.shape, rest[7])
+    return fake

@@ -50,7 +50,7 @@ def test_loading_and_training_take_no_memory_for_the_backbone(packs, table, back
     layers = [module for module in model.modules() if isinstance(module, VirtualLayer)]
     assert len(layers) == 2
     held = 2 * size(model)  # with the gradients
-    tile, activations = 8 << 20, 4 * 24 * 4 * WIDTH * 4
+    tile, activations = 8 << 20, 8 * 24 * 4 * WIDTH * 4
     assert most < held + tile + activations < BACKBONE / 2
     _, full = peak(lambda: lottapack.load(packs[table]))
     assert full > BACKBONE

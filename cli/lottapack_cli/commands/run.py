@@ -53,7 +53,7 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model work straight from its pack: write tokens, or compute an output.
+    """Let a packed model write tokens or compute an output.
 
     Its backbone need not be in memory: sign1 weights are made in registers as they are used, others in blocks.
     """
