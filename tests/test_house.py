@@ -27,53 +27,53 @@ LAYERS = (
         "lottapack.rng",
         "lottapack.device",
         "lottapack.output",
-        "lottapack.staging",
+        "lottapack.exporting.staging",
         "lottapack.limits",
         "lottapack.progress",
     ),
-    ("lottapack.parts", "lottapack.virtual"),
+    ("lottapack.weights.parts", "lottapack.virtual"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
-    ("lottapack.arch", "lottapack.merge", "lottapack.merge_arrays", "lottapack.drawing"),
+    ("lottapack.arch", "lottapack.weights.merge", "lottapack.weights.merge_arrays", "lottapack.weights.drawing"),
     ("lottapack.nn",),
     (
         "lottapack.building",
-        "lottapack.checkpoint",
-        "lottapack.constructed",
-        "lottapack.encoding",
-        "lottapack.loaded_size",
-        "lottapack.inspection",
-        "lottapack.plain",
-        "lottapack.rebuild",
-        "lottapack.recovery",
-        "lottapack.pack_result",
-        "lottapack.reporting",
-        "lottapack.storing",
+        "lottapack.packing.checkpoint",
+        "lottapack.weights.constructed",
+        "lottapack.packing.encoding",
+        "lottapack.loading.loaded_size",
+        "lottapack.reports.inspection",
+        "lottapack.packing.plain",
+        "lottapack.weights.rebuild",
+        "lottapack.packing.recovery",
+        "lottapack.packing.pack_result",
+        "lottapack.reports.reporting",
+        "lottapack.packing.storing",
     ),
     (
-        "lottapack.folders",
-        "lottapack.bases",
-        "lottapack.part_tensors",
-        "lottapack.placements",
-        "lottapack.shards",
+        "lottapack.packing.folders",
+        "lottapack.packing.bases",
+        "lottapack.weights.part_tensors",
+        "lottapack.loading.placements",
+        "lottapack.exporting.shards",
         "lottapack.signing",
     ),
     (
-        "lottapack.verification",
-        "lottapack.speed",
-        "lottapack.speed_virtual",
-        "lottapack.llamas",
-        "lottapack.size_table",
-        "lottapack.packer",
-        "lottapack.packing",
+        "lottapack.reports.verification",
+        "lottapack.reports.speed",
+        "lottapack.reports.speed_virtual",
+        "lottapack.reports.llamas",
+        "lottapack.reports.size_table",
+        "lottapack.packing.packer",
+        "lottapack.packing.pack",
         "lottapack.peft",
-        "lottapack.exporting",
+        "lottapack.exporting.export",
         "lottapack.backbone",
-        "lottapack.torch_cpu",
-        "lottapack.merged_checkpoints",
+        "lottapack.packing.torch_cpu",
+        "lottapack.packing.merged_checkpoints",
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
+    ("lottapack.loading.load", "lottapack.loading.numpy_loading", "lottapack.loading.sharding"),
     ("lottapack.running",),
     ("lottapack",),
     ("lottapack_cli",),
@@ -82,7 +82,7 @@ LAYERS = (
 
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
-    "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.packing.checkpoint": "safetensors and torch raise many kinds on a bad file",
     "lottapack.rng.kernel_cache": "pickle raises anything on a file that was cut short; the kernel is then compiled",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
@@ -127,7 +127,7 @@ def upward(module: str, source: str) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_downwards(module):
     found = upward(module, MODULES[module].read_text("utf-8"))
-    if module == "lottapack.packer":
+    if module == "lottapack.packing.packer":
         found.remove("lottapack")  # its version, for the provenance
     assert found == []
 
@@ -265,7 +265,7 @@ def test_each_client_library_has_its_place(module):
 
 
 def test_client_libraries_out_of_place_are_found():
-    assert strangers("lottapack.loading", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
+    assert strangers("lottapack.loading.load", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
     assert strangers("lottapack.registry.hub_pull", "import huggingface_hub.constants, oras.provider") == ["oras"]
     assert strangers("lottapack.serve.app", "from starlette.routing import Route") == []
 

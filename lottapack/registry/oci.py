@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lottapack.errors import AccessError, BadReferenceError, MissingError, NetworkError, RegistryError, UnsupportedError
 from lottapack.format.container import SIGNATURE_END
-from lottapack.inspection import inspect
+from lottapack.reports.inspection import inspect
 from lottapack.progress import Progress
 from lottapack.registry import integrity, oci_cache, oci_manifest
 from lottapack.registry.oci_download import fetch

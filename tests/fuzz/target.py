@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lottapack import inspection, reporting
+from lottapack.reports import inspection
+from lottapack.reports import reporting
 from lottapack.errors import LottapackError
 from lottapack.format.packfile import open_pack
 

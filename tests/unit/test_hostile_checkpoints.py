@@ -14,7 +14,8 @@ from models import trained
 from safetensors.torch import save_file
 
 import lottapack
-from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError, checkpoint
+from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
+from lottapack.packing import checkpoint
 from lottapack.format.descriptor import Architecture
 
 RAN: list[str] = []

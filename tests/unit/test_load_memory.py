@@ -10,7 +10,9 @@ from models import all_bits, bits, train, trained
 from torch import nn
 
 import lottapack
-from lottapack import limits, loading, rebuild, rng
+from lottapack import limits, rng
+from lottapack.loading import load as loading
+from lottapack.weights import rebuild
 from lottapack.format.descriptor import Adapted
 
 SHARE = 1.05

@@ -6,7 +6,7 @@ import torch
 from memory import peak
 from models import bits
 
-from lottapack import merge
+from lottapack.weights import merge
 from lottapack.format.recipe import scaling_factor
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottapack.drawing import draw
+from lottapack.weights.drawing import draw
 from lottapack.errors import LottapackError, UnsupportedError
 from lottapack.rng import Source, binary32, builtin, custom, reference
 

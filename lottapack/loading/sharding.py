@@ -24,10 +24,10 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, is_scaffolded, locate, place, recipe_of, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.part_tensors import PlainTensor, stored_part
-from lottapack.parts import Part, whole
-from lottapack.placements import Chooser, check_device, part_of
-from lottapack.rebuild import skeleton
+from lottapack.weights.part_tensors import PlainTensor, stored_part
+from lottapack.weights.parts import Part, whole
+from lottapack.loading.placements import Chooser, check_device, part_of
+from lottapack.weights.rebuild import skeleton
 from lottapack.registry.local import local
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.rules import architecture_problems
-from lottapack.checkpoint import read_checkpoint
+from lottapack.packing.checkpoint import read_checkpoint
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format.descriptor import Architecture
 from lottapack.nn.select import Entry, entries_of
