@@ -8,6 +8,7 @@ SCRIPTS = (
     "bench_rng.py",
     "bench_start.py",
     "bench_load.py",
+    "bench_virtual.py",
     "bench_cli.py",
     "bench_registry.py",
     "bench_serve.py",

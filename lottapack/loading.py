@@ -1,6 +1,6 @@
 """load(): from a pack to a ready module."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -15,15 +15,18 @@ from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
-from lottapack.errors import PlacementError
+from lottapack.errors import PlacementError, UnsupportedError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
+from lottapack.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
+from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.select import entries_of
 from lottapack.rebuild import (
+    check_generated,
     constant_tensor,
     empty_backbone,
     generate,
@@ -60,6 +63,7 @@ def load(
     scaffold: str | None = None,
     mesh: "DeviceMesh | None" = None,
     placements: Any = None,
+    backbone: Backbone = MATERIALISED,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
@@ -81,9 +85,14 @@ def load(
             its own part, without communication.
         placements: with a mesh, those of each tensor: one placement, or one for each dimension of the mesh, for all; or
             a mapping of names and patterns to such; or a function of name and shape. Others are replicated.
+        backbone: ``"materialised"``; or ``"virtual"``: weights are in no memory, but made in registers at each product,
+            forward and backward, as is quick for ``sign1``; or ``"blocks"``: weights of any table are made a block at a
+            time, multiplied, and forgotten. Or one of these by name or pattern of layers, as ``{"*.mlp.*": "blocks"}``
+            (what no pattern names is materialised), or a function of a weight's name and shape.
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
-        max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken.
+        max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken. Of
+            weights that are not materialised it counts the largest block, which gets what the rest leaves.
         allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
             ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
         require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
@@ -93,7 +102,8 @@ def load(
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
         a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
         hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
-        fit. For a reference also BadReferenceError, RegistryError.
+        fit. For a backbone ScaffoldError where there is no such mode or layer, and UnsupportedError, naming the first
+        layer that cannot be without its weight. For a reference also BadReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
@@ -102,18 +112,24 @@ def load(
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         if require_signature is not None:
             check_signature(pack, require_signature)
+        virtual = _choose(pack, backbone, merge=merge, mesh=mesh is not None)
         if mesh is not None:
             from lottapack.sharding import load_on_mesh
 
             return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
-        check_memory(str(path), _needed(pack, name, merge), max_bytes, target, hint=_WAYS_OUT)
-        rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints)
+        needed = loaded_bytes(pack, name, merge=merge, without=virtual)
+        check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
+        rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor)
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
             plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:
+                left = None if max_bytes is None else max_bytes - needed
+                require_forms(model, plan, virtual, left)
                 attach(model, plan, scaffold=pack.scaffold)
+                virtualise(model, plan, virtual, left)
+                settle(model, target, dtype)
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
                 module, leaf = locate(model, tensor_name)
                 place(module, leaf, tensor)
@@ -128,23 +144,17 @@ def load(
     return model.eval()
 
 
-def _needed(pack: PackFile, dtype: str | None, merge: bool) -> int:
-    """Bytes of the model that is loaded, with its adapters if they stay."""
-    kept = {} if merge else _adapters(pack, dtype)
-    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
-    return pack.declared_bytes(dtype) + sum(sizes)
-
-
-def _adapters(pack: PackFile, dtype: str | None) -> dict[str, str]:
-    """The dtypes that the tensors of adapters are loaded in, by name.
-
-    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
-    """
-    found = {}
-    adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
-    for name, entry in adapted:
-        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
-            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
+def _choose(pack: PackFile, backbone: Backbone, *, merge: bool, mesh: bool) -> dict[str, str]:
+    """The names of the weights that are to be in no memory."""
+    parameters = pack.descriptor.parameters.items()
+    generated = {n: (e.shape, e.distribution) for n, e in parameters if isinstance(e, Seeded | Adapted)}
+    found = {} if backbone == MATERIALISED else choose(backbone, generated)
+    if found and (merge or mesh):
+        name, why = next(iter(found)), "an adapter is merged into it" if merge else "a mesh distributes tensors"
+        raise UnsupportedError(
+            f"{name} cannot be {found[name]}: {why}, so that it must be in memory",
+            hint=f'Leave out {"merge" if merge else "mesh"}, or backbone="{found[name]}".',
+        )
     return found
 
 
@@ -152,10 +162,16 @@ class _Rebuild:
     """The tensors of one load, each converted as soon as it is made."""
 
     def __init__(
-        self, pack: PackFile, device: torch.device, dtype: torch.dtype | None, merge: bool, check: bool
+        self,
+        pack: PackFile,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        merge: bool,
+        check: bool,
+        virtual: Collection[str],
     ) -> None:
         self.pack, self.device, self.dtype = pack, device, dtype
-        self.merge, self.check = merge, check
+        self.merge, self.check, self.virtual = merge, check, virtual
         self.entries = pack.descriptor.parameters
 
     @contextmanager
@@ -167,7 +183,7 @@ class _Rebuild:
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
             given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
-            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in _adapters(self.pack, given).items()}
+            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in adapter_dtypes(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
             found = [
                 (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype))
@@ -181,7 +197,10 @@ class _Rebuild:
 
     def generated(self) -> list[Named]:
         """Backbones (merged, if that is asked for) and constants."""
-        weights = [name for name, entry in self.entries.items() if isinstance(entry, Seeded | Adapted)]
+        weights = [n for n, e in self.entries.items() if isinstance(e, Seeded | Adapted) and n not in self.virtual]
+        if self.check:
+            for name in self.virtual:
+                check_generated(self.pack, name, self.device)
         constants = [
             (name, constant_tensor(entry, self.device, dtype=self.dtype))
             for name, entry in self.entries.items()

@@ -14,6 +14,7 @@ from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
 from lottapack.merge import Backbone, merge_adapter_into
 
 _PIECE: Final = 1 << 19
@@ -87,7 +88,7 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
             _check(pack, name, rng.fingerprint(weight))
         return weight
     if check:
-        _check_again(pack, name, weight)
+        check_generated(pack, name, weight.device)
     flat, backbone = weight.view(-1), _backbone(pack, name, weight.device)
     for first in range(0, flat.numel(), _PIECE):
         last = min(first + _PIECE, flat.numel())
@@ -126,7 +127,7 @@ def generate_merged(pack: PackFile, name: str, weight: Tensor, *, check: bool = 
         return merge_generated_(pack, name, generate(pack, name, weight, check=check))
     # Of the backbone in its recorded dtype there is only a piece at a time.
     if check and not is_constructed(pack):
-        _check_again(pack, name, weight)
+        check_generated(pack, name, weight.device)
     backbone = _backbone(pack, name, weight.device)
     merge_adapter_into(weight, backbone, adapter_tensors(pack, name, weight.device), entry)
     return weight
@@ -142,9 +143,9 @@ def _backbone(pack: PackFile, name: str, device: torch.device) -> Backbone:
     return lambda first, last: rng.fill_(torch.empty(last - first, dtype=dtype, device=device), source, first)
 
 
-def _check_again(pack: PackFile, name: str, weight: Tensor) -> None:
-    """Check the fingerprint of a weight of which no more than a piece is in its recorded dtype at once."""
-    _check(pack, name, *rng.fingerprints_on(weight.device, [(pack.source(name), weight.numel())]))
+def check_generated(pack: PackFile, name: str, device: torch.device) -> None:
+    """Check the fingerprint of a weight, of which no more than a piece is there at once. Raises IntegrityError."""
+    _check(pack, name, *rng.fingerprints_on(device, [(pack.source(name), numel(_generated(pack, name).shape))]))
 
 
 def _check(pack: PackFile, name: str, fingerprint: int) -> None:

@@ -9,6 +9,7 @@ from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Stored, Tied, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
+from lottapack.loaded_size import memory_by_backbone
 
 BITS = {"float32": 32.0, "fp16": 16.0, "8-bit": 8.5, "4-bit": 4.5}
 """Bits of a weight in each form of the full checkpoint; the quantised ones carry an fp16 scale for each 32 weights."""
@@ -38,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What report() returns. All sizes in bytes; ``by_role`` and ``by_group`` add up to the pack's size."""
+    """What report() returns. All sizes in bytes; ``by_role`` and ``by_group`` add up to the pack's size.
+
+    ``memory``: what the loaded model takes, by the ``backbone`` that load() is told (memory_by_backbone()).
+    """
 
     path: Path
     size: int
@@ -47,6 +51,7 @@ class Report:
     forms: tuple[Row, ...]
     by_role: dict[str, int] = field(default_factory=dict)
     by_group: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
 
 
 def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = None) -> Report:
@@ -77,6 +82,7 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
             forms=tuple(Row(label, n, n / size, {link: 8 * n / (link * 1e6) for link in LINKS}) for label, n in forms),
             by_role=_by_role(pack),
             by_group=_by_group(pack),
+            memory=memory_by_backbone(pack),
         )
 
 

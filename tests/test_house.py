@@ -31,7 +31,7 @@ LAYERS = (
         "lottapack.limits",
         "lottapack.progress",
     ),
-    ("lottapack.parts",),
+    ("lottapack.parts", "lottapack.virtual"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.merge", "lottapack.merge_arrays", "lottapack.drawing"),
@@ -41,6 +41,7 @@ LAYERS = (
         "lottapack.checkpoint",
         "lottapack.constructed",
         "lottapack.encoding",
+        "lottapack.loaded_size",
         "lottapack.inspection",
         "lottapack.plain",
         "lottapack.rebuild",
@@ -60,6 +61,7 @@ LAYERS = (
     (
         "lottapack.verification",
         "lottapack.speed",
+        "lottapack.speed_virtual",
         "lottapack.llamas",
         "lottapack.size_table",
         "lottapack.packer",
@@ -72,6 +74,7 @@ LAYERS = (
     ),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
     ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
+    ("lottapack.running",),
     ("lottapack",),
     ("lottapack_cli",),
 )
@@ -239,7 +242,7 @@ ONLY_HERE = {
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
-    "triton": ("lottapack.rng.gpu",),
+    "triton": ("lottapack.rng.gpu", "lottapack.virtual.gpu"),
     "uvicorn": ("lottapack.serve.server",),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""

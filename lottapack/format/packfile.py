@@ -195,12 +195,14 @@ class PackFile:
 
     def declared_bytes(self, dtype: str | None = None) -> int:
         """Bytes of the rebuilt plain model, ties counted once; ``dtype`` replaces that of floating tensors."""
-        total = 0
-        for entry in self.descriptor.parameters.values():
-            if not isinstance(entry, Tied):
-                floating = "float" in entry.dtype
-                total += numel(entry.shape) * dtypes.ITEMSIZE[dtype if dtype and floating else entry.dtype]
-        return total
+        names = (name for name, entry in self.descriptor.parameters.items() if not isinstance(entry, Tied))
+        return sum(self.declared_bytes_of(name, dtype) for name in names)
+
+    def declared_bytes_of(self, name: str, dtype: str | None = None) -> int:
+        """Bytes of one parameter of the rebuilt plain model, which is not tied."""
+        entry = self.descriptor.parameters[name]
+        assert not isinstance(entry, Tied)
+        return numel(entry.shape) * dtypes.ITEMSIZE[dtype if dtype and "float" in entry.dtype else entry.dtype]
 
     def _compare(self, name: str, digest: str, plain: bool) -> None:
         """``plain``: whether the bytes of a bool tensor are all 0 or 1."""

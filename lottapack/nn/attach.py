@@ -13,6 +13,7 @@ from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.tied_head import share
+from lottapack.nn.virtual import SOURCES, VirtualLayer
 
 _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Linear: layers.AdaptedLinear,
@@ -22,8 +23,6 @@ _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
 }
 _FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
 _GRAPH_LINEAR = "torch_geometric.nn.dense.linear", "Linear"
-SOURCES = "_lottapack_sources"
-"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
 PLAN = "_lottapack_plan"
 """The attribute of the scaffolded module that holds its Recipe."""
 
@@ -49,7 +48,7 @@ def _is(module: nn.Module, where: str, name: str) -> bool:
 
 def stored_as_in_out(module: nn.Module) -> bool:
     """Whether a layer's weight is stored as (d_in, d_out): embeddings and transformers' Conv1D."""
-    return type(module).__name__.removeprefix("Adapted") in _FAN_IN_FAN_OUT
+    return type(module).__name__.removeprefix("Virtual").removeprefix("Adapted") in _FAN_IN_FAN_OUT
 
 
 def attach(
@@ -137,7 +136,7 @@ def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
 def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     module, leaf = locate(model, name)
     owner_module, owner_leaf = locate(model, owner)
-    if module is owner_module and leaf == owner_leaf:
+    if (module is owner_module and leaf == owner_leaf) or isinstance(module, VirtualLayer):
         return
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:

@@ -18,5 +18,8 @@ class AdaptedConv1D(AdapterLayer, Conv1D):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (..., nx). Returns: shape (..., nf)."""
         low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
-        out = self._sum(F.linear(x, self.weight.t()), low_rank)
+        out = self._sum(self._product(x), low_rank)
         return out + self.bias.to(out.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t())

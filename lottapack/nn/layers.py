@@ -85,6 +85,10 @@ class AdapterLayer(nn.Module):
         factors: Tensor = magnitude / lengths
         return factors
 
+    def _product(self, x: Tensor) -> Tensor:
+        """The backbone's own product with an input, without bias."""
+        raise NotImplementedError  # pragma: no cover (each layer has its own)
+
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
 
@@ -95,14 +99,18 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
-        out = self._sum(F.linear(input, self.weight), low_rank)
+        out = self._sum(self._product(input), low_rank)
         return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
 
 
 class _AdaptedConv(AdapterLayer):
     """The kernel seen as (C_out, C_in / groups * k); each group has the same A and its own rows of B."""
 
     groups: int
+    kernel_size: tuple[int, ...]
     bias: Tensor | None
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
@@ -110,15 +118,18 @@ class _AdaptedConv(AdapterLayer):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
-        kernel = self.lora_A.view(self.adapter_rank, *self.weight.shape[1:])
+        kernel = self.lora_A.view(self.adapter_rank, -1, *self.kernel_size)
         kernel = kernel.repeat(self.groups, *[1] * (kernel.dim() - 1))
         down = self._conv_forward(self._dropped(input), kernel, None)
-        pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * (self.weight.dim() - 2))
-        convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
-        out = self._sum(self._conv_forward(input, self.weight, None), convolve(down, pointwise, groups=self.groups))
+        pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * self._after_channels)
+        convolve = F.conv1d if self._after_channels == 1 else F.conv2d
+        out = self._sum(self._product(input), convolve(down, pointwise, groups=self.groups))
         if self.bias is not None:
-            out = out + self.bias.to(out.dtype).view(-1, *[1] * (self.weight.dim() - 2))
+            out = out + self.bias.to(out.dtype).view(-1, *[1] * self._after_channels)
         return out
+
+    def _product(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight, None)
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
@@ -140,9 +151,11 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+        low_rank = F.linear(self._dropped(self._look_up(input, self.lora_A.t())), self.lora_B)
+        return self._sum(self._product(input), low_rank)
 
-        def look_up(table: Tensor) -> Tensor:
-            return F.embedding(input, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+    def _product(self, x: Tensor) -> Tensor:
+        return self._look_up(x, self.weight)
 
-        low_rank = F.linear(self._dropped(look_up(self.lora_A.t())), self.lora_B)
-        return self._sum(look_up(self.weight), low_rank)
+    def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
+        return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)

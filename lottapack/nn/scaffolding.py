@@ -21,7 +21,17 @@ from lottapack.format.recipe import (
     TiedRecipe,
     scaling_factor,
 )
+from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
+from lottapack.nn.backbones import (
+    MATERIALISED,
+    Backbone,
+    choose,
+    generated_by,
+    needed_bytes,
+    require_forms,
+    virtualise,
+)
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import (
     Scale,
@@ -51,6 +61,8 @@ def scaffold(
     beta: Literal["learned"] | float = "learned",
     dropout: float = 0.0,
     persistent: bool = False,
+    backbone: Backbone = MATERIALISED,
+    max_bytes: int | None = None,
 ) -> nn.Module:
     """Redraw a model from a seed, wrap its layers with adapters, freeze the rest. Changes the model and returns it.
 
@@ -75,9 +87,13 @@ def scaffold(
         beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
         dropout: on the input of the low-rank path, in training.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
+        backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
+            and make them at each product; by layer or by size if it is a mapping or a function.
+        max_bytes: the most memory that the model may take then, the largest block of weights included.
 
     Raises:
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
+        UnsupportedError: naming a layer that cannot be without its weight. LimitError: for max_bytes.
 
     Source: LottaLoRA (arXiv 2604.08749), ``beta * W + (alpha / r) * B A``. Spec: recipe, merge.
     """
@@ -99,7 +115,18 @@ def scaffold(
         rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
         parameters=plan,
     )
+    chosen = {} if backbone == MATERIALISED else choose(backbone, generated_by(recipe))
+    if chosen and persistent:
+        raise ScaffoldError(
+            f"{next(iter(chosen))} cannot be both in checkpoints and in no memory", hint="Leave out persistent."
+        )
+    needed = needed_bytes(model, recipe, chosen)
+    left = None if max_bytes is None else max_bytes - needed
+    if max_bytes is not None:
+        check_memory("scaffold()", needed, max_bytes)
+    require_forms(model, recipe, chosen, left)
     attach(model, recipe, dropout=dropout, persistent=persistent)
+    virtualise(model, recipe, chosen, left)
     regenerate_(model)
     _draw_trained(entries, recipe)
     return model

@@ -8,7 +8,8 @@ from torch import nn
 
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
 from lottapack.format.recipe import Recipe
-from lottapack.nn.attach import PLAN, SOURCES, fill_backbone, recipe_of
+from lottapack.nn.attach import PLAN, fill_backbone, recipe_of
+from lottapack.nn.virtual import SOURCES
 
 
 class Switched:

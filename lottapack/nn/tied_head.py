@@ -20,9 +20,13 @@ class TiedHead(nn.Linear):
         given = input if owner.magnitude is None else input * owner._factors(owner.magnitude)
         low_rank = F.linear(F.linear(owner._dropped(given), owner.lora_B.t()), owner.lora_A.t())
         out = low_rank * owner.scaling
-        backbone = F.linear(given, self.weight)
+        backbone = self._product(given)
         out = (out + (backbone if owner.beta is None else backbone * owner.beta)).to(backbone.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """The backbone's own product with an input, without bias."""
+        return F.linear(x, self.weight)
 
 
 def can_share(embedding: nn.Module, head: nn.Module) -> bool:

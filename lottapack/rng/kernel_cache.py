@@ -50,21 +50,24 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     def _files(self, sig: Any, codegen: Any) -> IndexDataCacheFile:
         """The files of one form of the function: argument types and processor."""
         form = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()
-        name = f"{self._impl.filename_base}-{_source()}-{form[:24]}"
+        name = f"{self._impl.filename_base}-{self._source()}-{form[:24]}"
         return IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
 
     def _sweep(self) -> None:
         """Remove what other source of this function left in this folder."""
         function = self._impl.filename_base.partition("-")[0]
         for path in Path(self._cache_path).glob(f"{function}-*.nb[ci]"):
-            if f"-{_source()}-" not in path.name:
+            if f"-{self._source()}-" not in path.name:
                 path.unlink(missing_ok=True)
+
+    def _source(self) -> str:
+        return _source(Path(self._py_func.__code__.co_filename))
 
 
 @cache
-def _source() -> str:
-    """All that a kernel is made from: this package's source, and the compiler's version."""
+def _source(own: Path) -> str:
+    """All that a kernel is made from: its module and this package's source, and the compiler's version."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({own, *Path(__file__).parent.glob("*.py")}):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:24]

@@ -38,6 +38,14 @@ class Vectors:
         loaded.align = 2
         return loaded
 
+    def load_some(self, argument: int, place: Any, kind: Any, within: Any) -> Any:
+        """As load(), with zeros in the lanes where ``within`` is false, whose memory is not touched."""
+        pointer = self.pointer(argument, place, kind)
+        name = f"llvm.masked.load.v{self.lanes}{'f32' if kind is self.f32 else 'i32'}.p0"
+        form = ir.FunctionType(kind, [pointer.type, ir.IntType(32), within.type, kind])
+        function = cgutils.get_or_insert_function(self.builder.module, form, name)
+        return self.builder.call(function, [pointer, ir.IntType(32)(2), within, ir.Constant(kind, None)])
+
     def store(self, argument: int, place: Any, vector: Any) -> None:
         """Write a vector from element ``place`` of an array on, at any address."""
         self.builder.store(vector, self.pointer(argument, place, vector.type)).align = 2
@@ -66,6 +74,16 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """``a * b + c``, rounded once."""
         return self.call(f"llvm.fma.v{self.lanes}f32", [self.f32] * 3, a, b, c)
+
+    def folded(self, vector: Any) -> Any:
+        """The sum of all lanes, of a power of two, by halves: lane l and lane l + lanes / 2, and so on."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            kind = ir.VectorType(ir.IntType(32), lanes)
+            halves = [ir.Constant(kind, list(range(start, start + lanes))) for start in (0, lanes)]
+            vector = self.builder.fadd(*(self.builder.shuffle_vector(vector, vector, half) for half in halves))
+        return self.builder.extract_element(vector, ir.IntType(32)(0))
 
     def bits(self, vector: Any) -> Any:
         """Floats as their bits."""

@@ -58,7 +58,7 @@ JSON = {
     "inspect": {"file_size", "architecture", "config", "seed", "parameters", "provenance"},
     "verify": {"ok", "path", "sha256", "checks"},
     "export": {"path", "size"},
-    "report": {"size", "numel", "bits_per_weight", "forms", "by_role", "by_group", "plot"},
+    "report": {"size", "numel", "bits_per_weight", "forms", "by_role", "by_group", "memory", "plot"},
     "bench": {"device", "machine", "elements", "rounds", "speeds"},
     "demo": {"same", "differing", "before", "after", "pack_size", "full_size", "ratio"},
 }

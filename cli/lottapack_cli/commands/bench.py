@@ -8,7 +8,7 @@ from lottapack_cli.options import Json, Quiet, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
-EXAMPLES = examples("lottapack bench", "lottapack bench --device cuda --json > speed.json")
+EXAMPLES = examples("lottapack bench", "lottapack bench --virtual", "lottapack bench --device cuda --json > speed.json")
 
 
 def command(
@@ -16,6 +16,9 @@ def command(
     elements: Annotated[int, typer.Option(min=1, metavar="N", help="Weights that each case writes in a round.")] = 1
     << 25,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds, of which the median counts.")] = 5,
+    virtual: Annotated[
+        bool, typer.Option("--virtual", help="Products with weights that are never in memory, beside those that are.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -25,6 +28,9 @@ def command(
     page cache, and its download at 1 Gbit/s. Takes some seconds.
     """
     sink = Output(json=json, quiet=quiet)
+    if virtual:
+        _virtual(sink, device, elements, rounds)
+        return
     with Bar("measuring", show=sink.human) as bar:
         from lottapack.speed import bench
 
@@ -32,3 +38,14 @@ def command(
     from lottapack_cli.views.bench import view
 
     sink.result(report, lambda: view(report))
+
+
+def _virtual(sink: Output, device: str, elements: int, rounds: int) -> None:
+    columns = max(1, round((elements / 4) ** 0.5))
+    with Bar("measuring", show=sink.human) as bar:
+        from lottapack.speed_virtual import bench_virtual
+
+        report = bench_virtual(device=device, shape=(4 * columns, columns), rounds=rounds, progress=bar)
+    from lottapack_cli.views.bench import view_products
+
+    sink.result(report, lambda: view_products(report))

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lottapack.limits import size_text
 from lottapack.speed import SpeedReport
+from lottapack.speed_virtual import VirtualReport
 from lottapack_cli.render import heading, table
 
 if TYPE_CHECKING:
@@ -25,4 +27,25 @@ def view(report: SpeedReport) -> "Iterator[RenderableType]":
         ),
     )
     yield heading(f"{report.elements:,} weights, median of {report.rounds} rounds", report.device)
+    yield report.machine
+
+
+def view_products(report: VirtualReport) -> "Iterator[RenderableType]":
+    """A row for each case and number of inputs."""
+    yield table(
+        ["weights", ">inputs", ">10⁹ weights/s", ">of float32", ">of bfloat16", ">memory of weights"],
+        (
+            [
+                one.case,
+                str(one.inputs),
+                f"{one.weights_per_s / 1e9:.3g}",
+                f"{one.of_float32:.3g}",
+                f"{one.of_bfloat16:.3g}",
+                size_text(one.weight_bytes),
+            ]
+            for one in report.products
+        ),
+    )
+    rows, columns = report.shape
+    yield heading(f"products with {rows:,} x {columns:,} weights, median of {report.rounds} rounds", report.device)
     yield report.machine

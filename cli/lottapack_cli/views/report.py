@@ -21,6 +21,8 @@ def view(report: Report) -> "Iterator[RenderableType]":
     for (title, note), sizes in zip(_PARTS, (report.by_group, report.by_role), strict=True):
         yield heading(title, note)
         yield table(["part", ">size", ">share"], _part_rows(sizes))
+    yield heading("in memory", "once loaded, by the backbone that load() is told")
+    yield table(["backbone", ">size"], _memory_rows(report))
 
 
 def markdown(report: Report) -> str:
@@ -28,6 +30,7 @@ def markdown(report: Report) -> str:
     blocks = [f"**{_escape(report.path.name)}**: {_summary(report)}", markdown_table(_FORMS, _form_rows(report))]
     for (title, _), sizes in zip(_PARTS, (report.by_group, report.by_role), strict=True):
         blocks.append(markdown_table([title, ">size", ">share"], _part_rows(sizes)))
+    blocks.append(markdown_table(["in memory", ">size"], _memory_rows(report)))
     return "\n\n".join(blocks)
 
 
@@ -45,6 +48,10 @@ def _form_rows(report: Report) -> list[list[str]]:
 def _part_rows(sizes: Mapping[str, int]) -> list[list[str]]:
     total = sum(sizes.values())
     return [[part, size_text(size), f"{size / total:.1%}"] for part, size in sizes.items() if size]
+
+
+def _memory_rows(report: Report) -> list[list[str]]:
+    return [[backbone, size_text(size)] for backbone, size in report.memory.items()]
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

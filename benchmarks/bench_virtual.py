@@ -1,0 +1,118 @@
+"""A backbone that is in no memory beside one that is: products, tokens of a Llama, and a training step.
+
+Each figure that is compared comes from one run: products take turns; the Llamas run one after the other in processes
+of their own, so that their memory can be told apart.
+
+``python benchmarks/bench_virtual.py [--scale 300M] [--rounds N] [--pack FILE] [--json]``
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from generate import PROMPT, WAYS, measured, packed, resident
+
+GOALS = {"of_bfloat16": 1.5, "of_float32": 4.0, "tokens": 1.5, "peak": 1.2, "training": 0.5}
+BATCH, LENGTH = 1, 128
+TIMEOUT = 600
+
+
+def train(path: Path, way: str) -> None:
+    """One training step after a first one; prints its seconds and the peak above the libraries' memory."""
+    import torch
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import lottapack
+
+    lottapack.draw("warm", (1024,), seed=0, distribution="sign1")
+    before = resident("VmRSS")
+    model = lottapack.load(path, backbone=way).train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    tokens = torch.tensor((PROMPT * LENGTH)[: BATCH * LENGTH]).view(BATCH, LENGTH)
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        model(tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - begin)
+    print(json.dumps({"way": way, "seconds": seconds[-1], "peak_bytes": resident("VmHWM") - before}))
+
+
+def trained(path: Path, way: str) -> dict[str, float]:
+    """train() in a new process."""
+    command = [sys.executable, __file__, "--child", str(path), way]
+    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def measure(scale: str, rounds: int, pack: Path | None) -> dict[str, object]:
+    """Everything."""
+    from lottapack.speed_virtual import bench_virtual
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = packed(scale, folder) if pack is None else pack
+        products = bench_virtual(inputs=(1, 8, 128))
+        writing = [[measured(path, way, 24, folder) for way in WAYS] for _ in range(rounds)]
+        training = [trained(path, way) for way in WAYS]
+    speeds = {
+        f"{p.case}, {p.inputs}": {
+            "weights_per_s": p.weights_per_s,
+            "of_float32": p.of_float32,
+            "of_bfloat16": p.of_bfloat16,
+        }
+        for p in products.products
+    }
+    return {
+        "machine": products.machine,
+        "products": speeds,
+        "writing": writing,
+        "training": training,
+        "tokens_ratio": statistics.median(one["tokens_per_s"] / two["tokens_per_s"] for one, two in writing),
+        "peak_of_model": max(one["peak_bytes"] / one["model_bytes"] for one, _ in writing),
+        "training_ratio": training[0]["peak_bytes"] / training[1]["peak_bytes"],
+    }
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="300M", choices=("3M", "30M", "300M", "600M", "900M"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pack", type=Path, help="One that packed() wrote, to save its time.")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, metavar=("PACK", "WAY"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        train(Path(options.child[0]), options.child[1])
+        return
+    found = measure(options.scale, options.rounds, options.pack)
+    if options.json:
+        print(json.dumps(found))
+        return
+    print(found["machine"])
+    for name, speed in found["products"].items():
+        rate = speed["weights_per_s"] / 1e9
+        print(f"  {name:<16}{rate:7.1f} 10^9 weights/s {speed['of_float32']:7.2f} {speed['of_bfloat16']:7.2f}")
+    print(f"  (float32 and bfloat16 in memory; goals of virtual, 1: {GOALS['of_float32']} and {GOALS['of_bfloat16']})")
+    for one, two in found["writing"]:
+        print(
+            f"  tokens/s {one['tokens_per_s']:.2f} and {two['tokens_per_s']:.2f}, "
+            f"peak {one['peak_bytes']:,} and {two['peak_bytes']:,}"
+        )
+    print(f"  tokens, virtual to materialised {found['tokens_ratio']:.2f} (goal: {GOALS['tokens']})")
+    print(f"  peak of the virtual process to its model {found['peak_of_model']:.2f} (goal: at most {GOALS['peak']})")
+    print(f"  training step {found['training']}")
+    print(f"  its peak, virtual to materialised {found['training_ratio']:.2f} (goal: at most {GOALS['training']})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Tokens from a Llama whose backbone is in no memory, beside the same model with it.
+
+The 300M shape of the paper with a sign1 scaffold is packed, once, as if it had been trained. Each way to hold its
+backbone then loads the pack in a process of its own and writes tokens; their speed, their memory and their logits
+are compared. Nothing is downloaded.
+
+    python examples/generate.py [--scale 300M] [--new 24] [--json]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import lottapack
+
+WAYS = ("virtual", "materialised")
+PROMPT = [1, 306, 4658, 278, 6593, 310, 2834, 338]
+TIMEOUT = 600
+
+
+def packed(scale: str, folder: Path) -> Path:
+    """The pack of a scaffolded Llama with sign1 weights; what would be trained is random."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from lottapack.llamas import LLAMAS, VOCABULARY
+
+    shape = LLAMAS[scale]
+    config = LlamaConfig(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp,
+        vocab_size=VOCABULARY,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    lottapack.scaffold(model, seed=42, rank=8, targets=targets, distribution="sign1", backbone="virtual")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("lora_B"):
+                parameter.normal_(0, 0.02)
+    return lottapack.pack(model, folder / "llama.lotta.safetensors").path
+
+
+def resident(what: str) -> int:
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most so far (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1024
+
+
+def child(path: Path, way: str, new: int, logits: Path) -> None:
+    """Load, write tokens and print what it took; the logits of the prompt go to a file."""
+    import transformers.models.llama.modeling_llama  # noqa: F401 (so that it counts as the libraries' memory)
+
+    from lottapack.running import generate
+
+    lottapack.draw("warm", (1024,), seed=0, distribution="sign1")  # compiles, or reads the compiled kernels
+    before = resident("VmRSS")
+    model = lottapack.load(path, backbone=way)
+    held = sum(t.nbytes for t in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values())
+    loaded = resident("VmRSS") - before
+    with torch.no_grad():
+        torch.save(model(torch.tensor([PROMPT])).logits[0], logits)
+    generate(model, PROMPT, 2, stop=False)
+    done = generate(model, PROMPT, new, stop=False)
+    peak = resident("VmHWM") - before
+    print(
+        json.dumps(
+            {
+                "way": way,
+                "tokens_per_s": done.tokens_per_s,
+                "model_bytes": held,
+                "loaded_bytes": loaded,
+                "peak_bytes": peak,
+                "tokens": done.tokens,
+            }
+        )
+    )
+
+
+def measured(path: Path, way: str, new: int, folder: Path) -> dict[str, object]:
+    """One way, in a new process."""
+    command = [sys.executable, __file__, "--child", str(path), way, str(folder / f"{way}.pt"), "--new", str(new)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def main() -> None:
+    """Parse the command line, run both ways, print them beside each other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="300M", choices=("3M", "30M", "300M", "600M", "900M"))
+    parser.add_argument("--new", type=int, default=24)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=3, metavar=("PACK", "WAY", "LOGITS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        path, way, logits = options.child
+        child(Path(path), way, options.new, Path(logits))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = packed(options.scale, folder)
+        rows = [measured(path, way, options.new, folder) for way in WAYS]
+        one, other = (torch.load(folder / f"{way}.pt") for way in WAYS)
+        error = float((one - other).abs().max() / other.abs().max())
+        report = {"scale": options.scale, "pack_bytes": path.stat().st_size, "rows": rows, "largest_difference": error}
+    if options.json:
+        print(json.dumps(report))
+        return
+    print(f"Llama {options.scale}, sign1, a pack of {report['pack_bytes']:,} bytes; {options.new} tokens")
+    print(f"{'backbone':<14}{'tokens/s':>10}{'model':>16}{'peak of the process':>22}")
+    for row in rows:
+        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{row['model_bytes']:>16,}{row['peak_bytes']:>22,}")
+    print(f"largest difference of the prompt's logits: {error:.1e} of the largest one")
+
+
+if __name__ == "__main__":
+    main()

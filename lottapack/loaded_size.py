@@ -1,0 +1,49 @@
+"""How much memory a loaded model takes, from the header of its pack alone."""
+
+from collections.abc import Iterable
+
+from lottapack.format import dtypes
+from lottapack.format.descriptor import Adapted, Seeded, adapter_prefix
+from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
+from lottapack.rng import TORCH_CPU
+from lottapack.virtual import IN_REGISTERS
+
+
+def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = False, without: Iterable[str] = ()) -> int:
+    """Bytes of the model that load() gives, with its adapters if they stay.
+
+    ``dtype``: of floating tensors, if not as recorded. ``without``: weights that are in no memory.
+    """
+    kept = {} if merge else adapter_dtypes(pack, dtype)
+    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
+    return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
+
+
+def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[str, str]:
+    """The dtypes that the tensors of adapters are loaded in, by name.
+
+    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
+    """
+    found = {}
+    adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
+    for name, entry in adapted:
+        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
+            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
+    return found
+
+
+def memory_by_backbone(pack: PackFile) -> dict[str, int]:
+    """Bytes of the loaded model by what load() is told of the backbone.
+
+    ``virtual``: all weights that a kernel makes in registers are in no memory. ``blocks``: none is; the block that is
+    there at a time is not counted, as its size is the user's choice.
+    """
+    parameters = pack.descriptor.parameters.items()
+    generated = {name: e.distribution for name, e in parameters if isinstance(e, Seeded | Adapted)}
+    parts = {} if pack.descriptor.rng.id == TORCH_CPU else generated
+    return {
+        "materialised": loaded_bytes(pack),
+        "virtual": loaded_bytes(pack, without=[name for name, table in parts.items() if table in IN_REGISTERS]),
+        "blocks": loaded_bytes(pack, without=parts),
+    }

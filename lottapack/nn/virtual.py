@@ -1,0 +1,210 @@
+"""Layers without a backbone: its product is generated at each call, forward and backward, and forgotten.
+
+Each class is a layer with another product. Its ``weight`` is no tensor any more but a property that generates one
+for whoever asks (merging, packing, export), in the dtype and on the device that the layer was moved to.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from lottapack import rng
+from lottapack.nn import layers
+from lottapack.nn.tied_head import TiedHead
+from lottapack.rng.scales import BUILTIN
+from lottapack.virtual.convolution import generated_convolution
+from lottapack.virtual.op import generated_product
+from lottapack.virtual.rows import generated_rows
+
+SOURCES = "_lottapack_sources"
+"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
+
+
+class VirtualLayer(nn.Module):
+    """What all layers without a backbone share.
+
+    Attributes:
+        weight_shape: of the weight that is not there.
+        weight_like: an empty tensor of the dtype and device that it would have.
+        weight_table: the values of a table that is not built in, or None.
+        max_bytes: of the memory for the part that is generated at a time; 0 is no limit.
+    """
+
+    weight_shape: tuple[int, ...]
+    weight_like: Tensor
+    weight_table: Tensor | None
+    max_bytes: int
+
+    def generated_weight(self) -> Tensor:
+        """The backbone, generated for this call, shape ``weight_shape``; also as ``weight``."""
+        source, like = self._source(), self.weight_like
+        recorded: torch.dtype = getattr(torch, source.dtype)
+        return rng.fill_(torch.empty(self.weight_shape, dtype=recorded, device=like.device), source).to(like.dtype)
+
+    if TYPE_CHECKING:
+        weight: Tensor
+    else:
+        weight = property(generated_weight)
+
+    def _source(self) -> rng.Source:
+        found: rng.Source = self.__dict__[SOURCES]["weight"]
+        return found
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.weight_like = fn(self.weight_like)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """What names the weight to an operator."""
+        source = self._source()
+        names = (source.table.id, f"{source.seed:016x}", source.name, source.scale, source.dtype)
+        return self.weight_table, *names
+
+    def _product(self, x: Tensor) -> Tensor:
+        rows, columns = self.weight_shape[0], prod(self.weight_shape[1:])
+        transposed = bool(getattr(self, "fan_in_fan_out", False))
+        found: Tensor = generated_product(_cast(x), *self._arguments(), rows, columns, transposed, self.max_bytes)
+        return found
+
+
+def _cast(x: Tensor) -> Tensor:
+    """What autocast makes of a product's input."""
+    kind = x.device.type
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
+def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> None:
+    """Let a layer whose weight is a buffer that ``source`` fills do without it, in place. It has a virtual_class()."""
+    found = virtual_class(module)
+    weight = module._buffers.pop("weight")
+    assert found is not None and weight is not None
+    module._non_persistent_buffers_set.discard("weight")
+    builtin = source.table.id in BUILTIN
+    module.__dict__.setdefault(SOURCES, {})["weight"] = source
+    module.__dict__.update(
+        weight_shape=tuple(weight.shape),
+        weight_like=weight.new_empty(0),
+        weight_table=None if builtin else torch.from_numpy(source.table.values.copy()),
+        max_bytes=max_bytes,
+    )
+    # Swapping the class keeps the module's identity, its hooks and every reference to it.
+    module.__class__ = found
+
+
+class VirtualLinear(VirtualLayer, nn.Linear):
+    """``nn.Linear`` without a backbone."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
+        out = self._product(input)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+
+class VirtualAdaptedLinear(VirtualLayer, layers.AdaptedLinear):
+    """``nn.Linear`` with an adapter, without a backbone."""
+
+
+class VirtualTiedHead(VirtualLayer, TiedHead):
+    """The head of an embedding with an adapter, without a backbone."""
+
+
+class _VirtualLookUp(VirtualLayer):
+    def _product(self, x: Tensor) -> Tensor:
+        found: Tensor = generated_rows(x, self.weight_like, *self._arguments(), *self.weight_shape)
+        return found
+
+
+class VirtualEmbedding(_VirtualLookUp, nn.Embedding):
+    """``nn.Embedding`` without a backbone: the rows that are looked up are generated."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+        return self._product(input)
+
+
+class VirtualAdaptedEmbedding(_VirtualLookUp, layers.AdaptedEmbedding):
+    """``nn.Embedding`` with an adapter, without a backbone."""
+
+
+class _VirtualConv(VirtualLayer):
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: Any
+    _reversed_padding_repeated_twice: Any
+
+    def _product(self, x: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+        elif padding == "same":
+            x = F.pad(x, self._reversed_padding_repeated_twice)
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            padding = (0,) * len(self.stride)
+        found: Tensor = generated_convolution(
+            _cast(x),
+            *self._arguments(),
+            self.weight_shape,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            self.max_bytes,
+        )
+        return found
+
+
+class _VirtualPlainConv(_VirtualConv):
+    bias: Tensor | None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
+        out = self._product(input)
+        return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, *[1] * len(self.stride))
+
+
+class VirtualConv1d(_VirtualPlainConv, nn.Conv1d):
+    """``nn.Conv1d`` without a backbone."""
+
+
+class VirtualConv2d(_VirtualPlainConv, nn.Conv2d):
+    """``nn.Conv2d`` without a backbone."""
+
+
+class VirtualAdaptedConv1d(_VirtualConv, layers.AdaptedConv1d):
+    """``nn.Conv1d`` with an adapter, without a backbone."""
+
+
+class VirtualAdaptedConv2d(_VirtualConv, layers.AdaptedConv2d):
+    """``nn.Conv2d`` with an adapter, without a backbone."""
+
+
+_VIRTUAL: dict[type[nn.Module], type[VirtualLayer]] = {
+    nn.Linear: VirtualLinear,
+    nn.Conv1d: VirtualConv1d,
+    nn.Conv2d: VirtualConv2d,
+    nn.Embedding: VirtualEmbedding,
+    layers.AdaptedLinear: VirtualAdaptedLinear,
+    layers.AdaptedConv1d: VirtualAdaptedConv1d,
+    layers.AdaptedConv2d: VirtualAdaptedConv2d,
+    layers.AdaptedEmbedding: VirtualAdaptedEmbedding,
+    TiedHead: VirtualTiedHead,
+}
+
+
+def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
+    """The class of a layer's form without a backbone, or None."""
+    if type(module).__name__.removeprefix("Adapted") == "Conv1D":  # its module imports transformers
+        from lottapack.nn.virtual_conv1d import FORMS
+
+        return FORMS.get(type(module))
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return None  # it would shrink rows in place
+    return _VIRTUAL.get(type(module))

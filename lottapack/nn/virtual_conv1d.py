@@ -1,0 +1,33 @@
+"""transformers' ``Conv1D``, whose weight is stored as (in, out), without a backbone.
+
+A module of its own, because importing it imports transformers.
+"""
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from lottapack.nn.conv1d import AdaptedConv1D
+from lottapack.nn.virtual import VirtualLayer
+
+
+class VirtualConv1D(VirtualLayer, Conv1D):  # type: ignore[misc]
+    """transformers' ``Conv1D`` without a backbone."""
+
+    bias: nn.Parameter
+    fan_in_fan_out = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, shape (..., nx). Returns: shape (..., nf)."""
+        out = self._product(x)
+        return out + self.bias.to(out.dtype)
+
+
+class VirtualAdaptedConv1D(VirtualLayer, AdaptedConv1D):
+    """transformers' ``Conv1D`` with an adapter, without a backbone."""
+
+
+FORMS: dict[type[nn.Module], type[VirtualLayer]] = {
+    Conv1D: VirtualConv1D,
+    AdaptedConv1D: VirtualAdaptedConv1D,
+}
+"""By the form with a backbone."""

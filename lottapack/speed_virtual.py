@@ -1,0 +1,116 @@
+"""bench_virtual(): products with weights that are never in memory, beside those with weights that are."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import torch
+
+from lottapack import rng
+from lottapack.device import resolve
+from lottapack.errors import UnsupportedError
+from lottapack.limits import check_memory
+from lottapack.progress import Progress
+from lottapack.speed import machine, measure, ratio
+from lottapack.virtual.product import Matrix, direct, product, tile_height
+
+SHAPE: Final = (16_384, 4_096)
+INPUTS: Final = (1, 8, 128)
+ROUNDS: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSpeed:
+    """One way to multiply ``inputs`` vectors by a matrix.
+
+    ``case``: ``virtual`` (``sign1``, float32 inputs), ``blocks`` (``normal16``), or the dtype of weights in memory.
+    ``weights_per_s``: of the matrix, once each product; the median of the rounds. ``of_float32``, ``of_bfloat16``: how
+    many times as fast as with such weights in memory, medians of the ratios of each round. ``weight_bytes``: of memory
+    for weights, the block that is there at a time included.
+    """
+
+    case: str
+    inputs: int
+    weights_per_s: float
+    of_float32: float
+    of_bfloat16: float
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualReport:
+    """What bench_virtual() measured."""
+
+    device: str
+    machine: str
+    shape: tuple[int, int]
+    rounds: int
+    products: tuple[ProductSpeed, ...]
+
+
+@torch.no_grad()
+def bench_virtual(
+    *,
+    device: str | torch.device = "cpu",
+    shape: tuple[int, int] = SHAPE,
+    inputs: tuple[int, ...] = INPUTS,
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
+) -> VirtualReport:
+    """Measure matrix products with a virtual backbone, beside float32 and bfloat16 weights in memory.
+
+    The cases take turns. Args: device; shape, (d_out, d_in), of the matrix; inputs: how many vectors at once; rounds:
+    turns that are measured; progress: called with runs done and runs in all.
+
+    Raises UnsupportedError for a device that cannot be used or numbers below 1; LimitError; DeviceError.
+    """
+    target = resolve(device)
+    if min(*shape, *inputs, rounds) < 1:
+        raise UnsupportedError(f"shape={shape}, inputs={inputs}, rounds={rounds}: all are at least 1")
+    check_memory("bench", 8 * shape[0] * shape[1], None, target)
+    matrices = {"virtual": _matrix("sign1", shape), "blocks": _matrix("normal16", shape)}
+    weights = {"float32": torch.empty(shape, device=target)}
+    rng.fill_(weights["float32"], matrices["virtual"].source)
+    weights["bfloat16"] = weights["float32"].bfloat16()
+    products: list[ProductSpeed] = []
+    wait = torch.cuda.synchronize if target.type == "cuda" else _nothing
+    for number, n in enumerate(inputs):
+        x = torch.randn(n, shape[1], device=target)
+        low = x.bfloat16()
+        cases: dict[str, tuple[int, Callable[[], object]]] = {
+            "float32": (n, partial(_multiply, weights["float32"], x)),
+            "bfloat16": (n, partial(_multiply, weights["bfloat16"], low)),
+            **{name: (n, partial(product, x, matrix)) for name, matrix in matrices.items()},
+        }
+        share = len(cases) * (rounds + 1)
+        told = None if progress is None else partial(_told, progress, number * share, len(inputs) * share)
+        seconds = measure(cases, rounds, progress=told, wait=wait)
+        for name, each in seconds.items():
+            held = weights[name].nbytes if name in weights else _held(matrices[name], x)
+            speed = shape[0] * shape[1] / statistics.median(each)
+            of_float32, of_bfloat16 = (ratio(each, seconds[other]) for other in ("float32", "bfloat16"))
+            products.append(ProductSpeed(name, n, speed, of_float32, of_bfloat16, held))
+    return VirtualReport(str(target), machine(target), shape, rounds, tuple(products))
+
+
+def _matrix(table: str, shape: tuple[int, int]) -> Matrix:
+    source = rng.Source(42, "bench", rng.builtin(table), rng.binary32(shape[1] ** -0.5), "float32")
+    return Matrix(source, shape)
+
+
+def _held(matrix: Matrix, x: torch.Tensor) -> int:
+    return 0 if direct(x, matrix, False) else 4 * matrix.shape[1] * tile_height(matrix, x, None)
+
+
+def _multiply(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return torch.mv(weight, x[0]) if len(x) == 1 else x @ weight.t()
+
+
+def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+def _nothing() -> None:
+    """A CPU has done all when the call returns."""

@@ -1,0 +1,137 @@
+"""Products with a generated matrix that is never there as a whole, on tensors."""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lottapack import rng
+from lottapack.rng import backends
+from lottapack.rng.threads import default, run_all
+from lottapack.virtual import IN_REGISTERS
+
+SMALL_BATCH = 16
+"""Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
+TILE = 1 << 21
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads."""
+
+_PIECE = 1 << 20  # weights that are worth handing to a thread of their own
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A generated weight as a matrix: ``source`` gives its elements, row by row; ``shape`` is (rows, columns)."""
+
+    source: rng.Source
+    shape: tuple[int, int]
+
+    def memory(self, height: int, device: torch.device) -> Tensor:
+        """Memory for tiles of up to ``height`` rows, in the recorded dtype."""
+        return torch.empty(height * self.shape[1], dtype=getattr(torch, self.source.dtype), device=device)
+
+    def tile(self, begin: int, end: int, memory: Tensor) -> Tensor:
+        """Rows ``begin`` to ``end - 1``, in that memory."""
+        columns = self.shape[1]
+        tile = memory[: (end - begin) * columns]
+        return rng.fill_(tile, self.source, begin * columns).view(end - begin, columns)
+
+
+def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
+    """``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, into which the weights are converted.
+
+    Args:
+        x: shape (..., columns), or (..., rows) if ``transposed``.
+        matrix: W.
+        transposed: the product of the gradient, and of layers whose weight is stored as (in, out).
+        max_bytes: of the tile that is generated at a time; at least one row is.
+
+    A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else
+    is as BLAS adds.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    if direct(flat, matrix, transposed):
+        out = _signs(flat, matrix)
+    elif _on_gpu(flat, matrix, transposed):
+        from lottapack.virtual import gpu
+
+        out = gpu.product(flat, matrix.source, magnitude(matrix.source, x.dtype), matrix.shape, transposed)
+    else:
+        out = _tiles(flat, matrix, transposed, max_bytes)
+    return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
+    """Whether the kernel that makes weights in registers takes this product."""
+    return (
+        matrix.source.table.id in IN_REGISTERS
+        and not transposed
+        and x.device.type == "cpu"
+        and 0 < x.shape[0] <= SMALL_BATCH
+        and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and backends.numba_works()
+    )
+
+
+def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
+    """Whether a GPU's kernels that make weights in registers take this product."""
+    if x.device.type == "cpu" or matrix.source.table.id not in IN_REGISTERS:
+        return False
+    if backends.select(x.device).name != "triton":
+        return False
+    from lottapack.virtual import gpu
+
+    return gpu.fits(x, matrix.shape[1], transposed)
+
+
+def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
+    """The absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
+    recorded: torch.dtype = getattr(torch, source.dtype)
+    return torch.tensor(source.scale, dtype=torch.float32).to(recorded).to(dtype).float().item()
+
+
+def _signs(x: Tensor, matrix: Matrix) -> Tensor:
+    from lottapack.virtual import kernels
+
+    source, (rows, columns) = matrix.source, matrix.shape
+    inputs = x.float().contiguous()
+    out = torch.empty(x.shape[0], rows)
+    halves = [np.uint64(half) for half in (*source.key, source.stream & 0xFFFFFFFF, source.stream >> 32)]
+    scale = np.float32(magnitude(source, x.dtype))
+    terms, sums = inputs.numpy(), out.numpy()
+    parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
+    cuts = [rows * part // parts for part in range(parts + 1)]
+    run_all(
+        [
+            partial(kernels.product, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
+            for begin, end in pairwise(cuts)
+        ],
+        default(),
+    )
+    return out.to(x.dtype)
+
+
+def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:
+    """Rows of a tile: TILE elements, or what ``max_bytes`` allows, as recorded and as converted to ``like``."""
+    rows, columns = matrix.shape
+    recorded: torch.dtype = getattr(torch, matrix.source.dtype)
+    size = recorded.itemsize + (0 if recorded == like.dtype else like.dtype.itemsize)
+    elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
+    return max(1, min(rows, elements // max(columns, 1)))
+
+
+def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
+    rows, columns = matrix.shape
+    height = tile_height(matrix, x, max_bytes)
+    memory = matrix.memory(height, x.device)
+    out = x.new_zeros(x.shape[0], columns) if transposed else x.new_empty(x.shape[0], rows)
+    for begin in range(0, rows, height):
+        end = min(begin + height, rows)
+        tile = matrix.tile(begin, end, memory).to(x.dtype)
+        if transposed:
+            out.addmm_(x[:, begin:end], tile)
+        else:
+            out[:, begin:end] = x @ tile.t()
+    return out

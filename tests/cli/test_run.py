@@ -1,0 +1,118 @@
+"""``lottapack run``: tokens of a language model, outputs of any other, with and without a backbone in memory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_runs import Files, Run
+from safetensors.torch import load_file, save_file
+from test_errors import refused
+from torch import nn
+
+import lottapack
+
+WORDS = [f"w{number}" for number in range(32)]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Llama with sign1 weights, and its tokenizer beside it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=32, tie_word_embeddings=True, eos_token_id=None, **shape))
+    lottapack.pack(lottapack.scaffold(model, seed=3, rank=2, distribution="sign1"), folder / "llama.lotta.safetensors")
+    tokens = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="w0"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token="w0").save_pretrained(folder)
+    return folder / "llama.lotta.safetensors"
+
+
+@pytest.mark.parametrize("backbone", [None, "materialised", "virtual", "blocks"])
+def test_a_language_model_writes_the_tokens_of_its_model(llama: Path, run: Run, backbone: str | None) -> None:
+    options = [] if backbone is None else ["--backbone", backbone]
+    record = json.loads(run("run", llama, "--tokens", "1,5,9", "--new", 6, *options, "--json").out)
+    model = lottapack.load(llama)
+    due = model.generate(torch.tensor([[1, 5, 9]]), do_sample=False, max_new_tokens=6, pad_token_id=0)[0, 3:]
+    assert record["tokens"] == due.tolist()
+    assert record["backbone"] == (backbone or "virtual")
+    assert record["tokens_per_s"] > 0
+    assert record["peak_bytes"] > 10_000_000
+
+
+def test_a_prompt_is_text_and_so_is_the_answer(llama: Path, run: Run, tmp_path: Path) -> None:
+    record = json.loads(run("run", llama, "--tokens", "1,5,9", "--new", 4, "--json").out)
+    result = run("run", llama, "--prompt", "w1 w5 w9", "--new", 4)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[0] == " ".join(WORDS[token] for token in record["tokens"])
+    assert "4 tokens in" in result.out
+    assert "backbone virtual" in result.out
+    alone = tmp_path / llama.name
+    alone.write_bytes(llama.read_bytes())
+    refused(run("run", alone, "--prompt", "w1"), 2, "holds no tokenizer", "token ids")
+    assert run("run", alone, "--prompt", "w1 w5", "--tokenizer", llama.parent, "--new", 1, "--quiet") == (0, "", "")
+
+
+def test_any_other_model_computes_an_output(files: Files, run: Run, tmp_path: Path) -> None:
+    given = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    np.save(tmp_path / "x.npy", given.numpy())
+    due = lottapack.load(files.pack)(given).detach()
+    result = run("run", files.pack, "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npy")
+    assert (result.code, result.err) == (0, "")
+    assert "output  3 x 4" in result.out
+    assert "backbone materialised" in result.out
+    assert torch.equal(torch.from_numpy(np.load(tmp_path / "y.npy")), due)
+    save_file({"input": given}, tmp_path / "x.safetensors")
+    line = ["run", files.pack, "--input", tmp_path / "x.safetensors", "-o", tmp_path / "y.safetensors"]
+    record = json.loads(run(*line, "--backbone", "blocks", "--max-bytes", 20_000, "--json").out)
+    assert record["outputs"] == {"output": [3, 4]}
+    assert torch.allclose(load_file(tmp_path / "y.safetensors")["output"], due, rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_run_is_refused(files: Files, llama: Path, run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.zeros((1, 17), np.float32))
+    np.save(tmp_path / "good.npy", np.zeros((1, 16), np.float32))
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    refused(run("run", files.pack), 2, "--prompt, --tokens and --input")
+    refused(run("run", files.pack, "--tokens", "1,x"), 2, "token ids are numbers")
+    refused(run("run", files.pack, "--tokens", "1"), 2, "a Sequential writes no tokens", "--input")
+    refused(run("run", llama, "--tokens", "1,32"), 2, "numbers from 0 to 31")
+    refused(run("run", files.pack, "--input", tmp_path / "wide.npy"), 2, "does not take", "float32 (1, 17)")
+    refused(run("run", files.pack, "--input", tmp_path / "broken.npy"), 2, "cannot be read as tensors")
+    refused(run("run", files.pack, "--input", tmp_path / "x.csv"), 2, "unknown kind of file", ".npy")
+    refused(run("run", files.pack, "--input", tmp_path / "good.npy", "-o", tmp_path / "y.csv"), 2, "cannot hold output")
+    refused(run("run", files.pack, "--tokens", "1", "--backbone", "virtual"), 2, "0.weight cannot be virtual")
+    refused(run("run", llama, "--tokens", "1", "--backbone", "quick"), 2, "backbone='quick'")
+    refused(run("run", llama, "--tokens", "1", "-o", tmp_path / "y.npy"), 2, "an output is written for a given input")
+
+
+def test_bench_measures_products(run: Run) -> None:
+    line = ["bench", "--virtual", "--elements", 4096, "--rounds", 1]
+    result = run(*line)
+    assert (result.code, result.err) == (0, "")
+    assert [
+        word for word in ("virtual", "blocks", "float32", "bfloat16", "128 x 32 weights") if word not in result.out
+    ] == []
+    record = json.loads(run(*line, "--json").out)
+    assert [(one["case"], one["inputs"]) for one in record["products"] if one["weight_bytes"] == 0] == [
+        ("virtual", 1),
+        ("virtual", 8),
+    ]
+
+
+def test_a_pack_that_torch_drew_runs_from_memory(tmp_path: Path, run: Run) -> None:
+    """Weights that torch drew are in no stream: such a pack runs with its backbone in memory."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Linear(4, 3))
+    lottapack.pack_torch_cpu(model, tmp_path / "drawn", seed=5, architecture=nn.Sequential(nn.Linear(4, 3)))
+    np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
+    assert (
+        json.loads(run("run", tmp_path / "drawn", "--input", tmp_path / "x.npy", "--json").out)["backbone"]
+        == "materialised"
+    )

@@ -1,0 +1,19 @@
+"""Products by the kernels in Triton, for the interpreter's process of ``interpreted.py``."""
+
+import numpy as np
+import torch
+
+
+def multiplied(
+    x: np.ndarray, dtype: str, seed: int, name: str, scale: float, shape: tuple[int, int], transposed: bool
+) -> np.ndarray:
+    """``x @ W.T``, or ``x @ W``, for inputs of that dtype; float32."""
+    from lottapack import rng
+    from lottapack.virtual import gpu
+
+    given = torch.from_numpy(x).to(getattr(torch, dtype))
+    source = rng.Source(seed, name, rng.builtin("sign1"), scale, dtype)
+    assert gpu.fits(given, shape[1], transposed)
+    found = gpu.product(given, source, scale, shape, transposed)
+    assert found.dtype == given.dtype
+    return found.float().numpy()

@@ -1,0 +1,200 @@
+"""Models whose backbone is in no memory are the models that they are with it."""
+
+import copy
+
+import pytest
+import torch
+from models import PLAIN, TRANSFORMERS, all_bits, bits, input_for, mlp, output, train
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import lottapack
+from lottapack import LimitError, ScaffoldError, UnsupportedError
+from lottapack.nn import recipe_of
+from lottapack.nn.virtual import VirtualLayer
+
+BUILD = {**PLAIN, **TRANSFORMERS}
+MODES = [("sign1", "virtual"), ("normal16", "blocks")]
+BIASES = ["biases", "norms", "heads"]  # so that embeddings are generated
+
+
+def scaffolded(name, backbone="materialised", table="sign1", **options):
+    torch.manual_seed(0)
+    options = {"seed": 7, "rank": 2, "distribution": table, "scaffolds": {"b": 8}, "backbone": backbone, **options}
+    return train(lottapack.scaffold(BUILD[name](), **options))
+
+
+def virtual_layers(model):
+    return [module for module in model.modules() if isinstance(module, VirtualLayer)]
+
+
+def generated(model):
+    kinds = ("SeededRecipe", "AdaptedRecipe")
+    return [n for n, entry in recipe_of(model).parameters.items() if type(entry).__name__ in kinds]
+
+
+def close(one, other, tolerance=1e-5):
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(other.detach().abs().max()))
+
+
+def same_gradients(ours, theirs):
+    """Within what summation leaves. Some are zero but for that, such as those of an attention's keys' biases."""
+    scale = max(float(one.abs().max()) for one in theirs.values())
+    return ours.keys() == theirs.keys() and all(
+        torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5 * scale) for name in theirs
+    )
+
+
+def gradients(model, given):
+    model.zero_grad()
+    found = model(given)
+    (found if isinstance(found, torch.Tensor) else found.logits).square().sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("table", "backbone"), MODES, ids=[mode for _, mode in MODES])
+@pytest.mark.parametrize("name", BUILD)
+def test_a_model_is_the_same_with_and_without_its_backbone(name, table, backbone, tmp_path):
+    full, model = scaffolded(name, table=table, train=BIASES), scaffolded(name, backbone, table, train=BIASES)
+    weights = {n: full.get_submodule(n.rpartition(".")[0]).weight for n in generated(full)}
+    assert {n: bits(model.get_submodule(n.rpartition(".")[0]).weight) for n in weights} == {
+        n: bits(weight) for n, weight in weights.items()
+    }
+    assert len(virtual_layers(model)) >= len(weights) > 0
+    assert {n: bits(t) for n, t in model.state_dict().items()} == {n: bits(t) for n, t in full.state_dict().items()}
+    assert not {n for n, _ in model.named_buffers(remove_duplicate=False)} & set(weights)
+    given = input_for(name)
+    assert close(output(model, given), output(full, given))
+    assert same_gradients(gradients(model, given), gradients(full, given))
+    one, other = lottapack.pack(model, tmp_path / "virtual"), lottapack.pack(full, tmp_path / "full")
+    assert one.path.read_bytes() == other.path.read_bytes()
+    again = lottapack.load(one.path, backbone=backbone)
+    assert len(virtual_layers(again)) == len(virtual_layers(model))
+    assert all_bits(again) == all_bits(model)
+    assert torch.equal(output(again, given), output(model, given))
+
+
+def test_a_tied_head_goes_with_its_embedding():
+    options = {"targets": ["embed_tokens"], "train": ["norms"]}
+    full, model = scaffolded("llama", **options), scaffolded("llama", "virtual", **options)
+    assert type(model.lm_head).__name__ == "VirtualTiedHead"
+    given = input_for("llama")
+    lottapack.regenerate_(model)
+    assert close(output(model, given), output(full, given))
+    assert same_gradients(gradients(model, given), gradients(full, given))
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "text"])
+def test_switching_goes_to_the_other_scaffold_and_back(name):
+    full, model, given = scaffolded(name), scaffolded(name, "virtual"), input_for(name)
+    before = output(model, given)
+    with lottapack.switch(model, "b"), lottapack.switch(full, "b"):
+        assert lottapack.active_scaffold(model) == "b"
+        assert close(output(model, given), output(full, given))
+        assert not close(output(model, given), before, 1e-2)
+    assert torch.equal(output(model, given), before)
+
+
+def test_a_backward_pass_has_the_backbone_of_its_forward_pass():
+    model, given = scaffolded("mlp", "virtual"), input_for("mlp").requires_grad_()
+    (due,) = torch.autograd.grad(model(given).sum(), given)
+    y = model(given).sum()
+    lottapack.switch(model, "b")
+    assert torch.equal(torch.autograd.grad(y, given)[0], due)
+
+
+def test_conversions_copies_and_autocast():
+    full, model, given = scaffolded("mlp"), scaffolded("mlp", "virtual"), input_for("mlp")
+    low, due = copy.deepcopy(model).to(torch.bfloat16), copy.deepcopy(full).to(torch.bfloat16)
+    assert [bits(low[i].weight) for i in (0, 2)] == [bits(due[i].weight) for i in (0, 2)]
+    assert close(output(low, given.bfloat16()), output(due, given.bfloat16()), 0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert output(model, given).dtype == output(full, given).dtype
+        assert close(output(model, given).float(), output(full, given).float(), 0.05)
+        assert output(copy.deepcopy(model).double(), given.double()).dtype == torch.float64
+    assert torch.equal(output(copy.deepcopy(model), given), output(model, given))
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_compiled_callers_and_gradient_checkpoints(name):
+    model, given = scaffolded(name, "virtual"), input_for(name)
+    compiled = torch.compile(model, backend="aot_eager")
+    assert close(output(compiled, given), output(model, given))
+    lottapack.switch(model, "b")
+    assert close(output(compiled, given), output(model, given))
+    due = gradients(model, given)
+    model.zero_grad()
+    checkpoint(model, given.requires_grad_(), use_reentrant=False).square().sum().backward()
+    assert all(torch.equal(p.grad, due[n]) for n, p in model.named_parameters() if p.grad is not None)
+
+
+def test_dora_asks_for_the_weight():
+    full, model = scaffolded("mlp"), scaffolded("mlp", "virtual")
+    for one in (full, model):
+        layer = one[0]
+        layer.magnitude = nn.Parameter(torch.linspace(0.5, 2, layer.out_features))
+    assert close(output(model, input_for("mlp")), output(full, input_for("mlp")))
+
+
+def test_layers_are_chosen_by_pattern_and_by_size():
+    def kinds(backbone, table="sign1"):
+        return [
+            isinstance(layer, VirtualLayer) for layer in scaffolded("mlp", backbone, table) if hasattr(layer, "weight")
+        ]
+
+    assert kinds({"0": "virtual", "2": "materialised"}) == [True, False, False]
+    assert kinds({"2.weight": "blocks"}, "normal16") == [False, True, False]
+    assert kinds(lambda _, shape: "virtual" if shape[0] * shape[1] > 100 else "materialised") == [True, False, False]
+    mixed = {"0": "sign1", "*": "normal8"}
+    assert kinds({"0": "virtual", "2": "blocks"}, mixed) == [True, True, False]
+
+
+REFUSED = {
+    "a table without kernel": (
+        {"backbone": "virtual", "table": "normal16"},
+        UnsupportedError,
+        "0.weight cannot be virtual",
+    ),
+    "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: backbone='quick'"),
+    "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
+    "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be both"),
+    "too little memory": ({"backbone": "virtual", "max_bytes": 200}, LimitError, "max_bytes allows 200"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_said_by_name_before_anything_changes(case):
+    options, kind, message = REFUSED[case]
+    options = {"distribution": options.pop("table", "sign1"), **options} if "table" in options else options
+    model = mlp()
+    before = all_bits(model)
+    with pytest.raises(kind, match=message.replace("'", ".")):
+        lottapack.scaffold(model, **{"seed": 1, "rank": 2, "distribution": "sign1", **options})
+    assert all_bits(model) == before
+    assert [type(layer) for layer in model] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_a_layer_without_such_a_form_is_named():
+    arguments = {"num_embeddings": 20, "embedding_dim": 12, "max_norm": 1.0}
+    model = lottapack.build("python", "torch.nn.modules.sparse:Embedding", **arguments)
+    with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding has no form"):
+        lottapack.scaffold(model, seed=1, rank=2, targets="weight", distribution="sign1", backbone="virtual")
+
+
+def test_the_block_gets_what_the_limit_leaves():
+    model = scaffolded("mlp", "blocks", "normal16", max_bytes=2_000)
+    held = sum(t.nbytes for n, t in [*model.named_parameters(), *model.named_buffers()] if "recipe" not in n)
+    assert {layer.max_bytes for layer in virtual_layers(model)} == {2_000 - held}
+    full = scaffolded("mlp", table="normal16")
+    assert close(output(model, input_for("mlp")), output(full, input_for("mlp")))
+    with pytest.raises(LimitError, match="one row of it takes 64 bytes, and max_bytes leaves 4"):
+        scaffolded("mlp", "blocks", "normal16", max_bytes=held + 4)
+
+
+def test_stock_attributes_are_there():
+    model = scaffolded("gpt2", "virtual")
+    assert model.transformer.h[0].mlp.c_fc.nf == 64
+    layer = scaffolded("mlp", "virtual")[0]
+    assert isinstance(layer, nn.Linear)
+    assert (layer.in_features, layer.weight.shape, layer.weight.requires_grad) == (16, (12, 16), False)
+    assert "rank=2" in repr(layer)

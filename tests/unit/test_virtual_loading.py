@@ -1,0 +1,134 @@
+"""load() with a backbone that is in no memory: what it takes, what it counts, and what it refuses."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from memory import peak, size
+from models import mlp, output, train
+from torch import nn
+
+import lottapack
+from lottapack import IntegrityError, LimitError, ScaffoldError, UnsupportedError
+from lottapack.nn.virtual import VirtualLayer
+
+WIDTH = 1024
+
+
+def large():
+    return nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH), nn.Linear(WIDTH, 8))
+
+
+def packed(folder, table, model=None):
+    model = lottapack.scaffold(model or large(), seed=1, rank=2, distribution=table)
+    return lottapack.pack(train(model), folder / table).path
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("virtual")
+    return {table: packed(folder, table) for table in ("sign1", "normal8")}
+
+
+def digest(text):
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+BACKBONE = 2 * 4 * WIDTH * WIDTH * 4
+
+
+@pytest.mark.parametrize(("table", "backbone"), [("sign1", "virtual"), ("normal8", "blocks")])
+def test_loading_and_training_take_no_memory_for_the_backbone(packs, table, backbone):
+    def step():
+        model = lottapack.load(packs[table], backbone=backbone)
+        model.train()(torch.ones(24, WIDTH)).square().sum().backward()
+        return model
+
+    step()  # what is made once in a process
+    model, most = peak(step)
+    layers = [module for module in model.modules() if isinstance(module, VirtualLayer)]
+    assert len(layers) == 2
+    held = 2 * size(model)  # with the gradients
+    tile, activations = 8 << 20, 8 * 24 * 4 * WIDTH * 4
+    assert most < held + tile + activations < BACKBONE / 2
+    _, full = peak(lambda: lottapack.load(packs[table]))
+    assert full > BACKBONE
+
+
+def test_the_limit_counts_what_is_there(packs):
+    free = size(lottapack.load(packs["sign1"], backbone="virtual"))
+    with pytest.raises(LimitError, match="declares a model of"):
+        lottapack.load(packs["sign1"], max_bytes=free + (1 << 20))
+    model = lottapack.load(packs["sign1"], backbone="virtual", max_bytes=free + (1 << 20))
+    left = {module.max_bytes for module in model.modules() if isinstance(module, VirtualLayer)}
+    assert left == {free + (1 << 20) - (size(model) - model.get_buffer("lottapack_recipe").nbytes)}
+    x = torch.ones(20, WIDTH)
+    _, most = peak(lambda: output(model, x))
+    assert most < (1 << 20) + 8 * 20 * 4 * WIDTH * 4
+    assert torch.allclose(output(model, x), output(lottapack.load(packs["sign1"]), x), rtol=1e-4, atol=1e-3)
+    with pytest.raises(LimitError, match=r"0.weight: one row of it takes 4,096 bytes, and max_bytes leaves"):
+        lottapack.load(packs["normal8"], backbone="blocks", max_bytes=free)
+
+
+def test_a_dtype_is_that_of_the_weights(packs):
+    model = lottapack.load(packs["sign1"], backbone={"0": "virtual"}, dtype=torch.bfloat16)
+    full = lottapack.load(packs["sign1"], dtype=torch.bfloat16)
+    assert [isinstance(layer, VirtualLayer) for layer in model] == [True, False, False, False]
+    assert torch.equal(model[0].weight, full[0].weight)
+    x = torch.ones(1, WIDTH, dtype=torch.bfloat16)
+    assert torch.allclose(output(model, x), output(full, x), rtol=0.05, atol=0.05)
+
+
+def test_fingerprints_are_checked_without_keeping_weights(packs, tmp_path):
+    lottapack.load(packs["sign1"], backbone="virtual", check_fingerprints=True)
+    raw = packs["sign1"].read_bytes()
+    with lottapack.open_pack(packs["sign1"]) as pack:
+        recorded, descriptor = pack.descriptor.parameters["0.weight"].fingerprint.encode(), pack.descriptor.to_bytes()
+    changed = descriptor.replace(recorded, b"0" * 16)
+    raw = raw.replace(recorded, b"0" * 16).replace(digest(descriptor), digest(changed))
+    (tmp_path / "changed").write_bytes(raw)
+    lottapack.load(tmp_path / "changed", backbone="virtual")
+    with pytest.raises(IntegrityError, match="fingerprint"):
+        lottapack.load(tmp_path / "changed", backbone="virtual", check_fingerprints=True)
+
+
+REFUSED = [
+    ("normal8", {"backbone": "virtual"}, UnsupportedError, "0.weight cannot be virtual: no kernel makes normal8"),
+    (
+        "sign1",
+        {"backbone": "virtual", "merge": True},
+        UnsupportedError,
+        "0.weight cannot be virtual: an adapter is merged",
+    ),
+    ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: backbone='fast'"),
+    ("sign1", {"backbone": {"0": "virtual", "7": "virtual"}}, ScaffoldError, "no generated layer is called '7'"),
+]
+
+
+@pytest.mark.parametrize(("table", "options", "kind", "message"), REFUSED)
+def test_what_cannot_be_is_said_when_loading(packs, table, options, kind, message):
+    with pytest.raises(kind, match=message):
+        lottapack.load(packs[table], **options)
+
+
+def test_weights_that_torch_drew_cannot_be_made_in_parts(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = mlp()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    path = tmp_path / "drawn"
+    lottapack.pack_torch_cpu(tmp_path / "model.pt", path, seed=3, architecture=mlp())
+    with pytest.raises(UnsupportedError, match="weights of torch-cpu cannot be made in parts"):
+        lottapack.load(path, backbone="blocks")
+
+
+def test_report_says_what_a_loaded_model_takes(packs):
+    for table, backbone in (("sign1", "virtual"), ("normal8", "blocks")):
+        memory = lottapack.report(packs[table]).memory
+        held = size(model := lottapack.load(packs[table])) - model.get_buffer("lottapack_recipe").nbytes
+        assert memory["materialised"] == held
+        assert memory["virtual"] == (held - BACKBONE if table == "sign1" else held)
+        assert memory["blocks"] == held - BACKBONE
+        assert size(lottapack.load(packs[table], backbone=backbone)) < held - BACKBONE + 10_000
+    assert json.dumps(memory)

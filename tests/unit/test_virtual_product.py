@@ -1,0 +1,208 @@
+"""Products with a backbone that is never there: the kernel's order of summation, and the operators beside it."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+import lottapack
+from lottapack import rng
+from lottapack.rng import backends
+from lottapack.virtual import product as products
+from lottapack.virtual.convolution import generated_convolution, generated_convolution_gradient
+from lottapack.virtual.op import generated_product
+from lottapack.virtual.product import Matrix, direct
+from lottapack.virtual.rows import generated_rows
+
+SEED, NAME = 2**63 + 42, "layers.0.weight"
+SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056)]
+
+
+def source(table="sign1", scale=0.3, dtype="float32"):
+    return rng.Source(SEED, NAME, rng.builtin(table), rng.binary32(scale), dtype)
+
+
+def named(table="sign1", scale=0.3, dtype="float32"):
+    return None, table, f"{SEED:016x}", NAME, rng.binary32(scale), dtype
+
+
+def weight(shape, table="sign1", scale=0.3, dtype=torch.float32):
+    return lottapack.draw(NAME, shape, seed=SEED, distribution=table, scale=rng.binary32(scale), dtype=dtype)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def in_stated_order(x, signs, scale):
+    """What the documentation of the kernel says, element by element, in binary32."""
+    rows, columns = signs.shape
+    out = np.zeros((x.shape[0], rows), np.float32)
+    for i, row in np.ndindex(*out.shape):
+        column = 0
+        while column < columns:
+            count = min(1024 - (row * columns + column) % 1024, columns - column)
+            terms = x[i, column : column + count] * signs[row, column : column + count]
+            lanes = np.zeros(64, np.float32)
+            for first in range(0, count, 64):
+                part = terms[first : first + 64]
+                lanes[: part.size] += part
+            while lanes.size > 1:
+                lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
+            out[i, row] += lanes[0]
+            column += count
+    return out * np.float32(scale)
+
+
+def same_bits(one, other):
+    return np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
+
+
+@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernel_adds_in_the_stated_order(shape, monkeypatch):
+    x = drawn(2, shape[1])
+    due = in_stated_order(x.numpy(), weight(shape, scale=1.0).numpy(), rng.binary32(0.3))
+    assert direct(x, Matrix(source(), shape), False)
+    assert same_bits(products.product(x, Matrix(source(), shape)), due)
+    monkeypatch.setattr(products, "_PIECE", 64)  # more pieces, more threads: the same bits
+    monkeypatch.setattr(products, "default", lambda: 3)
+    assert same_bits(products.product(x, Matrix(source(), shape)), due)
+
+
+@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
+def test_each_input_is_summed_alone():
+    x = drawn(products.SMALL_BATCH, 700)
+    together = products.product(x, Matrix(source(), (50, 700)))
+    assert all(torch.equal(products.product(x[[i]], Matrix(source(), (50, 700))), together[[i]]) for i in range(len(x)))
+
+
+def bound(x, w):
+    """Of a sum of n terms in binary32, in any order: gamma(n) times the sum of their sizes (Higham 2002, 4.2)."""
+    unit = 2.0**-24
+    n = x.shape[-1] + 1
+    return (n * unit / (1 - n * unit)) * (x.double().abs() @ w.double().abs().T)
+
+
+@pytest.mark.parametrize("table", rng.BUILTIN)
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 30)], ids=str)
+def test_a_product_is_that_with_the_weights_within_the_error_of_a_sum(table, batch):
+    w, x = weight((60, 300), table), drawn(*batch, 300)
+    y = generated_product(x, *named(table), 60, 300, False, 4000)
+    assert y.shape == (*batch, 60)
+    assert bool(((y.double() - x.double() @ w.double().T).abs() <= bound(x, w)).all())
+    g = drawn(*batch, 60)
+    back = generated_product(g, *named(table), 60, 300, True, 4000)
+    assert bool(((back.double() - g.double() @ w.double()).abs() <= bound(g, w.T)).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("recorded", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n", [1, 40])
+def test_weights_are_converted_to_the_dtype_of_the_input(dtype, recorded, n):
+    w = weight((60, 300), dtype=getattr(torch, recorded)).to(dtype)
+    x = drawn(n, 300).to(dtype)
+    y = generated_product(x, *named(dtype=recorded), 60, 300, False, 0)
+    assert y.dtype == dtype
+    due = x.double() @ w.double().T
+    rounding = torch.finfo(dtype).eps
+    assert bool(((y.double() - due).abs() <= bound(x, w) + rounding * due.abs()).all())
+
+
+def test_empty_inputs_have_empty_products():
+    assert generated_product(torch.ones(0, 30), *named(), 20, 30, False, 0).shape == (0, 20)
+    assert generated_product(torch.ones(0, 20), *named(), 20, 30, True, 0).shape == (0, 30)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_block_is_no_larger_than_allowed(transposed, monkeypatch):
+    made = []
+    fill = rng.fill_
+    monkeypatch.setattr("lottapack.virtual.product.rng.fill_", lambda t, *rest: made.append(t.nbytes) or fill(t, *rest))
+    x = drawn(40, 20 if transposed else 300)
+    products.product(x, Matrix(source("normal16"), (20, 300)), transposed=transposed, max_bytes=5000)
+    assert sum(made) == 20 * 300 * 4
+    assert max(made) == 4 * 1200
+
+
+QUICK = ("test_schema", "test_faketensor", "test_autograd_registration")
+"""The checks of torch.library.opcheck() that compile nothing."""
+TABLE = torch.tensor([1.0, -2.0, 3.0, 0.5])
+
+
+@pytest.mark.parametrize("table", ["sign1", "normal4", None], ids=["sign1", "normal4", "own"])
+def test_the_product_is_an_operator_that_torch_can_differentiate(table):
+    names = named(table) if table else (TABLE, *named("mine")[1:])
+
+    def function(x):
+        return generated_product(x, *names, 4, 9, False, 0)
+
+    x = drawn(2, 9).double().requires_grad_()
+    assert torch.autograd.gradcheck(function, x)
+    assert torch.autograd.gradgradcheck(function, x)
+    torch.library.opcheck(generated_product, (drawn(3, 30), *names, 7, 30, False, 0), test_utils=QUICK)
+
+
+def test_the_product_is_an_operator_in_all_that_torch_checks():
+    torch.library.opcheck(generated_product, (drawn(3, 30).requires_grad_(), *named(), 7, 30, False, 0))
+
+
+CONVOLUTIONS = {
+    "plain": ((8, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "strided": ((9, 4, 3, 2), (2, 1), (0, 2), (1, 2), 1),
+    "groups": ((12, 2, 3, 3), (1, 1), (1, 1), (1, 1), 3),
+    "depthwise": ((6, 1, 3, 3), (1, 1), (0, 0), (1, 1), 6),
+    "one dimension": ((10, 5, 4), (2,), (1,), (1,), 1),
+}
+
+
+@pytest.mark.parametrize("max_bytes", [0, 1, 600])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_a_convolution_is_that_with_the_kernel_and_so_is_its_gradient(case, max_bytes):
+    shape, stride, padding, dilation, groups = CONVOLUTIONS[case]
+    x = drawn(2, shape[1] * groups, *[9] * len(stride)).double().requires_grad_()
+    kernel = weight(shape, "normal16").double()
+    rest = (*named("normal16"), shape, stride, padding, dilation, groups, max_bytes)
+    y = generated_convolution(x, *rest)
+    due = (F.conv1d if len(stride) == 1 else F.conv2d)(x, kernel, None, stride, padding, dilation, groups)
+    assert torch.allclose(y, due, rtol=1e-12, atol=1e-12)
+    g = drawn(*y.shape).double()
+    assert torch.allclose(*(torch.autograd.grad(one, x, g)[0] for one in (y, due)), rtol=1e-12, atol=1e-12)
+
+
+def test_the_convolution_is_an_operator():
+    shape, *rest = CONVOLUTIONS["groups"]
+    x = drawn(1, 6, 3, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: generated_convolution(x, *named(), shape, *rest, 300), x, fast_mode=True)
+    torch.library.opcheck(generated_convolution, (x.detach(), *named(), shape, *rest, 0), test_utils=QUICK)
+    given = (drawn(1, 12, 3, 3), [1, 6, 3, 3], *named(), shape, *rest, 0)
+    torch.library.opcheck(generated_convolution_gradient, given, test_utils=QUICK)
+
+
+def test_rows_are_those_of_the_matrix():
+    w, like = weight((50, 12), "normal16"), torch.empty(0)
+    indices = torch.tensor([[3, 49, 3], [0, 4, 3]])
+    rows = generated_rows(indices, like, *named("normal16"), 50, 12)
+    assert same_bits(rows, w[indices])
+    assert generated_rows(indices[:0], like, *named(), 50, 12).shape == (0, 3, 12)
+    torch.library.opcheck(generated_rows, (indices, like.bfloat16(), *named(), 50, 12), test_utils=QUICK)
+    for outside in (-1, 50):
+        with pytest.raises(IndexError, match="of 50 rows"):
+            generated_rows(torch.tensor([0, outside]), like, *named(), 50, 12)
+
+
+def test_compilers_and_export_see_one_operator():
+    def function(x):
+        return generated_product(x, *named(), 20, 30, False, 0).relu()
+
+    x = drawn(2, 30)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), function(x))
+
+    class Module(torch.nn.Module):
+        forward = staticmethod(function)
+
+    exported = torch.export.export(Module(), (x,))
+    names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert names == ["lottapack.generated_product.default", "aten.relu.default"]
+    assert torch.equal(exported.module()(x), function(x))
