@@ -40,24 +40,24 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
     from lottapack.building import build
-    from lottapack.weights.drawing import draw
     from lottapack.exporting.export import export
     from lottapack.format.packfile import PackFile, open_pack
-    from lottapack.reports.inspection import Summary, inspect
     from lottapack.loading.load import load
-    from lottapack.packing.merged_checkpoints import Layer, MergedResult, pack_merged
-    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
     from lottapack.loading.numpy_loading import load_numpy
+    from lottapack.loading.sharding import fill_, load_meta
+    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.packing.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.packing.pack import BackboneChangedWarning, Kept, PackResult, pack
+    from lottapack.packing.torch_cpu import pack_torch_cpu
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
+    from lottapack.reports.inspection import Summary, inspect
     from lottapack.reports.reporting import Report, report
+    from lottapack.reports.speed import Speed, SpeedReport, bench
+    from lottapack.reports.verification import Check, Verification, verify
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
-    from lottapack.loading.sharding import fill_, load_meta
     from lottapack.signing import sign
-    from lottapack.reports.speed import Speed, SpeedReport, bench
-    from lottapack.packing.torch_cpu import pack_torch_cpu
-    from lottapack.reports.verification import Check, Verification, verify
+    from lottapack.weights.drawing import draw
 
 _HOME = {
     "init_backbone_": "backbone",

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.packing import bases
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
-from lottapack.weights.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.errors import PlacementError, UnsupportedError
 from lottapack.format import dtypes, recipe
@@ -26,6 +24,12 @@ from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.select import entries_of
+from lottapack.packing import bases
+from lottapack.registry.local import local
+from lottapack.rng import backends
+from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
+from lottapack.weights.constructed import constructed_weights, is_constructed
 from lottapack.weights.rebuild import (
     check_generated,
     constant_tensor,
@@ -38,10 +42,6 @@ from lottapack.weights.rebuild import (
     skeleton,
     stored_tensor,
 )
-from lottapack.registry.local import local
-from lottapack.rng import backends
-from lottapack.rng.threads import run_all
-from lottapack.signing import check_signature
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

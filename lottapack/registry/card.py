@@ -3,9 +3,9 @@
 import json
 from os import PathLike
 
-from lottapack.reports.inspection import Summary, inspect
 from lottapack.registry import front_matter
 from lottapack.registry.records import PushOptions
+from lottapack.reports.inspection import Summary, inspect
 from lottapack.reports.reporting import report
 
 BEGIN, END = "<!-- lottapack:begin -->", "<!-- lottapack:end -->"

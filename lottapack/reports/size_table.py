@@ -13,8 +13,8 @@ from lottapack.format.descriptor import Adapted, Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.reports.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
 from lottapack.progress import Progress
+from lottapack.reports.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
 
 FORMS: Final = {"fp16": None, "8-bit embeddings": "int8-block64", "4-bit embeddings": "normal4-block64"}
 """What is packed of each Llama: everything trained in fp16, and the embeddings in a coding or not."""

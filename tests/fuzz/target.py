@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lottapack.reports import inspection
-from lottapack.reports import reporting
 from lottapack.errors import LottapackError
 from lottapack.format.packfile import open_pack
+from lottapack.reports import inspection, reporting
 
 SECONDS = 1.0
 """Of processor time; more is a hang."""

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack.packing.encoding import encode_blocks, planes
 from lottapack.format import codings
 from lottapack.format.descriptor import Coding, Stored
+from lottapack.packing.encoding import encode_blocks, planes
 from lottapack.packing.storing import errors
 
 BLOCKS = codings.BLOCKS

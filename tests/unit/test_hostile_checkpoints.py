@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 import lottapack
 from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
-from lottapack.packing import checkpoint
 from lottapack.format.descriptor import Architecture
+from lottapack.packing import checkpoint
 
 RAN: list[str] = []
 

@@ -11,9 +11,9 @@ from torch import nn
 
 import lottapack
 from lottapack import limits, rng
+from lottapack.format.descriptor import Adapted
 from lottapack.loading import load as loading
 from lottapack.weights import rebuild
-from lottapack.format.descriptor import Adapted
 
 SHARE = 1.05
 """Of the model's own bytes, what loading it may take at most."""

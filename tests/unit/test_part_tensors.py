@@ -7,9 +7,9 @@ import torch
 from models import bits
 
 from lottapack import IntegrityError
-from lottapack.weights import part_tensors
 from lottapack.format.descriptor import Adapted
 from lottapack.format.packfile import open_pack
+from lottapack.weights import part_tensors
 from lottapack.weights.part_tensors import PlainTensor
 from lottapack.weights.parts import chunk, join, whole
 from lottapack.weights.rebuild import adapter_tensors, empty_backbone, generate, plain_tensor

@@ -77,8 +77,8 @@ def command(
             allow=allow or (),
             progress=bar,
         )
-    from lottapack.limits import size_text
     from lottapack.exporting.shards import size_of
+    from lottapack.limits import size_text
 
     size = size_of(path)
     sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])
