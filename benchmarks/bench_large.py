@@ -11,7 +11,7 @@ from pathlib import Path
 
 STATE = """
 import torch
-from lottapack.llamas import LLAMAS, trained_state
+from lottapack.reports.llamas import LLAMAS, trained_state
 torch.save(trained_state(LLAMAS[{scale!r}]), {checkpoint!r})
 """
 PACK = """
@@ -31,7 +31,7 @@ size = 0
 """
 MEASURED = """
 import json, resource, time
-import torch, transformers, lottapack, lottapack.packing, lottapack.loading, lottapack.rng.cpu
+import torch, transformers, lottapack, lottapack.packing.pack, lottapack.loading.load, lottapack.rng.cpu
 from transformers.models.llama import modeling_llama
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 begun, used = time.perf_counter(), time.process_time()

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
+from lottapack.reports.speed import Cases, machine, measure, ratio
 from lottapack.rng import Source, binary32, builtin, fill_, fingerprint_of, torch_ops
-from lottapack.speed import Cases, machine, measure, ratio
 
 ELEMENTS = 1 << 26
 ROUNDS = 11

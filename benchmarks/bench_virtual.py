@@ -55,7 +55,7 @@ def trained(path: Path, way: str) -> dict[str, float]:
 
 def measure(scale: str, rounds: int, pack: Path | None) -> dict[str, object]:
     """Everything."""
-    from lottapack.speed_virtual import bench_virtual
+    from lottapack.reports.speed_virtual import bench_virtual
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -4,7 +4,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lottapack
-from lottapack.llamas import LLAMAS, VOCABULARY
+from lottapack.reports.llamas import LLAMAS, VOCABULARY
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 

@@ -27,7 +27,7 @@ def packed(scale: str, folder: Path) -> Path:
     """The pack of a scaffolded Llama with sign1 weights; what would be trained is random."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lottapack.llamas import LLAMAS, VOCABULARY
+    from lottapack.reports.llamas import LLAMAS, VOCABULARY
 
     shape = LLAMAS[scale]
     config = LlamaConfig(

@@ -40,53 +40,53 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
     from lottapack.building import build
-    from lottapack.drawing import draw
-    from lottapack.exporting import export
+    from lottapack.exporting.export import export
     from lottapack.format.packfile import PackFile, open_pack
-    from lottapack.inspection import Summary, inspect
-    from lottapack.loading import load
-    from lottapack.merged_checkpoints import Layer, MergedResult, pack_merged
+    from lottapack.loading.load import load
+    from lottapack.loading.numpy_loading import load_numpy
+    from lottapack.loading.sharding import fill_, load_meta
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
-    from lottapack.numpy_loading import load_numpy
-    from lottapack.packing import BackboneChangedWarning, Kept, PackResult, pack
+    from lottapack.packing.merged_checkpoints import Layer, MergedResult, pack_merged
+    from lottapack.packing.pack import BackboneChangedWarning, Kept, PackResult, pack
+    from lottapack.packing.torch_cpu import pack_torch_cpu
     from lottapack.registry import PullResult, PushResult, list_packs, log, pull, push
-    from lottapack.reporting import Report, report
+    from lottapack.reports.inspection import Summary, inspect
+    from lottapack.reports.reporting import Report, report
+    from lottapack.reports.speed import Speed, SpeedReport, bench
+    from lottapack.reports.verification import Check, Verification, verify
     from lottapack.rng.own_tables import table
     from lottapack.rng.tables import Table
-    from lottapack.sharding import fill_, load_meta
     from lottapack.signing import sign
-    from lottapack.speed import Speed, SpeedReport, bench
-    from lottapack.torch_cpu import pack_torch_cpu
-    from lottapack.verification import Check, Verification, verify
+    from lottapack.weights.drawing import draw
 
 _HOME = {
     "init_backbone_": "backbone",
     "build": "building",
-    "draw": "drawing",
-    "export": "exporting",
-    "Summary": "inspection",
-    "inspect": "inspection",
-    "load": "loading",
-    "fill_": "sharding",
-    "load_meta": "sharding",
-    "load_numpy": "numpy_loading",
-    "Layer": "merged_checkpoints",
-    "MergedResult": "merged_checkpoints",
-    "pack_merged": "merged_checkpoints",
-    "Speed": "speed",
-    "SpeedReport": "speed",
-    "bench": "speed",
-    "pack_torch_cpu": "torch_cpu",
+    "draw": "weights.drawing",
+    "export": "exporting.export",
+    "Summary": "reports.inspection",
+    "inspect": "reports.inspection",
+    "load": "loading.load",
+    "fill_": "loading.sharding",
+    "load_meta": "loading.sharding",
+    "load_numpy": "loading.numpy_loading",
+    "Layer": "packing.merged_checkpoints",
+    "MergedResult": "packing.merged_checkpoints",
+    "pack_merged": "packing.merged_checkpoints",
+    "Speed": "reports.speed",
+    "SpeedReport": "reports.speed",
+    "bench": "reports.speed",
+    "pack_torch_cpu": "packing.torch_cpu",
     "active_scaffold": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
     "scaffolds_of": "nn",
     "switch": "nn",
-    "BackboneChangedWarning": "packing",
-    "Kept": "packing",
-    "PackResult": "packing",
-    "pack": "packing",
+    "BackboneChangedWarning": "packing.pack",
+    "Kept": "packing.pack",
+    "PackResult": "packing.pack",
+    "pack": "packing.pack",
     "PackFile": "format.packfile",
     "open_pack": "format.packfile",
     "PullResult": "registry",
@@ -95,14 +95,14 @@ _HOME = {
     "log": "registry",
     "pull": "registry",
     "push": "registry",
-    "Report": "reporting",
-    "report": "reporting",
+    "Report": "reports.reporting",
+    "report": "reports.reporting",
     "sign": "signing",
     "Table": "rng.tables",
     "table": "rng.own_tables",
-    "Check": "verification",
-    "Verification": "verification",
-    "verify": "verification",
+    "Check": "reports.verification",
+    "Verification": "reports.verification",
+    "verify": "reports.verification",
 }
 
 

@@ -7,14 +7,15 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from lottapack import arch, bases, rng
+from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn import is_scaffolded
 from lottapack.nn.attach import carry, fill_any
 from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of
-from lottapack.packing import pack
+from lottapack.packing import bases
+from lottapack.packing.pack import pack
 
 
 @torch.no_grad()

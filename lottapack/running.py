@@ -15,7 +15,7 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
-from lottapack.loading import load
+from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.output import atomic_file
 from lottapack.registry.local import local

@@ -23,57 +23,35 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    (
-        "lottapack.rng",
-        "lottapack.device",
-        "lottapack.output",
-        "lottapack.staging",
-        "lottapack.limits",
-        "lottapack.progress",
-    ),
-    ("lottapack.parts", "lottapack.virtual"),
+    ("lottapack.rng", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
+    ("lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
-    ("lottapack.arch", "lottapack.merge", "lottapack.merge_arrays", "lottapack.drawing"),
+    ("lottapack.arch", "lottapack.weights.drawing", "lottapack.weights.merge", "lottapack.weights.merge_arrays"),
     ("lottapack.nn",),
     (
         "lottapack.building",
-        "lottapack.checkpoint",
-        "lottapack.constructed",
-        "lottapack.encoding",
-        "lottapack.loaded_size",
-        "lottapack.inspection",
-        "lottapack.plain",
-        "lottapack.rebuild",
-        "lottapack.recovery",
-        "lottapack.pack_result",
-        "lottapack.reporting",
-        "lottapack.storing",
-    ),
-    (
-        "lottapack.folders",
-        "lottapack.bases",
-        "lottapack.part_tensors",
-        "lottapack.placements",
-        "lottapack.shards",
+        "lottapack.loading.loaded_size",
+        "lottapack.packing.checkpoint",
+        "lottapack.packing.encoding",
+        "lottapack.packing.pack_result",
+        "lottapack.packing.plain",
+        "lottapack.packing.recovery",
+        "lottapack.packing.storing",
+        "lottapack.reports.inspection",
+        "lottapack.reports.reporting",
         "lottapack.signing",
+        "lottapack.weights",
     ),
     (
-        "lottapack.verification",
-        "lottapack.speed",
-        "lottapack.speed_virtual",
-        "lottapack.llamas",
-        "lottapack.size_table",
-        "lottapack.packer",
-        "lottapack.packing",
-        "lottapack.peft",
-        "lottapack.exporting",
-        "lottapack.backbone",
-        "lottapack.torch_cpu",
-        "lottapack.merged_checkpoints",
+        "lottapack.exporting.shards",
+        "lottapack.loading.placements",
+        "lottapack.packing.bases",
+        "lottapack.packing.folders",
     ),
+    ("lottapack.backbone", "lottapack.exporting", "lottapack.packing", "lottapack.peft", "lottapack.reports"),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
-    ("lottapack.loading", "lottapack.numpy_loading", "lottapack.sharding"),
+    ("lottapack.loading",),
     ("lottapack.running",),
     ("lottapack",),
     ("lottapack_cli",),
@@ -82,7 +60,7 @@ LAYERS = (
 
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
-    "lottapack.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.packing.checkpoint": "safetensors and torch raise many kinds on a bad file",
     "lottapack.rng.kernel_cache": "pickle raises anything on a file that was cut short; the kernel is then compiled",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
@@ -127,7 +105,7 @@ def upward(module: str, source: str) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_downwards(module):
     found = upward(module, MODULES[module].read_text("utf-8"))
-    if module == "lottapack.packer":
+    if module == "lottapack.packing.packer":
         found.remove("lottapack")  # its version, for the provenance
     assert found == []
 
@@ -265,7 +243,7 @@ def test_each_client_library_has_its_place(module):
 
 
 def test_client_libraries_out_of_place_are_found():
-    assert strangers("lottapack.loading", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
+    assert strangers("lottapack.loading.load", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
     assert strangers("lottapack.registry.hub_pull", "import huggingface_hub.constants, oras.provider") == ["oras"]
     assert strangers("lottapack.serve.app", "from starlette.routing import Route") == []
 

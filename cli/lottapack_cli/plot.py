@@ -6,7 +6,7 @@ from typing import Any
 from lottapack.errors import OutputError, UnsupportedError
 from lottapack.limits import size_text
 from lottapack.output import atomic_file
-from lottapack.reporting import Report
+from lottapack.reports.reporting import Report
 
 _FORMATS = (".png", ".svg")
 _GREY, _INK = "#c9ced6", "#24292f"

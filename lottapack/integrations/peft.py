@@ -10,7 +10,7 @@ from typing import Any
 
 from peft.peft_model import PeftModel
 
-from lottapack.bases import recall, write_base
+from lottapack.packing.bases import recall, write_base
 
 
 def _with_base(save: Any) -> Any:

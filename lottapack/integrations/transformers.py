@@ -16,13 +16,13 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quanti
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from lottapack.bases import remember_pack
 from lottapack.errors import ArchitectureError, CheckpointError, UnsupportedError
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
-from lottapack.rebuild import generate, plain_tensor
+from lottapack.packing.bases import remember_pack
+from lottapack.weights.rebuild import generate, plain_tensor
 
 METHOD = "lottapack"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lottapack.format.descriptor import adapter_shapes
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
-from lottapack.merge import merged
+from lottapack.weights.merge import merged
 
 
 class AdapterLayer(nn.Module):

@@ -9,8 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch, bases
-from lottapack.checkpoint import read_file, same_bits
+from lottapack import arch
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix, adapter_shapes, factor_dims
@@ -18,8 +17,10 @@ from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
+from lottapack.packing import bases
+from lottapack.packing.checkpoint import read_file, same_bits
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config
-from lottapack.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
+from lottapack.weights.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."

@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from lottapack.bases import write_base
 from lottapack.errors import UnsupportedError
-from lottapack.folders import make_folder, write_json
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.expected import expected_tensors
 from lottapack.format.packfile import PackFile
 from lottapack.output import atomic_file
+from lottapack.packing.bases import write_base
+from lottapack.packing.folders import make_folder, write_json
 from lottapack.peft.config import CONFIG
-from lottapack.rebuild import skeleton
+from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
 _SPECIAL_TASKS = {"ForCausalLM": "CAUSAL_LM"}

@@ -150,7 +150,7 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     if not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
         raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
-    from lottapack.verification import verify
+    from lottapack.reports.verification import verify
 
     outcome = verify(path, max_bytes=max_bytes, allow=allow)
     failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]

@@ -3,10 +3,10 @@
 import json
 from os import PathLike
 
-from lottapack.inspection import Summary, inspect
 from lottapack.registry import front_matter
 from lottapack.registry.records import PushOptions
-from lottapack.reporting import report
+from lottapack.reports.inspection import Summary, inspect
+from lottapack.reports.reporting import report
 
 BEGIN, END = "<!-- lottapack:begin -->", "<!-- lottapack:end -->"
 _ABOUT = "https://arxiv.org/abs/2604.08749"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from lottapack.errors import AccessError, BadReferenceError, MissingError, NetworkError, RegistryError, UnsupportedError
 from lottapack.format.container import SIGNATURE_END
-from lottapack.inspection import inspect
 from lottapack.progress import Progress
 from lottapack.registry import integrity, oci_cache, oci_manifest
 from lottapack.registry.oci_download import fetch
 from lottapack.registry.oci_manifest import EMPTY, EMPTY_BLOB, Blob, Image
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
 from lottapack.registry.references import OciReference, Owner, parse
+from lottapack.reports.inspection import inspect
 
 if TYPE_CHECKING:
     from lottapack.registry.oci_client import Client

@@ -10,7 +10,7 @@ import msgspec
 from lottapack.errors import MissingError, RegistryError
 from lottapack.format import canonical
 from lottapack.format.container import PACK_END, SIGNATURE_END
-from lottapack.inspection import Summary
+from lottapack.reports.inspection import Summary
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.lottapack.pack.v1"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lottapack.inspection import ParameterSummary, Summary
-from lottapack.reporting import Report, Row
+from lottapack.reports.inspection import ParameterSummary, Summary
+from lottapack.reports.reporting import Report, Row
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, clean, duration, plain
 from lottapack_cli.views import inspect, report

@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_while_the_check_of_its_space_said_it_would_do(
     new = packs[1]
     with small_disk(tmp_path / "disk", 64) as disk:
         (disk / "full.safetensors").write_bytes(b"old")
-        monkeypatch.setattr("lottapack.exporting.check_disk", lambda *_: None)
+        monkeypatch.setattr("lottapack.exporting.export.check_disk", lambda *_: None)
         with pytest.raises(OutputError, match="No space left"):
             export_it(new, disk)
         assert content(disk) == {"full.safetensors": b"old"}

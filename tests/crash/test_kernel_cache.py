@@ -61,17 +61,15 @@ def cache(source: Path, tmp_path: Path) -> Path:
 
 
 def test_a_cache_is_used(source: Path, cache: Path) -> None:
-    assert call(source, cache, "float", "int") == 0
-    assert call(source, cache, "complex", "int") == 1
+    assert call(source, cache, "float", "complex", "int") == 1
 
 
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_files_that_were_cut_short_are_made_again(suffix: str, source: Path, cache: Path) -> None:
+def test_files_that_were_cut_short_are_made_again(source: Path, cache: Path) -> None:
     """As a power failure leaves them, since nothing of the cache is flushed to disk."""
-    files = sorted(cache.rglob(f"*.{suffix}"))
-    assert len(files) == 2
-    files[0].write_bytes(b"")
-    files[1].write_bytes(files[1].read_bytes()[: files[1].stat().st_size // 2])
+    [one, other] = sorted(cache.rglob("*.nbi"))
+    one.write_bytes(b"")
+    file = next(cache.rglob(f"{other.stem}*.nbc"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert call(source, cache, "int", "float") == 2
     assert call(source, cache, "int", "float") == 0
 
@@ -82,7 +80,6 @@ def test_an_index_without_its_file_is_no_other_files(source: Path, cache: Path) 
         path.unlink()
     assert call(source, cache, "float") == 1
     assert call(source, cache, "int", "float") == 1
-    assert call(source, cache, "int", "float") == 0
 
 
 def test_two_processes_with_a_form_each(source: Path, tmp_path: Path) -> None:

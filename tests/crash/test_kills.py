@@ -21,7 +21,7 @@ def test_two_dozen_kills_lose_nothing() -> None:
 
 
 LOSES = """
-import random, sys
+import random, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from kills import LostError, kill_often
@@ -32,13 +32,13 @@ class Careless(Export):
         for word in ("old", "new", "out"):
             (self.folder / word).mkdir()
         for word in ("old", "new"):
-            (self.folder / word / self.made).write_bytes(word.encode() * 10_000_000)
+            (self.folder / word / self.made).write_bytes(word.encode() * 1_000_000)
 
     def run(self):
         with self.out.open("wb") as file:
             for piece in range(100):
-                file.write(b"new" * 100_000)
-        import time; time.sleep(0.05)
+                file.write(b"new" * 10_000)
+            time.sleep(0.0005)
 
 try:
     kill_often(Careless(Path(sys.argv[2])), 100, random.Random(0))

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lottapack import inspection, reporting
 from lottapack.errors import LottapackError
 from lottapack.format.packfile import open_pack
+from lottapack.reports import inspection, reporting
 
 SECONDS = 1.0
 """Of processor time; more is a hang."""

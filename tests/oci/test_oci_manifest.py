@@ -7,9 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lottapack.errors import MissingError, RegistryError
-from lottapack.inspection import inspect
 from lottapack.registry import oci_manifest
 from lottapack.registry.oci_manifest import PACK_TYPE, SIGNATURE_TYPE, Image, blob, is_name
+from lottapack.reports.inspection import inspect
 
 SPEC = Path(__file__).parents[2] / "spec" / "v1"
 PACK = SPEC / "vectors" / "files" / "valid" / "backbone_dtypes.lotta.safetensors"

@@ -39,11 +39,11 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.heal()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._cut()
+        self._cut()  # first, so that nothing that was held back arrives after all
+        self.heal()
 
     def after(self, way: Way, count: int, then: Callable[[], object] = lambda: None, *, hold: bool = False) -> None:
         """Break when ``count`` more bytes went that way."""

@@ -6,7 +6,7 @@ import torch
 from spec_files import answers
 
 from lottapack.format.recipe import scaling_factor
-from lottapack.merge import merged
+from lottapack.weights.merge import merged
 
 MERGE = {case["name"]: case for case in answers("merge")["cases"]}
 

@@ -11,7 +11,7 @@ from training_models import BUILD, fit, logits
 
 import lottapack
 from lottapack import rng
-from lottapack.recovery import recover
+from lottapack.packing.recovery import recover
 
 PACK = "merged.lotta.safetensors"
 WIDE = {

@@ -146,7 +146,7 @@ def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch)
     lottapack.pack_torch_cpu(model, tmp_path / "a", seed=3, architecture=model)
     loaded = lottapack.load(tmp_path / "a")
     state = loaded.state_dict()
-    monkeypatch.setattr("lottapack.packer.versions", lambda: ("1.0", "AVX9000"))
+    monkeypatch.setattr("lottapack.packing.packer.versions", lambda: ("1.0", "AVX9000"))
     monkeypatch.setattr("lottapack.arch.drawn.versions", lambda: ("1.0", "AVX9000"))
     with pytest.raises(lottapack.UnsupportedError, match=r"drawn by torch .* here are torch 1\.0 and AVX9000"):
         lottapack.pack(state, tmp_path / "b")

@@ -34,7 +34,7 @@ def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with mock.patch("lottapack.loading.ThreadPoolExecutor", _Inline):
+        with mock.patch("lottapack.loading.load.ThreadPoolExecutor", _Inline):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack.encoding import encode_blocks, planes
 from lottapack.format import codings
 from lottapack.format.descriptor import Coding, Stored
-from lottapack.storing import errors
+from lottapack.packing.encoding import encode_blocks, planes
+from lottapack.packing.storing import errors
 
 BLOCKS = codings.BLOCKS
 DTYPES = ("float32", "bfloat16", "float16")

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 import lottapack
-from lottapack import part_tensors, shards
+from lottapack.exporting import shards
+from lottapack.weights import part_tensors
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from models import trained
 from safetensors.torch import save_file
 
 import lottapack
-from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError, checkpoint
+from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
 from lottapack.format.descriptor import Architecture
+from lottapack.packing import checkpoint
 
 RAN: list[str] = []
 

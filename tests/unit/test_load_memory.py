@@ -10,8 +10,10 @@ from models import all_bits, bits, train, trained
 from torch import nn
 
 import lottapack
-from lottapack import limits, loading, rebuild, rng
+from lottapack import limits, rng
 from lottapack.format.descriptor import Adapted
+from lottapack.loading import load as loading
+from lottapack.weights import rebuild
 
 SHARE = 1.05
 """Of the model's own bytes, what loading it may take at most."""

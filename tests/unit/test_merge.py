@@ -6,8 +6,8 @@ import torch
 from memory import peak
 from models import bits
 
-from lottapack import merge
 from lottapack.format.recipe import scaling_factor
+from lottapack.weights import merge
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

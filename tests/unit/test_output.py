@@ -65,7 +65,7 @@ def test_an_interrupted_pack_and_export_leave_what_was_there(tmp_path, monkeypat
 
 
 def test_a_pack_is_read_back_before_it_takes_its_name(tmp_path, monkeypatch):
-    from lottapack import packer
+    from lottapack.packing import packer
 
     monkeypatch.setattr(packer, "tensor_bytes", lambda tensor: bytes(tensor.nbytes))
     (tmp_path / "a").write_bytes(b"old")

@@ -6,12 +6,13 @@ import pytest
 import torch
 from models import bits
 
-from lottapack import IntegrityError, part_tensors
+from lottapack import IntegrityError
 from lottapack.format.descriptor import Adapted
 from lottapack.format.packfile import open_pack
-from lottapack.part_tensors import PlainTensor
-from lottapack.parts import chunk, join, whole
-from lottapack.rebuild import adapter_tensors, empty_backbone, generate, plain_tensor
+from lottapack.weights import part_tensors
+from lottapack.weights.part_tensors import PlainTensor
+from lottapack.weights.parts import chunk, join, whole
+from lottapack.weights.rebuild import adapter_tensors, empty_backbone, generate, plain_tensor
 
 VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid"
 PACKS = [path for path in sorted(VALID.glob("*.safetensors")) if not path.name.startswith("torch_cpu")]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottapack import parts
+from lottapack.weights import parts
 
 
 @st.composite

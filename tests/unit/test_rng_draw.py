@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from lottapack.drawing import draw
 from lottapack.errors import LottapackError, UnsupportedError
 from lottapack.rng import Source, binary32, builtin, custom, reference
+from lottapack.weights.drawing import draw
 
 
 def test_draw_gives_the_elements_of_the_stream():

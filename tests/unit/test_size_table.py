@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lottapack
-from lottapack import llamas
-from lottapack.llamas import LLAMAS, Llama, trained_state
-from lottapack.size_table import FORMS, compare, measure
+from lottapack.reports import llamas
+from lottapack.reports.llamas import LLAMAS, Llama, trained_state
+from lottapack.reports.size_table import FORMS, compare, measure
 
 pytest.importorskip("transformers")
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 import lottapack
-from lottapack import rng, speed
+from lottapack import rng
+from lottapack.reports import speed
 
 
 def test_every_distribution_and_dtype_is_measured():

@@ -32,7 +32,7 @@ def command(
         _virtual(sink, device, elements, rounds)
         return
     with Bar("measuring", show=sink.human) as bar:
-        from lottapack.speed import bench
+        from lottapack.reports.speed import bench
 
         report = bench(device=device, elements=elements, rounds=rounds, progress=bar)
     from lottapack_cli.views.bench import view
@@ -43,7 +43,7 @@ def command(
 def _virtual(sink: Output, device: str, elements: int, rounds: int) -> None:
     columns = max(1, round((elements / 4) ** 0.5))
     with Bar("measuring", show=sink.human) as bar:
-        from lottapack.speed_virtual import bench_virtual
+        from lottapack.reports.speed_virtual import bench_virtual
 
         report = bench_virtual(device=device, shape=(4 * columns, columns), rounds=rounds, progress=bar)
     from lottapack_cli.views.bench import view_products

@@ -62,7 +62,7 @@ def command(
     with Bar("exporting", show=sink.human) as bar:
         import torch
 
-        from lottapack.exporting import export
+        from lottapack.exporting.export import export
 
         wanted = None if dtype is None else getattr(torch, dtype)
         path = export(
@@ -77,8 +77,8 @@ def command(
             allow=allow or (),
             progress=bar,
         )
+    from lottapack.exporting.shards import size_of
     from lottapack.limits import size_text
-    from lottapack.shards import size_of
 
     size = size_of(path)
     sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])

@@ -15,7 +15,7 @@ def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = F
 
     Reads the header and the betas only. Layers that differ just in their number share a line.
     """
-    from lottapack.inspection import inspect
+    from lottapack.reports.inspection import inspect
     from lottapack_cli.views.inspect import view
 
     summary = inspect(pack)

@@ -48,8 +48,8 @@ def command(
 
 def _export(pack: Path, folder: Path, allow: list[str], sink: Output) -> Path:
     with Bar("exporting", show=sink.human) as bar:
-        from lottapack.exporting import Format, export
-        from lottapack.inspection import inspect
+        from lottapack.exporting.export import Format, export
+        from lottapack.reports.inspection import inspect
 
         whole = inspect(pack).family == "transformers"
         # The slash says that it is to be a folder.

@@ -61,7 +61,7 @@ def command(
         return
     if scale or not packs or len(packs) > 1:
         raise typer.BadParameter("name one pack; --scale and more packs go with --table")
-    from lottapack.reporting import report
+    from lottapack.reports.reporting import report
     from lottapack_cli.views import report as views
 
     sizes = report(packs[0], against=against)
@@ -76,8 +76,8 @@ def command(
 
 
 def _table(sink: Output, packs: list[Path], scales: list[str] | None, markdown: bool) -> None:
-    from lottapack.llamas import LLAMAS
-    from lottapack.size_table import compare, measure
+    from lottapack.reports.llamas import LLAMAS
+    from lottapack.reports.size_table import compare, measure
     from lottapack_cli.progress import Bar
     from lottapack_cli.views import size_table as views
 

@@ -42,7 +42,7 @@ def command(
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("verifying", show=sink.human) as bar:
-        from lottapack.verification import verify
+        from lottapack.reports.verification import verify
 
         outcome = verify(pack, key=key, device=device, max_bytes=max_bytes, allow=allow or (), progress=bar)
     from lottapack_cli.views.verify import record, view

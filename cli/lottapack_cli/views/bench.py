@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
-from lottapack.speed import SpeedReport
-from lottapack.speed_virtual import VirtualReport
+from lottapack.reports.speed import SpeedReport
+from lottapack.reports.speed_virtual import VirtualReport
 from lottapack_cli.render import heading, table
 
 if TYPE_CHECKING:

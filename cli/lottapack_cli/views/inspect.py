@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottapack.inspection import ParameterSummary, Summary
 from lottapack.limits import size_text
+from lottapack.reports.inspection import ParameterSummary, Summary
 from lottapack_cli.render import heading, table
 from lottapack_cli.views.ranges import Group, collapse
 

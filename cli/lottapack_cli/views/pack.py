@@ -9,9 +9,9 @@ from lottapack_cli.render import heading, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from lottapack.merged_checkpoints import Layer
-    from lottapack.pack_result import PackResult
-    from lottapack.storing import Kept
+    from lottapack.packing.merged_checkpoints import Layer
+    from lottapack.packing.pack_result import PackResult
+    from lottapack.packing.storing import Kept
 
 
 def view(result: "PackResult") -> "Iterator[RenderableType]":

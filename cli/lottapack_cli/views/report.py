@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
-from lottapack.reporting import LINKS, Report
+from lottapack.reports.reporting import LINKS, Report
 from lottapack_cli.render import clean, duration, heading, table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from lottapack_cli.views.report import markdown_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from lottapack.size_table import SizeRow
+    from lottapack.reports.size_table import SizeRow
 
 _COLUMNS = [
     "Llama",

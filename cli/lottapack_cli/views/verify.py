@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from lottapack.verification import Check, Verification
+from lottapack.reports.verification import Check, Verification
 from lottapack_cli.render import heading, plain, table
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lottapack.merge import merged
+from lottapack.weights.merge import merged
 
 _SMALL = 128
 """Sides up to which a whole decomposition is quick."""

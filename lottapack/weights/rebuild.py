@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.skeleton import shapes_of
-from lottapack.constructed import constructed_weights, fill_constructed, is_constructed
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
-from lottapack.merge import Backbone, merge_adapter_into
+from lottapack.weights.constructed import constructed_weights, fill_constructed, is_constructed
+from lottapack.weights.merge import Backbone, merge_adapter_into
 
 _PIECE: Final = 1 << 19
 """Elements of a weight that are held in its recorded dtype while it is generated in another."""

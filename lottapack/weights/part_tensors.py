@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
-from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import scaling_factor
 from lottapack.format.shapes import numel
-from lottapack.merge import length_factors, merged
-from lottapack.parts import Part, pieces, whole
-from lottapack.rebuild import adapter_tensors, constant_tensor, stored_tensor
+from lottapack.weights.constructed import constructed_weights, is_constructed
+from lottapack.weights.merge import length_factors, merged
+from lottapack.weights.parts import Part, pieces, whole
+from lottapack.weights.rebuild import adapter_tensors, constant_tensor, stored_tensor
 
 PIECE = 1 << 20
 """Elements of a piece: a few MiB, enough to keep every thread busy."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lottapack.limits import size_text
-from lottapack.storing import Kept
+from lottapack.packing.storing import Kept
 
 
 class BackboneChangedWarning(UserWarning):

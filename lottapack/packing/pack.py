@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lottapack import checkpoint
 from lottapack.arch.trust import allowing
-from lottapack.pack_result import BackboneChangedWarning, PackResult
-from lottapack.packer import Packer
+from lottapack.packing import checkpoint
+from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
+from lottapack.packing.packer import Packer
+from lottapack.packing.storing import Kept, storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
-from lottapack.storing import Kept, storage
 
 __all__ = ["BackboneChangedWarning", "Kept", "PackResult", "pack"]
 

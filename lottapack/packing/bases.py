@@ -10,11 +10,11 @@ from pathlib import Path
 from torch import nn
 
 from lottapack.errors import CheckpointError
-from lottapack.folders import PACK_NAME, make_folder, write_pack_folder
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.output import atomic_file
+from lottapack.packing.folders import PACK_NAME, make_folder, write_pack_folder
 
 FOLDER = "base"
 """The folder beside an adapter's files that holds the pack of its base."""

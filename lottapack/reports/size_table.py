@@ -13,8 +13,8 @@ from lottapack.format.descriptor import Adapted, Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
 from lottapack.progress import Progress
+from lottapack.reports.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
 
 FORMS: Final = {"fp16": None, "8-bit embeddings": "int8-block64", "4-bit embeddings": "normal4-block64"}
 """What is packed of each Llama: everything trained in fp16, and the embeddings in a coding or not."""
@@ -71,7 +71,7 @@ def measure(
     unknown = [scale for scale in scales if scale not in known]
     if unknown:
         raise UnsupportedError(f"there is no Llama called {unknown[0]!r}", hint=f"Choose from {', '.join(known)}.")
-    from lottapack.packing import pack
+    from lottapack.packing.pack import pack
 
     rows: list[SizeRow] = []
     total = len(scales) * len(FORMS)

@@ -22,13 +22,13 @@ from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Seeded, Tied, adapter_prefix
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
+from lottapack.loading.placements import Chooser, check_device, part_of
 from lottapack.nn.attach import attach, is_scaffolded, locate, place, recipe_of, tie_all
 from lottapack.nn.select import entries_of
-from lottapack.part_tensors import PlainTensor, stored_part
-from lottapack.parts import Part, whole
-from lottapack.placements import Chooser, check_device, part_of
-from lottapack.rebuild import skeleton
 from lottapack.registry.local import local
+from lottapack.weights.part_tensors import PlainTensor, stored_part
+from lottapack.weights.parts import Part, whole
+from lottapack.weights.rebuild import skeleton
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

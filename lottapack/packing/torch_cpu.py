@@ -10,8 +10,6 @@ from torch import Tensor
 
 from lottapack.arch.drawn import versions
 from lottapack.arch.trust import allowing
-from lottapack.checkpoint import same_bits
-from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import seed_text
@@ -26,12 +24,14 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.pack_result import PackResult
-from lottapack.packer import Packer, constant_bits
+from lottapack.packing.checkpoint import same_bits
+from lottapack.packing.pack_result import PackResult
+from lottapack.packing.packer import Packer, constant_bits
+from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.peft.reading import is_adapter, read_adapter
-from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.progress import Progress
 from lottapack.rng import CONSTRUCTOR, TORCH_CPU
+from lottapack.weights.constructed import drawn_state
 
 
 @torch.no_grad()

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch, bases
+from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
-from lottapack.constructed import constructed_weights, is_constructed
 from lottapack.device import resolve
 from lottapack.errors import PlacementError, UnsupportedError
 from lottapack.format import dtypes, recipe
@@ -21,11 +20,17 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.loaded_size import adapter_dtypes, loaded_bytes
+from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.select import entries_of
-from lottapack.rebuild import (
+from lottapack.packing import bases
+from lottapack.registry.local import local
+from lottapack.rng import backends
+from lottapack.rng.threads import run_all
+from lottapack.signing import check_signature
+from lottapack.weights.constructed import constructed_weights, is_constructed
+from lottapack.weights.rebuild import (
     check_generated,
     constant_tensor,
     empty_backbone,
@@ -37,10 +42,6 @@ from lottapack.rebuild import (
     skeleton,
     stored_tensor,
 )
-from lottapack.registry.local import local
-from lottapack.rng import backends
-from lottapack.rng.threads import run_all
-from lottapack.signing import check_signature
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -114,7 +115,7 @@ def load(
             check_signature(pack, require_signature)
         virtual = _choose(pack, backbone, merge=merge, mesh=mesh is not None)
         if mesh is not None:
-            from lottapack.sharding import load_on_mesh
+            from lottapack.loading.sharding import load_on_mesh
 
             return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
         needed = loaded_bytes(pack, name, merge=merge, without=virtual)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottapack.errors import PlacementError
 from lottapack.nn.select import matches
-from lottapack.parts import Part, Ranges, chunk, join, whole
+from lottapack.weights.parts import Part, Ranges, chunk, join, whole
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

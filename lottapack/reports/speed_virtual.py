@@ -13,7 +13,7 @@ from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
-from lottapack.speed import machine, measure, ratio
+from lottapack.reports.speed import machine, measure, ratio
 from lottapack.virtual.product import Matrix, direct, product, tile_height
 
 SHAPE: Final = (16_384, 4_096)

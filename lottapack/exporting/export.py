@@ -8,10 +8,17 @@ from typing import Any, BinaryIO, Literal
 import torch
 
 from lottapack.arch.trust import allowing
-from lottapack.constructed import is_constructed
 from lottapack.device import resolve
 from lottapack.errors import OutputError, UnsupportedError
-from lottapack.folders import (
+from lottapack.exporting.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
+from lottapack.exporting.staging import staged_folder
+from lottapack.format import container, dtypes
+from lottapack.format.descriptor import Stored, Tied
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
+from lottapack.limits import check_disk, check_memory
+from lottapack.output import atomic_file
+from lottapack.packing.folders import (
     is_folder,
     json_bytes,
     make_folder,
@@ -19,18 +26,11 @@ from lottapack.folders import (
     transformers_config,
     write_pack_folder,
 )
-from lottapack.format import container, dtypes
-from lottapack.format.descriptor import Stored, Tied
-from lottapack.format.packfile import PackFile, open_pack
-from lottapack.format.shapes import numel
-from lottapack.limits import check_disk, check_memory
-from lottapack.output import atomic_file
-from lottapack.part_tensors import PlainTensor
 from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
-from lottapack.rebuild import tensor_bytes
-from lottapack.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
-from lottapack.staging import staged_folder
+from lottapack.weights.constructed import is_constructed
+from lottapack.weights.part_tensors import PlainTensor
+from lottapack.weights.rebuild import tensor_bytes
 
 Format = Literal["safetensors", "transformers", "transformers-pack", "peft"]
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 import lottapack
-from lottapack import arch, checkpoint, rng
+from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions, versions
-from lottapack.constructed import drawn_state
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes
 from lottapack.format.descriptor import (
@@ -38,12 +37,14 @@ from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
-from lottapack.merge import merge_adapter
 from lottapack.output import atomic_file
-from lottapack.pack_result import PackResult, warn_of_changes
+from lottapack.packing import checkpoint
+from lottapack.packing.pack_result import PackResult, warn_of_changes
+from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
-from lottapack.rebuild import tensor_bytes
-from lottapack.storing import Storage
+from lottapack.weights.constructed import drawn_state
+from lottapack.weights.merge import merge_adapter
+from lottapack.weights.rebuild import tensor_bytes
 
 _WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
 _WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."

@@ -134,7 +134,7 @@ def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]
         for (where, recorded), fingerprint in zip(wanted, _computed(jobs, device), strict=True):
             yield where, rng.fingerprint_hex(fingerprint), recorded
     elif generated:
-        from lottapack.constructed import constructed_fingerprints
+        from lottapack.weights.constructed import constructed_fingerprints
 
         try:
             drawn = constructed_fingerprints(pack)
@@ -153,7 +153,7 @@ def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
 
 
 def _architecture(pack: PackFile) -> Check:
-    from lottapack.rebuild import skeleton
+    from lottapack.weights.rebuild import skeleton
 
     where = pack.descriptor.architecture.class_
     try:

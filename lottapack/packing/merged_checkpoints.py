@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
-from lottapack.checkpoint import reconcile_ties, same_bits
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import adapter_prefix
@@ -28,11 +27,12 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.pack_result import PackResult
-from lottapack.packer import Packer
-from lottapack.plain import Checkpoint, Named, PlainModel, content_of, model_of
+from lottapack.packing.checkpoint import reconcile_ties, same_bits
+from lottapack.packing.pack_result import PackResult
+from lottapack.packing.packer import Packer
+from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
+from lottapack.packing.recovery import recover
 from lottapack.progress import Progress
-from lottapack.recovery import recover
 
 TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
 """By dtype of a weight the error that rounding it after the merge explains."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.rules import architecture_problems
-from lottapack.checkpoint import read_checkpoint
 from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format.descriptor import Architecture
 from lottapack.nn.select import Entry, entries_of
+from lottapack.packing.checkpoint import read_checkpoint
 
 _MAX_NESTING = 3
 _SAVED_BY_OTHERS = ("quantization_config", "auto_map", "trust_remote_code")

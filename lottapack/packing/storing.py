@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.encoding import encode_blocks, planes
 from lottapack.errors import CheckpointError
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn.select import GROUP_WORDS
-from lottapack.rebuild import tensor_bytes
+from lottapack.packing.encoding import encode_blocks, planes
+from lottapack.weights.rebuild import tensor_bytes
 
 GROUPS = {**GROUP_WORDS, "buffers": "buffer"}
 ALL = "*"

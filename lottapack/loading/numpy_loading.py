@@ -14,12 +14,12 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied,
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.merge_arrays import merge_adapter
 from lottapack.registry.references import parse
 from lottapack.rng.backends import numba_works
 from lottapack.rng.stream import ITEM_BITS, Source
 from lottapack.rng.tables import check_scale
 from lottapack.rng.threads import PIECE, default, run_all
+from lottapack.weights.merge_arrays import merge_adapter
 
 Array = npt.NDArray[Any]
 

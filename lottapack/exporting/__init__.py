@@ -1,0 +1,1 @@
+"""Out of a pack: files that other tools open."""

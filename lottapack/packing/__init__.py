@@ -1,0 +1,1 @@
+"""Into a pack: from whatever a trainer saved to one file."""

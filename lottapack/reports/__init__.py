@@ -1,0 +1,1 @@
+"""What can be said about a pack, and about this machine: contents, checks, sizes, speed."""

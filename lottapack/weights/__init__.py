@@ -1,0 +1,1 @@
+"""From a pack's records to tensors: generated, read, merged, whole or in parts."""
