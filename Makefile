@@ -19,7 +19,7 @@ types: $(VENV)/test-installed
 	$(BIN)/mypy
 
 unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The vectors on an emulated arm64 processor (not part of make test: it takes minutes, and needs qemu and debootstrap).
 test-arm64: $(BIN)/python
