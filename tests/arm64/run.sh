@@ -9,7 +9,6 @@ set -eu
 
 PYTHON=${1:?usage: run.sh PYTHON [FOLDER]}
 FOLDER=${2:-.arm64}
-MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 SUITE=bookworm
 WHEELS="numpy numba llvmlite msgspec torch==2.8.0"
 TESTS="pytest hypothesis sortedcontainers pluggy iniconfig packaging attrs pygments jsonschema \
@@ -28,7 +27,8 @@ if [ ! -e "$FOLDER/ready" ]; then
     [ "$(id -u)" = 0 ] || skip "debootstrap unpacks as root only; run it once as root, afterwards any user can test"
     rm -rf "$FOLDER"
     mkdir -p "$FOLDER"
-    debootstrap --foreign --arch=arm64 --variant=minbase --include=python3 "$SUITE" "$FOLDER/root" "$MIRROR" \
+    debootstrap --foreign --arch=arm64 --variant=minbase --include=python3 "$SUITE" "$FOLDER/root" \
+        ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} \
         >"$FOLDER/debootstrap.log" || skip "debootstrap could not fetch Debian; see $FOLDER/debootstrap.log"
     for package in "$FOLDER"/root/var/cache/apt/archives/*.deb; do
         dpkg-deb --extract "$package" "$FOLDER/root"
