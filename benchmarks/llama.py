@@ -1,27 +1,16 @@
 """The Llama shapes of the paper, with adapters on q, k, v, o, a frozen MLP and trained, tied embeddings."""
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import lottapack
-from lottapack.reports.llamas import LLAMAS, VOCABULARY
+from lottapack.reports.llamas import LLAMAS, empty_llama
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def scaffolded(scale: str, *, rank: int = 8, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     """A scaffolded Llama of one of the paper's shapes. B is filled as training would, since zeros say little."""
-    shape = LLAMAS[scale]
-    config = LlamaConfig(
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.mlp,
-        vocab_size=VOCABULARY,
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+    model = empty_llama(LLAMAS[scale])
     model = model.to_empty(device="cpu").to(dtype)
     model.tie_weights()
     for module in model.modules():

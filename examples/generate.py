@@ -25,21 +25,12 @@ TIMEOUT = 600
 
 def packed(scale: str, folder: Path) -> Path:
     """The pack of a scaffolded Llama with sign1 weights; what would be trained is random."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    from lottapack.reports.llamas import LLAMAS, VOCABULARY
+    from lottapack.reports.llamas import LLAMAS, empty_llama
 
-    shape = LLAMAS[scale]
-    config = LlamaConfig(
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.mlp,
-        vocab_size=VOCABULARY,
-        tie_word_embeddings=True,
-    )
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(empty_llama(LLAMAS[scale]).config)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     lottapack.scaffold(model, seed=42, rank=8, targets=targets, distribution="sign1", backbone="virtual")
     with torch.no_grad():

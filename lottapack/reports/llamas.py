@@ -62,14 +62,8 @@ def scale_of(config: "dict[str, Any]") -> str | None:
     return None
 
 
-def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[str, Tensor]":
-    """What a training checkpoint of a scaffolded Llama holds, without training it and without its backbone.
-
-    All that is trained is drawn: embeddings and adapters normal, norms and betas near 1, in float32. A pack of it
-    has the size of a trained one. ``adapted_embeddings``: the embeddings are random too, and have an adapter.
-
-    Raises UnsupportedError without transformers.
-    """
+def empty_llama(shape: Llama) -> "nn.Module":
+    """The plain model of a shape, on the meta device. Raises UnsupportedError without transformers."""
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as fault:
@@ -77,8 +71,6 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
             "transformers is not installed, and the Llamas are its models", hint="pip install 'lottapack[transformers]'"
         ) from fault
     import torch
-
-    from lottapack.format.recipe import BUFFER
 
     config = LlamaConfig(
         hidden_size=shape.width,
@@ -90,7 +82,23 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
         tie_word_embeddings=True,
     )
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model: nn.Module = LlamaForCausalLM(config)
+    return model
+
+
+def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[str, Tensor]":
+    """What a training checkpoint of a scaffolded Llama holds, without training it and without its backbone.
+
+    All that is trained is drawn: embeddings and adapters normal, norms and betas near 1, in float32. A pack of it
+    has the size of a trained one. ``adapted_embeddings``: the embeddings are random too, and have an adapter.
+
+    Raises UnsupportedError without transformers.
+    """
+    import torch
+
+    from lottapack.format.recipe import BUFFER
+
+    model = empty_llama(shape)
     recipe = _recipe(model, adapted_embeddings)
     draws = torch.Generator().manual_seed(_SEED)
     state = {BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}

@@ -281,15 +281,11 @@ class Pull(Scenario):
             raise LostError(f"{left} are left")
 
 
-class OciPush(Scenario):
+class OciPush(Push):
     """The same to an OCI registry, where a tag moves from one pack to the other."""
 
     name = "push, OCI"
     repository = "tests/pushed"
-
-    def prepare(self) -> None:
-        make_packs(self.folder)
-        self._push("old")
 
     @property
     def host(self) -> str:
@@ -325,15 +321,6 @@ class OciPush(Scenario):
                 if fault.code != 500 or time.monotonic() > end:
                     raise LostError(f"the tag names what is not there: {fault}") from fault
                 time.sleep(0.05)
-
-    def reset(self) -> None:
-        self.target = "new" if self._word() == "old" else "old"
-
-    def run(self) -> None:
-        self._push(self.target)
-
-    def state(self) -> str:
-        return "new" if self._word() == self.target else "old"
 
 
 class OciPull(OciPush):
