@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from lottapack.rng import kernels, normal16, run_kernels
-from lottapack.rng.quantile import NEAR, coefficients, near_coefficients
+from lottapack.rng.fits import fitted_when_worth
+from lottapack.rng.normal16_short import space
+from lottapack.rng.quantile import coefficients
 from lottapack.rng.runs import Integers
 from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
@@ -20,7 +22,7 @@ _LOW32 = 0xFFFFFFFF
 
 def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    way = _way(source)
+    way = _way(source, out.size)
 
     def work(lo: int, hi: int) -> None:
         way.fill(out[lo - start : hi - start], *way.settings, *way.place(lo), *way.halves)
@@ -30,7 +32,7 @@ def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = N
 
 def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
-    way = _way(source)
+    way = _way(source, out.size)
     kernel = run_kernels.KERNELS[way.fill]
     ends = np.cumsum(lengths)
     cuts = [0, *np.unique(np.searchsorted(ends, range(PIECE, out.size, PIECE))).tolist(), starts.size]
@@ -55,7 +57,7 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
     """The fingerprint of the first ``count`` elements, of which each thread holds one block at a time."""
-    way = _way(source)
+    way = _way(source, count)
     space = way.served, f"u{ITEM_BITS[source.dtype] // 8}"
 
     def work(lo: int, hi: int) -> int:
@@ -85,14 +87,16 @@ class _Way:
 _FORMS = {"float32": kernels.FLOAT32, "bfloat16": kernels.BFLOAT16, "float16": kernels.FLOAT16}
 
 
-def _way(source: Source) -> _Way:
-    """Checks the scale."""
+def _way(source: Source, count: int) -> _Way:
+    """The way to ``count`` elements. Checks the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
     halves = [np.uint64(half) for half in (*source.key, source.stream & _LOW32, source.stream >> 32)]
     form = _FORMS[source.dtype]
     if source.table.id == "normal16" and formula_holds():
-        given = coefficients(), near_coefficients(), np.float32(source.scale), form
+        fitted = fitted_when_worth(source.scale, count) if form == kernels.BFLOAT16 else None
+        scale = np.float32(source.scale)
+        given = (coefficients(), scale, form) if fitted is None else (fitted, scale, normal16.FITTED)
         return _Way(normal16.fill_normal16, normal16.fingerprint_normal16, given, served, halves)
     table, bits = scaled_bits(source.table, source.scale, source.dtype), np.uint64(source.table.bits)
     unit = np.float32(source.scale / 65536 if source.table.id == "uniform16" else 0)  # exact: the products are normal
@@ -101,24 +105,17 @@ def _way(source: Source) -> _Way:
 
 @cache
 def formula_holds() -> bool:
-    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's.
-
-    And the shorter polynomial's within NEAR units of it.
-    """
+    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's."""
     if not normal16.FORMULA:
         return False
     entries = builtin("normal16").values.view(np.uint32)
-    magnitudes = (entries & np.uint32(0x7FFFFFFF)).view(np.int32)
-    rows, near, part = coefficients(), near_coefficients(), np.empty(2 * WORDS, np.uint32)
-    words, t, piece = normal16.space()
+    rows, part = coefficients(), np.empty(2 * WORDS, np.uint32)
+    work = space()
     for first in range(0, entries.size // 2, WORDS):  # all indices below the middle, and those above
         low, high = (slice(at, at + WORDS) for at in (first, first + entries.size // 2))
-        words[:] = np.arange(first, first + WORDS, dtype=np.uint32) * np.uint32(0x10001) + np.uint32(0x80000000)
-        normal16.normal16(part, words, t, piece, rows, near, np.float32(1), kernels.FLOAT32)
+        work[:WORDS] = np.arange(first, first + WORDS, dtype=np.uint32) * np.uint32(0x10001) + np.uint32(0x80000000)
+        normal16.elements16(part, work, rows, np.float32(1), kernels.FLOAT32)
         if not np.array_equal(part, np.concatenate([entries[low], entries[high]])):
-            return False
-        normal16.nearly16(part, words, t, piece, rows, near)
-        if (np.abs(part[:WORDS].view(np.int32) - magnitudes[low]) > NEAR).any():
             return False
     return True
 

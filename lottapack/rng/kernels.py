@@ -43,29 +43,46 @@ FLOAT32, BFLOAT16, FLOAT16 = u64(0), u64(1), u64(2)
 """The forms of an element."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _group(_: Any, out: Any, first: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
-    """Fill the words of GROUP counters from ``low + first`` on: ``out[256 * lane + first + 0 .. GROUP - 1]``."""
+def _group(places: list[int]) -> Any:
+    """The intrinsic that fills the words of GROUP counters from ``low + first`` on.
 
-    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, b, signature, arguments, GROUP)
-        word = ir.IntType(64)
-        wide = ir.VectorType(word, GROUP)
-        low32, half = v.every(0xFFFFFFFF, wide), v.every(32, wide)
-        _, first, low, high, s0, s1, k0, k1 = arguments
-        c0 = b.add(v.spread(b.add(low, first)), ir.Constant(wide, list(range(GROUP))))
-        c1, c2, c3 = v.spread(high), v.spread(s0), v.spread(s1)
-        for _round in range(ROUNDS):  # only the lower halves of c0 to c3 count
-            p0, p1 = (b.mul(v.every(m, wide), b.and_(c, low32)) for m, c in zip(MULTIPLIERS, (c0, c2), strict=True))
-            c0 = b.xor(b.xor(b.lshr(p1, half), c1), v.spread(k0))
-            c2 = b.xor(b.xor(b.lshr(p0, half), c3), v.spread(k1))
-            c1, c3 = p1, p0
-            k0, k1 = (b.and_(b.add(k, word(w)), word(0xFFFFFFFF)) for k, w in zip((k0, k1), WEYL, strict=True))
-        for lane, words in enumerate((c0, c1, c2, c3)):
-            v.store(0, b.add(first, word(COUNTERS * lane)), b.trunc(words, v.u32))
-        return context.get_dummy_value()
+    They go to ``out[256 * lane + first + 0 .. GROUP - 1]``, each counter's to its number in ``places``.
+    """
+    half = GROUP // 2
+    counters = [places.index(place) for place in (*range(0, GROUP, 2), *range(1, GROUP, 2))]  # as their lanes hold them
 
-    return types.void(out, first, low, high, s0, s1, k0, k1), generate
+    @intrinsic  # type: ignore[untyped-decorator]
+    def group(_: Any, out: Any, first: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            v, few = (Vectors(context, b, signature, arguments, lanes) for lanes in (GROUP, half))
+            word, number = ir.IntType(64), ir.IntType(32)
+            wide, narrow = ir.VectorType(word, GROUP), ir.VectorType(word, half)
+            low32, upper = v.every(0xFFFFFFFF, wide), v.every(32, wide)
+            _, first, low, high, s0, s1, k0, k1 = arguments
+            c0 = b.add(v.spread(b.add(low, first)), ir.Constant(wide, counters))
+            c1, c2, c3 = v.spread(high), v.spread(s0), v.spread(s1)
+            for _round in range(ROUNDS):  # only the lower halves of c0 to c3 count
+                p0, p1 = (b.mul(v.every(m, wide), b.and_(c, low32)) for m, c in zip(MULTIPLIERS, (c0, c2), strict=True))
+                c0 = b.xor(b.xor(b.lshr(p1, upper), c1), v.spread(k0))
+                c2 = b.xor(b.xor(b.lshr(p0, upper), c3), v.spread(k1))
+                c1, c3 = p1, p0
+                k0, k1 = (b.and_(b.add(k, word(w)), word(0xFFFFFFFF)) for k, w in zip((k0, k1), WEYL, strict=True))
+            for lane, words in enumerate((c0, c1, c2, c3)):
+                even, odd = (
+                    b.shuffle_vector(words, words, ir.Constant(ir.VectorType(number, half), list(range(at, at + half))))
+                    for at in (0, half)
+                )
+                both = b.or_(b.and_(even, few.every(0xFFFFFFFF, narrow)), b.shl(odd, few.every(32, narrow)))
+                v.store(0, b.add(first, word(COUNTERS * lane)), b.bitcast(both, v.u32))
+            return context.get_dummy_value()
+
+        return types.void(out, first, low, high, s0, s1, k0, k1), generate
+
+    return group
+
+
+_in_order = _group(list(range(GROUP)))
+_in_pairs = _group([counter // 2 + counter % 2 * (GROUP // 2) for counter in range(GROUP)])
 
 
 @jit
@@ -73,7 +90,15 @@ def generate_words(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> 
     """Fill ``out``, shape (1024,), uint32, with the words of ``block`` (spec: stream, sections 1 to 3)."""
     first = block * _COUNTERS  # the low half of the counter cannot overflow within a block
     for t in range(u64(0), _COUNTERS, _GROUP):
-        _group(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
+        _in_order(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
+
+
+@jit
+def generate_pairs(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
+    """As generate_words(), but of each 32 words first those of even number, then those of odd."""
+    first = block * _COUNTERS
+    for t in range(u64(0), _COUNTERS, _GROUP):
+        _in_pairs(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
 
 
 @jit

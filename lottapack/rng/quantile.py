@@ -13,15 +13,24 @@ The rounding errors of ``rest`` are some 2**-33 of the result, so a formula of t
 once in a thousand entries; the coefficients here are those of a search among very many that err nowhere. That is no
 matter of trust: all 65,536 entries are compared with the table before the first use.
 
-For fewer digits than binary32 has there is a shorter polynomial in the same ``t``, of degree 5 and within NEAR units of
-the last place of each entry, which is checked in the same way. Only what that leaves open needs the formula above.
+For bfloat16, which keeps 8 digits, there is a shorter one (decision 0028). With ``f = 1 + k / 65536`` for the k-th
+entry on its side of the middle, k from 0, and QUADRATIC ``a, b, c``::
+
+    piece = bits(fma(f, fma(f, a, b), c)) >> 22      its lowest five bits
+    t = f - centre[piece]                            exact
+    |entry n| * scale = polynomial of degree 4 in t, by Horner's rule with fma
+
+Its coefficients are for scale 1 and in binary64. Times a scale and in binary32, they give the scaled entries within a
+few units of the last of 24 digits, and so those of 8 digits but for about one in 65,536. ``fits.py`` moves them until
+there is none, for each scale.
 """
 
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lottapack.rng.tables import Floats
 
@@ -33,9 +42,8 @@ ROWS: Final = 3 + DEGREE + 1
 FALL: Final = 127995.0
 FROM: Final = 64038.515625
 
-NEAR: Final = 6
-"""By how many units in the last place the shorter polynomial may miss an entry."""
-NEAR_DEGREE: Final = 5
+QUADRATIC: Final = (1.9849090576171875, -6.088990211486816, 4.667449474334717)
+SHORT_DEGREE: Final = 4
 
 _LINE = 64
 """Bytes of a cache line: a row that lies across two of them takes twice as long to read."""
@@ -44,20 +52,24 @@ _LINE = 64
 @cache
 def coefficients() -> Floats:
     """All rows one after another: shape (ROWS * PIECES,), float32, read-only, at the beginning of a cache line."""
-    return _read("normal16.pieces.f32", ROWS)
+    return lines(np.frombuffer(_read("normal16.pieces.f32"), "<f4"))
 
 
 @cache
-def near_coefficients() -> Floats:
-    """The shorter polynomial's, from t**0 up: shape ((NEAR_DEGREE + 1) * PIECES,), otherwise like coefficients()."""
-    return _read("normal16.near.f32", NEAR_DEGREE + 1)
+def short_coefficients() -> npt.NDArray[np.float64]:
+    """The shorter formula's centres and coefficients from t**0 up: shape (2 + SHORT_DEGREE, PIECES), read-only."""
+    return np.frombuffer(_read("normal16.short.f64"), "<f8").reshape(2 + SHORT_DEGREE, PIECES)
 
 
-def _read(name: str, rows: int) -> Floats:
-    data = resources.files("lottapack.rng").joinpath("data", name).read_bytes()
-    space = np.empty(rows * PIECES + _LINE // 4, np.float32)
+def lines(values: npt.NDArray[np.floating[Any]]) -> Floats:
+    """A copy of one dimension in float32, read-only, at the beginning of a cache line, as kernels take coefficients."""
+    space = np.empty(values.size + _LINE // 4, np.float32)
     skip = -space.ctypes.data % _LINE // 4
-    aligned = space[skip : skip + rows * PIECES]
-    aligned[:] = np.frombuffer(data, "<f4")
+    aligned = space[skip : skip + values.size]
+    aligned[:] = values.reshape(-1)
     aligned.flags.writeable = False
     return aligned
+
+
+def _read(name: str) -> bytes:
+    return resources.files("lottapack.rng").joinpath("data", name).read_bytes()

@@ -61,7 +61,6 @@ def fill_runs_normal16(
     lengths: Any,
     served: Any,
     rows: Any,
-    near: Any,
     scale: Any,
     form: Any,
     k0: Any,
@@ -77,7 +76,7 @@ def fill_runs_normal16(
         at, left = u64(starts[run]), u64(lengths[run])
         if not close:
             normal16.fill_normal16(
-                out[done : done + left], rows, near, scale, form, at // served, at % served, k0, k1, s0, s1
+                out[done : done + left], rows, scale, form, at // served, at % served, k0, k1, s0, s1
             )
             done += left
             continue
@@ -85,7 +84,7 @@ def fill_runs_normal16(
             block, skip = at // served, at % served
             count = min(left, served - skip)
             if block != held:
-                normal16.fill_normal16(part, rows, near, scale, form, block, u64(0), k0, k1, s0, s1)
+                normal16.fill_normal16(part, rows, scale, form, block, u64(0), k0, k1, s0, s1)
                 held = block
             out[done : done + count] = part[skip : skip + count]
             done, at, left = done + count, at + count, left - count

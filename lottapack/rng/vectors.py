@@ -1,6 +1,6 @@
 """Vectors for the bodies of numba's intrinsics, in LLVM's terms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,17 @@ class Vectors:
         """``a * b + c``, rounded once."""
         return self.call(f"llvm.fma.v{self.lanes}f32", [self.f32] * 3, a, b, c)
 
+    def logic(self, rule: Callable[[int, int, int], int], a: Any, b: Any, c: Any) -> Any:
+        """``rule`` of each bit of three vectors of 16 numbers of 32 bits, by one instruction of AVX-512.
+
+        By name: what LLVM makes of the same in and, or and shifts may be permutations, which are dearer.
+        """
+        table = sum((rule(n >> 2 & 1, n >> 1 & 1, n & 1) & 1) << n for n in range(8))
+        number = ir.IntType(32)
+        form = ir.FunctionType(self.u32, [self.u32] * 3 + [number])
+        function = cgutils.get_or_insert_function(self.builder.module, form, "llvm.x86.avx512.pternlog.d.512")
+        return self.builder.call(function, [a, b, c, number(table)])
+
     def folded(self, vector: Any) -> Any:
         """The sum of all lanes, of a power of two, by halves: lane l and lane l + lanes / 2, and so on."""
         lanes = self.lanes
@@ -88,3 +99,27 @@ class Vectors:
     def bits(self, vector: Any) -> Any:
         """Floats as their bits."""
         return self.builder.bitcast(vector, self.u32)
+
+
+class Rows:
+    """Rows of coefficients, two vectors of 16 a row, kept in registers for the length of a loop (AVX-512)."""
+
+    def __init__(self, v: Vectors, argument: int, first: int, count: int) -> None:
+        self.v = v
+        self.halves = [
+            [v.load(argument, ir.IntType(64)((2 * row + half) * v.lanes), v.f32) for half in (0, 1)]
+            for row in range(first, first + count)
+        ]
+
+    def choose(self, row: int, piece: Any) -> Any:
+        """Each lane's entry of a row, by the lowest five bits of ``piece``."""
+        low, high = self.halves[row]
+        name = "llvm.x86.avx512.vpermi2var.ps.512"
+        return self.v.call(name, [self.v.f32, self.v.u32, self.v.f32], low, piece, high)
+
+    def polynomial(self, t: Any, piece: Any, first: int) -> Any:
+        """By Horner's rule; the coefficients are all rows from ``first`` on."""
+        total = self.choose(len(self.halves) - 1, piece)
+        for row in reversed(range(first, len(self.halves) - 1)):
+            total = self.v.fma(t, total, self.choose(row, piece))
+        return total

@@ -3,8 +3,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lottapack.rng import binary32, builtin, cpu, normal16, scaled_bits
-from lottapack.rng.quantile import DEGREE, FALL, FROM, PIECES, ROWS, coefficients, near_coefficients
+from lottapack.rng import Source, binary32, builtin, cpu, fits, kernels, normal16, reference, scaled_bits
+from lottapack.rng.normal16_short import space
+from lottapack.rng.quantile import (
+    DEGREE,
+    FALL,
+    FROM,
+    PIECES,
+    QUADRATIC,
+    ROWS,
+    SHORT_DEGREE,
+    coefficients,
+    short_coefficients,
+)
+
+needs_vectors = pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -58,12 +71,12 @@ def test_coefficients_begin_a_cache_line_and_cannot_be_changed():
     assert not coefficients().flags.writeable
 
 
-@pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
+@needs_vectors
 def test_this_processor_uses_the_formula():
     assert cpu.formula_holds()
 
 
-@pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
+@needs_vectors
 @pytest.mark.parametrize("place", [0, 3 * PIECES + 14, ROWS * PIECES - 1])
 def test_a_wrong_coefficient_is_found_and_the_table_used(place, monkeypatch):
     rows = coefficients().copy()
@@ -79,9 +92,8 @@ def test_a_wrong_coefficient_is_found_and_the_table_used(place, monkeypatch):
 
 
 def test_without_the_vectors_the_table_gives_the_same_bits(monkeypatch):
-    from lottapack.rng import Source, reference
-
     monkeypatch.setattr(cpu, "formula_holds", lambda: False)
+    monkeypatch.setattr(fits, "WORTH", 0)
     for dtype, kind in (("float32", np.uint32), ("bfloat16", np.uint16), ("float16", np.uint16)):
         source = Source(7, "a", builtin("normal16"), 0.5, dtype)
         out = np.zeros(5000, kind)
@@ -89,41 +101,96 @@ def test_without_the_vectors_the_table_gives_the_same_bits(monkeypatch):
         assert np.array_equal(out, reference.elements(source, 1001, 5000))
 
 
-@pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
-def test_a_wrong_coefficient_of_the_shorter_polynomial_is_found(monkeypatch):
-    rows = near_coefficients().copy()
-    rows[5] *= np.float32(1 + 2**-20)
-    cpu.formula_holds.cache_clear()
-    monkeypatch.setattr(cpu, "near_coefficients", lambda: rows)
-    try:
-        assert not cpu.formula_holds()
-    finally:
-        cpu.formula_holds.cache_clear()
-
-
-@pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
+@needs_vectors
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_entry_comes_out_as_in_the_scaled_table(dtype):
-    """Of all entries, so also of those that the shorter polynomial leaves open; ties are among them."""
     generator = np.random.default_rng(3)
-    scales = [0.5, 1.0, 2.0**-10, 1.9999998807907104, 1.0000001192092896, *generator.uniform(0.001, 4, 60)]
-    out, (words, t, piece) = np.empty(2048, f"u{4 if dtype == 'float32' else 2}"), normal16.space()
-    rows, near = coefficients(), near_coefficients()
+    scales = [0.5, 1.0, 2.0**-10, 1.9999998807907104, 1.0000001192092896, *generator.uniform(0.001, 4, 30)]
+    out, work, rows = np.empty(2048, f"u{4 if dtype == 'float32' else 2}"), space(), coefficients()
     for scale in map(np.float32, scales):
         expected = scaled_bits(builtin("normal16"), float(scale), dtype)
         for first in range(0, 2**15, 1024):
-            words[:] = (np.arange(1024, dtype=np.uint32) + np.uint32(first)) * np.uint32(0x10001) + np.uint32(2**31)
-            normal16.normal16(out, words, t, piece, rows, near, scale, cpu._FORMS[dtype])
+            work[:1024] = (np.arange(1024, dtype=np.uint32) + np.uint32(first)) * np.uint32(0x10001) + np.uint32(2**31)
+            normal16.elements16(out, work, rows, scale, cpu._FORMS[dtype])
             assert np.array_equal(out[:1024], expected[first : first + 1024])
             assert np.array_equal(out[1024:], expected[first + 2**15 : first + 2**15 + 1024])
+
+
+def short_entries(rows: np.ndarray) -> np.ndarray:
+    """The bits that the short formula gives with fitted ``rows``, in NumPy, for all entries."""
+    rows = rows.reshape(2 + SHORT_DEGREE, PIECES)
+    f = (1 + np.arange(2**15) / 65536).astype(np.float32)
+    square, linear, constant = (np.full_like(f, value) for value in QUADRATIC)
+    piece = (fma(f, fma(f, square, linear), constant).view(np.uint32) >> 22) & (PIECES - 1)
+    t = f - rows[0, piece]
+    assert np.array_equal(t, f.astype(np.float64) - rows[0, piece])
+    total = rows[1 + SHORT_DEGREE, piece]
+    for power in reversed(range(SHORT_DEGREE)):
+        total = fma(t, total, rows[1 + power, piece])
+    size = ((total.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
+    return np.concatenate([size[::-1] | np.uint16(0x8000), size])
+
+
+# Of these, 0.05 needs no move, 0.0146 some, and for 0.00734 none is found.
+@needs_vectors
+@pytest.mark.parametrize("scale", [0.05, 1.0, 0.0146, 0.33, 2.0**-100, 0.0073435185477137566])
+def test_what_is_fitted_gives_every_entry_in_bfloat16(scale):
+    rows = fits.fitted(binary32(scale))
+    if scale == 0.0073435185477137566:
+        assert rows is None
+    else:
+        assert rows is not None
+        assert np.array_equal(short_entries(rows), scaled_bits(builtin("normal16"), binary32(scale), "bfloat16"))
+
+
+@needs_vectors
+@pytest.mark.parametrize(("start", "count"), [(0, 70_001), (1001, 5000), (2048, 4096), (5, 3)])
+@pytest.mark.parametrize("scale", [0.5, 0.02, 0.0073435185477137566])
+def test_fitted_or_not_the_bits_are_those_of_the_reference(start, count, scale, monkeypatch):
+    source = Source(7, "a", builtin("normal16"), binary32(scale), "bfloat16")
+    expected = reference.elements(source, start, count)
+    monkeypatch.setattr(fits, "WORTH", 0)
+    for _ in range(2):
+        out = np.zeros(count, np.uint16)
+        cpu.fill_bits(out, source, start)
+        assert np.array_equal(out, expected)
+        if start == 0:
+            assert cpu.fingerprint_of(source, count) == reference.fingerprint(expected, 0)
+        monkeypatch.setattr(fits, "WORTH", 2**62)
+
+
+@needs_vectors
+def test_a_scale_is_fitted_once_many_elements_are_asked_for():
+    scale = binary32(0.0712)
+    assert fits.fitted_when_worth(scale, fits.WORTH - 10) is None
+    assert fits.fitted_when_worth(scale, 9) is None
+    assert fits.fitted_when_worth(scale, 1) is fits.fitted(scale)
+
+
+@needs_vectors
+def test_a_wrong_coefficient_of_the_short_formula_is_found(monkeypatch):
+    rows = short_coefficients().copy()
+    rows[1, 20] *= 1 + 2**-9
+    monkeypatch.setattr(fits, "short_coefficients", lambda: rows)
+    fits.fitted.cache_clear()
+    try:
+        assert fits.fitted(0.5) is None
+    finally:
+        fits.fitted.cache_clear()
+
+
+def test_pairs_are_the_same_words_in_another_order():
+    words, pairs = np.zeros((2, 1024), np.uint32)
+    place = [np.uint64(number) for number in (2**40 + 3, 1, 2, 3, 4)]
+    kernels.generate_words(words, *place)
+    kernels.generate_pairs(pairs, *place)
+    assert np.array_equal(pairs.reshape(-1, 2, 16), words.reshape(-1, 16, 2).swapaxes(1, 2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("scale", [2.0**-12, 0.0519, 3.999999761581421])
 def test_uniform16_is_computed_as_its_scaled_table(dtype, scale):
     """All entries; with the small scale those of float16 are subnormal."""
-    from lottapack.rng import Source, reference
-
     source = Source(5, "a", builtin("uniform16"), binary32(scale), dtype)
     out = np.zeros(2**20, f"u{4 if dtype == 'float32' else 2}")
     cpu.fill_bits(out, source)

@@ -1,0 +1,144 @@
+"""The kernels for ``normal16`` in bfloat16, for processors with 512-bit vectors: a short formula fitted to each scale.
+
+Lessons of the profile (one thread of Zen 5, nanoseconds a weight in the L1 cache; decision 0028):
+
+- Words take 0.08, the two passes 0.14; those of float32 take 0.22. A vector costs six two-register permutations where
+  float32 has ten, six fused operations where it has eleven, and nothing asks whether a result is certain.
+- Words lie in pairs, those of even number in one vector and those of odd number in the other. So two neighbouring
+  elements end in the halves of one lane, and what would be permutations are shifts.
+- Signs, and the distance from the middle, are found for both halves of a lane at once.
+- What LLVM makes of these masks and shifts by itself are permutations and comparisons, which made the whole 1.15 times
+  as slow: hence ``Vectors.logic``.
+- ``vcvtne2ps2bf16`` keeps the units as long as the additions and the shift that it would replace.
+- A line of the output is asked for half a block ahead, since a pass is shorter than memory's answer takes.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from lottapack.rng.kernel_cache import jit
+from lottapack.rng.quantile import QUADRATIC, SHORT_DEGREE
+from lottapack.rng.stream import WORDS
+from lottapack.rng.vectors import Rows, Vectors
+
+u32, u64 = np.uint32, np.uint64
+
+LANES = 16
+"""Elements in a vector."""
+
+T, PIECE, PACKED = WORDS, 2 * WORDS, 3 * WORDS
+"""Where in the working space the numbers of a block lie that the first pass leaves to the second; words lie at 0."""
+
+_WORDS = u64(WORDS)
+_SHIFT = 16
+"""Where the upper field of a word begins."""
+
+
+def _packed(v: Vectors, even: Any, odd: Any, upper: bool) -> Any:
+    """The fields of two vectors of words, in the halves of one: element 2 n and 2 n + 1 in lane n."""
+    b = v.builder
+    if upper:
+        low = b.lshr(even, v.every(_SHIFT, v.u32))
+        return v.logic(lambda low, odd, mask: low | odd & mask, low, odd, v.every(0xFFFF0000, v.u32))
+    high = b.shl(odd, v.every(_SHIFT, v.u32))
+    return v.logic(lambda even, high, mask: even & mask | high, even, high, v.every(0xFFFF, v.u32))
+
+
+def _distances(v: Vectors, packed: Any) -> list[Any]:
+    """``f`` of all even elements and of all odd: 1 + k / 65536, if the index is the k-th on its side of the middle."""
+    b, pairs = v.builder, ir.VectorType(ir.IntType(16), 2 * LANES)
+    fifteen = ir.Constant(pairs, [ir.Constant(pairs.element, 15)] * (2 * LANES))
+    above = b.bitcast(b.ashr(b.bitcast(packed, pairs), fifteen), v.u32)
+    k = v.logic(lambda n, above, mask: (n ^ ~above) & mask, packed, above, v.every(0x7FFF7FFF, v.u32))
+    places = b.shl(k, v.every(23 - 16, v.u32)), b.lshr(k, v.every(16 - (23 - 16), v.u32))
+    mask, one = v.every(0x7FFF << (23 - 16), v.u32), v.every(0x3F800000, v.u32)
+    return [b.bitcast(v.logic(lambda k, mask, one: k & mask | one, place, mask, one), v.f32) for place in places]
+
+
+def _first(upper: bool) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def first(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
+        """The formula's first half for one field of all words, while the lines behind those of ``out[begin:]`` come."""
+
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+            centre = Rows(v, 1, 0, 1)
+            square, linear, constant = (v.every(value, v.f32) for value in QUADRATIC)
+            with v.steps(WORDS, 2) as at:
+                v.prefetch(2, b.add(b.add(arguments[3], at), word(WORDS)))  # 32 elements fill a line
+                places = at, b.add(at, word(LANES))
+                even, odd = (v.load(0, place, v.u32) for place in places)
+                indices = _packed(v, even, odd, upper)
+                v.store(0, b.add(b.lshr(at, word(1)), word(PACKED)), indices)
+                for place, f in zip(places, _distances(v, indices), strict=True):
+                    number = b.lshr(v.bits(v.fma(f, v.fma(f, square, linear), constant)), v.every(22, v.u32))
+                    v.store(0, b.add(place, word(T)), b.fsub(f, centre.choose(0, number)))
+                    v.store(0, b.add(place, word(PIECE)), number)
+            return context.get_dummy_value()
+
+        return types.void(work, rows, out, begin), generate
+
+    return first
+
+
+_first_lower, _first_upper = _first(False), _first(True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _second(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
+    """The formula's second half: polynomial, rounding to 16 bits, sign."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        table = Rows(v, 1, 1, SHORT_DEGREE + 1)
+        with v.steps(WORDS, 2) as at:
+            rounded = []
+            for place in (at, b.add(at, word(LANES))):
+                t, number = v.load(0, b.add(place, word(T)), v.f32), v.load(0, b.add(place, word(PIECE)), v.u32)
+                magnitude = table.polynomial(t, number, 0)
+                rounded.append(b.add(v.bits(magnitude), v.every(0x8000, v.u32)))
+            even, odd = b.lshr(rounded[0], v.every(16, v.u32)), rounded[1]
+            both = v.logic(lambda even, odd, mask: even | odd & mask, even, odd, v.every(0xFFFF0000, v.u32))
+            indices = v.load(0, b.add(b.lshr(at, word(1)), word(PACKED)), v.u32)
+            signed = v.logic(lambda both, n, sign: both | ~n & sign, both, indices, v.every(0x80008000, v.u32))
+            v.store(2, b.add(arguments[3], at), signed)
+        return context.get_dummy_value()
+
+    return types.void(work, rows, out, begin), generate
+
+
+@jit
+def space() -> Any:
+    """Working space for a block, uint32, at the beginning of a cache line, so that no vector lies across two.
+
+    One array, since a call takes as long as 16 vectors for each array that it is given.
+    """
+    every = np.empty(4 * WORDS, u32)
+    first = (u64(0) - u64(every.ctypes.data)) % u64(64) // u64(4)
+    return every[first : first + u64(PACKED + WORDS // 2)]
+
+
+@jit
+def short16(out: Any, work: Any, rows: Any) -> None:
+    """The elements in bfloat16 that the words of a block serve, by a formula that was fitted to the scale.
+
+    ``out``: shape (2048,), uint16. ``work``: of space(), with words of kernels.generate_pairs(). ``rows``: of
+    fits.fitted().
+    """
+    _first_lower(work, rows, out, u64(0))
+    _second(work, rows, out, u64(0))
+    _first_upper(work, rows, out, _WORDS)
+    _second(work, rows, out, _WORDS)
+
+
+@jit
+def all16(out: Any, words: Any, work: Any, rows: Any) -> None:
+    """As short16(), for several blocks. ``out``: shape (2048 n,). ``words``: shape (1024 n,)."""
+    for block in range(u64(0), u64(words.size) // _WORDS):
+        start = block * _WORDS
+        work[:_WORDS] = words[start : start + _WORDS]
+        short16(out[u64(2) * start : u64(2) * (start + _WORDS)], work, rows)
