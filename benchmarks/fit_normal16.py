@@ -1,7 +1,8 @@
 """Search for coefficients of the formula of ``normal16`` (lottapack/rng/quantile.py) that are right in all entries.
 
 ``python benchmarks/fit_normal16.py NEW.f32 [--seconds N] [--seed N]``, about N seconds a piece at most.
-``python benchmarks/fit_normal16.py NEW.f32 --near`` fits the shorter polynomial around the shipped centres.
+``python benchmarks/fit_normal16.py NEW.f64 --short`` fits the short formula for bfloat16 to the pieces of QUADRATIC;
+``--quadratic`` looks for another QUADRATIC first.
 
 Each piece is fitted by least squares around a centre at which the quantile is nearly a binary32 number. That leaves
 relative errors of about 2**-34, and the roundings of Horner's rule add 2**-33, so one entry in a thousand or so comes
@@ -18,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from numpy.polynomial import Chebyshev, Polynomial, chebyshev
+from scipy.optimize import differential_evolution
 from scipy.special import ndtri
 
 from lottapack.rng import builtin
-from lottapack.rng.quantile import DEGREE, FALL, FROM, NEAR, NEAR_DEGREE, PIECES, ROWS, coefficients
+from lottapack.rng.quantile import DEGREE, FALL, FROM, PIECES, QUADRATIC, ROWS, SHORT_DEGREE
 
 TRIALS = 20_000
 """Moves of the coefficients for each centre."""
@@ -153,30 +155,58 @@ def search(piece: Piece, seconds: float, rng: Any) -> tuple[int, Any]:
     return best, column
 
 
-def near() -> tuple[int, Any]:
-    """The shorter polynomial's coefficients and its largest error in units of the last place.
+def short(quadratic: tuple[float, float, float], rounds: int) -> tuple[Any, Any, Any] | None:
+    """For 32 pieces by ``quadratic``: coefficients, errors in units of the last of 24 digits, entries; None for more.
 
-    Least squares of the relative error, with more and more weight where it is largest.
+    Least squares of the relative error in binary64, with more and more weight where it is largest.
     """
-    centres, columns, worst = coefficients()[:PIECES], [], 0
-    for piece, centre in zip(pieces(), centres, strict=True):
-        order = np.argsort(piece.s)
-        t, x = piece.s[order] - centre, piece.entry[order].astype(np.float64)
-        far, weight = np.abs(t).max(), 1 / x
-        for _ in range(60):
-            fit = Chebyshev.fit(t, x, min(NEAR_DEGREE, len(t) - 1), w=np.sqrt(weight) / x, domain=[-far, far])
-            error = np.abs(fit(t) / x - 1)
-            weight = weight * (error / error.max() + 0.05)
+    k = np.arange(2**15)
+    f, x = 1 + k / 65536, ndtri(0.5 + (k + 0.5) / 65536)
+    a, b, c = quadratic
+    bend = (f * (f * a + b).astype(np.float32) + c).astype(np.float32)
+    exponents = bend.view(np.uint32) >> 22
+    if bend.min() <= 0 or np.ptp(exponents) >= PIECES:
+        return None
+    rows, errors, sizes = np.zeros((2 + SHORT_DEGREE, PIECES)), np.zeros(PIECES), np.zeros(PIECES)
+    for piece in range(PIECES):
+        mine = np.flatnonzero(exponents % PIECES == piece)
+        if not mine.size:
+            continue
+        middle = mine[0] == 0  # without a constant: all is relative to t
+        centre = 1 - 2.0**-17 if middle else np.float32(f[mine].mean())
+        t, y = f[mine] - centre, x[mine]
+        far, weight = max(np.abs(t).max(), 1e-9), np.ones_like(t)
+        columns = chebyshev.chebvander(t / far, min(SHORT_DEGREE, len(t) - 1))
+        if middle:
+            columns = (t / far)[:, None] ** np.arange(1, SHORT_DEGREE + 1)
+        for _ in range(rounds):
+            share = np.sqrt(weight) / y
+            found = np.linalg.lstsq(columns * share[:, None], y * share, rcond=None)[0]
+            error = np.abs(columns @ found / y - 1)
+            weight = weight * (error / max(error.max(), 1e-15) + 0.05)
             weight = weight / weight.max()
-        column = np.zeros(NEAR_DEGREE + 1, np.float32)
-        powers = fit.convert(kind=Polynomial).coef
-        column[: len(powers)] = powers
-        total = np.full(len(t), column[-1])
-        for coefficient in column[-2::-1]:
-            total = (t * total.astype(np.float64) + coefficient).astype(np.float32)
-        worst = max(worst, int(np.abs(total.view(np.int32) - piece.entry[order].view(np.int32)).max()))
-        columns.append(column)
-    return worst, np.stack(columns, axis=1).astype("<f4")
+        if middle:
+            power = np.concatenate([[0], found / far ** np.arange(1, SHORT_DEGREE + 1)])
+        else:
+            power = Chebyshev(found, domain=[-far, far]).convert(kind=Polynomial).coef
+        rows[0, piece], rows[1 : 1 + len(power), piece] = centre, power
+        errors[piece], sizes[piece] = error.max() * 2**23.5, mine.size
+    return rows, errors, sizes
+
+
+def quadratic(seed: int) -> tuple[float, float, float]:
+    """The product of two lines for whose pieces short() has the fewest entries off, no error far above 6 units."""
+
+    def factors(found: Any) -> tuple[float, float, float]:
+        one, two = 1.5 - 2.0**-17 + np.exp(found[:2])
+        return tuple(float(np.float32(2.0 ** found[2] * value)) for value in (1, -one - two, one * two))
+
+    def cost(found: Any) -> float:
+        done = short(factors(found), 2)
+        return 1e9 if done is None else float(done[1] @ done[2] / 2**16 + max(0.0, done[1].max() - 6) / 20)
+
+    bounds = [(-11, -6), (-6, -1), (0, 1)]
+    return factors(differential_evolution(cost, bounds, maxiter=40, popsize=6, rng=seed, polish=False).x)
 
 
 def main() -> None:
@@ -185,13 +215,18 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--near", action="store_true", help="the shorter polynomial")
+    parser.add_argument("--short", action="store_true", help="the short formula for bfloat16")
+    parser.add_argument(
+        "--quadratic", action="store_true", help="print another QUADRATIC, and write what belongs to it"
+    )
     options = parser.parse_args()
-    if options.near:
-        worst, rows = near()
-        if worst > NEAR:
-            sys.exit(f"an entry is missed by {worst} units, more than {NEAR}. Nothing was written.")
-        options.file.write_bytes(rows.tobytes())
+    if options.short or options.quadratic:
+        chosen = quadratic(options.seed) if options.quadratic else QUADRATIC
+        done = short(chosen, 40)
+        if done is None:
+            sys.exit("no quadratic was found that makes 32 pieces. Nothing was written.")
+        print(f"{chosen}: at most {done[1].max():.1f} units, {done[1] @ done[2] / 2**16:.1f} elements off at a scale")
+        options.file.write_bytes(done[0].astype("<f8").tobytes())
         return
     rng, columns, left = np.random.default_rng(options.seed), [], 0
     for number, piece in enumerate(pieces()):

@@ -43,8 +43,8 @@ def fitted_when_worth(scale: float, count: int) -> Floats | None:
 def fitted(scale: float) -> Floats | None:
     """Coefficients that give all elements of a scale in bfloat16: shape (6 * PIECES,), float32, aligned; or None.
 
-    The scale must be one that the table can have. Takes 0.1 ms for most, a few ms at worst; for five of a thousand scales
-    none are found.
+    The scale must be one that the table can have. Takes 0.1 ms for most, a few ms at worst; for five of a
+    thousand scales none are found.
     """
     base, (words, pieces), work = short_coefficients(), _all_indices(), space()
     expected, out = scaled_bits(builtin("normal16"), scale, "bfloat16"), np.empty(1 << 16, np.uint16)
