@@ -30,9 +30,9 @@ def sealed() -> Iterator[None]:
     try:
         yield
     except Exception as fault:
-        if not _thread.tried or isinstance(fault, ArchitectureError):
-            raise
-        raise _refusal() from fault
+        if _thread.tried and not isinstance(fault, ArchitectureError):
+            raise _refusal() from fault
+        raise
     finally:
         _thread.sealed = before
 
