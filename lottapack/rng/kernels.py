@@ -1,10 +1,10 @@
 """The numba kernels of the CPU backend. They hold no lock, so that threads run them side by side.
 
-Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014 and 0021 have the figures):
+Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014, 0021 and 0028 have the figures):
 
 - Philox is bound by its chain of multiplications, so 32 counters go side by side. Lanes of 64 bits: masked to 32 bits,
   a product is one ``vpmuludq``, whose upper half is found by a shift. Written as vectors (``_group``) it doesn't hang
-  on what LLVM makes of a loop.
+  on what LLVM makes of a loop. Two lanes become one by another shift, where narrowing them takes permutations.
 - A look-up in the 256 KB table of ``normal16`` costs a line of the L2 cache, which is all that the core can fetch in
   that time. Where 32 numbers fit two vector registers (AVX-512), a formula gives the same bits (``normal16.py``).
 - Elsewhere look-ups store several entries at once and ask for the output's next lines on the way; so does all else

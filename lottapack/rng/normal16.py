@@ -2,8 +2,8 @@
 
 Lessons of the profile (one thread of Zen 5, nanoseconds a weight; decisions 0014, 0021 and 0028):
 
-- The words take 0.09 and the formula 0.25. It is bound by the two units that do both the two-register permutations
-  (ten a vector) and the fused multiplications (twelve), so what saves either counts, and nothing else does.
+- The words take 0.08 and the formula 0.22. It is bound by the units: two of four do fused multiplications (twelve a
+  vector), one of those and one more do two-register permutations (ten), so what saves either counts most.
 - It runs in two passes over a block, because one long chain of operations leaves the units idle.
 - Into memory that is in no cache another 0.2 would be lost waiting for the output's lines: asked for during the first
   pass, they are there when the second one writes. Asked for later, or a block ahead, they are late or in the way.
