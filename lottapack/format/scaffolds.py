@@ -1,9 +1,8 @@
 """Reading and checking ``rng.scaffolds`` (spec: descriptor, section 6)."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from lottapack.format.collect import HEX16, Collector, kind_of, quote
+from lottapack.format.collect import HEX16, Collector, quote
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
     MAX_SCAFFOLDS,
@@ -14,6 +13,7 @@ from lottapack.format.descriptor import (
     ScaffoldRecord,
     Seeded,
 )
+from lottapack.format.jsontext import JsonText
 
 
 def place_of(name: str, parameter: str | None = None) -> str:
@@ -39,35 +39,43 @@ def twins(main: str, seeds: Mapping[str, str]) -> Iterable[tuple[str, str]]:
             yield name, seen[seed]
 
 
-def read_scaffolds(out: Collector, value: Any) -> dict[str, Any] | None:
-    """The entries by name as plain objects without fields to be ignored, or None where one cannot be read."""
-    if not isinstance(value, dict):
-        out.add("field", "rng.scaffolds", f"should be an object, not {kind_of(value)}")
+def read_scaffolds(out: Collector, text: JsonText) -> dict[str, ScaffoldRecord] | None:
+    """The entries by name, or None where one cannot be read."""
+    if not text.is_object:
+        out.add("field", "rng.scaffolds", f"should be an object, not {text.kind}")
         return None
-    if not 1 <= len(value) <= MAX_SCAFFOLDS:
-        out.add("field", "rng.scaffolds", f"names {len(value)} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
+    count = sum(1 for _ in text.members())
+    if not 1 <= count <= MAX_SCAFFOLDS:
+        out.add("field", "rng.scaffolds", f"names {count} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
         return None
-    found = {name: _read(out, name, item) for name, item in value.items()}
-    return None if None in found.values() else found
+    found = {name: _read(out, name, item) for name, item in text.members()}
+    right = {name: entry for name, entry in found.items() if entry is not None}
+    return right if len(right) == len(found) else None
 
 
-def _read(out: Collector, name: str, item: Any) -> dict[str, Any] | None:
+def _read(out: Collector, name: str, text: JsonText) -> ScaffoldRecord | None:
     place = place_of(name)
     fault = name_fault(name)
     if fault:
         out.add("id", place, fault)
-    prints = item.get("fingerprints") if isinstance(item, dict) else None
-    if isinstance(prints, dict):
-        for parameter, text in prints.items():
-            if not isinstance(text, str):
-                out.add("field", place_of(name, parameter), f"should be a string, not {kind_of(text)}")
+    fields = out.fields(text, place, large=("fingerprints",))
+    if fields is None:
+        return None
+    prints = text.member("fingerprints")
+    if prints is not None and prints.is_object:
+        fields["fingerprints"] = {}
+        for parameter, item in prints.members():
+            if not item.is_string:
+                out.add("field", place_of(name, parameter), f"should be a string, not {item.kind}")
                 return None
-            out.hexadecimal(text, HEX16, place_of(name, parameter))
-    entry = out.record(item, ScaffoldRecord, place)
+            digits = item.string_bytes()[:17].decode(errors="replace")
+            out.hexadecimal(digits, HEX16, place_of(name, parameter))
+            fields["fingerprints"][parameter] = digits
+    entry = out.record(fields, ScaffoldRecord, place)
     if entry is None:
         return None
     out.hexadecimal(entry.seed, HEX16, f"{place}.seed")
-    return {"seed": entry.seed, "fingerprints": entry.fingerprints}
+    return entry
 
 
 def check_scaffolds(out: Collector, generator: Rng, parameters: Mapping[str, Parameter] | None) -> None:
