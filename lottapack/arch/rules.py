@@ -84,7 +84,7 @@ def _torch_nn(class_name: str, config: JsonText) -> list[Problem]:
             problems += _arguments(where, class_name, config)
         while levels and not levels[-1].indices:
             levels.pop()
-        if not levels:
+        if not levels or len(problems) >= _MOST_PROBLEMS:
             return problems
         parent, indices, begins, ends = levels[-1]
         where = f"{parent}[{indices.pop()}]"

@@ -65,8 +65,10 @@ KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":(?P<value>' + 
 KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
 """A value in such a text, if it is a container up to four deep."""
 
-KNOWN_BRACKET = re.compile(rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb")*+(?P<bracket>[\[\]{}])", re.DOTALL)
-"""The next bracket outside strings in such a text, but those of containers up to four deep."""
+KNOWN_BRACKETS = re.compile(
+    rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb")*+(?:(?P<open>[\[{]++)|(?P<close>[\]}]++))", re.DOTALL
+)
+"""The next brackets of one kind outside strings in such a text, but for containers up to four deep."""
 
 KNOWN_KEY = re.compile(
     rb'(?:[^\[\]{}",]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?!:))*+(?:"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":|(?P<mark>[\[\]{},]))',

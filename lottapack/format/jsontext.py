@@ -10,7 +10,7 @@ from typing import Any
 
 from lottapack.format.jsoncheck import characters
 from lottapack.format.jsonpatterns import (
-    KNOWN_BRACKET,
+    KNOWN_BRACKETS,
     KNOWN_CHARS,
     KNOWN_INTEGERS,
     KNOWN_KEY,
@@ -18,8 +18,8 @@ from lottapack.format.jsonpatterns import (
     KNOWN_VALUE,
 )
 
-_OPENING, _CLOSED = b"[{", ord("]")
-_scan = json.JSONDecoder().scan_once
+_CLOSED = ord("]")
+_decoder = json.JSONDecoder()
 _KINDS = {b"{": "an object", b"[": "an array", b'"': "a string", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 
 
@@ -69,7 +69,7 @@ class JsonText:
 
     def value(self) -> Any:
         """The value as ``json`` makes it."""
-        return _scan(self.text().decode(), 0)[0]
+        return _decoder.raw_decode(self.text().decode())[0]
 
     def members(self) -> Iterator[tuple[str, "JsonText"]]:
         """The keys of an object in their order, each with its value."""
@@ -147,9 +147,12 @@ class JsonText:
 def _closed(data: bytes, begin: int) -> int:
     """The place behind a container that is nested deeper than one pattern finds."""
     depth, at = 0, begin
-    while found := KNOWN_BRACKET.match(data, at):
-        depth += 1 if found["bracket"] in _OPENING else -1
+    while found := KNOWN_BRACKETS.match(data, at):
         at = found.end()
-        if depth == 0:
-            break
-    return at
+        if found["open"]:
+            depth += len(found["open"])
+        elif depth > len(found["close"]):
+            depth -= len(found["close"])
+        else:
+            return found.start("close") + depth
+    raise AssertionError("the text is not canonical")

@@ -19,12 +19,11 @@ from lottapack.format.descriptor import (
     ArchitectureRecord,
     Descriptor,
     Rng,
-    ScaffoldRecord,
     TableRecord,
 )
 from lottapack.format.entries import read_parameters
 from lottapack.format.jsontext import JsonText
-from lottapack.format.scaffolds import check_scaffolds, read_scaffolds
+from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
@@ -85,10 +84,10 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     for name in unknown:
         out.add("field", "descriptor", f"the field {quote(name)} is unknown")
     architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
-    generator = _generator(out, value["rng"]) if "rng" in value else None
+    generator, strays = _generator(out, value["rng"], value.get("parameters")) if "rng" in value else (None, {})
     parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
     if generator is not None:
-        check_scaffolds(out, generator, parameters)
+        check_scaffolds(out, generator, strays, parameters)
     provenance = _provenance(out, value["provenance"]) if "provenance" in value else None
     if out.problems or architecture is None or generator is None or parameters is None or provenance is None:
         return None
@@ -115,30 +114,34 @@ def _architecture(out: Collector, text: JsonText) -> Architecture | None:
     config = text.member("config")
     if record is None or config is None:
         return None
-    out.problems += architecture_problems(record.family, record.class_, config)
+    for problem in architecture_problems(record.family, record.class_, config):
+        out.add(problem.kind, problem.where, problem.message)
     return Architecture(family=record.family, class_=record.class_, config=JsonText(config.text()))
 
 
-def _generator(out: Collector, text: JsonText) -> Rng | None:
+def _generator(out: Collector, text: JsonText, parameters: JsonText | None) -> tuple[Rng | None, dict[str, str]]:
+    """The generator, and the fingerprints in its scaffolds that belong to no parameter."""
     fields = out.fields(text, "rng", large=("tables", "scaffolds"))
     if fields is None:
-        return None
+        return None, {}
     held = text.member("tables")
     tables = _tables(out, held) if held is not None and held.is_object else {}
     if tables is None:
-        return None
-    scaffolds: dict[str, ScaffoldRecord] | None = None
+        return None, {}
+    scaffolds: Scaffolds | None = None
     if (others := text.member("scaffolds")) is not None:
-        scaffolds = read_scaffolds(out, others)
+        scaffolds = read_scaffolds(out, others, parameters)
         if scaffolds is None:
-            return None
+            return None, {}
     generator = out.record(fields, Rng, "rng")
-    if generator is not None:
-        generator = msgspec.structs.replace(generator, tables=tables, scaffolds=scaffolds or msgspec.UNSET)
-        out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
-        out.hexadecimal(generator.seed, HEX16, "rng.seed")
-        _check_versions(out, generator)
-    return generator
+    if generator is None:
+        return None, {}
+    records = scaffolds.records if scaffolds else msgspec.UNSET
+    generator = msgspec.structs.replace(generator, tables=tables, scaffolds=records)
+    out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
+    out.hexadecimal(generator.seed, HEX16, "rng.seed")
+    _check_versions(out, generator)
+    return generator, scaffolds.strays if scaffolds else {}
 
 
 def _check_versions(out: Collector, generator: Rng) -> None:
