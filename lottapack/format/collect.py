@@ -27,13 +27,8 @@ class Collector:
 
     def add(self, kind: str, where: str, message: str) -> None:
         """Note a problem (kinds: spec, refusals); those beyond MOST only cost memory."""
-        if not self.is_full:
+        if len(self.problems) < MOST:
             self.problems.append(Problem(kind, where, message))
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more problems are noted."""
-        return len(self.problems) >= MOST
 
     def entry(self, text: JsonText, where: str) -> dict[str, Any] | None:
         """The fields of an entry, without those named ``x-...`` (spec: descriptor, section 2), or None."""

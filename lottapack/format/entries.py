@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import cast
 
 from lottapack import rng
 from lottapack.format import canonical, codings, dtypes
@@ -151,21 +152,24 @@ def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
 
 
 def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
-    """Follow each tie once. ``faulty``: names that ties lead to and whose entries could not be read."""
-    visited: dict[str, int] = {}  # on which walk
-    for walk, (name, first) in enumerate(found.items()):
-        entry: Parameter | None = first
-        while isinstance(entry, Tied) and name not in visited:
-            target = found.get(entry.to)
-            if isinstance(target, Tied) or target is None:
-                visited[name] = walk
+    """Follow each tie once. ``faulty``: names that ties lead to and whose entries could not be read.
+
+    In the place of a tie that was followed stands meanwhile the number of the walk: a second dict would take half as
+    much as the entries themselves.
+    """
+    entries = list(found.values())
+    marked = cast("dict[str, Parameter | int]", found)
+    for walk, name in enumerate(found):
+        entry: Parameter | int | None = marked[name]
+        while isinstance(entry, Tied):
+            marked[name] = walk
+            target = marked.get(entry.to)
             if target is None and entry.to not in faulty:
                 out.add("tied", f"parameters[{quote(name)}].to", f"there is no parameter {quote(entry.to)}")
-                if out.is_full:
-                    return
             name, entry = entry.to, target
-        if isinstance(entry, Tied) and visited[name] == walk:
+        if entry == walk:
             out.add("tied", f"parameters[{quote(name)}].to", "the ties go round in a circle")
+    found.update(zip(found, entries, strict=True))
 
 
 def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise, product
+from string import ascii_lowercase
 from typing import Any
 
 BYTES = 250_000
@@ -56,6 +58,13 @@ def packs_that_are_right() -> Iterator[tuple[str, bytes]]:
     yield "constants of eight dimensions", descriptor(parameters=numbered(BYTES // 120, cubes))
     ties = numbered(BYTES // 50, {"role": "tied", "to": "a"})
     yield "ties to one", descriptor(parameters=ties | {"a": constant})
+    short = list(map("".join, product(ascii_lowercase, repeat=3)))[: BYTES // 44]
+    tie = {name: {"role": "tied", "to": to} for name, to in pairwise(short)}
+    yield "a chain of short names", descriptor(parameters=tie | {short[-1]: constant})
+    yield (
+        "short names tied to one",
+        descriptor(parameters={name: {"role": "tied", "to": "zzzz"} for name in short} | {"zzzz": constant}),
+    )
     names = [f"{number:05d}" for number in range(BYTES // 300)]
     vector = {
         "dtype": "float32",
