@@ -25,6 +25,7 @@ LAYERS = (
     ("lottapack.errors",),
     ("lottapack.rng", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
     ("lottapack.weights.huge_pages", "lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
+    ("lottapack.format.jsoncheck", "lottapack.format.jsonpatterns", "lottapack.format.jsontext"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.weights.drawing", "lottapack.weights.merge", "lottapack.weights.merge_arrays"),

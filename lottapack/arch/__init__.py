@@ -90,13 +90,13 @@ def describe(model: "nn.Module") -> Architecture:
 
 def checked(family: str, class_name: str, config: dict[str, Any]) -> Architecture:
     """An architecture that the format can hold. Raises ArchitectureError."""
-    problems = architecture_problems(family, class_name, config)
-    if problems:
-        raise ArchitectureError(f"this {class_name} cannot be described: {problems[0]}")
     try:
-        canonical.loads(canonical.dumps(config))
+        text = canonical.view(canonical.dumps(config))
     except (ValueError, FormatError) as fault:
         raise ArchitectureError(f"the configuration of this {class_name} is not canonical JSON: {fault}") from fault
+    problems = architecture_problems(family, class_name, text)
+    if problems:
+        raise ArchitectureError(f"this {class_name} cannot be described: {problems[0]}")
     return Architecture(family=family, class_=class_name, config=config)
 
 

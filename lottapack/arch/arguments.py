@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from lottapack.errors import ArchitectureError, Problem
+from lottapack.format.jsontext import JsonText
 
 MAX_ARGUMENT_DEPTH = 16
 MAX_ARGUMENT_NODES = 10_000
@@ -19,6 +20,7 @@ CLASS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-
 """``package.module:Class``, no part of which begins with an underscore."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = {"class", "tuple"}
 _CLASS, _TUPLE = {"class", "config"}, {"tuple"}
 
 
@@ -29,8 +31,8 @@ def path_problems(where: str, path: str) -> list[Problem]:
     return [Problem("architecture", where, 'should be of the form "package.module:Class", without leading underscores')]
 
 
-def argument_problems(where: str, config: dict[str, Any], refused: Callable[[str], bool] | None) -> list[Problem]:
-    """Everything wrong with keyword arguments.
+def argument_problems(where: str, config: JsonText, refused: Callable[[str], bool] | None) -> list[Problem]:
+    """Everything wrong with keyword arguments. ``config``: an object.
 
     ``refused``: which keys may be nowhere, in a family without classes as arguments; None where there may be classes.
     """
@@ -43,60 +45,69 @@ class _Check:
     def __init__(self, refused: Callable[[str], bool] | None) -> None:
         self.refused = refused
         self.problems: list[Problem] = []
-        self.pending: deque[tuple[str, Any, int]] = deque()
+        self.count = 0
+        self.pending: deque[tuple[str, JsonText, int]] = deque()
+        """Objects and arrays whose values have been counted, but not looked into."""
 
-    def run(self, where: str, config: dict[str, Any]) -> list[Problem]:
-        self.arguments(where, config, 1)
-        count = 0
-        while self.pending:
-            place, value, depth = self.pending.popleft()
-            count += 1
-            if depth > MAX_ARGUMENT_DEPTH or count > MAX_ARGUMENT_NODES:
-                limit = f"at most {MAX_ARGUMENT_DEPTH} levels and {MAX_ARGUMENT_NODES:,} values"
-                self.add(place, f"the arguments are too large: {limit}")
-                break
-            if isinstance(value, list):
-                self.items(place, value, depth)
-            elif isinstance(value, dict):
-                self.object(place, value, depth)
+    def run(self, where: str, config: JsonText) -> list[Problem]:
+        try:
+            self.names(where, config)
+            self.fields(where, config, 1)
+            while self.pending:
+                self.inside(*self.pending.popleft())
+        except _TooManyError as fault:
+            limit = f"at most {MAX_ARGUMENT_DEPTH} levels and {MAX_ARGUMENT_NODES:,} values"
+            self.add(str(fault), f"the arguments are too large: {limit}")
         return self.problems
 
     def add(self, where: str, message: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(Problem("architecture", where, message))
 
-    def arguments(self, where: str, given: dict[str, Any], depth: int) -> None:
-        for name in given:
+    def names(self, where: str, given: JsonText) -> None:
+        for name, _ in given.members():
             if not _NAME.fullmatch(name) and not (self.refused and self.refused(name)):
                 self.add(f"{where}.{name}", "is not the name of an argument")
-        self.fields(where, given, depth)
 
-    def fields(self, where: str, given: dict[str, Any], depth: int) -> None:
-        for key, value in given.items():
-            if self.refused is not None and self.refused(key):
+    def fields(self, where: str, given: JsonText, depth: int) -> None:
+        for key, _ in given.members() if self.refused else ():
+            if self.refused and self.refused(key):
                 self.add(f"{where}.{key}", "a pack cannot set this argument")
-            if self.room():
-                self.pending.append((f"{where}.{key}", value, depth))
+        for key, value in given.members():
+            self.look(where, f".{key}", value, depth)
 
-    def room(self) -> int:
-        """How many more values are looked at before there are too many, however many a stranger lists."""
-        return max(0, MAX_ARGUMENT_NODES + 1 - len(self.pending))
+    def items(self, where: str, given: JsonText, depth: int) -> None:
+        for index, item in enumerate(given.items()):
+            self.look(where, f"[{index}]", item, depth + 1)
 
-    def items(self, where: str, given: list[Any], depth: int) -> None:
-        seen = islice(enumerate(given), self.room())
-        self.pending.extend((f"{where}[{index}]", item, depth + 1) for index, item in seen)
+    def look(self, where: str, step: str, value: JsonText, depth: int) -> None:
+        """Count a value, and note it down if there is anything in it."""
+        self.count += 1
+        if depth > MAX_ARGUMENT_DEPTH or self.count > MAX_ARGUMENT_NODES:
+            raise _TooManyError(where + step)
+        if (value.is_object or value.is_array) and len(value) > len("[]"):
+            self.pending.append((where + step, value, depth))
 
-    def object(self, where: str, value: dict[str, Any], depth: int) -> None:
-        if set(value) == _TUPLE and isinstance(value["tuple"], list):
-            self.items(f"{where}.tuple", value["tuple"], depth)
-        elif self.refused is None and _is_class(value):
-            self.problems += path_problems(f"{where}.class", value["class"])
-            self.arguments(f"{where}.config", value["config"], depth + 1)
-        elif value.keys() & {"tuple", "class"}:
+    def inside(self, where: str, value: JsonText, depth: int) -> None:
+        if value.is_array:
+            self.items(where, value, depth)
+            return
+        held = dict(islice(value.members(), 3))
+        if held.keys() == _TUPLE and held["tuple"].is_array:
+            self.items(f"{where}.tuple", held["tuple"], depth)
+        elif self.refused is None and held.keys() == _CLASS and held["class"].is_string and held["config"].is_object:
+            self.problems += path_problems(f"{where}.class", held["class"].value())
+            self.names(f"{where}.config", held["config"])
+            self.fields(f"{where}.config", held["config"], depth + 1)
+        elif any(key in _RESERVED for key, _ in value.members()):
             forms = '{"tuple": [...]}' + ("" if self.refused else ' and {"class": "...", "config": {...}}')
             self.add(where, f"only {forms} may have the keys tuple and class")
         else:
             self.fields(where, value, depth + 1)
+
+
+class _TooManyError(Exception):
+    """There are too many values, or they are too deep, at the place that it names."""
 
 
 def _is_class(value: dict[str, Any]) -> bool:

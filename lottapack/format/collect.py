@@ -1,16 +1,20 @@
 """Collecting everything that is wrong with a descriptor, each with its place."""
 
 import re
+from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 import msgspec
 
 from lottapack.errors import Problem
-from lottapack.format import canonical
+from lottapack.format.jsontext import JsonText
 
 _T = TypeVar("_T")
 MOST = 1000
 """Problems that are noted of one file."""
+MAX_ENTRY = 32_768
+"""Bytes of the text of one entry: a tensor's, a parameter's, a table's (spec: container, section 1; descriptor, 1)."""
+_MOST_FIELDS = 32  # of any object that has fields; one that has more has unknown ones
 HEX16 = re.compile(r"[0-9a-f]{16}")
 HEX64 = re.compile(r"[0-9a-f]{64}")
 
@@ -26,14 +30,42 @@ class Collector:
         if len(self.problems) < MOST:
             self.problems.append(Problem(kind, where, message))
 
-    def record(self, value: Any, kind: type[_T], where: str) -> _T | None:
-        """Convert an object to a record; fields named ``x-...`` are dropped (spec: descriptor, section 2)."""
-        if not isinstance(value, dict):
-            self.add("field", where, f"should be an object, not {kind_of(value)}")
+    def entry(self, text: JsonText, where: str) -> dict[str, Any] | None:
+        """The fields of an entry, without those named ``x-...`` (spec: descriptor, section 2), or None."""
+        if not text.is_object:
+            self.add("field", where, f"should be an object, not {text.kind}")
             return None
-        known = {key: item for key, item in value.items() if not key.startswith("x-")}
+        if len(text) > MAX_ENTRY:
+            self.add("field", where, f"takes {len(text):,} bytes; the format allows an entry {MAX_ENTRY:,}")
+            return None
+        value: dict[str, Any] = text.value()
+        return value if text.data.find(b'"x-', text.begin, text.end) < 0 else without_extensions(value)
+
+    def fields(self, text: JsonText, where: str, large: tuple[str, ...] = ()) -> dict[str, Any] | None:
+        """The fields of another object than an entry, without those named ``x-...``, or None.
+
+        ``large``: those that may be large; where one is an object, an empty one stands for it.
+        """
+        if not text.is_object:
+            self.add("field", where, f"should be an object, not {text.kind}")
+            return None
+        found: dict[str, Any] = {}
+        for name, item in text.members():
+            if name.startswith("x-"):
+                continue
+            if name in large and (item.is_object or len(item) > MAX_ENTRY):
+                found[name] = {} if item.is_object else None
+            elif len(item) > MAX_ENTRY:
+                self.add("field", f"{where}.{name[:100]}", f"takes more than {MAX_ENTRY:,} bytes")
+                return None
+            elif len(found) < _MOST_FIELDS:
+                found[name] = item.value()
+        return found
+
+    def record(self, fields: dict[str, Any], kind: type[_T], where: str) -> _T | None:
+        """Convert the fields of an object to a record."""
         try:
-            return msgspec.convert(known, kind, strict=True)
+            return msgspec.convert(fields, kind, strict=True)
         except msgspec.ValidationError as fault:
             # msgspec says "... - at `$.shape[1]`"; keep the words and the place apart.
             words, _, place = str(fault).partition(" - at `$")
@@ -52,6 +84,11 @@ class Collector:
             self.add("field", place, f"should be {digits} lower-case hexadecimal digits")
 
 
+def without_extensions(value: Any) -> Any:
+    """An object without its fields named ``x-...``; anything else as it is."""
+    return {key: item for key, item in value.items() if not key.startswith("x-")} if isinstance(value, dict) else value
+
+
 def _join(where: str, place: str) -> str:
     if not place:
         return where
@@ -60,7 +97,7 @@ def _join(where: str, place: str) -> str:
 
 def quote(name: str) -> str:
     """A name as JSON writes it, shortened."""
-    return canonical.dumps(name if len(name) <= 100 else f"{name[:97]}...").decode()
+    return encode_basestring(name if len(name) <= 100 else f"{name[:97]}...")
 
 
 def kind_of(value: Any) -> str:

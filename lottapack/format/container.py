@@ -5,14 +5,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from lottapack.errors import ContainerError, Problem
 from lottapack.format import canonical, dtypes
-from lottapack.format.collect import MOST
+from lottapack.format.collect import MAX_ENTRY, MOST
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
+from lottapack.format.jsontext import JsonText
 from lottapack.format.shapes import numel, shape_fault
 
 PACK_END = ".lotta.safetensors"
@@ -22,12 +25,12 @@ SIGNATURE_END = ".sig"
 """What the name of a signature has beyond that of its pack (spec: container, section 8)."""
 
 HEADER_CAP = 100_000_000
+_METADATA = "__metadata__"
 _PREFIX = 8
 _NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(msgspec.Struct, frozen=True, gc=False):
     """Where a tensor lies: ``begin`` and ``end`` in bytes from the end of the header."""
 
     name: str
@@ -76,7 +79,7 @@ def header_bytes(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> 
         }
         for info in tensors
     }
-    text = canonical.dumps({**entries, "__metadata__": dict(metadata)})
+    text = canonical.dumps({**entries, _METADATA: dict(metadata)})
     text += b" " * (-len(text) % _PREFIX)
     return len(text).to_bytes(_PREFIX, "little") + text
 
@@ -116,52 +119,58 @@ def read_header(file: BinaryIO, source: str) -> Header:
         said = f"a header of {length:,} bytes in a file of {file_size:,}" if len(prefix) == _PREFIX else "under 8 bytes"
         raise refuse("length", "length", f"{said}: truncated, or no safetensors file", "Get the file again.")
     header = file.read(length)
-    text = header.rstrip(b" ")
-    hint = "" if METADATA_KEY.encode() in text else _NO_PACK
-    value = canonical.loads(text, source=source, where="header", error=ContainerError, hint=hint)
-    if len(header) - len(text) != -len(text) % _PREFIX:
+    end = len(header.rstrip(b" "))
+    hint = "" if METADATA_KEY.encode() in header else _NO_PACK
+    root = canonical.view(header, end=end, source=source, where="header", error=ContainerError, hint=hint)
+    if length - end != -end % _PREFIX:
         raise refuse("canonical", "header", "more padding than needed")
-    if not isinstance(value, dict):
+    if not root.is_object:
         raise refuse("metadata", "header", "the header is not an object")
-    descriptor = _metadata(value, refuse)
-    tensors = _tensors(value, source)
+    tensors, metadata, problems = _members(root)
+    descriptor, recorded = _descriptor(metadata, refuse)
+    if problems:
+        raise ContainerError(source, problems)
     _check_layout(tensors, file_size - _PREFIX - length, source)
     digest = hashlib.sha256(descriptor).hexdigest()
-    if digest != value["__metadata__"][DIGEST_KEY]:
+    if digest != recorded:
         raise refuse("digest", "descriptor", f"its SHA-256 is {digest}, not as recorded", "Get the file again.")
     hashed = hashlib.sha256(prefix)
     hashed.update(header)
     return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
 
 
-def _metadata(value: dict[str, Any], refuse: Callable[..., ContainerError]) -> bytes:
-    metadata = value.get("__metadata__")
-    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
-        raise refuse("metadata", "header.__metadata__", "there is no lottapack descriptor", _NO_PACK)
-    if set(metadata) != {METADATA_KEY, DIGEST_KEY} or not all(isinstance(item, str) for item in metadata.values()):
-        raise refuse(
-            "metadata", "header.__metadata__", f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text"
-        )
-    text: str = metadata[METADATA_KEY]
-    return text.encode()
-
-
-def _tensors(value: dict[str, Any], source: str) -> list[TensorInfo]:
+def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Problem]]:
+    """The tensors in the order of their names, the metadata, and what is wrong with the tensors' entries."""
     found: list[TensorInfo] = []
+    metadata: JsonText | None = None
     problems: list[Problem] = []
-    for name, entry in value.items():
-        if name == "__metadata__":
+    fault: tuple[str, str] | None
+    for name, text in root.members():
+        if name == _METADATA:
+            metadata = text
             continue
-        fault = _entry_fault(entry)
-        if fault:
-            if len(problems) < MOST:
-                problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
+        if len(text) > MAX_ENTRY:
+            fault = "entry", f"takes {len(text):,} bytes; the format allows an entry {MAX_ENTRY:,}"
         else:
+            entry = text.value()
+            fault = _entry_fault(entry)
+        if fault is None:
             begin, end = entry["data_offsets"]
             found.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))
-    if problems:
-        raise ContainerError(source, problems)
-    return found
+        elif len(problems) < MOST:
+            problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
+    return found, metadata, problems
+
+
+def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError]) -> tuple[bytes, str]:
+    """The descriptor, and the SHA-256 that is recorded of it."""
+    place = f"header.{_METADATA}"
+    held = dict(islice(metadata.members(), 3)) if metadata is not None and metadata.is_object else {}
+    if METADATA_KEY not in held:
+        raise refuse("metadata", place, "there is no lottapack descriptor", _NO_PACK)
+    if held.keys() != {METADATA_KEY, DIGEST_KEY} or not all(item.is_string for item in held.values()):
+        raise refuse("metadata", place, f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text")
+    return held[METADATA_KEY].string_bytes(), held[DIGEST_KEY].string_bytes()[:65].decode(errors="replace")
 
 
 def _entry_fault(entry: Any) -> tuple[str, str] | None:
@@ -183,20 +192,24 @@ def _entry_fault(entry: Any) -> tuple[str, str] | None:
 
 
 def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> None:
-    """No gap, no overlap, nothing left over, in the one order."""
-    due = layout((info.name, info.dtype, info.shape) for info in tensors)
-    if (end := due[-1].end if due else 0) != data_size:
+    """No gap, no overlap, nothing left over, in the one order. ``tensors``: in the order of their names."""
+    if (end := sum(info.nbytes for info in tensors)) != data_size:
         message = f"the tensors take {end:,} bytes and the file holds {data_size:,}: truncated, or bytes were added"
         raise ContainerError(source, [Problem("offsets", "data", message)], hint="Get the file again.")
-    found = {info.name: info for info in tensors}
-    wrong = [info.name for info in due if found[info.name] != info]
-    if wrong:
-        in_order = sorted(tensors, key=lambda info: (info.begin, info.end))
-        tight = all(a.end == b.begin for a, b in pairwise(in_order)) and in_order[0].begin == 0
+    tensors.sort(key=lambda info: -dtypes.ITEMSIZE[info.dtype])  # those of one size stay in the order of names
+    place, wrong = 0, None
+    for info in tensors:
+        if info.begin != place:
+            wrong = info
+            break
+        place = info.end
+    if wrong is not None:
+        tensors.sort(key=lambda info: (info.begin, info.end))
+        tight = tensors[0].begin == 0 and all(a.end == b.begin for a, b in pairwise(tensors))
         kind, message = (
             ("canonical", "tensors are not in order") if tight else ("offsets", "tensors overlap or leave gaps")
         )
-        raise ContainerError(source, [Problem(kind, f"header.{wrong[0][:200]}", message)])
+        raise ContainerError(source, [Problem(kind, f"header.{wrong.name[:200]}", message)])
 
 
 def open_binary(path: Path) -> BufferedReader:

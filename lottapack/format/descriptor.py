@@ -9,6 +9,7 @@ import msgspec
 
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
+from lottapack.format.jsontext import JsonText
 from lottapack.format.ties import owners
 
 FORMAT_VERSION = "1.0"
@@ -24,16 +25,57 @@ ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 SCALINGS = ("lora", "rslora")
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An object of the format: keywords only, unchangeable, unknown fields refused."""
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """An object of the format: keywords only, unchangeable, unknown fields refused.
+
+    Left out of the collection of cycles, of which JSON has none: a pack may have 100,000 of them.
+    """
 
 
-class Architecture(Record, frozen=True):
-    """``family``, ``class`` and ``config`` (JSON), from which an empty module can be built."""
+class Architecture:
+    """``family``, ``class`` and ``config`` (JSON), from which an empty module can be built.
+
+    Of a configuration that was read, the text is kept: its values, which can take thirty times as much, are made each
+    time that they are asked for.
+    """
+
+    __slots__ = ("_config", "class_", "family")
+
+    def __init__(self, *, family: str, class_: str, config: dict[str, Any] | JsonText) -> None:
+        self.family = family
+        self.class_ = class_
+        self._config = config
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration."""
+        config: dict[str, Any] = self._config.value() if isinstance(self._config, JsonText) else self._config
+        return config
+
+    def fields(self) -> dict[str, Any]:
+        """The architecture as JSON."""
+        return {"family": self.family, "class": self.class_, "config": self.config}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.fields() == other.fields()
+
+    def __repr__(self) -> str:
+        return f"Architecture(family={self.family!r}, class_={self.class_!r}, config={self.config!r})"
+
+
+class ArchitectureRecord(Record, frozen=True):
+    """The form of an architecture."""
 
     family: str
     class_: str = msgspec.field(name="class")
     config: dict[str, Any]
+
+
+def architecture_fields(value: Any) -> Any:
+    """What msgspec is to write of an architecture."""
+    if isinstance(value, Architecture):
+        return value.fields()
+    raise NotImplementedError(type(value).__name__)
 
 
 class TableRecord(Record, frozen=True):
@@ -168,7 +210,7 @@ def role_of(parameter: Parameter) -> Role:
     return role
 
 
-class Descriptor(Record, frozen=True, dict=True):
+class Descriptor(Record, frozen=True, dict=True, gc=True):
     """The whole descriptor of a pack."""
 
     lottapack: str
@@ -205,7 +247,7 @@ class Descriptor(Record, frozen=True, dict=True):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
-        return canonical.dumps(msgspec.to_builtins(self))
+        return canonical.dumps(msgspec.to_builtins(self, enc_hook=architecture_fields))
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""

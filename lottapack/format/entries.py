@@ -2,11 +2,11 @@
 
 import math
 import re
-from typing import Any
+from typing import cast
 
 from lottapack import rng
 from lottapack.format import canonical, codings, dtypes
-from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
+from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote, without_extensions
 from lottapack.format.descriptor import (
     GROUPS,
     MAX_PARAMETERS,
@@ -21,19 +21,23 @@ from lottapack.format.descriptor import (
     Tied,
     factor_dims,
 )
+from lottapack.format.jsontext import JsonText
 from lottapack.format.shapes import shape_fault
 
 
-def read_parameters(out: Collector, value: Any, generator: Rng | None) -> dict[str, Parameter] | None:
+def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None:
     """The entries by name, or None where not all could be read. ``generator``: None if it is faulty itself."""
-    if not isinstance(value, dict):
-        out.add("field", "parameters", f"should be an object, not {kind_of(value)}")
+    if not text.is_object:
+        out.add("field", "parameters", f"should be an object, not {text.kind}")
         return None
-    if len(value) > MAX_PARAMETERS:
-        out.add("name", "parameters", f"{len(value):,} parameters; the format allows {MAX_PARAMETERS:,}")
-        return None
-    found: dict[str, Parameter] = {}
-    for name, item in value.items():
+    if len(text) > MAX_PARAMETERS * len('"":0,'):
+        many = sum(1 for _ in text.members())
+        if many > MAX_PARAMETERS:
+            out.add("name", "parameters", f"{many:,} parameters; the format allows {MAX_PARAMETERS:,}")
+            return None
+    count, found = 0, dict[str, Parameter]()
+    for name, item in text.members():
+        count += 1
         place = f"parameters[{quote(name)}]"
         fault = canonical.name_fault(name)
         if fault:
@@ -42,21 +46,25 @@ def read_parameters(out: Collector, value: Any, generator: Rng | None) -> dict[s
         if entry is not None:
             found[name] = entry
             _check(out, entry, generator, place)
-    _check_ties(out, found, value)
+    faulty: set[str] = set()
+    if len(found) < count:
+        loose = {entry.to for entry in found.values() if isinstance(entry, Tied) and entry.to not in found}
+        faulty = {name for name, _ in text.members() if name in loose}
+    _check_ties(out, found, faulty)
     _check_streams(out, found)
-    return found if len(found) == len(value) else None
+    return found if len(found) == count else None
 
 
-def _read(out: Collector, item: Any, place: str) -> Parameter | None:
-    if not isinstance(item, dict):
-        out.add("field", place, f"should be an object, not {kind_of(item)}")
+def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
+    item = out.entry(text, place)
+    if item is None:
         return None
     role = item.get("role")
     if not isinstance(role, str):
         out.add("field", f"{place}.role", "the role is missing or not a string")
         return None
     if role not in RECORDS:
-        out.add("id", f"{place}.role", f"the role {role!r} is unknown; known: {', '.join(RECORDS)}")
+        out.add("id", f"{place}.role", f"the role {role[:100]!r} is unknown; known: {', '.join(RECORDS)}")
         return None
     for field in ("scale", "alpha"):
         # msgspec would take an integer for a float; the format does not.
@@ -64,15 +72,9 @@ def _read(out: Collector, item: Any, place: str) -> Parameter | None:
             out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind_of(item[field])}")
             return None
     if isinstance(item.get("adapter"), dict):
-        item = {**item, "adapter": _without_extensions(item["adapter"])}
+        adapter = without_extensions(item["adapter"])
+        item["adapter"] = {key: without_extensions(tensor) for key, tensor in adapter.items()}
     return out.record(item, RECORDS[role], place)
-
-
-def _without_extensions(adapter: dict[str, Any]) -> dict[str, Any]:
-    def strip(value: Any) -> Any:
-        return {k: v for k, v in value.items() if not k.startswith("x-")} if isinstance(value, dict) else value
-
-    return {key: strip(item) for key, item in strip(adapter).items()}
 
 
 def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) -> None:
@@ -149,24 +151,25 @@ def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
             out.add("shape", f"{place}.rank", f"the rank {entry.rank} is not from 1 to {most}")
 
 
-def _check_ties(out: Collector, found: dict[str, Parameter], declared: dict[str, Any]) -> None:
-    grounded = {name for name, entry in found.items() if not isinstance(entry, Tied)}
-    for name, entry in found.items():
-        path: dict[str, None] = {}  # in the order of the way, and quick to look a name up in
-        while isinstance(entry, Tied) and name not in grounded:
-            place = f"parameters[{quote(name)}].to"
-            if name in path:
-                out.add("tied", place, "the ties go round in a circle")
-                break
-            path[name] = None
-            if entry.to not in declared:
-                out.add("tied", place, f"there is no parameter {quote(entry.to)}")
-                break
-            name = entry.to
-            if name not in found:
-                break
-            entry = found[name]
-        grounded.update(path)
+def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
+    """Follow each tie once. ``faulty``: names that ties lead to and whose entries could not be read.
+
+    In the place of a tie that was followed stands meanwhile the number of the walk: a second dict would take half as
+    much as the entries themselves.
+    """
+    entries = list(found.values())
+    marked = cast("dict[str, Parameter | int]", found)
+    for walk, name in enumerate(found):
+        entry: Parameter | int | None = marked[name]
+        while isinstance(entry, Tied):
+            marked[name] = walk
+            target = marked.get(entry.to)
+            if target is None and entry.to not in faulty:
+                out.add("tied", f"parameters[{quote(name)}].to", f"there is no parameter {quote(entry.to)}")
+            name, entry = entry.to, target
+        if entry == walk:
+            out.add("tied", f"parameters[{quote(name)}].to", "the ties go round in a circle")
+    found.update(zip(found, entries, strict=True))
 
 
 def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:

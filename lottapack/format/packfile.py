@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, codings, container, dtypes, validate
+from lottapack.format.collect import Collector
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied, table_tensor
 from lottapack.format.expected import compressed_faults, expected_tensors
 from lottapack.format.scaffolds import place_of
@@ -217,27 +218,30 @@ class PackFile:
             raise IntegrityError(str(self.path), [Problem("bool", name, "holds bytes other than 0 and 1")])
 
     def _check_agreement(self) -> None:
-        problems: list[Problem] = []
+        out = Collector()
         owners: dict[str, str] = {}
         for tensor, owner, dtype, shape, sha256 in expected_tensors(self.descriptor):
             if tensor in owners:
-                problems.append(Problem("two-roles", tensor, f"is called for by {owners[tensor]} and by {owner}"))
+                out.add("two-roles", tensor, f"is called for by {owners[tensor]} and by {owner}")
                 continue
             owners[tensor] = owner
-            self.sha256[tensor] = sha256
-            self.tensors_of.setdefault(owner, []).append(tensor)
             info = self.tensors.get(tensor)
             if info is None:
-                problems.append(Problem("missing", tensor, f"{owner} needs this tensor and the file lacks it"))
-            elif shape is None:
-                problems += compressed_faults(owner, self.descriptor.parameters[owner], info)
+                out.add("missing", tensor, f"{owner} needs this tensor and the file lacks it")
+                continue
+            self.sha256[tensor] = sha256
+            self.tensors_of.setdefault(owner, []).append(tensor)
+            if shape is None:
+                for fault in compressed_faults(owner, self.descriptor.parameters[owner], info):
+                    out.add(fault.kind, fault.where, fault.message)
             elif (info.dtype, info.shape) != (dtype, shape):
                 found, due = f"{info.dtype} {list(info.shape)}", f"{dtype} {list(shape)}"
-                problems.append(Problem("mismatch", tensor, f"the file holds {found}, the descriptor says {due}"))
-        unused = [name for name in self.tensors if name not in owners]
-        problems += [Problem("unused", name, "no parameter calls for this tensor") for name in unused]
-        if problems:
-            raise AgreementError(str(self.path), problems)
+                out.add("mismatch", tensor, f"the file holds {found}, the descriptor says {due}")
+        for name in self.tensors:
+            if name not in owners:
+                out.add("unused", name, "no parameter calls for this tensor")
+        if out.problems:
+            raise AgreementError(str(self.path), out.problems)
 
     def _read_table(self, table_id: str) -> "rng.Table":
         name = table_tensor(table_id)

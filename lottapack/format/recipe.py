@@ -17,11 +17,13 @@ from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
     Architecture,
+    ArchitectureRecord,
     Constant,
     Descriptor,
     Record,
     Seeded,
     Stored,
+    architecture_fields,
     unknown_scaffold,
 )
 from lottapack.format.ties import owners
@@ -106,7 +108,7 @@ class TiedRecipe(Record, frozen=True, tag_field="role", tag="tied"):
 ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
 
 
-class Recipe(Record, frozen=True, dict=True):
+class Recipe(Record, frozen=True, dict=True, gc=True):
     """Everything about a scaffolded model but its learned tensors."""
 
     lottapack_recipe: str
@@ -127,7 +129,7 @@ class Recipe(Record, frozen=True, dict=True):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
-        return canonical.dumps(msgspec.to_builtins(self))
+        return canonical.dumps(msgspec.to_builtins(self, enc_hook=architecture_fields))
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""
@@ -169,11 +171,16 @@ class Recipe(Record, frozen=True, dict=True):
         }
 
 
+def _architecture(_: type[Architecture], value: Any) -> Architecture:
+    found = msgspec.convert(value, ArchitectureRecord, strict=True)
+    return Architecture(family=found.family, class_=found.class_, config=found.config)
+
+
 def parse(data: bytes) -> Recipe:
     """Read a recipe and check it by the rules of the descriptor. Raises CheckpointError."""
     try:
         value: Any = canonical.loads(data, source="the recipe", where="recipe")
-        recipe = msgspec.convert(value, Recipe, strict=True)
+        recipe = msgspec.convert(value, Recipe, strict=True, dec_hook=_architecture)
         recipe.tables()
     except (FormatError, UnsupportedError, ValueError, msgspec.ValidationError) as fault:
         raise CheckpointError(
@@ -184,7 +191,7 @@ def parse(data: bytes) -> Recipe:
         raise CheckpointError(
             f"the recipe has version {recipe.lottapack_recipe}; this lottapack knows {RECIPE_VERSION}"
         )
-    _, problems = validate.check(_as_descriptor(value))
+    _, problems = validate.check(canonical.view(canonical.dumps(_as_descriptor(value))))
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}")
     return recipe

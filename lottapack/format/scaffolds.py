@@ -1,9 +1,10 @@
 """Reading and checking ``rng.scaffolds`` (spec: descriptor, section 6)."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import chain
+from typing import NamedTuple
 
-from lottapack.format.collect import HEX16, Collector, kind_of, quote
+from lottapack.format.collect import HEX16, Collector, quote
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
     MAX_SCAFFOLDS,
@@ -14,6 +15,7 @@ from lottapack.format.descriptor import (
     ScaffoldRecord,
     Seeded,
 )
+from lottapack.format.jsontext import JsonText
 
 
 def place_of(name: str, parameter: str | None = None) -> str:
@@ -39,38 +41,64 @@ def twins(main: str, seeds: Mapping[str, str]) -> Iterable[tuple[str, str]]:
             yield name, seen[seed]
 
 
-def read_scaffolds(out: Collector, value: Any) -> dict[str, Any] | None:
-    """The entries by name as plain objects without fields to be ignored, or None where one cannot be read."""
-    if not isinstance(value, dict):
-        out.add("field", "rng.scaffolds", f"should be an object, not {kind_of(value)}")
-        return None
-    if not 1 <= len(value) <= MAX_SCAFFOLDS:
-        out.add("field", "rng.scaffolds", f"names {len(value)} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
-        return None
-    found = {name: _read(out, name, item) for name, item in value.items()}
-    return None if None in found.values() else found
+class Scaffolds(NamedTuple):
+    """Scaffolds by name, and of each the first of its fingerprints, if any, that belongs to no parameter at all."""
+
+    records: dict[str, ScaffoldRecord]
+    strays: dict[str, str]
 
 
-def _read(out: Collector, name: str, item: Any) -> dict[str, Any] | None:
+def read_scaffolds(out: Collector, text: JsonText, parameters: JsonText | None) -> Scaffolds | None:
+    """The entries by name, or None where one cannot be read. ``parameters``: those of the descriptor, to be read."""
+    if not text.is_object:
+        out.add("field", "rng.scaffolds", f"should be an object, not {text.kind}")
+        return None
+    count = sum(1 for _ in text.members())
+    if not 1 <= count <= MAX_SCAFFOLDS:
+        out.add("field", "rng.scaffolds", f"names {count} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
+        return None
+    names = {name: name for name, _ in parameters.members()} if parameters and parameters.is_object else {}
+    found = Scaffolds({}, {})
+    for name, item in text.members():
+        entry = _read(out, name, item, names, found.strays)
+        if entry is not None:
+            found.records[name] = entry
+    return found if len(found.records) == count else None
+
+
+def _read(
+    out: Collector, name: str, text: JsonText, names: Mapping[str, str], strays: dict[str, str]
+) -> ScaffoldRecord | None:
     place = place_of(name)
     fault = name_fault(name)
     if fault:
         out.add("id", place, fault)
-    prints = item.get("fingerprints") if isinstance(item, dict) else None
-    if isinstance(prints, dict):
-        for parameter, text in prints.items():
-            if not isinstance(text, str):
-                out.add("field", place_of(name, parameter), f"should be a string, not {kind_of(text)}")
+    fields = out.fields(text, place, large=("fingerprints",))
+    if fields is None:
+        return None
+    prints = text.member("fingerprints")
+    if prints is not None and prints.is_object:
+        fields["fingerprints"] = {}
+        for parameter, item in prints.members():
+            if not item.is_string:
+                out.add("field", place_of(name, parameter), f"should be a string, not {item.kind}")
                 return None
-            out.hexadecimal(text, HEX16, place_of(name, parameter))
-    entry = out.record(item, ScaffoldRecord, place)
+            digits = item.string_bytes()[:17].decode(errors="replace")
+            out.hexadecimal(digits, HEX16, place_of(name, parameter))
+            if parameter in names:
+                fields["fingerprints"][names[parameter]] = digits
+            else:
+                strays.setdefault(name, parameter)
+    entry = out.record(fields, ScaffoldRecord, place)
     if entry is None:
         return None
     out.hexadecimal(entry.seed, HEX16, f"{place}.seed")
-    return {"seed": entry.seed, "fingerprints": entry.fingerprints}
+    return entry
 
 
-def check_scaffolds(out: Collector, generator: Rng, parameters: Mapping[str, Parameter] | None) -> None:
+def check_scaffolds(
+    out: Collector, generator: Rng, strays: Mapping[str, str], parameters: Mapping[str, Parameter] | None
+) -> None:
     """Seeds that differ, and a fingerprint for each generated parameter. ``parameters``: None where they are faulty."""
     scaffolds = generator.scaffolds or {}
     for name, other in twins(generator.seed, {name: entry.seed for name, entry in scaffolds.items()}):
@@ -79,7 +107,9 @@ def check_scaffolds(out: Collector, generator: Rng, parameters: Mapping[str, Par
         return
     generated = {name for name, entry in parameters.items() if isinstance(entry, Seeded | Adapted)}
     for name, entry in scaffolds.items():
-        wrong = sorted(generated ^ entry.fingerprints.keys())
-        if wrong:
-            what = "is missing" if wrong[0] in generated else "belongs to no generated parameter"
-            out.add("scaffold", f"{place_of(name)}.fingerprints", f"the fingerprint of {quote(wrong[0])} {what}")
+        missing = (key for key in generated if key not in entry.fingerprints)
+        others = (key for key in entry.fingerprints if key not in generated)
+        wrong = min(chain(missing, others, [strays[name]] if name in strays else []), default=None)
+        if wrong is not None:
+            what = "is missing" if wrong in generated else "belongs to no generated parameter"
+            out.add("scaffold", f"{place_of(name)}.fingerprints", f"the fingerprint of {quote(wrong)} {what}")

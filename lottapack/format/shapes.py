@@ -19,8 +19,8 @@ def shape_fault(shape: Sequence[int], itemsize: int) -> str | None:
     """Say what is wrong with a shape, or None. Zeros are left out of the product."""
     if len(shape) > MAX_DIMENSIONS:
         return f"{len(shape):,} dimensions; the format allows {MAX_DIMENSIONS}"
-    if any(not 0 <= size <= MAX_SIZE for size in shape):
+    if shape and not 0 <= min(shape) <= max(shape) <= MAX_SIZE:
         return f"a dimension is not from 0 to {MAX_SIZE}"
-    if numel([size for size in shape if size]) * itemsize > MAX_BYTES:
+    if numel(shape if 0 not in shape else [size for size in shape if size]) * itemsize > MAX_BYTES:
         return "the shape overflows: its size is 2**63 bytes or more"
     return None

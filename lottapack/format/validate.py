@@ -4,22 +4,33 @@ Problems are collected with their places and raised once (spec: refusals, sectio
 """
 
 import re
-from typing import Any
+
+import msgspec
 
 from lottapack import rng
 from lottapack.arch.rules import architecture_problems
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
-from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote
-from lottapack.format.descriptor import FORMAT_VERSION, TABLE_ID, Architecture, Descriptor, Rng, TableRecord
+from lottapack.format.collect import HEX16, HEX64, MAX_ENTRY, MOST, Collector, kind_of, quote
+from lottapack.format.descriptor import (
+    FORMAT_VERSION,
+    TABLE_ID,
+    Architecture,
+    ArchitectureRecord,
+    Descriptor,
+    Rng,
+    TableRecord,
+)
 from lottapack.format.entries import read_parameters
-from lottapack.format.scaffolds import check_scaffolds, read_scaffolds
+from lottapack.format.jsontext import JsonText
+from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _MAJOR, _, _MINOR = FORMAT_VERSION.partition(".")
 _KNOWN = int(_MAJOR), int(_MINOR)
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
+_NO_VERSION = 'the format version is missing or not of the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
 
 
@@ -29,89 +40,108 @@ def _numbers(match: re.Match[str]) -> tuple[int, int]:
 
 def parse(data: bytes, source: str) -> Descriptor:
     """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem found."""
-    value = canonical.loads(data, source=source, where="descriptor", error=DescriptorError)
-    descriptor, problems = check(value)
+    text = canonical.view(data, source=source, where="descriptor", error=DescriptorError)
+    descriptor, problems = check(text)
     if descriptor is None or problems:
-        said = value.get("lottapack") if isinstance(value, dict) else None
-        match = _VERSION.fullmatch(said) if isinstance(said, str) else None
+        said = _version(text)
+        match = _VERSION.fullmatch(said) if said is not None else None
         newer = match is not None and _numbers(match) > _KNOWN
         hint = f"It says format {said}; a newer lottapack may have written it: upgrade lottapack." if newer else ""
         raise DescriptorError(source, problems, hint=hint)
     return descriptor
 
 
-def check(value: Any) -> tuple[Descriptor | None, list[Problem]]:
+def check(text: JsonText) -> tuple[Descriptor | None, list[Problem]]:
     """The descriptor in a JSON value, and everything that is wrong with it; None where it cannot be read."""
     out = Collector()
-    return _descriptor(out, value), out.problems
+    return _descriptor(out, text), out.problems
 
 
-def _descriptor(out: Collector, value: Any) -> Descriptor | None:
-    if not isinstance(value, dict):
-        out.add("field", "descriptor", f"should be an object, not {kind_of(value)}")
+def _version(text: JsonText) -> str | None:
+    said = text.member("lottapack") if text.is_object else None
+    return str(said.value()) if said is not None and said.is_string and len(said) <= MAX_ENTRY else None
+
+
+def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
+    if not text.is_object:
+        out.add("field", "descriptor", f"should be an object, not {text.kind}")
         return None
-    if not _check_version(out, value.get("lottapack")):
+    said = _version(text)
+    if said is None or not _check_version(out, said):
+        if said is None:
+            out.add("version", "lottapack", _NO_VERSION)
         return None
+    value: dict[str, JsonText] = {}
+    unknown: list[str] = []
+    for name, item in text.members():
+        if name in _FIELDS:
+            value[name] = item
+        elif not name.startswith("x-") and len(unknown) < MOST:
+            unknown.append(name)
     for name in _FIELDS:
         if name not in value:
             out.add("field", "descriptor", f"the field {name} is missing")
-    for name in value:
-        if name not in _FIELDS and not name.startswith("x-"):
-            out.add("field", "descriptor", f"the field {quote(name)} is unknown")
+    for name in unknown:
+        out.add("field", "descriptor", f"the field {quote(name)} is unknown")
     architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
-    generator = _generator(out, value["rng"]) if "rng" in value else None
+    generator, strays = _generator(out, value["rng"], value.get("parameters")) if "rng" in value else (None, {})
     parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
     if generator is not None:
-        check_scaffolds(out, generator, parameters)
-    _check_provenance(out, value.get("provenance", {}))
-    if out.problems or architecture is None or generator is None or parameters is None:
+        check_scaffolds(out, generator, strays, parameters)
+    provenance = _provenance(out, value["provenance"]) if "provenance" in value else None
+    if out.problems or architecture is None or generator is None or parameters is None or provenance is None:
         return None
     return Descriptor(
-        lottapack=value["lottapack"],
-        architecture=architecture,
-        rng=generator,
-        parameters=parameters,
-        provenance=value["provenance"],
+        lottapack=said, architecture=architecture, rng=generator, parameters=parameters, provenance=provenance
     )
 
 
-def _check_version(out: Collector, text: Any) -> bool:
-    match = _VERSION.fullmatch(text) if isinstance(text, str) else None
+def _check_version(out: Collector, text: str) -> bool:
+    match = _VERSION.fullmatch(text)
     if match is None:
-        out.add("version", "lottapack", 'the format version is missing or not of the form "1.0"')
+        out.add("version", "lottapack", _NO_VERSION)
     elif match[1] != _MAJOR:
         out.add("version", "lottapack", f"this reader knows format {FORMAT_VERSION}, not {text}")
         match = None
     return match is not None
 
 
-def _architecture(out: Collector, value: Any) -> Architecture | None:
-    architecture = out.record(value, Architecture, "architecture")
-    if architecture is not None:
-        out.problems += architecture_problems(architecture.family, architecture.class_, architecture.config)
-    return architecture
+def _architecture(out: Collector, text: JsonText) -> Architecture | None:
+    fields = out.fields(text, "architecture", large=("config",))
+    if fields is None:
+        return None
+    record = out.record(fields, ArchitectureRecord, "architecture")
+    config = text.member("config")
+    if record is None or config is None:
+        return None
+    for problem in architecture_problems(record.family, record.class_, config):
+        out.add(problem.kind, problem.where, problem.message)
+    return Architecture(family=record.family, class_=record.class_, config=JsonText(config.text()))
 
 
-def _generator(out: Collector, value: Any) -> Rng | None:
-    if isinstance(value, dict) and isinstance(value.get("tables"), dict):
-        tables = {}
-        for table_id, item in value["tables"].items():
-            entry = _table(out, table_id, item)
-            tables[table_id] = {"bits": entry.bits, "sha256": entry.sha256} if entry else None
-        if None in tables.values():
-            return None
-        value = {**value, "tables": tables}
-    if isinstance(value, dict) and "scaffolds" in value:
-        scaffolds = read_scaffolds(out, value["scaffolds"])
+def _generator(out: Collector, text: JsonText, parameters: JsonText | None) -> tuple[Rng | None, dict[str, str]]:
+    """The generator, and the fingerprints in its scaffolds that belong to no parameter."""
+    fields = out.fields(text, "rng", large=("tables", "scaffolds"))
+    if fields is None:
+        return None, {}
+    held = text.member("tables")
+    tables = _tables(out, held) if held is not None and held.is_object else {}
+    if tables is None:
+        return None, {}
+    scaffolds: Scaffolds | None = None
+    if (others := text.member("scaffolds")) is not None:
+        scaffolds = read_scaffolds(out, others, parameters)
         if scaffolds is None:
-            return None
-        value = {**value, "scaffolds": scaffolds}
-    generator = out.record(value, Rng, "rng")
-    if generator is not None:
-        out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
-        out.hexadecimal(generator.seed, HEX16, "rng.seed")
-        _check_versions(out, generator)
-    return generator
+            return None, {}
+    generator = out.record(fields, Rng, "rng")
+    if generator is None:
+        return None, {}
+    records = scaffolds.records if scaffolds else msgspec.UNSET
+    generator = msgspec.structs.replace(generator, tables=tables, scaffolds=records)
+    out.known(generator.id, (rng.ALGORITHM, rng.TORCH_CPU), "rng.id", "generator")
+    out.hexadecimal(generator.seed, HEX16, "rng.seed")
+    _check_versions(out, generator)
+    return generator, scaffolds.strays if scaffolds else {}
 
 
 def _check_versions(out: Collector, generator: Rng) -> None:
@@ -133,11 +163,24 @@ def _check_versions(out: Collector, generator: Rng) -> None:
         out.add("field", "rng", f"the field scaffolds does not go with {rng.TORCH_CPU}")
 
 
-def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:
+def _tables(out: Collector, text: JsonText) -> dict[str, TableRecord] | None:
+    found: dict[str, TableRecord] = {}
+    faulty = False
+    for table_id, item in text.members():
+        entry = _table(out, table_id, item)
+        if entry is None:
+            faulty = True
+        else:
+            found[table_id] = entry
+    return None if faulty else found
+
+
+def _table(out: Collector, table_id: str, text: JsonText) -> TableRecord | None:
     place = f"rng.tables[{quote(table_id)}]"
     if not TABLE_ID.fullmatch(table_id) or table_id in (*rng.BUILTIN, rng.CONSTRUCTOR):
         out.add("id", place, "a table's id is lower-case letters, digits and _, none of the format's own")
-    entry = out.record(item, TableRecord, place)
+    fields = out.entry(text, place)
+    entry = out.record(fields, TableRecord, place) if fields is not None else None
     if entry is not None:
         if entry.bits not in WIDTHS:
             out.add("field", f"{place}.bits", f"a table has 1, 2, 4, 8 or 16 bits, not {entry.bits}")
@@ -145,10 +188,15 @@ def _table(out: Collector, table_id: str, item: Any) -> TableRecord | None:
     return entry
 
 
-def _check_provenance(out: Collector, value: Any) -> None:
-    if not isinstance(value, dict):
-        out.add("field", "provenance", f"should be an object, not {kind_of(value)}")
-        return
-    for key, item in value.items():
+def _provenance(out: Collector, text: JsonText) -> dict[str, str] | None:
+    if not text.is_object:
+        out.add("field", "provenance", f"should be an object, not {text.kind}")
+        return None
+    if len(text) > MAX_ENTRY:
+        out.add("field", "provenance", f"takes {len(text):,} bytes; the format allows {MAX_ENTRY:,}")
+        return None
+    found: dict[str, str] = text.value()
+    for key, item in found.items():
         if not isinstance(item, str):
             out.add("field", f"provenance[{quote(key)}]", f"should be a string, not {kind_of(item)}")
+    return found

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.rules import architecture_problems
-from lottapack.errors import ArchitectureError, CheckpointError
+from lottapack.errors import ArchitectureError, CheckpointError, FormatError
+from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
 from lottapack.nn.select import Entry, entries_of
 from lottapack.packing.checkpoint import read_checkpoint
@@ -143,7 +144,11 @@ def _parse(path: Path, said: Any) -> Architecture:
             f"{path} is neither a transformers config.json with its architectures nor an architecture of the format",
             hint='Write {"family": ..., "class": ..., "config": ...} as spec/v1/architectures.md says.',
         )
-    problems = architecture_problems(found.family, found.class_, found.config)
+    try:
+        text = canonical.view(canonical.dumps(found.config))
+    except (ValueError, FormatError) as fault:
+        raise ArchitectureError(f"{path} cannot be written as canonical JSON: {fault}") from fault
+    problems = architecture_problems(found.family, found.class_, text)
     if problems:
         raise ArchitectureError(f"{path}: {problems[0]}")
     return found

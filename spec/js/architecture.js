@@ -25,6 +25,9 @@ const FAMILIES = new Map([
   ["python", python],
 ]);
 
+/** Values at all levels of a configuration of transformers. */
+const MAX_CONFIG_VALUES = 100_000;
+
 /** Everything about an architecture that the format refuses. */
 export function architectureProblems(family, className, config) {
   const check = FAMILIES.get(family);
@@ -34,6 +37,17 @@ export function architectureProblems(family, className, config) {
 }
 
 const fault = (where, message) => problem("architecture", where, message);
+
+/** How many of so many values are left behind those inside a value; below 0 once there are none left. */
+function valuesLeft(value, most) {
+  const inside = Array.isArray(value) ? value : value instanceof Map ? value.values() : [];
+  let rest = most;
+  for (const item of inside) {
+    rest = valuesLeft(item, rest - 1);
+    if (rest < 0) break;
+  }
+  return rest;
+}
 
 function torchNn(className, config) {
   const problems = [];
@@ -115,6 +129,9 @@ function python(className, config) {
 
 function transformers(className, config) {
   const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a model class")];
+  if (valuesLeft(config, MAX_CONFIG_VALUES) < 0) {
+    return [...problems, fault("architecture.config", `holds more than ${MAX_CONFIG_VALUES} values`)];
+  }
   lookForKeys("architecture.config", config, problems);
   return problems;
 }

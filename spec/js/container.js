@@ -1,7 +1,8 @@
 /** The safetensors file of a pack, in its one canonical form (spec/v1/container.md). */
 
 import { MOST, PackError, problem } from "./errors.js";
-import { JsonFault, parseCanonical } from "./json.js";
+import { JsonFault, isLonger, parseCanonical } from "./json.js";
+import { MAX_ENTRY } from "./records.js";
 import { sha256 } from "./sha256.js";
 import { FROM_CODE, ITEM_SIZE, numel, shapeFault } from "./shapes.js";
 import { compareCodePoints, cut } from "./text.js";
@@ -78,7 +79,8 @@ function entries(value) {
   const problems = [];
   for (const [name, entry] of value) {
     if (name === "__metadata__") continue;
-    const fault = entryFault(entry);
+    const long = isLonger(entry, MAX_ENTRY);
+    const fault = long ? ["entry", `takes more than ${MAX_ENTRY} bytes`] : entryFault(entry);
     if (fault) {
       if (problems.length < MOST) problems.push(problem(fault[0], `header.${cut(name, 200)}`, fault[1]));
     } else {

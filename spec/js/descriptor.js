@@ -77,6 +77,7 @@ function checkVersion(out, text) {
 }
 
 function readArchitecture(out, value) {
+  if (!out.smallFields(value, "architecture", "config")) return null;
   if (!out.record(value, { family: TEXT, class: TEXT, config: OBJECT }, "architecture")) return null;
   const [family, className, config] = ["family", "class", "config"].map((key) => value.get(key));
   out.addAll(architectureProblems(family, className, config));
@@ -84,6 +85,7 @@ function readArchitecture(out, value) {
 }
 
 function readRng(out, value) {
+  if (!out.smallFields(value, "rng", "tables", "scaffolds")) return null;
   const tables = new Map();
   if (value instanceof Map && value.get("tables") instanceof Map) {
     for (const [id, item] of value.get("tables")) tables.set(id, readTable(out, id, item));
@@ -120,6 +122,7 @@ function readTable(out, id, item) {
   if (!/^[a-z][a-z0-9_]{0,63}$/.test(id) || BUILTIN.has(id) || id === CONSTRUCTOR) {
     out.add("id", place, "a table's id is lower-case letters, digits and _, none of the format's own");
   }
+  if (item instanceof Map && !out.small(item, place)) return null;
   if (!out.record(item, { bits: INTEGER, sha256: TEXT }, place)) return null;
   const bits = item.get("bits");
   if (!WIDTHS.includes(bits)) out.add("field", `${place}.bits`, `a table has 1, 2, 4, 8 or 16 bits, not ${bits}`);
@@ -132,6 +135,7 @@ function checkProvenance(out, value) {
     out.add("field", "provenance", `should be an object, not ${kindOf(value)}`);
     return;
   }
+  if (!out.small(value, "provenance")) return;
   for (const [key, item] of value) {
     if (typeof item !== "string") {
       out.add("field", `provenance[${quote(key)}]`, `should be a string, not ${kindOf(item)}`);

@@ -5,9 +5,10 @@
  * null, booleans, strings, bigint (an integer), number (a float), arrays, and Map (an object, in the text's order).
  */
 
-import { compareCodePoints, quote, writeString } from "./text.js";
+import { compareCodePoints, quote, utf8Length, writeString } from "./text.js";
 
 export const MAX_DEPTH = 64;
+const MAX_KEY_BYTES = 8192;
 const LEAST_INTEGER = -(2n ** 63n);
 const GREATEST_INTEGER = 2n ** 64n - 1n;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/y;
@@ -134,19 +135,23 @@ class Parser {
       this.at += 1;
       return found;
     }
-    let twice = null;
+    let last = null;
     do {
       if (this.text[this.at] !== '"') this.refuse("a key is due");
+      const begin = this.at + 1;
       const key = this.string();
+      if (3 * (this.at - begin) > MAX_KEY_BYTES && utf8Length(this.text.slice(begin, this.at - 1)) > MAX_KEY_BYTES) {
+        this.refuse(`a key of more than ${MAX_KEY_BYTES} bytes`);
+      }
+      if (key === last) throw new JsonFault("duplicate", `the key ${quote(key, 80)} stands twice in one object`);
+      last = key;
       this.skip();
       if (this.text[this.at] !== ":") this.refuse("a colon is due");
       this.at += 1;
       this.skip();
       const value = this.value();
-      if (found.has(key)) twice ??= key;
       found.set(key, value);
     } while (this.more("}"));
-    if (twice !== null) throw new JsonFault("duplicate", `the key ${quote(twice, 80)} stands twice in one object`);
     return found;
   }
 
@@ -205,6 +210,28 @@ class Parser {
     if (!Number.isFinite(value)) this.refuse("a float is out of range");
     return value;
   }
+}
+
+/** Whether the canonical text of a value takes more than so many bytes; looks no further than it must. */
+export function isLonger(value, bytes) {
+  return left(value, bytes) < 0;
+}
+
+/** What is left of so many bytes behind the canonical text of a value; below 0 once there is nothing left. */
+function left(value, bytes) {
+  if (typeof value === "string") return bytes < value.length ? -1 : bytes - utf8Length(writeString(value));
+  if (Array.isArray(value)) {
+    let rest = bytes - Math.max(2, value.length + 1); // brackets and commas
+    for (let i = 0; rest >= 0 && i < value.length; i += 1) rest = left(value[i], rest);
+    return rest;
+  }
+  if (!(value instanceof Map)) return bytes - stringify(value).length;
+  let rest = bytes - Math.max(2, 2 * value.size + 1);
+  for (const [key, item] of value) {
+    if (rest < 0) return rest;
+    rest = left(item, left(key, rest));
+  }
+  return rest;
 }
 
 /** The canonical text of a value. */

@@ -3,7 +3,7 @@
 import { CodingFault, codedTensors, compressedFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
-import { PackError, UnsupportedError, problem } from "./errors.js";
+import { MOST, PackError, UnsupportedError, problem } from "./errors.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
@@ -243,7 +243,7 @@ export class Pack {
     for (const name of this.tensors.keys()) {
       if (!owners.has(name)) problems.push(problem("unused", name, "no parameter calls for this tensor"));
     }
-    if (problems.length) throw new PackError("agreement", problems);
+    if (problems.length) throw new PackError("agreement", problems.slice(0, MOST));
   }
 
   async readTables() {

@@ -94,6 +94,7 @@ function readEntry(out, item, place) {
     out.add("field", place, `should be an object, not ${kindOf(item)}`);
     return null;
   }
+  if (!out.small(item, place)) return null;
   const role = item.get("role");
   if (typeof role !== "string") {
     out.add("field", `${place}.role`, "the role is missing or not a string");

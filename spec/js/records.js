@@ -1,7 +1,11 @@
 /** Collecting everything that is wrong with a descriptor, each with its place. */
 
 import { MOST, problem } from "./errors.js";
-import { kindOf } from "./text.js";
+import { isLonger } from "./json.js";
+import { cut, kindOf } from "./text.js";
+
+/** Bytes of the text of an entry, of a field of another object, and of the provenance. */
+export const MAX_ENTRY = 32_768;
 
 const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
 
@@ -48,6 +52,23 @@ export class Collector {
 
   addAll(problems) {
     for (const { kind, where, message } of problems) this.add(kind, where, message);
+  }
+
+  /** Whether a value takes no more bytes than an entry may; notes it if it does. */
+  small(value, where) {
+    const fault = isLonger(value, MAX_ENTRY);
+    if (fault) this.add("field", where, `takes more than ${MAX_ENTRY} bytes`);
+    return !fault;
+  }
+
+  /** Whether the fields of an object, `x-...` and those named `large` aside, are as short as an entry must be. */
+  smallFields(value, where, ...large) {
+    if (!(value instanceof Map)) return true;
+    for (const [key, item] of value) {
+      const mayBeLarge = large.includes(key) || key.startsWith("x-");
+      if (!mayBeLarge && !this.small(item, `${where}.${cut(key, 100)}`)) return false;
+    }
+    return true;
   }
 
   /** Whether an object has exactly these fields, each of its form; notes the first fault. */

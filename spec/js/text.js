@@ -11,6 +11,16 @@ export function writeString(text) {
   return `"${escaped}"`;
 }
 
+/** Bytes of a text in UTF-8. */
+export function utf8Length(text) {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i += 1) {
+    const unit = text.charCodeAt(i);
+    if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2; // a pair takes four
+  }
+  return bytes;
+}
+
 /** Order of code points; JavaScript's own order is of UTF-16 units, which differs beyond U+FFFF. */
 export function compareCodePoints(a, b) {
   const length = Math.min(a.length, b.length);

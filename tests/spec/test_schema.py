@@ -19,6 +19,10 @@ BEYOND_A_SCHEMA = {
     "descriptor_field_shape_float": "1 and 1.0 are one number",
     "descriptor_field_rank_float": "1 and 1.0 are one number",
     "descriptor_field_bits_float": "1 and 1.0 are one number",
+    **dict.fromkeys(
+        (f"descriptor_field_{what}_too_long" for what in ("adapted", "entry", "provenance", "table")),
+        "how long a text is",
+    ),
     "descriptor_id_distribution": "whether rng.tables has the id",
     "descriptor_id_constructor_of_philox": "which distribution goes with rng.id",
     "descriptor_id_torch_normal16": "which distribution goes with rng.id",

@@ -18,7 +18,9 @@ from lottapack.arch.rules import architecture_problems
 from lottapack.arch.skeleton import computed_buffers, shapes_of
 from lottapack.arch.torch_nn_classes import ARGUMENTS
 from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
+from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
+from lottapack.format.jsontext import JsonText
 
 REQUIRED = {
     "in_features": 6,
@@ -212,13 +214,13 @@ def test_what_cannot_be_built_is_one_kind_of_error(family, class_name, config, m
 @pytest.mark.parametrize("key", ["auto_map", "trust_remote_code", "quantization_config", "_attn_implementation"])
 def test_dangerous_keys_are_refused_at_any_depth(key):
     for config in ({key: 1}, {"vision_config": {"inner": [{key: 1}]}}):
-        problems = architecture_problems("transformers", "GPT2LMHeadModel", config)
+        problems = architecture_problems("transformers", "GPT2LMHeadModel", JsonText(canonical.dumps(config)))
         assert [(p.kind, p.where.rpartition(".")[2]) for p in problems] == [("architecture", key)]
 
 
 @pytest.mark.parametrize("name", ["_Private", "os.system", "é", "", "a b"])
 def test_class_names_are_plain_identifiers(name):
-    assert architecture_problems("transformers", name, {})[0].where == "architecture.class"
+    assert architecture_problems("transformers", name, JsonText(b"{}"))[0].where == "architecture.class"
 
 
 def test_computed_buffers_may_not_take_more_than_there_is(monkeypatch):

@@ -32,6 +32,7 @@ ACCEPTED = [
     ("too small for binary64: zero", "[1e-400,-1e-400]"),
     ("half of the least number: zero, to even", "2.4703282292062327e-324"),
     ("nested 64 deep", "[" * 64 + "]" * 64),
+    ("a key of 8,192 bytes", '{"' + "é" * 4096 + '":0}'),
 ]
 
 # Why, kind, and the bytes: one piece, or pieces that are repeated.
@@ -78,6 +79,13 @@ REFUSED: list[tuple[str, str, bytes | list[tuple[bytes, int]]]] = [
     ("nested 100,000 deep", "json", [(b"[", 100_000), (b"]", 100_000)]),
     ("a key twice", "duplicate", b'{"a":1,"a":1}'),
     ("a key twice, deep", "duplicate", b'[{"b":{"a":1,"a":2}}]'),
+    ("a key twice, written in two ways", "duplicate", b'{"a":1,"\\u0061":1}'),
+    ("a key twice, out of order", "canonical", b'{"a":1,"b":2,"a":3}'),
+    ("a key twice, behind white space", "duplicate", b'{ "a":1,"a":1}'),
+    ("out of order, and then no JSON", "json", b'{"b":1,"a":2,}'),
+    ("not UTF-8, behind white space", "json", b'[ 1,"\xff"]'),
+    ("a key of 8,193 bytes", "json", [(b'{"', 1), (b"k", 8193), (b'":0}', 1)]),
+    ("a key of 8,193 bytes as it is written", "json", [(b'{"', 1), (b"\\n", 4096), (b'k":0}', 1)]),
 ]
 
 

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from .canonical import canonical
 from .model import Model, linear, sequential, tensor
+
+MOST_OF_AN_ENTRY = 32_768
+MOST_OF_A_KEY = 8_192
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,9 @@ def small(seed: int = 42) -> Model:
     model.seeded("2.weight", [2, 3], distribution="own")
     model.constant("2.bias", [2], "float32", "00000000")
     return model
+
+
+def filled(value: dict[str, Any], key: str, size: int) -> None:
+    """Give ``value`` a string under ``key`` with which its text takes ``size`` bytes."""
+    value[key] = ""
+    value[key] = "a" * (size - len(canonical(value)))

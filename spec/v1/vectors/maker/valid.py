@@ -12,6 +12,7 @@ from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, str
 from .element_cases import CUSTOM
 from .model import Model, linear, sequential, tensor
 from .pack import TYPES
+from .small import MOST_OF_A_KEY, MOST_OF_AN_ENTRY, filled
 from .tables import hex32
 
 
@@ -151,6 +152,19 @@ def bare_names() -> Model:
     model.adapted("weight", [3, 2])
     model.stored("b", tensor("float32", 3))
     model.seeded("é" * 512, [3])
+    return model
+
+
+@shows("texts that are as long as they may be: entries, the provenance, a key")
+def longest_texts() -> Model:
+    model = Model(sequential(linear(4, 3)))
+    model.table("own", 1, [0xBF800000, 0x3F800000])
+    model.seeded("0.weight", [3, 4], distribution="own")
+    model.constant("0.bias", [3], "float32", "00000000")
+    filled(model.parameters["0.weight"], "x-", MOST_OF_AN_ENTRY)
+    filled(model.descriptor["rng"]["tables"]["own"], "x-", MOST_OF_AN_ENTRY)
+    filled(model.descriptor["provenance"], "vectors", MOST_OF_AN_ENTRY)
+    model.descriptor["x-"] = {"k" * MOST_OF_A_KEY: "a" * 2 * MOST_OF_AN_ENTRY}
     return model
 
 

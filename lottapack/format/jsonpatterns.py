@@ -1,0 +1,83 @@
+r"""Patterns of JSON in bytes, canonical and not (spec: container, section 4).
+
+All take their time by the length of what they match: no repetition that can be matched in two ways gives back.
+"""
+
+import re
+
+_CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\]|[bfnrt]|u00(?:0[0-7bef]|1[0-9a-f]))[^"\\\x00-\x1f]*+)*+'
+_PARTS = {
+    b"%tensor%": rb'\{"dtype":%string%,"sha256":%string%\}',
+    b"%shape%": rb"\[(?:%natural%(?:,(?=[0-9])|(?=\])))*+\]",
+    b"%scalar%": rb"(?:%string%|0|-?[1-9][0-9]{0,17}|true|false|null)",
+    b"%string%": rb'"%chars%"',
+    b"%natural%": rb"(?:0|[1-9][0-9]{0,17})",
+    b"%float%": rb"-?[0-9]{1,17}\.[0-9]{1,20}",
+    b"%boolean%": rb"(?:true|false)",
+    b"%chars%": _CHARS,
+}
+
+
+def _compile(pattern: bytes) -> re.Pattern[bytes]:
+    for name, part in _PARTS.items():
+        pattern = pattern.replace(name, part)
+    return re.compile(pattern)
+
+
+_ENTRY = (
+    rb'\{(?:"data_offsets":\[%natural%,%natural%\],"dtype":%string%,"shape":%shape%|"role":%string%,"to":%string%|'
+    rb'(?:"adapter":\{(?:"beta":%tensor%,)?"lora_A":%tensor%,"lora_B":%tensor%(?:,"magnitude":%tensor%)?\},'
+    rb'"alpha":(?P<alpha>%float%),)?(?:"coding":\{"codes":%string%,"id":%string%(?:,"scales":%string%)?\},)?'
+    rb'(?:"distribution":%string%,)?"dtype":%string%,(?:"fan_in_fan_out":%boolean%,)?(?:"fingerprint":%string%,)?'
+    rb'(?:"group":%string%,)?(?:"rank":%natural%,)?"role":%string%,(?:"scale":(?P<scale>%float%),)?'
+    rb'(?:"scaling":%string%,)?(?:"sha256":%string%,)?"shape":%shape%(?:,"trained":%boolean%)?'
+    rb'(?:,"value":%string%)?)\}'
+)
+"""A tensor's or a parameter's entry as it nearly always is. Keys that stand in the pattern's order are in order."""
+
+MEMBER = _compile(rb'"(?P<key>%chars%)":(?:(?:%scalar%|' + _ENTRY + rb")(?P<behind>[,}])|(?P<open>[\[{]))?")
+"""A canonical key, and as far as they are simple its value and what stands behind; else, what container it opens.
+
+The floats in an entry, ``alpha`` and ``scale``, have yet to be compared with the canonical form.
+"""
+
+ITEMS = _compile(rb"(?:%scalar%,)*+(?:%scalar%(?P<behind>\])|(?P<open>[\[{]))?")
+"""The simple canonical items that come next in an array, and what container opens behind them."""
+
+STRING = _compile(rb'"(?P<chars>%chars%)"')
+SPACE = re.compile(rb"[ \t\n\r]*+")
+NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?P<fraction>\.[0-9]++)?(?P<exponent>[eE][-+]?[0-9]++)?")
+WORD = re.compile(rb"true|false|null")
+
+_HIGH, _LOW = rb"u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|' + _HIGH + _LOW + rb")"
+ANY_STRING = re.compile(rb'"(?P<chars>(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb')*+)"')
+"""A string of JSON, canonical or not, without lone surrogates."""
+
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb")*+[\]}]"
+for _ in range(3):
+    _CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|" + _CONTAINER + rb")*+[\]}]"
+_VALUE = _TEXT + rb'|[^\[\]{}",:]++|' + _CONTAINER
+KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
+"""A member of an object in a text that is known to be canonical. Containers up to four deep are found as a whole."""
+
+KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
+"""A value in such a text, if it is a container up to four deep."""
+
+KNOWN_BRACKETS = re.compile(
+    rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb")*+(?:(?P<open>[\[{]++)|(?P<close>[\]}]++))", re.DOTALL
+)
+"""The next brackets of one kind outside strings in such a text, but for containers up to four deep."""
+
+KNOWN_KEY = re.compile(
+    rb'(?:[^\[\]{}",]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?!:))*+(?:"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":|(?P<mark>[\[\]{},]))',
+    re.DOTALL,
+)
+"""The next key, bracket or comma outside strings in such a text."""
+
+KNOWN_INTEGERS = re.compile(rb"\[(?:-?[0-9]++(?:,(?=[-0-9])|(?=\])))*+\]")
+"""An array of nothing but integers."""
+
+KNOWN_CHARS = re.compile(rb"(?:[^\\]{1,64}+|\\(?:u[0-9a-f]{4}|[^u])){1,1024}+[\x80-\xbf]*+")
+"""At most 64 KiB of a string in such a text, cut between characters."""
