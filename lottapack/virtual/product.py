@@ -16,10 +16,13 @@ from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
 from lottapack.virtual.scratch import scratch
 
-SMALL_BATCH = 16
+SMALL_BATCH = 32
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
-"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads."""
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads.
+
+Half as many and twice as many were as fast within a tenth or so; an eighth was up to 0.4 times slower (decision 0027).
+"""
 
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
@@ -116,9 +119,10 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     terms, sums = inputs.numpy(), out.numpy()
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
+    kernel = kernels.product if len(terms) <= 2 else kernels.products
     run_all(
         [
-            partial(kernels.product, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
+            partial(kernel, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
             for begin, end in pairwise(cuts)
         ],
         default(),
