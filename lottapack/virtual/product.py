@@ -14,7 +14,7 @@ from lottapack import rng
 from lottapack.rng import backends
 from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
-from lottapack.virtual.scratch import scratch
+from lottapack.virtual.scratch import result, scratch
 
 SMALL_BATCH = 32
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
@@ -143,10 +143,12 @@ def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -
     rows, columns = matrix.shape
     height = tile_height(matrix, x, max_bytes)
     ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
-    out = x.new_zeros(x.shape[0], columns) if transposed else x.new_empty(x.shape[0], rows)
+    out = result(x, x.shape[0], columns if transposed else rows)
     for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x), strict=True):
-        if transposed:
+        if not transposed:
+            torch.mm(x, tile.t(), out=out[:, begin:end])
+        elif begin:
             out.addmm_(x[:, begin:end], tile)
         else:
-            torch.mm(x, tile.t(), out=out[:, begin:end])
+            torch.mm(x[:, :end], tile, out=out)
     return out

@@ -1,8 +1,10 @@
-"""Memory for the blocks of generated weights: mapped once, and used by one product after the other.
+"""Memory that never lies in a heap: for blocks of generated weights, and for large results.
 
-A product needs a few MB for a moment. Taken from malloc, and freed before the tensors that were made meanwhile, they
-leave holes between those: a training step of a 300M Llama left 300 MB of such holes. So they have mappings of their
-own, which never lie in a heap.
+glibc takes mappings for what is large, but calls ever larger sizes small (up to 32 MiB) once such are freed. A block is
+needed for a moment; freed before the tensors that were made meanwhile, it leaves a hole between them, and so a training
+step of a 300M Llama left 300 MB of holes. What a backward pass keeps of results goes all at once, but the heap stays as
+large. So both have mappings of their own: one that is used again by block after block, and one for each large result,
+which goes back to the system with it.
 """
 
 import mmap
@@ -20,6 +22,9 @@ IDLE: Final = 2
 
 _LEAST: Final = 1 << 23
 """Bytes of a mapping at least, so that one serves many sizes; what was never written to takes no memory."""
+
+LARGE: Final = 1 << 20
+"""Bytes of a result from which on it has a mapping: 256 page faults are little beside such a product."""
 
 # Taking and giving back are single operations of a deque, which threads share safely without a lock, so that none can
 # be held while a process forks; a fork copies the mappings, which are private. A full deque drops the oldest.
@@ -51,6 +56,19 @@ def _taken(size: int) -> mmap.mmap:
         held = None
     if held is not None and len(held) >= size:
         return held
+    return _mapped(max(size, _LEAST))
+
+
+def result(like: Tensor, rows: int, columns: int) -> Tensor:
+    """A tensor of shape (rows, columns), with any values, of the dtype and on the device of ``like``."""
+    size = rows * columns * like.dtype.itemsize
+    if like.device.type != "cpu" or size < LARGE:
+        return like.new_empty(rows, columns)
+    return torch.frombuffer(_mapped(size), dtype=like.dtype).view(rows, columns)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """So many bytes of the system's, which gets them back when nothing refers to them."""
     if sys.platform == "win32":
-        return mmap.mmap(-1, max(size, _LEAST))
-    return mmap.mmap(-1, max(size, _LEAST), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -2,10 +2,12 @@
 
 import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import memory
 import pytest
@@ -39,6 +41,11 @@ def drawn(*shape, seed=0):
 
 def bits(tensor):
     return tensor.detach().contiguous().view(-1).view(torch.uint8).tolist()
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
@@ -114,6 +121,39 @@ def test_a_convolution_takes_nothing_of_the_heap_but_its_result_and_a_part_of_it
     weight = lottapack.draw(NAME, shape, seed=SEED, distribution="normal16", scale=rng.binary32(0.3), dtype=x.dtype)
     assert torch.allclose(y, F.conv1d(x, weight, padding=1), rtol=1e-4, atol=1e-3)
     assert torch.allclose(back, F.conv_transpose1d(y, weight, padding=1), rtol=1e-4, atol=1e-1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is in memory")
+def test_a_large_result_goes_back_to_the_system():
+    """It is in a mapping of its own, and so are its views and what a backward pass has kept."""
+    before = resident()
+    x = torch.ones(1 << 13, 40, requires_grad=True)
+    y = generated_product(x, *named(), 1 << 11, 40, False, 0)  # 64 MiB
+    assert resident() - before >= y.nbytes
+    kept = y[5:, 3:].sin()  # keeps what it was made from
+    view, shape = y.detach()[:, 1], y.shape
+    del y
+    kept.sum().backward()
+    assert x.grad.shape == x.shape
+    assert torch.equal(view, generated_product(x.detach(), *named(), 1 << 11, 40, False, 0)[:, 1])
+    assert resident() - before >= 4 * shape.numel()
+    del view, kept
+    assert resident() - before < shape.numel()
+
+
+def test_large_results_are_tensors_like_others():
+    x = drawn(64, 300)
+    y = generated_product(x, *named(), 1 << 13, 300, False, 0)
+    assert y.nbytes > scratches.LARGE
+    part = generated_product(x, *named(), 1 << 10, 300, False, 0)
+    assert part.nbytes < scratches.LARGE
+    assert torch.allclose(y[:, : 1 << 10], part, rtol=1e-4, atol=1e-3)
+    assert torch.equal(copy.deepcopy(y), y)
+    assert torch.equal(pickle.loads(pickle.dumps(y)), y)
+    back = generated_product(drawn(1 << 13, 40), *named(), 40, 300, True, 40 * 300)
+    weight = lottapack.draw(NAME, (40, 300), seed=SEED, distribution="sign1", scale=rng.binary32(0.3))
+    assert back.nbytes > scratches.LARGE
+    assert torch.allclose(back, drawn(1 << 13, 40) @ weight, rtol=1e-4, atol=1e-3)
 
 
 def adapter(d_out, d_in, rank=3):
