@@ -24,7 +24,7 @@ MODULES = {
 LAYERS = (
     ("lottapack.errors",),
     ("lottapack.rng", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
-    ("lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
+    ("lottapack.weights.huge_pages", "lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
     ("lottapack.format",),
     ("lottapack.arch", "lottapack.weights.drawing", "lottapack.weights.merge", "lottapack.weights.merge_arrays"),

@@ -20,12 +20,19 @@ _thread = threading.local()
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """While this lasts, this thread reaches no other machine: the attempt raises ArchitectureError."""
+    """While this lasts, this thread reaches no other machine: the attempt raises ArchitectureError.
+
+    Also where the library makes another error of it.
+    """
     _install()
     before = getattr(_thread, "sealed", False)
-    _thread.sealed = True
+    _thread.sealed, _thread.tried = True, False
     try:
         yield
+    except Exception as fault:
+        if _thread.tried and not isinstance(fault, ArchitectureError):
+            raise _refusal() from fault
+        raise
     finally:
         _thread.sealed = before
 
@@ -38,7 +45,12 @@ def _install() -> None:
 
 def _hook(event: str, _: tuple[Any, ...]) -> None:
     if event in _EVENTS and getattr(_thread, "sealed", False):
-        raise ArchitectureError(
-            "building this architecture would use the network",
-            hint="Its configuration names something that its library would download. Do not use the pack.",
-        )
+        _thread.tried = True
+        raise _refusal()
+
+
+def _refusal() -> ArchitectureError:
+    return ArchitectureError(
+        "building this architecture would use the network",
+        hint="Its configuration names something that its library would download. Do not use the pack.",
+    )

@@ -175,7 +175,7 @@ def parse(data: bytes) -> Recipe:
         value: Any = canonical.loads(data, source="the recipe", where="recipe")
         recipe = msgspec.convert(value, Recipe, strict=True)
         recipe.tables()
-    except (FormatError, UnsupportedError, ValueError) as fault:
+    except (FormatError, UnsupportedError, ValueError, msgspec.ValidationError) as fault:
         raise CheckpointError(
             f"the checkpoint's recipe cannot be read: {fault}",
             hint="A newer lottapack may have written it, or the tensor lottapack_recipe was changed in training.",

@@ -77,9 +77,10 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
         own = model.__dict__
         self._before = {key: own.get(key) for key in _IGNORED}
         # All tensors of the file are checked and used here, so none of them is news to the user.
-        missing = {f"^{re.escape(name)}$" for name in names}
-        model._keys_to_ignore_on_load_missing = missing | set(model._keys_to_ignore_on_load_missing or ())
-        model._keys_to_ignore_on_load_unexpected = {".*"}
+        for key, patterns in zip(_IGNORED, ([".*"], [f"^{re.escape(name)}$" for name in names]), strict=True):
+            given = getattr(model, key)
+            kind = set if isinstance(given, set) else list  # by the library's version
+            setattr(model, key, kind([*(given or ()), *patterns]))
 
         def initialise() -> None:
             del own["initialize_weights"]

@@ -30,6 +30,7 @@ from lottapack.rng import backends
 from lottapack.rng.threads import run_all
 from lottapack.signing import check_signature
 from lottapack.weights.constructed import constructed_weights, is_constructed
+from lottapack.weights.huge_pages import HugePages
 from lottapack.weights.rebuild import (
     check_generated,
     constant_tensor,
@@ -173,6 +174,7 @@ class _Rebuild:
     ) -> None:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check, self.virtual = merge, check, virtual
+        self.pages = HugePages()
         self.entries = pack.descriptor.parameters
 
     @contextmanager
@@ -187,7 +189,7 @@ class _Rebuild:
             wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in adapter_dtypes(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
             found = [
-                (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype))
+                (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype, self.pages))
                 for name, dtype in wanted.items()
             ]
             try:
@@ -229,17 +231,17 @@ class _Rebuild:
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names = sorted(names, key=lambda name: -sizes[name])
         large = [name for name in names if sizes[name] > _LARGE]
-        # Memory is taken here: in a thread, each taking would wait for the page faults of the others. (Of the CPU time
-        # of a 300M Llama, 0.39 s are page faults, 0.14 generating, 0.06 hashing and 0.035 building; a clone of its
-        # checkpoint has the same faults, and copies in 0.08. Mapping pieces ahead, MADV_POPULATE_WRITE, gains nothing;
-        # huge pages take two to three times as long on a virtual machine whose host takes unused memory away.)
+        # Memory is asked for here: in a thread, each asking would wait for the page faults of the others; and a huge
+        # page may lie across neighbours. (In small pages, of the CPU time of a 300M Llama 0.39 s were page faults, 0.14
+        # generating, 0.06 hashing and 0.035 building; a clone of its checkpoint has the same faults, and copies in
+        # 0.08. Mapping small pages ahead, MADV_POPULATE_WRITE, gains nothing.)
         tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
         return [self._one(name, self._memory(name)) for name in large] + run_all(tasks, torch.get_num_threads())
 
     @torch.no_grad()
     def _one(self, name: str, memory: Tensor) -> Named:
         make = generate_merged if self.merge else generate
-        return name, make(self.pack, name, memory, check=self.check)
+        return name, make(self.pack, name, self.pages.touch(memory), check=self.check)
 
     def _memory(self, name: str) -> Tensor:
-        return empty_backbone(self.pack, name, self.device, self.dtype)
+        return self.pages.advise(empty_backbone(self.pack, name, self.device, self.dtype))

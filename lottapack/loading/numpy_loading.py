@@ -19,13 +19,18 @@ from lottapack.rng.backends import numba_works
 from lottapack.rng.stream import ITEM_BITS, Source
 from lottapack.rng.tables import check_scale
 from lottapack.rng.threads import PIECE, default, run_all
+from lottapack.signing import check_signature
 from lottapack.weights.merge_arrays import merge_adapter
 
 Array = npt.NDArray[Any]
 
 
 def load_numpy(
-    path: str | PathLike[str], *, scaffold: str | None = None, max_bytes: int | None = None
+    path: str | PathLike[str],
+    *,
+    scaffold: str | None = None,
+    max_bytes: int | None = None,
+    require_signature: str | PathLike[str] | None = None,
 ) -> dict[str, Array]:
     """The merged weights of a pack by name, without importing torch or building a model.
 
@@ -37,13 +42,16 @@ def load_numpy(
         path: the pack, or a reference as in load().
         scaffold: on which of the pack's scaffolds; by default on that of its main seed.
         max_bytes: the most memory that the arrays may take; by default what is free.
+        require_signature: a public key in PEM, as in load().
 
     Raises:
         FormatError, IntegrityError, LimitError, DeviceError; ScaffoldError for a scaffold that the pack does not hold;
-        UnsupportedError for a pack whose weights only torch can draw. For a reference also BadReferenceError,
-        RegistryError.
+        UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
+        BadKeyError. For a reference also BadReferenceError, RegistryError.
     """
     with open_pack(_local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
         if pack.descriptor.rng.id == rng.TORCH_CPU:
             raise UnsupportedError(
                 f"{path}: its weights were drawn by torch, and nothing else draws them",

@@ -239,7 +239,7 @@ def _told(response: requests.Response) -> tuple[str, str]:
     try:
         error = msgspec.json.decode(_read(response, _MAX_ERROR))["errors"][0]
         code, message = str(error["code"]), str(error.get("message", ""))
-    except (ValueError, LookupError, TypeError, AttributeError, requests.exceptions.RequestException):
+    except (msgspec.DecodeError, LookupError, TypeError, AttributeError, requests.exceptions.RequestException):
         return "", ""
     words = "".join(char for char in f"{code}: {message}"[:200] if char.isprintable())
     return code, f" ({words})"

@@ -10,7 +10,7 @@ Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014 and 0021 
 - Elsewhere look-ups store several entries at once and ask for the output's next lines on the way; so does all else
   that writes: without it each line of the output is waited for.
 - Tried and no faster: half a table by symmetry, half of the elements looked up while the others are computed,
-  huge pages, streaming stores (half as fast).
+  streaming stores (half as fast).
 - Where the value follows from the index by exact arithmetic there is no look-up, and the loop is vectorised.
 - A fingerprint of what need not be kept is taken block by block, in the L1 cache.
 

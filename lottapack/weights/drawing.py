@@ -8,6 +8,7 @@ import torch
 from lottapack.errors import UnsupportedError
 from lottapack.rng import Source, Table, binary32, builtin, fill_
 from lottapack.rng.stream import ITEM_BITS
+from lottapack.weights.huge_pages import HugePages
 
 
 def draw(
@@ -37,7 +38,7 @@ def draw(
             f"{name!r}: cannot draw in {dtype}", hint=f"Draw in one of {', '.join(ITEM_BITS)}, then convert."
         )
     source = Source(seed, name, table, binary32(scale), wanted)
-    return fill_(torch.empty(_sizes(name, shape), dtype=dtype, device=device), source, start)
+    return fill_(HugePages().take(torch.empty(_sizes(name, shape), dtype=dtype, device=device)), source, start)
 
 
 def _sizes(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, S
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.weights.constructed import constructed_weights, fill_constructed, is_constructed
+from lottapack.weights.huge_pages import HugePages
 from lottapack.weights.merge import Backbone, merge_adapter_into
 
 _PIECE: Final = 1 << 19
@@ -39,7 +40,9 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
     return model
 
 
-def stored_tensor(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def stored_tensor(
+    pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None, pages: HugePages | None = None
+) -> Tensor:
     """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked.
 
     In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
@@ -47,6 +50,8 @@ def stored_tensor(pack: PackFile, name: str, device: torch.device, dtype: torch.
     """
     recorded, shape = pack.form(name)
     tensor = torch.empty(shape, dtype=dtypes.torch_dtype(recorded))
+    if pages is not None:
+        pages.take(tensor)
     pack.read_into(name, tensor_bytes(tensor))
     return tensor.to(_wanted(recorded, dtype)).to(device)
 

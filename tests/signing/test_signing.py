@@ -26,10 +26,13 @@ def signature_of(pack: Path) -> Path:
 
 
 def refused(pack: Path, key: Path) -> str:
-    """Why load() refuses; verify() must say the same."""
+    """Why load() refuses; load_numpy() and verify() must say the same."""
     with pytest.raises(SignatureError) as caught:
         lottapack.load(pack, require_signature=key)
     assert caught.value.hint
+    with pytest.raises(SignatureError) as arrays:
+        lottapack.load_numpy(pack, require_signature=key)
+    assert arrays.value.message == caught.value.message
     [check] = [check for check in lottapack.verify(pack, key=key).checks if check.what == "signature"]
     assert (check.status, check.detail) == ("failed", caught.value.message)
     return caught.value.message
@@ -45,6 +48,7 @@ def test_a_signed_pack_loads(signed: Path, keys: Keys) -> None:
     model = lottapack.load(signed, require_signature=keys.public)
     plain = lottapack.load(signed)
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert lottapack.load_numpy(signed, require_signature=keys.public).keys() == lottapack.load_numpy(signed).keys()
     outcome = lottapack.verify(signed, key=keys.public)
     assert outcome.ok
     assert [check.where for check in outcome.checks if check.what == "signature"] == [signature_of(signed).name]

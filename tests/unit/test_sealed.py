@@ -64,6 +64,23 @@ def test_this_thread_reaches_nobody_and_others_do(server: tuple[str, int, list[s
     socket.create_connection(where, 30).close()
 
 
+def test_another_error_that_a_library_makes_of_it(server: tuple[str, int, list[str]]) -> None:
+    with pytest.raises(ArchitectureError, match="would use the network") as caught, sealed():
+        try:
+            socket.create_connection(server[:2], 30)
+        except ArchitectureError as fault:
+            raise OSError("cannot be loaded") from fault
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(OSError, match="of its own"), sealed():
+        raise OSError("of its own")
+
+
+def test_a_library_that_does_without(server: tuple[str, int, list[str]]) -> None:
+    with sealed(), pytest.raises(ArchitectureError):
+        socket.create_connection(server[:2], 30)
+    assert server[2] == []
+
+
 BUILD = """
 import sys
 from lottapack import arch, errors
