@@ -12,9 +12,14 @@ import json
 import subprocess
 import sys
 import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import lottapack
 
@@ -47,17 +52,50 @@ def resident(what: str) -> int:
 
 
 def warm_up() -> None:
-    """Import what a layer needs, and compile its kernels or read the compiled ones: the libraries' memory."""
+    """Import what layers and writing need, and compile kernels or read compiled ones: the libraries' memory."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from lottapack.running import generate
+
     small = torch.nn.Sequential(torch.nn.Linear(64, 64))
     lottapack.scaffold(small, seed=0, rank=1, distribution="sign1", backbone="virtual", train=())
     for inputs in (1, 64):
         small(torch.ones(inputs, 64, requires_grad=True)).sum().backward()
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    generate(LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)), [1, 2, 3], 2, stop=False)
+
+
+class Activations(TorchDispatchMode):
+    """Counts the memory of tensors that operators return, while it is entered: hidden states, logits, the cache.
+
+    ``most``: bytes at once at most. Views of one memory count once, and what is in ``known`` does not.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self.tensors: Counter[int] = Counter()
+        self.live = self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and (place := tensor.untyped_storage().data_ptr()) not in self.known:
+                size = tensor.untyped_storage().nbytes()
+                self.live += 0 if self.tensors[place] else size
+                self.tensors[place] += 1
+                weakref.finalize(tensor, self.gone, place, size)
+        self.most = max(self.most, self.live)
+        return out
+
+    def gone(self, place: int, size: int) -> None:
+        """One of the tensors that lie there is not used any more."""
+        self.tensors[place] -= 1
+        self.live -= 0 if self.tensors[place] else size
 
 
 def child(path: Path, way: str, new: int, logits: Path) -> None:
     """Load, write tokens and print what it took; the logits of the prompt go to a file."""
-    import transformers.models.llama.modeling_llama  # noqa: F401 (so that it counts as the libraries' memory)
-
     from lottapack.running import generate
 
     warm_up()
@@ -65,17 +103,21 @@ def child(path: Path, way: str, new: int, logits: Path) -> None:
     model = lottapack.load(path, backbone=way)
     held = sum(t.nbytes for t in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values())
     loaded = resident("VmRSS") - before
-    with torch.no_grad():
-        torch.save(model(torch.tensor([PROMPT])).logits[0], logits)
     generate(model, PROMPT, 2, stop=False)
     done = generate(model, PROMPT, new, stop=False)
     peak = resident("VmHWM") - before
+    with torch.no_grad():
+        torch.save(model(torch.tensor([PROMPT])).logits[0], logits)
+    with Activations([*model.parameters(), *model.buffers()]) as counted:
+        generate(model, PROMPT, new, stop=False)
     print(
         json.dumps(
             {
                 "way": way,
                 "tokens_per_s": done.tokens_per_s,
+                "libraries_bytes": before,
                 "model_bytes": held,
+                "activation_bytes": counted.most,
                 "loaded_bytes": loaded,
                 "peak_bytes": peak,
                 "tokens": done.tokens,
@@ -114,9 +156,11 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(f"Llama {options.scale}, sign1, a pack of {report['pack_bytes']:,} bytes; {options.new} tokens")
-    print(f"{'backbone':<14}{'tokens/s':>10}{'model':>16}{'peak of the process':>22}")
+    print(f"{'backbone':<14}{'tokens/s':>10}{'model':>16}{'activations':>14}{'peak of the process':>22}")
     for row in rows:
-        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{row['model_bytes']:>16,}{row['peak_bytes']:>22,}")
+        sizes = f"{row['model_bytes']:>16,}{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
+        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{sizes}")
+    print(f"peaks are above what the libraries take: {rows[0]['libraries_bytes']:,} bytes")
     print(f"largest difference of the prompt's logits: {error:.1e} of the largest one")
 
 

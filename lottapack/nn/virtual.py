@@ -16,6 +16,7 @@ from lottapack import rng
 from lottapack.nn import layers
 from lottapack.nn.tied_head import TiedHead
 from lottapack.rng.scales import BUILTIN
+from lottapack.virtual.adapted import generated_adapted_product
 from lottapack.virtual.convolution import generated_convolution
 from lottapack.virtual.op import generated_product
 from lottapack.virtual.rows import generated_rows
@@ -64,10 +65,13 @@ class VirtualLayer(nn.Module):
         names = (source.table.id, f"{source.seed:016x}", source.name, source.scale, source.dtype)
         return self.weight_table, *names
 
-    def _product(self, x: Tensor) -> Tensor:
+    def _matrix(self) -> tuple[Any, ...]:
+        """The weight as the arguments of generated_product()."""
         rows, columns = self.weight_shape[0], prod(self.weight_shape[1:])
-        transposed = bool(getattr(self, "fan_in_fan_out", False))
-        found: Tensor = generated_product(_cast(x), *self._arguments(), rows, columns, transposed, self.max_bytes)
+        return *self._arguments(), rows, columns, bool(getattr(self, "fan_in_fan_out", False)), self.max_bytes
+
+    def _product(self, x: Tensor) -> Tensor:
+        found: Tensor = generated_product(_cast(x), *self._matrix())
         return found
 
 
@@ -97,6 +101,25 @@ def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> N
     module.__class__ = found
 
 
+def joined(layer: layers.AdapterLayer, x: Tensor) -> Tensor | None:
+    """What a linear layer gives but for its bias, its adapter added within its product; None where that cannot be.
+
+    It cannot with a magnitude, with dropout, and where dtypes differ, as under autocast: torch then puts the parts
+    together.
+    """
+    assert isinstance(layer, VirtualLayer)
+    adapter = layer.lora_A, layer.lora_B, layer.beta
+    if (
+        layer.magnitude is not None
+        or (layer.training and layer.lora_dropout)
+        or torch.is_autocast_enabled(x.device.type)
+        or any(part is not None and part.dtype != x.dtype for part in adapter)
+    ):
+        return None
+    found: Tensor = generated_adapted_product(x, *adapter, layer.scaling, *layer._matrix())
+    return found
+
+
 class VirtualLinear(VirtualLayer, nn.Linear):
     """``nn.Linear`` without a backbone."""
 
@@ -108,6 +131,13 @@ class VirtualLinear(VirtualLayer, nn.Linear):
 
 class VirtualAdaptedLinear(VirtualLayer, layers.AdaptedLinear):
     """``nn.Linear`` with an adapter, without a backbone."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
+        out = joined(self, input)
+        if out is None:
+            return super().forward(input)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 class VirtualTiedHead(VirtualLayer, TiedHead):

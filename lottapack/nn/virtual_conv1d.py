@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lottapack.nn.conv1d import AdaptedConv1D
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.virtual import VirtualLayer, joined
 
 
 class VirtualConv1D(VirtualLayer, Conv1D):  # type: ignore[misc]
@@ -24,6 +24,11 @@ class VirtualConv1D(VirtualLayer, Conv1D):  # type: ignore[misc]
 
 class VirtualAdaptedConv1D(VirtualLayer, AdaptedConv1D):
     """transformers' ``Conv1D`` with an adapter, without a backbone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, shape (..., nx). Returns: shape (..., nf)."""
+        out = joined(self, x)
+        return super().forward(x) if out is None else out + self.bias.to(out.dtype)
 
 
 FORMS: dict[type[nn.Module], type[VirtualLayer]] = {

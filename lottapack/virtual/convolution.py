@@ -32,13 +32,18 @@ def generated_convolution(
     The first arguments are those of generated_product(). Differentiable in ``x``, once.
     """
     matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
-    parts = [
-        torch.ops.aten.convolution(
+    out: Tensor | None = None
+    for part in _parts(matrix, shape, groups, max_bytes, x):
+        found: Tensor = torch.ops.aten.convolution(
             x[:, part.inputs], part.kernel, None, stride, padding, dilation, False, [0] * len(stride), part.groups
         )
-        for part in _parts(matrix, shape, groups, max_bytes, x)
-    ]
-    return torch.cat(parts, 1)
+        if part.kernel.shape[0] == shape[0]:
+            return found
+        if out is None:
+            out = found.new_empty(found.shape[0], shape[0], *found.shape[2:])
+        out[:, part.outputs] = found
+    assert out is not None  # a convolution has an output channel
+    return out
 
 
 @generated_convolution.register_fake
@@ -117,15 +122,15 @@ class _Part:
 
 
 def _parts(matrix: Matrix, shape: Sequence[int], groups: int, max_bytes: int, like: Tensor) -> Iterator[_Part]:
-    """Parts that hold whole groups, or lie in one."""
+    """Parts that hold whole groups, or lie in one; each kernel is there until the next part is asked for."""
     each, inputs = shape[0] // groups, shape[1]
     height = tile_height(matrix, like, max_bytes or None)
     step = height // each * each or height
-    memory = matrix.memory(step, like.device)
+    ranges = []
     for first in range(0, shape[0], max(step, each)):  # a group, or groups that fit
         last = min(first + max(step, each), shape[0])
-        for begin in range(first, last, step):
-            end = min(begin + step, last)
-            one, behind = begin // each, (end + each - 1) // each
-            kernel = matrix.tile(begin, end, memory).to(like.dtype).view(end - begin, *shape[1:])
-            yield _Part(slice(begin, end), slice(one * inputs, behind * inputs), kernel, behind - one)
+        ranges += [(begin, min(begin + step, last)) for begin in range(first, last, step)]
+    for (begin, end), kernel in zip(ranges, matrix.tiles(ranges, like), strict=True):
+        one, behind = begin // each, (end + each - 1) // each
+        kernel = kernel.view(end - begin, *shape[1:])
+        yield _Part(slice(begin, end), slice(one * inputs, behind * inputs), kernel, behind - one)

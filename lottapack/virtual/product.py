@@ -1,5 +1,7 @@
 """Products with a generated matrix that is never there as a whole, on tensors."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -12,11 +14,15 @@ from lottapack import rng
 from lottapack.rng import backends
 from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
+from lottapack.virtual.scratch import result, scratch
 
-SMALL_BATCH = 16
+SMALL_BATCH = 32
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
-"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads."""
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads.
+
+Half as many and twice as many were as fast within a tenth or so; an eighth was up to 0.4 times slower (decision 0027).
+"""
 
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
@@ -28,15 +34,25 @@ class Matrix:
     source: rng.Source
     shape: tuple[int, int]
 
-    def memory(self, height: int, device: torch.device) -> Tensor:
-        """Memory for tiles of up to ``height`` rows, in the recorded dtype."""
-        return torch.empty(height * self.shape[1], dtype=getattr(torch, self.source.dtype), device=device)
+    def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor) -> Iterator[Tensor]:
+        """Rows ``begin`` to ``end - 1`` for each of the ranges, in the dtype and on the device of ``like``.
 
-    def tile(self, begin: int, end: int, memory: Tensor) -> Tensor:
-        """Rows ``begin`` to ``end - 1``, in that memory."""
+        They are there until the next ones are asked for: all lie in the same memory.
+        """
         columns = self.shape[1]
-        tile = memory[: (end - begin) * columns]
-        return rng.fill_(tile, self.source, begin * columns).view(end - begin, columns)
+        most = max((end - begin for begin, end in ranges), default=0) * columns
+        recorded: torch.dtype = getattr(torch, self.source.dtype)
+        with ExitStack() as held:
+            memory = held.enter_context(scratch(most, recorded, like.device))
+            converted = memory
+            if recorded != like.dtype:
+                converted = held.enter_context(scratch(most, like.dtype, like.device))
+            for begin, end in ranges:
+                size = (end - begin) * columns
+                tile = rng.fill_(memory[:size], self.source, begin * columns)
+                if converted is not memory:
+                    tile = converted[:size].copy_(tile)
+                yield tile.view(end - begin, columns)
 
 
 def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
@@ -103,9 +119,10 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     terms, sums = inputs.numpy(), out.numpy()
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
+    kernel = kernels.product if len(terms) <= 2 else kernels.products
     run_all(
         [
-            partial(kernels.product, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
+            partial(kernel, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
             for begin, end in pairwise(cuts)
         ],
         default(),
@@ -125,13 +142,13 @@ def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:
 def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
     rows, columns = matrix.shape
     height = tile_height(matrix, x, max_bytes)
-    memory = matrix.memory(height, x.device)
-    out = x.new_zeros(x.shape[0], columns) if transposed else x.new_empty(x.shape[0], rows)
-    for begin in range(0, rows, height):
-        end = min(begin + height, rows)
-        tile = matrix.tile(begin, end, memory).to(x.dtype)
-        if transposed:
+    ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
+    out = result(x, x.shape[0], columns if transposed else rows)
+    for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x), strict=True):
+        if not transposed:
+            torch.mm(x, tile.t(), out=out[:, begin:end])
+        elif begin:
             out.addmm_(x[:, begin:end], tile)
         else:
-            out[:, begin:end] = x @ tile.t()
+            torch.mm(x[:, :end], tile, out=out)
     return out

@@ -15,7 +15,7 @@ from lottapack.virtual.product import Matrix, direct
 from lottapack.virtual.rows import generated_rows
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
-SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056)]
+SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056), (23, 3072)]
 
 
 def source(table="sign1", scale=0.3, dtype="float32"):
@@ -60,8 +60,9 @@ def same_bits(one, other):
 
 @pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_kernel_adds_in_the_stated_order(shape, monkeypatch):
-    x = drawn(2, shape[1])
+@pytest.mark.parametrize("n", [2, 15], ids=["one at a time", "several together"])
+def test_the_kernel_adds_in_the_stated_order(n, shape, monkeypatch):
+    x = drawn(n, shape[1])
     due = in_stated_order(x.numpy(), weight(shape, scale=1.0).numpy(), rng.binary32(0.3))
     assert direct(x, Matrix(source(), shape), False)
     assert same_bits(products.product(x, Matrix(source(), shape)), due)
