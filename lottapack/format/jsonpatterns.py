@@ -1,14 +1,16 @@
 r"""Patterns of JSON in bytes, canonical and not (spec: container, section 4).
 
-All take their time by the length of what they match: no repetition that can be matched in two ways gives back.
+All take their time by the length of what they match: no repetition that can be matched in two ways gives back. Each
+repeated group ends with an empty alternative, ``|)*+``: where the last try fails in its middle, Python before 3.11.5
+goes on from that middle (python/cpython#106052), and so no try must fail.
 """
 
 import re
 
-_CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\]|[bfnrt]|u00(?:0[0-7bef]|1[0-9a-f]))[^"\\\x00-\x1f]*+)*+'
+_CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\]|[bfnrt]|u00(?:0[0-7bef]|1[0-9a-f]))[^"\\\x00-\x1f]*+|)*+'
 _PARTS = {
     b"%tensor%": rb'\{"dtype":%string%,"sha256":%string%\}',
-    b"%shape%": rb"\[(?:%natural%(?:,(?=[0-9])|(?=\])))*+\]",
+    b"%shape%": rb"\[(?:%natural%(?:,(?=[0-9])|(?=\]))|)*+\]",
     b"%scalar%": rb"(?:%string%|0|-?[1-9][0-9]{0,17}|true|false|null)",
     b"%string%": rb'"%chars%"',
     b"%natural%": rb"(?:0|[1-9][0-9]{0,17})",
@@ -41,7 +43,7 @@ MEMBER = _compile(rb'"(?P<key>%chars%)":(?:(?:%scalar%|' + _ENTRY + rb")(?P<behi
 The floats in an entry, ``alpha`` and ``scale``, have yet to be compared with the canonical form.
 """
 
-ITEMS = _compile(rb"(?:%scalar%,)*+(?:%scalar%(?P<behind>\])|(?P<open>[\[{]))?")
+ITEMS = _compile(rb"(?:%scalar%,|)*+(?:%scalar%(?P<behind>\])|(?P<open>[\[{]))?")
 """The simple canonical items that come next in an array, and what container opens behind them."""
 
 STRING = _compile(rb'"(?P<chars>%chars%)"')
@@ -51,33 +53,33 @@ WORD = re.compile(rb"true|false|null")
 
 _HIGH, _LOW = rb"u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|' + _HIGH + _LOW + rb")"
-ANY_STRING = re.compile(rb'"(?P<chars>(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb')*+)"')
+ANY_STRING = re.compile(rb'"(?P<chars>(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb'|)*+)"')
 """A string of JSON, canonical or not, without lone surrogates."""
 
-_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb")*+[\]}]"
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+|)*+"'
+_CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|)*+[\]}]"
 for _ in range(3):
-    _CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|" + _CONTAINER + rb")*+[\]}]"
+    _CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|" + _CONTAINER + rb"|)*+[\]}]"
 _VALUE = _TEXT + rb'|[^\[\]{}",:]++|' + _CONTAINER
-KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
+KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
 """A member of an object in a text that is known to be canonical. Containers up to four deep are found as a whole."""
 
 KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
 """A value in such a text, if it is a container up to four deep."""
 
 KNOWN_BRACKETS = re.compile(
-    rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb")*+(?:(?P<open>[\[{]++)|(?P<close>[\]}]++))", re.DOTALL
+    rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb"|)*+(?:(?P<open>[\[{]++)|(?P<close>[\]}]++))", re.DOTALL
 )
 """The next brackets of one kind outside strings in such a text, but for containers up to four deep."""
 
 KNOWN_KEY = re.compile(
-    rb'(?:[^\[\]{}",]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?!:))*+(?:"(?P<key>[^"\\]*+(?:\\.[^"\\]*+)*+)":|(?P<mark>[\[\]{},]))',
+    rb'(?:[^\[\]{}",]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+"(?!:)|)*+(?:"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":|(?P<mark>[\[\]{},]))',
     re.DOTALL,
 )
 """The next key, bracket or comma outside strings in such a text."""
 
-KNOWN_INTEGERS = re.compile(rb"\[(?:-?[0-9]++(?:,(?=[-0-9])|(?=\])))*+\]")
+KNOWN_INTEGERS = re.compile(rb"\[(?:-?[0-9]++(?:,(?=[-0-9])|(?=\]))|)*+\]")
 """An array of nothing but integers."""
 
-KNOWN_CHARS = re.compile(rb"(?:[^\\]{1,64}+|\\(?:u[0-9a-f]{4}|[^u])){1,1024}+[\x80-\xbf]*+")
+KNOWN_CHARS = re.compile(rb"(?:[^\\]{1,64}+|\\(?:u[0-9a-f]{4}|[^u])|){1,1024}+[\x80-\xbf]*+")
 """At most 64 KiB of a string in such a text, cut between characters."""

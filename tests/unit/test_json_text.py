@@ -2,10 +2,11 @@
 
 import json
 import random
+import re
 
 import pytest
 
-from lottapack.format import canonical
+from lottapack.format import canonical, jsonpatterns
 from lottapack.format.collect import kind_of
 from lottapack.format.jsoncheck import MAX_KEY, JsonFaultError, check
 from lottapack.format.jsontext import JsonText
@@ -138,3 +139,12 @@ def test_a_key_may_be_so_long():
     check(b'{"%b":0}' % (b"k" * MAX_KEY))
     with pytest.raises(JsonFaultError, match="a key of more than 8,192 bytes"):
         check(b'{"%b":0}' % (b"k" * (MAX_KEY + 1)))
+
+
+def test_no_possessive_group_can_fail_in_its_middle() -> None:
+    """Python before 3.11.5 then goes on from that middle; newer ones would not notice that a group lacks its end."""
+    patterns = [found for found in vars(jsonpatterns).values() if isinstance(found, re.Pattern)]
+    quantified = re.compile(rb"(.)\)(?:[*+?]|\{[0-9,]+\})\+")
+    groups = [found[1] for pattern in patterns for found in quantified.finditer(pattern.pattern)]
+    assert groups
+    assert set(groups) == {b"|"}
