@@ -114,7 +114,8 @@ def main() -> None:
     print(f"  (float32 and bfloat16 in memory; goals of virtual, 1: {GOALS['of_float32']} and {GOALS['of_bfloat16']})")
     for one, two in found["writing"]:
         print(
-            f"  tokens/s {one['tokens_per_s']:.2f} and {two['tokens_per_s']:.2f}, model {one['model_bytes']:,}, "
+            f"  tokens/s {one['tokens_per_s']:.2f} and {two['tokens_per_s']:.2f}, weights of the backbone "
+            f"{one['backbone_bytes']:,} and {two['backbone_bytes']:,} (goal: 0), model {one['model_bytes']:,}, "
             f"activations {one['activation_bytes']:,}, peak {one['peak_bytes']:,} and {two['peak_bytes']:,}, "
             f"libraries {one['libraries_bytes']:,}"
         )

@@ -9,6 +9,7 @@ SCRIPTS = (
     "bench_start.py",
     "bench_load.py",
     "bench_virtual.py",
+    "bench_gpu.py",
     "bench_cli.py",
     "bench_registry.py",
     "bench_serve.py",

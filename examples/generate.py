@@ -96,12 +96,18 @@ class Activations(TorchDispatchMode):
 
 def child(path: Path, way: str, new: int, logits: Path) -> None:
     """Load, write tokens and print what it took; the logits of the prompt go to a file."""
+    from lottapack.format.descriptor import Adapted, Seeded
+    from lottapack.format.packfile import open_pack
     from lottapack.running import generate
 
     warm_up()
     before = resident("VmRSS")
     model = lottapack.load(path, backbone=way)
-    held = sum(t.nbytes for t in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values())
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    held = sum(tensor.nbytes for tensor in tensors.values())
+    with open_pack(path) as pack:
+        generated = [name for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Seeded | Adapted)]
+    backbone = sum(tensors[name].nbytes for name in generated if name in tensors)
     loaded = resident("VmRSS") - before
     generate(model, PROMPT, 2, stop=False)
     done = generate(model, PROMPT, new, stop=False)
@@ -116,6 +122,7 @@ def child(path: Path, way: str, new: int, logits: Path) -> None:
                 "way": way,
                 "tokens_per_s": done.tokens_per_s,
                 "libraries_bytes": before,
+                "backbone_bytes": backbone,
                 "model_bytes": held,
                 "activation_bytes": counted.most,
                 "loaded_bytes": loaded,
@@ -156,9 +163,11 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(f"Llama {options.scale}, sign1, a pack of {report['pack_bytes']:,} bytes; {options.new} tokens")
-    print(f"{'backbone':<14}{'tokens/s':>10}{'model':>16}{'activations':>14}{'peak of the process':>22}")
+    print(
+        f"{'backbone':<14}{'tokens/s':>10}{'its bytes':>16}{'model':>16}{'activations':>14}{'peak of the process':>22}"
+    )
     for row in rows:
-        sizes = f"{row['model_bytes']:>16,}{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
+        sizes = f"{row['backbone_bytes']:>16,}{row['model_bytes']:>16,}{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
         print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{sizes}")
     print(f"peaks are above what the libraries take: {rows[0]['libraries_bytes']:,} bytes")
     print(f"largest difference of the prompt's logits: {error:.1e} of the largest one")

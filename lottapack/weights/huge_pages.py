@@ -92,8 +92,8 @@ def available() -> bool:
     """Whether this system gives huge pages of HUGE bytes to those who ask, and to them only."""
     try:
         size = int((_SETTINGS / "hpage_pmd_size").read_text())
-        return "[madvise]" in (_SETTINGS / "enabled").read_text() and size == HUGE and hasattr(_madvise(), "argtypes")
-    except (OSError, ValueError, AttributeError):  # another system
+        return size == HUGE and "[madvise]" in (_SETTINGS / "enabled").read_text()
+    except OSError:  # another system
         return False
 
 
