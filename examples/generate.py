@@ -167,8 +167,9 @@ def main() -> None:
         f"{'backbone':<14}{'tokens/s':>10}{'its bytes':>16}{'model':>16}{'activations':>14}{'peak of the process':>22}"
     )
     for row in rows:
-        sizes = f"{row['backbone_bytes']:>16,}{row['model_bytes']:>16,}{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
-        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{sizes}")
+        weights = f"{row['backbone_bytes']:>16,}{row['model_bytes']:>16,}"
+        beside = f"{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
+        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{weights}{beside}")
     print(f"peaks are above what the libraries take: {rows[0]['libraries_bytes']:,} bytes")
     print(f"largest difference of the prompt's logits: {error:.1e} of the largest one")
 

@@ -19,6 +19,7 @@ from maker import (
     invalid_descriptor,
     invalid_form,
     invalid_hostile,
+    invalid_hostile_descriptor,
     invalid_limits,
     invalid_rest,
     invalid_scaffolds,
@@ -70,7 +71,8 @@ def made() -> Iterator[tuple[str, bytes]]:
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
     described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings)
-    for group in (invalid_container, *described, invalid_rest, invalid_hostile, invalid_limits):
+    hostile = (invalid_hostile, invalid_hostile_descriptor)
+    for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)
