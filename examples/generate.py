@@ -232,7 +232,7 @@ def show_memory(what: str, took: dict[str, object]) -> None:
     parts["rest"] = max(0, whole - sum(parts.values()))
     ratio = whole / (parts["model"] + parts["activations"])
     listed = " + ".join(f"{name} {size / 1e6:,.0f}" for name, size in parts.items() if size)
-    print(f"  {what:<22}{listed} = {whole / 1e6:,.0f} MB, {ratio:.2f} times model and activations")
+    print(f"  {what:<24}{listed} = {whole / 1e6:,.0f} MB, {ratio:.2f} times model and activations")
 
 
 def show(report: dict[str, object]) -> int:
