@@ -7,7 +7,6 @@ A process of its own each round. The first finds nothing compiled, the others fi
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import json, sys, time
 import torch
 start = time.perf_counter()
 import lottapack
+from lottapack.rng.kernels import object_files
+object_files.cache_from_source = lambda _: sys.argv[1] + "/_"  # a prefix for all of Python's would compile numba's too
 lottapack.draw("a", (1000,), seed=1, scale=0.02)
 print(json.dumps({"seconds": time.perf_counter() - start, "numba": "numba" in sys.modules}))
 """
@@ -25,10 +26,9 @@ GOAL = 0.3
 
 
 def child(folder: str) -> dict[str, float]:
-    """One process, whose compiled modules and kernels lie in a folder."""
-    environment = os.environ | {"PYTHONPYCACHEPREFIX": folder}
-    line = [sys.executable, "-c", CHILD]
-    done = subprocess.run(line, env=environment, check=True, capture_output=True, text=True, timeout=300)
+    """One process, whose compiled kernels lie in a folder."""
+    line = [sys.executable, "-c", CHILD, folder]
+    done = subprocess.run(line, check=True, capture_output=True, text=True, timeout=300)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
