@@ -88,8 +88,8 @@ def command(
             min=0.0,
             metavar="T",
             help="Refuse a larger error of --stored-dtype and --coding: that of an element, as part of its tensor's "
-            "root mean square. With --from-merged, and without those two, the relative error of a layer; by default what rounding to its "
-            "dtype explains.",
+            "root mean square. With --from-merged, and without those two, the relative error of a layer; by default "
+            "what rounding to its dtype explains.",
             show_default=False,
         ),
     ] = None,
