@@ -23,7 +23,14 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    ("lottapack.rng", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
+    (
+        "lottapack.rng",
+        "lottapack.device",
+        "lottapack.limits",
+        "lottapack.links",
+        "lottapack.output",
+        "lottapack.progress",
+    ),
     ("lottapack.weights.huge_pages", "lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
     ("lottapack.format.jsoncheck", "lottapack.format.jsonpatterns", "lottapack.format.jsontext"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),

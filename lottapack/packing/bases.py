@@ -13,6 +13,7 @@ from lottapack.errors import CheckpointError
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.links import require_own_file
 from lottapack.output import atomic_file
 from lottapack.packing.folders import PACK_NAME, make_folder, write_pack_folder
 
@@ -65,8 +66,11 @@ def holds_pack(folder: Path) -> bool:
     return any(folder.glob(f"*{PACK_END}"))
 
 
-def open_base(path: Path) -> PackFile:
-    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError."""
+def open_base(path: Path, within: Path | None = None) -> PackFile:
+    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError.
+
+    ``within``: the folder that a person named, in which ``path`` was found.
+    """
     if not path.is_dir():
         return open_pack(path)
     found = sorted(path.glob(f"*{PACK_END}"))
@@ -75,4 +79,5 @@ def open_base(path: Path) -> PackFile:
             f"{path} holds {len(found)} packs, and a base is one",
             hint="Name the pack of the base. From a checkpoint of the base, lottapack pack makes it.",
         )
+    require_own_file(found[0], within or path)
     return open_pack(found[0])
