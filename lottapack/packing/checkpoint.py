@@ -13,6 +13,7 @@ from lottapack.errors import CheckpointError
 from lottapack.format import recipe
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
 from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
+from lottapack.links import require_own_file
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -28,7 +29,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} holds no checkpoint", hint=f"Looked for {', '.join(_IN_FOLDER)}. Name the file itself."
             )
         path = found
-        refuse_link_out(path)
+        require_own_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder")
     if path.name.endswith(".index.json"):
@@ -60,23 +61,6 @@ def read_file(path: Path) -> dict[str, Any]:
     raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
 
 
-def refuse_link_out(path: Path) -> None:
-    """Refuse a file that a folder holds, and nobody named, if it is a link to somewhere else on this machine.
-
-    A Hub's cache is an exception: its folders hold links to the blobs of the same repository.
-    """
-    try:
-        real, folder = path.resolve(strict=True), path.parent.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return  # what is not there, or a circle, is refused by who reads it
-    allowed = {folder, folder.parent.parent / "blobs"} if folder.parent.name == "snapshots" else {folder}
-    if real.parent not in allowed:
-        raise CheckpointError(
-            f"{path} is a link out of its folder, to {real}",
-            hint="If that is what you want, name the file itself, or copy it there.",
-        )
-
-
 def _read_shards(index: Path) -> dict[str, Any]:
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
@@ -88,7 +72,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
-        refuse_link_out(index.parent / shard)
+        require_own_file(index.parent / shard)
         merged |= read_file(index.parent / shard)
     return merged
 
