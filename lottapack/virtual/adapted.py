@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lottapack.virtual.op import generated_product, source_of
+from lottapack.virtual.op import generated_product, refuse_forward_mode, source_of
 from lottapack.virtual.product import Matrix, product
 
 
@@ -38,6 +38,7 @@ def generated_adapted_product(
     ``lora_a``: A, shape (rank, d_in). ``lora_b``: B, shape (d_out, rank). ``beta``: shape (1,), or None for 1. The
     others are those of generated_product(). Differentiable in all four, any number of times.
     """
+    refuse_forward_mode()
     matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (rows, columns))
     given = x.reshape(-1, x.shape[-1])
     out = product(given, matrix, transposed=transposed, max_bytes=max_bytes or None)

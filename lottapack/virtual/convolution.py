@@ -1,13 +1,14 @@
 """Convolutions with a generated kernel, some output channels at a time, as operators of torch's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Sequence  # noqa: UP035 - the only one that operators may have before torch 2.7
 
 import torch
 from torch import Tensor
 
-from lottapack.virtual.op import source_of
+from lottapack.virtual.op import refuse_forward_mode, source_of
 from lottapack.virtual.product import Matrix, tile_height
 
 
@@ -31,6 +32,7 @@ def generated_convolution(
 
     The first arguments are those of generated_product(). Differentiable in ``x``, once.
     """
+    refuse_forward_mode()
     matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
     out: Tensor | None = None
     for part in _parts(matrix, shape, groups, max_bytes, x):

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from lottapack import rng
+from lottapack.errors import UnsupportedError
 from lottapack.virtual.product import Matrix, product
 
 
@@ -30,8 +32,21 @@ def generated_product(
     ``name``: of the tensor, whose stream it has. ``scale``, ``dtype``: as recorded. ``max_bytes``: see product();
     0 is no limit. Differentiable in ``x``, any number of times.
     """
+    refuse_forward_mode()
     source = source_of(table, distribution, seed, name, scale, dtype)
     return product(x, Matrix(source, (rows, columns)), transposed=transposed, max_bytes=max_bytes or None)
+
+
+def refuse_forward_mode() -> None:
+    """Raise UnsupportedError within ``torch.func.jvp`` and the like, where torch takes this derivative for zero.
+
+    That is what it does for every operator that is not its own, and the input does not always show it.
+    """
+    if getattr(forward_ad, "_current_level", -1) >= 0:
+        raise UnsupportedError(
+            "a weight that is generated has no derivative in forward mode (torch.func.jvp, jacfwd, hessian)",
+            hint='Use reverse mode (torch.autograd.grad), or load with backbone="materialised".',
+        )
 
 
 def source_of(table: Tensor | None, distribution: str, seed: str, name: str, scale: float, dtype: str) -> rng.Source:

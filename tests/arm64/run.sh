@@ -10,7 +10,7 @@ set -eu
 PYTHON=${1:?usage: run.sh PYTHON [FOLDER]}
 FOLDER=${2:-.arm64}
 SUITE=bookworm
-WHEELS="numpy numba llvmlite msgspec torch==2.8.0"
+WHEELS="numpy numba llvmlite msgspec torch==2.6.0"
 TESTS="pytest hypothesis sortedcontainers pluggy iniconfig packaging attrs pygments jsonschema \
 jsonschema-specifications referencing rpds-py filelock typing-extensions sympy mpmath networkx jinja2 markupsafe fsspec"
 

@@ -7,8 +7,10 @@ from torch.nn import functional as F  # noqa: N812
 
 import lottapack
 from lottapack import rng
+from lottapack.errors import UnsupportedError
 from lottapack.rng import backends
 from lottapack.virtual import product as products
+from lottapack.virtual.adapted import generated_adapted_product
 from lottapack.virtual.convolution import generated_convolution, generated_convolution_gradient
 from lottapack.virtual.op import generated_product
 from lottapack.virtual.product import Matrix, direct
@@ -155,6 +157,23 @@ CONVOLUTIONS = {
     "depthwise": ((6, 1, 3, 3), (1, 1), (0, 0), (1, 1), 6),
     "one dimension": ((10, 5, 4), (2,), (1,), (1,), 1),
 }
+
+
+@pytest.mark.parametrize("layer", ["linear", "adapted", "convolution"])
+def test_a_derivative_in_forward_mode_is_refused_and_never_zero(layer):
+    """torch takes that of an operator without a formula for zero."""
+    operators = {
+        "linear": lambda x: generated_product(x, *named(), 6, 5, False, 0),
+        "adapted": lambda x: generated_adapted_product(
+            x, drawn(2, 5), drawn(6, 2), None, 1.0, *named(), 6, 5, False, 0
+        ),
+        "convolution": lambda x: generated_convolution(x[None, None], *named(), [2, 1, 3], [1], [0], [1], 1, 0),
+    }
+    x = drawn(5) if layer == "convolution" else drawn(3, 5)
+    with pytest.raises(UnsupportedError, match="no derivative in forward mode"):
+        torch.func.jvp(operators[layer], (x,), (torch.ones_like(x),))
+    y = operators[layer](x.requires_grad_())
+    assert torch.autograd.grad(y.sum(), x)[0].abs().sum() > 0
 
 
 @pytest.mark.parametrize("max_bytes", [0, 1, 600])
