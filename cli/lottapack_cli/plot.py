@@ -7,6 +7,7 @@ from lottapack.errors import OutputError, UnsupportedError
 from lottapack.limits import size_text
 from lottapack.output import atomic_file
 from lottapack.reports.reporting import Report
+from lottapack_cli.render import clean
 
 _FORMATS = (".png", ".svg")
 _GREY, _INK = "#c9ced6", "#24292f"
@@ -49,15 +50,19 @@ def _bars(axes: Any, report: Report) -> None:
             color=_INK,
             weight="bold" if row == 0 else "normal",
         )
-    axes.set_yticks(range(len(report.forms)), [form.label.replace("$", r"\$") for form in report.forms])
+    axes.set_yticks(range(len(report.forms)), [_plain(form.label) for form in report.forms])
     axes.get_yticklabels()[0].set_weight("bold")
     axes.set_xlim(0, largest * 1.26)
     axes.invert_yaxis()
     axes.set_xticks([])
     axes.tick_params(length=0, labelcolor=_INK)
     axes.spines[:].set_visible(False)
-    name = report.path.name.replace("$", r"\$")
-    axes.set_title(f"{name}: {report.numel:,} parameters", loc="left", color=_INK, weight="bold")
+    axes.set_title(f"{_plain(report.path.name)}: {report.numel:,} parameters", loc="left", color=_INK, weight="bold")
+
+
+def _plain(text: str) -> str:
+    """A file's name as matplotlib can draw it: no formula, and nothing that is no character."""
+    return clean(text).replace("$", r"\$")
 
 
 def _stack(axes: Any, report: Report) -> None:
