@@ -45,7 +45,8 @@ def floating_name(dtype: "torch.dtype") -> str:
     name = dtype_name(dtype)
     if name not in ITEMSIZE or "float" not in name or isinstance(dtype, str):
         floating = ", ".join(f"torch.{known}" for known in ITEMSIZE if "float" in known)
-        raise UnsupportedError(f"cannot convert floating tensors to {dtype!r}", hint=f"Choose one of {floating}.")
+        shown = repr(dtype) if isinstance(dtype, str) else name
+        raise UnsupportedError(f"cannot convert floating tensors to {shown}", hint=f"Choose one of {floating}.")
     return name
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
-from lottapack.errors import CheckpointError, NotAllowedError, UnsupportedError
+from lottapack.errors import CheckpointError, FormatError, NotAllowedError, UnsupportedError
 from lottapack.format import recipe
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
+from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
 from lottapack.output import refuse_over
 
@@ -36,10 +38,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
     if path.name.endswith(PACK_END):
-        raise CheckpointError(
-            f"{path} has the name of a pack, which is packed already",
-            hint=f"See it with lottapack inspect. A checkpoint's name should not end in {PACK_END}.",
-        )
+        with suppress(FormatError), open_pack(path):
+            raise CheckpointError(f"{path} is a pack, and packed already", hint="See what it holds: lottapack inspect.")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return read_file(path)
