@@ -79,7 +79,7 @@ def test_a_narrow_terminal_cuts_no_figure(columns: int, monkeypatch: pytest.Monk
 
 
 @POSIX
-@pytest.mark.parametrize("name", [b"caf\xe9", "$x$ \u2615 [b]".encode()])
+@pytest.mark.parametrize("name", [b"caf\xe9", "$x$ \u2615 [b] \u65e5\u672c".encode(), b"long-" * 40])
 def test_a_picture_of_a_pack_with_an_odd_name(name: bytes, run: Run, files: Files, tmp_path: Path) -> None:
     pack = tmp_path / os.fsdecode(name + b".lotta.safetensors")
     pack.write_bytes(files.pack.read_bytes())
