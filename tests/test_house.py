@@ -23,7 +23,8 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    ("lottapack.rng", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
+    ("lottapack.cache_folder", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
+    ("lottapack.rng",),
     ("lottapack.weights.huge_pages", "lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
     ("lottapack.format.jsoncheck", "lottapack.format.jsonpatterns", "lottapack.format.jsontext"),
     ("lottapack.arch.arguments", "lottapack.arch.rules", "lottapack.arch.torch_nn_classes", "lottapack.arch.trust"),
@@ -62,7 +63,6 @@ LAYERS = (
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.packing.checkpoint": "safetensors and torch raise many kinds on a bad file",
-    "lottapack.rng.kernel_cache": "pickle raises anything on a file that was cut short; the kernel is then compiled",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""

@@ -8,11 +8,10 @@
     <cache>/oci/tags/<hash of the reference>                  the digest that a tag had when it was last pulled
     <cache>/oci/locks/<manifest digest>                       held by whoever fetches
 
-``<cache>`` is ``$LOTTAPACK_CACHE``, or ``lottapack`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+``<cache>`` is cache_folder().
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from lottapack.cache_folder import cache_folder
 from lottapack.errors import OutputError, RegistryError
 from lottapack.output import atomic_file
 from lottapack.registry import oci_manifest
@@ -129,7 +129,4 @@ def _tag(reference: OciReference) -> Path:
 
 
 def _root() -> Path:
-    own, shared = os.environ.get("LOTTAPACK_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own).expanduser().absolute() / "oci"
-    return (Path(shared) if shared else Path.home() / ".cache") / "lottapack" / "oci"
+    return cache_folder() / "oci"

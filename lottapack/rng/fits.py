@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lottapack.rng.kernels import GROUP
-from lottapack.rng.normal16_short import all16, space
+from lottapack.rng.kernels.declared import BLOCKS16, FITTED, GROUP
 from lottapack.rng.quantile import PIECES, QUADRATIC, lines, short_coefficients
 from lottapack.rng.stream import WORDS
 from lottapack.rng.tables import Floats, builtin, scaled_bits
@@ -46,13 +45,13 @@ def fitted(scale: float) -> Floats | None:
     The scale must be one that the table can have. Takes 0.1 ms for most, a few ms at worst; for five of a
     thousand scales none are found.
     """
-    base, (words, pieces), work = short_coefficients(), _all_indices(), space()
+    base, (words, pieces) = short_coefficients(), _all_indices()
     expected, out = scaled_bits(builtin("normal16"), scale, "bfloat16"), np.empty(1 << 16, np.uint16)
     moves, tries = _moves(), np.zeros(PIECES, np.int64)
     while tries.max() < len(moves):
         moved = base[1:4] * (1 + moves[tries].T * _units())
         rows = lines(np.concatenate([base[:1], moved * scale, base[4:] * scale]))
-        all16(out, words, work, rows)
+        BLOCKS16(out, words, rows, scale, FITTED)
         wrong = pieces[out != expected]
         if not wrong.size:
             return rows

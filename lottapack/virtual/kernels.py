@@ -1,4 +1,4 @@
-"""The numba kernel of products with ``sign1`` weights that are made in registers.
+"""The kernels of products with ``sign1`` weights that are made in registers.
 
 A block of 1,024 words serves 32,768 weights, so making words costs little beside using them. A weight is the sign of
 one term: the word's bit is shifted to the place of the sign and flips it there, and scale is multiplied once, at the
@@ -24,10 +24,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lottapack.rng.kernel_cache import jit
-from lottapack.rng.kernels import generate_words
+from lottapack.rng.kernels.compiler import jit, space
+from lottapack.rng.kernels.tables import generate_words
+from lottapack.rng.kernels.vectors import Vectors
 from lottapack.rng.stream import WORDS
-from lottapack.rng.vectors import Vectors
 
 u32, u64 = np.uint32, np.uint64
 
@@ -39,7 +39,8 @@ TOGETHER = 4
 NEAR = 8
 """Inputs whose parts of 1,024 elements lie in a first-level cache together, beside the words."""
 
-_WORDS, _SERVED, _LINE = u64(WORDS), u64(32 * WORDS), u64(64)
+_WORDS, _SERVED = u64(WORDS), u64(32 * WORDS)
+_space = space(WORDS)
 
 
 def _signed_sums(inputs: int) -> Any:
@@ -99,17 +100,21 @@ _one, _several = _signed_sums(1), _signed_sums(TOGETHER)
 
 
 @jit
-def product(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
+def _scale(out: Any, begin: Any, end: Any, scale: Any) -> None:
+    for i in range(u64(0), u64(out.shape[0])):
+        for row in range(begin, end):
+            out[i, row] *= scale
+
+
+@jit
+def product(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """Rows ``begin`` to ``end - 1`` of W times each row of ``x``: ``out[:, begin:end]``, in the order stated above.
 
-    ``x``: shape (n, d_in), float32, contiguous. ``out``: shape (n, d_out), float32. ``scale``: float32. The others:
-    uint64. For one or two inputs; products() does the same for more.
+    ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: shape (n, d_out), float32, zeros.
+    ``scale``: float32. The others: uint64. For one or two inputs; products() does the same for more.
     """
-    space = np.empty(WORDS + 16, u32)
-    free = (_LINE - (u64(space.ctypes.data) & (_LINE - u64(1)))) & (_LINE - u64(1))
-    words = space[free // u64(4) :][:WORDS]
-    n, d_in = u64(x.shape[0]), u64(x.shape[1])
-    out[:, begin:end] = 0
+    words = _space(u32)
+    n = u64(out.shape[0])
     element, stop = begin * d_in, end * d_in
     block = element // _SERVED
     row, column = begin, u64(0)
@@ -121,25 +126,22 @@ def product(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any
             word, field = element & (_WORDS - u64(1)), (element // _WORDS) & u64(31)
             count = min(_WORDS - word, d_in - column)
             for i in range(n):
-                out[i, row] += _one(x[i], column, d_in, words, word, count, field)[0]
+                out[i, row] += _one(x, i * d_in + column, d_in, words, word, count, field)[0]
             element += count
             column += count
             if column == d_in:
                 row, column = row + u64(1), u64(0)
-    out[:, begin:end] *= scale
+    _scale(out, begin, end, scale)
 
 
 @jit
-def products(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
+def products(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """As product(), bit for bit, with the signs of several inputs made together.
 
     Of rows of whole parts, the same part of each row of a block is taken in turn, so that its inputs stay in the cache.
     """
-    space = np.empty(WORDS + 16, u32)
-    free = (_LINE - (u64(space.ctypes.data) & (_LINE - u64(1)))) & (_LINE - u64(1))
-    words = space[free // u64(4) :][:WORDS]
-    n, d_in, given = u64(x.shape[0]), u64(x.shape[1]), x.reshape(-1)
-    out[:, begin:end] = 0
+    words = _space(u32)
+    n = u64(out.shape[0])
     element, stop = begin * d_in, end * d_in
     turns = d_in // _WORDS if d_in % _WORDS == u64(0) and d_in <= _SERVED else u64(1)
     while element < stop:
@@ -159,12 +161,12 @@ def products(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: An
                     count = min(_WORDS - word, d_in - column)
                     i: Any = first
                     while i + u64(TOGETHER) <= last:
-                        sums = _several(given, i * d_in + column, d_in, words, word, count, field)
+                        sums = _several(x, i * d_in + column, d_in, words, word, count, field)
                         for j in range(TOGETHER):
                             out[i + u64(j), row] += sums[j]
                         i += u64(TOGETHER)
                     while i < last:
-                        out[i, row] += _one(given, i * d_in + column, d_in, words, word, count, field)[0]
+                        out[i, row] += _one(x, i * d_in + column, d_in, words, word, count, field)[0]
                         i += u64(1)
                     if turns > u64(1):
                         at, row = at + d_in, row + u64(1)
@@ -173,4 +175,4 @@ def products(out: Any, x: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: An
                     if column == d_in:
                         row, column = row + u64(1), u64(0)
         element = served
-    out[:, begin:end] *= scale
+    _scale(out, begin, end, scale)

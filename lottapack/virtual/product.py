@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lottapack import rng
 from lottapack.rng import backends
+from lottapack.rng.kernels.kernel import Kernel
 from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
 from lottapack.virtual.scratch import result, scratch
@@ -24,6 +24,10 @@ TILE = 1 << 21
 Half as many and twice as many were as fast within a tenth or so; an eighth was up to 0.4 times slower (decision 0027).
 """
 
+_PRODUCT, _PRODUCTS = (
+    Kernel("lottapack.virtual.kernels", name, "f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64")
+    for name in ("product", "products")
+)
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
 
@@ -109,22 +113,17 @@ def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
 
 
 def _signs(x: Tensor, matrix: Matrix) -> Tensor:
-    from lottapack.virtual import kernels
-
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
-    out = torch.empty(x.shape[0], rows)
-    halves = [np.uint64(half) for half in (*source.key, source.stream & 0xFFFFFFFF, source.stream >> 32)]
-    scale = np.float32(magnitude(source, x.dtype))
-    terms, sums = inputs.numpy(), out.numpy()
+    out = torch.zeros(x.shape[0], rows)
+    halves = *source.key, source.stream & 0xFFFFFFFF, source.stream >> 32
+    scale = magnitude(source, x.dtype)
+    terms, sums = inputs.view(-1).numpy(), out.numpy()
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
-    kernel = kernels.product if len(terms) <= 2 else kernels.products
+    kernel = _PRODUCT if len(sums) <= 2 else _PRODUCTS
     run_all(
-        [
-            partial(kernel, sums, terms, np.uint64(begin), np.uint64(end), scale, *halves)
-            for begin, end in pairwise(cuts)
-        ],
+        [partial(kernel, sums, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
         default(),
     )
     return out.to(x.dtype)

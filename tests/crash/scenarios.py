@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -368,12 +369,15 @@ class KernelCache(Scenario):
         self.draw = random.Random(0)
 
     def _generate(self) -> None:
-        import numba
         import numpy as np
 
-        numba.config.CACHE_DIR = str(self.folder / "out")
         from lottapack import rng
         from lottapack.rng import reference
+        from lottapack.rng.kernels import declared
+
+        sys.pycache_prefix = str(self.folder / "out")
+        for kernel in (declared.FILL, declared.FINGERPRINT_BLOCKS):
+            kernel._forms.clear()  # a child has those of this process
 
         source = rng.Source(7, "x", rng.builtin("sign1"), 1.0, "float32")
         elements = reference.elements(source, 0, 5000)
@@ -389,9 +393,8 @@ class KernelCache(Scenario):
 
     def reset(self) -> None:
         copy_tree(self.folder / "full", self.folder / "out")
-        # Only of these two: what other kernels call is in them already, and not compiled again.
         kernel = self.draw.choice(("fill", "fingerprint_blocks"))
-        for path in (self.folder / "out").rglob(f"kernels.{kernel}-*"):
+        for path in (self.folder / "out").rglob(f"{kernel}-*.o"):
             path.unlink()
 
     def run(self) -> None:
@@ -399,7 +402,7 @@ class KernelCache(Scenario):
 
     def state(self) -> str:
         full, found = (
-            {path.name.partition("-")[0] for path in (self.folder / word).rglob("*.nbi")} for word in ("full", "out")
+            {path.name.partition("-")[0] for path in (self.folder / word).rglob("*.o")} for word in ("full", "out")
         )
         return "new" if full == found else "old"
 

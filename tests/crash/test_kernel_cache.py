@@ -1,6 +1,6 @@
-"""The cache of compiled kernels, when it cannot be written or was left in disorder: the same numbers come out.
+"""The object files of kernels, when they cannot be written or were left in disorder: the same numbers come out.
 
-The kernels themselves take seconds to compile; these are two small functions, cached the same way.
+The kernels themselves take seconds to compile; this is a small one, kept the same way.
 """
 
 import os
@@ -14,101 +14,121 @@ from crash_places import small_disk
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
-from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels.compiler import jit
 
 @jit
-def double(x):
-    return x + x
+def double(numbers):
+    for i in range(numbers.size):
+        numbers[i] += numbers[i]
 """
 CALL = """
 import sys
-from numba.core import event
+import numpy as np
+from lottapack.rng.kernels.kernel import Kernel
+double = Kernel("module", "double", "bits[]")
 compiled = []
-class Note(event.Listener):
-    def on_start(self, e): compiled.append(1)
-    def on_end(self, e): pass
-event.register("numba:compile", Note())
-import module
+real = Kernel._compiled
+Kernel._compiled = lambda *given: (compiled.append(given), real(*given))[1]
 for word in sys.argv[1:]:
-    value = {"int": 21, "float": 0.5, "complex": 1j}[word]
-    found = module.double(value)
-    assert found == value + value and type(found) is type(value), found
+    numbers = np.arange(100, dtype=word)
+    double(numbers)
+    assert numbers.tolist() == list(range(0, 200, 2)), numbers
+assert ("numba" in sys.modules) == bool(compiled)
 print(len(compiled))
 """
+BOTH = ("uint32", "uint16")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source")
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
     (folder / "module.py").write_text(MODULE)
     return folder
 
 
-def call(source: Path, cache: Path, *words: str, library: Path = ROOT) -> int:
-    """Call the function in a new process; how often it had to be compiled."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": f"{source}:{library}"}
+def call(source: Path, cache: Path, *words: str, library: Path = ROOT, **environment: str) -> int:
+    """Call the kernel in a new process; how often it had to be compiled."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache), "PYTHONPATH": f"{source}:{library}", **environment}
     line = [sys.executable, "-P", "-W", "error", "-c", CALL, *words]
     done = subprocess.run(line, env=environment, cwd=source, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
+def files(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("double-*.o"))
+
+
 @pytest.fixture
 def cache(source: Path, tmp_path: Path) -> Path:
-    """A cache with two forms of the function."""
-    assert call(source, tmp_path / "cache", "int", "float") == 2
+    """With both forms of the kernel."""
+    assert call(source, tmp_path / "cache", *BOTH) == 2
+    assert len(files(tmp_path / "cache")) == 2
     return tmp_path / "cache"
 
 
-def test_a_cache_is_used(source: Path, cache: Path) -> None:
-    assert call(source, cache, "float", "complex", "int") == 1
+def test_what_was_compiled_is_used_without_numba(source: Path, cache: Path) -> None:
+    assert call(source, cache, *BOTH) == 0
 
 
-def test_files_that_were_cut_short_are_made_again(source: Path, cache: Path) -> None:
-    """As a power failure leaves them, since nothing of the cache is flushed to disk."""
-    [one, other] = sorted(cache.rglob("*.nbi"))
+def test_files_that_were_cut_short_or_changed_are_made_again(source: Path, cache: Path) -> None:
+    """Code of which one bit is another could do anything."""
+    one, other = files(cache)
+    one.write_bytes(one.read_bytes()[: one.stat().st_size // 2])
+    changed = bytearray(other.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    other.write_bytes(changed)
+    assert call(source, cache, *BOTH) == 2
     one.write_bytes(b"")
-    file = next(cache.rglob(f"{other.stem}*.nbc"))
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert call(source, cache, "int", "float") == 2
-    assert call(source, cache, "int", "float") == 0
+    assert call(source, cache, *BOTH) == 1
+    assert call(source, cache, *BOTH) == 0
 
 
-def test_an_index_without_its_file_is_no_other_files(source: Path, cache: Path) -> None:
-    """As a kill leaves it that comes between the two: numba alone would take whatever has the number of the file."""
-    for path in cache.rglob("*.nbc"):
-        path.unlink()
-    assert call(source, cache, "float") == 1
-    assert call(source, cache, "int", "float") == 1
-
-
-def test_two_processes_with_a_form_each(source: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": f"{source}:{ROOT}"}
-    lines = [[sys.executable, "-P", "-c", CALL, *words] for words in (("int", "float"), ("float", "complex", "int"))]
+def test_processes_side_by_side(source: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONPATH": f"{source}:{ROOT}"}
+    lines = [[sys.executable, "-P", "-c", CALL, *words] for words in (BOTH, BOTH[::-1])]
     started = [subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL) for line in lines * 2]
     assert [process.wait(timeout=120) for process in started] == [0] * 4
-    assert call(source, tmp_path, "int", "float", "complex") == 0
+    assert call(source, tmp_path, *BOTH) == 0
 
 
 def test_a_disk_that_is_full(source: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=16) as disk:
-        assert call(source, disk, "int", "float", "complex") == 3
-        assert not [path for path in disk.rglob("*") if ".tmp." in path.name]
+        (disk / "rest").write_bytes(bytes(14_000))
+        assert call(source, disk, *BOTH, LOTTAPACK_CACHE=str(disk)) == 2
+        assert not [path for path in disk.rglob("*") if path.suffix in {".o", ".tmp"}]
 
 
-def test_library_source_of_the_same_time_and_size_is_other_source(source: Path, tmp_path: Path) -> None:
-    """As in two releases whose files all carry the time of 1980, or after a clock was set back.
+def test_where_nothing_can_be_written_beside_the_source_the_users_cache_is_used(source: Path, tmp_path: Path) -> None:
+    taken, own = tmp_path / "taken", tmp_path / "own"
+    taken.write_bytes(b"no folder can have this name")
+    assert call(source, taken, *BOTH, LOTTAPACK_CACHE=str(own)) == 2
+    assert len(files(own)) == 2
+    assert call(source, taken, *BOTH, LOTTAPACK_CACHE=str(own)) == 0
 
-    numba looks at the file of the function itself, and at nothing that it calls in another.
-    """
-    library = tmp_path / "library"
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+def test_code_in_a_cache_of_somebody_elses_is_not_run(source: Path, tmp_path: Path) -> None:
+    taken, own = tmp_path / "taken", tmp_path / "own"
+    taken.write_bytes(b"no folder can have this name")
+    assert call(source, taken, *BOTH, LOTTAPACK_CACHE=str(own)) == 2
+    file = files(own)[0]
+    os.chown(file, 12345, -1)
+    assert call(source, taken, *BOTH, LOTTAPACK_CACHE=str(own)) == 1
+    assert file.stat().st_uid == 0, "it was made again"
+
+
+@pytest.mark.parametrize("place", ["lottapack/rng/kernels/vectors.py", "lottapack/rng/stream.py", "module.py"])
+def test_other_source_of_the_same_time_and_size_is_other_source(place: str, source: Path, tmp_path: Path) -> None:
+    """As in two releases whose files all carry the time of 1980, or after a clock was set back."""
+    library, cache = tmp_path / "library", tmp_path / "cache"
     shutil.copytree(ROOT / "lottapack", library / "lottapack", ignore=shutil.ignore_patterns("__pycache__"))
-    assert call(source, tmp_path / "cache", "int", library=library) == 1
-    assert call(source, tmp_path / "cache", "int", library=library) == 0
-    changed = library / "lottapack" / "rng" / "vectors.py"
-    before = changed.stat()
-    changed.write_bytes(changed.read_bytes().replace(b"numba", b"Numba", 1))
-    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (changed.stat().st_size, changed.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert call(source, tmp_path / "cache", "int", library=library) == 1
-    assert len(list((tmp_path / "cache").rglob("*.nb[ci]"))) == 2  # what the other source left is gone
+    assert call(source, cache, "uint32", library=library) == 1
+    assert call(source, cache, "uint32", library=library) == 0
+    changed = (source if place == "module.py" else library) / place
+    times = changed.stat().st_atime_ns, changed.stat().st_mtime_ns
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    os.utime(changed, ns=times)
+    assert call(source, cache, "uint32", library=library) == 1
+    assert len(files(cache)) == 1, "the code of the other source was left"

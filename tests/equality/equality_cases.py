@@ -77,21 +77,28 @@ def digests() -> dict[str, str]:
 
 
 def main() -> None:
-    import numba
+    import sys
 
-    from lottapack.rng import kernels
+    from lottapack.rng.kernels import machine
 
     fill_(torch.empty(1), source("normal16", "float32"))  # the known answers
     found = digests()
-    fresh = numba.config.CPU_NAME is not None  # numba cannot show the assembly of what it took from its cache
-    assembly = "".join(kernels.fill.inspect_asm().values()) if fresh else ""
+    compiled = "numba" in sys.modules
+    assembly = ""
+    if compiled:
+        from lottapack.rng.kernels.compiler import llvm_module
+        from lottapack.rng.kernels.declared import FILL
+
+        kinds = tuple(kind.replace("bits", "u32") for kind in FILL.parameters)
+        assembly = machine.target_machine().emit_assembly(llvm_module(FILL.module, FILL.name, kinds, "fill"))
     print(
         json.dumps(
             {
                 "digests": found,
                 "torch_capability": torch.backends.cpu.get_cpu_capability(),
-                "numba_cpu": [numba.config.CPU_NAME, numba.config.CPU_FEATURES],
-                "numba_wide_vectors": "ymm" in assembly or "zmm" in assembly,
+                "processor": [machine.processor().name, machine.processor().features],
+                "compiled": compiled,
+                "wide_vectors": "ymm" in assembly or "zmm" in assembly,
             }
         )
     )

@@ -1,6 +1,6 @@
 """Run as a program: SHA-256 of every array that load_numpy() gives for packs, as JSON; fails if torch is imported.
 
-``numpy_digests.py [--without-numba] PACK[:SCAFFOLD] ...``
+``numpy_digests.py [--without-kernels] PACK[:SCAFFOLD] ...``
 """
 
 import hashlib
@@ -36,8 +36,8 @@ def digests(argument: str) -> dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     sys.modules["torch"] = None  # importing it is an error
-    if arguments[0] == "--without-numba":
-        sys.modules["numba"] = None
+    if arguments[0] == "--without-kernels":
+        sys.modules["llvmlite"] = None
         warnings.simplefilter("ignore", RuntimeWarning)
         del arguments[0]
     found = {argument: digests(argument) for argument in arguments}

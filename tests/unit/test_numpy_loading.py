@@ -32,7 +32,7 @@ def test_the_vectors(argument):
     assert digests(argument) == known_answers()[argument]
 
 
-@pytest.mark.parametrize("option", [[], ["--without-numba"]], ids=["numba", "reference"])
+@pytest.mark.parametrize("option", [[], ["--without-kernels"]], ids=["numba", "reference"])
 def test_the_vectors_without_torch(option):
     """In a process where importing torch is an error."""
     answers = known_answers()

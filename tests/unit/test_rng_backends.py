@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 import threading
 import warnings
@@ -113,7 +115,7 @@ def test_without_numba_torch_does_the_work_with_one_notice(monkeypatch, unchecke
     monkeypatch.setitem(sys.modules, "lottapack.rng.cpu", None)
     monkeypatch.delattr("lottapack.rng.cpu", raising=False)
     try:
-        with pytest.warns(RuntimeWarning, match="numba cannot be imported"):
+        with pytest.warns(RuntimeWarning, match="llvmlite cannot be imported"):
             assert backends.select("cpu").name == "torch"
         expected = reference.elements(SOURCE, 5, 3000)
         bits = np.zeros(3000, np.uint32)
@@ -188,11 +190,44 @@ def test_the_answers_are_asked_once_from_however_many_threads(unchecked):
     assert asked == [answer.count for answer in ANSWERS]
 
 
-def test_kernels_work_where_nothing_can_be_cached(monkeypatch):
-    from lottapack.rng import kernel_cache
+BROKEN_NUMBA = """
+import sys
+from importlib.machinery import PathFinder
 
-    def nowhere(function):
-        raise RuntimeError("cannot cache function: no locator available")
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        spec = PathFinder.find_spec(name, path) if name == "numba" else None
+        if spec is not None:
+            spec.loader = self
+        return spec
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        raise ImportError("Numba needs NumPy 9.9 or less")
 
-    monkeypatch.setattr(kernel_cache, "_Cache", nowhere)
-    assert kernel_cache.jit(lambda x: x + 1)(2) == 3
+sys.meta_path.insert(0, Broken())
+import numpy as np
+from lottapack.rng import Source, builtin, fill_bits, reference
+source = Source(1, "a", builtin("normal16"), 0.5, "float32")
+bits = np.zeros(3000, np.uint32)
+fill_bits(bits, source, 5)
+assert np.array_equal(bits, reference.elements(source, 5, 3000))
+print("torch" in sys.modules)
+"""
+
+
+def test_a_numba_that_cannot_be_imported_is_missed_only_where_kernels_are_not_compiled(tmp_path):
+    fill_bits(np.zeros(1, np.uint32), SOURCE)  # the kernels are compiled, if they were not
+    for compiled in (True, False):
+        path = os.pathsep.join(filter(None, sys.path))
+        places = {} if compiled else {"PYTHONPYCACHEPREFIX": str(tmp_path), "LOTTAPACK_CACHE": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", BROKEN_NUMBA],
+            env={**os.environ, "PYTHONPATH": path, **places},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert (done.stdout.strip() == "False") == compiled
+        assert ("numba cannot be imported (Numba needs NumPy 9.9 or less)" in done.stderr) != compiled

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lottapack.rng import Source, binary32, builtin, cpu, fits, kernels, normal16, reference, scaled_bits
-from lottapack.rng.normal16_short import space
+from lottapack.rng import Source, binary32, builtin, cpu, fits, reference, scaled_bits
+from lottapack.rng.kernels import declared
 from lottapack.rng.quantile import (
     DEGREE,
     FALL,
@@ -17,7 +17,7 @@ from lottapack.rng.quantile import (
     short_coefficients,
 )
 
-needs_vectors = pytest.mark.skipif(not normal16.FORMULA, reason="this processor has no vectors for the formula")
+needs_vectors = pytest.mark.skipif(not declared.FORMULA, reason="this processor has no vectors for the formula")
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -106,14 +106,13 @@ def test_without_the_vectors_the_table_gives_the_same_bits(monkeypatch):
 def test_every_entry_comes_out_as_in_the_scaled_table(dtype):
     generator = np.random.default_rng(3)
     scales = [0.5, 1.0, 2.0**-10, 1.9999998807907104, 1.0000001192092896, *generator.uniform(0.001, 4, 30)]
-    out, work, rows = np.empty(2048, f"u{4 if dtype == 'float32' else 2}"), space(), coefficients()
-    for scale in map(np.float32, scales):
+    fields = np.arange(2**16, dtype=np.uint32).reshape(-1, 2, 1024)  # of a block: the lower, then the upper
+    words = (fields[:, 0] | fields[:, 1] << np.uint32(16)).reshape(-1)
+    out = np.empty(2**16, f"u{4 if dtype == 'float32' else 2}")
+    for scale in map(binary32, scales):
         expected = scaled_bits(builtin("normal16"), float(scale), dtype)
-        for first in range(0, 2**15, 1024):
-            work[:1024] = (np.arange(1024, dtype=np.uint32) + np.uint32(first)) * np.uint32(0x10001) + np.uint32(2**31)
-            normal16.elements16(out, work, rows, scale, cpu._FORMS[dtype])
-            assert np.array_equal(out[:1024], expected[first : first + 1024])
-            assert np.array_equal(out[1024:], expected[first + 2**15 : first + 2**15 + 1024])
+        declared.BLOCKS16(out, words, coefficients(), scale, declared.FORMS[dtype])
+        assert np.array_equal(out, expected)
 
 
 def short_entries(rows: np.ndarray) -> np.ndarray:
@@ -181,9 +180,8 @@ def test_a_wrong_coefficient_of_the_short_formula_is_found(monkeypatch):
 
 def test_pairs_are_the_same_words_in_another_order():
     words, pairs = np.zeros((2, 1024), np.uint32)
-    place = [np.uint64(number) for number in (2**40 + 3, 1, 2, 3, 4)]
-    kernels.generate_words(words, *place)
-    kernels.generate_pairs(pairs, *place)
+    declared.WORDS(words, 2**40 + 3, 1, 2, 3, 4)
+    declared.PAIRS(pairs, 2**40 + 3, 1, 2, 3, 4)
     assert np.array_equal(pairs.reshape(-1, 2, 16), words.reshape(-1, 16, 2).swapaxes(1, 2))
 
 

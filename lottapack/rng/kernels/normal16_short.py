@@ -20,10 +20,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels.compiler import jit, space
+from lottapack.rng.kernels.vectors import Rows, Vectors
 from lottapack.rng.quantile import QUADRATIC, SHORT_DEGREE
 from lottapack.rng.stream import WORDS
-from lottapack.rng.vectors import Rows, Vectors
 
 u32, u64 = np.uint32, np.uint64
 
@@ -32,6 +32,9 @@ LANES = 16
 
 T, PIECE, PACKED = WORDS, 2 * WORDS, 3 * WORDS
 """Where in the working space the numbers of a block lie that the first pass leaves to the second; words lie at 0."""
+
+working_space = space(PACKED + WORDS // 2)
+"""For a block, uint32. One array, since a call takes as long as 16 vectors for each array that it is given."""
 
 _WORDS = u64(WORDS)
 _SHIFT = 16
@@ -112,33 +115,13 @@ def _second(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
 
 
 @jit
-def space() -> Any:
-    """Working space for a block, uint32, at the beginning of a cache line, so that no vector lies across two.
-
-    One array, since a call takes as long as 16 vectors for each array that it is given.
-    """
-    every = np.empty(4 * WORDS, u32)
-    first = (u64(0) - u64(every.ctypes.data)) % u64(64) // u64(4)
-    return every[first : first + u64(PACKED + WORDS // 2)]
-
-
-@jit
 def short16(out: Any, work: Any, rows: Any) -> None:
     """The elements in bfloat16 that the words of a block serve, by a formula that was fitted to the scale.
 
-    ``out``: shape (2048,), uint16. ``work``: of space(), with words of kernels.generate_pairs(). ``rows``: of
+    ``out``: shape (2048,), uint16. ``work``: working_space(), with words of generate_pairs(). ``rows``: of
     fits.fitted().
     """
     _first_lower(work, rows, out, u64(0))
     _second(work, rows, out, u64(0))
     _first_upper(work, rows, out, _WORDS)
     _second(work, rows, out, _WORDS)
-
-
-@jit
-def all16(out: Any, words: Any, work: Any, rows: Any) -> None:
-    """As short16(), for several blocks. ``out``: shape (2048 n,). ``words``: shape (1024 n,)."""
-    for block in range(u64(0), u64(words.size) // _WORDS):
-        start = block * _WORDS
-        work[:_WORDS] = words[start : start + _WORDS]
-        short16(out[u64(2) * start : u64(2) * (start + _WORDS)], work, rows)

@@ -1,4 +1,4 @@
-"""The kernels that compute ``normal16`` instead of looking it up, for processors with 512-bit vectors.
+"""Kernels that compute ``normal16`` instead of looking it up, for processors with 512-bit vectors.
 
 Lessons of the profile (one thread of Zen 5, nanoseconds a weight; decisions 0014, 0021 and 0028):
 
@@ -17,25 +17,21 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from lottapack.rng.kernel_cache import jit
-from lottapack.rng.kernels import BFLOAT16, FLOAT16, FLOAT32, fingerprint, generate_pairs, generate_words
-from lottapack.rng.normal16_short import LANES, PIECE, T, short16, space
+from lottapack.rng.kernels import declared
+from lottapack.rng.kernels.compiler import jit, space
+from lottapack.rng.kernels.normal16_short import LANES, PIECE, T, short16, working_space
+from lottapack.rng.kernels.tables import BFLOAT16, FLOAT32, copy, fingerprint, generate_pairs, generate_words
+from lottapack.rng.kernels.vectors import Rows, Vectors
 from lottapack.rng.quantile import FALL, FROM, ROWS
 from lottapack.rng.stream import WORDS
-from lottapack.rng.vectors import Rows, Vectors
 
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
-FORMULA = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-"""Whether this processor has the vectors of ``fill_normal16``."""
-
-FITTED = u64(3)
-"""The form of bfloat16 elements whose formula was fitted to the scale: see ``fits.py``."""
-
+_FITTED = u64(declared.FITTED)
 _WORDS = u64(WORDS)
+_part = space(2 * WORDS)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -89,7 +85,7 @@ def _to_bfloat16(v: Vectors, value: Any) -> Any:
     return b.trunc(b.lshr(rounded, v.every(16, v.u32)), ir.VectorType(ir.IntType(16), LANES))
 
 
-def _finish(form: Any) -> Any:
+def _finish(dtype: str) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def finish(_: Any, work: Any, rows: Any, out: Any, begin: Any, scale: Any) -> Any:
         """The formula's second half: the elements ``out[begin:]`` that the words of a block serve with one field."""
@@ -100,9 +96,9 @@ def _finish(form: Any) -> Any:
             table = Rows(v, 1, 0, ROWS)
             with v.steps(WORDS) as at:
                 value = _value(v, at, table, scale)
-                if form == BFLOAT16:
+                if dtype == "bfloat16":
                     value = _to_bfloat16(v, value)
-                elif form == FLOAT16:
+                elif dtype == "float16":
                     value = b.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
                 v.store(2, b.add(begin, at), value)
             return context.get_dummy_value()
@@ -112,18 +108,18 @@ def _finish(form: Any) -> Any:
     return finish
 
 
-_finish_float32, _finish_bfloat16, _finish_float16 = _finish(FLOAT32), _finish(BFLOAT16), _finish(FLOAT16)
+_finish_float32, _finish_bfloat16, _finish_float16 = map(_finish, ("float32", "bfloat16", "float16"))
 
 
 @jit
 def elements16(out: Any, work: Any, rows: Any, scale: Any, form: Any) -> None:
-    """The elements that the words of a block serve, without the table, where FORMULA says that it can be done.
+    """The elements that the words of a block serve, without the table. Where ``declared.FORMULA`` says so.
 
-    ``out``: shape (2048,). ``work``: of space(), with words as words_for() makes them. ``scale``: float32.
-    ``form``: one of FLOAT32 and so on, with ``rows`` of ``quantile.coefficients()``; or FITTED,
-    with ``rows`` of ``fits.fitted()`` for this scale.
+    ``out``: shape (2048,). ``work``: working_space(), with words as words_for() makes them. ``scale``: float32.
+    ``form``: one of FORMS, with ``rows`` of ``quantile.coefficients()``; or FITTED, with ``rows`` of ``fits.fitted()``
+    for this scale.
     """
-    if form == FITTED:
+    if form == _FITTED:
         short16(out, work, rows)
         return
     for field in range(u64(2)):
@@ -140,20 +136,30 @@ def elements16(out: Any, work: Any, rows: Any, scale: Any, form: Any) -> None:
 @jit
 def words_for(words: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """The words of ``block`` in the order that elements16() takes them in."""
-    if form == FITTED:
+    if form == _FITTED:
         generate_pairs(words, block, k0, k1, s0, s1)
     else:
         generate_words(words, block, k0, k1, s0, s1)
 
 
 @jit
+def blocks16(out: Any, words: Any, rows: Any, scale: Any, form: Any) -> None:
+    """As elements16(), for several blocks. ``out``: shape (2048 n,). ``words``: shape (1024 n,)."""
+    work = working_space(u32)
+    for block in range(u64(0), u64(words.size) // _WORDS):
+        start = block * _WORDS
+        copy(work[:_WORDS], words[start : start + _WORDS])
+        elements16(out[u64(2) * start : u64(2) * (start + _WORDS)], work, rows, scale, form)
+
+
+@jit
 def fill_normal16(
     out: Any, rows: Any, scale: Any, form: Any, block: Any, skip: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> None:
-    """As kernels.fill(), by the formula of elements16()."""
-    work = space()
+    """As tables.fill(), by the formula of elements16()."""
+    work = working_space(u32)
     words = work[:_WORDS]
-    part = np.empty(2 * WORDS, out.dtype)
+    part = _part(out)
     end, served = skip + u64(out.size), u64(2) * _WORDS
     place = u64(0)
     while place < end:
@@ -163,7 +169,7 @@ def fill_normal16(
         else:
             elements16(part, work, rows, scale, form)
             lo, hi = max(place, skip), min(place + served, end)
-            out[lo - skip : hi - skip] = part[lo - place : hi - place]
+            copy(out[lo - skip : hi - skip], part[lo - place : hi - place])
         block += u64(1)
         place += served
 
@@ -172,8 +178,8 @@ def fill_normal16(
 def fingerprint_normal16(
     part: Any, count: Any, rows: Any, scale: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> Any:
-    """As kernels.fingerprint_blocks(), by the formula of elements16()."""
-    work = space()
+    """As tables.fingerprint_blocks(), by the formula of elements16()."""
+    work = working_space(u32)
     words = work[:_WORDS]
     served, total = u64(2) * _WORDS, u64(0)
     for place in range(u64(0), count, served):

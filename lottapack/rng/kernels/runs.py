@@ -1,18 +1,16 @@
-"""The numba kernels for runs of elements, such as the columns of a matrix: no call for each row.
+"""Kernels for runs of elements, such as the columns of a matrix: no call for each row.
 
-They lie upon those of ``kernels.py`` and ``normal16.py``.
+They lie upon those of ``tables.py`` and ``normal16.py``.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lottapack.rng import kernels, normal16
-from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels import normal16, tables
+from lottapack.rng.kernels.compiler import jit
 
 u64 = np.uint64
-_WORDS = u64(1024)
 
 
 @jit
@@ -20,6 +18,7 @@ def fill_runs(
     out: Any,
     starts: Any,
     lengths: Any,
+    part: Any,
     served: Any,
     table: Any,
     bits: Any,
@@ -30,27 +29,26 @@ def fill_runs(
     s0: Any,
     s1: Any,
 ) -> None:
-    """Fill ``out``, shape (n,), with runs of elements, one behind the other, as kernels.fill() would each.
+    """Fill ``out``, shape (n,), with runs of elements, one behind the other, as tables.fill() would each.
 
-    ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: elements that a block serves, uint64. Runs
-    that lie near each other share a block, which is then made once; elsewhere each run makes the words that it needs.
+    ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: elements that a block serves, uint64.
+    ``part``: working space for a block, shape (served,), which is made once for all runs that lie in it; or shape (0,)
+    for runs that lie far from each other, each of which then makes the words that it needs.
     """
-    close = u64(starts[-1] - starts[0]) < u64(starts.size) * _WORDS
-    part, held = np.empty(served if close else u64(0), out.dtype), u64(0xFFFFFFFFFFFFFFFF)
-    done = u64(0)
+    held, done = u64(0xFFFFFFFFFFFFFFFF), u64(0)
     for run in range(starts.size):
         at, left = u64(starts[run]), u64(lengths[run])
-        if not close:
-            kernels.fill(out[done : done + left], table, bits, unit, form, at // served, at % served, k0, k1, s0, s1)
+        if part.size == 0:
+            tables.fill(out[done : done + left], table, bits, unit, form, at // served, at % served, k0, k1, s0, s1)
             done += left
             continue
         while left > u64(0):
             block, skip = at // served, at % served
             count = min(left, served - skip)
             if block != held:
-                kernels.fill(part, table, bits, unit, form, block, u64(0), k0, k1, s0, s1)
+                tables.fill(part, table, bits, unit, form, block, u64(0), k0, k1, s0, s1)
                 held = block
-            out[done : done + count] = part[skip : skip + count]
+            tables.copy(out[done : done + count], part[skip : skip + count])
             done, at, left = done + count, at + count, left - count
 
 
@@ -59,6 +57,7 @@ def fill_runs_normal16(
     out: Any,
     starts: Any,
     lengths: Any,
+    part: Any,
     served: Any,
     rows: Any,
     scale: Any,
@@ -69,12 +68,10 @@ def fill_runs_normal16(
     s1: Any,
 ) -> None:
     """As fill_runs(), as normal16.fill_normal16() would, which always makes whole blocks."""
-    close = u64(starts[-1] - starts[0]) < u64(starts.size) * served
-    part, held = np.empty(served if close else u64(0), out.dtype), u64(0xFFFFFFFFFFFFFFFF)
-    done = u64(0)
+    held, done = u64(0xFFFFFFFFFFFFFFFF), u64(0)
     for run in range(starts.size):
         at, left = u64(starts[run]), u64(lengths[run])
-        if not close:
+        if part.size == 0:
             normal16.fill_normal16(
                 out[done : done + left], rows, scale, form, at // served, at % served, k0, k1, s0, s1
             )
@@ -86,9 +83,5 @@ def fill_runs_normal16(
             if block != held:
                 normal16.fill_normal16(part, rows, scale, form, block, u64(0), k0, k1, s0, s1)
                 held = block
-            out[done : done + count] = part[skip : skip + count]
+            tables.copy(out[done : done + count], part[skip : skip + count])
             done, at, left = done + count, at + count, left - count
-
-
-KERNELS: dict[Any, Callable[..., None]] = {kernels.fill: fill_runs, normal16.fill_normal16: fill_runs_normal16}
-"""By the kernel that fills one range."""

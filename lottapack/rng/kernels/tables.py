@@ -1,4 +1,4 @@
-"""The numba kernels of the CPU backend. They hold no lock, so that threads run them side by side.
+"""Kernels of all tables, in numba's part of Python: words, look-ups, fingerprints.
 
 Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014, 0021 and 0028 have the figures):
 
@@ -24,23 +24,22 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from lottapack.rng.kernel_cache import jit
+from lottapack.rng.kernels.compiler import jit, space
+from lottapack.rng.kernels.declared import FORMS, GROUP
+from lottapack.rng.kernels.vectors import Vectors
 from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
-from lottapack.rng.vectors import Vectors
 
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
 _RUN, _AHEAD = u64(256), u64(512)
 """Elements that are written in one go, and how far ahead of them lines are asked for."""
 
-GROUP = 32
-"""Counters whose words are made at once, in 64-bit lanes; each processor takes them in parts of its own width."""
-
 _LOW32 = u64(0xFFFFFFFF)
 _32 = u64(32)
 _COUNTERS, _WORDS, _GROUP = u64(COUNTERS), u64(WORDS), u64(GROUP)
-FLOAT32, BFLOAT16, FLOAT16 = u64(0), u64(1), u64(2)
-"""The forms of an element."""
+FLOAT32, BFLOAT16 = u64(FORMS["float32"]), u64(FORMS["bfloat16"])
+
+_space = space(WORDS)
 
 
 def _group(places: list[int]) -> Any:
@@ -99,6 +98,13 @@ def generate_pairs(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> 
     first = block * _COUNTERS
     for t in range(u64(0), _COUNTERS, _GROUP):
         _in_pairs(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
+
+
+@jit
+def copy(out: Any, given: Any) -> None:
+    """Copy what lies elsewhere. An assignment to a slice would ask whether it does, and take memory of numba's."""
+    for i in range(out.size):
+        out[i] = given[i]
 
 
 @jit
@@ -172,10 +178,10 @@ def fill(
     """Fill ``out`` with elements from number ``skip`` of those that ``block`` and the blocks after it serve.
 
     ``out``: shape (n,), uint32 or uint16. ``table``: scaled bits, shape (2**bits,), the type of ``out``.
-    ``unit``: float32, above 0 for ``uniform16`` only. ``form``: FLOAT32, BFLOAT16 or FLOAT16. All others: uint64.
+    ``unit``: float32, above 0 for ``uniform16`` only. ``form``: one of FORMS. All others: uint64.
     Spec: stream, section 4.
     """
-    words = np.empty(WORDS, u32)
+    words = _space(u32)
     end = skip + u64(out.size)
     place = u64(0)  # of the block's first element, counted from the first that the first block serves
     served = _WORDS * (_32 // bits)
@@ -232,7 +238,7 @@ def fingerprint_blocks(
 
     ``part``: working space for the elements of one block, of the type of ``table``. All others are as for fill().
     """
-    words = np.empty(WORDS, u32)
+    words = _space(u32)
     served, total = _WORDS * (_32 // bits), u64(0)
     for place in range(u64(0), count, served):
         generate_words(words, block, k0, k1, s0, s1)
