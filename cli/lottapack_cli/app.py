@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = errors.INTERRUPTED
-    except OSError as fault:  # the help's text, which typer writes by itself
+    except OSError as fault:  # such as of the help, which typer writes by itself
         if not isinstance(fault, BrokenPipeError):
-            message = f"cannot write the output: {fault.strerror or fault}"
+            message = f"the system refused: {fault.strerror or fault}"
             output.error(errors.record(OutputError(message)), message)
         discard(sys.stdout)
         return errors.WRONG_INPUT

@@ -42,7 +42,7 @@ def test_a_stream_that_is_closed_changes_nothing(line: str, code: int, files: Fi
     ("line", "said"),
     [
         ("lottapack inspect '{pack}' >/dev/full", b"error: cannot write to <stdout>: No space left on device\n"),
-        ("lottapack --help >/dev/full", b"error: cannot write the output: No space left on device\n"),
+        ("lottapack --help >/dev/full", b"error: the system refused: No space left on device\n"),
         ("lottapack inspect '{pack}.none' 2>/dev/full", b""),
     ],
 )
