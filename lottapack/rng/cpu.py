@@ -40,12 +40,12 @@ def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = N
 def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
     way = _way(source, out.size)
-    close = starts.size > 0 and int(starts[-1] - starts[0]) < starts.size * way.near
     ends = np.cumsum(lengths)
     cuts = [0, *np.unique(np.searchsorted(ends, range(PIECE, out.size, PIECE))).tolist(), starts.size]
 
     def work(first: int, last: int) -> None:
         lo, hi = ends[first] - lengths[first], ends[last - 1]
+        close = int(starts[last - 1] - starts[first]) < (last - first) * way.near
         part = np.empty(way.served if close else 0, out.dtype)
         way.fill_runs(out[lo:hi], starts[first:last], lengths[first:last], part, way.served, *way.settings, *way.halves)
 
@@ -119,9 +119,8 @@ def formula_holds() -> bool:
     if not declared.FORMULA:
         return False
     entries = builtin("normal16").values.view(np.uint32)
-    fields = np.arange(entries.size, dtype=np.uint32).reshape(
-        -1, 2, WORDS
-    )  # of a block: first the lower, then the upper
+    # The entries in order: of a block's words first the lower halves count, then the upper ones.
+    fields = np.arange(entries.size, dtype=np.uint32).reshape(-1, 2, WORDS)
     words = fields[:, 0] | fields[:, 1] << np.uint32(16)
     found = np.empty_like(entries)
     declared.BLOCKS16(found, words.reshape(-1), coefficients(), 1.0, FORMS["float32"])

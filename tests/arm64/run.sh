@@ -44,7 +44,7 @@ if [ ! -e "$FOLDER/ready" ]; then
     touch "$FOLDER/ready"
 fi
 
-export PYTHONPATH="$FOLDER/site:$PWD:$PWD/cli" PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR="$FOLDER/kernels"
+export PYTHONPATH="$FOLDER/site:$PWD:$PWD/cli" PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX="$FOLDER/kernels"
 run() {
     "$QEMU" -L "$FOLDER/root" "$FOLDER/root/usr/bin/python3.11" "$@"
 }

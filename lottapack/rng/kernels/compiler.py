@@ -9,6 +9,7 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 from lottapack.errors import UnsupportedError
@@ -52,6 +53,8 @@ def space(count: int) -> Any:
     return on_the_stack
 
 
+_HINT = "Report it with this version. Another one may do; or without numba, torch gives the same bits."
+
 _TYPES = {
     "u64": types.uint64,
     "f32": types.float32,
@@ -72,7 +75,12 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
     """The same before it is machine code: a module of LLVM that needs no other."""
     kernel: Any = getattr(import_module(module), name)
     given = tuple(_TYPES[parameter] for parameter in parameters)
-    kernel.compile(given)
+    try:
+        kernel.compile(given)
+    except NumbaError as fault:
+        raise UnsupportedError(
+            f"numba {numba.__version__} cannot compile {module}.{name}: {str(fault).splitlines()[0]}", hint=_HINT
+        ) from fault
     unit = llvm.parse_assembly(kernel.inspect_llvm(given))
     unit.get_function(kernel.overloads[given].fndesc.llvm_func_name).name = symbol
     for part in (*unit.functions, *unit.global_variables):
@@ -80,7 +88,6 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
             part.linkage = "internal"
         elif part.is_declaration and not part.name.startswith("llvm."):
             raise UnsupportedError(
-                f"numba {numba.__version__} made code of {module}.{name} that needs its own {part.name}",
-                hint="Report it with this version. Another one may do; or without numba, torch gives the same bits.",
+                f"numba {numba.__version__} made code of {module}.{name} that needs its own {part.name}", hint=_HINT
             )
     return unit

@@ -13,6 +13,7 @@ from lottapack.rng.kernels import machine, object_files
 _SCALARS: Final = {"u64": ctypes.c_uint64, "f32": ctypes.c_float}
 _ELEMENTS: Final = {"u16": np.uint16, "u32": np.uint32, "i64": np.int64, "f32": np.float32}
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
+_NONE: Final = np.dtype(np.void)
 
 _lock = threading.Lock()
 
@@ -42,7 +43,7 @@ class Kernel:
                 given.append(argument)
                 continue
             if (kind := array.dtype) is None:
-                kind = bits = bits or argument.dtype
+                kind = bits = bits or (argument.dtype if argument.dtype in _BITS else _NONE)
             if argument.dtype != kind or argument.ndim != array.dimensions or not argument.flags.c_contiguous:
                 raise TypeError(f"{self.name}: {argument.dtype}, shape {argument.shape}, among {self.parameters}")
             address, size, item = argument.ctypes.data, argument.size, argument.itemsize

@@ -1,0 +1,53 @@
+"""Kernels as callers declare and call them."""
+
+import numpy as np
+import pytest
+from numba.core.errors import NumbaError
+
+from lottapack.errors import UnsupportedError
+from lottapack.rng.kernels import compiler, declared
+
+FINGERPRINT = declared.FINGERPRINT
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros(4, np.int32), np.zeros(4, np.uint64), np.zeros((2, 2), np.uint32), np.zeros(8, np.uint32)[::2]],
+    ids=["signed", "wide", "two dimensions", "strides"],
+)
+def test_what_a_kernel_would_misread_is_refused(array):
+    with pytest.raises(TypeError, match="fingerprint: "):
+        FINGERPRINT(array, 0)
+
+
+def test_bits_are_of_one_type_in_all_of_a_call():
+    out, table = np.zeros(4, np.uint32), np.zeros(2, np.uint16)
+    with pytest.raises(TypeError, match=r"fill: uint16, shape \(2,\), among"):
+        declared.FILL(out, table, 1, 0.0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def test_as_many_arguments_as_parameters():
+    with pytest.raises(ValueError, match="zip"):
+        FINGERPRINT(np.zeros(4, np.uint32))
+
+
+def test_code_that_needs_numba_is_refused(monkeypatch):
+    """Where a numba does not do what the options ask of it."""
+
+    @compiler.numba.njit
+    def appended(numbers):
+        return [numbers[0]] * 2
+
+    monkeypatch.setattr(declared, "appended", appended, raising=False)
+    with pytest.raises(UnsupportedError, match=r"declared\.appended that needs its own \w+"):
+        compiler.object_file(declared.__name__, "appended", ("u32[]",), "appended")
+
+
+def test_a_numba_that_cannot_compile_is_named(monkeypatch):
+    def refuse(_):
+        raise NumbaError("no lowering\nmore")
+
+    monkeypatch.setattr("lottapack.rng.kernels.tables.fingerprint.compile", refuse)
+    with pytest.raises(UnsupportedError, match=r"numba [\d.]+ cannot compile \S+\.fingerprint: no lowering\n") as error:
+        compiler.object_file(FINGERPRINT.module, FINGERPRINT.name, ("u32[]", "u64"), "fingerprint")
+    assert "torch gives the same bits" in error.value.hint
