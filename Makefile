@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench test-arm64 vectors crash fuzz clean
+.PHONY: demo test lint types unit bench test-arm64 test-oldest vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -24,6 +24,12 @@ unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-t
 # The vectors on an emulated arm64 processor (not part of make test: it takes minutes, and needs qemu and debootstrap).
 test-arm64: $(BIN)/python
 	tests/arm64/run.sh $(BIN)/python
+
+# The oldest versions that pyproject.toml allows of what lottapack always needs, and nothing else (not part of make test).
+# Not of torch: its older releases for x86-64 come with CUDA only.
+test-oldest: .venv-oldest/installed
+	PYTHONPATH=tests .venv-oldest/bin/python -m pytest -p core_only -W ignore::DeprecationWarning \
+	  --numprocesses 2 --dist loadfile tests/spec tests/equality tests/unit tests/cli
 
 bench: $(VENV)/test-installed
 	$(BIN)/python benchmarks/run.py
@@ -76,6 +82,13 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	.venv-timm/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable '.[timm]'
 	touch $@
 
+.venv-oldest/installed: tests/oldest.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	grep '^torch==' constraints.txt | cat tests/oldest.txt - > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip --disable-pip-version-check --quiet install --constraint .venv-oldest/constraints.txt \
+	  --editable '.[demo,plot]' hypothesis jsonschema pytest pytest-xdist
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-olah .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) .venv-hub036 .venv-olah .venv-oldest .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,14 @@
 """Tokens from a Llama whose backbone is in no memory, beside the same model with it.
 
-The 300M shape of the paper with a sign1 scaffold is packed, once, as if it had been trained. Each way to hold its
-backbone then loads the pack in a process of its own and writes tokens; their speed, their memory and their logits
-are compared. Nothing is downloaded.
+A shape of the paper with a sign1 scaffold is packed, once, as if it had been trained. Each way to hold its backbone
+then loads the pack in a process of its own and writes tokens; their speed, their memory and their logits are compared.
+Nothing is downloaded.
 
-    python examples/generate.py [--scale 300M] [--new 24] [--json]
+    python examples/generate.py [--scale 300M] [--ways virtual] [--dtype bfloat16] [--new 24] [--json]
+
+``--scale 8B`` is the shape of Llama 3 8B, whose 7 billion generated weights would take 28 GB: a way that this machine
+has no memory for is left out, and said to be. It takes 4.9 GB of memory, and 4.3 GB of disk where temporary files are
+(TMPDIR).
 """
 
 import argparse
@@ -12,37 +16,79 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lottapack
+from lottapack.limits import check_disk
+from lottapack.reports.llamas import LLAMAS, empty_llama
 
 WAYS = ("virtual", "materialised")
+DTYPES = ("float32", "bfloat16")
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 PROMPT = [1, 306, 4658, 278, 6593, 310, 2834, 338]
 TIMEOUT = 600
+LARGE = {
+    "8B": {
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "intermediate_size": 14336,
+        "vocab_size": 128_256,
+        "tie_word_embeddings": False,  # as those of 8 billion have it: embeddings and head are 2.1 GB each
+    }
+}
+"""Shapes that are none of the paper's: arguments of LlamaConfig."""
 
 
-def packed(scale: str, folder: Path) -> Path:
-    """The pack of a scaffolded Llama with sign1 weights; what would be trained is random."""
-    from transformers import LlamaForCausalLM
+def untouched(scale: str) -> nn.Module:
+    """A Llama whose memory is asked for, and written to for its norms alone: what becomes virtual never takes any."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.initialization import no_init_weights
 
-    from lottapack.reports.llamas import LLAMAS, empty_llama
+    config = LlamaConfig(**LARGE[scale]) if scale in LARGE else empty_llama(LLAMAS[scale]).config
+    with no_init_weights():
+        model = LlamaForCausalLM(config)
+    model.tie_weights()  # which is a part of what was left out
+    return model
 
+
+def held(model: nn.Module) -> int:
+    """Bytes of a model's tensors."""
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+
+
+def packing(scale: str, folder: Path) -> dict[str, object]:
+    """Write the pack of a scaffolded Llama with sign1 weights; what would be trained is random. What it took."""
+    warm_up()
+    before, begin = resident("VmRSS"), time.perf_counter()
     torch.manual_seed(0)
-    model = LlamaForCausalLM(empty_llama(LLAMAS[scale]).config)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    lottapack.scaffold(model, seed=42, rank=8, targets=targets, distribution="sign1", backbone="virtual")
+    model = untouched(scale)
+    lottapack.scaffold(model, seed=42, rank=8, targets=TARGETS, distribution="sign1", backbone="virtual")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("lora_B"):
                 parameter.normal_(0, 0.02)
-    return lottapack.pack(model, folder / "llama.lotta.safetensors").path
+    scaffolded = time.perf_counter()
+    check_disk(f"the pack of {scale}", held(model), folder)
+    pack = lottapack.pack(model, folder / "llama.lotta.safetensors")
+    return {
+        "pack_bytes": pack.size,
+        "scaffold_seconds": scaffolded - begin,
+        "pack_seconds": time.perf_counter() - scaffolded,
+        "libraries_bytes": before,
+        "model_bytes": held(model),
+        "whole_peak_bytes": resident("VmHWM"),
+    }
 
 
 def resident(what: str) -> int:
@@ -59,7 +105,7 @@ def warm_up() -> None:
 
     small = torch.nn.Sequential(torch.nn.Linear(64, 64))
     lottapack.scaffold(small, seed=0, rank=1, distribution="sign1", backbone="virtual", train=())
-    for inputs in (1, 64):
+    for inputs in (1, 8, 64):  # each has a kernel of its own
         small(torch.ones(inputs, 64, requires_grad=True)).sum().backward()
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     generate(LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)), [1, 2, 3], 2, stop=False)
@@ -94,85 +140,149 @@ class Activations(TorchDispatchMode):
         self.live -= 0 if self.tensors[place] else size
 
 
-def child(path: Path, way: str, new: int, logits: Path) -> None:
-    """Load, write tokens and print what it took; the logits of the prompt go to a file."""
+def working(path: Path, way: str, dtype: str, new: int, logits: Path) -> dict[str, object]:
+    """Load, write tokens, and say what it took; the logits of the prompt go to a file."""
     from lottapack.format.descriptor import Adapted, Seeded
     from lottapack.format.packfile import open_pack
     from lottapack.running import generate
 
     warm_up()
-    before = resident("VmRSS")
-    model = lottapack.load(path, backbone=way)
+    before, begin = resident("VmRSS"), time.perf_counter()
+    model = lottapack.load(path, backbone=way, dtype=getattr(torch, dtype))
+    loaded = time.perf_counter() - begin
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
-    held = sum(tensor.nbytes for tensor in tensors.values())
     with open_pack(path) as pack:
         generated = [name for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Seeded | Adapted)]
     backbone = sum(tensors[name].nbytes for name in generated if name in tensors)
-    loaded = resident("VmRSS") - before
     generate(model, PROMPT, 2, stop=False)
     done = generate(model, PROMPT, new, stop=False)
-    peak = resident("VmHWM") - before
+    peak = resident("VmHWM")
     with torch.no_grad():
-        torch.save(model(torch.tensor([PROMPT])).logits[0], logits)
+        torch.save(model(torch.tensor([PROMPT])).logits[0].float(), logits)
     with Activations([*model.parameters(), *model.buffers()]) as counted:
         generate(model, PROMPT, new, stop=False)
-    print(
-        json.dumps(
-            {
-                "way": way,
-                "tokens_per_s": done.tokens_per_s,
-                "libraries_bytes": before,
-                "backbone_bytes": backbone,
-                "model_bytes": held,
-                "activation_bytes": counted.most,
-                "loaded_bytes": loaded,
-                "peak_bytes": peak,
-                "tokens": done.tokens,
-            }
-        )
-    )
+    return {
+        "load_seconds": loaded,
+        "tokens_per_s": done.tokens_per_s,
+        "libraries_bytes": before,
+        "backbone_bytes": backbone,
+        "model_bytes": held(model),
+        "activation_bytes": counted.most,
+        "peak_bytes": peak - before,
+        "whole_peak_bytes": peak,
+        "whole_ratio": peak / (held(model) + counted.most),
+        "tokens": done.tokens,
+    }
 
 
-def measured(path: Path, way: str, new: int, folder: Path) -> dict[str, object]:
-    """One way, in a new process."""
-    command = [sys.executable, __file__, "--child", str(path), way, str(folder / f"{way}.pt"), "--new", str(new)]
+def in_new_process(*arguments: str | Path) -> dict[str, object]:
+    """What packing() or working() says there; or what has no room on this machine, as ``refused``."""
+    command = [sys.executable, __file__, "--child", *map(str, arguments)]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
 
-def main() -> None:
-    """Parse the command line, run both ways, print them beside each other."""
+def packed(scale: str, folder: Path) -> tuple[Path, dict[str, object]]:
+    """The pack's path, and packing() in a new process."""
+    return folder / "llama.lotta.safetensors", in_new_process("pack", scale, folder)
+
+
+def measured(path: Path, way: str, new: int, folder: Path, dtype: str = "float32") -> dict[str, object]:
+    """working() in a new process."""
+    logits = folder / f"{way}-{dtype}.pt"
+    return {"way": way, "dtype": dtype, **in_new_process("work", path, way, dtype, str(new), logits)}
+
+
+def child(what: str, *arguments: str) -> None:
+    """Print what in_new_process() reads."""
+    try:
+        if what == "pack":
+            found = packing(arguments[0], Path(arguments[1]))
+        else:
+            path, way, dtype, new, logits = arguments
+            found = working(Path(path), way, dtype, int(new), Path(logits))
+    except lottapack.LimitError as fault:  # before any memory is taken
+        found = {"refused": fault.message}
+    print(json.dumps(found))
+
+
+def difference(folder: Path, one: tuple[str, str], other: tuple[str, str]) -> float:
+    """The largest one of the prompt's logits, each a way and a dtype; as part of the largest of the other's."""
+    first, second = (torch.load(folder / f"{way}-{dtype}.pt") for way, dtype in (one, other))
+    return float((first - second).abs().max() / second.abs().max())
+
+
+def compared(scale: str, ways: Iterable[str], dtype: str, new: int, folder: Path) -> dict[str, object]:
+    """Pack, let each way work, compare."""
+    path, took = packed(scale, folder)
+    report: dict[str, object] = {"scale": scale, "packing": took, "rows": []}
+    if "refused" in took:
+        return report
+    report["rows"] = rows = [measured(path, way, new, folder, dtype) for way in ways]
+    worked = [(row["way"], dtype) for row in rows if "refused" not in row]
+    report["largest_difference"] = difference(folder, *worked) if len(worked) == 2 else None
+    return report
+
+
+def show_memory(what: str, took: dict[str, object]) -> None:
+    """A process's peak, and what it consists of."""
+    parts = {"libraries": took["libraries_bytes"], "model": took["model_bytes"]}
+    parts["activations"] = took.get("activation_bytes", 0)
+    whole = took["whole_peak_bytes"]
+    parts["rest"] = max(0, whole - sum(parts.values()))
+    ratio = whole / (parts["model"] + parts["activations"])
+    listed = " + ".join(f"{name} {size / 1e6:,.0f}" for name, size in parts.items() if size)
+    print(f"  {what:<24}{listed} = {whole / 1e6:,.0f} MB, {ratio:.2f} times model and activations")
+
+
+def show(report: dict[str, object]) -> int:
+    """Print a report; 1 if nothing worked."""
+    took, rows = report["packing"], report["rows"]
+    if "refused" in took:
+        print(took["refused"])
+        return 1
+    print(f"Llama {report['scale']}, sign1: a pack of {took['pack_bytes']:,} bytes")
+    print(f"scaffolded in {took['scaffold_seconds']:.1f} s, packed in {took['pack_seconds']:.1f} s")
+    columns = f"{'load, s':>8}{'tokens/s':>10}{'its bytes':>16}{'model':>16}{'activations':>14}{'peak*':>16}"
+    print(f"{'backbone':<24}{columns}")
+    for row in rows:
+        label = f"{row['way']}, {row['dtype']}"
+        if "refused" in row:
+            print(f"{label:<24}not on this machine: {row['refused']}")
+            continue
+        weights = f"{row['backbone_bytes']:>16,}{row['model_bytes']:>16,}"
+        beside = f"{row['activation_bytes']:>14,}{row['peak_bytes']:>16,}"
+        print(f"{label:<24}{row['load_seconds']:>8.1f}{row['tokens_per_s']:>10.2f}{weights}{beside}")
+    print("* above what the libraries take. Peaks of whole processes:")
+    show_memory("pack", took)
+    for row in rows:
+        if "refused" not in row:
+            show_memory(f"{row['way']}, {row['dtype']}", row)
+    if report["largest_difference"] is not None:
+        print(f"largest difference of the prompt's logits: {report['largest_difference']:.1e} of the largest one")
+    return 0 if any("refused" not in row for row in rows) else 1
+
+
+def main() -> int:
+    """Parse the command line, run the ways, print them beside each other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", default="300M", choices=("3M", "30M", "300M", "600M", "900M"))
+    parser.add_argument("--scale", default="300M", choices=(*LLAMAS, *LARGE))
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--dtype", default=DTYPES[0], choices=DTYPES, help="that the model is loaded in")
     parser.add_argument("--new", type=int, default=24)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", nargs=3, metavar=("PACK", "WAY", "LOGITS"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        path, way, logits = options.child
-        child(Path(path), way, options.new, Path(logits))
-        return
+        child(*options.child)
+        return 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        path = packed(options.scale, folder)
-        rows = [measured(path, way, options.new, folder) for way in WAYS]
-        one, other = (torch.load(folder / f"{way}.pt") for way in WAYS)
-        error = float((one - other).abs().max() / other.abs().max())
-        report = {"scale": options.scale, "pack_bytes": path.stat().st_size, "rows": rows, "largest_difference": error}
+        report = compared(options.scale, options.ways, options.dtype, options.new, Path(name))
     if options.json:
         print(json.dumps(report))
-        return
-    print(f"Llama {options.scale}, sign1, a pack of {report['pack_bytes']:,} bytes; {options.new} tokens")
-    print(
-        f"{'backbone':<14}{'tokens/s':>10}{'its bytes':>16}{'model':>16}{'activations':>14}{'peak of the process':>22}"
-    )
-    for row in rows:
-        weights = f"{row['backbone_bytes']:>16,}{row['model_bytes']:>16,}"
-        beside = f"{row['activation_bytes']:>14,}{row['peak_bytes']:>22,}"
-        print(f"{row['way']:<14}{row['tokens_per_s']:>10.2f}{weights}{beside}")
-    print(f"peaks are above what the libraries take: {rows[0]['libraries_bytes']:,} bytes")
-    print(f"largest difference of the prompt's logits: {error:.1e} of the largest one")
+        return 0
+    return show(report)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

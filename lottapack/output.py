@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,8 @@ from lottapack.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-_TRIES = 10
+TRIES = 10
+"""Names that are tried for something hidden."""
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
         if path.exists() and not path.is_file():
             raise OutputError(f"{path} is no regular file, so it is not replaced", hint="Name another file.")
-        _sweep(path)
+        sweep(path.parent, _start(path), Path.unlink)
         with _create(path) as file:
             temporary = Path(file.name)
             yield file
@@ -84,17 +85,20 @@ def _start(path: Path) -> str:
 
 def _create(path: Path) -> BinaryIO:
     """A new hidden file for ``path``, locked until it is closed."""
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         # "x" creates with the permissions that the umask gives, and fails on anything that is there, links too.
         file = path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp").open("xb")
-        if _lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
+        if lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
             break
         file.close()  # taken for a dead writer's before it was locked
     return file
 
 
-def _lock(descriptor: int) -> bool:
-    """Whether an open file is now ours alone. Where a file system has no locks every file is, and none is swept."""
+def lock(descriptor: int) -> bool:
+    """Whether an open file or folder is now ours alone.
+
+    Where a file system has no locks every one is, and none is swept.
+    """
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,18 +109,18 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _sweep(path: Path) -> None:
-    """Remove the hidden files of writers of ``path`` that are gone."""
+def sweep(parent: Path, start: str, remove: Callable[[Path], object]) -> None:
+    """Remove what writers that are gone left in a folder under hidden names with that beginning."""
     if sys.platform == "win32":
         return
-    left = re.compile(re.escape(_start(path)) + r"[0-9a-f]{16}\.tmp")
+    left = re.compile(re.escape(start) + r"[0-9a-f]{16}\.tmp")
     with suppress(OSError):
-        for name in os.listdir(path.parent):  # noqa: PTH208 - names are enough, and folders can be large
+        for name in os.listdir(parent):  # noqa: PTH208 - names are enough, and folders can be large
             if left.fullmatch(name):
                 with suppress(OSError):
-                    descriptor = os.open(path.with_name(name), os.O_RDONLY | os.O_NOFOLLOW)
+                    descriptor = os.open(parent / name, os.O_RDONLY | os.O_NOFOLLOW)
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        path.with_name(name).unlink()
+                        remove(parent / name)
                     finally:
                         os.close(descriptor)

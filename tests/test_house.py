@@ -5,10 +5,12 @@ import importlib
 import inspect
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import lottapack
 from lottapack import errors
@@ -23,7 +25,14 @@ MODULES = {
 
 LAYERS = (
     ("lottapack.errors",),
-    ("lottapack.cache_folder", "lottapack.device", "lottapack.limits", "lottapack.output", "lottapack.progress"),
+    (
+        "lottapack.cache_folder",
+        "lottapack.device",
+        "lottapack.limits",
+        "lottapack.links",
+        "lottapack.output",
+        "lottapack.progress",
+    ),
     ("lottapack.rng",),
     ("lottapack.weights.huge_pages", "lottapack.weights.parts", "lottapack.virtual", "lottapack.exporting.staging"),
     ("lottapack.format.jsoncheck", "lottapack.format.jsonpatterns", "lottapack.format.jsontext"),
@@ -247,6 +256,16 @@ def test_client_libraries_out_of_place_are_found():
     assert strangers("lottapack.loading.load", "def f():\n    from huggingface_hub import HfApi") == ["huggingface_hub"]
     assert strangers("lottapack.registry.hub_pull", "import huggingface_hub.constants, oras.provider") == ["oras"]
     assert strangers("lottapack.serve.app", "from starlette.routing import Route") == []
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = [line for name in ("demo", "serve", "plot") for line in project["optional-dependencies"][name]]
+    bounds = dict(line.split(">=") for line in (*project["dependencies"], *extras) if "[" not in line)
+    lines = (ROOT / "tests" / "oldest.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    del bounds["torch"]  # whose older releases bring CUDA
+    assert {name: Version(pin) for name, pin in pins.items()} == {name: Version(at) for name, at in bounds.items()}
 
 
 def test_every_module_can_be_imported():

@@ -23,7 +23,6 @@ from lottapack.packing.folders import (
     PACK_NAME,
     is_folder,
     json_bytes,
-    make_folder,
     require_transformers,
     transformers_config,
     write_pack_folder,
@@ -98,7 +97,7 @@ def export(
         if format != "safetensors":
             require_transformers(pack)
         if format == "transformers-pack":
-            return write_pack_folder(pack, make_folder(output), wanted)
+            return write_pack_folder(pack, Path(output), wanted)
         folder = Path(output) if format == "transformers" or is_folder(output) or limit is not None else None
         tensors = _tensors(pack, wanted, with_ties=format == "safetensors")
         total = sum(info.nbytes for info in container.layout(tensors))
@@ -124,10 +123,7 @@ def _write_folder(
 ) -> Path:
     """Write a folder's files; the one that readers open first comes last. Returns its path."""
     entry = WEIGHTS if WEIGHTS in files else INDEX
-    others = left_over(folder, [*files, entry])
-    # The index of an older checkpoint would send readers to a mixture of old and new shards.
-    stale = [WEIGHTS, INDEX] if entry == INDEX else []
-    with staged_folder(folder, first_gone=stale, then_gone=[name for name in others if name not in stale]) as opened:
+    with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=left_over(folder, files)) as opened:
         if config is not None:
             with opened("config.json") as file:
                 file.write(json_bytes(config))

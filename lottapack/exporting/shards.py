@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lottapack.errors import UnsupportedError
@@ -61,12 +61,9 @@ def index_bytes(files: dict[str, list[TensorInfo]]) -> bytes:
     return text.encode() + b"\n"
 
 
-def left_over(folder: Path, written: Sequence[str]) -> list[str]:
-    """The files of another checkpoint in a folder, which readers would take for a part of this one."""
-    known = {
-        path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name) or path.name in (WEIGHTS, INDEX)
-    }
-    return sorted(known - set(written))
+def left_over(folder: Path, written: Iterable[str]) -> list[str]:
+    """The shards of another checkpoint in a folder, which readers would take for a part of this one."""
+    return sorted({path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name)} - set(written))
 
 
 def size_of(path: Path) -> int:

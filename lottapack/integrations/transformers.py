@@ -21,6 +21,7 @@ from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
+from lottapack.links import require_own_file
 from lottapack.packing.bases import remember_pack
 from lottapack.weights.rebuild import generate, plain_tensor
 
@@ -70,6 +71,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
                 "a model of lottapack is one pack", hint="Name it in config.json: transformers_weights."
             )
         path = Path(checkpoint_files[0])
+        require_own_file(path)
         scaffold = getattr(self.quantization_config, "scaffold", None)
         with open_pack(path, scaffold) as pack:
             names = names_in_pack(model, pack)

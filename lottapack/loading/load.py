@@ -78,7 +78,7 @@ def load(
             the cache first. A file that exists goes before a repository of that name.
         device: where the weights are generated, in place. No tensor is there in full more than once, nor is the
             backbone anywhere else (but that of a ``torch-cpu`` pack, which the CPU draws); what merging and converting
-            need beside the model are some MiB, and on the CPU the largest stored tensor that is converted.
+            need beside the model are some MiB, and on the CPU the largest coded parameter that is converted.
         dtype: converts floating tensors from their recorded dtype; None keeps it.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can

@@ -10,11 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from lottapack.errors import CheckpointError
+from lottapack.exporting.staging import Opener, staged_folder
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
 from lottapack.format.packfile import PackFile, open_pack
-from lottapack.output import atomic_file
-from lottapack.packing.folders import PACK_NAME, make_folder, write_pack_folder
+from lottapack.links import require_own_file
+from lottapack.packing.folders import PACK_NAME, json_bytes, pack_config
 
 FOLDER = "base"
 """The folder beside an adapter's files that holds the pack of its base."""
@@ -47,17 +48,25 @@ def recall(model: nn.Module) -> bytes | None:
 
 
 def write_base(data: bytes, folder: Path) -> Path:
-    """Write the pack of a base into the folder ``base`` of an adapter's folder. Returns the pack's path.
+    """Write the pack of a base into the folder ``base`` of an adapter's folder. Returns the pack's path."""
+    with staged_folder(folder / FOLDER, entries=("config.json",)) as opened:
+        write_base_files(data, opened)
+    return folder / FOLDER / PACK_NAME
 
-    For a transformers model a ``config.json`` comes with it, so that ``from_pretrained`` opens that folder.
+
+def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
+    """Write the files of a base, whose names begin with ``within``.
+
+    For a transformers model a ``config.json`` comes with the pack, so that ``from_pretrained`` opens that folder.
     """
-    target = make_folder(folder / FOLDER) / PACK_NAME
-    with atomic_file(target) as file:
+    with opened(within + PACK_NAME) as file:
         file.write(data)
-    with open_pack(target) as pack:
-        if pack.descriptor.architecture.family == "transformers":
-            write_pack_folder(pack, target.parent)
-    return target
+        file.flush()
+        with open_pack(Path(file.name)) as pack:
+            descriptor = pack.descriptor
+    if descriptor.architecture.family == "transformers":
+        with opened(f"{within}config.json") as file:
+            file.write(json_bytes(pack_config(descriptor, PACK_NAME)))
 
 
 def holds_pack(folder: Path) -> bool:
@@ -65,8 +74,11 @@ def holds_pack(folder: Path) -> bool:
     return any(folder.glob(f"*{PACK_END}"))
 
 
-def open_base(path: Path) -> PackFile:
-    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError."""
+def open_base(path: Path, within: Path | None = None) -> PackFile:
+    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError.
+
+    ``within``: the folder that a person named, in which ``path`` was found.
+    """
     if not path.is_dir():
         return open_pack(path)
     found = sorted(path.glob(f"*{PACK_END}"))
@@ -75,4 +87,5 @@ def open_base(path: Path) -> PackFile:
             f"{path} holds {len(found)} packs, and a base is one",
             hint="Name the pack of the base. From a checkpoint of the base, lottapack pack makes it.",
         )
+    require_own_file(found[0], within or path)
     return open_pack(found[0])

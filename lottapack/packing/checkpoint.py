@@ -16,9 +16,14 @@ from lottapack.errors import CheckpointError, FormatError, NotAllowedError, Unsu
 from lottapack.format import recipe
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
+<<<<<<< HEAD
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
 from lottapack.output import refuse_over
+=======
+from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
+from lottapack.links import require_own_file
+>>>>>>> main
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -34,7 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} holds no checkpoint", hint=f"Looked for {', '.join(_IN_FOLDER)}. Name the file itself."
             )
         path = found
-        refuse_link_out(path)
+        require_own_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
     if path.name.endswith(PACK_END):
@@ -71,6 +76,7 @@ def read_file(path: Path) -> dict[str, Any]:
     raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
 
 
+<<<<<<< HEAD
 def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
     """Raise OutputError if a pack written to ``path`` would replace a file of the checkpoint, if that is a path."""
     if isinstance(checkpoint, str | PathLike):
@@ -108,6 +114,8 @@ def _reason(path: Path, fault: Exception) -> str:
     return str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
 
 
+=======
+>>>>>>> main
 def _read_shards(index: Path) -> dict[str, Any]:
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
@@ -119,7 +127,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
-        refuse_link_out(index.parent / shard)
+        require_own_file(index.parent / shard)
         merged |= read_file(index.parent / shard)
     return merged
 

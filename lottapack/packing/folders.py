@@ -6,37 +6,21 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lottapack.errors import OutputError, UnsupportedError
+from lottapack.errors import UnsupportedError
+from lottapack.exporting.staging import staged_folder
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Descriptor, Tied
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk
-from lottapack.output import atomic_file
 
 PACK_NAME = f"model{PACK_END}"
 """What a pack is called in a folder."""
 
 
-def make_folder(path: str | PathLike[str]) -> Path:
-    """The folder, made if it is missing (its parent must be there). Raises OutputError."""
-    folder = Path(path)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"cannot make the folder {folder}: {fault.strerror or fault}") from fault
-    return folder
-
-
 def json_bytes(value: dict[str, Any]) -> bytes:
     """JSON for people and other libraries."""
     return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """A JSON file for people and other libraries, in one step. Raises OutputError."""
-    with atomic_file(path) as file:
-        file.write(json_bytes(value))
 
 
 def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:
@@ -46,15 +30,16 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
     Returns the copy's path. Raises UnsupportedError for a model that is none of transformers', OutputError.
     """
     require_transformers(pack)
-    check_disk(str(pack.path), pack.file_size, folder)
-    target = folder / PACK_NAME
-    with atomic_file(target) as file:
-        pack.copy_to(file)
+    check_disk(str(pack.path), pack.file_size, folder if folder.is_dir() else folder.parent)
     config = pack_config(pack.descriptor, PACK_NAME, dtype)
     if pack.scaffold != DEFAULT_SCAFFOLD:
         config["quantization_config"]["scaffold"] = pack.scaffold
-    write_json(folder / "config.json", config)
-    return target
+    with staged_folder(folder, entries=("config.json",)) as opened:
+        with opened(PACK_NAME) as file:
+            pack.copy_to(file)
+        with opened("config.json") as file:
+            file.write(json_bytes(config))
+    return folder / PACK_NAME
 
 
 def require_transformers(pack: PackFile) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.packing.recovery import recover
+from lottapack.packing.storing import storage
 from lottapack.progress import Progress
 
 TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
@@ -42,7 +43,8 @@ TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
 class Layer:
     """What became of one weight. ``role``: seeded, adapted or stored; ``error``: relative, in Frobenius norms.
 
-    ``rank`` and ``beta`` are None where there is no adapter; ``size``: the bytes of a weight that is stored.
+    ``rank`` and ``beta`` are None where there is no adapter; ``size``: the bytes that a stored weight takes in the
+    pack. What a narrower adapter or a coding loses is not in ``error``, but in the result's ``kept``.
     """
 
     name: str
@@ -71,6 +73,8 @@ def pack_merged(
     architecture: Named = None,
     distribution: str | rng.Table = "normal16",
     allow: str | Iterable[str] = (),
+    stored_dtype: torch.dtype | str | None = None,
+    coding: str | Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> MergedResult:
     """Recover a pack from merged weights whose backbone lottapack drew.
@@ -89,12 +93,16 @@ def pack_merged(
         architecture: as in pack_torch_cpu().
         distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
         allow: as in load(), for an architecture of the family ``python``.
+        stored_dtype: as in pack(), for the adapters that were found and what is stored. What this and a coding lose
+            comes on top of the tolerance, which is that of the search alone; the result says how much, in ``kept``.
+        coding: as in pack().
         progress: called with layers looked at and layers in all.
 
     Raises:
-        CheckpointError: no layer has anything of the backbone; tensors are missing or left over. ArchitectureError,
-            OutputError, UnsupportedError.
+        CheckpointError: no layer has anything of the backbone; tensors are missing or left over; a coding that is
+            unknown or cannot hold a value. ArchitectureError, OutputError, UnsupportedError.
     """
+    forms = storage(stored_dtype, coding, None)
     with allowing(allow):
         check_seed_and_scale(seed, None)
         if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
@@ -112,8 +120,10 @@ def pack_merged(
                 hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or "
                 "allow a larger max_rank or tolerance.",
             )
-        result = Packer(plan, held).write(Path(path))
-        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, layers=tuple(search.layers))
+        result = Packer(plan, held, storage=forms).write(Path(path))
+        taken = {kept.name: kept.size for kept in result.kept}
+        layers = tuple(replace(layer, size=taken.get(layer.name, layer.size)) for layer in search.layers)
+        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, result.kept, layers)
 
 
 class _Search:

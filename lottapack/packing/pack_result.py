@@ -17,8 +17,8 @@ class BackboneChangedWarning(UserWarning):
 class PackResult:
     """What pack() wrote.
 
-    ``stored_instead``: generated parameters that had to be stored, with their bytes. ``kept``: the tensors that are in
-    another form than they were, and their errors.
+    ``stored_instead``: generated parameters that had to be stored, with the bytes that they take. ``kept``: the tensors
+    that are in another form than they were, and their errors.
     """
 
     path: Path

@@ -89,6 +89,7 @@ class Packer:
             )
             file.flush()
             size, digest = self._check(Path(file.name), descriptor)
+        self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
         return PackResult(path, size, digest, self.stored_instead, tuple(self.storage.kept))
 

@@ -13,6 +13,7 @@ from lottapack.arch.rules import architecture_problems
 from lottapack.errors import ArchitectureError, CheckpointError, FormatError
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
+from lottapack.links import require_own_file
 from lottapack.nn.select import Entry, entries_of
 from lottapack.packing.checkpoint import read_checkpoint
 
@@ -115,13 +116,16 @@ def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint:
     if isinstance(given, nn.Module):
         return arch.describe(given)
     if given is None:
-        if checkpoint is None or not (checkpoint / "config.json").is_file():
+        if checkpoint is None or not (checkpoint / "config.json").exists():
             raise ArchitectureError(
                 "which architecture the checkpoint has is unknown",
                 hint="Name it with --arch: a folder with a transformers config.json, or a JSON file.",
             )
         given = checkpoint
-    path = given / "config.json" if given.is_dir() else given
+    path = given
+    if given.is_dir():
+        path = given / "config.json"
+        require_own_file(path)
     try:
         said: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as fault:

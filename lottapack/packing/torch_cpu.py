@@ -28,6 +28,7 @@ from lottapack.packing.checkpoint import refuse_over_checkpoint, same_bits
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer, constant_bits
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
+from lottapack.packing.storing import storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
 from lottapack.rng import CONSTRUCTOR, TORCH_CPU
@@ -42,6 +43,9 @@ def pack_torch_cpu(
     seed: int,
     architecture: Named = None,
     allow: str | Iterable[str] = (),
+    stored_dtype: torch.dtype | str | None = None,
+    coding: str | Mapping[str, str] | None = None,
+    tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
     """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
@@ -58,15 +62,20 @@ def pack_torch_cpu(
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
             ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
         allow: as in load(), for an architecture of the family ``python``.
+        stored_dtype: as in pack(), for what is stored; what torch drew is compared as it is given.
+        coding: as in pack().
+        tolerance: as in pack().
         progress: called with elements generated and elements in all.
 
     Raises:
         CheckpointError: nothing in the checkpoint is what torch draws here from that seed; tensors are missing or
-            left over. ArchitectureError, NotAllowedError, OutputError, UnsupportedError.
+            left over; what pack() raises for a coding. ArchitectureError, NotAllowedError, OutputError,
+            UnsupportedError.
 
     Warns:
         BackboneChangedWarning: names what is stored, and its bytes.
     """
+    forms = storage(stored_dtype, coding, tolerance)
     with allowing(allow):
         check_seed_and_scale(seed, None)
         refuse_over_checkpoint(Path(path), checkpoint)
@@ -78,7 +87,7 @@ def pack_torch_cpu(
                 plan, _ = _plan(model, seed, drawn, drawn)
                 Packer(plan, dict(drawn), constructed=drawn).write(base)
                 plan, tensors = read_adapter(Path(checkpoint), base)
-            return Packer(plan, tensors, progress, constructed=drawn).write(Path(path))
+            return Packer(plan, tensors, progress, constructed=drawn, storage=forms).write(Path(path))
         tensors = model.tensors(content_of(checkpoint))
         plan, differing = _plan(model, seed, drawn, tensors)
         if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
@@ -89,7 +98,8 @@ def pack_torch_cpu(
                 hint="Check the seed and the architecture; that torch.manual_seed was called right before the model "
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
             )
-        return Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn).write(Path(path))
+        packer = Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn, storage=forms)
+        return packer.write(Path(path))
 
 
 def _plan(

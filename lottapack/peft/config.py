@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lottapack.errors import CheckpointError, UnsupportedError
+from lottapack.links import require_own_file
 
 CONFIG = "adapter_config.json"
 
@@ -95,6 +96,7 @@ class AdapterConfig:
 def read_config(folder: Path) -> AdapterConfig:
     """Read and check ``adapter_config.json``. Raises CheckpointError for a broken one, UnsupportedError."""
     path = folder / CONFIG
+    require_own_file(path)
     try:
         said: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as fault:

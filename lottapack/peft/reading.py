@@ -15,6 +15,7 @@ from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix, adapter_shapes, factor_dims
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.links import require_own_file
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
 from lottapack.packing import bases
@@ -55,27 +56,29 @@ def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Ten
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{folder} holds no {_WEIGHTS[0]}", hint="Save with peft_model.save_pretrained(FOLDER).")
+    require_own_file(weights)
     tensors = read_file(weights)
-    with bases.open_base(_find_base(folder, config, base)) as pack:
-        beside = next((place / bases.FOLDER for place in (folder, folder.parent) if _is_base(place)), None)
-        if base is not None and beside is not None:
-            with bases.open_base(beside) as own:
+    with _open_base(folder, config, base) as pack:
+        around = _around_base(folder)
+        if base is not None and around is not None:
+            with bases.open_base(around / bases.FOLDER, around) as own:
                 _require_same_base(folder, own, pack)
         return _Reader(folder, config, pack).read(tensors)
 
 
-def _is_base(place: Path) -> bool:
-    return bases.holds_pack(place / bases.FOLDER)
+def _around_base(folder: Path) -> Path | None:
+    """The folder in which the base lies: the adapter's own, or the one around it."""
+    return next((place for place in (folder, folder.parent) if bases.holds_pack(place / bases.FOLDER)), None)
 
 
-def _find_base(folder: Path, config: AdapterConfig, given: Path | None) -> Path:
+def _open_base(folder: Path, config: AdapterConfig, given: Path | None) -> PackFile:
     if given is not None:
-        return given
-    for place in (folder, folder.parent):
-        if _is_base(place):
-            return place / bases.FOLDER
+        return bases.open_base(given)
+    around = _around_base(folder)
+    if around is not None:
+        return bases.open_base(around / bases.FOLDER, around)
     if config.base and bases.holds_pack(Path(config.base)):
-        return Path(config.base)
+        return bases.open_base(Path(config.base))
     said = f"it names {config.base!r}, where no pack is" if config.base else "it names none"
     raise CheckpointError(
         f"{folder}: the base of this adapter is unknown; {said}",

@@ -9,17 +9,18 @@ import msgspec
 from torch import nn
 
 from lottapack.errors import UnsupportedError
+from lottapack.exporting.staging import staged_folder
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
 from lottapack.format.expected import expected_tensors
 from lottapack.format.packfile import PackFile
-from lottapack.output import atomic_file
-from lottapack.packing.bases import write_base
-from lottapack.packing.folders import make_folder, write_json
+from lottapack.packing.bases import FOLDER, write_base_files
+from lottapack.packing.folders import json_bytes
 from lottapack.peft.config import CONFIG
 from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
+_WEIGHTS = "adapter_model.safetensors"
 _SPECIAL_TASKS = {"ForCausalLM": "CAUSAL_LM"}
 """Tasks whose wrapper trains no module of its own accord."""
 
@@ -31,15 +32,17 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
     PEFT does not have.
     """
     plan = _Plan(pack)
-    make_folder(folder)
-    base = write_base(_base(pack), folder)
-    write_json(folder / CONFIG, plan.config(str(base.parent)))
-    target = folder / "adapter_model.safetensors"
     held = plan.tensors()
     infos = [(name, pack.form(source)[0], shape) for name, (source, shape) in held.items()]
-    with atomic_file(target) as file:
-        container.write(file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0]))
-    return target
+    with staged_folder(folder, entries=(CONFIG,)) as opened:
+        write_base_files(_base(pack), opened, f"{FOLDER}/")
+        with opened(_WEIGHTS) as file:
+            container.write(
+                file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0])
+            )
+        with opened(CONFIG) as file:
+            file.write(json_bytes(plan.config(str(folder / FOLDER))))
+    return folder / _WEIGHTS
 
 
 def _base(pack: PackFile) -> bytes:

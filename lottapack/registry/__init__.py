@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
-from lottapack.errors import BadReferenceError, IntegrityError, Problem
-from lottapack.format.container import PACK_END
+from lottapack.errors import BadReferenceError, IntegrityError, Problem, SignatureError
+from lottapack.format.container import PACK_END, SIGNATURE_END
+from lottapack.links import require_own_file
 from lottapack.progress import Progress
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
 from lottapack.registry.references import FORMS, HubReference, OciReference, parse, parse_owner
@@ -67,8 +68,8 @@ def push(
         progress: in bytes of the files that are sent.
 
     Raises:
-        FormatError, IntegrityError: the pack is broken, nothing was sent. BadReferenceError.
-        NetworkError, AccessError, MissingError, ConflictError: see RegistryError.
+        FormatError, IntegrityError: the pack is broken, nothing was sent. SignatureError: its signature is a link to
+            elsewhere. BadReferenceError. NetworkError, AccessError, MissingError, ConflictError: see RegistryError.
     """
     target = _remote(reference)
     pack = Path(path)
@@ -150,6 +151,7 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     if path.is_file() and not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
         raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+    require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
     from lottapack.reports.verification import verify
 
     outcome = verify(path, max_bytes=max_bytes, allow=allow)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,18 +116,18 @@ def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
 def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
-    out = torch.zeros(x.shape[0], rows)
+    out = np.zeros((x.shape[0], rows), np.float32)  # torch would use its threads for it, and they wait by spinning
     halves = *source.key, source.stream & 0xFFFFFFFF, source.stream >> 32
     scale = magnitude(source, x.dtype)
-    terms, sums = inputs.view(-1).numpy(), out.numpy()
+    terms = inputs.view(-1).numpy()
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
-    kernel = _PRODUCT if len(sums) <= 2 else _PRODUCTS
+    kernel = _PRODUCT if len(out) <= 2 else _PRODUCTS
     run_all(
-        [partial(kernel, sums, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
+        [partial(kernel, out, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
         default(),
     )
-    return out.to(x.dtype)
+    return torch.from_numpy(out).to(x.dtype)
 
 
 def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:

@@ -46,14 +46,23 @@ def stored_tensor(
     """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked.
 
     In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
-    never holds it twice.
+    never holds it twice. Nor does the CPU: what is converted is read piece by piece, but for coded parameters.
     """
     recorded, shape = pack.form(name)
-    tensor = torch.empty(shape, dtype=dtypes.torch_dtype(recorded))
+    wanted = _wanted(recorded, dtype)
+    in_pieces = wanted != dtypes.torch_dtype(recorded) and name in pack.tensors
+    tensor = torch.empty(shape, dtype=wanted if in_pieces else dtypes.torch_dtype(recorded))
     if pages is not None:
         pages.take(tensor)
-    pack.read_into(name, tensor_bytes(tensor))
-    return tensor.to(_wanted(recorded, dtype)).to(device)
+    if in_pieces:
+        flat, done = tensor.view(-1), 0
+        for piece in pack.pieces(name):
+            part = torch.frombuffer(piece, dtype=dtypes.torch_dtype(recorded))
+            flat[done : done + part.numel()] = part
+            done += part.numel()
+    else:
+        pack.read_into(name, tensor_bytes(tensor))
+    return tensor.to(wanted).to(device)
 
 
 def tensor_bytes(tensor: Tensor) -> Any:

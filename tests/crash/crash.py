@@ -29,7 +29,7 @@ def table(counts: list[Count]) -> str:
     for count in counts:
         for field in ("kills", "old", "new", "mixed"):
             setattr(total, field, getattr(total, field) + getattr(count, field))
-    lines = ["| killed | kills | old | new | old and new beside each other | lost | one run takes |"]
+    lines = ["| killed | kills | old | new | between the two | lost | one run takes |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     for count in (*counts, total):
         seconds = f"{1000 * count.seconds:.0f} ms" if count.seconds else ""

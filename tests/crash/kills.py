@@ -44,7 +44,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def state(self) -> str:
-        """ "old" or "new" (or, of several files, a mixture of the two). In the parent. Raises LostError."""
+        """ "old" or "new" (or, of several files, that they are being replaced). In the parent. Raises LostError."""
 
     def complete(self) -> None:
         """Check what must be true after a run that went through. In the parent."""

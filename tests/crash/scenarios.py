@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 
 from kills import LostError, Scenario, copy_tree, hidden
 
@@ -137,9 +138,12 @@ class Sign(OneFile):
 
 
 class ExportFolder(Scenario):
-    """lottapack export --format transformers-pack: two files, each of which is old or new."""
+    """lottapack export --format transformers-pack, into a folder that holds another model's."""
 
-    name = "export of a folder"
+    name = "export over a folder"
+    entry = "config.json"
+    """What readers look for first; it is there only where all else is what it speaks of."""
+    options: ClassVar[dict[str, str]] = {"format": "transformers-pack"}
 
     def prepare(self) -> None:
         import torch
@@ -149,37 +153,88 @@ class ExportFolder(Scenario):
 
         for number, word in enumerate(("old", "new")):
             sizes = {"n_embd": 32, "n_layer": 1 + number, "n_head": 2, "n_positions": 16, "vocab_size": 128}
-            config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+            config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, tie_word_embeddings=False)
             with torch.random.fork_rng():
                 torch.manual_seed(number)
-                model = lottapack.scaffold(GPT2LMHeadModel(config), seed=number, rank=2)
+                model = lottapack.scaffold(GPT2LMHeadModel(config), seed=number, rank=2, beta=1.0)
             lottapack.pack(model, self.folder / f"{word}.lotta.safetensors")
             self._export(word, self.folder / word)
 
     def _export(self, word: str, folder: Path) -> None:
         import lottapack
 
-        lottapack.export(self.folder / f"{word}.lotta.safetensors", folder, format="transformers-pack")
+        lottapack.export(self.folder / f"{word}.lotta.safetensors", folder, **self.options)
 
     def reset(self) -> None:
         copy_tree(self.folder / "old", self.folder / "out")
+        (self.folder / "out" / "notes.txt").write_text("mine")
 
     def run(self) -> None:
         self._export("new", self.folder / "out")
 
+    def _content(self, word: str) -> dict[str, bytes]:
+        """The files of a folder by their names, without what is hidden."""
+        folder = self.folder / word
+        found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        return {
+            name: path.read_bytes() for name, path in found.items() if not name.startswith(".") and name != "notes.txt"
+        }
+
     def state(self) -> str:
-        words = set()
-        for path in (self.folder / "new").iterdir():
-            found = (self.folder / "out" / path.name).read_bytes()
-            fits = [word for word in ("old", "new") if found == (self.folder / word / path.name).read_bytes()]
-            if not fits:
-                raise LostError(f"{path.name} is a third thing")
-            words.add(fits[0])
-        return words.pop() if len(words) == 1 else "mixed"
+        if (self.folder / "out" / "notes.txt").read_text() != "mine":
+            raise LostError("a file that is not ours was touched")
+        old, new, found = self._content("old"), self._content("new"), self._content("out")
+        for name, content in found.items():
+            if content not in (old.get(name), new.get(name)):
+                raise LostError(f"{name} is a third thing")
+        if found == old:
+            return "old"
+        if self.entry not in found:
+            return "mixed"
+        if any(found.get(name) != content for name, content in new.items()):
+            raise LostError(f"{self.entry} is there, and not what it speaks of: {sorted(found)}")
+        return "new"
 
     def complete(self) -> None:
         super().complete()
+        if self._content("out") != self._content("new"):
+            raise LostError(f"{self.name}: files of the old are left")
         if left := hidden(self.folder / "out"):
+            raise LostError(f"{self.name}: {left} are left")
+
+
+class ExportShards(ExportFolder):
+    """lottapack export --max-shard-size, where there are other shards."""
+
+    name = "export of shards over others"
+    entry = "model.safetensors.index.json"
+    options: ClassVar[dict[str, str]] = {"format": "transformers", "max_shard_size": "20kB"}
+
+
+class ExportNewFolder(ExportFolder):
+    """lottapack export --format peft: files in two folders, where nothing was."""
+
+    name = "export of a new folder"
+    options: ClassVar[dict[str, str]] = {"format": "peft"}
+
+    def reset(self) -> None:
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+
+    def _content(self, word: str) -> dict[str, bytes]:
+        """The configuration of an adapter says where its base is."""
+        place = str(self.folder / word).encode()
+        return {name: content.replace(place, b"") for name, content in super()._content(word).items()}
+
+    def state(self) -> str:
+        if not (self.folder / "out").exists():
+            return "old"
+        if self._content("out") != self._content("new"):
+            raise LostError("a new folder is not whole")
+        return "new"
+
+    def complete(self) -> None:
+        super().complete()
+        if left := hidden(self.folder):
             raise LostError(f"{self.name}: {left} are left")
 
 
@@ -432,7 +487,7 @@ def local() -> list[type[Scenario]]:
         print("not killed: export of a folder (transformers is not installed)", flush=True)
     else:
         transformers.GPT2Model  # noqa: B018 - imports its module
-        found.append(ExportFolder)
+        found += [ExportFolder, ExportShards, ExportNewFolder]
     return found
 
 

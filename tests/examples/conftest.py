@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "examples" / "paper"))
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / folder) for folder in ("examples/paper", "examples", "benchmarks")]

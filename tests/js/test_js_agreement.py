@@ -114,6 +114,36 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
     assert len(generated) > 1
 
 
+def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path):
+    """What Node cannot draw it says; all else it decodes to the same bytes."""
+    forms = {"stored_dtype": "float16", "coding": {"*": "planes-zlib", "embeddings": "int8-block64"}}
+    net = nn.Sequential(nn.Embedding(90, 24), nn.Linear(24, 50), nn.Linear(50, 40))
+    torch.manual_seed(6)
+    drawn = nn.Sequential(nn.Embedding(90, 24), nn.Linear(24, 50), nn.Linear(50, 40))
+    with torch.no_grad():
+        drawn[0].weight += 1
+        drawn[2].weight += 1
+    packs = [tmp_path / f"{name}{SUFFIX}" for name in ("torch", "trained", "merged")]
+    with pytest.warns(lottapack.BackboneChangedWarning):
+        lottapack.pack_torch_cpu(drawn, packs[0], seed=6, architecture=net, **forms)
+    model = lottapack.scaffold(nn.Sequential(*drawn), seed=8, rank=2, train=["embeddings", "biases"])
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    lottapack.pack(model, packs[1])
+    merged = lottapack.load(packs[1], merge=True)
+    lottapack.pack_merged(merged, packs[2], seed=8, max_rank=3, architecture=net, **forms)
+    for pack, found in zip(packs[::2], reports(packs[::2]), strict=True):
+        assert found["ok"], found
+        entries = header_of(pack)[1]["parameters"]
+        coded = {name: entry["coding"]["id"] for name, entry in entries.items() if "coding" in entry}
+        assert coded["0.weight"] == "int8-block64"
+        by_kind = {(check["what"], check["where"]): check["status"] for check in found["checks"]}
+        assert {by_kind["coding", name] for name in coded} == {"ok"}
+    (recovered,) = reports(packs[2:], "--plain")
+    assert recovered["plain"]["default"] == digests(lottapack.export(packs[2], tmp_path / "plain.safetensors"))
+
+
 SUMMARISE = f"""
 import {{ open }} from "{JS.as_uri()}/lottapack.js";
 import {{ fromFile }} from "{JS.as_uri()}/node.js";

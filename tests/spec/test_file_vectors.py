@@ -38,6 +38,8 @@ def sha256(tensor):
 @pytest.mark.parametrize("name", VALID)
 def test_valid_packs_pass_every_check(name):
     path, sidecar = VALID[name]
+    if name.startswith("transformers"):
+        pytest.importorskip("transformers")
     result = lottapack.verify(path)
     wrong = [check.what for check in result.checks if check.status != "ok"]
     assert wrong == ([] if sidecar["buildable"] else ["architecture"])

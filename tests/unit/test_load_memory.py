@@ -52,6 +52,29 @@ def test_a_model_is_never_there_twice(pack, way, at_once, monkeypatch):
     assert most <= SHARE * size(model)
 
 
+def test_a_large_stored_tensor_is_converted_while_it_is_read(tmp_path):
+    model = nn.Sequential(nn.Embedding(1 << 16, 64), nn.Linear(64, 64))  # 16 MiB, nearly all there is
+    path = packed(tmp_path, lottapack.scaffold(model, seed=1, rank=1, targets=["1"]))
+    whole = lottapack.load(path)
+    lottapack.load(path, dtype=torch.bfloat16)  # what is made once in a process
+    model, most = peak(lambda: lottapack.load(path, dtype=torch.bfloat16))
+    assert bits(model[0].weight) == bits(whole[0].weight.to(torch.bfloat16))
+    assert most <= SHARE * size(model)
+
+
+@pytest.mark.parametrize("place", [-1, -4 * 4096 * 64], ids=["its end", "its beginning"])
+def test_a_change_is_found_when_it_is_converted(tmp_path, place):
+    model = nn.Sequential(nn.Embedding(4096, 64), nn.Linear(64, 64))
+    path = lottapack.pack(lottapack.scaffold(model, seed=1, rank=1, train=["0"], targets=["1"]), tmp_path / "a").path
+    with lottapack.open_pack(path) as found:
+        end = found.data_start + found.tensors["0.weight"].end
+    data = bytearray(path.read_bytes())
+    data[end + place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(lottapack.IntegrityError, match=r"0\.weight"):
+        lottapack.load(path, dtype=torch.bfloat16)
+
+
 def test_a_second_copy_is_seen(pack):
     """So the test above can fail."""
     model, most = peak(lambda: [copy := lottapack.load(pack), copy.to(torch.bfloat16)][1])

@@ -173,7 +173,7 @@ def test_what_a_living_writer_has_written_stays(tmp_path):
 
 def test_a_new_file_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, monkeypatch):
     """Another process swept it between its making and its locking."""
-    real, removed = output._lock, []
+    real, removed = output.lock, []
 
     def swept(descriptor):
         if not removed:
@@ -181,7 +181,7 @@ def test_a_new_file_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, mo
             removed[0].unlink()
         return real(descriptor)
 
-    monkeypatch.setattr(output, "_lock", swept)
+    monkeypatch.setattr(output, "lock", swept)
     with atomic_file(tmp_path / "a") as file:
         file.write(b"new")
     assert removed

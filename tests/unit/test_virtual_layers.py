@@ -103,6 +103,41 @@ def test_a_backward_pass_has_the_backbone_of_its_forward_pass():
     assert torch.equal(torch.autograd.grad(y, given)[0], due)
 
 
+def test_a_penalty_on_the_gradient_trains_linear_layers_and_is_refused_for_convolutions():
+    """A training step through a second derivative: as with the backbone in memory, or an error, and no gradients."""
+
+    def penalty(model, given):
+        (found,) = torch.autograd.grad(model(given).tanh().square().sum(), given, create_graph=True)
+        return found.square().sum()
+
+    torch.manual_seed(2)
+    kinds = {
+        "linear": (nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 8)), torch.randn(3, 12)),
+        "convolution": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 4, 3)), torch.randn(2, 3, 8, 8)),
+    }
+    for kind, (net, given) in kinds.items():
+        options = {"seed": 1, "rank": 2, "distribution": "sign1", "targets": "*"}
+        plain = lottapack.scaffold(copy.deepcopy(net), **options)
+        model = lottapack.scaffold(copy.deepcopy(net), backbone="virtual", **options)
+        for one in (plain, model):
+            for name, parameter in one.named_parameters():
+                if name.endswith("lora_B"):
+                    nn.init.constant_(parameter.data, 0.1)
+        model.load_state_dict(plain.state_dict())
+        given.requires_grad_()
+        if kind == "convolution":
+            with pytest.raises(RuntimeError, match="no autograd formula"):
+                penalty(model, given).backward()
+            assert all(parameter.grad is None or bool(parameter.grad.any()) for parameter in model.parameters())
+            continue
+        for one in (plain, model):
+            penalty(one, given).backward()
+        for (name, one), other in zip(plain.named_parameters(), model.parameters(), strict=True):
+            if one.grad is not None:
+                assert bool(one.grad.any()), name
+                assert torch.allclose(other.grad, one.grad, rtol=1e-4, atol=1e-6), name
+
+
 def test_conversions_copies_and_autocast():
     full, model, given = scaffolded("mlp"), scaffolded("mlp", "virtual"), input_for("mlp")
     low, due = copy.deepcopy(model).to(torch.bfloat16), copy.deepcopy(full).to(torch.bfloat16)

@@ -171,6 +171,26 @@ def test_a_convolution_is_that_with_the_kernel_and_so_is_its_gradient(case, max_
     assert torch.allclose(*(torch.autograd.grad(one, x, g)[0] for one in (y, due)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("max_bytes", [0, 600])
+def test_a_second_derivative_of_a_convolution_is_refused_and_never_zero(max_bytes):
+    """Its gradient is an operator without one; where the first does not depend on the input, torch says so."""
+    shape, *rest = CONVOLUTIONS["groups"]
+
+    def function(x):
+        return generated_convolution(x, *named(), shape, *rest, max_bytes)
+
+    x = drawn(1, 6, 3, 3).requires_grad_()
+    (g,) = torch.autograd.grad(function(x).pow(3).sum(), x, create_graph=True)
+    for of in (g.sum(), g.pow(2).sum()):
+        with pytest.raises(RuntimeError, match=r"generated_convolution_gradient.* no autograd formula"):
+            torch.autograd.grad(of, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        torch.autograd.functional.hvp(lambda x: function(x).pow(3).sum(), x.detach(), torch.ones_like(x))
+    (g,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        torch.autograd.grad(g.sum(), x)
+
+
 def test_the_convolution_is_an_operator():
     shape, *rest = CONVOLUTIONS["groups"]
     x = drawn(1, 6, 3, 3).double().requires_grad_()

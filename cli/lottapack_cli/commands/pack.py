@@ -88,8 +88,8 @@ def command(
             min=0.0,
             metavar="T",
             help="Refuse a larger error of --stored-dtype and --coding: that of an element, as part of its tensor's "
-            "root mean square. With --from-merged, the relative error of a layer; by default what rounding to its "
-            "dtype explains.",
+            "root mean square. With --from-merged, and without those two, the relative error of a layer; by default "
+            "what rounding to its dtype explains.",
             show_default=False,
         ),
     ] = None,
@@ -107,9 +107,9 @@ def command(
     An existing pack is replaced in one step, at the end.
     """
     torch_cpu = rng is Generator.torch_cpu
-    forms = stored_dtype is not None or bool(coding)
     _check(torch_cpu, from_merged, seed, arch, max_rank, distribution, base)
-    _check_forms(torch_cpu or from_merged, from_merged, forms, tolerance)
+    _check_tolerance(from_merged, stored_dtype is not None or bool(coding), tolerance)
+    narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
     trusted = allow or ()
@@ -120,7 +120,15 @@ def command(
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
         if torch_cpu:
             result = lottapack.pack_torch_cpu(
-                checkpoint, target, seed=seed or 0, architecture=arch, allow=trusted, progress=bar
+                checkpoint,
+                target,
+                seed=seed or 0,
+                architecture=arch,
+                allow=trusted,
+                stored_dtype=narrow,
+                coding=codings,
+                tolerance=tolerance,
+                progress=bar,
             )
         elif from_merged:
             result = lottapack.pack_merged(
@@ -132,6 +140,8 @@ def command(
                 architecture=arch,
                 distribution=distribution,
                 allow=trusted,
+                stored_dtype=narrow,
+                coding=codings,
                 progress=bar,
             )
         else:
@@ -140,8 +150,8 @@ def command(
                 target,
                 base=base,
                 allow=trusted,
-                stored_dtype=_DTYPE[stored_dtype] if stored_dtype else None,
-                coding=_by_group(coding or []),
+                stored_dtype=narrow,
+                coding=codings,
                 tolerance=tolerance,
                 progress=bar,
             )
@@ -176,12 +186,17 @@ def _check(
         raise typer.BadParameter("--base goes with a PEFT adapter on a backbone that lottapack drew")
 
 
-def _check_forms(other: bool, from_merged: bool, forms: bool, tolerance: float | None) -> None:
-    """``other``: the checkpoint has no recipe; ``forms``: what is stored is to be kept in another form."""
-    if other and forms:
-        raise typer.BadParameter("--stored-dtype and --coding go with a checkpoint of lottapack or PEFT")
-    if tolerance is not None and not (forms or from_merged):
+def _check_tolerance(from_merged: bool, forms: bool, tolerance: float | None) -> None:
+    """``forms``: what is kept is to be kept in another form."""
+    if tolerance is None:
+        return
+    if not (forms or from_merged):
         raise typer.BadParameter("--tolerance goes with --stored-dtype, --coding or --from-merged")
+    if forms and from_merged:
+        raise typer.BadParameter(
+            "with --from-merged, --tolerance is the error of a layer, and with --stored-dtype or --coding that of an "
+            "element: with both, leave it out, and see the errors that are printed"
+        )
 
 
 def _by_group(given: list[str]) -> str | dict[str, str] | None:

@@ -1,0 +1,193 @@
+"""Folders that appear in one step, or whose files are replaced so that nobody reads a mixture."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from lottapack import OutputError
+from lottapack.exporting import staging
+from lottapack.exporting.staging import staged_folder
+
+ENTRY = "index"
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def write(folder: Path, files: dict[str, str], **options) -> None:
+    with staged_folder(folder, entries=(ENTRY,), **options) as opened:
+        for name, text in files.items():
+            with opened(name) as file:
+                file.write(text.encode())
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Every rename and removal in a visible place, with what was visible after it."""
+    seen = []
+
+    def watch(name):
+        real = getattr(Path, name)
+
+        def call(self, *arguments, **options):
+            result = real(self, *arguments, **options)
+            place = arguments[0] if arguments else self
+            if not any(part.endswith(".tmp") for part in place.parts):
+                seen.append((name, place.name))
+            return result
+
+        monkeypatch.setattr(Path, name, call)
+
+    for name in ("replace", "rename", "unlink"):
+        watch(name)
+    return seen
+
+
+NEW = {"a": "new a", "inside/b": "new b", ENTRY: "new"}
+
+
+def test_a_new_folder_appears_in_one_step(tmp_path, steps):
+    write(tmp_path / "out", NEW)
+    assert steps == [("rename", "out")]
+    assert content(tmp_path / "out") == NEW
+    assert names(tmp_path) == ["out"]
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_entry_is_away_while_the_rest_is_replaced(tmp_path, steps):
+    write(tmp_path / "out", {**NEW, "a": "old a", ENTRY: "old", "c": "old c"})
+    (tmp_path / "out" / "notes").write_text("mine")
+    steps.clear()
+    write(tmp_path / "out", NEW, gone=["c", "d"])
+    files = [("replace", "a"), ("replace", "b"), ("replace", ENTRY)]
+    assert steps == [("unlink", ENTRY), *files, ("unlink", "c")]
+    assert content(tmp_path / "out") == {**NEW, "notes": "mine"}
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_stopped_after_any_step_nobody_reads_a_mixture(step, tmp_path, steps, monkeypatch):
+    old = {**NEW, "a": "old a", ENTRY: "old", "c": "old c"}
+    write(tmp_path / "out", old)
+    steps.clear()
+    for name in ("replace", "unlink"):
+        real = getattr(Path, name)
+
+        def call(self, *arguments, _real=real, **options):
+            before = len(steps)
+            result = _real(self, *arguments, **options)
+            if len(steps) > before and len(steps) > step:
+                raise Stop
+            return result
+
+        monkeypatch.setattr(Path, name, call)
+    with pytest.raises(Stop):
+        write(tmp_path / "out", NEW, gone=["c"])
+    found = content(tmp_path / "out")
+    assert ENTRY not in found or found.items() >= NEW.items()
+    assert all(text in (old.get(name), NEW.get(name)) for name, text in found.items())
+
+
+def test_what_is_there_already_is_no_step(tmp_path, steps):
+    """So of two files of which one is the same, the other is replaced in one step, and nothing is ever away."""
+    write(tmp_path / "out", {**NEW, "a": "old a"})
+    steps.clear()
+    write(tmp_path / "out", NEW)
+    assert steps == [("replace", "a")]
+    assert content(tmp_path / "out") == NEW
+    steps.clear()
+    write(tmp_path / "out", NEW)
+    assert steps == []
+
+
+def test_files_too_large_to_be_compared_are_replaced(tmp_path, steps, monkeypatch):
+    write(tmp_path / "out", NEW)
+    monkeypatch.setattr(staging, "_SMALL", 4)
+    steps.clear()
+    write(tmp_path / "out", NEW)
+    assert [name for _, name in steps] == [ENTRY, "a", "b", ENTRY]
+
+
+def test_a_folder_that_another_writer_made_meanwhile_is_replaced_file_by_file(tmp_path):
+    with staged_folder(tmp_path / "out", entries=(ENTRY,)) as opened:
+        for name in ("a", ENTRY):
+            with opened(name) as file:
+                file.write(b"one")
+        write(tmp_path / "out", NEW)
+    assert content(tmp_path / "out") == {**NEW, "a": "one", ENTRY: "one"}
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_fault_leaves_nothing_and_changes_nothing(there, tmp_path):
+    if there:
+        write(tmp_path / "out", {"a": "old"})
+    with pytest.raises(OutputError, match="No space left"), staged_folder(tmp_path / "out") as opened:
+        with opened("a") as file:
+            file.write(b"new")
+        raise OSError(28, "No space left on device")
+    assert content(tmp_path) == ({"out/a": "old"} if there else {})
+    assert names(tmp_path) == (["out"] if there else [])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(there, tmp_path):
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    stem = out / ".lottapack" if there else tmp_path / ".out"
+    dead, living, other = (Path(f"{stem}.{end}") for end in ("0" * 16 + ".tmp", "1" * 16 + ".tmp", "notes.tmp"))
+    for place in (dead, living, other):
+        (place / "inside").mkdir(parents=True)
+        (place / "inside" / "a").write_text("a")
+    descriptor = os.open(living, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        write(out, NEW)
+    finally:
+        os.close(descriptor)
+    assert (dead.exists(), living.exists(), other.exists()) == (False, True, True)
+    assert content(out).items() >= NEW.items()
+
+
+def test_a_new_hidden_folder_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, monkeypatch):
+    real, removed = staging.lock, []
+
+    def swept(descriptor):
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].rmdir()
+        return real(descriptor)
+
+    monkeypatch.setattr(staging, "lock", swept)
+    write(tmp_path / "out", NEW)
+    assert removed
+    assert content(tmp_path / "out") == NEW
+    assert names(tmp_path) == ["out"]
+
+
+def test_places_that_are_none_are_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    for place, said in (("file", "a file has that name"), ("link", "a file has that name"), ("x/y", "is no folder")):
+        with pytest.raises(OutputError, match=said):
+            write(tmp_path / place, NEW)
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    with pytest.raises(OutputError, match="is a folder"):
+        write(tmp_path / "out", NEW)
+    assert content(tmp_path) == {"file": "mine"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "named").symlink_to("mine")
+    write(tmp_path / "named", NEW)
+    assert content(tmp_path / "mine") == NEW
