@@ -12,18 +12,21 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
-from lottapack.errors import CheckpointError, FormatError, NotAllowedError, UnsupportedError
+from lottapack.errors import (
+    ArchitectureError,
+    CheckpointError,
+    FormatError,
+    LimitError,
+    NotAllowedError,
+    UnsupportedError,
+)
 from lottapack.format import recipe
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
-<<<<<<< HEAD
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
-from lottapack.output import refuse_over
-=======
-from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
 from lottapack.links import require_own_file
->>>>>>> main
+from lottapack.output import refuse_over
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -76,7 +79,6 @@ def read_file(path: Path) -> dict[str, Any]:
     raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
 
 
-<<<<<<< HEAD
 def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
     """Raise OutputError if a pack written to ``path`` would replace a file of the checkpoint, if that is a path."""
     if isinstance(checkpoint, str | PathLike):
@@ -84,23 +86,6 @@ def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
         packs = path.name.endswith(PACK_END)
         inside = folder.is_dir() and path.is_file() and not packs and path.parent.samefile(folder)
         refuse_over(path, path if inside else folder)
-
-
-def refuse_link_out(path: Path) -> None:
-    """Refuse a file that a folder holds, and nobody named, if it is a link to somewhere else on this machine.
-
-    A Hub's cache is an exception: its folders hold links to the blobs of the same repository.
-    """
-    try:
-        real, folder = path.resolve(strict=True), path.parent.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return  # what is not there, or a circle, is refused by who reads it
-    allowed = {folder, folder.parent.parent / "blobs"} if folder.parent.name == "snapshots" else {folder}
-    if real.parent not in allowed:
-        raise CheckpointError(
-            f"{path} is a link out of its folder, to {real}",
-            hint="If that is what you want, name the file itself, or copy it there.",
-        )
 
 
 def _reason(path: Path, fault: Exception) -> str:
@@ -114,8 +99,6 @@ def _reason(path: Path, fault: Exception) -> str:
     return str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
 
 
-=======
->>>>>>> main
 def _read_shards(index: Path) -> dict[str, Any]:
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
@@ -196,8 +179,8 @@ def require_shapes(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
     """
     try:
         model = arch.build(plan.architecture)
-    except (NotAllowedError, UnsupportedError):
-        return
+    except (ArchitectureError, LimitError, NotAllowedError, UnsupportedError):
+        return  # here; elsewhere it may be built
     for name, shape in shapes_of(model).items():
         stored = name in tensors and isinstance(plan.parameters.get(name), StoredRecipe)
         if stored and tuple(tensors[name].shape) != shape:

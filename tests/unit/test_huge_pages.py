@@ -31,7 +31,7 @@ def mapping(address: int) -> tuple[int, set[str]]:
 
 def plainly_asked() -> int:
     """Bytes in huge pages of as much memory that asks for them without lottapack."""
-    memory = mmap.mmap(-1, SIZE)
+    memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     memory[:] = bytes(SIZE)
     first = ctypes.c_char.from_buffer(memory)
