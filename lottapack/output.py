@@ -56,6 +56,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 temporary.unlink()
 
 
+def refuse_over(path: Path, *sources: Path) -> None:
+    """Raise OutputError if writing ``path`` would replace one of the files that it is made from."""
+    for source in sources:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(
+                f"{path} is what is read, and would be lost", hint="Name another file. Nothing was changed."
+            )
+
+
 def sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where the system can."""
     with suppress(OSError):

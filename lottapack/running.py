@@ -17,7 +17,7 @@ from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
-from lottapack.output import atomic_file
+from lottapack.output import atomic_file, refuse_over
 from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
 from lottapack.virtual import IN_REGISTERS
@@ -90,6 +90,8 @@ def run(
         text, or there is no tokenizer. OutputError.
     """
     own = local(path)
+    if output is not None:
+        refuse_over(Path(output), own, *([] if given is None else [Path(given)]))
     found: Backbone = default_backbone(own) if backbone is None else backbone
     begin = time.perf_counter()
     model = load(own, backbone=found, device=device, dtype=dtype, max_bytes=max_bytes, allow=allow)
@@ -214,7 +216,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
     except (OSError, ValueError, TypeError, EOFError, SafetensorError) as fault:
-        raise CheckpointError(f"{path} cannot be read as tensors: {fault}") from fault
+        reason = (fault.strerror if isinstance(fault, OSError) else "") or fault
+        raise CheckpointError(
+            f"{path} cannot be read as tensors: {reason}", hint="Save it with numpy.save, or as safetensors."
+        ) from fault
     raise CheckpointError(f"{path}: unknown kind of file", hint="Known: .npy, .safetensors")
 
 

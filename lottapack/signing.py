@@ -142,9 +142,14 @@ def _reading_key(key: str | PathLike[str], kind: str) -> Iterator[None]:
     except BadKeyError:
         raise
     except Exception as fault:
-        what = f"{path} cannot be used as a {kind} key in PEM on P-256, P-384 or P-521: {_reason(fault)}"
-        raise BadKeyError(what, hint=_MAKE[kind]) from fault
+        what, hint = f"{path} cannot be used as a {kind} key in PEM on P-256, P-384 or P-521", _MAKE[kind]
+        if "password" in str(fault).lower():
+            hint = "Give its password: in LOTTAPACK_KEY_PASSWORD, or sign(..., password=)."
+        # The library takes the curve of any key, which one of RSA has not.
+        reason = "it is of another kind" if isinstance(fault, AttributeError) else _reason(fault)
+        raise BadKeyError(f"{what}: {reason}", hint=hint) from fault
 
 
 def _reason(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:200] or type(fault).__name__
+    said = (fault.strerror if isinstance(fault, OSError) else "") or str(fault)
+    return " ".join(said.split())[:200] or type(fault).__name__

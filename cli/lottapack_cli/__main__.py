@@ -1,8 +1,18 @@
-"""``python -m lottapack_cli``: the command line without an installed script."""
+"""Where the command begins, as the installed script or as ``python -m lottapack_cli``."""
 
 import sys
 
-from lottapack_cli.app import main
+
+def main() -> int:
+    """Import the command line and run it; Ctrl-C may come before all of it is imported."""
+    try:
+        from lottapack_cli import app
+
+        return app.main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

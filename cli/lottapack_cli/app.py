@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from lottapack.errors import LottapackError
+from lottapack.errors import LottapackError, OutputError
 from lottapack_cli import errors
 from lottapack_cli.commands import bench, demo, export, inspect, log, pack, pull, push, report, run, serve, sign, verify
 from lottapack_cli.commands import list as list_
-from lottapack_cli.render import Output
+from lottapack_cli.render import Output, discard
 
 # Rich's help costs as much to import as all the rest; plain help appears at once.
 app = typer.Typer(
@@ -67,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = errors.INTERRUPTED
+    except OSError as fault:  # such as of the help, which typer writes by itself
+        if not isinstance(fault, BrokenPipeError):
+            message = f"the system refused: {fault.strerror or fault}"
+            output.error(errors.record(OutputError(message)), message)
+        discard(sys.stdout)
+        return errors.WRONG_INPUT
     if code == errors.INTERRUPTED:
         output.error({"type": "Interrupted", "message": "interrupted", "hint": "", "problems": []}, "interrupted")
     return code if isinstance(code, int) else errors.DONE
@@ -75,4 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _usage(fault: Exception) -> tuple[str, str]:
     context = getattr(fault, "ctx", None)
     command = context.command_path if context else "lottapack"
-    return fault.format_message(), f"Try: {command} --help"  # type: ignore[attr-defined]
+    # Of options that do not go together none is an invalid value by itself.
+    several = isinstance(fault, typer.BadParameter) and fault.param is None and fault.param_hint is None
+    message: str = fault.message if several else fault.format_message()  # type: ignore[attr-defined]
+    return message, f"Try: {command} --help"

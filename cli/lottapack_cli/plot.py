@@ -1,5 +1,6 @@
 """The picture of ``report --plot``: a bar for each form, the pack's own cut into its groups."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from lottapack.errors import OutputError, UnsupportedError
 from lottapack.limits import size_text
 from lottapack.output import atomic_file
 from lottapack.reports.reporting import Report
+from lottapack_cli.render import clean
 
 _FORMATS = (".png", ".svg")
 _GREY, _INK = "#c9ced6", "#24292f"
@@ -25,7 +27,9 @@ def draw(report: Report, path: Path) -> None:
     except ImportError as fault:
         raise UnsupportedError("matplotlib is not installed", hint="pip install 'lottapack[plot]'") from fault
     # Text of the SVG stays text, and the same report gives the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lottapack", "font.size": 10}):
+    look = {"svg.fonttype": "none", "svg.hashsalt": "lottapack", "font.size": 10}
+    with matplotlib.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
         figure = Figure(figsize=(8, 1.4 + 0.4 * len(report.forms)), layout="constrained")
         _bars(figure.subplots(), report)
         with atomic_file(path) as file:
@@ -49,15 +53,24 @@ def _bars(axes: Any, report: Report) -> None:
             color=_INK,
             weight="bold" if row == 0 else "normal",
         )
-    axes.set_yticks(range(len(report.forms)), [form.label.replace("$", r"\$") for form in report.forms])
+    axes.set_yticks(range(len(report.forms)), [_plain(form.label, 32) for form in report.forms])
     axes.get_yticklabels()[0].set_weight("bold")
     axes.set_xlim(0, largest * 1.26)
     axes.invert_yaxis()
     axes.set_xticks([])
     axes.tick_params(length=0, labelcolor=_INK)
     axes.spines[:].set_visible(False)
-    name = report.path.name.replace("$", r"\$")
-    axes.set_title(f"{name}: {report.numel:,} parameters", loc="left", color=_INK, weight="bold")
+    axes.set_title(
+        f"{_plain(report.path.name, 48)}: {report.numel:,} parameters", loc="left", color=_INK, weight="bold"
+    )
+
+
+def _plain(text: str, most: int) -> str:
+    """A file's name as matplotlib can draw it: no formula, nothing that is no character, and not too long."""
+    text = clean(text)
+    if len(text) > most:
+        text = f"{text[: most // 2 - 1]}\u2026{text[-most // 2 :]}"
+    return text.replace("$", r"\$")
 
 
 def _stack(axes: Any, report: Report) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from lottapack.limits import size_text
+from lottapack_cli.render import is_terminal
 
 
 class Bar:
@@ -16,7 +17,7 @@ class Bar:
 
     def __init__(self, label: str, *, show: bool) -> None:
         self._label = label
-        self._show = show and (sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR")))
+        self._show = show and (is_terminal(sys.stderr) or bool(sys.stderr and os.environ.get("FORCE_COLOR")))
         self._stack = ExitStack()
 
     def __enter__(self) -> "Bar":

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 10_000
-"""Columns where no terminal sets a limit: in a pipe or file nothing is wrapped or cut."""
+"""Columns where no terminal sets a limit: in a pipe or file nothing is wrapped."""
+_NAME = 16
+"""Columns that a name is given at least before it breaks into lines."""
 
 
 class Output:
@@ -33,7 +36,7 @@ class Output:
         """Show a command's result: ``record`` (a dataclass or mapping) as JSON, or what ``view()`` makes of it."""
         if self.json:
             fields = {**plain(record), "warnings": self._warnings}
-            indent = 2 if sys.stdout.isatty() else None
+            indent = 2 if is_terminal(sys.stdout) else None
             self.text(json.dumps(fields, indent=indent, allow_nan=False))
         elif self.human:
             self.show(*view())
@@ -43,16 +46,19 @@ class Output:
         if not self.human:
             return
         from rich.console import Console
+        from rich.table import Table
         from rich.text import Text
 
-        terminal = sys.stdout.isatty()
+        terminal = is_terminal(sys.stdout)
         page = io.StringIO()
-        console = Console(
-            file=page, force_terminal=terminal or None, width=None if terminal else _WIDE, highlight=False
-        )
+        unbounded = Console(file=page, force_terminal=terminal or None, width=_WIDE, highlight=False)
+        fitted = Console(file=page, force_terminal=terminal, highlight=False) if terminal else unbounded
         for part in parts:
             # Text, not str: names may hold brackets, which rich would read as markup.
-            console.print(Text(clean(part)) if isinstance(part, str) else part)
+            shown = Text(clean(part)) if isinstance(part, str) else part
+            # Of a table that does not fit no figure is cut: the terminal breaks its lines.
+            broken = isinstance(shown, Table) and unbounded.measure(shown).minimum > fitted.width
+            (unbounded if broken else fitted).print(shown)
         lines = "\n".join(line.rstrip(" ") for line in page.getvalue().split("\n"))
         _write(sys.stdout, lines if self._begun else lines.lstrip("\n"))
         self._begun = True
@@ -69,8 +75,9 @@ class Output:
             _write(sys.stderr, f"warning: {clean(message)}\n")
 
     def error(self, record: Mapping[str, Any], text: str) -> None:
-        """Report a failure on standard error."""
-        _write(sys.stderr, (json.dumps({"error": plain(record)}) if self.json else f"error: {clean(text)}") + "\n")
+        """Report a failure on standard error; if that cannot be written either, the exit code has to tell."""
+        with suppress(OutputError):
+            _write(sys.stderr, (json.dumps({"error": plain(record)}) if self.json else f"error: {clean(text)}") + "\n")
 
 
 def plain(value: Any) -> Any:
@@ -97,17 +104,25 @@ def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Callable[[int], bool] | None = None
 ) -> "Table":
     """A table without lines. A column whose title begins with ``>`` is right-aligned; ``strong(i)``: row i is bold."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
-    for index, column in enumerate(columns):
-        title = column.removeprefix(">")
-        right = "right" if title != column else "left"
-        # Only the first column, the name, may break into lines; figures stay whole.
-        made.add_column(title, justify=right, no_wrap=index > 0, overflow="fold")  # type: ignore[arg-type]
-    for index, row in enumerate(rows):
-        made.add_row(*(Text(clean(cell)) for cell in row), style="bold" if strong and strong(index) else None)
+    titles = [column.removeprefix(">") for column in columns]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    for index, (title, column) in enumerate(zip(titles, columns, strict=True)):
+        widest = max(map(cell_len, [title, *(row[index] for row in cells)]))
+        made.add_column(
+            title,
+            justify="right" if title != column else "left",
+            # Only the first column, the name, may break into lines; figures stay whole.
+            no_wrap=index > 0,
+            min_width=widest if index else min(widest, _NAME),
+            overflow="fold",
+        )
+    for index, row in enumerate(cells):
+        made.add_row(*map(Text, row), style="bold" if strong and strong(index) else None)
     return made
 
 
@@ -128,13 +143,27 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def _write(stream: TextIO, text: str) -> None:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person sees a standard stream; one that was closed (``>&-``) is None."""
+    return stream is not None and stream.isatty()
+
+
+def _write(stream: TextIO | None, text: str) -> None:
     """Write at once. A reader that went away (``| head -1``) ends the output, not the command."""
+    if stream is None:
+        return
     try:
+        if stream.encoding and stream.encoding.lower().replace("-", "") != "utf8":  # what it cannot say is escaped
+            text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
         stream.write(text)
         stream.flush()
     except OSError as fault:
-        # What is still buffered would fail again when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        discard(stream)
         if not isinstance(fault, BrokenPipeError):
             raise OutputError(f"cannot write to {stream.name}: {fault.strerror or fault}") from fault
+
+
+def discard(stream: TextIO | None) -> None:
+    """Send what is still buffered nowhere: it would fail again when the interpreter exits."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

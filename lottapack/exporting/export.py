@@ -17,8 +17,10 @@ from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
-from lottapack.output import atomic_file
+from lottapack.output import atomic_file, refuse_over
+from lottapack.packing.bases import FOLDER as BASE
 from lottapack.packing.folders import (
+    PACK_NAME,
     is_folder,
     json_bytes,
     require_transformers,
@@ -86,6 +88,8 @@ def export(
     if limit is not None and Path(output).is_file():
         raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
     with allowing(allow), open_pack(path, scaffold) as pack:
+        for written in (Path(output), Path(output) / WEIGHTS, Path(output) / BASE / PACK_NAME):
+            refuse_over(written, pack.path)
         if format == "peft":
             if dtype is not None:
                 raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")

@@ -213,9 +213,14 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
 
 
 def open_binary(path: Path) -> BufferedReader:
-    """Open a file for reading; a missing or unreadable one raises ContainerError."""
+    """Open a file for reading; one that is missing, unreadable or no regular file raises ContainerError."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe could wait for ever
+            problem = Problem("length", "file", "No regular file")
+            raise ContainerError(str(path), [problem], hint="Save what comes out of a pipe as a file first.")
         return path.open("rb")
     except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise ContainerError(str(path), [Problem("length", "file", reason)], hint="Check the path.") from fault
+        hint = "Check the path."
+        if isinstance(fault, FileNotFoundError):
+            hint = "Check the path; what is in a registry is brought here by lottapack pull."
+        raise ContainerError(str(path), [Problem("length", "file", fault.strerror or str(fault))], hint=hint) from fault

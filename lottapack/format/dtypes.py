@@ -43,9 +43,10 @@ def torch_dtype(name: str) -> "torch.dtype":
 def floating_name(dtype: "torch.dtype") -> str:
     """The name of a floating dtype to convert to. Raises UnsupportedError for a dtype that is no such."""
     name = dtype_name(dtype)
-    if name not in ITEMSIZE or not dtype.is_floating_point:
-        floating = ", ".join(known for known in ITEMSIZE if "float" in known)
-        raise UnsupportedError(f"cannot convert floating tensors to {name}", hint=f"Choose one of {floating}.")
+    if name not in ITEMSIZE or "float" not in name or isinstance(dtype, str):
+        floating = ", ".join(f"torch.{known}" for known in ITEMSIZE if "float" in known)
+        shown = repr(dtype) if isinstance(dtype, str) else name
+        raise UnsupportedError(f"cannot convert floating tensors to {shown}", hint=f"Choose one of {floating}.")
     return name
 
 

@@ -34,16 +34,16 @@ def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[str, str]:
 
 
 def memory_by_backbone(pack: PackFile) -> dict[str, int]:
-    """Bytes of the loaded model by what load() is told of the backbone.
+    """Bytes of the loaded model by what load() can be told of the backbone.
 
-    ``virtual``: all weights that a kernel makes in registers are in no memory. ``blocks``: none is; the block that is
-    there at a time is not counted, as its size is the user's choice.
+    ``virtual``, if any weights are of a table with a kernel for it: these are in no memory. ``blocks``, unless torch
+    drew the weights: none is; the block that is there at a time is not counted, as its size is the user's choice.
     """
     parameters = pack.descriptor.parameters.items()
     generated = {name: e.distribution for name, e in parameters if isinstance(e, Seeded | Adapted)}
     parts = {} if pack.descriptor.rng.id == TORCH_CPU else generated
-    return {
-        "materialised": loaded_bytes(pack),
-        "virtual": loaded_bytes(pack, without=[name for name, table in parts.items() if table in IN_REGISTERS]),
-        "blocks": loaded_bytes(pack, without=parts),
+    quick = [name for name, table in parts.items() if table in IN_REGISTERS]
+    ways: dict[str, Iterable[str]] = {"virtual": quick, "blocks": parts}
+    return {"materialised": loaded_bytes(pack)} | {
+        way: loaded_bytes(pack, without=names) for way, names in ways.items() if names
     }

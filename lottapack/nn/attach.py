@@ -1,5 +1,6 @@
 """Putting a recipe onto a plain model: generated weights become frozen buffers, targets become adapter layers."""
 
+import reprlib
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
-from lottapack.errors import ArchitectureError, CheckpointError, PlacementError
+from lottapack.errors import ArchitectureError, CheckpointError, PlacementError, ScaffoldError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
@@ -174,7 +175,12 @@ def recipe_of(model: nn.Module) -> Recipe:
 
 
 def is_scaffolded(model: nn.Module) -> bool:
-    """Whether scaffold() was called on the model or on a part of it."""
+    """Whether scaffold() was called on the model or on a part of it. Raises ScaffoldError for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise ScaffoldError(
+            f"a model is needed, a torch.nn.Module, and this is {reprlib.repr(model)}",
+            hint="Build it first; a checkpoint is loaded into a model, a pack with lottapack.load().",
+        )
     return any(name.rpartition(".")[2] == recipe.BUFFER for name, _ in model.named_buffers())
 
 
@@ -231,7 +237,13 @@ def fill_any(weight: Tensor, source: rng.Source) -> None:
         rng.fill_(weight, source)
     else:
         drawn = torch.empty(weight.shape, dtype=recorded, device=weight.device)
-        weight.copy_(rng.fill_(drawn, source))
+        rng.fill_(drawn, source)
+        try:
+            weight.copy_(drawn)
+        except RuntimeError as fault:  # elements that share memory, as expand() makes them
+            raise ScaffoldError(
+                f"{source.name} cannot be written: {fault}", hint="Clone the parameter first."
+            ) from fault
 
 
 def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:

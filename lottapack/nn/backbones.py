@@ -68,7 +68,7 @@ def _mode(backbone: Backbone, name: str, shape: tuple[int, ...]) -> str:
         layer = name.rpartition(".")[0]
         fits = (mode for pattern, mode in backbone.items() if matches(pattern, layer) or matches(pattern, name))
         return next(fits, MATERIALISED)
-    return backbone if isinstance(backbone, str) else backbone(name, shape)
+    return backbone(name, shape) if callable(backbone) else backbone
 
 
 def _require_used(patterns: Iterable[str], generated: Generated) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -133,13 +134,13 @@ def scaffold(
 
 
 def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropout: float) -> None:
-    if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+    if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
         raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0")
     if scaling not in SCALINGS:
         raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}")
     if beta not in ("learned", 1.0):
         raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0')
-    if not 0 <= dropout < 1:
+    if not (isinstance(dropout, Real) and 0 <= dropout < 1):
         raise ScaffoldError(f"dropout={dropout!r}: a probability from 0 up to, not including, 1")
 
 
@@ -239,9 +240,10 @@ class _Planner:
         shape = tuple(entry.tensor.shape)
         in_out = stored_as_in_out(entry.module)
         rank, most = self.ranks.of(entry), min(factor_dims(shape, in_out))
-        if type(rank) is not int or not 1 <= rank <= most:
+        if isinstance(rank, bool) or not isinstance(rank, Integral) or not 1 <= rank <= most:
             hint = 'Give ranks by pattern, as rank={"conv1": 4, "*": 8}, or leave the layer out of targets.'
             raise ScaffoldError(f"{entry.module_name or 'the layer'}: rank {rank!r} is not from 1 to {most}", hint=hint)
+        rank = int(rank)  # NumPy's integers count too
         alpha = float(rank if self.alpha is None else self.alpha)
         if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
             raise ScaffoldError(f"{entry.name}: with alpha={alpha} the scaling is no binary32 number")

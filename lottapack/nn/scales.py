@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Final
 
 from torch import nn
@@ -38,7 +38,7 @@ Scale = float | str | Rule | None
 
 def check_seed_and_scale(seed: int, scale: Scale) -> None:
     """Raise ScaffoldError for a seed or a scale that none can be."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**64:
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1")
     if isinstance(scale, str) and scale not in RULES:
         raise ScaffoldError(f"scale={scale!r}: no such rule", hint=f"Rules: {', '.join(RULES)}; or give a number.")
@@ -52,6 +52,11 @@ def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> 
     """The table of each layer. Raises UnsupportedError for the id of a table that is not built in."""
 
     def found(one: str | rng.Table) -> rng.Table:
+        if not isinstance(one, str | rng.Table):
+            raise ScaffoldError(
+                f"distribution={one!r}: the id of a table, a Table, or these by pattern",
+                hint=f"Built in are {', '.join(rng.BUILTIN)}; lottapack.table() makes others.",
+            )
         return rng.builtin(one) if isinstance(one, str) else one
 
     if isinstance(distribution, Mapping):
@@ -68,6 +73,8 @@ def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, i
     for table in tables:
         if table.id not in rng.BUILTIN and own.setdefault(table.id, table) != table:
             raise ScaffoldError(f"two different tables are called {table.id!r}", hint="Give each an id of its own.")
+    if not isinstance(scaffolds, Mapping | None):
+        raise ScaffoldError(f"scaffolds={scaffolds!r}: seeds by name", hint='As in scaffolds={"task-b": 43}.')
     seeds = {name: seed_text(_checked(name, other)) for name, other in (scaffolds or {}).items()}
     if len(seeds) > MAX_SCAFFOLDS:
         raise ScaffoldError(f"{len(seeds)} scaffolds; a pack has at most {MAX_SCAFFOLDS} beside the default one")
@@ -78,7 +85,7 @@ def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, i
 
 def _checked(name: str, seed: int) -> int:
     """The seed of a scaffold, if its name and its seed are such."""
-    fault = name_fault(name)
+    fault = name_fault(name) if isinstance(name, str) else "a name is text"
     if fault:
         raise ScaffoldError(f"the scaffold {name!r}: {fault}")
     check_seed_and_scale(seed, None)

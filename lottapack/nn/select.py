@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
@@ -93,7 +94,13 @@ class Patterns:
     """
 
     def __init__(self, patterns: Iterable[str], what: str) -> None:
-        self.patterns: Sequence[str] = [patterns] if isinstance(patterns, str) else list(patterns)
+        given = [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
+        if not all(isinstance(pattern, str) for pattern in given):
+            raise ScaffoldError(
+                f"{what}={reprlib.repr(patterns)}: names or patterns of layers, which are text",
+                hint="See model.named_modules() for the names.",
+            )
+        self.patterns: Sequence[str] = given
         self.what = what
         self.used: set[str] = set()
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.errors import CheckpointError
+from lottapack.arch.skeleton import shapes_of
+from lottapack.errors import (
+    ArchitectureError,
+    CheckpointError,
+    FormatError,
+    LimitError,
+    NotAllowedError,
+    UnsupportedError,
+)
 from lottapack.format import recipe
+from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
-from lottapack.format.recipe import AdaptedRecipe, Recipe, TiedRecipe
+from lottapack.format.packfile import open_pack
+from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
 from lottapack.links import require_own_file
+from lottapack.output import refuse_over
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -31,7 +44,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         path = found
         require_own_file(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file or folder")
+        raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
+    if path.name.endswith(PACK_END):
+        with suppress(FormatError), open_pack(path):
+            raise CheckpointError(f"{path} is a pack, and packed already", hint="See what it holds: lottapack inspect.")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return read_file(path)
@@ -48,17 +64,39 @@ def read_file(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(content, Mapping):
                 return dict(content)
-            raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
+            raise CheckpointError(
+                f"{path} holds a {type(content).__name__}, not a state_dict",
+                hint="Save model.state_dict(), not the model or a single tensor.",
+            )
     except CheckpointError:
         raise
     except Exception as fault:
         # Both libraries raise many kinds; a file that asks for more than tensors ends here too.
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         raise CheckpointError(
-            f"{path} cannot be read as tensors: {reason}",
+            f"{path} cannot be read as tensors: {_reason(path, fault)}",
             hint="Save the model's state_dict with safetensors.torch.save_file or torch.save.",
         ) from fault
     raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
+
+
+def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
+    """Raise OutputError if a pack written to ``path`` would replace a file of the checkpoint, if that is a path."""
+    if isinstance(checkpoint, str | PathLike):
+        folder = Path(checkpoint)
+        packs = path.name.endswith(PACK_END)
+        inside = folder.is_dir() and path.is_file() and not packs and path.parent.samefile(folder)
+        refuse_over(path, path if inside else folder)
+
+
+def _reason(path: Path, fault: Exception) -> str:
+    """Why a file is no tensors, in a line; torch would advise to run whatever code a file holds."""
+    if path.stat().st_size == 0:
+        return "it is empty"
+    if isinstance(fault, OSError):
+        return fault.strerror or str(fault)
+    if path.suffix in _PICKLED:
+        return "it is no file of torch.save, is damaged, or holds objects that are no tensors"
+    return str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
 
 
 def _read_shards(index: Path) -> dict[str, Any]:
@@ -132,6 +170,24 @@ def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], st
             if found:
                 return found
     return None
+
+
+def require_shapes(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for a stored tensor that has another shape than in the model that was scaffolded.
+
+    A recipe does not tell these shapes, so the model is built, without weights, where it can be.
+    """
+    try:
+        model = arch.build(plan.architecture)
+    except (ArchitectureError, LimitError, NotAllowedError, UnsupportedError):
+        return  # here; elsewhere it may be built
+    for name, shape in shapes_of(model).items():
+        stored = name in tensors and isinstance(plan.parameters.get(name), StoredRecipe)
+        if stored and tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{name} has shape {tuple(tensors[name].shape)}, and {shape} in the model that was scaffolded",
+                hint="A layer was replaced or resized after scaffold(), which keeps the model as it was: do it before.",
+            )
 
 
 def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:

@@ -27,7 +27,7 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import reconcile_ties, same_bits
+from lottapack.packing.checkpoint import reconcile_ties, refuse_over_checkpoint, same_bits
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
@@ -108,6 +108,7 @@ def pack_merged(
         if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
             raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
+        refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
         tensors = model.tensors(content_of(checkpoint))
         search = _Search(seed, table, max_rank, tolerance, model, tensors)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lottapack.arch.trust import allowing
+from lottapack.errors import CheckpointError
 from lottapack.packing import checkpoint
 from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
 from lottapack.packing.packer import Packer
@@ -39,7 +40,8 @@ def pack(
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
         base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
             adapter or what its configuration names.
-        allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Nothing else builds the model.
+        allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Other models are built without
+            weights to compare shapes, where that needs no permission and their library is installed.
         stored_dtype: keep what was trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``. A
             parameter keeps its dtype, and gets it back when it is loaded. Buffers and betas stay as they are.
         coding: the form of parameters that are stored: ``"int8-block64"`` or ``"normal4-block64"``, which lose
@@ -51,21 +53,29 @@ def pack(
         progress: called with elements generated and elements in all.
 
     Raises:
-        CheckpointError: no recipe, or tensors missing or left over; a coding that is unknown, that cannot hold a value,
-            or whose error is over the tolerance. Nothing is written then. OutputError: the path cannot be written.
+        CheckpointError: no recipe, or tensors missing, left over or of another shape than in the scaffolded model; a
+            coding that is unknown, that cannot hold a value, or whose error is over the tolerance. Nothing is written
+            then. OutputError: the path cannot be written, or is the checkpoint's own.
             UnsupportedError: an adapter has what a pack cannot carry.
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
     """
     forms = storage(stored_dtype, coding, tolerance)
+    checkpoint.refuse_over_checkpoint(Path(path), model)
+    adapter = isinstance(model, str | PathLike) and is_adapter(Path(model))
     with allowing(allow), torch.no_grad():
         if isinstance(model, nn.Module):
             plan, tensors = checkpoint.of_model(model)
         elif isinstance(model, Mapping):
             plan, tensors = checkpoint.split(model)
-        elif is_adapter(Path(model)):
+        elif adapter:
             plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
         else:
             plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
+        if base is not None and not adapter:
+            raise CheckpointError(
+                "base goes with a PEFT adapter, and the checkpoint is none", hint="Leave base (--base) out."
+            )
+        checkpoint.require_shapes(plan, tensors)
         return Packer(plan, tensors, progress, storage=forms).write(Path(path))

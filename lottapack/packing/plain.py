@@ -129,7 +129,11 @@ def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint:
     try:
         said: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as fault:
-        raise ArchitectureError(f"{path} cannot be read as an architecture: {fault}") from fault
+        reason = (fault.strerror if isinstance(fault, OSError) else "") or fault
+        raise ArchitectureError(
+            f"{path} cannot be read as an architecture: {reason}",
+            hint="Name a folder with a transformers config.json, or a JSON file as spec/v1/architectures.md has it.",
+        ) from fault
     return _parse(path, said)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import msgspec
 import numpy as np
@@ -145,10 +146,14 @@ def storage(
             f"stored_dtype={dtype}: what was trained can be kept as {' or '.join(codings.NARROW)}",
             hint="Leave it out to keep it as it was trained.",
         )
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
-        raise CheckpointError(f"tolerance={tolerance}: a number from 0 on, as part of a tensor's root mean square")
+    if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance >= 0):
+        raise CheckpointError(f"tolerance={tolerance!r}: a number from 0 on, as part of a tensor's root mean square")
     if isinstance(coding, str):
         coding = {ALL if coding == codings.PLANES else _LOSSY_DEFAULT: coding}
+    if not isinstance(coding, Mapping | None):
+        raise CheckpointError(
+            f"coding={coding!r}: an id, or ids by group", hint=f"Groups: {', '.join((*GROUPS, ALL))}."
+        )
     by_group = dict(coding or {})
     known = (*codings.BLOCKS, codings.PLANES)
     for group, wanted in by_group.items():

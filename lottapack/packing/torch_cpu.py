@@ -24,7 +24,7 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import same_bits
+from lottapack.packing.checkpoint import refuse_over_checkpoint, same_bits
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer, constant_bits
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
@@ -78,6 +78,7 @@ def pack_torch_cpu(
     forms = storage(stored_dtype, coding, tolerance)
     with allowing(allow):
         check_seed_and_scale(seed, None)
+        refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
         drawn = drawn_state(model.architecture, seed)
         if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):

@@ -148,7 +148,7 @@ def _remote(text: str) -> HubReference | OciReference:
 
 def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:
     """Raise what is wrong with a pack that is about to be sent."""
-    if not path.name.endswith(PACK_END):
+    if path.is_file() and not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
         raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
     require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)

@@ -122,7 +122,8 @@ def _repository(text: str, rest: str) -> HubReference:
     repo, at, revision = rest.partition("@")
     if not _is_name(repo, _REPO):
         missing = "" if "/" in repo else ", nor is there a file of that name"
-        raise BadReferenceError(f"{text!r}: {repo!r} is not owner/name{missing}", hint=FORMS)
+        which = "" if repo == text else f"{repo!r} "
+        raise BadReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
     if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
         raise BadReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
     return HubReference(repo, revision or None)

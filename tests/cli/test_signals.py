@@ -49,6 +49,24 @@ def test_an_interrupted_write_keeps_the_old_file(
         assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+def test_an_interruption_while_it_is_imported() -> None:
+    """As by someone who sees at once that he mistyped."""
+    interrupted = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Slow())
+runpy.run_module("lottapack_cli", run_name="__main__")
+"""
+    found = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "error: interrupted\n")
+
+
 @pytest.mark.parametrize("line", [["inspect"], ["inspect", "--json"], ["report", "--markdown"]])
 def test_a_reader_that_went_away(line: list[str], files: Files) -> None:
     reader, writer = os.pipe()

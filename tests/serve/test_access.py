@@ -3,6 +3,7 @@
 import sqlite3
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from serve_runs import add, ask, commit_body
@@ -122,7 +123,7 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
     assert [(token.name, token.rights) for token in tokens.listed(tmp_path)] == [("al", "write")]
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert text.encode() not in stored
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "registry.sqlite3")) as db:
         assert len(db.execute("SELECT sha256 FROM tokens").fetchone()[0]) == 64
     with pytest.raises(OutputError, match="a token for al already"):
         tokens.add(tmp_path, "al")

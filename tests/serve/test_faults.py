@@ -91,7 +91,7 @@ def test_forty_racing_commits_from_four_processes(tmp_path, mode):
         }
         assert files == made | {"same"}
         assert len(files_in(tmp_path / "registry")) == len(files)
-    with sqlite3.connect(tmp_path / "registry" / "registry.sqlite3") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "registry" / "registry.sqlite3")) as db:
         assert db.execute("SELECT count(*), count(DISTINCT parent) FROM commits").fetchone() == (
             len(landed) + 1,
             len(landed),

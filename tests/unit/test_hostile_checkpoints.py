@@ -129,7 +129,8 @@ def test_a_hard_link_is_a_file(folder, tmp_path):
     before = (tmp_path / "one").read_bytes()
     lottapack.pack(folder, folder / "one.lotta.safetensors")
     assert (tmp_path / "one").read_bytes() == before
-    lottapack.pack(folder, folder / "two.safetensors")  # over one of its own shards: a new file
+    with pytest.raises(lottapack.OutputError, match="would be lost"):
+        lottapack.pack(folder, folder / "two.safetensors")  # over one of its own shards
     os.link(folder / "one.lotta.safetensors", tmp_path / "kept")
     kept = (tmp_path / "kept").read_bytes()
     lottapack.pack(trained("cnn"), folder / "one.lotta.safetensors")

@@ -1,0 +1,141 @@
+"""What people type by mistake: nothing that they have is lost, and they are told what to do instead."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_runs import Files, Result, Run
+from torch import nn
+
+import lottapack
+from lottapack.errors import OutputError
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    assert (result.code, result.out) == (code, "")
+    assert [word for word in words if word not in result.err] == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def here(files: Files, tmp_path: Path) -> Path:
+    """A folder with a checkpoint, a pack, a link to it and an input."""
+    shutil.copy(files.checkpoint, tmp_path / "model.pt")
+    shutil.copy(files.pack, tmp_path / "model.lotta.safetensors")
+    shutil.copy(files.pack, tmp_path / "model.safetensors")  # a pack by another name
+    (tmp_path / "link.lotta.safetensors").symlink_to("model.lotta.safetensors")
+    np.save(tmp_path / "in.npy", np.ones((1, 16), np.float32))
+    (tmp_path / "run").mkdir()
+    shutil.copy(files.checkpoint, tmp_path / "run" / "pytorch_model.bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pack model.pt -o model.pt",
+        "pack run -o run/pytorch_model.bin",
+        "pack model.pt --rng torch-cpu --seed 1 -o model.pt",
+        "pack model.pt --from-merged --seed 1 --max-rank 1 -o model.pt",
+        "export model.lotta.safetensors -o model.lotta.safetensors",
+        "export link.lotta.safetensors -o model.lotta.safetensors",
+        "export model.safetensors -o .",
+        "export model.safetensors -o ./ --max-shard-size 1kB",
+        "run model.lotta.safetensors --input in.npy -o in.npy",
+        "run model.safetensors --input in.npy -o model.safetensors",
+    ],
+)
+def test_what_is_read_is_not_written_over(line: str, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    before = contents(here)
+    refused(run(*line.split()), 2, "is what is read, and would be lost", "Name another file")
+    assert contents(here) == before
+
+
+def test_a_pack_beside_or_within_its_checkpoint_is_replaced(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    for output in ("model.lotta.safetensors", "run/a.lotta.safetensors", "run/a.lotta.safetensors"):
+        assert run("pack", "run", "-o", output).code == 0
+
+
+def test_the_library_keeps_what_it_reads_too(files: Files, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.pt"
+    shutil.copy(files.checkpoint, checkpoint)
+    with pytest.raises(OutputError, match="would be lost"):
+        lottapack.pack(checkpoint, checkpoint)
+
+
+def replaced(model: nn.Sequential) -> None:
+    model[4] = nn.Linear(32, 7)
+
+
+def resized(model: nn.Sequential) -> None:
+    model[0].bias = nn.Parameter(torch.zeros(33))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [(replaced, "4.weight has shape (7, 32), and (4, 32)"), (resized, "0.bias")]
+)
+def test_a_layer_that_was_replaced_after_scaffold(
+    change: Callable[[nn.Sequential], None], name: str, run: Run, tmp_path: Path
+) -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    model = lottapack.scaffold(model, seed=1, rank=2)
+    change(model)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    refused(run("pack", tmp_path / "model.pt"), 2, name, "in the model that was scaffolded", "after scaffold()")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("pack model.pt --base model.lotta.safetensors", ["goes with a PEFT adapter", "--base"]),
+        ("pack model.lotta.safetensors", ["packed already", "lottapack inspect"]),
+        ("pack none.pt", ["none.pt: no such file", "Name a checkpoint"]),
+        ("pack empty.pt", ["empty.pt cannot be read as tensors: it is empty"]),
+        ("pack text.pt", ["it is no file of torch.save"]),
+        ("pack list.pt", ["holds a list", "model.state_dict()"]),
+        (
+            "pack model.pt --rng torch-cpu --seed 1 --arch none",
+            ["none cannot be read as an architecture: No such file"],
+        ),
+        ("inspect my-org/digits", ["No such file", "lottapack pull"]),
+        ("verify model.lotta.safetensors --device mps", ["the device 'mps' cannot be used"]),
+        ("run model.lotta.safetensors --input none.npy", ["cannot be read as tensors: No such file", "numpy.save"]),
+        ("run nothing --input in.npy", ["'nothing' is not owner/name, nor is there a file"]),
+        ("push none.txt my-org/digits", ["none.txt", "No such file"]),
+        ("report", ["error: name one pack"]),
+    ],
+)
+def test_the_message_names_the_place_once_and_the_next_step(
+    line: str, words: list[str], run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "empty.pt").touch()
+    (here / "text.pt").write_text("hello")
+    torch.save([torch.zeros(1)], here / "list.pt")
+    monkeypatch.chdir(here)
+    result = run(*line.split())
+    refused(result, 2, *words)
+    assert "Errno" not in result.err
+    assert "weights_only" not in result.err
+    assert max(map(len, result.err.splitlines())) < 250
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_is_refused_at_once(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done: list[Result] = []
+    thread = threading.Thread(target=lambda: done.append(run("inspect", tmp_path / "pipe")), daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    refused(done[0], 2, "No regular file", "Save what comes out of a pipe")
