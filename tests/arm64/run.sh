@@ -4,7 +4,7 @@
 # In FOLDER (by default .arm64) debootstrap unpacks Debian's Python for arm64, and pip the wheels; qemu's user emulation
 # then runs that Python. Nothing is installed on this machine, and nothing in the folder runs but through the emulator,
 # so there is no second stage of debootstrap and no binfmt_misc. Tests that start processes of their own are left out:
-# the emulated Python cannot start itself. torch is the last version whose arm64 wheel needs no CUDA libraries.
+# the emulated Python cannot start itself. torch is the oldest that pyproject.toml allows.
 set -eu
 
 PYTHON=${1:?usage: run.sh PYTHON [FOLDER]}
