@@ -1,6 +1,5 @@
 """Memory in huge pages: asked for, timed, and given up where they are dear."""
 
-import ctypes
 import mmap
 import re
 from pathlib import Path
@@ -13,7 +12,6 @@ from lottapack.weights.huge_pages import HUGE, HugePages, available
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system gives no huge pages to those who ask")
 SIZE = 40 * HUGE
-"""More than malloc ever takes from a heap, so that the memory is new."""
 
 
 def mapping(address: int) -> tuple[int, set[str]]:
@@ -29,38 +27,29 @@ def mapping(address: int) -> tuple[int, set[str]]:
     raise AssertionError("no such mapping")
 
 
-def plainly_asked() -> int:
-    """Bytes in huge pages of as much memory that asks for them without lottapack."""
-    memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    memory[:] = bytes(SIZE)
-    first = ctypes.c_char.from_buffer(memory)
-    huge, _ = mapping(ctypes.addressof(first) + SIZE // 2)
-    del first
-    memory.close()
-    return huge
+def new() -> torch.Tensor:
+    """Memory that nobody had before: malloc may give what is free in its heap, however much is asked for."""
+    return torch.frombuffer(mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
 
 
 def test_memory_is_taken_in_huge_pages() -> None:
     pages = HugePages(small_s=1.0)  # no page is that slow
-    tensor = pages.take(torch.empty(SIZE, dtype=torch.uint8))
+    tensor = pages.take(new())
     huge, flags = mapping(tensor.data_ptr() + SIZE // 2)
     assert "hg" in flags
-    if not huge and not plainly_asked():
-        pytest.skip("this system has no huge pages free at the moment")
     assert huge >= SIZE - 2 * HUGE
 
 
 def test_what_costs_more_than_small_pages_is_given_up() -> None:
     pages = HugePages(small_s=-1.0)  # each page is slower
-    one, two = (pages.advise(torch.empty(SIZE, dtype=torch.uint8)) for _ in range(2))
+    one, two = (pages.advise(new()) for _ in range(2))
     for tensor in (one, two):
         assert pages.touch(tensor) is tensor
         tensor.fill_(1)
     huge, flags = mapping(two.data_ptr() + SIZE // 2)
     assert "nh" in flags
     assert huge <= 32 * HUGE  # at most the runs that threads had begun with
-    later = pages.take(torch.empty(SIZE, dtype=torch.uint8))
+    later = pages.take(new())
     assert "hg" not in mapping(later.data_ptr() + SIZE // 2)[1]
 
 
