@@ -4,13 +4,14 @@
  *     node spec/js/node.js [--plain] PACK...
  *
  * It writes one line of JSON for each pack: what verify() gives, or the refusal as `section`, `problems` and `hint`;
- * with --plain also the SHA-256 of each parameter of the plain, merged model, on each scaffold. Exit code 1 if a pack is not right.
+ * with --plain also the SHA-256 of each parameter of the plain, merged model, on each scaffold; null for one that cannot be
+ * made here, and then `unsupported` says why. Exit code 1 if a pack is not right.
  */
 
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { DEFAULT, PackError, open, sha256, verify } from "./lottapack.js";
+import { DEFAULT, PackError, UnsupportedError, open, sha256, verify } from "./lottapack.js";
 
 /** A source of an open file; close() it when done. */
 export function fromFile(path) {
@@ -36,13 +37,20 @@ async function report(path, plain) {
     const result = { path, ...(await verify(pack)) };
     if (!plain) return result;
     const digests = {};
+    let unsupported;
     for (const scaffold of [DEFAULT, ...pack.descriptor.rng.scaffolds.keys()]) {
       digests[scaffold] = {};
       for (const name of pack.descriptor.parameters.keys()) {
-        digests[scaffold][name] = sha256(await pack.plain(name, scaffold));
+        try {
+          digests[scaffold][name] = sha256(await pack.plain(name, scaffold));
+        } catch (error) {
+          if (!(error instanceof UnsupportedError)) throw error;
+          digests[scaffold][name] = null;
+          unsupported = error.message;
+        }
       }
     }
-    return { ...result, plain: digests };
+    return { ...result, plain: digests, unsupported };
   } catch (error) {
     if (!(error instanceof PackError)) throw error;
     const { section, problems, hint } = error;

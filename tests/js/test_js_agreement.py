@@ -140,7 +140,10 @@ def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path)
         assert coded["0.weight"] == "int8-block64"
         by_kind = {(check["what"], check["where"]): check["status"] for check in found["checks"]}
         assert {by_kind["coding", name] for name in coded} == {"ok"}
-    (recovered,) = reports(packs[2:], "--plain")
+    left, recovered = reports(packs[::2], "--plain")
+    assert left["plain"]["default"]["1.weight"] is None and left["plain"]["default"]["0.weight"] is not None
+    assert left["unsupported"].startswith("needs torch: PyTorch")
+    assert "unsupported" not in recovered
     assert recovered["plain"]["default"] == digests(lottapack.export(packs[2], tmp_path / "plain.safetensors"))
 
 
