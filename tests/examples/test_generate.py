@@ -51,7 +51,7 @@ def test_packing_takes_no_memory_for_the_backbone(tmp_path):
     grown = took["whole_peak_bytes"] - before
     backbone = 8 * (512 * 512 * 2 + 512 * 256 * 2 + 3 * 512 * 16384) * 4
     assert took["model_bytes"] < 40_000_000
-    assert grown < 100_000_000 < backbone / 8  # it may be less than the model: memory that is free already is used again
+    assert grown < 100_000_000 < backbone / 8  # it may be less than the model's: free memory is used again
 
 
 def test_both_ways_write_the_same_tokens(tmp_path, capsys):
