@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lottapack import rng
 from lottapack.rng import backends
-from lottapack.rng.kernels.kernel import Kernel
+from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
 from lottapack.virtual.scratch import result, scratch
@@ -119,12 +119,12 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     out = np.zeros((x.shape[0], rows), np.float32)  # torch would use its threads for it, and they wait by spinning
     halves = *source.key, source.stream & 0xFFFFFFFF, source.stream >> 32
     scale = magnitude(source, x.dtype)
-    terms = inputs.view(-1).numpy()
+    terms, sums = Memory(inputs.view(-1).numpy()), Memory(out)
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
     kernel = _PRODUCT if len(out) <= 2 else _PRODUCTS
     run_all(
-        [partial(kernel, out, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
+        [partial(kernel, sums, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
         default(),
     )
     return torch.from_numpy(out).to(x.dtype)

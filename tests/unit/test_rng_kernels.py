@@ -1,11 +1,14 @@
 """Kernels as callers declare and call them."""
 
+import struct
+
 import numpy as np
 import pytest
 from numba.core.errors import NumbaError
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng.kernels import compiler, declared
+from lottapack.rng.kernels.kernel import Memory
 
 FINGERPRINT = declared.FINGERPRINT
 
@@ -16,31 +19,42 @@ FINGERPRINT = declared.FINGERPRINT
     ids=["signed", "wide", "two dimensions", "strides"],
 )
 def test_what_a_kernel_would_misread_is_refused(array):
-    with pytest.raises(TypeError, match="fingerprint: "):
+    with pytest.raises(TypeError, match=r"fingerprint: |contiguous"):
         FINGERPRINT(array, 0)
 
 
 def test_bits_are_of_one_type_in_all_of_a_call():
     out, table = np.zeros(4, np.uint32), np.zeros(2, np.uint16)
-    with pytest.raises(TypeError, match=r"fill: uint16, shape \(2,\), among"):
+    with pytest.raises(TypeError, match=r"fill: uint32, shape \(4,\), among"):
         declared.FILL(out, table, 1, 0.0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def test_as_many_arguments_as_parameters():
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(struct.error, match="expected 3 items"):
         FINGERPRINT(np.zeros(4, np.uint32))
+
+
+def test_a_part_of_memory_is_within_it():
+    numbers = np.arange(100, dtype=np.uint32)
+    memory = Memory(numbers)
+    assert FINGERPRINT(memory.part(10, 30), 10) == FINGERPRINT(numbers[10:30], 10)
+    for begin, end in ((-1, 3), (5, 4), (90, 101)):
+        with pytest.raises(IndexError, match=f"{begin} to {end} of "):
+            memory.part(begin, end)
+    with pytest.raises(TypeError, match="contiguous"):
+        Memory(numbers[::2])
 
 
 def test_code_that_needs_numba_is_refused(monkeypatch):
     """Where a numba does not do what the options ask of it."""
 
-    @compiler.numba.njit
-    def appended(numbers):
-        return [numbers[0]] * 2
+    @compiler.jit
+    def talking(numbers):
+        print(numbers.size)
 
-    monkeypatch.setattr(declared, "appended", appended, raising=False)
-    with pytest.raises(UnsupportedError, match=r"declared\.appended that needs its own \w+"):
-        compiler.object_file(declared.__name__, "appended", ("u32[]",), "appended")
+    monkeypatch.setattr(declared, "talking", talking, raising=False)
+    with pytest.raises(UnsupportedError, match=r"declared.talking that needs its own numba_\w+"):
+        compiler.object_file(declared.__name__, "talking", ("u32[]",), "talking")
 
 
 def test_a_numba_that_cannot_compile_is_named(monkeypatch):
@@ -48,6 +62,6 @@ def test_a_numba_that_cannot_compile_is_named(monkeypatch):
         raise NumbaError("no lowering\nmore")
 
     monkeypatch.setattr("lottapack.rng.kernels.tables.fingerprint.compile", refuse)
-    with pytest.raises(UnsupportedError, match=r"numba [\d.]+ cannot compile \S+\.fingerprint: no lowering\n") as error:
+    with pytest.raises(UnsupportedError, match=r"numba [\d.]+ cannot compile \S+\.fingerprint: .*no lowering") as error:
         compiler.object_file(FINGERPRINT.module, FINGERPRINT.name, ("u32[]", "u64"), "fingerprint")
     assert "torch gives the same bits" in error.value.hint

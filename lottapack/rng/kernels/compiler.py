@@ -39,14 +39,10 @@ def space(count: int) -> Any:
         array = types.Array(kind, 1, "C")
 
         def generate(context: Any, builder: Any, *_: Any) -> Any:
-            size = kind.bitwidth // 8
             memory = cgutils.alloca_once(builder, ir.ArrayType(context.get_data_type(kind), count))
             memory.align = 64
-            made = context.make_array(array)(context, builder)
-            one, number = context.get_constant(types.intp, size), context.get_constant(types.intp, count)
-            data = builder.bitcast(memory, made.data.type)
-            context.populate_array(made, data=data, shape=[number], strides=[one], itemsize=one, meminfo=None)
-            return made._getvalue()
+            address = builder.ptrtoint(memory, ir.IntType(64))
+            return _array(context, builder, array, address, [context.get_constant(types.intp, count)])
 
         return array(like), generate
 
@@ -67,22 +63,26 @@ _TYPES = {
 
 
 def object_file(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> bytes:
-    """The machine code of a kernel, ``name`` in ``module``, as a function called ``symbol``."""
+    """The machine code of a kernel, ``name`` in ``module``, as a function called ``symbol``.
+
+    It takes numba's three arguments: where to put the result, where an exception (there are none), and the address of
+    the kernel's own, of eight bytes each: numbers, and of an array address and shape.
+    """
     return bytes(target_machine().emit_object(llvm_module(module, name, parameters, symbol)))
 
 
 def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> Any:
     """The same before it is machine code: a module of LLVM that needs no other."""
-    kernel: Any = getattr(import_module(module), name)
-    given = tuple(_TYPES[parameter] for parameter in parameters)
+    entry: Any = _entry(getattr(import_module(module), name), [_TYPES[parameter] for parameter in parameters])
+    given = (types.uint64,)
     try:
-        kernel.compile(given)
+        entry.compile(given)
     except NumbaError as fault:
         raise UnsupportedError(
-            f"numba {numba.__version__} cannot compile {module}.{name}: {str(fault).splitlines()[0]}", hint=_HINT
+            f"numba {numba.__version__} cannot compile {module}.{name}: {' '.join(str(fault).split())}", hint=_HINT
         ) from fault
-    unit = llvm.parse_assembly(kernel.inspect_llvm(given))
-    unit.get_function(kernel.overloads[given].fndesc.llvm_func_name).name = symbol
+    unit = llvm.parse_assembly(entry.inspect_llvm(given))
+    unit.get_function(entry.overloads[given].fndesc.llvm_func_name).name = symbol
     for part in (*unit.functions, *unit.global_variables):
         if not part.is_declaration and part.name != symbol:
             part.linkage = "internal"
@@ -91,3 +91,45 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
                 f"numba {numba.__version__} made code of {module}.{name} that needs its own {part.name}", hint=_HINT
             )
     return unit
+
+
+def _entry(kernel: Any, kinds: list[Any]) -> Any:
+    """The function that takes a kernel's arguments from where they lie, and calls it."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def arguments(_: Any, address: Any) -> Any:
+        found = types.Tuple(kinds)
+
+        def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
+            places = builder.inttoptr(given[0], ir.IntType(64).as_pointer())
+            values, at = [], 0
+            for kind in kinds:
+                place = builder.gep(places, [ir.IntType(64)(at)])
+                if isinstance(kind, types.Array):
+                    dimensions = [builder.load(builder.gep(place, [ir.IntType(64)(1 + n)])) for n in range(kind.ndim)]
+                    values.append(_array(context, builder, kind, builder.load(place), dimensions))
+                    at += kind.ndim
+                else:
+                    values.append(builder.load(builder.bitcast(place, context.get_data_type(kind).as_pointer())))
+                at += 1
+            return context.make_tuple(builder, found, values)
+
+        return found(address), generate
+
+    @jit
+    def entry(address: Any) -> Any:
+        return kernel(*arguments(address))
+
+    return entry
+
+
+def _array(context: Any, builder: Any, kind: Any, address: Any, shape: list[Any]) -> Any:
+    """An array of contiguous numbers at an address, which owns nothing."""
+    made = context.make_array(kind)(context, builder)
+    size = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+    strides = [size]
+    for dimension in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], dimension))
+    data = builder.inttoptr(address, made.data.type)
+    context.populate_array(made, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return made._getvalue()

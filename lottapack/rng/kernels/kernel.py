@@ -1,21 +1,47 @@
 """A kernel as callers see it: a function of machine code on NumPy arrays. It holds no lock while it runs."""
 
 import ctypes
+import struct
 import threading
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng.kernels import machine, object_files
 
-_SCALARS: Final = {"u64": ctypes.c_uint64, "f32": ctypes.c_float}
+_SCALARS: Final = {"u64": "Q", "f32": "f4x"}
 _ELEMENTS: Final = {"u16": np.uint16, "u32": np.uint32, "i64": np.int64, "f32": np.float32}
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
-_NONE: Final = np.dtype(np.void)
+_FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+"""As numba calls one: where to put the result, where an exception (there are none), and the arguments' address."""
 
 _lock = threading.Lock()
+
+
+class Memory:
+    """Contiguous numbers, as a kernel takes them. To ask an array for its address takes longer than a call."""
+
+    __slots__ = ("address", "dtype", "owner", "shape")
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        if not array.flags.c_contiguous:
+            raise TypeError(f"strides of {array.strides}, where numbers must be contiguous")
+        self.address: int = array.ctypes.data
+        self.dtype: np.dtype[Any] = array.dtype
+        self.shape: tuple[int, ...] = array.shape
+        self.owner = array
+
+    def part(self, begin: int, end: int) -> "Memory":
+        """Numbers ``begin`` to ``end - 1`` of one dimension."""
+        if not 0 <= begin <= end <= self.shape[0] or len(self.shape) != 1:
+            raise IndexError(f"{begin} to {end} of {self.shape}")
+        found = Memory.__new__(Memory)
+        found.address, found.shape = self.address + begin * self.dtype.itemsize, (end - begin,)
+        found.dtype, found.owner = self.dtype, self.owner
+        return found
 
 
 class Kernel:
@@ -31,26 +57,26 @@ class Kernel:
 
     def __init__(self, module: str, name: str, parameters: str) -> None:
         self.module, self.name, self.parameters = module, name, tuple(parameters.split())
-        self._arrays = [None if kind in _SCALARS else _array(kind) for kind in self.parameters]
+        self._arrays = [_Array(*found) for found in enumerate(self.parameters) if found[1] not in _SCALARS][::-1]
+        places = [_SCALARS.get(kind, "Q" * (2 + kind.count(","))) for kind in self.parameters]
+        self._pack = struct.Struct("=" + "".join(places)).pack
         self._forms: dict[np.dtype[Any] | None, Callable[..., int]] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        """Call it; returns what it returns, an unsigned number of 64 bits, or 0."""
-        given: list[Any] = []
-        bits = None
-        for argument, array in zip(arguments, self._arrays, strict=True):
-            if array is None:
-                given.append(argument)
-                continue
+        """Call it with arrays, or their Memory, and numbers; returns an unsigned number of 64 bits, or 0."""
+        given, bits = list(arguments), None
+        for array in self._arrays:  # from the last on, so that the places of the others stay
+            memory = given[array.place]
+            if type(memory) is not Memory:
+                memory = Memory(memory)
             if (kind := array.dtype) is None:
-                kind = bits = bits or (argument.dtype if argument.dtype in _BITS else _NONE)
-            if argument.dtype != kind or argument.ndim != array.dimensions or not argument.flags.c_contiguous:
-                raise TypeError(f"{self.name}: {argument.dtype}, shape {argument.shape}, among {self.parameters}")
-            address, size, item = argument.ctypes.data, argument.size, argument.itemsize
-            given += (None, None, size, item, address, *argument.shape, *argument.strides)
+                kind = bits = bits or memory.dtype
+            if memory.dtype != kind or len(memory.shape) != array.dimensions or (bits is kind and kind not in _BITS):
+                raise TypeError(f"{self.name}: {memory.dtype}, shape {memory.shape}, among {self.parameters}")
+            given[array.place : array.place + 1] = memory.address, *memory.shape
         function = self._forms.get(bits) or self._form(bits)
         result = ctypes.c_uint64(0)
-        function(ctypes.byref(result), None, *given)
+        function(ctypes.byref(result), None, self._pack(*given))
         return result.value
 
     def prepare(self, bits: np.dtype[Any] | None = None) -> None:
@@ -66,7 +92,7 @@ class Kernel:
                 if code is None:
                     code = self._compiled(bits, name)
                     object_files.write(name, self.module, code)
-                self._forms[bits] = self._prototype()(machine.load(code, name))
+                self._forms[bits] = _FUNCTION(machine.load(code, name))
             return self._forms[bits]
 
     def _compiled(self, bits: np.dtype[Any] | None, symbol: str) -> bytes:
@@ -82,27 +108,13 @@ class Kernel:
             types = tuple(_BITS[bits] + "[]" if kind == "bits[]" else kind for kind in types)
         return compiler.object_file(self.module, self.name, types, symbol)
 
-    def _prototype(self) -> Any:
-        """As numba calls it: a place for the result, one for an exception (there are none), and the arguments.
 
-        An array takes several: two owners (it has none), elements, bytes of one, address, shape and strides.
-        """
-        pointer, number = ctypes.c_void_p, ctypes.c_ssize_t
-        kinds: list[Any] = [pointer, pointer]
-        for parameter, array in zip(self.parameters, self._arrays, strict=True):
-            if array is None:
-                kinds.append(_SCALARS[parameter])
-            else:
-                kinds += [pointer, pointer, number, number, pointer, *[number] * (2 * array.dimensions)]
-        return ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)
+class _Array:
+    """A parameter that is one. ``dtype``: None for bits."""
 
+    __slots__ = ("dimensions", "dtype", "place")
 
-class _Array(NamedTuple):
-    dtype: np.dtype[Any] | None
-    """None: bits."""
-    dimensions: int
-
-
-def _array(parameter: str) -> _Array:
-    element, _, rest = parameter.partition("[")
-    return _Array(None if element == "bits" else np.dtype(_ELEMENTS[element]), rest.count(",") + 1)
+    def __init__(self, place: int, parameter: str) -> None:
+        element, _, rest = parameter.partition("[")
+        self.place, self.dimensions = place, rest.count(",") + 1
+        self.dtype = None if element == "bits" else np.dtype(_ELEMENTS[element])
