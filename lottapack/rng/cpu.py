@@ -29,7 +29,7 @@ def prepare() -> None:
 
 def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    way, memory = _way(source, out.size), Memory(out)
+    way, memory = _way(source, out.size), Memory.of(out)
 
     def work(lo: int, hi: int) -> None:
         way.fill(memory.part(lo - start, hi - start), *way.settings, *way.place(lo), *way.halves)
@@ -55,7 +55,7 @@ def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integer
 
 def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> int:
     """The fingerprint of ``bits``, shape (n,), whose first element is number ``start`` (spec: fingerprint)."""
-    memory = Memory(bits)
+    memory = Memory.of(bits)
 
     def work(lo: int, hi: int) -> int:
         return declared.FINGERPRINT(memory.part(lo - start, hi - start), lo)
@@ -108,10 +108,10 @@ def _way(source: Source, count: int) -> _Way:
     if source.table.id == "normal16" and formula_holds():
         fitted = fitted_when_worth(source.scale, count) if source.dtype == "bfloat16" else None
         rows, form = (coefficients(), form) if fitted is None else (fitted, FITTED)
-        return _Way(*_NORMAL16, (Memory(rows), source.scale, form), served, served, halves)
+        return _Way(*_NORMAL16, (Memory.of(rows), source.scale, form), served, served, halves)
     table = scaled_bits(source.table, source.scale, source.dtype)
     unit = source.scale / 65536 if source.table.id == "uniform16" else 0.0  # exact: the products are normal
-    return _Way(*_TABLE, (Memory(table), source.table.bits, unit, form), served, WORDS, halves)
+    return _Way(*_TABLE, (Memory.of(table), source.table.bits, unit, form), served, WORDS, halves)
 
 
 @cache

@@ -100,6 +100,13 @@ _one, _several = _signed_sums(1), _signed_sums(TOGETHER)
 
 
 @jit
+def _clear(out: Any, begin: Any, end: Any) -> None:
+    for i in range(u64(0), u64(out.shape[0])):
+        for row in range(begin, end):
+            out[i, row] = 0
+
+
+@jit
 def _scale(out: Any, begin: Any, end: Any, scale: Any) -> None:
     for i in range(u64(0), u64(out.shape[0])):
         for row in range(begin, end):
@@ -110,11 +117,12 @@ def _scale(out: Any, begin: Any, end: Any, scale: Any) -> None:
 def product(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
     """Rows ``begin`` to ``end - 1`` of W times each row of ``x``: ``out[:, begin:end]``, in the order stated above.
 
-    ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: shape (n, d_out), float32, zeros.
+    ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: shape (n, d_out), float32.
     ``scale``: float32. The others: uint64. For one or two inputs; products() does the same for more.
     """
     words = _space(u32)
     n = u64(out.shape[0])
+    _clear(out, begin, end)
     element, stop = begin * d_in, end * d_in
     block = element // _SERVED
     row, column = begin, u64(0)
@@ -142,6 +150,7 @@ def products(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: 
     """
     words = _space(u32)
     n = u64(out.shape[0])
+    _clear(out, begin, end)
     element, stop = begin * d_in, end * d_in
     turns = d_in // _WORDS if d_in % _WORDS == u64(0) and d_in <= _SERVED else u64(1)
     while element < stop:

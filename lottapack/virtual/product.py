@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +29,7 @@ _PRODUCT, _PRODUCTS = (
     Kernel("lottapack.virtual.kernels", name, "f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64")
     for name in ("product", "products")
 )
+_FLOAT32 = np.dtype(np.float32)
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
 
@@ -109,25 +110,30 @@ def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
 
 def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
     """The absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
-    recorded: torch.dtype = getattr(torch, source.dtype)
-    return torch.tensor(source.scale, dtype=torch.float32).to(recorded).to(dtype).float().item()
+    return _converted(source.scale, source.dtype, dtype)
+
+
+@lru_cache(maxsize=4096)
+def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
+    return torch.tensor(scale, dtype=torch.float32).to(getattr(torch, recorded)).to(dtype).float().item()
 
 
 def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
-    out = np.zeros((x.shape[0], rows), np.float32)  # torch would use its threads for it, and they wait by spinning
+    out = torch.empty(x.shape[0], rows)  # not zeros: threads of torch's would make them, and wait by spinning
     halves = *source.key, source.stream & 0xFFFFFFFF, source.stream >> 32
     scale = magnitude(source, x.dtype)
-    terms, sums = Memory(inputs.view(-1).numpy()), Memory(out)
+    terms = Memory(inputs.data_ptr(), _FLOAT32, (inputs.numel(),), inputs)
+    sums = Memory(out.data_ptr(), _FLOAT32, (x.shape[0], rows), out)
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
-    kernel = _PRODUCT if len(out) <= 2 else _PRODUCTS
+    kernel = _PRODUCT if x.shape[0] <= 2 else _PRODUCTS
     run_all(
         [partial(kernel, sums, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
         default(),
     )
-    return torch.from_numpy(out).to(x.dtype)
+    return out.to(x.dtype)
 
 
 def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:

@@ -36,13 +36,13 @@ def test_as_many_arguments_as_parameters():
 
 def test_a_part_of_memory_is_within_it():
     numbers = np.arange(100, dtype=np.uint32)
-    memory = Memory(numbers)
+    memory = Memory.of(numbers)
     assert FINGERPRINT(memory.part(10, 30), 10) == FINGERPRINT(numbers[10:30], 10)
     for begin, end in ((-1, 3), (5, 4), (90, 101)):
         with pytest.raises(IndexError, match=f"{begin} to {end} of "):
             memory.part(begin, end)
     with pytest.raises(TypeError, match="contiguous"):
-        Memory(numbers[::2])
+        Memory.of(numbers[::2])
 
 
 def test_code_that_needs_numba_is_refused(monkeypatch):

@@ -22,26 +22,28 @@ _lock = threading.Lock()
 
 
 class Memory:
-    """Contiguous numbers, as a kernel takes them. To ask an array for its address takes longer than a call."""
+    """Contiguous numbers, as a kernel takes them, and who owns them.
+
+    To ask a NumPy array for its address takes as long as two calls.
+    """
 
     __slots__ = ("address", "dtype", "owner", "shape")
 
-    def __init__(self, array: npt.NDArray[Any]) -> None:
+    def __init__(self, address: int, dtype: np.dtype[Any], shape: tuple[int, ...], owner: object) -> None:
+        self.address, self.dtype, self.shape, self.owner = address, dtype, shape, owner
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any]) -> "Memory":
+        """An array's. Raises TypeError if it is not contiguous."""
         if not array.flags.c_contiguous:
             raise TypeError(f"strides of {array.strides}, where numbers must be contiguous")
-        self.address: int = array.ctypes.data
-        self.dtype: np.dtype[Any] = array.dtype
-        self.shape: tuple[int, ...] = array.shape
-        self.owner = array
+        return cls(array.ctypes.data, array.dtype, array.shape, array)
 
     def part(self, begin: int, end: int) -> "Memory":
         """Numbers ``begin`` to ``end - 1`` of one dimension."""
         if not 0 <= begin <= end <= self.shape[0] or len(self.shape) != 1:
             raise IndexError(f"{begin} to {end} of {self.shape}")
-        found = Memory.__new__(Memory)
-        found.address, found.shape = self.address + begin * self.dtype.itemsize, (end - begin,)
-        found.dtype, found.owner = self.dtype, self.owner
-        return found
+        return Memory(self.address + begin * self.dtype.itemsize, self.dtype, (end - begin,), self.owner)
 
 
 class Kernel:
@@ -68,7 +70,7 @@ class Kernel:
         for array in self._arrays:  # from the last on, so that the places of the others stay
             memory = given[array.place]
             if type(memory) is not Memory:
-                memory = Memory(memory)
+                memory = Memory.of(memory)
             if (kind := array.dtype) is None:
                 kind = bits = bits or memory.dtype
             if memory.dtype != kind or len(memory.shape) != array.dimensions or (bits is kind and kind not in _BITS):
