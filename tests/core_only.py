@@ -14,11 +14,13 @@ OPTIONAL = {
     "oras",
     "peft",
     "scipy",
+    "ncps",
     "timm",
     "tokenizers",
     "torch_geometric",
+    "transformers",
+    "triton",
 }
-OPTIONAL |= {"transformers", "ncps", "triton"}
 
 
 def _skip(fault: BaseException) -> None:

@@ -17,8 +17,6 @@ from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
 from lottapack.rng.threads import PIECE, default, run_all, spread
 
-_LOW32 = 0xFFFFFFFF
-
 
 def prepare() -> None:
     """Load the kernels that are asked the known answers. Raises UnsupportedError if one can't be compiled."""
@@ -32,7 +30,7 @@ def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = N
     way, memory = _way(source, out.size), Memory.of(out)
 
     def work(lo: int, hi: int) -> None:
-        way.fill(memory.part(lo - start, hi - start), *way.settings, *way.place(lo), *way.halves)
+        way.fill(memory.part(lo - start, hi - start), *way.place(lo), *way.given)
 
     spread(start, start + out.size, work, threads or default())
 
@@ -47,7 +45,7 @@ def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integer
         lo, hi = ends[first] - lengths[first], ends[last - 1]
         close = int(starts[last - 1] - starts[first]) < (last - first) * way.near
         part = np.empty(way.served if close else 0, out.dtype)
-        way.fill_runs(out[lo:hi], starts[first:last], lengths[first:last], part, way.served, *way.settings, *way.halves)
+        way.fill_runs(out[lo:hi], starts[first:last], lengths[first:last], part, way.served, *way.given)
 
     tasks = [partial(work, first, last) for first, last in pairwise(cuts) if first < last]
     run_all(tasks, threads or default())
@@ -70,25 +68,24 @@ def fingerprint_of(source: Source, count: int, threads: int | None = None) -> in
 
     def work(lo: int, hi: int) -> int:
         block, _ = way.place(lo)  # pieces begin with a block
-        return way.fingerprint(np.empty(*space), hi - lo, *way.settings, block, *way.halves)
+        return way.fingerprint(np.empty(*space), hi - lo, block, *way.given)
 
     return sum(spread(0, count, work, threads or default())) % 2**64
 
 
 @dataclass(frozen=True)
 class _Way:
-    """The fastest way to a source's elements: its kernels, and what all are given."""
+    """The fastest way to a source's elements: its kernels, and what they are given."""
 
     fill: Kernel
     fill_runs: Kernel
     fingerprint: Kernel
-    settings: tuple[Any, ...]
+    given: tuple[Any, ...]
+    """What all take in the end: coefficients or table and its settings, key and stream."""
     served: int
     """Elements that a block of words serves."""
     near: int
     """Runs that begin no further from each other than so many elements on average share a block."""
-    halves: list[int]
-    """Key and stream."""
 
     def place(self, element: int) -> tuple[int, int]:
         """The block that serves an element, and the element's number there."""
@@ -103,15 +100,15 @@ def _way(source: Source, count: int) -> _Way:
     """The way to ``count`` elements. Checks the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
-    halves = [*source.key, source.stream & _LOW32, source.stream >> 32]
     form = FORMS[source.dtype]
     if source.table.id == "normal16" and formula_holds():
         fitted = fitted_when_worth(source.scale, count) if source.dtype == "bfloat16" else None
         rows, form = (coefficients(), form) if fitted is None else (fitted, FITTED)
-        return _Way(*_NORMAL16, (Memory.of(rows), source.scale, form), served, served, halves)
+        return _Way(*_NORMAL16, (Memory.of(rows), source.scale, form, *source.halves), served, served)
     table = scaled_bits(source.table, source.scale, source.dtype)
     unit = source.scale / 65536 if source.table.id == "uniform16" else 0.0  # exact: the products are normal
-    return _Way(*_TABLE, (Memory.of(table), source.table.bits, unit, form), served, WORDS, halves)
+    given = Memory.of(table), source.table.bits, unit, form, *source.halves
+    return _Way(*_TABLE, given, served, WORDS)
 
 
 @cache

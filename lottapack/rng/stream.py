@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
@@ -82,6 +83,12 @@ class Source:
     def stream(self) -> int:
         """The 64-bit stream of the name."""
         return stream_of(self.name)
+
+    @cached_property
+    def halves(self) -> tuple[int, int, int, int]:
+        """``k0, k1, s0, s1``: the key, and the lower and upper half of the stream, as kernels take them."""
+        stream = self.stream
+        return *self.key, stream & _LOW32, stream >> 32
 
     @property
     def fields(self) -> int:

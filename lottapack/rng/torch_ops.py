@@ -84,8 +84,8 @@ def _words(source: Source, blocks: Tensor) -> Tensor:
     """The words of blocks, shape (n,), int64, by their numbers: shape (n, 1024), int64, each from 0 to 2**32 - 1."""
     j = (blocks[:, None] * COUNTERS + torch.arange(COUNTERS, device=blocks.device)).flatten()
     c0, c1 = j & _LOW32, j >> 32
-    c2, c3 = (torch.full_like(j, half) for half in (source.stream & _LOW32, source.stream >> 32))
-    k0, k1 = source.key
+    k0, k1, *stream = source.halves
+    c2, c3 = (torch.full_like(j, half) for half in stream)
     for _ in range(ROUNDS):
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1 = _shift_right(p1, 32) ^ c1 ^ k0, p1 & _LOW32

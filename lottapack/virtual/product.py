@@ -122,7 +122,6 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
     out = torch.empty(x.shape[0], rows)  # not zeros: threads of torch's would make them, and wait by spinning
-    halves = *source.key, source.stream & 0xFFFFFFFF, source.stream >> 32
     scale = magnitude(source, x.dtype)
     terms = Memory(inputs.data_ptr(), _FLOAT32, (inputs.numel(),), inputs)
     sums = Memory(out.data_ptr(), _FLOAT32, (x.shape[0], rows), out)
@@ -130,7 +129,7 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     cuts = [rows * part // parts for part in range(parts + 1)]
     kernel = _PRODUCT if x.shape[0] <= 2 else _PRODUCTS
     run_all(
-        [partial(kernel, sums, terms, columns, begin, end, scale, *halves) for begin, end in pairwise(cuts)],
+        [partial(kernel, sums, terms, columns, begin, end, scale, *source.halves) for begin, end in pairwise(cuts)],
         default(),
     )
     return out.to(x.dtype)

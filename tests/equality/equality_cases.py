@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -77,8 +78,6 @@ def digests() -> dict[str, str]:
 
 
 def main() -> None:
-    import sys
-
     from lottapack.rng.kernels import machine
 
     fill_(torch.empty(1), source("normal16", "float32"))  # the known answers

@@ -8,7 +8,7 @@ from numba.core.errors import NumbaError
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng.kernels import compiler, declared
-from lottapack.rng.kernels.kernel import Memory
+from lottapack.rng.kernels.kernel import Kernel, Memory
 
 FINGERPRINT = declared.FINGERPRINT
 
@@ -26,7 +26,7 @@ def test_what_a_kernel_would_misread_is_refused(array):
 def test_bits_are_of_one_type_in_all_of_a_call():
     out, table = np.zeros(4, np.uint32), np.zeros(2, np.uint16)
     with pytest.raises(TypeError, match=r"fill: uint32, shape \(4,\), among"):
-        declared.FILL(out, table, 1, 0.0, 0, 0, 0, 0, 0, 0, 0)
+        declared.FILL(out, 0, 0, table, 1, 0.0, 0, 0, 0, 0, 0)
 
 
 def test_as_many_arguments_as_parameters():
@@ -43,6 +43,23 @@ def test_a_part_of_memory_is_within_it():
             memory.part(begin, end)
     with pytest.raises(TypeError, match="contiguous"):
         Memory.of(numbers[::2])
+
+
+def test_a_kernel_that_fails_is_no_silence(monkeypatch):
+    """What its source has raised is a code that it returns."""
+
+    @compiler.jit
+    def stepping(numbers, step):
+        for i in range(np.uint64(0), np.uint64(numbers.size), step):
+            numbers[i] = 7
+
+    monkeypatch.setattr(declared, "stepping", stepping, raising=False)
+    monkeypatch.setattr("lottapack.rng.kernels.object_files.write", lambda *_: None)
+    kernel, numbers = Kernel(declared.__name__, "stepping", "u32[] u64"), np.zeros(5, np.uint32)
+    kernel(numbers, 2)
+    assert numbers.tolist() == [7, 0, 7, 0, 7]
+    with pytest.raises(UnsupportedError, match="the kernel stepping failed"):
+        kernel(numbers, 0)
 
 
 def test_code_that_needs_numba_is_refused(monkeypatch):

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., object])
 def jit(function: F) -> F:
     """A kernel's source, or that of a part of one: to be compiled, not called from Python.
 
-    What it is made of calls nothing of numba's: no exception, no memory of its own (see space()), no wrapper.
+    What it is made of calls nothing of numba's: no exception is caught, no memory taken (see space()), no wrapper made.
     """
     alone = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return cast(F, numba.njit(**alone)(function))
@@ -35,7 +35,7 @@ def space(count: int) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def on_the_stack(_: Any, like: Any) -> Any:
-        kind = like.dtype if isinstance(like, types.Array | types.NumberClass) else like
+        kind = like.dtype
         array = types.Array(kind, 1, "C")
 
         def generate(context: Any, builder: Any, *_: Any) -> Any:
@@ -65,8 +65,8 @@ _TYPES = {
 def object_file(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> bytes:
     """The machine code of a kernel, ``name`` in ``module``, as a function called ``symbol``.
 
-    It takes numba's three arguments: where to put the result, where an exception (there are none), and the address of
-    the kernel's own, of eight bytes each: numbers, and of an array address and shape.
+    It takes numba's three arguments: where to put the result, where an exception, and the address of the kernel's own,
+    of eight bytes each: numbers, and of an array address and shape.
     """
     return bytes(target_machine().emit_object(llvm_module(module, name, parameters, symbol)))
 

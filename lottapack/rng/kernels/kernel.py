@@ -16,7 +16,11 @@ _SCALARS: Final = {"u64": "Q", "f32": "f4x"}
 _ELEMENTS: Final = {"u16": np.uint16, "u32": np.uint32, "i64": np.int64, "f32": np.float32}
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
-"""As numba calls one: where to put the result, where an exception (there are none), and the arguments' address."""
+"""As numba calls one: where to put the result, where an exception, and the arguments' address."""
+_EXCEPTION: Final = ctypes.byref(ctypes.c_void_p())
+"""Nobody reads it, and so all calls share the place."""
+_DONE: Final = (0, -2)
+"""What it then returns: numba's codes for a number and for nothing."""
 
 _lock = threading.Lock()
 
@@ -65,7 +69,10 @@ class Kernel:
         self._forms: dict[np.dtype[Any] | None, Callable[..., int]] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        """Call it with arrays, or their Memory, and numbers; returns an unsigned number of 64 bits, or 0."""
+        """Call it with arrays, or their Memory, and numbers; returns an unsigned number of 64 bits, or 0.
+
+        Raises TypeError for arrays of other types; UnsupportedError if it cannot be compiled, or fails.
+        """
         given, bits = list(arguments), None
         for array in self._arrays:  # from the last on, so that the places of the others stay
             memory = given[array.place]
@@ -78,7 +85,8 @@ class Kernel:
             given[array.place : array.place + 1] = memory.address, *memory.shape
         function = self._forms.get(bits) or self._form(bits)
         result = ctypes.c_uint64(0)
-        function(ctypes.byref(result), None, self._pack(*given))
+        if function(ctypes.byref(result), _EXCEPTION, self._pack(*given)) not in _DONE:
+            raise UnsupportedError(f"the kernel {self.name} failed", hint="Report it, with these versions of all.")
         return result.value
 
     def prepare(self, bits: np.dtype[Any] | None = None) -> None:

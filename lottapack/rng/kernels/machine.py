@@ -29,7 +29,10 @@ def processor() -> Processor:
     """This machine's; or the one that numba's variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name."""
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
-        features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
+        try:
+            features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
+        except RuntimeError:  # LLVM does not know how to ask this kind of processor
+            features = ""
     return Processor(llvm.get_process_triple(), name or llvm.get_host_cpu_name(), features)
 
 

@@ -113,7 +113,7 @@ _finish_float32, _finish_bfloat16, _finish_float16 = map(_finish, ("float32", "b
 
 @jit
 def elements16(out: Any, work: Any, rows: Any, scale: Any, form: Any) -> None:
-    """The elements that the words of a block serve, without the table. Where ``declared.FORMULA`` says so.
+    """The elements that the words of a block serve, without the table, where declared.FORMULA.
 
     ``out``: shape (2048,). ``work``: working_space(), with words as words_for() makes them. ``scale``: float32.
     ``form``: one of FORMS, with ``rows`` of ``quantile.coefficients()``; or FITTED, with ``rows`` of ``fits.fitted()``
@@ -154,7 +154,7 @@ def blocks16(out: Any, words: Any, rows: Any, scale: Any, form: Any) -> None:
 
 @jit
 def fill_normal16(
-    out: Any, rows: Any, scale: Any, form: Any, block: Any, skip: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    out: Any, block: Any, skip: Any, rows: Any, scale: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> None:
     """As tables.fill(), by the formula of elements16()."""
     work = working_space(u32)
@@ -176,7 +176,7 @@ def fill_normal16(
 
 @jit
 def fingerprint_normal16(
-    part: Any, count: Any, rows: Any, scale: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    part: Any, count: Any, block: Any, rows: Any, scale: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> Any:
     """As tables.fingerprint_blocks(), by the formula of elements16()."""
     work = working_space(u32)

@@ -173,7 +173,7 @@ def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
 
 @jit
 def fill(
-    out: Any, table: Any, bits: Any, unit: Any, form: Any, block: Any, skip: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    out: Any, block: Any, skip: Any, table: Any, bits: Any, unit: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> None:
     """Fill ``out`` with elements from number ``skip`` of those that ``block`` and the blocks after it serve.
 
@@ -232,7 +232,7 @@ def fingerprint(bits: Any, start: Any) -> Any:
 
 @jit
 def fingerprint_blocks(
-    part: Any, count: Any, table: Any, bits: Any, unit: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any
+    part: Any, count: Any, block: Any, table: Any, bits: Any, unit: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> Any:
     """The fingerprint of the ``count`` elements from the first of ``block`` on, none of which is kept.
 
