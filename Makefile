@@ -43,10 +43,12 @@ N ?= 1000
 crash: $(VENV)/test-installed
 	$(BIN)/python tests/crash/crash.py $(N)
 
-# Look for a file that brings anything but a LottapackError out of a reader, for as long as one likes.
+# Look for an input that brings anything but a LottapackError out of a reader, for as long as one likes. TARGET is a module
+# of tests/fuzz/targets, such as pack; without it all of them run in turn and share the time.
 SECONDS ?= 600
+TARGET ?=
 fuzz: $(VENV)/fuzz-installed
-	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS)
+	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS) $(addprefix --target ,$(TARGET))
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lottapack needs Python 3.11 or later")'

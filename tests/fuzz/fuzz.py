@@ -1,15 +1,20 @@
-"""Coverage-guided fuzzing of the container and the descriptor, with the vectors as corpus.
+"""Coverage-guided fuzzing of what reads a stranger's bytes.
 
-python tests/fuzz/fuzz.py SECONDS [--build]
+python tests/fuzz/fuzz.py SECONDS [--target NAME]...
 
-Prints a line of figures at the end. An input after which anything but a LottapackError came out, or that took over a
-second, is kept as ``crash-*`` in .fuzz/, and the exit code is 1. ``--build``: also build the skeleton of what is
-accepted (imports torch, and is slower).
+A target is a module in ``targets/``; without ``--target`` all run in turn and share the time. Prints a line of figures
+for each. An input after which anything but a LottapackError came out, or that took too long, is kept as ``crash-*`` in
+``.fuzz/NAME/``, and the exit code is 1.
+
+A target has ``one(data: bytes) -> None``, which raises if and only if the input shows a fault, and
+``seeds() -> Iterable[bytes]``, the first inputs. It may have ``mutated(data: bytes, seed: int) -> bytes | None``,
+changes that know its structure (None: there is nothing to change). Whatever it imports of lottapack is instrumented.
 """
 
 import argparse
+import hashlib
+import importlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,84 +22,72 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-VECTORS = ROOT / "spec" / "v1" / "vectors" / "files"
 WORK = ROOT / ".fuzz"
+TARGETS = sorted(path.stem for path in (HERE / "targets").glob("*.py"))
+MAX_LEN = 100_000
 
 
-def child(arguments: list[str], build: bool) -> None:
-    """The fuzzing process: libFuzzer, Python coverage of lottapack, and the mutations of ``mutation.py``."""
+def child(name: str, arguments: list[str]) -> None:
+    """The fuzzing process: libFuzzer, Python coverage of lottapack, and the target's own mutations."""
     import atheris
 
     with atheris.instrument_imports(include=["lottapack"], enable_loader_override=False):
-        import target
-    from mutation import mutated
-
-    builder = None
-    if build:
-        from lottapack import arch
-        from lottapack.format.packfile import open_pack
-
-        for path in (VECTORS / "valid").glob("*gpt2*.safetensors"):  # what is imported amid fuzzing takes too long
-            with open_pack(path) as pack:
-                arch.build(pack.descriptor.architecture)
-
-        def builder(descriptor: object) -> object:
-            return arch.build(descriptor.architecture)  # type: ignore[attr-defined]
-
-    path = target.scratch(WORK)
-
-    def one_input(data: bytes) -> None:
-        target.one(data, path, builder)
+        target = importlib.import_module(f"targets.{name}")
+    own = getattr(target, "mutated", None)
 
     def mutator(data: bytes, most: int, seed: int) -> bytes:
-        if seed % 4:
-            made = mutated(data, seed)
+        if own is not None and seed % 4:
+            made = own(data, seed)
             if made is not None and len(made) <= most:
-                return made
+                return bytes(made)
         return bytes(atheris.Mutate(data, most))
 
-    atheris.Setup([sys.argv[0], *arguments], one_input, custom_mutator=mutator)
-    try:
-        atheris.Fuzz()
-    finally:
-        path.unlink(missing_ok=True)
+    atheris.Setup([sys.argv[0], *arguments], target.one, custom_mutator=mutator)
+    atheris.Fuzz()
 
 
-def main() -> int:
-    """Run the child for a time and count; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("seconds", type=int)
-    parser.add_argument("--build", action="store_true")
-    parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child is not None:
-        child(options.child, options.build)
-        return 0
-    corpus = WORK / "corpus"
+def fuzz(name: str, seconds: int) -> bool:
+    """Run one target in a process of its own and count; whether all went well."""
+    work = WORK / name
+    corpus = work / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    for vector in VECTORS.glob("*/*.safetensors"):
-        if vector.stat().st_size < 100_000:
-            shutil.copy(vector, corpus / vector.name)
+    for data in importlib.import_module(f"targets.{name}").seeds():
+        (corpus / hashlib.sha256(data).hexdigest()[:40]).write_bytes(data)
     begin = time.monotonic()
-    line = [sys.executable, __file__, str(options.seconds), *(["--build"] if options.build else []), "--child"]
-    line += [
-        str(corpus), f"-max_total_time={options.seconds}", f"-artifact_prefix={WORK}/", "-print_final_stats=1",
-        "-max_len=100000", "-timeout=5", "-rss_limit_mb=2048", "-verbosity=0",
+    line = [
+        sys.executable, __file__, str(seconds), "--target", name, "--child", str(corpus),
+        f"-max_total_time={seconds}", f"-artifact_prefix={work}/", "-print_final_stats=1",
+        f"-max_len={MAX_LEN}", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
     ]  # fmt: skip
-    done = subprocess.run(line, capture_output=True, text=True, timeout=options.seconds + 300, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=seconds + 300, check=False)
     counted = re.search(r"number_of_executed_units:\s+(\d+)", done.stderr)
     count = int(counted[1]) if counted else 0
     kept = len(list(corpus.iterdir()))
-    crashes = sorted(path.name for path in WORK.glob("*-*") if path.is_file())
+    crashes = sorted(path.name for path in work.glob("*-*") if path.is_file())
     print(
-        f"{count:,} executions in {time.monotonic() - begin:.0f} s, {kept:,} inputs in the corpus, "
+        f"{name}: {count:,} executions in {time.monotonic() - begin:.0f} s, {kept:,} inputs in the corpus, "
         f"exit {done.returncode}, {len(crashes)} crashes {' '.join(crashes)}".rstrip(),
         flush=True,
     )
     if done.returncode or not count or crashes:
         print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
-        return 1
-    return 0
+        return False
+    return True
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=int, help="for all targets together")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="may be given again; by default all")
+    parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    names = options.target or TARGETS
+    if options.child is not None:
+        child(names[0], options.child)
+        return 0
+    passed = [fuzz(name, max(1, options.seconds // len(names))) for name in names]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

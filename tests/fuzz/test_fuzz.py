@@ -1,5 +1,6 @@
-"""The fuzzer's target and its mutations, without the fuzzer; and the fuzzer itself for some seconds, where it is."""
+"""The fuzzer's targets and their mutations, without the fuzzer; and the fuzzer for some seconds, where it is."""
 
+import importlib
 import importlib.util
 import random
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import target
+from fuzz import TARGETS
 from mutation import mutated, put_together, take_apart
 
 HERE = Path(__file__).parent
@@ -70,10 +72,36 @@ def test_the_target_notices_what_is_slow(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed: make fuzz does it")
 def test_the_fuzzer_runs_and_counts(tmp_path: Path) -> None:
-    line = [sys.executable, HERE / "fuzz.py", "3"]
+    line = [sys.executable, HERE / "fuzz.py", "3", "--target", "pack"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.split()[0].replace(",", "")) > 100
+    assert done.stdout.startswith("pack: ")
+    assert int(done.stdout.split()[1].replace(",", "")) > 100
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_each_target_takes_its_first_inputs_and_changed_ones(name: str) -> None:
+    """As the fuzzer calls it. An error names the seed."""
+    module = importlib.import_module(f"targets.{name}")
+    first = sorted(module.seeds(), key=len)[:20]
+    assert first
+    seed = random.SystemRandom().randrange(2**32)
+    draw = random.Random(seed)
+    own = getattr(module, "mutated", lambda data, seed: None)
+    for number in range(60):
+        data = draw.choice(first) if number >= len(first) else first[number]
+        if number >= len(first):
+            data = own(data, draw.randrange(2**32)) or cut(data, draw)
+        try:
+            module.one(data)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {data[:1000]!r}") from error
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    """One byte changed and some removed, as a fuzzer without knowledge of the structure does it."""
+    start = draw.randrange(len(data) + 1)
+    return data[:start] + draw.randbytes(1) + data[start + draw.randrange(4) :]
 
 
 def test_every_bit_of_a_pack_counts(tmp_path: Path) -> None:
