@@ -44,6 +44,7 @@ LAYERS = (
         "lottapack.building",
         "lottapack.loading.loaded_size",
         "lottapack.packing.checkpoint",
+        "lottapack.packing.configuration",
         "lottapack.packing.encoding",
         "lottapack.packing.pack_result",
         "lottapack.packing.plain",

@@ -30,6 +30,8 @@ class Family:
     own random initialisation. ``heads(model)``: names of the modules that are output heads. ``renamed(model,
     names)``: what entries of a checkpoint are called in the model, where the library saves them under other names;
     None where none does that. ``tools(class_name, config)``: packages whose versions go into the provenance.
+    ``current(model, architecture)``: the configuration that a model has now, adapters or not; ``saved(said,
+    architecture)``: the same from what the library saves as JSON beside a checkpoint. None where a model has none.
     ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
     """
 
@@ -41,6 +43,8 @@ class Family:
     heads: Callable[["nn.Module"], set[str]]
     renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] | None = None
     tools: Callable[[str, dict[str, Any]], tuple[str, ...]] = lambda _, __: ()
+    current: Callable[["nn.Module", Architecture], dict[str, Any]] | None = None
+    saved: Callable[[Any, Architecture], dict[str, Any]] | None = None
     remembers: bool = False
     prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
 

@@ -148,6 +148,17 @@ def named(label: str) -> Iterator[None]:
         ) from fault
 
 
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Names under which torch.compile, FSDP and activation checkpointing hold the module that they wrap."""
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside those wrappers."""
+    while (inner := next((module._modules[name] for name in WRAPPERS if name in module._modules), None)) is not None:
+        module = inner
+    return module
+
+
 def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Non-persistent buffers by name."""
     for prefix, inner in module.named_modules():

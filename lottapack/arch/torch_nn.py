@@ -5,13 +5,41 @@ from typing import Any
 from torch import nn
 
 from lottapack.arch import Family
+from lottapack.arch.skeleton import unwrapped
 from lottapack.arch.torch_nn_classes import ARGUMENTS
 from lottapack.errors import ArchitectureError
+from lottapack.format.descriptor import Architecture
 
 
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Class name and config of a module tree. Raises ArchitectureError naming the module that is not in the list."""
     return _describe(model, "the model")
+
+
+def current(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
+    """The config of a module tree now, whose layers may have become other classes. Raises ArchitectureError."""
+    return _current(model, architecture.class_, architecture.config, "the model")
+
+
+def _current(module: nn.Module, name: str, config: dict[str, Any], where: str) -> dict[str, Any]:
+    if name != "Sequential":
+        return {
+            argument: _argument(module, argument, where) if hasattr(module, argument) else value
+            for argument, value in config.items()
+        }
+    known = {node["name"]: node for node in config["children"]}
+    children = []
+    for child_name, child in module._modules.items():
+        assert child is not None  # Sequential holds modules only
+        place = child_name if where == "the model" else f"{where}.{child_name}"
+        node, inner = known.get(child_name), unwrapped(child)
+        if node is None or (_is_listed(inner) and type(inner).__name__ != node["class"]):
+            class_name, found = _describe(inner, place)
+            node = {"name": child_name, "class": class_name, "config": found}
+        else:
+            node = {**node, "config": _current(inner, node["class"], node["config"], place)}
+        children.append(node)
+    return {"children": children}
 
 
 def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
@@ -23,7 +51,7 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
             class_name, config = _describe(child, child_name if where == "the model" else f"{where}.{child_name}")
             children.append({"name": child_name, "class": class_name, "config": config})
         return name, {"children": children}
-    if name not in ARGUMENTS or type(module) is not getattr(nn, name):
+    if not _is_listed(module):
         raise ArchitectureError(
             f"{where}: {type(module).__module__}.{type(module).__qualname__} cannot be described as data",
             hint="Supported: Sequential of the torch.nn modules in spec/v1/torch_nn.json, or a transformers model.",
@@ -31,6 +59,12 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
     if getattr(module, "max_norm", None) is not None:
         raise ArchitectureError(f"{where}: an embedding with max_norm changes its own weights; build it without")
     return name, {argument: _argument(module, argument, where) for argument in ARGUMENTS[name]}
+
+
+def _is_listed(module: nn.Module) -> bool:
+    """Whether a module is of exactly a class of the list."""
+    name = type(module).__name__
+    return name in ARGUMENTS and type(module) is getattr(nn, name)
 
 
 def _argument(module: nn.Module, name: str, where: str) -> Any:
@@ -71,4 +105,5 @@ FAMILY = Family(
     construct=construct,
     draw=construct,
     heads=heads,
+    current=current,
 )

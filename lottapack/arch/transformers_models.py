@@ -10,10 +10,19 @@ from torch import nn
 
 from lottapack.arch import Family
 from lottapack.arch.sealed import sealed
+from lottapack.arch.skeleton import named
 from lottapack.errors import ArchitectureError, UnsupportedError
+from lottapack.format.descriptor import Architecture
 
-_NOT_OF_THE_MODEL = ("architectures", "dtype", "torch_dtype", "transformers_version", "transformers_weights")
-"""Keys that say how a model was saved, not what it is."""
+_NOT_OF_THE_MODEL = (
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "transformers_weights",
+)
+"""Keys that say how a model was saved, or where code of its own would be, not what it is."""
 
 
 _PATCHING = threading.Lock()
@@ -58,6 +67,32 @@ def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
     if getattr(config, "quantization_config", None):
         raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
     return name, plain_config(config.to_dict())
+
+
+def current(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
+    """The configuration of a model now, whatever wraps or replaced its class. Raises ArchitectureError."""
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        return architecture.config
+    if getattr(config, "quantization_config", None):
+        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
+    found: dict[str, Any] = plain_config(config.to_dict())
+    return found
+
+
+def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
+    """The configuration in a ``config.json``, as the library reads it. Raises ArchitectureError, UnsupportedError."""
+    cls = _model_class(architecture.class_)
+    kind = cls.config_class.model_type
+    if not isinstance(said, dict) or said.get("model_type") != kind:
+        other = said.get("model_type") if isinstance(said, dict) else None
+        raise ArchitectureError(f"is not the configuration of a {cls.__name__}: its model_type is {other!r}")
+    if said.get("quantization_config"):
+        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
+    with sealed(), named(cls.__name__):
+        made: Any = _configuration(cls, plain_config(said))
+    found: dict[str, Any] = plain_config(made.to_dict())
+    return found
 
 
 def plain_config(value: Any) -> Any:
@@ -147,6 +182,8 @@ FAMILY = Family(
     construct=construct,
     draw=draw,
     heads=heads,
+    current=current,
+    saved=saved,
     renamed=renamed,
     tools=lambda _, __: ("transformers",),
     prepare=lambda class_name, _: _model_class(class_name),

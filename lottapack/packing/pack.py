@@ -10,7 +10,7 @@ from torch import nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
-from lottapack.packing import checkpoint
+from lottapack.packing import checkpoint, configuration
 from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.storing import Kept, storage
@@ -33,6 +33,8 @@ def pack(
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
 
+    The pack's configuration is that of this moment: the model's own, or ``config.json`` beside the checkpoint.
+
     Args:
         model: a module from scaffold() or load(), its state_dict, or the path of a checkpoint: safetensors or
             torch.save; a folder as the Hugging Face Trainer writes it; a folder with a PEFT adapter that was trained
@@ -53,7 +55,8 @@ def pack(
         progress: called with elements generated and elements in all.
 
     Raises:
-        CheckpointError: no recipe, or tensors missing, left over or of another shape than in the scaffolded model; a
+        CheckpointError: a configuration that was changed after scaffold() and builds other tensors, by key; a live
+            model that its configuration does not build; no recipe, or tensors missing, left over or of another shape than in the scaffolded model; a
             coding that is unknown, that cannot hold a value, or whose error is over the tolerance. Nothing is written
             then. OutputError: the path cannot be written, or is the checkpoint's own.
             UnsupportedError: an adapter has what a pack cannot carry.
@@ -67,12 +70,14 @@ def pack(
     with allowing(allow), torch.no_grad():
         if isinstance(model, nn.Module):
             plan, tensors = checkpoint.of_model(model)
+            plan = configuration.of_module(plan, model)
         elif isinstance(model, Mapping):
             plan, tensors = checkpoint.split(model)
         elif adapter:
             plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
         else:
             plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
+            plan = configuration.of_checkpoint(plan, Path(model))
         if base is not None and not adapter:
             raise CheckpointError(
                 "base goes with a PEFT adapter, and the checkpoint is none", hint="Leave base (--base) out."
