@@ -56,9 +56,9 @@ def pack(
 
     Raises:
         CheckpointError: a configuration that was changed after scaffold() and builds other tensors, by key; a live
-            model that its configuration does not build; no recipe, or tensors missing, left over or of another shape than in the scaffolded model; a
-            coding that is unknown, that cannot hold a value, or whose error is over the tolerance. Nothing is written
-            then. OutputError: the path cannot be written, or is the checkpoint's own.
+            model that its configuration does not build; no recipe, or tensors missing, left over or of another shape
+            than in the scaffolded model; a coding that is unknown, that cannot hold a value, or whose error is over the
+            tolerance. Nothing is written then. OutputError: the path cannot be written, or is the checkpoint's own.
             UnsupportedError: an adapter has what a pack cannot carry.
 
     Warns:
