@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench test-arm64 test-oldest vectors crash fuzz clean
+.PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -33,6 +33,10 @@ test-oldest: .venv-oldest/installed
 
 bench: $(VENV)/test-installed
 	$(BIN)/python benchmarks/run.py
+
+# The documentation as a site, in build/site.
+docs: $(VENV)/test-installed
+	$(BIN)/python docs/site/build.py
 
 # Rewrite the specification's vectors (a released version's are only ever added to).
 vectors: $(VENV)/test-installed
