@@ -66,7 +66,7 @@ LAYERS = (
     ("lottapack.loading",),
     ("lottapack.running",),
     ("lottapack",),
-    ("lottapack_cli",),
+    ("lottapack_cli", "lottapack.__main__"),
 )
 """From the ground up. A module belongs to the layer with its longest prefix, and imports from its own or lower ones."""
 

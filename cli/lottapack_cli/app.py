@@ -14,7 +14,7 @@ from lottapack_cli.render import Output, discard
 
 # Rich's help costs as much to import as all the rest; plain help appears at once.
 app = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

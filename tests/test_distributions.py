@@ -1,0 +1,77 @@
+"""What is published: the wheel, tried in an environment that has never seen this checkout, and the source."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VALID = ROOT / "spec" / "v1" / "vectors" / "files" / "valid"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that is built from it."""
+    pytest.importorskip("build")
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def test_the_wheel_works_by_itself(built, tmp_path):
+    """Its files alone are in the new environment; what it depends on is taken from this one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True, timeout=120)
+    (home,) = (tmp_path / "env").glob("[lL]ib/**/site-packages")
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        wheel.extractall(home)
+    mine = {str(ROOT), str(ROOT / "cli")}
+    others = [path for path in sys.path if path.endswith("site-packages") and path not in mine]
+    (home / "others.pth").write_text("\n".join(others))
+    python = next((tmp_path / "env").glob("*/python"))
+    pack = VALID / "builtin_tables.lotta.safetensors"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*arguments: object) -> str:
+        command = [python, "-m", "lottapack", *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [python, "-c", "import lottapack, lottapack_cli; print(lottapack.__file__, lottapack_cli.__file__)"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.count(str(home)) == 2
+    assert json.loads(run("verify", pack, "--json"))["ok"]
+    assert json.loads(run("inspect", pack, "--json"))["seed"]
+
+
+def test_the_wheel_has_the_library_and_the_command_alone(built):
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        names = wheel.namelist()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"lottapack", "lottapack_cli"}
+    assert {"lottapack/py.typed", "lottapack_cli/py.typed"} <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_source_has_what_a_stranger_needs(built):
+    with tarfile.open(only(built, "*.tar.gz")) as source:
+        names = {name.partition("/")[2] for name in source.getnames()}
+    wanted = {"spec/README.md", "spec/v1/descriptor.md", "tests/test_house.py", "CHANGELOG.md", "LICENSE", "README.md"}
+    assert wanted <= names
+    assert not [name for name in names if name.startswith((".venv", "build/", ".git/"))]
