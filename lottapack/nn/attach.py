@@ -91,11 +91,12 @@ def attach(
             module.add_adapter(entry, d_out, d_in, dropout)
     tie_all(model, plan, persistent)
     for name, entry in plan.parameters.items():
-        if isinstance(entry, recipe.StoredRecipe) and not entry.trained:
+        if isinstance(entry, recipe.StoredRecipe):
             module, leaf = locate(model, name)
-            frozen = module._parameters.get(leaf)
-            if frozen is not None:
-                frozen.requires_grad_(False)
+            parameter = module._parameters.get(leaf)
+            # Scripts often freeze the whole model before they attach adapters: the recipe says what trains.
+            if parameter is not None:
+                parameter.requires_grad_(entry.trained)
     carry(model, plan)
 
 
