@@ -45,6 +45,10 @@ LAYERS = (
         "lottapack.loading.loaded_size",
         "lottapack.packing.checkpoint",
         "lottapack.packing.configuration",
+        "lottapack.packing.folder_kinds",
+        "lottapack.packing.pickles",
+        "lottapack.packing.reading",
+        "lottapack.packing.states",
         "lottapack.packing.encoding",
         "lottapack.packing.pack_result",
         "lottapack.packing.plain",
@@ -72,7 +76,7 @@ LAYERS = (
 
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
-    "lottapack.packing.checkpoint": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.packing.reading": "safetensors and torch raise many kinds on a bad file",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
-from lottapack.format import canonical, dtypes, validate
+from lottapack.format import canonical, validate
 from lottapack.format.descriptor import (
     ADAPTER_PARTS,
     DEFAULT_SCAFFOLD,
@@ -26,6 +26,7 @@ from lottapack.format.descriptor import (
     architecture_fields,
     unknown_scaffold,
 )
+from lottapack.format.recipe_bytes import bytes_of
 from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
@@ -199,13 +200,7 @@ def parse(data: bytes) -> Recipe:
 
 def of_tensor(tensor: "torch.Tensor") -> Recipe:
     """The recipe in the tensor that a checkpoint carries. Raises CheckpointError."""
-    if tensor.is_meta or dtypes.dtype_name(tensor.dtype) != "uint8" or tensor.dim() != 1:
-        raise CheckpointError(
-            f"{BUFFER} is {dtypes.dtype_name(tensor.dtype)} of shape {tuple(tensor.shape)} on {tensor.device}; "
-            "a recipe is uint8 with one dimension",
-            hint="Leave it as it is when you convert or move a checkpoint.",
-        )
-    return parse(tensor.detach().cpu().numpy().tobytes())
+    return parse(bytes_of(tensor, BUFFER))
 
 
 def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:

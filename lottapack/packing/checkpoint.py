@@ -1,10 +1,6 @@
-"""Finding the recipe and the tensors in whatever a trainer saved. Nothing is ever unpickled beyond tensors."""
+"""Finding the recipe and the tensors of a model in what a trainer saved, or in a live module."""
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,137 +8,117 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
-from lottapack.errors import (
-    ArchitectureError,
-    CheckpointError,
-    FormatError,
-    LimitError,
-    NotAllowedError,
-    UnsupportedError,
-)
+from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.format import recipe
-from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
-from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
-from lottapack.links import require_own_file
-from lottapack.output import refuse_over
-
-_PICKLED = (".pt", ".pth", ".bin", ".ckpt")
-_IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-_MAX_NESTING = 3
+from lottapack.packing.states import LeftOut, beside, choose, plain_name
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file or folder (safetensors or torch.save, in shards too). Raises CheckpointError."""
-    if path.is_dir():
-        found = next((path / name for name in _IN_FOLDER if (path / name).is_file()), None)
-        if found is None:
-            raise CheckpointError(
-                f"{path} holds no checkpoint", hint=f"Looked for {', '.join(_IN_FOLDER)}. Name the file itself."
-            )
-        path = found
-        require_own_file(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
-    if path.name.endswith(PACK_END):
-        with suppress(FormatError), open_pack(path):
-            raise CheckpointError(f"{path} is a pack, and packed already", hint="See what it holds: lottapack inspect.")
-    if path.name.endswith(".index.json"):
-        return _read_shards(path)
-    return read_file(path)
+def split(
+    content: Mapping[str, Any], key: str | None = None, leaving: LeftOut | None = None
+) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe, and the tensors by their names in the model. Raises CheckpointError.
+
+    Args:
+        content: a state_dict, or dicts around it (``{"model": ..., "optimizer": ...}``).
+        key: which, where several could be meant.
+        leaving: what else may be left out; and takes note of it.
+    """
+    return _split(content, key, leaving, {})
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The content of one checkpoint file. Raises CheckpointError."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        if path.suffix in _PICKLED:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(content, Mapping):
-                return dict(content)
-            raise CheckpointError(
-                f"{path} holds a {type(content).__name__}, not a state_dict",
-                hint="Save model.state_dict(), not the model or a single tensor.",
-            )
-    except CheckpointError:
-        raise
-    except Exception as fault:
-        # Both libraries raise many kinds; a file that asks for more than tensors ends here too.
-        raise CheckpointError(
-            f"{path} cannot be read as tensors: {_reason(path, fault)}",
-            hint="Save the model's state_dict with safetensors.torch.save_file or torch.save.",
-        ) from fault
-    raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
-
-
-def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
-    """Raise OutputError if a pack written to ``path`` would replace a file of the checkpoint, if that is a path."""
-    if isinstance(checkpoint, str | PathLike):
-        folder = Path(checkpoint)
-        packs = path.name.endswith(PACK_END)
-        inside = folder.is_dir() and path.is_file() and not packs and path.parent.samefile(folder)
-        refuse_over(path, path if inside else folder)
-
-
-def _reason(path: Path, fault: Exception) -> str:
-    """Why a file is no tensors, in a line; torch would advise to run whatever code a file holds."""
-    if path.stat().st_size == 0:
-        return "it is empty"
-    if isinstance(fault, OSError):
-        return fault.strerror or str(fault)
-    if path.suffix in _PICKLED:
-        return "it is no file of torch.save, is damaged, or holds objects that are no tensors"
-    return str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-
-
-def _read_shards(index: Path) -> dict[str, Any]:
-    try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as fault:
-        raise CheckpointError(f"{index} is not an index of shards: {fault}") from fault
-    merged: dict[str, Any] = {}
-    for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
-        if not (index.parent / shard).is_file():
-            raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
-        require_own_file(index.parent / shard)
-        merged |= read_file(index.parent / shard)
-    return merged
-
-
-def split(content: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe, and the tensors with the recipe's prefix taken off their names. Raises CheckpointError."""
-    place = _find(content, 0)
-    if place is None:
+def _split(
+    content: Mapping[str, Any], key: str | None, leaving: LeftOut | None, buffers: Mapping[str, Tensor]
+) -> tuple[Recipe, dict[str, Tensor]]:
+    """``buffers``: of a live model, by the same names; the backbone is in no state_dict."""
+    leaving = LeftOut() if leaving is None else leaving
+    found = choose(content, _prefixes, key)
+    if found is None:
         raise CheckpointError(
             "the checkpoint carries no lottapack recipe",
             hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. "
             "Without one: pack_torch_cpu() (--rng torch-cpu) if torch drew it, pack_merged() (--from-merged) if it is "
             "merged.",
         )
-    state, key = place
-    plan = recipe.of_tensor(state[key])
-    prefix = key.removesuffix(recipe.BUFFER)
-    tensors = {
-        name.removeprefix(prefix): value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and name.startswith(prefix) and name != key
-    }
+    state, others = found
+    leaving.names += [other.address for other in others]
+    require_none_beside(leaving.rest(beside(content, state, others)))
+    tensors = state.own()
+    plan = recipe.of_tensor(tensors.pop(recipe.BUFFER))
+    own = _own_names(plan)
+    tensors = _unwrapped(own, tensors)
+    inside = {plain_name(name): buffer for name, buffer in buffers.items()}
+    inside = {n.removeprefix(state.prefix): buffer for n, buffer in inside.items() if n.startswith(state.prefix)}
+    tensors = {name: b for name, b in _unwrapped(own, inside).items() if name in plan.parameters} | tensors
+    for name, tensor in tensors.items():
+        require_plain(name, tensor)
     return plan, under_own_names(plan, tensors)
 
 
-def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by their names in the model, which a library may save under others."""
+def _prefixes(state: Mapping[str, Any]) -> list[str]:
+    """What stands before the recipes of a state_dict."""
+    return [name.removesuffix(recipe.BUFFER) for name in state if name.rpartition(".")[2] == recipe.BUFFER]
+
+
+def require_none_beside(left: list[str]) -> None:
+    """Raise CheckpointError for tensors that a pack of the model would leave out."""
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        raise CheckpointError(
+            f"{len(left)} tensors beside the scaffolded model would not be in the pack: {', '.join(left[:5])}{more}",
+            hint="Scaffold the whole model, so that its pack holds them; or leave them out by name with ignore "
+            f"(--ignore), as in ignore=[{left[0].partition('.')[0]!r}].",
+        )
+
+
+def require_plain(name: str, tensor: Tensor) -> None:
+    """Raise CheckpointError for a tensor that is more than its elements, or less."""
+    if hasattr(tensor, "device_mesh"):
+        raise CheckpointError(
+            f"{name} is a distributed tensor, of which each process holds a part",
+            hint="Gather it first, in every process: torch.distributed.checkpoint.state_dict.get_model_state_dict("
+            "model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)); then pack the result in one.",
+        )
+    layout = str(tensor.layout).removeprefix("torch.")
+    if layout != "strided" or tensor.is_quantized or tensor.is_nested:
+        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else layout
+        way = "dequantize" if tensor.is_quantized else "to_dense"
+        raise CheckpointError(
+            f"{name} is a {kind} tensor, which the format does not have",
+            hint=f"Save it dense: state[{name!r}] = state[{name!r}].{way}().",
+        )
+    if hasattr(type(tensor), "__tensor_flatten__"):
+        raise CheckpointError(
+            f"{name} is a {type(tensor).__module__}.{type(tensor).__name__}, not a plain tensor",
+            hint="Save the plain tensor that it stands for, of the shape and dtype that the model was scaffolded with.",
+        )
+
+
+def _own_names(plan: Recipe) -> set[str]:
+    """The names of all tensors that a recipe knows."""
     own = set(plan.parameters)
     for name, entry in plan.parameters.items():
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
             own |= {adapter_prefix(name) + part for part in ADAPTER_PARTS}
-    unknown = tensors.keys() - own
+    return own
+
+
+def _unwrapped(own: set[str], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without what a wrapper such as DDP puts into the names of a part of the model."""
+    found = {}
+    for name, tensor in tensors.items():
+        if name not in own and ".module." in f".{name}":
+            short = ".".join(part for part in name.split(".") if part != "module")
+            if short in own and short not in tensors:
+                name = short
+        found[name] = tensor
+    return found
+
+
+def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names in the model, which a library may save under others."""
+    unknown = tensors.keys() - _own_names(plan)
     # Building the model could need a package or a permission, so only where it can help.
     if not unknown or not arch.family_called(plan.architecture.family).renamed:
         return tensors
@@ -151,43 +127,38 @@ def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tenso
     return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
-def _find(content: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], str] | None:
-    """Search a state_dict, then dicts inside it ({"model": ..., "optimizer": ...}), in order."""
-    keys = [
-        key
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, Tensor) and key.rpartition(".")[2] == recipe.BUFFER
-    ]
-    if len(keys) > 1:
-        raise CheckpointError(
-            f"the checkpoint holds {len(keys)} recipes: {', '.join(keys[:5])}", hint="Pack one at a time."
-        )
-    if keys:
-        return content, keys[0]
-    if depth < _MAX_NESTING:
-        for value in content.values():
-            found = _find(value, depth + 1) if isinstance(value, Mapping) else None
-            if found:
-                return found
-    return None
+def fitted(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, stored ones of whole numbers in the model's dtype again. Raises CheckpointError for another shape.
 
-
-def require_shapes(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError for a stored tensor that has another shape than in the model that was scaffolded.
-
-    A recipe does not tell these shapes, so the model is built, without weights, where it can be.
+    Some tools save every buffer as float32. A recipe tells neither shapes nor dtypes of what is stored, so the model is
+    built, without weights, where it can be.
     """
     try:
         model = arch.build(plan.architecture)
     except (ArchitectureError, LimitError, NotAllowedError, UnsupportedError):
-        return  # here; elsewhere it may be built
+        return dict(tensors)  # here; elsewhere it may be built
+    found, due = dict(tensors), model.state_dict(keep_vars=True)
     for name, shape in shapes_of(model).items():
-        stored = name in tensors and isinstance(plan.parameters.get(name), StoredRecipe)
-        if stored and tuple(tensors[name].shape) != shape:
+        if name not in tensors or not isinstance(plan.parameters.get(name), StoredRecipe):
+            continue
+        if tuple(tensors[name].shape) != shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(tensors[name].shape)}, and {shape} in the model that was scaffolded",
                 hint="A layer was replaced or resized after scaffold(), which keeps the model as it was: do it before.",
             )
+        if tensors[name].is_floating_point() and not due[name].is_floating_point():
+            found[name] = _as_whole_numbers(name, tensors[name], due[name].dtype)
+    return found
+
+
+def _as_whole_numbers(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    whole = tensor.to(dtype)
+    if not torch.equal(whole.to(tensor.dtype), tensor):
+        raise CheckpointError(
+            f"{name} is {tensor.dtype} and not of whole numbers; in the model it is {dtype}",
+            hint="An average over buffers makes such numbers. Take this one from one of the checkpoints.",
+        )
+    return whole
 
 
 def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
@@ -224,14 +195,8 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return torch.equal(first, second)
 
 
-def of_model(model: nn.Module) -> tuple[Recipe, dict[str, Tensor]]:
+def of_model(
+    model: nn.Module, key: str | None = None, leaving: LeftOut | None = None
+) -> tuple[Recipe, dict[str, Tensor]]:
     """As split(), of a live model, with its backbone, so that packing can compare it."""
-    plan, tensors = split(model.state_dict())
-    prefix = next(n for n, _ in model.named_buffers() if n.rpartition(".")[2] == recipe.BUFFER).removesuffix(
-        recipe.BUFFER
-    )
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        short = name.removeprefix(prefix)
-        if name.startswith(prefix) and short in plan.parameters:
-            tensors[short] = buffer
-    return plan, tensors
+    return _split(model.state_dict(), key, leaving, dict(model.named_buffers(remove_duplicate=False)))

@@ -25,10 +25,10 @@ from lottapack.errors import (
     NotAllowedError,
     UnsupportedError,
 )
-from lottapack.format import recipe
 from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import Recipe
 from lottapack.links import require_own_file
+from lottapack.nn.attach import PLAN
 
 CONFIG = "config.json"
 _NAMED_BY_LIBRARY = re.compile(r"(pytorch_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
@@ -56,7 +56,7 @@ def of_module(plan: Recipe, model: nn.Module) -> Recipe:
     Raises CheckpointError for one that builds other tensors, naming its keys; and for a module that is no longer what
     its configuration builds, naming the attribute.
     """
-    part = next((module for module in model.modules() if recipe.BUFFER in module._buffers), None)
+    part = next((module for module in model.modules() if module.__dict__.get(PLAN) == plan), None)
     if part is None:
         return plan
     family = arch.family_called(plan.architecture.family)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 
@@ -27,11 +27,13 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import reconcile_ties, refuse_over_checkpoint, same_bits
+from lottapack.packing.checkpoint import reconcile_ties, same_bits
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
+from lottapack.packing.reading import refuse_over_checkpoint
 from lottapack.packing.recovery import recover
+from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import storage
 from lottapack.progress import Progress
 
@@ -72,6 +74,8 @@ def pack_merged(
     tolerance: float | None = None,
     architecture: Named = None,
     distribution: str | rng.Table = "normal16",
+    key: str | None = None,
+    ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
@@ -92,6 +96,8 @@ def pack_merged(
             explains: 2**-20 for float32, 2**-10 for float16, 2**-8 for bfloat16.
         architecture: as in pack_torch_cpu().
         distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
+        key: as in pack().
+        ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
         stored_dtype: as in pack(), for the adapters that were found and what is stored. What this and a coding lose
             comes on top of the tolerance, which is that of the search alone; the result says how much, in ``kept``.
@@ -102,6 +108,7 @@ def pack_merged(
         CheckpointError: no layer has anything of the backbone; tensors are missing or left over; a coding that is
             unknown or cannot hold a value. ArchitectureError, OutputError, UnsupportedError.
     """
+    leaving = LeftOut(ignore)
     forms = storage(stored_dtype, coding, None)
     with allowing(allow):
         check_seed_and_scale(seed, None)
@@ -110,7 +117,7 @@ def pack_merged(
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
-        tensors = model.tensors(content_of(checkpoint))
+        tensors = model.tensors(content_of(checkpoint), key, leaving)
         search = _Search(seed, table, max_rank, tolerance, model, tensors)
         plan, held = search.run(progress)
         if not any(layer.role != "stored" for layer in search.layers):
@@ -120,10 +127,11 @@ def pack_merged(
                 hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or "
                 "allow a larger max_rank or tolerance.",
             )
-        result = Packer(plan, held, storage=forms).write(Path(path))
+        result = Packer(plan, held, storage=forms, leaving=leaving).write(Path(path))
         taken = {kept.name: kept.size for kept in result.kept}
         layers = tuple(replace(layer, size=taken.get(layer.name, layer.size)) for layer in search.layers)
-        return MergedResult(result.path, result.size, result.sha256, result.stored_instead, result.kept, layers)
+        whole = {item.name: getattr(result, item.name) for item in fields(PackResult)}
+        return MergedResult(**whole, layers=layers)
 
 
 class _Search:

@@ -13,6 +13,8 @@ from lottapack.errors import CheckpointError
 from lottapack.packing import checkpoint, configuration
 from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
 from lottapack.packing.packer import Packer
+from lottapack.packing.reading import read_checkpoint, refuse_over_checkpoint
+from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Kept, storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
@@ -25,6 +27,8 @@ def pack(
     path: str | PathLike[str],
     *,
     base: str | PathLike[str] | None = None,
+    key: str | None = None,
+    ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
@@ -42,6 +46,11 @@ def pack(
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
         base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
             adapter or what its configuration names.
+        key: which model, where the checkpoint holds several, such as ``{"state_dict": ..., "state_dict_ema": ...}``:
+            its key, or the name of the module.
+        ignore: names or patterns of tensors beside the scaffolded model, such as ``["classifier", "criterion.*"]``,
+            that the pack leaves out. Without it they are refused. What a trainer keeps for itself (the state of
+            optimizers, schedulers, random generators; single numbers) needs no mention.
         allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Other models are built without
             weights to compare shapes, where that needs no permission and their library is installed.
         stored_dtype: keep what was trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``. A
@@ -56,8 +65,9 @@ def pack(
 
     Raises:
         CheckpointError: a configuration that was changed after scaffold() and builds other tensors, by key; a live
-            model that its configuration does not build; no recipe, or tensors missing, left over or of another shape
-            than in the scaffolded model; a coding that is unknown, that cannot hold a value, or whose error is over the
+            model that its configuration does not build; no recipe, or several; tensors missing, left over, beside the
+            model, or of another shape than in the scaffolded model; a coding that is unknown, that cannot hold a value,
+            or whose error is over the
             tolerance. Nothing is written then. OutputError: the path cannot be written, or is the checkpoint's own.
             UnsupportedError: an adapter has what a pack cannot carry.
 
@@ -65,22 +75,27 @@ def pack(
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
     """
     forms = storage(stored_dtype, coding, tolerance)
-    checkpoint.refuse_over_checkpoint(Path(path), model)
+    refuse_over_checkpoint(Path(path), model)
+    leaving = LeftOut(ignore)
     adapter = isinstance(model, str | PathLike) and is_adapter(Path(model))
     with allowing(allow), torch.no_grad():
         if isinstance(model, nn.Module):
-            plan, tensors = checkpoint.of_model(model)
+            plan, tensors = checkpoint.of_model(model, key, leaving)
             plan = configuration.of_module(plan, model)
         elif isinstance(model, Mapping):
-            plan, tensors = checkpoint.split(model)
+            plan, tensors = checkpoint.split(model, key, leaving)
         elif adapter:
             plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
         else:
-            plan, tensors = checkpoint.split(checkpoint.read_checkpoint(Path(model)))
+            plan, tensors = checkpoint.split(read_checkpoint(Path(model)), key, leaving)
             plan = configuration.of_checkpoint(plan, Path(model))
         if base is not None and not adapter:
             raise CheckpointError(
                 "base goes with a PEFT adapter, and the checkpoint is none", hint="Leave base (--base) out."
             )
-        checkpoint.require_shapes(plan, tensors)
-        return Packer(plan, tensors, progress, storage=forms).write(Path(path))
+        if key is not None and adapter:
+            raise CheckpointError(
+                "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
+            )
+        tensors = checkpoint.fitted(plan, tensors)
+        return Packer(plan, tensors, progress, storage=forms, leaving=leaving).write(Path(path))

@@ -18,7 +18,8 @@ class PackResult:
     """What pack() wrote.
 
     ``stored_instead``: generated parameters that had to be stored, with the bytes that they take. ``kept``: the tensors
-    that are in another form than they were, and their errors.
+    that are in another form than they were, and their errors. ``left_out``: tensors, or whole models, of the checkpoint
+    that are not in the pack because ``ignore`` or ``key`` said so.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class PackResult:
     sha256: str
     stored_instead: dict[str, int]
     kept: tuple[Kept, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

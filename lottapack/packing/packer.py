@@ -40,13 +40,14 @@ from lottapack.format.shapes import numel
 from lottapack.output import atomic_file
 from lottapack.packing import checkpoint
 from lottapack.packing.pack_result import PackResult, warn_of_changes
+from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
 from lottapack.weights.constructed import drawn_state
 from lottapack.weights.merge import merge_adapter
 from lottapack.weights.rebuild import tensor_bytes
 
-_WHY_LEFT = "Modules added after scaffold() cannot be packed; add them first."
+_WHY_LEFT = "Modules added after scaffold() cannot be packed: add them first, or leave them out by name with ignore."
 _WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
 
 
@@ -62,8 +63,14 @@ class Packer:
         stored_instead: dict[str, int] | None = None,
         constructed: Mapping[str, Tensor] | None = None,
         storage: Storage | None = None,
+        leaving: LeftOut | None = None,
     ) -> None:
-        """``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did."""
+        """Args not of write().
+
+        ``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did;
+        ``leaving``: tensors that the recipe does not know may be left out by it.
+        """
+        self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
         self.plan = plan
         self.given = tensors
@@ -91,7 +98,9 @@ class Packer:
             size, digest = self._check(Path(file.name), descriptor)
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
-        return PackResult(path, size, digest, self.stored_instead, tuple(self.storage.kept))
+        return PackResult(
+            path, size, digest, self.stored_instead, tuple(self.storage.kept), left_out=tuple(self.leaving.names)
+        )
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
@@ -116,7 +125,8 @@ class Packer:
             parameters[name] = self._parameter(name, entry)
             done += work[name]
             tell(done, total)
-        left = sorted(self.given.keys() - self.used)
+        left = self.leaving.rest(sorted(self.given.keys() - self.used))
+        self.leaving.require_used()
         if left:
             raise CheckpointError(
                 f"the checkpoint holds {len(left)} tensors that the recipe does not know: {', '.join(left[:5])}",

@@ -15,9 +15,10 @@ from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
 from lottapack.links import require_own_file
 from lottapack.nn.select import Entry, entries_of
-from lottapack.packing.checkpoint import read_checkpoint
+from lottapack.packing.checkpoint import require_none_beside, require_plain
+from lottapack.packing.reading import read_checkpoint
+from lottapack.packing.states import LeftOut, beside, choose
 
-_MAX_NESTING = 3
 _SAVED_BY_OTHERS = ("quantization_config", "auto_map", "trust_remote_code")
 
 
@@ -32,21 +33,33 @@ class PlainModel:
         entries = entries_of(self.module, self.family.heads(self.module))
         self.entries: dict[str, Entry] = {entry.name: entry for entry in entries}
 
-    def tensors(self, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    def tensors(
+        self, content: Mapping[str, Any], key: str | None = None, leaving: LeftOut | None = None
+    ) -> dict[str, Tensor]:
         """The checkpoint's tensors by their names in the model, wherever a trainer put the state_dict.
 
-        Tied entries may be missing. Raises CheckpointError for tensors that are missing, left over or of other shapes.
+        Tied entries may be missing. Raises CheckpointError for tensors that are missing, left over, of other shapes, or
+        beside the model. ``key`` and ``leaving``: as in checkpoint.split().
         """
+        leaving = LeftOut() if leaving is None else leaving
         owned = [entry.name for entry in self.entries.values() if not entry.tied] or [""]
-        found = self._find(content, owned, 0)
-        if found is None:
+        chosen = choose(content, lambda state: self._prefixes(state, owned), key)
+        if chosen is None:
             raise CheckpointError(
                 f"the checkpoint holds none of the tensors of a {self.architecture.class_}, such as {owned[0]}",
                 hint="Name the architecture that it was trained with: --arch.",
             )
+        state, others = chosen
+        leaving.names += [other.address for other in others]
+        require_none_beside(leaving.rest(beside(content, state, others)))
+        named = self._renamed(state.tensors)
+        found = {name.removeprefix(state.prefix): t for name, t in named.items() if name.startswith(state.prefix)}
+        for name, tensor in found.items():
+            require_plain(name, tensor)
         tied = [(entry.name, entry.tied) for entry in self.entries.values() if entry.tied]
         lacking = [n for n in owned if n not in found and not any(c in found for c, owner in tied if owner == n)]
-        left = sorted(found.keys() - self.entries.keys())
+        left = leaving.rest(sorted(found.keys() - self.entries.keys()))
+        leaving.require_used()
         if lacking or left:
             what = f"lacks {len(lacking)} tensors" if lacking else f"has {len(left)} tensors left over"
             names = ", ".join((lacking or left)[:5])
@@ -54,6 +67,7 @@ class PlainModel:
                 f"the checkpoint {what} for a {self.architecture.class_}: {names}",
                 hint="Name the architecture that it was trained with: --arch. Adapters belong in a folder of PEFT.",
             )
+        found = {name: tensor for name, tensor in found.items() if name in self.entries}
         for name, tensor in found.items():
             due = tuple(self.entries[name].tensor.shape)
             if tuple(tensor.shape) != due:
@@ -63,23 +77,20 @@ class PlainModel:
                 )
         return found
 
-    def _find(self, content: Mapping[str, Any], owned: list[str], depth: int) -> dict[str, Tensor] | None:
-        tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-        now = self.family.names_in_model(self.module, tensors)
-        names = {now.get(key, key): value for key, value in tensors.items()}
-        # A wrapper such as DDP puts one prefix before all names.
+    def _prefixes(self, state: Mapping[str, Any], owned: list[str]) -> list[str]:
+        """What stands before the model's names in a state_dict, if that is one of this model."""
+        names = self._renamed(state).keys()
         ends = (owned[0], owned[-1])
         prefixes = {name.removesuffix(end) for name in names for end in ends if name.endswith(end)} | {""}
         for prefix in sorted(prefixes, key=len):
-            mine = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
-            if 2 * len(mine.keys() & set(owned)) >= max(len(owned), 1):
-                return mine
-        if depth < _MAX_NESTING:
-            for value in content.values():
-                found = self._find(value, owned, depth + 1) if isinstance(value, Mapping) else None
-                if found is not None:
-                    return found
-        return None
+            mine = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+            if 2 * len(mine & set(owned)) >= max(len(owned), 1):
+                return [prefix]
+        return []
+
+    def _renamed(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.family.names_in_model(self.module, tensors)
+        return {now.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 Checkpoint = nn.Module | Mapping[str, Any] | str | PathLike[str]

@@ -24,10 +24,12 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import refuse_over_checkpoint, same_bits
+from lottapack.packing.checkpoint import same_bits
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer, constant_bits
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
+from lottapack.packing.reading import refuse_over_checkpoint
+from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
@@ -42,6 +44,8 @@ def pack_torch_cpu(
     *,
     seed: int,
     architecture: Named = None,
+    key: str | None = None,
+    ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
@@ -61,6 +65,8 @@ def pack_torch_cpu(
         seed: what ``torch.manual_seed`` was called with, right before the model was built.
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
             ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
+        key: as in pack().
+        ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
         stored_dtype: as in pack(), for what is stored; what torch drew is compared as it is given.
         coding: as in pack().
@@ -75,6 +81,7 @@ def pack_torch_cpu(
     Warns:
         BackboneChangedWarning: names what is stored, and its bytes.
     """
+    leaving = LeftOut(ignore)
     forms = storage(stored_dtype, coding, tolerance)
     with allowing(allow):
         check_seed_and_scale(seed, None)
@@ -88,7 +95,7 @@ def pack_torch_cpu(
                 Packer(plan, dict(drawn), constructed=drawn).write(base)
                 plan, tensors = read_adapter(Path(checkpoint), base)
             return Packer(plan, tensors, progress, constructed=drawn, storage=forms).write(Path(path))
-        tensors = model.tensors(content_of(checkpoint))
+        tensors = model.tensors(content_of(checkpoint), key, leaving)
         plan, differing = _plan(model, seed, drawn, tensors)
         if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
             here = versions()
@@ -98,7 +105,9 @@ def pack_torch_cpu(
                 hint="Check the seed and the architecture; that torch.manual_seed was called right before the model "
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
             )
-        packer = Packer(plan, tensors, progress, stored_instead=differing, constructed=drawn, storage=forms)
+        packer = Packer(
+            plan, tensors, progress, stored_instead=differing, constructed=drawn, storage=forms, leaving=leaving
+        )
         return packer.write(Path(path))
 
 

@@ -103,7 +103,7 @@ def test_a_layer_that_was_replaced_after_scaffold(
         ("pack model.lotta.safetensors", ["packed already", "lottapack inspect"]),
         ("pack none.pt", ["none.pt: no such file", "Name a checkpoint"]),
         ("pack empty.pt", ["empty.pt cannot be read as tensors: it is empty"]),
-        ("pack text.pt", ["it is no file of torch.save"]),
+        ("pack text.pt", ["torch.save did not write it"]),
         ("pack list.pt", ["holds a list", "model.state_dict()"]),
         (
             "pack model.pt --rng torch-cpu --seed 1 --arch none",

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import lottapack
 from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
 from lottapack.format.descriptor import Architecture
-from lottapack.packing import checkpoint
+from lottapack.packing import reading
 
 RAN: list[str] = []
 
@@ -162,7 +162,7 @@ def test_shards_that_leave_their_folder(shard, folder, tmp_path):
     with pytest.raises(CheckpointError):
         lottapack.pack(folder, tmp_path / "out")
     with pytest.raises(CheckpointError):
-        checkpoint.read_checkpoint(index)
+        reading.read_checkpoint(index)
 
 
 @pytest.fixture

@@ -289,3 +289,22 @@ def test_models_without_a_recipe_say_so():
     assert not lottapack.is_scaffolded(mlp())
     with pytest.raises(lottapack.CheckpointError, match="carries no lottapack recipe"):
         recipe_of(mlp())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_trains_is_what_the_recipe_says_whatever_was_frozen_before(frozen, tmp_path):
+    plain = cnn().requires_grad_(not frozen)
+    plain[1].bias.requires_grad_(frozen)
+    model = lottapack.scaffold(plain, seed=1, rank=2, train=["heads", "3.bias"])
+
+    def says(one):
+        stored = {n: e.trained for n, e in recipe_of(one).parameters.items() if hasattr(e, "trained")}
+        return {name: parameter.requires_grad for name, parameter in one.named_parameters()}, {
+            name: stored.get(name, True) for name, _ in one.named_parameters()
+        }
+
+    now, due = says(model)
+    assert now == due and set(now.values()) == {True, False}
+    lottapack.pack(model.requires_grad_(False), tmp_path / "m.lotta.safetensors")
+    now, due = says(lottapack.load(tmp_path / "m.lotta.safetensors"))
+    assert now == due and set(now.values()) == {True, False}

@@ -47,6 +47,23 @@ def command(
             show_default=False,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which model, where the checkpoint holds several: its key, such as state_dict_ema, or its module.",
+            show_default=False,
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out tensors beside the model, by name, module or pattern, as in classifier or 'criterion.*'; "
+            "without it they are refused. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     rng: Annotated[
         Generator, typer.Option(help="torch-cpu: the model was built under torch.manual_seed, not by lottapack.")
     ] = Generator.philox,
@@ -124,6 +141,8 @@ def command(
                 target,
                 seed=seed or 0,
                 architecture=arch,
+                key=key,
+                ignore=ignore or (),
                 allow=trusted,
                 stored_dtype=narrow,
                 coding=codings,
@@ -138,6 +157,8 @@ def command(
                 max_rank=max_rank or 1,
                 tolerance=tolerance,
                 architecture=arch,
+                key=key,
+                ignore=ignore or (),
                 distribution=distribution,
                 allow=trusted,
                 stored_dtype=narrow,
@@ -149,6 +170,8 @@ def command(
                 checkpoint,
                 target,
                 base=base,
+                key=key,
+                ignore=ignore or (),
                 allow=trusted,
                 stored_dtype=narrow,
                 coding=codings,

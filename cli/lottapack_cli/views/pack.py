@@ -28,6 +28,10 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         yield heading("kept in another form", "errors as parts of each tensor's root mean square")
         yield table(["what", "as", ">tensors", ">before", ">now", ">worst error", ">mean error"], _kept(result.kept))
         yield ""
+    if result.left_out:
+        yield heading("left out", "of the checkpoint; this is not in the pack")
+        yield from (f"  {name}" for name in result.left_out)
+        yield ""
     yield f"packed {result.path}  {size_text(result.size)}"
     yield f"sha256 {result.sha256}"
 
