@@ -12,7 +12,8 @@ from lottapack.errors import ScaffoldError
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn import is_scaffolded
 from lottapack.nn.attach import carry, fill_any
-from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, scale_and_dtype, tables_of
+from lottapack.nn.planning import raise_all
+from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of
 from lottapack.packing import bases
 from lottapack.packing.pack import pack
@@ -50,6 +51,8 @@ def init_backbone_(
     tables = tables_of(distribution)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
+    for entry in entries:
+        require_held(entry)
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint="Give it memory: model.to_empty(device=...).")
@@ -60,7 +63,7 @@ def init_backbone_(
         parameters={entry.name: _role(entry, tables, scale) for entry in entries},
     )
     if tables.patterns:
-        tables.patterns.require_used(entries)
+        raise_all(tables.patterns.unused(entries))
     sources = plan.sources()
     for entry in entries:
         if entry.name in sources:

@@ -10,20 +10,16 @@ from torch import nn
 
 from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
-from lottapack.format import canonical, dtypes
-from lottapack.format.descriptor import SCALINGS, adapter_prefix, factor_dims
+from lottapack.format import dtypes
+from lottapack.format.descriptor import SCALINGS, adapter_prefix
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
-    ParameterRecipe,
     Recipe,
-    SeededRecipe,
     StoredRecipe,
-    TiedRecipe,
-    scaling_factor,
 )
 from lottapack.limits import check_memory
-from lottapack.nn.attach import attach, is_scaffolded, regenerate_, stored_as_in_out
+from lottapack.nn.attach import attach, is_scaffolded, regenerate_
 from lottapack.nn.backbones import (
     MATERIALISED,
     Backbone,
@@ -34,17 +30,15 @@ from lottapack.nn.backbones import (
     virtualise,
 )
 from lottapack.nn.layers import AdapterLayer
+from lottapack.nn.planning import Planner
 from lottapack.nn.scales import (
     Scale,
     check_seed_and_scale,
     default_scale,
-    drawn_dtype,
     recipe_rng,
-    scale_and_dtype,
     tables_of,
 )
-from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, entries_of
-from lottapack.nn.tied_head import can_share
+from lottapack.nn.select import Entry, entries_of
 
 
 def scaffold(
@@ -72,11 +66,13 @@ def scaffold(
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
         scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
             begins on that of ``seed``, which is called ``default``.
-        rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``.
+        rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``. A layer
+            with fewer inputs or outputs than a rank that is one number is trained in full, which is smaller; named in
+            targets, it gets an adapter of the largest rank that it can have.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
         targets: names or patterns of the layers that get an adapter. Default: each Linear, Conv1d, Conv2d and
-            transformers Conv1D that is not trained in full.
+            transformers Conv1D that is not trained in full; layers that share a weight are left out.
         train: what is trained in full: names or patterns of modules or parameters, and the words ``heads``,
             ``norms``, ``biases``, ``embeddings``, ``rest`` (what lottapack cannot generate). Default: all five words.
             Whatever is neither a target nor trained stays frozen.
@@ -102,14 +98,14 @@ def scaffold(
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
     tables = tables_of(distribution)
     check_seed_and_scale(seed, scale)
-    _check_arguments(alpha, scaling, beta, dropout)
+    _check_arguments(rank, alpha, scaling, beta, dropout)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
-    plan = _Planner(rank, alpha, scaling, tables, scale, beta != 1.0).plan(entries, targets, train)
+    plan = Planner(rank, alpha, scaling, tables, scale, beta != 1.0).plan(entries, targets, train)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
@@ -133,7 +129,12 @@ def scaffold(
     return model
 
 
-def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropout: float) -> None:
+def _check_arguments(
+    rank: int | Mapping[str, int], alpha: float | None, scaling: str, beta: str | float, dropout: float
+) -> None:
+    for one in rank.values() if isinstance(rank, Mapping) else [rank]:
+        if isinstance(one, bool) or not isinstance(one, Integral) or one < 1:
+            raise ScaffoldError(f"rank={rank!r}: a rank is a whole number, 1 or more")
     if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
         raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0")
     if scaling not in SCALINGS:
@@ -142,122 +143,6 @@ def _check_arguments(alpha: float | None, scaling: str, beta: str | float, dropo
         raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0')
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
         raise ScaffoldError(f"dropout={dropout!r}: a probability from 0 up to, not including, 1")
-
-
-class _Planner:
-    """Decides each entry's role."""
-
-    def __init__(
-        self,
-        rank: int | Mapping[str, int],
-        alpha: float | None,
-        scaling: str,
-        tables: PerLayer[rng.Table],
-        scale: Scale,
-        beta: bool,
-    ) -> None:
-        self.ranks, self.tables = PerLayer(rank, "rank"), tables
-        self.alpha, self.scaling, self.scale, self.beta = alpha, scaling, scale, beta
-
-    def plan(
-        self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
-    ) -> dict[str, ParameterRecipe]:
-        explicit = Patterns(targets, "targets") if targets is not None else None
-        words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
-        groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
-        named = Patterns([word for word in words if word not in GROUP_WORDS], "train")
-        copies: dict[str, list[Entry]] = {}
-        for entry in entries:
-            if entry.tied:
-                copies.setdefault(entry.tied, []).append(entry)
-        plan: dict[str, ParameterRecipe] = {}
-        for entry in entries:
-            fault = canonical.name_fault(entry.name)
-            if fault:
-                raise ScaffoldError(f"{entry.name!r} cannot be packed: {fault}", hint="Rename the module.")
-            if entry.tied:
-                self._refuse_tied_target(entry, explicit)
-                plan[entry.name] = TiedRecipe(to=entry.tied)
-            else:
-                plan[entry.name] = self._role(entry, copies.get(entry.name, []), explicit, named, groups)
-        for patterns in (explicit, named, self.ranks.patterns, self.tables.patterns):
-            if patterns is not None:
-                patterns.require_used(entries)
-        if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
-            raise ScaffoldError("no layer would get an adapter", hint="Name layers in targets, or fewer in train.")
-        return plan
-
-    def _role(
-        self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
-    ) -> ParameterRecipe:
-        """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
-        # One layer under two names sees its adapter under both.
-        others = [copy.module for copy in copies if copy.module is not entry.module]
-        shared = not all(can_share(entry.module, other) for other in others)
-        names = [entry, *copies]
-        in_group = any(one.group in groups for one in names)
-        wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
-        in_full = any(named.first_match(one) is not None for one in names)
-        if wanted and in_full:
-            raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
-        if wanted and not entry.can_generate:
-            raise ScaffoldError(
-                f"{entry.name}: a {type(entry.module).__name__} cannot have an adapter",
-                hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
-            )
-        if wanted:
-            return self._adapted(entry, shared)
-        if not entry.can_generate or in_full or (in_group and entry.group != "other"):
-            can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
-            trains = can_train and (in_full or in_group)
-            if trains and entry.can_generate:
-                drawn_dtype(entry)
-            return StoredRecipe(group=entry.group, trained=trains)
-        if explicit is None and not isinstance(entry.module, nn.Embedding):
-            return self._adapted(entry, shared)
-        return self._seeded(entry)
-
-    def _refuse_tied_target(self, entry: Entry, explicit: Patterns | None) -> None:
-        if explicit is not None and explicit.first_match(entry) is not None and entry.leaf == "weight":
-            raise ScaffoldError(
-                f"{entry.name} cannot have an adapter of its own: it is tied to {entry.tied}",
-                hint=f"Name {entry.tied} in train, or leave both frozen.",
-            )
-
-    def _seeded(self, entry: Entry) -> SeededRecipe:
-        table = self.tables.of(entry)
-        scale, dtype = scale_and_dtype(entry, table, self.scale)
-        return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=scale)
-
-    def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
-        if shared:
-            raise ScaffoldError(
-                f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
-                hint="Train it in full, or leave it frozen.",
-            )
-        table = self.tables.of(entry)
-        scale, dtype = scale_and_dtype(entry, table, self.scale)
-        shape = tuple(entry.tensor.shape)
-        in_out = stored_as_in_out(entry.module)
-        rank, most = self.ranks.of(entry), min(factor_dims(shape, in_out))
-        if isinstance(rank, bool) or not isinstance(rank, Integral) or not 1 <= rank <= most:
-            hint = 'Give ranks by pattern, as rank={"conv1": 4, "*": 8}, or leave the layer out of targets.'
-            raise ScaffoldError(f"{entry.module_name or 'the layer'}: rank {rank!r} is not from 1 to {most}", hint=hint)
-        rank = int(rank)  # NumPy's integers count too
-        alpha = float(rank if self.alpha is None else self.alpha)
-        if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
-            raise ScaffoldError(f"{entry.name}: with alpha={alpha} the scaling is no binary32 number")
-        return AdaptedRecipe(
-            shape=shape,
-            dtype=dtype,
-            distribution=table.id,
-            scale=scale,
-            fan_in_fan_out=in_out,
-            rank=rank,
-            alpha=alpha,
-            scaling=self.scaling,
-            beta=self.beta,
-        )
 
 
 @torch.no_grad()

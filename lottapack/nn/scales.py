@@ -102,6 +102,16 @@ def scale_and_dtype(entry: Entry, table: rng.Table, scale: Scale) -> tuple[float
     return found, dtype
 
 
+def require_held(entry: Entry) -> None:
+    """Raise ScaffoldError for a tensor that no pack can hold: better now than after the training."""
+    if dtypes.dtype_name(entry.tensor.dtype) not in dtypes.ITEMSIZE:
+        raise ScaffoldError(
+            f"{entry.name} is {entry.tensor.dtype}, which the format does not have",
+            hint="Keep it in another dtype (a complex tensor as torch.view_as_real() gives it), or make it a buffer "
+            "that is computed when the model is built: register_buffer(..., persistent=False).",
+        )
+
+
 def drawn_dtype(entry: Entry) -> str:
     """The dtype of a weight that is drawn. Raises ScaffoldError for one that cannot be."""
     dtype = dtypes.dtype_name(entry.tensor.dtype)

@@ -77,6 +77,10 @@ class PerLayer(Generic[T]):
         self.by_pattern: Mapping[str, T] = cast("Mapping[str, T]", value) if several else {"*": cast("T", value)}
         self.patterns = Patterns(self.by_pattern, what) if several else None
 
+    def is_general(self, entry: Entry) -> bool:
+        """Whether a layer's value is that of all layers: no pattern but ``*`` names it."""
+        return self.patterns is None or self.patterns.first_match(entry) == "*"
+
     def of(self, entry: Entry) -> T:
         """The value for a layer. Raises ScaffoldError where no pattern names it."""
         pattern = self.patterns.first_match(entry) if self.patterns else "*"
@@ -107,19 +111,25 @@ class Patterns:
     def first_match(self, entry: Entry) -> str | None:
         """The first pattern that names the entry or its module."""
         for pattern in self.patterns:
-            if any(matches(pattern, name) for name in (entry.module_name, entry.name)):
+            if self.names(pattern, entry):
                 self.used.add(pattern)
                 return pattern
         return None
 
-    def require_used(self, entries: Sequence[Entry]) -> None:
-        """Raise ScaffoldError for a pattern that named nothing."""
+    def names(self, pattern: str, entry: Entry) -> bool:
+        """Whether one of the patterns names an entry or its module."""
+        return any(matches(pattern, name) for name in (entry.module_name, entry.name))
+
+    def unused(self, entries: Sequence[Entry]) -> list[ScaffoldError]:
+        """A fault for each pattern that names nothing."""
         names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
+        faults = []
         for pattern in self.patterns:
             if pattern not in self.used and not any(matches(pattern, name) for name in names):
                 close = difflib.get_close_matches(pattern, sorted(names | {n.rpartition(".")[2] for n in names}), n=3)
                 hint = f"Did you mean {' or '.join(close)}?" if close else "See model.named_modules() for the names."
-                raise ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint)
+                faults.append(ScaffoldError(f"{self.what}: no layer is called {pattern!r}", hint=hint))
+        return faults
 
 
 def matches(pattern: str, name: str) -> bool:

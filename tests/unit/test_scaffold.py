@@ -172,6 +172,46 @@ def test_half_precision_models_are_drawn_in_their_dtype():
     assert recipe_of(model).parameters["0.weight"].dtype == "bfloat16"
 
 
+def with_bias(dtype):
+    model = mlp()
+    model[0].bias = nn.Parameter(torch.zeros(12).to(dtype))
+    return model
+
+
+@pytest.mark.parametrize("rank", [3, {"0": 4, "*": 3}])
+def test_a_layer_narrower_than_the_rank_of_all_is_trained_in_full(rank):
+    """A gate with one output: its adapter would be larger than it is."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1), nn.Linear(1, 16), nn.Linear(16, 4))
+    lottapack.scaffold(model, seed=1, rank=rank)
+    assert roles(model) == {
+        "0.weight": "adapted",
+        "0.bias": "bias trained",
+        "1.weight": "other trained",
+        "1.bias": "bias trained",
+        "2.weight": "other trained",
+        "2.bias": "bias trained",
+        "3.weight": "head trained",
+        "3.bias": "bias trained",
+    }
+    assert model[1].weight.requires_grad
+
+
+def test_a_narrow_layer_that_is_named_takes_the_rank_that_it_can():
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 2), nn.Linear(2, 4))
+    lottapack.scaffold(model, seed=1, rank=3, targets=["0", "1"])
+    assert {name: recipe_of(model).parameters[f"{name}.weight"].rank for name in "01"} == {"0": 3, "1": 2}
+
+
+@pytest.mark.parametrize(("options", "role"), [({}, "other trained"), ({"train": ["heads"]}, "seeded")])
+def test_layers_that_share_a_weight_are_no_reason_to_refuse_the_others(options, role):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4))
+    model[1].weight = model[0].weight
+    lottapack.scaffold(model, seed=1, rank=2, **options)
+    found = roles(model)
+    assert (found["0.weight"], found["1.weight"], found["2.weight"]) == (role, "tied", "adapted")
+    assert model[1].weight is model[0].weight
+
+
 def tied_linears():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
@@ -188,19 +228,24 @@ def tied_linears():
             "mean query",
         ),
         (mlp, {"train": "normz"}, r"train: no layer is called 'normz'"),
-        (mlp, {"rank": 13}, r"^0: rank 13 is not from 1 to 12"),
-        (mlp, {"rank": {"0": 4, "2": 9}}, r"^2: rank 9 is not from 1 to 8"),
+        (mlp, {"rank": 13}, r"no layer would get an adapter: every layer has fewer .* than the rank, 13"),
+        (mlp, {"rank": {"0": 4, "2": 9}}, r"^rank=9 for 2: this layer takes ranks from 1 to 8"),
         (mlp, {"rank": {"0": 4}, "targets": ["0", "2"]}, r"^2: no pattern in rank matches it"),
         (mlp, {"rank": {"0": 4, "2": 4, "nine": 1}}, r"rank: no layer is called 'nine'"),
-        (mlp, {"rank": 0}, r"^0: rank 0"),
-        (mlp, {"rank": True}, r"^0: rank True"),
+        (mlp, {"rank": 0}, r"^rank=0: a rank is a whole number"),
+        (mlp, {"rank": True}, r"^rank=True: a rank is a whole number"),
+        (mlp, {"rank": {"0": 2, "*": 2.5}}, r"^rank=.*2\.5.*: a rank is a whole number"),
         (mlp, {"targets": "0", "train": "0"}, r"^0\.weight is both in targets and in train"),
         (cnn, {"targets": "1"}, r"^1\.weight: a BatchNorm2d cannot have an adapter"),
         (tied_linears, {"targets": "1"}, r"^1\.weight cannot have an adapter of its own: it is tied to 0\.weight"),
+        (mlp, {"targets": ["0", "2.bias"]}, r"targets='2\.bias': 2\.bias, a parameter of a Linear, cannot have"),
+        (lambda: with_bias(torch.complex64), {}, r"^0\.bias is torch\.complex64, which the format does not have"),
+        (lambda: with_bias(torch.float8_e4m3fn), {}, r"^0\.bias is torch\.float8_e4m3fn"),
+        (mlp, {"targets": ["0", "nine"], "train": "normz"}, r"2 layers .*\n  targets: .*'nine'\n  train: .*'normz'"),
         (tied_linears, {"targets": "0"}, r"^0\.weight cannot have an adapter: another layer shares"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), {"rank": 2}, "no layer would get an adapter"),
         (lambda: mlp().to("meta"), {}, r"^0\.weight is on the meta device"),
-        (lambda: mlp().double(), {}, r"^0\.weight is float64"),
+        (lambda: mlp().double(), {}, r"3 layers .*\n  0\.weight is float64.*\n  2\.weight is float64"),
         (lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8).double()), {}, r"^1\.weight is float64"),
         (lambda: nn.Sequential(OrderedDict({"a/b": nn.Linear(4, 4), "c": nn.Linear(4, 4)})), {}, "'a/b.* a slash"),
         (mlp, {"seed": -1}, "seed=-1"),
@@ -208,10 +253,10 @@ def tied_linears():
         (mlp, {"seed": "1"}, "seed='1'"),
         (mlp, {"alpha": 0}, "alpha=0"),
         (mlp, {"alpha": math.nan}, "alpha=nan"),
-        (mlp, {"alpha": 1e300}, r"^0\.weight: with alpha=1e\+300"),
+        (mlp, {"alpha": 1e300}, r"2 layers .*\n  0\.weight: with alpha=1e\+300"),
         (mlp, {"scaling": "loro"}, "scaling='loro'"),
         (mlp, {"scale": -0.5}, "scale=-0.5"),
-        (mlp, {"scale": 1e38}, r"^0\.weight: scale 9\.9+"),
+        (mlp, {"scale": 1e38}, r"2 layers .*\n  0\.weight: scale 9\.9+"),
         (mlp, {"beta": 0.5}, "beta=0.5"),
         (mlp, {"dropout": 1.0}, "dropout=1.0"),
     ],

@@ -1,0 +1,219 @@
+"""Which role each entry of a model gets, and with what numbers: the plan of scaffold()."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from lottapack import rng
+from lottapack.errors import ScaffoldError
+from lottapack.format import canonical
+from lottapack.format.descriptor import factor_dims
+from lottapack.format.recipe import (
+    AdaptedRecipe,
+    ParameterRecipe,
+    SeededRecipe,
+    StoredRecipe,
+    TiedRecipe,
+    scaling_factor,
+)
+from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.scales import Scale, drawn_dtype, require_held, scale_and_dtype
+from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer
+from lottapack.nn.tied_head import can_share
+
+_STOCK = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding
+_SHOWN = 8
+"""How many faults an error lists."""
+
+
+class Planner:
+    """Decides each entry's role."""
+
+    def __init__(
+        self,
+        rank: int | Mapping[str, int],
+        alpha: float | None,
+        scaling: str,
+        tables: PerLayer[rng.Table],
+        scale: Scale,
+        beta: bool,
+    ) -> None:
+        self.ranks, self.tables = PerLayer(rank, "rank"), tables
+        self.alpha, self.scaling, self.scale, self.beta = alpha, scaling, scale, beta
+
+    def plan(
+        self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
+    ) -> dict[str, ParameterRecipe]:
+        """The recipe of each entry by name. Raises one ScaffoldError for all that does not fit."""
+        explicit = Patterns(targets, "targets") if targets is not None else None
+        words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
+        groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
+        named = Patterns([word for word in words if word not in GROUP_WORDS], "train")
+        copies: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.tied:
+                copies.setdefault(entry.tied, []).append(entry)
+        plan: dict[str, ParameterRecipe] = {}
+        faults: list[ScaffoldError] = []
+        for entry in entries:
+            try:
+                plan[entry.name] = self._plan_one(entry, copies.get(entry.name, []), explicit, named, groups)
+            except ScaffoldError as fault:
+                faults.append(fault)
+        for patterns in (explicit, named, self.ranks.patterns, self.tables.patterns):
+            if patterns is not None:
+                faults += patterns.unused(entries)
+        if explicit is not None:
+            adapted = [entry for entry in entries if isinstance(plan.get(entry.name), AdaptedRecipe)]
+            faults += _without_adapter(explicit, entries, adapted) if not faults else []
+        raise_all(faults)
+        if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
+            raise self._no_adapter(entries)
+        return plan
+
+    def _plan_one(
+        self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
+    ) -> ParameterRecipe:
+        fault = canonical.name_fault(entry.name)
+        if fault:
+            raise ScaffoldError(f"{entry.name!r} cannot be packed: {fault}", hint="Rename the module.")
+        require_held(entry)
+        if entry.tied:
+            self._refuse_tied_target(entry, explicit)
+            return TiedRecipe(to=entry.tied)
+        return self._role(entry, copies, explicit, named, groups)
+
+    def _role(
+        self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
+    ) -> ParameterRecipe:
+        """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
+        # One layer under two names sees its adapter under both.
+        others = [copy.module for copy in copies if copy.module is not entry.module]
+        shared = not all(can_share(entry.module, other) for other in others)
+        names = [entry, *copies]
+        in_group = any(one.group in groups for one in names)
+        wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
+        in_full = any(named.first_match(one) is not None for one in names)
+        if wanted and in_full:
+            raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
+        if wanted and not entry.can_generate:
+            raise ScaffoldError(
+                f"{entry.name}: a {type(entry.module).__name__} cannot have an adapter",
+                hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
+            )
+        if wanted:
+            return self._adapted(entry, shared)
+        if not entry.can_generate or in_full or (in_group and entry.group != "other"):
+            can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
+            trains = can_train and (in_full or in_group)
+            if trains and entry.can_generate:
+                drawn_dtype(entry)
+            return StoredRecipe(group=entry.group, trained=trains)
+        if explicit is None and not isinstance(entry.module, nn.Embedding):
+            if self._is_narrow(entry) or (shared and GROUP_WORDS["rest"] in groups):
+                drawn_dtype(entry)
+                return StoredRecipe(group=entry.group, trained=True)
+            if not shared:
+                return self._adapted(entry, shared)
+        return self._seeded(entry)
+
+    def _is_narrow(self, entry: Entry) -> bool:
+        """Whether a layer has fewer inputs or outputs than the rank of all: it is smaller than its adapter would be."""
+        return self.ranks.is_general(entry) and self.ranks.of(entry) > _most(entry)
+
+    def _no_adapter(self, entries: list[Entry]) -> ScaffoldError:
+        """What to say of a model in which no layer gets an adapter: which layers came near, and why they get none."""
+        own = [
+            f"{entry.module_name} ({type(entry.module).__name__})"
+            for entry in entries
+            if entry.leaf == "weight" and isinstance(entry.module, _STOCK) and not entry.can_generate
+        ]
+        narrow = [entry for entry in entries if entry.can_generate and not entry.tied and self._is_narrow(entry)]
+        why, hint = "", "Name layers in targets, or fewer in train."
+        if narrow:
+            why = f": every layer has fewer inputs or outputs than the rank, {self.ranks.of(narrow[0])}"
+            hint = f"The widest layer takes ranks up to {max(map(_most, narrow))}."
+        elif own:
+            why = f": {', '.join(own[:_SHOWN])} compute with a forward of their own"
+            hint += " Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers, and no subclass."
+        return ScaffoldError(f"no layer would get an adapter{why}", hint=hint)
+
+    def _refuse_tied_target(self, entry: Entry, explicit: Patterns | None) -> None:
+        if explicit is not None and explicit.first_match(entry) is not None and entry.leaf == "weight":
+            raise ScaffoldError(
+                f"{entry.name} cannot have an adapter of its own: it is tied to {entry.tied}",
+                hint=f"Name {entry.tied} in train, or leave both frozen.",
+            )
+
+    def _seeded(self, entry: Entry) -> SeededRecipe:
+        table = self.tables.of(entry)
+        scale, dtype = scale_and_dtype(entry, table, self.scale)
+        return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=scale)
+
+    def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
+        if shared:
+            raise ScaffoldError(
+                f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
+                hint="Train it in full, or leave it frozen.",
+            )
+        table = self.tables.of(entry)
+        scale, dtype = scale_and_dtype(entry, table, self.scale)
+        shape = tuple(entry.tensor.shape)
+        in_out = stored_as_in_out(entry.module)
+        rank, most = self.ranks.of(entry), _most(entry)
+        if self._is_narrow(entry):
+            rank = most  # it is named in targets, and takes what it can
+        if rank > most:
+            raise ScaffoldError(
+                f"rank={rank!r} for {entry.module_name or 'the layer'}: this layer takes ranks from 1 to {most}",
+                hint=f'Give ranks by pattern, such as rank={{"{entry.module_name}": {most}, "*": 8}}.',
+            )
+        rank = int(rank)  # NumPy's integers count too
+        alpha = float(rank if self.alpha is None else self.alpha)
+        if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
+            raise ScaffoldError(f"{entry.name}: with alpha={alpha} the scaling is no binary32 number")
+        return AdaptedRecipe(
+            shape=shape,
+            dtype=dtype,
+            distribution=table.id,
+            scale=scale,
+            fan_in_fan_out=in_out,
+            rank=rank,
+            alpha=alpha,
+            scaling=self.scaling,
+            beta=self.beta,
+        )
+
+
+def _most(entry: Entry) -> int:
+    """The largest rank of an adapter on a weight."""
+    return min(factor_dims(tuple(entry.tensor.shape), stored_as_in_out(entry.module)))
+
+
+def _without_adapter(targets: Patterns, entries: list[Entry], adapted: list[Entry]) -> list[ScaffoldError]:
+    """A fault for each target that names parameters of which none gets an adapter."""
+    faults = []
+    for pattern in targets.patterns:
+        named = [entry for entry in entries if targets.names(pattern, entry)]
+        if named and not any(targets.names(pattern, entry) for entry in adapted):
+            entry = named[0]
+            faults.append(
+                ScaffoldError(
+                    f"targets={pattern!r}: {entry.name}, a parameter of a {type(entry.module).__name__}, cannot have "
+                    "an adapter",
+                    hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
+                )
+            )
+    return faults
+
+
+def raise_all(faults: Sequence[ScaffoldError]) -> None:
+    """Raise one error for all that is wrong, if anything is."""
+    if len(faults) > 1:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        listed = "".join(f"\n  {fault.message}" for fault in faults[:_SHOWN])
+        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise ScaffoldError(f"{len(faults)} layers or arguments do not fit:{listed}{more}", hint=" ".join(hints))
+    for fault in faults:
+        raise fault
