@@ -1,9 +1,12 @@
 """transformers opens folders that hold a pack: ``from_pretrained`` rebuilds the plain, merged model.
 
 Registered as the quantiser ``lottapack``, the library's own place for weights that lie in a file in another form. A
-folder's ``config.json`` says ``"quantization_config": {"quant_method": "lottapack"}``, and under
-``transformers_weights`` what the pack is called. The model that comes out is the class's own, with nothing of the
-quantiser left: it trains, saves and merges as any other.
+folder's ``config.json`` says ``"quantization_config": {"quant_method": "lottapack", "pack": NAME}``. The model that
+comes out is the class's own, with nothing of the quantiser left: it trains, saves and merges as any other.
+
+transformers skips a quantiser that it does not know, and would then start from random weights. So ``config.json`` names
+no weights under ``transformers_weights`` but says there what is to be imported; only this quantiser puts the pack's
+name in that place, and without it the library refuses, quoting what it read.
 """
 
 import re
@@ -29,15 +32,17 @@ METHOD = "lottapack"
 
 
 class PackConfig(QuantizationConfigMixin):  # type: ignore[misc]
-    """What ``config.json`` says of a folder with a pack: the method, and the scaffold where it is not the default one.
+    """What ``config.json`` says of a folder with a pack: the method, the pack's name, and the scaffold.
 
-    The pack holds all else.
+    The scaffold is left out where it is the default one; the pack holds all else.
     """
 
-    def __init__(self, scaffold: str | None = None, **_: Any) -> None:
+    def __init__(self, scaffold: str | None = None, pack: str | None = None, **_: Any) -> None:
         self.quant_method = METHOD
         if scaffold is not None:
             self.scaffold = scaffold
+        if pack is not None:
+            self.pack = pack
         self.dequantize = True  # the library's word for: the model that comes out is a plain one
 
 
@@ -57,12 +62,19 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
             )
 
     def update_attn_implementation(self, config: Any) -> Any:
-        """The first place that sees the configuration: name the pack, where ``config.json`` does not."""
-        folder = Path(config.name_or_path or "")
-        if getattr(config, "transformers_weights", None) is None and config.name_or_path and folder.is_dir():
-            packs = sorted(path.name for path in folder.glob(f"*{PACK_END}"))
-            if len(packs) == 1:
-                config.transformers_weights = packs[0]
+        """The first place that sees the configuration: name the pack, where the library looks for weights."""
+        said = getattr(config, "transformers_weights", None)
+        name = getattr(self.quantization_config, "pack", said)
+        if not str(name).endswith(PACK_END):
+            folder = Path(config.name_or_path or "")
+            packs = sorted(path.name for path in folder.glob(f"*{PACK_END}")) if config.name_or_path else []
+            if len(packs) != 1:
+                raise CheckpointError(
+                    f"{folder} holds {len(packs)} packs, and its config.json names none",
+                    hint='Name it there: "quantization_config": {"quant_method": "lottapack", "pack": NAME}.',
+                )
+            name = packs[0]
+        config.transformers_weights = name
         return config
 
     def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> Any:
@@ -78,6 +90,15 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
             check_memory(str(path), pack.declared_bytes(), None)
         own = model.__dict__
         self._before = {key: own.get(key) for key in _IGNORED}
+
+        def tie(*args: Any, **options: Any) -> None:
+            """Call it with what the pack lacks, not with what is in the file under another name."""
+            missing = options.get("missing_keys")
+            if missing is not None:
+                missing -= names.keys() - getattr(model, "all_tied_weights_keys", {}).keys()
+            type(model).tie_weights(model, *args, **options)
+
+        own["tie_weights"] = tie
         # All tensors of the file are checked and used here, so none of them is news to the user.
         for key, patterns in zip(_IGNORED, ([".*"], [f"^{re.escape(name)}$" for name in names]), strict=True):
             given = getattr(model, key)
@@ -96,6 +117,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
         return model
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
+        model.__dict__.pop("tie_weights", None)
         for key, value in self._before.items():
             model.__dict__.pop(key)
             if value is not None:

@@ -15,7 +15,7 @@ from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.links import require_own_file
-from lottapack.packing.folders import PACK_NAME, json_bytes, pack_config
+from lottapack.packing.folders import PACK_NAME, README, json_bytes, pack_config
 
 FOLDER = "base"
 """The folder beside an adapter's files that holds the pack of its base."""
@@ -65,6 +65,8 @@ def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
         with open_pack(Path(file.name)) as pack:
             descriptor = pack.descriptor
     if descriptor.architecture.family == "transformers":
+        with opened(f"{within}README.md") as file:
+            file.write(README)
         with opened(f"{within}config.json") as file:
             file.write(json_bytes(pack_config(descriptor, PACK_NAME)))
 

@@ -18,6 +18,26 @@ PACK_NAME = f"model{PACK_END}"
 """What a pack is called in a folder."""
 
 
+IMPORT_FIRST = "a lottapack pack, which opens once you have said: import lottapack (pip install lottapack)"
+"""What a folder's ``config.json`` says to those who open it without lottapack."""
+
+README = b"""\
+# A model as a lottapack pack
+
+`%s` holds the whole model: a random backbone that is generated again from its seed, and what was learned on it.
+
+```python
+import lottapack  # before from_pretrained: it tells transformers how such a folder is opened
+from transformers import AutoModel  # or the class for the task, or pipeline()
+
+model = AutoModel.from_pretrained("this folder")
+```
+
+Without `import lottapack` transformers refuses the folder. For tools that cannot import it, write plain weights:
+`lottapack export %s -o FOLDER --format transformers`.
+""" % (PACK_NAME.encode(), PACK_NAME.encode())
+
+
 def json_bytes(value: dict[str, Any]) -> bytes:
     """JSON for people and other libraries."""
     return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
@@ -37,6 +57,9 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
     with staged_folder(folder, entries=("config.json",)) as opened:
         with opened(PACK_NAME) as file:
             pack.copy_to(file)
+        if not (folder / "README.md").exists():
+            with opened("README.md") as file:
+                file.write(README)
         with opened("config.json") as file:
             file.write(json_bytes(config))
     return folder / PACK_NAME
@@ -55,8 +78,8 @@ def pack_config(descriptor: Descriptor, pack_name: str, dtype: str | None = None
     """What ``config.json`` says of a folder whose weights are the pack ``pack_name``."""
     return {
         **transformers_config(descriptor, dtype),
-        "quantization_config": {"quant_method": "lottapack"},
-        "transformers_weights": pack_name,
+        "quantization_config": {"quant_method": "lottapack", "pack": pack_name},
+        "transformers_weights": IMPORT_FIRST,  # without lottapack, transformers refuses what is no file, and quotes it
     }
 
 
