@@ -1,16 +1,18 @@
-"""PEFT's ``save_pretrained`` puts the pack of the base beside an adapter, where lottapack drew the base.
+"""PEFT's ``save_pretrained`` puts the pack of the base beside an adapter, where lottapack drew the base; and finds it.
 
-PEFT has no place to register this, so its method is wrapped. The folder ``base`` makes an adapter whole: without it,
-nothing in the files says what the adapter was trained on.
+PEFT has no place to register this, so its methods are wrapped. The folder ``base`` makes an adapter whole: without it,
+nothing in the files says what the adapter was trained on. A configuration that is read names the base that lies beside
+it, wherever the folder was moved to.
 """
 
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from peft.config import PeftConfigMixin
 from peft.peft_model import PeftModel
 
-from lottapack.packing.bases import recall, write_base
+from lottapack.packing.bases import FOLDER, holds_pack, recall, write_base
 
 
 def _with_base(save: Any) -> Any:
@@ -25,4 +27,17 @@ def _with_base(save: Any) -> Any:
     return save_pretrained
 
 
+def _naming_base(read: Any) -> Any:
+    @wraps(read)
+    def from_pretrained(cls: Any, path: Any, subfolder: Any = None, **options: Any) -> Any:
+        found = read(cls, path, subfolder, **options)
+        base = Path(path, subfolder or "", FOLDER)
+        if holds_pack(base):
+            found.base_model_name_or_path = str(base.resolve())
+        return found
+
+    return classmethod(from_pretrained)
+
+
+PeftConfigMixin.from_pretrained = _naming_base(PeftConfigMixin.from_pretrained.__func__)
 PeftModel.save_pretrained = _with_base(PeftModel.save_pretrained)

@@ -21,8 +21,11 @@ from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
-_SPECIAL_TASKS = {"ForCausalLM": "CAUSAL_LM"}
-"""Tasks whose wrapper trains no module of its own accord."""
+_TASKS = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
+"""PEFT's tasks by the end of a class's name."""
+
+_HEADS = ("classifier", "score")
+"""Modules that PEFT's wrappers for classification train of their own accord."""
 
 
 def write_adapter(pack: PackFile, folder: Path) -> Path:
@@ -41,7 +44,7 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
                 file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0])
             )
         with opened(CONFIG) as file:
-            file.write(json_bytes(plan.config(str(folder / FOLDER))))
+            file.write(json_bytes(plan.config(str((folder / FOLDER).resolve()))))
     return folder / _WEIGHTS
 
 
@@ -142,11 +145,10 @@ class _Plan:
         rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
         first = next(iter(self.adapted.values()))
         class_name = self.pack.descriptor.architecture.class_
-        task = next((task for end, task in _SPECIAL_TASKS.items() if class_name.endswith(end)), None)
         of_adapted = all(name.rpartition(".")[0] in self.adapted for name in self.biases)
         return {
             "peft_type": "LORA",
-            "task_type": task,
+            "task_type": self._task(),
             "auto_mapping": {"base_model_class": class_name, "parent_library": type(self.model).__module__},
             "base_model_name_or_path": base,
             "inference_mode": True,
@@ -162,6 +164,13 @@ class _Plan:
             "target_modules": self._targets(),
             "modules_to_save": self.saved or None,
         }
+
+    def _task(self) -> str | None:
+        """PEFT's task of the class, unless its wrapper would train what the pack did not."""
+        class_name = self.pack.descriptor.architecture.class_
+        task = next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
+        heads = [name for name, _ in self.model.named_children() if any(head in name for head in _HEADS)]
+        return task if task in (None, "CAUSAL_LM") or (heads and set(heads) <= set(self.saved)) else None
 
     def _targets(self) -> list[str] | str:
         """Last names where they say it exactly, else whole names in one pattern."""

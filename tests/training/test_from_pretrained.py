@@ -40,7 +40,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("name", BUILD)
 def test_from_pretrained_rebuilds_the_merged_model(name, folders):
     folder, pack = folders[name]
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.lotta.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.lotta.safetensors"]
     assert (folder / "model.lotta.safetensors").read_bytes() == pack.read_bytes()
     state = torch.get_rng_state()
     model, info = AUTO[name].from_pretrained(folder, output_loading_info=True)

@@ -1,0 +1,147 @@
+"""What lottapack exports opens without a word: no warning on what is right, and no model where lottapack is missing."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+import lottapack
+
+transformers = pytest.importorskip("transformers")
+S = ".lotta.safetensors"
+SMALL = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+CODINGS = {
+    "plain": {},
+    "narrow": {"stored_dtype": torch.float16},
+    "int8": {"coding": "int8-block64"},
+    "normal4": {"coding": {"embeddings": "normal4-block64"}},
+    "zlib": {"coding": "planes-zlib"},
+}
+
+
+def llama(tied):
+    config = transformers.LlamaConfig(vocab_size=64, tie_word_embeddings=tied, **SMALL)
+    return transformers.LlamaForCausalLM(config)
+
+
+def t5(_):
+    config = transformers.T5Config(vocab_size=64, d_model=64, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def bert(tied):
+    if tied:
+        return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=64, **SMALL))
+    return transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=64, num_labels=3, **SMALL))
+
+
+AUTO = {
+    "LlamaForCausalLM": transformers.AutoModelForCausalLM,
+    "T5ForConditionalGeneration": transformers.AutoModelForSeq2SeqLM,
+    "BertForMaskedLM": transformers.AutoModelForMaskedLM,
+    "BertForSequenceClassification": transformers.AutoModelForSequenceClassification,
+}
+
+
+@pytest.fixture
+def silence():
+    """Fail where a library warns, or logs a warning."""
+    said = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+
+    libraries = [logging.getLogger(name) for name in ("transformers", "peft")]
+    listener, level = Listener(), transformers.utils.logging.get_verbosity()
+    for library in libraries:
+        library.addHandler(listener)
+    transformers.utils.logging.set_verbosity_warning()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # PEFT's own use of the library's old name, with any model.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
+    transformers.utils.logging.set_verbosity(level)
+    for library in libraries:
+        library.removeHandler(listener)
+    assert said == []
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize(("make", "tied"), [(llama, True), (llama, False), (t5, True), (bert, True), (bert, False)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_folders_open_without_a_word(make, tied, dtype, coding, silence, tmp_path):
+    model = lottapack.scaffold(make(tied).to(dtype), seed=1, rank=2)
+    lottapack.pack(model, tmp_path / f"a{S}", **CODINGS[coding])
+    for form in ("transformers", "transformers-pack"):
+        lottapack.export(tmp_path / f"a{S}", tmp_path / form, format=form)
+        for wanted in ("auto", torch.bfloat16):
+            opened = AUTO[type(model).__name__].from_pretrained(tmp_path / form, dtype=wanted)
+            due = lottapack.load(tmp_path / f"a{S}", merge=True, dtype=None if wanted == "auto" else wanted)
+            pairs = zip(opened.state_dict().values(), due.state_dict().values(), strict=True)
+            assert all(torch.equal(one, other) for one, other in pairs)
+            head, table = opened.get_output_embeddings(), opened.get_input_embeddings()
+            assert head is None or (head.weight is table.weight) == opened.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("coding", ["plain", "int8", "zlib"])
+@pytest.mark.parametrize(("make", "tied"), [(llama, True), (llama, False), (bert, False)])
+def test_adapters_open_without_a_word_from_anywhere(make, tied, coding, silence, tmp_path, monkeypatch):
+    peft = pytest.importorskip("peft")
+    model = lottapack.scaffold(make(tied), seed=1, rank=2, beta=1.0, train="norms" if tied else None)
+    lottapack.pack(model, tmp_path / f"a{S}", **CODINGS[coding])
+    due = lottapack.load(tmp_path / f"a{S}")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    lottapack.export(f"a{S}", "out", format="peft")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tokens = torch.tensor([[1, 2, 3]])
+    kind = peft.AutoPeftModelForSequenceClassification if make is bert else peft.AutoPeftModelForCausalLM
+    options = {"num_labels": 3} if make is bert else {}
+    for place in ("out", "moved"):
+        if place == "moved":
+            shutil.move(tmp_path / "out", tmp_path / "elsewhere" / "moved")
+        opened = kind.from_pretrained(tmp_path / ("elsewhere/moved" if place == "moved" else "out"), **options)
+        assert torch.allclose(opened.eval()(tokens).logits, due(tokens).logits, atol=1e-5)
+        assert opened.peft_config["default"].task_type == ("SEQ_CLS" if make is bert else "CAUSAL_LM")
+
+
+WITHOUT = """
+import sys
+from transformers import AutoModelForCausalLM, pipeline
+for opens in (AutoModelForCausalLM.from_pretrained, lambda folder: pipeline("text-generation", folder)):
+    try:
+        opens(sys.argv[1])
+    except ValueError as fault:
+        assert "import lottapack" in str(fault), fault
+    else:
+        sys.exit("it opened")
+assert "lottapack" not in sys.modules
+print("refused")
+"""
+
+
+@pytest.mark.parametrize("base_of_an_adapter", [False, True])
+def test_without_lottapack_transformers_refuses_and_says_what_to_import(base_of_an_adapter, tmp_path):
+    lottapack.pack(lottapack.scaffold(llama(False), seed=1, rank=2, beta=1.0), tmp_path / f"a{S}")
+    form = "peft" if base_of_an_adapter else "transformers-pack"
+    lottapack.export(tmp_path / f"a{S}", tmp_path / "out", format=form)
+    folder = tmp_path / "out" / ("base" if base_of_an_adapter else "")
+    assert "import lottapack" in (folder / "README.md").read_text()
+    line = [sys.executable, "-c", WITHOUT, str(folder)]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
+    assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_readme_of_ones_own_stays(tmp_path):
+    lottapack.pack(lottapack.scaffold(llama(False), seed=1, rank=2), tmp_path / f"a{S}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("mine")
+    lottapack.export(tmp_path / f"a{S}", tmp_path / "out", format="transformers-pack")
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
