@@ -36,7 +36,8 @@ def _naming_base(read: Any) -> Any:
             found.base_model_name_or_path = str(base.resolve())
         return found
 
-    return classmethod(from_pretrained)
+    wrapped: Any = from_pretrained
+    return classmethod(wrapped)
 
 
 PeftConfigMixin.from_pretrained = _naming_base(PeftConfigMixin.from_pretrained.__func__)

@@ -50,8 +50,19 @@ _OF_THE_MOMENT = frozenset(
 _Signature = dict[str, tuple[tuple[int, ...], torch.dtype, str]]
 
 
-def of_module(plan: Recipe, model: nn.Module) -> Recipe:
-    """The recipe with the configuration that a live model has now.
+def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> nn.Module | None:
+    """The module that carries a recipe; of several, the one that is called ``key``."""
+    text = torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
+    carrying = {
+        name: module
+        for name, module in model.named_modules()
+        if (held := module._buffers.get(recipe.BUFFER)) is not None and torch.equal(held.cpu(), text)
+    }
+    return carrying.get(key or "", next(iter(carrying.values()), None))
+
+
+def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
+    """The recipe with the configuration that the live module which carries it has now.
 
     Raises CheckpointError for one that builds other tensors, naming its keys; and for a module that is no longer what
     its configuration builds, naming the attribute.

@@ -67,8 +67,8 @@ def pack(
         CheckpointError: a configuration that was changed after scaffold() and builds other tensors, by key; a live
             model that its configuration does not build; no recipe, or several; tensors missing, left over, beside the
             model, or of another shape than in the scaffolded model; a coding that is unknown, that cannot hold a value,
-            or whose error is over the
-            tolerance. Nothing is written then. OutputError: the path cannot be written, or is the checkpoint's own.
+            or whose error is over the tolerance. Nothing is written then. OutputError: the path cannot be written, or
+            is the checkpoint's own.
             UnsupportedError: an adapter has what a pack cannot carry.
 
     Warns:
@@ -81,7 +81,7 @@ def pack(
     with allowing(allow), torch.no_grad():
         if isinstance(model, nn.Module):
             plan, tensors = checkpoint.of_model(model, key, leaving)
-            plan = configuration.of_module(plan, model)
+            plan = configuration.of_module(plan, configuration.scaffolded_part(plan, model, key))
         elif isinstance(model, Mapping):
             plan, tensors = checkpoint.split(model, key, leaving)
         elif adapter:
