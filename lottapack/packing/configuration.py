@@ -52,12 +52,7 @@ _Signature = dict[str, tuple[tuple[int, ...], torch.dtype, str]]
 
 def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> nn.Module | None:
     """The module that carries a recipe; of several, the one that is called ``key``."""
-    text = torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
-    carrying = {
-        name: module
-        for name, module in model.named_modules()
-        if (held := module._buffers.get(recipe.BUFFER)) is not None and torch.equal(held.cpu(), text)
-    }
+    carrying = {name: module for name, module in model.named_modules() if module.__dict__.get(PLAN) == plan}
     return carrying.get(key or "", next(iter(carrying.values()), None))
 
 
@@ -67,7 +62,6 @@ def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
     Raises CheckpointError for one that builds other tensors, naming its keys; and for a module that is no longer what
     its configuration builds, naming the attribute.
     """
-    part = next((module for module in model.modules() if module.__dict__.get(PLAN) == plan), None)
     if part is None:
         return plan
     family = arch.family_called(plan.architecture.family)
