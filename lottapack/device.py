@@ -9,7 +9,7 @@ def resolve(device: str | torch.device) -> torch.device:
     """The torch device of that name, if it is there. Raises UnsupportedError naming it."""
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        torch.empty(0, dtype=torch.uint8, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as fault:
         # torch raises one or another of these, by backend and by what is missing.
         reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0].partition(". ")[0]

@@ -145,7 +145,7 @@ def generate(model: nn.Module, tokens: Sequence[int], new_tokens: int, *, stop: 
             f"tokens are numbers from 0 to {size - 1}, and at least one is to be written",
             hint=f"Given: {list(tokens)}.",
         )
-    start = torch.tensor([list(tokens)], device=next(model.parameters()).device)
+    start = torch.tensor([list(tokens)], dtype=torch.int64, device=next(model.parameters()).device)
     least = {} if stop else {"min_new_tokens": new_tokens}
     begin = time.perf_counter()
     found = write(

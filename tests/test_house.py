@@ -230,6 +230,45 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes():
     assert drawn == real
 
 
+FACTORIES = {
+    *("arange", "as_tensor", "asarray", "empty", "empty_permuted", "empty_strided", "eye", "full", "linspace"),
+    *("logspace", "ones", "rand", "randint", "randn", "randperm", "range", "scalar_tensor", "tensor", "zeros"),
+}
+"""What of torch makes a tensor out of the process's default dtype and device where a call names none."""
+
+
+def of_defaults(source: str) -> list[str]:
+    """The calls that leave dtype or device to the process. ``new_*`` and ``*_like`` have those of a tensor."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        name, named = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
+        if name in {f"torch.{factory}" for factory in FACTORIES} and not named >= {"dtype", "device"}:
+            found.append(ast.unparse(node))
+        if name in ("torch.Generator", "torch.Tensor") and not (node.args or "device" in named):
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_tensor_depends_on_a_default_of_the_process(module):
+    assert of_defaults(MODULES[module].read_text("utf-8")) == []
+
+
+def test_tensors_of_defaults_are_found():
+    assert of_defaults("torch.empty(3, 4)") == ["torch.empty(3, 4)"]
+    assert of_defaults("torch.zeros(3, dtype=torch.int64)") == ["torch.zeros(3, dtype=torch.int64)"]
+    assert of_defaults("x.new_empty(3); torch.empty_like(x); torch.arange(3, dtype=k, device=d)") == []
+    assert of_defaults("torch.Generator().manual_seed(0)") == ["torch.Generator()"]
+
+
+def test_addresses_of_tensors_are_asked_for_in_one_place():
+    """A kernel that is handed an address must believe the rest: kernel.py looks at dtype, size and memory first."""
+    found = {module for module, path in MODULES.items() if ".data_ptr()" in path.read_text("utf-8")}
+    assert found == {"lottapack.rng.kernels.kernel", "lottapack.rng.gpu", "lottapack.weights.huge_pages"}
+
+
 ONLY_HERE = {
     "huggingface_hub": ("lottapack.registry.hub",),
     "oras": ("lottapack.registry.oci",),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from lottapack.arch.defaults import own_defaults
 from lottapack.arch.skeleton import named
 from lottapack.errors import UnsupportedError
 
@@ -14,18 +15,16 @@ _DRAWING = threading.Lock()
 
 
 def build_drawn(construct: Callable[[], nn.Module], label: str, seed: int) -> nn.Module:
-    """Construct a module under a seed, and leave the random state and the default dtype as they were."""
+    """Construct a module under a seed, and leave the random state as it was."""
     # torch.manual_seed() would seed the accelerators too, whose states are no business of ours.
     generator = torch.default_generator
-    with _DRAWING, named(label), torch.device("cpu"):
-        state, dtype = generator.get_state(), torch.get_default_dtype()
+    with _DRAWING, named(label), own_defaults():
+        state = generator.get_state()
         try:
-            torch.set_default_dtype(torch.float32)
             generator.manual_seed(seed)
             return construct()
         finally:
             generator.set_state(state)
-            torch.set_default_dtype(dtype)
 
 
 def versions() -> tuple[str, str]:

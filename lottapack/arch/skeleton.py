@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
+from lottapack.arch.defaults import own_defaults
 from lottapack.errors import ArchitectureError, LimitError, LottapackError
 from lottapack.format.descriptor import MAX_PARAMETERS
 from lottapack.limits import check_memory
@@ -68,7 +69,7 @@ def build_skeleton(construct: Callable[[], nn.Module], label: str, *, memory: bo
 
     Raises ArchitectureError, LimitError.
     """
-    with named(label), _bounded(label), torch.device("meta"):
+    with named(label), _bounded(label), own_defaults(), torch.device("meta"):
         module = construct()
     computed = [tensor for _, tensor in computed_tensors(module)]
     if not computed:
@@ -91,7 +92,7 @@ def build_skeleton(construct: Callable[[], nn.Module], label: str, *, memory: bo
 
 
 def _constructed(construct: Callable[[], nn.Module], label: str, mode: _NoWeights) -> nn.Module:
-    with named(label), mode:
+    with named(label), own_defaults(), mode:
         return construct()
 
 

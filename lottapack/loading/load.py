@@ -55,6 +55,7 @@ _WAYS_OUT = (
 )
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def load(
     path: str | PathLike[str],

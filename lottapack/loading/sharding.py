@@ -94,7 +94,7 @@ def load_on_mesh(
         made = entry.make(part).to(device)
         if dtype is not None and made.is_floating_point():
             made = made.to(dtype)
-        stride = torch.empty(entry.shape, device="meta").stride()
+        stride = torch.empty(entry.shape, dtype=entry.dtype, device="meta").stride()
         tensor = DTensor.from_local(
             made, mesh, chosen, run_check=False, shape=torch.Size(entry.shape), stride=tuple(stride)
         )
@@ -104,6 +104,7 @@ def load_on_mesh(
     return model.eval()
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def load_meta(
     path: str | PathLike[str],

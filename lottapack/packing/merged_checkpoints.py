@@ -186,7 +186,7 @@ class _Search:
             return stored, {}
         scale = rng.binary32(default_scale(entry, self.table))
         source = rng.Source(self.seed, entry.name, self.table, scale, dtype)
-        drawn = rng.fill_(torch.empty(given.shape, dtype=given.dtype), source)
+        drawn = rng.fill_(torch.empty(given.shape, dtype=given.dtype, device="cpu"), source)
         shape = tuple(given.shape)
         if same_bits(drawn, given.cpu()):
             self.layers.append(Layer(entry.name, "seeded", error=0.0))
@@ -206,7 +206,7 @@ class _Search:
         prefix = adapter_prefix(entry.name)
         found = {prefix + "lora_A": fit.lora_A, prefix + "lora_B": fit.lora_B}
         if fit.beta != 1:
-            found[prefix + "beta"] = torch.tensor([fit.beta])
+            found[prefix + "beta"] = torch.tensor([fit.beta], dtype=torch.float32, device="cpu")
         adapted = AdaptedRecipe(
             shape=shape,
             dtype=dtype,

@@ -72,10 +72,14 @@ def _fit(drawn: Tensor, target: Tensor, backbone: Tensor, rank: int, fan_in_fan_
     root = values.sqrt()
     lora_A, lora_B = (root[:, None] * right).float(), (left * root).float()  # noqa: N806
     rebuilt = merged(
-        drawn.detach().cpu(), lora_A, lora_B, torch.tensor([beta]), scaling=1.0, fan_in_fan_out=fan_in_fan_out
+        drawn.detach().cpu(), lora_A, lora_B, _number(beta).view(1), scaling=1.0, fan_in_fan_out=fan_in_fan_out
     )
     error = float((_matrix(rebuilt, fan_in_fan_out) - target).norm() / target.norm())
-    return Fit(float(torch.tensor(beta)), rank, error, lora_A, lora_B)
+    return Fit(float(_number(beta)), rank, error, lora_A, lora_B)
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32, device="cpu")
 
 
 def _beta(target: Tensor, backbone: Tensor, rank: int) -> float:
@@ -108,8 +112,9 @@ def _svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return left[:, :rank], values[:rank], right[:rank]
     # A random projection and some power steps (Halko, Martinsson and Tropp, 2011), from a generator of its own.
-    draws = torch.Generator().manual_seed(0)
-    basis = matrix @ torch.randn(matrix.shape[1], rank + _MORE, generator=draws, dtype=matrix.dtype)
+    draws = torch.Generator("cpu").manual_seed(0)
+    size = matrix.shape[1], rank + _MORE
+    basis = matrix @ torch.randn(size, generator=draws, dtype=matrix.dtype, device=matrix.device)
     for _ in range(4):
         basis = torch.linalg.qr(basis).Q
         basis = matrix @ torch.linalg.qr(matrix.t() @ basis).Q

@@ -100,10 +100,10 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
 
     model = empty_llama(shape)
     recipe = _recipe(model, adapted_embeddings)
-    draws = torch.Generator().manual_seed(_SEED)
+    draws = torch.Generator("cpu").manual_seed(_SEED)
     state = {BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}
     for name, size, near, spread in _trained(model, recipe):
-        state[name] = torch.randn(size, generator=draws).mul_(spread).add_(near)
+        state[name] = torch.randn(size, generator=draws, dtype=torch.float32, device="cpu").mul_(spread).add_(near)
     return state
 
 

@@ -142,7 +142,7 @@ def _cases(dtype: str, elements: int, device: torch.device, folder: Path) -> Cas
     kind = getattr(torch, dtype)
     buffer = torch.ones(elements, dtype=kind, device=device)
     file = folder / "checkpoint.safetensors"
-    save_file({"weight": torch.ones(elements, dtype=kind)}, file)
+    save_file({"weight": torch.ones(elements, dtype=kind, device="cpu")}, file)
 
     def clone() -> None:
         buffer.copy_(load_file(file)["weight"])
@@ -153,7 +153,7 @@ def _cases(dtype: str, elements: int, device: torch.device, folder: Path) -> Cas
 
     return {
         "fill_": (elements, lambda: buffer.fill_(0.5)),
-        "torch.randn": (elements, lambda: torch.randn(elements, out=buffer)),
+        "torch.randn": (elements, lambda: torch.randn(elements, out=buffer, dtype=kind, device=device)),
         "clone": (elements, clone),
         **{distribution: rebuild(distribution) for distribution in rng.BUILTIN},
     }

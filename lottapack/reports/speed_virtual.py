@@ -71,13 +71,13 @@ def bench_virtual(
         raise UnsupportedError(f"shape={shape}, inputs={inputs}, rounds={rounds}: all are at least 1")
     check_memory("bench", 8 * shape[0] * shape[1], None, target)
     matrices = {"virtual": _matrix("sign1", shape), "blocks": _matrix("normal16", shape)}
-    weights = {"float32": torch.empty(shape, device=target)}
+    weights = {"float32": torch.empty(shape, dtype=torch.float32, device=target)}
     rng.fill_(weights["float32"], matrices["virtual"].source)
     weights["bfloat16"] = weights["float32"].bfloat16()
     products: list[ProductSpeed] = []
     wait = torch.cuda.synchronize if target.type == "cuda" else _nothing
     for number, n in enumerate(inputs):
-        x = torch.randn(n, shape[1], device=target)
+        x = torch.randn(n, shape[1], dtype=torch.float32, device=target)
         low = x.bfloat16()
         cases: dict[str, tuple[int, Callable[[], object]]] = {
             "float32": (n, partial(_multiply, weights["float32"], x)),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, selfcheck
 from lottapack.rng.runs import Integers, check_runs, grouped
+from lottapack.rng.storages import require_memory
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def _require_contiguous(tensor: "torch.Tensor") -> None:
             f"a tensor of shape {tuple(tensor.shape)} that is not contiguous cannot be used",
             hint="Pass tensor.contiguous(), or fill the whole tensor before taking a view of it.",
         )
+    require_memory(tensor)
 
 
 def _ready(device: "torch.device") -> backends.Backend:

@@ -62,7 +62,7 @@ def generate(jobs: Sequence[Job], device: torch.device, *, sums: bool = False) -
     for (table, dtype, store), places in groups.items():
         part = _launch([jobs[place] for place in places], table, dtype, device, store, sums)
         if found is not None:
-            found[torch.tensor(places, device=device)] = part
+            found[torch.tensor(places, dtype=torch.int64, device=device)] = part
     return [] if found is None else [total % 2**64 for total in found.tolist()]
 
 
@@ -72,7 +72,7 @@ def probe(kind: str) -> None:
         raise UnsupportedError(
             f"Triton interprets its kernels on the CPU, and cannot write to {kind!r}", hint="Unset TRITON_INTERPRET."
         )
-    one = torch.zeros(1, device=kind)
+    one = torch.zeros(1, dtype=torch.float32, device=kind)
     fill(one, Source(0, "probe", builtin("sign1"), 1.0, "float32"), 0)
     fingerprint(one, 0)
 
@@ -85,7 +85,7 @@ def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device,
     uniform = table.id == "uniform16"
     with _running(device):
         kernels.generate[(programs,)](
-            torch.tensor(rows, dtype=torch.int64).to(device),
+            torch.tensor(rows, dtype=torch.int64, device="cpu").to(device),
             totals,
             _on_device(table, device),
             1 << (len(rows) - 1).bit_length() >> 1,

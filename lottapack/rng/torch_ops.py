@@ -26,10 +26,10 @@ def fill(tensor: Tensor, source: Source, start: int) -> None:
     flat = _bits(tensor)
     table = _table(source, tensor.device)
     k, served = source.table.bits, WORDS * source.fields
-    shifts = torch.arange(0, 32, k, device=tensor.device)[None, :, None]
+    shifts = torch.arange(0, 32, k, dtype=torch.int64, device=tensor.device)[None, :, None]
     for lo, hi in _chunks(flat.numel(), start, CHUNK):
         block, skip = divmod(start + lo, served)
-        blocks = torch.arange(-(-(skip + hi - lo) // served), device=tensor.device) + block
+        blocks = torch.arange(-(-(skip + hi - lo) // served), dtype=torch.int64, device=tensor.device) + block
         words = _words(source, blocks)
         index = ((words[:, None, :] >> shifts) & (2**k - 1)).flatten()
         flat[lo:hi] = table[index[skip : skip + hi - lo]]
@@ -47,12 +47,12 @@ def fill_runs(tensor: Tensor, source: Source, starts: Integers, lengths: Integer
         done = int(ends[first] - lengths[first])
         last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
         begin, count = (torch.from_numpy(a[first:last].copy()).to(flat.device) for a in (starts, lengths))
-        place = torch.arange(int(ends[last - 1]) - done, device=flat.device)
+        place = torch.arange(int(ends[last - 1]) - done, dtype=torch.int64, device=flat.device)
         number = place + torch.repeat_interleave(begin - count.cumsum(0) + count, count)
         blocks, which = torch.unique_consecutive(number // served, return_inverse=True)
         for at in range(0, blocks.numel(), CHUNK // WORDS):
             words = _words(source, blocks[at : at + CHUNK // WORDS])
-            borders = torch.tensor([at, at + words.shape[0]], device=flat.device)
+            borders = torch.tensor([at, at + words.shape[0]], dtype=torch.int64, device=flat.device)
             lo, hi = torch.searchsorted(which, borders).tolist()
             within = number[lo:hi] % served
             index = words[which[lo:hi] - at, within & (WORDS - 1)] >> (source.table.bits * (within // WORDS))
@@ -66,7 +66,7 @@ def fingerprint(tensor: Tensor, start: int) -> int:
     mask = (1 << 8 * tensor.element_size()) - 1
     total = 0
     for lo, hi in _chunks(flat.numel(), start, CHUNK):
-        i = torch.arange(hi - lo, device=tensor.device) + _signed(start + lo)
+        i = torch.arange(hi - lo, dtype=torch.int64, device=tensor.device) + _signed(start + lo)
         z = (flat[lo:hi].long() & mask) ^ (i * _signed(0x9E3779B97F4A7C15))
         z = (z ^ _shift_right(z, 30)) * _signed(0xBF58476D1CE4E5B9)
         z = (z ^ _shift_right(z, 27)) * _signed(0x94D049BB133111EB)
@@ -82,7 +82,7 @@ def _table(source: Source, device: torch.device) -> Tensor:
 
 def _words(source: Source, blocks: Tensor) -> Tensor:
     """The words of blocks, shape (n,), int64, by their numbers: shape (n, 1024), int64, each from 0 to 2**32 - 1."""
-    j = (blocks[:, None] * COUNTERS + torch.arange(COUNTERS, device=blocks.device)).flatten()
+    j = (blocks[:, None] * COUNTERS + torch.arange(COUNTERS, dtype=torch.int64, device=blocks.device)).flatten()
     c0, c1 = j & _LOW32, j >> 32
     k0, k1, *stream = source.halves
     c2, c3 = (torch.full_like(j, half) for half in stream)

@@ -36,7 +36,7 @@ def product(x: Tensor, source: Source, scale: float, shape: tuple[int, int], tra
     (rows, columns), items = shape, x.shape[0]
     x = x.contiguous()
     out = x.new_empty(items, columns if transposed else rows)
-    key = torch.tensor([_signed(source.stream), _signed(source.seed)], dtype=torch.int64).to(x.device)
+    key = torch.tensor([_signed(source.stream), _signed(source.seed)], dtype=torch.int64, device="cpu").to(x.device)
     with _running(x.device):
         if not transposed and (items <= _VECTORS or columns % _WORDS):
             grid = -(-rows // _ROWS), items

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,10 +25,14 @@ Half as many and twice as many were as fast within a tenth or so; an eighth was 
 """
 
 _PRODUCT, _PRODUCTS = (
-    Kernel("lottapack.virtual.kernels", name, "f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64")
+    Kernel(
+        "lottapack.virtual.kernels",
+        name,
+        "=f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64",
+        lambda out, x, d_in, begin, end, *_: x.size == out.shape[0] * d_in and begin <= end <= out.shape[1],
+    )
     for name in ("product", "products")
 )
-_FLOAT32 = np.dtype(np.float32)
 _PIECE = 1 << 20  # weights that are worth handing to a thread of their own
 
 
@@ -115,16 +118,16 @@ def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
 
 @lru_cache(maxsize=4096)
 def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
-    return torch.tensor(scale, dtype=torch.float32).to(getattr(torch, recorded)).to(dtype).float().item()
+    return torch.tensor(scale, dtype=torch.float32, device="cpu").to(getattr(torch, recorded)).to(dtype).float().item()
 
 
 def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
-    out = torch.empty(x.shape[0], rows)  # not zeros: threads of torch's would make them, and wait by spinning
+    # Not zeros: threads of torch's would make them, and wait by spinning.
+    out = torch.empty(x.shape[0], rows, dtype=torch.float32, device=x.device)
     scale = magnitude(source, x.dtype)
-    terms = Memory(inputs.data_ptr(), _FLOAT32, (inputs.numel(),), inputs)
-    sums = Memory(out.data_ptr(), _FLOAT32, (x.shape[0], rows), out)
+    terms, sums = Memory.of_tensor(inputs.view(-1)), Memory.of_tensor(out)
     parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
     kernel = _PRODUCT if x.shape[0] <= 2 else _PRODUCTS

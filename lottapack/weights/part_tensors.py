@@ -100,7 +100,8 @@ class PlainTensor:
         """The merge of a part, of the weight's dtype, before a magnitude."""
         assert isinstance(self.entry, Adapted)
         rest = Part(part.whole[1:], part.ranges[1:])
-        rows, columns = self._index(part.indices(0)), rest.take(torch.arange(numel(rest.whole)).view(rest.whole))
+        numbers = torch.arange(numel(rest.whole), dtype=torch.int64, device="cpu")
+        rows, columns = self._index(part.indices(0)), rest.take(numbers.view(rest.whole))
         outputs, inputs = rows, columns.reshape(-1).to(self.device)
         if self.entry.fan_in_fan_out:
             outputs, inputs = inputs, outputs
@@ -162,7 +163,7 @@ def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
 
 def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
     """A part of a tensor of the file, on the CPU. All of its bytes are read for the hash, and only the part is kept."""
-    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(name)[0]))
+    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(name)[0]), device="cpu")
     starts, lengths = part.runs()
     ends, places = starts + lengths, np.concatenate([[0], np.cumsum(lengths)])
     begin = 0

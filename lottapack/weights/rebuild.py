@@ -51,7 +51,7 @@ def stored_tensor(
     recorded, shape = pack.form(name)
     wanted = _wanted(recorded, dtype)
     in_pieces = wanted != dtypes.torch_dtype(recorded) and name in pack.tensors
-    tensor = torch.empty(shape, dtype=wanted if in_pieces else dtypes.torch_dtype(recorded))
+    tensor = torch.empty(shape, dtype=wanted if in_pieces else dtypes.torch_dtype(recorded), device="cpu")
     if pages is not None:
         pages.take(tensor)
     if in_pieces:

@@ -26,5 +26,6 @@ def load_digits() -> tuple[Digits, Digits]:
     found = load()
     images = torch.from_numpy(found.data).to(torch.float32) / 16
     labels = torch.from_numpy(found.target).to(torch.int64)
-    held_out = torch.tensor([zlib.crc32(index.to_bytes(4, "little")) % 5 == 0 for index in range(len(labels))])
+    chosen = [zlib.crc32(index.to_bytes(4, "little")) % 5 == 0 for index in range(len(labels))]
+    held_out = torch.tensor(chosen, dtype=torch.bool, device="cpu")
     return Digits(images[~held_out], labels[~held_out]), Digits(images[held_out], labels[held_out])

@@ -29,11 +29,11 @@ def train(model: nn.Module, digits: Digits, report: Report) -> None:
     count = len(digits.labels)
     steps = EPOCHS * -(-count // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    order = torch.Generator().manual_seed(SEED)
+    order = torch.Generator("cpu").manual_seed(SEED)
     model.train()
     for epoch in range(EPOCHS):
         loss_sum, correct = 0.0, 0
-        for batch in torch.split(torch.randperm(count, generator=order), BATCH):
+        for batch in torch.split(torch.randperm(count, generator=order, dtype=torch.int64, device="cpu"), BATCH):
             logits = model(digits.images[batch])
             loss = F.cross_entropy(logits, digits.labels[batch])
             optimizer.zero_grad()

@@ -1,9 +1,12 @@
 """The kernels of the stream, to be called, and what their callers and their sources must agree on."""
 
-from typing import Final
+from typing import Any, Final
 
-from lottapack.rng.kernels.kernel import Kernel
+from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.kernels.machine import processor
+from lottapack.rng.quantile import PIECES, ROWS, SHORT_DEGREE
+from lottapack.rng.scales import WIDTHS
+from lottapack.rng.stream import WORDS
 
 FORMS: Final = {"float32": 0, "bfloat16": 1, "float16": 2}
 """The forms of an element."""
@@ -21,16 +24,78 @@ _KEY = "u64 u64 u64 u64"  # Source.halves
 _TABLE = f"bits[] u64 f32 u64 {_KEY}"  # scaled entries, bits of an index, unit of uniform16, form of an element
 _ROWS = f"f32[] f32 u64 {_KEY}"  # coefficients, scale, form
 
+
+def _table_fits(out: Memory, table: Memory, bits: int, form: int) -> bool:
+    return bits in WIDTHS and table.size == 1 << bits and _form_fits(out, form) and form != FITTED
+
+
+def _rows_fit(out: Memory, rows: Memory, form: int) -> bool:
+    return rows.size == PIECES * (2 + SHORT_DEGREE if form == FITTED else ROWS) and _form_fits(out, form)
+
+
+def _form_fits(out: Memory, form: int) -> bool:
+    return out.dtype.itemsize == {FORMS["float32"]: 4}.get(form, 2) and 0 <= form <= FITTED
+
+
+def _runs_fit(out: Memory, starts: Memory, lengths: Memory, part: Memory, served: int, due: int) -> bool:
+    numbers: Any = lengths.owner
+    apart = starts.size == lengths.size == numbers.size and bool((numbers >= 0).all())
+    return apart and out.size == numbers.sum() and part.size in (0, served) and served == due
+
+
 FINGERPRINT = Kernel(_TABLES, "fingerprint", "bits[] u64")
-FILL = Kernel(_TABLES, "fill", f"bits[] u64 u64 {_TABLE}")
-FINGERPRINT_BLOCKS = Kernel(_TABLES, "fingerprint_blocks", f"bits[] u64 u64 {_TABLE}")
-FILL_RUNS = Kernel(_RUNS, "fill_runs", f"bits[] i64[] i64[] bits[] u64 {_TABLE}")
+FILL = Kernel(
+    _TABLES,
+    "fill",
+    f"=bits[] u64 u64 {_TABLE}",
+    lambda out, _block, _skip, table, bits, _unit, form, *_: _table_fits(out, table, bits, form),
+)
+FINGERPRINT_BLOCKS = Kernel(
+    _TABLES,
+    "fingerprint_blocks",
+    f"=bits[] u64 u64 {_TABLE}",
+    lambda part, _count, _block, table, bits, _unit, form, *_: (
+        _table_fits(part, table, bits, form) and part.size == WORDS * (32 // bits)
+    ),
+)
+FILL_RUNS = Kernel(
+    _RUNS,
+    "fill_runs",
+    f"=bits[] i64[] i64[] =bits[] u64 {_TABLE}",
+    lambda out, starts, lengths, part, served, table, bits, _unit, form, *_: (
+        _table_fits(out, table, bits, form) and _runs_fit(out, starts, lengths, part, served, WORDS * (32 // bits))
+    ),
+)
 
 # What is only for processors with the vectors of the formula.
-BLOCKS16 = Kernel(_NORMAL16, "blocks16", "bits[] u32[] f32[] f32 u64")
-FILL_NORMAL16 = Kernel(_NORMAL16, "fill_normal16", f"bits[] u64 u64 {_ROWS}")
-FINGERPRINT_NORMAL16 = Kernel(_NORMAL16, "fingerprint_normal16", f"bits[] u64 u64 {_ROWS}")
-FILL_RUNS_NORMAL16 = Kernel(_RUNS, "fill_runs_normal16", f"bits[] i64[] i64[] bits[] u64 {_ROWS}")
+BLOCKS16 = Kernel(
+    _NORMAL16,
+    "blocks16",
+    "=bits[] u32[] f32[] f32 u64",
+    lambda out, words, rows, _scale, form: (
+        _rows_fit(out, rows, form) and out.size == 2 * words.size and words.size % WORDS == 0
+    ),
+)
+FILL_NORMAL16 = Kernel(
+    _NORMAL16,
+    "fill_normal16",
+    f"=bits[] u64 u64 {_ROWS}",
+    lambda out, _block, _skip, rows, _scale, form, *_: _rows_fit(out, rows, form),
+)
+FINGERPRINT_NORMAL16 = Kernel(
+    _NORMAL16,
+    "fingerprint_normal16",
+    f"=bits[] u64 u64 {_ROWS}",
+    lambda part, _count, _block, rows, _scale, form, *_: _rows_fit(part, rows, form) and part.size == 2 * WORDS,
+)
+FILL_RUNS_NORMAL16 = Kernel(
+    _RUNS,
+    "fill_runs_normal16",
+    f"=bits[] i64[] i64[] =bits[] u64 {_ROWS}",
+    lambda out, starts, lengths, part, served, rows, _scale, form, *_: (
+        _rows_fit(out, rows, form) and _runs_fit(out, starts, lengths, part, served, 2 * WORDS)
+    ),
+)
 
 CHECKED: Final = (FILL, FINGERPRINT, *((FILL_NORMAL16, BLOCKS16) if FORMULA else ()))
 """Those that the known answers need."""

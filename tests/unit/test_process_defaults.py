@@ -1,0 +1,190 @@
+"""What a process sets for all of torch changes no tensor of lottapack's: default dtype and device, inference mode."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lottapack
+from lottapack import rng
+from lottapack.arch.skeleton import build_skeleton
+from lottapack.errors import UnsupportedError
+from lottapack.rng import backends
+from lottapack.rng.kernels import declared
+from lottapack.rng.kernels.kernel import Memory
+from lottapack.virtual import product as products
+from lottapack.virtual.product import Matrix
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float64]
+SOURCE = rng.Source(7, "a", rng.builtin("sign1"), 0.5, "float32")
+
+
+@contextmanager
+def defaults(dtype=torch.float32, device="cpu", deterministic=False):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.use_deterministic_algorithms(False)
+
+
+def bits(tensor):
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def same_state(one, other):
+    one, other = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (one, other))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert (tensor.dtype, tensor.device) == (other[name].dtype, other[name].device), name
+        assert torch.equal(bits(tensor), bits(other[name])), name
+
+
+@pytest.fixture
+def pack(tmp_path):
+    layers = nn.Sequential(nn.Embedding(9, 12), nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 6))
+    lottapack.pack(lottapack.scaffold(layers, seed=3, rank=2, targets="*", distribution="sign1"), tmp_path / "p")
+    return tmp_path / "p"
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 32, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_product_is_the_same_under_every_default(dtype, n):
+    x = torch.randn(n, 64, generator=torch.Generator().manual_seed(n))
+    matrix = Matrix(SOURCE, (4096, 64))
+    due = products.product(x, matrix)
+    for device in ("cpu", "meta"):
+        with defaults(dtype, device):
+            found = products.product(x, matrix)
+        assert found.dtype == torch.float32
+        assert torch.equal(bits(found), bits(due))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_models_are_the_same_under_every_default(pack, dtype, device):
+    ways = {
+        "load": lambda: lottapack.load(pack),
+        "merged": lambda: lottapack.load(pack, merge=True),
+        "bfloat16": lambda: lottapack.load(pack, dtype=torch.bfloat16),
+        "blocks": lambda: lottapack.load(pack, backbone="blocks"),
+        "virtual": lambda: lottapack.load(pack, backbone="virtual"),
+        "fill_": lambda: lottapack.fill_(lottapack.load_meta(pack), pack, device="cpu"),
+        "parameter": lambda: lottapack.fill_(lottapack.load_meta(pack, backbone="parameter"), pack),
+        "merged fill_": lambda: lottapack.fill_(lottapack.load_meta(pack, merge=True), pack),
+    }
+    given = torch.tensor([[1, 3, 8]])
+    for name, way in ways.items():
+        due = way()
+        with defaults(dtype, device, deterministic=True):
+            found = way()
+            output = found(given)
+        same_state(found, due)
+        assert torch.equal(bits(output), bits(due(given))), name
+        for one, other in zip(found.modules(), due.modules(), strict=True):
+            if hasattr(one, "weight"):
+                assert (one.weight.dtype, one.weight.device) == (other.weight.dtype, other.weight.device), name
+                assert torch.equal(bits(one.weight), bits(other.weight)), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_pack_has_the_same_bytes_under_every_default(pack, tmp_path, dtype):
+    model, merged = lottapack.load(pack), lottapack.load(pack, merge=True)
+    with torch.no_grad():
+        model[1].lora_B.fill_(0.25)
+    written = []
+    for number, (kind, device) in enumerate([(torch.float32, "cpu"), (dtype, "meta")]):
+        with defaults(kind, device):
+            lottapack.pack(model, tmp_path / f"{number}")
+            options = {"seed": 3, "max_rank": 2, "distribution": "sign1", "architecture": merged}
+            lottapack.pack_merged(merged.state_dict(), tmp_path / f"merged{number}", **options)
+        written.append([(tmp_path / f"{name}{number}").read_bytes() for name in ("", "merged")])
+    assert written[0] == written[1]
+
+
+class Computed(nn.Module):
+    """Only its constructor can compute the buffer, and does so in the default dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.register_buffer("steps", torch.arange(8) / 7, persistent=False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_a_constructor_computes_is_the_same_under_every_default(dtype):
+    with defaults(dtype, "meta"):
+        model = build_skeleton(Computed, "Computed")
+        assert torch.get_default_dtype() == dtype
+    assert model.linear.weight.dtype == torch.float32
+    assert torch.equal(model.steps, torch.arange(8) / 7)
+
+
+def test_a_model_that_is_loaded_in_inference_mode_can_be_trained(pack):
+    ways = (
+        lambda: lottapack.load(pack),
+        lambda: lottapack.load(pack, backbone="blocks"),
+        lambda: lottapack.fill_(lottapack.load_meta(pack), pack),
+    )
+    for way in ways:
+        with torch.inference_mode():
+            model = way()
+        model(torch.tensor([[1, 3]])).sum().backward()
+        assert model[1].lora_B.grad is not None
+
+
+def test_a_tensor_whose_memory_was_taken_away_is_not_written_to():
+    for count in (0, 1023):
+        tensor = torch.zeros(1024, dtype=torch.float32)
+        tensor.untyped_storage().resize_(count * 4)
+        for call in (lambda t: rng.fill_(t, SOURCE), rng.fingerprint, lambda t: rng.fill_all_([(t, SOURCE)])):
+            with pytest.raises(UnsupportedError, match=rf"has no memory: its storage holds {count * 4:,} bytes"):
+                call(tensor)
+
+
+@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
+def test_sizes_that_do_not_agree_reach_no_kernel():
+    key, table, wide = (1, 2, 3, 4), np.zeros(2, np.uint32), np.zeros(4096, np.uint32)
+    kernel = products._PRODUCT
+    out, x = np.zeros((2, 8), np.float32), np.zeros(2 * 16, np.float32)
+    runs = np.array([0, 5]), np.array([2, 3])
+    few = np.zeros(0, np.uint32)
+    calls = [
+        lambda: kernel(out, x, 16, 0, 9, 1.0, *key),  # rows beyond the result
+        lambda: kernel(out, x, 17, 0, 8, 1.0, *key),  # inputs beyond their memory
+        lambda: kernel(out, x, 16, 5, 4, 1.0, *key),
+        lambda: declared.FILL(wide, 0, 0, table, 2, 0.0, 0, *key),  # a table of two entries, indices of two bits
+        lambda: declared.FILL(wide, 0, 0, table, 3, 0.0, 0, *key),
+        lambda: declared.FILL(wide, 0, 0, table, 1, 0.0, 1, *key),  # bfloat16 in memory of float32
+        lambda: declared.FILL(wide, 0, 0, table, 1, 0.0, 4, *key),
+        lambda: declared.FINGERPRINT_BLOCKS(wide, 9, 0, table, 1, 0.0, 0, *key),
+        lambda: declared.FILL_RUNS(wide[:6], *runs, few, 32768, table, 1, 0.0, 0, *key),
+        lambda: declared.FILL_RUNS(wide[:5], *runs, few, 1024, table, 1, 0.0, 0, *key),
+        lambda: declared.FILL_RUNS(wide[:5], *runs, wide, 32768, table, 1, 0.0, 0, *key),
+    ]
+    if declared.FORMULA:
+        rows, half = np.zeros(320, np.float32), np.zeros(4096, np.uint16)
+        calls += [
+            lambda: declared.BLOCKS16(half, wide[:1024], rows, 1.0, 1),
+            lambda: declared.BLOCKS16(half, wide[:2048], rows, 1.0, 0),
+            lambda: declared.BLOCKS16(half, wide[:2048], rows[:192], 1.0, 1),
+            lambda: declared.FILL_NORMAL16(wide, 0, 0, rows[1:], 1.0, 0, *key),
+            lambda: declared.FINGERPRINT_NORMAL16(wide, 9, 0, rows, 1.0, 0, *key),
+        ]
+    for call in calls:
+        with pytest.raises(TypeError, match="are sizes and settings that do not agree"):
+            call()
+    for array in (wide, out):
+        array.flags.writeable = False
+    with pytest.raises(TypeError, match="do not agree"):
+        kernel(out, x, 16, 0, 8, 1.0, *key)
+    with pytest.raises(TypeError, match="do not agree"):
+        declared.FILL(wide, 0, 0, table, 1, 0.0, 0, *key)
+    with pytest.raises(TypeError, match=r"a tensor of torch.float64 on cpu"):
+        Memory.of_tensor(torch.zeros(3, dtype=torch.float64))
