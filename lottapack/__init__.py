@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from lottapack.building import build
     from lottapack.exporting.export import export
     from lottapack.format.packfile import PackFile, open_pack
+    from lottapack.loading.filling import fill_
     from lottapack.loading.load import load
     from lottapack.loading.numpy_loading import load_numpy
-    from lottapack.loading.sharding import fill_, load_meta
+    from lottapack.loading.sharding import load_meta
     from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
     from lottapack.packing.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.packing.pack import BackboneChangedWarning, Kept, PackResult, pack
@@ -67,7 +68,7 @@ _HOME = {
     "Summary": "reports.inspection",
     "inspect": "reports.inspection",
     "load": "loading.load",
-    "fill_": "loading.sharding",
+    "fill_": "loading.filling",
     "load_meta": "loading.sharding",
     "load_numpy": "loading.numpy_loading",
     "Layer": "packing.merged_checkpoints",

@@ -11,7 +11,8 @@ from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn import is_scaffolded
-from lottapack.nn.attach import carry, fill_any
+from lottapack.nn.attach import carry
+from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
 from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of

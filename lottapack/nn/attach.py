@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
-from lottapack.errors import ArchitectureError, CheckpointError, PlacementError, ScaffoldError
+from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
+from lottapack.nn.generating import fill_backbone
 from lottapack.nn.tied_head import share
 from lottapack.nn.virtual import SOURCES, VirtualLayer
 
@@ -203,25 +204,6 @@ def regenerate_(model: nn.Module) -> nn.Module:
     return model
 
 
-def fill_backbone(model: nn.Module) -> None:
-    """Generate every backbone weight that has a source, in place."""
-    done: set[int] = set()
-    for module in model.modules():
-        for leaf, source in module.__dict__.get(SOURCES, {}).items():
-            weight = module._buffers.get(leaf, module._parameters.get(leaf))
-            if hasattr(weight, "device_mesh"):
-                raise PlacementError(
-                    f"{leaf} of a {type(module).__name__} is a distributed tensor",
-                    hint="Fill it with lottapack.fill_().",
-                )
-            if weight is not None and id(weight) not in done:
-                fill_any(weight, source)
-                if not weight.is_inference():
-                    # Kernels write past autograd, which must know that what it saved of a forward pass is gone.
-                    torch.autograd.graph.increment_version(weight)
-                done.add(id(weight))
-
-
 def _draw_again(module: nn.Module, plan: Recipe) -> None:
     require_versions(plan.rng.torch, plan.rng.capability)
     state = arch.draw(plan.architecture, plan.seed).state_dict()
@@ -229,22 +211,6 @@ def _draw_again(module: nn.Module, plan: Recipe) -> None:
         if isinstance(entry, SeededRecipe | AdaptedRecipe):
             owner, leaf = locate(module, name)
             owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
-
-
-def fill_any(weight: Tensor, source: rng.Source) -> None:
-    """Fill a tensor of any dtype and layout: generated in the recorded dtype, then converted."""
-    recorded = dtypes.torch_dtype(source.dtype)
-    if weight.dtype == recorded and weight.is_contiguous():
-        rng.fill_(weight, source)
-    else:
-        drawn = torch.empty(weight.shape, dtype=recorded, device=weight.device)
-        rng.fill_(drawn, source)
-        try:
-            weight.copy_(drawn)
-        except RuntimeError as fault:  # elements that share memory, as expand() makes them
-            raise ScaffoldError(
-                f"{source.name} cannot be written: {fault}", hint="Clone the parameter first."
-            ) from fault
 
 
 def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:

@@ -1,14 +1,19 @@
 """switch(): a model with several scaffolds goes from one to another, in place (spec: descriptor, section 6)."""
 
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 
 import torch
 from torch import nn
 
+from lottapack import rng
+from lottapack.errors import LottapackError
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
 from lottapack.format.recipe import Recipe
-from lottapack.nn.attach import PLAN, fill_backbone, recipe_of
+from lottapack.nn.attach import PLAN, recipe_of
+from lottapack.nn.generating import fill_backbone
+from lottapack.nn.recomputing import next_number, watch
 from lottapack.nn.virtual import SOURCES
 
 
@@ -36,7 +41,8 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
     """Put a scaffolded model on another of its scaffolds: generate its backbone from that seed, in place.
 
     Nothing is loaded or allocated; adapters and what is trained in full stay as they are. Do it between steps: a
-    backward pass needs the backbone of its forward pass, and raises torch's error where it is gone.
+    backward pass needs the backbone of its forward pass, and raises torch's error where it is gone. With gradient
+    checkpointing, which runs the forward pass again, it raises ScaffoldError.
 
     Args:
         model: from ``scaffold(..., scaffolds=...)`` or ``load()`` (not merged), also inside a wrapper such as DDP, on
@@ -47,7 +53,8 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
         A context manager: ``with switch(model, "task-b"):`` goes back at its end. Without ``with``, the model stays.
 
     Raises:
-        ScaffoldError: the model has no scaffold of that name; it stays where it is. CheckpointError: it has no recipe.
+        ScaffoldError: the model has no scaffold of that name. CheckpointError: it has no recipe. PlacementError: its
+        weights are distributed; fill_() fills these. After an error the model is on the scaffold that it was on.
     """
     previous = active_scaffold(model)
     holders = [module for module in model.modules() if PLAN in module.__dict__]
@@ -55,14 +62,51 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
         plan: Recipe = holder.__dict__[PLAN]
         if scaffold not in plan.seeds:
             raise unknown_scaffold(scaffold, plan.rng.scaffolds or {})
+    moving = [holder for holder in holders if _seeds(holder) - {holder.__dict__[PLAN].seeds[scaffold]}]
+    if moving:
+        before = _noted(moving, scaffold)
+        try:
+            for holder in moving:
+                fill_backbone(holder)
+        except BaseException:
+            _set_sources(before)
+            # Nothing was written where a weight cannot be; else this writes again what was there.
+            with suppress(LottapackError):
+                for holder in moving:
+                    fill_backbone(holder)
+            raise
+    return Switched(model, previous)
+
+
+def note_scaffold(model: nn.Module, scaffold: str) -> None:
+    """Let a model know on which scaffold its weights are, after something else has filled them."""
+    _noted([module for module in model.modules() if PLAN in module.__dict__], scaffold)
+
+
+_Sources = list[tuple[nn.Module, dict[str, rng.Source]]]
+
+
+def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
+    """Give every source the seed of a scaffold, the one place where the active one is kept; returns what was there."""
+    before: _Sources = []
+    number = next_number()
     for holder in holders:
         seed = holder.__dict__[PLAN].seeds[scaffold]
-        if _seeds(holder) - {seed}:
-            for module in holder.modules():
-                sources = module.__dict__.get(SOURCES, {})
+        changes = _seeds(holder) - {seed}
+        for module in holder.modules():
+            sources = module.__dict__.get(SOURCES, {})
+            if sources and changes:
+                before.append((module, dict(sources)))
+                watch(module, next(iter(sources.values())).seed, number)
                 sources.update({leaf: replace(source, seed=seed) for leaf, source in sources.items()})
-            fill_backbone(holder)
-    return Switched(model, previous)
+    return before
+
+
+def _set_sources(before: _Sources) -> None:
+    number = next_number()
+    for module, sources in before:
+        watch(module, next(iter(module.__dict__[SOURCES].values())).seed, number)
+        module.__dict__[SOURCES].update(sources)
 
 
 def active_scaffold(model: nn.Module) -> str:

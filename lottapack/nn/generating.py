@@ -1,0 +1,74 @@
+"""Generating a model's backbone again, in place: first looking at every weight, then writing."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lottapack import rng
+from lottapack.errors import PlacementError, ScaffoldError
+from lottapack.format import dtypes
+from lottapack.nn.virtual import SOURCES
+from lottapack.rng.storages import require_memory
+
+
+def fill_backbone(model: nn.Module) -> None:
+    """Generate every backbone weight that has a source, in place. Raises before anything is written if one cannot be.
+
+    PlacementError for a distributed tensor; ScaffoldError for a weight without memory of its own; UnsupportedError for
+    a device that generates nothing.
+    """
+    weights = list(_generated(model))
+    for weight, source in weights:
+        _require_fillable(weight, source)
+    for weight, source in weights:
+        fill_any(weight, source)
+        if not weight.is_inference():
+            # Kernels write past autograd, which must know that what it saved of a forward pass is gone.
+            torch.autograd.graph.increment_version(weight)
+
+
+def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:
+    """Each weight that is in memory once, with its source."""
+    done: set[int] = set()
+    for module in model.modules():
+        for leaf, source in module.__dict__.get(SOURCES, {}).items():
+            weight = module._buffers.get(leaf, module._parameters.get(leaf))
+            if weight is not None and id(weight) not in done:
+                done.add(id(weight))
+                yield weight, source
+
+
+def _require_fillable(weight: Tensor, source: rng.Source) -> None:
+    if hasattr(weight, "device_mesh"):
+        raise PlacementError(
+            f"{source.name} is a distributed tensor, of which this process holds a part",
+            hint="lottapack.fill_(model, PACK, scaffold=NAME) generates the parts of a scaffold.",
+        )
+    if weight.is_meta:
+        raise ScaffoldError(
+            f"{source.name} is on the meta device", hint="Fill the model first: lottapack.fill_(model, PACK)."
+        )
+    if weight.is_contiguous():
+        require_memory(weight)
+    elif torch._debug_has_internal_overlap(weight) == 1:
+        raise _shared_elements(source, "its elements share memory, as expand() makes them")
+
+
+def _shared_elements(source: rng.Source, why: str) -> ScaffoldError:
+    return ScaffoldError(f"{source.name} cannot be written: {why}", hint="Clone the parameter first.")
+
+
+def fill_any(weight: Tensor, source: rng.Source) -> None:
+    """Fill a tensor of any dtype and layout: generated in the recorded dtype, then converted."""
+    recorded = dtypes.torch_dtype(source.dtype)
+    if weight.dtype == recorded and weight.is_contiguous():
+        rng.fill_(weight, source)
+        return
+    drawn = torch.empty(weight.shape, dtype=recorded, device=weight.device)
+    rng.fill_(drawn, source)
+    try:
+        with torch.inference_mode(weight.is_inference()), torch.no_grad():
+            weight.copy_(drawn)
+    except RuntimeError as fault:
+        raise _shared_elements(source, str(fault)) from fault
