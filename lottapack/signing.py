@@ -46,8 +46,7 @@ def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes
     with _reading_key(key, "private"):
         signer = library.signing.Config().use_elliptic_key_signer(private_key=Path(key), password=password)
     with open_pack(path) as pack:
-        for name in pack.tensors:
-            pack.check(name)
+        pack.check_tensors()
         # By its own path: the library takes no links, of which caches are full.
         manifest = library.hashing.Config().hash(Path(path).resolve())
         hashed, found = _files(manifest), pack.file_sha256()

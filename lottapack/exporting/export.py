@@ -13,6 +13,7 @@ from lottapack.errors import OutputError, UnsupportedError
 from lottapack.exporting.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
 from lottapack.exporting.staging import staged_folder
 from lottapack.format import container, dtypes
+from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -104,7 +105,7 @@ def export(
         if max_bytes is not None:
             check_memory(str(path), total, max_bytes)
         check_disk(str(path), total, Path(output).parent)
-        coded = [entry for name, entry in pack.descriptor.parameters.items() if name not in pack.tensors]
+        coded = [entry for entry in pack.descriptor.parameters.values() if coding_of(entry)]
         largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
         check_memory(str(path), 2 * largest, None)
         if is_constructed(pack):

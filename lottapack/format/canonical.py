@@ -4,7 +4,6 @@ Python's own ``json`` writes this form, given sorted keys and no spaces.
 """
 
 import json
-import unicodedata
 from typing import Any
 
 from lottapack.errors import FormatError, Problem
@@ -41,18 +40,3 @@ def view(
 def loads(data: bytes, *, source: str = "JSON", where: str = "json") -> Any:
     """Read canonical JSON into Python's values; anything else raises FormatError with one problem at ``where``."""
     return view(data, source=source, where=where).value()
-
-
-def name_fault(name: str, max_bytes: int = 1024) -> str | None:
-    """Say what is wrong with a parameter's name, or None (spec: descriptor, section 3)."""
-    if not name:
-        return "the name is empty"
-    if len(name.encode("utf-8", "surrogatepass")) > max_bytes:
-        return f"the name is longer than {max_bytes} bytes"
-    if name.isascii() and name.isprintable() and "/" not in name and "\\" not in name:
-        return None
-    if any(unicodedata.category(character) in ("Cc", "Cs") or character in "/\\" for character in name):
-        return "the name holds a control character, a slash or a backslash"
-    if not unicodedata.is_normalized("NFC", name):
-        return "the name is not in Unicode normalisation form C"
-    return None

@@ -16,6 +16,7 @@ from lottapack.format import canonical, dtypes
 from lottapack.format.collect import MAX_ENTRY, MOST
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.jsontext import JsonText
+from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
 
 PACK_END = ".lotta.safetensors"
@@ -25,7 +26,6 @@ SIGNATURE_END = ".sig"
 """What the name of a signature has beyond that of its pack (spec: container, section 8)."""
 
 HEADER_CAP = 100_000_000
-_METADATA = "__metadata__"
 _PREFIX = 8
 _NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."
 
@@ -79,7 +79,7 @@ def header_bytes(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> 
         }
         for info in tensors
     }
-    text = canonical.dumps({**entries, _METADATA: dict(metadata)})
+    text = canonical.dumps({**entries, METADATA: dict(metadata)})
     text += b" " * (-len(text) % _PREFIX)
     return len(text).to_bytes(_PREFIX, "little") + text
 
@@ -146,7 +146,7 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     problems: list[Problem] = []
     fault: tuple[str, str] | None
     for name, text in root.members():
-        if name == _METADATA:
+        if name == METADATA:
             metadata = text
             continue
         if len(text) > MAX_ENTRY:
@@ -164,7 +164,7 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
 
 def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError]) -> tuple[bytes, str]:
     """The descriptor, and the SHA-256 that is recorded of it."""
-    place = f"header.{_METADATA}"
+    place = f"header.{METADATA}"
     held = dict(islice(metadata.members(), 3)) if metadata is not None and metadata.is_object else {}
     if METADATA_KEY not in held:
         raise refuse("metadata", place, "there is no lottapack descriptor", _NO_PACK)

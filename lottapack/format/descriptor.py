@@ -10,6 +10,7 @@ import msgspec
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
 from lottapack.format.jsontext import JsonText
+from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.ties import owners
 
 FORMAT_VERSION = "1.0"
@@ -21,7 +22,6 @@ MAX_PARAMETERS = 100_000
 MAX_SCAFFOLDS = 64
 DEFAULT_SCAFFOLD = "default"
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
-ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 SCALINGS = ("lora", "rslora")
 
 
@@ -267,16 +267,6 @@ def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:
 def seed_text(seed: int) -> str:
     """A seed as 16 hexadecimal digits."""
     return f"{seed:016x}"
-
-
-def adapter_prefix(parameter: str) -> str:
-    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
-    return parameter[: parameter.rfind(".") + 1]
-
-
-def table_tensor(table_id: str) -> str:
-    """The name of the tensor that carries a pack's own table."""
-    return f"lottapack.tables.{table_id}"
 
 
 SCAFFOLD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -5,7 +5,7 @@ import re
 from typing import cast
 
 from lottapack import rng
-from lottapack.format import canonical, codings, dtypes
+from lottapack.format import codings, dtypes, names
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote, without_extensions
 from lottapack.format.descriptor import (
     GROUPS,
@@ -39,7 +39,7 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     for name, item in text.members():
         count += 1
         place = f"parameters[{quote(name)}]"
-        fault = canonical.name_fault(name)
+        fault = names.name_fault(name)
         if fault:
             out.add("name", place, fault)
         entry = _read(out, item, place)

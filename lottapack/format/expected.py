@@ -1,45 +1,112 @@
-"""The tensors that a descriptor calls for (spec: container, section 5; refusals, section 3)."""
+"""The tensors that a descriptor calls for, and whether a file holds just these (spec: container, 5; refusals, 3).
 
-from collections.abc import Iterator
+Parameters and tensors have names of their own kinds: a parameter is asked for by its name, a tensor of the file by its
+TensorInfo. Where one name would mean both of two things, the pack is refused.
+"""
 
-from lottapack.errors import Problem
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from lottapack.errors import AgreementError, Problem
 from lottapack.format import codings, dtypes
+from lottapack.format.collect import Collector
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import (
-    Adapted,
-    Descriptor,
-    Parameter,
-    Stored,
-    adapter_prefix,
-    adapter_shapes,
-    factor_dims,
-    table_tensor,
-)
+from lottapack.format.descriptor import Adapted, Descriptor, Parameter, Stored, adapter_shapes, factor_dims
+from lottapack.format.names import adapter_prefix, clashes, table_tensor
 from lottapack.format.shapes import numel
 
+VALUE = "value"
+"""The part of a stored parameter without a coding: all of it. Other parts are called as in the file."""
 
-def expected_tensors(descriptor: Descriptor) -> Iterator[tuple[str, str, str, tuple[int, ...] | None, str]]:
-    """Yield (tensor, owner, dtype, shape, sha256) for each tensor that the descriptor calls for.
 
-    The shape of a compressed tensor is None: only the file knows its size.
+class Expected(NamedTuple):
+    """A tensor that the descriptor calls for.
+
+    ``parameter``: the name of the one that it is a part of; None for a table, whose id is then the part. ``shape``:
+    None for a compressed tensor, of which only the file knows the size.
     """
+
+    name: str
+    parameter: str | None
+    part: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    sha256: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a parameter as it is, under the parameter's own name."""
+        return self.name == self.parameter
+
+    @property
+    def owner(self) -> str:
+        """What errors call the entry that calls for it."""
+        return f"rng.tables.{self.part}" if self.parameter is None else self.parameter
+
+
+def expected_tensors(descriptor: Descriptor) -> Iterator[Expected]:
+    """Yield each tensor that the descriptor calls for: tables, then the parts of the parameters."""
     for table_id, table in descriptor.rng.tables.items():
-        yield table_tensor(table_id), f"rng.tables.{table_id}", "float32", (2**table.bits,), table.sha256
+        yield Expected(table_tensor(table_id), None, table_id, "float32", (2**table.bits,), table.sha256)
     for name, entry in descriptor.parameters.items():
+        yield from expected_parts(name, entry)
+
+
+def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
+    """Yield each tensor that one parameter's entry calls for."""
+    if isinstance(entry, Stored):
         coding = codings.coding_of(entry)
-        if isinstance(entry, Stored) and coding is not None:
-            for part, dtype, shape, sha256 in codings.coded_tensors(entry, coding):
-                yield f"{name}.{part}", name, dtype, shape, sha256
-        elif isinstance(entry, Stored):
-            yield name, name, entry.dtype, entry.shape, entry.sha256
-        elif isinstance(entry, Adapted):
-            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            shapes = adapter_shapes(entry.rank, d_out, d_in)
-            for part, tensor in entry.adapter.tensors().items():
-                yield adapter_prefix(name) + part, name, tensor.dtype, shapes[part], tensor.sha256
+        if coding is None:
+            yield Expected(name, name, VALUE, entry.dtype, entry.shape, entry.sha256)
+            return
+        for part, dtype, shape, sha256 in codings.coded_tensors(entry, coding):
+            yield Expected(f"{name}.{part}", name, part, dtype, shape, sha256)
+    elif isinstance(entry, Adapted):
+        d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
+        shapes, prefix = adapter_shapes(entry.rank, d_out, d_in), adapter_prefix(name)
+        for part, tensor in entry.adapter.tensors().items():
+            yield Expected(prefix + part, name, part, tensor.dtype, shapes[part], tensor.sha256)
 
 
-def compressed_faults(name: str, entry: Parameter, info: TensorInfo) -> Iterator[Problem]:
+def name_clashes(descriptor: Descriptor) -> Iterator[tuple[str, str]]:
+    """Yield each name that would mean two things, and what it would mean."""
+    derived = ((due.name, due.owner) for due in expected_tensors(descriptor) if not due.is_whole)
+    adapted = (name for name, entry in descriptor.parameters.items() if isinstance(entry, Adapted))
+    return clashes(descriptor.parameters, derived, adapted)
+
+
+def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], source: str) -> dict[str, str]:
+    """Check that a file holds the tensors that its descriptor calls for, each with one use; their SHA-256 by name.
+
+    ``source`` names the file in errors. Raises AgreementError with everything that differs.
+    """
+    out = Collector()
+    digests: dict[str, str] = {}
+    clashing = dict(name_clashes(descriptor))
+    for name, message in clashing.items():
+        out.add("two-roles", name, message)
+    for due in expected_tensors(descriptor):
+        digests[due.name] = due.sha256
+        if due.name in clashing:
+            continue
+        info = tensors.get(due.name)
+        if info is None:
+            out.add("missing", due.name, f"{due.owner} needs this tensor and the file lacks it")
+        elif due.shape is None:
+            for problem in _compressed_faults(due.owner, descriptor.parameters[due.owner], info):
+                out.add(problem.kind, problem.where, problem.message)
+        elif (info.dtype, info.shape) != (due.dtype, due.shape):
+            found, wanted = f"{info.dtype} {list(info.shape)}", f"{due.dtype} {list(due.shape)}"
+            out.add("mismatch", due.name, f"the file holds {found}, the descriptor says {wanted}")
+    for name in tensors:
+        if name not in digests:
+            out.add("unused", name, "no parameter calls for this tensor")
+    if out.problems:
+        raise AgreementError(source, out.problems)
+    return digests
+
+
+def _compressed_faults(name: str, entry: Parameter, info: TensorInfo) -> Iterator[Problem]:
     """A compressed tensor is as large as it likes, but a parameter that it cannot hold is refused at once."""
     assert isinstance(entry, Stored)
     size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lottapack import rng
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, codings, container, dtypes, validate
-from lottapack.format.collect import Collector
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied, table_tensor
-from lottapack.format.expected import compressed_faults, expected_tensors
+from lottapack.format.container import TensorInfo
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied
+from lottapack.format.expected import VALUE, check_agreement, expected_parts
+from lottapack.format.names import table_tensor
 from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 1 << 20
+_ENDED = "nothing: the file ended early"
+
+Held = str | TensorInfo
+"""What is read: a stored parameter, by its name, or a tensor of the file. A text never names a tensor."""
 
 
 class PackFile:
@@ -33,8 +38,7 @@ class PackFile:
         descriptor: the checked records; of a scaffold other than the default one, those of the model on it alone.
         whole: the records of all scaffolds, as the file holds them.
         scaffold: the scaffold's name.
-        tensors: TensorInfo by name.
-        tensors_of: the names of the tensors that belong to a parameter, by its name.
+        tensors: TensorInfo by name. Each has one use, and each is checked when it is read.
         file_size: bytes of the whole file; ``data_start``: bytes before the tensors' data.
     """
 
@@ -50,9 +54,7 @@ class PackFile:
         self.data_start = header.data_start
         self.file_size = header.file_size
         self._hashed = header.hashed
-        self.sha256: dict[str, str] = {}
-        self.tensors_of: dict[str, list[str]] = {}
-        self._check_agreement()
+        self.sha256 = check_agreement(self.descriptor, self.tensors, str(path))
         self.tables = {table_id: self._read_table(table_id) for table_id in self.descriptor.rng.tables}
         self._check_own_tables()
 
@@ -68,16 +70,21 @@ class PackFile:
         """Close the file."""
         self._file.close()
 
-    def read_into(self, name: str, buffer: Any) -> None:
-        """Copy a tensor's bytes into ``buffer`` (contiguous, writable, of the tensor's size) and check their SHA-256.
+    def parts(self, parameter: str) -> dict[str, TensorInfo]:
+        """The tensors of the file that a parameter's entry calls for, by part: ``value`` if it lies there as it is."""
+        entry = self.descriptor.parameters[parameter]
+        return {due.part: self.tensors[due.name] for due in expected_parts(parameter, entry)}
 
-        ``name``: a tensor of the file, or a coded parameter, which is decoded. The copy is what is hashed, so a file
-        that changes meanwhile cannot slip through. Raises IntegrityError.
+    def read_into(self, held: Held, buffer: Any) -> None:
+        """Copy bytes into ``buffer`` (contiguous, writable, of their size) and check their SHA-256.
+
+        A coded parameter is decoded. The copy is what is hashed, so a file that changes meanwhile cannot slip through.
+        Raises IntegrityError.
         """
-        if name not in self.tensors:
-            self._decode_into(name, buffer)
+        info = self.as_it_is(held)
+        if info is None:
+            self._decode_into(str(held), buffer)
             return
-        info = self.tensors[name]
         view = memoryview(buffer).cast("B") if info.nbytes else memoryview(b"")
         with self._lock:
             self._file.seek(self.data_start + info.begin)
@@ -87,15 +94,15 @@ class PackFile:
                 if not count:
                     break
                 done += count
-        digest = hashlib.sha256(view).hexdigest() if done == info.nbytes else "nothing: the file ended early"
-        self._compare(name, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
+        digest = hashlib.sha256(view).hexdigest() if done == info.nbytes else _ENDED
+        self._compare(info, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
 
-    def pieces(self, name: str, size: int = _PIECE) -> Iterator[bytearray]:
+    def pieces(self, info: TensorInfo, size: int = _PIECE) -> Iterator[bytearray]:
         """A tensor's bytes, ``size`` at a time, then the check of their SHA-256.
 
         What was handed out counts only once the iterator has come to its end. Raises IntegrityError.
         """
-        info, digest, plain, done = self.tensors[name], hashlib.sha256(), True, 0
+        digest, plain, done = hashlib.sha256(), True, 0
         while done < info.nbytes:
             piece = bytearray(min(size, info.nbytes - done))
             with self._lock:
@@ -109,20 +116,20 @@ class PackFile:
             plain = plain and not (info.dtype == "bool" and any(byte > 1 for byte in piece))
             done += filled
             yield piece
-        self._compare(name, digest.hexdigest() if done == info.nbytes else "nothing: the file ended early", plain)
+        self._compare(info, digest.hexdigest() if done == info.nbytes else _ENDED, plain)
 
     def _decode_into(self, name: str, buffer: Any) -> None:
-        entry = self.descriptor.parameters[name]
+        entry, tensors = self.descriptor.parameters[name], self.parts(name)
         coding = codings.coding_of(entry)
         if not isinstance(entry, Stored) or coding is None:
             raise KeyError(f"{name} is not in the file")
         size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
         view = memoryview(buffer).cast("B") if size else memoryview(bytearray())
-        parts = {part: self.read_bytes(f"{name}.{part}") for part in coding.parts()}
+        parts = {part: self.read_bytes(info) for part, info in tensors.items()}
         try:
             codings.decode_into(entry, coding, parts, view)
         except codings.CodingFaultError as fault:
-            where = f"{name}.{fault.part}" if fault.part else name
+            where = tensors[fault.part].name if fault.part else name
             raise IntegrityError(
                 str(self.path),
                 [Problem("coding", where, f"{fault.message} ({coding.id})")],
@@ -131,36 +138,47 @@ class PackFile:
         digest = hashlib.sha256(view).hexdigest()
         self._compare(name, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
 
-    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
-        """The dtype and the shape of what read_into() gives for a tensor of the file or a coded parameter."""
-        entry = self.descriptor.parameters.get(name)
-        if name not in self.tensors and isinstance(entry, Stored):
-            return entry.dtype, entry.shape
-        return self.tensors[name].dtype, self.tensors[name].shape
+    def as_it_is(self, held: Held) -> TensorInfo | None:
+        """The tensor of the file that has the bytes which read_into() gives; None if they are decoded."""
+        return held if isinstance(held, TensorInfo) else self.parts(held).get(VALUE)
+
+    def form(self, held: Held) -> tuple[str, tuple[int, ...]]:
+        """The dtype and the shape of what read_into() gives."""
+        if isinstance(held, TensorInfo):
+            return held.dtype, held.shape
+        entry = self.descriptor.parameters[held]
+        if not isinstance(entry, Stored):
+            raise KeyError(f"{held} is not in the file")
+        return entry.dtype, entry.shape
 
     def held_bytes(self, name: str) -> int:
         """Bytes of what lies in the file for a parameter."""
-        return sum(self.tensors[tensor].nbytes for tensor in self.tensors_of[name])
+        return sum(info.nbytes for info in self.parts(name).values())
 
-    def check(self, name: str) -> None:
+    def check(self, info: TensorInfo) -> None:
         """Check a tensor's SHA-256 piece by piece, keeping nothing of it. Raises IntegrityError."""
-        for _ in self.pieces(name):
+        for _ in self.pieces(info):
             pass
 
-    def read(self, name: str) -> "NDArray[Any]":
-        """A tensor as a checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as in the file."""
+    def check_tensors(self) -> None:
+        """As check(), of every tensor of the file."""
+        for info in self.tensors.values():
+            self.check(info)
+
+    def read(self, held: Held) -> "NDArray[Any]":
+        """A checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as form() says."""
         import numpy as np
 
-        dtype, shape = self.form(name)
+        dtype, shape = self.form(held)
         array: NDArray[Any] = np.empty(shape, "uint16" if dtype == "bfloat16" else dtype)
-        self.read_into(name, array.reshape(-1).data)
+        self.read_into(held, array.reshape(-1).data)
         return array
 
-    def read_bytes(self, name: str) -> bytearray:
-        """A tensor's checked bytes."""
-        dtype, shape = self.form(name)
+    def read_bytes(self, held: Held) -> bytearray:
+        """Checked bytes."""
+        dtype, shape = self.form(held)
         data = bytearray(numel(shape) * dtypes.ITEMSIZE[dtype])
-        self.read_into(name, data)
+        self.read_into(held, data)
         return data
 
     def file_sha256(self) -> str:
@@ -205,47 +223,23 @@ class PackFile:
         assert not isinstance(entry, Tied)
         return numel(entry.shape) * dtypes.ITEMSIZE[dtype if dtype and "float" in entry.dtype else entry.dtype]
 
-    def _compare(self, name: str, digest: str, plain: bool) -> None:
+    def _compare(self, held: Held, digest: str, plain: bool) -> None:
         """``plain``: whether the bytes of a bool tensor are all 0 or 1."""
-        entry = self.descriptor.parameters.get(name)
-        coded = name not in self.tensors and isinstance(entry, Stored)
-        recorded = entry.sha256 if coded and isinstance(entry, Stored) else self.sha256[name]
+        if isinstance(held, TensorInfo):
+            name, recorded, what = held.name, self.sha256[held.name], "its SHA-256 is"
+        else:
+            entry = self.descriptor.parameters[held]
+            assert isinstance(entry, Stored)
+            name, recorded, what = held, entry.sha256, "decodes to the SHA-256"
         if digest != recorded:
-            what = "decodes to the SHA-256" if coded else "its SHA-256 is"
             problem = Problem("sha256", name, f"{what} {digest}, recorded {recorded}")
             raise IntegrityError(str(self.path), [problem], hint="Get the file again from where it came.")
         if not plain:
             raise IntegrityError(str(self.path), [Problem("bool", name, "holds bytes other than 0 and 1")])
 
-    def _check_agreement(self) -> None:
-        out = Collector()
-        owners: dict[str, str] = {}
-        for tensor, owner, dtype, shape, sha256 in expected_tensors(self.descriptor):
-            if tensor in owners:
-                out.add("two-roles", tensor, f"is called for by {owners[tensor]} and by {owner}")
-                continue
-            owners[tensor] = owner
-            info = self.tensors.get(tensor)
-            if info is None:
-                out.add("missing", tensor, f"{owner} needs this tensor and the file lacks it")
-                continue
-            self.sha256[tensor] = sha256
-            self.tensors_of.setdefault(owner, []).append(tensor)
-            if shape is None:
-                for fault in compressed_faults(owner, self.descriptor.parameters[owner], info):
-                    out.add(fault.kind, fault.where, fault.message)
-            elif (info.dtype, info.shape) != (dtype, shape):
-                found, due = f"{info.dtype} {list(info.shape)}", f"{dtype} {list(shape)}"
-                out.add("mismatch", tensor, f"the file holds {found}, the descriptor says {due}")
-        for name in self.tensors:
-            if name not in owners:
-                out.add("unused", name, "no parameter calls for this tensor")
-        if out.problems:
-            raise AgreementError(str(self.path), out.problems)
-
     def _read_table(self, table_id: str) -> "rng.Table":
         name = table_tensor(table_id)
-        values = self.read(name)
+        values = self.read(self.tensors[name])
         fault = rng.table_fault(values)
         if fault:
             raise AgreementError(str(self.path), [Problem("table", name, fault)])

@@ -10,9 +10,8 @@ import msgspec
 import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
-from lottapack.format import canonical, validate
+from lottapack.format import canonical, names, validate
 from lottapack.format.descriptor import (
-    ADAPTER_PARTS,
     DEFAULT_SCAFFOLD,
     FORMAT_VERSION,
     Adapted,
@@ -26,6 +25,7 @@ from lottapack.format.descriptor import (
     architecture_fields,
     unknown_scaffold,
 )
+from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.recipe_bytes import bytes_of
 from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
@@ -33,7 +33,7 @@ from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 if TYPE_CHECKING:
     import torch
 
-BUFFER = "lottapack_recipe"
+BUFFER = names.RECIPE
 """The name of the uint8 tensor that holds the recipe."""
 
 RECIPE_VERSION = "1.0"

@@ -17,7 +17,7 @@ from lottapack.device import resolve
 from lottapack.errors import PlacementError, UnsupportedError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
-from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.packfile import Held, PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
@@ -184,14 +184,18 @@ class _Rebuild:
 
         Hashing takes as long as much of the generating, and needs no lock: it goes on while the module is built.
         """
+        wanted: dict[Held, torch.dtype | None]
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
             given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
-            wanted |= {part: dtypes.torch_dtype(dtype) for part, dtype in adapter_dtypes(self.pack, given).items()}
+            wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
             found = [
-                (name, reader.submit(stored_tensor, self.pack, name, self.device, dtype, self.pages))
-                for name, dtype in wanted.items()
+                (
+                    held if isinstance(held, str) else held.name,
+                    reader.submit(stored_tensor, self.pack, held, self.device, dtype, self.pages),
+                )
+                for held, dtype in wanted.items()
             ]
             try:
                 yield lambda: [(name, future.result()) for name, future in found]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Adapted, Seeded, adapter_prefix
+from lottapack.format.container import TensorInfo
+from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.rng import TORCH_CPU
@@ -16,20 +17,20 @@ def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = Fals
     ``dtype``: of floating tensors, if not as recorded. ``without``: weights that are in no memory.
     """
     kept = {} if merge else adapter_dtypes(pack, dtype)
-    sizes = [numel(pack.form(name)[1]) * dtypes.ITEMSIZE[of] for name, of in kept.items()]
+    sizes = [numel(info.shape) * dtypes.ITEMSIZE[of] for info, of in kept.items()]
     return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
 
 
-def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[str, str]:
-    """The dtypes that the tensors of adapters are loaded in, by name.
+def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo, str]:
+    """The dtypes that the tensors of adapters are loaded in.
 
     An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
     """
     found = {}
     adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
     for name, entry in adapted:
-        for tensor in (adapter_prefix(name) + part for part in entry.adapter.tensors()):
-            found[tensor] = dtype or ("float32" if entry.dtype == "float32" else pack.form(tensor)[0])
+        for info in pack.parts(name).values():
+            found[info] = dtype or ("float32" if entry.dtype == "float32" else info.dtype)
     return found
 
 

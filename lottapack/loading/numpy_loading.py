@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lottapack import rng
 from lottapack.errors import UnsupportedError
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
@@ -93,9 +93,7 @@ def _array(pack: PackFile, name: str) -> Array:
     weight = _seen(bits, entry.dtype).reshape(entry.shape)
     if isinstance(entry, Seeded):
         return weight
-    records = entry.adapter.tensors()
-    prefix = adapter_prefix(name)
-    adapter = {part: _seen(pack.read(prefix + part), records[part].dtype).astype(np.float32) for part in records}
+    adapter = {part: _seen(pack.read(info), info.dtype).astype(np.float32) for part, info in pack.parts(name).items()}
     return _rounded(merge_adapter(weight.astype(np.float32, copy=False), adapter, entry), entry.dtype)
 
 

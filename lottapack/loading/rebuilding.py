@@ -12,7 +12,7 @@ from lottapack import arch
 from lottapack.arch.skeleton import computed_tensors
 from lottapack.errors import PlacementError
 from lottapack.format import dtypes, recipe
-from lottapack.format.descriptor import Adapted, Seeded, Tied, adapter_prefix
+from lottapack.format.descriptor import Adapted, Seeded, Tied
 from lottapack.format.packfile import PackFile
 from lottapack.loading.loaded_size import adapter_dtypes
 from lottapack.loading.placements import part_of
@@ -52,10 +52,9 @@ def rebuilt_tensors(pack: PackFile, device: torch.device, *, merge: bool, check:
             yield RebuiltTensor(name, found.shape, found.dtype, found.part)
             continue
         yield RebuiltTensor(name, found.shape, found.dtype, found.backbone)
-        for last in entry.adapter.tensors():
-            tensor = adapter_prefix(name) + last
-            shape = pack.form(tensor)[1]
-            yield RebuiltTensor(tensor, shape, dtypes.torch_dtype(kept[tensor]), partial(stored_part, pack, tensor))
+        for info in pack.parts(name).values():
+            dtype = dtypes.torch_dtype(kept[info])
+            yield RebuiltTensor(info.name, info.shape, dtype, partial(stored_part, pack, info))
 
 
 def empty_model(pack: PackFile, *, merge: bool) -> tuple[nn.Module, recipe.Recipe]:

@@ -85,6 +85,11 @@ def attach(
                     f"{name}: a {type(module).__name__} has no form with this adapter",
                     hint="Load it with merge=True, or export it.",
                 )
+            if taken := layers.AdapterLayer.taken_from(module):
+                raise ArchitectureError(
+                    f"the adapter of {name} would take the place of the layer's own {taken}",
+                    hint="Load it with merge=True, or export it.",
+                )
             # Swapping the class keeps the module's identity, its hooks and every reference to it.
             module.__class__ = found
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)

@@ -47,6 +47,12 @@ class AdapterLayer(nn.Module):
         self.fan_in_fan_out = entry.fan_in_fan_out
         self.adapter_rank = entry.rank
 
+    @classmethod
+    def taken_from(cls, module: nn.Module) -> str | None:
+        """A parameter, buffer or child of a stock layer whose place an attribute of the adapter would take, or None."""
+        held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
+        return min(held & (AdapterLayer.__annotations__.keys() - {"weight"}), default=None)
+
     def merged_weight(self) -> Tensor:
         """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""
         return merged(

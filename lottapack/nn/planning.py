@@ -7,8 +7,8 @@ from torch import nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError
-from lottapack.format import canonical
 from lottapack.format.descriptor import factor_dims
+from lottapack.format.names import name_fault
 from lottapack.format.recipe import (
     AdaptedRecipe,
     ParameterRecipe,
@@ -18,6 +18,7 @@ from lottapack.format.recipe import (
     scaling_factor,
 )
 from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import Scale, drawn_dtype, require_held, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer
 from lottapack.nn.tied_head import can_share
@@ -75,7 +76,7 @@ class Planner:
     def _plan_one(
         self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
     ) -> ParameterRecipe:
-        fault = canonical.name_fault(entry.name)
+        fault = name_fault(entry.name)
         if fault:
             raise ScaffoldError(f"{entry.name!r} cannot be packed: {fault}", hint="Rename the module.")
         require_held(entry)
@@ -111,7 +112,11 @@ class Planner:
                 drawn_dtype(entry)
             return StoredRecipe(group=entry.group, trained=trains)
         if explicit is None and not isinstance(entry.module, nn.Embedding):
-            if self._is_narrow(entry) or (shared and GROUP_WORDS["rest"] in groups):
+            if (
+                self._is_narrow(entry)
+                or AdapterLayer.taken_from(entry.module)
+                or (shared and GROUP_WORDS["rest"] in groups)
+            ):
                 drawn_dtype(entry)
                 return StoredRecipe(group=entry.group, trained=True)
             if not shared:
@@ -156,6 +161,11 @@ class Planner:
             raise ScaffoldError(
                 f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
                 hint="Train it in full, or leave it frozen.",
+            )
+        if taken := AdapterLayer.taken_from(entry.module):
+            hint = f"Rename {entry.module_name}.{taken}, or leave the layer out of targets."
+            raise ScaffoldError(
+                f"the adapter of {entry.name} would take the place of the layer's own {taken}", hint=hint
             )
         table = self.tables.of(entry)
         scale, dtype = scale_and_dtype(entry, table, self.scale)

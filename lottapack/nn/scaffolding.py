@@ -11,13 +11,15 @@ from torch import nn
 from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import SCALINGS, adapter_prefix
+from lottapack.format.descriptor import SCALINGS
+from lottapack.format.names import adapter_prefix
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
     Recipe,
     StoredRecipe,
 )
+from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory
 from lottapack.nn.attach import attach, is_scaffolded, regenerate_
 from lottapack.nn.backbones import (
@@ -112,6 +114,8 @@ def scaffold(
         rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
         parameters=plan,
     )
+    for name, message in name_clashes(recipe):
+        raise ScaffoldError(f"{name} {message}", hint="Rename the module or the parameter.")
     chosen = {} if backbone == MATERIALISED else choose(backbone, generated_by(recipe))
     if chosen and persistent:
         raise ScaffoldError(

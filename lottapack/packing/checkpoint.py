@@ -10,7 +10,7 @@ from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.format import recipe
-from lottapack.format.descriptor import ADAPTER_PARTS, adapter_prefix
+from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
 from lottapack.packing.states import LeftOut, beside, choose, plain_name
 

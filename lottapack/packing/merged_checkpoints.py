@@ -14,7 +14,7 @@ from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import adapter_prefix
+from lottapack.format.names import adapter_prefix
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,

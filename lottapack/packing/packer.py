@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,7 @@ import lottapack
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.errors import CheckpointError, OutputError
-from lottapack.format import container, dtypes
+from lottapack.format import container, dtypes, expected, recipe_names
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
@@ -28,12 +28,11 @@ from lottapack.format.descriptor import (
     TableRecord,
     TensorRecord,
     Tied,
-    adapter_prefix,
     adapter_shapes,
     factor_dims,
-    table_tensor,
 )
 from lottapack.format.fingerprints import of_source, scaffold_records
+from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
@@ -85,7 +84,9 @@ class Packer:
 
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
-        descriptor = self._descriptor().to_bytes()
+        made = self._descriptor()
+        _require_names(expected.name_clashes(made))  # codings bring names of their own
+        descriptor = made.to_bytes()
         self.storage.check()
         placed = container.layout(
             (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
@@ -107,11 +108,11 @@ class Packer:
         with open_pack(written) as pack:
             if pack.descriptor.to_bytes() != descriptor:
                 raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
-            for name in pack.tensors:
-                pack.check(name)
+            pack.check_tensors()
             return pack.file_size, pack.file_sha256()
 
     def _descriptor(self) -> Descriptor:
+        _require_names(recipe_names.name_clashes(self.plan))
         parameters: dict[str, Parameter] = {}
         tables = {}
         for table_id, table in self.plan.tables().items():
@@ -261,6 +262,15 @@ class Packer:
             weight = merge_adapter(weight, self._adapter(name, entry), entry)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self._stored(name, weight, StoredRecipe(group="other", trained=True))
+
+
+def _require_names(found: Iterable[tuple[str, str]]) -> None:
+    """Raise CheckpointError for the first name that would mean two things in the pack."""
+    for name, message in found:
+        raise CheckpointError(
+            f"{name} {message}",
+            hint="Rename the module or parameter; or leave the layer out of targets, or its group without coding.",
+        )
 
 
 def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:

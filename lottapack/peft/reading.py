@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.format import recipe
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_prefix, adapter_shapes, factor_dims
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_shapes, factor_dims
+from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.links import require_own_file

@@ -11,9 +11,9 @@ from torch import nn
 from lottapack.errors import UnsupportedError
 from lottapack.exporting.staging import staged_folder
 from lottapack.format import container
-from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied, adapter_prefix
+from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied
 from lottapack.format.expected import expected_tensors
-from lottapack.format.packfile import PackFile
+from lottapack.format.packfile import Held, PackFile
 from lottapack.packing.bases import FOLDER, write_base_files
 from lottapack.packing.folders import json_bytes
 from lottapack.peft.config import CONFIG
@@ -63,11 +63,11 @@ def _base(pack: PackFile) -> bytes:
         for name, entry in pack.descriptor.parameters.items()
     }
     descriptor: Descriptor = msgspec.structs.replace(pack.descriptor, parameters=plain)
-    held = [pack.tensors[tensor] for tensor, *_ in expected_tensors(descriptor)]
+    held = [pack.tensors[due.name] for due in expected_tensors(descriptor)]
     wanted = [(info.name, info.dtype, info.shape) for info in held]
     placed = container.layout(wanted)
     header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
-    return header + b"".join(pack.read_bytes(info.name) for info in placed)
+    return header + b"".join(pack.read_bytes(pack.tensors[info.name]) for info in placed)
 
 
 class _Plan:
@@ -179,19 +179,23 @@ class _Plan:
             return sorted(ends)
         return "|".join(re.escape(name) for name in sorted(self.adapted))
 
-    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """By PEFT's name: the pack's name of a tensor, and its shape for PEFT."""
-        found = {}
+    def tensors(self) -> dict[str, tuple[Held, tuple[int, ...]]]:
+        """By PEFT's name: what the pack holds, and its shape for PEFT. Raises UnsupportedError for a name of two."""
+        found: dict[str, tuple[Held, tuple[int, ...]]] = {}
         for module, entry in self.adapted.items():
             layer = self.model.get_submodule(module)
-            for part in entry.adapter.tensors():
-                source = adapter_prefix(f"{module}.weight") + part
-                shape = _shape(part, self.pack.tensors[source].shape, entry)
-                found[f"{_PREFIX}{module}.{_name(part, layer)}"] = source, shape
+            for part, info in self.pack.parts(f"{module}.weight" if module else "weight").items():
+                found[f"{_PREFIX}{module}.{_name(part, layer)}"] = info, _shape(part, info.shape, entry)
         for name in self.trained:
             owner, _, leaf = name.rpartition(".")
             inner = "base_layer." if owner in self.adapted else ""
-            found[f"{_PREFIX}{owner}.{inner}{leaf}"] = name, self.pack.form(name)[1]
+            called = f"{_PREFIX}{owner}.{inner}{leaf}"
+            if called in found:
+                raise UnsupportedError(
+                    f"{self.pack.path}: PEFT would call both {name} and a tensor of an adapter {called}",
+                    hint="Rename the module, or export merged weights.",
+                )
+            found[called] = name, self.pack.form(name)[1]
         return found
 
 

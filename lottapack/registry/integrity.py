@@ -57,8 +57,7 @@ def check_pack(path: str | PathLike[str], known: Expected | None = None) -> str:
     IntegrityError.
     """
     with open_pack(path) as pack:
-        for name in pack.tensors:
-            pack.check(name)
+        pack.check_tensors()
         return known.digest if known and known.algorithm == "sha256" else pack.file_sha256()
 
 

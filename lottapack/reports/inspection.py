@@ -8,7 +8,8 @@ from typing import Any
 
 from lottapack import arch
 from lottapack.format.codings import coding_of
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, adapter_prefix, role_of
+from lottapack.format.container import TensorInfo
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, role_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 
@@ -95,8 +96,7 @@ def trained_elements(pack: PackFile) -> int:
         if isinstance(entry, Stored) and entry.trained:
             total += numel(entry.shape)
         elif isinstance(entry, Adapted):
-            prefix = adapter_prefix(name)
-            total += sum(numel(pack.tensors[prefix + part].shape) for part in entry.adapter.tensors())
+            total += sum(numel(info.shape) for info in pack.parts(name).values())
     return total
 
 
@@ -116,16 +116,16 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)
-    parts = entry.adapter.tensors()
+    parts = pack.parts(name)
     learned = "beta" in parts
-    beta = _beta(pack, adapter_prefix(name) + "beta") if learned else 1.0
+    beta = _beta(pack, parts["beta"]) if learned else 1.0
     return ParameterSummary(
         name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned, "magnitude" in parts
     )
 
 
-def _beta(pack: PackFile, tensor: str) -> float:
-    data, dtype = bytes(pack.read_bytes(tensor)), pack.tensors[tensor].dtype
+def _beta(pack: PackFile, info: TensorInfo) -> float:
+    data, dtype = bytes(pack.read_bytes(info)), info.dtype
     if dtype == "bfloat16":  # the high half of a float32
         data, dtype = b"\0\0" + data, "float32"
     beta: float = struct.unpack({"float32": "<f", "float16": "<e"}[dtype], data)[0]

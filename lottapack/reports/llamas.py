@@ -147,7 +147,8 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
 
 def _trained(model: "nn.Module", recipe: "Recipe") -> "Iterator[tuple[str, tuple[int, ...], float, float]]":
     """Yield name, shape, mean and deviation of each tensor that is trained."""
-    from lottapack.format.descriptor import adapter_prefix, adapter_shapes, factor_dims
+    from lottapack.format.descriptor import adapter_shapes, factor_dims
+    from lottapack.format.names import adapter_prefix
     from lottapack.format.recipe import AdaptedRecipe, StoredRecipe
 
     sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

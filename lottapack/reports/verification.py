@@ -10,7 +10,8 @@ from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
 from lottapack.format.codings import coding_of
-from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.descriptor import Adapted, Descriptor, Seeded
+from lottapack.format.expected import expected_tensors
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
@@ -74,10 +75,15 @@ def verify(
         if key is not None:
             checks.append(_signature(pack, key))
         total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
-        for check in _contents(pack, device):
+        unchecked = dict.fromkeys(_listed(pack.whole))
+        for item, check in _contents(pack, device):
+            unchecked.pop(item, None)
             checks.append(check)
             if progress:
                 progress(len(checks), total)
+        checks += [
+            Check(what, where, "failed", "the descriptor lists it, and nothing checked it") for what, where in unchecked
+        ]
         checks.append(_architecture(pack))
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
 
@@ -91,31 +97,52 @@ def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
     return Check("signature", where, "ok", f"by the key of {key}")
 
 
-def _contents(pack: PackFile, device: str) -> Iterator[Check]:
+Item = tuple[str, str]
+"""What is to be checked: ``sha256`` of a tensor, ``coding`` of a parameter, ``fingerprint`` at its place."""
+
+
+def _listed(descriptor: Descriptor) -> Iterator[Item]:
+    """Everything of which the descriptor records a hash."""
+    for due in expected_tensors(descriptor):
+        yield "sha256", due.name
+    for name, entry in descriptor.parameters.items():
+        if coding_of(entry):
+            yield "coding", name
+        elif isinstance(entry, Seeded | Adapted):
+            yield "fingerprint", name
+            for scaffold in descriptor.scaffolds:
+                yield "fingerprint", place_of(scaffold, name)
+
+
+def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
+    """Each item that was looked at, and its outcome."""
     failed = set()
     coded = [name for name, entry in pack.descriptor.parameters.items() if coding_of(entry)]
-    for name in pack.tensors:
+    for name, info in pack.tensors.items():
         try:
-            pack.check(name)
+            pack.check(info)
         except IntegrityError as fault:
             failed.add(name)
-            yield Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
+            yield ("sha256", name), Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
-            yield Check("sha256", name, "ok")
+            yield ("sha256", name), Check("sha256", name, "ok")
     for name in coded:
-        # With damaged codes there is nothing to decode, and enough has been said.
-        if not failed & set(pack.tensors_of[name]):
-            try:
-                pack.read_bytes(name)
-            except IntegrityError as fault:
-                yield Check(fault.problems[0].kind, fault.problems[0].where, "failed", fault.problems[0].message)
-            else:
-                yield Check("coding", name, "ok")
-    for name, found, recorded in _fingerprints(pack, device):
-        if found == recorded:
-            yield Check("fingerprint", name, "ok")
+        damaged = [info.name for info in pack.parts(name).values() if info.name in failed]
+        if damaged:
+            skipped = Check("coding", name, "skipped", f"{damaged[0]} is damaged, so there is nothing to decode")
+            yield ("coding", name), skipped
+            continue
+        try:
+            pack.read_bytes(name)
+        except IntegrityError as fault:
+            problem = fault.problems[0]
+            yield ("coding", name), Check(problem.kind, problem.where, "failed", problem.message)
         else:
-            yield Check("fingerprint", name, "failed", f"rebuilt {found}, recorded {recorded}")
+            yield ("coding", name), Check("coding", name, "ok")
+    for name, found, recorded in _fingerprints(pack, device):
+        right = found == recorded
+        detail = "" if right else f"rebuilt {found}, recorded {recorded}"
+        yield ("fingerprint", name), Check("fingerprint", name, "ok" if right else "failed", detail)
 
 
 def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from lottapack import rng
 from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored
-from lottapack.format.packfile import PackFile
+from lottapack.format.packfile import Held, PackFile
 from lottapack.format.recipe import scaling_factor
 from lottapack.format.shapes import numel
 from lottapack.weights.constructed import constructed_weights, is_constructed
@@ -148,26 +148,26 @@ class PlainTensor:
         return torch.from_numpy(indices).to(self.device)
 
 
-def stored_pieces(pack: PackFile, name: str) -> Iterator[Tensor]:
-    """A tensor of the file as flat pieces, in order, on the CPU. They count only after the last: its hash comes then.
+def stored_pieces(pack: PackFile, held: Held) -> Iterator[Tensor]:
+    """What the file holds as flat pieces, in order, on the CPU. They count only after the last: its hash comes then.
 
     A coded parameter is decoded whole.
     """
-    if name not in pack.tensors:
-        yield stored_tensor(pack, name, torch.device("cpu")).view(-1)
+    info = pack.as_it_is(held)
+    if info is None:
+        yield stored_tensor(pack, held, torch.device("cpu")).view(-1)
         return
-    dtype = dtypes.torch_dtype(pack.tensors[name].dtype)
-    for piece in pack.pieces(name, 8 * PIECE):
-        yield torch.frombuffer(piece, dtype=dtype)
+    for piece in pack.pieces(info, 8 * PIECE):
+        yield torch.frombuffer(piece, dtype=dtypes.torch_dtype(info.dtype))
 
 
-def stored_part(pack: PackFile, name: str, part: Part) -> Tensor:
-    """A part of a tensor of the file, on the CPU. All of its bytes are read for the hash, and only the part is kept."""
-    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(name)[0]), device="cpu")
+def stored_part(pack: PackFile, held: Held, part: Part) -> Tensor:
+    """A part of what the file holds, on the CPU. All of its bytes are read for the hash, and only the part is kept."""
+    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(held)[0]), device="cpu")
     starts, lengths = part.runs()
     ends, places = starts + lengths, np.concatenate([[0], np.cumsum(lengths)])
     begin = 0
-    for piece in stored_pieces(pack, name):
+    for piece in stored_pieces(pack, held):
         end = begin + piece.numel()
         first, last = int(np.searchsorted(ends, begin, "right")), int(np.searchsorted(starts, end, "left"))
         if last - first > _FEW:

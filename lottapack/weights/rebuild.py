@@ -11,8 +11,8 @@ from lottapack import arch, rng
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied, adapter_prefix
-from lottapack.format.packfile import PackFile
+from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
+from lottapack.format.packfile import Held, PackFile
 from lottapack.format.shapes import numel
 from lottapack.weights.constructed import constructed_weights, fill_constructed, is_constructed
 from lottapack.weights.huge_pages import HugePages
@@ -41,27 +41,27 @@ def skeleton(descriptor: Descriptor) -> nn.Module:
 
 
 def stored_tensor(
-    pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None, pages: HugePages | None = None
+    pack: PackFile, held: Held, device: torch.device, dtype: torch.dtype | None = None, pages: HugePages | None = None
 ) -> Tensor:
-    """A tensor of the file, or a coded parameter, decoded; its SHA-256 checked.
+    """A stored parameter, decoded if need be, or a tensor of the file; its SHA-256 checked.
 
     In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
     never holds it twice. Nor does the CPU: what is converted is read piece by piece, but for coded parameters.
     """
-    recorded, shape = pack.form(name)
+    recorded, shape = pack.form(held)
     wanted = _wanted(recorded, dtype)
-    in_pieces = wanted != dtypes.torch_dtype(recorded) and name in pack.tensors
-    tensor = torch.empty(shape, dtype=wanted if in_pieces else dtypes.torch_dtype(recorded), device="cpu")
+    in_pieces = None if wanted == dtypes.torch_dtype(recorded) else pack.as_it_is(held)
+    tensor = torch.empty(shape, dtype=wanted if in_pieces is not None else dtypes.torch_dtype(recorded), device="cpu")
     if pages is not None:
         pages.take(tensor)
-    if in_pieces:
+    if in_pieces is not None:
         flat, done = tensor.view(-1), 0
-        for piece in pack.pieces(name):
+        for piece in pack.pieces(in_pieces):
             part = torch.frombuffer(piece, dtype=dtypes.torch_dtype(recorded))
             flat[done : done + part.numel()] = part
             done += part.numel()
     else:
-        pack.read_into(name, tensor_bytes(tensor))
+        pack.read_into(held, tensor_bytes(tensor))
     return tensor.to(wanted).to(device)
 
 
@@ -183,9 +183,7 @@ def _wanted(recorded: str, dtype: torch.dtype | None) -> torch.dtype:
 
 def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str, Tensor]:
     """The adapter of a parameter: ``lora_A``, ``lora_B`` and, where it is learned, ``beta``."""
-    entry = pack.descriptor.parameters[name]
-    assert isinstance(entry, Adapted)
-    return {part: stored_tensor(pack, adapter_prefix(name) + part, device) for part in entry.adapter.tensors()}
+    return {part: stored_tensor(pack, info, device) for part, info in pack.parts(name).items()}
 
 
 def plain_tensor(

@@ -12,7 +12,8 @@
  */
 
 export { PackError, UnsupportedError } from "./errors.js";
-export { DEFAULT_MAX_BYTES, Pack, adapterPrefix, expectedTensors, fromBlob, fromBytes, open } from "./pack.js";
+export { adapterPrefix, expectedTensors } from "./agreement.js";
+export { DEFAULT_MAX_BYTES, Pack, fromBlob, fromBytes, open } from "./pack.js";
 export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";
 export { verify } from "./verify.js";

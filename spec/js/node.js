@@ -36,10 +36,10 @@ async function report(path, plain) {
     const pack = await open(source);
     const result = { path, ...(await verify(pack)) };
     if (!plain) return result;
-    const digests = {};
+    const digests = Object.create(null); // in which even __proto__ is a key like others
     let unsupported;
     for (const scaffold of [DEFAULT, ...pack.descriptor.rng.scaffolds.keys()]) {
-      digests[scaffold] = {};
+      digests[scaffold] = Object.create(null);
       for (const name of pack.descriptor.parameters.keys()) {
         try {
           digests[scaffold][name] = sha256(await pack.plain(name, scaffold));

@@ -1,9 +1,10 @@
 /** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
-import { CodingFault, codedTensors, compressedFault, decodeParameter } from "./codings.js";
+import { VALUE, checkAgreement, expectedParts, tableTensor } from "./agreement.js";
+import { CodingFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
-import { MOST, PackError, UnsupportedError, problem } from "./errors.js";
+import { PackError, UnsupportedError, problem } from "./errors.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
@@ -20,35 +21,6 @@ const PIECE = 1 << 20; // elements or bytes of a step
 const AGAIN = "Get the file again from where it came.";
 
 /**
- * Every tensor that a descriptor calls for, as `{name, owner, dtype, shape, sha256}`.
- *
- * The shape of a compressed tensor is null: only the file knows its size.
- */
-export function* expectedTensors({ rng, parameters }) {
-  for (const [id, { bits, sha256: digest }] of rng.tables) {
-    yield { name: tableTensor(id), owner: `rng.tables.${id}`, dtype: "float32", shape: [2n ** BigInt(bits)], sha256: digest };
-  }
-  for (const [name, entry] of parameters) {
-    if (entry.role === "stored" && entry.coding) {
-      for (const { part, ...tensor } of codedTensors(entry)) yield { name: `${name}.${part}`, owner: name, ...tensor };
-    } else if (entry.role === "stored") {
-      yield { name, owner: name, ...entry };
-    }
-    if (entry.role !== "adapted") continue;
-    const [dOut, dIn] = factorDims(entry.shape, entry.fan_in_fan_out);
-    const shapes = { lora_A: [entry.rank, dIn], lora_B: [dOut, entry.rank], beta: [1n], magnitude: [dOut] };
-    for (const [part, tensor] of entry.adapter) {
-      yield { name: adapterPrefix(name) + part, owner: name, shape: shapes[part], ...tensor };
-    }
-  }
-}
-
-/** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */
-export const adapterPrefix = (parameter) => parameter.slice(0, parameter.lastIndexOf(".") + 1);
-
-const tableTensor = (id) => `lottapack.tables.${id}`;
-
-/**
  * Open a pack and check header, descriptor and their agreement; throws PackError. No weights are made.
  *
  * `source`: see container.js; fromBytes() and fromBlob() below make one, and fromFile() in node.js.
@@ -56,7 +28,6 @@ const tableTensor = (id) => `lottapack.tables.${id}`;
 export async function open(source) {
   const header = await readHeader(source);
   const pack = new Pack(source, header, readDescriptor(header.descriptor));
-  pack.checkAgreement();
   await pack.readTables();
   return pack;
 }
@@ -78,8 +49,7 @@ export class Pack {
     this.descriptor = descriptor;
     this.tensors = header.tensors;
     this.dataStart = header.dataStart;
-    this.digests = new Map();
-    this.tensorsOf = new Map();
+    this.digests = checkAgreement(descriptor, header.tensors);
     this.tables = new Map();
     this.looked = null;
   }
@@ -101,42 +71,54 @@ export class Pack {
     throw new PackError("limit", [problem("limit", "parameters", message)], "If you trust the pack, allow more.");
   }
 
-  /** The bytes of a tensor of the file, copied out of it, or of a coded parameter, decoded; both checked. */
-  async read(name) {
-    if (!this.tensors.has(name)) return this.decoded(name, this.descriptor.parameters.get(name));
-    const { begin, end, dtype } = this.tensors.get(name);
+  /** The records of the tensors that a parameter's entry calls for, by part: `value` if it lies in the file as it is. */
+  parts(name) {
+    const due = [...expectedParts(name, this.descriptor.parameters.get(name))];
+    return new Map(due.map((tensor) => [tensor.part, this.tensors.get(tensor.name)]));
+  }
+
+  /** The bytes of a tensor of the file, given by its record: copied out of it and checked. */
+  async read(info) {
+    const { name, begin, end, dtype } = info;
     const bytes = await this.source.read(this.dataStart + begin, this.dataStart + end);
-    this.compare(name, sha256(bytes), dtype === "bool" && bytes.some((byte) => byte > 1));
+    compare(name, sha256(bytes), this.digests.get(name), "its SHA-256 is");
+    refuseOdd(name, dtype, bytes);
     return bytes;
   }
 
-  async decoded(name, entry) {
+  /** The bytes of a stored parameter, decoded if need be; checked. */
+  async readParameter(name) {
+    const entry = this.descriptor.parameters.get(name);
+    const held = this.parts(name);
+    if (held.has(VALUE)) return this.read(held.get(VALUE));
     const parts = {};
-    for (const { part } of codedTensors(entry)) parts[part] = await this.read(`${name}.${part}`);
+    for (const [part, info] of held) parts[part] = await this.read(info);
     let bytes;
     try {
       bytes = decodeParameter(entry, parts);
     } catch (fault) {
       if (!(fault instanceof CodingFault)) throw fault;
-      const where = fault.part ? `${name}.${fault.part}` : name;
+      const where = fault.part ? held.get(fault.part).name : name;
       const hint = "A faulty writer made this file, or it was changed.";
       throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
     }
-    this.compare(name, sha256(bytes), entry.dtype === "bool" && bytes.some((byte) => byte > 1));
+    compare(name, sha256(bytes), entry.sha256, "decodes to the SHA-256");
+    refuseOdd(name, entry.dtype, bytes);
     return bytes;
   }
 
   /** Check a tensor's SHA-256 piece by piece, keeping nothing of it. */
-  async check(name) {
-    const { begin, end, dtype } = this.tensors.get(name);
+  async check(info) {
+    const { name, begin, end, dtype } = info;
     const hash = new Sha256();
-    let odd = false;
+    let odd = null;
     for (let at = begin; at < end; at += PIECE) {
       const piece = await this.source.read(this.dataStart + at, this.dataStart + Math.min(end, at + PIECE));
       hash.update(piece);
-      odd ||= dtype === "bool" && piece.some((byte) => byte > 1);
+      if (dtype === "bool") odd ??= piece.find((byte) => byte > 1);
     }
-    this.compare(name, hash.hex(), odd);
+    compare(name, hash.hex(), this.digests.get(name), "its SHA-256 is");
+    refuseOdd(name, dtype, odd ? [odd] : []);
   }
 
   /**
@@ -170,7 +152,7 @@ export class Pack {
   async plain(name, scaffold = DEFAULT) {
     let entry = this.descriptor.parameters.get(name);
     while (entry.role === "tied") [name, entry] = [entry.to, this.descriptor.parameters.get(entry.to)];
-    if (entry.role === "stored") return this.read(name);
+    if (entry.role === "stored") return this.readParameter(name);
     if (entry.role === "constant") return this.constant(entry);
     const bits = this.backbone(name, 0n, null, scaffold);
     const merged = entry.role === "adapted" ? await this.merged(name, entry, bits) : bits;
@@ -189,10 +171,9 @@ export class Pack {
 
   async merged(name, entry, bits) {
     const parts = {};
-    for (const [part, { dtype }] of entry.adapter) {
-      const bytes = await this.read(adapterPrefix(name) + part);
-      const read = dtype === "float32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
-      parts[part] = widen(read, dtype);
+    for (const [part, info] of this.parts(name)) {
+      const { buffer } = await this.read(info);
+      parts[part] = widen(info.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer), info.dtype);
     }
     const weight = widen(bits, entry.dtype);
     const rank = Number(entry.rank);
@@ -209,48 +190,11 @@ export class Pack {
     return roundTo(weight, entry.dtype);
   }
 
-  compare(name, digest, odd) {
-    const recorded = this.digests.get(name) ?? this.descriptor.parameters.get(name).sha256;
-    const fault =
-      digest !== recorded
-        ? problem("sha256", name, `${this.digests.has(name) ? "its SHA-256 is" : "decodes to the SHA-256"} ${digest}, recorded ${recorded}`)
-        : odd && problem("bool", name, "holds bytes other than 0 and 1");
-    if (fault) throw new PackError("contents", [fault], AGAIN);
-  }
-
-  checkAgreement() {
-    const problems = [];
-    const owners = new Map();
-    for (const due of expectedTensors(this.descriptor)) {
-      if (owners.has(due.name)) {
-        problems.push(problem("two-roles", due.name, `is called for by ${owners.get(due.name)} and by ${due.owner}`));
-        continue;
-      }
-      owners.set(due.name, due.owner);
-      this.digests.set(due.name, due.sha256);
-      this.tensorsOf.set(due.owner, [...(this.tensorsOf.get(due.owner) ?? []), due.name]);
-      const found = this.tensors.get(due.name);
-      if (!found) {
-        problems.push(problem("missing", due.name, `${due.owner} needs this tensor and the file lacks it`));
-      } else if (!due.shape) {
-        const fault = compressedFault(due.owner, this.descriptor.parameters.get(due.owner), found);
-        if (fault) problems.push(problem("mismatch", due.name, fault));
-      } else if (found.dtype !== due.dtype || found.shape.join() !== due.shape.join()) {
-        const said = ({ dtype, shape }) => `${dtype} [${shape.join(", ")}]`;
-        problems.push(problem("mismatch", due.name, `the file holds ${said(found)}, the descriptor says ${said(due)}`));
-      }
-    }
-    for (const name of this.tensors.keys()) {
-      if (!owners.has(name)) problems.push(problem("unused", name, "no parameter calls for this tensor"));
-    }
-    if (problems.length) throw new PackError("agreement", problems.slice(0, MOST));
-  }
-
   async readTables() {
     const ranges = new Map();
     for (const id of this.descriptor.rng.tables.keys()) {
       const name = tableTensor(id);
-      const table = new Float32Array((await this.read(name)).buffer);
+      const table = new Float32Array((await this.read(this.tensors.get(name))).buffer);
       const fault = tableFault(table);
       if (fault) throw new PackError("agreement", [problem("table", name, fault)]);
       this.tables.set(id, table);
@@ -285,4 +229,14 @@ export class Pack {
     }
     return { ...this.looked, key: halves(BigInt(`0x${seed}`)) };
   }
+}
+
+function compare(name, digest, recorded, what) {
+  if (digest === recorded) return;
+  throw new PackError("contents", [problem("sha256", name, `${what} ${digest}, recorded ${recorded}`)], AGAIN);
+}
+
+function refuseOdd(name, dtype, bytes) {
+  if (dtype !== "bool" || !bytes.some((byte) => byte > 1)) return;
+  throw new PackError("contents", [problem("bool", name, "holds bytes other than 0 and 1")], AGAIN);
 }

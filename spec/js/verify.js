@@ -1,5 +1,6 @@
 /** Every check of a pack, each with its outcome. */
 
+import { expectedTensors } from "./agreement.js";
 import { PackError, UnsupportedError } from "./errors.js";
 import { DEFAULT_MAX_BYTES } from "./pack.js";
 import { isGenerated } from "./parameters.js";
@@ -28,26 +29,48 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
   let done = 0;
   const advance = (bytes) => progress((done += bytes), total);
   const checks = [{ what: "format", where: "header and descriptor", status: "ok", detail: `format ${version}` }];
-  for (const [name, { begin, end }] of pack.tensors) {
-    checks.push(await contentCheck("sha256", name, () => pack.check(name)));
-    await advance(end - begin);
+  const unchecked = new Map(listed(pack.descriptor).map(([what, where]) => [JSON.stringify([what, where]), [what, where]]));
+  const note = (what, where, check) => {
+    unchecked.delete(JSON.stringify([what, where]));
+    checks.push(check);
+  };
+  for (const [name, info] of pack.tensors) {
+    note("sha256", name, await contentCheck("sha256", name, () => pack.check(info)));
+    await advance(info.end - info.begin);
   }
   const damaged = new Set(checks.filter(({ status }) => status === "failed").map(({ where }) => where));
   for (const [name, entry] of coded) {
-    // With damaged codes there is nothing to decode, and enough has been said.
-    const whole = !pack.tensorsOf.get(name).some((tensor) => damaged.has(tensor));
-    if (whole) checks.push(await contentCheck("coding", name, () => pack.read(name)));
+    const lost = [...pack.parts(name).values()].find((info) => damaged.has(info.name));
+    const detail = lost && `${lost.name} is damaged, so there is nothing to decode`;
+    const skipped = { what: "coding", where: name, status: "skipped", detail };
+    note("coding", name, lost ? skipped : await contentCheck("coding", name, () => pack.readParameter(name)));
     await advance(size([name, entry]));
   }
   for (const [name, entry] of generated) {
     const each = (count) => advance(count * ITEM_SIZE.get(entry.dtype));
-    checks.push(await fingerprintCheck(pack, name, entry.fingerprint, each));
+    note("fingerprint", name, await fingerprintCheck(pack, name, entry.fingerprint, each));
     for (const [scaffold, { fingerprints }] of rng.scaffolds) {
-      checks.push(await fingerprintCheck(pack, name, fingerprints.get(name), each, scaffold));
+      const check = await fingerprintCheck(pack, name, fingerprints.get(name), each, scaffold);
+      note("fingerprint", scaffoldPlace(scaffold, name), check);
     }
+  }
+  for (const [what, where] of unchecked.values()) {
+    checks.push({ what, where, status: "failed", detail: "the descriptor lists it, and nothing checked it" });
   }
   const sha256 = await fileSha256(pack.source, advance);
   return { ok: checks.every(({ status }) => status !== "failed"), checks, sha256 };
+}
+
+/** Everything of which the descriptor records a hash, as pairs of what and where. */
+function listed(descriptor) {
+  const found = [...expectedTensors(descriptor)].map(({ name }) => ["sha256", name]);
+  for (const [name, entry] of descriptor.parameters) {
+    if (entry.coding) found.push(["coding", name]);
+    if (!isGenerated(entry)) continue;
+    found.push(["fingerprint", name]);
+    for (const scaffold of descriptor.rng.scaffolds.keys()) found.push(["fingerprint", scaffoldPlace(scaffold, name)]);
+  }
+  return found;
 }
 
 async function contentCheck(what, name, check) {

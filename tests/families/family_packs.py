@@ -74,6 +74,16 @@ class Picky(nn.Module):
         self.body = nn.Linear(width, width)
 
 
+class Clash(nn.Module):
+    def __init__(self, called, size=4):
+        super().__init__()
+        self.body = nn.Linear(4, size)
+        self.body.register_parameter(called, nn.Parameter(torch.ones(size)))
+
+    def forward(self, x):
+        return self.body(x)
+
+
 class Liar(nn.Module):
     def __new__(cls):
         return "no module"

@@ -13,7 +13,7 @@ from family_packs import PACKAGE
 import lottapack
 from lottapack import arch
 from lottapack.arch.trust import allowing, is_allowed
-from lottapack.errors import ArchitectureError, NotAllowedError, UnsupportedError
+from lottapack.errors import ArchitectureError, NotAllowedError, ScaffoldError, UnsupportedError
 
 NETS = f"{PACKAGE}.nets"
 
@@ -302,3 +302,28 @@ def test_the_vectors_can_be_built_where_torch_is_allowed(name):
     path = folder / f"{name}.lotta.safetensors"
     assert all(check.status == "ok" for check in lottapack.verify(path, allow="torch").checks)
     lottapack.load(path, allow="torch", merge=True, check_fingerprints=True)
+
+
+@pytest.mark.parametrize("name", ["beta", "lora_A", "lora_B", "magnitude", "scaling", "adapter_rank", "lora_dropout"])
+def test_an_adapter_takes_the_place_of_nothing(name, package, tmp_path):
+    model = build("Clash", called=name)
+    with pytest.raises(ScaffoldError, match=rf"adapter of body\.weight .* the layer's own {name}\n.*body\.{name}"):
+        lottapack.scaffold(model, seed=1, rank=1, targets="body", beta=1.0)
+    assert torch.equal(model.body.get_parameter(name), torch.ones(4))
+
+
+def test_a_pack_whose_adapter_would_take_the_place_of_something_is_loaded_merged(package, tmp_path):
+    """The pack is right; only its layer cannot be trained."""
+    model = lottapack.scaffold(build("Clash", called="extra"), seed=1, rank=1, targets="body")
+    text = model.state_dict()["lottapack_recipe"].numpy().tobytes()
+    renamed = bytearray(
+        text.replace(b'"called":"extra"', b'"called":"scaling"').replace(b"body.extra", b"body.scaling")
+    )
+    state = {name.replace("extra", "scaling"): tensor for name, tensor in model.state_dict().items()}
+    state["lottapack_recipe"] = torch.frombuffer(renamed, dtype=torch.uint8)
+    path = lottapack.pack(state, tmp_path / "scaling.lotta.safetensors").path
+    with pytest.raises(
+        ArchitectureError, match=r"adapter of body\.weight would take the place of the layer's own scaling"
+    ):
+        lottapack.load(path, allow=PACKAGE)
+    assert torch.equal(lottapack.load(path, allow=PACKAGE, merge=True).body.scaling, torch.ones(4))

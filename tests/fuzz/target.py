@@ -24,8 +24,7 @@ def read(path: Path, build: "Callable[[object], object] | None" = None) -> bool:
     """
     try:
         with open_pack(path) as pack:
-            for name in pack.tensors:
-                pack.check(name)
+            pack.check_tensors()
             pack.declared_bytes()
             if pack.descriptor.to_bytes() != pack.descriptor.to_bytes():
                 raise AssertionError("the descriptor has two forms")

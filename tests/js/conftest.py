@@ -12,7 +12,7 @@ import pytest
 from js_runs import JS
 from playwright.sync_api import sync_playwright
 
-sys.path.append(str(Path(__file__).parents[1] / "spec"))  # for hostile_files, which are independent of lottapack
+sys.path.append(str(Path(__file__).parents[1] / "spec"))  # hostile_files, every_hash: independent of lottapack
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

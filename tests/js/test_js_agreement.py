@@ -9,6 +9,7 @@ import hostile_files
 import numpy as np
 import pytest
 import torch
+from every_hash import changes
 from js_runs import JS, SUFFIX, lines, node, reports
 from torch import nn
 
@@ -292,6 +293,36 @@ def test_random_faults_are_judged_alike(tmp_path):
     assert {name: (there[name], due) for name, due in here.items() if there[name] != due} == {}
     sections = {due if isinstance(due, str) else due[0] for due in here.values()}
     assert sections >= {"right", "container", "descriptor", "agreement", "contents"}
+
+
+def test_node_leaves_no_hash_and_no_part_of_the_data_out(tmp_path):
+    """As tests/spec/test_every_hash.py. What needs torch is said to be skipped."""
+    paths, due = [], []
+    for pack in sorted(VALID.glob(f"*{SUFFIX}")):
+        for what, where, data in changes(pack):
+            paths.append(tmp_path / f"{len(paths)}{SUFFIX}")
+            paths[-1].write_bytes(data)
+            due.append((what, where, header_of(pack)[1]["rng"]["id"]))
+    for (what, where, rng_id), report in zip(due, reports(paths), strict=True):
+        if rng_id == "torch-cpu" and what == "fingerprint":
+            assert [check["status"] for check in report["checks"] if check["what"] == what].count("skipped") > 0
+        else:
+            assert not report["ok"], (report["path"], where)
+            assert "section" in report or any(check["status"] == "failed" for check in report["checks"])
+
+
+def test_node_says_what_it_did_not_check():
+    """A verify() that forgets a tensor counts it against the descriptor's list."""
+    code = f"""
+import {{ open, verify }} from "{JS.as_uri()}/lottapack.js";
+import {{ fromFile }} from "{JS.as_uri()}/node.js";
+const pack = await open(fromFile(process.argv[1]));
+pack.tensors.delete([...pack.tensors.keys()].at(-1));
+console.log(JSON.stringify(await verify(pack)));
+"""
+    (found,) = lines(node("--input-type=module", "--eval", code, VALID / f"every_role{SUFFIX}"))
+    assert not found["ok"]
+    assert [check["what"] for check in found["checks"] if check["status"] == "failed"] == ["sha256"]
 
 
 def test_the_example_of_the_readme_runs():

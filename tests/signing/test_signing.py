@@ -284,8 +284,8 @@ def test_data_written_over_after_the_signature_was_checked_are_refused(signed: P
         with signed.open("r+b") as file:
             file.write(data)
         with pytest.raises(IntegrityError):
-            for name in opened.tensors:
-                opened.read_bytes(name)
+            for info in opened.tensors.values():
+                opened.read_bytes(info)
 
 
 def test_without_a_network(pack: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,8 +177,8 @@ def test_a_pack_that_is_replaced_while_it_is_open(pack, tmp_path):
     lottapack.pack(trained("cnn"), tmp_path / "other")
     with lottapack.open_pack(pack) as opened:
         (tmp_path / "other").replace(pack)
-        for name in opened.tensors:
-            opened.read_bytes(name)
+        for info in opened.tensors.values():
+            opened.read_bytes(info)
         assert opened.file_sha256() == hashlib.sha256(before).hexdigest()
 
 
@@ -191,8 +191,8 @@ def test_a_pack_that_is_cut_while_it_is_open(left, tmp_path):
     with lottapack.open_pack(pack) as opened:
         os.truncate(pack, left)
         with pytest.raises(IntegrityError, match="the file ended early"):
-            for name in opened.tensors:
-                opened.read_bytes(name)
+            for info in opened.tensors.values():
+                opened.read_bytes(info)
 
 
 NAMES = ("forward", "_modules", "__class__", "__init__", "__dict__", "training", "_parameters", "add_module")

@@ -274,7 +274,7 @@ def test_a_damaged_scaffold_is_found_by_verify_and_by_a_load_that_checks(tmp_pat
     with lottapack.open_pack(path) as pack:
         changed = pack.descriptor.to_bytes().replace(right.encode(), b"0" * 16)
         placed = container.layout((info.name, info.dtype, info.shape) for info in pack.tensors.values())
-        data = b"".join(bytes(pack.read_bytes(info.name)) for info in placed)
+        data = b"".join(bytes(pack.read_bytes(info)) for info in placed)
     path.write_bytes(container.header_bytes(placed, container.pack_metadata(changed)) + data)
     failed = [check.where for check in lottapack.verify(path).checks if check.status == "failed"]
     assert failed == ['rng.scaffolds["task-b"].fingerprints["0.weight"]']

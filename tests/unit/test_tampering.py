@@ -262,12 +262,12 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
             file.seek(-1, 2)
             file.write(b"\xff")
         with pytest.raises(lottapack.IntegrityError, match="its SHA-256 is"):
-            for name in opened.tensors:
-                opened.read(name)
+            for info in opened.tensors.values():
+                opened.read(info)
         with path.open("r+b") as file:
             file.truncate(opened.data_start)
         with pytest.raises(lottapack.IntegrityError, match="the file ended early"):
-            opened.read(next(iter(opened.tensors)))
+            opened.read(next(iter(opened.tensors.values())))
 
 
 @pytest.mark.parametrize("name", ["", "missing", "folder"])

@@ -1,6 +1,6 @@
 /** What the page shows of a pack, as plain data: a worker can post it, and a test can compare it. */
 
-import { adapterPrefix, expectedTensors, widen } from "../lottapack.js";
+import { expectedTensors, widen } from "../lottapack.js";
 import { ITEM_SIZE, numel } from "../shapes.js";
 
 /** How the groups of stored tensors are called, as `lottapack report` calls them. */
@@ -42,12 +42,12 @@ export async function summarise(pack) {
 }
 
 /** How many numbers were trained: adapters and what was trained in full. */
-function trainedElements({ descriptor, tensors }) {
+function trainedElements(pack) {
   let total = 0;
-  for (const [name, entry] of descriptor.parameters) {
+  for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
     if (entry.role !== "adapted") continue;
-    for (const part of entry.adapter.keys()) total += Number(numel(tensors.get(adapterPrefix(name) + part).shape));
+    for (const { shape } of pack.parts(name).values()) total += Number(numel(shape));
   }
   return total;
 }
@@ -61,9 +61,9 @@ function fullSizes(entries) {
 
 function groups({ descriptor, tensors, dataStart }) {
   const sizes = new Map([["adapters", 0]]);
-  for (const { name, owner } of expectedTensors(descriptor)) {
-    const entry = descriptor.parameters.get(owner);
-    const label = !entry ? "tables" : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
+  for (const { name, parameter } of expectedTensors(descriptor)) {
+    const entry = descriptor.parameters.get(parameter);
+    const label = parameter === null ? "tables" : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
     const { begin, end } = tensors.get(name);
     sizes.set(label, (sizes.get(label) ?? 0) + end - begin);
   }
@@ -100,9 +100,9 @@ function rows(parameters) {
 async function betas(pack) {
   const found = [];
   for (const [name, entry] of pack.descriptor.parameters) {
-    const beta = entry.role === "adapted" ? entry.adapter.get("beta") : undefined;
+    const beta = entry.role === "adapted" && pack.parts(name).get("beta");
     if (!beta) continue;
-    const { buffer } = await pack.read(`${adapterPrefix(name)}beta`);
+    const { buffer } = await pack.read(beta);
     const bits = beta.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer);
     found.push({ name, value: widen(bits, beta.dtype)[0] });
   }

@@ -1,8 +1,9 @@
 """Faults of agreement, contents and size: refusals.md, sections 3 to 5."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from .codings import int8_tensor, planes, scales_tensor, stream
 from .model import Model, sequential, tensor
 from .small import Invalid, small
 
@@ -43,6 +44,63 @@ def missing_and_unused() -> Iterator[Invalid]:
     model = small()
     model.stored(OWN, model.tensors[OWN])
     yield disagreement("table", "two-roles", OWN, "a table that is a parameter too", model)
+
+
+def names_of_two_meanings() -> Iterator[Invalid]:
+    """Parameters that lie in the file under another name, or not at all, and whose own name means something else."""
+
+    def fault(name: str, where: str, why: str, model: Model) -> Invalid:
+        return disagreement(name, "two-roles", where, why, model)
+
+    for part, shape in (("beta", [4]), ("lora_A", [1, 4]), ("lora_B", [3, 1])):
+        model = small()
+        model.coded(f"0.{part}", "float32", shape, "float16", tensor("float16", *shape))
+        model.tensors[f"0.{part}"] = small().tensors[f"0.{part}"]
+        yield fault(f"coded_{part}".lower(), f"0.{part}", "a coded parameter called as a tensor of an adapter", model)
+    others: dict[str, Callable[[Model], None]] = {
+        "constant": lambda model: model.constant("0.beta", [1], "float32", "3f800000"),
+        "seeded": lambda model: model.seeded("0.beta", [1]),
+        "tied": lambda model: model.tied("0.beta", "2.bias"),
+    }
+    for role, add in others.items():
+        model = small()
+        add(model)
+        yield fault(f"{role}_beta", "0.beta", f"a {role} parameter called as a tensor of an adapter", model)
+    model = small()
+    model.adapted("0.weight", [3, 4], magnitude=True)
+    model.constant("0.magnitude", [3], "float32", "3f800000")
+    yield fault("constant_magnitude", "0.magnitude", "a constant parameter called as a magnitude", model)
+    model = small()
+    model.stored("0.magnitude", tensor("float32", 3))
+    yield fault("no_magnitude", "0.magnitude", "a parameter called as a magnitude, which this adapter lacks", model)
+    for name, second in (("coded_codes", "float64"), ("stream_codes", "uint8")):
+        model = small()
+        for key, dtype in (("w.codes", second), ("w", "uint8")):
+            made = tensor(dtype, 4)
+            model.coded(key, dtype, [4], "planes-zlib", stream(planes(made.data, len(made.data) // 4)))
+        yield fault(name, "w.codes", "a coded parameter called as the codes of another", model)
+    model = small()
+    for key in ("w.scales", "w"):
+        model.coded(key, "float32", [2], "int8-block64", int8_tensor([1, 2]), scales_tensor([0x2C00]))
+    yield fault("coded_scales", "w.scales", "a coded parameter called as the scales of another", model)
+    model = small()
+    model.coded(OWN, "float32", [4], "float16", tensor("float16", 4))
+    model.tensors[OWN] = small().tensors[OWN]
+    yield fault("coded_table", OWN, "a coded parameter called as a table", model)
+    for name, reserved in (
+        ("metadata", "__metadata__"),
+        ("lottapack", "lottapack"),
+        ("namespace", "lottapack.weight"),
+        ("absent_table", "lottapack.tables.other"),
+        ("recipe", "lottapack_recipe"),
+        ("inner_recipe", "0.lottapack_recipe"),
+    ):
+        model = small()
+        model.constant(reserved, [1], "uint8", "01")
+        yield fault(f"reserved_{name}", reserved, "a parameter with a name that the format keeps for itself", model)
+    model = small()
+    model.stored("lottapack_recipe", tensor("uint8", 4))
+    yield fault("reserved_stored", "lottapack_recipe", "the same, as a tensor of the file", model)
 
 
 def mismatches() -> Iterator[Invalid]:
@@ -113,5 +171,5 @@ def limits() -> Iterator[Invalid]:
 
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (missing_and_unused, mismatches, tables, contents, limits):
+    for group in (missing_and_unused, names_of_two_meanings, mismatches, tables, contents, limits):
         yield from group()

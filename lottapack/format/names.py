@@ -1,0 +1,76 @@
+"""The names of parameters, and of the tensors that a file holds for them: one name, one meaning.
+
+Spec: descriptor, section 3; container, section 5.
+"""
+
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+
+METADATA = "__metadata__"
+"""The key of a safetensors header that is no tensor."""
+
+RECIPE = "lottapack_recipe"
+"""The uint8 tensor that holds the recipe of a model in training."""
+
+NAMESPACE = "lottapack"
+"""What the names of the format's own tensors begin with, before a point."""
+
+ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
+
+
+def name_fault(name: str, max_bytes: int = 1024) -> str | None:
+    """Say what is wrong with a parameter's name, or None (spec: descriptor, section 3)."""
+    if not name:
+        return "the name is empty"
+    if len(name.encode("utf-8", "surrogatepass")) > max_bytes:
+        return f"the name is longer than {max_bytes} bytes"
+    if name.isascii() and name.isprintable() and "/" not in name and "\\" not in name:
+        return None
+    if any(unicodedata.category(character) in ("Cc", "Cs") or character in "/\\" for character in name):
+        return "the name holds a control character, a slash or a backslash"
+    if not unicodedata.is_normalized("NFC", name):
+        return "the name is not in Unicode normalisation form C"
+    return None
+
+
+def clashes(
+    parameters: Collection[str], derived: Iterable[tuple[str, str]], adapted: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each name that would mean two things, once, and what it would mean.
+
+    ``parameters``: their names. ``derived``: each tensor that has no parameter's name of its own, as (name, owner):
+    those of adapters, codings and tables. ``adapted``: the parameters with adapters, which take the names of every part
+    that an adapter can have: the layer that is trained has them as attributes.
+    """
+    told: set[str] = set()
+    for name in parameters:
+        if _is_reserved(name):
+            told.add(name)
+            yield name, "is a name that the format keeps for itself, and no parameter can have it"
+    owners: dict[str, str] = {}
+    parts = ((adapter_prefix(owner) + part, owner) for owner in adapted for part in ADAPTER_PARTS)
+    for name, owner in chain(derived, parts):
+        if owners.get(name) == owner:
+            continue
+        if name in owners or name in parameters:
+            other = f"of {owners[name]}" if name in owners else f"the parameter {name}"
+            if name not in told:
+                yield name, f"would be both a tensor of {owner} and {other}"
+            told.add(name)
+        owners.setdefault(name, owner)
+
+
+def adapter_prefix(parameter: str) -> str:
+    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
+    return parameter[: parameter.rfind(".") + 1]
+
+
+def table_tensor(table_id: str) -> str:
+    """The name of the tensor that carries a pack's own table."""
+    return f"{NAMESPACE}.tables.{table_id}"
+
+
+def _is_reserved(name: str) -> bool:
+    first, last = name.partition(".")[0], name.rpartition(".")[2]
+    return name == METADATA or first == NAMESPACE or last == RECIPE

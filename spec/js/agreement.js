@@ -1,0 +1,115 @@
+/**
+ * The tensors that a descriptor calls for, and whether a file holds just these (spec/v1/container.md, section 5).
+ *
+ * A parameter is asked for by its name, a tensor of the file by its record. Where one name would mean both of two things,
+ * the pack is refused.
+ */
+
+import { codedTensors, compressedFault } from "./codings.js";
+import { MOST, PackError, problem } from "./errors.js";
+import { factorDims } from "./merge.js";
+import { ADAPTER_PARTS } from "./parameters.js";
+
+/** The part of a stored parameter without a coding: all of it. Other parts are called as in the file. */
+export const VALUE = "value";
+
+const AGAIN = "Its writer gave it wrong names, or it was changed: get it again from whoever made it.";
+
+/**
+ * Every tensor that a descriptor calls for, as `{name, parameter, part, owner, dtype, shape, sha256}`: tables, whose
+ * `parameter` is null and whose part is the id, then parts of parameters. `owner` is for errors alone.
+ *
+ * The shape of a compressed tensor is null: only the file knows its size.
+ */
+export function* expectedTensors({ rng, parameters }) {
+  for (const [id, { bits, sha256 }] of rng.tables) {
+    const shape = [2n ** BigInt(bits)];
+    yield { name: tableTensor(id), parameter: null, part: id, owner: `rng.tables.${id}`, dtype: "float32", shape, sha256 };
+  }
+  for (const [name, entry] of parameters) yield* expectedParts(name, entry);
+}
+
+/** Every tensor that one parameter's entry calls for. */
+export function* expectedParts(parameter, entry) {
+  const { role, dtype, shape, sha256, coding } = entry;
+  const of = { parameter, owner: parameter };
+  if (role === "stored" && coding) {
+    for (const tensor of codedTensors(entry)) yield { ...of, name: `${parameter}.${tensor.part}`, ...tensor };
+  } else if (role === "stored") {
+    yield { ...of, name: parameter, part: VALUE, dtype, shape, sha256 };
+  } else if (role === "adapted") {
+    const [dOut, dIn] = factorDims(shape, entry.fan_in_fan_out);
+    const shapes = { lora_A: [entry.rank, dIn], lora_B: [dOut, entry.rank], beta: [1n], magnitude: [dOut] };
+    for (const [part, tensor] of entry.adapter) {
+      yield { ...of, name: adapterPrefix(parameter) + part, part, shape: shapes[part], ...tensor };
+    }
+  }
+}
+
+/** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */
+export const adapterPrefix = (parameter) => parameter.slice(0, parameter.lastIndexOf(".") + 1);
+
+/** The name of the tensor of a pack's own table. */
+export const tableTensor = (id) => `lottapack.tables.${id}`;
+
+/** The tensors that are called for, and every part that an adapter can have: the layer that is trained has them all. */
+function* taken(descriptor) {
+  yield* expectedTensors(descriptor);
+  for (const [owner, { role }] of descriptor.parameters) {
+    if (role !== "adapted") continue;
+    for (const part of ADAPTER_PARTS) yield { name: adapterPrefix(owner) + part, parameter: owner, owner };
+  }
+}
+
+/** Each name that would mean two things, and what it would mean. */
+function clashes(descriptor) {
+  const { parameters } = descriptor;
+  const found = new Map();
+  for (const name of parameters.keys()) {
+    if (isReserved(name)) found.set(name, "is a name that the format keeps for itself, and no parameter can have it");
+  }
+  const owners = new Map();
+  for (const { name, parameter, owner } of taken(descriptor)) {
+    if (name === parameter || owners.get(name) === owner) continue;
+    if (owners.has(name) || parameters.has(name)) {
+      const other = owners.has(name) ? `of ${owners.get(name)}` : `the parameter ${name}`;
+      if (!found.has(name)) found.set(name, `would be both a tensor of ${owner} and ${other}`);
+    }
+    if (!owners.has(name)) owners.set(name, owner);
+  }
+  return found;
+}
+
+function isReserved(name) {
+  const words = name.split(".");
+  return name === "__metadata__" || words[0] === "lottapack" || words.at(-1) === "lottapack_recipe";
+}
+
+/**
+ * Check that a file holds the tensors that its descriptor calls for, each with one use; gives their SHA-256 by name.
+ * Throws PackError with everything that differs.
+ */
+export function checkAgreement(descriptor, tensors) {
+  const clashing = clashes(descriptor);
+  const problems = [...clashing].map(([name, message]) => problem("two-roles", name, message));
+  const digests = new Map();
+  for (const due of expectedTensors(descriptor)) {
+    digests.set(due.name, due.sha256);
+    if (clashing.has(due.name)) continue;
+    const found = tensors.get(due.name);
+    if (!found) {
+      problems.push(problem("missing", due.name, `${due.owner} needs this tensor and the file lacks it`));
+    } else if (!due.shape) {
+      const fault = compressedFault(due.owner, descriptor.parameters.get(due.parameter), found);
+      if (fault) problems.push(problem("mismatch", due.name, fault));
+    } else if (found.dtype !== due.dtype || found.shape.join() !== due.shape.join()) {
+      const said = ({ dtype, shape }) => `${dtype} [${shape.join(", ")}]`;
+      problems.push(problem("mismatch", due.name, `the file holds ${said(found)}, the descriptor says ${said(due)}`));
+    }
+  }
+  for (const name of tensors.keys()) {
+    if (!digests.has(name)) problems.push(problem("unused", name, "no parameter calls for this tensor"));
+  }
+  if (problems.length) throw new PackError("agreement", problems.slice(0, MOST), AGAIN);
+  return digests;
+}

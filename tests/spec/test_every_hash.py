@@ -1,0 +1,121 @@
+"""verify() leaves nothing out: whichever hash is changed, or part of the data, the pack is not right."""
+
+import json
+
+import pytest
+import torch
+from every_hash import changes
+from spec_files import descriptor_of, files
+from torch import nn
+
+import lottapack
+from lottapack.format.packfile import PackFile
+from lottapack.reports import verification
+
+VALID = files("valid")
+
+
+def verdict(path):
+    """Whether a pack verifies, and as what it is refused."""
+    try:
+        found = lottapack.verify(path)
+    except lottapack.FormatError as error:
+        return False, {problem.kind for problem in error.problems}
+    except lottapack.IntegrityError as error:  # a table of the pack's own is checked before anything else
+        return False, {problem.kind for problem in error.problems}
+    return found.ok, {check.what for check in found.checks if check.status == "failed"}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_no_hash_and_no_part_of_the_data_is_left_out(name, tmp_path):
+    path, _ = VALID[name]
+    if name.startswith("transformers"):
+        pytest.importorskip("transformers")
+    changed, accepted = tmp_path / "changed.lotta.safetensors", []
+    for what, where, data in changes(path):
+        changed.write_bytes(data)
+        ok, kinds = verdict(changed)
+        if ok or not kinds & {"fingerprint" if what == "fingerprint" else "sha256", "table", "bool"}:
+            accepted.append((what, where, kinds))
+    assert accepted == []
+
+
+@pytest.mark.parametrize("name", [name for name, (_, sidecar) in VALID.items() if sidecar["buildable"]])
+def test_no_reader_hands_out_what_has_another_hash(name, tmp_path):
+    path, _ = VALID[name]
+    if name.startswith("transformers"):
+        pytest.importorskip("transformers")
+    changed = tmp_path / "changed.lotta.safetensors"
+    readers = {
+        "load": lottapack.load,
+        "load, merged": lambda path: lottapack.load(path, merge=True),
+        "load_numpy": lottapack.load_numpy,
+        "export": lambda path: lottapack.export(path, tmp_path / "plain.safetensors"),
+    }
+    if descriptor_of(path)["rng"]["id"] == "torch-cpu":
+        del readers["load_numpy"]  # which cannot read these
+    accepted = []
+    for what, where, data in changes(path):
+        changed.write_bytes(data)
+        for reader, read in readers.items() if what != "fingerprint" else ():
+            try:
+                read(changed)
+            except (lottapack.FormatError, lottapack.IntegrityError):
+                continue
+            accepted.append((reader, where))
+    assert accepted == []
+    assert not (tmp_path / "plain.safetensors").exists()
+
+
+def test_weights_that_torch_drew(tmp_path):
+    """Beside fingerprints that no other generator can check: stored tensors with a coding."""
+    net = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 6))
+    torch.manual_seed(6)
+    drawn = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 6))
+    with torch.no_grad():
+        drawn[0].weight += 1
+    pack, changed = tmp_path / "drawn.lotta.safetensors", tmp_path / "changed.lotta.safetensors"
+    with pytest.warns(lottapack.BackboneChangedWarning):
+        lottapack.pack_torch_cpu(drawn, pack, seed=6, architecture=net, coding={"embeddings": "int8-block64"})
+    tried = []
+    for what, where, data in changes(pack):
+        changed.write_bytes(data)
+        assert not verdict(changed)[0], where
+        tried.append(what)
+    assert {"data", "fingerprint", "sha256"} == set(tried)
+
+
+def test_the_packs_have_every_kind_of_hash():
+    found = [what for path, _ in VALID.values() for what, *_ in changes(path)]
+    assert {kind: found.count(kind) > 20 for kind in ("data", "fingerprint", "sha256")} == {
+        "data": True,
+        "fingerprint": True,
+        "sha256": True,
+    }
+    entries = [entry for path, _ in VALID.values() for entry in descriptor_of(path)["parameters"].values()]
+    assert {entry["role"] for entry in entries} == {"adapted", "constant", "seeded", "stored", "tied"}
+    assert len({entry["coding"]["id"] for entry in entries if "coding" in entry}) == 5
+
+
+@pytest.mark.parametrize("lost", ["sha256", "coding", "fingerprint"])
+def test_what_is_not_checked_is_a_failure(lost, monkeypatch):
+    """A verify() that forgets some checks says so: it counts them against the descriptor's list."""
+    path, _ = VALID["every_role"]
+    coded = next(path for path, _ in VALID.values() if '"coding"' in json.dumps(descriptor_of(path)))
+    every = verification._contents
+    monkeypatch.setattr(
+        verification, "_contents", lambda *a: (found for found in every(*a) if found[0][0] != lost), raising=True
+    )
+    found = lottapack.verify(coded if lost == "coding" else path)
+    assert not found.ok
+    failed = {(check.what, check.detail) for check in found.checks if check.status == "failed"}
+    assert failed == {(lost, "the descriptor lists it, and nothing checked it")}
+
+
+def test_every_tensor_of_a_file_has_one_use():
+    for path, _ in VALID.values():
+        with lottapack.open_pack(path) as pack:
+            assert isinstance(pack, PackFile)
+            used = [info.name for name in pack.descriptor.parameters for info in pack.parts(name).values()]
+            tables = [f"lottapack.tables.{table}" for table in pack.descriptor.rng.tables]
+            assert sorted(used + tables) == sorted(pack.tensors)
