@@ -77,11 +77,11 @@ class Picky(nn.Module):
 class Clash(nn.Module):
     def __init__(self, called, size=4):
         super().__init__()
-        self.body = nn.Linear(4, size)
+        self.body, self.head = nn.Linear(4, size), nn.Linear(size, 8)
         self.body.register_parameter(called, nn.Parameter(torch.ones(size)))
 
     def forward(self, x):
-        return self.body(x)
+        return self.head(self.body(x))
 
 
 class Liar(nn.Module):

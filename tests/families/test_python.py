@@ -327,3 +327,21 @@ def test_a_pack_whose_adapter_would_take_the_place_of_something_is_loaded_merged
     ):
         lottapack.load(path, allow=PACKAGE)
     assert torch.equal(lottapack.load(path, allow=PACKAGE, merge=True).body.scaling, torch.ones(4))
+
+
+def test_by_default_a_layer_with_such_an_attribute_is_trained_in_full(package, tmp_path):
+    model = lottapack.scaffold(build("Clash", called="beta", size=8), seed=1, rank=2, train="biases")
+    with torch.no_grad():
+        model.body.beta.copy_(torch.arange(8.0))
+    path = lottapack.pack(model, tmp_path / "beta.lotta.safetensors").path
+    roles = {entry.name: entry.role for entry in lottapack.inspect(path).parameters}
+    assert roles == {
+        "body.beta": "stored",
+        "body.bias": "stored",
+        "body.weight": "stored",
+        "head.bias": "stored",
+        "head.weight": "adapted",
+    }
+    again = lottapack.load(path, allow=PACKAGE)
+    assert torch.equal(again.body.beta, torch.arange(8.0))
+    assert lottapack.pack(again, tmp_path / "again.lotta.safetensors").path.read_bytes() == path.read_bytes()
