@@ -15,7 +15,7 @@ from lottapack.nn.attach import carry
 from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
 from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
-from lottapack.nn.select import Entry, PerLayer, entries_of
+from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random
 from lottapack.packing import bases
 from lottapack.packing.pack import pack
 
@@ -27,8 +27,11 @@ def init_backbone_(
     seed: int,
     distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
     scale: Scale = None,
+    overwrite_pretrained: bool = False,
 ) -> nn.Module:
     """Redraw a model's weights from a seed, in place, and return it. Every layer stays what it is.
+
+    This is for models that are trained from random weights: it replaces those that the model has.
 
     For adapters of other libraries: what PEFT then trains on the model can be packed, because the weights below are
     known. The model also carries its recipe in the state_dict, so that its own checkpoints can be packed:
@@ -42,6 +45,7 @@ def init_backbone_(
         seed: 0 to 2**64 - 1.
         distribution: as in scaffold(): a built-in table's id, a Table from ``lottapack.table``, or these by pattern.
         scale: as in scaffold(): a rule for the standard deviation, by default 1 / sqrt(d_in), or a number.
+        overwrite_pretrained: as in scaffold(): replace the weights of a model from ``from_pretrained`` too.
 
     Raises:
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
@@ -49,11 +53,13 @@ def init_backbone_(
     if is_scaffolded(model):
         raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")
     check_seed_and_scale(seed, scale)
+    require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     for entry in entries:
         require_held(entry)
+    require_free_name(model, entries)
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint="Give it memory: model.to_empty(device=...).")

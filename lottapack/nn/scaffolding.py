@@ -40,7 +40,7 @@ from lottapack.nn.scales import (
     recipe_rng,
     tables_of,
 )
-from lottapack.nn.select import Entry, entries_of
+from lottapack.nn.select import Entry, entries_of, require_free_name, require_random
 
 
 def scaffold(
@@ -60,8 +60,11 @@ def scaffold(
     persistent: bool = False,
     backbone: Backbone = MATERIALISED,
     max_bytes: int | None = None,
+    overwrite_pretrained: bool = False,
 ) -> nn.Module:
     """Redraw a model from a seed, wrap its layers with adapters, freeze the rest. Changes the model and returns it.
+
+    This is for models that are trained from random weights: it replaces those that the model has.
 
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
@@ -89,6 +92,9 @@ def scaffold(
         backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
             and make them at each product; by layer or by size if it is a mapping or a function.
         max_bytes: the most memory that the model may take then, the largest block of weights included.
+        overwrite_pretrained: replace the weights of a model from ``from_pretrained`` too. It is refused otherwise, as
+            far as it can be told: transformers marks what it loads; a copy of the model, or a state_dict that was
+            loaded into it, cannot be told from random weights.
 
     Raises:
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
@@ -98,11 +104,13 @@ def scaffold(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
+    require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
     check_seed_and_scale(seed, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
+    require_free_name(model, entries)
     on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
     if on_meta:
         hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."

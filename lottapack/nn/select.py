@@ -10,6 +10,7 @@ from typing import Generic, TypeVar, cast
 from torch import Tensor, nn
 
 from lottapack.errors import ScaffoldError
+from lottapack.format.recipe import BUFFER
 from lottapack.nn.attach import adapted_class
 
 T = TypeVar("T")
@@ -48,6 +49,35 @@ def entries_of(model: nn.Module, heads: set[str]) -> list[Entry]:
         can_generate = leaf == "weight" and adapted_class(module) is not None
         found.append(Entry(name, module_name, module, leaf, tensor, group, "" if tied == name else tied, can_generate))
     return found
+
+
+def require_free_name(model: nn.Module, entries: Iterable[Entry]) -> None:
+    """Raise ScaffoldError for a model in which something has the name of the recipe."""
+    taken = [entry.name for entry in entries if entry.leaf == BUFFER]
+    if hasattr(model, BUFFER) or taken:
+        raise ScaffoldError(
+            f"the model has something of its own called {(taken or [BUFFER])[0]}, the name of lottapack's recipe",
+            hint="Rename that module, parameter or buffer.",
+        )
+
+
+def require_random(model: nn.Module, overwrite: bool) -> None:
+    """Raise ScaffoldError for a model that transformers loaded from a checkpoint, unless it may be overwritten.
+
+    The library marks each tensor that it loads. Of weights that came some other way nothing is known.
+    """
+    loaded = [
+        name
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        if getattr(tensor, "_is_hf_initialized", False)
+    ]
+    if loaded and not overwrite:
+        raise ScaffoldError(
+            f"the model was loaded from a checkpoint ({len(loaded)} tensors, such as {loaded[0]}). lottapack is for "
+            "models trained from random weights: a seed would replace every weight",
+            hint="Build the model from its configuration, as AutoModel.from_config(config) or by its class. To replace "
+            "the loaded weights, pass overwrite_pretrained=True.",
+        )
 
 
 def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:

@@ -86,8 +86,9 @@ def open_base(path: Path, within: Path | None = None) -> PackFile:
     found = sorted(path.glob(f"*{PACK_END}"))
     if len(found) != 1:
         raise CheckpointError(
-            f"{path} holds {len(found)} packs, and a base is one",
-            hint="Name the pack of the base. From a checkpoint of the base, lottapack pack makes it.",
+            f"{path} holds {len(found) or 'no'} packs, and the base of an adapter is one pack",
+            hint="Name the pack of the base, which lottapack.init_backbone_() drew. A pack carries no adapter on "
+            "pretrained weights, as it generates its backbone from a seed: share such an adapter as PEFT saved it.",
         )
     require_own_file(found[0], within or path)
     return open_pack(found[0])

@@ -36,10 +36,11 @@ def _split(
     found = choose(content, _prefixes, key)
     if found is None:
         raise CheckpointError(
-            "the checkpoint carries no lottapack recipe",
-            hint="It must be a state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. "
-            "Without one: pack_torch_cpu() (--rng torch-cpu) if torch drew it, pack_merged() (--from-merged) if it is "
-            "merged.",
+            "the checkpoint carries no lottapack recipe: lottapack packs models that were trained from random weights, "
+            "whose backbone a seed generates",
+            hint="Save the state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. Without "
+            "one: pack_torch_cpu() (--rng torch-cpu) if torch drew it from a known seed, pack_merged() (--from-merged) "
+            "if it is merged. Pretrained weights, fine-tuned or not, cannot be packed.",
         )
     state, others = found
     leaving.names += [other.address for other in others]
@@ -92,6 +93,20 @@ def require_plain(name: str, tensor: Tensor) -> None:
         raise CheckpointError(
             f"{name} is a {type(tensor).__module__}.{type(tensor).__name__}, not a plain tensor",
             hint="Save the plain tensor that it stands for, of the shape and dtype that the model was scaffolded with.",
+        )
+
+
+def require_finite(name: str, tensor: Tensor, *, infinity: bool) -> None:
+    """Raise CheckpointError for NaN in a tensor; and for infinity, which masks hold but nothing that was trained."""
+    if not tensor.is_floating_point():
+        return
+    wide = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()
+    count = int((~wide.isfinite() if infinity else wide.isnan()).sum())
+    if count:
+        raise CheckpointError(
+            f"{name} holds NaN or infinity in {count:,} of its {tensor.numel():,} elements",
+            hint="Training diverged: pack an earlier checkpoint; or pack it as it is with allow_nonfinite=True "
+            "(--allow-nonfinite).",
         )
 
 

@@ -1,11 +1,18 @@
 """What a folder without a checkpoint of its own is instead, and which step leads to a checkpoint."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from lottapack.format.container import PACK_END
+from lottapack.packing.states import is_trainers
 
 _NUMBERED = re.compile(r"(?:checkpoint|epoch|step|iter)[-_=]?(\d+)", re.IGNORECASE)
 _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_SAME_MODEL = re.compile(r"(pytorch_)?model([.-].*)?")
+"""The model in another format, dtype or number of shards."""
+
 _WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -42,6 +49,24 @@ def next_step(folder: Path) -> str:
         newest = max(files, key=lambda entry: entry.stat().st_mtime)
         return f"It holds {len(files)} files that could be checkpoints; name one. The newest is {newest}."
     return ""
+
+
+def beside(folder: Path, shards: Sequence[str]) -> list[str]:
+    """The names of files with weights that are of another model than that of the folder.
+
+    Accelerate saves several models as ``model.safetensors`` and ``model_1.safetensors``; of sentence-transformers each
+    layer with weights has a folder. ``shards``: the files of the model.
+    """
+    found = [
+        entry.name
+        for entry in sorted(folder.iterdir())
+        if entry.is_file() and entry.suffix in _FILES and not entry.name.endswith(PACK_END)
+        if not (entry.name in shards or _SAME_MODEL.fullmatch(entry.stem) or is_trainers(entry.stem))
+    ]
+    if (folder / "modules.json").is_file():
+        inside = (entry for entry in sorted(folder.iterdir()) if entry.is_dir())
+        found += [entry.name for entry in inside if any((entry / name).is_file() for name in _WHOLE)]
+    return found
 
 
 def _holds(folder: Path, *patterns: str) -> bool:

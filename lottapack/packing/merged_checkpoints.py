@@ -117,7 +117,7 @@ def pack_merged(
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
-        tensors = model.tensors(content_of(checkpoint), key, leaving)
+        tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         search = _Search(seed, table, max_rank, tolerance, model, tensors)
         plan, held = search.run(progress)
         if not any(layer.role != "stored" for layer in search.layers):
@@ -182,6 +182,10 @@ class _Search:
         """The role of a parameter, and the tensors of its adapter."""
         dtype = dtypes.dtype_name(given.dtype)
         stored = StoredRecipe(group=entry.group, trained=entry.group != "buffer" and given.is_floating_point())
+        if given.is_floating_point() and not bool(given.isfinite().all()):
+            raise CheckpointError(
+                f"{entry.name} holds NaN or infinity", hint="Training diverged: take an earlier checkpoint."
+            )
         if not entry.can_generate or dtype not in dtypes.GENERATED or not given.numel():
             return stored, {}
         scale = rng.binary32(default_scale(entry, self.table))

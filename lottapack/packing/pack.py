@@ -33,6 +33,7 @@ def pack(
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
+    allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
@@ -61,6 +62,7 @@ def pack(
             and ``*``. What does not become smaller stays as it is. Spec: codings.
         tolerance: the largest error that an element of what is stored may have from both, as part of the root mean
             square of its tensor. The result says how large it is.
+        allow_nonfinite: pack NaN and infinity in what was trained, and NaN in buffers. They are refused otherwise.
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -87,7 +89,7 @@ def pack(
         elif adapter:
             plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
         else:
-            plan, tensors = checkpoint.split(read_checkpoint(Path(model)), key, leaving)
+            plan, tensors = checkpoint.split(read_checkpoint(Path(model), leaving), key, leaving)
             plan = configuration.of_checkpoint(plan, Path(model))
         if base is not None and not adapter:
             raise CheckpointError(
@@ -98,4 +100,5 @@ def pack(
                 "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
             )
         tensors = checkpoint.fitted(plan, tensors)
-        return Packer(plan, tensors, progress, storage=forms, leaving=leaving).write(Path(path))
+        packer = Packer(plan, tensors, progress, storage=forms, leaving=leaving, allow_nonfinite=allow_nonfinite)
+        return packer.write(Path(path))

@@ -63,12 +63,15 @@ class Packer:
         constructed: Mapping[str, Tensor] | None = None,
         storage: Storage | None = None,
         leaving: LeftOut | None = None,
+        allow_nonfinite: bool = False,
     ) -> None:
         """Args not of write().
 
         ``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did;
-        ``leaving``: tensors that the recipe does not know may be left out by it.
+        ``leaving``: tensors that the recipe does not know may be left out by it; ``allow_nonfinite``: keep NaN and
+        infinity in what was trained.
         """
+        self.allow_nonfinite = allow_nonfinite
         self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
         self.plan = plan
@@ -155,7 +158,10 @@ class Packer:
         if isinstance(entry, TiedRecipe):
             return Tied(to=entry.to)
         if isinstance(entry, StoredRecipe):
-            return self._stored(name, self._take(name, None), entry)
+            tensor = self._take(name, None)
+            if not self.allow_nonfinite:
+                checkpoint.require_finite(name, tensor, infinity=entry.trained)
+            return self._stored(name, tensor, entry)
         weight = self.given.get(name)
         self.used.add(name)
         if weight is not None and not self._same_as_generated(name, entry, weight):
@@ -195,6 +201,8 @@ class Packer:
         shapes = adapter_shapes(entry.rank, d_out, d_in)
         found = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
         for part, tensor in found.items():
+            if not self.allow_nonfinite:
+                checkpoint.require_finite(prefix + part, tensor, infinity=True)
             if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
                 raise CheckpointError(
                     f"{prefix}{part} is {tensor.dtype}", hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}."

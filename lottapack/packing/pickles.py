@@ -75,7 +75,7 @@ def _classes(path: Path, fault: Exception) -> list[str]:
         listed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (RuntimeError, ValueError, OSError, EOFError, KeyError, pickle.UnpicklingError):
         return first
-    return sorted({*first, *(name for name in listed if name not in _NUMPY)}) if first else []
+    return [*first, *sorted(name for name in listed if name not in {*first, *_NUMPY})] if first else []
 
 
 def _listed(names: list[str]) -> str:

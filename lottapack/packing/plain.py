@@ -104,11 +104,11 @@ def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
     return PlainModel(architecture_of(named, folder))
 
 
-def content_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """What a checkpoint holds, wherever it is. Raises CheckpointError."""
+def content_of(checkpoint: Checkpoint, leaving: LeftOut) -> Mapping[str, Any]:
+    """What a checkpoint holds, wherever it is. ``leaving``: as in read_checkpoint(). Raises CheckpointError."""
     if isinstance(checkpoint, nn.Module):
         return checkpoint.state_dict()
-    return checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint))
+    return checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint), leaving)
 
 
 def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint: Path | None) -> Architecture:

@@ -13,13 +13,17 @@ from lottapack.format.packfile import open_pack
 from lottapack.links import require_own_file
 from lottapack.output import refuse_over
 from lottapack.packing import folder_kinds, pickles
+from lottapack.packing.states import LeftOut
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file or folder (safetensors or torch.save, in shards too). Raises CheckpointError."""
+def read_checkpoint(path: Path, leaving: LeftOut | None = None) -> dict[str, Any]:
+    """The content of a checkpoint file or folder (safetensors or torch.save, in shards too). Raises CheckpointError.
+
+    ``leaving``: of what a folder holds besides its model, what may be left out; it takes note of that.
+    """
     if path.is_dir():
         found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
         if found is None:
@@ -27,8 +31,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} holds no checkpoint",
                 hint=folder_kinds.next_step(path) or f"Looked for {', '.join(IN_FOLDER)}. Name the file itself.",
             )
+        require_own_file(found)
+        shards = _shards(found) if found.name.endswith(".index.json") else []
+        left = (leaving or LeftOut()).rest(folder_kinds.beside(path, shards))
+        if left:
+            raise CheckpointError(
+                f"{path} holds more weights than {found.name}: {', '.join(left[:5])}, which would not be in the pack",
+                hint="Name the file that you mean; or leave the others out by name with ignore (--ignore), as in "
+                f"ignore=[{left[0]!r}].",
+            )
         path = found
-        require_own_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
     if path.name.endswith(PACK_END):
@@ -85,15 +97,21 @@ def _reason(path: Path, fault: Exception) -> str:
     return str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
 
 
-def _read_shards(index: Path) -> dict[str, Any]:
+def _shards(index: Path) -> list[str]:
+    """The names of the files that an index lists. Raises CheckpointError."""
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as fault:
         raise CheckpointError(f"{index} is not an index of shards: {fault}") from fault
-    merged: dict[str, Any] = {}
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard:
             raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
+    return shards
+
+
+def _read_shards(index: Path) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for shard in _shards(index):
         if not (index.parent / shard).is_file():
             raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
         require_own_file(index.parent / shard)

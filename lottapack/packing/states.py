@@ -179,7 +179,7 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
     """What a container holds besides what a trainer keeps for itself."""
     if isinstance(value, Mapping):
         if not {"state", "param_groups"} <= value.keys():  # else it is an optimizer's
-            yield from ((str(key), item) for key, item in value.items() if not _has(_TRAINER, str(key)))
+            yield from ((str(key), item) for key, item in value.items() if not is_trainers(str(key)))
     elif isinstance(value, list | tuple | set):
         yield from ((str(number), item) for number, item in enumerate(value))
 
@@ -187,6 +187,11 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
 def _is_number(name: str, tensor: Tensor) -> bool:
     """Whether a tensor is a single number that trainers note, such as a loss. A parameter is none."""
     return tensor.dim() == 0 and not isinstance(tensor, nn.Parameter) and _has(_NUMBER, name.rpartition(".")[2])
+
+
+def is_trainers(key: str) -> bool:
+    """Whether a key or a file's name is that of something that a trainer keeps for itself."""
+    return _has(_TRAINER, key)
 
 
 def _has(words: re.Pattern[str], key: str) -> bool:

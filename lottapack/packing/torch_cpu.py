@@ -50,6 +50,7 @@ def pack_torch_cpu(
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
+    allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> PackResult:
     """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
@@ -71,6 +72,7 @@ def pack_torch_cpu(
         stored_dtype: as in pack(), for what is stored; what torch drew is compared as it is given.
         coding: as in pack().
         tolerance: as in pack().
+        allow_nonfinite: as in pack().
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -94,8 +96,10 @@ def pack_torch_cpu(
                 plan, _ = _plan(model, seed, drawn, drawn)
                 Packer(plan, dict(drawn), constructed=drawn).write(base)
                 plan, tensors = read_adapter(Path(checkpoint), base)
-            return Packer(plan, tensors, progress, constructed=drawn, storage=forms).write(Path(path))
-        tensors = model.tensors(content_of(checkpoint), key, leaving)
+            return Packer(
+                plan, tensors, progress, constructed=drawn, storage=forms, allow_nonfinite=allow_nonfinite
+            ).write(Path(path))
+        tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         plan, differing = _plan(model, seed, drawn, tensors)
         if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
             here = versions()
@@ -106,7 +110,14 @@ def pack_torch_cpu(
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
             )
         packer = Packer(
-            plan, tensors, progress, stored_instead=differing, constructed=drawn, storage=forms, leaving=leaving
+            plan,
+            tensors,
+            progress,
+            stored_instead=differing,
+            constructed=drawn,
+            storage=forms,
+            leaving=leaving,
+            allow_nonfinite=allow_nonfinite,
         )
         return packer.write(Path(path))
 

@@ -23,10 +23,10 @@ from lottapack.packing import bases
 from lottapack.packing.checkpoint import same_bits
 from lottapack.packing.reading import read_file
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config
+from lottapack.peft.names import names_of
 from lottapack.weights.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_PREFIX = "base_model.model."
 _PARTS = {
     ".lora_A.weight": "lora_A",
     ".lora_B.weight": "lora_B",
@@ -81,11 +81,12 @@ def _open_base(folder: Path, config: AdapterConfig, given: Path | None) -> PackF
         return bases.open_base(around / bases.FOLDER, around)
     if config.base and bases.holds_pack(Path(config.base)):
         return bases.open_base(Path(config.base))
-    said = f"it names {config.base!r}, where no pack is" if config.base else "it names none"
+    said = f"its base is {config.base!r}, which holds no pack" if config.base else "nothing says what its base is"
     raise CheckpointError(
-        f"{folder}: the base of this adapter is unknown; {said}",
-        hint="Draw the base with lottapack.init_backbone_() before training, and import lottapack where you save; "
-        "or name the base's pack with --base.",
+        f"{folder} cannot be packed: {said}. A pack generates its backbone from a seed, so it carries adapters on "
+        "weights that lottapack drew, and none on pretrained weights",
+        hint="Share an adapter on pretrained weights as PEFT saved it. If lottapack.init_backbone_() drew the base, "
+        "name its pack with base (--base); where lottapack is imported, PEFT saves that pack beside the adapter.",
     )
 
 
@@ -114,6 +115,7 @@ class _Reader:
     pack: PackFile
     adapters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     full: dict[str, Tensor] = field(default_factory=dict)
+    whole: bool = False  # a state_dict of all that the model has, not what PEFT saves
 
     def read(self, tensors: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
         merged = [name for name, entry in self.pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
@@ -153,12 +155,13 @@ class _Reader:
     def _sort(self, tensors: Mapping[str, Any], model: nn.Module, entries: dict[str, Entry]) -> None:
         """Adapters by module, and tensors trained in full by name. What fits neither belongs to another base."""
         left = []
-        plain = {key: key.removeprefix(_PREFIX).replace(".base_layer.", ".") for key in tensors}
+        plain = names_of(self.folder, tensors)
+        self.whole = any(".base_layer." in key for key in tensors)
         split = {key: _split(name) for key, name in plain.items()}
-        unknown = {_owner(*split[key]) for key in tensors} - entries.keys()
+        unknown = {_owner(*split[key]) for key in plain} - entries.keys()
         now = arch.family_of(model).names_in_model(model, unknown) if unknown else {}
-        for key, tensor in tensors.items():
-            name, part = split[key]
+        for key in plain:
+            tensor, (name, part) = tensors[key], split[key]
             owner = now.get(_owner(name, part), _owner(name, part))
             if owner not in entries or not isinstance(tensor, Tensor):
                 left.append(key)
@@ -245,7 +248,7 @@ class _Reader:
                 f"{tuple(tensor.shape)}, and {shape} in the base",
                 hint="Name the pack of the right base with --base.",
             )
-        if self.config.is_saved(name.rpartition(".")[0]) or name.endswith("bias"):
+        if self.config.is_saved(name.rpartition(".")[0]) or (name.endswith("bias") and not self.whole):
             return True
         # PEFT saves embeddings without being asked, in case that they were resized.
         return not same_bits(plain_tensor(self.pack, name, torch.device("cpu")).to(tensor.dtype), tensor)

@@ -330,14 +330,14 @@ def test_missing_files_are_named(run, saved, tmp_path):
     for lost, words in [
         ("adapter_config.json", ["without its adapter_config.json"]),
         ("adapter_model.safetensors", ["holds no adapter_model.safetensors"]),
-        ("base/model.lotta.safetensors", ["the base of this adapter is unknown"]),
+        ("base/model.lotta.safetensors", ["cannot be packed: "]),
     ]:
         folder = copied(saved, tmp_path / lost.split("/")[0] / "a")
         (folder / lost).unlink()
         refused(run, folder, *words)
     folder = copied(saved, tmp_path / "nobase")
     shutil.rmtree(folder / "base")
-    refused(run, folder, "the base of this adapter is unknown", "--base", "init_backbone_()")
+    refused(run, folder, "cannot be packed: ", "--base", "init_backbone_()")
     (folder / "adapter_config.json").write_text("{")
     refused(run, folder, "adapter_config.json cannot be read")
     (folder / "adapter_config.json").write_text("[]")

@@ -110,6 +110,9 @@ def command(
             show_default=False,
         ),
     ] = None,
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Pack NaN and infinity in what was trained; refused otherwise.")
+    ] = False,
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
@@ -125,6 +128,8 @@ def command(
     """
     torch_cpu = rng is Generator.torch_cpu
     _check(torch_cpu, from_merged, seed, arch, max_rank, distribution, base)
+    if from_merged and allow_nonfinite:
+        raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
     _check_tolerance(from_merged, stored_dtype is not None or bool(coding), tolerance)
     narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
     sink = Output(json=json, quiet=quiet)
@@ -147,6 +152,7 @@ def command(
                 stored_dtype=narrow,
                 coding=codings,
                 tolerance=tolerance,
+                allow_nonfinite=allow_nonfinite,
                 progress=bar,
             )
         elif from_merged:
@@ -176,6 +182,7 @@ def command(
                 stored_dtype=narrow,
                 coding=codings,
                 tolerance=tolerance,
+                allow_nonfinite=allow_nonfinite,
                 progress=bar,
             )
     for warning in caught:

@@ -1,0 +1,51 @@
+"""What the tensors of an adapter are called in the model: PEFT's names, in a file that it saved or in a state_dict."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from lottapack.errors import CheckpointError
+from lottapack.format import recipe
+from lottapack.packing.states import plain_name
+
+_PREFIX = "base_model.model."
+_ADAPTER = re.compile(
+    r"\.(?:(lora_A|lora_B|lora_magnitude_vector)\.(?!weight$)([^.]+)\.weight|"
+    r"(lora_embedding_[AB]|lora_magnitude_vector)\.(?!weight$)([^.]+))$"
+)
+"""A part of an adapter with the adapter's own name, which save_pretrained() leaves out: ``q.lora_A.default.weight``."""
+
+_SAVED = re.compile(r"\.modules_to_save\.([^.]+)\.")
+
+
+def names_of(folder: Path, keys: Iterable[str]) -> dict[str, str]:
+    """The name of each tensor without what wrappers, PEFT's layers and names of adapters add to it.
+
+    Left out are copies that PEFT keeps of what it trains in full, and the base's recipe. ``folder``: for errors. Raises
+    CheckpointError for several adapters.
+    """
+    adapters: set[str] = set()
+
+    def adapter(match: "re.Match[str]") -> str:
+        adapters.add(match[2] or match[4])
+        return f".{match[1]}.weight" if match[1] else f".{match[3]}"
+
+    def saved(match: "re.Match[str]") -> str:
+        adapters.add(match[1])
+        return "."
+
+    found = {}
+    for key in keys:
+        name = plain_name(key)
+        before, prefix, after = name.partition(_PREFIX)
+        if prefix and not before.replace("module.", ""):
+            name = after
+        name = _SAVED.sub(saved, _ADAPTER.sub(adapter, name)).replace(".base_layer.", ".")
+        if ".original_module." not in name and name.rpartition(".")[2] != recipe.BUFFER:
+            found[key] = name
+    if len(adapters) > 1:
+        raise CheckpointError(
+            f"{folder} holds {len(adapters)} adapters: {', '.join(sorted(adapters))}",
+            hint="A pack carries one. Save it alone: peft_model.save_pretrained(FOLDER, selected_adapters=[NAME]).",
+        )
+    return found
