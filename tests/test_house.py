@@ -43,6 +43,7 @@ LAYERS = (
     (
         "lottapack.building",
         "lottapack.loading.loaded_size",
+        "lottapack.packing.bits",
         "lottapack.packing.checkpoint",
         "lottapack.packing.configuration",
         "lottapack.packing.folder_kinds",

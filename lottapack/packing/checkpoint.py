@@ -12,6 +12,7 @@ from lottapack.errors import ArchitectureError, CheckpointError, LimitError, Not
 from lottapack.format import recipe
 from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
+from lottapack.packing.bits import same_bits
 from lottapack.packing.states import LeftOut, beside, choose, plain_name
 
 
@@ -198,16 +199,6 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
                         hint="Something untied them in training; tie them again, or scaffold an untied model.",
                     )
     return copies
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one dtype and shape, and in every element the same bits."""
-    if one is other:
-        return True
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    first, second = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
-    return torch.equal(first, second)
 
 
 def of_model(

@@ -27,7 +27,8 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import reconcile_ties, same_bits
+from lottapack.packing.bits import same_bits
+from lottapack.packing.checkpoint import reconcile_ties
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of

@@ -38,6 +38,7 @@ from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredR
 from lottapack.format.shapes import numel
 from lottapack.output import atomic_file
 from lottapack.packing import checkpoint
+from lottapack.packing.bits import constant_bits, same_bits
 from lottapack.packing.pack_result import PackResult, warn_of_changes
 from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Storage
@@ -71,7 +72,7 @@ class Packer:
         ``leaving``: tensors that the recipe does not know may be left out by it; ``allow_nonfinite``: keep NaN and
         infinity in what was trained.
         """
-        self.allow_nonfinite = allow_nonfinite
+        self._require_finite = (lambda *_, **__: None) if allow_nonfinite else checkpoint.require_finite
         self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
         self.plan = plan
@@ -159,8 +160,7 @@ class Packer:
             return Tied(to=entry.to)
         if isinstance(entry, StoredRecipe):
             tensor = self._take(name, None)
-            if not self.allow_nonfinite:
-                checkpoint.require_finite(name, tensor, infinity=entry.trained)
+            self._require_finite(name, tensor, infinity=entry.trained)
             return self._stored(name, tensor, entry)
         weight = self.given.get(name)
         self.used.add(name)
@@ -201,8 +201,7 @@ class Packer:
         shapes = adapter_shapes(entry.rank, d_out, d_in)
         found = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
         for part, tensor in found.items():
-            if not self.allow_nonfinite:
-                checkpoint.require_finite(prefix + part, tensor, infinity=True)
+            self._require_finite(prefix + part, tensor, infinity=True)
             if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
                 raise CheckpointError(
                     f"{prefix}{part} is {tensor.dtype}", hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}."
@@ -243,7 +242,7 @@ class Packer:
         matching = [
             seed
             for seed in self.seeds
-            if checkpoint.same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
+            if same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
         ]
         # All weights are of one scaffold: whichever the model was on.
         self.seeds = matching or self.seeds
@@ -268,6 +267,7 @@ class Packer:
         weight = weight.detach()
         if isinstance(entry, AdaptedRecipe):
             weight = merge_adapter(weight, self._adapter(name, entry), entry)
+        self._require_finite(name, weight, infinity=True)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self._stored(name, weight, StoredRecipe(group="other", trained=True))
 
@@ -284,15 +284,6 @@ def _require_names(found: Iterable[tuple[str, str]]) -> None:
 def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
     """How many elements of a parameter are generated."""
     return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
-
-
-def constant_bits(tensor: Tensor) -> str | None:
-    """The bits of the one value that all elements have, as big-endian hex; None if they differ or there is none."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    if not flat.numel():
-        return None
-    rows = flat.view(torch.uint8).view(flat.numel(), flat.element_size())
-    return bytes(rows[0].tolist())[::-1].hex() if bool((rows == rows[0]).all()) else None
 
 
 def provenance(architecture: Architecture) -> dict[str, str]:

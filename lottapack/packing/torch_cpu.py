@@ -24,9 +24,9 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packing.checkpoint import same_bits
+from lottapack.packing.bits import constant_bits, same_bits
 from lottapack.packing.pack_result import PackResult
-from lottapack.packing.packer import Packer, constant_bits
+from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.packing.reading import refuse_over_checkpoint
 from lottapack.packing.states import LeftOut

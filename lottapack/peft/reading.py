@@ -20,7 +20,7 @@ from lottapack.links import require_own_file
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
 from lottapack.packing import bases
-from lottapack.packing.checkpoint import same_bits
+from lottapack.packing.bits import same_bits
 from lottapack.packing.reading import read_file
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config
 from lottapack.peft.names import names_of

@@ -105,7 +105,7 @@ def test_odd_values_keep_their_bits(tmp_path):
     with torch.no_grad():
         model.model.embed_tokens.weight.view(-1)[:4] = odd
         model.model.layers[0].mlp.up_proj.lora_A.view(-1)[:4] = odd
-    lottapack.pack(model, tmp_path / "a")
+    lottapack.pack(model, tmp_path / "a", allow_nonfinite=True)
     assert all_bits(lottapack.load(tmp_path / "a")) == all_bits(model)
 
 
@@ -244,17 +244,19 @@ def test_a_changed_backbone_is_stored_merged_and_named(tmp_path):
     assert plain_bits(lottapack.load(tmp_path / "a", merge=True))["0.weight"] == bits(expected)
     frozen = trained("mlp", targets="0", train=())
     frozen[4].weight[0, 0] = float("nan")
-    with pytest.warns(BackboneChangedWarning):
+    with pytest.raises(CheckpointError, match=r"4\.weight holds NaN"):
         lottapack.pack(frozen, tmp_path / "b")
+    with pytest.warns(BackboneChangedWarning):
+        lottapack.pack(frozen, tmp_path / "b", allow_nonfinite=True)
     assert bits(lottapack.load(tmp_path / "b")[4].weight) == bits(frozen[4].weight)
 
 
 def test_tied_copies_may_be_in_the_checkpoint_but_not_drift(tmp_path):
     state = {name: tensor.clone() for name, tensor in trained("llama").state_dict().items()}
     state["model.embed_tokens.weight"][0, 0] = state["lm_head.weight"][0, 0] = float("nan")
-    lottapack.pack(state, tmp_path / "a")
+    lottapack.pack(state, tmp_path / "a", allow_nonfinite=True)
     only_copy = {name: tensor for name, tensor in state.items() if name != "model.embed_tokens.weight"}
-    lottapack.pack(only_copy, tmp_path / "b")
+    lottapack.pack(only_copy, tmp_path / "b", allow_nonfinite=True)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     state["lm_head.weight"][0, 1] += 1
     with pytest.raises(CheckpointError, match=r"lm_head\.weight was tied to model\.embed_tokens\.weight.*now differs"):
