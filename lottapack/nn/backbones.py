@@ -26,6 +26,8 @@ MATERIALISED: Final = "materialised"
 MODES: Final = (MATERIALISED, "virtual", "blocks")
 """In memory; made in registers, as tables with a kernel for it allow; or made in blocks, as all tables allow."""
 
+_MOST: Final = 2**63 - 1  # that an operator's integer holds
+
 Generated = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and table of each generated weight by name."""
 
@@ -118,7 +120,7 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
         module = locate(model, name)[0]
         source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
         if not isinstance(module, VirtualLayer):  # else it is one layer under two names
-            make_virtual(module, source, left or 0)
+            make_virtual(module, source, min(left or 0, _MOST))
 
 
 def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from lottapack.nn.tied_head import TiedHead
 from lottapack.rng.scales import BUILTIN
 from lottapack.virtual.adapted import generated_adapted_product
 from lottapack.virtual.convolution import generated_convolution
+from lottapack.virtual.inputs import autocasts, require_taken
 from lottapack.virtual.op import generated_product
 from lottapack.virtual.rows import generated_rows
 
@@ -71,6 +72,7 @@ class VirtualLayer(nn.Module):
         return *self._arguments(), rows, columns, bool(getattr(self, "fan_in_fan_out", False)), self.max_bytes
 
     def _product(self, x: Tensor) -> Tensor:
+        require_taken(x, self._source().name)
         found: Tensor = generated_product(_cast(x), *self._matrix())
         return found
 
@@ -78,7 +80,7 @@ class VirtualLayer(nn.Module):
 def _cast(x: Tensor) -> Tensor:
     """What autocast makes of a product's input."""
     kind = x.device.type
-    if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+    if x.dtype == torch.float64 or not autocasts(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
 
@@ -108,11 +110,12 @@ def joined(layer: layers.AdapterLayer, x: Tensor) -> Tensor | None:
     together.
     """
     assert isinstance(layer, VirtualLayer)
+    require_taken(x, layer._source().name)
     adapter = layer.lora_A, layer.lora_B, layer.beta
     if (
         layer.magnitude is not None
         or (layer.training and layer.lora_dropout)
-        or torch.is_autocast_enabled(x.device.type)
+        or autocasts(x.device.type)
         or any(part is not None and part.dtype != x.dtype for part in adapter)
     ):
         return None
@@ -146,6 +149,7 @@ class VirtualTiedHead(VirtualLayer, TiedHead):
 
 class _VirtualLookUp(VirtualLayer):
     def _product(self, x: Tensor) -> Tensor:
+        require_taken(x, self._source().name)
         found: Tensor = generated_rows(x, self.weight_like, *self._arguments(), *self.weight_shape)
         return found
 
@@ -171,6 +175,15 @@ class _VirtualConv(VirtualLayer):
     _reversed_padding_repeated_twice: Any
 
     def _product(self, x: Tensor) -> Tensor:
+        require_taken(x, self._source().name)
+        dims = len(self.stride)
+        if x.dim() == dims + 1:  # one input without a batch around it
+            return self._product(x.unsqueeze(0)).squeeze(0)
+        if x.dim() != dims + 2:
+            raise RuntimeError(
+                f"Expected {dims + 1}D (unbatched) or {dims + 2}D (batched) input to conv{dims}d, but got input of "
+                f"size: {list(x.shape)}"
+            )
         padding = self.padding
         if self.padding_mode != "zeros":
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -195,7 +208,7 @@ class _VirtualPlainConv(_VirtualConv):
     bias: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
+        """Args: input, shape (batch, C_in, ...) or (C_in, ...). Returns: shape (batch, C_out, ...) or (C_out, ...)."""
         out = self._product(input)
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, *[1] * len(self.stride))
 

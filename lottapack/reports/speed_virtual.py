@@ -14,7 +14,7 @@ from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
 from lottapack.reports.speed import machine, measure, ratio
-from lottapack.virtual.product import Matrix, direct, product, tile_height
+from lottapack.virtual.product import Matrix, direct, product
 
 SHAPE: Final = (16_384, 4_096)
 INPUTS: Final = (1, 8, 128)
@@ -101,7 +101,7 @@ def _matrix(table: str, shape: tuple[int, int]) -> Matrix:
 
 
 def _held(matrix: Matrix, x: torch.Tensor) -> int:
-    return 0 if direct(x, matrix, False) else 4 * matrix.shape[1] * tile_height(matrix, x, None)
+    return 0 if direct(x, matrix, False) else 4 * matrix.shape[1] * matrix.height(x, None)
 
 
 def _multiply(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lottapack.virtual.inputs import let_vmap
 from lottapack.virtual.op import generated_product, refuse_forward_mode, source_of
-from lottapack.virtual.product import Matrix, product
+from lottapack.virtual.product import NARROW, Matrix, product
 
 
 @torch.library.custom_op("lottapack::generated_adapted_product", mutates_args=())
@@ -70,7 +71,9 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if of_x or of_beta:
         back = generated_product(gradient, *weight, not transposed, max_bytes)
         if of_beta:
-            found[3] = torch.dot(back.flatten(), given.flatten()).view(1)
+            # In float32 at least: a sum of narrow numbers would be rounded as it grows.
+            terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, given))
+            found[3] = torch.dot(*terms).view(1).to(back.dtype)
         if of_x and torch.is_grad_enabled():  # this pass is itself to be differentiated
             back = (back if beta is None else back * beta) + narrow @ lora_a
         elif of_x:
@@ -80,6 +83,7 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 generated_adapted_product.register_autograd(_gradient, setup_context=_keep)
+let_vmap(generated_adapted_product, rows=True)
 
 
 def _add_(backbone: Tensor, beta: Tensor | None, narrow: Tensor, wide: Tensor) -> Tensor:

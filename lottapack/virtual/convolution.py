@@ -8,8 +8,9 @@ from typing import Sequence  # noqa: UP035 - the only one that operators may hav
 import torch
 from torch import Tensor
 
+from lottapack.virtual.inputs import let_vmap
 from lottapack.virtual.op import refuse_forward_mode, source_of
-from lottapack.virtual.product import Matrix, tile_height
+from lottapack.virtual.product import NARROW, Matrix
 
 
 @torch.library.custom_op("lottapack::generated_convolution", mutates_args=())
@@ -77,10 +78,13 @@ def generated_convolution_gradient(
 ) -> Tensor:
     """The gradient of an input of shape ``x`` of generated_convolution(), from that of its output."""
     matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
-    out = gradient.new_zeros(x)
-    for part in _parts(matrix, shape, groups, max_bytes, gradient):
+    # Parts of one group add to the same inputs.
+    wide = gradient.dtype in NARROW and matrix.height(gradient, max_bytes or None) < shape[0] // groups
+    given = gradient.float() if wide else gradient
+    out = given.new_zeros(x)
+    for part in _parts(matrix, shape, groups, max_bytes, gradient, wide=wide):
         found, _, _ = torch.ops.aten.convolution_backward(
-            gradient[:, part.outputs],
+            given[:, part.outputs],
             out[:, part.inputs],
             part.kernel,
             None,
@@ -93,7 +97,7 @@ def generated_convolution_gradient(
             [True, False, False],
         )
         out[:, part.inputs] += found
-    return out
+    return out.to(gradient.dtype)
 
 
 @generated_convolution_gradient.register_fake
@@ -111,6 +115,7 @@ def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 generated_convolution.register_autograd(_gradient, setup_context=_keep)
+let_vmap(generated_convolution, rows=False)
 
 
 @dataclass(frozen=True)
@@ -123,16 +128,18 @@ class _Part:
     groups: int
 
 
-def _parts(matrix: Matrix, shape: Sequence[int], groups: int, max_bytes: int, like: Tensor) -> Iterator[_Part]:
+def _parts(
+    matrix: Matrix, shape: Sequence[int], groups: int, max_bytes: int, like: Tensor, *, wide: bool = False
+) -> Iterator[_Part]:
     """Parts that hold whole groups, or lie in one; each kernel is there until the next part is asked for."""
     each, inputs = shape[0] // groups, shape[1]
-    height = tile_height(matrix, like, max_bytes or None)
+    height = matrix.height(like, max_bytes or None, wide=wide)
     step = height // each * each or height
     ranges = []
     for first in range(0, shape[0], max(step, each)):  # a group, or groups that fit
         last = min(first + max(step, each), shape[0])
         ranges += [(begin, min(begin + step, last)) for begin in range(first, last, step)]
-    for (begin, end), kernel in zip(ranges, matrix.tiles(ranges, like), strict=True):
+    for (begin, end), kernel in zip(ranges, matrix.tiles(ranges, like, wide=wide), strict=True):
         one, behind = begin // each, (end + each - 1) // each
         kernel = kernel.view(end - begin, *shape[1:])
         yield _Part(slice(begin, end), slice(one * inputs, behind * inputs), kernel, behind - one)

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from lottapack import rng
 from lottapack.errors import UnsupportedError
+from lottapack.virtual.inputs import let_vmap
 from lottapack.virtual.product import Matrix, product
 
 
@@ -91,3 +92,4 @@ def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 generated_product.register_autograd(_gradient, setup_context=_keep)
+let_vmap(generated_product, rows=True)

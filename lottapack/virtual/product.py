@@ -16,6 +16,8 @@ from lottapack.rng.threads import default, run_all
 from lottapack.virtual import IN_REGISTERS
 from lottapack.virtual.scratch import result, scratch
 
+NARROW = (torch.bfloat16, torch.float16)
+"""Dtypes in which a sum over blocks would be rounded after every block: it is kept in float32, and rounded once."""
 SMALL_BATCH = 32
 """Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
@@ -43,25 +45,36 @@ class Matrix:
     source: rng.Source
     shape: tuple[int, int]
 
-    def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor) -> Iterator[Tensor]:
+    def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
         """Rows ``begin`` to ``end - 1`` for each of the ranges, in the dtype and on the device of ``like``.
 
-        They are there until the next ones are asked for: all lie in the same memory.
+        ``wide``: what that dtype makes of them, but in float32. They are there until the next ones are asked for: all
+        lie in the same memory.
         """
         columns = self.shape[1]
         most = max((end - begin for begin, end in ranges), default=0) * columns
-        recorded: torch.dtype = getattr(torch, self.source.dtype)
+        steps = self._dtypes(like, wide)
         with ExitStack() as held:
-            memory = held.enter_context(scratch(most, recorded, like.device))
-            converted = memory
-            if recorded != like.dtype:
-                converted = held.enter_context(scratch(most, like.dtype, like.device))
+            memory = {dtype: held.enter_context(scratch(most, dtype, like.device)) for dtype in set(steps)}
             for begin, end in ranges:
                 size = (end - begin) * columns
-                tile = rng.fill_(memory[:size], self.source, begin * columns)
-                if converted is not memory:
-                    tile = converted[:size].copy_(tile)
+                tile = rng.fill_(memory[steps[0]][:size], self.source, begin * columns)
+                for before, dtype in pairwise(steps):
+                    if dtype != before:
+                        tile = memory[dtype][:size].copy_(tile)
                 yield tile.view(end - begin, columns)
+
+    def _dtypes(self, like: Tensor, wide: bool) -> list[torch.dtype]:
+        """Those that a tile goes through."""
+        recorded: torch.dtype = getattr(torch, self.source.dtype)
+        return [recorded, like.dtype, *([torch.float32] if wide else [])]
+
+    def height(self, like: Tensor, max_bytes: int | None, *, wide: bool = False) -> int:
+        """Rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes that it goes through."""
+        rows, columns = self.shape
+        size = sum(dtype.itemsize for dtype in set(self._dtypes(like, wide)))
+        elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
+        return max(1, min(rows, elements // max(columns, 1)))
 
 
 def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
@@ -72,6 +85,8 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
         matrix: W.
         transposed: the product of the gradient, and of layers whose weight is stored as (in, out).
         max_bytes: of the tile that is generated at a time; at least one row is.
+
+    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end.
 
     A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else
     is as BLAS adds.
@@ -138,25 +153,19 @@ def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     return out.to(x.dtype)
 
 
-def tile_height(matrix: Matrix, like: Tensor, max_bytes: int | None) -> int:
-    """Rows of a tile: TILE elements, or what ``max_bytes`` allows, as recorded and as converted to ``like``."""
-    rows, columns = matrix.shape
-    recorded: torch.dtype = getattr(torch, matrix.source.dtype)
-    size = recorded.itemsize + (0 if recorded == like.dtype else like.dtype.itemsize)
-    elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
-    return max(1, min(rows, elements // max(columns, 1)))
-
-
 def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
     rows, columns = matrix.shape
-    height = tile_height(matrix, x, max_bytes)
+    height = matrix.height(x, max_bytes)
+    wide = transposed and height < rows and x.dtype in NARROW
+    height = matrix.height(x, max_bytes, wide=wide)
     ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
-    out = result(x, x.shape[0], columns if transposed else rows)
-    for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x), strict=True):
+    given = x.float() if wide else x
+    out = result(given, x.shape[0], columns if transposed else rows)
+    for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x, wide=wide), strict=True):
         if not transposed:
             torch.mm(x, tile.t(), out=out[:, begin:end])
         elif begin:
-            out.addmm_(x[:, begin:end], tile)
+            out.addmm_(given[:, begin:end], tile)
         else:
-            torch.mm(x[:, :end], tile, out=out)
-    return out
+            torch.mm(given[:, :end], tile, out=out)
+    return out.to(x.dtype)

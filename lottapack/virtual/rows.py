@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
+from lottapack.virtual.inputs import let_vmap
 from lottapack.virtual.op import source_of
 
 
@@ -41,3 +42,6 @@ def generated_rows(
 def _(indices: Tensor, like: Tensor, *rest: Any) -> Tensor:
     fake: Tensor = like.new_empty(*indices.shape, rest[7])
     return fake
+
+
+let_vmap(generated_rows, rows=True)
