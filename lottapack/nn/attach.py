@@ -14,6 +14,7 @@ from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.generating import fill_backbone
+from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.tied_head import share
 from lottapack.nn.virtual import SOURCES, VirtualLayer
 
@@ -242,8 +243,6 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
     if incoming is None:
         return
     theirs = recipe.of_tensor(incoming)
-    if ours.rng.scaffolds:
-        _keep_backbone(module, ours, state, prefix)
     if theirs != ours:
         what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
         if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
@@ -252,11 +251,4 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
             f"the checkpoint was trained on another scaffold: {what}",
             hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
         )
-
-
-def _keep_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], prefix: str) -> None:
-    """A checkpoint may hold the backbone of the scaffold that it was saved on: the model stays on its own."""
-    for name in plan.parameters:
-        if prefix + name in state and isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
-            owner, leaf = locate(module, name)
-            state[prefix + name] = owner._buffers[leaf]
+    reconcile_backbone(module, ours, state, prefix)

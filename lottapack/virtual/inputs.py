@@ -37,12 +37,14 @@ def let_vmap(operator: Any, *, rows: bool) -> None:
 
     def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         first, *others = dims
-        if rows and first is not None and not any(dim is not None for dim in others):
+        if rows and first is not None and not any(isinstance(dim, int) for dim in others):
             return operator(arguments[0].movedim(first, 0), *arguments[1:]), 0
         outputs = []
         for number in range(info.batch_size):
             pairs = zip(arguments, dims, strict=True)
-            outputs.append(operator(*(value if dim is None else value.select(dim, number) for value, dim in pairs)))
+            outputs.append(
+                operator(*(value.select(dim, number) if isinstance(dim, int) else value for value, dim in pairs))
+            )
         return torch.stack(outputs), 0
 
     operator.register_vmap(batched)

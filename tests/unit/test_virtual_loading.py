@@ -1,5 +1,6 @@
 """load() with a backbone that is in no memory: what it takes, what it counts, and what it refuses."""
 
+import copy
 import hashlib
 import json
 
@@ -133,3 +134,51 @@ def test_report_says_what_a_loaded_model_takes(packs):
         assert memory["blocks"] == held - BACKBONE
         assert size(lottapack.load(packs[table], backbone=backbone)) < held - BACKBONE + 10_000
     assert json.dumps(memory)
+
+
+UNBATCHED = {
+    "Conv1d": (nn.Conv1d(6, 9, 3), (6, 11)),
+    "Conv2d": (nn.Conv2d(6, 9, 3), (6, 11, 11)),
+    "same, circular": (nn.Conv2d(6, 9, 3, padding="same", padding_mode="circular"), (6, 11, 11)),
+}
+
+
+@pytest.mark.parametrize("targets", ["0", "1"])
+@pytest.mark.parametrize("case", UNBATCHED)
+def test_one_input_without_a_batch(case, targets, tmp_path):
+    """The convolution has an adapter, or is plain beside a layer with one."""
+    layer, shape = UNBATCHED[case]
+    model = nn.Sequential(layer, nn.Linear(shape[-1] - (0 if "same" in case else 2), 4))
+    lottapack.pack(lottapack.scaffold(copy.deepcopy(model), seed=3, rank=2, targets=targets, train=[]), tmp_path / "p")
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    whole, blocks = (lottapack.load(tmp_path / "p", backbone=way) for way in ("materialised", "blocks"))
+    assert torch.allclose(blocks(x), whole(x), rtol=1e-5, atol=1e-5)
+    assert torch.equal(blocks(x), blocks(x[None])[0])
+    with pytest.raises(RuntimeError, match=r"batched|not supported for 2D"):
+        blocks(x[0])
+    assert blocks.to("meta")(x.to("meta")).shape == whole(x).shape
+
+
+REFUSED = {
+    "grad": lambda m, x: torch.func.grad(lambda y: m(y).sum())(x),
+    "jacrev": lambda m, x: torch.func.jacrev(m)(x),
+    "fx": lambda m, x: torch.fx.symbolic_trace(m),
+    "sparse": lambda m, x: m(x.to_sparse()),
+    "nested": lambda m, x: m(torch.nested.nested_tensor([x, x], layout=torch.jagged)),
+}
+
+
+@pytest.mark.parametrize("targets", ["0", "1"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_virtual_layers_do_not_take_is_refused_by_name(case, targets, tmp_path):
+    model = nn.Sequential(nn.Linear(12, 6), nn.Linear(6, 5))
+    lottapack.pack(lottapack.scaffold(model, seed=1, rank=2, targets=targets, train=[]), tmp_path / "p")
+    model = lottapack.load(tmp_path / "p", backbone="blocks")
+    with pytest.raises(UnsupportedError, match=r"^0\.weight: .*\n.*load with backbone=.materialised"):
+        REFUSED[case](model, torch.ones(4, 12))
+
+
+def test_a_limit_beyond_all_integers_is_none(tmp_path):
+    lottapack.pack(lottapack.scaffold(nn.Sequential(nn.Linear(12, 6)), seed=1, rank=2, targets="*"), tmp_path / "p")
+    model = lottapack.load(tmp_path / "p", backbone="blocks", max_bytes=2**70)
+    assert torch.equal(model(torch.ones(1, 12)), lottapack.load(tmp_path / "p", backbone="blocks")(torch.ones(1, 12)))

@@ -246,3 +246,57 @@ def test_compilers_and_export_see_one_operator():
     names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
     assert names == ["lottapack.generated_product.default", "aten.relu.default"]
     assert torch.equal(exported.module()(x), function(x))
+
+
+def relative(found, due):
+    return float((found.double() - due).norm() / due.norm())
+
+
+@pytest.mark.parametrize("recorded", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", products.NARROW)
+@pytest.mark.parametrize("table", ["sign1", "normal16"])
+def test_a_sum_over_blocks_is_rounded_once(table, dtype, recorded):
+    """Its error is that of one rounding, 2**-9 or 2**-12 at most for each output, however small the blocks."""
+    w = weight((300, 70), table, dtype=getattr(torch, recorded)).to(dtype).double()
+    g = drawn(40, 300).to(dtype)
+    for max_bytes in (0, 100_000, 10_000, 1):
+        matrix = Matrix(source(table, dtype=recorded), (300, 70))
+        back = products.product(g, matrix, transposed=True, max_bytes=max_bytes or None)
+        assert back.dtype == dtype
+        due = g.double() @ w
+        assert bool(((back.double() - due).abs() <= torch.finfo(dtype).eps / 2 * due.abs() + bound(g, w.T)).all())
+
+
+@pytest.mark.parametrize("dtype", products.NARROW)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_gradient_of_a_convolution_is_rounded_once(groups, dtype):
+    shape = (60, 12 // groups, 3)
+    kernel, g, x = weight(shape, "normal16").to(dtype), drawn(2, 60, 20).to(dtype), drawn(2, 12, 20).to(dtype)
+    rest = None, [1], [1], [1], False, [0], groups, [True, False, False]
+    due = torch.ops.aten.convolution_backward(g.double(), x.double(), kernel.double(), *rest)[0]
+    whole = torch.ops.aten.convolution_backward(g, x, kernel, *rest)[0]
+    for max_bytes in (0, 6000, 600, 1):
+        given = shape, [1], [1], [1], groups, max_bytes
+        found = generated_convolution_gradient(g, list(x.shape), *named("normal16"), *given)
+        assert relative(found, due) <= 1.1 * relative(whole, due)
+
+
+@pytest.mark.parametrize("batched", ["x", "adapters"])
+def test_vmap_gives_what_a_loop_gives(batched):
+    x, a, b = drawn(4, 3, 30), drawn(4, 2, 30, seed=1), drawn(4, 7, 2, seed=2)
+
+    def function(x, a, b):
+        return generated_adapted_product(x, a, b, None, 0.5, *named(), 7, 30, False, 0)
+
+    dims = (0, None, None) if batched == "x" else (None, 0, 0)
+    given = (x, a[0], b[0]) if batched == "x" else (x[0], a, b)
+    found = torch.func.vmap(function, in_dims=dims)(*given)
+    each = [function(*(v if d is None else v[i] for v, d in zip(given, dims, strict=True))) for i in range(4)]
+    assert torch.allclose(found, torch.stack(each), rtol=1e-5, atol=1e-5)
+    shape, *rest = CONVOLUTIONS["one dimension"]
+    images = drawn(3, 2, 5, 9)
+    found = torch.func.vmap(lambda x: generated_convolution(x, *named(), shape, *rest, 0))(images)
+    assert torch.allclose(found, torch.stack([generated_convolution(x, *named(), shape, *rest, 0) for x in images]))
+    indices = torch.tensor([[1, 2], [0, 3]])
+    found = torch.func.vmap(lambda i: generated_rows(i, torch.empty(0), *named(), 5, 4))(indices)
+    assert same_bits(found, generated_rows(indices, torch.empty(0), *named(), 5, 4))
