@@ -1,46 +1,90 @@
 """The Hugging Face Hub, or any server that speaks its protocol: who has packs there, and what was pushed.
 
-``hub_push`` and ``hub_pull`` do the rest; these are the only modules that import huggingface_hub.
+``hub_push`` and ``hub_pull`` do the rest; only modules of that name's beginning import huggingface_hub.
 """
 
-from huggingface_hub import HfApi
+from urllib.parse import quote
+
+import msgspec
 
 from lottapack.format.container import PACK_END
+from lottapack.registry import hub_http
+from lottapack.registry.answers import iso_time
 from lottapack.registry.hub_errors import translated
-from lottapack.registry.hub_files import LIBRARY
 from lottapack.registry.records import Listed, LogEntry
 from lottapack.registry.references import HubReference, Owner
+
+
+class _Sibling(msgspec.Struct):
+    rfilename: str
+
+
+class _Model(msgspec.Struct, rename="camel"):
+    id: str
+    siblings: list[_Sibling] = []
+    last_modified: str | None = None
+    private: bool | None = None
+
+
+class _Ref(msgspec.Struct, rename="camel"):
+    name: str
+    target_commit: str
+
+
+class Refs(msgspec.Struct):
+    """What the names of a repository stand for."""
+
+    branches: list[_Ref] = []
+    tags: list[_Ref] = []
+
+
+class _Author(msgspec.Struct):
+    user: str
+
+
+class _Commit(msgspec.Struct):
+    id: str
+    title: str
+    date: str
+    authors: list[_Author] = []
 
 
 def list_packs(owner: Owner) -> list[Listed]:
     """See ``lottapack.registry.list_packs``."""
     with translated(owner.name):
-        models = HfApi(library_name=LIBRARY).list_models(author=owner.name, full=True)
+        asked = {"author": owner.name, "full": "true"}
         return sorted(
             (
-                Listed(model.id, model.last_modified.isoformat() if model.last_modified else None, model.private)
-                for model in models
-                if any(file.rfilename.endswith(PACK_END) for file in model.siblings or [])
+                Listed(model.id, iso_time(model.last_modified) if model.last_modified else None, model.private)
+                for page in hub_http.pages("/api/models", list[_Model], owner.name, asked)
+                for model in page
+                if any(file.rfilename.endswith(PACK_END) for file in model.siblings)
             ),
             key=lambda listed: listed.reference,
         )
 
 
+def refs(repo: str) -> Refs:
+    """The branches and tags of a repository. Raises as hub_http.get()."""
+    return hub_http.get(f"/api/models/{repo}/refs", Refs, repo)
+
+
 def log(source: HubReference) -> list[LogEntry]:
     """See ``lottapack.registry.log``."""
     with translated(str(source)):
-        api = HfApi(library_name=LIBRARY)
-        refs = api.list_repo_refs(source.repo)
+        there = refs(source.repo)
         names: dict[str, list[str]] = {}
-        for ref in [*refs.tags, *refs.branches]:
+        for ref in [*there.tags, *there.branches]:
             names.setdefault(ref.target_commit, []).append(ref.name)
+        path = f"/api/models/{source.repo}/commits/{quote(source.revision or 'main', safe='')}"
         return [
             LogEntry(
-                revision=commit.commit_id,
-                names=tuple(names.get(commit.commit_id, ())),
-                when=commit.created_at.isoformat(),
+                revision=commit.id,
+                names=tuple(names.get(commit.id, ())),
+                when=iso_time(commit.date),
                 title=commit.title,
-                authors=tuple(commit.authors),
+                authors=tuple(author.user for author in commit.authors),
             )
-            for commit in api.list_repo_commits(source.repo, revision=source.revision)
+            for page in hub_http.pages(path, list[_Commit], str(source))
+            for commit in page
         ]

@@ -1,23 +1,18 @@
-"""What huggingface_hub raises, as an error of lottapack with the next step: one table for all commands."""
+"""What huggingface_hub raises, and what a Hub answers, as an error of lottapack with the next step: one table."""
 
 import errno
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
     XetDownloadError,
 )
 
@@ -31,30 +26,34 @@ from lottapack.errors import (
     OutputError,
     RegistryError,
 )
+from lottapack.registry import answers
 
-_HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """The base of whatever HTTP library huggingface_hub uses in this version: the connection failed, not the request."""
 
 _LOG_IN = "Log in with: hf auth login    (or set HF_TOKEN)."
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class Refused(Exception):  # noqa: N818 - the server does, and translated() makes an error of it
+    """A Hub answered with an error status. ``code``: its own word for why."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.code = headers.get("X-Error-Code", "")
+        self.said = headers.get("X-Error-Message", "") or _message(content)
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise each error of huggingface_hub as one of ours. ``what``: the reference it is about."""
+    """Raise whatever asking a Hub and reading its answer may raise as one of ours. ``what``: the reference."""
     try:
         yield
-    except LottapackError:
+    except (LottapackError, MemoryError):
         raise
-    except (HFValidationError, HfHubHTTPError, _HTTP_ERROR, OSError, EntryNotFoundError) as fault:
+    except Exception as fault:
         raise translate(fault, what) from fault
-    except json.JSONDecodeError as fault:
-        hint = "Is it a Hub? Check HF_ENDPOINT."
-        raise RegistryError(
-            f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint
-        ) from fault
-    except (XetDownloadError, RuntimeError) as fault:  # what hf_xet raises, and a failed upload to LFS
-        raise _network(what, fault) from fault
 
 
 def translate(fault: Exception, what: str) -> LottapackError:
@@ -69,36 +68,58 @@ def translate(fault: Exception, what: str) -> LottapackError:
         cause = fault.__cause__
         return translate(cause, what) if isinstance(cause, Exception) else _network(what, fault)
     if isinstance(fault, HfHubHTTPError):
-        return _refused(fault, what)
-    if isinstance(fault, _HTTP_ERROR):
-        return _network(what, fault)
-    if isinstance(fault, OSError) and fault.errno is not None:
-        if fault.errno in _FULL_DISK:
-            hint = f"Free some space in {constants.HF_HUB_CACHE}, or set HF_HOME to another disk. Nothing was kept."
-            return OutputError(f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}", hint=hint)
-        hint = f"Check that {constants.HF_HUB_CACHE} is writable, or set HF_HOME to a folder that is."
-        return OutputError(f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}", hint=hint)
-    return _network(what, fault)
+        answer = fault.response
+        return _refused(answer.status_code, answer.headers.get("X-Error-Code", ""), fault.server_message or "", what)
+    if isinstance(fault, Refused):
+        return _refused(fault.status, fault.code, fault.said, what)
+    if isinstance(fault, OSError) and fault.errno is not None and not isinstance(fault, HTTP_ERROR):
+        return _local(fault, what)
+    if isinstance(fault, json.JSONDecodeError):
+        hint = "Is it a Hub? Check HF_ENDPOINT."
+        return RegistryError(f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint)
+    if isinstance(fault, (HTTP_ERROR, OSError, EntryNotFoundError, XetDownloadError)) or type(fault) is RuntimeError:
+        return _network(what, fault)  # RuntimeError: what hf_xet raises, and a failed upload to LFS
+    return answers.unreadable(what, f"{constants.ENDPOINT} (HF_ENDPOINT)", fault)
 
 
-def _refused(fault: HfHubHTTPError, what: str) -> LottapackError:
+def _local(fault: OSError, what: str) -> OutputError:
+    """For a fault of this machine's disk."""
+    message = f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}"
+    if fault.errno in _FULL_DISK:
+        hint = f"Free some space in {constants.HF_HUB_CACHE}, or set HF_HOME to another disk. Nothing was kept."
+        return OutputError(message, hint=hint)
+    hint = f"Check that {constants.HF_HUB_CACHE} is writable, or set HF_HOME to a folder that is."
+    return OutputError(message, hint=hint)
+
+
+def _message(content: bytes) -> str:
+    """The words of an error's content, if it has the Hub's form."""
+    try:
+        found = json.loads(content)["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
     """For an answer with an error status."""
-    status, where = fault.response.status_code, constants.ENDPOINT
-    if isinstance(fault, GatedRepoError):
+    where = constants.ENDPOINT
+    if code == "GatedRepo":
         return AccessError(
             f"{what}: access is granted by its owner", hint=f"Ask for access at {where}, then try again."
         )
-    if isinstance(fault, RepositoryNotFoundError) and status == 404:
+    if code == "RepoNotFound" and status == 404:
         hint = "Check the name. If it is private, the token needs the right to read it."
         hint = hint if get_token() else f"{hint} {_LOG_IN}"
         return MissingError(f"{what}: {where} has no such repository", hint=hint)
-    if isinstance(fault, RevisionNotFoundError):
+    if code == "RevisionNotFound":
         hint = f"See what there is with: lottapack log {what.partition('@')[0]}"
         return MissingError(f"{what}: no such branch, tag or commit", hint=hint)
-    if isinstance(fault, RemoteEntryNotFoundError):
+    if code == "EntryNotFound":
         return MissingError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
     kind, words, hint = _NO_TOKEN if status == 401 and not get_token() else _STATUS.get(status, _OTHER[status >= 500])
-    return kind(f"{what}: {words} {where} (HTTP {status}){_said(fault)}", hint=hint)
+    shown = answers.printable(said, 300)
+    return kind(f"{what}: {words} {where} (HTTP {status}){f': {shown}' if shown else ''}", hint=hint)
 
 
 _Row = tuple[type[RegistryError], str, str]
@@ -121,13 +142,7 @@ _OTHER: dict[bool, _Row] = {
 }
 
 
-def _said(fault: HfHubHTTPError) -> str:
-    """The server's own words, on one line."""
-    words = re.sub(r"\s+", " ", fault.server_message or "").strip()
-    return f": {words[:300]}" if words else ""
-
-
 def _network(what: str, fault: Exception) -> NetworkError:
-    words = re.sub(r"\s+", " ", str(fault)).strip() or type(fault).__name__
+    words = answers.printable(str(fault), 300) or type(fault).__name__
     hint = f"Check the network and HF_ENDPOINT ({constants.ENDPOINT}), then run the same command again: it goes on."
-    return NetworkError(f"{what}: the connection to {constants.ENDPOINT} failed: {words[:300]}", hint=hint)
+    return NetworkError(f"{what}: the connection to {constants.ENDPOINT} failed: {words}", hint=hint)

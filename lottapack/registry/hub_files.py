@@ -1,35 +1,27 @@
-"""What a repository of the Hub holds at a revision, asked in one request, and the client's cache of it."""
+"""What a repository of the Hub holds at a revision, asked in one request, and its files, fetched into the cache."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documented place
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub import constants
 
-from lottapack.errors import MissingError, OutputError, RegistryError
+from lottapack.errors import MissingError, RegistryError
 from lottapack.format.container import PACK_END
-from lottapack.output import atomic_file
-from lottapack.registry import integrity
+from lottapack.progress import Progress
+from lottapack.registry import answers, hub_cache, hub_http, integrity
+from lottapack.registry.downloading import Body, download
+from lottapack.registry.hub_errors import translated
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import HubReference
 
-LIBRARY = "lottapack"
-"""What we tell servers that we are."""
-
-_SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-_NO_NAME = re.compile(r"[\\:\x00-\x1f\x7f]")
-"""What leads out of a folder on some system, or steers a terminal."""
-_WAIT = 30.0
-"""Seconds for an answer that is no file. (The client itself would wait for ever.)"""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git": re.compile(r"[0-9a-f]{40}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +62,13 @@ class _Info(msgspec.Struct):
 
 
 def contents(repo: str, revision: str | None) -> Contents:
-    """Ask what is there: one request. Raises what huggingface_hub raises; RegistryError if a Hub does not speak so.
+    """Ask what is there: one request. Raises RegistryError for what no Hub says; Refused.
 
     (HfApi.model_info asks the same. To import it takes longer than the question, and it checks nothing.)
     """
-    address = f"{constants.ENDPOINT}/api/models/{repo}"
-    if revision:
-        address += f"/revision/{quote(revision, safe='')}"
-    headers = build_hf_headers(library_name=LIBRARY)
-    answer = get_session().get(address, params={"blobs": "true"}, headers=headers, timeout=_WAIT)
-    hf_raise_for_status(answer)
-    try:
-        info = msgspec.json.decode(answer.content, type=_Info)
-    except msgspec.DecodeError as fault:
-        hint = "Is it a Hub? Check HF_ENDPOINT."
-        raise RegistryError(f"{repo}: {constants.ENDPOINT} answers otherwise than a Hub: {fault}", hint=hint) from fault
-    if not _GIT.fullmatch(info.sha):
+    path = f"/api/models/{repo}" + (f"/revision/{quote(revision, safe='')}" if revision else "")
+    info = hub_http.get(path, _Info, repo, {"blobs": "true"})
+    if not _COMMIT.fullmatch(info.sha):
         raise RegistryError(f"{repo}: {constants.ENDPOINT} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
     files = {}
     for file in info.siblings:
@@ -96,23 +79,58 @@ def contents(repo: str, revision: str | None) -> Contents:
     return Contents(info.sha, files, info.private)
 
 
-def fetch(repo: str, there: Contents, name: str, bar: type[Any] | None = None) -> Path:
-    """A file whose bytes are what the registry said. A cached one that is not goes, and is fetched anew, once.
+def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress | None = None) -> tuple[Path, int]:
+    """A file whose bytes are what the registry said: where it lies in the cache, and how many of them came now.
 
-    By commit, not by the name of a branch or tag: that may have moved since the question. Raises IntegrityError;
-    RegistryError for a name that would leave the cache.
+    By commit, not by the name of a branch or tag: that may have moved since the question. A cached file that differs
+    is removed and fetched anew. ``most``: bytes of the largest that is fetched.
+
+    Raises IntegrityError; RegistryError for a name, size or hash that no file has, and for a larger file.
     """
-    if any(part in ("", ".", "..") for part in name.split("/")) or _NO_NAME.search(name):
-        raise RegistryError(f"{repo}: names a file that no repository has, {name!r}", hint="Do not trust this server.")
-    expected, problem = there.files[name], None
-    for _ in range(2):
-        path = Path(hf_hub_download(repo, name, revision=there.commit, library_name=LIBRARY, tqdm_class=bar))
-        problem = integrity.difference(path, expected)
-        if problem is None:
-            return path
-        remove(path)
-    assert problem is not None
-    raise integrity.refuse(path, problem)
+    expected = there.files[name]
+    _refuse_odd(repo, name, expected, most)
+    with hub_cache.locked(repo, expected.digest):
+        path = hub_cache.find(repo, there.commit, name)
+        if path and integrity.difference(path, expected) is None:
+            return path, 0
+        hub_cache.remove_link(repo, there.commit, name)
+        blob, received = hub_cache.blob(repo, expected.digest), 0
+        if not (hub_cache.is_own_file(blob) and integrity.difference(blob, expected) is None):
+            blob.unlink(missing_ok=True)
+            part = blob.with_name(f"{blob.name}.incomplete")
+            opener = partial(_opened, repo, there.commit, name)
+            received = download(opener, expected, part, f"{repo}/{name}", progress)
+            hub_cache.settle(part, blob)
+        return hub_cache.link(repo, there.commit, name, blob), received
+
+
+@contextmanager
+def _opened(repo: str, commit: str, name: str, start: int) -> Iterator[Body]:
+    """A file as it comes. Only what the network does is translated, not what happens to the bytes."""
+    with ExitStack() as stack:
+        with translated(repo):
+            body = stack.enter_context(hub_http.file(repo, commit, name, f"{repo}/{name}", start))
+        yield Body(body.status, body.headers, _translated(body.chunks, repo))
+
+
+def _translated(chunks: Iterator[bytes], repo: str) -> Iterator[bytes]:
+    with translated(repo):
+        yield from chunks
+
+
+def _refuse_odd(repo: str, name: str, expected: Expected, most: int) -> None:
+    """Raise RegistryError for what would not be a plain file of this repository in the cache."""
+    fault = next((fault for part in name.split("/") if (fault := answers.name_fault(part))), None)
+    if fault or len(name) > 1024:
+        shown = answers.printable(name, 200)
+        hint = "Rename it in the repository, or do not trust this server."
+        raise RegistryError(f"{repo}: {shown!r} cannot be a file's name: {fault or 'it is too long'}", hint=hint)
+    if not _DIGESTS[expected.algorithm].fullmatch(expected.digest) or not 0 <= expected.size < 1 << 62:
+        shown = answers.printable(f"{expected.digest!r} of {expected.size} bytes", 200)
+        raise RegistryError(f"{repo}: {name} has no hash and size that a file can have: {shown}", hint=answers.DISTRUST)
+    if expected.size > most:
+        hint = "Tell whoever pushed it."
+        raise RegistryError(f"{repo}: {name} has {expected.size:,} bytes, {most:,} are allowed", hint=hint)
 
 
 def only_pack(source: HubReference, names: list[str], where: str) -> str:
@@ -122,58 +140,5 @@ def only_pack(source: HubReference, names: list[str], where: str) -> str:
         raise MissingError(f"{source}: no pack {where}", hint=hint)
     if len(names) > 1:
         hint = f"One revision, one pack: fetch the one you want with hf download {source.repo} NAME, and use its path."
-        raise RegistryError(f"{source}: several packs {where}: {', '.join(names)}", hint=hint)
+        raise RegistryError(f"{source}: several packs {where}: {answers.listed(names)}", hint=hint)
     return names[0]
-
-
-def folder(repo: str) -> Path:
-    """The client's folder of a repository, laid out as its documentation says: blobs, refs, snapshots."""
-    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-
-
-def cached_commit(source: HubReference) -> str | None:
-    """The commit that a revision stood for when the network was last asked."""
-    if source.commit:
-        return source.commit
-    with suppress(OSError, UnicodeDecodeError):
-        text = (folder(source.repo) / "refs" / (source.revision or "main")).read_text("ascii").strip()
-        return text if _GIT.fullmatch(text) else None
-    return None
-
-
-def cached_packs(repo: str, commit: str) -> list[Path]:
-    """The packs of a commit that are in the cache."""
-    return sorted((folder(repo) / "snapshots" / commit).rglob(f"*{PACK_END}"))
-
-
-def remember(source: HubReference, commit: str) -> None:
-    """Keep what a branch or tag stands for, for when there is no network. A cache that is read-only stays so."""
-    if source.commit:
-        return
-    ref = folder(source.repo) / "refs" / (source.revision or "main")
-    with suppress(OSError, OutputError):
-        if ref.is_file() and ref.read_text("ascii") == commit:
-            return
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(ref) as file:
-            file.write(commit.encode("ascii"))
-
-
-def expected_of(path: Path) -> Expected | None:
-    """What a cached file should be: the client names its blob by the registry's hash. None where it cannot link."""
-    blob = path.resolve()
-    if blob.parent.name != "blobs":
-        return None
-    size = blob.stat().st_size
-    if _SHA256.fullmatch(blob.name):
-        return Expected(size, "sha256", blob.name)
-    return Expected(size, "git", blob.name) if _GIT.fullmatch(blob.name) else None
-
-
-def remove(path: Path) -> None:
-    """Remove a file from the cache: the link in the snapshot, the blob, and whatever that links to."""
-    while path.is_symlink():
-        target = path.parent / path.readlink()
-        path.unlink(missing_ok=True)
-        path = target
-    path.unlink(missing_ok=True)

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from lottapack.errors import BadReferenceError, ConflictError, RegistryError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
-from lottapack.registry import card, hub_files, integrity
-from lottapack.registry.hub_errors import translated
+from lottapack.registry import answers, card, hub, hub_files, integrity
+from lottapack.registry.hub_errors import Refused, translated
 from lottapack.registry.hub_files import Contents
+from lottapack.registry.hub_guard import guarded
+from lottapack.registry.hub_http import LIBRARY
 from lottapack.registry.records import FileSize, PushOptions, PushResult
 from lottapack.registry.references import HubReference
 
 CARD = "README.md"
+_MAX_CARD = 10_000_000
+"""Bytes of the largest card that is brought up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,15 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
     if target.revision:
         hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
         raise BadReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
-    with translated(str(target)), _no_bars():
-        api = HfApi(library_name=hub_files.LIBRARY)
+    with translated(str(target)), _no_bars(), guarded():
+        api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
         sha256 = integrity.digest(path, "sha256")
         files = _files(path, place, sha256, options)
         new = [file for file in files if not file.there]
         stale = _stale(path, place) if path.name in [file.name for file in new] else []
         revision = place.there.commit if place.there and not new else None
-        tagged = _is_tagged(api, place, options.tag, revision)
+        tagged = _is_tagged(place, options.tag, revision)
         if not options.dry_run:
             revision = _commit(api, place, new, stale, options, progress)
             if options.tag and not tagged:
@@ -83,10 +86,13 @@ def _look(repo: str, options: PushOptions) -> _Place:
     there, exists = None, True
     try:
         there = hub_files.contents(repo, branch)
-    except RevisionNotFoundError:
-        there, exists = hub_files.contents(repo, None), False
-    except RepositoryNotFoundError:
-        exists = branch == constants.DEFAULT_REVISION
+    except Refused as fault:
+        if fault.code == "RevisionNotFound":
+            there, exists = hub_files.contents(repo, None), False
+        elif fault.code == "RepoNotFound" and fault.status == 404:
+            exists = branch == constants.DEFAULT_REVISION
+        else:
+            raise
     if there and options.private and there.private is False:
         hint = f"Leave out private, or first: hf repos settings {repo} --private"
         raise RegistryError(f"{repo}: is there already, and public; the push asked for private", hint=hint)
@@ -99,7 +105,7 @@ def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list
     others = [name for name in (place.there.packs() if place.there else []) if name != path.name]
     if others:
         hint = f"Rename your pack to {others[0]}, or use another repository or branch: one revision, one pack."
-        raise RegistryError(f"{place.repo}: holds another pack, {', '.join(others)}", hint=hint)
+        raise RegistryError(f"{place.repo}: holds another pack, {answers.listed(others)}", hint=hint)
     signature = path.with_name(path.name + SIGNATURE_END)
     found = [path, signature] if signature.is_file() else [path]
     files = [
@@ -107,7 +113,7 @@ def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list
     ]
     old = None
     if place.there and CARD in there:
-        old = hub_files.fetch(place.repo, place.there, CARD).read_bytes()
+        old = hub_files.fetch(place.repo, place.there, CARD, _MAX_CARD)[0].read_bytes()
     text = _card(path, place.repo, sha256, options, old)
     return [*files, _File(CARD, text, text == old)]
 
@@ -127,11 +133,11 @@ def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes |
         return old
 
 
-def _is_tagged(api: HfApi, place: _Place, tag: str | None, revision: str | None) -> bool:
+def _is_tagged(place: _Place, tag: str | None, revision: str | None) -> bool:
     """Whether the tag stands for that commit already. Refuses, before anything is sent, one that stands for another."""
     if not tag or not place.there:
         return False
-    found = {ref.name: ref.target_commit for ref in api.list_repo_refs(place.repo).tags}.get(tag)
+    found = {ref.name: ref.target_commit for ref in hub.refs(place.repo).tags}.get(tag)
     if found is not None and found != revision:
         hint = f"Choose another tag, or remove it: hf repos tag delete {place.repo} {tag}"
         raise ConflictError(f"{place.repo}: the tag {tag} is taken, by commit {found}; nothing was sent", hint=hint)

@@ -81,20 +81,19 @@ def test_two_processes_pull_one_pack_once(hub: Hub, large: Path) -> None:
     shutil.rmtree(hub.cache, ignore_errors=True)
     hub.served.clear()
 
-    def asked(method: str) -> int:
-        found = [one for one in hub.served if one.method == method and one.path.endswith(large.name)]
-        return len(found)
+    def asked(end: str) -> int:
+        return len([one for one in hub.served if one.method == "GET" and one.path.partition("?")[0].endswith(end)])
 
     with Proxy(hub.url) as proxy:
         proxy.after("down", large.stat().st_size // 2, hold=True)
         first = start(hub, "pull", REPO, HF_ENDPOINT=proxy.url)
         assert proxy.broken.wait(60)
         second = start(hub, "pull", REPO)
-        wait_for(lambda: asked("HEAD") == 2)  # the second knows what to fetch, and waits for the first
+        wait_for(lambda: asked(f"/api/models/{REPO}") == 2)  # the second knows what to fetch, and waits for the first
         proxy.heal()
         assert finish(first)[0] == 0
         assert finish(second)[0] == 0
-    assert asked("GET") == 1
+    assert asked(large.name) == 1
 
 
 @pytest.mark.parametrize("part", CUTS)
@@ -111,7 +110,6 @@ def test_a_killed_pull_is_finished_by_the_next(part: float, number: signal.Signa
     assert (code, out) == ({signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[number], "")
     if number == signal.SIGINT:
         assert err == "error: interrupted\n"
-        assert list(hub.cache.rglob("*.incomplete")) == []
     assert in_cache(hub) == []
     code, out, err = finish(start(hub, "pull", REPO, "--json"))
     assert (code, err) == (0, "")

@@ -1,0 +1,204 @@
+"""Fetching one file whose size and hash are known, from wherever it comes: resumed, bounded, hashed as it arrives.
+
+Bytes go to one partial file, which the caller names after the expected hash and holds a lock for. What an interrupted
+fetch left there, in this process or another, is read again, and the rest asked for.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from lottapack.errors import NetworkError, OutputError, Problem
+from lottapack.progress import Progress
+from lottapack.registry.integrity import Expected, refuse
+
+_CHUNK = 1 << 20
+_PARTIAL, _BEYOND = 206, 416
+_CUTS = 20
+"""How often one fetch goes on after the connection broke."""
+WAITS = (0.5, 1.0, 2.0)
+"""Seconds to wait before it goes on, where the last attempts brought nothing."""
+_WINDOW, _SLOWEST = 60.0, 200
+"""Seconds, and the bytes a second that have to come in them on average."""
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A successful answer with a file's bytes: 206 from where it was asked, else from the start."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+Opener = Callable[[int], AbstractContextManager[Body]]
+"""Asks for a file from a byte on. Raises NetworkError for what may pass, also while the body is read."""
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def fresh_hash(expected: Expected) -> _Hash:
+    """The hash by which a file is known, before its first byte."""
+    if expected.algorithm == "sha256":
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % expected.size, usedforsecurity=False)
+
+
+def download(opener: Opener, expected: Expected, path: Path, what: str, progress: Progress | None) -> int:
+    """Fetch a file into ``path``, on disk and with the expected hash. What differs is removed and fetched once more.
+
+    Returns how many bytes came over the network. ``progress``: in bytes of the file. ``what``: for messages.
+
+    Raises:
+        IntegrityError: it differs twice. OutputError: it cannot be written; of a full disk nothing is kept.
+        NetworkError, AccessError, MissingError, RegistryError.
+    """
+    received = 0
+    problem = None
+    for _ in range(2):
+        try:
+            with _opened(path) as file:
+                fetch = _Fetch(opener, expected, file, what, progress)
+                try:
+                    problem = fetch.run()
+                finally:
+                    received += fetch.received
+        except OSError as fault:
+            if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                path.unlink(missing_ok=True)
+            raise _unwritable(path, fault) from fault
+        if problem is None:
+            return received
+        path.unlink()
+    assert problem is not None
+    raise refuse(what, problem)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The partial file, made if missing. A link in its place is not followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b")
+
+
+def _unwritable(path: Path, fault: OSError) -> OutputError:
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "Free some space there, or set HF_HOME or LOTTAPACK_CACHE to another disk. Nothing was kept."
+    else:
+        hint = "Check that the folder is writable, or set HF_HOME or LOTTAPACK_CACHE to one that is."
+    return OutputError(f"cannot write {path}: {fault.strerror or fault}", hint=hint)
+
+
+class _OtherError(Exception):
+    """The server offers something else than the file that was announced."""
+
+
+class _Fetch:
+    """One attempt at a file, over several connections if need be."""
+
+    def __init__(
+        self, opener: Opener, expected: Expected, file: BinaryIO, what: str, progress: Progress | None
+    ) -> None:
+        self._opener, self._expected, self._file, self._what = opener, expected, file, what
+        self._progress = progress
+        self._hash, self._done = fresh_hash(expected), 0
+        self.received = 0
+
+    def run(self) -> Problem | None:
+        """Fetch what is missing; what is wrong with the whole, or None once it is on disk."""
+        self._keep()
+        idle = 0
+        for cuts in range(_CUTS + 1):
+            before = self.received
+            try:
+                self._receive()
+                break
+            except NetworkError:
+                idle = 0 if self.received > before else idle + 1
+                if cuts == _CUTS or idle > len(WAITS):
+                    raise
+                if idle:
+                    _pause(WAITS[idle - 1])
+            except _OtherError as fault:
+                return Problem("size", "file", str(fault))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        found = self._hash.hexdigest()
+        if found == self._expected.digest:
+            return None
+        name = {"sha256": "SHA-256", "git": "git id"}[self._expected.algorithm]
+        return Problem("sha256", "file", f"its {name} is {found}, the registry says {self._expected.digest}")
+
+    def _keep(self) -> None:
+        """Read what is there already; more than the file can have is nothing."""
+        if os.fstat(self._file.fileno()).st_size > self._expected.size:
+            self._restart()
+        while piece := self._file.read(_CHUNK):
+            self._hash.update(piece)
+            self._done += len(piece)
+
+    def _restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash, self._done = fresh_hash(self._expected), 0
+
+    def _receive(self) -> None:
+        """Append what is missing, as far as this connection brings it."""
+        size = self._expected.size
+        if self._done == size:
+            return
+        with self._opener(self._done) as body:
+            self._check(body)
+            mark, at_mark = time.monotonic(), self.received
+            for chunk in body.chunks:
+                if self._done + len(chunk) > size:
+                    raise _OtherError(f"has more than the {size:,} bytes that the registry says")
+                self._file.write(chunk)
+                self._hash.update(chunk)
+                self._done += len(chunk)
+                self.received += len(chunk)
+                if self._progress:
+                    self._progress(self._done, size)
+                if time.monotonic() - mark > _WINDOW:
+                    if self.received - at_mark < _WINDOW * _SLOWEST:
+                        raise NetworkError(f"{self._what}: fewer than {_SLOWEST} bytes a second arrive", hint=_AGAIN)
+                    mark, at_mark = time.monotonic(), self.received
+        if self._done < size:
+            raise NetworkError(f"{self._what}: the answer ended after {self._done:,} of {size:,} bytes", hint=_AGAIN)
+
+    def _check(self, body: Body) -> None:
+        """Whether the bytes that follow belong where the file ends."""
+        if body.status == _BEYOND:
+            raise _OtherError(f"has no byte {self._done:,}, the registry says {self._expected.size:,} bytes")
+        if body.status == _PARTIAL:
+            found = _RANGE.fullmatch(body.headers.get("content-range", ""))
+            if self._done == 0 or not found or int(found[1]) != self._done:
+                self._restart()
+                raise _OtherError(f"comes from another place than byte {self._done:,}, which was asked for")
+        elif self._done:
+            self._restart()
+        length = body.headers.get("content-length")
+        if length is None:
+            return
+        if not _LENGTH.fullmatch(length) or self._done + int(length) != self._expected.size:
+            shown = f"{self._done + int(length):,}" if _LENGTH.fullmatch(length) else repr(length[:40])
+            raise _OtherError(f"has {shown} bytes, the registry says {self._expected.size:,}")
+
+
+_AGAIN = "Check the network, then run the same command again: it goes on."
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)

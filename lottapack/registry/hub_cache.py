@@ -1,0 +1,174 @@
+"""The cache of the Hub's clients on this machine, laid out as its documentation says, so that they all share it.
+
+::
+
+    <HF_HUB_CACHE>/models--owner--name/blobs/<sha256, or git's id>      the files
+                                             <the same>.incomplete      what an interrupted fetch left
+                                       snapshots/<commit>/<name>        links to blobs
+                                       refs/<branch or tag>             the commit that it last stood for
+    <HF_HUB_CACHE>/.locks/models--owner--name/<sha256>.lock             held by whoever fetches
+
+Every name here is made of a repository's (references), of hashes that were checked, and of names of files that were
+checked (answers.name_fault). Nothing outside a repository's folder is written or removed, also where the cache holds
+links that lead out of it.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+from huggingface_hub import constants
+
+from lottapack.errors import OutputError
+from lottapack.format.container import PACK_END
+from lottapack.output import atomic_file, sync_folder
+from lottapack.registry.integrity import Expected
+from lottapack.registry.references import HubReference
+
+_SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+
+
+def folder(repo: str) -> Path:
+    """The folder of a repository."""
+    return Path(constants.HF_HUB_CACHE) / _name(repo)
+
+
+def blob(repo: str, digest: str) -> Path:
+    """Where the file of a hash lies; its folder is there."""
+    return _own_folder(repo, "blobs") / digest
+
+
+@contextmanager
+def locked(repo: str, digest: str) -> Iterator[None]:
+    """Hold off everyone else who would fetch the file of that hash, other clients too."""
+    locks = Path(constants.HF_HUB_CACHE) / ".locks" / _name(repo)
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{digest}.lock"):
+        yield
+
+
+def find(repo: str, commit: str, name: str) -> Path | None:
+    """A file of a commit if it is in the cache: a file there, or a link to one of the repository's blobs."""
+    path = folder(repo) / "snapshots" / commit / name
+    return path if _is_cached(repo, path) else None
+
+
+def packs(repo: str, commit: str) -> list[Path]:
+    """The packs of a commit that are in the cache. Links that lead nowhere, or elsewhere, are none."""
+    there = (folder(repo) / "snapshots" / commit).rglob(f"*{PACK_END}")
+    return sorted(path for path in there if _is_cached(repo, path))
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a regular file is there, and no link."""
+    return path.is_file() and not path.is_symlink()
+
+
+def expected_of(path: Path) -> Expected | None:
+    """What a cached file should be, by its blob's name. None where the file system has no links."""
+    blob = path.resolve()
+    if blob.parent.name != "blobs":
+        return None
+    size = blob.stat().st_size
+    if _SHA256.fullmatch(blob.name):
+        return Expected(size, "sha256", blob.name)
+    return Expected(size, "git", blob.name) if _GIT.fullmatch(blob.name) else None
+
+
+def settle(partial: Path, blob: Path) -> None:
+    """Give a fetched file its name."""
+    partial.replace(blob)
+    sync_folder(blob.parent)
+
+
+def link(repo: str, commit: str, name: str, blob: Path) -> Path:
+    """Make a file of a commit from its blob: a link, or where that cannot be the blob itself. Returns its path."""
+    *folders, last = name.split("/")
+    path = _own_folder(repo, "snapshots", commit, *folders) / last
+    target = os.path.relpath(blob, path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.link")
+    try:
+        temporary.symlink_to(target)
+    except (OSError, NotImplementedError):
+        blob.replace(path)
+        return path
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink()
+        raise
+    return path
+
+
+def remove_link(repo: str, commit: str, name: str) -> None:
+    """Remove what stands for a file in a commit, and nothing that it leads to."""
+    path = folder(repo) / "snapshots" / commit / name
+    if _is_inside(path.parent, folder(repo)):
+        path.unlink(missing_ok=True)
+
+
+def remove(repo: str, path: Path) -> None:
+    """Remove a file of a commit, and its blob if that is one of the repository's own."""
+    blob = path.resolve()
+    if _is_inside(path.parent, folder(repo)):
+        path.unlink(missing_ok=True)
+    if blob.parent == folder(repo).resolve() / "blobs":
+        blob.unlink(missing_ok=True)
+
+
+def recall(source: HubReference) -> str | None:
+    """The commit that a revision stood for when the network was last asked."""
+    if source.commit:
+        return source.commit
+    with suppress(OSError, UnicodeDecodeError):
+        text = (folder(source.repo) / "refs" / (source.revision or "main")).read_text("ascii").strip()
+        return text if _GIT.fullmatch(text) else None
+    return None
+
+
+def remember(source: HubReference, commit: str) -> None:
+    """Keep what a branch or tag stands for, for when there is no network. A cache that is read-only stays so."""
+    if source.commit:
+        return
+    *folders, last = (source.revision or "main").split("/")
+    with suppress(OSError, OutputError):
+        ref = _own_folder(source.repo, "refs", *folders) / last
+        if ref.is_file() and ref.read_text("ascii") == commit:
+            return
+        with atomic_file(ref) as file:
+            file.write(commit.encode("ascii"))
+
+
+def _name(repo: str) -> str:
+    return f"models--{repo.replace('/', '--')}"
+
+
+def _own_folder(repo: str, *parts: str) -> Path:
+    """A folder of a repository's, made if missing. Raises OutputError if a link on the way leads out of it."""
+    path = folder(repo).joinpath(*parts)
+    # Made from above, so that none is made behind a link.
+    for made in [*reversed(path.parents[: len(parts)]), path]:
+        made.mkdir(parents=made == folder(repo), exist_ok=True)
+        if not _is_inside(made, folder(repo)):
+            hint = "Remove that link, or set HF_HOME to another folder. Nothing was written."
+            raise OutputError(f"{made} is a link out of the cache of {repo}", hint=hint)
+    return path
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _is_cached(repo: str, path: Path) -> bool:
+    """Whether a path in a commit is a regular file of the repository's: its own, or one of its blobs."""
+    root = folder(repo).resolve()
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a link to nothing, or in a circle
+        return False
+    own = real.is_relative_to(root / "snapshots") and not path.is_symlink()
+    return real.is_file() and (own or real.parent == root / "blobs")

@@ -1,0 +1,111 @@
+"""Limits for what huggingface_hub asks by itself while it makes a commit for us.
+
+Its client belongs to the whole process, so only requests of ours are watched: those that say so in their User-Agent,
+and uploads while a push is on.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from huggingface_hub import constants
+from huggingface_hub.utils import _http, get_session  # type: ignore[attr-defined]  # its documented place
+
+from lottapack.errors import NetworkError, RegistryError
+from lottapack.registry import answers
+from lottapack.registry.hub_errors import HTTP_ERROR
+from lottapack.registry.hub_http import LIBRARY, OWN
+
+_CONNECT, _READ = 20.0, 600.0
+"""Seconds: to connect, and for an answer of a registry that must first put away what it was sent."""
+_library = sys.modules[HTTP_ERROR.__module__.partition(".")[0]]
+_lock, _pushes = threading.Lock(), 0
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Watch the client's requests for as long as the block runs, also when it makes a new client amid it."""
+    global _pushes
+    made = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
+    if made is not None and not isinstance(made, _Factory):
+        _http._GLOBAL_CLIENT_FACTORY = _Factory(made)
+    _watch(get_session())
+    with _lock:
+        _pushes += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _pushes -= 1
+
+
+class _Factory:
+    """Makes clients as before, and has them watched."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def __call__(self) -> Any:
+        return _watch(self._made())
+
+
+def _watch(client: Any) -> Any:
+    hooks = client.event_hooks
+    if _before not in hooks["request"]:
+        client.event_hooks = {"request": [*hooks["request"], _before], "response": [*hooks["response"], _after]}
+    return client
+
+
+def _is_ours(request: Any) -> bool:
+    """Whether huggingface_hub asks this for us. Uploads do not say for whom they are."""
+    if OWN in request.extensions or not _pushes:
+        return False
+    return request.method == "PUT" or str(request.headers.get("User-Agent", "")).startswith(f"{LIBRARY}/")
+
+
+def _before(request: Any) -> None:
+    """No compression, no waiting for ever, the token for the Hub's own host, and no plain HTTP after HTTPS."""
+    if not _is_ours(request):
+        return
+    request.headers["Accept-Encoding"] = "identity"
+    request.extensions["timeout"] = {"connect": _CONNECT, "read": _READ, "write": _READ, "pool": _CONNECT}
+    url = answers.follow(constants.ENDPOINT, str(request.url), constants.ENDPOINT)
+    if answers.origin(url) != answers.origin(constants.ENDPOINT) and "Authorization" in request.headers:
+        del request.headers["Authorization"]
+
+
+def _after(response: Any) -> None:
+    """Refuse what would be larger than it looks, or a wait without end; bound what is read."""
+    if not _is_ours(response.request):
+        return
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise RegistryError(
+            f"{constants.ENDPOINT}: an answer is compressed, which nobody asked for", hint=answers.DISTRUST
+        )
+    wait = answers.asked_wait(response.headers)
+    if wait is not None and wait > answers.MAX_WAIT:
+        hint = "Try again later. Nothing half-written is left."
+        raise NetworkError(f"{constants.ENDPOINT} asks to wait for {wait:.0f} seconds", hint=hint)
+    response.stream = _Bounded(response.stream)
+
+
+class _Bounded(_library.SyncByteStream):  # type: ignore[misc, name-defined]  # of whichever library it uses
+    """An answer's bytes, of which no more than MAX_ANSWER are read, within ANSWER_SECONDS."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        count, end = 0, time.monotonic() + answers.ANSWER_SECONDS
+        for chunk in self._stream:
+            count += len(chunk)
+            if count > answers.MAX_ANSWER or time.monotonic() > end:
+                raise RegistryError(f"{constants.ENDPOINT}: an answer does not end", hint=answers.DISTRUST)
+            yield chunk
+
+    def close(self) -> None:
+        """Pass it on."""
+        self._stream.close()

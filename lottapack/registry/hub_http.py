@@ -1,0 +1,131 @@
+"""Questions to a Hub, each answered within limits of size and time, and the token for the Hub's own host only.
+
+The connection is that of huggingface_hub, with its proxies and certificates. What it leaves to chance is decided here:
+redirects, compression (none is asked for, so that a small answer cannot become a large one), waits, and sizes.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from huggingface_hub import constants
+from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its documented place
+
+from lottapack.errors import NetworkError, RegistryError
+from lottapack.registry import answers
+from lottapack.registry.downloading import Body
+from lottapack.registry.hub_errors import Refused
+
+LIBRARY = "lottapack"
+"""What we tell servers that we are."""
+OWN = "lottapack"
+"""Marks, among a request's extensions, those that are asked here."""
+
+_TIMEOUT = (20.0, 60.0, 60.0, 20.0)
+"""Seconds to connect, without a byte of an answer, to send one, and for a free connection. (The client itself would
+wait for ever.)"""
+_ATTEMPTS = 5
+"""How often a server may ask to come back later."""
+_MAX_ERROR = 64 << 10
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_Answer = TypeVar("_Answer")
+
+
+def get(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> _Answer:
+    """The answer to a question, as a record of that type. Raises RegistryError for one that is something else."""
+    return _decoded(_get(constants.ENDPOINT + path, params, what)[0], kind, what)
+
+
+def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> Iterator[_Answer]:
+    """The pages of a list, as many as the Hub has, but no more than MAX_PAGES. Raises as get()."""
+    url: str | None = constants.ENDPOINT + path
+    for _ in range(answers.MAX_PAGES):
+        if url is None:
+            return
+        content, more = _get(url, params, what)
+        yield _decoded(content, kind, what)
+        url, params = answers.next_page(url, more, what), None
+    if url is not None:
+        raise RegistryError(f"{what}: the list has more than {answers.MAX_PAGES} pages", hint=answers.DISTRUST)
+
+
+@contextmanager
+def file(repo: str, commit: str, name: str, what: str, start: int) -> Iterator[Body]:
+    """A file of a repository as it comes, from ``start`` on if the Hub can (see Body)."""
+    url = f"{constants.ENDPOINT}/{repo}/resolve/{commit}/{quote(name)}"
+    # 416 is an answer too: what lies here is longer than the Hub's file.
+    asked = {"Range": f"bytes={start}-"} if start else {}
+    with _opened(url, None, asked, what) as response:
+        yield Body(response.status_code, dict(response.headers.items()), response.iter_raw())
+
+
+def _get(url: str, params: Mapping[str, str] | None, what: str) -> tuple[bytes, str | None]:
+    """The content of an answer, and where the list goes on."""
+    with _opened(url, params, {}, what) as response:
+        content = answers.collect(_timely(response.iter_raw(), what), answers.MAX_ANSWER, what)
+        return content, response.links.get("next", {}).get("url")
+
+
+def _timely(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    end = time.monotonic() + answers.ANSWER_SECONDS
+    for chunk in chunks:
+        if time.monotonic() > end:
+            hint = "Check the network, then run the same command again."
+            raise NetworkError(f"{what}: the answer takes more than {answers.ANSWER_SECONDS} seconds", hint=hint)
+        yield chunk
+
+
+def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+        hint = "Is it a Hub? Check HF_ENDPOINT."
+        raise RegistryError(f"{what}: {constants.ENDPOINT} answers otherwise than a Hub: {fault}", hint=hint) from fault
+
+
+@contextmanager
+def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str) -> Iterator[Any]:
+    """The successful answer to GET, wherever that leads and once the server has time. Raises RegistryError."""
+    headers = {**build_hf_headers(library_name=LIBRARY), **asked, "Accept-Encoding": "identity"}
+    home, busy = answers.origin(url), 0
+    for _ in range(answers.MAX_REDIRECTS + _ATTEMPTS):
+        options: dict[str, Any] = {"follow_redirects": False, "timeout": _TIMEOUT, "extensions": {OWN: True}}
+        with get_session().stream("GET", url, params=params, headers=headers, **options) as response:
+            status = response.status_code
+            if status in _REDIRECTS and "Location" in response.headers:
+                url, params = answers.follow(str(response.url), response.headers["Location"], what), None
+                if answers.origin(url) != home:
+                    headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+                continue
+            wait = answers.asked_wait(response.headers) if status in _BUSY else None
+            if wait is None or wait > answers.MAX_WAIT or busy == _ATTEMPTS:
+                _check(response, what)
+                yield response
+                return
+        busy += 1
+        _pause(wait)
+    raise RegistryError(f"{what}: more than {answers.MAX_REDIRECTS} redirects", hint=answers.DISTRUST)
+
+
+def _check(response: Any, what: str) -> None:
+    """Raise what a status means, and refuse what cannot be read within limits."""
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if response.status_code not in (200, 206, 416):
+        content = bytearray()
+        for chunk in _timely(response.iter_raw(), what) if coding == "identity" else ():
+            content += chunk
+            if len(content) > _MAX_ERROR:
+                break
+        raise Refused(response.status_code, response.headers, bytes(content))
+    if coding != "identity":
+        shown = answers.printable(coding, 40)
+        raise RegistryError(f"{what}: the answer is compressed ({shown}), though not asked to", hint=answers.DISTRUST)
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
