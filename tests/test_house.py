@@ -78,6 +78,9 @@ LAYERS = (
 BROAD_EXCEPT = {
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.packing.reading": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.registry.front_matter": "a YAML parser raises anything on a stranger's text",
+    "lottapack.registry.hub_errors": "the client's and our own readers raise anything on a stranger's answer",
+    "lottapack.registry.oci_client": "as hub_errors, for OCI registries",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLock
 from huggingface_hub import constants
 
 from lottapack.errors import OutputError
@@ -47,8 +47,16 @@ def locked(repo: str, digest: str) -> Iterator[None]:
     """Hold off everyone else who would fetch the file of that hash, other clients too."""
     locks = Path(constants.HF_HUB_CACHE) / ".locks" / _name(repo)
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{digest}.lock"):
+    lock: BaseFileLock = FileLock(locks / f"{digest}.lock")
+    try:
+        lock.acquire()
+    except NotImplementedError:  # the file system has no locks
+        lock = SoftFileLock(locks / f"{digest}.lock")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def find(repo: str, commit: str, name: str) -> Path | None:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from oras.auth.utils import parse_auth_header
 from requests.auth import AuthBase
 
 from lottapack.errors import AccessError, RegistryError
+from lottapack.registry import answers, oci_transport
 
 _HELPER_TIMEOUT = 60
+_MAX_CHALLENGE, _MAX_TOKEN = 8 << 10, 64 << 10
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 
@@ -133,27 +137,29 @@ def _unreadable(path: Path, why: str) -> AccessError:
 def fetch_token(
     session: requests.Session, challenge: str, scope: str | None, credentials: Credentials | None, host: str
 ) -> str:
-    """Get a bearer token from the server that a ``WWW-Authenticate`` header names.
+    """Get a bearer token from the server that a ``WWW-Authenticate`` header names. Changes ``session.auth``.
 
     ``scope``: what it shall allow; None takes the challenge's own. Raises AccessError; RegistryError for a challenge
     without a server. Source: distribution's token authentication specification.
     """
+    if len(challenge) > _MAX_CHALLENGE:
+        raise RegistryError(f"{host} asks for a token in {len(challenge):,} characters", hint=answers.DISTRUST)
     asked = parse_auth_header(challenge)
     realm = str(asked.realm or "")
     if not realm.startswith(("https://", "http://")):
         raise RegistryError(f"{host} asks for a token and names no server that gives one", hint="Tell whoever runs it.")
     fields = {"service": asked.service, "scope": scope or asked.scope, "client_id": "lottapack"}
-    origin = "://".join(urlsplit(realm)[:2])
-    auth = OriginAuth(origin, credentials.basic if credentials else "")
-    with session.get(realm, params={key: value for key, value in fields.items() if value}, auth=auth) as response:
+    session.auth = OriginAuth("://".join(urlsplit(realm)[:2]), credentials.basic if credentials else "")
+    params = {key: value for key, value in fields.items() if value}
+    with oci_transport.exchange(session, "GET", realm, host, params=params) as response:
         if response.status_code in (400, 401, 403):
             raise denied(host, credentials)
         response.raise_for_status()
-        try:
-            answer = response.json()
-            return str(answer.get("token") or answer["access_token"])
-        except (ValueError, KeyError, AttributeError) as fault:
-            raise RegistryError(f"{realm} gave no token", hint="Tell whoever runs it.") from fault
+        answer = json.loads(oci_transport.content(response, _MAX_TOKEN, host))
+    token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise RegistryError(f"{realm} gave no token", hint="Tell whoever runs it.")
+    return token
 
 
 def denied(host: str, credentials: Credentials | None) -> AccessError:

@@ -12,6 +12,7 @@
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lottapack.registry.oci_manifest import Blob, Image
 from lottapack.registry.references import OciReference
 
 _MANIFEST = "manifest.json"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ def recall(reference: OciReference) -> str | None:
     """The digest that a tag had when it was last pulled, if that image is still in the cache."""
     try:
         digest = _tag(reference).read_text("utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not _DIGEST.fullmatch(digest):
         return None
     return digest if (_root() / "sha256" / digest.removeprefix("sha256:") / _MANIFEST).is_file() else None
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import urljoin
 
 import msgspec
 import oras.provider
@@ -19,9 +17,10 @@ import requests
 from oras.container import Container
 
 from lottapack.errors import IntegrityError, LottapackError, MissingError, NetworkError, Problem, RegistryError
-from lottapack.registry import oci_auth, oci_manifest
+from lottapack.registry import answers, oci_auth, oci_manifest, oci_transport
+from lottapack.registry.downloading import Body
 from lottapack.registry.oci_manifest import MANIFEST_TYPE, Blob
-from lottapack.registry.oci_transport import CHUNK, FileBody, Transport, is_loopback
+from lottapack.registry.oci_transport import FileBody, Transport, is_loopback
 from lottapack.registry.references import OciReference
 
 MAX_MANIFEST = 4 << 20
@@ -66,40 +65,55 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         json: object = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send a request, after logging in if the registry asks for that.
+        """Send a request, after logging in if the registry asks for that. ``stream``: the content is left to be read.
 
         Returns: the answer if it is a success, or to HEAD if nothing is there. Raises: NetworkError, AccessError,
         MissingError, RegistryError, IntegrityError for a blob that is not what its digest says.
         """
+        options = {"data": data, "headers": headers, "json": json}
         with self.network():
-            response = self._send(url, method, data, headers, json, stream)
+            response = oci_transport.exchange(self.session, method, url, self.where, **options)
             challenge = response.headers.get("WWW-Authenticate", "")
             if response.status_code == 401 and challenge:
                 with response:
                     changed = self._log_in(challenge)
                 if changed:
-                    response = self._send(url, method, data, headers, json, stream)
-        if response.ok or (method == "HEAD" and response.status_code == 404):
+                    response = oci_transport.exchange(self.session, method, url, self.where, **options)
+            if not (response.ok or (method == "HEAD" and response.status_code == 404)):
+                with response:
+                    raise self._fault(response)
+            if not stream:
+                with response:
+                    oci_transport.drain(response, self.where)
             return response
-        with response:
-            raise self._fault(response)
 
     @contextmanager
     def network(self) -> Iterator[None]:
         """Turn what goes wrong on the way, also while an answer is being read, into NetworkError or RegistryError."""
         try:
             yield
-        except (
+        except (LottapackError, MemoryError):
+            raise
+        except requests.exceptions.RequestException as fault:
+            raise self._failed(fault) from fault
+        except (ConnectionError, TimeoutError) as fault:
+            raise self._failed(requests.exceptions.ConnectionError(fault)) from fault
+        except Exception as fault:
+            raise answers.unreadable(self.where, self.host, fault) from fault
+
+    def _failed(self, fault: requests.exceptions.RequestException) -> LottapackError:
+        passing = (
             requests.exceptions.ConnectionError,
             requests.exceptions.Timeout,
             requests.exceptions.ChunkedEncodingError,
             requests.exceptions.HTTPError,
-        ) as fault:
+        )
+        if isinstance(fault, passing):
+            words = answers.printable(_innermost(fault), 300)
             hint = "Check the address and the network, and do it again: what was done is kept."
-            raise NetworkError(f"{self.where}: the connection failed: {_innermost(fault)}", hint=hint) from fault
-        except requests.exceptions.RequestException as fault:
-            hint = "Plain HTTP is for loopback hosts only; other registries need HTTPS."
-            raise RegistryError(f"{self.where}: no way to ask: {fault}", hint=hint) from fault
+            return NetworkError(f"{self.where}: the connection failed: {words}", hint=hint)
+        hint = "Plain HTTP is for loopback hosts only; other registries need HTTPS."
+        return RegistryError(f"{self.where}: no way to ask: {answers.printable(str(fault), 300)}", hint=hint)
 
     def manifest(self, name: str) -> tuple[bytes, str]:
         """The manifest of a tag or digest, and its digest, which is the one asked for. Raises IntegrityError."""
@@ -108,10 +122,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         problem = ""
         for _ in range(2):
             with self.network(), self.do_request(url, headers=headers, stream=True) as response:
-                raw = _read(response, MAX_MANIFEST + 1)
+                raw = oci_transport.content(response, MAX_MANIFEST, self.where)
                 due = name if name.startswith("sha256:") else response.headers.get("Docker-Content-Digest")
-            if len(raw) > MAX_MANIFEST:
-                raise RegistryError(f"{self.where}: a manifest of more than {MAX_MANIFEST:,} bytes")
             found = oci_manifest.digest_of(raw)
             if due is None or found == due:
                 return raw, found
@@ -128,18 +140,25 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         """Whether the registry has a blob."""
         return bool(self.blob_exists({"digest": blob.digest}, self.container))
 
-    def open_blob(self, blob: Blob, start: int) -> requests.Response:
-        """The answer with a blob's bytes, from ``start`` on if the registry can (status 206)."""
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    @contextmanager
+    def open_blob(self, blob: Blob, start: int) -> Iterator[Body]:
+        """A blob's bytes as they come, from ``start`` on if the registry can. Raises as do_request()."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
         url = f"{self.prefix}://{self.container.get_blob_url(blob.digest)}"
-        return self.do_request(url, headers=headers, stream=True)
+        with self.do_request(url, headers=headers, stream=True) as response:
+            found = {name.lower(): value for name, value in response.headers.items()}
+            yield Body(response.status_code, found, self._chunks(response))
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        with self.network():
+            yield from oci_transport.chunks(response, self.where)
 
     def upload(self, blob: Blob, content: Path | bytes, advance: Callable[[int], None] | None = None) -> None:
         """Send a blob in one piece. ``advance`` is told the bytes of it sent so far."""
         with self.do_request(f"{self.prefix}://{self.container.upload_blob_url()}", "POST") as response:
             if not response.headers.get("Location"):
                 raise RegistryError(f"{self.where}: the registry does not say where to send a blob")
-            url = urljoin(response.url, response.headers["Location"])
+            url = answers.follow(response.url, response.headers["Location"], self.where)
         url += ("&" if "?" in url else "?") + f"digest={blob.digest}"
         data = content if isinstance(content, bytes) else FileBody(content, blob.size, advance)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
@@ -165,25 +184,21 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
     def _listing(self, path: str, field: str) -> list[str]:
         found: list[str] = []
         url: str | None = f"{self.prefix}://{path}"
-        while url and len(found) < MAX_LISTED:
-            with self.network(), self.do_request(url) as response:
-                try:
-                    names = msgspec.json.decode(response.content, type=dict[str, Any]).get(field) or []
-                except msgspec.DecodeError as fault:
-                    raise RegistryError(f"{self.where}: the registry's list of {field} is no JSON") from fault
-                more = response.links.get("next", {}).get("url")
-                url = urljoin(url, more) if more and names else None
+        for _ in range(answers.MAX_PAGES):
+            if not url or len(found) >= MAX_LISTED:
+                return sorted(found[:MAX_LISTED])
+            with self.network(), self.do_request(url, stream=True) as response:
+                answer = msgspec.json.decode(oci_transport.content(response, MAX_MANIFEST, self.where))
+                names = (answer.get(field) or []) if isinstance(answer, dict) else None
+                if not isinstance(names, list):
+                    raise RegistryError(f"{self.where}: the registry's list of {field} is none", hint=answers.DISTRUST)
+                url = answers.next_page(url, response.links.get("next", {}).get("url") if names else None, self.where)
             found += [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
-        return sorted(found[:MAX_LISTED])
+        raise RegistryError(f"{self.where}: the list has more than {answers.MAX_PAGES} pages", hint=answers.DISTRUST)
 
     def manifest_url(self, name: str) -> str:
         """Where the manifest of a tag or digest is."""
         return f"{self.prefix}://{self.container.manifest_url(name)}"
-
-    def _send(
-        self, url: str, method: str, data: object, headers: Mapping[str, str] | None, json: object, stream: bool
-    ) -> requests.Response:
-        return self.session.request(method, url, data=data, json=json, headers=headers, stream=stream)  # type: ignore[no-any-return]
 
     def _log_in(self, challenge: str) -> bool:
         """Prepare the session for a challenge. False: there is nothing new to try. Raises AccessError."""
@@ -201,7 +216,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         return True
 
     def _fault(self, response: requests.Response) -> LottapackError:
-        status, (code, told) = response.status_code, _told(response)
+        status, (code, told) = response.status_code, _told(response, self.where)
         if status in (401, 403):
             return oci_auth.denied(self.host, self._credentials)
         if status == 404:
@@ -224,25 +239,16 @@ def _container(host: str | None, repository: str) -> Container:
     return container
 
 
-def _read(response: requests.Response, limit: int) -> bytes:
-    """An answer's content, at most ``limit`` bytes of it."""
-    content = b""
-    for chunk in response.iter_content(CHUNK):
-        content += chunk
-        if len(content) >= limit:
-            break
-    return content[:limit]
-
-
-def _told(response: requests.Response) -> tuple[str, str]:
+def _told(response: requests.Response, where: str) -> tuple[str, str]:
     """The code and the words of an OCI error, if the answer is one."""
     try:
-        error = msgspec.json.decode(_read(response, _MAX_ERROR))["errors"][0]
+        error = msgspec.json.decode(oci_transport.content(response, _MAX_ERROR, where))["errors"][0]
         code, message = str(error["code"]), str(error.get("message", ""))
-    except (msgspec.DecodeError, LookupError, TypeError, AttributeError, requests.exceptions.RequestException):
+    except (msgspec.DecodeError, LookupError, TypeError, AttributeError, ValueError, RecursionError, RegistryError):
         return "", ""
-    words = "".join(char for char in f"{code}: {message}"[:200] if char.isprintable())
-    return code, f" ({words})"
+    except requests.exceptions.RequestException:
+        return "", ""
+    return code, f" ({answers.printable(f'{code}: {message}', 200)})"
 
 
 def _innermost(fault: BaseException) -> str:

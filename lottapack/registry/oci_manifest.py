@@ -10,6 +10,7 @@ import msgspec
 from lottapack.errors import MissingError, RegistryError
 from lottapack.format import canonical
 from lottapack.format.container import PACK_END, SIGNATURE_END
+from lottapack.registry import answers
 from lottapack.reports.inspection import Summary
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -22,7 +23,6 @@ EMPTY = b"{}"
 _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NAME = re.compile(rf"(?!\.)[^/\\\x00-\x1f\x7f\ud800-\udfff]+{re.escape(PACK_END)}")
 _MAX_NAME = 200
 
 
@@ -67,7 +67,9 @@ class Image:
 
 def is_name(name: str) -> bool:
     """Whether a pack may have this name in a registry (spec: oci, section 2)."""
-    return _NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME
+    if not name.endswith(PACK_END) or name.startswith(".") or answers.name_fault(name):
+        return False
+    return len(name.encode()) <= _MAX_NAME
 
 
 def blob(media_type: str, path: Path, sha256: str, size: int) -> Blob:
@@ -114,7 +116,7 @@ def read(raw: bytes, where: str) -> Image:
     """
     try:
         manifest = msgspec.json.decode(raw, type=_Manifest)
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise _broken(where, str(fault)) from fault
     if manifest.artifact_type != ARTIFACT_TYPE:
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else manifest.media_type)
@@ -129,7 +131,7 @@ def read(raw: bytes, where: str) -> Image:
     if len(packs) != 1 or len(signatures) > 1:
         raise _broken(where, f"it has {len(packs)} packs and {len(signatures)} signatures")
     for layer in packs + signatures:
-        if not _DIGEST.fullmatch(layer.digest) or layer.size < 0:
+        if not _DIGEST.fullmatch(layer.digest) or not 0 <= layer.size < 1 << 62:
             raise _broken(where, f"{layer.digest!r} of {layer.size} bytes is no SHA-256 digest with a size")
     if not is_name(packs[0].title):
         raise _broken(where, f"the pack's name {packs[0].title!r} is not allowed")

@@ -1,13 +1,18 @@
-"""How bytes go to an OCI registry: time limits, encryption beyond this machine, and files as streams."""
+"""How bytes go to an OCI registry and come back: within limits of time and size, encrypted beyond this machine."""
 
 import ipaddress
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+
+from lottapack.errors import NetworkError, RegistryError
+from lottapack.registry import answers
 
 CHUNK = 1 << 20
 """Bytes that are read or sent at once."""
@@ -42,6 +47,63 @@ class Transport(HTTPAdapter):
             raise requests.exceptions.InvalidSchema(f"it leads to {url.netloc} without encryption")
         options["timeout"] = (_CONNECT, _WRITE if request.method == "PUT" else _READ)
         return super().send(request, *args, **options)
+
+
+_DRAIN = 64 << 10
+_REDIRECTS, _SAME_METHOD = frozenset({301, 302, 303, 307, 308}), frozenset({307, 308})
+
+
+def exchange(session: requests.Session, method: str, url: str, what: str, **options: Any) -> requests.Response:
+    """Send a request and follow where it leads; the answer's content is not read yet. Raises RegistryError.
+
+    ``session.auth`` decides for each address anew whether credentials go along.
+    """
+    headers = {**(options.pop("headers", None) or {}), "Accept-Encoding": "identity"}
+    for _ in range(answers.MAX_REDIRECTS):
+        response = session.request(method, url, headers=headers, stream=True, allow_redirects=False, **options)
+        if "Location" in response.headers and (
+            response.status_code in _SAME_METHOD or (response.status_code in _REDIRECTS and method in ("GET", "HEAD"))
+        ):
+            with response:
+                url = answers.follow(url, response.headers["Location"], what)
+            options.pop("params", None)
+            continue
+        return response
+    raise RegistryError(f"{what}: more than {answers.MAX_REDIRECTS} redirects", hint=answers.DISTRUST)
+
+
+def chunks(response: requests.Response, what: str) -> Iterator[bytes]:
+    """An answer's content as it arrives. Raises RegistryError for a compressed one, which nobody asks for."""
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding != "identity":
+        shown = answers.printable(coding, 40)
+        hint = answers.DISTRUST
+        raise RegistryError(f"{what}: the answer is compressed ({shown}), which nobody asked for", hint=hint)
+    read = getattr(response.raw, "read1", response.raw.read)
+    try:
+        while piece := read(CHUNK):
+            yield piece
+    except urllib3.exceptions.HTTPError as fault:
+        raise requests.exceptions.ConnectionError(fault) from fault
+
+
+def content(response: requests.Response, most: int, what: str) -> bytes:
+    """An answer's content, of which no more than ``most`` bytes are read, nor for too long. Raises RegistryError."""
+    return answers.collect(_timely(chunks(response, what), what), most, what)
+
+
+def drain(response: requests.Response, what: str) -> None:
+    """Read what is left of an answer that says nothing, so that the connection can be used again."""
+    content(response, _DRAIN, what)
+
+
+def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
+    end = time.monotonic() + answers.ANSWER_SECONDS
+    for piece in pieces:
+        if time.monotonic() > end:
+            hint = "Check the network, then do it again."
+            raise NetworkError(f"{what}: the answer takes more than {answers.ANSWER_SECONDS} seconds", hint=hint)
+        yield piece
 
 
 class FileBody:
