@@ -115,19 +115,20 @@ class _Fetch:
         self._progress = progress
         self._hash, self._done = fresh_hash(expected), 0
         self.received = 0
+        self._patient = True
 
     def run(self) -> Problem | None:
         """Fetch what is missing; what is wrong with the whole, or None once it is on disk."""
         self._keep()
-        idle = 0
+        idle, furthest = 0, self._done
         for cuts in range(_CUTS + 1):
-            before = self.received
             try:
                 self._receive()
                 break
             except NetworkError:
-                idle = 0 if self.received > before else idle + 1
-                if cuts == _CUTS or idle > len(WAITS):
+                idle = 0 if self._done > furthest else idle + 1
+                furthest = max(furthest, self._done)
+                if cuts == _CUTS or idle > len(WAITS) or not self._patient:
                     raise
                 if idle:
                     _pause(WAITS[idle - 1])
@@ -173,6 +174,7 @@ class _Fetch:
                     self._progress(self._done, size)
                 if time.monotonic() - mark > _WINDOW:
                     if self.received - at_mark < _WINDOW * _SLOWEST:
+                        self._patient = False
                         raise NetworkError(f"{self._what}: fewer than {_SLOWEST} bytes a second arrive", hint=_AGAIN)
                     mark, at_mark = time.monotonic(), self.received
         if self._done < size:
@@ -185,7 +187,6 @@ class _Fetch:
         if body.status == _PARTIAL:
             found = _RANGE.fullmatch(body.headers.get("content-range", ""))
             if self._done == 0 or not found or int(found[1]) != self._done:
-                self._restart()
                 raise _OtherError(f"comes from another place than byte {self._done:,}, which was asked for")
         elif self._done:
             self._restart()

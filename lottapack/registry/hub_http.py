@@ -92,12 +92,13 @@ def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
 def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str) -> Iterator[Any]:
     """The successful answer to GET, wherever that leads and once the server has time. Raises RegistryError."""
     headers = {**build_hf_headers(library_name=LIBRARY), **asked, "Accept-Encoding": "identity"}
-    home, busy = answers.origin(url), 0
-    for _ in range(answers.MAX_REDIRECTS + _ATTEMPTS):
+    home, redirects, busy = answers.origin(url), 0, 0
+    while redirects <= answers.MAX_REDIRECTS:
         options: dict[str, Any] = {"follow_redirects": False, "timeout": _TIMEOUT, "extensions": {OWN: True}}
         with get_session().stream("GET", url, params=params, headers=headers, **options) as response:
             status = response.status_code
             if status in _REDIRECTS and "Location" in response.headers:
+                redirects += 1
                 url, params = answers.follow(str(response.url), response.headers["Location"], what), None
                 if answers.origin(url) != home:
                     headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
@@ -123,8 +124,8 @@ def _check(response: Any, what: str) -> None:
                 break
         raise Refused(response.status_code, response.headers, bytes(content))
     if coding != "identity":
-        shown = answers.printable(coding, 40)
-        raise RegistryError(f"{what}: the answer is compressed ({shown}), though not asked to", hint=answers.DISTRUST)
+        shown, hint = answers.printable(coding, 40), answers.DISTRUST
+        raise RegistryError(f"{what}: the answer is compressed ({shown}), which nobody asked for", hint=hint)
 
 
 def _pause(seconds: float) -> None:

@@ -43,6 +43,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         self._origin = f"{self.prefix}://{self.hostname}"
         self.session.trust_env = not plain  # no proxy on the way to this machine
         self.session.auth = oci_auth.OriginAuth(self._origin)
+        # exchange() follows redirects; requests would read the whole content of one to prepare the next.
+        self.session.get_redirect_target = lambda _: None
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, Transport(plain))
         self._credentials: oci_auth.Credentials | None = None
@@ -79,7 +81,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
                     changed = self._log_in(challenge)
                 if changed:
                     response = oci_transport.exchange(self.session, method, url, self.where, **options)
-            if not (response.ok or (method == "HEAD" and response.status_code == 404)):
+            known = {404} if method == "HEAD" else {416} if "Range" in (headers or {}) else set()
+            if not response.ok and response.status_code not in known:
                 with response:
                     raise self._fault(response)
             if not stream:
@@ -127,7 +130,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
             found = oci_manifest.digest_of(raw)
             if due is None or found == due:
                 return raw, found
-            problem = f"its SHA-256 is {found}, the registry says {due}"
+            problem = f"its SHA-256 is {found}, the registry says {answers.printable(due, 100)}"
         hint = "The registry delivers something else than was pushed. Tell whoever runs it, or push again."
         raise IntegrityError(f"{self.where}, {name}", [Problem("sha256", "manifest", problem)], hint=hint)
 
@@ -157,7 +160,9 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         """Send a blob in one piece. ``advance`` is told the bytes of it sent so far."""
         with self.do_request(f"{self.prefix}://{self.container.upload_blob_url()}", "POST") as response:
             if not response.headers.get("Location"):
-                raise RegistryError(f"{self.where}: the registry does not say where to send a blob")
+                raise RegistryError(
+                    f"{self.where}: the registry does not say where to send a blob", hint=answers.DISTRUST
+                )
             url = answers.follow(response.url, response.headers["Location"], self.where)
         url += ("&" if "?" in url else "?") + f"digest={blob.digest}"
         data = content if isinstance(content, bytes) else FileBody(content, blob.size, advance)
@@ -171,7 +176,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
             due = oci_manifest.digest_of(raw)
             found = response.headers.get("Docker-Content-Digest", due)
         if found != due:
-            raise RegistryError(f"{self.where}: the registry made {found} of the manifest {due}")
+            shown = answers.printable(found, 100)
+            raise RegistryError(f"{self.where}: the registry made {shown} of the manifest {due}", hint=answers.DISTRUST)
 
     def tags(self) -> list[str]:
         """The repository's tags, sorted, at most MAX_LISTED. Raises MissingError if there is no such repository."""
@@ -229,7 +235,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         if code == "DIGEST_INVALID":
             problem = Problem("sha256", str(response.request.url).rpartition("digest=")[2], "other bytes arrived")
             return IntegrityError(self.where, [problem], hint="The file was changed while it was sent. Push it again.")
-        return RegistryError(f"{self.where}: the registry refused with status {status}{told}")
+        hint = "The registry's own words, if it has any, say what to change."
+        return RegistryError(f"{self.where}: the registry refused with status {status}{told}", hint=hint)
 
 
 def _container(host: str | None, repository: str) -> Container:

@@ -115,6 +115,7 @@ def read(raw: bytes, where: str) -> Image:
         MissingError: it is something else's manifest. RegistryError: it breaks the specification.
     """
     try:
+        raw.decode()  # of what is not asked for, the parser does not say that it is no UTF-8
         manifest = msgspec.json.decode(raw, type=_Manifest)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise _broken(where, str(fault)) from fault
