@@ -1,6 +1,7 @@
 """Who asks, and what they may do."""
 
 import ipaddress
+import re
 import sqlite3
 from dataclasses import dataclass
 
@@ -29,18 +30,54 @@ class Caller:
         return bool(self.name)
 
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_FOREIGN = frozenset(
+    {
+        *("origin", "referer"),  # pages
+        *("forwarded", "via", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "cf-connecting-ip"),
+        *("x-cluster-client-ip", "fastly-client-ip", "x-envoy-external-address", "x-original-host", "x-host"),
+    }
+)
+"""Headers that programs on this machine do not send, but web pages and proxies do; and all that begin with:"""
+_FOREIGN_BEGIN = ("x-forwarded", "x-original-forwarded")
+
+
+def host_name(header: str) -> str | None:
+    """The name or address in a Host header, without its port, in lower case; None if it is none of a host."""
+    match = _HOST.fullmatch(header)
+    return match[1].lower() if match else None
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address is this machine's own."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)
 
 
 def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
-    """Who asks. Raises RefusedError of status 401 for a token that is not known."""
+    """Who asks.
+
+    Raises RefusedError of status 401 for a token that is not known, of 403 for a request by a name of the host that
+    this registry does not answer to, and, while there are no tokens, for one from a web page or through a proxy: the
+    same for reading and for writing.
+    """
+    host = host_name(request.headers.get("host", "")) or ""
+    by_name = is_loopback(host) or host in rules.hosts
+    if rules.hosts and not by_name:
+        raise RefusedError(403, f"This registry does not answer to the name {host!r}: see --allow-host.")
     if rules.open_while_no_tokens and not tokens.exist(db):
-        return Caller(LOCAL, may_write=_is_from_here(request), may_read=True)
+        if not by_name or _is_foreign(request):
+            raise RefusedError(
+                403,
+                "Without tokens this registry answers programs on its own machine only, not web pages, proxies or other"
+                " names of the machine. Add a token: lottapack serve token add NAME --write; or name the host that is "
+                "meant: --allow-host NAME",
+            )
+        return Caller(LOCAL, may_write=True, may_read=True)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if not scheme:
         return Caller("", may_write=False, may_read=rules.anonymous_read)
@@ -51,11 +88,12 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
     return Caller(token.name, may_write=token.rights == "write", may_read=True)
 
 
-def _is_from_here(request: Request) -> bool:
-    """Whether a program on this machine asks, and neither a web page in its browser nor a proxy for others."""
-    headers = request.headers
-    foreign = ("origin", "forwarded", "x-forwarded-for", "x-forwarded-host")
-    return is_loopback(request.url.hostname or "") and not any(name in headers for name in foreign)
+def _is_foreign(request: Request) -> bool:
+    """Whether a web page in a browser asks, or a proxy for others."""
+    names = request.headers.keys()
+    if any(name in _FOREIGN or name.startswith(_FOREIGN_BEGIN) for name in names):
+        return True
+    return request.headers.get("sec-fetch-site", "none") != "none"  # none: its user has typed the address
 
 
 def require_read(caller: Caller) -> None:
@@ -70,12 +108,6 @@ def require_write(caller: Caller) -> None:
         return
     if not caller.known:
         raise RefusedError(401, "A token is needed to write to this registry.", headers={"WWW-Authenticate": "Bearer"})
-    if caller.name == LOCAL:
-        raise RefusedError(
-            403,
-            "Without tokens this registry takes changes from programs on its own machine only, not from web pages or "
-            "through proxies. Add a token: lottapack serve token add NAME --write",
-        )
     raise RefusedError(403, f"The token of {caller.name} can only read. Ask for one made with --write.")
 
 

@@ -1,5 +1,6 @@
 """The application: all endpoints, and every failure as the JSON that clients understand."""
 
+import re
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -18,7 +19,14 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
     """The ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
     app = Starlette(
         routes=[*account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES],
-        exception_handlers={RefusedError: _refused, MovedError: _moved, HTTPException: _http, Exception: _failed},
+        exception_handlers={
+            RefusedError: _refused,
+            MovedError: _moved,
+            HTTPException: _http,
+            OverflowError: _odd,
+            UnicodeEncodeError: _odd,
+            Exception: _failed,
+        },
     )
     app.router.redirect_slashes = False
     app.state.registry = registry
@@ -46,13 +54,28 @@ async def _moved(request: Request, fault: Exception) -> Response:
     return RedirectResponse(address + query, 307)
 
 
+_ELSEWHERE = re.compile(
+    r"/api/models/[^/]+(/(revision|tree|paths-info|commits|commit|preupload|branch|tag|auth-check)(/.*)?)?"
+    r"|/api/(datasets|spaces)/.+|/[^/]+/resolve/.*|/(datasets|spaces)/.*"
+)
+"""Addresses of what the Hub has, and no registry of this kind can have: repositories of no owner, or of other types."""
+
+
 async def _http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
+    if fault.status_code == 404 and _ELSEWHERE.fullmatch(request.url.path):
+        message = "This registry holds models only, with names of the form owner/name."
+        return _answer(404, message, {"X-Error-Code": "RepoNotFound"})
     message = {
         404: f"This registry knows no {request.url.path}: see its documentation for the part of the Hub that it is.",
         405: f"{request.method} is not possible at {request.url.path}.",
     }.get(fault.status_code, fault.detail)
     return _answer(fault.status_code, message, dict(fault.headers or {}))
+
+
+async def _odd(_request: Request, _fault: Exception) -> Response:
+    # The net under bodies.py: the index takes neither larger numbers nor half characters, and nobody else has any.
+    return _answer(400, "The request holds a number or a text that this registry cannot take.", {})
 
 
 async def _failed(_request: Request, _fault: Exception) -> Response:

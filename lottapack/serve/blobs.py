@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lottapack.output import sync_folder
-from lottapack.serve.database import disk_full
 from lottapack.serve.gitids import blob_id
-from lottapack.serve.refusals import RefusedError
+from lottapack.serve.refusals import RefusedError, disk_full
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,17 +1,26 @@
-"""What the endpoints share: parts of the address, small bodies, long listings in pages."""
+"""What the endpoints share: parts of the address, small bodies, long listings in pages.
+
+What a request says becomes typed values here, and only here: whatever cannot be meant is a refusal of status 400 before
+an endpoint sees it. A body is read only once it is known who asks, and parsed outside the event loop.
+"""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlencode
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from lottapack.serve.limits import PAGE
+from lottapack.serve.limits import FORM_FIELDS, PAGE, PAGE_BYTES
 from lottapack.serve.refusals import bad_request, too_large
 from lottapack.serve.registry import Registry
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+_DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def registry_of(request: Request) -> Registry:
@@ -31,47 +40,67 @@ def part(request: Request, name: str) -> str:
 
 def flag(request: Request, name: str) -> bool:
     """Whether a parameter of the query is set."""
-    return request.query_params.get(name, "").lower() in ("1", "true")
+    return is_set(request.query_params.get(name, ""))
 
 
-def with_json(handle: Callable[[Request, dict[str, Any]], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint of a function that takes the body, a JSON object; an empty body is an empty object."""
+def is_set(value: bool | str) -> bool:
+    """Whether a flag of a query, a form or JSON says yes."""
+    return str(value).lower() in ("1", "true")
+
+
+def with_body(
+    kind: type[_T],
+    handle: Callable[[Request, _T], Response],
+    *,
+    before: Callable[[Request], object],
+    limit: int | None = None,
+    form: bool = False,
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint of a function that takes the body: JSON, as ``kind`` declares it; empty is an empty object.
+
+    ``before``: refuses those who may not ask, before a byte of the body is read; ``limit``: the bytes of the body, by
+    default those of the registry's limits; ``form``: it may be a form, and is unless its type says JSON.
+    """
 
     async def endpoint(request: Request) -> Response:
-        body = await _read(request)
-        try:
-            found = json.loads(body or b"{}")
-        except (ValueError, RecursionError) as fault:
-            raise bad_request("The body is not valid JSON.") from fault
-        if not isinstance(found, dict):
-            raise bad_request("The body must be a JSON object.")
-        return await run_in_threadpool(handle, request, found)
+        await run_in_threadpool(before, request)
+        raw = await _read(request, limit or registry_of(request).limits.body_bytes)
+        return await run_in_threadpool(_handled, request, raw)
+
+    def _handled(request: Request, raw: bytes) -> Response:
+        is_json = request.headers.get("content-type", "").lower().startswith("application/json")
+        return handle(request, _form(kind, raw) if form and not is_json else _json(kind, raw))
 
     return endpoint
 
 
-def with_form(handle: Callable[[Request, dict[str, list[str]]], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint of a function that takes a form's fields, each with all its values, from a form or JSON."""
-
-    async def endpoint(request: Request) -> Response:
-        body = await _read(request)
-        try:
-            if request.headers.get("content-type", "").startswith("application/json"):
-                fields = {
-                    key: [str(item) for item in (value if isinstance(value, list) else [value])]
-                    for key, value in json.loads(body).items()
-                }
-            else:
-                fields = parse_qs(body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body))
-        except (ValueError, AttributeError, RecursionError) as fault:
-            raise bad_request("The body is neither a form nor JSON.") from fault
-        return await run_in_threadpool(handle, request, fields)
-
-    return endpoint
+def _json(kind: type[_T], raw: bytes) -> _T:
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
+        raise bad_request(f"The body is not the JSON that is expected here: {fault}.") from fault
 
 
-async def _read(request: Request) -> bytes:
-    limit = registry_of(request).limits.body_bytes
+def _form(kind: type[_T], raw: bytes) -> _T:
+    try:
+        fields = parse_qs(
+            raw.decode("ascii"), keep_blank_values=True, strict_parsing=bool(raw), max_num_fields=FORM_FIELDS
+        )
+        # A field of which there can be one is its last value.
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        known = {
+            name: values if _is_list(types[name]) else values[-1] for name, values in fields.items() if name in types
+        }
+        return msgspec.convert(known, type=kind, strict=False)
+    except (msgspec.MsgspecError, ValueError) as fault:
+        raise bad_request(f"The body is not the form that is expected here: {fault}.") from fault
+
+
+def _is_list(kind: Any) -> bool:
+    return "list" in str(kind)
+
+
+async def _read(request: Request, limit: int) -> bytes:
     body = bytearray()
     async for piece in request.stream():
         body += piece
@@ -80,27 +109,31 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def text(body: dict[str, Any], name: str, default: str | None = None) -> str:
-    """A field of a body that must be text. Raises RefusedError of status 400."""
-    found = body.get(name, default)
-    if not isinstance(found, str):
-        raise bad_request(f"The body's {name!r} must be text.")
-    return found
+def page_asked(request: Request) -> tuple[int, str]:
+    """Which page of a listing: its number of entries, and what its first comes after."""
+    text = request.query_params.get("limit", str(PAGE))
+    if not _DIGITS.fullmatch(text):
+        raise bad_request("'limit' must be a number.")
+    return min(max(int(text), 1), PAGE), request.query_params.get("cursor", "")
 
 
-def page(request: Request, entries: Sequence[Any], show: Callable[[Any], Any] = lambda entry: entry) -> JSONResponse:
+def page(request: Request, entries: Iterable[tuple[Any, str]], headers: dict[str, str] | None = None) -> Response:
     """One page of a listing as JSON; its ``Link`` header leads to the next.
 
-    The query's ``limit`` is the length of a page, and ``cursor`` where it begins.
+    ``entries``: each with the cursor that leads on from it, and one more than the page holds if there are more.
     """
-    try:
-        limit = min(max(int(request.query_params.get("limit", PAGE)), 1), PAGE)
-        begin = max(int(request.query_params.get("cursor", 0)), 0)
-    except ValueError as fault:
-        raise bad_request("'limit' and 'cursor' must be numbers.") from fault
-    headers = {}
-    if begin + limit < len(entries):
+    limit, _ = page_asked(request)
+    texts: list[str] = []
+    size, last, more = 0, "", False
+    for entry, cursor in entries:
+        if len(texts) == limit or size > PAGE_BYTES:
+            more = True
+            break
+        texts.append(json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        size, last = size + len(texts[-1]), cursor
+    headers = dict(headers or {})
+    if more:
         query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-        address = request.url.replace(query=urlencode([*query, ("cursor", begin + limit)]))
+        address = request.url.replace(query=urlencode([*query, ("cursor", last)]))
         headers["Link"] = f'<{address}>; rel="next"'
-    return JSONResponse([show(entry) for entry in entries[begin : begin + limit]], headers=headers)
+    return Response(f"[{','.join(texts)}]", headers=headers, media_type="application/json")

@@ -1,87 +1,127 @@
-"""Model cards: the YAML at the beginning of a README.md, as JSON."""
+"""Model cards: the YAML at the beginning of a README.md, as JSON.
+
+Whoever may write can commit any text, and everyone reads what comes of it. So a card is parsed once, at its commit;
+the parser's cost is bounded before it is spent; and what it makes is known to be JSON in UTF-8, or is not kept.
+"""
 
 import json
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lottapack.serve.blobs import BlobStore
-from lottapack.serve.revisions import File
+Fields = dict[str, Any]
 
 README = "README.md"
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-_MAX_README, _MAX_FRONT, _MAX_DEPTH = 2**20, 2**16, 20
-_BEGINS = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-_ENDS = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+_MAX_README, _MAX_FRONT, _MAX_DEPTH, _MAX_NODES = 2**20, 2**16, 20, 10_000
+_MAX_TAGS, _MAX_TAG = 100, 200
+_MAX_INT = 2**63
 
 
 class CardError(ValueError):
     """The front matter is not what a card's can be."""
 
 
-def front_matter(text: str) -> dict[str, Any] | None:
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """PyYAML's safe loader, in Python (libyaml's overflows its stack on nested brackets), with bounds."""
+
+    def __init__(self, front: str) -> None:
+        super().__init__(front)
+        self._depth = self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One value. Raises CardError for what a few lines could waste any memory or time with."""
+        if self.check_event(yaml.AliasEvent):
+            raise CardError("aliases (*name) are not allowed")
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > _MAX_NODES:
+            raise CardError(f"it has more than {_MAX_NODES:,} values")
+        if self._depth > _MAX_DEPTH:
+            raise CardError(f"it is nested deeper than {_MAX_DEPTH} levels")
+        found: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return found
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+"""A date is text: JSON has no other, and 2024-13-45 would be an error of the whole card."""
+
+
+def front_matter(text: str) -> Fields | None:
     """The front matter of a card, or None if it has none. Raises CardError."""
     match = _FRONT.match(text)
     if match is None:
         return None
-    front = match[1]
-    try:
-        if len(front) > _MAX_FRONT:
-            raise CardError(f"it is longer than {_MAX_FRONT:,} characters")
-        _check_tokens(front)
-        # Dates become text, and what JSON cannot say is refused.
-        found = json.loads(json.dumps(yaml.safe_load(front) or {}, default=str, allow_nan=False))
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as fault:
-        raise CardError(str(fault) or type(fault).__name__) from fault
+    if len(match[1]) > _MAX_FRONT:
+        raise CardError(f"it is longer than {_MAX_FRONT:,} characters")
+    found = _plain(_load(match[1]) or {})
     if not isinstance(found, dict):
         raise CardError("it must be a list of names and values")
     return found
 
 
-def _check_tokens(front: str) -> None:
-    """Refuse what a few lines could waste any memory or time with: aliases of aliases, brackets in brackets."""
-    depth = 0
-    for token in yaml.scan(front):
-        if isinstance(token, yaml.AliasToken):
-            raise CardError("aliases (*name) are not allowed")
-        depth += isinstance(token, _BEGINS) - isinstance(token, _ENDS)
-        if depth > _MAX_DEPTH:
-            raise CardError(f"it is nested deeper than {_MAX_DEPTH} levels")
-
-
-def card(store: BlobStore, files: list[File]) -> dict[str, Any]:
-    """The front matter of a commit's README.md; empty if there is none that can be read."""
-    readme = next((file for file in files if file.path == README), None)
-    if readme is None or readme.blob.size > _MAX_README:
-        return {}
-    return _read(store.path(readme.blob.sha256))
-
-
-@lru_cache(maxsize=1000)
-def _read(path: Path) -> dict[str, Any]:
-    # By content: what is at a blob's path never changes.
+def _load(front: str) -> Any:
+    """What a front matter says, in whatever objects the parser makes. Raises CardError."""
     try:
+        loader = _Loader(front)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except Exception as fault:
+        # PyYAML lets through whatever its constructors raise: KeyError, IndexError, AttributeError, OverflowError ...
+        raise CardError(" ".join(str(fault).split())[:500] or type(fault).__name__) from fault
+
+
+def _plain(found: Any) -> Any:
+    """The same as JSON that everyone can read. Raises CardError for what JSON, UTF-8 or 64 bits cannot say."""
+    try:
+        text = json.dumps(found, ensure_ascii=False, allow_nan=False, default=_text)
+        text.encode("utf-8")
+        return json.loads(text, parse_int=_integer)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise CardError(str(fault) or type(fault).__name__) from fault
+
+
+def _text(value: object) -> object:
+    """JSON of a value that JSON does not have."""
+    if isinstance(value, set):
+        return sorted(map(str, value))
+    if isinstance(value, bytes):
+        raise CardError("it holds binary data")
+    return str(value)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -_MAX_INT <= int(digits) < _MAX_INT:
+        raise CardError("it holds an integer of more than 64 bits")
+    return int(digits)
+
+
+def of_file(path: Path) -> Fields:
+    """The front matter of a README.md on disk; empty if there is none, or none that can be read."""
+    try:
+        if path.stat().st_size > _MAX_README:
+            return {}
         return front_matter(path.read_text("utf-8")) or {}
     except (OSError, ValueError):
         return {}
 
 
-def tags(fields: dict[str, Any]) -> list[str]:
+def tags(fields: Fields) -> list[str]:
     """What a repository is found by: its tags, library, licence and data sets, in the Hub's spelling."""
     found = [str(tag) for tag in _many(fields.get("tags"))]
     for key in ("library_name", "pipeline_tag"):
         found += [str(value) for value in _many(fields.get(key))]
     for key, word in (("language", ""), ("datasets", "dataset:"), ("license", "license:")):
         found += [f"{word}{value}" for value in _many(fields.get(key))]
-    return list(dict.fromkeys(found))
+    return [tag for tag in dict.fromkeys(found) if len(tag) <= _MAX_TAG][:_MAX_TAGS]
 
 
 def _many(value: object) -> list[object]:

@@ -46,8 +46,10 @@ def check(root: Path, progress: Progress | None = None) -> StoreCheck:
             fault = _fault(store.path(sha256), sha256)
             if fault:
                 uses = db.execute(
-                    "SELECT DISTINCT owner || '/' || name || ': ' || path FROM files JOIN commits ON revision = number "
-                    "JOIN repos ON repos.id = repo WHERE sha256 = ? ORDER BY 1",
+                    "SELECT DISTINCT owner || '/' || repos.name || ': ' || folder "
+                    "|| iif(folder = '', '', '/') || entries.name "
+                    "FROM entries JOIN commits ON revision = number JOIN repos ON repos.id = repo "
+                    "WHERE sha256 = ? ORDER BY 1",
                     (sha256,),
                 )
                 damaged.append(Damage(sha256, size, fault, tuple(row[0] for row in uses)))

@@ -4,19 +4,20 @@ Commits are taken one after another. Contents move to their place first, then th
 that fails they go again, and if the server is killed in between, the next start sweeps them away.
 """
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lottapack.serve import repos, revisions
+from lottapack.serve import cards, repos, revisions, trees
 from lottapack.serve.blobs import Blob, BlobStore, Incoming
 from lottapack.serve.database import Database
 from lottapack.serve.gitids import commit_id, folder_ids
 from lottapack.serve.limits import Limits
 from lottapack.serve.names import check_path
-from lottapack.serve.refusals import RefusedError, bad_request, repo_not_found, revision_not_found, too_large
+from lottapack.serve.refusals import RefusedError, bad_request, revision_not_found, too_large
 from lottapack.serve.repos import Repo
 from lottapack.serve.revisions import MAIN, Commit
 
@@ -46,6 +47,8 @@ class Delete:
 
 
 Operation = Add | Link | Delete
+Allowed = Callable[[sqlite3.Connection], tuple[str, Repo]]
+"""Says who commits and where, or refuses; asked inside the transaction."""
 
 
 @dataclass(slots=True)
@@ -67,50 +70,78 @@ class Committer:
         self._limits = limits
         self._one = threading.Lock()
 
-    def create(self, owner: str, name: str, author: str, *, private: bool) -> Repo:
+    def create(self, owner: str, name: str, allowed: Callable[[sqlite3.Connection], str], *, private: bool) -> Repo:
         """Make a repository, with an empty first commit on ``main``, as the Hub's have one."""
         with self._one, self._database.write() as db:
+            author = allowed(db)
             repo = repos.create(db, owner, name, private=private)
             first = _record(db, repo, None, author, Change("initial commit"), {})
             revisions.add_ref(db, repo, "heads", MAIN, first)
+            trees.publish(db, repo.number, first.number)
             return repo
 
-    def delete(self, repo: Repo) -> None:
+    def delete(self, allowed: Callable[[sqlite3.Connection], Repo]) -> None:
         """Delete a repository and the contents that no other one has."""
         with self._one:
             with self._database.write() as db:
-                lonely = repos.delete(db, repo)
+                lonely = repos.delete(db, allowed(db))
             self._store.remove(lonely)
 
-    def commit(self, repo: Repo, branch: str, author: str, change: Change) -> Commit:
-        """Make a commit on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507."""
+    def commit(self, allowed: Allowed, branch: str, change: Change) -> tuple[Repo, Commit]:
+        """Make a commit on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507.
+
+        ``allowed`` is asked in the transaction that commits, as an upload may take longer than a right lasts.
+        """
         contents = [operation.content for operation in change.operations if isinstance(operation, Add)]
         with self._one:
             new: list[str] = []
             try:
                 with self._database.write() as db:
+                    author, repo = allowed(db)
                     head = check_head(db, repo, branch, change.parent)
                     files = _apply(db, repo, head, change.operations)
-                    if len(files) > self._limits.commit_files:
-                        raise too_large(f"A commit can hold {self._limits.commit_files:,} files, not {len(files):,}.")
-                    _check_folders(files)
+                    self._check(files)
                     new = self._store.keep(contents)
                     made = _record(db, repo, head, author, change, files)
+                    self._keep_card(db, files)
+                    name = branch.removeprefix("refs/heads/")
                     db.execute(
                         "UPDATE refs SET target = ? WHERE repo = ? AND kind = 'heads' AND name = ?",
-                        (made.number, repo.number, branch.removeprefix("refs/heads/")),
+                        (made.number, repo.number, name),
                     )
+                    if name == MAIN:
+                        trees.publish(db, repo.number, made.number)
             except BaseException:
                 self._store.remove(new)
                 raise
-        return made
+        return repo, made
+
+    def _check(self, files: Iterable[str]) -> None:
+        """Limits of a commit as it will be, and that no path is a file and a folder at once."""
+        paths = set(files)
+        if len(paths) > self._limits.commit_files:
+            raise too_large(f"A commit can hold {self._limits.commit_files:,} files, not {len(paths):,}.")
+        folders: set[str] = set()
+        for path in paths:
+            folder = path
+            while (folder := folder.rpartition("/")[0]) and folder not in folders:
+                if folder in paths:
+                    raise bad_request(f"{folder!r} cannot be a file and the folder of {path!r} at once.")
+                folders.add(folder)
+                if len(folders) > self._limits.commit_folders:
+                    raise too_large(f"A commit can hold {self._limits.commit_folders:,} folders.")
+
+    def _keep_card(self, db: sqlite3.Connection, files: Mapping[str, "_Held"]) -> None:
+        """Parse the card, once for each content."""
+        if held := files.get(cards.README):
+            sha256 = held.blob.sha256
+            if not db.execute("SELECT 1 FROM cards WHERE sha256 = ?", (sha256,)).fetchone():
+                fields = cards.of_file(self._store.path(sha256))
+                db.execute("INSERT INTO cards VALUES (?, ?)", (sha256, json.dumps(fields)))
 
 
 def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | None) -> Commit:
     """The newest commit of a branch. Raises RefusedError: 404 if it is gone, 412 if the branch is not at ``parent``."""
-    found = repos.find(db, repo.owner, repo.name)
-    if found is None or found.number != repo.number:
-        raise repo_not_found(repo.id, anonymous=False)
     head = revisions.branch(db, repo, branch)
     if head is None:
         raise revision_not_found(repo.id, branch)
@@ -132,7 +163,10 @@ class _Held:
 
 
 def _apply(db: sqlite3.Connection, repo: Repo, head: Commit, operations: Iterable[Operation]) -> dict[str, _Held]:
-    files = {file.path: _Held(file.blob, file.changed) for file in revisions.files(db, head)}
+    files = {
+        file.path: _Held(Blob(str(file.sha256), file.size, file.oid), file.changed)
+        for file in trees.files(db, head.number)
+    }
     added: set[str] = set()
     for operation in operations:
         if isinstance(operation, Delete):
@@ -149,11 +183,9 @@ def _apply(db: sqlite3.Connection, repo: Repo, head: Commit, operations: Iterabl
 
 
 def _delete(files: dict[str, _Held], operation: Delete) -> None:
-    if operation.folder:
-        inside = operation.path.rstrip("/") + "/"
-        gone = [path for path in files if path.startswith(inside)]
-    else:
-        gone = [path for path in (operation.path,) if path in files]
+    gone = [operation.path] if operation.path in files and not operation.folder else []
+    if not gone:  # a folder may be named without saying so, as on the Hub
+        gone = [path for path in files if path.startswith(f"{operation.path}/")]
     if not gone:
         kind = "folder" if operation.folder else "file"
         raise RefusedError(404, f"A {kind} with this name doesn't exist: {operation.path!r}", code="EntryNotFound")
@@ -164,7 +196,7 @@ def _delete(files: dict[str, _Held], operation: Delete) -> None:
 def _known(db: sqlite3.Connection, repo: Repo, sha256: str) -> Blob:
     # Only what this repository holds: whoever knows a hash does not therefore know the content.
     query = """SELECT sha256, size, oid FROM blobs WHERE sha256 = ? AND EXISTS (
-        SELECT 1 FROM files JOIN commits ON revision = number WHERE files.sha256 = blobs.sha256 AND repo = ?)"""
+        SELECT 1 FROM entries JOIN commits ON revision = number WHERE entries.sha256 = blobs.sha256 AND repo = ?)"""
     row = db.execute(query, (sha256, repo.number)).fetchone()
     if row is None:
         raise bad_request(
@@ -174,25 +206,15 @@ def _known(db: sqlite3.Connection, repo: Repo, sha256: str) -> Blob:
     return Blob(*row)
 
 
-def _check_folders(files: Iterable[str]) -> None:
-    """No path can be a file and a folder at once. A RefusedError of status 400 says which."""
-    paths = set(files)
-    for path in paths:
-        folder = path
-        while folder := folder.rpartition("/")[0]:
-            if folder in paths:
-                raise bad_request(f"{folder!r} cannot be a file and the folder of {path!r} at once.")
-
-
 def _record(
     db: sqlite3.Connection, repo: Repo, head: Commit | None, author: str, change: Change, files: dict[str, _Held]
 ) -> Commit:
     """Write a commit into the index."""
     now = datetime.now(UTC)
     date = repos.iso(now)
-    tree = folder_ids({path: held.blob.oid for path, held in files.items()})[""]
+    folders = folder_ids({path: held.blob.oid for path, held in files.items()})
     text = f"{change.title}\n\n{change.message}".rstrip()
-    oid = commit_id(tree, head.id if head else None, author, int(now.timestamp()), text)
+    oid = commit_id(folders[""], head.id if head else None, author, int(now.timestamp()), text)
     known = db.execute("SELECT number FROM commits WHERE repo = ? AND id = ?", (repo.number, oid)).fetchone()
     if known:  # the same change on another branch, in the same second
         return revisions.numbered(db, known[0])
@@ -203,11 +225,9 @@ def _record(
     number = made.lastrowid or 0
     blobs = {(held.blob.sha256, held.blob.size, held.blob.oid) for held in files.values() if held.changed is None}
     db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", blobs)
-    db.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?)",
-        [
-            (number, path, held.blob.sha256, number if held.changed is None else held.changed)
-            for path, held in files.items()
-        ],
-    )
+    placed = {
+        path: trees.Placed(held.blob.sha256, held.blob.oid, number if held.changed is None else held.changed)
+        for path, held in files.items()
+    }
+    trees.write(db, number, head.number if head else None, placed, folders)
     return Commit(number, oid, author, date, change.title, change.message)

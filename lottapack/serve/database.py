@@ -1,6 +1,7 @@
 """The index: one SQLite file that says which repositories, commits, files, branches, tags and tokens there are.
 
-Each commit lists all its files, so that any revision is read with one query and nothing is ever replayed.
+Each commit lists all its files and folders, so that any revision is read with one query and nothing is ever replayed
+(``layouts.py`` has the tables).
 """
 
 import sqlite3
@@ -9,40 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lottapack.errors import OutputError, UnsupportedError
-from lottapack.serve.refusals import RefusedError
+from lottapack.serve import layouts
+from lottapack.serve.refusals import disk_full
 
 FILE = "registry.sqlite3"
-VERSION = 1
-"""The layout's version, in SQLite's ``user_version``."""
-
-_SCHEMA = """
-CREATE TABLE repos (
-    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, private INTEGER NOT NULL, created TEXT NOT NULL,
-    UNIQUE (owner, name));
-CREATE TABLE moves (
-    owner TEXT NOT NULL, name TEXT NOT NULL, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE,
-    PRIMARY KEY (owner, name)) WITHOUT ROWID;
-CREATE TABLE blobs (
-    sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, oid TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (
-    number INTEGER PRIMARY KEY, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, id TEXT NOT NULL,
-    parent INTEGER REFERENCES commits, author TEXT NOT NULL, date TEXT NOT NULL, title TEXT NOT NULL,
-    message TEXT NOT NULL, UNIQUE (repo, id));
-CREATE TABLE files (
-    revision INTEGER NOT NULL REFERENCES commits ON DELETE CASCADE, path TEXT NOT NULL,
-    sha256 TEXT NOT NULL REFERENCES blobs, changed INTEGER NOT NULL REFERENCES commits,
-    PRIMARY KEY (revision, path)) WITHOUT ROWID;
-CREATE INDEX files_by_blob ON files (sha256);
-CREATE INDEX files_by_change ON files (changed);
-CREATE INDEX commits_by_parent ON commits (parent);
-CREATE TABLE refs (
-    repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, kind TEXT NOT NULL CHECK (kind IN ('heads', 'tags')),
-    name TEXT NOT NULL, target INTEGER NOT NULL REFERENCES commits, PRIMARY KEY (repo, kind, name)) WITHOUT ROWID;
-CREATE INDEX refs_by_target ON refs (target);
-CREATE TABLE tokens (
-    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, rights TEXT NOT NULL CHECK (rights IN ('read', 'write')),
-    created TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 
 class Database:
@@ -67,14 +38,9 @@ class Database:
         with self._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("BEGIN IMMEDIATE")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
+            if not layouts.prepare(db, self.path.parent):
                 raise UnsupportedError(
-                    f"{self.path} has layout {version}, and this lottapack knows {VERSION}",
+                    f"{self.path} has layout {layouts.version(db)}, and this lottapack knows {layouts.VERSION}",
                     hint="Serve it with the version of lottapack that made it.",
                 )
             db.execute("COMMIT")
@@ -127,8 +93,3 @@ def existing(root: Path) -> Database:
     if not (root / FILE).is_file():
         raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, with --root.")
     return Database(root)
-
-
-def disk_full() -> RefusedError:
-    """The registry's disk has no space left."""
-    return RefusedError(507, "The registry's disk is full; nothing was changed.")

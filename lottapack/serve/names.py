@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from lottapack.serve.limits import PATH_BYTES, SEGMENT_BYTES
+from lottapack.serve.limits import PATH_BYTES, PATH_NAMES, SEGMENT_BYTES
 from lottapack.serve.refusals import bad_request
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
@@ -60,6 +60,8 @@ def _fault(path: str) -> str:
         return "it is not valid Unicode"
     if not path or len(encoded) > PATH_BYTES:
         return f"it must have 1 to {PATH_BYTES} bytes"
+    if path.count("/") >= PATH_NAMES:
+        return f"it has more than {PATH_NAMES} names"
     if "\\" in path or re.match(r"[A-Za-z]:", path):
         return "it would leave the folder on Windows"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in path):

@@ -50,3 +50,8 @@ def entry_not_found(path: str, commit: str) -> RefusedError:
     """No such file in a commit. Clients remember that, so the commit is in the headers."""
     message = f"There is no file {path!r} in commit {commit}."
     return RefusedError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit})
+
+
+def disk_full() -> RefusedError:
+    """The registry's disk has no space left."""
+    return RefusedError(507, "The registry's disk is full; nothing was changed.")

@@ -19,11 +19,13 @@ class Rules:
     """Who may do what.
 
     ``anonymous_read``: reading public repositories needs no token. ``open_while_no_tokens``: as long as there are no
-    tokens at all, every program on this machine may read and write.
+    tokens at all, every program on this machine may read and write. ``hosts``: names of this host beside those of the
+    loopback; if there are any, requests by other names are refused, with tokens too.
     """
 
     anonymous_read: bool = True
     open_while_no_tokens: bool = False
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,26 +81,88 @@ def set_private(db: sqlite3.Connection, repo: Repo, private: bool) -> None:
 
 def delete(db: sqlite3.Connection, repo: Repo) -> list[str]:
     """Delete a repository; returns the SHA-256 of the blobs that no other one uses, forgotten too."""
-    query = "SELECT DISTINCT sha256 FROM files JOIN commits ON revision = number WHERE repo = ?"
+    query = (
+        "SELECT DISTINCT sha256 FROM entries JOIN commits ON revision = number WHERE repo = ? AND sha256 IS NOT NULL"
+    )
     used = [row[0] for row in db.execute(query, (repo.number,))]
     db.execute("DELETE FROM refs WHERE repo = ?", (repo.number,))
-    db.execute("DELETE FROM files WHERE revision IN (SELECT number FROM commits WHERE repo = ?)", (repo.number,))
+    db.execute("DELETE FROM entries WHERE revision IN (SELECT number FROM commits WHERE repo = ?)", (repo.number,))
     db.execute("UPDATE commits SET parent = NULL WHERE repo = ?", (repo.number,))
     db.execute("DELETE FROM repos WHERE id = ?", (repo.number,))
-    lonely = [sha256 for sha256 in used if not db.execute("SELECT 1 FROM files WHERE sha256 = ?", (sha256,)).fetchone()]
+    lonely = [
+        sha256 for sha256 in used if not db.execute("SELECT 1 FROM entries WHERE sha256 = ?", (sha256,)).fetchone()
+    ]
     db.executemany("DELETE FROM blobs WHERE sha256 = ?", [(sha256,) for sha256 in lonely])
     return lonely
 
 
-def listed(
-    db: sqlite3.Connection, *, private: bool, author: str | None = None, search: str | None = None, after: str = ""
-) -> list[Repo]:
-    """Repositories by name, those after ``after``; private ones only if asked for."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM repos WHERE private <= ? ORDER BY owner, name", (private,))
-    found = [_repo(row) for row in rows]
-    wanted = (search or "").lower()
-    return [
-        repo
-        for repo in found
-        if (author is None or repo.owner == author) and wanted in repo.id.lower() and repo.id > after
-    ]
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which repositories a listing is of. ``private``: also private ones; ``tags``: all of which they have.
+
+    ``sort``: "" by name, "updated" or "created" the newest first; ``after``: as the last entry of the page before says.
+    """
+
+    private: bool
+    author: str | None = None
+    search: str = ""
+    tags: tuple[str, ...] = ()
+    sort: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A repository in a listing.
+
+    Number, id and date of its newest commit on ``main``; the front matter of its card, as JSON; ``after``: for Wanted.
+    """
+
+    repo: Repo
+    commit: int
+    id: str
+    date: str
+    card: str
+    after: str
+
+
+_LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, coalesce(fields, '{{}}') FROM repos
+    JOIN refs ON refs.repo = repos.id AND kind = 'heads' AND refs.name = 'main' JOIN commits ON target = number
+    LEFT JOIN entries ON revision = number AND folder = '' AND entries.name = 'README.md'
+    LEFT JOIN cards USING (sha256)"""
+
+
+def listed(db: sqlite3.Connection, wanted: Wanted, count: int) -> list[Listed]:
+    """The first ``count`` repositories of a listing. Raises ValueError for an ``after`` that no page gave."""
+    where: list[str] = ["1"]
+    values: list[object] = []
+
+    def require(condition: str, *arguments: object) -> None:
+        where.append(condition)
+        values.extend(arguments)
+
+    if not wanted.private:
+        require("private = 0")
+    if wanted.author is not None:
+        require("owner = ?", wanted.author)
+    if wanted.search:
+        require("instr(lower(owner || '/' || repos.name), ?)", wanted.search.lower())
+    for tag in wanted.tags:
+        require("repos.id IN (SELECT repo FROM topics WHERE tag = ?)", tag)
+    if wanted.sort in ("updated", "created"):
+        order = f"{wanted.sort} DESC, repos.id DESC"
+        if wanted.after:
+            date, number = wanted.after.split(" ")
+            require(f"({wanted.sort}, repos.id) < (?, ?)", date, int(number[:18]))
+    else:
+        order = "owner, repos.name"
+        if wanted.after:
+            owner, name = wanted.after.split("/")
+            require("(owner, repos.name) > (?, ?)", owner, name)
+    query = f"{_LISTED} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
+    found = []
+    for *columns, commit, oid, date, card in db.execute(query, (*values, count)):
+        repo = _repo(columns)
+        moment = {"updated": date, "created": repo.created}.get(wanted.sort)
+        found.append(Listed(repo, commit, oid, date, card, f"{moment} {repo.number}" if moment else repo.id))
+    return found

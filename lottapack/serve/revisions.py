@@ -1,12 +1,12 @@
-"""Branches, tags, commits, and the files of each commit."""
+"""Branches, tags, and the commits that they name."""
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lottapack.serve.blobs import Blob
+from lottapack.serve.limits import MAX_REFS
 from lottapack.serve.names import check_ref, is_commit
-from lottapack.serve.refusals import RefusedError, bad_request, revision_not_found
+from lottapack.serve.refusals import RefusedError, bad_request, revision_not_found, too_large
 from lottapack.serve.repos import Repo
 
 MAIN = "main"
@@ -22,15 +22,6 @@ class Commit:
     date: str
     title: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file in a commit, and the number of the commit that last changed it."""
-
-    path: str
-    blob: Blob
-    changed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +47,18 @@ def branch(db: sqlite3.Connection, repo: Repo, name: str) -> Commit | None:
 
 
 def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
-    """The commit that a branch, tag or commit id names. Raises RefusedError of status 404."""
-    found = branch(db, repo, revision) or _target(db, repo, "tags", revision.removeprefix("refs/tags/"))
+    """The commit that a branch, tag or commit id names.
+
+    Raises RefusedError of status 404, or 409 where it names both a branch and a tag (older registries allowed that).
+    """
+    found, tag = branch(db, repo, revision), _target(db, repo, "tags", revision.removeprefix("refs/tags/"))
+    if found and tag and found != tag:
+        raise RefusedError(
+            409,
+            f"{repo.id} has a branch and a tag {revision!r}, at different commits. "
+            f"Name one in full: refs/heads/{revision} or refs/tags/{revision}.",
+        )
+    found = found or tag
     if found is None and is_commit(revision):
         query = f"SELECT {_COMMIT} FROM commits WHERE repo = ? AND id = ?"
         row = db.execute(query, (repo.number, revision)).fetchone()
@@ -82,11 +83,18 @@ def refs(db: sqlite3.Connection, repo: Repo) -> list[Ref]:
 
 
 def add_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target: Commit) -> None:
-    """Make a branch or tag. Raises RefusedError of status 409 if its name is taken, 400 if it cannot be one."""
-    try:
-        db.execute("INSERT INTO refs VALUES (?, ?, ?, ?)", (repo.number, kind, check_ref(name), target.number))
-    except sqlite3.IntegrityError as fault:
-        raise RefusedError(409, f"{repo.id} has a {_WORD[kind]} {name!r} already.") from fault
+    """Make a branch or tag.
+
+    Raises RefusedError of status 409 if a branch or tag has its name, 400 if it cannot be one, 413 if there are too
+    many.
+    """
+    query = "SELECT kind FROM refs WHERE repo = ? AND kind IN ('heads', 'tags') AND name = ?"
+    taken = db.execute(query, (repo.number, check_ref(name))).fetchone()
+    if taken:  # also by the other kind: a name that means both would be read as one of them
+        raise RefusedError(409, f"{repo.id} has a {_WORD[taken[0]]} {name!r} already.")
+    if db.execute("SELECT count(*) FROM refs WHERE repo = ?", (repo.number,)).fetchone()[0] >= MAX_REFS:
+        raise too_large(f"A repository can have {MAX_REFS:,} branches and tags.")
+    db.execute("INSERT INTO refs VALUES (?, ?, ?, ?)", (repo.number, kind, name, target.number))
 
 
 def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None:
@@ -101,28 +109,14 @@ def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None
 _WORD = {"heads": "branch", "tags": "tag"}
 
 
-def history(db: sqlite3.Connection, newest: Commit) -> list[Commit]:
-    """A commit and all those before it, the newest first."""
+def history(db: sqlite3.Connection, newest: Commit, count: int) -> list[Commit]:
+    """A commit and those before it, the newest first, ``count`` at most."""
     query = f"""WITH RECURSIVE line (number, age) AS (
-        SELECT ?, 0 UNION ALL SELECT parent, age + 1 FROM commits JOIN line USING (number) WHERE parent IS NOT NULL)
-        SELECT {_COMMIT} FROM line JOIN commits USING (number) ORDER BY age"""
-    return [_commit(row) for row in db.execute(query, (newest.number,))]
+        SELECT ?, 0 UNION ALL SELECT parent, age + 1 FROM commits JOIN line USING (number) WHERE parent IS NOT NULL
+        LIMIT ?) SELECT {_COMMIT} FROM line JOIN commits USING (number) ORDER BY age"""
+    return [_commit(row) for row in db.execute(query, (newest.number, count))]
 
 
 def numbered(db: sqlite3.Connection, number: int) -> Commit:
     """The commit of a number that the index itself gave."""
     return _commit(db.execute(f"SELECT {_COMMIT} FROM commits WHERE number = ?", (number,)).fetchone())
-
-
-def files(db: sqlite3.Connection, commit: Commit) -> list[File]:
-    """All files of a commit, by path."""
-    query = "SELECT path, sha256, size, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"
-    rows = db.execute(f"{query} ORDER BY path", (commit.number,))
-    return [File(path, Blob(sha256, size, oid), changed) for path, sha256, size, oid, changed in rows]
-
-
-def file(db: sqlite3.Connection, commit: Commit, path: str) -> File | None:
-    """One file of a commit."""
-    query = "SELECT path, sha256, size, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"
-    row = db.execute(f"{query} AND path = ?", (commit.number, path)).fetchone()
-    return None if row is None else File(row[0], Blob(row[1], row[2], row[3]), row[4])

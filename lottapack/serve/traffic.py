@@ -9,6 +9,8 @@ import anyio
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lottapack.serve.access import host_name
+
 _PATIENCE = 10.0
 """Seconds that a refused client may go on sending."""
 
@@ -28,6 +30,10 @@ class Served:
     seconds: float
 
 
+_no_host = JSONResponse(
+    {"error": "The request's Host is none."}, 400, {"X-Error-Message": "The request's Host is none."}
+)
+
 Log = Callable[[Served], None]
 
 
@@ -45,6 +51,7 @@ class Traffic:
             return
         # Routed while encoded, so that %2F in the name of a branch does not end it.
         scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        app = self._app if _has_sound_host(scope) else _no_host
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         begin, received, sent, status, ended = time.perf_counter(), 0, 0, 0, not has_body
 
@@ -71,7 +78,7 @@ class Traffic:
             await send(message)
 
         try:
-            await self._app(scope, receiving, sending)
+            await app(scope, receiving, sending)
         except asyncio.CancelledError:
             # The server is stopped, and this took longer than it waits for.
             ended = True
@@ -82,3 +89,9 @@ class Traffic:
             if self._log:
                 seconds = time.perf_counter() - begin
                 self._log(Served(scope["method"], scope["path"], status, received, sent, seconds))
+
+
+def _has_sound_host(scope: Scope) -> bool:
+    """Whether the request's Host, from which addresses in answers are made, is one. HTTP/1.0 needs none."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return len(hosts) < 2 and all(host_name(value.decode("latin-1")) for value in hosts)

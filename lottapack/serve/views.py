@@ -1,81 +1,79 @@
 """Commits, files and repositories in the form of the Hub's answers."""
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
-from lottapack.serve import cards, revisions
-from lottapack.serve.blobs import BlobStore
-from lottapack.serve.gitids import folder_ids
-from lottapack.serve.repos import Repo
-from lottapack.serve.revisions import Commit, File
+from lottapack.serve import cards, revisions, trees
+from lottapack.serve.repos import Listed, Repo
+from lottapack.serve.revisions import Commit
+from lottapack.serve.trees import Entry
 
 Json = dict[str, Any]
 
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 
 
-def lfs(file: File, key: str) -> Json:
+def lfs(file: Entry, key: str) -> Json:
     """SHA-256 and size, where clients look for them: as if git-lfs held the file. ``key``: what holds the SHA-256."""
-    sha256, size = file.blob.sha256, file.blob.size
-    return {key: sha256, "size": size, "pointerSize": len(_POINTER.format(sha256, size))}
+    return {key: file.sha256, "size": file.size, "pointerSize": len(_POINTER.format(file.sha256, file.size))}
 
 
-def model(db: sqlite3.Connection, store: BlobStore, repo: Repo, commit: Commit, *, blobs: bool = False) -> Json:
-    """A repository at a commit; ``blobs``: with the sizes and hashes of its files."""
-    files = revisions.files(db, commit)
-    card = cards.card(store, files)
-    siblings: list[Json] = [{"rfilename": file.path} for file in files]
-    if blobs:
-        for file, sibling in zip(files, siblings, strict=True):
-            sibling.update(size=file.blob.size, blobId=file.blob.oid, lfs=lfs(file, "sha256"))
+def model(db: sqlite3.Connection, repo: Repo, commit: Commit) -> Json:
+    """A repository at a commit, with its files, their sizes and hashes."""
+    files = trees.files(db, commit.number)
+    found = _model(repo, commit.id, commit.date, trees.card(db, commit.number), with_card=True)
+    found["siblings"] = [
+        {"rfilename": file.path, "size": file.size, "blobId": file.oid, "lfs": lfs(file, "sha256")} for file in files
+    ]
+    found["usedStorage"] = sum({file.sha256: file.size for file in files}.values())
+    return found
+
+
+def listed(db: sqlite3.Connection, one: Listed, *, card: bool, siblings: bool) -> Json:
+    """A repository in a listing, with what was asked for."""
+    found = _model(one.repo, one.id, one.date, json.loads(one.card), with_card=card)
+    if siblings:
+        found["siblings"] = [{"rfilename": file.path} for file in trees.files(db, one.commit)]
+    return found
+
+
+def _model(repo: Repo, commit: str, date: str, card: cards.Fields, *, with_card: bool) -> Json:
     found: Json = {
         "_id": str(repo.number),
         "id": repo.id,
         "modelId": repo.id,
         "author": repo.owner,
-        "sha": commit.id,
+        "sha": commit,
         "private": repo.private,
         "gated": False,
         "disabled": False,
         "createdAt": repo.created,
-        "lastModified": commit.date,
+        "lastModified": date,
         "tags": cards.tags(card),
-        "siblings": siblings,
-        "usedStorage": sum({file.blob.sha256: file.blob.size for file in files}.values()),
-        "cardData": card,
     }
     found.update({key: card[key] for key in ("library_name", "pipeline_tag") if isinstance(card.get(key), str)})
+    if with_card:
+        found["cardData"] = card
     return found
 
 
-def last_commit(db: sqlite3.Connection, number: int) -> Json:
-    """The commit that last changed something."""
-    commit = revisions.numbered(db, number)
-    return {"id": commit.id, "title": commit.title, "date": commit.date}
-
-
-def tree(db: sqlite3.Connection, files: list[File], *, expand: bool) -> list[Json]:
-    """All files and folders of a commit, by path; ``expand``: with the commits that last changed them."""
-    entries = {file.path: _file(file) for file in files}
-    changed = {file.path: file.changed for file in files}
-    for path, oid in folder_ids({file.path: file.blob.oid for file in files}).items():
-        if path:
-            entries[path] = {"type": "directory", "oid": oid, "size": 0, "path": path}
-            changed[path] = max(file.changed for file in files if file.path.startswith(f"{path}/"))
-    if expand:
-        for path, entry in entries.items():
-            entry["lastCommit"] = last_commit(db, changed[path])
-    return [entries[path] for path in sorted(entries)]
-
-
-def _file(file: File) -> Json:
-    return {
-        "type": "file",
-        "oid": file.blob.oid,
-        "size": file.blob.size,
-        "lfs": lfs(file, "oid"),
-        "path": file.path,
-    }
+def entries(db: sqlite3.Connection, found: Iterable[Entry], *, expand: bool) -> list[Json]:
+    """Files and folders; ``expand``: with the commits that last changed them."""
+    shown, commits = [], dict[int, Json]()
+    for entry in found:
+        one: Json = {"type": "file" if entry.sha256 else "directory", "oid": entry.oid, "size": entry.size}
+        if entry.sha256:
+            one["lfs"] = lfs(entry, "oid")
+        one["path"] = entry.path
+        if expand:
+            if entry.changed not in commits:
+                last = revisions.numbered(db, entry.changed)
+                commits[entry.changed] = {"id": last.id, "title": last.title, "date": last.date}
+            one["lastCommit"] = commits[entry.changed]
+        shown.append(one)
+    return shown
 
 
 def commit(found: Commit) -> Json:

@@ -1,14 +1,13 @@
 """Who am I, may I, and is this card's YAML valid."""
 
-from typing import Any
-
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from lottapack.serve import cards
-from lottapack.serve.access import find_repo, identify, require_write
-from lottapack.serve.bodies import part, registry_of, text, with_json
+from lottapack.serve.access import find_repo, identify, require_read, require_write
+from lottapack.serve.bodies import part, registry_of, with_body
 from lottapack.serve.refusals import RefusedError
 
 
@@ -47,9 +46,19 @@ def _check_access(request: Request) -> Response:
     return JSONResponse({})
 
 
-def _validate_yaml(_request: Request, body: dict[str, Any]) -> Response:
+class _Card(msgspec.Struct):
+    content: str
+
+
+def _may_read(request: Request) -> None:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        require_read(identify(db, request, registry.rules))
+
+
+def _validate_yaml(_request: Request, body: _Card) -> Response:
     try:
-        found = cards.front_matter(text(body, "content"))
+        found = cards.front_matter(body.content)
     except cards.CardError as fault:
         problem = {"message": f"The card's YAML is not valid: {fault}"}
         return JSONResponse({"errors": [problem], "warnings": []}, 400)
@@ -66,7 +75,7 @@ ROUTES = [
     Route("/", _welcome),
     Route("/api/whoami-v2", _whoami),
     Route("/api/agent-harnesses", _harnesses),
-    Route("/api/validate-yaml", with_json(_validate_yaml), methods=["POST"]),
+    Route("/api/validate-yaml", with_body(_Card, _validate_yaml, before=_may_read), methods=["POST"]),
     Route("/api/models/{owner}/{name}/auth-check", _check_access),
     Route("/api/models/{owner}/{name}/auth-check/write", _check_access),
 ]

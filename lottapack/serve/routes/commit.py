@@ -1,67 +1,89 @@
 """Commits: what is there already (preupload), and the commit itself, read as it arrives."""
 
-from typing import Any
+import sqlite3
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lottapack.serve import revisions
+from lottapack.serve import trees
 from lottapack.serve.access import Caller, find_repo, identify, require_write
-from lottapack.serve.bodies import flag, part, registry_of, with_json
+from lottapack.serve.blobs import Blob
+from lottapack.serve.bodies import flag, part, registry_of, with_body
 from lottapack.serve.commits import Change, check_head
 from lottapack.serve.ndjson import CommitReader
-from lottapack.serve.refusals import bad_request, too_large
-from lottapack.serve.registry import Registry
+from lottapack.serve.refusals import bad_request, repo_not_found, too_large
 from lottapack.serve.repos import Repo
 
 _BATCH = 512 * 2**10
 """Bytes of a body that are handed to a thread at once."""
 
 
-def _writable(request: Request, registry: Registry, parent: str | None = None) -> tuple[Caller, Repo]:
+def _writable(db: sqlite3.Connection, request: Request, parent: str | None = None) -> tuple[Caller, Repo]:
     if flag(request, "create_pr"):
         raise bad_request("This registry has no pull requests. Commit to a branch.")
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
-        require_write(caller)
-        check_head(db, repo, part(request, "branch"), parent)
+    caller = identify(db, request, registry_of(request).rules)
+    repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    require_write(caller)
+    check_head(db, repo, part(request, "branch"), parent)
     return caller, repo
 
 
-def _preupload(request: Request, body: dict[str, Any]) -> Response:
+def _may_write(request: Request, parent: str | None = None) -> Repo:
+    with registry_of(request).database.read() as db:
+        return _writable(db, request, parent)[1]
+
+
+class _File(msgspec.Struct):
+    path: str
+    size: int = 0
+
+
+class _Files(msgspec.Struct):
+    files: list[_File]
+
+
+def _preupload(request: Request, body: _Files) -> Response:
     """Every file comes in the commit, so that neither LFS nor Xet is needed; what is there already has an ``oid``."""
     registry = registry_of(request)
-    _, repo = _writable(request, registry)
-    try:
-        wanted = [(str(file["path"]), int(file.get("size", 0))) for file in body["files"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise bad_request("'files' must list each file's path and size.") from fault
-    limit = registry.limits.file_bytes
-    for path, size in wanted:
-        if size > limit:
-            raise too_large(f"{path!r} has {size:,} bytes, and a file of a commit can have {limit:,}.")
+    limits = registry.limits
+    if len(body.files) > limits.commit_files:
+        raise too_large(f"A commit can hold {limits.commit_files:,} files.")
+    for file in body.files:
+        if file.size > limits.file_bytes:
+            raise too_large(
+                f"{file.path!r} has {file.size:,} bytes, and a file of a commit can have {limits.file_bytes:,}."
+            )
     answers = []
     with registry.database.read() as db:
+        _, repo = _writable(db, request)
         head = check_head(db, repo, part(request, "branch"), None)
-        for path, _ in wanted:
-            held = revisions.file(db, head, path)
+        for file in body.files:
+            held = trees.at(db, head.number, file.path)
             # Named only while it is whole, so that a client mends what is lost by sending it again.
-            oid = held.blob.oid if held and registry.store.is_there(held.blob) else None
-            answers.append({"path": path, "uploadMode": "regular", "shouldIgnore": False, "oid": oid})
+            whole = held and held.sha256 and registry.store.is_there(Blob(held.sha256, held.size, held.oid))
+            oid = held.oid if held and whole else None
+            answers.append({"path": file.path, "uploadMode": "regular", "shouldIgnore": False, "oid": oid})
     return JSONResponse({"files": answers})
 
 
 async def _commit(request: Request) -> Response:
     registry = registry_of(request)
-    caller, repo = await run_in_threadpool(_writable, request, registry)
+    begun = await run_in_threadpool(_may_write, request)
     reader = CommitReader(registry.store.receive, registry.limits)
+
+    def allowed(db: sqlite3.Connection) -> tuple[str, Repo]:
+        caller, repo = _writable(db, request)
+        if repo.number != begun.number:  # deleted meanwhile, and another one made by its name
+            raise repo_not_found(begun.id, anonymous=False)
+        return caller.name, repo
+
     try:
-        change = await _receive(request, registry, reader)
+        change = await _receive(request, reader)
         branch = part(request, "branch")
-        made = await run_in_threadpool(registry.committer.commit, repo, branch, caller.name, change)
+        repo, made = await run_in_threadpool(registry.committer.commit, allowed, branch, change)
     except ClientDisconnect:
         return Response(status_code=400)  # to nobody
     finally:
@@ -70,7 +92,7 @@ async def _commit(request: Request) -> Response:
     return JSONResponse({"success": True, "commitOid": made.id, "commitUrl": address, "hookOutput": ""})
 
 
-async def _receive(request: Request, registry: Registry, reader: CommitReader) -> Change:
+async def _receive(request: Request, reader: CommitReader) -> Change:
     batch, checked = bytearray(), False
     async for piece in request.stream():
         batch += piece
@@ -81,12 +103,16 @@ async def _receive(request: Request, registry: Registry, reader: CommitReader) -
         if reader.change.parent and not checked:
             # Better now than after the whole file has come.
             checked = True
-            await run_in_threadpool(_writable, request, registry, reader.change.parent)
+            await run_in_threadpool(_may_write, request, reader.change.parent)
     await run_in_threadpool(reader.feed, bytes(batch))
     return await run_in_threadpool(reader.finish)
 
 
 ROUTES = [
-    Route("/api/models/{owner}/{name}/preupload/{branch}", with_json(_preupload), methods=["POST"]),
+    Route(
+        "/api/models/{owner}/{name}/preupload/{branch}",
+        with_body(_Files, _preupload, before=_may_write),
+        methods=["POST"],
+    ),
     Route("/api/models/{owner}/{name}/commit/{branch}", _commit, methods=["POST"]),
 ]

@@ -1,44 +1,52 @@
 """Which models there are, and what is in one: listings, information, files, history."""
 
 import html
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lottapack.serve import cards, repos, revisions, views
+from lottapack.serve import repos, revisions, trees, views
 from lottapack.serve.access import find_repo, identify, require_read
-from lottapack.serve.bodies import flag, page, part, registry_of, with_form
-from lottapack.serve.refusals import RefusedError, entry_not_found
-from lottapack.serve.repos import Repo
+from lottapack.serve.bodies import flag, is_set, page, page_asked, part, registry_of, with_body
+from lottapack.serve.limits import PATHS
+from lottapack.serve.refusals import RefusedError, bad_request, entry_not_found
+from lottapack.serve.repos import Wanted
 from lottapack.serve.revisions import MAIN, Commit
 
-_MAX_PATHS = 1000
+_MAX_FILTERS = 20
+_SORTS = {
+    "lastModified": "updated",
+    "last_modified": "updated",
+    "createdAt": "created",
+    "created_at": "created",
+}
 
 
 def _list(request: Request) -> Response:
     registry, query = registry_of(request), request.query_params
-    wanted = set(query.getlist("filter"))
+    tags = tuple(dict.fromkeys([*query.getlist("filter"), *query.getlist("pipeline_tag")]))
+    if len(tags) > _MAX_FILTERS:
+        raise bad_request(f"At most {_MAX_FILTERS} filters can be asked for at once.")
+    limit, after = page_asked(request)
+    extra = {*query.getlist("expand"), *query.getlist("expand[]")}
+    full = flag(request, "full")
+    siblings, card = full or "siblings" in extra, full or flag(request, "cardData") or "cardData" in extra
+    sort = _SORTS.get(query.get("sort", ""), "")
     with registry.database.read() as db:
         caller = identify(db, request, registry.rules)
         require_read(caller)
-        heads: list[tuple[Repo, Commit]] = []
-        for repo in repos.listed(db, private=caller.known, author=query.get("author"), search=query.get("search")):
-            head = revisions.branch(db, repo, MAIN)
-            assert head is not None  # main cannot be deleted
-            card = cards.card(registry.store, revisions.files(db, head)) if wanted else {}
-            if wanted <= set(cards.tags(card)):
-                heads.append((repo, head))
-        _sort(heads, query.get("sort"))
-        return page(request, heads, lambda pair: views.model(db, registry.store, *pair))
-
-
-def _sort(heads: list[tuple[Repo, Commit]], key: str | None) -> None:
-    if key in ("lastModified", "last_modified"):
-        heads.sort(key=lambda pair: pair[1].date, reverse=True)
-    elif key in ("createdAt", "created_at"):
-        heads.sort(key=lambda pair: pair[0].created, reverse=True)
+        wanted = Wanted(caller.known, query.get("author"), query.get("search", ""), tags, sort, after)
+        try:
+            found = repos.listed(db, wanted, limit + 1)
+        except ValueError as fault:
+            raise bad_request("'cursor' must be what the page before gave.") from fault
+        shown = ((views.listed(db, one, card=card, siblings=siblings), one.after) for one in found)
+        return page(request, shown)
 
 
 def _info(request: Request) -> Response:
@@ -48,57 +56,75 @@ def _info(request: Request) -> Response:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, revision)
         # With "blobs" or without: mirrors forget to pass that on.
-        found = views.model(db, registry.store, repo, commit, blobs=True)
+        found = views.model(db, repo, commit)
     return JSONResponse(found, headers={"X-Repo-Commit": commit.id})
 
 
 def _tree(request: Request) -> Response:
     registry = registry_of(request)
     folder = part(request, "path").strip("/") if "path" in request.path_params else ""
+    limit, after = page_asked(request)
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, part(request, "revision"))
-        entries = views.tree(db, revisions.files(db, commit), expand=flag(request, "expand"))
-    if folder and not any(entry["path"] == folder and entry["type"] == "directory" for entry in entries):
-        raise entry_not_found(folder, commit.id)
-    if folder:
-        entries = [entry for entry in entries if entry["path"].startswith(f"{folder}/")]
-    if not flag(request, "recursive"):
-        depth = folder.count("/") + 1 if folder else 0
-        entries = [entry for entry in entries if entry["path"].count("/") == depth]
-    answer = page(request, entries)
-    answer.headers["X-Repo-Commit"] = commit.id
-    return answer
+        if folder:
+            entry = trees.at(db, commit.number, folder)
+            if entry is None or entry.sha256:
+                raise entry_not_found(folder, commit.id)
+        listing = trees.below if flag(request, "recursive") else trees.inside
+        found = listing(db, commit.number, folder, after, limit + 1)
+        shown = views.entries(db, found, expand=flag(request, "expand"))
+    return page(request, ((one, one["path"]) for one in shown), {"X-Repo-Commit": commit.id})
 
 
-def _paths_info(request: Request, fields: dict[str, list[str]]) -> Response:
+class _Paths(msgspec.Struct):
+    paths: list[str] | str = []
+    expand: bool | str = False
+
+
+def _may_read(request: Request) -> None:
     registry = registry_of(request)
-    paths = {path.strip("/") for path in fields.get("paths", [])}
-    if len(paths) > _MAX_PATHS:
-        raise RefusedError(413, f"At most {_MAX_PATHS} paths can be asked for at once.")
-    expand = fields.get("expand", [""])[0].lower() in ("1", "true")
+    with registry.database.read() as db:
+        find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+
+
+def _paths_info(request: Request, body: _Paths) -> Response:
+    registry = registry_of(request)
+    named = [body.paths] if isinstance(body.paths, str) else body.paths
+    paths = sorted({path.strip("/") for path in named})
+    if len(named) > PATHS:
+        raise RefusedError(413, f"At most {PATHS:,} paths can be asked for at once.")
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, part(request, "revision"))
-        entries = views.tree(db, revisions.files(db, commit), expand=expand)
-    found = [entry for entry in entries if entry["path"] in paths]
-    return JSONResponse(found, headers={"X-Repo-Commit": commit.id})
+        found = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
+        shown = views.entries(db, found, expand=is_set(body.expand))
+    return JSONResponse(shown, headers={"X-Repo-Commit": commit.id})
 
 
 def _commits(request: Request) -> Response:
     registry = registry_of(request)
-    formatted = "formatted" in request.query_params.getlist("expand[]")
+    formatted = "formatted" in {*request.query_params.getlist("expand[]"), *request.query_params.getlist("expand")}
+    limit, cursor = page_asked(request)
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
-        found = revisions.history(db, revisions.resolve(db, repo, part(request, "revision")))
+        newest = revisions.resolve(db, repo, part(request, "revision"))
+        # A cursor is the commit that the page before ended with.
+        begin = revisions.resolve(db, repo, cursor) if cursor else newest
+        found = revisions.history(db, begin, limit + 2)[bool(cursor) :]
 
-    def show(commit: Commit) -> dict[str, Any]:
-        plain = views.commit(commit)
-        if formatted:
-            plain["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
-        return plain
+    def shown() -> Iterator[tuple[dict[str, Any], str]]:
+        for commit in itertools.islice(found, limit + 1):
+            yield _commit(commit, formatted), commit.id
 
-    return page(request, found, show)
+    return page(request, shown())
+
+
+def _commit(commit: Commit, formatted: bool) -> dict[str, Any]:
+    plain = views.commit(commit)
+    if formatted:
+        plain["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
+    return plain
 
 
 ROUTES = [
@@ -107,6 +133,10 @@ ROUTES = [
     Route("/api/models/{owner}/{name}/revision/{revision}", _info),
     Route("/api/models/{owner}/{name}/tree/{revision}", _tree),
     Route("/api/models/{owner}/{name}/tree/{revision}/{path:path}", _tree),
-    Route("/api/models/{owner}/{name}/paths-info/{revision}", with_form(_paths_info), methods=["POST"]),
+    Route(
+        "/api/models/{owner}/{name}/paths-info/{revision}",
+        with_body(_Paths, _paths_info, before=_may_read, form=True),
+        methods=["POST"],
+    ),
     Route("/api/models/{owner}/{name}/commits/{revision}", _commits),
 ]

@@ -1,14 +1,14 @@
 """Branches and tags."""
 
-from typing import Any
-
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack.serve import revisions
 from lottapack.serve.access import find_repo, identify, require_write
-from lottapack.serve.bodies import part, registry_of, text, with_json
+from lottapack.serve.bodies import part, registry_of, with_body
+from lottapack.serve.limits import SMALL_BODY
 from lottapack.serve.revisions import MAIN
 
 
@@ -24,6 +24,22 @@ def _list(request: Request) -> Response:
     return JSONResponse({"branches": shown["heads"], "tags": shown["tags"], "converts": [], "pullRequests": []})
 
 
+class _Branch(msgspec.Struct):
+    startingPoint: str | None = None  # noqa: N815 - the Hub's name
+
+
+class _Tag(msgspec.Struct):
+    tag: str
+
+
+def _may_write(request: Request) -> None:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        caller = identify(db, request, registry.rules)
+        find_repo(db, caller, part(request, "owner"), part(request, "name"))
+        require_write(caller)
+
+
 def _add(request: Request, kind: str, name: str, revision: str) -> Response:
     registry = registry_of(request)
     with registry.database.write() as db:
@@ -34,17 +50,18 @@ def _add(request: Request, kind: str, name: str, revision: str) -> Response:
     return JSONResponse({})
 
 
-def _add_branch(request: Request, body: dict[str, Any]) -> Response:
-    return _add(request, "heads", part(request, "branch"), text(body, "startingPoint", MAIN))
+def _add_branch(request: Request, body: _Branch) -> Response:
+    return _add(request, "heads", part(request, "branch"), MAIN if body.startingPoint is None else body.startingPoint)
 
 
-def _add_tag(request: Request, body: dict[str, Any]) -> Response:
-    return _add(request, "tags", text(body, "tag"), part(request, "revision"))
+def _add_tag(request: Request, body: _Tag) -> Response:
+    return _add(request, "tags", body.tag, part(request, "revision"))
 
 
 def _delete(request: Request) -> Response:
     kind, key = ("heads", "branch") if "branch" in request.path_params else ("tags", "revision")
     registry = registry_of(request)
+    _may_write(request)  # before anyone waits for the index
     with registry.database.write() as db:
         caller = identify(db, request, registry.rules)
         repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
@@ -54,11 +71,13 @@ def _delete(request: Request) -> Response:
 
 
 _REPO = "/api/models/{owner}/{name}"
+_ADD_BRANCH = with_body(_Branch, _add_branch, before=_may_write, limit=SMALL_BODY)
+_ADD_TAG = with_body(_Tag, _add_tag, before=_may_write, limit=SMALL_BODY)
 
 ROUTES = [
     Route(f"{_REPO}/refs", _list),
-    Route(f"{_REPO}/branch/{{branch}}", with_json(_add_branch), methods=["POST"]),
+    Route(f"{_REPO}/branch/{{branch}}", _ADD_BRANCH, methods=["POST"]),
     Route(f"{_REPO}/branch/{{branch}}", _delete, methods=["DELETE"]),
-    Route(f"{_REPO}/tag/{{revision}}", with_json(_add_tag), methods=["POST"]),
+    Route(f"{_REPO}/tag/{{revision}}", _ADD_TAG, methods=["POST"]),
     Route(f"{_REPO}/tag/{{revision}}", _delete, methods=["DELETE"]),
 ]

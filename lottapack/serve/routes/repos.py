@@ -1,40 +1,56 @@
 """Make, delete, move repositories and change their settings."""
 
-from typing import Any
+import sqlite3
+from collections.abc import Callable
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack.serve import repos
 from lottapack.serve.access import Caller, find_repo, identify, require_write
-from lottapack.serve.bodies import part, registry_of, text, with_json
+from lottapack.serve.bodies import part, registry_of, with_body
+from lottapack.serve.limits import SMALL_BODY
 from lottapack.serve.names import check_repo
-from lottapack.serve.refusals import bad_request
+from lottapack.serve.refusals import RefusedError, bad_request
+from lottapack.serve.repos import Repo
 
 
-def _writer(request: Request) -> Caller:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
+class _Body(msgspec.Struct):
+    """What the requests about repositories say: each uses some of it."""
+
+    name: str = ""
+    organization: str | None = None
+    type: str | None = None
+    visibility: str | None = None
+    private: bool | None = None
+    gated: bool | str | None = None
+    fromRepo: str = ""  # noqa: N815 - the Hub's names
+    toRepo: str = ""  # noqa: N815
+
+
+def _writer(request: Request, db: sqlite3.Connection) -> Caller:
+    caller = identify(db, request, registry_of(request).rules)
     require_write(caller)
     return caller
 
 
-def _private(body: dict[str, Any]) -> bool | None:
+def _may_write(request: Request) -> None:
+    with registry_of(request).database.read() as db:
+        _writer(request, db)
+
+
+def _private(body: _Body) -> bool | None:
     """What a body says of who may see a repository, in today's words or those of older clients."""
-    visibility = body.get("visibility")
-    if visibility not in (None, "public", "private"):
-        raise bad_request(f"A repository can be public or private here, not {visibility!r}.")
-    private = body.get("private")
-    if private is not None and not isinstance(private, bool):
-        raise bad_request("'private' must be true or false.")
-    return private if visibility is None else visibility == "private"
+    if body.visibility not in (None, "public", "private"):
+        raise bad_request(f"A repository can be public or private here, not {body.visibility!r}.")
+    return body.private if body.visibility is None else body.visibility == "private"
 
 
-def _check_type(body: dict[str, Any]) -> None:
-    if body.get("type") not in (None, "model"):
-        raise bad_request(f"This registry holds models only, no {body['type']!r}.")
+def _check_type(body: _Body) -> None:
+    if body.type not in (None, "model"):
+        raise bad_request(f"This registry holds models only, no {body.type!r}.")
 
 
 def _split(full: str) -> tuple[str, str]:
@@ -45,57 +61,62 @@ def _split(full: str) -> tuple[str, str]:
     return owner, name
 
 
-def _create(request: Request, body: dict[str, Any]) -> Response:
-    caller = _writer(request)
-    _check_type(body)
-    owner, name = body.get("organization") or caller.name, text(body, "name")
-    full = check_repo(str(owner), name)
+def _create(request: Request, body: _Body) -> Response:
     registry = registry_of(request)
+    _check_type(body)
+    private = _private(body) or False
     with registry.database.read() as db:
-        known = repos.find(db, str(owner), name)
+        owner = body.organization or _writer(request, db).name
+    full = check_repo(owner, body.name)
     answer = {"url": f"{request.base_url}{full}", "name": full}
-    if known:
-        return JSONResponse({"error": f"There is a repository {full} already.", **answer}, 409)
-    made = registry.committer.create(str(owner), name, caller.name, private=_private(body) or False)
+    try:
+        made = registry.committer.create(owner, body.name, lambda db: _writer(request, db).name, private=private)
+    except RefusedError as fault:
+        if fault.status != 409:
+            raise
+        # Clients for which that is fine read the address.
+        return JSONResponse({"error": fault.message, **answer}, 409)
     return JSONResponse({**answer, "id": str(made.number)})
 
 
-def _delete(request: Request, body: dict[str, Any]) -> Response:
-    caller = _writer(request)
-    _check_type(body)
+def _delete(request: Request, body: _Body) -> Response:
     registry = registry_of(request)
-    with registry.database.read() as db:
-        repo = find_repo(db, caller, str(body.get("organization") or caller.name), text(body, "name"))
-    registry.committer.delete(repo)
+    _check_type(body)
+
+    def allowed(db: sqlite3.Connection) -> Repo:
+        caller = _writer(request, db)
+        return find_repo(db, caller, body.organization or caller.name, body.name)
+
+    registry.committer.delete(allowed)
     return JSONResponse({})
 
 
-def _move(request: Request, body: dict[str, Any]) -> Response:
-    caller = _writer(request)
+def _move(request: Request, body: _Body) -> Response:
     _check_type(body)
-    source, target = _split(text(body, "fromRepo")), _split(text(body, "toRepo"))
-    registry = registry_of(request)
-    with registry.database.write() as db:
-        repos.move(db, find_repo(db, caller, *source), *target)
+    source, target = _split(body.fromRepo), _split(body.toRepo)
+    with registry_of(request).database.write() as db:
+        repos.move(db, find_repo(db, _writer(request, db), *source), *target)
     return JSONResponse({"url": f"{request.base_url}{'/'.join(target)}"})
 
 
-def _settings(request: Request, body: dict[str, Any]) -> Response:
-    caller = _writer(request)
-    if body.get("gated") not in (None, False):
+def _settings(request: Request, body: _Body) -> Response:
+    if body.gated not in (None, False):
         raise bad_request("This registry has no gated repositories; make it private.")
     private = _private(body)
-    registry = registry_of(request)
-    with registry.database.write() as db:
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.write() as db:
+        repo = find_repo(db, _writer(request, db), part(request, "owner"), part(request, "name"))
         if private is not None:
             repos.set_private(db, repo, private)
     return JSONResponse({"private": repo.private if private is None else private, "gated": False})
 
 
+def _route(path: str, handle: Callable[[Request, _Body], Response], method: str) -> Route:
+    return Route(path, with_body(_Body, handle, before=_may_write, limit=SMALL_BODY), methods=[method])
+
+
 ROUTES = [
-    Route("/api/repos/create", with_json(_create), methods=["POST"]),
-    Route("/api/repos/delete", with_json(_delete), methods=["DELETE"]),
-    Route("/api/repos/move", with_json(_move), methods=["POST"]),
-    Route("/api/models/{owner}/{name}/settings", with_json(_settings), methods=["PUT"]),
+    _route("/api/repos/create", _create, "POST"),
+    _route("/api/repos/delete", _delete, "DELETE"),
+    _route("/api/repos/move", _move, "POST"),
+    _route("/api/models/{owner}/{name}/settings", _settings, "PUT"),
 ]
