@@ -81,6 +81,7 @@ BROAD_EXCEPT = {
     "lottapack.registry.front_matter": "a YAML parser raises anything on a stranger's text",
     "lottapack.registry.hub_errors": "the client's and our own readers raise anything on a stranger's answer",
     "lottapack.registry.oci_client": "as hub_errors, for OCI registries",
+    "lottapack.serve.cards": "the YAML parser lets through whatever its constructors raise on a bad card",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
 """Modules that may catch Exception, and why. All others name what they expect."""
@@ -279,7 +280,7 @@ ONLY_HERE = {
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack.serve.",),
     "triton": ("lottapack.rng.gpu", "lottapack.virtual.gpu"),
-    "uvicorn": ("lottapack.serve.server",),
+    "uvicorn": ("lottapack.serve.connections", "lottapack.serve.server"),
 }
 """Libraries that one part of the code knows, by the beginning of its modules' names."""
 

@@ -3,9 +3,10 @@
 import re
 from http import HTTPStatus
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
@@ -23,6 +24,7 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
             RefusedError: _refused,
             MovedError: _moved,
             HTTPException: _http,
+            ClientDisconnect: _gone,
             OverflowError: _odd,
             UnicodeEncodeError: _odd,
             Exception: _failed,
@@ -30,6 +32,7 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.registry = registry
+    app.state.turn = anyio.CapacityLimiter(1)
     return Traffic(app, log)
 
 
@@ -71,6 +74,10 @@ async def _http(request: Request, fault: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}.",
     }.get(fault.status_code, fault.detail)
     return _answer(fault.status_code, message, dict(fault.headers or {}))
+
+
+async def _gone(_request: Request, _fault: Exception) -> Response:
+    return Response(status_code=400)  # to nobody
 
 
 async def _odd(_request: Request, _fault: Exception) -> Response:

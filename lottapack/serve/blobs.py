@@ -8,7 +8,8 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,15 @@ class BlobStore:
         """A new file for content that arrives."""
         return Incoming(self._incoming / secrets.token_hex(16))
 
+    def flush(self, arrived: Sequence["Incoming"]) -> None:
+        """Flush finished contents to disk. Raises RefusedError of status 507 where it is full."""
+        try:
+            _at_once(_flush, [incoming.path for incoming in arrived])
+        except OSError as fault:
+            raise _refusal(fault) from fault
+
     def keep(self, arrived: Iterable["Incoming"]) -> list[str]:
-        """Move finished contents to their places; returns the SHA-256 of those that were not there before."""
+        """Move flushed contents to their places; returns the SHA-256 of those that were not there before."""
         new, folders = [], set()
         try:
             for incoming in arrived:
@@ -67,8 +75,8 @@ class BlobStore:
                 folders.add(target.parent)
                 if not known:
                     new.append(incoming.blob.sha256)
-            for folder in (*folders, self._blobs):
-                sync_folder(folder)
+            _at_once(sync_folder, list(folders))
+            sync_folder(self._blobs)
         except OSError as fault:
             self.remove(new)
             raise _refusal(fault) from fault
@@ -121,11 +129,7 @@ class Incoming:
             raise _refusal(fault) from fault
 
     def finish(self) -> None:
-        """Flush to disk and close."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as fault:
-            raise _refusal(fault) from fault
+        """Close; whoever keeps it flushes it first."""
         # Git's id begins with the size, which is known only now, so the content is read once more.
         self._file.seek(0)
         self._blob = Blob(self._digest.hexdigest(), self.size, blob_id(self._file, self.size))
@@ -136,6 +140,22 @@ class Incoming:
         self._file.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+", buffering=0) as file:
+        os.fsync(file.fileno())
+
+
+def _at_once(work: Callable[[Path], None], paths: Sequence[Path]) -> None:
+    """Do the same for many paths. The disk writes what waits for it together, so four wait at a time."""
+    if len(paths) < 2:
+        for path in paths:
+            work(path)
+        return
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(work, paths):
+            pass
 
 
 def _refusal(fault: OSError) -> RefusedError:

@@ -87,12 +87,15 @@ class Committer:
                 lonely = repos.delete(db, allowed(db))
             self._store.remove(lonely)
 
+    def prepare(self, change: Change) -> None:
+        """Flush a change's contents to disk, which takes long and for which nobody else has to wait."""
+        self._store.flush(_contents(change))
+
     def commit(self, allowed: Allowed, branch: str, change: Change) -> tuple[Repo, Commit]:
-        """Make a commit on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507.
+        """Make a commit of a prepared change on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507.
 
         ``allowed`` is asked in the transaction that commits, as an upload may take longer than a right lasts.
         """
-        contents = [operation.content for operation in change.operations if isinstance(operation, Add)]
         with self._one:
             new: list[str] = []
             try:
@@ -101,7 +104,7 @@ class Committer:
                     head = check_head(db, repo, branch, change.parent)
                     files = _apply(db, repo, head, change.operations)
                     self._check(files)
-                    new = self._store.keep(contents)
+                    new = self._store.keep(_contents(change))
                     made = _record(db, repo, head, author, change, files)
                     self._keep_card(db, files)
                     name = branch.removeprefix("refs/heads/")
@@ -138,6 +141,10 @@ class Committer:
             if not db.execute("SELECT 1 FROM cards WHERE sha256 = ?", (sha256,)).fetchone():
                 fields = cards.of_file(self._store.path(sha256))
                 db.execute("INSERT INTO cards VALUES (?, ?)", (sha256, json.dumps(fields)))
+
+
+def _contents(change: Change) -> list[Incoming]:
+    return [operation.content for operation in change.operations if isinstance(operation, Add)]
 
 
 def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | None) -> Commit:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lottapack.errors import OutputError, UnsupportedError
 from lottapack.serve import layouts
-from lottapack.serve.refusals import disk_full
+from lottapack.serve.refusals import busy, disk_full
 
 FILE = "registry.sqlite3"
 
@@ -75,7 +75,7 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """One change: done as a whole when the block ends, or not at all if it raises. Others wait.
 
-        Raises RefusedError of status 507 where the disk is full.
+        Raises RefusedError of status 507 where the disk is full, 503 where the others take too long.
         """
         with self._connection() as db:
             try:
@@ -85,6 +85,8 @@ class Database:
             except sqlite3.OperationalError as fault:
                 if fault.sqlite_errorcode == sqlite3.SQLITE_FULL:
                     raise disk_full() from fault
+                if fault.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    raise busy() from fault
                 raise
 
 

@@ -55,3 +55,10 @@ def entry_not_found(path: str, commit: str) -> RefusedError:
 def disk_full() -> RefusedError:
     """The registry's disk has no space left."""
     return RefusedError(507, "The registry's disk is full; nothing was changed.")
+
+
+def busy() -> RefusedError:
+    """Other changes have taken the index for too long."""
+    return RefusedError(
+        503, "The registry is busy with other changes; nothing was changed.", headers={"Retry-After": "5"}
+    )

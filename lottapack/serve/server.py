@@ -1,18 +1,22 @@
 """The server's process: its socket, its life, its end."""
 
+import functools
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import anyio
 import uvicorn
 
 from lottapack.errors import AccessError, NetworkError
 from lottapack.serve import tokens
 from lottapack.serve.access import is_loopback
 from lottapack.serve.app import application
+from lottapack.serve.connections import Capacity, Connection
 from lottapack.serve.database import Database
 from lottapack.serve.limits import Limits
 from lottapack.serve.registry import Rules, opened
@@ -40,15 +44,19 @@ def run(
     port: int = 8780,
     *,
     anonymous_read: bool = True,
+    hosts: Collection[str] = (),
     limits: Limits | None = None,
     log: Log | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the registry in a folder until a signal ends it. ``ready`` is called with the address.
 
+    ``hosts``: names of this host, beside those of the loopback, that requests may be addressed to; without any, any
+    name is answered once there are tokens, and only the loopback's until then.
+
     Raises AccessError where a writable port would be open to others without tokens; OutputError, NetworkError.
     """
-    with _prepared(root, host, port, anonymous_read, limits, log) as (server, listening, url):
+    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         if ready:
             ready(url)
         server.run([listening])
@@ -61,11 +69,12 @@ def background(
     host: str = "127.0.0.1",
     port: int = 0,
     anonymous_read: bool = True,
+    hosts: Collection[str] = (),
     limits: Limits | None = None,
     log: Log | None = None,
 ) -> Iterator[Running]:
     """Serve the registry in a folder from a thread of this process, for as long as the block runs."""
-    with _prepared(root, host, port, anonymous_read, limits, log) as (server, listening, url):
+    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         thread = threading.Thread(target=server.run, args=([listening],), name="lottapack-serve", daemon=True)
         thread.start()
         try:
@@ -75,9 +84,28 @@ def background(
             thread.join()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, with as many threads as the process has file descriptors for."""
+
+    def __init__(self, config: uvicorn.Config, capacity: Capacity) -> None:
+        super().__init__(config)
+        self._capacity = capacity
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = self._capacity.threads
+        await super().startup(sockets)
+
+
 @contextmanager
 def _prepared(
-    root: Path, host: str, port: int, anonymous_read: bool, limits: Limits | None, log: Log | None
+    root: Path,
+    host: str,
+    port: int,
+    anonymous_read: bool,
+    hosts: Collection[str],
+    limits: Limits | None,
+    log: Log | None,
 ) -> Iterator[tuple[uvicorn.Server, socket.socket, str]]:
     loopback = is_loopback(host)
     with Database(root).read() as db:
@@ -86,11 +114,14 @@ def _prepared(
                 f"{host} can be reached from other machines, and {root} has no tokens: anyone could write to it",
                 hint=f"Make one first: lottapack serve token add NAME --write --root {root}",
             )
-    rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback)
+    names = frozenset(host.lower() for host in hosts)
+    rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback, hosts=names)
     with opened(root, limits=limits or Limits(), rules=rules) as registry, _listening(host, port) as listening:
+        capacity = Capacity.of_process()
         config = uvicorn.Config(
             application(registry, log),
-            http="h11",
+            http=cast("type[Connection]", functools.partial(Connection, capacity)),
+            backlog=capacity.backlog,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -100,7 +131,7 @@ def _prepared(
             timeout_graceful_shutdown=_GRACE,
         )
         shown = f"[{host}]" if ":" in host else host
-        yield uvicorn.Server(config), listening, f"http://{shown}:{listening.getsockname()[1]}"
+        yield _Server(config, capacity), listening, f"http://{shown}:{listening.getsockname()[1]}"
 
 
 @contextmanager

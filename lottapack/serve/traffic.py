@@ -14,8 +14,11 @@ from lottapack.serve.access import host_name
 _PATIENCE = 10.0
 """Seconds that a refused client may go on sending."""
 
-SILENCE = 300.0
+SILENCE = 60.0
 """Seconds without a byte of a body after which its client counts as gone."""
+
+RATE = 1000
+"""Bytes a second that a body must bring on average, beyond its first SILENCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,18 @@ class Traffic:
         app = self._app if _has_sound_host(scope) else _no_host
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         begin, received, sent, status, ended = time.perf_counter(), 0, 0, 0, not has_body
+        waited = 0.0
 
         async def receiving() -> Message:
-            nonlocal received, ended
+            nonlocal received, ended, waited
             if ended:
                 return await receive()
             message: Message = {"type": "http.disconnect"}
-            with anyio.move_on_after(SILENCE):
+            asked = time.perf_counter()
+            # Only what the client takes counts, not what the registry does meanwhile.
+            with anyio.move_on_after(min(SILENCE, SILENCE + received / RATE - waited)):
                 message = await receive()
+            waited += time.perf_counter() - asked
             received += len(message.get("body", b""))
             ended = ended or not message.get("more_body", False)
             return message

@@ -35,6 +35,10 @@ def command(
     host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8780,
     anonymous_read: Annotated[bool, typer.Option(help="Reading public repositories needs no token.")] = True,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name of this host that requests may use; can be repeated."),
+    ] = None,
     max_file_bytes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Largest file; by default 50 GB.", show_default=False)
     ] = None,
@@ -69,8 +73,9 @@ def command(
         if sink.human:
             sink.text(_line(served))
 
+    hosts = allow_host or []
     with suppress(KeyboardInterrupt):  # how one stops it
-        run(folder, host, port, anonymous_read=anonymous_read, limits=limits, log=log, ready=ready)
+        run(folder, host, port, anonymous_read=anonymous_read, hosts=hosts, limits=limits, log=log, ready=ready)
     sink.show("stopped")
 
 

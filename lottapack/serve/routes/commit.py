@@ -3,8 +3,9 @@
 import sqlite3
 
 import msgspec
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -82,10 +83,11 @@ async def _commit(request: Request) -> Response:
 
     try:
         change = await _receive(request, reader)
+        await run_in_threadpool(registry.committer.prepare, change)
         branch = part(request, "branch")
-        repo, made = await run_in_threadpool(registry.committer.commit, allowed, branch, change)
-    except ClientDisconnect:
-        return Response(status_code=400)  # to nobody
+        # Those whose turn has not come wait here, and leave the threads to readers.
+        turn = request.app.state.turn
+        repo, made = await to_thread.run_sync(registry.committer.commit, allowed, branch, change, limiter=turn)
     finally:
         reader.discard()
     address = f"{request.base_url}{repo.id}/commit/{made.id}"

@@ -1,0 +1,109 @@
+"""Connections: how many there may be, and how long each may keep the server waiting.
+
+uvicorn has no limit of time for the head of a request, nor for a client that does not read its answer, and every
+connection costs a file descriptor. Limits of a body are in ``traffic.py``.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD = 30.0
+"""Seconds in which the head of a request must have come, from the connection's begin or the last answer."""
+
+ANSWER = 120.0
+"""Seconds in which a client must take a piece of an answer, one MiB at most."""
+
+_TICK = 0.5
+_FULL = b"The registry has too many connections. Try again later."
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Retry-After: 5\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL), _FULL)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the process's file descriptors allow: connections, threads that work for them, waiting connections."""
+
+    connections: int
+    threads: int
+    backlog: int
+
+    @classmethod
+    def of_process(cls) -> "Capacity":
+        """A thread needs up to four descriptors at a time (the index, a file), a connection two, a waiting one one."""
+        free = _free_descriptors()
+        backlog = min(max(free // 10, 2), 128)
+        threads = min(max(free // 16, 2), 40)
+        connections = min(max((free - 4 * threads - 3 * backlog) // 2, 1), 1000)
+        return cls(connections, threads, backlog)
+
+
+def _free_descriptors() -> int:
+    if sys.platform == "win32":
+        return 2**15
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    taken = len(os.listdir("/dev/fd")) if Path("/dev/fd").is_dir() else 32  # noqa: PTH208 - numbers, not paths
+    return (2**15 if most == resource.RLIM_INFINITY else most) - taken
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with limits. ``capacity.connections``: beyond these, the one that has waited longest makes room."""
+
+    def __init__(self, capacity: Capacity, **known: Any) -> None:
+        super().__init__(**known)
+        self._most = capacity.connections
+        self._idle_since = self._slow_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self.loop.call_later(_TICK, self._check)
+        if len(self.connections) > self._most:
+            self._make_room()
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        self._slow_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has taken what it was sent."""
+        self._slow_since = 0.0
+        super().resume_writing()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is worked on: its head has not come, or its answer has been handed on."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _make_room(self) -> None:
+        others = [one for one in self.connections if isinstance(one, Connection) and one is not self and one._is_idle]
+        if others:
+            min(others, key=lambda one: one._idle_since).transport.abort()
+        else:
+            self.transport.write(_REFUSAL)
+            self.transport.close()
+
+    def _check(self) -> None:
+        """Every half second: end what takes too long."""
+        if self not in self.connections:
+            return
+        now = self.loop.time()
+        if not self._is_idle:
+            self._idle_since = now
+        # What is left of an answer may still be on its way.
+        limit = ANSWER if self.transport.get_write_buffer_size() else HEAD
+        if now - self._idle_since > limit or (self._slow_since and now - self._slow_since > ANSWER):
+            self.transport.abort()
+            return
+        self.loop.call_later(_TICK, self._check)
