@@ -92,8 +92,9 @@ class Committer:
         self._store.flush(_contents(change))
 
     def commit(self, allowed: Allowed, branch: str, change: Change) -> tuple[Repo, Commit]:
-        """Make a commit of a prepared change on a branch. Raises RefusedError: 412 if the branch is elsewhere, 404, 400, 413, 507.
+        """Make a commit of a prepared change on a branch.
 
+        Raises RefusedError: 412 if the branch is elsewhere, 401, 403, 404, 400, 413, 507.
         ``allowed`` is asked in the transaction that commits, as an upload may take longer than a right lasts.
         """
         with self._one:
@@ -144,7 +145,9 @@ class Committer:
 
 
 def _contents(change: Change) -> list[Incoming]:
-    return [operation.content for operation in change.operations if isinstance(operation, Add)]
+    """What arrived with a change, each content once."""
+    arrived = (operation.content for operation in change.operations if isinstance(operation, Add))
+    return list({content.blob.sha256: content for content in arrived}.values())
 
 
 def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | None) -> Commit:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD = 30.0
@@ -18,6 +19,9 @@ HEAD = 30.0
 
 ANSWER = 120.0
 """Seconds in which a client must take a piece of an answer, one MiB at most."""
+
+_UNREAD = 5.0
+"""Seconds that a client may go on sending a body after it was answered."""
 
 _TICK = 0.5
 _FULL = b"The registry has too many connections. Try again later."
@@ -68,8 +72,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._idle_since = self.loop.time()
         self.loop.call_later(_TICK, self._check)
-        if len(self.connections) > self._most:
-            self._make_room()
+        self._make_room()
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent."""
@@ -87,9 +90,13 @@ class Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _make_room(self) -> None:
-        others = [one for one in self.connections if isinstance(one, Connection) and one is not self and one._is_idle]
-        if others:
-            min(others, key=lambda one: one._idle_since).transport.abort()
+        """End the connection that has waited longest, if this one is too many; or this one if no other waits."""
+        held = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
+        if len(held) <= self._most:
+            return
+        idle = [one for one in held if one._is_idle and one is not self]
+        if idle:
+            min(idle, key=lambda one: one._idle_since).transport.abort()
         else:
             self.transport.write(_REFUSAL)
             self.transport.close()
@@ -101,8 +108,10 @@ class Connection(H11Protocol):
         now = self.loop.time()
         if not self._is_idle:
             self._idle_since = now
-        # What is left of an answer may still be on its way.
-        limit = ANSWER if self.transport.get_write_buffer_size() else HEAD
+        if self.transport.get_write_buffer_size():
+            limit = ANSWER  # what is left of an answer is on its way
+        else:
+            limit = _UNREAD if self.conn.their_state is h11.SEND_BODY else HEAD
         if now - self._idle_since > limit or (self._slow_since and now - self._slow_since > ANSWER):
             self.transport.abort()
             return

@@ -23,9 +23,7 @@ def head(running: Running, branch: str = "main") -> str:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize(
-    "path", ["/api/nothing-here", "/api/x/../y", "/api/", f"{REPO}/nothing", "/a/b", "/%ff"]
-)
+@pytest.mark.parametrize("path", ["/api/nothing-here", "/api/x/../y", "/api/", f"{REPO}/nothing", "/a/b", "/%ff"])
 def test_what_it_does_not_know_is_404_in_json(shared, method, path):
     assert ask(shared.url, method, path, b"x" * 100_000 if method == "POST" else None).error == (404, "")
 
