@@ -154,7 +154,9 @@ class CommitReader:
         elif key == "lfsFile":
             operations.append(Link(check_path(value["path"]), str(value["oid"])))
         elif key in ("deletedFile", "deletedFolder"):
-            operations.append(Delete(check_path(value["path"].rstrip("/")), key == "deletedFolder"))
+            path = value["path"]
+            is_folder = key == "deletedFolder" or path.endswith("/")
+            operations.append(Delete(check_path(path.rstrip("/")), is_folder))
         else:
             raise bad_request(f"This registry knows no change {str(key)[:100]!r} in a commit.")
 

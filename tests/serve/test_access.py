@@ -1,12 +1,15 @@
 """Who may do what: with tokens, without, and with the wrong ones."""
 
+import hashlib
+import socket
 import sqlite3
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from serve_runs import add, ask, commit_body
+from serve_runs import add, ask, commit_body, files_in
 
 from lottapack import AccessError, BadReferenceError, NetworkError, OutputError
 from lottapack.serve import background, tokens
@@ -133,17 +136,166 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
         tokens.remove(tmp_path, "bo")
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{"Origin": "https://evil.example"}, {"X-Forwarded-For": "192.0.2.7"}, {"Forwarded": "for=192.0.2.7"},
-     {"Host": "evil.example"}],
-)  # fmt: skip
-def test_without_tokens_only_programs_of_this_machine_write(registry, headers):
+FOREIGN = [
+    {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Referer": "http://evil.example/"},
+    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-origin"}, {"X-Forwarded-For": "192.0.2.7"},
+    {"X-Forwarded-Host": "evil.example"}, {"X-Forwarded-Proto": "https"}, {"Forwarded": "for=192.0.2.7"},
+    {"Via": "1.1 proxy"}, {"X-Real-IP": "192.0.2.7"}, {"CF-Connecting-IP": "192.0.2.7"}, {"Host": "evil.example"},
+    {"Host": "127.0.0.1.evil.example"}, {"Host": "localhost."}, {"Host": "192.0.2.7"}, {"Host": "[2001:db8::1]:80"},
+    {"Host": "0.0.0.0"},
+]  # fmt: skip
+NO_HOST = ["", " ", "[::1", "::1", "x@127.0.0.1", "evil.example#@127.0.0.1", "evil.example\\@127.0.0.1", "127.0.0.1/x",
+           "127.0.0.1:", "127.0.0.1:x", "127.0.0.1, evil.example", "127.0.0.1 evil.example", "localhost?x", "%31",
+           "localhost:123456", "\u00fc.example"]  # fmt: skip
+OWN = ["127.0.0.1", "127.9.9.9:80", "localhost", "LOCALHOST:8780", "[::1]:80", "[::ffff:127.0.0.1]"]
+ASKED = [
+    ("GET", "/api/models", None),
+    ("GET", "/api/models/org/digits", None),
+    ("GET", "/org/digits/resolve/main/a", None),
+    ("POST", "/api/models/org/digits/paths-info/main", b"paths=a"),
+    ("POST", "/api/validate-yaml", {"content": ""}),
+    ("GET", "/api/models/org/digits/auth-check", None),
+    ("GET", "/api/whoami-v2", None),
+    ("POST", "/api/models/org/digits/commit/main", commit_body()),
+    ("POST", "/api/models/org/digits/preupload/main", {"files": []}),
+    ("PUT", "/api/models/org/digits/settings", {"private": True}),
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_without_tokens_only_programs_of_this_machine_are_answered(registry, headers):
     """Neither a web page in a browser here, by whatever trick of names, nor whoever comes through a proxy."""
-    commit = "/api/models/org/digits/commit/main"
-    assert ask(registry.url, "POST", commit, commit_body(), headers=headers).error == (403, "")
+    assert ask(registry.url, "POST", "/api/models/org/digits/commit/main", commit_body(add("a", b"1"))).status == 200
+    for request in ASKED:
+        answer = ask(registry.url, *request, headers=headers)
+        assert answer.error == (403, ""), request
+        assert "digits" not in answer.json["error"]
     text = registry.token("al", "write")
-    assert ask(registry.url, "POST", commit, commit_body(), headers=headers, token=text).status == 200
+    for request in ASKED:
+        assert ask(registry.url, *request, headers=headers, token=text).status == 200, request
+
+
+@pytest.mark.parametrize("host", NO_HOST, ids=repr)
+def test_what_is_no_host_is_refused_with_tokens_too(registry, host):
+    for token in ("", registry.token("al", "write")):
+        for path in ("/", "/api/models", "/api/nothing", "/org/digits/resolve/main/a"):
+            answer = ask(
+                registry.url, "GET", path, headers={"Host": host.encode("utf-8").decode("latin-1")}, token=token
+            )
+            assert answer.status == 400, (path, answer)
+
+
+@pytest.mark.parametrize("host", OWN)
+def test_names_of_the_loopback_are_answered(registry, host):
+    assert [ask(registry.url, *request, headers={"Host": host}).status for request in ASKED] == [200, 200, 404] + [
+        200
+    ] * 7
+
+
+def test_further_names_of_the_host_can_be_allowed(tmp_path):
+    with background(tmp_path / "registry", hosts=["Box.example"]) as running:
+        for host, status in (("box.example:80", 200), ("localhost", 200), ("other.example", 403)):
+            assert ask(running.url, "GET", "/api/models", headers={"Host": host}).status == status
+        page = {"Host": "box.example", "Origin": "http://box.example"}
+        assert ask(running.url, "GET", "/api/models", headers=page).status == 403
+        text = running.token("al", "write")
+        for host, status in (("box.example:80", 200), ("localhost", 200), ("other.example", 403)):
+            assert ask(running.url, "GET", "/api/models", headers={"Host": host}, token=text).status == status
+
+
+def remove(running: Running, text: str) -> None:
+    tokens.remove(running.root, "al")
+
+
+def take_rights(running: Running, text: str) -> None:
+    tokens.remove(running.root, "al")
+    with closing(sqlite3.connect(running.root / "registry.sqlite3")) as db, db:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        db.execute("INSERT INTO tokens VALUES ('al', ?, 'read', '')", (digest,))
+
+
+def delete_repo(running: Running, text: str) -> None:
+    body = {"name": "digits", "organization": "org"}
+    assert ask(running.url, "DELETE", "/api/repos/delete", body, token=text).status == 200
+
+
+def replace_repo(running: Running, text: str) -> None:
+    delete_repo(running, text)
+    assert (
+        ask(running.url, "POST", "/api/repos/create", {"name": "digits", "organization": "org"}, token=text).status
+        == 200
+    )
+
+
+def delete_branch(running: Running, text: str) -> None:
+    assert ask(running.url, "DELETE", "/api/models/org/digits/branch/work", token=text).status == 200
+
+
+def hide_repo(running: Running, text: str) -> None:
+    assert ask(running.url, "PUT", "/api/models/org/digits/settings", {"private": True}, token=text).status == 200
+
+
+MEANWHILE = {
+    "token removed": (remove, 401), "token may read only": (take_rights, 403), "repository deleted": (delete_repo, 404),
+    "another repository of that name": (replace_repo, 404), "branch deleted": (delete_branch, 404),
+    "made private": (hide_repo, 200),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "status"), MEANWHILE.values(), ids=MEANWHILE)
+def test_rights_are_those_of_the_moment_of_the_commit(registry, change, status):
+    text = registry.token("al", "write")
+    other = registry.token("bo", "write")
+    assert ask(registry.url, "POST", "/api/models/org/digits/branch/work", {}, token=text).status == 200
+    body = commit_body(add("a", b"1"))
+    host, port = registry.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = "POST /api/models/org/digits/commit/work HTTP/1.1", "Host: localhost", f"Authorization: Bearer {text}"
+        connection.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body[:20])
+        time.sleep(0.2)
+        change(registry, text)
+        connection.sendall(body[20:])
+        assert int(connection.recv(1000).split()[1]) == status
+    there = ask(registry.url, "GET", "/org/digits/resolve/work/a", token=other).status
+    assert there == (200 if status == 200 else 404)
+    assert len(files_in(registry.root)) == (status == 200)
+
+
+def test_a_first_token_counts_for_uploads_that_have_begun(registry):
+    body = commit_body(add("a", b"1"))
+    host, port = registry.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = (
+            "POST /api/models/org/digits/commit/main HTTP/1.1",
+            "Host: localhost",
+            f"Content-Length: {len(body)}",
+            "",
+            "",
+        )
+        connection.sendall("\r\n".join(head).encode() + body[:20])
+        time.sleep(0.2)
+        registry.token("al", "write")
+        connection.sendall(body[20:])
+        assert int(connection.recv(1000).split()[1]) == 401
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [
+    ("POST", "/api/validate-yaml", b'{"content":"'), ("POST", "/api/models/org/public/paths-info/main", b"paths="),
+    ("POST", "/api/models/org/public/preupload/main", b'{"files":['), ("POST", "/api/repos/create", b'{"name":"'),
+    ("POST", "/api/models/org/public/tag/main", b'{"tag":"'), ("POST", "/api/models/org/public/commit/main", b"{"),
+])  # fmt: skip
+def test_who_asks_is_known_before_a_body_is_read(guarded, method, path, body):
+    """The refusal does not wait for a body that would be read for someone who may ask."""
+    running, texts, anonymous_read = guarded
+    host, port = running.url.removeprefix("http://").split(":")
+    for who in ("nobody", "wrong"):
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+            lines += [f"Authorization: Bearer {texts[who]}"] * bool(texts[who])
+            connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+            status = int(connection.recv(1000).split()[1])
+        may = who == "nobody" and anonymous_read and path.endswith(("validate-yaml", "paths-info/main"))
+        assert status == (401 if not may else 200 if body == b"paths=" else 400)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1", "[::1]"])

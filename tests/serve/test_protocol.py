@@ -1,12 +1,16 @@
 """What the registry answers, asked without any client in between."""
 
+import contextlib
 import hashlib
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
 from serve_runs import add, ask, commit_body, files_in
 
-from lottapack.serve import Limits, background
+from lottapack.serve import Limits, background, bodies, revisions
 from lottapack.serve.server import Running
 
 REPO = "/api/models/org/digits"
@@ -186,6 +190,136 @@ def test_heads_contents_and_parts(registry):
     same = ask(registry.url, "GET", path, headers={"If-None-Match": etag})
     assert (same.status, same.body) == (304, b"")
     assert ask(registry.url, "GET", path, headers={"If-None-Match": '"other"'}).body == content
+
+
+def test_ranges_of_any_number(registry):
+    commit(registry, add("a", b"0123456789"))
+    for wanted, status, body in (
+        (f"bytes={'9' * 5000}-", 416, None), (f"bytes=-{'9' * 5000}", 200, b"0123456789"),
+        (f"bytes=2-{'9' * 5000}", 206, b"23456789"), (f"bytes={'0' * 5000}3-4", 206, b"34"),
+        (f"bytes={'9' * 19}-{'9' * 5000}", 416, None), ("bytes=\u00b2-", 200, b"0123456789"), ("bytes=--1", 200, None),
+        ("bytes=+1-2", 200, None), ("bytes=1_0-", 200, None),
+    ):  # fmt: skip
+        answer = ask(registry.url, "GET", "/org/digits/resolve/main/a", headers={"Range": wanted})
+        assert answer.status == status, wanted[:30]
+        assert body is None or answer.body == body
+    # A head is of the whole, as ranges are of GET alone.
+    head = ask(registry.url, "HEAD", "/org/digits/resolve/main/a", headers={"Range": "bytes=1-2"})
+    assert (head.status, head.headers["content-length"]) == (200, "10")
+    for header in ("*", 'W/"{}"', '"x", "{}"'):
+        etag = header.format(hashlib.sha256(b"0123456789").hexdigest())
+        assert ask(registry.url, "GET", "/org/digits/resolve/main/a", headers={"If-None-Match": etag}).status == 304
+
+
+def test_repositories_without_an_owner_or_of_another_type_are_not_there(shared):
+    """So that clients, asked whether one exists, say no."""
+    for path in ("/api/models/gpt2", "/api/models/gpt2/revision/main", "/api/models/gpt2/tree/main",
+                 "/api/models/gpt2/refs", "/gpt2/resolve/main/config.json", "/api/datasets/org/digits",
+                 "/api/datasets/digits", "/api/spaces/org/digits/revision/main", "/datasets/org/digits/resolve/main/a"):  # fmt: skip
+        assert ask(shared.url, "GET", path).error == (404, "RepoNotFound"), path
+
+
+def test_a_folder_can_be_deleted_by_its_name_alone(registry):
+    for key, path in (("deletedFile", "d"), ("deletedFile", "d/"), ("deletedFolder", "d"), ("deletedFolder", "d/")):
+        commit(registry, add("d/a", b"1"), add("d/b/c", b"2"), add("da", b"3"))
+        commit(registry, {"key": key, "value": {"path": path}})
+        assert [one["path"] for one in ask(registry.url, "GET", f"{REPO}/tree/main?recursive=true").json] == ["da"]
+    answer = ask(
+        registry.url, "POST", f"{REPO}/commit/main", commit_body({"key": "deletedFolder", "value": {"path": "da"}})
+    )
+    assert answer.error == (404, "EntryNotFound")
+    answer = ask(
+        registry.url, "POST", f"{REPO}/commit/main", commit_body({"key": "deletedFile", "value": {"path": "da/"}})
+    )
+    assert answer.error == (404, "EntryNotFound")
+
+
+def test_a_name_is_a_branch_or_a_tag_never_both(registry):
+    first = commit(registry, add("a", b"1"))
+    assert ask(registry.url, "POST", f"{REPO}/tag/main", {"tag": "v1"}).status == 200
+    assert ask(registry.url, "POST", f"{REPO}/branch/v1", {}).error == (409, "")
+    assert ask(registry.url, "POST", f"{REPO}/branch/v2", {}).status == 200
+    for name in ("v2", "main"):
+        assert ask(registry.url, "POST", f"{REPO}/tag/main", {"tag": name}).error == (409, "")
+    # Where an older registry let it happen, neither is taken for the other.
+    commit(registry, add("a", b"2"))
+    with contextlib.closing(sqlite3.connect(registry.root / "registry.sqlite3")) as db, db:
+        db.execute(
+            "INSERT INTO refs SELECT repo, 'heads', 'v1', target FROM refs WHERE kind = 'heads' AND name = 'main'"
+        )
+    assert ask(registry.url, "GET", f"{REPO}/revision/v1").error == (409, "")
+    assert ask(registry.url, "GET", f"{REPO}/revision/refs%2Ftags%2Fv1").json["sha"] == first
+    assert ask(registry.url, "GET", f"{REPO}/revision/refs%2Fheads%2Fv1").json["sha"] == head(registry)
+
+
+def test_branches_and_tags_have_a_limit(registry, monkeypatch):
+    monkeypatch.setattr(revisions, "MAX_REFS", 3)
+    for number, status in enumerate((200, 200, 413, 413)):
+        assert ask(registry.url, "POST", f"{REPO}/tag/main", {"tag": f"v{number}"}).status == status
+
+
+def test_racing_creators_all_learn_the_address(registry):
+    """One makes it; the others are told that it is there, and where, as clients want to know."""
+    body = {"name": "raced", "organization": "org"}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask(registry.url, "POST", "/api/repos/create", body), range(6)))
+    assert sorted(answer.status for answer in answers) == [200] + [409] * 5
+    assert {answer.json["url"] for answer in answers} == {f"{registry.url}/org/raced"}
+
+
+def test_histories_come_in_pages(registry):
+    made = [commit(registry, add("a", b"%d" % number)) for number in range(5)]
+    found, path = [], f"{REPO}/commits/main?limit=2"
+    while path:
+        answer = ask(registry.url, "GET", path)
+        found += [one["id"] for one in answer.json]
+        assert len(answer.json) <= 2
+        path = answer.headers.get("link", "")[1:].partition(">")[0].removeprefix(registry.url)
+    assert found[:-1] == made[::-1]
+    assert ask(registry.url, "GET", f"{REPO}/commits/main?cursor=x").error == (404, "RevisionNotFound")
+
+
+@pytest.mark.parametrize("sort", ["", "&sort=lastModified", "&sort=createdAt"])
+def test_listings_in_any_order_have_everything_once(registry, sort):
+    names = [f"m{number}" for number in range(5)]
+    for name in names:
+        ask(registry.url, "POST", "/api/repos/create", {"name": name, "organization": "big"})
+    for name in ("m3", "m1"):
+        time.sleep(0.002)
+        body = commit_body(add("a", b"1"))
+        assert ask(registry.url, "POST", f"/api/models/big/{name}/commit/main", body).status == 200
+    found, path = [], f"/api/models?author=big&limit=2&full=true{sort}"
+    while path:
+        answer = ask(registry.url, "GET", path)
+        found += [one["id"].removeprefix("big/") for one in answer.json]
+        path = answer.headers.get("link", "")[1:].partition(">")[0].removeprefix(registry.url)
+    assert sorted(found) == names
+    if "Modified" in sort:
+        assert found[:2] == ["m1", "m3"]
+    for cursor in ("x", "x/y/z", "2024 x", "a b c"):
+        answer = ask(registry.url, "GET", f"/api/models?cursor={quote(cursor)}{sort}")
+        assert answer.status == (200 if not sort and cursor == "a/b" else 400), cursor
+
+
+def test_a_page_ends_where_it_gets_long(registry, monkeypatch):
+    monkeypatch.setattr(bodies, "PAGE_BYTES", 500)
+    commit(registry, *[add(f"{number:03}", b"") for number in range(20)])
+    found, path, pages = [], f"{REPO}/tree/main", 0
+    while path:
+        answer = ask(registry.url, "GET", path)
+        found += [one["path"] for one in answer.json]
+        path, pages = answer.headers.get("link", "")[1:].partition(">")[0].removeprefix(registry.url), pages + 1
+    assert found == [f"{number:03}" for number in range(20)]
+    assert pages > 5
+
+
+def test_listings_have_files_and_cards_only_if_asked(registry):
+    commit(registry, add("README.md", CARD))
+    plain = ask(registry.url, "GET", "/api/models").json[0]
+    assert {"siblings", "cardData"} & plain.keys() == set()
+    for query in ("full=true", "expand=siblings&expand=cardData", "expand[]=siblings&expand[]=cardData"):
+        found = ask(registry.url, "GET", f"/api/models?{query}").json[0]
+        assert (found["siblings"], found["cardData"]["license"]) == ([{"rfilename": "README.md"}], "mit")
 
 
 def test_empty_files(registry):
