@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
 from lottapack.serve import tokens
+from lottapack.serve.backup import Copied, backup, restore
 from lottapack.serve.checking import Damage, StoreCheck, check
 from lottapack.serve.limits import Limits
 
 if TYPE_CHECKING:
     from lottapack.serve.server import background, run
 
-__all__ = ["Damage", "Limits", "StoreCheck", "background", "check", "run", "tokens"]
+__all__ = ["Copied", "Damage", "Limits", "StoreCheck", "background", "backup", "check", "restore", "run", "tokens"]
 
 
 def __getattr__(name: str) -> object:

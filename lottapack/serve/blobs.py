@@ -31,10 +31,16 @@ class Blob:
     oid: str
 
 
+def blob_path(root: Path, sha256: str) -> Path:
+    """Where a blob is in a registry's folder, if it is there."""
+    return root / "blobs" / sha256[:2] / sha256
+
+
 class BlobStore:
     """The blobs in a registry's folder."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._blobs = root / "blobs"
         self._incoming = root / "incoming"
         for folder in (self._blobs, self._incoming):
@@ -42,7 +48,7 @@ class BlobStore:
 
     def path(self, sha256: str) -> Path:
         """Where a blob is, if it is there."""
-        return self._blobs / sha256[:2] / sha256
+        return blob_path(self._root, sha256)
 
     def is_there(self, blob: Blob) -> bool:
         """Whether a blob is in its place, with its size."""

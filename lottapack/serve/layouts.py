@@ -85,7 +85,7 @@ def _run(db: sqlite3.Connection, statements: str) -> None:
 
 def _fill(db: sqlite3.Connection, root: Path) -> None:
     """Compute once what layout 1 computed for each request."""
-    from lottapack.serve import cards, gitids, trees  # which nobody else needs here
+    from lottapack.serve import blobs, cards, gitids, trees  # which nobody else needs here
 
     for number, parent in db.execute("SELECT number, parent FROM commits ORDER BY number").fetchall():
         query = "SELECT path, sha256, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"
@@ -95,7 +95,7 @@ def _fill(db: sqlite3.Connection, root: Path) -> None:
         folders = gitids.folder_ids({path: file.oid for path, file in files.items()})
         trees.write(db, number, parent, files, folders)
     for (sha256,) in db.execute("SELECT DISTINCT sha256 FROM files WHERE path = ?", (cards.README,)).fetchall():
-        fields = cards.of_file(root / "blobs" / sha256[:2] / sha256)
+        fields = cards.of_file(blobs.blob_path(root, sha256))
         db.execute("INSERT INTO cards VALUES (?, ?)", (sha256, json.dumps(fields)))
     heads = "SELECT repo, target FROM refs WHERE kind = 'heads' AND name = 'main'"
     for repo, target in db.execute(heads).fetchall():

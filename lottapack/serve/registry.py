@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lottapack.errors import OutputError
+from lottapack.serve.backup import MARK
 from lottapack.serve.blobs import BlobStore
 from lottapack.serve.commits import Committer
 from lottapack.serve.database import Database
@@ -43,8 +44,12 @@ class Registry:
 def opened(root: Path, *, limits: Limits, rules: Rules) -> Iterator[Registry]:
     """Open the registry in a folder, make one if there is none, and tidy up after a server that was killed.
 
-    One server at a time: raises OutputError if another one has it, or if the folder cannot be used.
+    One server at a time: raises OutputError if another one has it, or if the folder cannot be used or is a backup.
     """
+    if (root / MARK).exists():
+        raise OutputError(
+            f"{root} is a backup", hint=f"Make a registry of it: lottapack serve restore {root} --root DIR"
+        )
     database = Database(root)
     lock = FileLock(root / "serve.lock", thread_local=False)
     try:

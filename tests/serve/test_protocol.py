@@ -215,7 +215,8 @@ def test_repositories_without_an_owner_or_of_another_type_are_not_there(shared):
     """So that clients, asked whether one exists, say no."""
     for path in ("/api/models/gpt2", "/api/models/gpt2/revision/main", "/api/models/gpt2/tree/main",
                  "/api/models/gpt2/refs", "/gpt2/resolve/main/config.json", "/api/datasets/org/digits",
-                 "/api/datasets/digits", "/api/spaces/org/digits/revision/main", "/datasets/org/digits/resolve/main/a"):  # fmt: skip
+                 "/api/datasets/digits", "/api/spaces/org/digits/revision/main",
+                 "/datasets/org/digits/resolve/main/a"):  # fmt: skip
         assert ask(shared.url, "GET", path).error == (404, "RepoNotFound"), path
 
 

@@ -1,4 +1,4 @@
-"""``lottapack serve``: the registry's server, and ``check`` and ``token`` for its folder."""
+"""``lottapack serve``: the registry's server, and ``check``, ``backup``, ``restore`` and ``token`` for its folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +13,7 @@ from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 if TYPE_CHECKING:
+    from lottapack.serve.backup import Copied
     from lottapack.serve.tokens import Token
     from lottapack.serve.traffic import Served
 
@@ -21,8 +22,11 @@ EXAMPLES = examples(
     "lottapack serve token add alice --write --root ./registry",
     "lottapack serve --root ./registry --host 0.0.0.0 --no-anonymous-read",
     "lottapack serve check --root ./registry",
+    "lottapack serve backup ./backup --root ./registry",
 )
 CHECK_EXAMPLES = examples("lottapack serve check --root ./registry")
+BACKUP_EXAMPLES = examples("lottapack serve backup /mnt/backup --root ./registry")
+RESTORE_EXAMPLES = examples("lottapack serve restore /mnt/backup --root ./registry")
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(token.app, name="token", help="Say who may read and who may write.")
@@ -119,3 +123,52 @@ def check_command(context: typer.Context, root: Root = None, json: Json = False,
     sink.result(found, lambda: [*lines, total])
     if found.damaged:
         raise typer.Exit(CHECK_FAILED)
+
+
+@app.command("backup", epilog=BACKUP_EXAMPLES)
+def backup_command(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one with older backups.")],
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a registry, which may be served meanwhile.
+
+    Every file of the copy is hashed. A next backup to the same folder copies what is new, and one that was interrupted
+    goes on; until it is whole, the folder holds the one before.
+    """
+    sink = Output(json=json, quiet=quiet)
+    with Bar("copying", show=sink.human) as bar:
+        from lottapack.serve import backup
+
+        done = backup(root_of(context, root), target, bar)
+    sink.result(done, lambda: [_copied_line(done)])
+
+
+@app.command("restore", epilog=RESTORE_EXAMPLES)
+def restore_command(
+    context: typer.Context,
+    copy: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")],
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a registry of a backup, in a new folder.
+
+    Every file is hashed. The backup stays.
+    """
+    sink = Output(json=json, quiet=quiet)
+    with Bar("copying", show=sink.human) as bar:
+        from lottapack.serve import restore
+
+        done = restore(copy, root_of(context, root), bar)
+    sink.result(done, lambda: [_copied_line(done)])
+
+
+def _copied_line(done: "Copied") -> str:
+    from lottapack.limits import size_text
+
+    repositories = f"{done.repositories} repositor{'y' if done.repositories == 1 else 'ies'}"
+    blobs = f"{done.blobs} blob{'s'[: done.blobs != 1]}"
+    return f"{done.target}: {repositories}, {blobs}, {size_text(done.size)}, each hashed; {done.new} of them new"
