@@ -7,6 +7,7 @@ from torch import nn
 from lottapack import arch
 from lottapack.arch.arguments import encode
 from lottapack.arch.remembered import remember
+from lottapack.arch.sealed import sealed
 from lottapack.arch.skeleton import named
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError
@@ -40,6 +41,7 @@ def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:
     architecture = arch.checked(family, class_, {name: encode(name, value) for name, value in arguments.items()})
     with allowing(arch.packages(architecture)), named(class_):
         found.prepare(architecture.class_, architecture.config)
+    with allowing(arch.packages(architecture)), named(class_), sealed():
         model = found.draw(architecture.class_, architecture.config)
     remember(model, architecture)
     return model

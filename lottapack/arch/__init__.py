@@ -6,9 +6,11 @@ a pack of its family asks for it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lottapack.arch.arguments import class_paths
+from lottapack.arch.budget import Budget
+from lottapack.arch.numbers import check_numbers, check_texts
 from lottapack.arch.rules import FAMILIES, architecture_problems
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
@@ -17,6 +19,8 @@ from lottapack.format.descriptor import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
+
+_UNKNOWN = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Family:
     ``current(model, architecture)``: the configuration that a model has now, adapters or not; ``saved(said,
     architecture)``: the same from what the library saves as JSON beside a checkpoint. None where a model has none.
     ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
+    ``numbers``: what the integers of its configurations are: ``"sizes"`` from which the library makes loops and lists;
+    ``"calls"``, arguments of which only the caller's own classes know what they are; or None, where they are harmless.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Family:
     current: Callable[["nn.Module", Architecture], dict[str, Any]] | None = None
     saved: Callable[[Any, Architecture], dict[str, Any]] | None = None
     remembers: bool = False
+    numbers: Literal["sizes", "calls"] | None = None
     prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
 
     def names_in_model(self, model: "nn.Module", names: Iterable[str]) -> dict[str, str]:
@@ -74,12 +81,12 @@ def family_of(model: "nn.Module") -> Family:
 
 def describe(model: "nn.Module") -> Architecture:
     """The architecture of a module as data, checked by building it again. Raises ArchitectureError."""
-    from lottapack.arch.skeleton import require_same_computed, shapes_of
+    from lottapack.arch.skeleton import budget_of, require_same_computed, shapes_of
 
     family = family_of(model)
     class_name, config = family.describe(model)
     architecture = checked(family.name, class_name, config)
-    found, rebuilt = shapes_of(model), _built_again(architecture)
+    found, rebuilt = shapes_of(model), _built_again(architecture, budget_of(model))
     shapes = shapes_of(rebuilt)
     different = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
     if different:
@@ -104,10 +111,10 @@ def checked(family: str, class_name: str, config: dict[str, Any]) -> Architectur
     return Architecture(family=family, class_=class_name, config=config)
 
 
-def _built_again(architecture: Architecture) -> "nn.Module":
+def _built_again(architecture: Architecture, budget: Budget) -> "nn.Module":
     """What a model in this process was built from: the code is running already, so nothing more is trusted."""
     with allowing(packages(architecture)):
-        return build(architecture)
+        return build(architecture, budget)
 
 
 def packages(architecture: Architecture) -> tuple[str, ...]:
@@ -120,38 +127,51 @@ def packages(architecture: Architecture) -> tuple[str, ...]:
     return tuple(sorted({path.partition(":")[0].partition(".")[0] for path in paths}))
 
 
-def build(architecture: Architecture) -> "nn.Module":
+def build(architecture: Architecture, budget: Budget = _UNKNOWN) -> "nn.Module":
     """An empty module: parameters and persistent buffers on the meta device, other buffers computed.
 
-    Draws no weight and takes no memory for any. Raises UnsupportedError for a missing library, NotAllowedError for one
-    that the caller did not allow, and ArchitectureError.
+    Draws no weight and takes no memory for any. ``budget``: what it may cost, by what its parameter table declares.
+    Raises UnsupportedError for a missing library, NotAllowedError for one that the caller did not allow, LimitError
+    for what costs more than the budget, and ArchitectureError.
     """
-    from lottapack.arch.skeleton import build_skeleton, named
+    from lottapack.arch.skeleton import build_skeleton
 
-    family = family_called(architecture.family)
-    with named(architecture.class_):
-        family.prepare(architecture.class_, architecture.config)
+    family = _prepared(architecture, budget)
     model = build_skeleton(
         lambda: family.construct(architecture.class_, architecture.config),
         architecture.class_,
+        budget,
         memory=family.remembers,
     )
     return _noted(family, model, architecture)
 
 
-def draw(architecture: Architecture, seed: int) -> "nn.Module":
+def draw(architecture: Architecture, seed: int, budget: Budget = _UNKNOWN) -> "nn.Module":
     """The module as its library builds it on the CPU under ``torch.manual_seed(seed)`` (spec: torch_cpu, section 2).
 
-    The caller's random state stays as it is. Takes the model's memory. Raises as build() does.
+    The random state of the process is not used. Takes the model's memory. Raises as build() does.
     """
     from lottapack.arch.drawn import build_drawn
+
+    family = _prepared(architecture, budget)
+    model = build_drawn(
+        lambda: family.draw(architecture.class_, architecture.config), architecture.class_, seed, budget
+    )
+    return _noted(family, model, architecture)
+
+
+def _prepared(architecture: Architecture, budget: Budget) -> Family:
+    """The family of an architecture whose numbers are in proportion, with what it needs imported."""
     from lottapack.arch.skeleton import named
 
     family = family_called(architecture.family)
+    if family.numbers is not None:
+        check_numbers(architecture.class_, architecture.config, budget, calls=family.numbers == "calls")
+    if family.numbers == "sizes":
+        check_texts(architecture.class_, architecture.config)
     with named(architecture.class_):
         family.prepare(architecture.class_, architecture.config)
-    model = build_drawn(lambda: family.draw(architecture.class_, architecture.config), architecture.class_, seed)
-    return _noted(family, model, architecture)
+    return family
 
 
 def _noted(family: Family, model: "nn.Module", architecture: Architecture) -> "nn.Module":

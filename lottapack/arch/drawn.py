@@ -1,30 +1,37 @@
 """Weights as torch draws them on the CPU while a model is built (spec: torch_cpu)."""
 
-import threading
-from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import nn
 
-from lottapack.arch.defaults import own_defaults
-from lottapack.arch.skeleton import named
+from lottapack.arch.account import Account
+from lottapack.arch.budget import Budget
+from lottapack.arch.modes import Drawing, WithoutWeights
+from lottapack.arch.skeleton import Construct, constructed, shapes_of
+from lottapack.arch.watched import run_watched
 from lottapack.errors import UnsupportedError
+from lottapack.limits import check_memory
 
-_DRAWING = threading.Lock()
-"""The default generator is one for all threads."""
+_MOST = 4
+"""Bytes of an element of what is drawn."""
 
 
-def build_drawn(construct: Callable[[], nn.Module], label: str, seed: int) -> nn.Module:
-    """Construct a module under a seed, and leave the random state as it was."""
-    # torch.manual_seed() would seed the accelerators too, whose states are no business of ours.
-    generator = torch.default_generator
-    with _DRAWING, named(label), own_defaults():
-        state = generator.get_state()
-        try:
-            generator.manual_seed(seed)
-            return construct()
-        finally:
-            generator.set_state(state)
+def build_drawn(construct: Construct, label: str, seed: int, budget: Budget) -> nn.Module:
+    """Construct a module as under a seed, from random numbers of its own.
+
+    Without memory first, to see how much it needs. Raises as build_skeleton() does.
+    """
+    account = Account(label, budget)
+
+    def draw() -> nn.Module:
+        shapes = shapes_of(constructed(construct, label, WithoutWeights(account))).values()
+        account.drawn = sum(prod(shape) for shape in shapes)
+        most = None if budget.max_bytes is None else max(budget.max_bytes, budget.nbytes)
+        check_memory(label, _MOST * account.drawn, most)
+        return constructed(construct, label, Drawing(account, seed))
+
+    return run_watched(draw, label, account)
 
 
 def versions() -> tuple[str, str]:

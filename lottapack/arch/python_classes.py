@@ -106,5 +106,6 @@ FAMILY = Family(
     heads=heads,
     tools=versions,
     remembers=True,
+    numbers="calls",
     prepare=prepare,
 )

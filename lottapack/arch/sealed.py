@@ -1,38 +1,119 @@
-"""No network while a library builds what a pack's configuration says.
+"""No network, no files and no processes while a library builds what a pack's configuration says.
 
-Libraries look names up that a configuration holds, and ask a server for them: a stranger's pack could have a caller's
-machine, with the caller's token, talk to whom it likes. Rules on keys are one wall (spec: architectures, section 2);
-this is the second.
+Libraries look names up that a configuration holds: they ask a server, with the caller's token, or open a file of the
+machine, some of which are code. Rules on keys are one wall (spec: architectures, section 2); this is the second.
 """
 
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
+from lottapack.arch import package_folders
 from lottapack.errors import ArchitectureError
 
-_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"})
+_NETWORK: Final = "use the network"
+_HINT: Final = "Its configuration names something that its library would load from elsewhere. Do not use the pack."
+_NEVER: Final = {
+    **dict.fromkeys(
+        (
+            "socket.bind",
+            "socket.connect",
+            "socket.getaddrinfo",
+            "socket.gethostbyaddr",
+            "socket.gethostbyname",
+            "socket.sendmsg",
+            "socket.sendto",
+        ),
+        _NETWORK,
+    ),
+    **dict.fromkeys(
+        (
+            "os.exec",
+            "os.fork",
+            "os.forkpty",
+            "os.kill",
+            "os.killpg",
+            "os.posix_spawn",
+            "os.spawn",
+            "os.startfile",
+            "os.system",
+            "pty.spawn",
+            "subprocess.Popen",
+            "webbrowser.open",
+        ),
+        "start or end a process",
+    ),
+    **dict.fromkeys(("_thread.start_new_thread", "_thread.start_joinable_thread"), "start a thread"),
+    **dict.fromkeys(("pickle.find_class",), "unpickle an object"),
+    **dict.fromkeys(("builtins.input", "builtins.input/result"), "ask for input"),
+    "sqlite3.connect": "open a database",
+}
+"""What a sealed thread never does, and how an error says it."""
+
+_CHANGES: Final = frozenset(
+    {
+        "os.chdir",
+        "os.chflags",
+        "os.chmod",
+        "os.chown",
+        "os.link",
+        "os.mkdir",
+        "os.remove",
+        "os.removexattr",
+        "os.rename",
+        "os.rmdir",
+        "os.setxattr",
+        "os.symlink",
+        "os.truncate",
+        "os.utime",
+        "shutil.rmtree",
+        "tempfile.mkdtemp",
+        "tempfile.mkstemp",
+    }
+)
+"""Changes of files, of which the first argument says where."""
+_LISTS: Final = frozenset({"os.listdir", "os.scandir", "os.walk", "os.fwalk", "glob.glob", "glob.glob/2"})
+_EVENTS: Final = frozenset({*_NEVER, *_CHANGES, *_LISTS, "open", "ctypes.dlopen"})
+_WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_IMPORTING: Final = "<frozen importlib._bootstrap>"
 _thread = threading.local()
 
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """While this lasts, this thread reaches no other machine: the attempt raises ArchitectureError.
+    """While this lasts, this thread reaches no other machine, starts no process, and opens only files of packages.
 
-    Also where the library makes another error of it.
+    An attempt raises ArchitectureError; and so does the block, whatever the library makes of that error, if it goes on
+    without.
     """
     _install()
-    before = getattr(_thread, "sealed", False)
-    _thread.sealed, _thread.tried = True, False
+    before = getattr(_thread, "sealed", False), getattr(_thread, "tried", "")
+    _thread.sealed, _thread.tried = True, ""
     try:
         yield
     except Exception as fault:
         if _thread.tried and not isinstance(fault, ArchitectureError):
-            raise _refusal() from fault
+            raise _refusal(_thread.tried) from fault
         raise
+    else:
+        if _thread.tried:
+            raise _refusal(_thread.tried)
+    finally:
+        _thread.sealed, _thread.tried = before
+
+
+@contextmanager
+def unsealed() -> Iterator[None]:
+    """For lottapack's own acts inside a block of sealed()."""
+    before = getattr(_thread, "sealed", False)
+    _thread.sealed = False
+    try:
+        yield
     finally:
         _thread.sealed = before
 
@@ -43,14 +124,59 @@ def _install() -> None:
     sys.addaudithook(_hook)
 
 
-def _hook(event: str, _: tuple[Any, ...]) -> None:
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _EVENTS and getattr(_thread, "sealed", False):
-        _thread.tried = True
-        raise _refusal()
+        with unsealed():  # to look at a path may raise events too
+            refused = _refused(event, arguments, sys._getframe(1))
+        if refused:
+            _thread.tried = refused
+            raise _refusal(refused)
 
 
-def _refusal() -> ArchitectureError:
-    return ArchitectureError(
-        "building this architecture would use the network",
-        hint="Its configuration names something that its library would download. Do not use the pack.",
-    )
+def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) -> str:
+    """What a thread may not do, in words; or nothing."""
+    never = _NEVER.get(event)
+    if never == _NETWORK:
+        return never
+    if importing(frame):  # what a package does then is no business of a configuration
+        return ""
+    if never:
+        return never
+    path = _path(arguments[0] if arguments else None)
+    if event == "ctypes.dlopen":
+        return "" if path is None or package_folders.may_link(path) else f"load the library {path}"
+    if path is None:
+        return "" if event != "os.listdir" else _unless(package_folders.may_list, os.curdir, "list the folder")
+    if event in _LISTS:
+        return _unless(package_folders.may_list, path, "list the folder")
+    if event in _CHANGES:
+        return _unless(package_folders.may_write, path, "change")
+    mode, flags = arguments[1], arguments[2]
+    if set(mode or "") & set("wax+") or (isinstance(flags, int) and flags & _WRITES):
+        return _unless(package_folders.may_write, path, "write to")
+    return _unless(package_folders.may_read, path, "open the file")
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether code runs because a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _unless(allowed: Callable[[str], bool], path: str, what: str) -> str:
+    return "" if allowed(path) else f"{what} {path}"
+
+
+def _path(given: Any) -> str | None:
+    """A path as text; None for a number, which stands for a file that is open already."""
+    try:
+        return os.fsdecode(given)
+    except TypeError:
+        return None
+
+
+def _refusal(what: str) -> ArchitectureError:
+    return ArchitectureError(f"building this architecture would {what}", hint=_HINT)

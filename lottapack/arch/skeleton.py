@@ -1,86 +1,63 @@
 """Building a module without its weights."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
-from lottapack.arch.defaults import own_defaults
+from lottapack.arch.account import Account
+from lottapack.arch.budget import Budget
+from lottapack.arch.modes import WithoutWeights
+from lottapack.arch.sealed import sealed
+from lottapack.arch.watched import run_watched
 from lottapack.errors import ArchitectureError, LimitError, LottapackError
-from lottapack.format.descriptor import MAX_PARAMETERS
-from lottapack.limits import check_memory
 
-_UNINITIALISED = {
-    torch.empty,
-    torch.empty_strided,
-}
-_RANDOM = {
-    torch.rand,
-    torch.randn,
-    torch.randint,
-    torch.randperm,
-    torch.normal,
-}
-_NO_DRAW = {
-    torch.Tensor.normal_,
-    torch.Tensor.uniform_,
-    torch.Tensor.bernoulli_,
-    torch.Tensor.random_,
-    torch.Tensor.exponential_,
-    torch.Tensor.cauchy_,
-    torch.Tensor.log_normal_,
-    torch.Tensor.geometric_,
-}
+Construct = Callable[[], nn.Module]
+Result = TypeVar("Result")
+_TOO_LARGE = ("Storage size calculation overflowed", "not enough memory", "can't allocate memory", "numel: integer")
+"""What torch says of sizes that no machine has; numbers that do not fit its own integers are Python's OverflowError."""
 
 
-class _NoWeights(TorchFunctionMode):
-    """Uninitialised and random tensors go to the meta device; nothing is drawn. Computed tensors stay real.
-
-    ``memory``: uninitialised tensors stay real too, for libraries that fill them afterwards.
-    """
-
-    def __init__(self, *, memory: bool = False) -> None:
-        super().__init__()
-        self.to_meta = _RANDOM if memory else _RANDOM | _UNINITIALISED
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _NO_DRAW:
-            return args[0]
-        if func in self.to_meta:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
-
-
-def build_skeleton(construct: Callable[[], nn.Module], label: str, *, memory: bool = False) -> nn.Module:
+def build_skeleton(construct: Construct, label: str, budget: Budget, *, memory: bool = False) -> nn.Module:
     """Construct on the meta device; if the module has tensors that are in no state_dict, again, so that these are real.
 
     Only the constructor can compute such tensors (rotary frequencies, position ids). The first, pure meta pass
     shows that the second is worth starting and fits the memory, whatever sizes the configuration names.
 
-    ``memory``: where that is not enough, construct once more with the model's memory, uninitialised. For families whose
-    describe() compares what comes out, as it would be wrong if it depended on a weight.
+    ``budget``: what it may cost. ``memory``: where that is not enough, construct once more with the model's memory,
+    uninitialised. For families whose describe() compares what comes out, as it would be wrong if it depended on a
+    weight.
 
-    Raises ArchitectureError, LimitError.
+    All this happens in another thread, which opens no file but those of packages: nothing that other threads can see
+    is changed. Raises ArchitectureError, LimitError.
     """
-    with named(label), _bounded(label), own_defaults(), torch.device("meta"):
-        module = construct()
+    account = Account(label, budget)
+    return run_watched(lambda: _build(construct, label, account, memory=memory), label, account)
+
+
+def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
+    """What a library makes of a configuration, without a module, under the same limits."""
+
+    def alone() -> Result:
+        with named(label), sealed():
+            return work()
+
+    return run_watched(alone, label, Account(label, budget))
+
+
+def _build(construct: Construct, label: str, account: Account, *, memory: bool) -> nn.Module:
+    module = constructed(construct, label, WithoutWeights(account))
     computed = [tensor for _, tensor in computed_tensors(module)]
     if not computed:
         return module
-    state = module.state_dict().values()
-    # Vectors count too: norms are made of ones, which the second pass cannot tell from a computed buffer.
-    check_memory(label, sum(t.nbytes for t in [*computed, *(t for t in state if t.dim() < 2)]), None)
-    module = _constructed(construct, label, _NoWeights())
+    account.expect(sum(tensor.nbytes for tensor in computed))
+    module = constructed(construct, label, WithoutWeights(account, computed=True))
     if memory and _missing(module):
-        check_memory(label, sum(t.nbytes for t in [*computed, *state]), None)
-        module = _constructed(construct, label, _NoWeights(memory=True))
+        module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
     missing = _missing(module)
     if missing:
         raise ArchitectureError(
@@ -91,32 +68,14 @@ def build_skeleton(construct: Callable[[], nn.Module], label: str, *, memory: bo
     return module
 
 
-def _constructed(construct: Callable[[], nn.Module], label: str, mode: _NoWeights) -> nn.Module:
-    with named(label), own_defaults(), mode:
+def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn.Module:
+    """Call a constructor that is not trusted, under a mode."""
+    with named(label), sealed(), mode:
         return construct()
 
 
 def _missing(module: nn.Module) -> list[str]:
     return [name for name, tensor in computed_tensors(module) if tensor.is_meta]
-
-
-@contextmanager
-def _bounded(label: str) -> Iterator[None]:
-    """A configuration can name any number of layers; no pack has more than MAX_PARAMETERS."""
-    count, thread = 0, threading.get_ident()
-
-    def hook(*_: object) -> None:
-        nonlocal count
-        if threading.get_ident() == thread:  # the hook is there for all threads
-            count += 1
-            if count > MAX_PARAMETERS:
-                raise LimitError(f"{label}: its configuration asks for more than {MAX_PARAMETERS:,} parameters")
-
-    handle = register_module_parameter_registration_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _empty(module: nn.Module) -> None:
@@ -143,6 +102,11 @@ def named(label: str) -> Iterator[None]:
     except LottapackError:
         raise
     except Exception as fault:
+        if isinstance(fault, MemoryError | OverflowError) or any(words in str(fault) for words in _TOO_LARGE):
+            raise LimitError(
+                f"{label} cannot be built from its configuration: it asks for more memory than there can be: {fault}",
+                hint="Its numbers are not those of a model that fits any machine.",
+            ) from fault
         raise ArchitectureError(
             f"{label} cannot be built from its configuration: {type(fault).__name__}: {fault}",
             hint="The installed library may be older or newer than the one that described the model.",
@@ -209,3 +173,14 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ArchitectureError(f"{name} has no shape yet", hint="Give the layer its sizes when it is built.")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def budget_of(module: nn.Module) -> Budget:
+    """What it may cost to build a module again that is here: it has its tensors already, the computed ones included."""
+    state = [
+        (tuple(tensor.shape), tensor.element_size())
+        for tensor in module.state_dict(keep_vars=True).values()
+        if isinstance(tensor, torch.Tensor) and not isinstance(tensor, UninitializedParameter | UninitializedBuffer)
+    ]
+    computed = [(tuple(tensor.shape), 4 * tensor.element_size()) for _, tensor in computed_tensors(module)]
+    return Budget.of_shapes([*state, *computed])

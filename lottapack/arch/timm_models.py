@@ -6,7 +6,6 @@ from torch import nn
 
 from lottapack.arch import Family, remembered
 from lottapack.arch.arguments import decode
-from lottapack.arch.sealed import sealed
 from lottapack.errors import ArchitectureError, UnsupportedError
 
 
@@ -33,8 +32,7 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
             hint="The installed timm may be older or newer than the one that the pack was made with.",
         )
     arguments = {name: decode(value, _refuse) for name, value in config.items()}
-    with sealed():
-        model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
+    model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
     return model
 
 
@@ -59,5 +57,6 @@ FAMILY = Family(
     heads=heads,
     tools=lambda _, __: ("timm",),
     remembers=True,
+    numbers="sizes",
     prepare=lambda _, __: _library(),
 )

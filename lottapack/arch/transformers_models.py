@@ -1,16 +1,15 @@
 """The family ``transformers``: a class of the library by name and its config (spec: architectures, section 2)."""
 
 import sys
-import threading
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import nn
 
 from lottapack.arch import Family
-from lottapack.arch.sealed import sealed
-from lottapack.arch.skeleton import named
+from lottapack.arch.budget import Budget
+from lottapack.arch.numbers import check_numbers
+from lottapack.arch.skeleton import guarded
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.descriptor import Architecture
 
@@ -23,10 +22,6 @@ _NOT_OF_THE_MODEL = (
     "transformers_weights",
 )
 """Keys that say how a model was saved, or where code of its own would be, not what it is."""
-
-
-_PATCHING = threading.Lock()
-"""The library switches its initialisers off by patching modules; two threads at once would leave them off."""
 
 
 def _library() -> Any:
@@ -89,8 +84,9 @@ def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
         raise ArchitectureError(f"is not the configuration of a {cls.__name__}: its model_type is {other!r}")
     if said.get("quantization_config"):
         raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
-    with sealed(), named(cls.__name__):
-        made: Any = _configuration(cls, plain_config(said))
+    plain = plain_config(said)
+    check_numbers(cls.__name__, plain, Budget())
+    made: Any = guarded(lambda: _configuration(cls, plain), cls.__name__, Budget())
     found: dict[str, Any] = plain_config(made.to_dict())
     return found
 
@@ -110,10 +106,7 @@ def plain_config(value: Any) -> Any:
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     """Call the library's own class with its own configuration class."""
     cls = _model_class(class_name)
-    with sealed():
-        made = _configuration(cls, config)
-        with _PATCHING, _no_init_weights():
-            model: Any = cls(made)
+    model: Any = cls(_configuration(cls, config))
     model.tie_weights()
     for module in model.modules():
         # Some classes fill buffers that are in no state_dict only here.
@@ -126,10 +119,7 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
     """As construct(), with the initialisation that the class brings."""
     cls = _model_class(class_name)
-    with sealed():
-        made = _configuration(cls, config)
-        with _PATCHING:
-            model: nn.Module = cls(made)
+    model: nn.Module = cls(_configuration(cls, config))
     return model
 
 
@@ -140,16 +130,6 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
             f"{cls.__name__} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
         )
     return config_class.from_dict(dict(config))
-
-
-def _no_init_weights() -> AbstractContextManager[None]:
-    """Profiled: walking all modules to initialise nothing takes half of the time of building a large skeleton."""
-    try:
-        from transformers.initialization import no_init_weights
-    except ImportError:
-        return nullcontext()
-    found: AbstractContextManager[None] = no_init_weights()
-    return found
 
 
 def heads(model: nn.Module) -> set[str]:
@@ -186,5 +166,6 @@ FAMILY = Family(
     saved=saved,
     renamed=renamed,
     tools=lambda _, __: ("transformers",),
+    numbers="sizes",
     prepare=lambda class_name, _: _model_class(class_name),
 )

@@ -124,7 +124,7 @@ def load(
         check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
         with rebuild.reading() as read:
-            model = skeleton(pack.descriptor)
+            model = skeleton(pack.descriptor, max_bytes)
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
             plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:

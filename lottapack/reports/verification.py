@@ -84,7 +84,7 @@ def verify(
         checks += [
             Check(what, where, "failed", "the descriptor lists it, and nothing checked it") for what, where in unchecked
         ]
-        checks.append(_architecture(pack))
+        checks.append(_architecture(pack, max_bytes))
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
 
 
@@ -179,12 +179,12 @@ def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
     return rng.fingerprints_on(resolve(device), jobs)
 
 
-def _architecture(pack: PackFile) -> Check:
+def _architecture(pack: PackFile, max_bytes: int | None) -> Check:
     from lottapack.weights.rebuild import skeleton
 
     where = pack.descriptor.architecture.class_
     try:
-        skeleton(pack.descriptor)
+        skeleton(pack.descriptor, max_bytes)
     except (UnsupportedError, NotAllowedError) as fault:
         return Check("architecture", where, "skipped", str(fault))
     except ArchitectureError as fault:

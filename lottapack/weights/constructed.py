@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lottapack import arch, rng
+from lottapack.arch.budget import Budget
 from lottapack.arch.drawn import versions
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
@@ -48,13 +49,13 @@ def constructed_fingerprints(pack: PackFile) -> dict[str, tuple[str, str]]:
     return _fingerprints(pack, _draw(pack))
 
 
-def drawn_state(architecture: Architecture, seed: int) -> dict[str, Tensor]:
-    """The state_dict that torch draws for an architecture."""
-    return dict(arch.draw(architecture, seed).state_dict())
+def drawn_state(architecture: Architecture, seed: int, budget: Budget | None = None) -> dict[str, Tensor]:
+    """The state_dict that torch draws for an architecture. ``budget``: what it may cost, where a table declares it."""
+    return dict(arch.draw(architecture, seed, budget or Budget()).state_dict())
 
 
 def _draw(pack: PackFile) -> dict[str, Tensor]:
-    state = drawn_state(pack.descriptor.architecture, pack.descriptor.seed)
+    state = drawn_state(pack.descriptor.architecture, pack.descriptor.seed, Budget.of_descriptor(pack.descriptor))
     wanted = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     other = [name for name, entry in wanted.items() if name not in state or tuple(state[name].shape) != entry.shape]
     if other:

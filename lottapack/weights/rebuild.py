@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
+from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
@@ -22,9 +23,13 @@ _PIECE: Final = 1 << 19
 """Elements of a weight that are held in its recorded dtype while it is generated in another."""
 
 
-def skeleton(descriptor: Descriptor) -> nn.Module:
-    """The empty module of a descriptor. Raises ArchitectureError where it does not have the declared parameters."""
-    model = arch.build(descriptor.architecture)
+def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
+    """The empty module of a descriptor.
+
+    ``max_bytes``: as in load(); what the constructor computes counts too. Raises ArchitectureError where the module
+    does not have the declared parameters, and LimitError where it costs more to build than these justify.
+    """
+    model = arch.build(descriptor.architecture, Budget.of_descriptor(descriptor, max_bytes))
     shapes = shapes_of(model)
     declared = descriptor.parameters
     wrong = sorted(shapes.keys() ^ declared.keys())

@@ -13,7 +13,7 @@ from torch import nn
 
 import lottapack
 from lottapack import ArchitectureError, LimitError, LottapackError, rng
-from lottapack.arch import skeleton
+from lottapack.arch.budget import Budget
 from lottapack.format import canonical, container
 from lottapack.format.descriptor import TABLE_ID, Architecture
 from lottapack.format.packfile import PackFile
@@ -189,11 +189,15 @@ def test_declared_terabytes_are_refused_without_allocating(role, tmp_path):
     assert lottapack.inspect(path).numel == 2**41
 
 
-def test_configurations_without_end_are_refused(monkeypatch):
-    monkeypatch.setattr(skeleton, "MAX_PARAMETERS", 1000)
+def test_configurations_without_end_are_refused():
     config = {"model_type": "gpt2", "n_embd": 4, "n_head": 1, "n_layer": 2**60}
-    with pytest.raises(LimitError, match="GPT2Model: its configuration asks for more than 1,000 parameters"):
+    with pytest.raises(LimitError, match=r"GPT2Model: config\.n_layer is 1,152,921,504,606,846,976, and at most"):
         lottapack.arch.build(Architecture(family="transformers", class_="GPT2Model", config=config))
+    with pytest.raises(LimitError, match=r"more than 2,004 tensors, and its table declares 1\n"):
+        lottapack.arch.build(
+            Architecture(family="transformers", class_="GPT2Model", config={**config, "n_layer": 2**20}),
+            Budget(tensors=1),
+        )
 
 
 def test_shapes_of_ties_must_fit_the_architecture(pack, tmp_path):

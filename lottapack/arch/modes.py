@@ -1,0 +1,203 @@
+"""What torch does while a module is built: on which device, in which dtype, from which random numbers.
+
+Modes hold for their own thread, unlike everything that torch has for such ends: its defaults, its generator, and
+patches of its functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from lottapack.arch.account import Account, tensors_in
+
+_UNINITIALISED: Final = {torch.empty, torch.empty_strided, torch.empty_permuted}
+_RANDOM: Final = {torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal}
+_RANDOM_OF: Final = {
+    torch.bernoulli,
+    torch.multinomial,
+    torch.poisson,
+    torch.Tensor.bernoulli,
+    torch.Tensor.multinomial,
+}
+_DRAWS: Final = {
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    torch.Tensor.bernoulli_,
+    torch.Tensor.random_,
+    torch.Tensor.exponential_,
+    torch.Tensor.cauchy_,
+    torch.Tensor.log_normal_,
+    torch.Tensor.geometric_,
+}
+_INITIALISERS: Final = {
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+    "sparse_",
+}
+_OF_INITIALISERS: Final = ("torch.nn.init", "transformers.initialization")
+"""By name: transformers puts its own into torch's module while a model is initialised, in whatever thread."""
+_OF_DATA: Final = {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor}
+_CREATE: Final = frozenset(_device_constructors())
+_APART: Final = {
+    torch.Tensor.__iter__,
+    torch.Tensor.unbind,
+    torch.Tensor.split,
+    torch.Tensor.split_with_sizes,
+    torch.Tensor.chunk,
+    torch.Tensor.tensor_split,
+    torch.unbind,
+    torch.split,
+    torch.chunk,
+    torch.tensor_split,
+}
+_LISTS: Final = {torch.Tensor.tolist}
+_CASTS: Final = {
+    torch.Tensor.to,
+    torch.Tensor.type,
+    torch.Tensor.type_as,
+    torch.Tensor.view,
+    torch.Tensor.double,
+    torch.Tensor.float,
+    torch.Tensor.half,
+    torch.Tensor.bfloat16,
+}
+_FREE: Final = ("__get__", "__set__", "__delete__", "size", "dim", "numel", "stride", "is_floating_point", "__len__")
+_FLOAT: Final = torch.float32
+
+
+def _draws(func: Callable[..., Any]) -> bool:
+    """Whether a function fills a tensor with random numbers."""
+    return func in _DRAWS or (
+        getattr(func, "__name__", "") in _INITIALISERS and getattr(func, "__module__", "") in _OF_INITIALISERS
+    )
+
+
+def _is_free(func: Callable[..., Any]) -> bool:
+    """Whether a function makes nothing: it reads a property, or works in place."""
+    name = getattr(func, "__name__", "")
+    return name in _FREE or (name.endswith("_") and not name.endswith("__"))
+
+
+class WithoutWeights(TorchFunctionMode):
+    """Nothing is drawn, and tensors have no memory, unless ``computed`` asks for it.
+
+    ``computed``: tensors with numbers that follow from the arguments are real; those that are uninitialised or random
+    are not. ``memory``: uninitialised ones are real too, for libraries that fill them afterwards.
+    """
+
+    def __init__(self, account: Account, *, computed: bool = False, memory: bool = False) -> None:
+        super().__init__()
+        self.account = account
+        self.to_meta = _RANDOM if memory else _RANDOM | _UNINITIALISED
+        self.device = "cpu" if computed or memory else "meta"
+        self.foreign_dtype = torch.get_default_dtype() is not _FLOAT
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if _draws(func):
+            return args[0] if args else kwargs["tensor"]
+        if _is_free(func):
+            return func(*args, **kwargs)
+        if func in _CREATE:
+            self.account.count()
+            if func in self.to_meta:
+                kwargs["device"] = "meta"
+            elif kwargs.get("device") is None:
+                kwargs["device"] = self._default(func, args)
+        return _computed(self.account, func, args, kwargs, foreign_dtype=self.foreign_dtype)
+
+    def _default(self, func: Any, args: Any) -> str:
+        # transformers makes an empty tensor to ask for the device: on meta it does not walk all modules to initialise.
+        return "meta" if func is torch.tensor and args and args[0] == [] else self.device
+
+
+class Drawing(TorchFunctionMode):
+    """Random numbers come from a generator of one's own, and tensors are in float32 on the CPU by default."""
+
+    def __init__(self, account: Account, seed: int) -> None:
+        super().__init__()
+        self.account = account
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.foreign_dtype = torch.get_default_dtype() is not _FLOAT
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if _draws(func) or func in _RANDOM or func in _RANDOM_OF:
+            if kwargs.get("generator") is None:
+                kwargs["generator"] = self.generator
+        elif _is_free(func):
+            return func(*args, **kwargs)
+        if func in _CREATE:
+            self.account.count()
+            if kwargs.get("device") is None:
+                kwargs["device"] = "cpu"
+        return _in_float32(func, args, kwargs) if self.foreign_dtype else func(*args, **kwargs)
+
+
+def _computed(account: Account, func: Any, args: Any, kwargs: dict[str, Any], *, foreign_dtype: bool) -> Any:
+    """Call a function; if it makes numbers, only where there is memory for them."""
+    given = list(tensors_in((args, kwargs)))
+    if func in _APART and given:
+        account.expect_objects(given[0])
+    real = [tensor for tensor in given if tensor.device.type != "meta"]
+    if func in _CREATE:
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type == "meta":
+            real = []
+        elif func not in _OF_DATA:  # whose data are there already
+            account.expect_result(func, args, kwargs, [])
+            return _noted(account, func, args, kwargs, foreign_dtype)
+    if not real and func not in _CREATE:
+        return _in_float32(func, args, kwargs) if foreign_dtype else func(*args, **kwargs)
+    if func in _LISTS and real:
+        account.expect_numbers(real[0])
+    elif real:
+        account.expect_result(func, args, kwargs, real)
+    return _noted(account, func, args, kwargs, foreign_dtype)
+
+
+def _noted(account: Account, func: Any, args: Any, kwargs: dict[str, Any], foreign_dtype: bool) -> Any:
+    result = _in_float32(func, args, kwargs) if foreign_dtype else func(*args, **kwargs)
+    account.note(result)
+    return result
+
+
+def _in_float32(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What a function would give if the default dtype of this process were float32.
+
+    That dtype is what comes out where no argument has a floating dtype: so one is given.
+    """
+    result = func(*args, **kwargs)
+    foreign = isinstance(result, torch.Tensor) and result.dtype == torch.get_default_dtype()
+    if not foreign or func in _CASTS or kwargs.get("dtype") is not None:
+        return result
+    given = list(tensors_in((args, kwargs)))
+    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in given):
+        return result
+    if any(isinstance(value, torch.dtype) for value in args):
+        return result
+    if func in _CREATE:
+        return result if func in _OF_DATA and not _plain(args) else func(*args, **{**kwargs, "dtype": _FLOAT})
+    if not given:
+        return result
+    floats = {id(tensor): tensor.to(_FLOAT) for tensor in given}
+    swap = torch.utils._pytree.tree_map_only
+    given_args, given_kwargs = swap(torch.Tensor, lambda tensor: floats[id(tensor)], (args, kwargs))
+    return func(*given_args, **given_kwargs)
+
+
+def _plain(args: Any) -> bool:
+    """Whether data are numbers of Python, whose dtype is the default: those of NumPy have their own."""
+    first = args[0] if args else None
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    return type(first) in (float, int, bool)

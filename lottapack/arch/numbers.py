@@ -1,0 +1,79 @@
+"""How large the numbers of a configuration may be, and where its texts may lead, before its library sees either.
+
+A library makes lists and loops of numbers, some of which nothing can stop (``[x] * n``). No model needs a large one
+but for the sizes of its tensors, which the parameter table declares too (decision 0034).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from lottapack.arch.budget import Budget
+from lottapack.errors import ArchitectureError, LimitError
+
+_MOST: Final = 2**21
+"""Token ids, lengths of audio, sizes of images."""
+_LABELS: Final = 100_000
+_POSITIONS: Final = 2**25
+_CALLS: Final = 2**32
+_IS_LABELS: Final = re.compile(r"num_(labels|classes)")
+_IS_POSITIONS: Final = re.compile(r"position|length|(^|_)(seq|ctx|context)(_|$)")
+_IS_SIZE: Final = re.compile(r"vocab|size|dim|embed|channels|features|hidden|width|labels|classes|base|buckets|entit")
+_IS_COUNT: Final = re.compile(r"layer|depth|block|stage|head")
+_IS_REAL: Final = re.compile(r"theta|(^|_)(base|seed)$|value|_val$|clip")
+"""What is a real number or a seed, however it is written."""
+_SCHEME: Final = re.compile(r"(hf[-_]hub|local[-_]dir|https?|file|s3|gs|ftp):")
+_WEIGHTS: Final = re.compile(r"\.(safetensors|gguf|pt2?|pth|ckpt|bin|pkl|pickle|npz|npy|onnx|h5|msgpack)$")
+
+
+def check_numbers(label: str, config: Any, budget: Budget, *, calls: bool = False) -> None:
+    """Raise LimitError for an integer that neither is small nor a dimension that the table declares.
+
+    ``calls``: for arguments of the caller's own classes, whose meaning nobody else knows.
+    """
+    for where, key, value in _values("config", "", config):
+        if isinstance(value, int) and not isinstance(value, bool):
+            most = max(_CALLS, budget.largest) if calls else _most(key, value, budget)
+            if abs(value) > most:
+                raise LimitError(
+                    f"{label}: {where} is {value:,}, and at most {most:,} is accepted there",
+                    hint="No tensor that is declared is as large. A pack is not loaded whose numbers are not those of "
+                    "its tensors; if it is your own model, check this number.",
+                )
+
+
+def check_texts(label: str, config: Any) -> None:
+    """Raise ArchitectureError for a text that makes timm load a model from a folder or the network, or names weights.
+
+    Not every loader of weights can be watched while it opens a file: that of safetensors cannot.
+    """
+    for where, _, value in _values("config", "", config):
+        if isinstance(value, str):
+            plain = re.sub(r"[\x00-\x20]", "", value).lower()  # as parsers of addresses skip these
+            if _SCHEME.match(plain) or _WEIGHTS.search(plain):
+                raise ArchitectureError(
+                    f"{label}: {where} is {value[:100]!r}, which names something to load",
+                    hint="A pack holds its weights itself. Do not use the pack.",
+                )
+
+
+def _most(key: str, value: int, budget: Budget) -> int:
+    if _IS_REAL.search(key):
+        return abs(value)
+    least = _LABELS if _IS_LABELS.search(key) else _POSITIONS if _IS_POSITIONS.search(key) else _MOST
+    size = _IS_SIZE.search(key) and not _IS_COUNT.search(key)
+    justified = _CALLS if budget.tensors is None else budget.largest
+    return max(least, justified) if size else least
+
+
+def _values(where: str, key: str, value: Any) -> Iterator[tuple[str, str, Any]]:
+    """Every value that is no container, where it lies, and the innermost key above it."""
+    pending = [(where, key, value)]
+    while pending:
+        where, key, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{where}.{name}", str(name), item) for name, item in value.items()]
+        elif isinstance(value, list | tuple):
+            pending += [(f"{where}[{index}]", key, item) for index, item in enumerate(value)]
+        else:
+            yield where, key, value

@@ -1,0 +1,87 @@
+"""Which files belong to installed packages, or say something about the machine: what building a module may open."""
+
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+_MACHINE = (
+    "/dev/null",
+    "/dev/urandom",
+    "/etc/os-release",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/self/maps",
+    "/proc/self/status",
+    "/proc/stat",
+    "/proc/version",
+    "/sys/devices/system/",
+    "/usr/lib/os-release",
+)
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/System/Library")
+_METADATA = (".dist-info", ".egg-info")
+
+
+def may_read(path: str) -> bool:
+    """Whether a file or folder is in the folder of a package, or one of a few about the machine."""
+    full = os.path.realpath(path)
+    return (
+        _belongs(full)
+        or (".." not in path and _belongs(str(Path(path).absolute())))  # where packages are links
+        or full == os.path.realpath(sys.executable)
+        or any(full == known or (known.endswith("/") and full.startswith(known)) for known in _MACHINE)
+    )
+
+
+def may_list(path: str) -> bool:
+    """Whether the names in a folder may be read: also of those in which Python looks for modules."""
+    full = os.path.realpath(path)
+    return may_read(path) or any(full == os.path.realpath(entry or os.curdir) for entry in sys.path)
+
+
+def may_write(path: str) -> bool:
+    """Whether a file is compiled code, which importing a module leaves in a package."""
+    full = os.path.realpath(path)
+    if sys.pycache_prefix and _within(full, os.path.realpath(sys.pycache_prefix)):
+        return True
+    return "__pycache__" in Path(full).parts and _belongs(full)
+
+
+def may_link(name: str) -> bool:
+    """Whether a compiled library may be loaded: one that the system finds by its name, or one of a package."""
+    full = os.path.realpath(name)
+    return Path(name).name == name or any(_within(full, folder) for folder in _LIBRARIES) or may_read(name)
+
+
+def _belongs(full: str) -> bool:
+    return any(_within(full, folder) for folder in _installed()) or any(_within(full, f) for f in _imported(full))
+
+
+def _within(full: str, folder: str) -> bool:
+    return full == folder or full.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """The standard library and the folders that packages are installed in."""
+    names = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    names |= {*site.getsitepackages(), site.getusersitepackages()}
+    names |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    return tuple({os.path.realpath(name) for name in names if name} | {name for name in names if name})
+
+
+def _imported(full: str) -> Iterator[str]:
+    """Folders of packages that lie elsewhere, such as in a checkout, and of what is said about them."""
+    for name, module in list(sys.modules.items()):
+        if "." not in name:
+            for folder in list(getattr(module, "__path__", None) or ()):
+                if isinstance(folder, str):
+                    yield os.path.realpath(folder)
+    for entry in sys.path:
+        rest = full.removeprefix(os.path.realpath(entry or os.curdir) + os.sep)
+        first = rest.partition(os.sep)[0]
+        if rest != full and first.endswith(_METADATA):
+            yield full

@@ -1,0 +1,172 @@
+"""Work in a thread of its own, which is stopped when it takes too much time or memory (decision 0034).
+
+Libraries turn the numbers of a configuration into loops and lists. Python can stop such a loop in one way only: an
+exception that is raised in another thread at its next bytecode. It must not hit anybody else's code, so that the work
+has a thread of its own, which ends with it; the thread that wants the result waits, and watches.
+"""
+
+import ctypes
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from lottapack.arch.sealed import importing, unsealed
+from lottapack.errors import LimitError
+
+T = TypeVar("T")
+
+_EVERY: Final = 0.02
+"""Seconds between two looks."""
+_AGAIN: Final = 0.1
+"""Seconds after which the work is stopped once more: something may have caught the first."""
+_WALL: Final = 4.0
+"""Where a thread's processor time cannot be read, so many seconds of the clock stand for one of it."""
+_SHARE: Final = 0.5
+_BUSY: Final = 0.1
+"""The memory of a process grows by what all threads do. It is this one's if it took so much of the processor time."""
+
+
+class Stopped(BaseException):
+    """Raised inside the work to end it; no Exception, as libraries catch these."""
+
+
+class Limits(Protocol):
+    """How much the work may take, asked for while it runs: it can have done something that justifies more."""
+
+    def seconds(self) -> float:
+        """Processor time of the thread, without imports."""
+
+    def growth(self) -> int:
+        """Bytes of anonymous memory by which the process may grow."""
+
+
+def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
+    """The result of ``work``, which runs in the caller's context but in another thread.
+
+    Raises LimitError if it takes more than the limits; and whatever the work raises.
+    """
+    task = _Task(work)
+    with unsealed():
+        task.thread.start()
+    try:
+        excess = task.watch(limits)
+    except BaseException:
+        task.stop()  # Ctrl-C: the work is not wanted any more
+        raise
+    finally:
+        task.leave.release()
+    if excess:
+        raise LimitError(
+            f"{label}: building it from its configuration {excess}",
+            hint="Its numbers ask for more work than the tensors that it declares justify, and no argument raises this "
+            "limit. If you trust the configuration, build the model with its own library.",
+        )
+    if task.error is not None:
+        raise task.error
+    return task.value[0]
+
+
+class _Task(Generic[T]):
+    """Work, its thread, and what came of it.
+
+    The thread does not end before ``leave`` is released, after which nothing is raised in it. So its number is its own
+    whenever something is.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.work = work
+        self.error: BaseException | None = None
+        self.value: list[T] = []
+        self.clock: int | None = None
+        self.over, self.leave = threading.Lock(), threading.Lock()
+        self.over.acquire()
+        self.leave.acquire()
+        self.thread = threading.Thread(target=self.run, args=[copy_context()], name="lottapack-build", daemon=True)
+
+    def run(self, context: Context) -> None:
+        # A thread that is to be stopped may be anywhere here, also at its end.
+        try:
+            try:
+                self.begin(context)
+            finally:
+                self.end()
+        except Stopped:
+            self.end()
+
+    def begin(self, context: Context) -> None:
+        try:
+            if hasattr(time, "pthread_getcpuclockid"):
+                self.clock = time.pthread_getcpuclockid(threading.get_ident())
+            self.value.append(context.run(self.work))
+        except BaseException as fault:  # noqa: BLE001
+            self.error = fault
+
+    def end(self) -> None:
+        while True:
+            try:
+                if self.over.locked():
+                    self.over.release()
+                with self.leave:
+                    return
+            except Stopped:
+                continue
+
+    def watch(self, limits: Limits) -> str:
+        """Wait for the work; what it took too much of, or nothing."""
+        meter, excess, since = _Meter(self), "", 0.0
+        while not self.over.acquire(timeout=_EVERY):
+            if not excess:
+                excess = meter.excess(limits)
+            if excess and time.monotonic() - since > _AGAIN:
+                since = time.monotonic()
+                self.stop()
+        return excess
+
+    def stop(self) -> None:
+        """Raise Stopped in the thread, which is this task's alone and cannot end yet."""
+        number = ctypes.c_ulong(self.thread.ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
+
+
+class _Meter:
+    """What a task has taken since it began."""
+
+    def __init__(self, task: "_Task[Any]") -> None:
+        self.task = task
+        self.begin: float | None = None
+        self.last = self.imports = 0.0
+        self.memory, self.process = anonymous_memory(), time.process_time()
+
+    def now(self) -> float:
+        clock = self.task.clock
+        return time.monotonic() / _WALL if clock is None else time.clock_gettime(clock)
+
+    def excess(self, limits: Limits) -> str:
+        now = self.now()
+        if self.begin is None:
+            self.begin = self.last = now if self.task.clock is None else 0.0
+        if importing(sys._current_frames().get(self.task.thread.ident or 0)):
+            self.imports += now - self.last
+        self.last = now
+        taken = now - self.begin
+        allowed = limits.seconds()
+        if taken - self.imports > allowed:
+            return f"takes more than {allowed:.3g} seconds"
+        grown, most = anonymous_memory() - self.memory, limits.growth()
+        if grown > most and taken > _BUSY and taken >= _SHARE * (time.process_time() - self.process):
+            return f"takes more than {most / 1e6:,.0f} MB of memory"
+        return ""
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that belong to no file; 0 where the system does not say."""
+    try:
+        _, resident, shared = Path("/proc/self/statm").read_bytes().split()[:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
