@@ -14,6 +14,10 @@ _SECONDS: Final = 2.0
 Llama of 2 layers."""
 _SECONDS_PER_TENSOR: Final = 0.001
 """Measured: 0.00003 to 0.0003 s."""
+_SECONDS_PER_BYTE: Final = 4e-9
+"""Of what the constructor computes. Measured: 1e-9 s."""
+_SECONDS_PER_DECLARED_BYTE: Final = 5e-10
+"""A large model may compute more, and generating its weights takes as long."""
 _SECONDS_PER_ELEMENT: Final = 5e-7
 """For what torch itself draws. Measured: 1e-8 s."""
 _TENSORS: Final = 2_000
@@ -36,7 +40,7 @@ class Budget:
 
     ``tensors``, ``nbytes``, ``largest``: how many a table declares, their size, and the largest dimension among them;
     None, 0 and 0 where there is no table. ``max_bytes``: what the caller allows for the tensors, those that the
-    constructor computes included; by default what is free.
+    constructor computes included; by default what is free. It lowers the limits and never raises them.
     """
 
     tensors: int | None = None
@@ -72,16 +76,29 @@ class Budget:
         return _TENSORS + _TENSORS_PER_TENSOR * declared
 
     @property
-    def host_bytes(self) -> int:
-        """How much memory tensors may take, of those that are computed and not declared, at any time."""
-        if self.max_bytes is not None:
-            return max(self.max_bytes - self.nbytes, _LEAST_HOST_BYTES)
-        return max(min(_HOST_BYTES + self.nbytes, free_memory()), _LEAST_HOST_BYTES)
+    def computed_bytes(self) -> int:
+        """How large the tensors may be that the constructor computes and no checkpoint holds."""
+        most = max(min(_HOST_BYTES + self.nbytes, free_memory()), _LEAST_HOST_BYTES)
+        return most if self.max_bytes is None else min(most, max(self.max_bytes - self.nbytes, _LEAST_HOST_BYTES))
 
-    def seconds(self, made: int, drawn: int = 0) -> float:
-        """How much processor time building may take that has ``made`` so many tensors, and is to draw elements."""
+    @property
+    def host_bytes(self) -> int:
+        """How much memory tensors may take while the constructor runs: also declared ones, which it sets to zero."""
+        return min(self.computed_bytes + self.nbytes, _HOST_BYTES + self.nbytes)
+
+    def seconds(self, made: int, computed: int = 0, drawn: int = 0) -> float:
+        """How much processor time building may take that has made so many tensors.
+
+        ``computed``: bytes that it has computed so far. ``drawn``: elements that it draws.
+        """
         done = made if self.tensors is None else max(made, self.tensors)
-        return _SECONDS + _SECONDS_PER_TENSOR * done + _SECONDS_PER_ELEMENT * drawn
+        return (
+            _SECONDS
+            + _SECONDS_PER_TENSOR * done
+            + min(_SECONDS_PER_BYTE * computed, _SECONDS)
+            + _SECONDS_PER_DECLARED_BYTE * self.nbytes
+            + _SECONDS_PER_ELEMENT * drawn
+        )
 
     def growth(self, made: int) -> int:
         """How much the process's own memory may grow meanwhile."""

@@ -26,20 +26,18 @@ _METADATA = (".dist-info", ".egg-info")
 
 
 def may_read(path: str) -> bool:
-    """Whether a file or folder is in the folder of a package, or one of a few about the machine."""
+    """Whether a file or folder is in the folder of a package, or one of a few about the machine.
+
+    Also one that Python itself looks for modules in, which may be the current folder: its names, not its files.
+    """
     full = os.path.realpath(path)
     return (
         _belongs(full)
         or (".." not in path and _belongs(str(Path(path).absolute())))  # where packages are links
         or full == os.path.realpath(sys.executable)
+        or any(full == os.path.realpath(entry or os.curdir) for entry in sys.path)
         or any(full == known or (known.endswith("/") and full.startswith(known)) for known in _MACHINE)
     )
-
-
-def may_list(path: str) -> bool:
-    """Whether the names in a folder may be read: also of those in which Python looks for modules."""
-    full = os.path.realpath(path)
-    return may_read(path) or any(full == os.path.realpath(entry or os.curdir) for entry in sys.path)
 
 
 def may_write(path: str) -> bool:

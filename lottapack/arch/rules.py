@@ -41,6 +41,22 @@ _REFUSED_KEYS = (
     "kernel_config",
     "attn_implementation",
     "experts_implementation",
+    "attribute_map",  # gives another key one of the names above
+    # What timm takes, which classes of transformers wrap.
+    "cache_dir",
+    "checkpoint_path",
+    "exportable",
+    "feature_cls",
+    "kwargs_filter",
+    "model_cls",
+    "no_jit",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_custom_load",
+    "pretrained_filter_fn",
+    "pretrained_strict",
+    "scriptable",
 )
 """Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
 

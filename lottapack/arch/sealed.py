@@ -146,9 +146,9 @@ def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) ->
     if event == "ctypes.dlopen":
         return "" if path is None or package_folders.may_link(path) else f"load the library {path}"
     if path is None:
-        return "" if event != "os.listdir" else _unless(package_folders.may_list, os.curdir, "list the folder")
+        return "" if event != "os.listdir" else _unless(package_folders.may_read, os.curdir, "list the folder")
     if event in _LISTS:
-        return _unless(package_folders.may_list, path, "list the folder")
+        return _unless(package_folders.may_read, path, "list the folder")
     if event in _CHANGES:
         return _unless(package_folders.may_write, path, "change")
     mode, flags = arguments[1], arguments[2]

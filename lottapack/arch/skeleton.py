@@ -54,7 +54,8 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     computed = [tensor for _, tensor in computed_tensors(module)]
     if not computed:
         return module
-    account.expect(sum(tensor.nbytes for tensor in computed))
+    account.require_computed(sum(tensor.nbytes for tensor in computed))
+    account.allow(sum(tensor.nbytes for tensor in module.state_dict().values()))
     module = constructed(construct, label, WithoutWeights(account, computed=True))
     if memory and _missing(module):
         module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
@@ -176,11 +177,8 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def budget_of(module: nn.Module) -> Budget:
-    """What it may cost to build a module again that is here: it has its tensors already, the computed ones included."""
-    state = [
-        (tuple(tensor.shape), tensor.element_size())
-        for tensor in module.state_dict(keep_vars=True).values()
-        if isinstance(tensor, torch.Tensor) and not isinstance(tensor, UninitializedParameter | UninitializedBuffer)
-    ]
-    computed = [(tuple(tensor.shape), 4 * tensor.element_size()) for _, tensor in computed_tensors(module)]
-    return Budget.of_shapes([*state, *computed])
+    """What it may cost to build a module again that is here: as much as for whoever loads its pack."""
+    shapes = shapes_of(module)
+    return Budget.of_shapes(
+        (shapes[name], tensor.element_size()) for name, tensor in module.state_dict(keep_vars=True).items()
+    )

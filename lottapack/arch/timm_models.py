@@ -6,6 +6,7 @@ from torch import nn
 
 from lottapack.arch import Family, remembered
 from lottapack.arch.arguments import decode
+from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 
 
@@ -17,6 +18,7 @@ def _library() -> Any:
             "this pack holds a timm model, and timm is not installed",
             hint="Install it, with the torchvision that goes with your torch: pip install 'lottapack[timm]'",
         ) from fault
+    require_sound("timm")
     return timm
 
 

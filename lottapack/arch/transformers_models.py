@@ -10,6 +10,7 @@ from lottapack.arch import Family
 from lottapack.arch.budget import Budget
 from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
+from lottapack.arch.versions import mentions, require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.descriptor import Architecture
 
@@ -17,6 +18,7 @@ _NOT_OF_THE_MODEL = (
     "architectures",
     "auto_map",
     "dtype",
+    "pretrained_cfg",
     "torch_dtype",
     "transformers_version",
     "transformers_weights",
@@ -32,6 +34,7 @@ def _library() -> Any:
             "this pack holds a transformers model, and transformers is not installed",
             hint="Install it: pip install 'lottapack[transformers]'",
         ) from fault
+    require_sound("transformers")
     return transformers
 
 
@@ -129,7 +132,11 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
         raise ArchitectureError(
             f"{cls.__name__} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
         )
-    return config_class.from_dict(dict(config))
+    # Not a dtype: the library would set the default of the whole process while it builds a part.
+    made = config_class.from_dict(plain_config(config))
+    if mentions(made.to_dict(), "timm"):
+        require_sound("timm")
+    return made
 
 
 def heads(model: nn.Module) -> set[str]:

@@ -9,7 +9,11 @@ const MAX_TREE_NODES = 10_000;
 /** Keys that make the library transformers run or fetch code that is not its own. */
 const REFUSED_KEYS = [
   ...["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels", "kernel_config"],
-  ...["attn_implementation", "experts_implementation"],
+  ...["attn_implementation", "experts_implementation", "attribute_map"],
+  // What timm takes, which classes of transformers wrap.
+  ...["cache_dir", "checkpoint_path", "exportable", "feature_cls", "kwargs_filter", "model_cls", "no_jit", "pretrained"],
+  ...["pretrained_cfg", "pretrained_cfg_overlay", "pretrained_custom_load", "pretrained_filter_fn"],
+  ...["pretrained_strict", "scriptable"],
 ];
 
 const REFUSED_BY_TIMM = [

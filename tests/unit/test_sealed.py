@@ -1,14 +1,24 @@
 """While a library builds what a stranger's pack describes, it reaches no other machine."""
 
+import ctypes
 import http.server
 import os
+import pickle
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from lottapack import ArchitectureError
 from lottapack.arch.sealed import sealed
@@ -40,13 +50,17 @@ def server() -> Iterator[tuple[str, int, list[str]]]:
 
 def test_this_thread_reaches_nobody_and_others_do(server: tuple[str, int, list[str]]) -> None:
     where = server[:2]
-    reached = []
+    reached, begin, done = [], threading.Event(), threading.Event()
 
     def other() -> None:
+        begin.wait(30)
         with socket.create_connection(where, 30):
             reached.append(True)
+        done.set()
 
-    with sealed():
+    thread = threading.Thread(target=other)
+    thread.start()
+    with pytest.raises(ArchitectureError, match="would use the network"), sealed():
         with pytest.raises(ArchitectureError, match="would use the network"):
             socket.create_connection(where, 30)
         with pytest.raises(ArchitectureError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
@@ -57,9 +71,9 @@ def test_this_thread_reaches_nobody_and_others_do(server: tuple[str, int, list[s
             pass
         with pytest.raises(ArchitectureError):
             socket.create_connection(where, 30)
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join(30)
+        begin.set()
+        assert done.wait(30)
+    thread.join(30)
     assert reached == [True]
     socket.create_connection(where, 30).close()
 
@@ -75,10 +89,87 @@ def test_another_error_that_a_library_makes_of_it(server: tuple[str, int, list[s
         raise OSError("of its own")
 
 
-def test_a_library_that_does_without(server: tuple[str, int, list[str]]) -> None:
-    with sealed(), pytest.raises(ArchitectureError):
-        socket.create_connection(server[:2], 30)
+def test_a_library_that_goes_on_without(server: tuple[str, int, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match="would use the network"), sealed():
+        with suppress(Exception):
+            socket.create_connection(server[:2], 30)
+        done = True
+    assert done
     assert server[2] == []
+    with pytest.raises(ArchitectureError, match=f"would open the file {tmp_path}/a"), sealed(), suppress(Exception):
+        (tmp_path / "a").read_bytes()
+    with sealed():  # what was tried is forgotten
+        pass
+
+
+PICKLED = pickle.dumps(Path("a"))
+
+
+def swallowed(act: Callable[[], object]) -> str:
+    """What a block says in which an act was tried and its error caught; or nothing."""
+    try:
+        with sealed(), suppress(Exception):
+            act()
+    except ArchitectureError as fault:
+        return fault.message.removeprefix("building this architecture would ")
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda f: (f / "a.pt").open("rb").close(), "open the file"),
+        (lambda f: os.close(os.open(f / "a.pt", os.O_RDONLY)), "open the file"),
+        (lambda f: torch.load(f / "a.pt", weights_only=False), "open the file"),
+        (lambda f: np.load(f / "a.pt"), "open the file"),
+        (lambda f: (f / "new").write_text("x"), "write to"),
+        (lambda f: (f / "a.pt").unlink(), "change"),
+        (lambda f: (f / "a.pt").rename(f / "b.pt"), "change"),
+        (lambda f: (f / "folder").mkdir(), "change"),
+        (lambda f: tempfile.mkdtemp(), "change"),
+        (lambda f: os.listdir(f), "list the folder"),  # noqa: PTH208
+        (lambda f: list(f.iterdir()), "list the folder"),
+        (lambda f: Path("/etc/passwd").read_text("utf-8"), "open the file"),
+        (lambda f: (Path(torch.__file__).parent / "../../../../../../../../etc/passwd").read_text(), "open the file"),
+        (lambda f: subprocess.run(["true"], check=False), "start or end a process"),
+        (lambda f: os.system("true"), "start or end a process"),
+        (lambda f: os.fork() or os._exit(0), "start or end a process"),
+        pytest.param(
+            lambda f: threading.Thread(target=print).start(),
+            "start a thread",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="Python says so from 3.12 on"),
+        ),
+        (lambda f: pickle.loads(PICKLED), "unpickle an object"),
+        (lambda f: ctypes.CDLL(str(f / "a.pt")), "load the library"),
+        (lambda f: sqlite3.connect(f / "a.db"), "open a database"),
+        (lambda f: input(), "ask for input"),
+    ],
+)  # fmt: skip
+def test_what_a_sealed_thread_does_not_do(act: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    torch.save({"x": 1}, tmp_path / "a.pt")
+    assert swallowed(lambda: act(tmp_path)).startswith(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_what_a_sealed_thread_may_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages read their own files, and are imported, wherever they lie."""
+    folder = tmp_path / "sealed_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from pathlib import Path\nTEXT = Path(__file__).parent / 'data.txt'\n", "utf-8"
+    )
+    (folder / "data.txt").write_text("x", "utf-8")
+    (tmp_path / "sealed_module.py").write_text("import pathlib\npathlib.Path(__file__).read_bytes()\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with sealed():
+        Path(torch.__file__).read_bytes()
+        Path("/dev/null").read_bytes()
+        assert import_module("sealed_package").TEXT.read_text("utf-8") == "x"
+        import_module("sealed_module")
+        version("torch")
+        ctypes.CDLL(None)
+    with pytest.raises(ArchitectureError, match="open the file"), sealed():
+        (tmp_path / "sealed_module.py").read_bytes()
 
 
 BUILD = """
@@ -102,5 +193,7 @@ def test_a_configuration_that_names_a_backbone_of_a_hub(server: tuple[str, int, 
     line = [sys.executable, "-c", BUILD]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "building this architecture would use the network\n" * 2
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("building this architecture would ") for line in said)
     assert server[2] == []

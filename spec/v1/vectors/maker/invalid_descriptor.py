@@ -149,6 +149,13 @@ def architectures() -> Iterator[Invalid]:
     yield of_architecture(
         "deep_auto_map", "architecture.config.layers[0].inner.auto_map", "the key auto_map, deep", gpt2
     )
+    for name, key in (
+        ("alias", "attribute_map"),
+        ("wrapped_timm", "checkpoint_path"),
+        ("wrapped_cfg", "pretrained_cfg"),
+    ):
+        gpt2 = gpt2_with({"model_args": {key: {}}})
+        yield of_architecture(name, f"architecture.config.model_args.{key}", f"the key {key}, as timm takes it", gpt2)
     for name, leaf in (("private_class", "_GPT2"), ("dotted_class", "models.gpt2.GPT2Model")):
         gpt2 = gpt2_with({}) | {"class": leaf}
         yield of_architecture(name, "architecture.class", f"the class {leaf!r}", gpt2)

@@ -1,0 +1,161 @@
+"""Work that is stopped when it takes too much; and nothing else is."""
+
+import contextvars
+import ctypes
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from lottapack import LimitError
+from lottapack.arch import watched
+from lottapack.arch.watched import Stopped, run_watched
+
+
+@dataclass
+class Fixed:
+    """Limits that do not change."""
+
+    most_seconds: float = 60.0
+    most_growth: int = 10**12
+
+    def seconds(self) -> float:
+        return self.most_seconds
+
+    def growth(self) -> int:
+        return self.most_growth
+
+
+def count(seconds: float = 60.0) -> int:
+    """A loop of Python."""
+    end, turns = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        turns += 1
+    return turns
+
+
+def test_results_errors_and_context_pass():
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(3)
+    assert run_watched(variable.get, "it", Fixed()) == 3
+    with pytest.raises(KeyError, match="a"):
+        run_watched(lambda: {}["a"], "it", Fixed())
+    assert run_watched(lambda: run_watched(threading.get_ident, "in", Fixed()), "out", Fixed()) != threading.get_ident()
+
+
+def test_a_loop_ends():
+    begin = time.monotonic()
+    with pytest.raises(LimitError, match=r"it: building it from its configuration takes more than 0\.2 seconds"):
+        run_watched(count, "it", Fixed(0.2))
+    assert time.monotonic() - begin < 20
+
+
+def test_memory_that_is_taken_in_a_loop():
+    def fill() -> None:
+        held = []
+        while True:
+            held.append(bytes(1000))
+
+    with pytest.raises(LimitError, match="takes more than 150 MB of memory"):
+        run_watched(fill, "it", Fixed(most_growth=150_000_000))
+
+
+def test_what_is_caught_is_raised_again():
+    caught = []
+
+    def stubborn() -> None:
+        for _ in range(3):
+            try:
+                count()
+            except BaseException as fault:  # noqa: BLE001
+                caught.append(type(fault))
+        count()
+
+    with pytest.raises(LimitError):
+        run_watched(stubborn, "it", Fixed(0.1))
+    assert caught == [Stopped] * 3
+    # What goes on as if nothing had happened is not right any more.
+    with pytest.raises(LimitError):
+        run_watched(lambda: bool(suppressed()), "it", Fixed(0.1))
+
+
+def suppressed() -> str:
+    try:
+        count()
+    except Stopped:
+        return "half a model"
+    return "a whole one"
+
+
+def test_other_threads_are_left_alone():
+    """Many that are stopped at the moment at which they end, beside one that must not be."""
+    stop, faults = threading.Event(), []
+
+    def other() -> None:
+        try:
+            while not stop.is_set():
+                count(0.01)
+        except BaseException as fault:  # noqa: BLE001
+            faults.append(fault)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    outcomes = set()
+    for number in range(60):
+        try:
+            outcomes.add(run_watched(lambda: bool(count(0.02 + number % 5 / 1000)), "it", Fixed(0.015)))  # noqa: B023
+        except LimitError:
+            outcomes.add("stopped")
+    stop.set()
+    thread.join()
+    assert faults == []
+    assert outcomes <= {True, "stopped"}
+
+
+def test_a_stop_at_any_bytecode_of_the_end_is_harmless(monkeypatch):
+    """Stopped is raised while the task is ending, again and again, and the caller gets its answer."""
+    for delay in range(40):
+        task = watched._Task(lambda: 1)
+        task.thread.start()
+        number = ctypes.c_ulong(task.thread.ident or 0)
+        for _ in range(delay):
+            pass
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
+        assert task.over.acquire(timeout=10)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
+        task.leave.release()
+        task.thread.join(10)
+        assert not task.thread.is_alive()
+
+
+def test_an_interrupt_of_the_caller_ends_the_work():
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            count()
+        finally:
+            ended.set()
+
+    class Interrupting(Fixed):
+        def seconds(self) -> float:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_watched(work, "it", Interrupting())
+    assert ended.wait(20)
+
+
+def test_imports_do_not_count(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text(
+        "import time\nend = time.thread_time() + 0.6\nwhile time.thread_time() < end: pass\n", "utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load() -> str:
+        import slow_to_import  # type: ignore[import-not-found]
+
+        return str(slow_to_import.__name__)
+
+    assert run_watched(load, "it", Fixed(0.3)) == "slow_to_import"
