@@ -4,7 +4,7 @@ Modes hold for their own thread, unlike everything that torch has for such ends:
 patches of its functions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import torch
@@ -45,6 +45,7 @@ _INITIALISERS: Final = {
 }
 _OF_INITIALISERS: Final = ("torch.nn.init", "transformers.initialization")
 """By name: transformers puts its own into torch's module while a model is initialised, in whatever thread."""
+_OF_ONE_VALUE: Final = {torch.zeros, torch.ones, torch.full}
 _OF_DATA: Final = {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor}
 _CREATE: Final = frozenset(_device_constructors())
 _APART: Final = {
@@ -74,6 +75,14 @@ _FREE: Final = ("__get__", "__set__", "__delete__", "size", "dim", "numel", "str
 _FLOAT: Final = torch.float32
 
 
+def _size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape that zeros(), ones() and full() are asked for, in any of their forms; None if it is not plain."""
+    first = args[0] if args else kwargs.get("size")
+    numbers = args if isinstance(first, int) else first
+    whole = isinstance(numbers, list | tuple) and all(isinstance(number, int) for number in numbers)
+    return tuple(numbers) if whole else None
+
+
 def _draws(func: Callable[..., Any]) -> bool:
     """Whether a function fills a tensor with random numbers."""
     return func in _DRAWS or (
@@ -91,13 +100,22 @@ class WithoutWeights(TorchFunctionMode):
     """Nothing is drawn, and tensors have no memory, unless ``computed`` asks for it.
 
     ``computed``: tensors with numbers that follow from the arguments are real; those that are uninitialised or random
-    are not. ``memory``: uninitialised ones are real too, for libraries that fill them afterwards.
+    are not, nor those of one value and a shape of ``weights``. ``memory``: uninitialised ones are real too, for
+    libraries that fill them afterwards.
     """
 
-    def __init__(self, account: Account, *, computed: bool = False, memory: bool = False) -> None:
+    def __init__(
+        self,
+        account: Account,
+        *,
+        computed: bool = False,
+        memory: bool = False,
+        weights: Collection[tuple[int, ...]] = (),
+    ) -> None:
         super().__init__()
         self.account = account
         self.to_meta = _RANDOM if memory else _RANDOM | _UNINITIALISED
+        self.weights = weights
         self.device = "cpu" if computed or memory else "meta"
         self.foreign_dtype = torch.get_default_dtype() is not _FLOAT
 
@@ -109,7 +127,7 @@ class WithoutWeights(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _CREATE:
             self.account.count()
-            if func in self.to_meta:
+            if func in self.to_meta or (func in _OF_ONE_VALUE and _size(args, kwargs) in self.weights):
                 kwargs["device"] = "meta"
             elif kwargs.get("device") is None:
                 kwargs["device"] = self._default(func, args)

@@ -18,6 +18,8 @@ from lottapack.errors import ArchitectureError, LimitError, LottapackError
 
 Construct = Callable[[], nn.Module]
 Result = TypeVar("Result")
+_LARGE = 1 << 18
+"""Elements."""
 _TOO_LARGE = ("Storage size calculation overflowed", "not enough memory", "can't allocate memory", "numel: integer")
 """What torch says of sizes that no machine has; numbers that do not fit its own integers are Python's OverflowError."""
 
@@ -55,8 +57,13 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     if not computed:
         return module
     account.require_computed(sum(tensor.nbytes for tensor in computed))
-    account.allow(sum(tensor.nbytes for tensor in module.state_dict().values()))
-    module = constructed(construct, label, WithoutWeights(account, computed=True))
+    state = list(module.state_dict().values())
+    account.allow(sum(tensor.nbytes for tensor in state))
+    # Weights that begin as zeros or ones need no memory, if nothing is computed from them.
+    weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
+    module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
+    if weights and _missing(module):
+        module = constructed(construct, label, WithoutWeights(account, computed=True))
     if memory and _missing(module):
         module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
     missing = _missing(module)
