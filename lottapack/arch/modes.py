@@ -79,8 +79,9 @@ def _size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] |
     """The shape that zeros(), ones() and full() are asked for, in any of their forms; None if it is not plain."""
     first = args[0] if args else kwargs.get("size")
     numbers = args if isinstance(first, int) else first
-    whole = isinstance(numbers, list | tuple) and all(isinstance(number, int) for number in numbers)
-    return tuple(numbers) if whole else None
+    if isinstance(numbers, list | tuple) and all(isinstance(number, int) for number in numbers):
+        return tuple(numbers)
+    return None
 
 
 def _draws(func: Callable[..., Any]) -> bool:
