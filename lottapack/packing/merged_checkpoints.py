@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -113,8 +114,11 @@ def pack_merged(
     forms = storage(stored_dtype, coding, None)
     with allowing(allow):
         check_seed_and_scale(seed, None)
-        if max_rank < 1 or (tolerance is not None and not 0 < tolerance < math.inf):
-            raise CheckpointError(f"max_rank={max_rank}, tolerance={tolerance}: both are above 0")
+        bounded = tolerance is None or 0 < tolerance < math.inf
+        if not isinstance(max_rank, Integral) or max_rank < 1 or not bounded:
+            raise CheckpointError(
+                f"max_rank={max_rank!r}, tolerance={tolerance!r}: both are above 0, and max_rank is a whole number"
+            )
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)

@@ -1,5 +1,6 @@
 """Finding ``beta * W + B A`` in a merged weight, given the backbone W."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,9 @@ class Fit:
 def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fan_in_fan_out: bool) -> Fit | None:
     """The smallest rank whose rebuilt weight is within the tolerance of the merged one, or None if there is none.
 
+    None too for a weight with a number that is not finite, and for one that a low-rank part alone gives: it would match
+    every backbone, with a beta near 0.
+
     For a given rank, beta and the low-rank part that fit best in the sense of least squares are found together: the
     part is a truncated singular value decomposition of ``given - beta * drawn``, and beta that for which the
     rest is orthogonal to W. (Least squares for beta alone would mistake some of the low-rank part for W.)
@@ -45,19 +49,25 @@ def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fa
     d_out, d_in = target.shape
     size = float(target.norm())
     most = min(max_rank, min(d_out, d_in), (target.numel() - 1) // (d_out + d_in))
-    if most < 1 or not size > 0 or not bool(backbone.any()):
+    if most < 1 or not 0 < size < math.inf or not bool(backbone.any()):
         return None
     beta = _beta(target, backbone, most)
     _, values, _ = _svd(target - beta * backbone, most)
-    energy = float((target - beta * backbone).square().sum())
-    tails = (energy - values.square().cumsum(0)).clamp(min=0).sqrt()
+    tails = _tails(target - beta * backbone, values)
     # The tails are lower bounds, but for their rounding; the rebuilt weight, rounded as a pack holds it, decides.
     first = next((rank for rank, tail in enumerate(tails.tolist(), 1) if tail <= 1.01 * tolerance * size), most + 1)
     for rank in range(first, most + 1):
         fit = _fit(drawn, target, backbone, rank, fan_in_fan_out)
         if fit.error <= tolerance:
-            return fit
+            alone = _tails(target, _svd(target, rank)[1])[-1]
+            return None if float(alone) <= 1.01 * tolerance * size else fit
     return None
+
+
+def _tails(matrix: Tensor, values: Tensor) -> Tensor:
+    """What the first 1, 2, ... singular values leave over (Frobenius norms)."""
+    energy = float(matrix.square().sum())
+    return (energy - values.square().cumsum(0)).clamp(min=0).sqrt()
 
 
 def _matrix(weight: Tensor, fan_in_fan_out: bool) -> Tensor:

@@ -136,9 +136,31 @@ def test_a_wrong_seed_or_rank_matches_nothing(line, words, run, tmp_path):
     assert "lacks 1 tensors" in run("pack", merged, "--from-merged", *line, "-o", tmp_path / PACK).err
 
 
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_layer_that_is_of_low_rank_by_itself_matches_no_seed(seed, tmp_path):
+    """With a beta near 0 it would match all of them."""
+    model = nn.Sequential(nn.Linear(64, 48), nn.Linear(48, 40))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.copy_(torch.randn(layer.out_features, 2) @ torch.randn(2, layer.in_features))
+    options = {"seed": seed, "max_rank": 4, "architecture": model}
+    with pytest.raises(lottapack.CheckpointError, match=rf"nothing matches: .* seed {seed}'s backbone"):
+        lottapack.pack_merged(model, tmp_path / "a", **options)
+    model[0] = lottapack.init_backbone_(nn.Sequential(nn.Linear(64, 48)), seed=7)[0]
+    if seed == 7:  # beside a layer that does match, it is stored
+        found = lottapack.pack_merged(model, tmp_path / "a", **options)
+        assert [(layer.name, layer.role) for layer in found.layers] == [("0.weight", "seeded"), ("1.weight", "stored")]
+        assert all_bits(lottapack.load(tmp_path / "a")[1]) == all_bits(model[1])
+
+
 def test_wrong_arguments(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4))
-    for options in ({"max_rank": 0}, {"max_rank": 1, "tolerance": 0.0}, {"max_rank": 1, "tolerance": float("nan")}):
+    for options in (
+        {"max_rank": 0},
+        {"max_rank": 2.5},
+        {"max_rank": 1, "tolerance": 0.0},
+        {"max_rank": 1, "tolerance": float("nan")},
+    ):
         with pytest.raises(lottapack.CheckpointError, match="both are above 0"):
             lottapack.pack_merged(model, tmp_path / "a", seed=1, architecture=model, **options)
     with pytest.raises(lottapack.ScaffoldError, match="a seed is"):
