@@ -32,6 +32,7 @@ from lottapack.errors import (
     ScaffoldError,
     SignatureError,
     UnsupportedError,
+    UnusedOptionWarning,
 )
 from lottapack.integrations import install as _install
 
@@ -158,6 +159,7 @@ __all__ = [
     "Summary",
     "Table",
     "UnsupportedError",
+    "UnusedOptionWarning",
     "Verification",
     "__version__",
     "active_scaffold",

@@ -49,6 +49,10 @@ class Problem:
         return f"{self.where}: {self.message}"
 
 
+class UnusedOptionWarning(UserWarning):
+    """An argument changes nothing: what it is for is not in the model, or does not become smaller by it."""
+
+
 class LottapackError(Exception):
     """Base of every error that lottapack raises. ``hint``: what to do next, or empty."""
 

@@ -67,19 +67,30 @@ def generated_by(plan: Recipe) -> Generated:
 
 def _mode(backbone: Backbone, name: str, shape: tuple[int, ...]) -> str:
     if isinstance(backbone, Mapping):
-        layer = name.rpartition(".")[0]
-        fits = (mode for pattern, mode in backbone.items() if matches(pattern, layer) or matches(pattern, name))
-        return next(fits, MATERIALISED)
+        pattern = _first(backbone, name)
+        return MATERIALISED if pattern is None else backbone[pattern]
     return backbone(name, shape) if callable(backbone) else backbone
 
 
 def _require_used(patterns: Iterable[str], generated: Generated) -> None:
     names = {*generated, *(name.rpartition(".")[0] for name in generated)}
+    deciding = {_first(patterns, name) for name in generated}
     for pattern in patterns:
         if not any(matches(pattern, name) for name in names):
             raise ScaffoldError(
                 f"backbone: no generated layer is called {pattern!r}", hint="See model.named_modules() for the names."
             )
+        if pattern not in deciding and pattern != "*":
+            raise ScaffoldError(
+                f"backbone: {pattern!r} decides nothing, because other patterns stand before it",
+                hint="The first pattern that names a layer counts: put the narrower one first.",
+            )
+
+
+def _first(patterns: Iterable[str], name: str) -> str | None:
+    """The first pattern that names a weight or its layer."""
+    layer = name.rpartition(".")[0]
+    return next((pattern for pattern in patterns if matches(pattern, layer) or matches(pattern, name)), None)
 
 
 def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:

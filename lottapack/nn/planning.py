@@ -1,12 +1,13 @@
 """Which role each entry of a model gets, and with what numbers: the plan of scaffold()."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
 from lottapack import rng
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ScaffoldError, UnusedOptionWarning
 from lottapack.format.descriptor import factor_dims
 from lottapack.format.names import name_fault
 from lottapack.format.recipe import (
@@ -20,10 +21,11 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import Scale, drawn_dtype, require_held, scale_and_dtype
-from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer
+from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, without_effect
 from lottapack.nn.tied_head import can_share
 
 _STOCK = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding
+_GENERATED = SeededRecipe | AdaptedRecipe
 _SHOWN = 8
 """How many faults an error lists."""
 
@@ -68,10 +70,34 @@ class Planner:
         if explicit is not None:
             adapted = [entry for entry in entries if isinstance(plan.get(entry.name), AdaptedRecipe)]
             faults += _without_adapter(explicit, entries, adapted) if not faults else []
+        faults += self._without_effect(entries, plan, named) if not faults else []
         raise_all(faults)
+        if train is not None:
+            _warn_of_absent(words, groups, entries)
         if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
             raise self._no_adapter(entries)
         return plan
+
+    def _without_effect(
+        self, entries: list[Entry], plan: Mapping[str, ParameterRecipe], named: Patterns
+    ) -> list[ScaffoldError]:
+        """A fault for each pattern that changes nothing."""
+        faults = []
+        by_role = ((self.ranks, AdaptedRecipe, "layer with an adapter"), (self.tables, _GENERATED, "generated layer"))
+        for values, roles, kind in by_role:
+            used = [entry for entry in entries if isinstance(plan[entry.name], roles)]
+            if values.patterns is not None:
+                faults += without_effect(values.patterns, entries, used, kind)
+        for pattern in named.patterns:
+            mine = [entry for entry in entries if named.names(pattern, entry)]
+            if all(entry.group == "buffer" or not entry.tensor.is_floating_point() for entry in mine):
+                faults.append(
+                    ScaffoldError(
+                        f"train={pattern!r}: {mine[0].name} cannot be trained: it is a buffer, or holds no floats",
+                        hint="Leave it out of train. Buffers are in the pack in any case.",
+                    )
+                )
+        return faults
 
     def _plan_one(
         self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
@@ -193,6 +219,19 @@ class Planner:
             alpha=alpha,
             scaling=self.scaling,
             beta=self.beta,
+        )
+
+
+def _warn_of_absent(words: Sequence[str], groups: set[str], entries: list[Entry]) -> None:
+    """Warn the caller of scaffold() of a ``train`` that names groups, and none that the model has.
+
+    Words name kinds of parameters, so that one list of them does for many models.
+    """
+    if words and len(words) == len(groups) and groups.isdisjoint(entry.group for entry in entries):
+        warnings.warn(
+            f"train: the model has no {' and no '.join(words)}, so nothing is trained but the adapters",
+            UnusedOptionWarning,
+            stacklevel=4,
         )
 
 

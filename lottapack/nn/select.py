@@ -162,6 +162,37 @@ class Patterns:
         return faults
 
 
+def without_effect(
+    patterns: Patterns, entries: Sequence[Entry], used: Sequence[Entry], kind: str
+) -> list[ScaffoldError]:
+    """A fault for each pattern of values by pattern that decides nothing.
+
+    Args:
+        patterns: of the values; a last ``*`` need not decide anything.
+        entries: of the model.
+        used: those that take such a value.
+        kind: what these are, such as ``layer with an adapter``.
+    """
+    deciding = {patterns.first_match(entry) for entry in used}
+    faults = []
+    for pattern in patterns.patterns:
+        if pattern == "*" or pattern in deciding or not any(patterns.names(pattern, entry) for entry in entries):
+            continue
+        before = [patterns.first_match(entry) for entry in used if patterns.names(pattern, entry)]
+        faults.append(
+            ScaffoldError(
+                f"{patterns.what}: {pattern!r} decides nothing, because {before[0]!r} stands before it",
+                hint="The first pattern that names a layer counts: put the narrower one first.",
+            )
+            if before
+            else ScaffoldError(
+                f"{patterns.what}: {pattern!r} decides nothing, because it names no {kind}",
+                hint=f"Leave it out of {patterns.what}, or choose other layers with targets and train.",
+            )
+        )
+    return faults
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern names a module or parameter: a glob over full names, or the last parts of a name."""
     if any(sign in pattern for sign in "*?["):

@@ -102,6 +102,7 @@ class Packer:
             file.flush()
             size, digest = self._check(Path(file.name), descriptor)
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
+        self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
         return PackResult(
             path, size, digest, self.stored_instead, tuple(self.storage.kept), left_out=tuple(self.leaving.names)
@@ -230,6 +231,7 @@ class Packer:
         return TensorRecord(dtype=dtypes.dtype_name(tensor.dtype), sha256=digest)
 
     def _stored(self, name: str, tensor: Tensor, entry: StoredRecipe) -> Parameter:
+        self.storage.groups.add(entry.group)
         shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
         value = None if entry.trained else constant_bits(tensor)
         if value is not None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.errors import CheckpointError
+from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
@@ -54,10 +55,11 @@ class Storage:
     coding: dict[str, str] = field(default_factory=dict)
     tolerance: float | None = None
     kept: list[Kept] = field(default_factory=list)
+    groups: set[str] = field(default_factory=set)  # of what was stored
 
     def coding_for(self, group: str) -> str | None:
         """The coding of a group, or None."""
-        word = next((word for word, of in GROUPS.items() if of == group), ALL)
+        word = _word(group)
         return self.coding.get(word, self.coding.get(ALL))
 
     def entry(
@@ -114,7 +116,15 @@ class Storage:
         return made
 
     def check(self) -> None:
-        """Raise CheckpointError if an error is over the tolerance."""
+        """Raise CheckpointError if an error is over the tolerance, or a coding is for a group that is not stored."""
+        stored = [word for word, group in GROUPS.items() if group in self.groups]
+        for word, form in self.coding.items():
+            if word not in (ALL, *stored):
+                raise CheckpointError(
+                    f"coding: the pack stores no {word}, so {form} for them changes nothing",
+                    hint=f"It stores {', '.join(stored) or 'no parameters'}. Name one of these groups, or leave the "
+                    "coding (--coding) out.",
+                )
         over = [kept for kept in self.kept if self.tolerance is not None and kept.worst > self.tolerance]
         if over:
             worst = max(over, key=lambda kept: kept.worst)
@@ -125,9 +135,26 @@ class Storage:
                 hint="Nothing was written. Choose a finer coding, other groups, or a larger tolerance.",
             )
 
+    def warn_of_unused(self) -> None:
+        """Warn the caller of pack() of what was asked for and changed nothing."""
+        said = [
+            f"coding {word}={form} changed nothing: no tensor of the group becomes smaller by it"
+            for word, form in self.coding.items()
+            if not any(kept.form == form and word in (ALL, _word(kept.group)) for kept in self.kept)
+        ]
+        if self.stored_dtype and not any(kept.form == self.stored_dtype for kept in self.kept):
+            said.append(f"stored_dtype={self.stored_dtype} changed nothing: no float32 tensor becomes smaller by it")
+        for line in said:
+            warnings.warn(line, UnusedOptionWarning, stacklevel=4)
+
     def _note(self, name: str, group: str, form: str, before: Tensor, after: Tensor, size: int) -> None:
         worst, mean = errors(before, after)
         self.kept.append(Kept(name, group, form, before.numel() * before.element_size(), size, worst, mean))
+
+
+def _word(group: str) -> str:
+    """What a caller calls a group."""
+    return next((word for word, of in GROUPS.items() if of == group), ALL)
 
 
 def storage(
@@ -148,6 +175,10 @@ def storage(
         )
     if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance >= 0):
         raise CheckpointError(f"tolerance={tolerance!r}: a number from 0 on, as part of a tensor's root mean square")
+    if tolerance is not None and dtype is None and not coding:
+        raise CheckpointError(
+            "tolerance without stored_dtype or coding changes nothing", hint="Without these, what is stored is exact."
+        )
     if isinstance(coding, str):
         coding = {ALL if coding == codings.PLANES else _LOSSY_DEFAULT: coding}
     if not isinstance(coding, Mapping | None):

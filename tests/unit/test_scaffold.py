@@ -58,7 +58,7 @@ def test_default_roles_of_transformers():
     [
         ({"targets": "0"}, "adapted|bias trained|seeded|bias trained|head trained|bias trained"),
         ({"targets": ["4"], "train": ()}, "seeded|bias kept|seeded|bias kept|adapted|bias kept"),
-        ({"train": "norms"}, "adapted|bias kept|adapted|bias kept|adapted|bias kept"),
+        ({"train": ()}, "adapted|bias kept|adapted|bias kept|adapted|bias kept"),
         ({"train": ["2", "biases"]}, "adapted|bias trained|other trained|bias trained|adapted|bias trained"),
         ({"train": ["2.bias", "0.weight"]}, "other trained|bias kept|adapted|bias trained|adapted|bias kept"),
         ({"targets": "[02]"}, "adapted|bias trained|adapted|bias trained|head trained|bias trained"),

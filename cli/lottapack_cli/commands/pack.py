@@ -140,6 +140,7 @@ def command(
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.BackboneChangedWarning)
+        warnings.simplefilter("always", lottapack.UnusedOptionWarning)
         if torch_cpu:
             result = lottapack.pack_torch_cpu(
                 checkpoint,

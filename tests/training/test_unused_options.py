@@ -1,0 +1,66 @@
+"""An option that changes nothing is an error, or is said."""
+
+import pytest
+import torch
+from models import cnn, mlp, trained
+
+import lottapack
+from lottapack import CheckpointError, ScaffoldError, UnusedOptionWarning
+
+PACK = "pack.lotta.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rank": {"*": 2, "0": 4}}, r"rank: '0' decides nothing, because '\*' stands before it"),
+        ({"rank": {"0": 4, "[02]": 3, "2": 1, "*": 2}}, r"'2' decides nothing, because '\[02\]' stands before"),
+        ({"rank": {"4": 1, "*": 2}}, "rank: '4' decides nothing, because it names no layer with an adapter"),
+        ({"distribution": {"4": "sign1", "*": "normal16"}}, "distribution: '4' .* names no generated layer"),
+        ({"distribution": {"*": "normal16", "0": "sign1"}}, r"distribution: '0' .* because '\*' stands before"),
+        ({"backbone": {"*": "blocks", "0": "blocks"}}, "backbone: '0' decides nothing"),
+        ({"backbone": {"4": "blocks"}}, "backbone: no generated layer is called '4'"),
+    ],
+)
+def test_patterns_that_decide_nothing(options, words):
+    with pytest.raises(ScaffoldError, match=words):
+        lottapack.scaffold(mlp(), seed=1, **{"rank": 2, **options})
+
+
+def test_train_names_what_can_be_trained():
+    with pytest.raises(ScaffoldError, match=r"train='running_mean': 1\.running_mean cannot be trained"):
+        lottapack.scaffold(cnn(), seed=1, rank=2, train=["running_mean"])
+    with pytest.warns(UnusedOptionWarning, match="no norms and no embeddings, so nothing is trained") as warned:
+        lottapack.scaffold(mlp(), seed=1, rank=2, train=["norms", "embeddings"])
+    assert warned[0].filename == __file__
+    for train in (["norms", "biases"], ["norms", "0.bias"], ()):
+        lottapack.scaffold(mlp(), seed=1, rank=2, train=train)
+
+
+@pytest.mark.parametrize(
+    "coding", ["int8-block64", {"norms": "int8-block64"}, {"*": "planes-zlib", "buffers": "planes-zlib"}]
+)
+def test_a_coding_of_an_absent_group(coding, tmp_path, run):
+    model = trained("mlp")
+    with pytest.raises(CheckpointError, match=r"stores no (embeddings|norms|buffers)") as caught:
+        lottapack.pack(model, tmp_path / PACK, coding=coding)
+    assert "It stores heads, biases." in caught.value.hint
+    assert not (tmp_path / PACK).exists()
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    refused = run("pack", tmp_path / "m.pt", "--coding", "norms=int8-block64", "--tolerance", "0")
+    assert refused.code == 2 and "stores no norms" in refused.err
+
+
+def test_what_changes_nothing_is_said(tmp_path, run):
+    model = trained("mlp")
+    with pytest.warns(UnusedOptionWarning, match="coding biases=int8-block64 changed nothing") as warned:
+        lottapack.pack(model, tmp_path / PACK, coding={"biases": "int8-block64"})
+    assert warned[0].filename == __file__
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    said = run("pack", tmp_path / "m.pt", "--coding", "biases=int8-block64")
+    assert said.code == 0 and "changed nothing" in said.err
+    half = lottapack.scaffold(mlp().half(), seed=1, rank=2)
+    with pytest.warns(UnusedOptionWarning, match="stored_dtype=bfloat16 changed nothing"):
+        lottapack.pack(half, tmp_path / PACK, stored_dtype="bfloat16")
+    with pytest.raises(CheckpointError, match="tolerance without stored_dtype or coding"):
+        lottapack.pack(model, tmp_path / PACK, tolerance=0.1)
