@@ -71,7 +71,7 @@ def fill_(
         source, plan = empty_model(pack, merge=merge)
         if not merge and recipe_of(model) != plan:
             raise ArchitectureError("the model was made from another pack", hint="Make it from this one: load_meta().")
-        slots = _slots(model)
+        slots = {plan.name_of(name): slot for name, slot in _slots(model).items()}
         target = _target(slots, device)
         tensors = {one.name: one for one in rebuilt_tensors(pack, target, merge=merge, check=check_fingerprints)}
         ties = {

@@ -134,8 +134,7 @@ def load(
                 virtualise(model, plan, virtual, left)
                 settle(model, target, dtype)
             for tensor_name, tensor in [*rebuild.generated(), *read()]:
-                module, leaf = locate(model, tensor_name)
-                place(module, leaf, tensor)
+                place(model, tensor_name, tensor)
         if merge:
             bases.remember_pack(model, pack)
     tie_all(model, plan)

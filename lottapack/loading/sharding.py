@@ -18,7 +18,7 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.loading.placements import Chooser, check_device, part_of
 from lottapack.loading.rebuilding import computed_by, empty_model, give_computed, rebuilt_tensors
-from lottapack.nn.attach import locate, place, tie_all
+from lottapack.nn.attach import place, tie_all, where
 from lottapack.registry.local import local
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def load_on_mesh(
         tensor = DTensor.from_local(
             made, mesh, chosen, run_check=False, shape=torch.Size(entry.shape), stride=tuple(stride)
         )
-        place(*locate(model, entry.name), tensor)
+        place(model, entry.name, tensor)
     tie_all(model, plan)
     give_computed(model, computed_by(model), device)
     return model.eval()
@@ -96,7 +96,7 @@ def load_meta(
         shared: dict[int, tuple[Tensor, nn.Parameter]] = {}  # the tensors too, so that no id is given out twice
         for name, entry in plan.parameters.items():
             if isinstance(entry, recipe.SeededRecipe | recipe.AdaptedRecipe | recipe.TiedRecipe):
-                module, leaf = locate(model, name)
+                module, leaf = where(model, name)
                 weight = module._buffers.get(leaf)
                 if weight is not None and weight.is_meta:
                     del module._buffers[leaf]

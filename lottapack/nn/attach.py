@@ -13,10 +13,12 @@ from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
+from lottapack.nn.generated_layer import held_as
 from lottapack.nn.generating import fill_backbone
+from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.tied_head import share
-from lottapack.nn.virtual import SOURCES, VirtualLayer
+from lottapack.nn.virtual import VirtualLayer
 
 _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
     nn.Linear: layers.AdaptedLinear,
@@ -72,13 +74,14 @@ def attach(
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
             continue
         module, leaf = locate(model, name)
-        _to_buffer(module, leaf, persistent)
         if name in sources:
             module.__dict__.setdefault(SOURCES, {})[leaf] = sources[name]
         if isinstance(entry, SeededRecipe) and _is(module, *_GRAPH_LINEAR):
             from lottapack.nn.graph_linear import SeededGraphLinear
 
             module.__class__ = SeededGraphLinear
+        if isinstance(entry, SeededRecipe):
+            _to_buffer(module, leaf, persistent)
         if isinstance(entry, AdaptedRecipe):
             found = adapted_class(module)
             if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
@@ -93,6 +96,7 @@ def attach(
                 )
             # Swapping the class keeps the module's identity, its hooks and every reference to it.
             module.__class__ = found
+            _to_buffer(module, leaf, persistent)
             d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
             assert isinstance(module, layers.AdapterLayer)
             module.add_adapter(entry, d_out, d_in, dropout)
@@ -120,13 +124,20 @@ def _text(plan: Recipe) -> Tensor:
 
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that owns an entry of the state_dict, and the entry's last name."""
+    """The module that owns a parameter of the plain model, and the parameter's last name."""
     prefix, _, leaf = name.rpartition(".")
     return model.get_submodule(prefix), leaf
 
 
-def place(module: nn.Module, leaf: str, tensor: Tensor) -> None:
-    """Put a tensor where a parameter or buffer of that name is; parameters keep ``requires_grad``."""
+def where(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that owns a parameter of the plain model, and the last name under which it holds it now."""
+    module, leaf = locate(model, name)
+    return module, held_as(module, leaf)
+
+
+def place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put a tensor in the place of a parameter, or the buffer that holds it; parameters keep ``requires_grad``."""
+    module, leaf = where(model, name)
     old = module._parameters.get(leaf)
     if old is not None:
         trains = old.requires_grad and tensor.is_floating_point()
@@ -144,30 +155,31 @@ def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
 
 def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     module, leaf = locate(model, name)
-    owner_module, owner_leaf = locate(model, owner)
-    if (module is owner_module and leaf == owner_leaf) or isinstance(module, VirtualLayer):
+    owner_module, owner_leaf = where(model, owner)
+    if (module is owner_module and held_as(module, leaf) == owner_leaf) or isinstance(module, VirtualLayer):
         return
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:
             share(owner_module, module)
-    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == "weight":
+    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == recipe.BACKBONE:
         # One layer under two names: the second must see the adapter, so it becomes the same module.
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module
         return
     shared = owner_module._parameters.get(owner_leaf)
-    if shared is not None and leaf in module._parameters:
-        module._parameters[leaf] = shared
+    held = held_as(module, leaf)
+    if shared is not None and held in module._parameters:
+        module._parameters[held] = shared
         return
     if leaf in module._parameters:
         _to_buffer(module, leaf, persistent)
-    module._buffers[leaf] = owner_module._buffers[owner_leaf]
+    module._buffers[held_as(module, leaf)] = owner_module._buffers[owner_leaf]
 
 
 def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
     weight = module._parameters.pop(leaf, None)
     if weight is not None:
-        module.register_buffer(leaf, weight.detach(), persistent=persistent)
+        module.register_buffer(held_as(module, leaf), weight.detach(), persistent=persistent)
 
 
 def recipe_of(model: nn.Module) -> Recipe:
@@ -215,7 +227,7 @@ def _draw_again(module: nn.Module, plan: Recipe) -> None:
     state = arch.draw(plan.architecture, plan.seed).state_dict()
     for name, entry in plan.parameters.items():
         if isinstance(entry, SeededRecipe | AdaptedRecipe):
-            owner, leaf = locate(module, name)
+            owner, leaf = where(module, name)
             owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
 
 

@@ -12,8 +12,9 @@ from lottapack.format.descriptor import adapter_shapes, factor_dims
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
+from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.select import matches
-from lottapack.nn.virtual import SOURCES, VirtualLayer, make_virtual, virtual_class
+from lottapack.nn.virtual import VirtualLayer, make_virtual, virtual_class
 from lottapack.virtual import IN_REGISTERS
 
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from lottapack import rng
 from lottapack.errors import PlacementError, ScaffoldError
 from lottapack.format import dtypes
-from lottapack.nn.virtual import SOURCES
+from lottapack.nn.generated_layer import held_as
+from lottapack.nn.layer_weight import SOURCES
 from lottapack.rng.storages import require_memory
 
 
@@ -33,7 +34,8 @@ def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:
     done: set[int] = set()
     for module in model.modules():
         for leaf, source in module.__dict__.get(SOURCES, {}).items():
-            weight = module._buffers.get(leaf, module._parameters.get(leaf))
+            held = held_as(module, leaf)
+            weight = module._buffers.get(held, module._parameters.get(held))
             if weight is not None and id(weight) not in done:
                 done.add(id(weight))
                 yield weight, source

@@ -12,14 +12,18 @@ from torch import Tensor, nn
 
 from lottapack.format.descriptor import adapter_shapes
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
-from lottapack.weights.merge import merged
+from lottapack.nn.generated_layer import GeneratedLayer
+from lottapack.nn.layer_weight import Adapter
+from lottapack.weights.merge import combined, merged
 
 
-class AdapterLayer(nn.Module):
+class AdapterLayer(GeneratedLayer):
     """What all layers with an adapter share.
 
     Attributes:
-        weight: the backbone, a frozen buffer in the stock layer's shape.
+        weight: what the layer stands for, merged_weight() within rounding error and with gradients for the adapter,
+            in the stock layer's shape; read-only.
+        backbone: the generated weight, a frozen buffer.
         lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank).
         beta: parameter, shape (1,), or None where it is fixed at 1.
         magnitude: parameter, shape (d_out,), or None.
@@ -27,7 +31,6 @@ class AdapterLayer(nn.Module):
         lora_dropout: probability with which inputs of the low-rank path are dropped in training.
     """
 
-    weight: Tensor
     lora_A: nn.Parameter
     lora_B: nn.Parameter
     beta: nn.Parameter | None
@@ -39,7 +42,7 @@ class AdapterLayer(nn.Module):
 
     def add_adapter(self, entry: AdaptedRecipe, d_out: int, d_in: int, dropout: float) -> None:
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
-        new = self.weight.new_empty
+        new = self.backbone.new_empty
         for part, shape in adapter_shapes(entry.rank, d_out, d_in).items():
             self.register_parameter(part, nn.Parameter(new(shape)) if part in entry.parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
@@ -56,7 +59,7 @@ class AdapterLayer(nn.Module):
     def merged_weight(self) -> Tensor:
         """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""
         return merged(
-            self.weight,
+            self.backbone,
             self.lora_A,
             self.lora_B,
             self.beta,
@@ -64,6 +67,12 @@ class AdapterLayer(nn.Module):
             scaling=self.scaling,
             fan_in_fan_out=self.fan_in_fan_out,
         )
+
+    def _adapter(self) -> Adapter:
+        return self.lora_A, self.lora_B, self.beta, self.magnitude
+
+    def _combine(self, backbone: Tensor, *adapter: Tensor | None) -> Tensor:
+        return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         """The stock layer's own, and rank, scaling and beta."""
@@ -85,7 +94,8 @@ class AdapterLayer(nn.Module):
     def _factors(self, magnitude: Tensor) -> Tensor:
         """Magnitude over length. As in DoRA, no gradient goes through the length."""
         with torch.no_grad():
-            matrix = self.weight.t() if self.fan_in_fan_out else self.weight.flatten(1)
+            backbone = self.backbone
+            matrix = backbone.t() if self.fan_in_fan_out else backbone.flatten(1)
             matrix = matrix if self.beta is None else matrix * self.beta
             lengths = torch.linalg.vector_norm(matrix + self.scaling * (self.lora_B @ self.lora_A), dim=1)
         factors: Tensor = magnitude / lengths
@@ -109,7 +119,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        return F.linear(x, self.backbone)
 
 
 class _AdaptedConv(AdapterLayer):
@@ -135,7 +145,7 @@ class _AdaptedConv(AdapterLayer):
         return out
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight, None)
+        return self._conv_forward(x, self.backbone, None)
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
@@ -161,7 +171,7 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
         return self._sum(self._product(input), low_rank)
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._look_up(x, self.weight)
+        return self._look_up(x, self.backbone)
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)

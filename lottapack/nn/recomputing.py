@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lottapack.errors import ScaffoldError
-from lottapack.nn.virtual import SOURCES
+from lottapack.nn.layer_weight import SOURCES
 
 
 class OtherBackboneError(ScaffoldError, RuntimeError):
@@ -30,7 +30,7 @@ def watch(module: nn.Module, seed: int, number: int) -> None:
     """Note that a layer leaves a seed at a number; from the first time on, it refuses to be recomputed on another."""
     if _SWITCHES not in module.__dict__:
         module.__dict__[_SWITCHES] = deque(maxlen=_KEPT)
-        module.register_forward_pre_hook(_refuse_other_backbone)
+        module.register_forward_pre_hook(refuse_other_backbone)
     module.__dict__[_SWITCHES].append((number, seed))
 
 
@@ -42,8 +42,9 @@ def next_number() -> int:
     return int(made._sequence_nr())
 
 
-def _refuse_other_backbone(module: nn.Module, _: Any) -> None:
-    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+def refuse_other_backbone(module: nn.Module, _: Any = None) -> None:
+    """Raise OtherBackboneError in a pass within a backward pass if the layer was switched since the graph was made."""
+    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1 or _SWITCHES not in module.__dict__:
         return
     node: Any = torch._C._current_autograd_node()
     now = next(iter(module.__dict__[SOURCES].values()))

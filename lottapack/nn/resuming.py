@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lottapack.errors import CheckpointError
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+from lottapack.nn.generated_layer import held_as
 from lottapack.nn.virtual import VirtualLayer
 
 
@@ -19,9 +20,15 @@ def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], p
     for name in plan.parameters:
         if not isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
             continue
-        key, (path, _, leaf) = prefix + name, name.rpartition(".")
+        path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
-        held, expected = _held(owner, leaf)
+        held_name = held_as(owner, leaf)
+        key = f"{prefix}{name.removesuffix(leaf)}{held_name}"
+        if prefix + name in state:
+            state.setdefault(key, state[prefix + name])
+            if key != prefix + name:
+                del state[prefix + name]
+        held, expected = _held(owner, held_name)
         if expected and held is not None and (plan.rng.scaffolds or key not in state) and not held.is_meta:
             state[key] = held
         elif not expected and key in state:
@@ -46,7 +53,7 @@ def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
 def _same(given: Any, owner: nn.Module, held: Tensor | None) -> bool:
     """Whether a weight is the model's, as far as this process can tell."""
     if held is None and isinstance(owner, VirtualLayer):
-        held = owner.generated_weight()
+        held = owner.backbone
     if not isinstance(given, Tensor) or held is None or held.is_meta or given.is_meta:
         return True
     if hasattr(given, "device_mesh") or hasattr(held, "device_mesh"):

@@ -13,8 +13,8 @@ from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
 from lottapack.format.recipe import Recipe
 from lottapack.nn.attach import PLAN, recipe_of
 from lottapack.nn.generating import fill_backbone
+from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.recomputing import next_number, watch
-from lottapack.nn.virtual import SOURCES
 
 
 class Switched:

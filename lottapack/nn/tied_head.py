@@ -1,14 +1,18 @@
 """A head whose weight is an embedding with an adapter: it computes with the same adapter, transposed."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lottapack.nn.generated_layer import GeneratedLayer
+from lottapack.nn.layer_weight import Adapter
 from lottapack.nn.layers import AdaptedEmbedding
 
 _OWNER = "_lottapack_embedding"
 
 
-class TiedHead(nn.Linear):
+class TiedHead(GeneratedLayer, nn.Linear):
     """``nn.Linear`` tied to an AdaptedEmbedding of shape (out_features, in_features).
 
     The embedding owns the adapter, its parameters are the embedding's, and the weight is the same buffer.
@@ -24,9 +28,17 @@ class TiedHead(nn.Linear):
         out = (out + (backbone if owner.beta is None else backbone * owner.beta)).to(backbone.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
+    def _adapter(self) -> Adapter:
+        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        return owner._adapter()
+
+    def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:
+        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        return owner._combine(backbone, *adapter)
+
     def _product(self, x: Tensor) -> Tensor:
         """The backbone's own product with an input, without bias."""
-        return F.linear(x, self.weight)
+        return F.linear(x, self.backbone)
 
 
 def can_share(embedding: nn.Module, head: nn.Module) -> bool:

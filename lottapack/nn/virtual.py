@@ -1,7 +1,7 @@
 """Layers without a backbone: its product is generated at each call, forward and backward, and forgotten.
 
-Each class is a layer with another product. Its ``weight`` is no tensor any more but a property that generates one
-for whoever asks (merging, packing, export), in the dtype and on the device that the layer was moved to.
+Each class is a layer with another product. Its ``weight`` generates the backbone when an operation uses it, in the
+dtype and on the device that the layer was moved to.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.nn import layers
+from lottapack.nn.generated_layer import GeneratedLayer, held_as
+from lottapack.nn.layer_weight import SOURCES, layer_weight
+from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.tied_head import TiedHead
 from lottapack.rng.scales import BUILTIN
 from lottapack.virtual.adapted import generated_adapted_product
@@ -22,11 +25,8 @@ from lottapack.virtual.inputs import autocasts, require_taken
 from lottapack.virtual.op import generated_product
 from lottapack.virtual.rows import generated_rows
 
-SOURCES = "_lottapack_sources"
-"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
 
-
-class VirtualLayer(nn.Module):
+class VirtualLayer(GeneratedLayer):
     """What all layers without a backbone share.
 
     Attributes:
@@ -41,16 +41,24 @@ class VirtualLayer(nn.Module):
     weight_table: Tensor | None
     max_bytes: int
 
-    def generated_weight(self) -> Tensor:
-        """The backbone, generated for this call, shape ``weight_shape``; also as ``weight``."""
-        source, like = self._source(), self.weight_like
-        recorded: torch.dtype = getattr(torch, source.dtype)
-        return rng.fill_(torch.empty(self.weight_shape, dtype=recorded, device=like.device), source).to(like.dtype)
-
     if TYPE_CHECKING:
-        weight: Tensor
+        backbone: Tensor
     else:
-        weight = property(generated_weight)
+
+        @property
+        def backbone(self) -> Tensor:
+            """The generated weight, made for this call, shape ``weight_shape``."""
+            return _generated(self._source(), self.weight_shape, self.weight_like)
+
+    def _read_weight(self) -> Tensor:
+        refuse_other_backbone(self)
+        source, shape, like = self._source(), self.weight_shape, self.weight_like
+
+        def combine(_: None, *adapter: Tensor | None) -> Tensor:
+            return self._combine(_generated(source, shape, like), *adapter)
+
+        of_shape = torch.empty(shape, dtype=like.dtype, device="meta")
+        return layer_weight(self, combine, of_shape, like.device, None, self._adapter())
 
     def _source(self) -> rng.Source:
         found: rng.Source = self.__dict__[SOURCES]["weight"]
@@ -77,6 +85,12 @@ class VirtualLayer(nn.Module):
         return found
 
 
+def _generated(source: rng.Source, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A weight in the dtype and on the device of a tensor."""
+    recorded: torch.dtype = getattr(torch, source.dtype)
+    return rng.fill_(torch.empty(shape, dtype=recorded, device=like.device), source).to(like.dtype)
+
+
 def _cast(x: Tensor) -> Tensor:
     """What autocast makes of a product's input."""
     kind = x.device.type
@@ -88,9 +102,10 @@ def _cast(x: Tensor) -> Tensor:
 def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> None:
     """Let a layer whose weight is a buffer that ``source`` fills do without it, in place. It has a virtual_class()."""
     found = virtual_class(module)
-    weight = module._buffers.pop("weight")
+    leaf = held_as(module, "weight")
+    weight = module._buffers.pop(leaf)
     assert found is not None and weight is not None
-    module._non_persistent_buffers_set.discard("weight")
+    module._non_persistent_buffers_set.discard(leaf)
     builtin = source.table.id in BUILTIN
     module.__dict__.setdefault(SOURCES, {})["weight"] = source
     module.__dict__.update(

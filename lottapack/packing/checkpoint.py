@@ -52,7 +52,9 @@ def _split(
     tensors = _unwrapped(own, tensors)
     inside = {plain_name(name): buffer for name, buffer in buffers.items()}
     inside = {n.removeprefix(state.prefix): buffer for n, buffer in inside.items() if n.startswith(state.prefix)}
-    tensors = {name: b for name, b in _unwrapped(own, inside).items() if name in plan.parameters} | tensors
+    inside = {plan.name_of(name): buffer for name, buffer in _unwrapped(own, inside).items()}
+    tensors = {plan.name_of(name): tensor for name, tensor in tensors.items()}
+    tensors = {name: buffer for name, buffer in inside.items() if name in plan.parameters} | tensors
     for name, tensor in tensors.items():
         require_plain(name, tensor)
     return plan, under_own_names(plan, tensors)
@@ -116,7 +118,7 @@ def _own_names(plan: Recipe) -> set[str]:
     own = set(plan.parameters)
     for name, entry in plan.parameters.items():
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
-            own |= {adapter_prefix(name) + part for part in ADAPTER_PARTS}
+            own |= {adapter_prefix(name) + part for part in (*ADAPTER_PARTS, recipe.BACKBONE)}
     return own
 
 

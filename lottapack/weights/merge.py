@@ -1,6 +1,7 @@
 """The plain weight that a layer with an adapter stands for, the same bits on every device (spec: merge)."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import numpy as np
@@ -57,6 +58,39 @@ def merged(
         fan_in_fan_out=fan_in_fan_out,
     )
     return out
+
+
+def combined(
+    weight: Tensor,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    beta: Tensor | None,
+    magnitude: Tensor | None = None,
+    *,
+    scaling: float,
+    fan_in_fan_out: bool,
+) -> Tensor:
+    """As merged(), with torch's own products and with gradients: equal within rounding error, not bit for bit.
+
+    As in DoRA, no gradient goes through the lengths. Computes in binary32, or the weight's dtype if that is wider.
+    """
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
+    with _full_precision(weight.device.type):
+        out = (rows.to(kind) @ columns.to(kind)) * scaling
+        wide = weight.reshape(out.shape).to(kind)
+        out = out + (wide if beta is None else wide * beta.to(kind))
+        if magnitude is not None:
+            inputs = 0 if fan_in_fan_out else 1
+            lengths = torch.linalg.vector_norm(out.detach(), dim=inputs)
+            factors = torch.where(lengths == 0, 0, magnitude.to(kind) / lengths)
+            out = out * factors.unsqueeze(inputs)
+        return out.view(weight.shape).to(weight.dtype)
+
+
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """Autocast would compute the product of the factors in its own dtype."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 @torch.no_grad()

@@ -112,11 +112,11 @@ def placements_by_pattern_and_dtype(packs: Path, rank: int) -> None:
     chosen = {"0.weight": Shard(-1), "2.*": [Shard(0)], "*.lora_B": Shard(0)}
     model = loaded(packs / "mlp", line(), chosen, dtype=torch.bfloat16, check_fingerprints=True)
     held = named(model)
-    assert held["0.weight"].placements == (Shard(1),)
-    assert held["2.weight"].placements == (Shard(0),)
+    assert held["0.backbone"].placements == (Shard(1),)
+    assert held["2.backbone"].placements == (Shard(0),)
     assert held["4.weight"].placements == (Replicate(),)
-    assert held["0.weight"].to_local().shape == (12, 8)
-    assert not held["0.weight"].requires_grad
+    assert held["0.backbone"].to_local().shape == (12, 8)
+    assert not held["0.backbone"].requires_grad
     assert held["0.lora_A"].requires_grad
 
 
@@ -133,7 +133,7 @@ def two_dimensions_of_the_mesh(packs: Path, rank: int) -> None:
 
 @case(2, 4)
 def shards_may_be_uneven_or_empty(packs: Path, rank: int) -> None:
-    sizes = torch.tensor([named(loaded(packs / "odd", line(), Shard(0)))["2.weight"].to_local().shape[0]])
+    sizes = torch.tensor([named(loaded(packs / "odd", line(), Shard(0)))["2.backbone"].to_local().shape[0]])
     everyone = [torch.empty_like(sizes) for _ in range(WORLD)]
     dist.all_gather(everyone, sizes)
     assert [int(size) for size in everyone] == {2: [2, 1], 4: [1, 1, 1, 0]}[WORLD]
@@ -159,8 +159,8 @@ def fsdp2(packs: Path, rank: int) -> None:
         whole = lottapack.load(packs / name, merge=merge)
         compare(model, whole)
         if backbone == "parameter" and name != "llama":
-            assert isinstance(model[0].weight, DTensor)
-            assert not model[0].weight.requires_grad
+            assert isinstance(model[0].backbone, DTensor)
+            assert not model[0].backbone.requires_grad
         given = torch.arange(6)[None] if name == "llama" else torch.ones(2, 3, 6, 6) if name == "cnn" else None
         given = torch.ones(3, whole[0].in_features) if given is None else given
         outputs = [run(given) for run in (model.eval(), whole)]

@@ -113,10 +113,10 @@ def test_loading_goes_on_to_training(tmp_path):
     lottapack.pack(trained("mlp"), tmp_path / "a")
     model = lottapack.load(tmp_path / "a").train()
     optimiser = torch.optim.SGD(model.parameters(), 0.1)
-    before = model[0].weight.clone()
+    before = model[0].backbone.clone()
     model(input_for("mlp")).square().sum().backward()
     optimiser.step()
-    assert bits(model[0].weight) == bits(before)
+    assert bits(model[0].backbone) == bits(before)
     lottapack.pack(model, tmp_path / "b")
     assert all_bits(lottapack.load(tmp_path / "b")) == all_bits(model.eval())
     assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
@@ -129,7 +129,7 @@ def test_dtype_converts_what_was_recorded(dtype, tmp_path):
     loaded = lottapack.load(tmp_path / "a", dtype=dtype)
     expected = {k: bits(v.to(dtype) if v.is_floating_point() else v) for k, v in model.state_dict().items()}
     assert plain_bits(loaded) == expected
-    assert bits(loaded[0].weight) == bits(model[0].weight.to(dtype))
+    assert bits(loaded[0].backbone) == bits(model[0].backbone.to(dtype))
     if dtype == torch.float64:
         with pytest.raises(CheckpointError, match=r"0\.lora_A is torch\.float64"):
             lottapack.pack(loaded, tmp_path / "b")
@@ -231,7 +231,7 @@ def test_wrapped_models_pack_as_themselves(tmp_path):
 def test_a_changed_backbone_is_stored_merged_and_named(tmp_path):
     model = trained("mlp")
     with torch.no_grad():
-        model[0].weight[3, 4] += 1
+        model[0].backbone[3, 4] += 1
     expected = model[0].merged_weight()
     with pytest.warns(BackboneChangedWarning, match=r"1 frozen weights are not what seed 42.*0\.weight") as warned:
         result = lottapack.pack(model, tmp_path / "a")

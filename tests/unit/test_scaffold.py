@@ -129,11 +129,11 @@ def test_initial_values_are_those_of_the_paper():
 
 def test_a_checkpoint_is_small_unless_asked():
     def generated(model):
-        return {"0.weight", "2.weight"} & model.state_dict().keys()
+        return {"0.backbone", "2.backbone"} & model.state_dict().keys()
 
     assert generated(lottapack.scaffold(mlp(), seed=1, rank=2)) == set()
     persistent = lottapack.scaffold(mlp(), seed=1, rank=2, persistent=True)
-    assert generated(persistent) == {"0.weight", "2.weight"}
+    assert generated(persistent) == {"0.backbone", "2.backbone"}
     assert "lottapack_recipe" in persistent.state_dict()
 
 
@@ -317,9 +317,9 @@ def test_wrapped_models_keep_their_recipe(prefix):
     assert lottapack.is_scaffolded(wrapped)
     assert recipe_of(wrapped).seed == 9
     with torch.no_grad():
-        model[0].weight.zero_()
+        model[0].backbone.zero_()
     lottapack.regenerate_(wrapped)
-    assert model[0].weight.any()
+    assert model[0].backbone.any()
 
 
 def test_outputs_start_as_the_backbone_alone():

@@ -231,5 +231,5 @@ def test_stock_attributes_are_there():
     assert model.transformer.h[0].mlp.c_fc.nf == 64
     layer = scaffolded("mlp", "virtual")[0]
     assert isinstance(layer, nn.Linear)
-    assert (layer.in_features, layer.weight.shape, layer.weight.requires_grad) == (16, (12, 16), False)
+    assert (layer.in_features, layer.weight.shape, layer.backbone.requires_grad) == (16, (12, 16), False)
     assert "rank=2" in repr(layer)

@@ -1,0 +1,50 @@
+"""A layer with a generated backbone: who reads its ``weight`` gets what the layer stands for."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lottapack.format.recipe import BACKBONE
+from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
+from lottapack.nn.recomputing import refuse_other_backbone
+
+
+class GeneratedLayer(nn.Module):
+    """What layers with an adapter, heads tied to such a layer, and layers without a backbone in memory share.
+
+    Attributes:
+        backbone: the generated, frozen weight, without the adapter; a buffer, if it is in memory.
+        weight: what the layer stands for, _combine() of the backbone and the adapter; read-only.
+    """
+
+    backbone: Tensor
+
+    if TYPE_CHECKING:
+        weight: Tensor
+    else:
+        weight = property(lambda self: self._read_weight())
+
+    def _adapter(self) -> Adapter:
+        """The adapter's parameters, in the order in which _combine() takes them."""
+        return ()
+
+    def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:  # noqa: ARG002 (for layers that have one)
+        """The weight, with gradients for the adapter."""
+        return backbone
+
+    def _read_weight(self) -> Tensor:
+        refuse_other_backbone(self)
+        backbone = self.backbone
+        return layer_weight(self, self._combine, backbone, backbone.device, backbone, self._adapter())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse another weight. What ties a head to its embedding once more changes nothing."""
+        if name != "weight":
+            super().__setattr__(name, value)
+        elif not (isinstance(value, LayerWeight) and [*map(id, value.adapter)] == [*map(id, self._adapter())]):
+            raise read_only(self, f"a {type(value).__name__} cannot take its place")
+
+
+def held_as(module: nn.Module, leaf: str) -> str:
+    """The last name of the buffer or parameter that holds a generated weight, by its last name in the plain model."""
+    return BACKBONE if leaf == "weight" and isinstance(module, GeneratedLayer) else leaf

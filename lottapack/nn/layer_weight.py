@@ -1,0 +1,219 @@
+"""The ``weight`` of a layer with an adapter, for whoever reads it instead of calling the layer.
+
+torch's fast paths, Mamba, and attention layers that call ``torch.nn.functional`` read a child's ``weight``. They get
+the weight that the layer stands for, computed when an operation uses it. Decision 0037.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
+from torch.utils._pytree import tree_map_only
+
+from lottapack.errors import ScaffoldError, UnsupportedError
+
+Adapter = tuple[Tensor | None, ...]
+"""The parameters of an adapter, in the order in which its layer combines them with the backbone."""
+
+Combine = Callable[..., Tensor]
+"""From the backbone, or None where it is generated for each use, and the adapter to the weight."""
+
+SOURCES: Final = "_lottapack_sources"
+"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
+
+_READS_MEMORY: Final = frozenset(
+    getattr(Tensor, name)
+    for name in (
+        *("__array__", "__deepcopy__", "__dlpack__", "__reduce_ex__", "numpy", "storage", "tolist", "untyped_storage"),
+    )
+)
+_SETTERS: Final = {getattr(Tensor, name).__set__: name for name in ("data", "grad", "requires_grad")}
+_WRITES: Final = _SETTERS | {
+    getattr(Tensor, name): name
+    for name in ("__setitem__", "register_hook", "requires_grad_", "retain_grad", "share_memory_")
+}
+_GRAD: Final = getattr(Tensor, "grad").__get__  # noqa: B009 (to mypy it is a tensor)
+
+
+class LayerWeight(Tensor):
+    """A tensor without memory: shape, dtype and device cost nothing, and an operation computes the values it needs.
+
+    torch's fast paths step aside, as they do for every type of tensor that overrides operations.
+
+    Attributes:
+        layer: the layer that was asked.
+        adapter: the parameters that the weight is made from.
+    """
+
+    layer: nn.Module
+    adapter: Adapter
+    _compute: Callable[[], Tensor]
+    _given_out: Tensor
+
+    @staticmethod
+    def __new__(
+        cls, like: Tensor, device: torch.device, layer: nn.Module, adapter: Adapter, compute: Callable[[], Tensor]
+    ) -> Any:
+        """Args: like, of the shape, strides and dtype; device; layer; adapter; compute, which gives the values."""
+        shell = Tensor._make_wrapper_subclass(
+            cls, like.shape, like.stride(), like.storage_offset(), dtype=like.dtype, device=device
+        )
+        # Code outside Python that asks for the memory gets an error instead of address 0.
+        torch._C._set_throw_on_mutable_data_ptr(shell)
+        shell.layer, shell.adapter, shell._compute = layer, adapter, compute
+        return shell
+
+    def computed(self) -> Tensor:
+        """The weight as it is now, in memory, without a history."""
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            return self._compute()
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        """As that of a tensor with these values."""
+        return repr(self.computed())
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Treat what never reaches ``__torch_dispatch__``."""
+        given = kwargs or {}
+        this = args[0] if args and isinstance(args[0], LayerWeight) else None
+        if this is not None:
+            if func in _WRITES:
+                raise read_only(this.layer, f"{_WRITES[func]} cannot change it")
+            if func == _GRAD:
+                return None
+            if func is Tensor.data_ptr:
+                this._given_out = this.computed()  # for as long as whoever asked keeps this object
+                return this._given_out.data_ptr()
+            if func in _READS_MEMORY:
+                return func(this.computed(), *args[1:], **given)
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **given)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Run an operation on values. Views are computed when they are used, as the weight is."""
+        given = kwargs or {}
+        for number, argument in enumerate(func._schema.arguments):
+            value = args[number] if number < len(args) else given.get(argument.name)
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and isinstance(value, LayerWeight):
+                raise read_only(value.layer, f"{func._schema.name.removeprefix('aten::')} cannot change it")
+        this = args[0] if args else None
+        if isinstance(this, LayerWeight) and func.is_view and not _gives_several(func):
+            like = torch.empty_strided(this.size(), this.stride(), dtype=this.dtype, device="meta")
+            like = func(like, *args[1:], **given)
+            rest = args[1:]
+            return LayerWeight(
+                like, this.device, this.layer, this.adapter, lambda: func(this.computed(), *rest, **given)
+            )
+        args, given = tree_map_only(LayerWeight, LayerWeight.computed, (args, given))
+        return func(*args, **given)
+
+
+def _gives_several(func: Any) -> bool:
+    return isinstance(func._schema.returns[0].type, torch.ListType)
+
+
+def read_only(layer: nn.Module, what: str) -> ScaffoldError:
+    """The error for whoever writes to the weight of a layer. ``what``: that it cannot be done, in words."""
+    return ScaffoldError(
+        f"the weight of {name_of(layer)} follows from its seed and adapter: {what}",
+        hint="Initialise, resize and replace layers before scaffold(). To train less, freeze lora_A, lora_B and beta. "
+        "layer.weight.clone() is a copy to work on.",
+    )
+
+
+def name_of(layer: nn.Module) -> str:
+    """What to call a layer in an error."""
+    source = layer.__dict__.get(SOURCES, {}).get("weight")
+    return f"a {type(layer).__name__}" if source is None else source.name.rpartition(".")[0] or "the layer"
+
+
+class _History(torch.autograd.Function):
+    """Turns a gradient of the weight into gradients of what it is made from."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, *parts: Tensor | None
+    ) -> Tensor:
+        backbone, *adapter = parts
+        ctx.combine = combine
+        ctx.backbone = backbone if backbone is not None and backbone.is_inference() else None  # which cannot be saved
+        ctx.save_for_backward(backbone if ctx.backbone is None else None, *adapter)
+        return _shell(layer, combine, like, device, parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        backbone, *adapter = ctx.saved_tensors
+        needed = ctx.needs_input_grad[5:]
+        wanted = [part for part, need in zip(adapter, needed, strict=True) if need]
+        twice = torch.is_grad_enabled()
+        with torch.enable_grad():
+            weight = ctx.combine(backbone if ctx.backbone is None else ctx.backbone, *adapter)
+            found = iter(torch.autograd.grad(weight, wanted, grads[0], create_graph=twice))
+        return None, None, None, None, None, *(next(found) if need else None for need in needed)
+
+
+def layer_weight(
+    layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, backbone: Tensor | None, adapter: Adapter
+) -> Tensor:
+    """The weight ``combine(backbone, *adapter)``, computed when it is used.
+
+    Args:
+        layer: whose weight it is.
+        combine: makes the weight with operations of torch's, on which gradients go to the adapter.
+        like: a tensor of the weight's shape and dtype.
+        device: the weight's.
+        backbone: the frozen weight, or None where ``combine`` generates it.
+        adapter: its parameters; none for a layer that has no adapter.
+    """
+    parts = backbone, *adapter
+    if _recorded(layer) or any(type(part) not in _PLAIN for part in parts):
+        return combine(*parts)
+    like = torch.empty(like.shape, dtype=like.dtype, device="meta")
+    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in adapter):
+        found: Tensor = _History.apply(layer, combine, like, device, *parts)  # type: ignore[no-untyped-call]
+        return found
+    return _shell(layer, combine, like, device, parts)
+
+
+_PLAIN: Final = (Tensor, nn.Parameter, type(None))
+
+
+def _recorded(layer: nn.Module) -> bool:
+    """Whether operations are recorded or transformed, so that an object that computes later would be in the way."""
+    if torch.compiler.is_compiling():
+        return True
+    if is_fx_symbolic_tracing():
+        raise UnsupportedError(
+            f"{name_of(layer)}: torch.fx cannot trace a module that reads the weight of a layer with an adapter",
+            hint="Use torch.compile or torch.export, or trace the model that load(..., merge=True) gives.",
+        )
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or getattr(forward_ad, "_current_level", -1) >= 0
+    )
+
+
+def _shell(layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, parts: Adapter) -> Tensor:
+    versions = _versions(parts)
+
+    def compute() -> Tensor:
+        if versions != _versions(parts) and torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                f"a backward pass needs the weight of {name_of(layer)} as it was in the forward pass, and its adapter "
+                "or backbone was changed in place since then"
+            )
+        return combine(*parts)
+
+    found: Tensor = LayerWeight(like, device, layer, parts[1:], compute)
+    return found
+
+
+def _versions(parts: Adapter) -> list[int]:
+    return [part._version for part in parts if part is not None and not part.is_inference()]
