@@ -4,7 +4,7 @@ Spec: descriptor, section 3; container, section 5.
 """
 
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from itertools import chain
 
 METADATA = "__metadata__"
@@ -17,6 +17,9 @@ NAMESPACE = "lottapack"
 """What the names of the format's own tensors begin with, before a point."""
 
 ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
+
+BACKBONE = "backbone"
+"""In a scaffolded model, the last name of an adapted layer's generated weight: ``weight`` is what it stands for."""
 
 
 def name_fault(name: str, max_bytes: int = 1024) -> str | None:
@@ -64,6 +67,14 @@ def clashes(
 def adapter_prefix(parameter: str) -> str:
     """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
     return parameter[: parameter.rfind(".") + 1]
+
+
+def parameter_of(key: str, parameters: Container[str]) -> str:
+    """The name in the plain model, one of ``parameters``, of a tensor of the scaffolded one."""
+    if key in parameters or key.rpartition(".")[2] != BACKBONE:
+        return key
+    weight = f"{key.removesuffix(BACKBONE)}weight"
+    return weight if weight in parameters else key
 
 
 def table_tensor(table_id: str) -> str:

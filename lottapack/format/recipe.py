@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 BUFFER = names.RECIPE
 """The name of the uint8 tensor that holds the recipe."""
 
-BACKBONE = "backbone"
-"""The last name of an adapted layer's generated weight, in the scaffolded model: ``weight`` is what it stands for."""
-
 RECIPE_VERSION = "1.0"
 
 
@@ -134,12 +131,6 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self, enc_hook=architecture_fields))
-
-    def name_of(self, key: str) -> str:
-        """The parameter that a tensor of a scaffolded model is: the backbone of an adapted layer has its own name."""
-        layer, _, leaf = key.rpartition(".")
-        weight = f"{layer}.weight" if layer else "weight"
-        return weight if leaf == BACKBONE and key not in self.parameters and weight in self.parameters else key
 
     def resolve(self, name: str) -> str:
         """Follow ``tied`` entries to the entry that owns the storage."""

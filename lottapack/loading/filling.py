@@ -11,6 +11,7 @@ from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError, PlacementError
 from lottapack.format import recipe
+from lottapack.format.names import parameter_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.loading.placements import check_device
@@ -71,7 +72,7 @@ def fill_(
         source, plan = empty_model(pack, merge=merge)
         if not merge and recipe_of(model) != plan:
             raise ArchitectureError("the model was made from another pack", hint="Make it from this one: load_meta().")
-        slots = {plan.name_of(name): slot for name, slot in _slots(model).items()}
+        slots = {parameter_of(name, plan.parameters): slot for name, slot in _slots(model).items()}
         target = _target(slots, device)
         tensors = {one.name: one for one in rebuilt_tensors(pack, target, merge=merge, check=check_fingerprints)}
         ties = {

@@ -11,6 +11,7 @@ from lottapack.arch.drawn import require_versions
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
+from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.generated_layer import held_as
@@ -161,7 +162,7 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:
             share(owner_module, module)
-    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == recipe.BACKBONE:
+    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == BACKBONE:
         # One layer under two names: the second must see the adapter, so it becomes the same module.
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lottapack.format.recipe import BACKBONE
+from lottapack.format.names import BACKBONE
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
 

@@ -87,7 +87,7 @@ class LayerWeight(Tensor):
                 return None
             if func is Tensor.data_ptr:
                 this._given_out = this.computed()  # for as long as whoever asked keeps this object
-                return this._given_out.data_ptr()
+                return func(this._given_out)
             if func in _READS_MEMORY:
                 return func(this.computed(), *args[1:], **given)
         with torch._C.DisableTorchFunctionSubclass():

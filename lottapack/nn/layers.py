@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack.format.descriptor import adapter_shapes
+from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layer_weight import Adapter
@@ -54,7 +55,7 @@ class AdapterLayer(GeneratedLayer):
     def taken_from(cls, module: nn.Module) -> str | None:
         """A parameter, buffer or child of a stock layer whose place an attribute of the adapter would take, or None."""
         held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
-        return min(held & (AdapterLayer.__annotations__.keys() - {"weight"}), default=None)
+        return min(held & (AdapterLayer.__annotations__.keys() | {BACKBONE}), default=None)
 
     def merged_weight(self) -> Tensor:
         """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""

@@ -10,7 +10,7 @@ from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.format import recipe
-from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
+from lottapack.format.names import ADAPTER_PARTS, BACKBONE, adapter_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
 from lottapack.packing.bits import same_bits
 from lottapack.packing.states import LeftOut, beside, choose, plain_name
@@ -52,8 +52,8 @@ def _split(
     tensors = _unwrapped(own, tensors)
     inside = {plain_name(name): buffer for name, buffer in buffers.items()}
     inside = {n.removeprefix(state.prefix): buffer for n, buffer in inside.items() if n.startswith(state.prefix)}
-    inside = {plan.name_of(name): buffer for name, buffer in _unwrapped(own, inside).items()}
-    tensors = {plan.name_of(name): tensor for name, tensor in tensors.items()}
+    inside = {parameter_of(name, plan.parameters): buffer for name, buffer in _unwrapped(own, inside).items()}
+    tensors = {parameter_of(name, plan.parameters): tensor for name, tensor in tensors.items()}
     tensors = {name: buffer for name, buffer in inside.items() if name in plan.parameters} | tensors
     for name, tensor in tensors.items():
         require_plain(name, tensor)
@@ -118,7 +118,7 @@ def _own_names(plan: Recipe) -> set[str]:
     own = set(plan.parameters)
     for name, entry in plan.parameters.items():
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
-            own |= {adapter_prefix(name) + part for part in (*ADAPTER_PARTS, recipe.BACKBONE)}
+            own |= {adapter_prefix(name) + part for part in (*ADAPTER_PARTS, BACKBONE)}
     return own
 
 
