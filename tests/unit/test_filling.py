@@ -155,12 +155,12 @@ def test_a_filled_model_is_on_the_scaffold_it_was_filled_with(tmp_path):
 
 
 def unwritable(model, fault):
-    weight = model[2].weight
+    weight = model[2].backbone
     if fault == "shared":
-        model[2]._buffers["weight"] = weight[:1].expand(8, 12)
+        model[2]._buffers["backbone"] = weight[:1].expand(8, 12)
     elif fault == "freed":
-        model[2]._buffers["weight"] = weight.clone()
-        model[2].weight.untyped_storage().resize_(0)
+        model[2]._buffers["backbone"] = weight.clone()
+        model[2].backbone.untyped_storage().resize_(0)
     else:
         model[2].to("meta")
 
@@ -171,11 +171,11 @@ def unwritable(model, fault):
 )
 def test_a_switch_that_is_refused_changes_nothing(fault, said, tmp_path):
     model = lottapack.load(packed("mlp", tmp_path / "p", scaffolds=SEEDS))
-    due = bits(model[0].weight)
+    due = bits(model[0].backbone)
     unwritable(model, fault)
     with pytest.raises(lottapack.LottapackError, match=said):
         lottapack.switch(model, "b")
-    assert bits(model[0].weight) == due
+    assert bits(model[0].backbone) == due
     assert lottapack.active_scaffold(model) == "default"
 
 
