@@ -25,7 +25,8 @@ def ways(pack, scaffold=None):
 
 
 def weights(model):
-    return {name: module.weight.detach().clone() for name, module in model.named_modules() if hasattr(module, "weight")}
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "weight")}
+    return {name: getattr(layer, "backbone", layer.weight).detach().clone() for name, layer in layers.items()}
 
 
 @pytest.mark.parametrize("scaffolds", [{}, {"b": 8}])
@@ -51,7 +52,7 @@ def test_every_way_takes_up_every_other(name, scaffolds, tmp_path):
 def test_a_backbone_that_was_trained_is_not_dropped_without_a_word(tmp_path):
     pack = packed(tmp_path / "p")
     state = dict(ways(pack)["parameter"]().state_dict())
-    state["0.weight"] = state["0.weight"] + 1
+    state["0.backbone"] = state["0.backbone"] + 1
     for way in ("load", "blocks", "buffer"):
         model = ways(pack)[way]()
         before = all_bits(model)
