@@ -6,6 +6,7 @@ the parser's cost is bounded before it is spent; and what it makes is known to b
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,28 @@ def tags(fields: Fields) -> list[str]:
     for key, word in (("language", ""), ("datasets", "dataset:"), ("license", "license:")):
         found += [f"{word}{value}" for value in _many(fields.get(key))]
     return [tag for tag in dict.fromkeys(found) if len(tag) <= _MAX_TAG][:_MAX_TAGS]
+
+
+def brief(fields: Fields) -> Fields:
+    """What every listing shows of a card."""
+    names = {key: fields.get(key) for key in ("library_name", "pipeline_tag")}
+    short = {key: value for key, value in names.items() if isinstance(value, str) and len(value) <= _MAX_TAG}
+    return {"tags": tags(fields), **short}
+
+
+def keep(db: sqlite3.Connection, sha256: str, path: Path) -> None:
+    """Parse the README.md of that hash, unless that was done before, and put it into the index."""
+    if db.execute("SELECT 1 FROM cards WHERE sha256 = ?", (sha256,)).fetchone():
+        return
+    fields = of_file(path)
+    db.execute("INSERT INTO cards VALUES (?, ?, ?)", (sha256, json.dumps(fields), json.dumps(brief(fields))))
+
+
+def kept(db: sqlite3.Connection, sha256: str | None, *, whole: bool) -> Fields:
+    """The front matter of the README.md of that hash, or only what every listing shows of it."""
+    row = db.execute(f"SELECT {'fields' if whole else 'brief'} FROM cards WHERE sha256 = ?", (sha256,)).fetchone()
+    found: Fields = json.loads(row[0]) if row else {}
+    return found
 
 
 def _many(value: object) -> list[object]:

@@ -4,7 +4,6 @@ Commits are taken one after another. Contents move to their place first, then th
 that fails they go again, and if the server is killed in between, the next start sweeps them away.
 """
 
-import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -138,10 +137,7 @@ class Committer:
     def _keep_card(self, db: sqlite3.Connection, files: Mapping[str, "_Held"]) -> None:
         """Parse the card, once for each content."""
         if held := files.get(cards.README):
-            sha256 = held.blob.sha256
-            if not db.execute("SELECT 1 FROM cards WHERE sha256 = ?", (sha256,)).fetchone():
-                fields = cards.of_file(self._store.path(sha256))
-                db.execute("INSERT INTO cards VALUES (?, ?)", (sha256, json.dumps(fields)))
+            cards.keep(db, held.blob.sha256, self._store.path(held.blob.sha256))
 
 
 def _contents(change: Change) -> list[Incoming]:

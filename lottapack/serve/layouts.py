@@ -4,7 +4,6 @@ Layout 2 keeps what listings need: the folders of each commit with their ids, th
 tags of each repository. A request then costs what it asks for, and nobody's content is parsed while others are read.
 """
 
-import json
 import sqlite3
 from pathlib import Path
 
@@ -49,14 +48,15 @@ CREATE TABLE entries (
     PRIMARY KEY (revision, folder, name)) WITHOUT ROWID;
 CREATE INDEX entries_by_blob ON entries (sha256) WHERE sha256 IS NOT NULL;
 CREATE TABLE cards (
-    sha256 TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE, fields TEXT NOT NULL) WITHOUT ROWID;
+    sha256 TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE, fields TEXT NOT NULL, brief TEXT NOT NULL);
 CREATE TABLE topics (
     tag TEXT NOT NULL, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE,
     PRIMARY KEY (tag, repo)) WITHOUT ROWID;
 CREATE INDEX topics_by_repo ON topics (repo);
 """
 """``entries``: a file has a ``sha256``, a folder a ``tree``, its id; the root, ``""``, is the folder of its entries.
-``cards``: the front matter, as JSON, of each README.md; ``topics``: the tags of the newest commit on ``main``."""
+``cards``: the front matter, as JSON, of each README.md, and in ``brief`` what every listing shows of it; ``topics``:
+the tags of the newest commit on ``main``."""
 
 
 def prepare(db: sqlite3.Connection, root: Path) -> bool:
@@ -95,8 +95,7 @@ def _fill(db: sqlite3.Connection, root: Path) -> None:
         folders = gitids.folder_ids({path: file.oid for path, file in files.items()})
         trees.write(db, number, parent, files, folders)
     for (sha256,) in db.execute("SELECT DISTINCT sha256 FROM files WHERE path = ?", (cards.README,)).fetchall():
-        fields = cards.of_file(blobs.blob_path(root, sha256))
-        db.execute("INSERT INTO cards VALUES (?, ?)", (sha256, json.dumps(fields)))
+        cards.keep(db, sha256, blobs.blob_path(root, sha256))
     heads = "SELECT repo, target FROM refs WHERE kind = 'heads' AND name = 'main'"
     for repo, target in db.execute(heads).fetchall():
         trees.publish(db, repo, target)

@@ -17,6 +17,9 @@ class Limits:
 LINE_BYTES = 64 * 2**10
 """The longest line of a commit's body, contents of files not counted."""
 
+TITLE = 1000
+"""The longest summary of a commit, in characters: listings repeat it for each file."""
+
 PATH_BYTES, SEGMENT_BYTES = 1024, 255
 """The longest path of a file, and the longest name in it, in UTF-8."""
 

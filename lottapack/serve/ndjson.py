@@ -12,7 +12,7 @@ from typing import Any
 
 from lottapack.serve.blobs import Incoming
 from lottapack.serve.commits import Add, Change, Delete, Link
-from lottapack.serve.limits import LINE_BYTES, Limits
+from lottapack.serve.limits import LINE_BYTES, TITLE, Limits
 from lottapack.serve.names import check_path, is_commit
 from lottapack.serve.refusals import bad_request, too_large
 
@@ -167,6 +167,8 @@ class CommitReader:
         title, message, parent = value["summary"], value.get("description") or "", value.get("parentCommit")
         if not isinstance(title, str) or not title.strip() or not isinstance(message, str):
             raise bad_request("A commit needs a summary, and its description must be text.")
+        if len(title) > TITLE:
+            raise bad_request(f"A commit's summary can have {TITLE:,} characters. Put the rest into its description.")
         try:
             f"{title}{message}".encode()
         except UnicodeEncodeError as fault:

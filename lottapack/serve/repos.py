@@ -115,21 +115,20 @@ class Wanted:
 class Listed:
     """A repository in a listing.
 
-    Number, id and date of its newest commit on ``main``; the front matter of its card, as JSON; ``after``: for Wanted.
+    Number, id and date of its newest commit on ``main``; the SHA-256 of its README.md; ``after``: for Wanted.
     """
 
     repo: Repo
     commit: int
     id: str
     date: str
-    card: str
+    readme: str | None
     after: str
 
 
-_LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, coalesce(fields, '{{}}') FROM repos
+_LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, sha256 FROM repos
     JOIN refs ON refs.repo = repos.id AND kind = 'heads' AND refs.name = 'main' JOIN commits ON target = number
-    LEFT JOIN entries ON revision = number AND folder = '' AND entries.name = 'README.md'
-    LEFT JOIN cards USING (sha256)"""
+    LEFT JOIN entries ON revision = number AND folder = '' AND entries.name = 'README.md'"""
 
 
 def listed(db: sqlite3.Connection, wanted: Wanted, count: int) -> list[Listed]:
@@ -161,8 +160,8 @@ def listed(db: sqlite3.Connection, wanted: Wanted, count: int) -> list[Listed]:
             require("(owner, repos.name) > (?, ?)", owner, name)
     query = f"{_LISTED} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
     found = []
-    for *columns, commit, oid, date, card in db.execute(query, (*values, count)):
+    for *columns, commit, oid, date, readme in db.execute(query, (*values, count)):
         repo = _repo(columns)
         moment = {"updated": date, "created": repo.created}.get(wanted.sort)
-        found.append(Listed(repo, commit, oid, date, card, f"{moment} {repo.number}" if moment else repo.id))
+        found.append(Listed(repo, commit, oid, date, readme, f"{moment} {repo.number}" if moment else repo.id))
     return found

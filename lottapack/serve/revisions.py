@@ -1,7 +1,7 @@
 """Branches, tags, and the commits that they name."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lottapack.serve.limits import MAX_REFS
@@ -109,12 +109,13 @@ def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None
 _WORD = {"heads": "branch", "tags": "tag"}
 
 
-def history(db: sqlite3.Connection, newest: Commit, count: int) -> list[Commit]:
+def history(db: sqlite3.Connection, newest: Commit, count: int) -> Iterator[Commit]:
     """A commit and those before it, the newest first, ``count`` at most."""
-    query = f"""WITH RECURSIVE line (number, age) AS (
+    query = """WITH RECURSIVE line (number, age) AS (
         SELECT ?, 0 UNION ALL SELECT parent, age + 1 FROM commits JOIN line USING (number) WHERE parent IS NOT NULL
-        LIMIT ?) SELECT {_COMMIT} FROM line JOIN commits USING (number) ORDER BY age"""
-    return [_commit(row) for row in db.execute(query, (newest.number, count))]
+        LIMIT ?) SELECT number FROM line ORDER BY age"""
+    for (number,) in db.execute(query, (newest.number, count)).fetchall():
+        yield numbered(db, number)
 
 
 def numbered(db: sqlite3.Connection, number: int) -> Commit:

@@ -1,6 +1,5 @@
 """The files and folders of each commit, as the index keeps them: written once, read by page."""
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,15 +56,16 @@ def publish(db: sqlite3.Connection, repo: int, revision: int) -> None:
     """Note what a repository is listed by: date and tags of a commit, the newest on ``main``."""
     db.execute("UPDATE repos SET updated = (SELECT date FROM commits WHERE number = ?) WHERE id = ?", (revision, repo))
     db.execute("DELETE FROM topics WHERE repo = ?", (repo,))
-    db.executemany("INSERT INTO topics VALUES (?, ?)", [(tag, repo) for tag in cards.tags(card(db, revision))])
+    db.executemany(
+        "INSERT INTO topics VALUES (?, ?)",
+        [(tag, repo) for tag in cards.kept(db, readme(db, revision), whole=False).get("tags", [])],
+    )
 
 
-def card(db: sqlite3.Connection, revision: int) -> cards.Fields:
-    """The front matter of a commit's README.md; empty if there is none that can be read."""
-    query = "SELECT fields FROM entries JOIN cards USING (sha256) WHERE revision = ? AND folder = '' AND name = ?"
-    row = db.execute(query, (revision, cards.README)).fetchone()
-    found: cards.Fields = json.loads(row[0]) if row else {}
-    return found
+def readme(db: sqlite3.Connection, revision: int) -> str | None:
+    """The SHA-256 of a commit's card, if it has one."""
+    entry = at(db, revision, cards.README)
+    return entry.sha256 if entry else None
 
 
 _ENTRY = """SELECT folder, name, sha256, coalesce(size, 0), coalesce(oid, tree), changed

@@ -1,8 +1,7 @@
 """Commits, files and repositories in the form of the Hub's answers."""
 
-import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lottapack.serve import cards, revisions, trees
@@ -23,7 +22,9 @@ def lfs(file: Entry, key: str) -> Json:
 def model(db: sqlite3.Connection, repo: Repo, commit: Commit) -> Json:
     """A repository at a commit, with its files, their sizes and hashes."""
     files = trees.files(db, commit.number)
-    found = _model(repo, commit.id, commit.date, trees.card(db, commit.number), with_card=True)
+    card = cards.kept(db, trees.readme(db, commit.number), whole=True)
+    found = _model(repo, commit.id, commit.date, cards.brief(card))
+    found["cardData"] = card
     found["siblings"] = [
         {"rfilename": file.path, "size": file.size, "blobId": file.oid, "lfs": lfs(file, "sha256")} for file in files
     ]
@@ -33,14 +34,16 @@ def model(db: sqlite3.Connection, repo: Repo, commit: Commit) -> Json:
 
 def listed(db: sqlite3.Connection, one: Listed, *, card: bool, siblings: bool) -> Json:
     """A repository in a listing, with what was asked for."""
-    found = _model(one.repo, one.id, one.date, json.loads(one.card), with_card=card)
+    found = _model(one.repo, one.id, one.date, cards.kept(db, one.readme, whole=False))
+    if card:
+        found["cardData"] = cards.kept(db, one.readme, whole=True)
     if siblings:
         found["siblings"] = [{"rfilename": file.path} for file in trees.files(db, one.commit)]
     return found
 
 
-def _model(repo: Repo, commit: str, date: str, card: cards.Fields, *, with_card: bool) -> Json:
-    found: Json = {
+def _model(repo: Repo, commit: str, date: str, brief: cards.Fields) -> Json:
+    return {
         "_id": str(repo.number),
         "id": repo.id,
         "modelId": repo.id,
@@ -51,17 +54,14 @@ def _model(repo: Repo, commit: str, date: str, card: cards.Fields, *, with_card:
         "disabled": False,
         "createdAt": repo.created,
         "lastModified": date,
-        "tags": cards.tags(card),
+        "tags": [],
+        **brief,
     }
-    found.update({key: card[key] for key in ("library_name", "pipeline_tag") if isinstance(card.get(key), str)})
-    if with_card:
-        found["cardData"] = card
-    return found
 
 
-def entries(db: sqlite3.Connection, found: Iterable[Entry], *, expand: bool) -> list[Json]:
+def entries(db: sqlite3.Connection, found: Iterable[Entry], *, expand: bool) -> Iterator[Json]:
     """Files and folders; ``expand``: with the commits that last changed them."""
-    shown, commits = [], dict[int, Json]()
+    commits: dict[int, Json] = {}
     for entry in found:
         one: Json = {"type": "file" if entry.sha256 else "directory", "oid": entry.oid, "size": entry.size}
         if entry.sha256:
@@ -72,8 +72,7 @@ def entries(db: sqlite3.Connection, found: Iterable[Entry], *, expand: bool) -> 
                 last = revisions.numbered(db, entry.changed)
                 commits[entry.changed] = {"id": last.id, "title": last.title, "date": last.date}
             one["lastCommit"] = commits[entry.changed]
-        shown.append(one)
-    return shown
+        yield one
 
 
 def commit(found: Commit) -> Json:

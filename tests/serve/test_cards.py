@@ -119,3 +119,16 @@ def test_tags_follow_the_newest_commit_on_main(registry):
     gone = commit_body({"key": "deletedFile", "value": {"path": "README.md"}})
     assert ask(registry.url, "POST", f"{REPO}/commit/main", gone).status == 200
     assert listed("new") == []
+
+
+def test_listings_hold_what_is_asked_for_however_long_cards_are(registry):
+    long = "x: [" + ", ".join(["a" * 100] * 50) + "]\nlibrary_name: " + "b" * 5000 + "\npipeline_tag: short\n"
+    tags = f"tags: [{', '.join(f'{number}' + 'c' * 150 for number in range(300))}]\n"
+    body = commit_body(add("README.md", f"---\n{long}{tags}---\n".encode()))
+    assert ask(registry.url, "POST", f"{REPO}/commit/main", body).status == 200
+    plain = ask(registry.url, "GET", "/api/models")
+    assert len(plain.body) < 20_000
+    assert (plain.json[0]["pipeline_tag"], len(plain.json[0]["tags"])) == ("short", 100)
+    assert "library_name" not in plain.json[0]
+    whole = ask(registry.url, "GET", "/api/models?cardData=true").json[0]
+    assert len(whole["cardData"]["tags"]) == 300

@@ -159,6 +159,31 @@ def test_a_port_that_is_taken(tmp_path, capsys):
         assert (code, "another process serves" in err) == (2, True)
 
 
+def test_one_process_serves_a_folder_by_whatever_name(tmp_path, capsys):
+    """The lock goes with its process, kill -9 or not, and the next one serves at once; until then nobody else does."""
+    root = tmp_path / "one"
+    with command(root) as server:
+        push(server.url)
+        (tmp_path / "link").symlink_to(root)
+        for name in (root, tmp_path / "link", tmp_path / "link" / "." / ".." / "one"):
+            code, _, err = run(capsys, "serve", "--root", name, "--port", "0")
+            assert (code, "another process serves" in err) == (2, True)
+        # Commands beside it are fine.
+        assert run(capsys, "serve", "token", "add", "al", "--root", root)[0] == 0
+        assert run(capsys, "serve", "check", "--root", root)[0] == 0
+        port = int(server.url.rpartition(":")[2])
+        server.kill()
+    with command(root, port=port) as server:
+        assert ask(server.url, "GET", "/org/digits/resolve/main/a").body == b"x" * 100_000
+
+
+def test_further_names_of_the_host(tmp_path):
+    with command(tmp_path / "registry", "--allow-host", "box.example", "--allow-host", "other") as server:
+        statuses = [ask(server.url, "GET", "/api/models", headers={"Host": host}).status
+                    for host in ("box.example", "other:1", "localhost", "evil.example")]  # fmt: skip
+        assert statuses == [200, 200, 200, 403]
+
+
 def test_check(tmp_path, capsys):
     root = tmp_path / "registry"
     with command(root) as server:

@@ -2,7 +2,6 @@
 
 import html
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -74,7 +73,7 @@ def _tree(request: Request) -> Response:
         listing = trees.below if flag(request, "recursive") else trees.inside
         found = listing(db, commit.number, folder, after, limit + 1)
         shown = views.entries(db, found, expand=flag(request, "expand"))
-    return page(request, ((one, one["path"]) for one in shown), {"X-Repo-Commit": commit.id})
+        return page(request, ((one, one["path"]) for one in shown), {"X-Repo-Commit": commit.id})
 
 
 class _Paths(msgspec.Struct):
@@ -98,7 +97,7 @@ def _paths_info(request: Request, body: _Paths) -> Response:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, part(request, "revision"))
         found = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
-        shown = views.entries(db, found, expand=is_set(body.expand))
+        shown = list(views.entries(db, found, expand=is_set(body.expand)))
     return JSONResponse(shown, headers={"X-Repo-Commit": commit.id})
 
 
@@ -111,13 +110,8 @@ def _commits(request: Request) -> Response:
         newest = revisions.resolve(db, repo, part(request, "revision"))
         # A cursor is the commit that the page before ended with.
         begin = revisions.resolve(db, repo, cursor) if cursor else newest
-        found = revisions.history(db, begin, limit + 2)[bool(cursor) :]
-
-    def shown() -> Iterator[tuple[dict[str, Any], str]]:
-        for commit in itertools.islice(found, limit + 1):
-            yield _commit(commit, formatted), commit.id
-
-    return page(request, shown())
+        found = itertools.islice(revisions.history(db, begin, limit + 2), bool(cursor), None)
+        return page(request, ((_commit(commit, formatted), commit.id) for commit in found))
 
 
 def _commit(commit: Commit, formatted: bool) -> dict[str, Any]:
