@@ -58,6 +58,8 @@ def translated(what: str) -> Iterator[None]:
 
 def translate(fault: Exception, what: str) -> LottapackError:
     """Our error for one of theirs; ``what``: the reference it is about."""
+    if isinstance(fault.__cause__, LottapackError):
+        return fault.__cause__  # of a watched request (hub_guard), which the client wraps in words of its own
     if isinstance(fault, HFValidationError):
         return BadReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
     if isinstance(fault, LocalTokenNotFoundError):
