@@ -365,10 +365,10 @@ def test_many_packs_are_not_all_named(hostile: Hostile) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_pull_is_continued_by_another_process(
-    number: signal.Signals, hostile: Hostile, tmp_path: Path
-) -> None:
+def test_a_killed_pull_goes_on_in_another_process(number: signal.Signals, hostile: Hostile, tmp_path: Path) -> None:
     """And two that go on at once fetch the rest once."""
+    hostile.content = make_pack(tmp_path / "pack" / NAME, width=12_000).read_bytes()
+    hostile.sha256 = hashlib.sha256(hostile.content).hexdigest()
     half, holding = len(hostile.content) // 2, threading.Event()
     waiting = threading.Event()
 
