@@ -12,12 +12,13 @@ from lottapack.limits import free_memory
 _SECONDS: Final = 2.0
 """Processor time of the building thread, imports aside, for any model. Measured: 0.02 s for a Swin, 0.006 s for a
 Llama of 2 layers."""
+_SECONDS_WITHOUT_TABLE: Final = 4.0
 _SECONDS_PER_TENSOR: Final = 0.001
 """Measured: 0.00003 to 0.0003 s."""
 _SECONDS_PER_BYTE: Final = 4e-9
 """Of what the constructor computes. Measured: 1e-9 s."""
-_SECONDS_PER_DECLARED_BYTE: Final = 5e-10
-"""A large model may compute more, and generating its weights takes as long."""
+_SECONDS_PER_DECLARED_BYTE: Final = 4e-9
+"""A large model may compute more. Measured: 3e-9 s for a VideoMAE, whose positions are computed by Python."""
 _SECONDS_PER_ELEMENT: Final = 5e-7
 """For what torch itself draws. Measured: 1e-8 s."""
 _TENSORS: Final = 2_000
@@ -93,7 +94,7 @@ class Budget:
         """
         done = made if self.tensors is None else max(made, self.tensors)
         return (
-            _SECONDS
+            (_SECONDS_WITHOUT_TABLE if self.tensors is None else _SECONDS)
             + _SECONDS_PER_TENSOR * done
             + min(_SECONDS_PER_BYTE * computed, _SECONDS)
             + _SECONDS_PER_DECLARED_BYTE * self.nbytes

@@ -55,6 +55,9 @@ _NEVER: Final = {
 }
 """What a sealed thread never does, and how an error says it."""
 
+_PROBES: Final = (["ninja", "--version"],)
+"""What libraries start to find out whether it is there, and go on without: here it is not."""
+
 _CHANGES: Final = frozenset(
     {
         "os.chdir",
@@ -126,6 +129,8 @@ def _install() -> None:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _EVENTS and getattr(_thread, "sealed", False):
+        if event == "subprocess.Popen" and (arguments[1] in _PROBES or str(arguments[1]).split() in _PROBES):
+            raise FileNotFoundError(arguments[0])
         with unsealed():  # to look at a path may raise events too
             refused = _refused(event, arguments, sys._getframe(1))
         if refused:

@@ -9,6 +9,7 @@ from torch import nn
 
 import lottapack
 from lottapack import rng
+from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends
@@ -120,7 +121,7 @@ class Computed(nn.Module):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_a_constructor_computes_is_the_same_under_every_default(dtype):
     with defaults(dtype, "meta"):
-        model = build_skeleton(Computed, "Computed")
+        model = build_skeleton(Computed, "Computed", Budget())
         assert torch.get_default_dtype() == dtype
     assert model.linear.weight.dtype == torch.float32
     assert torch.equal(model.steps, torch.arange(8) / 7)

@@ -167,6 +167,8 @@ def test_what_a_sealed_thread_may_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert import_module("sealed_package").TEXT.read_text("utf-8") == "x"
         import_module("sealed_module")
         version("torch")
+        with pytest.raises(FileNotFoundError):
+            subprocess.run(["ninja", "--version"], check=False)
         ctypes.CDLL(None)
     with pytest.raises(ArchitectureError, match="open the file"), sealed():
         (tmp_path / "sealed_module.py").read_bytes()
