@@ -9,6 +9,9 @@ from targets.pack import ROOT, VECTORS, seeds
 
 __all__ = ["mutated", "one", "seeds"]
 
+SECONDS = 5.0
+"""As long as a configuration may keep a reader busy (decision 0034)."""
+
 
 @cache
 def _imported() -> None:
@@ -22,9 +25,9 @@ def _imported() -> None:
 
 
 def _build(descriptor: object) -> object:
-    from lottapack import arch
+    from lottapack.weights.rebuild import skeleton
 
-    return arch.build(descriptor.architecture)  # type: ignore[attr-defined]
+    return skeleton(descriptor)  # type: ignore[arg-type]
 
 
 def one(data: bytes) -> None:
@@ -32,6 +35,6 @@ def one(data: bytes) -> None:
     _imported()
     path: Path = target.scratch(ROOT)
     try:
-        target.one(data, path, _build)
+        target.one(data, path, _build, SECONDS)
     finally:
         path.unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+"""A sample of the sweep over the configurations of all model types: new ones each time; an error names the seed."""
+
+import random
+from collections.abc import Iterator
+
+import configs
+import pytest
+
+pytest.importorskip("transformers")
+
+SECONDS = 20
+
+
+def test_changed_configurations_cost_no_more_than_they_may() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    number = random.SystemRandom().randrange(2**32)
+    draw = random.Random(number)
+    # What a type needs is imported once, so that few types and many changes of each say the most.
+    names = draw.sample(list(CONFIG_MAPPING), 12)
+
+    def seeds() -> Iterator[configs.Seed]:
+        yield from configs.calls()
+        for name in names:
+            seed = configs.seed_of(name)
+            if seed is not None:
+                yield seed
+
+    count, faults = configs.sweep(seeds, SECONDS, draw)
+    assert faults == [], number
+    assert count > 20
