@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
+from lottapack.exporting.export import write_files
 from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.files import TOKENIZER, files_of
 from lottapack.format.packfile import open_pack
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.output import atomic_file, refuse_over
+from lottapack.packing.folders import json_bytes, transformers_config
 from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
 from lottapack.virtual import IN_REGISTERS
@@ -74,8 +78,8 @@ def run(
         prompt: a language model goes on from this text. Needs a tokenizer.
         tokens: or from these token ids.
         new_tokens: how many at most; the most likely one is taken each time.
-        tokenizer: the folder of a transformers tokenizer; by default the pack's own, if one lies there. Nothing is
-            downloaded.
+        tokenizer: the folder of a transformers tokenizer; by default that in the pack, or else what lies beside it.
+            Nothing is downloaded, and no code of a tokenizer is run.
         given: for any other model, a ``.npy`` file with its input, or ``.safetensors`` with inputs by the names that
             its ``forward`` has.
         output: where its output goes: ``.npy``, or ``.safetensors`` if there are several tensors.
@@ -104,7 +108,7 @@ def run(
         raise CheckpointError("an output is written for a given input alone", hint="Name the input's file.")
     words = None
     if prompt is not None:
-        words = _tokenizer(own.parent if tokenizer is None else Path(tokenizer))
+        words = _own_tokenizer(own) if tokenizer is None else _tokenizer(Path(tokenizer))
         tokens = words(prompt)["input_ids"]
     if not tokens:
         raise CheckpointError(
@@ -179,7 +183,24 @@ def _tokenizer(folder: Path) -> Any:
         )
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, ImportError, KeyError, TypeError) as fault:
+        raise UnsupportedError(
+            f"the tokenizer of {folder} cannot be opened: {fault}", hint="Give token ids, or another tokenizer."
+        ) from fault
+
+
+def _own_tokenizer(path: Path) -> Any:
+    """The tokenizer that a pack carries, or that lies beside it."""
+    with open_pack(path) as pack, TemporaryDirectory() as scratch:
+        if not files_of(pack.descriptor).keys() & set(TOKENIZER):
+            return _tokenizer(path.parent)
+        folder = Path(scratch) / "tokenizer"
+        write_files(pack, folder)
+        config = folder / "config.json"  # says whose tokenizer it is, where its own files do not
+        config.write_bytes(json_bytes(transformers_config(pack.descriptor, None)))
+        return _tokenizer(folder)
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ class Format(StrEnum):
     transformers = "transformers"
     transformers_pack = "transformers-pack"
     peft = "peft"
+    files = "files"
 
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]

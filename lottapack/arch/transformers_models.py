@@ -45,7 +45,8 @@ def owns(model: nn.Module) -> bool:
     return base is not None and isinstance(model, base)
 
 
-def _model_class(name: str) -> Any:
+def model_class(name: str) -> Any:
+    """The class that the library exports under a name. Raises ArchitectureError, UnsupportedError."""
     found = getattr(_library(), name, None)
     base = _library().PreTrainedModel
     if not (isinstance(found, type) and issubclass(found, base) and found.__name__ == name and found is not base):
@@ -59,7 +60,7 @@ def _model_class(name: str) -> Any:
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Class name and configuration. Raises ArchitectureError for classes that the library does not export."""
     name = type(model).__name__
-    if _model_class(name) is not type(model):
+    if model_class(name) is not type(model):
         raise ArchitectureError(f"{type(model).__module__}.{name} is not the class that transformers calls {name}")
     config: Any = model.config
     if getattr(config, "quantization_config", None):
@@ -80,7 +81,7 @@ def current(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
 
 def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
     """The configuration in a ``config.json``, as the library reads it. Raises ArchitectureError, UnsupportedError."""
-    cls = _model_class(architecture.class_)
+    cls = model_class(architecture.class_)
     kind = cls.config_class.model_type
     if not isinstance(said, dict) or said.get("model_type") != kind:
         other = said.get("model_type") if isinstance(said, dict) else None
@@ -108,7 +109,7 @@ def plain_config(value: Any) -> Any:
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     """Call the library's own class with its own configuration class."""
-    cls = _model_class(class_name)
+    cls = model_class(class_name)
     model: Any = cls(_configuration(cls, config))
     model.tie_weights()
     for module in model.modules():
@@ -121,7 +122,7 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 
 def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
     """As construct(), with the initialisation that the class brings."""
-    cls = _model_class(class_name)
+    cls = model_class(class_name)
     model: nn.Module = cls(_configuration(cls, config))
     return model
 
@@ -137,6 +138,11 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
     if mentions(made.to_dict(), "timm"):
         require_sound("timm")
     return made
+
+
+def config_of(architecture: Architecture) -> Any:
+    """The library's own configuration of an architecture."""
+    return _configuration(model_class(architecture.class_), architecture.config)
 
 
 def heads(model: nn.Module) -> set[str]:
@@ -174,5 +180,5 @@ FAMILY = Family(
     renamed=renamed,
     tools=lambda _, __: ("transformers",),
     numbers="sizes",
-    prepare=lambda class_name, _: _model_class(class_name),
+    prepare=lambda class_name, _: model_class(class_name),
 )

@@ -15,10 +15,12 @@ from lottapack.exporting.staging import staged_folder
 from lottapack.format import container, dtypes
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Stored, Tied
+from lottapack.format.files import ADAPTER, GENERATION, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.output import atomic_file, refuse_over
+from lottapack.packing import companions
 from lottapack.packing.bases import FOLDER as BASE
 from lottapack.packing.folders import (
     PACK_NAME,
@@ -34,7 +36,7 @@ from lottapack.weights.constructed import is_constructed
 from lottapack.weights.part_tensors import PlainTensor
 from lottapack.weights.rebuild import tensor_bytes
 
-Format = Literal["safetensors", "transformers", "transformers-pack", "peft"]
+Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "files"]
 
 
 def export(
@@ -60,6 +62,7 @@ def export(
             the tied ones to the library and adds ``config.json``, for ``from_pretrained``; ``"transformers-pack"``
             is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
             has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
+            These three bring the pack's tokenizer and other files along; ``"files"`` writes these alone.
         dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
             recorded dtypes.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed.
@@ -89,6 +92,8 @@ def export(
     if limit is not None and Path(output).is_file():
         raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
     with allowing(allow), open_pack(path, scaffold) as pack:
+        if format == "files":
+            return write_files(pack, Path(output))
         for written in (Path(output), Path(output) / WEIGHTS, Path(output) / BASE / PACK_NAME):
             refuse_over(written, pack.path)
         if format == "peft":
@@ -119,13 +124,32 @@ def export(
         return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
 
 
+def write_files(pack: PackFile, folder: Path) -> Path:
+    """Write the files that a pack carries beside its model into a folder, and replace no others. Returns the folder."""
+    if not files_of(pack.descriptor).keys() - {ADAPTER}:
+        raise UnsupportedError(
+            f"{pack.path} carries no files beside the model",
+            hint="Pack the checkpoint's folder, or name the tokenizer's: files=FOLDER (--files).",
+        )
+    refuse_over(folder, pack.path)
+    companions.refuse_others(pack, folder, leave=(ADAPTER,))  # which would make an adapter of the folder
+    with staged_folder(folder) as opened:
+        companions.write(pack, opened, leave=(ADAPTER,))
+    return folder
+
+
 def _write_folder(
     writer: "_Writer", folder: Path, files: dict[str, list[container.TensorInfo]], config: dict[str, Any] | None
 ) -> Path:
     """Write a folder's files; the one that readers open first comes last. Returns its path."""
     entry = WEIGHTS if WEIGHTS in files else INDEX
-    with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=left_over(folder, files)) as opened:
+    gone = left_over(folder, files)
+    if config is not None:
+        companions.refuse_others(writer.pack, folder, leave=(ADAPTER,))
+        gone += [] if GENERATION in files_of(writer.pack.descriptor) else [GENERATION]  # another model's
+    with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=gone) as opened:
         if config is not None:
+            companions.write(writer.pack, opened, leave=(ADAPTER,))
             with opened("config.json") as file:
                 file.write(json_bytes(config))
         for name, placed in files.items():

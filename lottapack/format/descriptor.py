@@ -179,6 +179,14 @@ class Stored(Record, frozen=True, tag_field="role", tag="stored"):
     coding: Coding | msgspec.UnsetType = msgspec.UNSET
 
 
+class FileRecord(Record, frozen=True):
+    """A file beside the model: its bytes, and their SHA-256 (spec: files)."""
+
+    size: int
+    sha256: str
+    coding: Coding | msgspec.UnsetType = msgspec.UNSET
+
+
 class Constant(Record, frozen=True, tag_field="role", tag="constant"):
     """Every element has the bits ``value`` (big-endian hex)."""
 
@@ -218,6 +226,7 @@ class Descriptor(Record, frozen=True, dict=True, gc=True):
     rng: Rng
     parameters: dict[str, Parameter]
     provenance: dict[str, str]
+    files: dict[str, FileRecord] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def seed(self) -> int:

@@ -9,10 +9,19 @@ from typing import NamedTuple
 
 from lottapack.errors import AgreementError, Problem
 from lottapack.format import codings, dtypes
-from lottapack.format.collect import Collector
+from lottapack.format.collect import Collector, quote
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import Adapted, Descriptor, Parameter, Stored, adapter_shapes, factor_dims
-from lottapack.format.names import adapter_prefix, clashes, table_tensor
+from lottapack.format.descriptor import (
+    Adapted,
+    Coding,
+    Descriptor,
+    FileRecord,
+    Parameter,
+    Stored,
+    adapter_shapes,
+    factor_dims,
+)
+from lottapack.format.names import adapter_prefix, clashes, file_tensor, table_tensor
 from lottapack.format.shapes import numel
 
 VALUE = "value"
@@ -22,8 +31,9 @@ VALUE = "value"
 class Expected(NamedTuple):
     """A tensor that the descriptor calls for.
 
-    ``parameter``: the name of the one that it is a part of; None for a table, whose id is then the part. ``shape``:
-    None for a compressed tensor, of which only the file knows the size.
+    ``parameter``: the name of the one that it is a part of; None for a table or a file, whose place in the descriptor
+    is then the part. ``shape``: None for a compressed tensor, of which only the file knows the size; ``decoded`` is
+    then what it must decompress to, in bytes.
     """
 
     name: str
@@ -32,6 +42,7 @@ class Expected(NamedTuple):
     dtype: str
     shape: tuple[int, ...] | None
     sha256: str
+    decoded: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -41,15 +52,26 @@ class Expected(NamedTuple):
     @property
     def owner(self) -> str:
         """What errors call the entry that calls for it."""
-        return f"rng.tables.{self.part}" if self.parameter is None else self.parameter
+        return self.part if self.parameter is None else self.parameter
 
 
 def expected_tensors(descriptor: Descriptor) -> Iterator[Expected]:
-    """Yield each tensor that the descriptor calls for: tables, then the parts of the parameters."""
+    """Yield each tensor that the descriptor calls for: tables, files, then the parts of the parameters."""
     for table_id, table in descriptor.rng.tables.items():
-        yield Expected(table_tensor(table_id), None, table_id, "float32", (2**table.bits,), table.sha256)
+        place = f"rng.tables.{table_id}"
+        yield Expected(table_tensor(table_id), None, place, "float32", (2**table.bits,), table.sha256)
+    for name, record in (descriptor.files or {}).items():
+        yield expected_file(name, record)
     for name, entry in descriptor.parameters.items():
         yield from expected_parts(name, entry)
+
+
+def expected_file(name: str, record: FileRecord) -> Expected:
+    """The tensor that a file's entry calls for."""
+    place, tensor = f"files[{quote(name)}]", file_tensor(name)
+    if isinstance(record.coding, Coding):
+        return Expected(f"{tensor}.codes", None, place, "uint8", None, record.coding.codes, record.size)
+    return Expected(tensor, None, place, "uint8", (record.size,), record.sha256)
 
 
 def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
@@ -60,7 +82,8 @@ def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
             yield Expected(name, name, VALUE, entry.dtype, entry.shape, entry.sha256)
             return
         for part, dtype, shape, sha256 in codings.coded_tensors(entry, coding):
-            yield Expected(f"{name}.{part}", name, part, dtype, shape, sha256)
+            decoded = 0 if shape else numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+            yield Expected(f"{name}.{part}", name, part, dtype, shape, sha256, decoded)
     elif isinstance(entry, Adapted):
         d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
         shapes, prefix = adapter_shapes(entry.rank, d_out, d_in), adapter_prefix(name)
@@ -93,25 +116,24 @@ def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], s
         if info is None:
             out.add("missing", due.name, f"{due.owner} needs this tensor and the file lacks it")
         elif due.shape is None:
-            for problem in _compressed_faults(due.owner, descriptor.parameters[due.owner], info):
+            for problem in _compressed_faults(due, info):
                 out.add(problem.kind, problem.where, problem.message)
         elif (info.dtype, info.shape) != (due.dtype, due.shape):
             found, wanted = f"{info.dtype} {list(info.shape)}", f"{due.dtype} {list(due.shape)}"
             out.add("mismatch", due.name, f"the file holds {found}, the descriptor says {wanted}")
     for name in tensors:
         if name not in digests:
-            out.add("unused", name, "no parameter calls for this tensor")
+            out.add("unused", name, "no entry calls for this tensor")
     if out.problems:
         raise AgreementError(source, out.problems)
     return digests
 
 
-def _compressed_faults(name: str, entry: Parameter, info: TensorInfo) -> Iterator[Problem]:
-    """A compressed tensor is as large as it likes, but a parameter that it cannot hold is refused at once."""
-    assert isinstance(entry, Stored)
-    size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+def _compressed_faults(due: Expected, info: TensorInfo) -> Iterator[Problem]:
+    """A compressed tensor is as large as it likes, but what it cannot hold is refused at once."""
     if info.dtype != "uint8" or len(info.shape) != 1:
         found = f"{info.dtype} {list(info.shape)}"
         yield Problem("mismatch", info.name, f"the file holds {found}, and a compressed tensor is a row of uint8")
-    elif size > codings.MOST_GROWTH * info.nbytes:
-        yield Problem("mismatch", info.name, f"{info.nbytes:,} bytes cannot decompress to the {size:,} of {name}")
+    elif due.decoded > codings.MOST_GROWTH * info.nbytes:
+        message = f"{info.nbytes:,} bytes cannot decompress to the {due.decoded:,} of {due.owner}"
+        yield Problem("mismatch", info.name, message)

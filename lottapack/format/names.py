@@ -82,6 +82,11 @@ def table_tensor(table_id: str) -> str:
     return f"{NAMESPACE}.tables.{table_id}"
 
 
+def file_tensor(name: str) -> str:
+    """The name of the tensor that carries a file, without the ending of its coding."""
+    return f"{NAMESPACE}.files.{name}"
+
+
 def _is_reserved(name: str) -> bool:
     first, last = name.partition(".")[0], name.rpartition(".")[2]
     return name == METADATA or first == NAMESPACE or last == RECIPE

@@ -22,6 +22,7 @@ from lottapack.format.descriptor import (
     TableRecord,
 )
 from lottapack.format.entries import read_parameters
+from lottapack.format.files import read_files
 from lottapack.format.jsontext import JsonText
 from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
@@ -32,6 +33,7 @@ _KNOWN = int(_MAJOR), int(_MINOR)
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
 _NO_VERSION = 'the format version is missing or not of the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
+_OPTIONAL = ("files",)
 
 
 def _numbers(match: re.Match[str]) -> tuple[int, int]:
@@ -74,7 +76,7 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     value: dict[str, JsonText] = {}
     unknown: list[str] = []
     for name, item in text.members():
-        if name in _FIELDS:
+        if name in (*_FIELDS, *_OPTIONAL):
             value[name] = item
         elif not name.startswith("x-") and len(unknown) < MOST:
             unknown.append(name)
@@ -89,10 +91,23 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     if generator is not None:
         check_scaffolds(out, generator, strays, parameters)
     provenance = _provenance(out, value["provenance"]) if "provenance" in value else None
-    if out.problems or architecture is None or generator is None or parameters is None or provenance is None:
+    files = read_files(out, value["files"]) if "files" in value else msgspec.UNSET
+    if (
+        out.problems
+        or files is None
+        or architecture is None
+        or generator is None
+        or parameters is None
+        or provenance is None
+    ):
         return None
     return Descriptor(
-        lottapack=said, architecture=architecture, rng=generator, parameters=parameters, provenance=provenance
+        lottapack=said,
+        architecture=architecture,
+        rng=generator,
+        parameters=parameters,
+        provenance=provenance,
+        files=files,
     )
 
 

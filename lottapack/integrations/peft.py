@@ -12,16 +12,17 @@ from typing import Any
 from peft.config import PeftConfigMixin
 from peft.peft_model import PeftModel
 
-from lottapack.packing.bases import FOLDER, holds_pack, recall, write_base
+from lottapack.packing.bases import FOLDER, holds_pack, of_the_moment, recall, write_base
 
 
 def _with_base(save: Any) -> Any:
     @wraps(save)
     def save_pretrained(self: Any, save_directory: Any, *args: Any, **options: Any) -> Any:
         result = save(self, save_directory, *args, **options)
-        base = recall(self.get_base_model())
+        model = self.get_base_model()
+        base = recall(model)
         if base is not None and options.get("is_main_process", True):
-            write_base(base, Path(save_directory))
+            write_base(of_the_moment(base, model), Path(save_directory))
         return result
 
     return save_pretrained

@@ -24,7 +24,7 @@ from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.select import entries_of
-from lottapack.packing import bases
+from lottapack.packing import bases, companions
 from lottapack.registry.local import local
 from lottapack.rng import backends
 from lottapack.rng.threads import run_all
@@ -137,6 +137,7 @@ def load(
                 place(model, tensor_name, tensor)
         if merge:
             bases.remember_pack(model, pack)
+        companions.carry(model, pack)
     tie_all(model, plan)
     for buffer_name, buffer in list(computed_buffers(model)):
         module, leaf = locate(model, buffer_name)

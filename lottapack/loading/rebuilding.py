@@ -18,6 +18,7 @@ from lottapack.loading.loaded_size import adapter_dtypes
 from lottapack.loading.placements import part_of
 from lottapack.nn.attach import attach
 from lottapack.nn.select import entries_of
+from lottapack.packing import companions
 from lottapack.weights.part_tensors import PlainTensor, stored_part
 from lottapack.weights.parts import Part, whole
 from lottapack.weights.rebuild import skeleton
@@ -64,6 +65,7 @@ def empty_model(pack: PackFile, *, merge: bool) -> tuple[nn.Module, recipe.Recip
     plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
     if not merge:
         attach(model, plan, scaffold=pack.scaffold)
+    companions.carry(model, pack)
     return model, plan
 
 

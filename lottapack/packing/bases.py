@@ -5,16 +5,24 @@ a pack of some kilobytes: the model remembers it, and what saves adapters puts i
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import msgspec
 from torch import nn
 
 from lottapack.errors import CheckpointError
 from lottapack.exporting.staging import Opener, staged_folder
+from lottapack.format import container
 from lottapack.format.container import PACK_END
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor
+from lottapack.format.expected import expected_file, expected_tensors
+from lottapack.format.files import GENERATION, content, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.links import require_own_file
+from lottapack.packing import companions
+from lottapack.packing.configuration import of_live
 from lottapack.packing.folders import PACK_NAME, README, json_bytes, pack_config
 
 FOLDER = "base"
@@ -41,6 +49,39 @@ def remember_pack(model: nn.Module, pack: PackFile) -> None:
         remember(model, data.getvalue())
 
 
+def of_the_moment(data: bytes, model: nn.Module) -> bytes:
+    """The pack of a model's base with the configuration and the generation_config that the model has now.
+
+    Raises CheckpointError for a configuration that builds other tensors.
+    """
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / PACK_NAME
+        path.write_bytes(data)
+        with open_pack(path) as pack:
+            descriptor = pack.descriptor
+            architecture = of_live(descriptor.architecture, model)
+            records, tensors = {}, {}
+            for name, held in companions.gathered(True, model, model, architecture).held.items():
+                records[name], tensor = companions.encoded(held)
+                tensors[expected_file(name, records[name]).name] = tensor
+            files = records or msgspec.UNSET
+            made: Descriptor = msgspec.structs.replace(descriptor, architecture=architecture, files=files)
+            return data if made.to_bytes() == descriptor.to_bytes() else rewritten(pack, made, tensors)
+
+
+def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] | None = None) -> bytes:
+    """The file of a pack with another descriptor, which calls for tensors of this one or, by name, for ``more``."""
+    extra = more or {}
+    wanted = []
+    for due in expected_tensors(descriptor):
+        shape = (len(extra[due.name]),) if due.name in extra else pack.tensors[due.name].shape
+        wanted.append((due.name, due.dtype, shape))
+    placed = container.layout(wanted)
+    header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
+    data = (extra[i.name] if i.name in extra else pack.read_bytes(pack.tensors[i.name]) for i in placed)
+    return header + b"".join(data)
+
+
 def recall(model: nn.Module) -> bytes | None:
     """The pack that a model carries, or None."""
     found: bytes | None = model.__dict__.get(_BASE)
@@ -64,6 +105,10 @@ def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
         file.flush()
         with open_pack(Path(file.name)) as pack:
             descriptor = pack.descriptor
+            held = content(pack, GENERATION) if GENERATION in files_of(descriptor) else None
+    if held is not None:
+        with opened(within + GENERATION) as file:
+            file.write(held)
     if descriptor.architecture.family == "transformers":
         with opened(f"{within}README.md") as file:
             file.write(README)

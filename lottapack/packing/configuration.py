@@ -64,11 +64,16 @@ def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
     """
     if part is None:
         return plan
-    family = arch.family_called(plan.architecture.family)
-    config = plan.architecture.config if family.current is None else family.current(part, plan.architecture)
-    plan = _with(plan, config, f"this {plan.architecture.class_}'s configuration")
+    plan = msgspec.structs.replace(plan, architecture=of_live(plan.architecture, part))
     _require_as_built(part, plan.architecture)
     return plan
+
+
+def of_live(before: Architecture, model: nn.Module) -> Architecture:
+    """An architecture with the configuration that a live model of it has now. Raises CheckpointError."""
+    family = arch.family_called(before.family)
+    config = before.config if family.current is None else family.current(model, before)
+    return now(before, config, f"this {before.class_}'s configuration")
 
 
 def of_checkpoint(plan: Recipe, path: Path) -> Recipe:
@@ -100,9 +105,13 @@ _LEAVE_OUT = "Put the configuration of this checkpoint there; or name the file w
 
 def _with(plan: Recipe, config: dict[str, Any], where: str) -> Recipe:
     """The recipe with another configuration, which must build what was scaffolded."""
-    before = plan.architecture
+    return msgspec.structs.replace(plan, architecture=now(plan.architecture, config, where))
+
+
+def now(before: Architecture, config: dict[str, Any], where: str) -> Architecture:
+    """An architecture with another configuration, which must build the same. Raises CheckpointError."""
     if config == before.config:
-        return plan
+        return before
     try:
         after = arch.checked(before.family, before.class_, config)
         with allowing(arch.packages(before)):
@@ -115,7 +124,7 @@ def _with(plan: Recipe, config: dict[str, Any], where: str) -> Recipe:
         raise CheckpointError(
             f"{where} was changed after scaffold(), and builds other tensors now: {said}", hint=_SET_BACK
         )
-    return msgspec.structs.replace(plan, architecture=after)
+    return after
 
 
 _SET_BACK = "Set it back to what the model was scaffolded with, or scaffold a model that is built with it."
@@ -178,6 +187,8 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
         for key, value in vars(due).items():
             if key.startswith("_") or key in _OF_THE_MOMENT or not _is_plain(value):
                 continue
+            if key == "padding_idx" and (isinstance(due, nn.Embedding) or hasattr(due, "config_class")):
+                continue  # says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it
             now = vars(module).get(key, value)
             if _is_plain(now) and now != value:
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)

@@ -10,9 +10,11 @@ from lottapack.errors import UnsupportedError
 from lottapack.exporting.staging import staged_folder
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Descriptor, Tied
+from lottapack.format.files import ADAPTER, GENERATION, files_of
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk
+from lottapack.packing import companions
 
 PACK_NAME = f"model{PACK_END}"
 """What a pack is called in a folder."""
@@ -54,7 +56,10 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
     config = pack_config(pack.descriptor, PACK_NAME, dtype)
     if pack.scaffold != DEFAULT_SCAFFOLD:
         config["quantization_config"]["scaffold"] = pack.scaffold
-    with staged_folder(folder, entries=("config.json",)) as opened:
+    companions.refuse_others(pack, folder, leave=(ADAPTER,))
+    gone = () if GENERATION in files_of(pack.descriptor) else (GENERATION,)  # another model's
+    with staged_folder(folder, entries=("config.json",), gone=gone) as opened:
+        companions.write(pack, opened, leave=(ADAPTER,))
         with opened(PACK_NAME) as file:
             pack.copy_to(file)
         if not (folder / "README.md").exists():

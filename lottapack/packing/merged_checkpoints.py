@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
@@ -28,8 +28,10 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
+from lottapack.packing import companions
 from lottapack.packing.bits import same_bits
 from lottapack.packing.checkpoint import reconcile_ties
+from lottapack.packing.companions import Files
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
@@ -81,6 +83,7 @@ def pack_merged(
     allow: str | Iterable[str] = (),
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
+    files: Files = True,
     progress: Progress | None = None,
 ) -> MergedResult:
     """Recover a pack from merged weights whose backbone lottapack drew.
@@ -104,6 +107,7 @@ def pack_merged(
         stored_dtype: as in pack(), for the adapters that were found and what is stored. What this and a coding lose
             comes on top of the tolerance, which is that of the search alone; the result says how much, in ``kept``.
         coding: as in pack().
+        files: as in pack().
         progress: called with layers looked at and layers in all.
 
     Raises:
@@ -132,7 +136,9 @@ def pack_merged(
                 hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or "
                 "allow a larger max_rank or tolerance.",
             )
-        result = Packer(plan, held, storage=forms, leaving=leaving).write(Path(path))
+        part = checkpoint if isinstance(checkpoint, nn.Module) else None
+        beside = companions.gathered(files, checkpoint, part, model.architecture)
+        result = Packer(plan, held, storage=forms, leaving=leaving, files=beside).write(Path(path))
         taken = {kept.name: kept.size for kept in result.kept}
         layers = tuple(replace(layer, size=taken.get(layer.name, layer.size)) for layer in search.layers)
         whole = {item.name: getattr(result, item.name) for item in fields(PackResult)}

@@ -10,7 +10,8 @@ from torch import nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
-from lottapack.packing import checkpoint, configuration
+from lottapack.packing import checkpoint, companions, configuration
+from lottapack.packing.companions import Files
 from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.reading import read_checkpoint, refuse_over_checkpoint
@@ -34,6 +35,7 @@ def pack(
     coding: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
     allow_nonfinite: bool = False,
+    files: Files = True,
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
@@ -63,6 +65,9 @@ def pack(
         tolerance: the largest error that an element of what is stored may have from both, as part of the root mean
             square of its tensor. The result says how large it is.
         allow_nonfinite: pack NaN and infinity in what was trained, and NaN in buffers. They are refused otherwise.
+        files: whether the pack carries the tokenizer, chat template, processor and generation_config that lie beside
+            the checkpoint, or that a loaded model brought with it; or the folder that holds them; or tokenizers and
+            processors (one, or a list). Other files are never taken: the result lists them. Spec: files.
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -81,13 +86,15 @@ def pack(
     leaving = LeftOut(ignore)
     adapter = isinstance(model, str | PathLike) and is_adapter(Path(model))
     with allowing(allow), torch.no_grad():
+        part, known = None, dict[str, bytes]()
         if isinstance(model, nn.Module):
             plan, tensors = checkpoint.of_model(model, key, leaving)
-            plan = configuration.of_module(plan, configuration.scaffolded_part(plan, model, key))
+            part = configuration.scaffolded_part(plan, model, key)
+            plan = configuration.of_module(plan, part)
         elif isinstance(model, Mapping):
             plan, tensors = checkpoint.split(model, key, leaving)
         elif adapter:
-            plan, tensors = read_adapter(Path(model), None if base is None else Path(base))
+            plan, tensors, known = read_adapter(Path(model), None if base is None else Path(base))
         else:
             plan, tensors = checkpoint.split(read_checkpoint(Path(model), leaving), key, leaving)
             plan = configuration.of_checkpoint(plan, Path(model))
@@ -100,5 +107,13 @@ def pack(
                 "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
             )
         tensors = checkpoint.fitted(plan, tensors)
-        packer = Packer(plan, tensors, progress, storage=forms, leaving=leaving, allow_nonfinite=allow_nonfinite)
+        packer = Packer(
+            plan,
+            tensors,
+            progress,
+            storage=forms,
+            leaving=leaving,
+            allow_nonfinite=allow_nonfinite,
+            files=companions.gathered(files, model, part, plan.architecture, known),
+        )
         return packer.write(Path(path))

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lottapack.limits import size_text
@@ -19,7 +19,8 @@ class PackResult:
 
     ``stored_instead``: generated parameters that had to be stored, with the bytes that they take. ``kept``: the tensors
     that are in another form than they were, and their errors. ``left_out``: tensors, or whole models, of the checkpoint
-    that are not in the pack because ``ignore`` or ``key`` said so.
+    that are not in the pack because ``ignore`` or ``key`` said so. ``files``: those that the pack carries beside the
+    model, with their bytes; ``files_left``: those that lie beside the checkpoint and are not in the pack.
     """
 
     path: Path
@@ -28,6 +29,8 @@ class PackResult:
     stored_instead: dict[str, int]
     kept: tuple[Kept, ...] = ()
     left_out: tuple[str, ...] = ()
+    files: dict[str, int] = field(default_factory=dict)
+    files_left: tuple[str, ...] = ()
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

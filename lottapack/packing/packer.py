@@ -1,17 +1,15 @@
 """From a recipe and tensors to one file."""
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor
 
-import lottapack
-from lottapack import arch, rng
+from lottapack import rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.format import container, dtypes, expected, recipe_names
@@ -19,9 +17,9 @@ from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
     Adapter,
-    Architecture,
     Constant,
     Descriptor,
+    FileRecord,
     Parameter,
     Rng,
     Seeded,
@@ -39,7 +37,9 @@ from lottapack.format.shapes import numel
 from lottapack.output import atomic_file
 from lottapack.packing import checkpoint
 from lottapack.packing.bits import constant_bits, same_bits
+from lottapack.packing.companions import Embedded, encoded
 from lottapack.packing.pack_result import PackResult, warn_of_changes
+from lottapack.packing.provenance import provenance
 from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
@@ -65,13 +65,9 @@ class Packer:
         storage: Storage | None = None,
         leaving: LeftOut | None = None,
         allow_nonfinite: bool = False,
+        files: Embedded | None = None,
     ) -> None:
-        """Args not of write().
-
-        ``stored_instead``: what was found to differ already; ``constructed``: what torch drew, where it did;
-        ``leaving``: tensors that the recipe does not know may be left out by it; ``allow_nonfinite``: keep NaN and
-        infinity in what was trained.
-        """
+        """``stored_instead``: known to differ; ``constructed``: what torch drew; ``files``: beside the model."""
         self._require_finite = (lambda *_, **__: None) if allow_nonfinite else checkpoint.require_finite
         self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
@@ -85,6 +81,7 @@ class Packer:
         self.tensors: dict[str, Tensor] = {}
         self.stored_instead: dict[str, int] = dict(stored_instead or {})
         self.progress = progress
+        self.files = files or Embedded()
 
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
@@ -105,7 +102,14 @@ class Packer:
         self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
         return PackResult(
-            path, size, digest, self.stored_instead, tuple(self.storage.kept), left_out=tuple(self.leaving.names)
+            path,
+            size,
+            digest,
+            self.stored_instead,
+            tuple(self.storage.kept),
+            tuple(self.leaving.names),
+            {name: len(data) for name, data in sorted(self.files.held.items())},
+            self.files.left,
         )
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
@@ -150,7 +154,14 @@ class Packer:
             ),
             parameters=parameters,
             provenance=provenance(self.plan.architecture),
+            files={name: self._file(name, data) for name, data in self.files.held.items()} or msgspec.UNSET,
         )
+
+    def _file(self, name: str, data: bytes) -> FileRecord:
+        record, held = encoded(data)
+        made = torch.frombuffer(bytearray(held), dtype=torch.uint8) if held else torch.empty(0, dtype=torch.uint8)
+        self._keep(expected.expected_file(name, record).name, made)
+        return record
 
     def _versions(self) -> dict[str, str]:
         """What the fingerprints were computed with, where torch draws the weights."""
@@ -286,12 +297,3 @@ def _require_names(found: Iterable[tuple[str, str]]) -> None:
 def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
     """How many elements of a parameter are generated."""
     return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
-
-
-def provenance(architecture: Architecture) -> dict[str, str]:
-    """Versions of the tools, without local build tags, so that CPU and GPU machines write the same bytes."""
-    found = {"lottapack": lottapack.__version__, "torch": torch.__version__.split("+")[0]}
-    for name in arch.tools(architecture):
-        with contextlib.suppress(metadata.PackageNotFoundError):  # a module that belongs to no distribution
-            found.setdefault(name, metadata.version(name).split("+")[0])
-    return found

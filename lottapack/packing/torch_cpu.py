@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lottapack.arch.drawn import versions
 from lottapack.arch.trust import allowing
@@ -24,7 +24,9 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
+from lottapack.packing import companions
 from lottapack.packing.bits import constant_bits, same_bits
+from lottapack.packing.companions import Files
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
@@ -51,6 +53,7 @@ def pack_torch_cpu(
     coding: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
     allow_nonfinite: bool = False,
+    files: Files = True,
     progress: Progress | None = None,
 ) -> PackResult:
     """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
@@ -73,6 +76,7 @@ def pack_torch_cpu(
         coding: as in pack().
         tolerance: as in pack().
         allow_nonfinite: as in pack().
+        files: as in pack().
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -95,9 +99,15 @@ def pack_torch_cpu(
                 base = Path(scratch) / "base"
                 plan, _ = _plan(model, seed, drawn, drawn)
                 Packer(plan, dict(drawn), constructed=drawn).write(base)
-                plan, tensors = read_adapter(Path(checkpoint), base)
+                plan, tensors, known = read_adapter(Path(checkpoint), base)
             return Packer(
-                plan, tensors, progress, constructed=drawn, storage=forms, allow_nonfinite=allow_nonfinite
+                plan,
+                tensors,
+                progress,
+                constructed=drawn,
+                storage=forms,
+                allow_nonfinite=allow_nonfinite,
+                files=companions.gathered(files, checkpoint, None, model.architecture, known),
             ).write(Path(path))
         tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         plan, differing = _plan(model, seed, drawn, tensors)
@@ -109,6 +119,7 @@ def pack_torch_cpu(
                 hint="Check the seed and the architecture; that torch.manual_seed was called right before the model "
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
             )
+        part = checkpoint if isinstance(checkpoint, nn.Module) else None
         packer = Packer(
             plan,
             tensors,
@@ -118,6 +129,7 @@ def pack_torch_cpu(
             storage=forms,
             leaving=leaving,
             allow_nonfinite=allow_nonfinite,
+            files=companions.gathered(files, checkpoint, part, model.architecture),
         )
         return packer.write(Path(path))
 

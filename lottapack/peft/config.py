@@ -42,6 +42,12 @@ _READ = {
     "use_dora",
     "use_rslora",
 }
+BESIDE_THE_ROLES = ("init_lora_weights", "lora_dropout", "task_type")
+"""What a pack keeps of a configuration as it is: no role says it."""
+
+_TASKS = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
+"""PEFT's tasks by the end of a class's name."""
+
 _KEEPS_THE_BASE = (True, False, None, "gaussian", "orthogonal", "eva")
 """Initialisations that leave the base's weights as they are."""
 
@@ -91,6 +97,20 @@ class AdapterConfig:
             and not _matches(self.excluded, name)
             and not any(re.match(rf"(^|.*\.){re.escape(saved)}($|\..*)", name) for saved in self.saved)
         }
+
+
+def task_of(class_name: str) -> str | None:
+    """PEFT's task that goes with a class of transformers, or None."""
+    return next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
+
+
+def said_beside_the_roles(folder: Path, class_name: str) -> bytes | None:
+    """What an adapter's configuration says and no role does, as JSON; None where all of it is the class's default."""
+    said: Any = json.loads((folder / CONFIG).read_text("utf-8"))
+    defaults = {"init_lora_weights": True, "lora_dropout": 0.0, "task_type": task_of(class_name)}
+    found = {key: said.get(key, defaults[key]) for key in BESIDE_THE_ROLES}
+    kept = {key: value for key, value in found.items() if value != defaults[key]}
+    return (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode() if kept else None
 
 
 def read_config(folder: Path) -> AdapterConfig:

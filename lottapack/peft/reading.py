@@ -13,6 +13,7 @@ from lottapack import arch
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_shapes, factor_dims
+from lottapack.format.files import ADAPTER, content, files_of
 from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
@@ -22,7 +23,7 @@ from lottapack.nn.select import Entry, entries_of
 from lottapack.packing import bases
 from lottapack.packing.bits import same_bits
 from lottapack.packing.reading import read_file
-from lottapack.peft.config import CONFIG, AdapterConfig, read_config
+from lottapack.peft.config import CONFIG, AdapterConfig, read_config, said_beside_the_roles
 from lottapack.peft.names import names_of
 from lottapack.weights.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
 
@@ -42,8 +43,8 @@ def is_adapter(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in (CONFIG, *_WEIGHTS))
 
 
-def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe and tensors of the base with the adapter on it.
+def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Tensor], dict[str, bytes]]:
+    """The recipe and tensors of the base with the adapter on it, and the files that both bring.
 
     Args:
         folder: what PEFT saved.
@@ -65,7 +66,9 @@ def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Ten
         if base is not None and around is not None:
             with bases.open_base(around / bases.FOLDER, around) as own:
                 _require_same_base(folder, own, pack)
-        return _Reader(folder, config, pack).read(tensors)
+        files = {name: content(pack, name) for name in files_of(pack.descriptor)}
+        said = said_beside_the_roles(folder, pack.descriptor.architecture.class_)
+        return *_Reader(folder, config, pack).read(tensors), {**files, **({ADAPTER: said} if said else {})}
 
 
 def _around_base(folder: Path) -> Path | None:

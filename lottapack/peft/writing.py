@@ -1,5 +1,6 @@
 """A pack as the folder of a PEFT adapter, with the pack of its base beside it."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,18 +13,16 @@ from lottapack.errors import UnsupportedError
 from lottapack.exporting.staging import staged_folder
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied
-from lottapack.format.expected import expected_tensors
+from lottapack.format.files import ADAPTER, GENERATION, content, files_of
 from lottapack.format.packfile import Held, PackFile
-from lottapack.packing.bases import FOLDER, write_base_files
+from lottapack.packing import companions
+from lottapack.packing.bases import FOLDER, rewritten, write_base_files
 from lottapack.packing.folders import json_bytes
-from lottapack.peft.config import CONFIG
+from lottapack.peft.config import BESIDE_THE_ROLES, CONFIG, task_of
 from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
-_TASKS = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
-"""PEFT's tasks by the end of a class's name."""
-
 _HEADS = ("classifier", "score")
 """Modules that PEFT's wrappers for classification train of their own accord."""
 
@@ -37,7 +36,10 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
     plan = _Plan(pack)
     held = plan.tensors()
     infos = [(name, pack.form(source)[0], shape) for name, (source, shape) in held.items()]
+    beside = (ADAPTER, GENERATION)  # the first is a part of what is written, the second goes with the base
+    companions.refuse_others(pack, folder, leave=beside)
     with staged_folder(folder, entries=(CONFIG,)) as opened:
+        companions.write(pack, opened, leave=beside)
         write_base_files(_base(pack), opened, f"{FOLDER}/")
         with opened(_WEIGHTS) as file:
             container.write(
@@ -62,12 +64,9 @@ def _base(pack: PackFile) -> bytes:
         else entry
         for name, entry in pack.descriptor.parameters.items()
     }
-    descriptor: Descriptor = msgspec.structs.replace(pack.descriptor, parameters=plain)
-    held = [pack.tensors[due.name] for due in expected_tensors(descriptor)]
-    wanted = [(info.name, info.dtype, info.shape) for info in held]
-    placed = container.layout(wanted)
-    header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
-    return header + b"".join(pack.read_bytes(pack.tensors[info.name]) for info in placed)
+    files = {name: record for name, record in files_of(pack.descriptor).items() if name == GENERATION}
+    descriptor: Descriptor = msgspec.structs.replace(pack.descriptor, parameters=plain, files=files or msgspec.UNSET)
+    return rewritten(pack, descriptor)
 
 
 class _Plan:
@@ -163,12 +162,18 @@ class _Plan:
             "bias": "none" if not self.biases else "lora_only" if of_adapted else "all",
             "target_modules": self._targets(),
             "modules_to_save": self.saved or None,
+            **self._said(),
         }
+
+    def _said(self) -> dict[str, Any]:
+        """What the adapter's own configuration said, as far as the roles do not."""
+        held = ADAPTER in files_of(self.pack.descriptor)
+        said: dict[str, Any] = json.loads(content(self.pack, ADAPTER)) if held else {}
+        return {key: said[key] for key in BESIDE_THE_ROLES if key in said}
 
     def _task(self) -> str | None:
         """PEFT's task of the class, unless its wrapper would train what the pack did not."""
-        class_name = self.pack.descriptor.architecture.class_
-        task = next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
+        task = task_of(self.pack.descriptor.architecture.class_)
         heads = [name for name, _ in self.model.named_children() if any(head in name for head in _HEADS)]
         return task if task in (None, "CAUSAL_LM") or (heads and set(heads) <= set(self.saved)) else None
 

@@ -47,6 +47,28 @@ def _scaffolds(summary: Summary) -> str:
     return f"| more scaffolds | {named}: `load(..., scaffold=NAME)` |\n" if named else ""
 
 
+def _tokenizer(summary: Summary, repo: str) -> str:
+    """How the files beside the model are had, or nothing."""
+    if not summary.files:
+        return ""
+    named = ", ".join(f"`{name}`" for name in summary.files)
+    if summary.family != "transformers":
+        return f"\nIt carries {named}: `lottapack export {summary.path.name} -o FOLDER --format files`.\n"
+    return f"""
+It carries {named}. With these in one folder, transformers needs nothing else:
+
+```console
+$ lottapack pull {repo} --export FOLDER
+```
+
+```python
+from transformers import pipeline
+
+pipe = pipeline("TASK", "FOLDER")  # such as text-generation
+```
+"""
+
+
 def _facts(pack: str | PathLike[str], repo: str, sha256: str) -> str:
     summary, sizes = inspect(pack), report(pack)
     share = f", {summary.trained:,} of them trained ({summary.trained / summary.numel:.2%})" if summary.numel else ""
@@ -77,5 +99,5 @@ import lottapack
 
 model = lottapack.load("{repo}"{trust})  # pulls, checks every hash, generates the backbone
 ```
-
+{_tokenizer(summary, repo)}
 Text between these two markers is written anew by each push; all other text is yours."""

@@ -10,6 +10,7 @@ from lottapack import arch
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, role_of
+from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 
@@ -41,7 +42,8 @@ class Summary:
     """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
 
     ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of those beside the default one, by
-    name. ``torch`` and ``capability``: what drew the weights, where ``rng`` is ``torch-cpu``; else None.
+    name. ``files``: those beside the model, with their bytes. ``torch`` and ``capability``: what drew the weights,
+    where ``rng`` is ``torch-cpu``; else None.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Summary:
     capability: str | None = None
     scaffolds: dict[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
+    files: dict[str, int] = field(default_factory=dict)
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
@@ -86,6 +89,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
             capability=descriptor.rng.capability or None,
             scaffolds={name: scaffold.seed for name, scaffold in descriptor.scaffolds.items()},
             allow=arch.packages(descriptor.architecture),
+            files={name: record.size for name, record in files_of(descriptor).items()},
         )
 
 

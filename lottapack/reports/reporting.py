@@ -7,6 +7,8 @@ from pathlib import Path
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Stored, Tied, role_of
+from lottapack.format.expected import expected_file
+from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.loading.loaded_size import memory_by_backbone
@@ -141,5 +143,9 @@ def _held(pack: PackFile, name: str) -> int:
 
 
 def _with_rest(pack: PackFile, sizes: dict[str, int]) -> dict[str, int]:
-    tables = pack.file_size - pack.data_start - sum(sizes.values())
-    return {**sizes, **({"tables": tables} if tables else {}), "descriptor": pack.data_start}
+    files = sum(
+        pack.tensors[expected_file(name, record).name].nbytes for name, record in files_of(pack.descriptor).items()
+    )
+    tables = pack.file_size - pack.data_start - sum(sizes.values()) - files
+    rest = {"tables": tables, "files": files}
+    return {**sizes, **{name: size for name, size in rest.items() if size}, "descriptor": pack.data_start}

@@ -1,7 +1,8 @@
 """verify(): every check of a pack, each with its outcome."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,9 @@ from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
 from lottapack.format.codings import coding_of
-from lottapack.format.descriptor import Adapted, Descriptor, Seeded
-from lottapack.format.expected import expected_tensors
+from lottapack.format.descriptor import Adapted, Descriptor, FileRecord, Seeded
+from lottapack.format.expected import expected_file, expected_tensors
+from lottapack.format.files import content, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
@@ -105,6 +107,7 @@ def _listed(descriptor: Descriptor) -> Iterator[Item]:
     """Everything of which the descriptor records a hash."""
     for due in expected_tensors(descriptor):
         yield "sha256", due.name
+    yield from (("coding", expected_file(*item).part) for item in _coded_files(descriptor))
     for name, entry in descriptor.parameters.items():
         if coding_of(entry):
             yield "coding", name
@@ -114,10 +117,21 @@ def _listed(descriptor: Descriptor) -> Iterator[Item]:
                 yield "fingerprint", place_of(scaffold, name)
 
 
+def _coded_files(descriptor: Descriptor) -> Iterator[tuple[str, FileRecord]]:
+    return ((name, record) for name, record in files_of(descriptor).items() if record.coding)
+
+
 def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
     """Each item that was looked at, and its outcome."""
     failed = set()
-    coded = [name for name, entry in pack.descriptor.parameters.items() if coding_of(entry)]
+    coded: dict[str, tuple[list[str], Callable[[], object]]] = {
+        name: ([info.name for info in pack.parts(name).values()], partial(pack.read_bytes, name))
+        for name, entry in pack.descriptor.parameters.items()
+        if coding_of(entry)
+    }
+    for file, record in _coded_files(pack.descriptor):
+        due = expected_file(file, record)
+        coded[due.part] = [due.name], partial(content, pack, file)
     for name, info in pack.tensors.items():
         try:
             pack.check(info)
@@ -126,14 +140,14 @@ def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
             yield ("sha256", name), Check(fault.problems[0].kind, name, "failed", fault.problems[0].message)
         else:
             yield ("sha256", name), Check("sha256", name, "ok")
-    for name in coded:
-        damaged = [info.name for info in pack.parts(name).values() if info.name in failed]
+    for name, (tensors, decode) in coded.items():
+        damaged = [tensor for tensor in tensors if tensor in failed]
         if damaged:
             skipped = Check("coding", name, "skipped", f"{damaged[0]} is damaged, so there is nothing to decode")
             yield ("coding", name), skipped
             continue
         try:
-            pack.read_bytes(name)
+            decode()
         except IntegrityError as fault:
             problem = fault.problems[0]
             yield ("coding", name), Check(problem.kind, problem.where, "failed", problem.message)

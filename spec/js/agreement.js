@@ -7,6 +7,7 @@
 
 import { codedTensors, compressedFault } from "./codings.js";
 import { MOST, PackError, problem } from "./errors.js";
+import { filePlace, fileTensor } from "./files.js";
 import { factorDims } from "./merge.js";
 import { ADAPTER_PARTS } from "./parameters.js";
 
@@ -16,15 +17,19 @@ export const VALUE = "value";
 const AGAIN = "Its writer gave it wrong names, or it was changed: get it again from whoever made it.";
 
 /**
- * Every tensor that a descriptor calls for, as `{name, parameter, part, owner, dtype, shape, sha256}`: tables, whose
- * `parameter` is null and whose part is the id, then parts of parameters. `owner` is for errors alone.
+ * Every tensor that a descriptor calls for, as `{name, parameter, part, owner, dtype, shape, sha256}`: tables and
+ * files, whose `parameter` is null, then parts of parameters. `owner` is for errors alone; `entry`: whose part it is.
  *
  * The shape of a compressed tensor is null: only the file knows its size.
  */
-export function* expectedTensors({ rng, parameters }) {
+export function* expectedTensors({ rng, parameters, files }) {
   for (const [id, { bits, sha256 }] of rng.tables) {
     const shape = [2n ** BigInt(bits)];
     yield { name: tableTensor(id), parameter: null, part: id, owner: `rng.tables.${id}`, dtype: "float32", shape, sha256 };
+  }
+  for (const [name, entry] of files) {
+    const [tensor] = expectedParts(fileTensor(name), entry);
+    yield { ...tensor, parameter: null, owner: filePlace(name) };
   }
   for (const [name, entry] of parameters) yield* expectedParts(name, entry);
 }
@@ -32,7 +37,7 @@ export function* expectedTensors({ rng, parameters }) {
 /** Every tensor that one parameter's entry calls for. */
 export function* expectedParts(parameter, entry) {
   const { role, dtype, shape, sha256, coding } = entry;
-  const of = { parameter, owner: parameter };
+  const of = { parameter, owner: parameter, entry };
   if (role === "stored" && coding) {
     for (const tensor of codedTensors(entry)) yield { ...of, name: `${parameter}.${tensor.part}`, ...tensor };
   } else if (role === "stored") {
@@ -100,7 +105,7 @@ export function checkAgreement(descriptor, tensors) {
     if (!found) {
       problems.push(problem("missing", due.name, `${due.owner} needs this tensor and the file lacks it`));
     } else if (!due.shape) {
-      const fault = compressedFault(due.owner, descriptor.parameters.get(due.parameter), found);
+      const fault = compressedFault(due.owner, due.entry, found);
       if (fault) problems.push(problem("mismatch", due.name, fault));
     } else if (found.dtype !== due.dtype || found.shape.join() !== due.shape.join()) {
       const said = ({ dtype, shape }) => `${dtype} [${shape.join(", ")}]`;
@@ -108,7 +113,7 @@ export function checkAgreement(descriptor, tensors) {
     }
   }
   for (const name of tensors.keys()) {
-    if (!digests.has(name)) problems.push(problem("unused", name, "no parameter calls for this tensor"));
+    if (!digests.has(name)) problems.push(problem("unused", name, "no entry calls for this tensor"));
   }
   if (problems.length) throw new PackError("agreement", problems.slice(0, MOST), AGAIN);
   return digests;

@@ -3,6 +3,7 @@
 import { architectureProblems } from "./architecture.js";
 import { readJson } from "./container.js";
 import { PackError } from "./errors.js";
+import { readFiles } from "./files.js";
 import { CONSTRUCTOR, TORCH_CPU, readParameters } from "./parameters.js";
 import { Collector, INTEGER, OBJECT, TEXT, optional } from "./records.js";
 import { checkScaffolds, readScaffolds } from "./scaffolds.js";
@@ -13,15 +14,16 @@ import { kindOf, quote } from "./text.js";
 export const FORMAT_VERSION = "1.0";
 const PHILOX = "philox4x32-10";
 const FIELDS = ["lottapack", "architecture", "rng", "parameters", "provenance"];
+const OPTIONAL = ["files"];
 const VERSION = /^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$/;
 const WIDTHS = [1n, 2n, 4n, 8n, 16n];
 
 /**
  * Read a descriptor; a PackError names every problem found.
  *
- * Gives `{version, architecture, rng, parameters, provenance}`: architecture has family, class and config (a Map);
+ * Gives `{version, architecture, rng, parameters, provenance, files}`: architecture has family, class and config (a Map);
  * rng has id, seedText, tables (bits and sha256 by id), scaffolds (seed and fingerprints by name), torch and
- * capability; parameters: see parameters.js.
+ * capability; parameters: see parameters.js; files: see files.js.
  */
 export function readDescriptor(bytes) {
   const value = readJson(bytes, "descriptor", "descriptor");
@@ -54,7 +56,7 @@ function read(out, value) {
   if (!checkVersion(out, version)) return null;
   for (const name of FIELDS) if (!value.has(name)) out.add("field", "descriptor", `the field ${name} is missing`);
   for (const name of value.keys()) {
-    if (!FIELDS.includes(name) && !name.startsWith("x-")) {
+    if (!FIELDS.includes(name) && !OPTIONAL.includes(name) && !name.startsWith("x-")) {
       out.add("field", "descriptor", `the field ${quote(name)} is unknown`);
     }
   }
@@ -64,7 +66,8 @@ function read(out, value) {
   if (rng) checkScaffolds(out, rng, parameters);
   const provenance = value.get("provenance");
   if (value.has("provenance")) checkProvenance(out, provenance);
-  return { version, architecture, rng, parameters, provenance };
+  const files = value.has("files") ? readFiles(out, value.get("files")) : new Map();
+  return { version, architecture, rng, parameters, provenance, files };
 }
 
 function checkVersion(out, text) {

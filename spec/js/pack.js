@@ -5,6 +5,7 @@ import { CodingFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
 import { PackError, UnsupportedError, problem } from "./errors.js";
+import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
@@ -87,9 +88,20 @@ export class Pack {
   }
 
   /** The bytes of a stored parameter, decoded if need be; checked. */
-  async readParameter(name) {
-    const entry = this.descriptor.parameters.get(name);
-    const held = this.parts(name);
+  readParameter(name) {
+    return this.readStored(name, this.descriptor.parameters.get(name), this.parts(name));
+  }
+
+  /** The bytes of a file beside the model, decoded if need be; checked. */
+  file(name) {
+    const entry = this.descriptor.files.get(name);
+    if (!entry) throw new UnsupportedError(`the pack has no file ${JSON.stringify(name)}`);
+    const [due] = expectedParts(fileTensor(name), entry);
+    return this.readStored(filePlace(name), entry, new Map([[due.part, this.tensors.get(due.name)]]));
+  }
+
+  /** What an entry stands for. `held`: the records of its tensors by part; `name`: what errors call it. */
+  async readStored(name, entry, held) {
     if (held.has(VALUE)) return this.read(held.get(VALUE));
     const parts = {};
     for (const [part, info] of held) parts[part] = await this.read(info);

@@ -1,7 +1,8 @@
 /** Every check of a pack, each with its outcome. */
 
-import { expectedTensors } from "./agreement.js";
+import { expectedParts, expectedTensors } from "./agreement.js";
 import { PackError, UnsupportedError } from "./errors.js";
+import { filePlace, fileTensor } from "./files.js";
 import { DEFAULT_MAX_BYTES } from "./pack.js";
 import { isGenerated } from "./parameters.js";
 import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
@@ -19,9 +20,15 @@ const PIECE = 1 << 20;
  */
 export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = () => {} } = {}) {
   pack.checkLimit(maxBytes);
-  const { parameters, rng, version } = pack.descriptor;
+  const { files, parameters, rng, version } = pack.descriptor;
   const generated = [...parameters].filter(([, entry]) => isGenerated(entry));
-  const coded = [...parameters].filter(([, entry]) => entry.coding);
+  const of = (entries, place, parts, read) =>
+    [...entries].filter(([, entry]) => entry.coding).map(([name, entry]) => [place(name), entry, parts(name, entry), () => read(name)]);
+  const inFile = (name, entry) => [...expectedParts(fileTensor(name), entry)].map((due) => pack.tensors.get(due.name));
+  const coded = [
+    ...of(files, filePlace, inFile, (name) => pack.file(name)),
+    ...of(parameters, (name) => name, (name) => [...pack.parts(name).values()], (name) => pack.readParameter(name)),
+  ];
   const size = ([, { shape, dtype }]) => Number(numel(shape)) * ITEM_SIZE.get(dtype);
   const add = (sum, one) => sum + size(one);
   const drawn = generated.reduce(add, 0) * (1 + rng.scaffolds.size);
@@ -39,11 +46,11 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
     await advance(info.end - info.begin);
   }
   const damaged = new Set(checks.filter(({ status }) => status === "failed").map(({ where }) => where));
-  for (const [name, entry] of coded) {
-    const lost = [...pack.parts(name).values()].find((info) => damaged.has(info.name));
+  for (const [name, entry, held, read] of coded) {
+    const lost = held.find((info) => damaged.has(info.name));
     const detail = lost && `${lost.name} is damaged, so there is nothing to decode`;
     const skipped = { what: "coding", where: name, status: "skipped", detail };
-    note("coding", name, lost ? skipped : await contentCheck("coding", name, () => pack.readParameter(name)));
+    note("coding", name, lost ? skipped : await contentCheck("coding", name, read));
     await advance(size([name, entry]));
   }
   for (const [name, entry] of generated) {
@@ -64,6 +71,7 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
 /** Everything of which the descriptor records a hash, as pairs of what and where. */
 function listed(descriptor) {
   const found = [...expectedTensors(descriptor)].map(({ name }) => ["sha256", name]);
+  for (const [name, { coding }] of descriptor.files) if (coding) found.push(["coding", filePlace(name)]);
   for (const [name, entry] of descriptor.parameters) {
     if (entry.coding) found.push(["coding", name]);
     if (!isGenerated(entry)) continue;

@@ -8,6 +8,7 @@ import torch
 from spec_files import descriptor_of, files, split
 
 import lottapack
+from lottapack.format.files import content, files_of
 
 VALID, INVALID = files("valid"), files("invalid")
 ERRORS = {
@@ -57,6 +58,18 @@ def test_valid_packs_record_the_fingerprints(name):
             entries = pack.descriptor.parameters
             recorded = {key: entry.fingerprint for key, entry in entries.items() if hasattr(entry, "fingerprint")}
         assert recorded == weights["fingerprints"]
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_files_beside_the_model_are_read(name, tmp_path):
+    path, sidecar = VALID[name]
+    with lottapack.open_pack(path) as pack:
+        found = {key: hashlib.sha256(content(pack, key)).hexdigest() for key in files_of(pack.descriptor)}
+    assert found == sidecar.get("files", {})
+    if found:
+        lottapack.export(path, tmp_path / "out", format="files")
+        written = {key: hashlib.sha256((tmp_path / "out" / key).read_bytes()).hexdigest() for key in found}
+        assert written == found
 
 
 @pytest.mark.parametrize("name", VALID)

@@ -19,8 +19,10 @@ BEYOND_A_SCHEMA = {
     "descriptor_field_shape_float": "1 and 1.0 are one number",
     "descriptor_field_rank_float": "1 and 1.0 are one number",
     "descriptor_field_bits_float": "1 and 1.0 are one number",
+    "descriptor_field_file_size_float": "1 and 1.0 are one number",
+    "descriptor_field_files_too_large": "sums",
     **dict.fromkeys(
-        (f"descriptor_field_{what}_too_long" for what in ("adapted", "entry", "provenance", "table")),
+        (f"descriptor_field_{what}_too_long" for what in ("adapted", "entry", "file_entry", "provenance", "table")),
         "how long a text is",
     ),
     "descriptor_id_distribution": "whether rng.tables has the id",

@@ -222,3 +222,19 @@ def test_a_called_architecture_holds_no_late_change(tmp_path):
     model.norm_first = True
     with pytest.raises(CheckpointError, match="norm_first is True, and False"):
         lottapack.pack(model, tmp_path / f"a{S}")
+
+
+def test_a_padding_token_set_late_is_no_other_module(tmp_path):
+    model = lottapack.scaffold(tied_llama(), seed=1, rank=1)
+    model.config.pad_token_id = 2  # its embedding was built without
+    assert lottapack.load(packed(model, tmp_path, "live")).config.pad_token_id == 2
+
+
+def test_a_padding_token_that_positions_depend_on_is_refused(tmp_path):
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = lottapack.scaffold(RobertaModel(RobertaConfig(vocab_size=32, **sizes)), seed=1, rank=1)
+    model.config.pad_token_id = 2
+    with pytest.raises(CheckpointError, match=r"embeddings\.padding_idx is 1, and 2"):
+        lottapack.pack(model, tmp_path / f"a{S}")

@@ -27,7 +27,8 @@ def command(
         typer.Option(
             "--format",
             help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
-            "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base.",
+            "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base. "
+            "files: the tokenizer and other files that the pack carries, alone.",
         ),
     ] = Format.safetensors,
     dtype: Annotated[

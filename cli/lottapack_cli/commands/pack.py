@@ -113,6 +113,15 @@ def command(
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Pack NaN and infinity in what was trained; refused otherwise.")
     ] = False,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Carry the tokenizer, chat template and processor of this folder; by default of the checkpoint's.",
+            show_default=False,
+        ),
+    ] = None,
+    no_files: Annotated[bool, typer.Option("--no-files", help="Carry no such files.")] = False,
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
@@ -132,6 +141,9 @@ def command(
         raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
     _check_tolerance(from_merged, stored_dtype is not None or bool(coding), tolerance)
     narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
+    if files is not None and no_files:
+        raise typer.BadParameter("choose --files or --no-files")
+    carried = files or not no_files
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
     trusted = allow or ()
@@ -154,6 +166,7 @@ def command(
                 coding=codings,
                 tolerance=tolerance,
                 allow_nonfinite=allow_nonfinite,
+                files=carried,
                 progress=bar,
             )
         elif from_merged:
@@ -170,6 +183,7 @@ def command(
                 allow=trusted,
                 stored_dtype=narrow,
                 coding=codings,
+                files=carried,
                 progress=bar,
             )
         else:
@@ -184,6 +198,7 @@ def command(
                 coding=codings,
                 tolerance=tolerance,
                 allow_nonfinite=allow_nonfinite,
+                files=carried,
                 progress=bar,
             )
     for warning in caught:

@@ -44,6 +44,11 @@ def header(summary: Summary) -> "RenderableType":
         ("parameters", f"{summary.numel:,}{share}"),
         ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
         *([("scaffolds", _scaffolds(summary))] if summary.scaffolds else []),
+        *(
+            [("files", ", ".join(f"{name} ({size_text(size)})" for name, size in summary.files.items()))]
+            if summary.files
+            else []
+        ),
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
     if summary.allow:

@@ -32,6 +32,10 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         yield heading("left out", "of the checkpoint; this is not in the pack")
         yield from (f"  {name}" for name in result.left_out)
         yield ""
+    if result.files:
+        yield "files  " + ", ".join(f"{name} ({size_text(size)})" for name, size in result.files.items())
+    if result.files_left:
+        yield f"left beside the checkpoint, not in the pack: {', '.join(result.files_left)}"
     yield f"packed {result.path}  {size_text(result.size)}"
     yield f"sha256 {result.sha256}"
 

@@ -15,7 +15,7 @@ const GROUPS = {
 
 /** The summary of an opened pack. Sizes in bytes; `groups` add up to the file's. Throws PackError for a damaged beta. */
 export async function summarise(pack) {
-  const { architecture, rng, parameters, provenance, version } = pack.descriptor;
+  const { architecture, rng, parameters, provenance, version, files } = pack.descriptor;
   const own = [...parameters.values()].filter(({ role }) => role !== "tied");
   const count = (entry) => Number(numel(entry.shape));
   return {
@@ -30,6 +30,7 @@ export async function summarise(pack) {
       tables: [...rng.tables].map(([id, { bits }]) => ({ id, bits })),
     },
     provenance: [...provenance],
+    files: [...files.keys()],
     fileSize: pack.source.size,
     declared: pack.declaredBytes().toString(),
     numel: own.reduce((sum, entry) => sum + count(entry), 0),

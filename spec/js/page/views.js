@@ -41,7 +41,7 @@ export function summaryCards(summary) {
   return cards;
 }
 
-function factsCard({ architecture, rng, rows, provenance, fileSize, numel, trained, version }) {
+function factsCard({ architecture, rng, rows, provenance, files, fileSize, numel, trained, version }) {
   const list = element("dl", "facts");
   const fact = (name, value, small) => {
     const said = element("dd", "", {}, value, ...(small ? [element("small", "", {}, small)] : []));
@@ -58,6 +58,7 @@ function factsCard({ architecture, rng, rows, provenance, fileSize, numel, train
   const tables = rng.tables.map(({ id, bits }) => `table ${id} of ${bits} bits`);
   fact("Seed", rng.seed, [`0x${rng.hex}`, rng.id, rng.torch, ...tables].filter(Boolean).join(", "));
   if (rng.scaffolds.length) fact("Scaffolds", number(1 + rng.scaffolds.length), `default, ${rng.scaffolds.join(", ")}`);
+  if (files.length) fact("Files", number(files.length), files.join(", "));
   fact("Written by", provenance.map(([tool, at]) => `${tool} ${at}`).join(", ") || "unknown");
   return card("Pack", list);
 }

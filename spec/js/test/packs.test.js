@@ -52,6 +52,10 @@ for (const { name, sidecar, bytes } of packs("valid")) {
     const places = recorded.flatMap(([key]) => [key, ...[...rng.scaffolds.keys()].map((one) => scaffoldPlace(one, key))]);
     assert.deepEqual(drawn.map(({ where, status }) => [where, status]), places.map((place) => [place, due]));
 
+    const held = {};
+    for (const key of pack.descriptor.files.keys()) held[key] = sha256(await pack.file(key));
+    assert.deepEqual(held, sidecar.files ?? {});
+
     for (const [scaffold, { fingerprints, merged_sha256: merged }] of [["default", sidecar], ...scaffolds]) {
       for (const [key, digest] of Object.entries(merged)) {
         assert.equal(sha256(await pack.plain(key, scaffold)), digest, `${scaffold}: ${key}`);
@@ -80,6 +84,11 @@ for (const page of ["descriptor", "torch_cpu"]) {
     assert.ok(architecture.class && parameters.size);
   });
 }
+
+test("a file that the pack does not have is refused", async () => {
+  const pack = await open(fromBytes(packs("valid")[0].bytes));
+  assert.throws(() => pack.file("vocab.json"), { name: "UnsupportedError", message: /no file "vocab\.json"/ });
+});
 
 test("weights of torch-cpu are refused and named", async () => {
   const pack = new Pack(fromBytes(new Uint8Array()), { tensors: new Map(), dataStart: 0 }, example("torch_cpu"));

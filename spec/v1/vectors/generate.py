@@ -17,6 +17,7 @@ from maker import (
     invalid_codings,
     invalid_container,
     invalid_descriptor,
+    invalid_files,
     invalid_form,
     invalid_hostile,
     invalid_hostile_descriptor,
@@ -70,7 +71,7 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings)
+    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings, invalid_files)
     hostile = (invalid_hostile, invalid_hostile_descriptor)
     for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits):
         for refused in group.cases():

@@ -57,12 +57,24 @@ class Model:
         self.tensors: dict[str, Tensor] = {}
         self.plain: dict[str, bytes] = {}
         self.scaffolds: dict[str, Model] = {}
+        self.files: dict[str, bytes] = {}
 
     def table(self, table_id: str, bits: int, words: list[int]) -> None:
         """A table of the pack's own, from the bits of its entries."""
         data = np.array(words, "<u4").tobytes()
         self.tensors[f"lottapack.tables.{table_id}"] = made = Tensor("float32", [len(words)], data)
         self.descriptor["rng"]["tables"][table_id] = {"bits": bits, "sha256": made.sha256}
+
+    def beside(self, name: str, data: bytes, codes: Tensor | None = None) -> None:
+        """A file beside the model; ``codes``: how its bytes lie in the pack, if not as they are."""
+        self.files[name] = data
+        entry = {"size": len(data), "sha256": Tensor("uint8", [len(data)], data).sha256}
+        if codes is None:
+            self.tensors[f"lottapack.files.{name}"] = Tensor("uint8", [len(data)], data)
+        else:
+            self.tensors[f"lottapack.files.{name}.codes"] = codes
+            entry["coding"] = {"id": "planes-zlib", "codes": codes.sha256}
+        self.descriptor.setdefault("files", {})[name] = entry
 
     def generated(self, name: str, shape: list[int], dtype: str, distribution: str, scale: float) -> Bits:
         """The bits of a generated tensor, in its shape."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import valid_architectures, valid_basics, valid_codings, valid_scaffolds  # noqa: F401 (they fill the list)
+from . import valid_architectures, valid_basics, valid_codings, valid_files, valid_scaffolds  # noqa: F401 (they fill the list)
 from .model import Model
 from .shown import CASES
 
@@ -45,4 +45,6 @@ def cases() -> Iterator[Valid]:
         sidecar = {"why": why, "buildable": buildable, **weights(model)}
         if model.scaffolds:
             sidecar["scaffolds"] = {name: weights(twin) for name, twin in sorted(model.scaffolds.items())}
+        if model.files:
+            sidecar["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(model.files.items())}
         yield Valid(name, sidecar, model.file())

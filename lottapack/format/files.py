@@ -1,0 +1,170 @@
+"""Files that a pack carries beside the model: their names, limits and entries (spec: files)."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lottapack.errors import IntegrityError, Problem
+from lottapack.format import codings
+from lottapack.format.collect import HEX64, Collector, quote
+from lottapack.format.descriptor import Coding, Descriptor, FileRecord, Stored
+from lottapack.format.expected import expected_file
+from lottapack.format.jsontext import JsonText
+
+if TYPE_CHECKING:
+    from lottapack.format.packfile import PackFile
+
+TOKENIZER = (
+    "added_tokens.json",
+    "bpe.codes",
+    "byte_maps.json",
+    "dict.txt",
+    "emoji.json",
+    "entity_vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "prophetnet.tokenizer",
+    "qwen.tiktoken",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "source.spm",
+    "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
+    "spm_char.model",
+    "target.spm",
+    "target_vocab.json",
+    "tekken.json",
+    "tiktoken.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "vocab.json",
+    "vocab.txt",
+    "word_pronunciation.json",
+    "word_shape.json",
+)
+GENERATION = "generation_config.json"
+ADAPTER = "adapter_config.json"
+NAMES = frozenset(
+    (
+        *TOKENIZER,
+        "chat_template.jinja",
+        "chat_template.json",
+        "audio_tokenizer_config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "video_preprocessor_config.json",
+        GENERATION,
+        ADAPTER,
+    )
+)
+"""Every name that a file may have, but those of TEMPLATE."""
+
+TEMPLATES = "additional_chat_templates"
+_TEMPLATE = re.compile(rf"{TEMPLATES}/(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\.)[a-z0-9][a-z0-9_-]{{0,63}}\.jinja")
+MAX_FILES = 64
+MAX_SIZE = 1 << 27
+MAX_SIZES = 1 << 28
+
+
+def is_name(name: str) -> bool:
+    """Whether a file of this name can be in a pack."""
+    return name in NAMES or _TEMPLATE.fullmatch(name) is not None
+
+
+def as_stored(record: FileRecord) -> Stored:
+    """A file as the parameter whose rules its bytes follow."""
+    return Stored(
+        shape=(record.size,), dtype="uint8", group="other", trained=False, sha256=record.sha256, coding=record.coding
+    )
+
+
+def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
+    """The entries by name, or None where not all could be read."""
+    if not text.is_object:
+        out.add("field", "files", f"should be an object, not {text.kind}")
+        return None
+    found: dict[str, FileRecord] = {}
+    count = 0
+    for name, item in text.members():
+        count += 1
+        if count > MAX_FILES:
+            continue
+        place = f"files[{quote(name)}]"
+        if not is_name(name):
+            out.add("name", place, "a pack holds no file of this name")
+        fields = out.entry(item, place)
+        record = out.record(fields, FileRecord, place) if fields is not None else None
+        if record is not None:
+            found[name] = record
+            _check(out, record, place)
+    if not 1 <= count <= MAX_FILES:
+        out.add("field", "files", f"names {count:,} files; it should name 1 to {MAX_FILES}")
+        return None
+    if sum(max(record.size, 0) for record in found.values()) > MAX_SIZES:
+        out.add("field", "files", f"files of more than {MAX_SIZES:,} bytes in all")
+    return found if len(found) == count else None
+
+
+def _check(out: Collector, record: FileRecord, place: str) -> None:
+    if not 0 <= record.size <= MAX_SIZE:
+        out.add("field", f"{place}.size", f"a file has 0 to {MAX_SIZE:,} bytes, not {record.size:,}")
+    out.hexadecimal(record.sha256, HEX64, f"{place}.sha256")
+    if record.coding is not msgspec.UNSET:
+        out.known(record.coding.id, (codings.PLANES,), f"{place}.coding.id", "coding of a file")
+        if record.coding.scales is not msgspec.UNSET:
+            out.add("field", f"{place}.coding", f"{codings.PLANES} has no scales")
+        out.hexadecimal(record.coding.codes, HEX64, f"{place}.coding.codes")
+
+
+def content(pack: "PackFile", name: str) -> bytes:
+    """The checked bytes of a file in a pack. Raises IntegrityError; KeyError for one that it does not hold."""
+    record = files_of(pack.descriptor)[name]
+    return decoded(name, record, in_pack(pack, name), str(pack.path))
+
+
+def in_pack(pack: "PackFile", name: str) -> bytes:
+    """The checked bytes that lie in a pack for a file, with its coding if it has one. Raises IntegrityError."""
+    due = expected_file(name, files_of(pack.descriptor)[name])
+    return bytes(pack.read_bytes(pack.tensors[due.name]))
+
+
+def decoded(name: str, record: FileRecord, data: bytes, source: str) -> bytes:
+    """A file from what in_pack() gave. Raises IntegrityError, naming ``source``."""
+    if not isinstance(record.coding, Coding):
+        return data
+    due = expected_file(name, record)
+    made = bytearray(record.size)
+    try:
+        codings.decode_into(as_stored(record), record.coding, {"codes": data}, memoryview(made))
+    except codings.CodingFaultError as fault:
+        problem = Problem("coding", due.name, f"{fault.message} ({record.coding.id})")
+        raise IntegrityError(source, [problem], hint="A faulty writer made this file.") from fault
+    digest = hashlib.sha256(made).hexdigest()
+    if digest != record.sha256:
+        problem = Problem("sha256", due.part, f"decodes to the SHA-256 {digest}, recorded {record.sha256}")
+        raise IntegrityError(source, [problem], hint="A faulty writer made this file.")
+    return bytes(made)
+
+
+def files_of(descriptor: Descriptor) -> dict[str, FileRecord]:
+    """The files of a pack by name."""
+    return descriptor.files or {}
+
+
+def limit_fault(sizes: Mapping[str, int]) -> str | None:
+    """What is wrong with files of these sizes, or None."""
+    large: Iterable[str] = (name for name, size in sizes.items() if size > MAX_SIZE)
+    if (name := next(iter(large), None)) is not None:
+        return f"{name} has {sizes[name]:,} bytes, and a pack holds files of at most {MAX_SIZE:,}"
+    if len(sizes) > MAX_FILES:
+        return f"{len(sizes)} files, and a pack holds at most {MAX_FILES}"
+    if sum(sizes.values()) > MAX_SIZES:
+        return f"files of {sum(sizes.values()):,} bytes, and a pack holds at most {MAX_SIZES:,}"
+    return None

@@ -1,0 +1,40 @@
+"""The names of files beside the model: the page, the schema and both readers say the same."""
+
+import json
+import re
+
+import pytest
+from spec_files import V1
+
+from lottapack.format.files import MAX_FILES, MAX_SIZE, MAX_SIZES, NAMES, is_name
+
+PAGE = (V1 / "files.md").read_text("utf-8")
+SCHEMA = json.loads((V1 / "descriptor.schema.json").read_text("utf-8"))["$defs"]["files"]
+SCRIPT = (V1.parent / "js" / "files.js").read_text("utf-8")
+
+
+def test_all_list_the_same_names():
+    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    table = {name for line in rows for name in re.findall(r"`([a-z_.-]+\.[a-z]+)`", line)} - {"rng.tables"}
+    assert table == NAMES
+    listed, pattern = SCHEMA["propertyNames"]["anyOf"]
+    assert listed["enum"] == sorted(NAMES)
+    block = re.search(r"NAMES = \[(.*?)\]", SCRIPT, re.DOTALL)[1]
+    assert re.findall(r'"(.*?)"', block) == sorted(NAMES)
+    assert pattern["pattern"].removeprefix("^").removesuffix(r"(?![\s\S])") in SCRIPT.replace(r"\/", "/")
+
+
+@pytest.mark.parametrize(
+    ("name", "right"), [("a", True), ("com1", False), ("com10", True), ("con-", True), ("-a", False)]
+)
+def test_names_of_templates(name, right):
+    whole = f"additional_chat_templates/{name}.jinja"
+    assert is_name(whole) == right
+    assert (re.search(SCHEMA["propertyNames"]["anyOf"][1]["pattern"], whole) is not None) == right
+
+
+def test_the_page_says_the_limits():
+    assert SCHEMA["maxProperties"] == MAX_FILES
+    assert SCHEMA["additionalProperties"]["properties"]["size"]["maximum"] == MAX_SIZE
+    for limit in (MAX_SIZE, MAX_SIZES):
+        assert f"{limit:,}" in PAGE
