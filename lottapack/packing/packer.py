@@ -159,7 +159,11 @@ class Packer:
 
     def _file(self, name: str, data: bytes) -> FileRecord:
         record, held = encoded(data)
-        made = torch.frombuffer(bytearray(held), dtype=torch.uint8) if held else torch.empty(0, dtype=torch.uint8)
+        made = (
+            torch.frombuffer(bytearray(held), dtype=torch.uint8)
+            if held
+            else torch.empty(0, dtype=torch.uint8, device="cpu")
+        )
         self._keep(expected.expected_file(name, record).name, made)
         return record
 
