@@ -47,6 +47,11 @@ class Embedded:
     held: Mapping[str, bytes] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes by name."""
+        return {name: len(data) for name, data in sorted(self.held.items())}
+
 
 def gathered(
     files: Files,

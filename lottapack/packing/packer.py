@@ -101,16 +101,8 @@ class Packer:
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
-        return PackResult(
-            path,
-            size,
-            digest,
-            self.stored_instead,
-            tuple(self.storage.kept),
-            tuple(self.leaving.names),
-            {name: len(data) for name, data in sorted(self.files.held.items())},
-            self.files.left,
-        )
+        kept, left_out = tuple(self.storage.kept), tuple(self.leaving.names)
+        return PackResult(path, size, digest, self.stored_instead, kept, left_out, self.files.sizes, self.files.left)
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
