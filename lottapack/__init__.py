@@ -47,7 +47,15 @@ if TYPE_CHECKING:
     from lottapack.loading.load import load
     from lottapack.loading.numpy_loading import load_numpy
     from lottapack.loading.sharding import load_meta
-    from lottapack.nn import active_scaffold, is_scaffolded, regenerate_, scaffold, scaffolds_of, switch
+    from lottapack.nn import (
+        active_scaffold,
+        exclude_from_ddp,
+        is_scaffolded,
+        regenerate_,
+        scaffold,
+        scaffolds_of,
+        switch,
+    )
     from lottapack.packing.merged_checkpoints import Layer, MergedResult, pack_merged
     from lottapack.packing.pack import BackboneChangedWarning, Kept, PackResult, pack
     from lottapack.packing.torch_cpu import pack_torch_cpu
@@ -80,6 +88,7 @@ _HOME = {
     "bench": "reports.speed",
     "pack_torch_cpu": "packing.torch_cpu",
     "active_scaffold": "nn",
+    "exclude_from_ddp": "nn",
     "is_scaffolded": "nn",
     "regenerate_": "nn",
     "scaffold": "nn",
@@ -166,6 +175,7 @@ __all__ = [
     "bench",
     "build",
     "draw",
+    "exclude_from_ddp",
     "export",
     "fill_",
     "init_backbone_",

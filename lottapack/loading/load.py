@@ -23,6 +23,7 @@ from lottapack.limits import check_memory
 from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
+from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.select import entries_of
 from lottapack.packing import bases, companions
 from lottapack.registry.local import local
@@ -144,7 +145,7 @@ def load(
         module._buffers[leaf] = buffer.to(target)
     if not merge:
         model._buffers[recipe.BUFFER] = model.get_buffer(recipe.BUFFER).to(target)
-    return model.eval()
+    return exclude_from_ddp(model).eval()
 
 
 def _choose(pack: PackFile, backbone: Backbone, *, merge: bool, mesh: bool) -> dict[str, str]:

@@ -19,6 +19,7 @@ from lottapack.limits import check_memory
 from lottapack.loading.placements import Chooser, check_device, part_of
 from lottapack.loading.rebuilding import computed_by, empty_model, give_computed, rebuilt_tensors
 from lottapack.nn.attach import place, tie_all, where
+from lottapack.nn.local import exclude_from_ddp
 from lottapack.registry.local import local
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def load_on_mesh(
         place(model, entry.name, tensor)
     tie_all(model, plan)
     give_computed(model, computed_by(model), device)
-    return model.eval()
+    return exclude_from_ddp(model).eval()
 
 
 @torch.inference_mode(False)
@@ -103,4 +104,4 @@ def load_meta(
                     module._non_persistent_buffers_set.discard(leaf)
                     made = shared.setdefault(id(weight), (weight, nn.Parameter(weight, requires_grad=False)))
                     module.register_parameter(leaf, made[1])
-    return model.eval()
+    return exclude_from_ddp(model).eval()

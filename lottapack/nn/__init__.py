@@ -2,6 +2,7 @@
 
 from lottapack.nn.attach import is_scaffolded, recipe_of, regenerate_
 from lottapack.nn.layers import AdaptedConv1d, AdaptedConv2d, AdaptedEmbedding, AdaptedLinear, AdapterLayer
+from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.scaffolding import scaffold
 from lottapack.nn.switching import active_scaffold, scaffolds_of, switch
 
@@ -12,6 +13,7 @@ __all__ = [
     "AdaptedLinear",
     "AdapterLayer",
     "active_scaffold",
+    "exclude_from_ddp",
     "is_scaffolded",
     "recipe_of",
     "regenerate_",

@@ -32,6 +32,7 @@ from lottapack.nn.backbones import (
     virtualise,
 )
 from lottapack.nn.layers import AdapterLayer
+from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
 from lottapack.nn.scales import (
     Scale,
@@ -138,7 +139,7 @@ def scaffold(
     virtualise(model, recipe, chosen, left)
     regenerate_(model)
     _draw_trained(entries, recipe)
-    return model
+    return exclude_from_ddp(model)
 
 
 def _check_arguments(

@@ -1,0 +1,58 @@
+"""Generated weights stay in their process: DistributedDataParallel leaves them alone."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from lottapack.arch.skeleton import WRAPPERS
+from lottapack.format import recipe
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+from lottapack.nn.attach import PLAN
+from lottapack.nn.virtual import SOURCES
+
+_IGNORED = "_ddp_params_and_buffers_to_ignore"
+"""The attribute of the module given to DDP in which torch looks for names that it neither sends nor reduces."""
+
+
+def exclude_from_ddp(module: nn.Module) -> nn.Module:
+    """Let DDP leave the generated weights inside a module alone. Changes the module and returns it.
+
+    By default DDP sends all buffers of the first process to the others, at the start and before each forward pass: a
+    whole backbone over the network, and onto processes that are on another scaffold. ``scaffold()`` and ``load()`` call
+    this for their model. Where that is a part of the module that DDP gets, such as a LightningModule, call it for that
+    module, before DDP does its work.
+
+    Args:
+        module: what DDP gets.
+
+    Example::
+
+        class Task(lightning.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.net = lottapack.scaffold(build(), seed=1, rank=8)
+                lottapack.exclude_from_ddp(self)
+    """
+    names = set(module.__dict__.get(_IGNORED, ()))
+    for path, part in module.named_modules(remove_duplicate=False):
+        if PLAN in part.__dict__:
+            local = list(_local_names(part, part.__dict__[PLAN]))
+            names |= {f"{path}.{name}" if path else name for name in local}
+            if not path:  # torch.compile wraps the module, and hands this attribute out
+                names |= {f"_orig_mod.{name}" for name in local}
+    if names:
+        module.__dict__[_IGNORED] = sorted(names)
+    return module
+
+
+def _local_names(part: nn.Module, plan: Recipe) -> Iterator[str]:
+    """The names of the recipe and of the generated weights: buffers, or frozen parameters that shards are made of."""
+    for name, _ in part.named_buffers(remove_duplicate=False):
+        short = ".".join(step for step in name.split(".") if step not in WRAPPERS)
+        entry = plan.parameters.get(plan.resolve(short))
+        if short == recipe.BUFFER or isinstance(entry, SeededRecipe | AdaptedRecipe):
+            yield name
+    for path, module in part.named_modules(remove_duplicate=False):
+        for leaf in module.__dict__.get(SOURCES, {}):
+            if leaf in module._parameters:
+                yield f"{path}.{leaf}" if path else leaf

@@ -1,0 +1,102 @@
+"""What each of two processes does in test_ddp.py: run as ``python ddp_cases.py RANK STORE``."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+
+from models import mlp
+
+import lottapack
+
+RANK = int(sys.argv[1])
+
+
+class Wrapper(nn.Module):
+    """As a LightningModule: it holds the scaffolded model, and buffers of its own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.full((16,), float(RANK)))
+        lottapack.exclude_from_ddp(self)
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.net(given - self.mean)
+
+
+def scaffolded() -> nn.Module:
+    return lottapack.scaffold(mlp(), seed=1, rank=2, scaffolds={"b": 2})
+
+
+def loaded() -> nn.Module:
+    path = Path(sys.argv[2]).parent / f"{RANK}.lotta.safetensors"
+    lottapack.pack(scaffolded(), path)
+    return lottapack.load(path).train()
+
+
+def regional() -> nn.Module:
+    model = scaffolded()
+    model[2] = torch.compile(model[2], backend="eager")
+    return lottapack.exclude_from_ddp(model)
+
+
+def step(given: DistributedDataParallel) -> None:
+    draws = torch.Generator().manual_seed(RANK)
+    given(torch.randn(4, 16, generator=draws)).sum().backward()
+
+
+def each_on_its_own_scaffold(model: nn.Module) -> None:
+    distributed = DistributedDataParallel(model)
+    if RANK == 1:
+        lottapack.switch(model, "b")
+    weight = next(module for module in model.modules() if type(module).__name__ == "AdaptedLinear")
+    before = weight.weight.clone()
+    step(distributed)
+    step(distributed)
+    assert torch.equal(weight.weight, before)
+    assert lottapack.active_scaffold(model) == ("b" if RANK else "default")
+    names = {name for name, _ in distributed.named_module_buffers.items()}
+    assert not any(name.endswith((".weight", "lottapack_recipe")) for name in names), names
+    assert_same([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
+
+
+def assert_same(tensors: list[Tensor]) -> None:
+    for tensor in tensors:
+        assert tensor is not None
+        both = [torch.empty_like(tensor), torch.empty_like(tensor)]
+        dist.all_gather(both, tensor)
+        assert torch.equal(*both)
+        assert bool(tensor.abs().sum() > 0) or tensor.numel() == 0
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    store = dist.FileStore(sys.argv[2], 2)
+    dist.init_process_group("gloo", store=store, rank=RANK, world_size=2, timeout=timedelta(seconds=60))
+    for build in (scaffolded, loaded, regional, lambda: Wrapper(scaffolded()), lambda: torch.compile(scaffolded())):
+        model = build()
+        if type(model).__name__ == "OptimizedModule":
+            model = torch.compile(model._orig_mod, backend="eager")
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("lora_B"):  # else no gradient reaches A
+                    parameter.fill_(0.1)
+        each_on_its_own_scaffold(model)
+        if isinstance(model, Wrapper):
+            assert model.mean.sum() == 0  # what is not generated is still that of the first process
+    drawn = DistributedDataParallel(Wrapper(lottapack.init_backbone_(mlp(), seed=1)))
+    step(drawn)
+    assert_same([parameter.grad for parameter in drawn.parameters()])  # trained in full, so it takes part
+    dist.destroy_process_group()
+    print("done")
+
+
+if __name__ == "__main__":
+    main()
