@@ -8,7 +8,7 @@ from lottapack.arch.skeleton import WRAPPERS
 from lottapack.format import recipe
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
 from lottapack.nn.attach import PLAN
-from lottapack.nn.virtual import SOURCES
+from lottapack.nn.layer_weight import SOURCES
 
 _IGNORED = "_ddp_params_and_buffers_to_ignore"
 """The attribute of the module given to DDP in which torch looks for names that it neither sends nor reduces."""
