@@ -33,6 +33,7 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
     app.router.redirect_slashes = False
     app.state.registry = registry
     app.state.turn = anyio.CapacityLimiter(1)
+    app.state.alone = anyio.CapacityLimiter(1)
     return Traffic(app, log)
 
 

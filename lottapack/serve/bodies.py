@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlencode
 
 import msgspec
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -55,17 +56,20 @@ def with_body(
     before: Callable[[Request], object],
     limit: int | None = None,
     form: bool = False,
+    alone: bool = False,
 ) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint of a function that takes the body: JSON, as ``kind`` declares it; empty is an empty object.
 
     ``before``: refuses those who may not ask, before a byte of the body is read; ``limit``: the bytes of the body, by
-    default those of the registry's limits; ``form``: it may be a form, and is unless its type says JSON.
+    default those of the registry's limits; ``form``: it may be a form, and is unless its type says JSON; ``alone``: it
+    may take long, so that one is worked on at a time, and others do not wait behind many.
     """
 
     async def endpoint(request: Request) -> Response:
         await run_in_threadpool(before, request)
         raw = await _read(request, limit or registry_of(request).limits.body_bytes)
-        return await run_in_threadpool(_handled, request, raw)
+        limiter = request.app.state.alone if alone else None
+        return await to_thread.run_sync(_handled, request, raw, limiter=limiter)
 
     def _handled(request: Request, raw: bytes) -> Response:
         is_json = request.headers.get("content-type", "").lower().startswith("application/json")

@@ -11,7 +11,7 @@ class Limits:
     commit_bytes: int = 100 * 10**9
     commit_files: int = 10_000
     commit_folders: int = 10_000
-    body_bytes: int = 4 * 2**20
+    body_bytes: int = 2 * 2**20
 
 
 LINE_BYTES = 64 * 2**10

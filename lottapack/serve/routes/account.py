@@ -75,7 +75,7 @@ ROUTES = [
     Route("/", _welcome),
     Route("/api/whoami-v2", _whoami),
     Route("/api/agent-harnesses", _harnesses),
-    Route("/api/validate-yaml", with_body(_Card, _validate_yaml, before=_may_read), methods=["POST"]),
+    Route("/api/validate-yaml", with_body(_Card, _validate_yaml, before=_may_read, alone=True), methods=["POST"]),
     Route("/api/models/{owner}/{name}/auth-check", _check_access),
     Route("/api/models/{owner}/{name}/auth-check/write", _check_access),
 ]
