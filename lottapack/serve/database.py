@@ -19,12 +19,13 @@ FILE = "registry.sqlite3"
 class Database:
     """The index of a registry's folder.
 
-    Every use opens a connection of its own, so that threads share nothing; keep() makes that quick.
+    Every use has a connection of its own, so that threads share nothing; keep() makes that quick.
     """
 
     def __init__(self, root: Path) -> None:
         """Open the index in ``root``, or make one. Raises OutputError, UnsupportedError."""
         self.path = root / FILE
+        self._idle: list[sqlite3.Connection] | None = None
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._prepare()
@@ -47,22 +48,47 @@ class Database:
 
     @contextmanager
     def keep(self) -> Iterator[None]:
-        """Hold a connection meanwhile. SQLite's log then stays between uses, which on a full disk it must."""
+        """Use connections again meanwhile.
+
+        One is always held: SQLite's log then stays between uses, which on a full disk it must.
+        """
         with self._connection() as db:
             db.execute("SELECT count(*) FROM repos").fetchone()
-            yield
+            self._idle = []
+            try:
+                yield
+            finally:
+                idle, self._idle = self._idle, None
+                for one in idle:
+                    one.close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        idle = self._idle
         try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA foreign_keys = ON")
-            # Waits for the disk at each commit: what a client was told is there stays there.
-            db.execute("PRAGMA synchronous = FULL")
+            db = idle.pop() if idle else self._open()
+        except IndexError:  # another thread was faster
+            db = self._open()
+        whole = False
+        try:
             yield db
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            whole = True
         finally:
-            db.close()
+            # There are never more of them than there were threads at work.
+            if whole and self._idle is not None:
+                self._idle.append(db)
+            else:
+                db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA foreign_keys = ON")
+        # Waits for the disk at each commit: what a client was told is there stays there.
+        db.execute("PRAGMA synchronous = FULL")
+        return db
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

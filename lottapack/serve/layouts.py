@@ -42,6 +42,8 @@ _NEW = """
 CREATE INDEX repos_in_public ON repos (private, owner, name);
 CREATE INDEX repos_by_update ON repos (updated);
 CREATE INDEX repos_by_creation ON repos (created);
+CREATE INDEX repos_in_public_by_update ON repos (private, updated);
+CREATE INDEX repos_in_public_by_creation ON repos (private, created);
 CREATE TABLE entries (
     revision INTEGER NOT NULL REFERENCES commits ON DELETE CASCADE, folder TEXT NOT NULL, name TEXT NOT NULL,
     sha256 TEXT REFERENCES blobs, tree TEXT, changed INTEGER NOT NULL,

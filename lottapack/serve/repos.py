@@ -126,8 +126,10 @@ class Listed:
     after: str
 
 
+# Cross joins keep SQLite to this order: the repositories by an index, and of each the rest.
 _LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, sha256 FROM repos
-    JOIN refs ON refs.repo = repos.id AND kind = 'heads' AND refs.name = 'main' JOIN commits ON target = number
+    CROSS JOIN refs ON refs.repo = repos.id AND kind = 'heads' AND refs.name = 'main'
+    CROSS JOIN commits ON target = number
     LEFT JOIN entries ON revision = number AND folder = '' AND entries.name = 'README.md'"""
 
 

@@ -24,6 +24,7 @@ INSERT INTO files SELECT revision, iif(folder = '', '', folder || '/') || name, 
     WHERE sha256 IS NOT NULL;
 DROP TABLE entries; DROP TABLE cards; DROP TABLE topics;
 DROP INDEX repos_in_public; DROP INDEX repos_by_update; DROP INDEX repos_by_creation;
+DROP INDEX repos_in_public_by_update; DROP INDEX repos_in_public_by_creation;
 ALTER TABLE repos DROP COLUMN updated;
 PRAGMA user_version = 1;
 """

@@ -1,13 +1,15 @@
 """Files and folders of commits: listings by page are what a commit holds, and cost what they show."""
 
 import random
+import sqlite3
 import time
 from urllib.parse import quote
 
 import pytest
 from serve_runs import add, ask, commit_body
 
-from lottapack.serve import Limits, background
+from lottapack.serve import Limits, background, repos
+from lottapack.serve.database import Database
 
 REPO = "/api/models/org/digits"
 
@@ -85,6 +87,26 @@ def test_every_listing_is_what_the_commits_made(registry, seed):
         assert [one["path"] for one in found.json] == sorted({*files, *folders})
         siblings = ask(registry.url, "GET", REPO).json["siblings"]
         assert [one["rfilename"] for one in siblings] == sorted(files)
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("sort", ["", "updated", "created"])
+@pytest.mark.parametrize("after", ["", "a"])
+def test_listings_of_repositories_walk_an_index(tmp_path, private, sort, after):
+    """So that a page costs its length, however many repositories there are."""
+    after = after and {"": "a/b"}.get(sort, "2026 5")
+    plans: list[str] = []
+
+    class Explained:
+        def execute(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+            plans.extend(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", values))
+            return db.execute(query, values)
+
+    with Database(tmp_path).read() as db:
+        wanted = repos.Wanted(private, sort=sort, after=after)
+        assert repos.listed(Explained(), wanted, 10) == []  # type: ignore[arg-type]
+    assert "USING" in plans[0] and "INDEX" in plans[0]
+    assert not [line for line in plans if "TEMP B-TREE" in line or (line.startswith("SCAN") and "INDEX" not in line)]
 
 
 def test_too_many_folders_and_too_deep_paths_are_refused(tmp_path):
