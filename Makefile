@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean
+.PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -54,6 +54,12 @@ TARGET ?=
 fuzz: $(VENV)/fuzz-installed
 	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS) $(addprefix --target ,$(TARGET))
 
+# The Hub client's own tests against lottapack serve (not part of make test; see tests/hub/README.md).
+# HUB: an sdist of the client or a checkout of its source; by default pip downloads the sdist of the pinned version.
+HUB ?=
+test-hub: $(VENV)/test-installed .venv-hub-suite/installed
+	$(BIN)/python tests/hub/run.py $(if $(HUB),--suite '$(HUB)')
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lottapack needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
@@ -77,6 +83,12 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	.venv-hub036/bin/python -m pip --disable-pip-version-check --quiet install 'huggingface_hub==0.36.2'
 	touch $@
 
+.venv-hub-suite/installed: constraints.txt
+	$(PYTHON) -m venv .venv-hub-suite
+	.venv-hub-suite/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+	  huggingface_hub fastapi jedi jinja2 numpy pytest pytest-mock pytest-timeout
+	touch $@
+
 .venv-olah/installed:
 	$(PYTHON) -m venv .venv-olah
 	.venv-olah/bin/python -m pip --disable-pip-version-check --quiet install 'olah==0.5.4'
@@ -96,5 +108,5 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-olah .venv-oldest .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
