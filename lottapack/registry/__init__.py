@@ -12,6 +12,7 @@ from lottapack.errors import BadReferenceError, IntegrityError, Problem, Signatu
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.links import require_own_file
 from lottapack.progress import Progress
+from lottapack.registry.answers import name_fault
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
 from lottapack.registry.references import FORMS, HubReference, OciReference, parse, parse_owner
 
@@ -151,6 +152,9 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     if path.is_file() and not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
         raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+    fault = name_fault(path.name + SIGNATURE_END)
+    if fault:
+        raise BadReferenceError(f"{path}: not every system can hold a file of that name: {fault}", hint="Rename it.")
     require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
     from lottapack.reports.verification import verify
 

@@ -24,17 +24,16 @@ ANSWER_SECONDS = 120
 
 DISTRUST = "Do not trust this server, or tell whoever runs it."
 _PORTS = {"http": 80, "https": 443}
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:[ .].*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 _RATE = re.compile(r";\s*t\s*=\s*([0-9]{1,18})")
 
 
-def unreadable(what: str, server: str, fault: BaseException) -> LottapackError:
+def unreadable(what: str, server: str, fault: BaseException, hint: str) -> LottapackError:
     """The error for an answer that whatever reads it cannot digest. One of ours stays what it is."""
     if isinstance(fault, LottapackError):
         return fault
     words = printable(f"{type(fault).__name__}: {fault}", 200)
-    hint = f"Check that the address ({server}) is the registry you mean. If it is, tell whoever runs it."
     return RegistryError(f"{what}: {server} gives an answer that cannot be read: {words}", hint=hint)
 
 

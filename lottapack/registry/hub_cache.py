@@ -45,13 +45,17 @@ def blob(repo: str, digest: str) -> Path:
 @contextmanager
 def locked(repo: str, digest: str) -> Iterator[None]:
     """Hold off everyone else who would fetch the file of that hash, other clients too."""
-    locks = Path(constants.HF_HUB_CACHE) / ".locks" / _name(repo)
-    locks.mkdir(parents=True, exist_ok=True)
-    lock: BaseFileLock = FileLock(locks / f"{digest}.lock")
+    cache = Path(constants.HF_HUB_CACHE)
+    path = cache / ".locks" / _name(repo) / f"{digest}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or not _is_inside(path.parent, cache):  # older lockers empty what a link leads to
+        hint = "Remove that link, or set HF_HOME to another folder. Nothing was written."
+        raise OutputError(f"{path} is or lies behind a link out of the cache", hint=hint)
+    lock: BaseFileLock = FileLock(path)
     try:
         lock.acquire()
     except NotImplementedError:  # the file system has no locks
-        lock = SoftFileLock(locks / f"{digest}.lock")
+        lock = SoftFileLock(path)
         lock.acquire()
     try:
         yield

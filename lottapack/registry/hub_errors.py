@@ -81,7 +81,9 @@ def translate(fault: Exception, what: str) -> LottapackError:
         return RegistryError(f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint)
     if isinstance(fault, (HTTP_ERROR, OSError, EntryNotFoundError, XetDownloadError)) or type(fault) is RuntimeError:
         return _network(what, fault)  # RuntimeError: what hf_xet raises, and a failed upload to LFS
-    return answers.unreadable(what, f"{constants.ENDPOINT} (HF_ENDPOINT)", fault)
+    return answers.unreadable(
+        what, constants.ENDPOINT, fault, hint="Is it a Hub? Check HF_ENDPOINT. If it is, tell whoever runs it."
+    )
 
 
 def _local(fault: OSError, what: str) -> OutputError:

@@ -1,5 +1,6 @@
 """Push to the Hub: one commit with the pack, its card and its signature, and nothing sent that is there already."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from lottapack.registry.records import FileSize, PushOptions, PushResult
 from lottapack.registry.references import HubReference
 
 CARD = "README.md"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_CARD = 10_000_000
 """Bytes of the largest card that is brought up to date."""
 
@@ -171,7 +173,9 @@ def _commit(
                 revision=place.branch,
                 parent_commit=place.there.commit if place.there else None,
             )
-        commit = done.oid
+        commit = str(done.oid)
+        if not _COMMIT.fullmatch(commit):
+            raise RegistryError(f"{place.repo}: {constants.ENDPOINT} names no commit", hint=answers.DISTRUST)
     else:
         assert place.there is not None
         commit = place.there.commit
@@ -189,7 +193,7 @@ def _card_refused(repo: str) -> Iterator[None]:
         if not str(fault).startswith("Invalid metadata"):
             raise
         hint = f"Mend the front matter of the card (at {constants.ENDPOINT}/{repo}), or change the words given to push."
-        raise RegistryError(f"{repo}: the card is refused: {' '.join(str(fault).split())}", hint=hint) from fault
+        raise RegistryError(f"{repo}: the card is refused: {answers.printable(str(fault), 500)}", hint=hint) from fault
 
 
 @contextmanager

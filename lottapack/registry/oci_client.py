@@ -102,7 +102,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         except (ConnectionError, TimeoutError) as fault:
             raise self._failed(requests.exceptions.ConnectionError(fault)) from fault
         except Exception as fault:
-            raise answers.unreadable(self.where, self.host, fault) from fault
+            hint = "Check the address. If it is right, tell whoever runs the registry."
+            raise answers.unreadable(self.where, self.host, fault, hint) from fault
 
     def _failed(self, fault: requests.exceptions.RequestException) -> LottapackError:
         passing = (

@@ -146,7 +146,17 @@ def test_no_description_names_another_file(files: dict[str, Any], hostile: Hosti
 
 
 def test_what_names_are_refused() -> None:
-    good = ["a.lotta.safetensors", "README.md", "größe 1.bin", "con-1.bin", "console.bin", "-a", ".gitattributes", "😀"]
+    good = [
+        "a.lotta.safetensors",
+        "README.md",
+        "größe 1.bin",
+        "con-1.bin",
+        "console.bin",
+        "con a.txt",
+        "-a",
+        ".gitattributes",
+        "😀",
+    ]
     bad = [
         "",
         ".",
@@ -167,6 +177,14 @@ def test_what_names_are_refused() -> None:
     ]
     assert [name for name in good if name_fault(name)] == []
     assert [name for name in bad if not name_fault(name)] == []
+
+
+@pytest.mark.parametrize("to", [REPO, "oci://127.0.0.1:9/o/m"])
+@pytest.mark.parametrize("name", ["CON", "a\u202eb", "a:b", " a"])
+def test_no_pack_is_pushed_under_a_name_that_some_system_cannot_hold(name: str, to: str, tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / f"{name}.lotta.safetensors")
+    with pytest.raises(lottapack.BadReferenceError, match="not every system"):
+        lottapack.push(pack, to)
 
 
 @pytest.mark.parametrize("folder", ["models--o--m", "blobs", "snapshots", "refs"])
@@ -191,6 +209,17 @@ def test_a_partial_file_that_is_a_link_is_not_written_through(hostile: Hostile, 
     blob = hub_cache.blob(REPO, hostile.sha256)
     blob.with_name(f"{blob.name}.incomplete").symlink_to(victim)
     with pytest.raises(OutputError):
+        lottapack.pull(REPO)
+    assert victim.read_text() == "mine"
+
+
+def test_a_lock_that_is_a_link_is_not_emptied(hostile: Hostile, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    lock = cache() / ".locks" / "models--o--m" / f"{hostile.sha256}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.symlink_to(victim)
+    with pytest.raises(OutputError, match="out of the cache"):
         lottapack.pull(REPO)
     assert victim.read_text() == "mine"
 
