@@ -97,6 +97,7 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
 
     Raises:
         IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. BadReferenceError.
+            LimitError: the disk has no room for it. OutputError: the cache cannot be written.
         NetworkError, AccessError, MissingError: see RegistryError.
     """
     source = _remote(reference)

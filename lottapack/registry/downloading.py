@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lottapack.errors import NetworkError, OutputError, Problem
+from lottapack.limits import check_disk
 from lottapack.progress import Progress
 from lottapack.registry.integrity import Expected, refuse
 
@@ -63,7 +64,8 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
     Returns how many bytes came over the network. ``progress``: in bytes of the file. ``what``: for messages.
 
     Raises:
-        IntegrityError: it differs twice. OutputError: it cannot be written; of a full disk nothing is kept.
+        LimitError: the disk has no room for it. IntegrityError: it differs twice. OutputError: it cannot be written; of
+            a disk that became full nothing is kept.
         NetworkError, AccessError, MissingError, RegistryError.
     """
     received = 0
@@ -71,6 +73,7 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
     for _ in range(2):
         try:
             with _opened(path) as file:
+                check_disk(what, expected.size - os.fstat(file.fileno()).st_size, path.parent)
                 fetch = _Fetch(opener, expected, file, what, progress)
                 try:
                     problem = fetch.run()

@@ -29,7 +29,7 @@ _TIMEOUT = (20.0, 60.0, 60.0, 20.0)
 wait for ever.)"""
 _ATTEMPTS = 5
 """How often a server may ask to come back later."""
-_MAX_ERROR = 64 << 10
+_MAX_ERROR, _MAX_LIST = 64 << 10, 128 << 20
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -44,10 +44,14 @@ def get(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | N
 def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> Iterator[_Answer]:
     """The pages of a list, as many as the Hub has, but no more than MAX_PAGES. Raises as get()."""
     url: str | None = constants.ENDPOINT + path
+    total = 0
     for _ in range(answers.MAX_PAGES):
         if url is None:
             return
         content, more = _get(url, params, what)
+        total += len(content)
+        if total > _MAX_LIST:
+            raise RegistryError(f"{what}: the list has more than {_MAX_LIST:,} bytes", hint=answers.DISTRUST)
         yield _decoded(content, kind, what)
         url, params = answers.next_page(url, more, what), None
     if url is not None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from hub_runs import Hub, make_pack
+from huggingface_hub import constants
 from proxy import Proxy
 
 import lottapack
+from lottapack.registry import downloading
 
 REPO = "my-org/digits"
 CUTS = [round(random.Random(seed).uniform(0.05, 0.95), 3) for seed in range(3)]
@@ -190,8 +192,18 @@ def test_a_full_disk(hub: Hub, large: Path, small_disk: Path) -> None:
     assert finish(start(hub, "push", large, REPO))[0] == 0
     code, out, err = finish(start(hub, "pull", REPO, HF_HOME=str(small_disk)))
     assert (code, out) == (2, "")
-    assert "No space left" in err
+    assert "are free in" in err  # it is known before anything is fetched
     assert "Free some space" in err
     assert "Traceback" not in err
     assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size > 100_000] == []
     assert finish(start(hub, "pull", REPO))[0] == 0
+
+
+def test_a_disk_that_becomes_full(hub: Hub, large: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finish(start(hub, "push", large, REPO))[0] == 0
+    monkeypatch.setattr(downloading, "check_disk", lambda *arguments: None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
+    with pytest.raises(lottapack.OutputError, match="No space left") as caught:
+        lottapack.pull(REPO)
+    assert "Free some space" in caught.value.hint
+    assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size > 100_000] == []
