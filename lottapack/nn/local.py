@@ -6,8 +6,10 @@ from torch import nn
 
 from lottapack.arch.skeleton import WRAPPERS
 from lottapack.format import recipe
+from lottapack.format.names import parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
 from lottapack.nn.attach import PLAN
+from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
 
 _IGNORED = "_ddp_params_and_buffers_to_ignore"
@@ -49,10 +51,11 @@ def _local_names(part: nn.Module, plan: Recipe) -> Iterator[str]:
     """The names of the recipe and of the generated weights: buffers, or frozen parameters that shards are made of."""
     for name, _ in part.named_buffers(remove_duplicate=False):
         short = ".".join(step for step in name.split(".") if step not in WRAPPERS)
-        entry = plan.parameters.get(plan.resolve(short))
+        entry = plan.parameters.get(plan.resolve(parameter_of(short, plan.parameters)))
         if short == recipe.BUFFER or isinstance(entry, SeededRecipe | AdaptedRecipe):
             yield name
     for path, module in part.named_modules(remove_duplicate=False):
         for leaf in module.__dict__.get(SOURCES, {}):
-            if leaf in module._parameters:
-                yield f"{path}.{leaf}" if path else leaf
+            held = held_as(module, leaf)
+            if held in module._parameters:
+                yield f"{path}.{held}" if path else held

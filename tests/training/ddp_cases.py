@@ -57,13 +57,13 @@ def each_on_its_own_scaffold(model: nn.Module) -> None:
     if RANK == 1:
         lottapack.switch(model, "b")
     weight = next(module for module in model.modules() if type(module).__name__ == "AdaptedLinear")
-    before = weight.weight.clone()
+    before = weight.backbone.clone()
     step(distributed)
     step(distributed)
-    assert torch.equal(weight.weight, before)
+    assert torch.equal(weight.backbone, before)
     assert lottapack.active_scaffold(model) == ("b" if RANK else "default")
     names = {name for name, _ in distributed.named_module_buffers.items()}
-    assert not any(name.endswith((".weight", "lottapack_recipe")) for name in names), names
+    assert not any(name.endswith((".backbone", "lottapack_recipe")) for name in names), names
     assert_same([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
 
 

@@ -36,7 +36,7 @@ def test_plain_models_say_nothing_to_ddp(tmp_path):
     wrapper = nn.ModuleDict({"a": trained("mlp"), "b": nn.BatchNorm1d(3)})
     wrapper._ddp_params_and_buffers_to_ignore = ["b.running_mean"]
     names = lottapack.exclude_from_ddp(wrapper)._ddp_params_and_buffers_to_ignore
-    assert names == ["a.0.weight", "a.2.weight", "a.lottapack_recipe", "b.running_mean"]
+    assert names == ["a.0.backbone", "a.2.backbone", "a.lottapack_recipe", "b.running_mean"]
 
 
 def test_averages_leave_the_backbone_alone_unless_asked(tmp_path):
@@ -44,5 +44,5 @@ def test_averages_leave_the_backbone_alone_unless_asked(tmp_path):
     averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(0.9))
     for _ in range(3):
         averaged.update_parameters(model)
-    assert torch.equal(averaged.module[0].weight, model[0].weight)
-    assert "module.0.weight" not in averaged.state_dict()
+    assert torch.equal(averaged.module[0].backbone, model[0].backbone)
+    assert "module.0.backbone" not in averaged.state_dict()
