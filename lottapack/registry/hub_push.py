@@ -135,6 +135,15 @@ def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes |
         return old
 
 
+def _beginning(repo: str) -> str:
+    """The commit that a repository was made with. Raises ConflictError if another push came first."""
+    made = hub_files.contents(repo, None)
+    if made.files.keys() - {".gitattributes"}:
+        hint = "Nothing was sent. Look at what is there now, and push again."
+        raise ConflictError(f"{repo}: was made by somebody else at the same time, and holds files already", hint=hint)
+    return made.commit
+
+
 def _is_tagged(place: _Place, tag: str | None, revision: str | None) -> bool:
     """Whether the tag stands for that commit already. Refuses, before anything is sent, one that stands for another."""
     if not tag or not place.there:
@@ -157,6 +166,9 @@ def _commit(
     """Do it: repository, branch, commit, each only if it is missing. Returns the commit."""
     if place.there is None:
         api.create_repo(place.repo, private=options.private, exist_ok=True)
+        parent = _beginning(place.repo)
+    else:
+        parent = place.there.commit
     if not place.branch_exists:
         api.create_branch(place.repo, branch=place.branch, exist_ok=True)
     total = sum(file.size for file in files)
@@ -171,7 +183,7 @@ def _commit(
                 [*adds, *(CommitOperationDelete(name) for name in stale)],
                 commit_message=options.message or f"Push {files[0].name} with lottapack",
                 revision=place.branch,
-                parent_commit=place.there.commit if place.there else None,
+                parent_commit=parent,
             )
         commit = str(done.oid)
         if not _COMMIT.fullmatch(commit):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hub_runs import Hub, make_pack
-from huggingface_hub import CommitOperationAdd, ModelCard, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, hf_hub_download
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 import lottapack
@@ -211,6 +211,35 @@ def test_a_commit_in_between_is_a_conflict(hub: Hub, pack: Path, monkeypatch: py
     assert next(commit.title for commit in hub.api.list_repo_commits(REPO)) == "In between"
     result = lottapack.push(pack, REPO)
     assert set(hub.api.list_repo_files(REPO, revision=result.revision)) >= {"notes.md", pack.name, "README.md"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_first_pushes_at_once_one_wins_and_the_others_learn_it(
+    when: str, hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another first push comes between the making of the repository and the commit."""
+    make, ask = HfApi.create_repo, hub_files.contents
+
+    def overtaken() -> None:
+        hub.api.create_commit(REPO, [CommitOperationAdd(pack.name, b"theirs")], commit_message="Theirs")
+
+    def made(*arguments: object, **options: object) -> object:
+        result = make(*arguments, **options)  # type: ignore[arg-type]
+        if when == "before":
+            overtaken()
+        return result
+
+    def asked(*arguments: object) -> hub_files.Contents:
+        result = ask(*arguments)  # type: ignore[arg-type]
+        if when == "after":
+            overtaken()
+        return result
+
+    with monkeypatch.context() as patched, pytest.raises(ConflictError, match="push again"):
+        patched.setattr(HfApi, "create_repo", made)
+        patched.setattr(hub_files, "contents", asked)
+        lottapack.push(pack, REPO)
+    assert content(hub, pack.name) == b"theirs"
 
 
 def test_progress_is_in_bytes_and_the_clients_bars_stay_as_they_were(hub: Hub, pack: Path) -> None:
