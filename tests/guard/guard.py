@@ -1,0 +1,167 @@
+"""Every kernel on memory between pages that nobody may touch: ``python guard.py [quick]``.
+
+Each array that a kernel is given, read or written, ends where such a page begins, and then begins where one ends. A
+kernel that touches a byte beyond kills the process. What it wrote is compared with what it writes into ordinary
+memory, so that it is known to have done its work. Prints how many calls there were of each kernel.
+"""
+
+import ctypes
+import itertools
+import mmap
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from lottapack import rng
+from lottapack.rng import cpu, fits
+from lottapack.rng.kernels import declared
+from lottapack.rng.kernels.kernel import Kernel
+from lottapack.rng.quantile import coefficients
+from lottapack.rng.stream import WORDS
+from lottapack.rng.tables import scaled_bits
+from lottapack.virtual.product import _PRODUCT, _PRODUCTS
+
+PAGE = mmap.PAGESIZE
+NOTHING = 0
+calls: Counter[str] = Counter()
+_libc = ctypes.CDLL(None)
+
+
+class Guarded:
+    """A copy of an array that lies against a page which nobody may touch: behind it, or before it."""
+
+    def __init__(self, values: np.ndarray, behind: bool) -> None:
+        pages = max(1, -(-values.nbytes // PAGE))
+        self._map = mmap.mmap(-1, (pages + 2) * PAGE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self._guards = start, start + (pages + 1) * PAGE
+        first = (pages + 1) * PAGE - values.nbytes if behind else PAGE
+        flat = np.frombuffer(self._map, np.uint8, values.nbytes, first).view(values.dtype)
+        self.array = flat.reshape(values.shape)
+        self.array[...] = values
+        self._protect(NOTHING)
+
+    def _protect(self, access: int) -> None:
+        for guard in self._guards:
+            assert _libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(PAGE), access) == 0
+
+
+def run(kernel: Kernel, *arguments: Any) -> None:
+    """Call a kernel on ordinary arrays, then on guarded copies, with which it must do the same."""
+    due = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    answer = kernel(*due)
+    for behind in (True, False):
+        guarded = [Guarded(a, behind) if isinstance(a, np.ndarray) else a for a in arguments]
+        given = [a.array if isinstance(a, Guarded) else a for a in guarded]
+        assert kernel(*given) == answer
+        for one, other in zip(given, due, strict=True):
+            if isinstance(one, np.ndarray):
+                assert np.array_equal(one.view(np.uint8), other.view(np.uint8)), kernel.name
+        calls[kernel.name] += 1
+
+
+KEY = (7, 2**32 - 1, 3, 2**31)
+SMALL = (0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1023, 1024, 1025)
+
+
+def around(served: int, quick: bool) -> list[int]:
+    """Sizes, in elements, around the borders of what is made together."""
+    borders = (served - 1, served, served + 1, 2 * served - 1, 2 * served + 1)
+    return [1, 17, 1025, served + 1] if quick else [*SMALL, *borders]
+
+
+def skips(served: int, quick: bool) -> list[int]:
+    """Where in a block the first element lies."""
+    return [0, served - 1] if quick else [0, 1, 16, 1023, 1024, 1025, served - 17, served - 1]
+
+
+def runs(served: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Runs within a block, over borders, empty ones, and far ones."""
+    for starts, lengths in (
+        ([], []),
+        ([0], [1]),
+        ([served - 1], [2]),
+        ([3, 900, served - 5, 3 * served], [17, 0, 12, served + 1]),
+        (list(range(0, 3 * served, served // 3)), [7] * len(range(0, 3 * served, served // 3))),
+    ):
+        yield np.array(starts, np.int64), np.array(lengths, np.int64)
+
+
+def table_kernels(quick: bool) -> None:
+    for name, dtype in itertools.product(rng.BUILTIN, declared.FORMS):
+        table, scale = rng.builtin(name), rng.binary32(0.3)
+        bits, form, served = scaled_bits(table, scale, dtype), declared.FORMS[dtype], WORDS * (32 // table.bits)
+        given = bits, table.bits, scale / 65536 if name == "uniform16" else 0.0, form, *KEY
+        for size, skip in itertools.product(around(served, quick), skips(served, quick)):
+            run(declared.FILL, np.zeros(size, bits.dtype), 5, skip, *given)
+        for size in around(served, quick):
+            run(declared.FINGERPRINT_BLOCKS, np.zeros(served, bits.dtype), size, 5, *given)
+        filled(declared.FILL_RUNS, bits.dtype, served, given)
+
+
+def filled(kernel: Kernel, dtype: np.dtype, served: int, given: tuple[Any, ...]) -> None:
+    for (starts, lengths), part in itertools.product(runs(served), (0, served)):
+        run(kernel, np.zeros(lengths.sum(), dtype), starts, lengths, np.zeros(part, dtype), served, *given)
+
+
+def formula_kernels(quick: bool) -> None:
+    served, scale = 2 * WORDS, rng.binary32(0.02)
+    forms = [(np.uint32, 0, coefficients()), (np.uint16, 1, coefficients()), (np.uint16, 2, coefficients())]
+    fitted = fits.fitted(scale)
+    assert fitted is not None
+    for dtype, form, rows in [*forms, (np.uint16, declared.FITTED, fitted)]:
+        given = rows, scale, form, *KEY
+        for size, skip in itertools.product(around(served, quick), skips(served, quick)):
+            run(declared.FILL_NORMAL16, np.zeros(size, dtype), 5, skip, *given)
+        for size in around(served, quick):
+            run(declared.FINGERPRINT_NORMAL16, np.zeros(served, dtype), size, 5, *given)
+        filled(declared.FILL_RUNS_NORMAL16, np.dtype(dtype), served, given)
+        for blocks in (0, 1, 2, 3):
+            words = np.arange(blocks * WORDS, dtype=np.uint32) * np.uint32(2654435761)
+            run(declared.BLOCKS16, np.zeros(blocks * served, dtype), words, rows, scale, form)
+
+
+def fingerprints(quick: bool) -> None:
+    for size, dtype in itertools.product(around(2048, quick), (np.uint16, np.uint32)):
+        run(declared.FINGERPRINT, np.arange(size).astype(dtype), 2**40 + 3)
+
+
+def products(quick: bool) -> None:
+    columns = [1, 33, 1024, 1056] if quick else [1, 2, 15, 17, 33, 63, 64, 65, 1000, 1023, 1024, 1025, 1056, 2048, 2816]
+    inputs = [1, 2, 9] if quick else [*range(1, 10), 16, 17, 31, 32]
+    for width, n in itertools.product(columns, inputs):
+        x = np.random.default_rng(n).standard_normal(n * width).astype(np.float32)
+        for rows, begin, end in ((1, 0, 1), (3, 1, 2), (5, 0, 0), (40, 0, 40), (40, 37, 40), (70, 3, 65)):
+            for kernel in (_PRODUCT, _PRODUCTS):
+                run(kernel, np.zeros((n, rows), np.float32), x, width, begin, end, 0.3, *KEY)
+
+
+def callers(quick: bool) -> None:
+    """The functions that hand memory to kernels, in pieces and threads."""
+    for name, dtype in itertools.product(("normal16", "sign1", "uniform16"), declared.FORMS):
+        source = rng.Source(3, "guard", rng.builtin(name), rng.binary32(0.3), dtype)
+        for size in (1, 2049, 40_000) if quick else (1, 2049, 32_769, (1 << 18) + 1, 1_000_003):
+            bits = np.zeros(size, np.uint32 if dtype == "float32" else np.uint16)
+            due = bits.copy()
+            cpu.fill_bits(due, source, 77)
+            for behind in (True, False):
+                given = Guarded(bits, behind)
+                cpu.fill_bits(given.array, source, 77)
+                assert np.array_equal(given.array, due)
+                assert cpu.fingerprint_bits(given.array, 77) == cpu.fingerprint_bits(due, 77)
+                calls["fill_bits"] += 1
+
+
+def main(quick: bool) -> None:
+    parts: list[Callable[[bool], None]] = [table_kernels, fingerprints, products, callers]
+    for part in [*parts, *([formula_kernels] if declared.FORMULA else [])]:
+        part(quick)
+    print(*(f"{name} {count}" for name, count in sorted(calls.items())), sep="\n")
+    print(f"{sum(calls.values())} calls on guarded memory, none beyond it")
+
+
+if __name__ == "__main__":
+    main("quick" in sys.argv[1:])
