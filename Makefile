@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub
+.PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
+.PHONY: test-defaults guard
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
 
-test: lint types unit
+test: lint types unit unit-defaults
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff check .
@@ -20,6 +21,24 @@ types: $(VENV)/test-installed
 
 unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Part of the tests once more, while lottapack's own code runs under other defaults of the process.
+DEFAULTS = PYTHONPATH=tests $(BIN)/python -m pytest -p other_defaults --numprocesses 2 --dist loadfile
+unit-defaults: $(VENV)/test-installed
+	$(DEFAULTS) --defaults bfloat16,meta,deterministic \
+	  $(addprefix tests/unit/test_,virtual_product.py layers.py pack_load.py switch.py filling.py)
+
+# All tests of layers, of virtual ones, of loading and of packing, under each of several defaults (not part of make test).
+test-defaults: $(VENV)/test-installed
+	for defaults in bfloat16,meta,deterministic float64,cpu,one-thread float16; do \
+	  $(DEFAULTS) --defaults $$defaults $(addprefix tests/unit/test_,virtual_layers.py virtual_loading.py \
+	    virtual_product.py layers.py pack_load.py switch.py filling.py resuming.py merge.py part_tensors.py \
+	    numpy_loading.py scaffold.py adapted_embeddings.py codings.py rng_fill.py rng_draw.py) || exit 1; \
+	done
+
+# Every kernel on memory between pages that nobody may touch (a part of it is in make test).
+guard: $(VENV)/test-installed
+	$(BIN)/python tests/guard/guard.py
 
 # The vectors on an emulated arm64 processor (not part of make test: it takes minutes, and needs qemu and debootstrap).
 test-arm64: $(BIN)/python

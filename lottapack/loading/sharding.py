@@ -92,6 +92,8 @@ def load_meta(
         raise PlacementError(f"backbone={backbone!r}", hint='Choose "buffer" or "parameter".')
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         model, plan = empty_model(pack, merge=merge)
+        for one in rebuilt_tensors(pack, torch.device("meta"), merge=merge, check=False):
+            place(model, one.name, torch.empty(one.shape, dtype=one.dtype, device="meta"))
     tie_all(model, plan)
     if backbone == "parameter" and not merge:
         shared: dict[int, tuple[Tensor, nn.Parameter]] = {}  # the tensors too, so that no id is given out twice

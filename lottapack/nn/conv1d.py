@@ -22,4 +22,4 @@ class AdaptedConv1D(AdapterLayer, Conv1D):  # type: ignore[misc]
         return out + self.bias.to(out.dtype)
 
     def _product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.backbone.t())
+        return F.linear(x, self._backbone_for(x).t())

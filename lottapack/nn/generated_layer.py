@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lottapack.format.names import BACKBONE
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
+from lottapack.virtual.inputs import autocasts
 
 
 class GeneratedLayer(nn.Module):
@@ -31,6 +32,16 @@ class GeneratedLayer(nn.Module):
     def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:  # noqa: ARG002 (for layers that have one)
         """The weight, with gradients for the adapter."""
         return backbone
+
+    def _backbone_for(self, operand: Tensor) -> Tensor:
+        """The backbone, in the dtype of what it is computed with if that is narrower.
+
+        FSDP2's mixed precision converts parameters and inputs, but not buffers. Autocast converts by itself.
+        """
+        backbone, kind = self.backbone, operand.dtype
+        if kind.itemsize >= backbone.dtype.itemsize or autocasts(operand.device.type):
+            return backbone
+        return backbone.to(kind)
 
     def _read_weight(self) -> Tensor:
         refuse_other_backbone(self)

@@ -120,7 +120,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.backbone)
+        return F.linear(x, self._backbone_for(x))
 
 
 class _AdaptedConv(AdapterLayer):
@@ -146,7 +146,7 @@ class _AdaptedConv(AdapterLayer):
         return out
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.backbone, None)
+        return self._conv_forward(x, self._backbone_for(x), None)
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
@@ -172,7 +172,7 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
         return self._sum(self._product(input), low_rank)
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._look_up(x, self.backbone)
+        return self._look_up(x, self._backbone_for(self.lora_A))
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)

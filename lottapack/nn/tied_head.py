@@ -38,7 +38,7 @@ class TiedHead(GeneratedLayer, nn.Linear):
 
     def _product(self, x: Tensor) -> Tensor:
         """The backbone's own product with an input, without bias."""
-        return F.linear(x, self.backbone)
+        return F.linear(x, self._backbone_for(x))
 
 
 def can_share(embedding: nn.Module, head: nn.Module) -> bool:

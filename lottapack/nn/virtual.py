@@ -165,7 +165,10 @@ class VirtualTiedHead(VirtualLayer, TiedHead):
 class _VirtualLookUp(VirtualLayer):
     def _product(self, x: Tensor) -> Tensor:
         require_taken(x, self._source().name)
-        found: Tensor = generated_rows(x, self.weight_like, *self._arguments(), *self.weight_shape)
+        like, adapter = self.weight_like, self._parameters.get("lora_A")
+        if adapter is not None and adapter.dtype.itemsize < like.dtype.itemsize:  # as FSDP2's mixed precision makes it
+            like = like.to(adapter.dtype)
+        found: Tensor = generated_rows(x, like, *self._arguments(), *self.weight_shape)
         return found
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import lottapack
@@ -13,7 +14,7 @@ import lottapack
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "unit"))
 
-from models import train, trained  # noqa: E402 - from the folder of the unit tests
+from models import mlp, tied_llama, train, trained  # noqa: E402 - from the folder of the unit tests
 
 WORLDS = {
     2: [
@@ -26,6 +27,12 @@ WORLDS = {
         "the_guide_runs",
         "damage_is_found_by_every_process",
         "communication_would_be_noticed",
+        "every_way_gives_one_model",
+        "tensor_parallelism_gives_one_model",
+        "tied_weights_that_would_be_trained_apart_are_refused",
+        "mixed_precision_of_fsdp2_takes_every_backbone",
+        "a_distributed_checkpoint_is_taken_up",
+        "a_switch_of_distributed_weights_is_refused_before_anything_changes",
     ],
     4: [
         "rows_and_columns_of_each_architecture",
@@ -45,6 +52,16 @@ def packs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs")
     for name in ("mlp", "cnn", "text", "llama", "gpt2"):
         lottapack.pack(trained(name), folder / name)
+    others = {
+        "mlp frozen": (mlp(), {"targets": ["0"], "train": ["heads"]}, {}),
+        "mlp bfloat16": (mlp().to(torch.bfloat16), {}, {}),
+        "mlp float16 stored": (mlp(), {}, {"stored_dtype": "float16"}),
+        "llama frozen": (tied_llama(), {"targets": ["*_proj"], "train": ["norms"]}, {}),
+        "llama adapted": (tied_llama(), {"targets": ["embed_tokens", "*_proj"]}, {}),
+        "scaffolds": (mlp(), {"scaffolds": {"b": 8}}, {}),
+    }
+    for name, (model, options, stored) in others.items():
+        lottapack.pack(train(lottapack.scaffold(model, **{"seed": 7, "rank": 2, **options})), folder / name, **stored)
     odd = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
     lottapack.pack(train(lottapack.scaffold(odd, seed=9, rank=1)), folder / "odd")
     damaged = bytearray((folder / "mlp").read_bytes())

@@ -1,0 +1,211 @@
+"""One model, whichever way it comes: the table of ways by models by dtypes, and resuming over them."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from sharing import case, compare, line, named, no_communication, refused, same
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+import lottapack
+
+MODELS = ("mlp", "mlp frozen", "mlp bfloat16", "mlp float16 stored", "cnn", "text", "llama", "llama adapted", "gpt2")
+"""Packs that test_sharded.py makes."""
+
+
+def input_of(model: nn.Module, name: str) -> Tensor:
+    """An input in the model's dtype."""
+    if name.startswith(("text", "llama", "gpt2")):
+        return torch.arange(5)[None]
+    dtype = next(p.dtype for p in model.parameters())
+    shape = (2, 3, 6, 6) if name.startswith("cnn") else (3, 16)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def whole_output(model: nn.Module, given: Tensor) -> Tensor:
+    """What a model gives, gathered."""
+    found = model(given)
+    found = getattr(found, "logits", found)
+    return found.full_tensor() if isinstance(found, DTensor) else found
+
+
+def filled(pack: Path, shard: Callable[[nn.Module], object] = lambda _: None, **options: object) -> nn.Module:
+    """load_meta(), sharded, and fill_()."""
+    with no_communication():
+        model = lottapack.load_meta(pack, **options)
+    shard(model)
+    with no_communication():
+        return lottapack.fill_(model, pack)
+
+
+def sharded(model: nn.Module, **policy: object) -> nn.Module:
+    """By FSDP2, layer by layer."""
+    inner = ("AdaptedLinear",) if isinstance(model, nn.Sequential) else ("LlamaDecoderLayer", "GPT2Block")
+    for module in model.modules():
+        if type(module).__name__ in inner:
+            fully_shard(module, **policy)
+    return fully_shard(model, **policy)
+
+
+def ways(pack: Path, merge: bool) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
+    """Every way to a model. Each gives the model of load()."""
+    kinds = ("buffer",) if merge else ("buffer", "parameter")
+    for kind in kinds:
+        yield f"fill_, {kind}", lambda kind=kind: filled(pack, merge=merge, backbone=kind)
+        yield f"FSDP2, {kind}", lambda kind=kind: filled(pack, sharded, merge=merge, backbone=kind)
+    yield "FSDP2 of load()", lambda: sharded(lottapack.load(pack, merge=merge))
+    for placements in (Replicate(), Shard(0)):
+        yield f"mesh, {placements}", lambda p=placements: lottapack.load(pack, mesh=line(), placements=p, merge=merge)
+    if not merge:
+        yield "blocks", lambda: lottapack.load(pack, backbone="blocks")
+        yield "FSDP2, blocks", lambda: sharded(lottapack.load(pack, backbone="blocks"))
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The state_dict, gathered."""
+    state = model.state_dict()
+    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in state.items()}
+
+
+@case(2)
+def every_way_gives_one_model(packs: Path, rank: int) -> None:
+    """Tensors and state_dicts bit for bit, the mode, and outputs: bit for bit too, but for blocks (order of sums)."""
+    for name in MODELS:
+        for merge in (False, True):
+            whole = lottapack.load(packs / name, merge=merge)
+            given, due = input_of(whole, name), whole_output(whole, input_of(whole, name)).detach()
+            for way, make in ways(packs / name, merge):
+                model, place = make(), (name, way, merge)
+                assert not any(module.training for module in model.modules()), place
+                state, expected = state_of(model), whole.state_dict()
+                generated = {
+                    f"{n}.{leaf}"
+                    for n, _ in model.named_modules(remove_duplicate=False)
+                    for leaf in ("weight", "backbone")
+                }
+                assert state.keys() - generated == expected.keys() - generated, place
+                for key in state.keys() & expected.keys():
+                    assert state[key].dtype == expected[key].dtype, (place, key)
+                    assert same(state[key], expected[key]), (place, key)
+                if way.startswith("mesh"):
+                    compare(model, whole)
+                    continue  # its inputs would be distributed tensors
+                found = whole_output(model, given)
+                assert found.dtype == due.dtype, place
+                if "blocks" in way:
+                    wide = torch.finfo(due.dtype).eps * 16
+                    assert torch.allclose(found, due, rtol=wide, atol=wide * float(due.abs().max())), place
+                else:
+                    assert torch.equal(found, due), place
+
+
+@case(2)
+def tensor_parallelism_gives_one_model(packs: Path, rank: int) -> None:
+    """Tied weights, trained or frozen, that one plan shards alike. Outputs differ by the order of sums."""
+    mlp = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    head = {
+        "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
+        "lm_head": ColwiseParallel(output_layouts=Replicate()),
+    }
+    for name, plan in (("mlp", mlp), ("mlp frozen", mlp), ("llama", head), ("llama frozen", head)):
+        for merge, kind in ((True, "buffer"), (False, "parameter")):
+            model = filled(
+                packs / name, lambda m, plan=plan: parallelize_module(m, line(), plan), merge=merge, backbone=kind
+            )
+            whole = lottapack.load(packs / name, merge=merge)
+            compare(model, whole)
+            found, due = (whole_output(m, input_of(whole, name)) for m in (model, whole))
+            assert torch.allclose(found, due, rtol=1e-5, atol=1e-5), (name, merge)
+            if name == "llama":
+                assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@case(2)
+def tied_weights_that_would_be_trained_apart_are_refused(packs: Path, rank: int) -> None:
+    def apart(model: nn.Module) -> None:
+        parallelize_module(
+            model,
+            line(),
+            {"model.embed_tokens": RowwiseParallel(), "lm_head": RowwiseParallel(input_layouts=Replicate())},
+        )
+
+    refused(
+        lottapack.PlacementError,
+        "lm_head.weight is tied to model.embed_tokens.weight in the pack",
+        lambda: filled(packs / "llama", apart),
+    )
+    model = filled(packs / "llama", lambda m: apart(m.requires_grad_(False)))
+    compare(model, lottapack.load(packs / "llama"))
+
+
+@case(2)
+def mixed_precision_of_fsdp2_takes_every_backbone(packs: Path, rank: int) -> None:
+    policy = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16)}
+    for name in ("mlp", "cnn", "llama", "llama adapted", "gpt2"):
+        whole = lottapack.load(packs / name)
+        due = whole_output(whole, input_of(whole, name)).detach()
+        for make in (
+            lambda p: filled(p, lambda m: sharded(m, **policy)),
+            lambda p: filled(p, lambda m: sharded(m, **policy), backbone="parameter"),
+            lambda p: sharded(lottapack.load(p), **policy),
+            lambda p: sharded(lottapack.load(p, backbone="blocks"), **policy),
+        ):
+            model = make(packs / name)
+            found = whole_output(model, input_of(whole, name))
+            assert found.dtype == torch.bfloat16, name
+            assert torch.allclose(found.float(), due, rtol=0.1, atol=0.1 * float(due.abs().max())), name
+            found.float().square().sum().backward()
+
+
+@case(2)
+def a_distributed_checkpoint_is_taken_up(packs: Path, rank: int) -> None:
+    """Saved and loaded by torch, with one scaffold and with two; as many tensors as the model has."""
+    shared = [tempfile.mkdtemp() if rank == 0 else ""]
+    dist.broadcast_object_list(shared)
+    for number, (name, kind) in enumerate(
+        (name, kind) for name in ("mlp", "llama", "scaffolds") for kind in ("buffer", "parameter")
+    ):
+        model = filled(packs / name, sharded, backbone=kind)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(1)
+        due = {key: value.clone() for key, value in state_of(model).items()}
+        folder = Path(shared[0]) / str(number)
+        dcp.save({"model": get_model_state_dict(model)}, checkpoint_id=folder)
+        other = filled(packs / name, sharded, backbone=kind)
+        state = {"model": get_model_state_dict(other)}
+        dcp.load(state, checkpoint_id=folder)
+        set_model_state_dict(other, state["model"])
+        found = state_of(other)
+        assert found.keys() == due.keys()
+        assert all(same(found[key], due[key]) for key in due), (name, kind)
+        full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if rank == 0:  # and by one process alone
+            alone = lottapack.load(packs / name)
+            alone.load_state_dict(full)
+            held = named(alone)
+            assert all(same(held[key], due[key]) for key in held.keys() & due.keys()), (name, kind)
+        dist.barrier()
+
+
+@case(2)
+def a_switch_of_distributed_weights_is_refused_before_anything_changes(packs: Path, rank: int) -> None:
+    pack = packs / "scaffolds"
+    model = lottapack.load_meta(pack, backbone="parameter")
+    fully_shard(model[2])
+    lottapack.fill_(model, pack)
+    compare(model, lottapack.load(pack))
+    refused(lottapack.PlacementError, "fill_(model, PACK, scaffold=NAME)", lambda: lottapack.switch(model, "b"))
+    assert lottapack.active_scaffold(model) == "default"
+    compare(model, lottapack.load(pack))
+    lottapack.fill_(model, pack, scaffold="b")
+    assert lottapack.active_scaffold(model) == "b"
+    compare(model, lottapack.load(pack, scaffold="b"))
