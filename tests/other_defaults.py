@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 import threading
 
 import torch
@@ -51,7 +52,7 @@ def wrapped(function, words):
 
     @functools.wraps(function)
     def inner(*arguments, **options):
-        if getattr(_inside, "value", False) or torch.compiler.is_compiling():
+        if getattr(_inside, "value", False) or torch.compiler.is_compiling() or sys.is_finalizing():
             return function(*arguments, **options)
         _inside.value = True
         try:

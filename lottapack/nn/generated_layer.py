@@ -43,9 +43,16 @@ class GeneratedLayer(nn.Module):
             return backbone
         return backbone.to(kind)
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Take a sharded weight for a sharded backbone: torch's tensor parallelism knows the stock name only."""
+        sharded = name == "weight" and BACKBONE in self._parameters and hasattr(param, "device_mesh")
+        super().register_parameter(BACKBONE if sharded else name, param)
+
     def _read_weight(self) -> Tensor:
         refuse_other_backbone(self)
         backbone = self.backbone
+        if backbone.is_meta and isinstance(backbone, nn.Parameter):
+            return backbone  # there are no values to combine, and what shards the model looks for a parameter here
         return layer_weight(self, self._combine, backbone, backbone.device, backbone, self._adapter())
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -85,7 +85,7 @@ def results(request, packs, tmp_path_factory):
         for rank in range(world)
     ]
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in running]
+        outputs = [process.communicate(timeout=480)[0] for process in running]
     finally:
         for process in running:
             process.kill()
