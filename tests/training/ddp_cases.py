@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint import save
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
-from models import mlp
+from models import all_bits, mlp
 
 import lottapack
 
@@ -76,6 +80,36 @@ def assert_same(tensors: list[Tensor]) -> None:
         assert bool(tensor.abs().sum() > 0) or tensor.numel() == 0
 
 
+def fully_sharded() -> None:
+    """FSDP2: a full state_dict packs; shards are errors that say how to join them."""
+    folder = Path(sys.argv[2]).parent / "sharded"
+    model = scaffolded()
+    due = all_bits(model)
+    fully_shard(model)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    full = get_model_state_dict(model, options=options)
+    for given in (model, model.state_dict()):
+        try:
+            lottapack.pack(given, folder / "no.lotta.safetensors")
+        except lottapack.CheckpointError as fault:
+            assert "distributed tensor" in str(fault) and "full_state_dict=True" in fault.hint
+        else:
+            raise AssertionError("packed")
+    save({"model": get_model_state_dict(model)}, checkpoint_id=folder)
+    if RANK == 0:
+        pack = folder.parent / "full.lotta.safetensors"
+        lottapack.pack(full, pack)
+        assert all_bits(lottapack.load(pack)) == due
+        try:
+            lottapack.pack(folder, pack)
+        except lottapack.CheckpointError as fault:
+            assert "dcp_to_torch" in fault.hint
+        dcp_to_torch_save(folder, folder.parent / "joined.pt")
+        lottapack.pack(folder.parent / "joined.pt", pack)
+        assert all_bits(lottapack.load(pack)) == due
+    dist.barrier()
+
+
 def main() -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(sys.argv[2], 2)
@@ -94,6 +128,7 @@ def main() -> None:
     drawn = DistributedDataParallel(Wrapper(lottapack.init_backbone_(mlp(), seed=1)))
     step(drawn)
     assert_same([parameter.grad for parameter in drawn.parameters()])  # trained in full, so it takes part
+    fully_sharded()
     dist.destroy_process_group()
     print("done")
 
