@@ -5,6 +5,7 @@ patches of its functions.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from math import prod
 from typing import Any, Final
 
 import torch
@@ -71,6 +72,17 @@ _CASTS: Final = {
     torch.Tensor.half,
     torch.Tensor.bfloat16,
 }
+_POINTWISE: Final = {
+    getattr(torch.Tensor, name)
+    for name in (
+        *("add", "sub", "mul", "div", "pow", "neg", "sin", "cos", "exp", "log", "sqrt", "float", "double", "long"),
+        *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__"),
+        *("__pow__", "__rpow__", "__neg__", "__floordiv__", "reciprocal", "clone", "contiguous"),
+    )
+} | {torch.sin, torch.cos, torch.exp, torch.pow, torch.mul, torch.add, torch.div}
+"""Of two small tensors they make no large one."""
+_SMALL: Final = 1024
+"""Elements."""
 _FREE: Final = ("__get__", "__set__", "__delete__", "size", "dim", "numel", "stride", "is_floating_point", "__len__")
 _FLOAT: Final = torch.float32
 
@@ -132,6 +144,8 @@ class WithoutWeights(TorchFunctionMode):
                 kwargs["device"] = "meta"
             elif kwargs.get("device") is None:
                 kwargs["device"] = self._default(func, args)
+            if kwargs["device"] == "meta" and not self.foreign_dtype:
+                return func(*args, **kwargs)
         return _computed(self.account, func, args, kwargs, foreign_dtype=self.foreign_dtype)
 
     def _default(self, func: Any, args: Any) -> str:
@@ -168,12 +182,18 @@ def _computed(account: Account, func: Any, args: Any, kwargs: dict[str, Any], *,
     if func in _APART and given:
         account.expect_objects(given[0])
     real = [tensor for tensor in given if tensor.device.type != "meta"]
+    if func in _POINTWISE and len(given) <= 2 and all(tensor.numel() <= _SMALL for tensor in given):
+        return _noted(account, func, args, kwargs, foreign_dtype)
     if func in _CREATE:
         device = kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
             real = []
         elif func not in _OF_DATA:  # whose data are there already
-            account.expect_result(func, args, kwargs, [])
+            size = _size(args, kwargs) if func in _OF_ONE_VALUE else None
+            if size is None:
+                account.expect_result(func, args, kwargs, [])
+            else:
+                account.expect((kwargs.get("dtype") or torch.int64).itemsize * prod(size))
             return _noted(account, func, args, kwargs, foreign_dtype)
     if not real and func not in _CREATE:
         return _in_float32(func, args, kwargs) if foreign_dtype else func(*args, **kwargs)

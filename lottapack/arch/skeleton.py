@@ -62,11 +62,13 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     # Weights that begin as zeros or ones need no memory, if nothing is computed from them.
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
     module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
-    if weights and _missing(module):
-        module = constructed(construct, label, WithoutWeights(account, computed=True))
-    if memory and _missing(module):
-        module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
     missing = _missing(module)
+    if weights and missing:
+        module = constructed(construct, label, WithoutWeights(account, computed=True))
+        missing = _missing(module)
+    if memory and missing:
+        module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
+        missing = _missing(module)
     if missing:
         raise ArchitectureError(
             f"{label}: {', '.join(missing[:5])} cannot be computed without weights, and no checkpoint holds it",

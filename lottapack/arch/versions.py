@@ -4,6 +4,7 @@ Metadata bind an installer once; what is installed later, or without it, is only
 """
 
 import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -19,15 +20,21 @@ _LEAST: Final = {
 def require_sound(package: str) -> None:
     """Raise UnsupportedError for a version of a package with a known hole; nothing for one that is not installed."""
     least, why = _LEAST[package]
-    try:
-        here = version(package)
-    except PackageNotFoundError:
-        return
-    if _numbers(here) < _numbers(least):
+    here = installed(package)
+    if here is not None and _numbers(here) < _numbers(least):
         raise UnsupportedError(
             f"{package} {here} is too old to build what a pack describes: {why}",
             hint=f"Install a newer one: pip install '{package}>={least}'",
         )
+
+
+@cache
+def installed(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def mentions(config: Any, package: str) -> bool:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from lottapack import arch
@@ -200,20 +201,22 @@ def fault(architecture: Architecture, budget: Budget, allow: tuple[str, ...] = (
     return f"took {grown / 1e6:,.0f} MB" if grown > BYTES else ""
 
 
-def sweep(seeds: Callable[[], Iterator[Seed]], seconds: float, draw: random.Random) -> tuple[int, list[str]]:
-    """How many configurations were built in a time, and the faults of some."""
+def sweep(
+    seeds: Callable[[], Iterator[Seed]], seconds: float, draw: random.Random, each: int = 1
+) -> tuple[int, list[str]]:
+    """How many configurations were built in a time, ``each`` of a seed before the next, and the faults of some."""
     end, count, faults = time.monotonic() + seconds, 0, []
     while time.monotonic() < end:
         for seed in seeds():
-            if time.monotonic() > end:
-                break
-            architecture = next(mutations(seed, draw))
-            found = fault(architecture, seed.budget, seed.allow)
-            count += 1
-            if found:
-                changed = json.dumps(_difference(seed.architecture.config, architecture.config))
-                faults.append(f"{seed.name} {architecture.class_} {changed[:500]}: {found}")
-                print(faults[-1], flush=True)
+            for architecture in islice(mutations(seed, draw), each):
+                if time.monotonic() > end:
+                    return count, faults
+                found = fault(architecture, seed.budget, seed.allow)
+                count += 1
+                if found:
+                    changed = json.dumps(_difference(seed.architecture.config, architecture.config))
+                    faults.append(f"{seed.name} {architecture.class_} {changed[:500]}: {found}")
+                    print(faults[-1], flush=True)
     return count, faults
 
 
@@ -238,7 +241,7 @@ def main() -> int:
             if found is not None:
                 yield found
 
-    count, faults = sweep(seeds, seconds, draw)
+    count, faults = sweep(seeds, seconds, draw, each=20)
     print(f"{count:,} configurations in {seconds:.0f} s, seed {number}, {len(faults)} faults")
     return bool(faults)
 

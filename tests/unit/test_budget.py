@@ -137,13 +137,15 @@ def test_texts_that_name_what_could_be_loaded(text):
 
 def test_versions_with_known_holes_are_refused(monkeypatch):
     described = arch.describe(gpt2())
-    monkeypatch.setattr(versions, "version", {"transformers": "5.4.9", "timm": "1.0.30.dev1"}.get)
+    monkeypatch.setattr(versions, "installed", {"transformers": "5.4.9", "timm": "1.0.30.dev1"}.get)
     with pytest.raises(UnsupportedError, match=r"transformers 5\.4\.9 is too old") as caught:
         arch.build(described)
     assert caught.value.hint == "Install a newer one: pip install 'transformers>=5.5'"
     with pytest.raises(UnsupportedError, match=r"timm 1\.0\.30\.dev1 is too old"):
         versions.require_sound("timm")
-    monkeypatch.setattr(versions, "version", {"transformers": "5.10.dev0", "timm": "1.0.31", "torch": "2.10.0+cpu"}.get)
+    monkeypatch.setattr(
+        versions, "installed", {"transformers": "5.10.dev0", "timm": "1.0.31", "torch": "2.10.0+cpu"}.get
+    )
     for package in ("timm", "transformers", "torch"):
         versions.require_sound(package)
     assert versions.mentions({"backbone_config": {"model_type": "timm_backbone"}}, "timm")
