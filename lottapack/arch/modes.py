@@ -96,6 +96,11 @@ def _size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] |
     return None
 
 
+def _itemsize(dtype: Any) -> int:
+    """Bytes of an element: of torch's dtypes, of Python's types, and at most of none."""
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1 if dtype is bool else torch.int64.itemsize
+
+
 def _draws(func: Callable[..., Any]) -> bool:
     """Whether a function fills a tensor with random numbers."""
     return func in _DRAWS or (
@@ -193,7 +198,7 @@ def _computed(account: Account, func: Any, args: Any, kwargs: dict[str, Any], *,
             if size is None:
                 account.expect_result(func, args, kwargs, [])
             else:
-                account.expect((kwargs.get("dtype") or torch.int64).itemsize * prod(size))
+                account.expect(_itemsize(kwargs.get("dtype")) * prod(size))
             return _noted(account, func, args, kwargs, foreign_dtype)
     if not real and func not in _CREATE:
         return _in_float32(func, args, kwargs) if foreign_dtype else func(*args, **kwargs)
