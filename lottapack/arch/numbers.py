@@ -20,6 +20,10 @@ _IS_LABELS: Final = re.compile(r"num_(labels|classes)")
 _IS_POSITIONS: Final = re.compile(r"position|length|(^|_)(seq|ctx|context)(_|$)")
 _IS_SIZE: Final = re.compile(r"vocab|size|dim|embed|channels|features|hidden|width|labels|classes|base|buckets|entit")
 _IS_COUNT: Final = re.compile(r"layer|depth|block|stage|head")
+_SQUARES: Final = "use_tpu_fourier_optimizations"
+_SQUARED: Final = ("hidden_size", "tpu_short_seq_length")
+_SIDE: Final = 4096
+"""Of the matrices that an FNet has NumPy compute then, whose memory nothing else bounds."""
 _IS_REAL: Final = re.compile(r"theta|(^|_)(base|seed)$|value|_val$|clip")
 """What is a real number or a seed, however it is written."""
 _SCHEME: Final = re.compile(r"(hf[-_]hub|local[-_]dir|https?|file|s3|gs|ftp):")
@@ -31,9 +35,13 @@ def check_numbers(label: str, config: Any, budget: Budget, *, calls: bool = Fals
 
     ``calls``: for arguments of the caller's own classes, whose meaning nobody else knows.
     """
-    for where, key, value in _values("config", "", config):
+    values = list(_values("config", "", config))
+    squares = any(key == _SQUARES and value for _, key, value in values)
+    for where, key, value in values:
         if isinstance(value, int) and not isinstance(value, bool):
             most = max(_CALLS, budget.largest) if calls else _most(key, value, budget)
+            if squares and key in _SQUARED:
+                most = _SIDE
             if abs(value) > most:
                 raise LimitError(
                     f"{label}: {where} is {value:,}, and at most {most:,} is accepted there",
@@ -74,6 +82,8 @@ def _values(where: str, key: str, value: Any) -> Iterator[tuple[str, str, Any]]:
         if isinstance(value, dict):
             pending += [(f"{where}.{name}", str(name), item) for name, item in value.items()]
         elif isinstance(value, list | tuple):
+            if _IS_COUNT.search(key):  # as many layers as all of them say
+                yield f"the sum of {where}", key, sum(item for item in value if isinstance(item, int))
             pending += [(f"{where}[{index}]", key, item) for index, item in enumerate(value)]
         else:
             yield where, key, value

@@ -70,6 +70,8 @@ DISTILBERT = {
         ("SwinModel", {**SWIN, "depths": [2 * 10**6]}),
         ("SwinModel", {**SWIN, "image_size": 10**6, "window_size": 300}),
         ("SwinModel", {**SWIN, "image_size": 10**6, "window_size": 30_000}),
+        ("BitModel", {"model_type": "bit", "depths": [2**20] * 900, "hidden_sizes": [8] * 900}),
+        ("FNetModel", {"model_type": "fnet", "use_tpu_fourier_optimizations": True, "hidden_size": 30_000}),
         ("DistilBertModel", {**DISTILBERT, "max_position_embeddings": 3 * 10**6}),
         ("Gemma3ForConditionalGeneration", {"model_type": "gemma3", "text_config": {"num_hidden_layers": 10**9}}),
     ],
