@@ -8,7 +8,9 @@ for each. An input after which anything but a LottapackError came out, or that t
 
 A target has ``one(data: bytes) -> None``, which raises if and only if the input shows a fault, and
 ``seeds() -> Iterable[bytes]``, the first inputs. It may have ``mutated(data: bytes, seed: int) -> bytes | None``,
-changes that know its structure (None: there is nothing to change). Whatever it imports of lottapack is instrumented.
+changes that know its structure (None: there is nothing to change); ``prepare()``, for what takes long the first time;
+and ``TIMEOUT``, in seconds, and ``RSS_MB``, where 10 and 2,048 are too little. Whatever it imports of lottapack is
+instrumented.
 """
 
 import argparse
@@ -33,6 +35,7 @@ def child(name: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["lottapack"], enable_loader_override=False):
         target = importlib.import_module(f"targets.{name}")
+    getattr(target, "prepare", lambda: None)()
     own = getattr(target, "mutated", None)
 
     def mutator(data: bytes, most: int, seed: int) -> bytes:
@@ -51,13 +54,15 @@ def fuzz(name: str, seconds: int) -> bool:
     work = WORK / name
     corpus = work / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    for data in importlib.import_module(f"targets.{name}").seeds():
+    target = importlib.import_module(f"targets.{name}")
+    for data in target.seeds():
         (corpus / hashlib.sha256(data).hexdigest()[:40]).write_bytes(data)
     begin = time.monotonic()
     line = [
         sys.executable, __file__, str(seconds), "--target", name, "--child", str(corpus),
         f"-max_total_time={seconds}", f"-artifact_prefix={work}/", "-print_final_stats=1",
-        f"-max_len={MAX_LEN}", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
+        f"-max_len={MAX_LEN}", f"-timeout={getattr(target, 'TIMEOUT', 10)}",
+        f"-rss_limit_mb={getattr(target, 'RSS_MB', 2048)}", "-verbosity=0",
     ]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True, timeout=seconds + 300, check=False)
     counted = re.search(r"number_of_executed_units:\s+(\d+)", done.stderr)

@@ -9,6 +9,11 @@ import configs
 
 from lottapack.format.descriptor import Architecture
 
+TIMEOUT = 60
+"""Of the clock, on a busy machine; the limit that counts is of processor time."""
+RSS_MB = 6000
+"""With the modules of all libraries; what an input takes beside is measured by itself."""
+
 
 class CostError(Exception):
     """A configuration that took too long, too much memory, or ended in another error than lottapack's."""
@@ -18,6 +23,11 @@ class CostError(Exception):
 def _seeds() -> dict[str, configs.Seed]:
     found = [*configs.calls(), *(configs.seed_of(name) for name in configs.SOME)]
     return {seed.name: seed for seed in found if seed is not None}
+
+
+def prepare() -> None:
+    """Import what builds the first inputs."""
+    _seeds()
 
 
 def _written(seed: configs.Seed, architecture: Architecture) -> bytes:
