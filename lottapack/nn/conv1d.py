@@ -3,6 +3,7 @@
 A module of its own, because importing it imports transformers.
 """
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -18,8 +19,14 @@ class AdaptedConv1D(AdapterLayer, Conv1D):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (..., nx). Returns: shape (..., nf)."""
         low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
-        out = self._sum(self._product(x), low_rank)
-        return out + self.bias.to(out.dtype)
+        return self._sum(x, low_rank)
 
     def _product(self, x: Tensor) -> Tensor:
         return F.linear(x, self._backbone_for(x).t())
+
+    def _stock(self, x: Tensor) -> Tensor:
+        backbone = self._backbone_for(x)
+        if self.bias.dtype != backbone.dtype:
+            return super()._stock(x)
+        out: Tensor = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), backbone)
+        return out.view(*x.shape[:-1], backbone.shape[1])

@@ -28,5 +28,7 @@ class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (..., in_channels). Returns: shape (..., out_channels)."""
         low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
-        out = self._sum(F.linear(x, self._backbone_for(x)), low_rank)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        return self._sum(x, low_rank)
+
+    def _product(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._backbone_for(x))

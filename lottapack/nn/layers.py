@@ -6,6 +6,8 @@ Each class is the stock layer of the same name with another ``forward``: everyth
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layer_weight import Adapter
+from lottapack.virtual.inputs import autocasts
 from lottapack.weights.merge import combined, merged
 
 
@@ -81,13 +84,18 @@ class AdapterLayer(GeneratedLayer):
         dora = ", magnitude" if self.magnitude is not None else ""
         return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}{dora}"
 
-    def _sum(self, backbone: Tensor, low_rank: Tensor) -> Tensor:
-        out = low_rank * self.scaling
-        out = out + (backbone if self.beta is None else backbone * self.beta)
+    def _sum(self, x: Tensor, low_rank: Tensor) -> Tensor:
+        """The layer's output: that of the stock layer plus the low-rank path's, in the stock layer's dtype."""
+        low_rank = low_rank * self.scaling
+        if self.beta is None and self.magnitude is None:
+            stock = self._stock(x)  # bias and all, as PEFT adds to it
+            return (stock + low_rank).to(stock.dtype)
+        backbone = self._product(x)
+        out = low_rank + (backbone if self.beta is None else backbone * self.beta)
         if self.magnitude is not None:
             out = out * self._factors(self.magnitude).view(-1, *[1] * self._after_channels)
-        # Under autocast the products are of lower precision than beta: return what the stock layer would.
-        return out.to(backbone.dtype)
+        # Adapters may be wider than the backbone, and under autocast beta is wider than the products.
+        return self._biased(out.to(backbone.dtype))
 
     _after_channels = 0
     """How many dimensions of an output follow that of its channels."""
@@ -106,7 +114,18 @@ class AdapterLayer(GeneratedLayer):
         """The backbone's own product with an input, without bias."""
         raise NotImplementedError  # pragma: no cover (each layer has its own)
 
+    def _stock(self, x: Tensor) -> Tensor:
+        """What the stock layer would give, without an adapter."""
+        return self._biased(self._product(x))
+
+    def _biased(self, out: Tensor) -> Tensor:
+        bias: Any = self.bias
+        return out if bias is None else out + bias.to(out.dtype).view(-1, *[1] * self._after_channels)
+
     def _dropped(self, x: Tensor) -> Tensor:
+        """The input of the low-rank path, in the dtype of the adapter, which may be wider than the backbone's."""
+        if x.dtype != self.lora_A.dtype and not autocasts(x.device.type):
+            x = x.to(self.lora_A.dtype)
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
 
 
@@ -116,11 +135,16 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
-        out = self._sum(self._product(input), low_rank)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        return self._sum(input, low_rank)
 
     def _product(self, x: Tensor) -> Tensor:
         return F.linear(x, self._backbone_for(x))
+
+    def _stock(self, x: Tensor) -> Tensor:
+        backbone = self._backbone_for(x)
+        if self.bias is None or self.bias.dtype != backbone.dtype:
+            return super()._stock(x)
+        return F.linear(x, backbone, self.bias)
 
 
 class _AdaptedConv(AdapterLayer):
@@ -140,13 +164,16 @@ class _AdaptedConv(AdapterLayer):
         down = self._conv_forward(self._dropped(input), kernel, None)
         pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * self._after_channels)
         convolve = F.conv1d if self._after_channels == 1 else F.conv2d
-        out = self._sum(self._product(input), convolve(down, pointwise, groups=self.groups))
-        if self.bias is not None:
-            out = out + self.bias.to(out.dtype).view(-1, *[1] * self._after_channels)
-        return out
+        return self._sum(input, convolve(down, pointwise, groups=self.groups))
 
     def _product(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self._backbone_for(x), None)
+
+    def _stock(self, x: Tensor) -> Tensor:
+        backbone = self._backbone_for(x)
+        if self.bias is None or self.bias.dtype != backbone.dtype:
+            return super()._stock(x)
+        return self._conv_forward(x, backbone, self.bias)
 
 
 class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
@@ -169,7 +196,10 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
         low_rank = F.linear(self._dropped(self._look_up(input, self.lora_A.t())), self.lora_B)
-        return self._sum(self._product(input), low_rank)
+        return self._sum(input, low_rank)
+
+    def _biased(self, out: Tensor) -> Tensor:
+        return out
 
     def _product(self, x: Tensor) -> Tensor:
         return self._look_up(x, self._backbone_for(self.lora_A))

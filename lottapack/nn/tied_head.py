@@ -21,7 +21,7 @@ class TiedHead(GeneratedLayer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         owner: AdaptedEmbedding = self.__dict__[_OWNER]
-        given = input if owner.magnitude is None else input * owner._factors(owner.magnitude)
+        given = input if owner.magnitude is None else (input * owner._factors(owner.magnitude)).to(input.dtype)
         low_rank = F.linear(F.linear(owner._dropped(given), owner.lora_B.t()), owner.lora_A.t())
         out = low_rank * owner.scaling
         backbone = self._product(given)

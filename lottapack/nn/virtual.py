@@ -84,6 +84,9 @@ class VirtualLayer(GeneratedLayer):
         found: Tensor = generated_product(_cast(x), *self._matrix())
         return found
 
+    def _stock(self, x: Tensor) -> Tensor:
+        return layers.AdapterLayer._stock(self, x)  # type: ignore[arg-type] # not the form that reads the weight
+
 
 def _generated(source: rng.Source, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """A weight in the dtype and on the device of a tensor."""

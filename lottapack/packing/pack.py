@@ -12,6 +12,7 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
 from lottapack.packing import checkpoint, companions, configuration
 from lottapack.packing.companions import Files
+from lottapack.packing.narrowed import as_held
 from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.reading import read_checkpoint, refuse_over_checkpoint
@@ -107,6 +108,7 @@ def pack(
                 "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
             )
         tensors = checkpoint.fitted(plan, tensors)
+        plan = plan if adapter else as_held(plan, tensors)
         packer = Packer(
             plan,
             tensors,
