@@ -135,7 +135,10 @@ def test_dtype_converts_what_was_recorded(dtype, tmp_path):
             lottapack.pack(loaded, tmp_path / "b")
         return
     lottapack.pack(loaded, tmp_path / "b")
-    assert recipe_of(lottapack.load(tmp_path / "b")).parameters["0.weight"].dtype == "float32"
+    again = lottapack.load(tmp_path / "b")
+    assert recipe_of(again).parameters["0.weight"].dtype == str(dtype).removeprefix("torch.")
+    assert plain_bits(again) == expected
+    assert bits(again[0].backbone) == bits(loaded[0].backbone)
 
 
 def test_arguments_of_load_are_checked(tmp_path):
