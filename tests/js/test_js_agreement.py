@@ -165,6 +165,7 @@ def test_the_page_says_what_inspect_and_report_say():
         assert (found["numel"], found["trained"], found["fileSize"]) == (due.numel, due.trained, due.file_size)
         assert (found["rng"]["id"], found["rng"]["seed"]) == (due.rng, str(int(due.seed, 16)))
         assert dict(found["groups"]) == {label: size for label, size in report.by_group.items() if size}
+        assert found["files"] == list(due.files)
         sizes = {form.label: form.size for form in report.forms}
         assert found["full"] == {"float32": sizes["float32"], "16 bits": sizes["fp16"]}
         betas = {one["name"]: one["value"] for one in found["betas"]}

@@ -62,9 +62,9 @@ function fullSizes(entries) {
 
 function groups({ descriptor, tensors, dataStart }) {
   const sizes = new Map([["adapters", 0]]);
-  for (const { name, parameter } of expectedTensors(descriptor)) {
-    const entry = descriptor.parameters.get(parameter);
-    const label = parameter === null ? "tables" : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
+  for (const { name, parameter, entry } of expectedTensors(descriptor)) {
+    const beside = entry ? "files" : "tables";
+    const label = parameter === null ? beside : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
     const { begin, end } = tensors.get(name);
     sizes.set(label, (sizes.get(label) ?? 0) + end - begin);
   }
