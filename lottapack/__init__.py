@@ -41,6 +41,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_
     from lottapack.building import build
+    from lottapack.comparing import Comparison, compare
     from lottapack.exporting.export import export
     from lottapack.format.packfile import PackFile, open_pack
     from lottapack.loading.filling import fill_
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
 _HOME = {
     "init_backbone_": "backbone",
     "build": "building",
+    "Comparison": "comparing",
+    "compare": "comparing",
     "draw": "weights.drawing",
     "export": "exporting.export",
     "Summary": "reports.inspection",
@@ -138,6 +141,7 @@ __all__ = [
     "BadReferenceError",
     "Check",
     "CheckpointError",
+    "Comparison",
     "ConflictError",
     "ContainerError",
     "DescriptorError",
@@ -174,6 +178,7 @@ __all__ = [
     "active_scaffold",
     "bench",
     "build",
+    "compare",
     "draw",
     "exclude_from_ddp",
     "export",

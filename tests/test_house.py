@@ -70,7 +70,7 @@ LAYERS = (
     ("lottapack.backbone", "lottapack.exporting", "lottapack.packing", "lottapack.peft", "lottapack.reports"),
     ("lottapack.registry", "lottapack.serve", "lottapack.integrations"),
     ("lottapack.loading",),
-    ("lottapack.running",),
+    ("lottapack.comparing", "lottapack.running"),
     ("lottapack",),
     ("lottapack_cli", "lottapack.__main__"),
 )

@@ -1,0 +1,125 @@
+"""compare(): what a trained model computes, beside what its pack computes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottapack.errors import CheckpointError, IntegrityError, Problem
+from lottapack.format import dtypes
+from lottapack.format.descriptor import Adapted, Stored
+from lottapack.format.packfile import open_pack
+from lottapack.loading.load import load
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far the outputs of a pack are from those of the trained model.
+
+    ``unmerged`` and ``merged``: the largest difference of an element, absolute; ``largest``: the largest element of the
+    trained model's outputs; ``exact``: whether the pack keeps every trained tensor as it was.
+    """
+
+    unmerged: float
+    merged: float
+    largest: float
+    exact: bool
+
+
+@torch.no_grad()
+def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: str | Iterable[str] = ()) -> Comparison:
+    """Compare the outputs of a trained model with those of the model that its pack rebuilds, unmerged and merged.
+
+    On one machine, the unmerged model computes the same operations on the same tensors, so its outputs are the same
+    bits. The merged one rounds its weights once more: its outputs may differ by the square root of the dtype's epsilon
+    times the largest output. A pack with a coding that loses something, or with narrower adapters, is compared, and
+    refused for nothing.
+
+    Args:
+        model: the trained module, compared in evaluation mode; its mode stays as it is.
+        path: the pack.
+        inputs: a tensor, a sequence of arguments, or a mapping of arguments by name.
+        allow: as in load().
+
+    Raises:
+        IntegrityError: the outputs differ by more. CheckpointError: the model gives two answers to the same inputs, or
+        no tensor. And what load() raises.
+
+    Example::
+
+        lottapack.pack(model, "m.lotta.safetensors")
+        print(lottapack.compare(model, "m.lotta.safetensors", inputs))
+    """
+    kinds = {t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
+    dtype = next(iter(kinds)) if len(kinds) == 1 else None
+    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        due, again = (list(_tensors(_run(model.eval(), inputs))) for _ in range(2))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if not due or _difference(due, again) != 0:
+        what = "gives two answers to the same inputs" if due else "gives no tensor"
+        raise CheckpointError(f"the model cannot be compared: it {what}", hint="Compare a deterministic part of it.")
+    found = []
+    for merge in (False, True):
+        rebuilt = load(path, device=place, dtype=dtype, merge=merge, allow=allow)
+        found.append(_difference(due, list(_tensors(_run(rebuilt, inputs)))))
+    largest = max((float(tensor.abs().max()) for tensor in due if tensor.numel()), default=0.0)
+    result = Comparison(found[0], found[1], largest, _is_exact(path))
+    floats = [tensor.dtype for tensor in due if tensor.is_floating_point()]
+    bound = max((torch.finfo(kind).eps for kind in floats), default=0.0) ** 0.5 * largest
+    for name, difference, allowed in (("unmerged", result.unmerged, 0.0), ("merged", result.merged, bound)):
+        if result.exact and not difference <= allowed:
+            problem = Problem("outputs", name, f"differ by up to {difference:.3g}; {allowed:.3g} is explained")
+            raise IntegrityError(
+                str(path),
+                [problem],
+                hint="The pack is of another model or another state of it: pack it again. If that does not help, "
+                "something outside parameters and configuration makes the outputs, such as a hook.",
+            )
+    return result
+
+
+def _run(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output, in order."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping | list | tuple):
+        for one in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(one)
+
+
+def _difference(due: list[Tensor], found: list[Tensor]) -> float:
+    """The largest difference of an element; infinity for other shapes. NaN in the same place is no difference."""
+    if [tuple(tensor.shape) for tensor in due] != [tuple(tensor.shape) for tensor in found]:
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(due, found, strict=True):
+        apart = (one.double() - other.double()).abs()
+        apart[(one == other) | (one.isnan() & other.isnan())] = 0
+        worst = max(worst, float(apart.nan_to_num(nan=float("inf")).max()) if apart.numel() else 0.0)
+    return worst
+
+
+def _is_exact(path: str | PathLike[str]) -> bool:
+    """Whether a pack keeps every trained tensor as it was."""
+    with open_pack(path) as pack:
+        for entry in pack.descriptor.parameters.values():
+            if isinstance(entry, Stored) and entry.coding and entry.coding.id != "planes-zlib":
+                return False
+            if isinstance(entry, Adapted):
+                parts = entry.adapter.tensors().values()
+                if any(dtypes.ITEMSIZE[part.dtype] < dtypes.ITEMSIZE[entry.dtype] for part in parts):
+                    return False
+    return True
