@@ -62,7 +62,8 @@ def fuzz(name: str, seconds: int) -> bool:
         sys.executable, __file__, str(seconds), "--target", name, "--child", str(corpus),
         f"-max_total_time={seconds}", f"-artifact_prefix={work}/", "-print_final_stats=1",
         f"-max_len={MAX_LEN}", f"-timeout={getattr(target, 'TIMEOUT', 10)}",
-        f"-rss_limit_mb={getattr(target, 'RSS_MB', 2048)}", "-verbosity=0",
+        f"-report_slow_units={getattr(target, 'TIMEOUT', 10)}", f"-rss_limit_mb={getattr(target, 'RSS_MB', 2048)}",
+        "-verbosity=0",
     ]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True, timeout=seconds + 300, check=False)
     counted = re.search(r"number_of_executed_units:\s+(\d+)", done.stderr)
