@@ -23,7 +23,9 @@ unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-t
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Part of the tests once more, while lottapack's own code runs under other defaults of the process.
-DEFAULTS = PYTHONPATH=tests $(BIN)/python -m pytest -p other_defaults --numprocesses 2 --dist loadfile
+# (One test is left out: it looks at the frame that a warning names.)
+DEFAULTS = PYTHONPATH=tests $(BIN)/python -m pytest -p other_defaults --numprocesses 2 --dist loadfile \
+  --deselect tests/unit/test_pack_load.py::test_a_changed_backbone_is_stored_merged_and_named
 unit-defaults: $(VENV)/test-installed
 	$(DEFAULTS) --defaults bfloat16,meta,deterministic \
 	  $(addprefix tests/unit/test_,virtual_product.py layers.py pack_load.py switch.py filling.py)

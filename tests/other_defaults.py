@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 PACKAGES = ("nn", "virtual", "loading", "packing", "weights", "rng", "format", "backbone", "arch")
-_inside = threading.local()
+_inside: list[str] = []
+"""The function of lottapack's that was called from outside, while it runs. The default dtype is one for all threads."""
 
 
 class Defaults:
@@ -52,14 +53,16 @@ def wrapped(function, words):
 
     @functools.wraps(function)
     def inner(*arguments, **options):
-        if getattr(_inside, "value", False) or torch.compiler.is_compiling() or sys.is_finalizing():
+        if _inside or threading.current_thread() is not threading.main_thread():
             return function(*arguments, **options)
-        _inside.value = True
+        if torch.compiler.is_compiling() or sys.is_finalizing():
+            return function(*arguments, **options)
+        _inside.append(function.__qualname__)
         try:
             with Defaults(words):
                 return function(*arguments, **options)
         finally:
-            _inside.value = False
+            _inside.pop()
 
     return inner
 
