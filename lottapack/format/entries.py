@@ -66,15 +66,18 @@ def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
     if role not in RECORDS:
         out.add("id", f"{place}.role", f"the role {role[:100]!r} is unknown; known: {', '.join(RECORDS)}")
         return None
-    for field in ("scale", "alpha"):
-        # msgspec would take an integer for a float; the format does not.
-        if field in item and field in RECORDS[role].__struct_fields__ and type(item[field]) is not float:
-            out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind_of(item[field])}")
-            return None
+    # msgspec would take an integer for a float, which the format does not; no float takes the place of None.
+    kinds = {field: kind_of(item[field]) for field in ("scale", "alpha") if type(item.get(field, 1.0)) is not float}
+    item |= dict.fromkeys(kinds)
     if isinstance(item.get("adapter"), dict):
         adapter = without_extensions(item["adapter"])
         item["adapter"] = {key: without_extensions(tensor) for key, tensor in adapter.items()}
-    return out.record(item, RECORDS[role], place)
+    record = out.record(item, RECORDS[role], place)
+    for field, kind in kinds.items():
+        if out.problems and out.problems[-1].where == f"{place}.{field}":
+            out.problems.pop()
+            out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind}")
+    return record
 
 
 def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) -> None:

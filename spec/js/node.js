@@ -40,14 +40,17 @@ async function report(path, plain) {
     let unsupported;
     for (const scaffold of [DEFAULT, ...pack.descriptor.rng.scaffolds.keys()]) {
       digests[scaffold] = Object.create(null);
+      const known = new Map();
       for (const name of pack.descriptor.parameters.keys()) {
+        const owner = pack.resolve(name);
         try {
-          digests[scaffold][name] = sha256(await pack.plain(name, scaffold));
+          if (!known.has(owner)) known.set(owner, sha256(await pack.plain(owner, scaffold)));
         } catch (error) {
           if (!(error instanceof UnsupportedError)) throw error;
-          digests[scaffold][name] = null;
+          known.set(owner, null);
           unsupported = error.message;
         }
+        digests[scaffold][name] = known.get(owner);
       }
     }
     return { ...result, plain: digests, unsupported };

@@ -52,6 +52,7 @@ export class Pack {
     this.dataStart = header.dataStart;
     this.digests = checkAgreement(descriptor, header.tensors);
     this.tables = new Map();
+    this.owners = new Map();
     this.looked = null;
   }
 
@@ -160,10 +161,23 @@ export class Pack {
     return fingerprintHex(sum);
   }
 
+  /** Where following a parameter's ties ends; each tie of a chain is followed once, whoever asks. */
+  resolve(name) {
+    const path = [];
+    const { parameters } = this.descriptor;
+    while (!this.owners.has(name) && parameters.get(name).role === "tied") {
+      path.push(name);
+      name = parameters.get(name).to;
+    }
+    const owner = this.owners.get(name) ?? name;
+    for (const one of path) this.owners.set(one, owner);
+    return owner;
+  }
+
   /** The bytes of a parameter of the plain, merged model in its recorded dtype; ties are followed. */
   async plain(name, scaffold = DEFAULT) {
-    let entry = this.descriptor.parameters.get(name);
-    while (entry.role === "tied") [name, entry] = [entry.to, this.descriptor.parameters.get(entry.to)];
+    name = this.resolve(name);
+    const entry = this.descriptor.parameters.get(name);
     if (entry.role === "stored") return this.readParameter(name);
     if (entry.role === "constant") return this.constant(entry);
     const bits = this.backbone(name, 0n, null, scaffold);

@@ -364,3 +364,45 @@ def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
     found = lines(node("--input-type=module", "--eval", COST, *sorted(tmp_path.iterdir())))
     assert [[count, kinds] for count, kinds, _ in found] == [[len(kinds), [*dict.fromkeys(kinds)]] for kinds in due]
     assert max(microseconds for *_, microseconds in found) < 1e6
+
+
+def written(path: Path, parameters: dict) -> Path:
+    """A pack of these parameters, none of which lies in the file; unchecked."""
+    text = canonical.dumps(
+        {
+            "lottapack": "1.0",
+            "architecture": {"family": "python", "class": "a.b:C", "config": {}},
+            "rng": {"id": "philox4x32-10", "seed": "0" * 16, "tables": {}},
+            "parameters": parameters,
+            "provenance": {},
+        }
+    )
+    digest = hashlib.sha256(text).hexdigest()
+    header = canonical.dumps({"__metadata__": {"lottapack": text.decode(), "lottapack.sha256": digest}})
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    return path
+
+
+ONE = {"role": "constant", "shape": [1], "dtype": "int8", "value": "07"}
+
+
+def test_a_parameter_called_proto_and_a_long_chain_of_ties(tmp_path):
+    """Each name has its digest, and a chain is followed once."""
+    ties = {f"t{i:06d}": {"role": "tied", "to": f"t{i + 1:06d}"} for i in range(20_000)}
+    pack = written(tmp_path / f"a{SUFFIX}", {"__proto__": ONE, **ties, "t020000": ONE})
+    (found,) = reports([pack], "--plain")
+    assert found["ok"]
+    assert len(found["plain"]["default"]) == 20_002
+    assert set(found["plain"]["default"].values()) == {hashlib.sha256(b"\7").hexdigest()}
+
+
+@pytest.mark.parametrize("changes", [{"alpha": 1}, {"alpha": "1"}, {"scale": 1}, {"alpha": 1, "scale": 2}, {}])
+@pytest.mark.parametrize("lost", ["lora_A", "lora_B", None])
+def test_the_first_of_two_faults_in_one_entry_is_told(changes, lost, tmp_path):
+    tensor = {"dtype": "float32", "sha256": "0" * 64}
+    adapter = {part: tensor for part in ("lora_A", "lora_B") if part != lost}
+    entry = {"role": "adapted", "shape": [2, 3], "dtype": "float32", "distribution": "sign1", "scale": 1.0, "rank": 1}
+    entry |= {"fingerprint": "0" * 16, "fan_in_fan_out": False, "alpha": 1.0, "scaling": "lora", "adapter": adapter}
+    pack = written(tmp_path / f"a{SUFFIX}", {"l.weight": entry | changes})
+    assert verdict(pack) == verdict_of_node(reports([pack])[0])
