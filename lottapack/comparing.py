@@ -3,16 +3,28 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lottapack import arch
+from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
+from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
 from lottapack.loading.load import load
+from lottapack.nn.attach import attach, place, tie_all
+from lottapack.nn.generating import fill_any
+from lottapack.packing import checkpoint as checkpoints
+from lottapack.packing import configuration, pickles
+from lottapack.packing.reading import read_checkpoint
+from lottapack.packing.states import LeftOut
+from lottapack.peft.reading import is_adapter, read_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,75 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
                 "something outside parameters and configuration makes the outputs, such as a hook.",
             )
     return result
+
+
+@torch.no_grad()
+def trained(
+    path: str | PathLike[str],
+    *,
+    base: str | PathLike[str] | None = None,
+    key: str | None = None,
+    ignore: str | Iterable[str] = (),
+    allow: str | Iterable[str] = (),
+) -> nn.Module:
+    """Build the trained model of a checkpoint on the CPU, from its recipe and tensors, without a pack.
+
+    Arguments and errors are those of pack(). What pack() writes of the same checkpoint must compute the same: see
+    compare().
+    """
+    leaving, where = LeftOut(ignore), Path(path)
+    with allowing(allow):
+        if is_adapter(where):
+            plan, tensors, _ = read_adapter(where, None if base is None else Path(base))
+        else:
+            plan, tensors = checkpoints.split(read_checkpoint(where, leaving), key, leaving)
+            plan = configuration.of_checkpoint(plan, where)
+        tensors = checkpoints.fitted(plan, tensors)
+        model = arch.build(plan.architecture)
+    attach(model, plan)
+    sources = plan.sources()
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, SeededRecipe | AdaptedRecipe) and name not in tensors:
+            weight = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device="cpu")
+            fill_any(weight, sources[name])
+            place(model, name, weight)
+    for name, tensor in tensors.items():
+        if not isinstance(plan.parameters.get(name), TiedRecipe):
+            place(model, name, tensor)
+    tie_all(model, plan)
+    return model.eval()
+
+
+def read_inputs(path: str | PathLike[str]) -> Any:
+    """Read example inputs for compare(): tensors, or lists or mappings of tensors. Nothing in the file is executed.
+
+    Args:
+        path: ``.pt`` or ``.pth`` (torch.save), ``.safetensors`` or ``.npz`` (arguments by name), or ``.npy``.
+
+    Raises:
+        CheckpointError: the file cannot be read as such.
+    """
+    where = Path(path)
+    try:
+        if where.suffix in (".pt", ".pth"):
+            return pickles.read(where)
+        if where.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(where)
+        if where.suffix in (".npy", ".npz"):
+            found = np.load(where, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return torch.from_numpy(found)
+            with found:
+                return {name: torch.from_numpy(found[name]) for name in found.files}
+    except CheckpointError:
+        raise
+    except Exception as fault:
+        raise CheckpointError(
+            f"{where} cannot be read as inputs: {fault}", hint="Save them with torch.save({'input_ids': ids}, FILE)."
+        ) from fault
+    raise CheckpointError(f"{where}: unknown kind of file", hint="Known: .pt, .pth, .safetensors, .npy, .npz")
 
 
 def _run(model: nn.Module, inputs: Any) -> Any:

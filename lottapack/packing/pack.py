@@ -13,7 +13,7 @@ from lottapack.errors import CheckpointError
 from lottapack.packing import checkpoint, companions, configuration
 from lottapack.packing.companions import Files
 from lottapack.packing.narrowed import as_held
-from lottapack.packing.pack_result import BackboneChangedWarning, PackResult
+from lottapack.packing.pack_result import BackboneChangedWarning, PackCheck, PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.packing.states import LeftOut
@@ -37,6 +37,7 @@ def pack(
     tolerance: float | None = None,
     allow_nonfinite: bool = False,
     files: Files = True,
+    check: PackCheck | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
     """Write a scaffolded model as one pack. The same model gives the same bytes.
@@ -69,6 +70,9 @@ def pack(
         files: whether the pack carries the tokenizer, chat template, processor and generation_config that lie beside
             the checkpoint, or that a loaded model brought with it; or the folder that holds them; or tokenizers and
             processors (one, or a list). Other files are never taken: the result lists them. Spec: files.
+        check: called with the path of the new file before that takes its place; what it raises leaves everything as it
+            was, and what it gives back is the result's ``checked``. To compare outputs:
+            ``check=lambda new: lottapack.compare(model, new, inputs)``.
         progress: called with elements generated and elements in all.
 
     Raises:
@@ -116,6 +120,7 @@ def pack(
             storage=forms,
             leaving=leaving,
             allow_nonfinite=allow_nonfinite,
+            check=check,
             files=companions.gathered(files, model, part, plan.architecture, known),
         )
         return packer.write(Path(path))

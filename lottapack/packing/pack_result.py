@@ -1,12 +1,15 @@
 """What pack() gives back, and what it warns of."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lottapack.limits import size_text
 from lottapack.packing.storing import Kept
+
+PackCheck = Callable[[Path], object]
+"""What pack() calls with the new file before that takes its place."""
 
 
 class BackboneChangedWarning(UserWarning):
@@ -20,7 +23,8 @@ class PackResult:
     ``stored_instead``: generated parameters that had to be stored, with the bytes that they take. ``kept``: the tensors
     that are in another form than they were, and their errors. ``left_out``: tensors, or whole models, of the checkpoint
     that are not in the pack because ``ignore`` or ``key`` said so. ``files``: those that the pack carries beside the
-    model, with their bytes; ``files_left``: those that lie beside the checkpoint and are not in the pack.
+    model, with their bytes; ``files_left``: those that lie beside the checkpoint and are not in the pack. ``checked``:
+    what ``check`` gave back.
     """
 
     path: Path
@@ -31,6 +35,7 @@ class PackResult:
     left_out: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
     files_left: tuple[str, ...] = ()
+    checked: object = None
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

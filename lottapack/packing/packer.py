@@ -38,7 +38,7 @@ from lottapack.output import atomic_file
 from lottapack.packing import checkpoint
 from lottapack.packing.bits import constant_bits, same_bits
 from lottapack.packing.companions import Embedded, encoded
-from lottapack.packing.pack_result import PackResult, warn_of_changes
+from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
 from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Storage
@@ -66,8 +66,10 @@ class Packer:
         leaving: LeftOut | None = None,
         allow_nonfinite: bool = False,
         files: Embedded | None = None,
+        check: PackCheck | None = None,
     ) -> None:
         """``stored_instead``: known to differ; ``constructed``: what torch drew; ``files``: beside the model."""
+        self.check = check
         self._require_finite = (lambda *_, **__: None) if allow_nonfinite else checkpoint.require_finite
         self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
@@ -98,11 +100,12 @@ class Packer:
             )
             file.flush()
             size, digest = self._check(Path(file.name), descriptor)
+            checked = self.check(Path(file.name)) if self.check else None
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
-        kept, left_out = tuple(self.storage.kept), tuple(self.leaving.names)
-        return PackResult(path, size, digest, self.stored_instead, kept, left_out, self.files.sizes, self.files.left)
+        kept, left_out, files = tuple(self.storage.kept), tuple(self.leaving.names), self.files
+        return PackResult(path, size, digest, self.stored_instead, kept, left_out, files.sizes, files.left, checked)
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""

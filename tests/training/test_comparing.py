@@ -1,12 +1,19 @@
 """compare(): the outputs of a model and of its pack, and what makes them differ."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from models import PLAIN, input_for, tied_llama, train, trained
+from safetensors.torch import save_file
 from torch import nn
 
 import lottapack
 from lottapack import CheckpointError, IntegrityError
+from lottapack.comparing import read_inputs
+from lottapack.comparing import trained as build_trained
+from lottapack_cli.app import main
 
 PACK = "pack.lotta.safetensors"
 
@@ -63,3 +70,67 @@ def test_what_cannot_be_compared(tmp_path):
     model.append(Noise())
     with pytest.raises(CheckpointError, match="two answers"):
         lottapack.compare(model, tmp_path / PACK, input_for("mlp"))
+
+
+def test_pack_compares_before_the_pack_takes_its_place(tmp_path):
+    model, given = trained("mlp"), input_for("mlp")
+    path = tmp_path / PACK
+    result = lottapack.pack(model, path, check=lambda new: lottapack.compare(model, new, given))
+    assert result.checked == lottapack.compare(model, path, given)
+    before = path.read_bytes()
+    with torch.no_grad():
+        model[0].lora_B.add_(1.0)
+    model[1].register_forward_hook(lambda module, inputs, output: output * 2)
+    with pytest.raises(IntegrityError, match="unmerged: differ by up to"):
+        lottapack.pack(model, path, check=lambda new: lottapack.compare(model, new, given))
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [PACK]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "npy", "npz"])
+def test_the_command_compares_a_checkpoint_with_its_pack(suffix, tmp_path, capsys):
+    model, given = trained("mlp"), input_for("mlp")
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    inputs = tmp_path / f"inputs.{suffix}"
+    if suffix == "pt":
+        torch.save(given, inputs)
+    elif suffix == "safetensors":
+        save_file({"input": given}, inputs)
+    elif suffix == "npy":
+        np.save(inputs, given.numpy())
+    else:
+        np.savez(inputs, input=given.numpy())
+    assert main(["pack", str(tmp_path / "state.pt"), "--check", str(inputs)]) == 0
+    assert "outputs are the same bits" in capsys.readouterr().out
+    assert main(["pack", str(tmp_path / "state.pt"), "--check", str(inputs), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checked"]["unmerged"] == 0
+
+
+def test_a_checkpoint_is_built_without_a_pack(tmp_path):
+    model = train(lottapack.scaffold(tied_llama(torch.bfloat16), seed=1, rank=2)).eval()
+    model.save_pretrained(tmp_path / "folder")
+    again = build_trained(tmp_path / "folder")
+    ids = input_for("llama")
+    assert torch.equal(again(ids).logits.view(torch.int16), model(ids).logits.view(torch.int16))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("inputs.pt", b"no file of torch", "cannot be read as inputs"),
+        ("inputs.npz", b"no array", "cannot be read as inputs"),
+        ("inputs.txt", b"1 2 3", "unknown kind of file"),
+        ("inputs.npy", None, "cannot be read as inputs"),
+    ],
+)
+def test_inputs_that_cannot_be_read(name, content, message, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_inputs(tmp_path / name)
+
+
+def test_arrays_of_objects_are_not_unpickled(tmp_path):
+    np.save(tmp_path / "inputs.npy", np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(CheckpointError, match="cannot be read as inputs"):
+        read_inputs(tmp_path / "inputs.npy")

@@ -1,8 +1,10 @@
 """``lottapack pack``."""
 
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -122,6 +124,15 @@ def command(
         ),
     ] = None,
     no_files: Annotated[bool, typer.Option("--no-files", help="Carry no such files.")] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="INPUTS",
+            help="Run the trained model and the packed one, unmerged and merged, on these inputs, and refuse a pack "
+            "that computes something else: .pt, .safetensors, .npy or .npz, a tensor or arguments by name.",
+            show_default=False,
+        ),
+    ] = None,
     distribution: Annotated[
         str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
     ] = _NORMAL,
@@ -141,12 +152,17 @@ def command(
         raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
     _check_tolerance(from_merged, stored_dtype is not None or bool(coding), tolerance)
     narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
+    if check is not None and (torch_cpu or from_merged):
+        raise typer.BadParameter("--check goes with a checkpoint that carries its recipe, or a PEFT adapter")
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
     carried = files or not no_files
     sink = Output(json=json, quiet=quiet)
     target = output or beside(checkpoint)
     trusted = allow or ()
+    compared = None
+    if check is not None:
+        compared = partial(_compare, checkpoint, check, base=base, key=key, ignore=ignore, allow=trusted)
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         import lottapack
 
@@ -199,6 +215,7 @@ def command(
                 tolerance=tolerance,
                 allow_nonfinite=allow_nonfinite,
                 files=carried,
+                check=compared,
                 progress=bar,
             )
     for warning in caught:
@@ -206,6 +223,14 @@ def command(
     from lottapack_cli.views.pack import view
 
     sink.result(result, lambda: view(result))
+
+
+def _compare(checkpoint: Path, inputs: Path, new: Path, *, allow: Sequence[str], **how: Any) -> object:
+    """What the checkpoint computes beside what the new pack computes."""
+    from lottapack.comparing import compare, read_inputs, trained
+
+    how = {name: value for name, value in how.items() if value is not None}
+    return compare(trained(checkpoint, allow=allow, **how), new, read_inputs(inputs), allow=allow)
 
 
 def _check(

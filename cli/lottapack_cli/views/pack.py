@@ -9,6 +9,7 @@ from lottapack_cli.render import heading, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from lottapack.comparing import Comparison
     from lottapack.packing.merged_checkpoints import Layer
     from lottapack.packing.pack_result import PackResult
     from lottapack.packing.storing import Kept
@@ -36,6 +37,13 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         yield "files  " + ", ".join(f"{name} ({size_text(size)})" for name, size in result.files.items())
     if result.files_left:
         yield f"left beside the checkpoint, not in the pack: {', '.join(result.files_left)}"
+    checked: Comparison | None = getattr(result, "checked", None)
+    if checked is not None:
+        unmerged = "the same bits" if checked.unmerged == 0 else f"at most {checked.unmerged:.2g} apart"
+        yield (
+            f"outputs are {unmerged}; with adapters merged at most {checked.merged:.2g} apart; the largest is "
+            f"{checked.largest:.3g}"
+        )
     yield f"packed {result.path}  {size_text(result.size)}"
     yield f"sha256 {result.sha256}"
 
