@@ -80,6 +80,7 @@ BROAD_EXCEPT = {
     "lottapack.arch.account": "what the size of a result is asked of may fail as it likes: then it is estimated",
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.arch.watched": "what is raised in one thread is raised again in the one that waits for it",
+    "lottapack.comparing": "torch and safetensors raise many kinds on a bad file of inputs",
     "lottapack.packing.reading": "safetensors and torch raise many kinds on a bad file",
     "lottapack.registry.front_matter": "a YAML parser raises anything on a stranger's text",
     "lottapack.registry.hub_errors": "the client's and our own readers raise anything on a stranger's answer",
