@@ -1,4 +1,4 @@
-"""The README's Python is run as it stands."""
+"""What the README and the guides show is run as it stands."""
 
 import os
 import re
@@ -9,22 +9,72 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    # What is shared needs a registry: tests/registry runs it.
-    text = re.sub(r"### Share\n.*?(?=\n### )", "", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 4
-    for number, block in enumerate(blocks):
-        (tmp_path / f"block{number}.py").write_text(block)
-        subprocess.run([sys.executable, f"block{number}.py"], cwd=tmp_path, check=True, timeout=120, env=_environment())
+PAGES = {"scaffold": ["python"], "pack": ["console"], "load": ["python", "python"], "random": ["python"]}
+"""The pages of docs/ that are run one after the other in one folder; others have tests of their own."""
+
+
+def test_the_quickstart_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    run(block, tmp_path)
+    assert (tmp_path / "digits.lotta.safetensors").stat().st_size < 200_000
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """But for those that need a registry: tests/registry has them."""
+    run(CHECKPOINT, tmp_path)
+    (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    lines = [line.removeprefix("$ lottapack ") for line in block.splitlines()]
+    assert [line.split()[0] for line in lines] == ["pack", "verify", "push", "pull"]
+    for line in lines[:2]:
+        command(line, tmp_path)
+
+
+def test_the_guides_run_from_top_to_bottom(tmp_path: Path) -> None:
+    run(CHECKPOINT, tmp_path)
+    for page, kinds in PAGES.items():
+        text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+        found = re.findall(r"```(python|console)\n(.*?)```", text, flags=re.DOTALL)
+        blocks = [block for kind, block in found if kind == kinds[0]]
+        for block in blocks:
+            if kinds[0] == "python":
+                run(block, tmp_path)
+                continue
+            for line in block.splitlines():
+                if "--table" not in line:  # it packs the paper's Llamas: tests/unit/test_size_table.py
+                    command(line.removeprefix("$ lottapack "), tmp_path)
     assert (tmp_path / "digits.safetensors").stat().st_size > (tmp_path / "digits.lotta.safetensors").stat().st_size
     assert (tmp_path / "digits.pt").stat().st_size < 200_000
+    assert (tmp_path / "sizes.svg").is_file()
+
+
+def test_the_readme_is_read_in_90_seconds() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 650
+
+
+CHECKPOINT = """
+import os, torch, lottapack
+from torch import nn
+model = lottapack.scaffold(nn.Sequential(nn.Embedding(500, 64), nn.Linear(64, 64), nn.Linear(64, 10)), seed=1, rank=2)
+os.mkdir("checkpoint-500")
+torch.save(model.state_dict(), "checkpoint-500/pytorch_model.bin")
+"""
+
+
+def run(block: str, folder: Path) -> None:
+    (folder / "block.py").write_text(block)
+    subprocess.run([sys.executable, "block.py"], cwd=folder, check=True, timeout=120, env=_environment())
+
+
+def command(line: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "lottapack", *line.split()]
+    subprocess.run(command, cwd=folder, check=True, timeout=120, env=_environment(), capture_output=True)
 
 
 def test_links_lead_somewhere() -> None:
     for page in (
-        ROOT / "README.md",
-        ROOT / "docs" / "training.md",
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "benchmarks" / "RESULTS.md",
         ROOT / "spec" / "README.md",
         *(ROOT / "spec" / "decisions").glob("*.md"),
     ):

@@ -24,6 +24,7 @@ PAGES = (
     "spec/v1/vectors/*.md",
     "spec/decisions/*.md",
     "spec/js/*.md",
+    "benchmarks/*.md",
 )
 MORE = (
     "docs/*.svg",
@@ -37,8 +38,10 @@ MORE = (
 )
 
 PYTHON = {
-    "Train": "scaffold build init_backbone_ switch active_scaffold scaffolds_of is_scaffolded regenerate_",
-    "Pack": "pack PackResult Kept BackboneChangedWarning pack_merged MergedResult Layer pack_torch_cpu",
+    "Train": "scaffold build init_backbone_ switch active_scaffold scaffolds_of is_scaffolded regenerate_ "
+    "exclude_from_ddp",
+    "Pack": "pack PackResult Kept BackboneChangedWarning UnusedOptionWarning compare Comparison "
+    "pack_merged MergedResult Layer pack_torch_cpu",
     "Load and export": "load load_meta fill_ load_numpy export",
     "Look and check": "inspect Summary verify Verification Check report Report open_pack PackFile",
     "Measure": "bench SpeedReport Speed",

@@ -1,4 +1,4 @@
-"""The README's section on sharing is run as it stands, but for the address of the registry."""
+"""The guide to sharing is run as it stands, but for the address of the registry."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from hub_runs import Hub, make_pack
 import lottapack
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text("utf-8").partition("\n### Share\n")[2].partition("\n### ")[0]
+SECTION = (ROOT / "docs" / "share.md").read_text("utf-8").partition("\n## Share\n")[2].partition("\n## ")[0]
 sys.path.append(str(ROOT / "tests" / "oci"))
 
 
