@@ -15,7 +15,7 @@ from lottapack.nn.attach import carry
 from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
 from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
-from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random
+from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random, require_values
 from lottapack.packing import bases
 from lottapack.packing.pack import pack
 
@@ -60,9 +60,7 @@ def init_backbone_(
     for entry in entries:
         require_held(entry)
     require_free_name(model, entries)
-    on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
-    if on_meta:
-        raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint="Give it memory: model.to_empty(device=...).")
+    require_values(entries)
     plan = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,

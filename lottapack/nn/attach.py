@@ -7,16 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
-from lottapack.arch.drawn import require_versions
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
-from lottapack.format import dtypes, recipe
+from lottapack.format import recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
 from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.generated_layer import held_as
-from lottapack.nn.generating import fill_backbone
 from lottapack.nn.layer_weight import SOURCES
+from lottapack.nn.recomputing import watch
 from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.tied_head import share
 from lottapack.nn.virtual import VirtualLayer
@@ -76,7 +75,7 @@ def attach(
             continue
         module, leaf = locate(model, name)
         if name in sources:
-            module.__dict__.setdefault(SOURCES, {})[leaf] = sources[name]
+            _set_source(module, leaf, sources[name], plan)
         if isinstance(entry, SeededRecipe) and _is(module, *_GRAPH_LINEAR):
             from lottapack.nn.graph_linear import SeededGraphLinear
 
@@ -114,13 +113,20 @@ def attach(
 
 def carry(model: nn.Module, plan: Recipe) -> None:
     """Let a model carry its recipe: in the state_dict, checked when a checkpoint is loaded."""
-    model.register_buffer(recipe.BUFFER, _text(plan))
+    model.register_buffer(recipe.BUFFER, recipe_text(plan))
     model.__dict__[PLAN] = plan
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
     model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
 
 
-def _text(plan: Recipe) -> Tensor:
+def _set_source(module: nn.Module, leaf: str, source: rng.Source, plan: Recipe) -> None:
+    module.__dict__.setdefault(SOURCES, {})[leaf] = source
+    if plan.rng.scaffolds:
+        watch(module)
+
+
+def recipe_text(plan: Recipe) -> Tensor:
+    """The recipe as the buffer of a model that holds it."""
     return torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
 
 
@@ -205,33 +211,6 @@ def is_scaffolded(model: nn.Module) -> bool:
     return any(name.rpartition(".")[2] == recipe.BUFFER for name, _ in model.named_buffers())
 
 
-@torch.no_grad()
-def regenerate_(model: nn.Module) -> nn.Module:
-    """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
-
-    For a model whose buffers were lost (``to_empty``) or changed; it stays on its scaffold. The recipe and the ties
-    come back as well.
-    """
-    for module in model.modules():
-        plan = module.__dict__.get(PLAN)
-        if plan is not None:
-            module._buffers[recipe.BUFFER] = _text(plan).to(module.get_buffer(recipe.BUFFER).device)
-            tie_all(module, plan)
-            if plan.rng.id == rng.TORCH_CPU:
-                _draw_again(module, plan)
-    fill_backbone(model)
-    return model
-
-
-def _draw_again(module: nn.Module, plan: Recipe) -> None:
-    require_versions(plan.rng.torch, plan.rng.capability)
-    state = arch.draw(plan.architecture, plan.seed).state_dict()
-    for name, entry in plan.parameters.items():
-        if isinstance(entry, SeededRecipe | AdaptedRecipe):
-            owner, leaf = where(module, name)
-            owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
-
-
 def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
     """A trainer that resumes hands in what save_pretrained() wrote, which may have a model's old names."""
     own = module.state_dict(keep_vars=True).keys()
@@ -246,7 +225,7 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
     """Averages over buffers, as some EMA copies take them, change the recipe's bytes: write them as they were."""
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
-        state[prefix + recipe.BUFFER] = _text(module.__dict__[PLAN]).to(found.device)
+        state[prefix + recipe.BUFFER] = recipe_text(module.__dict__[PLAN]).to(found.device)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -21,7 +21,7 @@ from lottapack.format.recipe import (
 )
 from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory
-from lottapack.nn.attach import attach, is_scaffolded, regenerate_
+from lottapack.nn.attach import attach, is_scaffolded
 from lottapack.nn.backbones import (
     MATERIALISED,
     Backbone,
@@ -34,6 +34,7 @@ from lottapack.nn.backbones import (
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
+from lottapack.nn.regenerating import generate_
 from lottapack.nn.scales import (
     Scale,
     check_seed_and_scale,
@@ -41,7 +42,7 @@ from lottapack.nn.scales import (
     recipe_rng,
     tables_of,
 )
-from lottapack.nn.select import Entry, entries_of, require_free_name, require_random
+from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_values
 
 
 def scaffold(
@@ -112,10 +113,7 @@ def scaffold(
     architecture = arch.describe(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     require_free_name(model, entries)
-    on_meta = [entry.name for entry in entries if entry.tensor.is_meta]
-    if on_meta:
-        hint = "Give it memory first: model.to_empty(device=...); scaffold() draws all weights."
-        raise ScaffoldError(f"{on_meta[0]} is on the meta device", hint=hint)
+    require_values(entries)
     plan = Planner(rank, alpha, scaling, tables, scale, beta != 1.0).plan(entries, targets, train)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
@@ -137,7 +135,7 @@ def scaffold(
     require_forms(model, recipe, chosen, left)
     attach(model, recipe, dropout=dropout, persistent=persistent)
     virtualise(model, recipe, chosen, left)
-    regenerate_(model)
+    generate_(model)
     _draw_trained(entries, recipe)
     return exclude_from_ddp(model)
 

@@ -80,6 +80,17 @@ def require_random(model: nn.Module, overwrite: bool) -> None:
         )
 
 
+def require_values(entries: Iterable[Entry]) -> None:
+    """Raise ScaffoldError for a model on the meta device."""
+    for entry in entries:
+        if entry.tensor.is_meta:
+            raise ScaffoldError(
+                f"{entry.name} is on the meta device",
+                hint="Build the model on a CPU or a GPU. to_empty() alone leaves norms and buffers without values: "
+                "call model.init_weights() after it for a transformers model, its own initialisation for another.",
+            )
+
+
 def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
     """The group of a parameter or buffer (spec: descriptor, ``group``)."""
     if leaf in module._buffers:

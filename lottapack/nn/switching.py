@@ -14,7 +14,7 @@ from lottapack.format.recipe import Recipe
 from lottapack.nn.attach import PLAN, recipe_of
 from lottapack.nn.generating import fill_backbone
 from lottapack.nn.layer_weight import SOURCES
-from lottapack.nn.recomputing import next_number, watch
+from lottapack.nn.recomputing import note
 
 
 class Switched:
@@ -89,7 +89,6 @@ _Sources = list[tuple[nn.Module, dict[str, rng.Source]]]
 def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
     """Give every source the seed of a scaffold, the one place where the active one is kept; returns what was there."""
     before: _Sources = []
-    number = next_number()
     for holder in holders:
         seed = holder.__dict__[PLAN].seeds[scaffold]
         changes = _seeds(holder) - {seed}
@@ -97,16 +96,16 @@ def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
             sources = module.__dict__.get(SOURCES, {})
             if sources and changes:
                 before.append((module, dict(sources)))
-                watch(module, next(iter(sources.values())).seed, number)
+                note(module)
                 sources.update({leaf: replace(source, seed=seed) for leaf, source in sources.items()})
+                note(module)
     return before
 
 
 def _set_sources(before: _Sources) -> None:
-    number = next_number()
     for module, sources in before:
-        watch(module, next(iter(module.__dict__[SOURCES].values())).seed, number)
         module.__dict__[SOURCES].update(sources)
+        note(module)
 
 
 def active_scaffold(model: nn.Module) -> str:

@@ -59,12 +59,13 @@ def _taken(size: int) -> mmap.mmap:
     return _mapped(max(size, _LEAST))
 
 
-def result(like: Tensor, rows: int, columns: int) -> Tensor:
-    """A tensor of shape (rows, columns), with any values, of the dtype and on the device of ``like``."""
-    size = rows * columns * like.dtype.itemsize
+def result(like: Tensor, rows: int, columns: int, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of shape (rows, columns), with any values, on the device of ``like``, and of its dtype by default."""
+    dtype = dtype or like.dtype
+    size = rows * columns * dtype.itemsize
     if like.device.type != "cpu" or size < LARGE:
-        return like.new_empty(rows, columns)
-    return torch.frombuffer(_mapped(size), dtype=like.dtype).view(rows, columns)
+        return like.new_empty(rows, columns, dtype=dtype)
+    return torch.frombuffer(_mapped(size), dtype=dtype).view(rows, columns)
 
 
 def _mapped(size: int) -> mmap.mmap:

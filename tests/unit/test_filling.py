@@ -1,6 +1,7 @@
 """fill_(): every tensor has its values and is tied as in load(), or the one that cannot be filled is named."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -237,6 +238,49 @@ def test_a_recomputation_has_the_backbone_of_its_forward_pass_or_is_an_error(way
             losses.append(run(model, x.clone().requires_grad_()).sum())
     with pytest.raises(RuntimeError, match="switched to another scaffold"):
         sum(losses).backward()
+
+
+def in_a_thread(work):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+@pytest.mark.parametrize("backbone", ["materialised", "blocks"])
+@pytest.mark.parametrize("way", CHECKPOINTS)
+def test_threads_that_switch_and_run_a_model_are_told_apart(way, backbone, tmp_path):
+    pack, run = packed("mlp", tmp_path / "p", scaffolds=SEEDS), CHECKPOINTS[way]
+    model = lottapack.load(pack, backbone=backbone)
+    x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    here, other = (lambda work: work()), in_a_thread
+
+    def loss():
+        return run(model, x.clone().requires_grad_()).sum()
+
+    for forward, switching in ((here, other), (other, here), (other, other)):
+        for _ in range(2):
+            made = forward(loss)
+            switching(lambda: lottapack.switch(model, "b"))
+            with pytest.raises(ScaffoldError, match="gradient checkpointing runs the forward pass again"):
+                made.backward()
+            switching(lambda: lottapack.switch(model, "default"))
+    for _ in range(2000):  # so that this thread's numbers are far beyond those of new threads
+        x.clone().requires_grad_().view(-1)
+    early = in_a_thread(loss)
+    lottapack.switch(model, "b")
+    loss()
+    with pytest.raises(ScaffoldError, match="several threads"):
+        early.backward()
+
+
+def test_a_forward_pass_in_a_thread_of_its_own_is_recomputed(tmp_path):
+    model = lottapack.load(packed("mlp", tmp_path / "p", scaffolds=SEEDS))
+    x = torch.ones(1, 16)
+    gradients = []
+    for work in (in_a_thread, lambda work: work()):
+        given = x.clone().requires_grad_()
+        work(lambda given=given: checkpoint(model, given, use_reentrant=False).sum()).backward()
+        gradients.append(given.grad)
+    assert torch.equal(*gradients)
 
 
 def test_a_fill_between_forward_and_recomputation_is_noticed(tmp_path):

@@ -298,16 +298,35 @@ def test_regenerating_brings_back_all_that_follows_from_the_seed(options):
     model = train(lottapack.scaffold(tied_llama(), seed=1, rank=2, **options))
     expected, state = all_bits(model), model.state_dict()
     state = {name: tensor.clone() for name, tensor in state.items()}
-    rotary = {name: buffer for name, buffer in model.named_buffers() if "inv_freq" in name}
     model.to_empty(device="cpu")
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data.view(torch.uint8).fill_(255)
     assert lottapack.regenerate_(model) is model
     model.load_state_dict(state)
-    for name, buffer in rotary.items():
-        model.get_buffer(name).copy_(buffer)
     assert all_bits(model) == expected
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+
+
+def test_regenerating_names_a_buffer_that_nothing_computes_again():
+    model = lottapack.scaffold(mlp(), seed=1, rank=2)
+    model[0].register_buffer("mask", torch.ones(3), persistent=False)
+    with pytest.raises(lottapack.ArchitectureError, match=r"0\.mask is in no checkpoint"):
+        lottapack.regenerate_(model)
+
+
+@pytest.mark.parametrize("draw", [lottapack.scaffold, lottapack.init_backbone_])
+def test_a_model_without_memory_is_refused_with_a_way_that_leaves_nothing_uninitialised(draw):
+    with torch.device("meta"):
+        model = tied_llama()
+    with pytest.raises(lottapack.ScaffoldError, match="is on the meta device") as fault:
+        draw(model, seed=1)
+    assert "init_weights" in fault.value.hint
+    model.to_empty(device="cpu")
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data.view(torch.uint8).fill_(255)
+    model.init_weights()
+    built = draw(tied_llama(), seed=1)
+    assert all_bits(draw(model, seed=1)) == all_bits(built)
 
 
 @pytest.mark.parametrize("prefix", ["module", "_orig_mod"])

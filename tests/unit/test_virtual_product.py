@@ -1,5 +1,7 @@
 """Products with a backbone that is never there: the kernel's order of summation, and the operators beside it."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -265,6 +267,36 @@ def test_a_sum_over_blocks_is_rounded_once(table, dtype, recorded):
         assert back.dtype == dtype
         due = g.double() @ w
         assert bool(((back.double() - due).abs() <= torch.finfo(dtype).eps / 2 * due.abs() + bound(g, w.T)).all())
+
+
+@pytest.mark.parametrize("special", [0.0, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("size", [(64, 96), (4000, 24)], ids=str)
+def test_two_products_in_bfloat16_are_one_in_float32(special, size, monkeypatch):
+    g = drawn(16, size[0]).bfloat16()
+    g[3, 5] = special
+    found = []
+    for fast in (True, False):
+        monkeypatch.setattr(products, "_fast_in_bfloat16", lambda _, fast=fast: fast)
+        found.append(products.product(g, Matrix(source(), size), transposed=True, max_bytes=size[0] * 16))
+    one, other = (each.double() for each in found)
+    assert bool((one.isfinite() == other.isfinite()).all())
+    assert bool((one.isnan() == other.isnan()).all())
+    assert torch.equal(one[3].isfinite(), torch.full((size[1],), math.isfinite(special)))
+    one, other = (each.nan_to_num(posinf=1, neginf=-1) for each in (one, other))
+    sizes = g.double().abs().nan_to_num(0, 0, 0).sum(1, keepdim=True) * 0.5
+    assert bool(((one - other).abs() <= 2**-8 * other.abs() + 2**-16 * sizes).all())
+
+
+def test_blocks_of_bfloat16_are_multiplied_in_two_parts_where_that_is_fast(monkeypatch):
+    calls, add = [], products._add_product_
+    monkeypatch.setattr(products, "_fast_in_bfloat16", lambda _: True)
+    monkeypatch.setattr(products, "_add_product_", lambda *given: (calls.append(1), add(*given)))
+    for inputs, dtype, due in ((16, torch.bfloat16, 4), (2, torch.bfloat16, 0), (16, torch.float16, 0)):
+        calls.clear()
+        products.product(
+            drawn(inputs, 64).to(dtype), Matrix(source(), (64, 10)), transposed=True, max_bytes=16 * 10 * 6
+        )
+        assert len(calls) == due
 
 
 @pytest.mark.parametrize("dtype", products.NARROW)

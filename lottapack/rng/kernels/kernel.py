@@ -58,7 +58,7 @@ class Memory:
     @classmethod
     def of_tensor(cls, tensor: "torch.Tensor") -> "Memory":
         """A tensor's, of float32 on a CPU. Raises TypeError if it is another, UnsupportedError as require_memory()."""
-        if str(tensor.dtype) != "torch.float32" or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        if str(tensor.dtype) != "torch.float32" or not tensor.is_cpu or not tensor.is_contiguous():
             raise TypeError(f"a tensor of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}")
         require_memory(tensor)
         return cls(tensor.data_ptr(), _FLOAT32, tuple(tensor.shape), tensor, True)

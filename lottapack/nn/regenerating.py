@@ -1,0 +1,79 @@
+"""regenerate_(): what follows from a model's seed and its constructor comes back, in place."""
+
+import torch
+from torch import nn
+
+from lottapack import arch, rng
+from lottapack.arch.drawn import require_versions
+from lottapack.arch.skeleton import computed_buffers
+from lottapack.arch.trust import allowing
+from lottapack.errors import ArchitectureError, PlacementError
+from lottapack.format import dtypes, recipe
+from lottapack.format.names import parameter_of
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+from lottapack.nn.attach import PLAN, recipe_text, tie_all, where
+from lottapack.nn.generating import fill_backbone
+
+
+@torch.no_grad()
+def regenerate_(model: nn.Module) -> nn.Module:
+    """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
+
+    For a model whose buffers were lost (``to_empty``) or changed; it stays on its scaffold. The recipe, the ties and
+    the buffers that the model's constructor computes (rotary frequencies) come back as well. What a state_dict holds
+    does not: after ``to_empty``, call ``load_state_dict()`` too.
+
+    Raises:
+        ArchitectureError: naming a buffer that no checkpoint holds and the constructor does not compute again.
+        PlacementError: a weight or such a buffer is distributed. Else as load().
+    """
+    for module in [module for module in model.modules() if PLAN in module.__dict__]:
+        _restore_computed(module, module.__dict__[PLAN])
+    return generate_(model)
+
+
+@torch.no_grad()
+def generate_(model: nn.Module) -> nn.Module:
+    """What regenerate_() does, but for what the model's constructor computes."""
+    for module in model.modules():
+        plan = module.__dict__.get(PLAN)
+        if plan is not None:
+            module._buffers[recipe.BUFFER] = recipe_text(plan).to(module.get_buffer(recipe.BUFFER).device)
+            tie_all(module, plan)
+            if plan.rng.id == rng.TORCH_CPU:
+                _draw_again(module, plan)
+    fill_backbone(model)
+    return model
+
+
+def _restore_computed(module: nn.Module, plan: Recipe) -> None:
+    """Write what no checkpoint holds and the constructor computes, as in a model that is built anew."""
+    ours = {
+        name: buffer
+        for name, buffer in computed_buffers(module)
+        if name != recipe.BUFFER and parameter_of(name, plan.parameters) not in plan.parameters
+    }
+    if not ours:
+        return
+    with allowing(arch.packages(plan.architecture)):  # this code is running already
+        built = dict(computed_buffers(arch.build(plan.architecture)))
+    for name, buffer in ours.items():
+        new = built.get(name)
+        if new is None or new.is_meta or new.shape != buffer.shape:
+            raise ArchitectureError(
+                f"{name} is in no checkpoint, and the constructor of {plan.architecture.class_} does not compute it",
+                hint="Give it its values, make it persistent, or load the model from a pack.",
+            )
+        if hasattr(buffer, "device_mesh"):
+            raise PlacementError(f"{name} is a distributed tensor", hint="lottapack.fill_(model, PACK) gives its part.")
+        if not buffer.is_meta:
+            buffer.copy_(new)
+
+
+def _draw_again(module: nn.Module, plan: Recipe) -> None:
+    require_versions(plan.rng.torch, plan.rng.capability)
+    state = arch.draw(plan.architecture, plan.seed).state_dict()
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, SeededRecipe | AdaptedRecipe):
+            owner, leaf = where(module, name)
+            owner._buffers[leaf].copy_(state[name].to(dtypes.torch_dtype(entry.dtype)))  # type: ignore[union-attr]
