@@ -53,9 +53,9 @@ def wrapped(function, words):
 
     @functools.wraps(function)
     def inner(*arguments, **options):
-        if _inside or threading.current_thread() is not threading.main_thread():
+        if torch.compiler.is_compiling() or sys.is_finalizing():  # first: torch.compile cannot trace what follows
             return function(*arguments, **options)
-        if torch.compiler.is_compiling() or sys.is_finalizing():
+        if _inside or threading.current_thread() is not threading.main_thread():
             return function(*arguments, **options)
         _inside.append(function.__qualname__)
         try:

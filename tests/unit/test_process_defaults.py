@@ -1,6 +1,8 @@
 """What a process sets for all of torch changes no tensor of lottapack's: default dtype and device, inference mode."""
 
+import importlib.util
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +191,21 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
         declared.FILL(wide, 0, 0, table, 1, 0.0, 0, *key)
     with pytest.raises(TypeError, match=r"a tensor of torch.float64 on cpu"):
         Memory.of_tensor(torch.zeros(3, dtype=torch.float64))
+
+
+def test_the_plug_in_sets_defaults_for_as_long_as_a_function_runs():
+    """tests/other_defaults.py, under which parts of the tests run once more: faulty code would be noticed."""
+    spec = importlib.util.spec_from_file_location("other_defaults", Path(__file__).parents[1] / "other_defaults.py")
+    plugin = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plugin)
+    faulty = plugin.wrapped(lambda: torch.zeros(1), ["bfloat16", "meta", "deterministic"])
+    assert (faulty().dtype, faulty().device.type) == (torch.bfloat16, "meta")
+    inner = plugin.wrapped(
+        lambda: (faulty(), torch.are_deterministic_algorithms_enabled()), ["float64", "deterministic"]
+    )
+    made, deterministic = inner()
+    assert (made.dtype, made.device.type, deterministic) == (torch.float64, "cpu", True)
+    assert (torch.zeros(1).dtype, torch.zeros(1).device.type) == (torch.float32, "cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
+    names = [module.__name__ for module in plugin.modules()]
+    assert {"lottapack.virtual.product", "lottapack.nn.layers", "lottapack.loading.filling"} <= {*names}
