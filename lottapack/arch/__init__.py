@@ -6,6 +6,7 @@ a pack of its family asks for it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottapack.arch.arguments import class_paths
@@ -13,6 +14,7 @@ from lottapack.arch.budget import Budget
 from lottapack.arch.numbers import check_numbers, check_texts
 from lottapack.arch.rules import FAMILIES, architecture_problems
 from lottapack.arch.trust import allowing
+from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
@@ -37,6 +39,8 @@ class Family:
     ``current(model, architecture)``: the configuration that a model has now, adapters or not; ``saved(said,
     architecture)``: the same from what the library saves as JSON beside a checkpoint. None where a model has none.
     ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
+    ``fills(class_name, config)``: whether its library fills uninitialised memory after it made a tensor, so that this
+    needs memory to be computed; what comes out is then compared when a model is described.
     ``numbers``: what the integers of its configurations are: ``"sizes"`` from which the library makes loops and lists;
     ``"calls"``, arguments of which only the caller's own classes know what they are; or None, where they are harmless.
     """
@@ -52,6 +56,7 @@ class Family:
     current: Callable[["nn.Module", Architecture], dict[str, Any]] | None = None
     saved: Callable[[Any, Architecture], dict[str, Any]] | None = None
     remembers: bool = False
+    fills: Callable[[str, dict[str, Any]], bool] = lambda _, __: False
     numbers: Literal["sizes", "calls"] | None = None
     prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
 
@@ -94,8 +99,9 @@ def describe(model: "nn.Module") -> Architecture:
             f"rebuilding {class_name} from its configuration gives other tensors: {', '.join(different[:5])}",
             hint="The model was changed after it was built; describe the change in its configuration or modules.",
         )
-    if family.remembers:
-        require_same_computed(model, rebuilt, class_name)
+    if family.fills(class_name, config):
+        again = partial(_built_again, architecture, budget_of(model))
+        require_same_computed(model, rebuilt, class_name, again)
     return architecture
 
 
@@ -141,7 +147,7 @@ def build(architecture: Architecture, budget: Budget = _UNKNOWN) -> "nn.Module":
         lambda: family.construct(architecture.class_, architecture.config),
         architecture.class_,
         budget,
-        memory=family.remembers,
+        memory=family.fills(architecture.class_, architecture.config),
     )
     return _noted(family, model, architecture)
 
@@ -164,6 +170,7 @@ def _prepared(architecture: Architecture, budget: Budget) -> Family:
     """The family of an architecture whose numbers are in proportion, with what it needs imported."""
     from lottapack.arch.skeleton import named
 
+    require_sound("torch")
     family = family_called(architecture.family)
     if family.numbers is not None:
         check_numbers(architecture.class_, architecture.config, budget, calls=family.numbers == "calls")

@@ -118,8 +118,8 @@ class WithoutWeights(TorchFunctionMode):
     """Nothing is drawn, and tensors have no memory, unless ``computed`` asks for it.
 
     ``computed``: tensors with numbers that follow from the arguments are real; those that are uninitialised or random
-    are not, nor those of one value and a shape of ``weights``. ``memory``: uninitialised ones are real too, for
-    libraries that fill them afterwards.
+    are not, nor those of one value and a shape of ``weights``. ``memory``: uninitialised ones of other shapes are real
+    too, for libraries that fill them afterwards.
     """
 
     def __init__(
@@ -145,7 +145,8 @@ class WithoutWeights(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _CREATE:
             self.account.count()
-            if func in self.to_meta or (func in _OF_ONE_VALUE and _size(args, kwargs) in self.weights):
+            plain = func in _OF_ONE_VALUE or func in _UNINITIALISED
+            if func in self.to_meta or (plain and _size(args, kwargs) in self.weights):
                 kwargs["device"] = "meta"
             elif kwargs.get("device") is None:
                 kwargs["device"] = self._default(func, args)

@@ -106,6 +106,7 @@ FAMILY = Family(
     heads=heads,
     tools=versions,
     remembers=True,
+    fills=lambda _, __: True,
     numbers="calls",
     prepare=prepare,
 )

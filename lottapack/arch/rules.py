@@ -1,5 +1,6 @@
 """What an architecture may say, checked without torch (spec: architectures)."""
 
+import re
 from array import array
 from collections.abc import Callable
 from itertools import islice
@@ -59,6 +60,8 @@ _REFUSED_KEYS = (
     "scriptable",
 )
 """Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
+_FLOATS = re.compile(rb'(?<=[\[:,])\{"__float__":"(?:-?Infinity|NaN)"\}')
+"""Within canonical JSON: a quotation mark in a string has a backslash before it."""
 
 
 def architecture_problems(family: str, class_name: str, config: JsonText) -> list[Problem]:
@@ -160,12 +163,18 @@ def _transformers(class_name: str, config: JsonText) -> list[Problem]:
     if sum(1 for _ in islice(config.every_key(), MAX_CONFIG_VALUES + 1)) > MAX_CONFIG_VALUES:
         message = f"holds more than {MAX_CONFIG_VALUES:,} values"
         return [*problems, Problem("architecture", "architecture.config", message)]
-    for key, way in config.every_key():
+    for key, way in _without_floats(config).every_key():
         if (key.startswith("_") or key in _REFUSED_KEYS) and len(problems) < _MOST_PROBLEMS:
             steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*way, key))
             where = f"architecture.config{''.join(steps)}"
             problems.append(Problem("architecture", where, "a pack cannot set this key"))
     return problems
+
+
+def _without_floats(config: JsonText) -> JsonText:
+    """A configuration without the objects that stand for floats which JSON lacks: their one key is no setting."""
+    text = config.text()
+    return JsonText(_FLOATS.sub(b"null", text)) if b'"__float__"' in text else config
 
 
 def _timm(class_name: str, config: JsonText) -> list[Problem]:

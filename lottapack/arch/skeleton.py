@@ -1,7 +1,7 @@
 """Building a module without its weights."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -63,11 +63,13 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
     module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
     missing = _missing(module)
-    if weights and missing:
-        module = constructed(construct, label, WithoutWeights(account, computed=True))
-        missing = _missing(module)
-    if memory and missing:
-        module = constructed(construct, label, WithoutWeights(account, computed=True, memory=True))
+    if memory and weights and missing:
+        # A weight without memory may stop a constructor that reads it; then it gets some below.
+        with suppress(ArchitectureError):
+            module = constructed(construct, label, WithoutWeights(account, memory=True, weights=weights))
+            missing = _missing(module)
+    if missing and (memory or weights):
+        module = constructed(construct, label, WithoutWeights(account, computed=True, memory=memory))
         missing = _missing(module)
     if missing:
         raise ArchitectureError(
@@ -152,19 +154,37 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"{prefix}.{name}" if prefix else name, value
 
 
-def require_same_computed(model: nn.Module, rebuilt: nn.Module, label: str) -> None:
+def require_same_computed(
+    model: nn.Module, rebuilt: nn.Module, label: str, again: Callable[[], nn.Module] | None = None
+) -> None:
     """Raise ArchitectureError unless what no checkpoint holds is bit for bit the same in both.
 
-    A constructor may compute it from numbers that differ each time.
+    A constructor may compute it from numbers that differ each time, or a forward pass may have changed it. ``again``
+    builds the module once more, to tell which.
     """
-    ours, again = dict(computed_tensors(model)), dict(computed_tensors(rebuilt))
-    for name, tensor in ours.items():
-        other = again.get(name)
+    name = _first_other(model, rebuilt)
+    if name is None:
+        return
+    if again is None or _first_other(again(), rebuilt) is not None:
+        raise ArchitectureError(
+            f"rebuilding {label} gives another {name}, which no checkpoint holds",
+            hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
+        )
+    raise ArchitectureError(
+        f"{name}, which no checkpoint holds, has changed since this {label} was built",
+        hint="A forward pass keeps such a tensor as a cache, or other code set it. Build the model anew and scaffold "
+        "or pack it before it runs; load the trained weights into that one.",
+    )
+
+
+def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
+    """The first tensor that no checkpoint holds and that is another in the two, if any is."""
+    known = dict(computed_tensors(rebuilt))
+    for name, tensor in computed_tensors(model):
+        other = known.get(name)
         if other is None or not _same(tensor.detach().cpu(), other.detach().to(tensor.dtype).cpu()):
-            raise ArchitectureError(
-                f"rebuilding {label} gives another {name}, which no checkpoint holds",
-                hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
-            )
+            return name
+    return None
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

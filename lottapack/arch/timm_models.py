@@ -59,6 +59,7 @@ FAMILY = Family(
     heads=heads,
     tools=lambda _, __: ("timm",),
     remembers=True,
+    fills=lambda _, __: True,
     numbers="sizes",
     prepare=lambda _, __: _library(),
 )

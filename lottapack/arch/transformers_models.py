@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from math import isfinite, isnan
 from typing import Any
 
 from torch import nn
@@ -22,8 +23,13 @@ _NOT_OF_THE_MODEL = (
     "torch_dtype",
     "transformers_version",
     "transformers_weights",
+    # Which of its own kernels the library runs; it notes them in the configurations of parts.
+    "attn_implementation",
+    "experts_implementation",
 )
-"""Keys that say how a model was saved, or where code of its own would be, not what it is."""
+"""Keys that say how a model was saved or is run, or where code of its own would be, not what it is."""
+_FLOAT = "__float__"
+_NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 
 
 def _library() -> Any:
@@ -96,15 +102,35 @@ def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
 
 
 def plain_config(value: Any) -> Any:
-    """A configuration without what says how a model was saved. Raises ArchitectureError for what is not JSON."""
+    """A configuration without what says how a model was saved. Raises ArchitectureError for what is not JSON.
+
+    Floats that JSON lacks become what the library writes for them.
+    """
     if isinstance(value, dict):
+        if _is_not_finite(value):
+            return value
         kept = {str(key): item for key, item in value.items() if str(key) not in _NOT_OF_THE_MODEL}
         return {key: plain_config(item) for key, item in kept.items() if not key.startswith("_")}
     if isinstance(value, list | tuple):
         return [plain_config(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return {_FLOAT: "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ArchitectureError(f"the configuration holds {value!r}, which is not JSON")
+
+
+def _with_floats(value: Any) -> Any:
+    """A configuration from JSON, with the floats that JSON lacks."""
+    if isinstance(value, dict):
+        if _is_not_finite(value):
+            return float(value[_FLOAT])
+        return {key: _with_floats(item) for key, item in value.items()}
+    return [_with_floats(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_not_finite(value: dict[str, Any]) -> bool:
+    return value.keys() == {_FLOAT} and value[_FLOAT] in _NOT_FINITE
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
@@ -112,12 +138,20 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     cls = model_class(class_name)
     model: Any = cls(_configuration(cls, config))
     model.tie_weights()
-    for module in model.modules():
-        # Some classes fill buffers that are in no state_dict only here.
-        if module._non_persistent_buffers_set:
-            model._init_weights(module)
+    _fill_buffers(model, model)
     result: nn.Module = model
     return result
+
+
+def _fill_buffers(module: nn.Module, owner: Any) -> None:
+    """Fill buffers that are in no state_dict: some classes do it only while they initialise weights.
+
+    As in the library, the innermost of its models around a module, ``owner``, does so.
+    """
+    for child in module.children():
+        _fill_buffers(child, child if owns(child) else owner)
+    if module._non_persistent_buffers_set:
+        owner._init_weights(module)
 
 
 def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
@@ -134,7 +168,7 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
             f"{cls.__name__} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
         )
     # Not a dtype: the library would set the default of the whole process while it builds a part.
-    made = config_class.from_dict(plain_config(config))
+    made = config_class.from_dict(_with_floats(plain_config(config)))
     if mentions(made.to_dict(), "timm"):
         require_sound("timm")
     return made
@@ -179,6 +213,7 @@ FAMILY = Family(
     saved=saved,
     renamed=renamed,
     tools=lambda _, __: ("transformers",),
+    fills=lambda _, config: mentions(config, "timm"),
     numbers="sizes",
     prepare=lambda class_name, _: model_class(class_name),
 )

@@ -58,9 +58,9 @@ def rebuilt_tensors(pack: PackFile, device: torch.device, *, merge: bool, check:
             yield RebuiltTensor(info.name, info.shape, dtype, partial(stored_part, pack, info))
 
 
-def empty_model(pack: PackFile, *, merge: bool) -> tuple[nn.Module, recipe.Recipe]:
-    """The model of a pack without memory, with adapters unless ``merge``, and its recipe."""
-    model = skeleton(pack.descriptor)
+def empty_model(pack: PackFile, *, merge: bool, max_bytes: int | None = None) -> tuple[nn.Module, recipe.Recipe]:
+    """The model of a pack without memory, with adapters unless ``merge``, and its recipe. ``max_bytes``: see load()."""
+    model = skeleton(pack.descriptor, max_bytes)
     groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
     plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
     if not merge:

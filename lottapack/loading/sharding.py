@@ -41,7 +41,7 @@ def load_on_mesh(
     from torch.distributed.tensor import DTensor
 
     check_device(mesh, device)
-    model, plan = empty_model(pack, merge=merge)
+    model, plan = empty_model(pack, merge=merge, max_bytes=max_bytes)
     chooser = Chooser(placements, mesh)
     planned, needed = [], 0
     for entry in rebuilt_tensors(pack, device, merge=merge, check=check):

@@ -16,6 +16,9 @@ const REFUSED_KEYS = [
   ...["pretrained_strict", "scriptable"],
 ];
 
+const CONFIG = "architecture.config";
+const FLOATS = ["Infinity", "-Infinity", "NaN"];
+
 const REFUSED_BY_TIMM = [
   ...["cache_dir", "checkpoint_path", "exportable", "feature_cfg", "feature_cls", "features_only", "kwargs_filter"],
   ...["model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pruned", "scriptable", "variant"],
@@ -136,12 +139,13 @@ function transformers(className, config) {
   if (valuesLeft(config, MAX_CONFIG_VALUES) < 0) {
     return [...problems, fault("architecture.config", `holds more than ${MAX_CONFIG_VALUES} values`)];
   }
-  lookForKeys("architecture.config", config, problems);
+  lookForKeys(CONFIG, config, problems);
   return problems;
 }
 
 /** Depth first: canonical JSON is at most 64 deep, and can be wide. */
 function lookForKeys(where, value, problems) {
+  if (where !== CONFIG && isFloat(value)) return;
   if (Array.isArray(value)) {
     value.forEach((item, index) => lookForKeys(`${where}[${index}]`, item, problems));
   } else if (value instanceof Map) {
@@ -152,4 +156,9 @@ function lookForKeys(where, value, problems) {
       lookForKeys(`${where}.${key}`, item, problems);
     }
   }
+}
+
+/** Whether an object stands for a float that JSON lacks: its one key is no setting. */
+function isFloat(value) {
+  return value instanceof Map && value.size === 1 && FLOATS.includes(value.get("__float__"));
 }

@@ -39,6 +39,12 @@ def test_what_names_nothing_is_built(found):
     assert found["timm"] == "built ResNet"
 
 
+def test_memory_that_timm_fills_afterwards_is_computed(found):
+    """The windows' indices and masks of a Swin."""
+    count, _, verdict = found["filled"].partition(" tensors, ")
+    assert (verdict, int(count) > 10) == ("equal", True), found["filled"]
+
+
 def test_nothing_is_opened_and_no_code_runs(found):
     hostile = {name: outcome for name, outcome in found.items() if name.startswith("hostile")}
     assert len(hostile) == 12

@@ -17,6 +17,7 @@ except RuntimeError:
 import torch
 
 from lottapack import arch
+from lottapack.arch.skeleton import computed_tensors
 from lottapack.errors import LottapackError
 from lottapack.format.descriptor import Architecture
 
@@ -48,6 +49,20 @@ def built(family: str, cls: str, config: dict) -> str:
     return f"built {type(model).__name__}"
 
 
+def described() -> str:
+    """A model whose timm part fills memory after it made it, described, built again and compared by that."""
+    from transformers import TimmBackbone, TimmBackboneConfig
+
+    model = TimmBackbone(TimmBackboneConfig(backbone="swin_tiny_patch4_window7_224", out_indices=[3]))
+    try:
+        made = arch.build(arch.describe(model))
+    except LottapackError as fault:
+        return f"{type(fault).__name__}: {fault.message}"
+    ours, again = dict(computed_tensors(model)), dict(computed_tensors(made))
+    same = all(torch.equal(tensor, again[name]) for name, tensor in ours.items() if not tensor.is_meta)
+    return f"{len(ours)} tensors, {'equal' if same else 'other'}"
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     mark, evil, local = folder / "ran", folder / "evil", folder / "local"
@@ -61,6 +76,7 @@ def main() -> None:
         "backbone": built("transformers", "TimmBackbone", BACKBONE),
         "detr": built("transformers", "DetrModel", {"model_type": "detr", "backbone_config": BACKBONE}),
         "timm": built("timm", "resnet10t", {"num_classes": 3}),
+        "filled": described(),
     }
     for cls in ("TimmWrapperModel", "TimmWrapperForImageClassification"):
         for where, arguments in (("checkpoint", checkpoint), ("pretrained", pretrained)):

@@ -10,7 +10,7 @@ from torch import nn
 
 import lottapack
 from lottapack import arch
-from lottapack.arch import skeleton, transformers_models
+from lottapack.arch import skeleton, transformers_models, versions
 from lottapack.arch.budget import Budget
 from lottapack.arch.rules import architecture_problems
 from lottapack.arch.skeleton import computed_buffers, shapes_of
@@ -213,3 +213,110 @@ def test_families_are_found_without_importing_libraries(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace())
     assert arch.family_of(cnn()).name == "torch.nn"
     assert lottapack.scaffold(mlp(), seed=1, rank=2)
+
+
+def test_floats_that_json_lacks_come_back():
+    """As the default of Mamba2 has one, and as the library itself writes them."""
+    from transformers import Mamba2Config, Mamba2Model
+
+    limits = (float("-inf"), float("inf"))
+    config = Mamba2Config(
+        hidden_size=8, num_hidden_layers=1, num_heads=2, head_dim=8, state_size=4, n_groups=1, time_step_limit=limits
+    )
+    described = arch.describe(Mamba2Model(config))
+    assert described.config["time_step_limit"] == [{"__float__": "-Infinity"}, {"__float__": "Infinity"}]
+    assert transformers_models.plain_config(described.config) == described.config
+    made = arch.build(described)
+    assert list(made.config.time_step_limit) == list(limits)
+    assert arch.describe(made) == described
+    not_a_number = transformers_models.plain_config({"a": [float("nan")]})
+    assert not_a_number == {"a": [{"__float__": "NaN"}]}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"__float__": "NaN"}, {"a": {"__float__": "1.0"}}, {"a": {"__float__": 1}}, {"a": {"__float__": "NaN", "b": 1}}],
+)
+def test_nothing_else_may_be_written_as_a_float(config):
+    (problem,) = architecture_problems("transformers", "GPT2Model", JsonText(canonical.dumps(config)))
+    assert problem.where.endswith(".__float__")
+
+
+def test_a_text_that_looks_like_a_float_hides_no_key():
+    text = '{"__float__":"NaN"}'
+    config = {"a": [text, f":{text}", {text: 1}], "b": {"__float__": "NaN"}, "c": {"_d": ":{"}}
+    (problem,) = architecture_problems("transformers", "GPT2Model", JsonText(canonical.dumps(config)))
+    assert problem.where == "architecture.config.c._d"
+
+
+def test_the_innermost_model_fills_the_buffers_of_a_module():
+    """The outer class of Gemma3n does not know the sizes that its text model needs for it."""
+    from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+
+    config = Gemma3nTextConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        vocab_size_per_layer_input=64,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=0,
+        laurel_rank=4,
+        altup_num_inputs=2,
+        layer_types=["sliding_attention", "full_attention"],
+        activation_sparsity_pattern=[0.0, 0.0],
+    )
+    model = Gemma3nForCausalLM(config)
+    made = arch.build(arch.describe(model))
+    skeleton.require_same_computed(model, made, "Gemma3n")
+
+
+def test_kernels_that_the_library_notes_in_parts_are_left_out():
+    from transformers import LightGlueConfig, LightGlueForKeypointMatching
+
+    config = LightGlueConfig(num_hidden_layers=1, descriptor_dim=16, num_attention_heads=2)
+    described = arch.describe(LightGlueForKeypointMatching(config))
+    assert "attn_implementation" not in described.config["keypoint_detector_config"]
+
+
+def test_a_config_that_grows_whenever_it_is_read_names_one_scaffold(tmp_path):
+    from transformers import LevitConfig, LevitForImageClassificationWithTeacher
+
+    config = LevitConfig(hidden_sizes=[16, 32, 48], depths=[1, 1, 1], num_attention_heads=[1, 1, 1], key_dim=[8, 8, 8])
+    model = lottapack.scaffold(LevitForImageClassificationWithTeacher(config), seed=7, rank=2)
+    path = tmp_path / "levit.lotta.safetensors"
+    lottapack.pack(model, path)
+    loaded = lottapack.load(path)
+    loaded.load_state_dict(model.state_dict())
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+class Caches(nn.Module):
+    """Keeps a tensor that depends on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.kept = torch.zeros(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.kept = torch.arange(len(x))
+        return self.linear(x)
+
+
+def test_what_a_forward_pass_keeps_is_said_to_be_a_change():
+    model = lottapack.build("python", f"{__name__}:Caches")
+    arch.describe(model)
+    model(torch.zeros(4, 3))
+    with pytest.raises(ArchitectureError, match="kept, which no checkpoint holds, has changed since"):
+        arch.describe(model)
+
+
+def test_a_torch_that_is_too_old_builds_no_pack(monkeypatch):
+    described = arch.describe(mlp())
+    monkeypatch.setattr(versions, "installed", {"torch": "2.5.1+cpu"}.get)
+    with pytest.raises(UnsupportedError, match=r"torch 2.5.1\+cpu is too old to build what a pack describes"):
+        arch.build(described)

@@ -128,6 +128,16 @@ def code() -> Iterator[Invalid]:
     deep = invalid_descriptor.gpt2_with({"text_config": {"layers": [{"attn_implementation": "someone/kernels"}]}})
     where = "architecture.config.text_config.layers[0].attn_implementation"
     yield invalid_descriptor.of_architecture("deep_attn_implementation", where, "a kernel of the Hub, deep", deep)
+    for name, value, what in (
+        ("other", {"__float__": "1.5"}, "a float that JSON has"),
+        ("beside", {"__float__": "NaN", "a": 1}, "a float with another key beside it"),
+    ):
+        gpt2 = invalid_descriptor.gpt2_with({"a": [value]})
+        yield invalid_descriptor.of_architecture(f"float_{name}", "architecture.config.a[0].__float__", what, gpt2)
+    root = invalid_descriptor.gpt2_with({}) | {"config": {"__float__": "Infinity"}}
+    yield invalid_descriptor.of_architecture(
+        "float_root", "architecture.config.__float__", "a float for a config", root
+    )
     for name, leaf in (
         ("empty_class", ""),
         ("class_digits", "9Model"),

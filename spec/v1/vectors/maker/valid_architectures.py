@@ -48,6 +48,15 @@ def transformers_gpt2() -> Model:
     return model
 
 
+@shows("the family transformers: floats that JSON lacks", buildable=False)
+def transformers_floats() -> Model:
+    limits = {"time_step_limit": [0.0, {"__float__": "Infinity"}], "low": {"__float__": "-Infinity"}}
+    config = {"model_type": "mamba2", "other": {"none": {"__float__": "NaN"}}, **limits}
+    model = Model({"family": "transformers", "class": "Mamba2Model", "config": config})
+    model.stored("norm_f.weight", tensor("float32", 4), "norm")
+    return model
+
+
 @shows("the family timm: a tuple, a list and a dictionary among the arguments", buildable=False)
 def timm_arguments() -> Model:
     config = {"img_size": {"tuple": [32, 32]}, "num_classes": 3, "block_args": {"rates": [0.0, 0.5], "act": None}}
