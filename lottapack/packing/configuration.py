@@ -190,7 +190,7 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
             if key == "padding_idx" and (isinstance(due, nn.Embedding) or hasattr(due, "config_class")):
                 continue  # says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it
             now = vars(module).get(key, value)
-            if _is_plain(now) and now != value:
+            if _is_plain(now) and _as_json(now) != _as_json(value):
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)
 
 
@@ -211,6 +211,11 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _as_json(value: object) -> object:
+    """With lists for tuples, which a configuration that was data gives back as lists."""
+    return [_as_json(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _short(value: object) -> str:

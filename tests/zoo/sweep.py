@@ -1,31 +1,33 @@
-"""Over the model classes of transformers: which adapters get no gradient? Run by hand: sweep.py [SECONDS] [NAMES...].
+"""Over the model classes of transformers: which adapters get no gradient? Run by hand: sweep.py --help.
 
 Each class is shrunk by the names of its configuration's fields, built, run once without adapters and once with those
 that scaffold() gives by default. An adapter is dead if it gets no gradient although the weight of the plain model does.
 Each runs in a process of its own, forked from one that has imported transformers, with a limit of time and memory.
 """
 
+import argparse
 import json
 import os
 import re
 import resource
 import select
 import signal
-import sys
 import time
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from zoo_runs import adapted, inputs_for, reached, step
+from zoo_attempts import attempts
+from zoo_runs import adapted, reached, step
 
 import lottapack
 
-LIMIT_S = 40
+LIMIT_S = 25
 LIMIT_BYTES = 6 << 30
-LARGEST = 12_000_000  # parameters
+LARGEST = 30_000_000  # parameters
 SMALL = (
     (r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),
     (r"vocab(ulary)?_size$", 64),
@@ -55,6 +57,8 @@ def shrunk(kind: Any, depth: int = 0) -> Any:
                 values[name] = small
         elif "drop" in name and isinstance(value, float):
             values[name] = 0.0
+    if getattr(found, "pad_token_id", 0) is None or getattr(found, "pad_token_id", 0) >= 64:
+        values["pad_token_id"] = 0  # without one, a batch of two cannot be classified
     for name, sub in getattr(kind, "sub_configs", {}).items():
         if depth < 2 and isinstance(sub, type) and hasattr(sub, "to_dict"):
             values[name] = shrunk(sub, depth + 1)
@@ -75,8 +79,11 @@ def examine(name: str) -> dict[str, Any]:
         torch.manual_seed(1)
         model = kind(config)
         stage = "plain step"
-        inputs = inputs_for(model)
-        step(model, inputs)
+        with torch.no_grad():
+            for parameter in model.parameters():  # so that no gradient is zero by how a model starts
+                if parameter.is_floating_point():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        inputs = first_that_runs(model)
         due = reached(model)
         model.zero_grad(set_to_none=True)
         stage = "scaffold"
@@ -88,6 +95,21 @@ def examine(name: str) -> dict[str, Any]:
     except Exception as fault:  # noqa: BLE001 (a library of hundreds of classes)
         return {"stage": stage, "why": f"{type(fault).__name__}: {fault}"[:200]}
     return {"stage": "done", "adapters": len(layers), "unused": len(layers - due), "dead": dead}
+
+
+def first_that_runs(model: torch.nn.Module) -> dict[str, Any]:
+    """Inputs with which a step of the model runs. Its first fault, if there are none."""
+    first: Exception | None = None
+    for inputs in attempts(model):
+        model.zero_grad(set_to_none=True)
+        try:
+            step(model, inputs)
+        except Exception as fault:  # noqa: BLE001 (a library of hundreds of classes)
+            first = first or fault
+        else:
+            return inputs
+    assert first is not None
+    raise first
 
 
 def in_a_process(name: str) -> dict[str, Any]:
@@ -129,7 +151,7 @@ def classes() -> list[str]:
                 "LMHeadModel",
                 "ForMaskedLM",
             )
-        ) and not name.startswith("PreTrained"):
+        ) and not name.endswith("PreTrainedModel"):
             kind = getattr(transformers, name, None)
             if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
                 found.append(name)
@@ -138,30 +160,49 @@ def classes() -> list[str]:
 
 def main() -> None:
     """Print a line for each class with dead adapters, and how many there were of what."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
-    names = sys.argv[2:] or classes()
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("names", nargs="*", help="classes, instead of all of them")
+    words.add_argument("--seconds", type=float, default=600.0)
+    words.add_argument("--log", type=Path, help="a line for each class; those that it has already are not run again")
+    words.add_argument("--part", default="1/1", help="2/3: the second of three processes that share the classes")
+    given = words.parse_args()
+    log: Path | None = given.log
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
+    names = given.names or classes()
     # In an order that is the same everywhere and favours no letter, so that a sweep that is cut short is a sample.
     names.sort(key=lambda name: sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 1009)
-    began, counts, reasons = time.monotonic(), Counter[str](), Counter[str]()
-    adapters = unused = 0
-    for number, name in enumerate(names):
-        if time.monotonic() - began > seconds:
-            print(f"stopped after {number} of {len(names)} classes")
+    part, parts = map(int, given.part.split("/"))
+    known, began = {name for name, _ in done}, time.monotonic()
+    for name in names[part - 1 :: parts]:
+        if time.monotonic() - began > given.seconds:
             break
-        found = in_a_process(name)
+        if name not in known:
+            done.append([name, in_a_process(name)])
+            if log:
+                with log.open("a") as file:
+                    file.write(json.dumps(done[-1]) + "\n")
+    summary(done, len(names))
+
+
+def summary(done: list[Any], total: int) -> None:
+    """Print what the classes came to."""
+    counts, reasons = Counter[str](), Counter[str]()
+    adapters = unused = 0
+    for name, found in done:
         counts[found["stage"]] += 1
         if found["stage"] == "done":
             adapters += found["adapters"]
             unused += found["unused"]
             if found["dead"]:
                 counts["with a dead adapter"] += 1
-                print(f"DEAD {name}: {len(found['dead'])} of {found['adapters']}: {found['dead'][:4]}", flush=True)
+                print(f"DEAD {name}: {len(found['dead'])} of {found['adapters']}: {found['dead'][:4]}")
         elif found["stage"] in ("scaffold", "step"):
-            print(f"{found['stage']} {name}: {found.get('why')}", flush=True)
+            print(f"{found['stage']} {name}: {found.get('why')}")
         else:
-            reasons[f"{found['stage']}: {found.get('why', '')[:70]}"] += 1
-    print(dict(counts), f"{adapters} adapters, {unused} on layers that the plain model does not use either")
-    for reason, count in reasons.most_common(15):
+            reasons[f"{found['stage']}: {found.get('why', '')[:90]}"] += 1
+    print(f"{len(done)} of {total} classes: {dict(counts)}")
+    print(f"{adapters} adapters, {unused} on layers that the plain model does not use either")
+    for reason, count in reasons.most_common(25):
         print(f"  {count:4} {reason}")
 
 

@@ -1,108 +1,101 @@
-"""Small models of many kinds: every adapter is reached, and what comes back computes what was trained."""
+"""Small models of many kinds: every adapter is reached, and what comes back computes what was trained.
+
+Each is scaffolded with the defaults, trained a step, and packed, in float32 and in bfloat16; another process loads all
+packs and compares with what was left beside them. docs/training.md says why it casts those in bfloat16 once more.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from zoo_runs import adapted, inputs_for, reached, run, step
+from zoo_models import TIMM, TORCH, TRANSFORMERS, built
+from zoo_runs import as_dtype, train
 
-import lottapack
-
-TEXT = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-KEYS = {**TEXT, "num_key_value_heads": 2}
-VISION = {**{k: v for k, v in TEXT.items() if k != "vocab_size"}, "image_size": 16, "patch_size": 8}
-SPEECH = {
-    "conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "mask_time_prob": 0.0, "layerdrop": 0.0,
-}  # fmt: skip
-T5 = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
-BART = {
-    "vocab_size": 64, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
-}  # fmt: skip
-MAMBA = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-
-MODELS = {
-    "LlamaForCausalLM": KEYS,
-    "MistralForCausalLM": KEYS,
-    "Qwen2ForCausalLM": KEYS,
-    "GPT2LMHeadModel": {"vocab_size": 64, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16},
-    "GPTNeoXForCausalLM": TEXT,
-    "OPTForCausalLM": {"vocab_size": 64, "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 1,
-                       "num_attention_heads": 2, "word_embed_proj_dim": 16},
-    "MixtralForCausalLM": {**KEYS, "num_local_experts": 2, "num_experts_per_tok": 2},
-    "MambaForCausalLM": MAMBA,
-    "FalconMambaForCausalLM": MAMBA,
-    "BertForSequenceClassification": TEXT,
-    "RobertaForSequenceClassification": TEXT,
-    "ElectraForSequenceClassification": {**TEXT, "embedding_size": 16},
-    "DistilBertForSequenceClassification": {"vocab_size": 64, "dim": 16, "hidden_dim": 24, "n_layers": 1, "n_heads": 2},
-    "T5ForConditionalGeneration": T5,
-    "BartForConditionalGeneration": BART,
-    "ViTForImageClassification": VISION,
-    "BeitForImageClassification": VISION,
-    "ResNetForImageClassification": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1],
-                                     "layer_type": "basic"},
-    "WavLMForSequenceClassification": {**TEXT, **SPEECH, "num_buckets": 8, "max_bucket_distance": 16},
-    "Wav2Vec2ForSequenceClassification": {**TEXT, **SPEECH},
-    "WhisperModel": {**BART, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 16,
-                     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
-    "CLIPModel": {"text_config": {**TEXT, "max_position_embeddings": 16}, "vision_config": VISION,
-                  "projection_dim": 8},
-}  # fmt: skip
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+TIMM_PYTHON = ROOT / ".venv-timm" / "bin" / "python"
+DTYPES = ("float32", "bfloat16")
+FAST_PATH = {"float32": 1e-5, "bfloat16": 0.05}
+"""How far outputs with and without gradients may be from each other: torch orders its sums in two ways."""
+MERGED = {"float32": 1e-4, "bfloat16": 0.1}
+"""How far outputs of merged weights may be from those of adapters: they are rounded once more."""
 
 
-def build(name):
-    torch.manual_seed(1)
-    if name == "Encoder":
-        return lottapack.build("python", "zoo_runs:Encoder"), {"x": torch.randn(2, 5, 8)}
-    import transformers
-
-    kind = getattr(transformers, name)
-    config = kind.config_class(**MODELS[name])
-    for field, value in config.to_dict().items():
-        if isinstance(value, float) and "drop" in field:
-            setattr(config, field, 0.0)
-    model = kind(config)
-    return model, inputs_for(model)
-
-
-def near(one, other, bound):
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        assert (a.float() - b.float()).abs().max() <= bound * max(1.0, float(a.abs().max()))
+def process(python, *arguments):
+    """What zoo_process.py prints: by name of the model and dtype."""
+    paths = [str(ROOT), str(HERE), str(ROOT / "tests" / "families")]
+    done = subprocess.run(
+        [python, HERE / "zoo_process.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return {(name, dtype): found for name, dtype, found in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("name", [*MODELS, "Encoder"])
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the other process: how sums are ordered depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def require_reached(name, dtype, found):
+    assert found["adapters"]
+    assert not found["unused"]
+    assert not found["step"], "no gradient, or none for beta"
+    assert not found["autocast step"]
+    assert not found["idle"], "changes no output"
+    assert found["fast path"] <= FAST_PATH[dtype]
+
+
+def require_came_back(found):
+    assert {key: value["other bits"] for key, value in found.items() if value["other bits"]} == {}
+    assert {key: value["merged"] for key, value in found.items() if not value["merged"] <= MERGED[key[1]]} == {}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*TRANSFORMERS, *TORCH])
 @pytest.mark.filterwarnings("ignore")
-def test_every_adapter_is_reached_and_comes_back(name, tmp_path):
-    model, inputs = build(name)
-    step(model, inputs)
-    used = reached(model)
-    model.zero_grad(set_to_none=True)
-    model = lottapack.scaffold(model, seed=3, rank=2)
-    layers = adapted(model)
-    assert layers
-    step(model, inputs)
-    assert reached(model, "lora_B") >= layers & used
-    assert reached(model, "beta") >= layers & used
-    with torch.no_grad():
-        before = run(model.eval(), inputs)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape) * 0.05)
-        trained = run(model.train(), inputs)
-        calm = run(model.eval(), inputs)
-    assert any(not torch.equal(a, b) for a, b in zip(before, calm, strict=True))
-    near(run(model, inputs), calm, 1e-5)  # with gradients, where torch takes no fast path
-    lottapack.pack(model, tmp_path / "p")
-    allow = ["zoo_runs"] if name == "Encoder" else ()
-    with torch.no_grad():
-        loaded = lottapack.load(tmp_path / "p", allow=allow)
-        near(run(loaded, inputs), calm, 0.0)
-        near(run(loaded.train(), inputs), trained, 0.0)
-        near(run(lottapack.load(tmp_path / "p", allow=allow, merge=True), inputs), calm, 1e-4)
-    with torch.autocast("cpu", torch.bfloat16):
-        model.zero_grad(set_to_none=True)
-        step(model, inputs)
-    assert {n for n, p in model.named_parameters() if "lora_B" in n and p.grad is None} == {
-        f"{layer}.lora_B" for layer in layers - used
-    }
+def test_every_adapter_is_reached(name, dtype, packs):
+    model, inputs = built(name)
+    kind = getattr(torch, dtype)
+    found = train(model.to(kind), as_dtype(inputs, kind), packs / f"{name}-{dtype}.lotta")
+    require_reached(name, dtype, found)
+
+
+def test_another_process_computes_the_same(packs):
+    there = {tuple(path.stem.rsplit("-", 1)) for path in packs.glob("*.lotta")}
+    if not there:
+        pytest.skip("there are no packs: it takes those of test_every_adapter_is_reached")
+    found = process(sys.executable, "again", packs)
+    assert found.keys() == there
+    require_came_back(found)
+
+
+def test_models_of_timm(tmp_path):
+    """In the environment of tests/families/test_timm.py, both processes."""
+    if not TIMM_PYTHON.is_file():
+        if os.environ.get("CI"):
+            pytest.fail("there is no .venv-timm: run make unit")
+        pytest.skip("there is no .venv-timm: run make unit")
+    found = process(TIMM_PYTHON, "train", tmp_path, *TIMM)
+    assert found.keys() == {(name, dtype) for name in TIMM for dtype in DTYPES}
+    for (name, dtype), one in found.items():
+        require_reached(name, dtype, one)
+    found = process(TIMM_PYTHON, "again", tmp_path)
+    assert len(found) == len(TIMM) * len(DTYPES)
+    require_came_back(found)
