@@ -4,7 +4,7 @@ A family is a record of functions. Nothing here imports a model library before a
 a pack of its family asks for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _UNKNOWN = Budget()
 
@@ -35,7 +35,8 @@ class Family:
     arranges that nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's
     own random initialisation. ``heads(model)``: names of the modules that are output heads. ``renamed(model,
     names)``: what entries of a checkpoint are called in the model, where the library saves them under other names;
-    None where none does that. ``tools(class_name, config)``: packages whose versions go into the provenance.
+    None where none does that. ``converted(model, tensors, own)``: the same with the tensors, which it may save split or
+    joined. ``tools(class_name, config)``: packages whose versions go into the provenance.
     ``current(model, architecture)``: the configuration that a model has now, adapters or not; ``saved(said,
     architecture)``: the same from what the library saves as JSON beside a checkpoint. None where a model has none.
     ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
@@ -52,6 +53,7 @@ class Family:
     draw: Callable[[str, dict[str, Any]], "nn.Module"]
     heads: Callable[["nn.Module"], set[str]]
     renamed: Callable[["nn.Module", Iterable[str]], dict[str, str]] | None = None
+    converted: Callable[["nn.Module", Mapping[str, "Tensor"], Collection[str]], dict[str, "Tensor"]] | None = None
     tools: Callable[[str, dict[str, Any]], tuple[str, ...]] = lambda _, __: ()
     current: Callable[["nn.Module", Architecture], dict[str, Any]] | None = None
     saved: Callable[[Any, Architecture], dict[str, Any]] | None = None
@@ -63,6 +65,12 @@ class Family:
     def names_in_model(self, model: "nn.Module", names: Iterable[str]) -> dict[str, str]:
         """What entries of a checkpoint are called in the model; those that are missing keep their names."""
         return self.renamed(model, names) if self.renamed else {}
+
+    def as_in_model(
+        self, model: "nn.Module", tensors: Mapping[str, "Tensor"], own: Collection[str]
+    ) -> dict[str, "Tensor"]:
+        """The tensors of a checkpoint by the model's own names (``own``: all that it may have), in its own shapes."""
+        return self.converted(model, tensors, own) if self.converted else dict(tensors)
 
 
 def families() -> tuple[Family, ...]:

@@ -11,6 +11,7 @@ from lottapack.arch import Family
 from lottapack.arch.budget import Budget
 from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
+from lottapack.arch.transformers_saved import converted
 from lottapack.arch.versions import mentions, require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.descriptor import Architecture
@@ -212,6 +213,7 @@ FAMILY = Family(
     current=current,
     saved=saved,
     renamed=renamed,
+    converted=converted,
     tools=lambda _, __: ("transformers",),
     fills=lambda _, config: mentions(config, "timm"),
     numbers="sizes",

@@ -17,7 +17,7 @@ from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.recomputing import watch
 from lottapack.nn.resuming import reconcile_backbone
-from lottapack.nn.tied_head import share
+from lottapack.nn.tied_head import leave_alone, share
 from lottapack.nn.virtual import VirtualLayer
 
 _ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
@@ -158,6 +158,8 @@ def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
     for name, entry in plan.parameters.items():
         if isinstance(entry, TiedRecipe):
             _tie(model, name, plan.resolve(name), persistent)
+            if isinstance(plan.parameters[plan.resolve(name)], AdaptedRecipe):
+                leave_alone(model, {name, plan.resolve(name)})
 
 
 def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
@@ -212,13 +214,14 @@ def is_scaffolded(model: nn.Module) -> bool:
 
 
 def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
-    """A trainer that resumes hands in what save_pretrained() wrote, which may have a model's old names."""
+    """A trainer that resumes hands in what save_pretrained() wrote, under a model's old names, or split."""
     own = module.state_dict(keep_vars=True).keys()
-    unknown = {key.removeprefix(prefix) for key in state if key.startswith(prefix)} - own
-    if unknown:
-        for old, new in arch.family_of(module).names_in_model(module, unknown).items():
-            if new in own:
-                state[prefix + new] = state.pop(prefix + old)
+    given = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if given.keys() - own:
+        for name in given:
+            del state[prefix + name]
+        held = arch.family_of(module).as_in_model(module, given, own)
+        state |= {prefix + name: tensor for name, tensor in held.items()}
 
 
 def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -51,3 +51,17 @@ def share(embedding: AdaptedEmbedding, head: nn.Module) -> None:
     head.__class__ = TiedHead
     # Not a submodule: its parameters are in the state_dict once.
     head.__dict__[_OWNER] = embedding
+
+
+def leave_alone(model: nn.Module, group: set[str]) -> None:
+    """Let transformers' ``tie_weights()`` pass by a tie that an adapter goes through: it looks for a parameter.
+
+    Args: model; group, the names that the tied weight has in the plain model.
+    """
+    for path, part in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
+            pairs = getattr(part, attribute, None)
+            if isinstance(pairs, dict) and any({prefix + pair[0], prefix + pair[1]} <= group for pair in pairs.items()):
+                kept = {to: of for to, of in pairs.items() if not {prefix + to, prefix + of} <= group}
+                part.__dict__[attribute] = kept

@@ -135,14 +135,13 @@ def _unwrapped(own: set[str], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by their names in the model, which a library may save under others."""
-    unknown = tensors.keys() - _own_names(plan)
+    """The tensors as the model holds them: a library may save them under other names, split or joined."""
+    own = _own_names(plan)
     # Building the model could need a package or a permission, so only where it can help.
-    if not unknown or not arch.family_called(plan.architecture.family).renamed:
+    if tensors.keys() <= own or not arch.family_called(plan.architecture.family).converted:
         return tensors
     model = arch.build(plan.architecture)
-    names = arch.family_of(model).names_in_model(model, unknown)
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+    return arch.family_of(model).as_in_model(model, tensors, own)
 
 
 def fitted(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import msgspec
 from torch import Tensor
 
 from lottapack import rng
+from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe
 
@@ -17,8 +18,10 @@ from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, Seed
 def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> Recipe:
     """The recipe with the dtypes of the moment of packing, where these are narrower than those of the scaffold.
 
-    A checkpoint without the backbone tells it only where every floating tensor has one narrower dtype.
+    A checkpoint without the backbone tells it only where every floating tensor has one narrower dtype. Raises
+    CheckpointError for a backbone that is held in a wider dtype than the scaffold's.
     """
+    _refuse_wider(plan, tensors)
     if plan.rng.id == rng.TORCH_CPU:
         return plan
     floating = {dtypes.dtype_name(tensor.dtype) for tensor in tensors.values() if tensor.is_floating_point()}
@@ -36,3 +39,19 @@ def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> Recipe:
 
     parameters = {name: held(name, entry) for name, entry in plan.parameters.items()}
     return msgspec.structs.replace(plan, parameters=parameters)
+
+
+def _refuse_wider(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
+    """Drawn in the wider dtype, a weight has other values; in the narrower, it does not fit the other parameters."""
+    for name, entry in plan.parameters.items():
+        weight = tensors.get(name)
+        if weight is None or not isinstance(entry, AdaptedRecipe | SeededRecipe):
+            continue
+        narrow = dtypes.torch_dtype(entry.dtype)
+        if weight.is_floating_point() and weight.dtype.itemsize > narrow.itemsize:
+            raise CheckpointError(
+                f"{name} is {weight.dtype} now, and was {narrow} in scaffold(): its pack would load it as {narrow}, "
+                "beside parameters of the wider dtype",
+                hint=f"Cast the model back before packing, model.to({narrow}), which rounds what was trained. Next "
+                "time cast it before scaffold().",
+            )

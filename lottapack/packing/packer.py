@@ -223,7 +223,8 @@ class Packer:
         tensor = self.given.get(name)
         if tensor is None:
             raise CheckpointError(
-                f"the checkpoint lacks {name}", hint="Save the whole state_dict of the scaffolded model."
+                f"the checkpoint lacks {name}",
+                hint="Save the whole state_dict of the scaffolded model: torch.save(model.state_dict(), FILE).",
             )
         if shape is not None and tuple(tensor.shape) != shape:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, the recipe says {shape}")
