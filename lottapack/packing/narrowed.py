@@ -7,6 +7,7 @@ in which the model holds it gives the same bits, and a model whose parts fit tog
 from collections.abc import Mapping
 
 import msgspec
+import torch
 from torch import Tensor
 
 from lottapack import rng
@@ -48,7 +49,7 @@ def _refuse_wider(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
         if weight is None or not isinstance(entry, AdaptedRecipe | SeededRecipe):
             continue
         narrow = dtypes.torch_dtype(entry.dtype)
-        if weight.is_floating_point() and weight.dtype.itemsize > narrow.itemsize:
+        if weight.dtype == torch.float32 and narrow.itemsize < weight.dtype.itemsize:
             raise CheckpointError(
                 f"{name} is {weight.dtype} now, and was {narrow} in scaffold(): its pack would load it as {narrow}, "
                 "beside parameters of the wider dtype",
