@@ -156,7 +156,7 @@ class WithoutWeights(TorchFunctionMode):
 
     def _default(self, func: Any, args: Any) -> str:
         # transformers makes an empty tensor to ask for the device: on meta it does not walk all modules to initialise.
-        return "meta" if func is torch.tensor and args and args[0] == [] else self.device
+        return "meta" if func is torch.tensor and args and type(args[0]) is list and not args[0] else self.device
 
 
 class Drawing(TorchFunctionMode):

@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from models import TRANSFORMERS, cnn, gpt2, mlp
@@ -320,3 +321,14 @@ def test_a_torch_that_is_too_old_builds_no_pack(monkeypatch):
     monkeypatch.setattr(versions, "installed", {"torch": "2.5.1+cpu"}.get)
     with pytest.raises(UnsupportedError, match=r"torch 2.5.1\+cpu is too old to build what a pack describes"):
         arch.build(described)
+
+
+@pytest.mark.parametrize("data", [np.log(2.0), np.zeros(2), np.zeros(0), [], [1.0]])
+def test_a_constructor_may_make_tensors_of_anything(data):
+    def construct():
+        model = nn.Linear(2, 2)
+        model.register_buffer("made", torch.tensor(data), persistent=True)
+        model.register_buffer("kept", torch.arange(2), persistent=False)
+        return model
+
+    assert skeleton.build_skeleton(construct, "this model", Budget()).made.shape == torch.tensor(data).shape
