@@ -61,10 +61,12 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     account.allow(sum(tensor.nbytes for tensor in state))
     # Weights that begin as zeros or ones need no memory, if nothing is computed from them.
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
-    module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
     missing = _missing(module)
+    # What looks like a weight may be read by its constructor, which fails without its numbers; then it has some below.
+    with suppress(ArchitectureError):
+        module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
+        missing = _missing(module)
     if memory and weights and missing:
-        # A weight without memory may stop a constructor that reads it; then it gets some below.
         with suppress(ArchitectureError):
             module = constructed(construct, label, WithoutWeights(account, memory=True, weights=weights))
             missing = _missing(module)
