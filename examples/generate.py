@@ -153,7 +153,8 @@ def working(path: Path, way: str, dtype: str, new: int, logits: Path) -> dict[st
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     with open_pack(path) as pack:
         generated = [name for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Seeded | Adapted)]
-    backbone = sum(tensors[name].nbytes for name in generated if name in tensors)
+    kept = [tensors.get(name, tensors.get(f"{name.removesuffix('weight')}backbone")) for name in generated]
+    backbone = sum(tensor.nbytes for tensor in kept if tensor is not None)
     generate(model, PROMPT, 2, stop=False)
     done = generate(model, PROMPT, new, stop=False)
     peak = resident("VmHWM")

@@ -4,9 +4,12 @@ import os
 import site
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from lottapack.arch import trust
 
 _MACHINE = (
     "/dev/null",
@@ -38,6 +41,17 @@ def may_read(path: str) -> bool:
         or any(full == os.path.realpath(entry or os.curdir) for entry in sys.path)
         or any(full == known or (known.endswith("/") and full.startswith(known)) for known in _MACHINE)
     )
+
+
+def is_temporary(full: str) -> bool:
+    """Whether a file lies in the system's folder for temporary ones."""
+    return _within(full, os.path.realpath(tempfile.gettempdir()))
+
+
+def is_folder_of_temporaries(full: str) -> bool:
+    """Whether that is the folder itself, or where Python keeps compiled code of modules in it."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    return Path(full) in (folder, folder / "__pycache__")
 
 
 def may_write(path: str) -> bool:
@@ -75,6 +89,9 @@ def _imported(full: str) -> Iterator[str]:
     """Folders of packages that lie elsewhere, such as in a checkout, and of what is said about them."""
     for name, module in list(sys.modules.items()):
         if "." not in name:
+            file = getattr(module, "__file__", None)
+            if trust.is_allowed(name) and isinstance(file, str):
+                yield os.path.realpath(file)  # a module of one file
             for folder in list(getattr(module, "__path__", None) or ()):
                 if isinstance(folder, str):
                     yield os.path.realpath(folder)

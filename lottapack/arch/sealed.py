@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import cache_from_source
 from types import FrameType
 from typing import Any, Final
 
-from lottapack.arch import package_folders
+from lottapack.arch import package_folders, trust
 from lottapack.errors import ArchitectureError
 
 _NETWORK: Final = "use the network"
@@ -83,6 +84,7 @@ _CHANGES: Final = frozenset(
 _LISTS: Final = frozenset({"os.listdir", "os.scandir", "os.walk", "os.fwalk", "glob.glob", "glob.glob/2"})
 _EVENTS: Final = frozenset({*_NEVER, *_CHANGES, *_LISTS, "open", "ctypes.dlopen"})
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_NEW: Final = os.O_CREAT | os.O_EXCL
 _IMPORTING: Final = "<frozen importlib._bootstrap>"
 _thread = threading.local()
 
@@ -95,8 +97,9 @@ def sealed() -> Iterator[None]:
     without.
     """
     _install()
-    before = getattr(_thread, "sealed", False), getattr(_thread, "tried", "")
-    _thread.sealed, _thread.tried = True, ""
+    before: tuple[bool, str, set[str]]
+    before = getattr(_thread, "sealed", False), getattr(_thread, "tried", ""), getattr(_thread, "made", set())
+    _thread.sealed, _thread.tried, _thread.made = True, "", set()
     try:
         yield
     except Exception as fault:
@@ -107,7 +110,7 @@ def sealed() -> Iterator[None]:
         if _thread.tried:
             raise _refusal(_thread.tried)
     finally:
-        _thread.sealed, _thread.tried = before
+        _thread.sealed, _thread.tried, _thread.made = before
 
 
 @contextmanager
@@ -154,12 +157,33 @@ def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) ->
         return "" if event != "os.listdir" else _unless(package_folders.may_read, os.curdir, "list the folder")
     if event in _LISTS:
         return _unless(package_folders.may_read, path, "list the folder")
+    if event == "tempfile.mkstemp" and trust.allows_any() and package_folders.is_temporary(os.path.realpath(path)):
+        return ""  # the file is made by the next event, and only if there was none
+    if event in _CHANGES and trust.allows_any() and _is_own_temporary(path, None):
+        return ""
     if event in _CHANGES:
         return _unless(package_folders.may_write, path, "change")
     mode, flags = arguments[1], arguments[2]
+    if trust.allows_any() and _is_own_temporary(path, flags):
+        return ""
     if set(mode or "") & set("wax+") or (isinstance(flags, int) and flags & _WRITES):
         return _unless(package_folders.may_write, path, "write to")
     return _unless(package_folders.may_read, path, "open the file")
+
+
+def _is_own_temporary(path: str, flags: Any) -> bool:
+    """Whether a file lies in the system's folder for temporary ones and is made by this block now, or was before.
+
+    torch_geometric writes the code of its layers there and imports it. No file that was there can be opened so.
+    """
+    full = os.path.realpath(path)
+    if not package_folders.is_temporary(full):
+        return False
+    if isinstance(flags, int) and flags & _NEW == _NEW:
+        _thread.made.add(full)
+    # tempfile opens the folder itself, with an opener that makes the file: to open a folder for writing does nothing.
+    cached = (cache_from_source(made) for made in _thread.made)
+    return full in _thread.made or full.startswith(tuple(cached)) or package_folders.is_folder_of_temporaries(full)
 
 
 def importing(frame: FrameType | None) -> bool:

@@ -18,7 +18,7 @@ def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert record["before"] == record["after"]
     assert record["verified"] is True
     assert (record["reference"], len(record["revision"])) == ("demo/digits@v1", 40)
-    assert record["before"]["weights"].keys() >= {"0.weight", "0.lora_A", "2.weight", "2.beta", "4.bias"}
+    assert record["before"]["weights"].keys() >= {"0.backbone", "0.lora_A", "2.backbone", "2.beta", "4.bias"}
     assert record["before"]["correct"] / record["before"]["total"] > 0.9
     assert record["ratio"] > 10
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "kept").iterdir()}
@@ -41,4 +41,4 @@ def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert result.code == 1
     assert "DIFFERENT" in result.out
     told = result.out.partition("DIFFERENT")[2]
-    assert [word for word in ("0.weight", "test accuracy", "the pulled file") if word not in told] == []
+    assert [word for word in ("0.backbone", "test accuracy", "the pulled file") if word not in told] == []

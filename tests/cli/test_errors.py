@@ -254,7 +254,7 @@ def test_a_missing_extra_names_its_remedy(
 def test_a_changed_backbone_is_a_warning(run: Run, tmp_path: Path) -> None:
     model = lottapack.scaffold(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), seed=1, rank=1, persistent=True)
     with torch.no_grad():
-        model[0].weight[0, 0] += 1
+        model[0].backbone[0, 0] += 1
     torch.save(model.state_dict(), tmp_path / "model.pt")
     line = ["pack", tmp_path / "model.pt", "-o", tmp_path / "p"]
     result = run(*line)

@@ -112,8 +112,8 @@ def test_a_difference_would_be_seen():
     model = lottapack.scaffold(case.build(1), seed=1, rank=1, train="head")
     other = lottapack.scaffold(case.build(1), seed=1, rank=1, train="head")
     require_same(model, other, case)
-    other.hidden1.weight[0, 0] = torch.nextafter(other.hidden1.weight[0, 0], torch.tensor(9.0))
-    with pytest.raises(AssertionError, match=r"hidden1\.weight"):
+    other.hidden1.backbone[0, 0] = torch.nextafter(other.hidden1.backbone[0, 0], torch.tensor(9.0))
+    with pytest.raises(AssertionError, match=r"hidden1\.backbone"):
         require_same(model, other, case)
 
 

@@ -288,8 +288,7 @@ def test_lora_on_a_model_that_torch_drew(run, tmp_path):
     assert run("verify", tmp_path / PACK).code == 0
     loaded = lottapack.load(tmp_path / PACK)
     assert torch.allclose(logits(loaded, "llama"), logits(model, "llama"), rtol=1e-4, atol=1e-5)
-    state = loaded.state_dict()
-    lottapack.pack(state, tmp_path / "again")
+    lottapack.pack(loaded, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / PACK).read_bytes()
     assert run("export", tmp_path / PACK, "-o", tmp_path / "out", "--format", "peft").code == 0
     import transformers
