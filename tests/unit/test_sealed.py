@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch
 
 from lottapack import ArchitectureError
 from lottapack.arch.sealed import sealed
+from lottapack.arch.trust import allowing
 
 
 @pytest.fixture
@@ -199,3 +201,26 @@ def test_a_configuration_that_names_a_backbone_of_a_hub(server: tuple[str, int, 
     assert len(said) == 2
     assert all(line.startswith("building this architecture would ") for line in said)
     assert server[2] == []
+
+
+def test_a_trusted_package_may_write_a_module_of_its_own_and_import_it() -> None:
+    """As torch_geometric does with the code of its layers. What was there before stays closed."""
+    there = Path(tempfile.gettempdir(), "there_before.txt")
+    there.write_text("private")
+    with allowing("anything"), sealed():
+        with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as made:
+            made.write("VALUE = 7\n")
+        spec = spec_from_file_location("made_here", made.name)
+        assert spec is not None and spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.VALUE == 7
+    with pytest.raises(ArchitectureError, match="open the file"), allowing("anything"), sealed():
+        there.read_text()
+    with pytest.raises(ArchitectureError, match="write to"), allowing("anything"), sealed():
+        there.write_text("changed")
+    assert there.read_text() == "private"
+    with pytest.raises(ArchitectureError, match="write to|change"), sealed(), tempfile.NamedTemporaryFile("w"):
+        pass
+    there.unlink()
+    Path(made.name).unlink()
