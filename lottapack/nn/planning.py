@@ -163,7 +163,7 @@ class Planner:
         narrow = [entry for entry in entries if entry.can_generate and not entry.tied and self._is_narrow(entry)]
         why, hint = "", "Name layers in targets, or fewer in train."
         if narrow:
-            why = f": every layer has fewer inputs or outputs than the rank, {self.ranks.of(narrow[0])}"
+            why = f": every layer left for one has fewer inputs or outputs than the rank, {self.ranks.of(narrow[0])}"
             hint = f"The widest layer takes ranks up to {max(map(_most, narrow))}."
         elif own:
             why = f": {', '.join(own[:_SHOWN])} compute with a forward of their own"

@@ -228,7 +228,7 @@ def tied_linears():
             "mean query",
         ),
         (mlp, {"train": "normz"}, r"train: no layer is called 'normz'"),
-        (mlp, {"rank": 13}, r"no layer would get an adapter: every layer has fewer .* than the rank, 13"),
+        (mlp, {"rank": 13}, r"no layer would get an adapter: every layer left for one has fewer .* than the rank, 13"),
         (mlp, {"rank": {"0": 4, "2": 9}}, r"^rank=9 for 2: this layer takes ranks from 1 to 8"),
         (mlp, {"rank": {"0": 4}, "targets": ["0", "2"]}, r"^2: no pattern in rank matches it"),
         (mlp, {"rank": {"0": 4, "2": 4, "nine": 1}}, r"rank: no layer is called 'nine'"),
