@@ -122,7 +122,7 @@ def tags(fields: Fields) -> list[str]:
         found += [str(value) for value in _many(fields.get(key))]
     for key, word in (("language", ""), ("datasets", "dataset:"), ("license", "license:")):
         found += [f"{word}{value}" for value in _many(fields.get(key))]
-    return [tag for tag in dict.fromkeys(found) if len(tag) <= _MAX_TAG][:_MAX_TAGS]
+    return [tag for tag in dict.fromkeys(found) if 0 < len(tag) <= _MAX_TAG][:_MAX_TAGS]
 
 
 def brief(fields: Fields) -> Fields:

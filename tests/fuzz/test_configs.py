@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import configs
 import pytest
 
+# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 pytest.importorskip("transformers")
 
 SECONDS = 20

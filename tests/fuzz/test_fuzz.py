@@ -12,6 +12,9 @@ import target
 from fuzz import TARGETS
 from mutation import mutated, put_together, take_apart
 
+# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "spec" / "v1" / "vectors" / "files"
 PACKS = sorted(path for path in VECTORS.glob("*/*.safetensors") if path.stat().st_size < 50_000)

@@ -18,6 +18,10 @@ from lottapack.arch.skeleton import computed_tensors
 from lottapack.arch.watched import anonymous_memory
 from lottapack.format.descriptor import Architecture
 
+# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 SMALL = Budget(tensors=20, nbytes=10_000, largest=64)
 """Of the table of a small model."""
 

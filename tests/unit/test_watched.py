@@ -12,6 +12,9 @@ from lottapack import LimitError
 from lottapack.arch import watched
 from lottapack.arch.watched import Stopped, run_watched
 
+# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @dataclass
 class Fixed:
