@@ -19,6 +19,8 @@ _SECONDS_PER_BYTE: Final = 4e-9
 """Of what the constructor computes. Measured: 1e-9 s."""
 _SECONDS_PER_DECLARED_BYTE: Final = 4e-9
 """A large model may compute more. Measured: 3e-9 s for a VideoMAE, whose positions are computed by Python."""
+_SECONDS_DECLARED: Final = 3.0
+"""The most of that: a table of a few lines can declare any size."""
 _SECONDS_PER_ELEMENT: Final = 5e-7
 """For what torch itself draws. Measured: 1e-8 s."""
 _TENSORS: Final = 2_000
@@ -97,7 +99,7 @@ class Budget:
             (_SECONDS_WITHOUT_TABLE if self.tensors is None else _SECONDS)
             + _SECONDS_PER_TENSOR * done
             + min(_SECONDS_PER_BYTE * computed, _SECONDS)
-            + _SECONDS_PER_DECLARED_BYTE * self.nbytes
+            + min(_SECONDS_PER_DECLARED_BYTE * self.nbytes, _SECONDS_DECLARED)
             + _SECONDS_PER_ELEMENT * drawn
         )
 

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from lottapack.errors import BadReferenceError, ConflictError, RegistryError
+from lottapack.errors import BadReferenceError, ConflictError, LottapackError, RegistryError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import answers, card, hub, hub_files, integrity
@@ -52,6 +52,17 @@ class _File:
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     """See ``lottapack.registry.push``, which has verified the pack."""
+    try:
+        return _push(path, target, options, progress)
+    except ConflictError:
+        # The commit that came first may be of this pack: a killed run had asked for it, and the registry still did it.
+        with suppress(LottapackError):
+            if not _push(path, target, replace(options, dry_run=True), None).sent:
+                return _push(path, target, options, progress)
+        raise
+
+
+def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     if target.revision:
         hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
         raise BadReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)

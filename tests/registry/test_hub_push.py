@@ -266,3 +266,22 @@ def test_the_log_and_the_list(hub: Hub, pack: Path) -> None:
     assert (listed.reference, listed.private) == (REPO, False)
     assert lottapack.list_packs("nobody") == []
     assert constants.HF_HUB_CACHE.startswith(str(hub.home))
+
+
+def test_a_commit_that_a_killed_run_had_asked_for_is_no_conflict(
+    hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry does it while the next run looks: then all is there."""
+    commit = HfApi.create_commit
+
+    def twice(api: HfApi, repo: str, operations: list[CommitOperationAdd], **options: object) -> object:
+        again = [CommitOperationAdd(one.path_in_repo, one.path_or_fileobj) for one in operations]
+        commit(api, repo, operations, **options)  # type: ignore[arg-type]
+        return commit(api, repo, again, **options)  # type: ignore[arg-type]
+
+    lottapack.push(pack, REPO)
+    make_pack(pack, seed=43)
+    monkeypatch.setattr(HfApi, "create_commit", twice)
+    result = lottapack.push(pack, REPO, tag="v2")
+    assert (result.sent, len(hub.api.list_repo_commits(REPO))) == ((), 3)
+    assert content(hub, pack.name, "v2") == pack.read_bytes()

@@ -92,6 +92,16 @@ def test_small_packs_neither_hang_nor_fill_memory(class_name, config):
     assert caught.value.hint
 
 
+def test_a_table_that_declares_any_size_justifies_no_long_loop():
+    """A few lines of a table can declare terabytes."""
+    config = {"model_type": "jamba", "num_hidden_layers": 2**20, "num_attention_heads": 32, "num_key_value_heads": 8}
+    architecture = Architecture(family="transformers", class_="JambaForCausalLM", config=config)
+    begin = time.process_time()
+    with pytest.raises(LimitError):
+        arch.build(architecture, Budget(tensors=20, nbytes=10**12, largest=2**21))
+    assert time.process_time() - begin < 8
+
+
 def test_max_bytes_bounds_what_is_computed():
     described = arch.describe(tied_llama())
     config = {**described.config, "head_dim": 2 * 10**6, "num_attention_heads": 1, "num_key_value_heads": 1}
