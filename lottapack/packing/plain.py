@@ -52,8 +52,7 @@ class PlainModel:
         state, others = chosen
         leaving.names += [other.address for other in others]
         require_none_beside(leaving.rest(beside(content, state, others)))
-        named = self._renamed(state.tensors)
-        found = {name.removeprefix(state.prefix): t for name, t in named.items() if name.startswith(state.prefix)}
+        found = self.family.as_in_model(self.module, state.own(), self.entries)
         for name, tensor in found.items():
             require_plain(name, tensor)
         tied = [(entry.name, entry.tied) for entry in self.entries.values() if entry.tied]
@@ -79,7 +78,8 @@ class PlainModel:
 
     def _prefixes(self, state: Mapping[str, Any], owned: list[str]) -> list[str]:
         """What stands before the model's names in a state_dict, if that is one of this model."""
-        names = self._renamed(state).keys()
+        now = self.family.names_in_model(self.module, state)
+        names = [now.get(name, name) for name in state]
         ends = (owned[0], owned[-1])
         prefixes = {name.removesuffix(end) for name in names for end in ends if name.endswith(end)} | {""}
         for prefix in sorted(prefixes, key=len):
@@ -87,10 +87,6 @@ class PlainModel:
             if 2 * len(mine & set(owned)) >= max(len(owned), 1):
                 return [prefix]
         return []
-
-    def _renamed(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        now = self.family.names_in_model(self.module, tensors)
-        return {now.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 Checkpoint = nn.Module | Mapping[str, Any] | str | PathLike[str]

@@ -68,6 +68,40 @@ def test_a_saved_mixture_of_experts_packs_to_the_bytes_of_the_live_one(kind, tmp
     assert lottapack.pack(tmp_path / "saved", tmp_path / PACK, files=False).sha256 == expected.sha256
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_a_saved_plain_mixture_packs_to_the_bytes_of_the_live_one(kind, tmp_path):
+    """Merged weights, and those that the library drew, as well: neither brings a recipe."""
+    lottapack.pack(mixture(kind), tmp_path / PACK)
+    merged = lottapack.load(tmp_path / PACK, merge=True)
+    merged.save_pretrained(tmp_path / "merged")
+    live, folder = (
+        lottapack.pack_merged(given, tmp_path / PACK, seed=1, max_rank=2, architecture=merged, files=False)
+        for given in (merged, tmp_path / "merged")
+    )
+    assert folder.sha256 == live.sha256
+    assert {layer.role for layer in folder.layers} >= {"adapted"}
+    torch.manual_seed(5)
+    drawn = type(merged)(merged.config)
+    drawn.save_pretrained(tmp_path / "drawn")
+    live, folder = (
+        lottapack.pack_torch_cpu(given, tmp_path / PACK, seed=5, architecture=drawn, files=False)
+        for given in (drawn, tmp_path / "drawn")
+    )
+    assert folder.sha256 == live.sha256
+
+
+def test_a_plain_mixture_that_lacks_an_expert_is_named(tmp_path):
+    from safetensors.torch import load_file
+
+    lottapack.pack(mixture("Mixtral"), tmp_path / PACK)
+    merged = lottapack.load(tmp_path / PACK, merge=True)
+    merged.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state[next(name for name in state if ".experts.1." in name)]
+    with pytest.raises(CheckpointError, match="experts"):
+        lottapack.pack_merged(state, tmp_path / PACK, seed=1, max_rank=2, architecture=merged)
+
+
 def test_a_mixture_of_experts_resumes_from_what_was_saved(tmp_path):
     """The Trainer hands the tensors of a saved folder to load_state_dict, and takes no notice of what is missing."""
     from safetensors.torch import load_file
