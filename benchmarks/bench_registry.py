@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lottapack.serve import background
-from lottapack.serve.traffic import Served
+from lottapack_serve import background
+from lottapack_serve.traffic import Served
 
 GOAL_PULL, GOAL_PUSH_AGAIN, GOAL_PULL_AGAIN = 1.3, 100_000, 1
 """Times the stock pull; bytes of a second push; requests of a second pull."""

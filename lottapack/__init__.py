@@ -35,8 +35,7 @@ from lottapack.errors import (
     UnusedOptionWarning,
 )
 from lottapack.integrations import install as _install
-
-__version__ = "0.1.0"
+from lottapack.version import __version__
 
 if TYPE_CHECKING:
     from lottapack.backbone import init_backbone_

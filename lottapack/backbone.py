@@ -9,6 +9,7 @@ from torch import nn
 
 from lottapack import arch, rng
 from lottapack.errors import ScaffoldError
+from lottapack.folders import bases
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn import is_scaffolded
 from lottapack.nn.attach import carry
@@ -16,7 +17,6 @@ from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
 from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random, require_values
-from lottapack.packing import bases
 from lottapack.packing.pack import pack
 
 

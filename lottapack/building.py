@@ -5,12 +5,12 @@ from typing import Any
 from torch import nn
 
 from lottapack import arch
-from lottapack.arch.arguments import encode
 from lottapack.arch.remembered import remember
 from lottapack.arch.sealed import sealed
 from lottapack.arch.skeleton import named
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError
+from lottapack.format.arguments import encode
 
 
 def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:

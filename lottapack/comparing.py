@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, IntegrityError, Problem
+from lottapack.folders import checkpoint as checkpoints
+from lottapack.folders import configuration, pickles
+from lottapack.folders.reading import read_checkpoint
+from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
@@ -20,10 +24,6 @@ from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
 from lottapack.loading.load import load
 from lottapack.nn.attach import attach, place, tie_all
 from lottapack.nn.generating import fill_any
-from lottapack.packing import checkpoint as checkpoints
-from lottapack.packing import configuration, pickles
-from lottapack.packing.reading import read_checkpoint
-from lottapack.packing.states import LeftOut
 from lottapack.peft.reading import is_adapter, read_adapter
 
 

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
 from lottapack.exporting.export import write_files
+from lottapack.files.output import atomic_file, refuse_over
+from lottapack.folders.model_folders import json_bytes, transformers_config
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.files import TOKENIZER, files_of
 from lottapack.format.packfile import open_pack
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
-from lottapack.output import atomic_file, refuse_over
-from lottapack.packing.folders import json_bytes, transformers_config
+from lottapack.products import IN_REGISTERS
 from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
-from lottapack.virtual import IN_REGISTERS
 
 
 @dataclass(frozen=True, slots=True)

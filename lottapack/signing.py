@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lottapack.errors import BadKeyError, IntegrityError, Problem, SignatureError, UnsupportedError
+from lottapack.files.output import atomic_file
 from lottapack.format.container import SIGNATURE_END
 from lottapack.format.packfile import PackFile, open_pack
-from lottapack.output import atomic_file
 
 _MOST = 1_000_000
 """Bytes of a signature or a key; real ones have a few thousand."""

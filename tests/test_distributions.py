@@ -64,7 +64,7 @@ def test_the_wheel_works_by_itself(built, tmp_path):
 def test_the_wheel_has_the_library_and_the_command_alone(built):
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:
         names = wheel.namelist()
-    assert {name.split("/")[0].partition("-")[0] for name in names} == {"lottapack", "lottapack_cli"}
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"lottapack", "lottapack_cli", "lottapack_serve"}
     assert {"lottapack/py.typed", "lottapack_cli/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

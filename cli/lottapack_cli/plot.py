@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lottapack.errors import OutputError, UnsupportedError
+from lottapack.files.output import atomic_file
 from lottapack.limits import size_text
-from lottapack.output import atomic_file
 from lottapack.reports.reporting import Report
 from lottapack_cli.render import clean
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from lottapack.arch.arguments import class_paths
 from lottapack.arch.budget import Budget
 from lottapack.arch.numbers import check_numbers, check_texts
-from lottapack.arch.rules import FAMILIES, architecture_problems
 from lottapack.arch.trust import allowing
 from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, FormatError, UnsupportedError
 from lottapack.format import canonical
+from lottapack.format.arguments import class_paths
 from lottapack.format.descriptor import Architecture
+from lottapack.format.rules import FAMILIES, architecture_problems
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

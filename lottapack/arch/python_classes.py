@@ -6,10 +6,10 @@ from typing import Any
 from torch import nn
 
 from lottapack.arch import Family, remembered
-from lottapack.arch.arguments import class_paths, decode
 from lottapack.arch.torch_nn import heads
 from lottapack.arch.trust import is_allowed, require_allowed
 from lottapack.errors import ArchitectureError, NotAllowedError, UnsupportedError
+from lottapack.format.arguments import class_paths, decode
 
 
 def prepare(class_name: str, config: dict[str, Any]) -> None:

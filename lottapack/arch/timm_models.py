@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from lottapack.arch import Family, remembered
-from lottapack.arch.arguments import decode
 from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
+from lottapack.format.arguments import decode
 
 
 def _library() -> Any:

@@ -6,9 +6,9 @@ from torch import nn
 
 from lottapack.arch import Family
 from lottapack.arch.skeleton import unwrapped
-from lottapack.arch.torch_nn_classes import ARGUMENTS
 from lottapack.errors import ArchitectureError
 from lottapack.format.descriptor import Architecture
+from lottapack.format.torch_nn_classes import ARGUMENTS
 
 
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:

@@ -10,19 +10,11 @@ import torch
 from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import OutputError, UnsupportedError
-from lottapack.exporting.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
-from lottapack.exporting.staging import staged_folder
-from lottapack.format import container, dtypes
-from lottapack.format.codings import coding_of
-from lottapack.format.descriptor import Stored, Tied
-from lottapack.format.files import ADAPTER, GENERATION, files_of
-from lottapack.format.packfile import PackFile, open_pack
-from lottapack.format.shapes import numel
-from lottapack.limits import check_disk, check_memory
-from lottapack.output import atomic_file, refuse_over
-from lottapack.packing import companions
-from lottapack.packing.bases import FOLDER as BASE
-from lottapack.packing.folders import (
+from lottapack.files.output import atomic_file, refuse_over
+from lottapack.files.staging import staged_folder
+from lottapack.folders import companions
+from lottapack.folders.bases import FOLDER as BASE
+from lottapack.folders.model_folders import (
     PACK_NAME,
     is_folder,
     json_bytes,
@@ -30,6 +22,14 @@ from lottapack.packing.folders import (
     transformers_config,
     write_pack_folder,
 )
+from lottapack.folders.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
+from lottapack.format import container, dtypes
+from lottapack.format.codings import coding_of
+from lottapack.format.descriptor import Stored, Tied
+from lottapack.format.files import ADAPTER, GENERATION, files_of
+from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.shapes import numel
+from lottapack.limits import check_disk, check_memory
 from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
 from lottapack.weights.constructed import is_constructed

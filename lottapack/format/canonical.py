@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from lottapack.errors import FormatError, Problem
-from lottapack.format.jsoncheck import JsonFaultError, check
-from lottapack.format.jsontext import JsonText
+from lottapack.strict_json.check import JsonFaultError, check
+from lottapack.strict_json.text import JsonText
 
 
 def dumps(value: Any) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lottapack.errors import Problem
-from lottapack.format.jsontext import JsonText
+from lottapack.strict_json.text import JsonText
 
 _T = TypeVar("_T")
 MOST = 1000

@@ -15,9 +15,9 @@ from lottapack.errors import ContainerError, Problem
 from lottapack.format import canonical, dtypes
 from lottapack.format.collect import MAX_ENTRY, MOST
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
-from lottapack.format.jsontext import JsonText
 from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
+from lottapack.strict_json.text import JsonText
 
 PACK_END = ".lotta.safetensors"
 """How a pack's file name ends, by which it is found again in folders and registries (spec: container, section 7)."""

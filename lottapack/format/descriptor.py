@@ -9,9 +9,9 @@ import msgspec
 
 from lottapack.errors import ScaffoldError
 from lottapack.format import canonical
-from lottapack.format.jsontext import JsonText
 from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.ties import owners
+from lottapack.strict_json.text import JsonText
 
 FORMAT_VERSION = "1.0"
 """The newest version that this reader knows."""

@@ -21,8 +21,8 @@ from lottapack.format.descriptor import (
     Tied,
     factor_dims,
 )
-from lottapack.format.jsontext import JsonText
 from lottapack.format.shapes import shape_fault
+from lottapack.strict_json.text import JsonText
 
 
 def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None:

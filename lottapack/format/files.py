@@ -12,7 +12,7 @@ from lottapack.format import codings
 from lottapack.format.collect import HEX64, Collector, quote
 from lottapack.format.descriptor import Coding, Descriptor, FileRecord, Stored
 from lottapack.format.expected import expected_file
-from lottapack.format.jsontext import JsonText
+from lottapack.strict_json.text import JsonText
 
 if TYPE_CHECKING:
     from lottapack.format.packfile import PackFile

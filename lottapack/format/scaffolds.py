@@ -15,7 +15,7 @@ from lottapack.format.descriptor import (
     ScaffoldRecord,
     Seeded,
 )
-from lottapack.format.jsontext import JsonText
+from lottapack.strict_json.text import JsonText
 
 
 def place_of(name: str, parameter: str | None = None) -> str:

@@ -8,7 +8,6 @@ import re
 import msgspec
 
 from lottapack import rng
-from lottapack.arch.rules import architecture_problems
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, MAX_ENTRY, MOST, Collector, kind_of, quote
@@ -23,9 +22,10 @@ from lottapack.format.descriptor import (
 )
 from lottapack.format.entries import read_parameters
 from lottapack.format.files import read_files
-from lottapack.format.jsontext import JsonText
+from lottapack.format.rules import architecture_problems
 from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
+from lottapack.strict_json.text import JsonText
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _MAJOR, _, _MINOR = FORMAT_VERSION.partition(".")

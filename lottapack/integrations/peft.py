@@ -12,7 +12,7 @@ from typing import Any
 from peft.config import PeftConfigMixin
 from peft.peft_model import PeftModel
 
-from lottapack.packing.bases import FOLDER, holds_pack, of_the_moment, recall, write_base
+from lottapack.folders.bases import FOLDER, holds_pack, of_the_moment, recall, write_base
 
 
 def _with_base(save: Any) -> Any:

@@ -20,12 +20,12 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lottapack.errors import ArchitectureError, CheckpointError, UnsupportedError
+from lottapack.files.links import require_own_file
+from lottapack.folders.bases import remember_pack
 from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
-from lottapack.links import require_own_file
-from lottapack.packing.bases import remember_pack
 from lottapack.weights.rebuild import generate, plain_tensor
 
 METHOD = "lottapack"

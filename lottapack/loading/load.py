@@ -15,23 +15,23 @@ from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import PlacementError, UnsupportedError
+from lottapack.folders import bases, companions
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.packfile import Held, PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.loading.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.select import entries_of
-from lottapack.packing import bases, companions
 from lottapack.registry.local import local
 from lottapack.rng import backends
+from lottapack.rng.huge_pages import HugePages
 from lottapack.rng.threads import run_all
 from lottapack.signing import check_signature
 from lottapack.weights.constructed import constructed_weights, is_constructed
-from lottapack.weights.huge_pages import HugePages
+from lottapack.weights.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.weights.rebuild import (
     check_generated,
     constant_tensor,

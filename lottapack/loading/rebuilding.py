@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.arch.skeleton import computed_tensors
 from lottapack.errors import PlacementError
+from lottapack.folders import companions
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Seeded, Tied
 from lottapack.format.packfile import PackFile
-from lottapack.loading.loaded_size import adapter_dtypes
 from lottapack.loading.placements import part_of
 from lottapack.nn.attach import attach
 from lottapack.nn.select import entries_of
-from lottapack.packing import companions
+from lottapack.weights.loaded_size import adapter_dtypes
 from lottapack.weights.part_tensors import PlainTensor, stored_part
 from lottapack.weights.parts import Part, whole
 from lottapack.weights.rebuild import skeleton

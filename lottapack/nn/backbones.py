@@ -15,7 +15,7 @@ from lottapack.nn.attach import locate
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.select import matches
 from lottapack.nn.virtual import VirtualLayer, make_virtual, virtual_class
-from lottapack.virtual import IN_REGISTERS
+from lottapack.products import IN_REGISTERS
 
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]
 """One of MODES for all layers; or by name or pattern, the first that fits; or a function of a weight's name and shape.

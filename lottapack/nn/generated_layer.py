@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lottapack.format.names import BACKBONE
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
-from lottapack.virtual.inputs import autocasts
+from lottapack.products.inputs import autocasts
 
 
 class GeneratedLayer(nn.Module):

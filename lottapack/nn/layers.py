@@ -17,7 +17,7 @@ from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layer_weight import Adapter
-from lottapack.virtual.inputs import autocasts
+from lottapack.products.inputs import autocasts
 from lottapack.weights.merge import combined, merged
 
 

@@ -18,12 +18,12 @@ from lottapack.nn.generated_layer import GeneratedLayer, held_as
 from lottapack.nn.layer_weight import SOURCES, layer_weight
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.tied_head import TiedHead
+from lottapack.products.adapted import generated_adapted_product
+from lottapack.products.convolution import generated_convolution
+from lottapack.products.inputs import autocasts, require_taken
+from lottapack.products.op import generated_product
+from lottapack.products.rows import generated_rows
 from lottapack.rng.scales import BUILTIN
-from lottapack.virtual.adapted import generated_adapted_product
-from lottapack.virtual.convolution import generated_convolution
-from lottapack.virtual.inputs import autocasts, require_taken
-from lottapack.virtual.op import generated_product
-from lottapack.virtual.rows import generated_rows
 
 
 class VirtualLayer(GeneratedLayer):

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
+from lottapack.folders import companions
+from lottapack.folders.bits import same_bits
+from lottapack.folders.checkpoint import reconcile_ties
+from lottapack.folders.companions import Files
+from lottapack.folders.reading import refuse_over_checkpoint
+from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
 from lottapack.format.names import adapter_prefix
 from lottapack.format.recipe import (
@@ -28,16 +34,10 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packing import companions
-from lottapack.packing.bits import same_bits
-from lottapack.packing.checkpoint import reconcile_ties
-from lottapack.packing.companions import Files
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
-from lottapack.packing.reading import refuse_over_checkpoint
 from lottapack.packing.recovery import recover
-from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import storage
 from lottapack.progress import Progress
 

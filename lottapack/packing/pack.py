@@ -10,13 +10,13 @@ from torch import nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
-from lottapack.packing import checkpoint, companions, configuration
-from lottapack.packing.companions import Files
+from lottapack.folders import checkpoint, companions, configuration
+from lottapack.folders.companions import Files
+from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
+from lottapack.folders.states import LeftOut
 from lottapack.packing.narrowed import as_held
 from lottapack.packing.pack_result import BackboneChangedWarning, PackCheck, PackResult
 from lottapack.packing.packer import Packer
-from lottapack.packing.reading import read_checkpoint, refuse_over_checkpoint
-from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Kept, storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress

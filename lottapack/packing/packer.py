@@ -12,6 +12,11 @@ from torch import Tensor
 from lottapack import rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.errors import CheckpointError, OutputError
+from lottapack.files.output import atomic_file
+from lottapack.folders import checkpoint
+from lottapack.folders.bits import constant_bits, same_bits
+from lottapack.folders.companions import Embedded, encoded
+from lottapack.folders.states import LeftOut
 from lottapack.format import container, dtypes, expected, recipe_names
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
@@ -34,13 +39,8 @@ from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.shapes import numel
-from lottapack.output import atomic_file
-from lottapack.packing import checkpoint
-from lottapack.packing.bits import constant_bits, same_bits
-from lottapack.packing.companions import Embedded, encoded
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
-from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
 from lottapack.weights.constructed import drawn_state

@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.rules import architecture_problems
 from lottapack.errors import ArchitectureError, CheckpointError, FormatError
+from lottapack.files.links import require_own_file
+from lottapack.folders.checkpoint import require_none_beside, require_plain
+from lottapack.folders.reading import read_checkpoint
+from lottapack.folders.states import LeftOut, beside, choose
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
-from lottapack.links import require_own_file
+from lottapack.format.rules import architecture_problems
 from lottapack.nn.select import Entry, entries_of
-from lottapack.packing.checkpoint import require_none_beside, require_plain
-from lottapack.packing.reading import read_checkpoint
-from lottapack.packing.states import LeftOut, beside, choose
 
 _SAVED_BY_OTHERS = ("quantization_config", "auto_map", "trust_remote_code")
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
+from lottapack.format.encoding import encode_blocks, planes
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn.select import GROUP_WORDS
-from lottapack.packing.encoding import encode_blocks, planes
 from lottapack.weights.rebuild import tensor_bytes
 
 GROUPS = {**GROUP_WORDS, "buffers": "buffer"}

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from lottapack.arch.drawn import versions
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
+from lottapack.folders import companions
+from lottapack.folders.bits import constant_bits, same_bits
+from lottapack.folders.companions import Files
+from lottapack.folders.reading import refuse_over_checkpoint
+from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
 from lottapack.format.descriptor import seed_text
 from lottapack.format.recipe import (
@@ -24,14 +29,9 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packing import companions
-from lottapack.packing.bits import constant_bits, same_bits
-from lottapack.packing.companions import Files
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
-from lottapack.packing.reading import refuse_over_checkpoint
-from lottapack.packing.states import LeftOut
 from lottapack.packing.storing import storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress

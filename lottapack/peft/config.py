@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lottapack.errors import CheckpointError, UnsupportedError
-from lottapack.links import require_own_file
+from lottapack.files.links import require_own_file
 
 CONFIG = "adapter_config.json"
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lottapack.errors import CheckpointError
+from lottapack.folders.states import plain_name
 from lottapack.format import recipe
-from lottapack.packing.states import plain_name
 
 _PREFIX = "base_model.model."
 _ADAPTER = re.compile(

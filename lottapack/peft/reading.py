@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.errors import CheckpointError, UnsupportedError
+from lottapack.files.links import require_own_file
+from lottapack.folders import bases
+from lottapack.folders.bits import same_bits
+from lottapack.folders.reading import read_file
 from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_shapes, factor_dims
 from lottapack.format.files import ADAPTER, content, files_of
 from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-from lottapack.links import require_own_file
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.select import Entry, entries_of
-from lottapack.packing import bases
-from lottapack.packing.bits import same_bits
-from lottapack.packing.reading import read_file
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config, said_beside_the_roles
 from lottapack.peft.names import names_of
 from lottapack.weights.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor

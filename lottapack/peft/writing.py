@@ -10,14 +10,14 @@ import msgspec
 from torch import nn
 
 from lottapack.errors import UnsupportedError
-from lottapack.exporting.staging import staged_folder
+from lottapack.files.staging import staged_folder
+from lottapack.folders import companions
+from lottapack.folders.bases import FOLDER, rewritten, write_base_files
+from lottapack.folders.model_folders import json_bytes
 from lottapack.format import container
 from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied
 from lottapack.format.files import ADAPTER, GENERATION, content, files_of
 from lottapack.format.packfile import Held, PackFile
-from lottapack.packing import companions
-from lottapack.packing.bases import FOLDER, rewritten, write_base_files
-from lottapack.packing.folders import json_bytes
 from lottapack.peft.config import BESIDE_THE_ROLES, CONFIG, task_of
 from lottapack.weights.rebuild import skeleton
 

@@ -9,8 +9,8 @@ from os import PathLike
 from pathlib import Path
 
 from lottapack.errors import BadReferenceError, IntegrityError, Problem, SignatureError
+from lottapack.files.links import require_own_file
 from lottapack.format.container import PACK_END, SIGNATURE_END
-from lottapack.links import require_own_file
 from lottapack.progress import Progress
 from lottapack.registry.answers import name_fault
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult

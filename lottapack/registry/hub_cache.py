@@ -24,8 +24,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock
 from huggingface_hub import constants
 
 from lottapack.errors import OutputError
+from lottapack.files.output import atomic_file, sync_folder
 from lottapack.format.container import PACK_END
-from lottapack.output import atomic_file, sync_folder
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import HubReference
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lottapack.cache_folder import cache_folder
 from lottapack.errors import OutputError, RegistryError
-from lottapack.output import atomic_file
+from lottapack.files.cache_folder import cache_folder
+from lottapack.files.output import atomic_file
 from lottapack.registry import oci_manifest
 from lottapack.registry.integrity import Expected, difference
 from lottapack.registry.oci_manifest import Blob, Image

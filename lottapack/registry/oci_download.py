@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottapack.errors import FormatError, IntegrityError
-from lottapack.output import sync_folder
+from lottapack.files.output import sync_folder
 from lottapack.progress import Progress
 from lottapack.registry import downloading
 from lottapack.registry.integrity import check_pack

@@ -11,7 +11,7 @@ from lottapack.format.expected import expected_file
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
-from lottapack.loading.loaded_size import memory_by_backbone
+from lottapack.weights.loaded_size import memory_by_backbone
 
 BITS = {"float32": 32.0, "fp16": 16.0, "8-bit": 8.5, "4-bit": 4.5}
 """Bits of a weight in each form of the full checkpoint; the quantised ones carry an fp16 scale for each 32 weights."""

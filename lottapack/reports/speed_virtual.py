@@ -12,9 +12,9 @@ from lottapack import rng
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
+from lottapack.products.product import Matrix, direct, product
 from lottapack.progress import Progress
 from lottapack.reports.speed import machine, measure, ratio
-from lottapack.virtual.product import Matrix, direct, product
 
 SHAPE: Final = (16_384, 4_096)
 INPUTS: Final = (1, 8, 128)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottapack.errors import UnsupportedError
+from lottapack.rng.jobs import Job
 from lottapack.rng.runs import Integers
 from lottapack.rng.stream import Source
 from lottapack.rng.tables import Bits
@@ -23,16 +24,6 @@ def _torch_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, l
     from lottapack.rng import torch_ops
 
     torch_ops.fill_runs(tensor, source, starts, lengths)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Elements to generate: ``count`` from number ``start`` on, into ``tensor``, or into nothing if it is None."""
-
-    source: Source
-    start: int
-    count: int
-    tensor: "torch.Tensor | None" = None
 
 
 @dataclass(frozen=True)

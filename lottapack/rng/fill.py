@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, selfcheck
+from lottapack.rng.jobs import Job
 from lottapack.rng.runs import Integers, check_runs, grouped
 from lottapack.rng.storages import require_memory
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
@@ -66,7 +67,7 @@ def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bo
         backend = _ready(device)
         places = [place for place, (tensor, _) in enumerate(jobs) if tensor.device == device]
         if backend.generate is not None:
-            here = [backends.Job(jobs[place][1], 0, jobs[place][0].numel(), jobs[place][0]) for place in places]
+            here = [Job(jobs[place][1], 0, jobs[place][0].numel(), jobs[place][0]) for place in places]
             totals = backend.generate(here, device, fingerprints)
         else:
             for place in places:
@@ -88,7 +89,7 @@ def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) 
         check_range(0, count)
     backend = _ready(device)
     if backend.generate is not None:
-        return backend.generate([backends.Job(source, 0, count) for source, count in jobs], device, True)
+        return backend.generate([Job(source, 0, count) for source, count in jobs], device, True)
     found = []
     for source, count in jobs:
         total, memory = 0, torch.empty(min(_PIECE, count), dtype=getattr(torch, source.dtype), device=device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng import gpu_kernels as kernels
-from lottapack.rng.backends import Job
+from lottapack.rng.jobs import Job
 from lottapack.rng.stream import WORDS, Source
 from lottapack.rng.tables import Table, builtin, check_scale
 

@@ -11,8 +11,8 @@ from lottapack.errors import LimitError, UnsupportedError
 from lottapack.format.shapes import numel
 from lottapack.limits import free_memory, size_text
 from lottapack.rng import Source, Table, binary32, builtin, fill_
+from lottapack.rng.huge_pages import HugePages
 from lottapack.rng.stream import ITEM_BITS, check_range
-from lottapack.weights.huge_pages import HugePages
 
 
 def draw(

@@ -15,8 +15,8 @@ from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.shapes import numel
+from lottapack.rng.huge_pages import HugePages
 from lottapack.weights.constructed import constructed_weights, fill_constructed, is_constructed
-from lottapack.weights.huge_pages import HugePages
 from lottapack.weights.merge import Backbone, merge_adapter_into
 
 _PIECE: Final = 1 << 19

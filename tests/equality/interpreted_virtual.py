@@ -9,7 +9,7 @@ def multiplied(
 ) -> np.ndarray:
     """``x @ W.T``, or ``x @ W``, for inputs of that dtype; float32."""
     from lottapack import rng
-    from lottapack.virtual import gpu
+    from lottapack.products import gpu
 
     given = torch.from_numpy(x).to(getattr(torch, dtype))
     source = rng.Source(seed, name, rng.builtin("sign1"), scale, dtype)

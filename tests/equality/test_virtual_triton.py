@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import lottapack
-from lottapack.virtual import product as products
-from lottapack.virtual.op import generated_product
+from lottapack.products import product as products
+from lottapack.products.op import generated_product
 
 triton = pytest.importorskip("triton")
 
@@ -91,7 +91,7 @@ def test_it_compiles_for_a_gpu(kernel, pointer, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lottapack.virtual import gpu_kernels
+    from lottapack.products import gpu_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     given = {"out": pointer, "x": pointer, "key": "*i64", "scale": "fp32"}

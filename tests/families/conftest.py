@@ -54,7 +54,7 @@ def pack_of(tmp_path):
 
     def make(class_: str, config: dict, family: str = "python") -> Path:
         plain = lottapack.scaffold(torch.nn.Sequential(torch.nn.Linear(4, 4)), seed=1, rank=1, train="biases")
-        plan, tensors = lottapack.packing.checkpoint.split(plain.state_dict())
+        plan, tensors = lottapack.folders.checkpoint.split(plain.state_dict())
         architecture = Architecture(family=family, class_=class_, config=config)
         changed = msgspec.structs.replace(plan, architecture=architecture)
         carried = torch.frombuffer(bytearray(changed.to_bytes()), dtype=torch.uint8)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lottapack.arch.rules import architecture_problems
 from lottapack.format import canonical
-from lottapack.format.jsontext import JsonText
+from lottapack.format.rules import architecture_problems
+from lottapack.strict_json.text import JsonText
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-timm" / "bin" / "python"

@@ -19,12 +19,12 @@ from itertools import islice
 from typing import Any, Final
 
 from lottapack import arch
-from lottapack.arch.arguments import encode
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import budget_of
 from lottapack.arch.trust import allowing
 from lottapack.arch.watched import anonymous_memory
 from lottapack.errors import LottapackError
+from lottapack.format.arguments import encode
 from lottapack.format.descriptor import Architecture
 
 SECONDS: Final = 5.0

@@ -33,7 +33,7 @@ def child(name: str, arguments: list[str]) -> None:
     """The fuzzing process: libFuzzer, Python coverage of lottapack, and the target's own mutations."""
     import atheris
 
-    with atheris.instrument_imports(include=["lottapack"], enable_loader_override=False):
+    with atheris.instrument_imports(include=["lottapack", "lottapack_serve"], enable_loader_override=False):
         target = importlib.import_module(f"targets.{name}")
     getattr(target, "prepare", lambda: None)()
     own = getattr(target, "mutated", None)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lottapack
+from lottapack.folders import checkpoint
 from lottapack.format import recipe
 from lottapack.format.packfile import open_pack
-from lottapack.packing import checkpoint
 from lottapack.packing.packer import Packer
 
 # A word of train may name nothing of a random model, which scaffold() says.

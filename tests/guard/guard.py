@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from lottapack import rng
+from lottapack.products.product import _PRODUCT, _PRODUCTS
 from lottapack.rng import cpu, fits
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.kernel import Kernel
 from lottapack.rng.quantile import coefficients
 from lottapack.rng.stream import WORDS
 from lottapack.rng.tables import scaled_bits
-from lottapack.virtual.product import _PRODUCT, _PRODUCTS
 
 PAGE = mmap.PAGESIZE
 NOTHING = 0

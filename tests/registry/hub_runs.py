@@ -20,9 +20,9 @@ from huggingface_hub import HfApi, constants
 from torch import nn
 
 import lottapack
-from lottapack.serve import background
-from lottapack.serve.server import Running
-from lottapack.serve.traffic import Served
+from lottapack_serve import background
+from lottapack_serve.server import Running
+from lottapack_serve.traffic import Served
 
 
 class Result(NamedTuple):

@@ -134,7 +134,7 @@ def test_a_killed_push_leaves_no_trace(part: float, hub: Hub, large: Path) -> No
 SERVER = """
 import sys
 from pathlib import Path
-from lottapack.serve import run
+from lottapack_serve import run
 run(Path(sys.argv[1]), port=int(sys.argv[2]), ready=lambda url: print(url, flush=True))
 """
 

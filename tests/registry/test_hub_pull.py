@@ -14,8 +14,8 @@ from huggingface_hub import CommitOperationAdd, constants, hf_hub_download
 
 import lottapack
 from lottapack import IntegrityError, MissingError, RegistryError
-from lottapack.serve import views
-from lottapack.serve.server import _listening
+from lottapack_serve import views
+from lottapack_serve.server import _listening
 
 REPO = "my-org/digits"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from serve_runs import ask
 
-from lottapack.serve import background
-from lottapack.serve.server import Running
+from lottapack_serve import background
+from lottapack_serve.server import Running
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import pytest
 from serve_runs import add, ask, commit_body, files_in
 
 from lottapack import AccessError, BadReferenceError, NetworkError, OutputError
-from lottapack.serve import background, tokens
-from lottapack.serve.access import is_loopback
-from lottapack.serve.server import Running
+from lottapack_serve import background, tokens
+from lottapack_serve.access import is_loopback
+from lottapack_serve.server import Running
 
 ENDPOINTS = {
     "list": ("GET", "/api/models", None),

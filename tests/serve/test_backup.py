@@ -13,9 +13,9 @@ import pytest
 from serve_runs import add, ask, command, commit_body, files_in
 
 from lottapack import IntegrityError, OutputError
-from lottapack.serve import background, backup, check, restore
-from lottapack.serve.database import FILE
 from lottapack_cli.app import main
+from lottapack_serve import background, backup, check, restore
+from lottapack_serve.database import FILE
 
 REPO = "/api/models/org/digits"
 
@@ -111,7 +111,7 @@ def test_backups_while_others_write_and_delete(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from lottapack.serve import backup, blobs
+from lottapack_serve import backup, blobs
 real = blobs.Incoming.write
 def write(self, piece):
     real(self, piece)

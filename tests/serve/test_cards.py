@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serve_runs import add, ask, commit_body
 
-from lottapack.serve import cards
+from lottapack_serve import cards
 
 REPO = "/api/models/org/digits"
 

@@ -10,9 +10,9 @@ import torch
 from serve_runs import ROOT, Client, ask, files_in
 
 import lottapack
-from lottapack.serve import background
-from lottapack.serve.server import Running
-from lottapack.serve.traffic import Served
+from lottapack_serve import background
+from lottapack_serve.server import Running
+from lottapack_serve.traffic import Served
 
 OLDER = ROOT / ".venv-hub036" / "bin" / "python"
 needs_older = pytest.mark.skipif(not OLDER.exists() and os.environ.get("CI") != "true", reason="run by make test")

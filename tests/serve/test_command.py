@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from serve_runs import ROOT, add, ask, command, commit_body, files_in
 
-from lottapack.serve import tokens
 from lottapack_cli.app import main
+from lottapack_serve import tokens
 
 
 def started(root: Path, *options: str) -> "subprocess.Popen[str]":
@@ -213,7 +213,7 @@ def test_tokens_need_no_server_and_help_needs_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
     )
     assert {"starlette", "uvicorn", "sqlite3", "torch", "yaml"} & set(done.stdout.split()) == set()
-    code = "import sys; import lottapack.serve.tokens; print(*sys.modules)"
+    code = "import sys; import lottapack_serve.tokens; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
     )

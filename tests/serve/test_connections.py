@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from serve_runs import add, ask, command, commit_body
 
-from lottapack.serve import background, connections, traffic
-from lottapack.serve.connections import Capacity
+from lottapack_serve import background, connections, traffic
+from lottapack_serve.connections import Capacity
 
 REPO = "/api/models/org/digits"
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: "

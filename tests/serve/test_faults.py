@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from serve_runs import Client, add, ask, command, commit_body, files_in
 
-from lottapack.serve import background, check, traffic
+from lottapack_serve import background, check, traffic
 
 REPO = "/api/models/org/digits"
 COMMIT = f"{REPO}/commit/main"

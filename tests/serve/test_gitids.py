@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lottapack.serve.gitids import blob_id, commit_id, folder_ids
+from lottapack_serve.gitids import blob_id, commit_id, folder_ids
 
 EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"

@@ -9,8 +9,8 @@ import pytest
 from serve_runs import add, ask, commit_body
 
 from lottapack import UnsupportedError
-from lottapack.serve import background, check
-from lottapack.serve.database import FILE, Database
+from lottapack_serve import background, check
+from lottapack_serve.database import FILE, Database
 
 REPO = "/api/models/org/digits"
 OLD = """

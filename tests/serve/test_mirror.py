@@ -14,7 +14,7 @@ import torch
 from serve_runs import ROOT, Client, add, ask, commit_body
 
 import lottapack
-from lottapack.serve import background
+from lottapack_serve import background
 
 OLAH = ROOT / ".venv-olah" / "bin" / "olah-cli"
 pytestmark = pytest.mark.skipif(not OLAH.exists() and os.environ.get("CI") != "true", reason="run by make test")

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from lottapack.serve.names import check_path, check_ref, check_repo, is_commit
-from lottapack.serve.refusals import RefusedError
+from lottapack_serve.names import check_path, check_ref, check_repo, is_commit
+from lottapack_serve.refusals import RefusedError
 
 PATHS = ["a", "model.lotta.safetensors", "a/b/c.txt", "häuser/日本.bin", "a b", "..a", "a..", "x" * 255, "con:aux"]
 BAD_PATHS = {

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_runs import add, commit_body
 
-from lottapack.serve.blobs import BlobStore
-from lottapack.serve.commits import Add, Change, Delete, Link
-from lottapack.serve.limits import LINE_BYTES, Limits
-from lottapack.serve.ndjson import CommitReader
-from lottapack.serve.refusals import RefusedError
+from lottapack_serve.blobs import BlobStore
+from lottapack_serve.commits import Add, Change, Delete, Link
+from lottapack_serve.limits import LINE_BYTES, Limits
+from lottapack_serve.ndjson import CommitReader
+from lottapack_serve.refusals import RefusedError
 
 
 def read(folder: Path, body: bytes, cuts: list[int] | None = None, limits: Limits | None = None) -> Change:

@@ -9,8 +9,8 @@ from pathlib import Path
 from serve_runs import ROOT, command, files_in
 from starlette.routing import Route
 
-from lottapack.serve.limits import PATH_BYTES, SEGMENT_BYTES, Limits
-from lottapack.serve.routes import account, commit, models, refs, repos, resolve
+from lottapack_serve.limits import PATH_BYTES, SEGMENT_BYTES, Limits
+from lottapack_serve.routes import account, commit, models, refs, repos, resolve
 
 PAGE = (ROOT / "docs" / "serve.md").read_text("utf-8")
 MODULES = (account, commit, models, refs, repos, resolve)

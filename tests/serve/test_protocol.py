@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 from serve_runs import add, ask, commit_body, files_in
 
-from lottapack.serve import Limits, background, bodies, revisions
-from lottapack.serve.server import Running
+from lottapack_serve import Limits, background, bodies, revisions
+from lottapack_serve.server import Running
 
 REPO = "/api/models/org/digits"
 

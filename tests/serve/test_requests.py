@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from serve_runs import add, ask, commit_body
 from starlette.routing import Route
 
-from lottapack.serve import background, tokens
-from lottapack.serve.routes import account, commit, models, refs, repos, resolve
-from lottapack.serve.server import Running
+from lottapack_serve import background, tokens
+from lottapack_serve.routes import account, commit, models, refs, repos, resolve
+from lottapack_serve.server import Running
 
 ROUTES: list[Route] = [
     *account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES,

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from serve_runs import add, ask, commit_body
 
-from lottapack.serve import Limits, background, repos
-from lottapack.serve.database import Database
+from lottapack_serve import Limits, background, repos
+from lottapack_serve.database import Database
 
 REPO = "/api/models/org/digits"
 

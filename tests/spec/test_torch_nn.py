@@ -8,7 +8,7 @@ import torch
 from spec_files import V1, descriptor_of, files, split
 from torch import nn
 
-from lottapack.arch.torch_nn_classes import ARGUMENTS
+from lottapack.format.torch_nn_classes import ARGUMENTS
 
 CLASSES = json.loads((V1 / "torch_nn.json").read_text("utf-8"))
 NOT_DESCRIBED = {"device", "dtype", "args", "kwargs"}

@@ -289,7 +289,7 @@ assert "lottapack" not in sys.modules
 
 def test_after_a_pull_a_pipeline_needs_no_other_download(checkpoint, tmp_path):
     """Over the real command and a real server on this machine; the pipeline's process knows neither."""
-    from lottapack.serve import background
+    from lottapack_serve import background
 
     lottapack.pack(checkpoint, tmp_path / f"a{S}")
     with background(tmp_path / "registry") as running:

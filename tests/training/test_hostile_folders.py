@@ -1,4 +1,4 @@
-"""Links and pipes in every kind of folder that is read; one rule holds for all (lottapack.links)."""
+"""Links and pipes in every kind of folder that is read; one rule holds for all (lottapack.files.links)."""
 
 import json
 import os

@@ -32,7 +32,7 @@ torch.save(dict(model.state_dict()), sys.argv[2])
 def test_a_repository_with_a_pack_is_a_model(tmp_path: Path) -> None:
     import torch
 
-    from lottapack.serve import background
+    from lottapack_serve import background
 
     pack, folder, out = tmp_path / "a.lotta.safetensors", tmp_path / "folder", tmp_path / "state.pt"
     lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2), "llama"), pack)

@@ -13,13 +13,13 @@ import lottapack
 from lottapack import arch
 from lottapack.arch import skeleton, transformers_models, versions
 from lottapack.arch.budget import Budget
-from lottapack.arch.rules import architecture_problems
 from lottapack.arch.skeleton import computed_buffers, shapes_of
-from lottapack.arch.torch_nn_classes import ARGUMENTS
 from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
-from lottapack.format.jsontext import JsonText
+from lottapack.format.rules import architecture_problems
+from lottapack.format.torch_nn_classes import ARGUMENTS
+from lottapack.strict_json.text import JsonText
 
 REQUIRED = {
     "in_features": 6,

@@ -12,7 +12,7 @@ from torch import nn
 import lottapack
 from lottapack.format import codings
 from lottapack.format.descriptor import Coding, Stored
-from lottapack.packing.encoding import encode_blocks, planes
+from lottapack.format.encoding import encode_blocks, planes
 from lottapack.packing.storing import errors
 
 BLOCKS = codings.BLOCKS

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 import lottapack
-from lottapack.exporting import shards
+from lottapack.folders import shards
 from lottapack.weights import part_tensors
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 import lottapack
 from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
+from lottapack.folders import reading
 from lottapack.format.descriptor import Architecture
-from lottapack.packing import reading
 
 RAN: list[str] = []
 

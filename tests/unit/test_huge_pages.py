@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottapack.weights import huge_pages
-from lottapack.weights.huge_pages import HUGE, HugePages, available
+from lottapack.rng import huge_pages
+from lottapack.rng.huge_pages import HUGE, HugePages, available
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system gives no huge pages to those who ask")
 SIZE = 40 * HUGE

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from lottapack.format import canonical, jsonpatterns
+from lottapack.format import canonical
 from lottapack.format.collect import kind_of
-from lottapack.format.jsoncheck import MAX_KEY, JsonFaultError, check
-from lottapack.format.jsontext import JsonText
+from lottapack.strict_json import patterns as jsonpatterns
+from lottapack.strict_json.check import MAX_KEY, JsonFaultError, check
+from lottapack.strict_json.text import JsonText
 
 TEXTS = ["", "a", "role", "\x1f", 'a "quote"', "\\", "é", "層🎲", "\u2028", "tab\t", "x-note", "\\u0041", "/"]
 NUMBERS = [0, -1, 10, 2**64 - 1, -(2**63), 0.0, -0.0, 1.0, 0.1, 1e16, 1e-5, 1.5e300, 5e-324, 123456789012345680.0]

@@ -10,9 +10,9 @@ import pytest
 from models import trained
 
 import lottapack
-from lottapack import output
 from lottapack.errors import OutputError
-from lottapack.output import atomic_file
+from lottapack.files import output
+from lottapack.files.output import atomic_file
 
 
 def only(folder):
@@ -142,7 +142,7 @@ def test_links_are_replaced_and_their_targets_kept(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from lottapack.output import atomic_file
+from lottapack.files.output import atomic_file
 with atomic_file(Path(sys.argv[1])) as file:
     file.write(b"half of the n")
     file.flush()

@@ -14,11 +14,11 @@ from lottapack import rng
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
+from lottapack.products import product as products
+from lottapack.products.product import Matrix
 from lottapack.rng import backends
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.kernel import Memory
-from lottapack.virtual import product as products
-from lottapack.virtual.product import Matrix
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float64]
 SOURCE = rng.Source(7, "a", rng.builtin("sign1"), 0.5, "float32")
@@ -208,4 +208,4 @@ def test_the_plug_in_sets_defaults_for_as_long_as_a_function_runs():
     assert (torch.zeros(1).dtype, torch.zeros(1).device.type) == (torch.float32, "cpu")
     assert not torch.are_deterministic_algorithms_enabled()
     names = [module.__name__ for module in plugin.modules()]
-    assert {"lottapack.virtual.product", "lottapack.nn.layers", "lottapack.loading.filling"} <= {*names}
+    assert {"lottapack.products.product", "lottapack.nn.layers", "lottapack.loading.filling"} <= {*names}

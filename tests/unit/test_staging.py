@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lottapack import OutputError
-from lottapack.exporting import staging
-from lottapack.exporting.staging import staged_folder
+from lottapack.files import staging
+from lottapack.files.staging import staged_folder
 
 ENTRY = "index"
 

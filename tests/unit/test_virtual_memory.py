@@ -18,12 +18,12 @@ from torch.nn import functional as F  # noqa: N812
 
 import lottapack
 from lottapack import rng
-from lottapack.virtual import adapted
-from lottapack.virtual import scratch as scratches
-from lottapack.virtual.adapted import generated_adapted_product
-from lottapack.virtual.convolution import generated_convolution, generated_convolution_gradient
-from lottapack.virtual.op import generated_product
-from lottapack.virtual.scratch import IDLE, scratch
+from lottapack.products import adapted
+from lottapack.products import scratch as scratches
+from lottapack.products.adapted import generated_adapted_product
+from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
+from lottapack.products.op import generated_product
+from lottapack.products.scratch import IDLE, scratch
 
 CPU = torch.device("cpu")
 SEED, NAME = 7, "layers.0.weight"
@@ -97,7 +97,7 @@ def test_a_product_that_fails_gives_its_memory_back(idle, monkeypatch):
     def fail(*_):
         raise KeyError("no weights")
 
-    monkeypatch.setattr("lottapack.virtual.product.rng.fill_", fail)
+    monkeypatch.setattr("lottapack.products.product.rng.fill_", fail)
     with pytest.raises(KeyError, match="no weights"):
         generated_product(drawn(40, 30).double(), *named(), 20, 30, False, 0)
     assert len(idle) == 2  # one as recorded, one as converted
@@ -289,8 +289,8 @@ FORKED = """
 import os, sys
 import torch
 import lottapack
-from lottapack.virtual import scratch as scratches
-from lottapack.virtual.scratch import scratch
+from lottapack.products import scratch as scratches
+from lottapack.products.scratch import scratch
 
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(300, 300))

@@ -10,13 +10,13 @@ from torch.nn import functional as F  # noqa: N812
 import lottapack
 from lottapack import rng
 from lottapack.errors import UnsupportedError
+from lottapack.products import product as products
+from lottapack.products.adapted import generated_adapted_product
+from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
+from lottapack.products.op import generated_product
+from lottapack.products.product import Matrix, direct
+from lottapack.products.rows import generated_rows
 from lottapack.rng import backends
-from lottapack.virtual import product as products
-from lottapack.virtual.adapted import generated_adapted_product
-from lottapack.virtual.convolution import generated_convolution, generated_convolution_gradient
-from lottapack.virtual.op import generated_product
-from lottapack.virtual.product import Matrix, direct
-from lottapack.virtual.rows import generated_rows
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
 SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056), (23, 3072)]
@@ -123,7 +123,8 @@ def test_empty_inputs_have_empty_products():
 def test_a_block_is_no_larger_than_allowed(transposed, monkeypatch):
     made = []
     fill = rng.fill_
-    monkeypatch.setattr("lottapack.virtual.product.rng.fill_", lambda t, *rest: made.append(t.nbytes) or fill(t, *rest))
+    path = "lottapack.products.product.rng.fill_"
+    monkeypatch.setattr(path, lambda t, *rest: made.append(t.nbytes) or fill(t, *rest))
     x = drawn(40, 20 if transposed else 300)
     products.product(x, Matrix(source("normal16"), (20, 300)), transposed=transposed, max_bytes=5000)
     assert sum(made) == 20 * 300 * 4

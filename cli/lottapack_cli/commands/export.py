@@ -78,7 +78,7 @@ def command(
             allow=allow or (),
             progress=bar,
         )
-    from lottapack.exporting.shards import size_of
+    from lottapack.folders.shards import size_of
     from lottapack.limits import size_text
 
     size = size_of(path)

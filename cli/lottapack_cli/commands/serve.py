@@ -13,9 +13,9 @@ from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
 if TYPE_CHECKING:
-    from lottapack.serve.backup import Copied
-    from lottapack.serve.tokens import Token
-    from lottapack.serve.traffic import Served
+    from lottapack_serve.backup import Copied
+    from lottapack_serve.tokens import Token
+    from lottapack_serve.traffic import Served
 
 EXAMPLES = examples(
     "lottapack serve --root ./registry --port 8780",
@@ -63,7 +63,7 @@ def command(
     if context.invoked_subcommand:
         return
     sink, folder = Output(json=json, quiet=quiet), root_of(context, None)
-    from lottapack.serve import Limits, run, tokens
+    from lottapack_serve import Limits, run, tokens
 
     limits = Limits()
     limits = Limits(max_file_bytes or limits.file_bytes, max_commit_bytes or limits.commit_bytes)
@@ -111,7 +111,7 @@ def check_command(context: typer.Context, root: Root = None, json: Json = False,
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("checking", show=sink.human) as bar:
-        from lottapack.serve import check
+        from lottapack_serve import check
 
         found = check(root_of(context, root), bar)
     from lottapack.limits import size_text
@@ -140,7 +140,7 @@ def backup_command(
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("copying", show=sink.human) as bar:
-        from lottapack.serve import backup
+        from lottapack_serve import backup
 
         done = backup(root_of(context, root), target, bar)
     sink.result(done, lambda: [_copied_line(done)])
@@ -160,7 +160,7 @@ def restore_command(
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("copying", show=sink.human) as bar:
-        from lottapack.serve import restore
+        from lottapack_serve import restore
 
         done = restore(copy, root_of(context, root), bar)
     sink.result(done, lambda: [_copied_line(done)])

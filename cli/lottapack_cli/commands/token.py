@@ -35,7 +35,7 @@ def add_command(
     This once: only its hash is kept. It counts immediately, also while the registry is served.
     """
     sink = Output(json=json, quiet=quiet)
-    from lottapack.serve import tokens
+    from lottapack_serve import tokens
 
     rights = "write" if write else "read"
     text = tokens.add(root_of(context, root), name, rights)
@@ -50,7 +50,7 @@ def add_command(
 def list_command(context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False) -> None:
     """List who has a token, and what it may."""
     sink = Output(json=json, quiet=quiet)
-    from lottapack.serve import tokens
+    from lottapack_serve import tokens
 
     found = tokens.listed(root_of(context, root))
     rows = [(token.name, token.rights, token.created) for token in found]
@@ -66,7 +66,7 @@ def remove_command(
     It stops counting immediately, also while the registry is served.
     """
     sink = Output(json=json, quiet=quiet)
-    from lottapack.serve import tokens
+    from lottapack_serve import tokens
 
     folder = root_of(context, root)
     tokens.remove(folder, name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lottapack import serve
+import lottapack_serve
 
 REPO, TAG = "demo/digits", "v1"
 _PATIENCE = 300
@@ -33,7 +33,10 @@ class Shop:
 @contextmanager
 def opened() -> Iterator[Shop]:
     """A registry for as long as the block runs; what was in it is deleted."""
-    with TemporaryDirectory(prefix="lottapack-demo-") as name, serve.background(Path(name) / "registry") as server:
+    with (
+        TemporaryDirectory(prefix="lottapack-demo-") as name,
+        lottapack_serve.background(Path(name) / "registry") as server,
+    ):
         yield Shop(server.url, Path(name) / "home")
 
 

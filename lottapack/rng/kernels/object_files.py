@@ -17,9 +17,9 @@ from typing import BinaryIO
 
 import llvmlite
 
-from lottapack.cache_folder import cache_folder
 from lottapack.errors import OutputError
-from lottapack.output import atomic_file
+from lottapack.files.cache_folder import cache_folder
+from lottapack.files.output import atomic_file
 from lottapack.rng.kernels.machine import processor
 
 _DIGEST = 32

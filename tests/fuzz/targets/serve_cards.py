@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from lottapack.serve import cards
+from lottapack_serve import cards
 
 SECONDS = 3.0
 """A card at every limit takes a third of a second; instrumented, and beside others, some times that."""

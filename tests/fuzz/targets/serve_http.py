@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import h11
 import target
 
-from lottapack.serve import repos
-from lottapack.serve.app import application
-from lottapack.serve.limits import Limits
-from lottapack.serve.registry import Registry, Rules, opened
+from lottapack_serve import repos
+from lottapack_serve.app import application
+from lottapack_serve.limits import Limits
+from lottapack_serve.registry import Registry, Rules, opened
 
 BODY = (
     b'{"key":"header","value":{"summary":"s"}}\n'

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import target
 
-from lottapack.serve.blobs import BlobStore
-from lottapack.serve.commits import Add
-from lottapack.serve.limits import Limits
-from lottapack.serve.ndjson import CommitReader
-from lottapack.serve.refusals import RefusedError
+from lottapack_serve.blobs import BlobStore
+from lottapack_serve.commits import Add
+from lottapack_serve.limits import Limits
+from lottapack_serve.ndjson import CommitReader
+from lottapack_serve.refusals import RefusedError
 
 LIMITS = Limits(file_bytes=1000, commit_bytes=3000, commit_files=20)
 

@@ -1,0 +1,1 @@
+"""Reading and writing files safely: outputs, links, the cache folder, staging."""

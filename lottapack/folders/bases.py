@@ -1,0 +1,139 @@
+"""The base of a model that adapters are trained on: a small pack that the model carries with it.
+
+An adapter's folder does not hold the weights that it was trained on. Where these were drawn by lottapack, they fit into
+a pack of some kilobytes: the model remembers it, and what saves adapters puts it beside them.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from torch import nn
+
+from lottapack.errors import CheckpointError
+from lottapack.files.links import require_own_file
+from lottapack.files.staging import Opener, staged_folder
+from lottapack.folders import companions
+from lottapack.folders.configuration import of_live
+from lottapack.folders.model_folders import PACK_NAME, README, json_bytes, pack_config
+from lottapack.format import container
+from lottapack.format.container import PACK_END
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor
+from lottapack.format.expected import expected_file, expected_tensors
+from lottapack.format.files import GENERATION, content, files_of
+from lottapack.format.packfile import PackFile, open_pack
+
+FOLDER = "base"
+"""The folder beside an adapter's files that holds the pack of its base."""
+
+_BASE = "_lottapack_base"
+
+
+def remember(model: nn.Module, pack: bytes) -> None:
+    """Let a plain model carry the pack of its weights."""
+    model.__dict__[_BASE] = pack
+
+
+def remember_pack(model: nn.Module, pack: PackFile) -> None:
+    """As remember(), from an open pack.
+
+    Nothing where the model's weights have adapters merged into them, or are not of the pack's default scaffold.
+    """
+    if pack.scaffold == DEFAULT_SCAFFOLD and not any(
+        isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()
+    ):
+        data = io.BytesIO()
+        pack.copy_to(data)
+        remember(model, data.getvalue())
+
+
+def of_the_moment(data: bytes, model: nn.Module) -> bytes:
+    """The pack of a model's base with the configuration and the generation_config that the model has now.
+
+    Raises CheckpointError for a configuration that builds other tensors.
+    """
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / PACK_NAME
+        path.write_bytes(data)
+        with open_pack(path) as pack:
+            descriptor = pack.descriptor
+            architecture = of_live(descriptor.architecture, model)
+            records, tensors = {}, {}
+            for name, held in companions.gathered(True, model, model, architecture).held.items():
+                records[name], tensor = companions.encoded(held)
+                tensors[expected_file(name, records[name]).name] = tensor
+            files = records or msgspec.UNSET
+            made: Descriptor = msgspec.structs.replace(descriptor, architecture=architecture, files=files)
+            return data if made.to_bytes() == descriptor.to_bytes() else rewritten(pack, made, tensors)
+
+
+def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] | None = None) -> bytes:
+    """The file of a pack with another descriptor, which calls for tensors of this one or, by name, for ``more``."""
+    extra = more or {}
+    wanted = []
+    for due in expected_tensors(descriptor):
+        shape = (len(extra[due.name]),) if due.name in extra else pack.tensors[due.name].shape
+        wanted.append((due.name, due.dtype, shape))
+    placed = container.layout(wanted)
+    header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
+    data = (extra[i.name] if i.name in extra else pack.read_bytes(pack.tensors[i.name]) for i in placed)
+    return header + b"".join(data)
+
+
+def recall(model: nn.Module) -> bytes | None:
+    """The pack that a model carries, or None."""
+    found: bytes | None = model.__dict__.get(_BASE)
+    return found
+
+
+def write_base(data: bytes, folder: Path) -> Path:
+    """Write the pack of a base into the folder ``base`` of an adapter's folder. Returns the pack's path."""
+    with staged_folder(folder / FOLDER, entries=("config.json",)) as opened:
+        write_base_files(data, opened)
+    return folder / FOLDER / PACK_NAME
+
+
+def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
+    """Write the files of a base, whose names begin with ``within``.
+
+    For a transformers model a ``config.json`` comes with the pack, so that ``from_pretrained`` opens that folder.
+    """
+    with opened(within + PACK_NAME) as file:
+        file.write(data)
+        file.flush()
+        with open_pack(Path(file.name)) as pack:
+            descriptor = pack.descriptor
+            held = content(pack, GENERATION) if GENERATION in files_of(descriptor) else None
+    if held is not None:
+        with opened(within + GENERATION) as file:
+            file.write(held)
+    if descriptor.architecture.family == "transformers":
+        with opened(f"{within}README.md") as file:
+            file.write(README)
+        with opened(f"{within}config.json") as file:
+            file.write(json_bytes(pack_config(descriptor, PACK_NAME)))
+
+
+def holds_pack(folder: Path) -> bool:
+    """Whether a folder holds packs."""
+    return any(folder.glob(f"*{PACK_END}"))
+
+
+def open_base(path: Path, within: Path | None = None) -> PackFile:
+    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError.
+
+    ``within``: the folder that a person named, in which ``path`` was found.
+    """
+    if not path.is_dir():
+        return open_pack(path)
+    found = sorted(path.glob(f"*{PACK_END}"))
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path} holds {len(found) or 'no'} packs, and the base of an adapter is one pack",
+            hint="Name the pack of the base, which lottapack.init_backbone_() drew. A pack carries no adapter on "
+            "pretrained weights, as it generates its backbone from a seed: share such an adapter as PEFT saved it.",
+        )
+    require_own_file(found[0], within or path)
+    return open_pack(found[0])

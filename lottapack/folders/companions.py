@@ -1,0 +1,221 @@
+"""Files beside the model: gathered from folders and tokenizers, carried by a model, and written out (spec: files)."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lottapack.arch import generation
+from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
+from lottapack.files.links import require_own_file
+from lottapack.files.staging import Opener
+from lottapack.format.container import PACK_END, SIGNATURE_END
+from lottapack.format.descriptor import Architecture, Coding, FileRecord
+from lottapack.format.encoding import planes
+from lottapack.format.files import (
+    ADAPTER,
+    GENERATION,
+    MAX_SIZE,
+    TEMPLATES,
+    content,
+    decoded,
+    files_of,
+    in_pack,
+    is_name,
+    limit_fault,
+)
+from lottapack.format.packfile import PackFile
+
+Files = bool | str | PathLike[str] | Any
+"""What callers say: whether to take them, a folder that holds them, or tokenizers and processors (one, or several)."""
+
+_CARRIED = "_lottapack_files"
+_OF_THE_MODEL = (".safetensors", ".safetensors.index.json", ".bin.index.json", PACK_END, PACK_END + SIGNATURE_END)
+_ALSO_OF_THE_MODEL = ("config.json", "pytorch_model.bin", "adapter_model.bin", ADAPTER)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Files for a pack, by name, and the names of those that a folder holds and a pack does not."""
+
+    held: Mapping[str, bytes] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes by name."""
+        return {name: len(data) for name, data in sorted(self.held.items())}
+
+
+def gathered(
+    files: Files,
+    source: object,
+    part: nn.Module | None,
+    architecture: Architecture,
+    known: Mapping[str, bytes] | None = None,
+) -> Embedded:
+    """The files that belong to what is packed.
+
+    Args:
+        files: what the caller says.
+        source: the model, state_dict or path that is packed.
+        part: of a live model, the module that is packed.
+        architecture: the pack's.
+        known: files that the source brings by itself.
+
+    Raises:
+        CheckpointError: a folder that cannot be read, a file that is too large, a generation_config of another model.
+    """
+    if files is False:
+        return Embedded()
+    folder = _folder_of(source)
+    own = _of_folder(folder) if folder is not None and (files is True or files is None) else Embedded()
+    first = carried(part) if part is not None else known or {}
+    held = {**first, **own.held}
+    if folder is not None and GENERATION not in held and (folder / GENERATION).is_file():
+        held[GENERATION] = _read(folder / GENERATION)
+    if files is not True and files is not None:
+        given = _given(files)
+        own, held = given, {**{name: held[name] for name in (ADAPTER, GENERATION) if name in held}, **given.held}
+    said = _generation(held.pop(GENERATION, None), part, architecture)
+    if said is not None:
+        held[GENERATION] = said
+    if fault := limit_fault({name: len(data) for name, data in held.items()}):
+        raise CheckpointError(fault, hint="Leave the files out: files=False (--no-files).")
+    return Embedded(held, own.left)
+
+
+def _folder_of(source: object) -> Path | None:
+    """The folder whose files are those of a checkpoint: itself, or that of weights under a library's own name."""
+    if not isinstance(source, str | PathLike):
+        return None
+    path = Path(source)
+    if path.is_dir():
+        return path
+    return path.parent if path.name.startswith(("model.safetensors", "pytorch_model.bin")) else None
+
+
+def _of_folder(folder: Path) -> Embedded:
+    """What a pack takes of a folder, and what it leaves there."""
+    held: dict[str, bytes] = {}
+    left = []
+    inner = folder / TEMPLATES
+    for path in sorted([*folder.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]):
+        name = path.relative_to(folder).as_posix()
+        if is_name(name) and name != ADAPTER:
+            require_own_file(path, folder)
+            held[name] = _read(path)
+        elif path.is_file() and not name.startswith(".") and not _is_of_the_model(name):
+            left.append(name)
+    return Embedded(held, tuple(left))
+
+
+def _is_of_the_model(name: str) -> bool:
+    return name in _ALSO_OF_THE_MODEL or name.endswith(_OF_THE_MODEL)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except OSError as fault:
+        raise CheckpointError(f"{path} cannot be read: {fault.strerror or fault}") from fault
+    return data
+
+
+def _given(files: Files) -> Embedded:
+    if isinstance(files, str | PathLike):
+        folder = Path(files)
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"files={str(folder)!r} is not a folder", hint="Name the folder that holds the tokenizer's files."
+            )
+        found = _of_folder(folder)
+        if not found.held:
+            raise CheckpointError(
+                f"{folder} holds no file that a pack can carry",
+                hint="Name a folder with a tokenizer or processor of transformers; spec/v1/files.md lists the names.",
+            )
+        return found
+    objects: Iterable[Any] = files if isinstance(files, list | tuple) else [files]
+    held: dict[str, bytes] = {}
+    left: list[str] = []
+    for one in objects:
+        if not hasattr(one, "save_pretrained") or isinstance(one, nn.Module):
+            raise CheckpointError(
+                f"files={one!r}: not a folder, a tokenizer or a processor",
+                hint="Give what has save_pretrained(), such as a tokenizer; a folder; True or False.",
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            one.save_pretrained(scratch)
+            found = _of_folder(Path(scratch))
+        held |= found.held
+        left += found.left
+    return Embedded(held, tuple(left))
+
+
+def _generation(said: bytes | None, part: nn.Module | None, architecture: Architecture) -> bytes | None:
+    """What a pack says of generation: a live model's own goes before a file."""
+    if architecture.family != "transformers":
+        return None
+    try:
+        if part is not None:
+            return generation.of_model(part, architecture)
+        return None if said is None else generation.of_json(said, architecture)
+    except UnsupportedError:
+        return said
+    except ArchitectureError as fault:
+        raise CheckpointError(fault.message, hint=fault.hint) from fault
+
+
+def encoded(data: bytes) -> tuple[FileRecord, bytes]:
+    """The entry of a file, and the bytes that lie in the pack for it: the smaller form."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    packed = bytes(planes(np.frombuffer(data, np.uint8), 1)) if data else data
+    if len(packed) >= len(data):
+        return FileRecord(size=len(data), sha256=sha256), data
+    coding = Coding(id="planes-zlib", codes=hashlib.sha256(packed).hexdigest())
+    return FileRecord(size=len(data), sha256=sha256, coding=coding), packed
+
+
+def carry(model: nn.Module, pack: PackFile) -> None:
+    """Let a loaded model carry its pack's files, and generate as it says. Raises IntegrityError, ArchitectureError."""
+    held = {}
+    for name, record in files_of(pack.descriptor).items():
+        held[name] = record, in_pack(pack, name)  # kept as it lies there, which is smaller
+        plain = decoded(name, *held[name], str(pack.path))
+        if name == GENERATION and pack.descriptor.architecture.family == "transformers":
+            generation.put(model, plain, pack.descriptor.architecture)
+    if held:
+        model.__dict__[_CARRIED] = held
+
+
+def refuse_others(pack: PackFile, folder: Path, leave: Iterable[str] = ()) -> None:
+    """Raise OutputError if writing a pack's files into a folder would replace others. But for ``leave``."""
+    for name in files_of(pack.descriptor).keys() - set(leave) - {GENERATION}:
+        path = folder / name
+        if path.exists() and not (path.is_file() and path.read_bytes() == content(pack, name)):
+            raise OutputError(
+                f"{path} is there already, and is another than the pack's",
+                hint="Remove it, or choose another folder. Nothing was changed.",
+            )
+
+
+def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
+    """Write a pack's files among the other files of a folder. But for ``leave``. Raises IntegrityError."""
+    for name in files_of(pack.descriptor):
+        if name not in leave:
+            with opened(name) as file:
+                file.write(content(pack, name))
+
+
+def carried(model: nn.Module) -> dict[str, bytes]:
+    """The files that a model carries, by name."""
+    found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
+    return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}

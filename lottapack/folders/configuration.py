@@ -1,0 +1,223 @@
+"""The configuration of the moment of packing, which training may have changed since scaffold().
+
+transformers' Trainer sets special tokens by itself, and labels, names and dropouts are often set late. What a pack says
+of its architecture is therefore asked again when it is written, and must build the tensors that were scaffolded.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as _Norm  # SyncBatchNorm stands for each of them in training
+
+from lottapack import arch
+from lottapack.arch.skeleton import WRAPPERS, shapes_of, unwrapped
+from lottapack.arch.trust import allowing
+from lottapack.errors import (
+    ArchitectureError,
+    CheckpointError,
+    LimitError,
+    LottapackError,
+    NotAllowedError,
+    UnsupportedError,
+)
+from lottapack.files.links import require_own_file
+from lottapack.format.descriptor import Architecture
+from lottapack.format.recipe import Recipe
+from lottapack.nn.attach import PLAN
+
+CONFIG = "config.json"
+_NAMED_BY_LIBRARY = re.compile(r"(pytorch_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
+"""Weights beside which transformers saves a configuration."""
+
+_OF_THE_MOMENT = frozenset(
+    {
+        "training",
+        "gradient_checkpointing",
+        "grad_checkpointing",
+        "is_parallelizable",
+        "model_parallel",
+        "max_seq_len_cached",
+        "attention_scaling",
+    }
+)
+"""Attributes by which libraries note how a model is being run, not what it is."""
+
+_Signature = dict[str, tuple[tuple[int, ...], torch.dtype, str]]
+
+
+def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> nn.Module | None:
+    """The module that carries a recipe; of several, the one that is called ``key``."""
+    carrying = {name: module for name, module in model.named_modules() if module.__dict__.get(PLAN) == plan}
+    return carrying.get(key or "", next(iter(carrying.values()), None))
+
+
+def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
+    """The recipe with the configuration that the live module which carries it has now.
+
+    Raises CheckpointError for one that builds other tensors, naming its keys; and for a module that is no longer what
+    its configuration builds, naming the attribute.
+    """
+    if part is None:
+        return plan
+    plan = msgspec.structs.replace(plan, architecture=of_live(plan.architecture, part))
+    _require_as_built(part, plan.architecture)
+    return plan
+
+
+def of_live(before: Architecture, model: nn.Module) -> Architecture:
+    """An architecture with the configuration that a live model of it has now. Raises CheckpointError."""
+    family = arch.family_called(before.family)
+    config = before.config if family.current is None else family.current(model, before)
+    return now(before, config, f"this {before.class_}'s configuration")
+
+
+def of_checkpoint(plan: Recipe, path: Path) -> Recipe:
+    """The recipe with the configuration that lies beside a checkpoint, where its library saves one there.
+
+    Raises CheckpointError for one of another model, or that builds other tensors.
+    """
+    family = arch.family_called(plan.architecture.family)
+    beside = (path if path.is_dir() else path.parent) / CONFIG
+    of_folder = path.is_dir() or _NAMED_BY_LIBRARY.fullmatch(path.name)
+    if family.saved is None or not of_folder or not beside.is_file():
+        return plan
+    require_own_file(beside)
+    try:
+        said: Any = json.loads(beside.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise CheckpointError(f"{beside} cannot be read as JSON: {fault}", hint=_LEAVE_OUT) from fault
+    try:
+        config = family.saved(said, plan.architecture)
+    except UnsupportedError:
+        return plan  # without the library nothing can be compared, and the recipe holds what scaffold() saw
+    except ArchitectureError as fault:
+        raise CheckpointError(f"{beside}: {fault.message}", hint=_LEAVE_OUT) from fault
+    return _with(plan, config, str(beside))
+
+
+_LEAVE_OUT = "Put the configuration of this checkpoint there; or name the file with the weights, somewhere else."
+
+
+def _with(plan: Recipe, config: dict[str, Any], where: str) -> Recipe:
+    """The recipe with another configuration, which must build what was scaffolded."""
+    return msgspec.structs.replace(plan, architecture=now(plan.architecture, config, where))
+
+
+def now(before: Architecture, config: dict[str, Any], where: str) -> Architecture:
+    """An architecture with another configuration, which must build the same. Raises CheckpointError."""
+    if config == before.config:
+        return before
+    try:
+        after = arch.checked(before.family, before.class_, config)
+        with allowing(arch.packages(before)):
+            due = _signature(arch.build(before))
+    except (ArchitectureError, NotAllowedError) as fault:
+        raise CheckpointError(f"{where} was changed after scaffold(): {fault.message}", hint=_SET_BACK) from fault
+    if _builds(after) != due:
+        keys = _guilty(before, config, due)
+        said = ", ".join(f"{key} ({_short(before.config.get(key))} -> {_short(config.get(key))})" for key in keys[:5])
+        raise CheckpointError(
+            f"{where} was changed after scaffold(), and builds other tensors now: {said}", hint=_SET_BACK
+        )
+    return after
+
+
+_SET_BACK = "Set it back to what the model was scaffolded with, or scaffold a model that is built with it."
+
+
+def _builds(architecture: Architecture) -> _Signature | None:
+    """What an architecture builds; None where it builds nothing."""
+    try:
+        with allowing(arch.packages(architecture)):
+            return _signature(arch.build(architecture))
+    except (ArchitectureError, LimitError):
+        return None
+
+
+def _guilty(before: Architecture, config: dict[str, Any], due: _Signature) -> list[str]:
+    """The changed keys that by themselves build something else; all that changed if it takes several of them."""
+    old = before.config
+    changed = sorted(key for key in old.keys() | config.keys() if old.get(key) != config.get(key))
+    found = []
+    for key in changed[:50]:
+        alone = {name: value for name, value in old.items() if name != key}
+        if key in config:
+            alone[key] = config[key]
+        if _builds(Architecture(family=before.family, class_=before.class_, config=alone)) != due:
+            found.append(key)
+    return found or changed
+
+
+def _signature(model: nn.Module) -> _Signature:
+    """Shape, dtype and owner of every entry of the state_dict."""
+    shapes, owners = shapes_of(model), dict[int, str]()
+    return {
+        name: (shapes[name], tensor.dtype, owners.setdefault(id(tensor), name))
+        for name, tensor in model.state_dict(keep_vars=True).items()
+    }
+
+
+def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
+    """Raise CheckpointError for a module that differs from what the architecture builds in something that no tensor is.
+
+    Compared are classes and plain attributes, as far as both have them.
+    """
+    try:
+        with allowing(arch.packages(architecture)):
+            built = arch.build(architecture)
+    except (LimitError, UnsupportedError):
+        return
+    live = {
+        ".".join(step for step in name.split(".") if step not in WRAPPERS): unwrapped(module)
+        for name, module in model.named_modules(remove_duplicate=False)
+    }
+    for name, due in built.named_modules(remove_duplicate=False):
+        module = live.get(name)
+        if module is None:
+            continue
+        where = name or "the model"
+        both_norms = isinstance(module, _Norm) and isinstance(due, _Norm)
+        if not isinstance(module, _stock(type(due))) and not both_norms:
+            raise _changed(where, f"is a {type(module).__name__}", f"a {type(due).__name__}", architecture)
+        for key, value in vars(due).items():
+            if key.startswith("_") or key in _OF_THE_MOMENT or not _is_plain(value):
+                continue
+            if key == "padding_idx" and (isinstance(due, nn.Embedding) or hasattr(due, "config_class")):
+                continue  # says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it
+            now = vars(module).get(key, value)
+            if _is_plain(now) and _as_json(now) != _as_json(value):
+                raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)
+
+
+def _changed(where: str, now: str, due: str, architecture: Architecture) -> LottapackError:
+    return CheckpointError(
+        f"{where} {now}, and {due} in a {architecture.class_} that is built from its configuration: "
+        "a pack holds no such change",
+        hint="Set it back, or build the model with it; to leave the change out, pack model.state_dict().",
+    )
+
+
+def _stock(kind: type) -> type:
+    """A class without what torch's parametrizations make of it, a new one for each module."""
+    return _stock(kind.__bases__[0]) if kind.__name__.startswith("Parametrized") else kind
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _as_json(value: object) -> object:
+    """With lists for tuples, which a configuration that was data gives back as lists."""
+    return [_as_json(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,107 @@
+"""Folders that other libraries open: a pack beside the ``config.json`` that names it."""
+
+import json
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lottapack.errors import UnsupportedError
+from lottapack.files.staging import staged_folder
+from lottapack.folders import companions
+from lottapack.format.container import PACK_END
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Descriptor, Tied
+from lottapack.format.files import ADAPTER, GENERATION, files_of
+from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
+from lottapack.limits import check_disk
+
+PACK_NAME = f"model{PACK_END}"
+"""What a pack is called in a folder."""
+
+
+IMPORT_FIRST = "a lottapack pack, which opens once you have said: import lottapack (pip install lottapack)"
+"""What a folder's ``config.json`` says to those who open it without lottapack."""
+
+README = b"""\
+# A model as a lottapack pack
+
+`%s` holds the whole model: a random backbone that is generated again from its seed, and what was learned on it.
+
+```python
+import lottapack  # before from_pretrained: it tells transformers how such a folder is opened
+from transformers import AutoModel  # or the class for the task, or pipeline()
+
+model = AutoModel.from_pretrained("this folder")
+```
+
+Without `import lottapack` transformers refuses the folder. For tools that cannot import it, write plain weights:
+`lottapack export %s -o FOLDER --format transformers`.
+""" % (PACK_NAME.encode(), PACK_NAME.encode())
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """JSON for people and other libraries."""
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:
+    """Copy an open pack into a folder, with the ``config.json`` by which transformers' ``from_pretrained`` rebuilds it.
+
+    ``dtype``: what the model is loaded in unless its reader says otherwise; None for the recorded one.
+    Returns the copy's path. Raises UnsupportedError for a model that is none of transformers', OutputError.
+    """
+    require_transformers(pack)
+    check_disk(str(pack.path), pack.file_size, folder if folder.is_dir() else folder.parent)
+    config = pack_config(pack.descriptor, PACK_NAME, dtype)
+    if pack.scaffold != DEFAULT_SCAFFOLD:
+        config["quantization_config"]["scaffold"] = pack.scaffold
+    companions.refuse_others(pack, folder, leave=(ADAPTER,))
+    gone = () if GENERATION in files_of(pack.descriptor) else (GENERATION,)  # another model's
+    with staged_folder(folder, entries=("config.json",), gone=gone) as opened:
+        companions.write(pack, opened, leave=(ADAPTER,))
+        with opened(PACK_NAME) as file:
+            pack.copy_to(file)
+        if not (folder / "README.md").exists():
+            with opened("README.md") as file:
+                file.write(README)
+        with opened("config.json") as file:
+            file.write(json_bytes(config))
+    return folder / PACK_NAME
+
+
+def require_transformers(pack: PackFile) -> None:
+    """Raise UnsupportedError unless the pack holds a transformers model."""
+    family = pack.descriptor.architecture.family
+    if family != "transformers":
+        raise UnsupportedError(
+            f"{pack.path} holds a {family} model, no transformers model", hint="Export it as safetensors."
+        )
+
+
+def pack_config(descriptor: Descriptor, pack_name: str, dtype: str | None = None) -> dict[str, Any]:
+    """What ``config.json`` says of a folder whose weights are the pack ``pack_name``."""
+    return {
+        **transformers_config(descriptor, dtype),
+        "quantization_config": {"quant_method": "lottapack", "pack": pack_name},
+        "transformers_weights": IMPORT_FIRST,  # without lottapack, transformers refuses what is no file, and quotes it
+    }
+
+
+def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, Any]:
+    """What ``config.json`` says of the plain model."""
+    count: dict[str, int] = {}
+    for entry in descriptor.parameters.values():
+        if not isinstance(entry, Tied) and "float" in entry.dtype:
+            count[entry.dtype] = count.get(entry.dtype, 0) + numel(entry.shape)
+    recorded = max(count, key=lambda name: count[name], default="float32")
+    return {
+        **descriptor.architecture.config,
+        "architectures": [descriptor.architecture.class_],
+        "dtype": dtype or recorded,
+    }
+
+
+def is_folder(given: str | PathLike[str]) -> bool:
+    """Whether a path means a folder: one that is there, or one that ends in a slash, which Path alone would forget."""
+    return Path(given).is_dir() or str(given).endswith(("/", os.sep))

@@ -1,0 +1,93 @@
+"""The product of a linear layer with an adapter and a generated backbone, as one operator of torch's.
+
+``y = beta * W x + scaling * B (A x)`` in operations of torch's own makes four tensors of the size of ``y``, of which
+beta's gradient keeps one. Here it is one tensor, and none is kept: beta's gradient, the sum of the products of ``W x``
+and the gradient of ``y``, is also that of ``x``, which is kept for A, and the gradient times W, which the gradient of
+``x`` takes anyway.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lottapack.products.inputs import let_vmap
+from lottapack.products.op import generated_product, refuse_forward_mode, source_of
+from lottapack.products.product import NARROW, Matrix, product
+
+
+@torch.library.custom_op("lottapack::generated_adapted_product", mutates_args=())
+def generated_adapted_product(
+    x: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    beta: Tensor | None,
+    scaling: float,
+    table: Tensor | None,
+    distribution: str,
+    seed: str,
+    name: str,
+    scale: float,
+    dtype: str,
+    rows: int,
+    columns: int,
+    transposed: bool,
+    max_bytes: int,
+) -> Tensor:
+    """``beta * W x + scaling * B (A x)``, shape (..., d_out), for ``x``, shape (..., d_in), all in one dtype.
+
+    ``lora_a``: A, shape (rank, d_in). ``lora_b``: B, shape (d_out, rank). ``beta``: shape (1,), or None for 1. The
+    others are those of generated_product(). Differentiable in all four, any number of times.
+    """
+    refuse_forward_mode()
+    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (rows, columns))
+    given = x.reshape(-1, x.shape[-1])
+    out = product(given, matrix, transposed=transposed, max_bytes=max_bytes or None)
+    _add_(out, beta, (given @ lora_a.t()) * scaling, lora_b.t())
+    return out.view(*x.shape[:-1], out.shape[-1])
+
+
+@generated_adapted_product.register_fake
+def _(x: Tensor, lora_a: Tensor, lora_b: Tensor, *_rest: Any) -> Tensor:  # noqa: ARG001 (torch's names)
+    return x.new_empty(*x.shape[:-1], lora_b.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)
+    ctx.save_for_backward(*inputs[:4])
+    ctx.scaling, ctx.weight = inputs[4], inputs[5:]
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, lora_a, lora_b, beta = ctx.saved_tensors
+    of_x, of_a, of_b, of_beta = ctx.needs_input_grad[:4]
+    *weight, transposed, max_bytes = ctx.weight
+    found: list[Tensor | None] = [None] * 4
+    given, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    narrow = (gradient @ lora_b) * ctx.scaling
+    if of_a:
+        found[1] = narrow.t() @ given
+    if of_b:
+        found[2] = gradient.t() @ ((given @ lora_a.t()) * ctx.scaling)
+    if of_x or of_beta:
+        back = generated_product(gradient, *weight, not transposed, max_bytes)
+        if of_beta:
+            # In float32 at least: a sum of narrow numbers would be rounded as it grows.
+            terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, given))
+            found[3] = torch.dot(*terms).view(1).to(back.dtype)
+        if of_x and torch.is_grad_enabled():  # this pass is itself to be differentiated
+            back = (back if beta is None else back * beta) + narrow @ lora_a
+        elif of_x:
+            back = _add_(back, beta, narrow, lora_a)
+        found[0] = back.view(x.shape) if of_x else None
+    return *found, *[None] * (1 + len(ctx.weight))
+
+
+generated_adapted_product.register_autograd(_gradient, setup_context=_keep)
+let_vmap(generated_adapted_product, rows=True)
+
+
+def _add_(backbone: Tensor, beta: Tensor | None, narrow: Tensor, wide: Tensor) -> Tensor:
+    """``beta * backbone + narrow @ wide``, in the memory of the backbone's product."""
+    if beta is not None:
+        backbone.mul_(beta)
+    return backbone.addmm_(narrow, wide)

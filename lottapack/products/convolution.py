@@ -1,0 +1,145 @@
+"""Convolutions with a generated kernel, some output channels at a time, as operators of torch's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Sequence  # noqa: UP035 - the only one that operators may have before torch 2.7
+
+import torch
+from torch import Tensor
+
+from lottapack.products.inputs import let_vmap
+from lottapack.products.op import refuse_forward_mode, source_of
+from lottapack.products.product import NARROW, Matrix
+
+
+@torch.library.custom_op("lottapack::generated_convolution", mutates_args=())
+def generated_convolution(
+    x: Tensor,
+    table: Tensor | None,
+    distribution: str,
+    seed: str,
+    name: str,
+    scale: float,
+    dtype: str,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    max_bytes: int,
+) -> Tensor:
+    """The convolution of ``x``, shape (batch, C_in, ...), with a kernel of ``shape``, (C_out, C_in / groups, ...).
+
+    The first arguments are those of generated_product(). Differentiable in ``x``, once.
+    """
+    refuse_forward_mode()
+    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
+    out: Tensor | None = None
+    for part in _parts(matrix, shape, groups, max_bytes, x):
+        found: Tensor = torch.ops.aten.convolution(
+            x[:, part.inputs], part.kernel, None, stride, padding, dilation, False, [0] * len(stride), part.groups
+        )
+        if part.kernel.shape[0] == shape[0]:
+            return found
+        if out is None:
+            out = found.new_empty(found.shape[0], shape[0], *found.shape[2:])
+        out[:, part.outputs] = found
+    assert out is not None  # a convolution has an output channel
+    return out
+
+
+@generated_convolution.register_fake
+def _(x: Tensor, *rest: object) -> Tensor:
+    shape, stride, padding, dilation, groups = rest[6:11]
+    kernel = x.new_empty(shape)  # type: ignore[call-overload]
+    fake: Tensor = torch.ops.aten.convolution(
+        x, kernel, None, stride, padding, dilation, False, [0] * (x.dim() - 2), groups
+    )
+    return fake
+
+
+@torch.library.custom_op("lottapack::generated_convolution_gradient", mutates_args=())
+def generated_convolution_gradient(
+    gradient: Tensor,
+    x: Sequence[int],
+    table: Tensor | None,
+    distribution: str,
+    seed: str,
+    name: str,
+    scale: float,
+    dtype: str,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    max_bytes: int,
+) -> Tensor:
+    """The gradient of an input of shape ``x`` of generated_convolution(), from that of its output."""
+    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
+    # Parts of one group add to the same inputs.
+    wide = gradient.dtype in NARROW and matrix.height(gradient, max_bytes or None) < shape[0] // groups
+    given = gradient.float() if wide else gradient
+    out = given.new_zeros(x)
+    for part in _parts(matrix, shape, groups, max_bytes, gradient, wide=wide):
+        found, _, _ = torch.ops.aten.convolution_backward(
+            given[:, part.outputs],
+            out[:, part.inputs],
+            part.kernel,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(stride),
+            part.groups,
+            [True, False, False],
+        )
+        out[:, part.inputs] += found
+    return out.to(gradient.dtype)
+
+
+@generated_convolution_gradient.register_fake
+def _(gradient: Tensor, x: Sequence[int], *_rest: object) -> Tensor:
+    return gradient.new_empty(x)
+
+
+def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)
+    ctx.shape, ctx.rest = inputs[0].shape, inputs[1:]  # type: ignore[attr-defined]
+
+
+def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    found = generated_convolution_gradient(gradient, ctx.shape, *ctx.rest)  # type: ignore[attr-defined]
+    return found, *[None] * 12
+
+
+generated_convolution.register_autograd(_gradient, setup_context=_keep)
+let_vmap(generated_convolution, rows=False)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some output channels: which, of which input channels, their kernel, and how many groups they are."""
+
+    outputs: slice
+    inputs: slice
+    kernel: Tensor
+    groups: int
+
+
+def _parts(
+    matrix: Matrix, shape: Sequence[int], groups: int, max_bytes: int, like: Tensor, *, wide: bool = False
+) -> Iterator[_Part]:
+    """Parts that hold whole groups, or lie in one; each kernel is there until the next part is asked for."""
+    each, inputs = shape[0] // groups, shape[1]
+    height = matrix.height(like, max_bytes or None, wide=wide)
+    step = height // each * each or height
+    ranges = []
+    for first in range(0, shape[0], max(step, each)):  # a group, or groups that fit
+        last = min(first + max(step, each), shape[0])
+        ranges += [(begin, min(begin + step, last)) for begin in range(first, last, step)]
+    for (begin, end), kernel in zip(ranges, matrix.tiles(ranges, like, wide=wide), strict=True):
+        one, behind = begin // each, (end + each - 1) // each
+        kernel = kernel.view(end - begin, *shape[1:])
+        yield _Part(slice(begin, end), slice(one * inputs, behind * inputs), kernel, behind - one)

@@ -1,0 +1,55 @@
+"""Products with ``sign1`` weights that a GPU makes in registers. Imports Triton, which torch brings."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lottapack.products import gpu_kernels as kernels
+from lottapack.rng.gpu import INTERPRETED, _running, _signed
+from lottapack.rng.stream import Source
+
+_RUN: Final = 256
+"""Elements that lie behind one another in a stream and in a row, which the kernel for vectors takes at a time."""
+_WORDS: Final = 1024
+_VECTORS: Final = 4
+"""Up to so many inputs each is taken alone: tensor cores would take 16 at least."""
+_ROWS: Final = 8
+"""Of a program of the kernel for vectors."""
+_AS_WRITTEN: Final = {"enable_fp_fusion": False}
+_TILE: Final = {"ITEMS": 16, "ROWS": 64, "STEP": 16}
+_LARGE: Final = {"ITEMS": 64, "ROWS": 64, "STEP": 16}
+
+
+def fits(x: Tensor, columns: int, transposed: bool) -> bool:
+    """Whether the kernels take inputs of a matrix with so many columns."""
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16) or not x.numel() or not columns:
+        return False
+    return columns % _WORDS == 0 or (not transposed and x.shape[0] <= _VECTORS and columns % _RUN == 0)
+
+
+def product(x: Tensor, source: Source, scale: float, shape: tuple[int, int], transposed: bool) -> Tensor:
+    """``x @ W.T``, or ``x @ W`` if ``transposed``, where W, of ``shape``, has the signs of the source, times ``scale``.
+
+    ``x``: shape (n, columns), or (n, rows). Raises UnsupportedError where Triton cannot compile.
+    """
+    (rows, columns), items = shape, x.shape[0]
+    x = x.contiguous()
+    out = x.new_empty(items, columns if transposed else rows)
+    key = torch.tensor([_signed(source.stream), _signed(source.seed)], dtype=torch.int64, device="cpu").to(x.device)
+    with _running(x.device):
+        if not transposed and (items <= _VECTORS or columns % _WORDS):
+            grid = -(-rows // _ROWS), items
+            kernels.vector[grid](out, x, key, scale, rows, RUNS=columns // _RUN, ROWS=_ROWS, **_AS_WRITTEN)
+            return out
+        sizes = _TILE if items <= _TILE["ITEMS"] else _LARGE
+        # Products of float32 in full: tensor cores would take 10 bits of each input.
+        rest = {"RUNS": columns // _WORDS, **sizes, "PRECISION": "ieee", **_AS_WRITTEN}
+        rest["WIDE"] = INTERPRETED and x.dtype == torch.bfloat16
+        across = -(-items // sizes["ITEMS"])
+        if transposed:
+            grid = columns // (4 * sizes["STEP"]), across
+            kernels.transposed[grid](out, x, key, scale, items, rows, **rest)
+        else:
+            kernels.batch[-(-rows // sizes["ROWS"]), across](out, x, key, scale, items, rows, **rest)
+    return out

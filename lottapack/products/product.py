@@ -1,0 +1,201 @@
+"""Products with a generated matrix that is never there as a whole, on tensors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lottapack import rng
+from lottapack.products import IN_REGISTERS
+from lottapack.products.scratch import result, scratch
+from lottapack.rng import backends
+from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.threads import default, run_all
+
+NARROW = (torch.bfloat16, torch.float16)
+"""Dtypes in which a sum over blocks would be rounded after every block: it is kept in float32, and rounded once."""
+SMALL_BATCH = 32
+"""Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
+TILE = 1 << 21
+"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads.
+
+Half as many and twice as many were as fast within a tenth or so; an eighth was up to 0.4 times slower (decision 0027).
+"""
+
+_PRODUCT, _PRODUCTS = (
+    Kernel(
+        "lottapack.products.kernels",
+        name,
+        "=f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64",
+        lambda out, x, d_in, begin, end, *_: x.size == out.shape[0] * d_in and begin <= end <= out.shape[1],
+    )
+    for name in ("product", "products")
+)
+_SPLIT = 8
+"""Inputs, and rows of a block, from which on two products in bfloat16 are faster than one in float32."""
+_PIECE = 1 << 20  # weights that are worth handing to a thread of their own
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A generated weight as a matrix: ``source`` gives its elements, row by row; ``shape`` is (rows, columns)."""
+
+    source: rng.Source
+    shape: tuple[int, int]
+
+    def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
+        """Rows ``begin`` to ``end - 1`` for each of the ranges, in the dtype and on the device of ``like``.
+
+        ``wide``: what that dtype makes of them, but in float32. They are there until the next ones are asked for: all
+        lie in the same memory.
+        """
+        columns = self.shape[1]
+        most = max((end - begin for begin, end in ranges), default=0) * columns
+        steps = self._dtypes(like, wide)
+        with ExitStack() as held:
+            memory = {dtype: held.enter_context(scratch(most, dtype, like.device)) for dtype in set(steps)}
+            for begin, end in ranges:
+                size = (end - begin) * columns
+                tile = rng.fill_(memory[steps[0]][:size], self.source, begin * columns)
+                for before, dtype in pairwise(steps):
+                    if dtype != before:
+                        tile = memory[dtype][:size].copy_(tile)
+                yield tile.view(end - begin, columns)
+
+    def _dtypes(self, like: Tensor, wide: bool) -> list[torch.dtype]:
+        """Those that a tile goes through."""
+        recorded: torch.dtype = getattr(torch, self.source.dtype)
+        return [recorded, like.dtype, *([torch.float32] if wide else [])]
+
+    def height(self, like: Tensor, max_bytes: int | None, *, wide: bool = False) -> int:
+        """Rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes that it goes through."""
+        rows, columns = self.shape
+        size = sum(dtype.itemsize for dtype in set(self._dtypes(like, wide)))
+        elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
+        return max(1, min(rows, elements // max(columns, 1)))
+
+
+def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
+    """``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, into which the weights are converted.
+
+    Args:
+        x: shape (..., columns), or (..., rows) if ``transposed``.
+        matrix: W.
+        transposed: the product of the gradient, and of layers whose weight is stored as (in, out).
+        max_bytes: of the tile that is generated at a time; at least one row is.
+
+    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end. What a block adds
+    to it may be off by 2**-16 of itself where it comes from bfloat16 products (see _add_product_).
+
+    A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else
+    is as BLAS adds.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    if direct(flat, matrix, transposed):
+        out = _signs(flat, matrix)
+    elif _on_gpu(flat, matrix, transposed):
+        from lottapack.products import gpu
+
+        out = gpu.product(flat, matrix.source, magnitude(matrix.source, x.dtype), matrix.shape, transposed)
+    else:
+        out = _tiles(flat, matrix, transposed, max_bytes)
+    return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
+    """Whether the kernel that makes weights in registers takes this product."""
+    return (
+        matrix.source.table.id in IN_REGISTERS
+        and not transposed
+        and x.device.type == "cpu"
+        and 0 < x.shape[0] <= SMALL_BATCH
+        and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and backends.numba_works()
+    )
+
+
+def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
+    """Whether a GPU's kernels that make weights in registers take this product."""
+    if x.device.type == "cpu" or matrix.source.table.id not in IN_REGISTERS:
+        return False
+    if backends.select(x.device).name != "triton":
+        return False
+    from lottapack.products import gpu
+
+    return gpu.fits(x, matrix.shape[1], transposed)
+
+
+def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
+    """The absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
+    return _converted(source.scale, source.dtype, dtype)
+
+
+@lru_cache(maxsize=4096)
+def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
+    return torch.tensor(scale, dtype=torch.float32, device="cpu").to(getattr(torch, recorded)).to(dtype).float().item()
+
+
+def _signs(x: Tensor, matrix: Matrix) -> Tensor:
+    source, (rows, columns) = matrix.source, matrix.shape
+    inputs = x.float().contiguous()
+    # Not zeros: threads of torch's would make them, and wait by spinning.
+    out = torch.empty(x.shape[0], rows, dtype=torch.float32, device=x.device)
+    scale = magnitude(source, x.dtype)
+    terms, sums = Memory.of_tensor(inputs.view(-1)), Memory.of_tensor(out)
+    parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
+    cuts = [rows * part // parts for part in range(parts + 1)]
+    kernel = _PRODUCT if x.shape[0] <= 2 else _PRODUCTS
+    run_all(
+        [partial(kernel, sums, terms, columns, begin, end, scale, *source.halves) for begin, end in pairwise(cuts)],
+        default(),
+    )
+    return out.to(x.dtype)
+
+
+def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
+    rows, columns = matrix.shape
+    height = matrix.height(x, max_bytes)
+    summed = transposed and height < rows and x.dtype in NARROW
+    split = summed and min(x.shape[0], height) >= _SPLIT and x.dtype == torch.bfloat16 and _fast_in_bfloat16(x.device)
+    wide = summed and not split
+    height = matrix.height(x, max_bytes, wide=wide)
+    ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
+    given = x.float() if wide else x
+    out = result(x, x.shape[0], columns if transposed else rows, torch.float32 if summed else x.dtype)
+    with scratch(2 * out.numel() if split else 0, x.dtype, x.device) as parts:
+        if split:
+            out.zero_()
+        for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x, wide=wide), strict=True):
+            if not transposed:
+                torch.mm(x, tile.t(), out=out[:, begin:end])
+            elif split:
+                _add_product_(out, given[:, begin:end], tile, parts)
+            elif begin:
+                out.addmm_(given[:, begin:end], tile)
+            else:
+                torch.mm(given[:, :end], tile, out=out)
+    return out.to(x.dtype)
+
+
+def _add_product_(out: Tensor, x: Tensor, tile: Tensor, parts: Tensor) -> None:
+    """Add ``x @ tile`` to sums in float32, from two products in bfloat16.
+
+    torch gives such a product in bfloat16 only, rounded from float32. So the second one adds to minus the first, which
+    leaves what that was rounded by, and the two together have 16 bits. On processors with instructions for bfloat16
+    this takes half the time of converting the tile and multiplying in float32. ``parts``: memory for both.
+    """
+    high, low = parts.view(2, *out.shape)
+    torch.mm(x, tile, out=high)
+    torch.neg(high, out=low).addmm_(x, tile)
+    out.add_(high).add_(low.nan_to_num_(0.0, 0.0, 0.0))  # of what is not finite, the first says all
+
+
+@lru_cache(maxsize=16)
+def _fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are faster than in float32, and summed in float32."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return device.type == "cpu" and torch._C._has_mkldnn and bool(supported())

@@ -1,0 +1,1 @@
+"""Strict JSON: one form a value, bounded depth and size, and views that make a value only when it is needed."""

@@ -1,0 +1,158 @@
+"""Views of values in a text that is known to be canonical JSON: a value is made only when, and if, it is needed.
+
+So a stranger's text costs its own bytes and what is made of it, never a second form of all of it (decision 0026).
+"""
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+from lottapack.strict_json.check import characters
+from lottapack.strict_json.patterns import (
+    KNOWN_BRACKETS,
+    KNOWN_CHARS,
+    KNOWN_INTEGERS,
+    KNOWN_KEY,
+    KNOWN_MEMBER,
+    KNOWN_VALUE,
+)
+
+_CLOSED = ord("]")
+_decoder = json.JSONDecoder()
+_KINDS = {b"{": "an object", b"[": "an array", b'"': "a string", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
+
+
+class JsonText:
+    """One value in a canonical text: where it begins and ends."""
+
+    __slots__ = ("begin", "data", "end")
+
+    def __init__(self, data: bytes, begin: int = 0, end: int | None = None) -> None:
+        self.data, self.begin, self.end = data, begin, len(data) if end is None else end
+
+    def __len__(self) -> int:
+        """Bytes of the value's text."""
+        return self.end - self.begin
+
+    @property
+    def kind(self) -> str:
+        """What JSON calls the value, such as "an object"."""
+        known = _KINDS.get(self.data[self.begin : self.begin + 1])
+        if known is not None:
+            return known
+        return "a float" if any(sign in self.text() for sign in b".en") else "an integer"
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it is an object."""
+        return self.data.startswith(b"{", self.begin)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array."""
+        return self.data.startswith(b"[", self.begin)
+
+    @property
+    def is_integers(self) -> bool:
+        """Whether it is an array of nothing but integers."""
+        return KNOWN_INTEGERS.fullmatch(self.data, self.begin, self.end) is not None
+
+    @property
+    def is_string(self) -> bool:
+        """Whether it is a string."""
+        return self.data.startswith(b'"', self.begin)
+
+    def text(self) -> bytes:
+        """The value's text."""
+        return self.data[self.begin : self.end]
+
+    def value(self) -> Any:
+        """The value as ``json`` makes it."""
+        return _decoder.raw_decode(self.text().decode())[0]
+
+    def members(self) -> Iterator[tuple[str, "JsonText"]]:
+        """The keys of an object in their order, each with its value."""
+        data, at = self.data, self.begin + 1
+        while at < self.end - 1:
+            found = KNOWN_MEMBER.match(data, at, self.end)
+            assert found is not None, "the text is not canonical"
+            begin, end = found.span(2)
+            if end < 0:
+                begin = found.end()
+                end = _closed(data, begin)
+            yield characters(found[1]), JsonText(data, begin, end)
+            at = end + 1
+
+    def items(self) -> Iterator["JsonText"]:
+        """The items of an array."""
+        data, at = self.data, self.begin + 1
+        while at < self.end - 1:
+            found = KNOWN_VALUE.match(data, at, self.end)
+            end = found.end() if found else _closed(data, at)
+            yield JsonText(data, at, end)
+            at = end + 1
+
+    def every_key(self) -> Iterator[tuple[str, list[str | int]]]:
+        """Every key at any depth, with the keys and indices that lead to its object, and "" for each item of an array.
+
+        The list is changed as one goes on.
+        """
+        data, at, way = self.data, self.begin, list[str | int]()
+        while at < self.end:
+            found = KNOWN_KEY.match(data, at, self.end)
+            if found is None:  # a scalar
+                return
+            at = found.end()
+            mark = found[2]
+            if mark is None:
+                way.pop()
+                key = characters(found[1])
+                yield key, way
+                way.append(key)
+            elif mark == b"{":
+                way.append("")
+            elif mark == b"[":
+                way.append(0)
+                if data[at] != _CLOSED:
+                    yield "", way
+            elif mark == b",":
+                last = way[-1]
+                if isinstance(last, int):
+                    way[-1] = last + 1
+                    yield "", way
+            else:
+                way.pop()
+
+    def member(self, name: str) -> "JsonText | None":
+        """One member of an object."""
+        return next((value for key, value in self.members() if key == name), None)
+
+    def string_bytes(self) -> bytes:
+        """The UTF-8 of what a string stands for: in one step where its only escapes are quotes, else in pieces."""
+        at, end = self.begin + 1, self.end - 1
+        escapes = self.data.count(b"\\", at, end)
+        if escapes == self.data.count(b'\\"', at, end):  # so no backslash follows another
+            plain = self.data[at:end]
+            return plain.replace(b'\\"', b'"') if escapes else plain
+        made = BytesIO()
+        while at < end:
+            found = KNOWN_CHARS.match(self.data, at, end)
+            assert found is not None, "the text is not canonical"
+            made.write(characters(found[0]).encode())
+            at = found.end()
+        return made.getvalue()
+
+
+def _closed(data: bytes, begin: int) -> int:
+    """The place behind a container that is nested deeper than one pattern finds."""
+    depth, at = 0, begin
+    while found := KNOWN_BRACKETS.match(data, at):
+        at = found.end()
+        if found["open"]:
+            depth += len(found["open"])
+        elif depth > len(found["close"]):
+            depth -= len(found["close"])
+        else:
+            return found.start("close") + depth
+    raise AssertionError("the text is not canonical")

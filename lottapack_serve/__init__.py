@@ -1,0 +1,29 @@
+"""A registry of our own: the part of the Hugging Face Hub that packs need, on one folder.
+
+``run`` serves until it is stopped, ``background`` for as long as a block of code runs; ``tokens`` says who may read and
+write. Starlette and uvicorn are needed only to serve: the extra ``serve``.
+"""
+
+from typing import TYPE_CHECKING
+
+from lottapack.errors import UnsupportedError
+from lottapack_serve import tokens
+from lottapack_serve.backup import Copied, backup, restore
+from lottapack_serve.checking import Damage, StoreCheck, check
+from lottapack_serve.limits import Limits
+
+if TYPE_CHECKING:
+    from lottapack_serve.server import background, run
+
+__all__ = ["Copied", "Damage", "Limits", "StoreCheck", "background", "backup", "check", "restore", "run", "tokens"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("background", "run"):
+        raise AttributeError(f"module 'lottapack_serve' has no attribute {name!r}")
+    try:
+        from lottapack_serve import server
+    except ImportError as fault:
+        missing = "the registry's server needs Starlette and uvicorn, which are not installed"
+        raise UnsupportedError(missing, hint="pip install 'lottapack[serve]'") from fault
+    return getattr(server, name)

@@ -1,0 +1,90 @@
+"""The application: all endpoints, and every failure as the JSON that clients understand."""
+
+import re
+from http import HTTPStatus
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
+
+from lottapack_serve.refusals import MovedError, RefusedError
+from lottapack_serve.registry import Registry
+from lottapack_serve.routes import account, commit, models, refs, repos, resolve
+from lottapack_serve.traffic import Log, Traffic
+
+
+def application(registry: Registry, log: Log | None = None) -> ASGIApp:
+    """The ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
+    app = Starlette(
+        routes=[*account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES],
+        exception_handlers={
+            RefusedError: _refused,
+            MovedError: _moved,
+            HTTPException: _http,
+            ClientDisconnect: _gone,
+            OverflowError: _odd,
+            UnicodeEncodeError: _odd,
+            Exception: _failed,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.registry = registry
+    app.state.turn = anyio.CapacityLimiter(1)
+    app.state.alone = anyio.CapacityLimiter(1)
+    return Traffic(app, log)
+
+
+def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
+    # Headers are one line of Latin-1; the body has the message as it is.
+    line = "".join(character if " " <= character <= "~" else "?" for character in message)
+    return JSONResponse({"error": message}, status, {"X-Error-Message": line, **headers})
+
+
+async def _refused(_request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, RefusedError)
+    code = {"X-Error-Code": fault.code} if fault.code else {}
+    return _answer(fault.status, fault.message, {**code, **fault.headers})
+
+
+async def _moved(request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, MovedError)
+    parts = request.url.path.split("/")
+    first = 3 if parts[1] == "api" else 1
+    address = "/".join([*parts[:first], fault.repo, *parts[first + 2 :]])
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(address + query, 307)
+
+
+_ELSEWHERE = re.compile(
+    r"/api/models/[^/]+(/(revision|tree|paths-info|commits|commit|preupload|branch|tag|auth-check)(/.*)?)?"
+    r"|/api/(datasets|spaces)/.+|/[^/]+/resolve/.*|/(datasets|spaces)/.*"
+)
+"""Addresses of what the Hub has, and no registry of this kind can have: repositories of no owner, or of other types."""
+
+
+async def _http(request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, HTTPException)
+    if fault.status_code == 404 and _ELSEWHERE.fullmatch(request.url.path):
+        message = "This registry holds models only, with names of the form owner/name."
+        return _answer(404, message, {"X-Error-Code": "RepoNotFound"})
+    message = {
+        404: f"This registry knows no {request.url.path}: see its documentation for the part of the Hub that it is.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }.get(fault.status_code, fault.detail)
+    return _answer(fault.status_code, message, dict(fault.headers or {}))
+
+
+async def _gone(_request: Request, _fault: Exception) -> Response:
+    return Response(status_code=400)  # to nobody
+
+
+async def _odd(_request: Request, _fault: Exception) -> Response:
+    # The net under bodies.py: the index takes neither larger numbers nor half characters, and nobody else has any.
+    return _answer(400, "The request holds a number or a text that this registry cannot take.", {})
+
+
+async def _failed(_request: Request, _fault: Exception) -> Response:
+    return _answer(500, f"{HTTPStatus(500).phrase}: the registry's own log says more.", {})

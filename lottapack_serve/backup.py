@@ -1,0 +1,188 @@
+"""Copies of a registry, made while it is served, and what is made of one again.
+
+A copy is laid out as a registry: one state of the index, and every blob that it names, each hashed. The index comes
+first, by SQLite's own backup, so that writers do not wait; then the blobs; the new index gets its name at the end. So
+a folder of backups holds the last whole one at all times, and the next run goes on from there. A file in it says what
+it is, so that no registry is taken for a backup and overwritten, nor a backup served.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lottapack.errors import IntegrityError, OutputError, Problem
+from lottapack.files.output import sync_folder
+from lottapack.progress import Progress
+from lottapack_serve.blobs import BlobStore, blob_path
+from lottapack_serve.database import FILE
+from lottapack_serve.refusals import RefusedError
+
+MARK = "backup"
+"""The file that makes a folder one of backups."""
+_NEXT = f"{FILE}.next"
+_TRIES = 20
+"""Times that the index is taken again where repositories were deleted meanwhile."""
+_PIECE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A whole copy: ``blobs`` and ``size`` in bytes of all that is in it, of which ``new`` blobs came in this run."""
+
+    target: Path
+    repositories: int
+    blobs: int
+    size: int
+    new: int
+
+
+class _LostError(Exception):
+    """A blob is not where the index says. ``sha256``: which; ``fault``: "missing" or "changed"."""
+
+    def __init__(self, sha256: str, fault: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+        self.fault = fault
+
+
+def backup(root: Path, target: Path, progress: Progress | None = None) -> Copied:
+    """Copy the registry in ``root``, which may be served meanwhile, to ``target``: a new folder, or an older copy.
+
+    Every blob of the copy is hashed, those of older runs too, and copied again if it is not what it was. ``progress``
+    is told bytes. Raises OutputError if there is no registry, if the target holds something else, is in use or cannot
+    be written; IntegrityError if the registry has lost a content, and then the copy that was there stays as it was.
+    """
+    if target.exists() and any(target.iterdir()) and not (target / MARK).exists():
+        raise OutputError(f"{target} holds other files", hint="Name a new folder, or one with older backups.")
+    return _copied(root, target, progress)
+
+
+def restore(copy: Path, root: Path, progress: Progress | None = None) -> Copied:
+    """Make a registry in ``root``, a new folder, of the copy in ``copy``, which stays. Checked as a backup is.
+
+    Raises OutputError if there is something in ``root``, or no copy; IntegrityError if the copy is damaged.
+    """
+    if root.exists() and any(root.iterdir()) and not ((root / MARK).exists() and not (root / FILE).exists()):
+        raise OutputError(f"{root} is not empty", hint="Name a new folder for the registry.")
+    copied = _copied(copy, root, progress)
+    (root / MARK).unlink()
+    return copied
+
+
+def _copied(root: Path, target: Path, progress: Progress | None) -> Copied:
+    if not (root / FILE).is_file():
+        raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, or a backup of it.")
+    try:
+        with _held(target):
+            return _copy(root, target, progress)
+    except (OSError, sqlite3.Error, RefusedError) as fault:
+        raise OutputError(
+            f"cannot copy {root} to {target}: {fault}",
+            hint="Check that the first can be read, and the second written and has space. Run it again: it goes on.",
+        ) from fault
+
+
+@contextmanager
+def _held(target: Path) -> Iterator[None]:
+    """Nobody serves the target or writes another copy there."""
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(target / "serve.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as fault:
+        raise OutputError(f"another process uses {target}", hint="Wait for it, or name another folder.") from fault
+    try:
+        (target / MARK).write_text("Made by lottapack serve backup. Bring it back with: lottapack serve restore\n")
+        yield
+    finally:
+        lock.release()
+
+
+def _copy(root: Path, target: Path, progress: Progress | None) -> Copied:
+    index, store = root / FILE, BlobStore(target)
+    checked: set[str] = set()
+    new = 0
+    for _ in range(_TRIES):
+        _take_index(index, target / _NEXT)
+        with closing(sqlite3.connect(target / _NEXT)) as db:
+            blobs = db.execute("SELECT sha256, size FROM blobs ORDER BY sha256").fetchall()
+            repositories = db.execute("SELECT count(*) FROM repos").fetchone()[0]
+        total, done = sum(size for _, size in blobs), 0
+        try:
+            for sha256, size in blobs:
+                if sha256 not in checked:
+                    new += _bring(blob_path(root, sha256), store, sha256)
+                    checked.add(sha256)
+                done += size
+                if progress:
+                    progress(done, total)
+        except _LostError as lost:
+            if _is_known(index, lost.sha256):
+                problem = Problem("lost-content", f"blobs/{lost.sha256[:2]}/{lost.sha256}", f"is {lost.fault}")
+                hint = f"{target} is as it was. See what it belongs to: lottapack serve check --root {root}"
+                raise IntegrityError(str(root), [problem], hint=hint) from lost
+            continue  # its repository was deleted after the index was taken
+        for folder in (target / "blobs").iterdir():
+            sync_folder(folder)
+        sync_folder(target / "blobs")
+        for end in ("-wal", "-shm"):  # of the older copy's index, if a command that read it was killed
+            (target / f"{FILE}{end}").unlink(missing_ok=True)
+        (target / _NEXT).replace(target / FILE)
+        sync_folder(target)
+        store.sweep({sha256 for sha256, _ in blobs})
+        return Copied(target, repositories, len(blobs), total, new)
+    raise OutputError(
+        f"repositories of {root} were deleted faster than they could be copied", hint="Run it again: it goes on."
+    )
+
+
+def _take_index(index: Path, target: Path) -> None:
+    """One state of the index, as a file of its own."""
+    target.unlink(missing_ok=True)
+    with closing(sqlite3.connect(index, timeout=30)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        faults = [row[0] for row in copy.execute("PRAGMA integrity_check(1)")]
+    if faults != ["ok"]:
+        problem = Problem("damaged-index", "", f"SQLite says: {faults[0]}")
+        raise IntegrityError(str(index), [problem], hint="Restore the registry from an older backup.")
+    descriptor = os.open(target, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bring(source: Path, store: BlobStore, sha256: str) -> bool:
+    """Have a blob in the copy; whether it had to be copied. Raises _LostError."""
+    target = store.path(sha256)
+    with suppress(FileNotFoundError), target.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+            return False
+    arriving = store.receive()
+    try:
+        with source.open("rb") as file:
+            while piece := file.read(_PIECE):
+                arriving.write(piece)
+        arriving.finish()
+        if arriving.blob.sha256 != sha256:
+            raise _LostError(sha256, "changed")
+        store.flush([arriving])
+        target.parent.mkdir(exist_ok=True)
+        arriving.path.replace(target)
+    except FileNotFoundError as fault:
+        raise _LostError(sha256, "missing") from fault
+    finally:
+        arriving.discard()
+    return True
+
+
+def _is_known(index: Path, sha256: str) -> bool:
+    with closing(sqlite3.connect(index, timeout=30)) as db:
+        return db.execute("SELECT 1 FROM blobs WHERE sha256 = ?", (sha256,)).fetchone() is not None

@@ -1,0 +1,67 @@
+"""Reads every blob of a registry again and compares it with its name: finds what a disk has lost or changed."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lottapack.progress import Progress
+from lottapack_serve.blobs import BlobStore
+from lottapack_serve.database import existing
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A blob that is not what it was.
+
+    ``fault``: "missing" or "changed"; ``files``: all its uses, as ``owner/name: path``.
+    """
+
+    sha256: str
+    size: int
+    fault: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """What was read, and what is wrong with it; ``size`` in bytes."""
+
+    root: Path
+    blobs: int
+    size: int
+    damaged: tuple[Damage, ...]
+
+
+def check(root: Path, progress: Progress | None = None) -> StoreCheck:
+    """Hash every blob that a commit uses. ``progress`` is told bytes. The registry may be served meanwhile.
+
+    Raises OutputError if there is no registry in ``root``.
+    """
+    database, damaged, done = existing(root), [], 0
+    store = BlobStore(root)
+    with database.read() as db:
+        blobs = [tuple(row) for row in db.execute("SELECT sha256, size FROM blobs ORDER BY sha256")]
+        total = sum(size for _, size in blobs)
+        for sha256, size in blobs:
+            fault = _fault(store.path(sha256), sha256)
+            if fault:
+                uses = db.execute(
+                    "SELECT DISTINCT owner || '/' || repos.name || ': ' || folder "
+                    "|| iif(folder = '', '', '/') || entries.name "
+                    "FROM entries JOIN commits ON revision = number JOIN repos ON repos.id = repo "
+                    "WHERE sha256 = ? ORDER BY 1",
+                    (sha256,),
+                )
+                damaged.append(Damage(sha256, size, fault, tuple(row[0] for row in uses)))
+            done += size
+            if progress:
+                progress(done, total)
+    return StoreCheck(root, len(blobs), total, tuple(damaged))
+
+
+def _fault(path: Path, sha256: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return "" if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "changed"
+    except FileNotFoundError:
+        return "missing"

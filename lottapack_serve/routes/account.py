@@ -1,0 +1,81 @@
+"""Who am I, may I, and is this card's YAML valid."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from lottapack_serve import cards
+from lottapack_serve.access import find_repo, identify, require_read, require_write
+from lottapack_serve.bodies import part, registry_of, with_body
+from lottapack_serve.refusals import RefusedError
+
+
+def _welcome(request: Request) -> Response:
+    address = str(request.base_url).rstrip("/")
+    return PlainTextResponse(f"A lottapack registry. Use it with: export HF_ENDPOINT={address}\n")
+
+
+def _whoami(request: Request) -> Response:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        caller = identify(db, request, registry.rules)
+    if not caller.known:
+        raise RefusedError(401, "Invalid username or password.")
+    role = "write" if caller.may_write else "read"
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": caller.name,
+            "name": caller.name,
+            "fullname": caller.name,
+            "isPro": False,
+            "orgs": [],
+            "auth": {"type": "access_token", "accessToken": {"displayName": caller.name, "role": role}},
+        }
+    )
+
+
+def _check_access(request: Request) -> Response:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        caller = identify(db, request, registry.rules)
+        find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    if request.url.path.endswith("/write"):
+        require_write(caller)
+    return JSONResponse({})
+
+
+class _Card(msgspec.Struct):
+    content: str
+
+
+def _may_read(request: Request) -> None:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        require_read(identify(db, request, registry.rules))
+
+
+def _validate_yaml(_request: Request, body: _Card) -> Response:
+    try:
+        found = cards.front_matter(body.content)
+    except cards.CardError as fault:
+        problem = {"message": f"The card's YAML is not valid: {fault}"}
+        return JSONResponse({"errors": [problem], "warnings": []}, 400)
+    warnings = [] if found else [{"message": "empty or missing yaml metadata in repo card"}]
+    return JSONResponse({"errors": [], "warnings": warnings})
+
+
+def _harnesses(_request: Request) -> Response:
+    """Which programs count as agents: none. Clients keep the answer for a day; after a 404 they ask each time."""
+    return JSONResponse({"standardEnvVars": [], "harnesses": {}})
+
+
+ROUTES = [
+    Route("/", _welcome),
+    Route("/api/whoami-v2", _whoami),
+    Route("/api/agent-harnesses", _harnesses),
+    Route("/api/validate-yaml", with_body(_Card, _validate_yaml, before=_may_read, alone=True), methods=["POST"]),
+    Route("/api/models/{owner}/{name}/auth-check", _check_access),
+    Route("/api/models/{owner}/{name}/auth-check/write", _check_access),
+]

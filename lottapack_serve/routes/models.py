@@ -1,0 +1,136 @@
+"""Which models there are, and what is in one: listings, information, files, history."""
+
+import html
+import itertools
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from lottapack_serve import repos, revisions, trees, views
+from lottapack_serve.access import find_repo, identify, require_read
+from lottapack_serve.bodies import flag, is_set, page, page_asked, part, registry_of, with_body
+from lottapack_serve.limits import PATHS
+from lottapack_serve.refusals import RefusedError, bad_request, entry_not_found
+from lottapack_serve.repos import Wanted
+from lottapack_serve.revisions import MAIN, Commit
+
+_MAX_FILTERS = 20
+_SORTS = {
+    "lastModified": "updated",
+    "last_modified": "updated",
+    "createdAt": "created",
+    "created_at": "created",
+}
+
+
+def _list(request: Request) -> Response:
+    registry, query = registry_of(request), request.query_params
+    tags = tuple(dict.fromkeys([*query.getlist("filter"), *query.getlist("pipeline_tag")]))
+    if len(tags) > _MAX_FILTERS:
+        raise bad_request(f"At most {_MAX_FILTERS} filters can be asked for at once.")
+    limit, after = page_asked(request)
+    extra = {*query.getlist("expand"), *query.getlist("expand[]")}
+    full = flag(request, "full")
+    siblings, card = full or "siblings" in extra, full or flag(request, "cardData") or "cardData" in extra
+    sort = _SORTS.get(query.get("sort", ""), "")
+    with registry.database.read() as db:
+        caller = identify(db, request, registry.rules)
+        require_read(caller)
+        wanted = Wanted(caller.known, query.get("author"), query.get("search", ""), tags, sort, after)
+        try:
+            found = repos.listed(db, wanted, limit + 1)
+        except ValueError as fault:
+            raise bad_request("'cursor' must be what the page before gave.") from fault
+        shown = ((views.listed(db, one, card=card, siblings=siblings), one.after) for one in found)
+        return page(request, shown)
+
+
+def _info(request: Request) -> Response:
+    registry = registry_of(request)
+    revision = part(request, "revision") if "revision" in request.path_params else MAIN
+    with registry.database.read() as db:
+        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+        commit = revisions.resolve(db, repo, revision)
+        # With "blobs" or without: mirrors forget to pass that on.
+        found = views.model(db, repo, commit)
+    return JSONResponse(found, headers={"X-Repo-Commit": commit.id})
+
+
+def _tree(request: Request) -> Response:
+    registry = registry_of(request)
+    folder = part(request, "path").strip("/") if "path" in request.path_params else ""
+    limit, after = page_asked(request)
+    with registry.database.read() as db:
+        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+        commit = revisions.resolve(db, repo, part(request, "revision"))
+        if folder:
+            entry = trees.at(db, commit.number, folder)
+            if entry is None or entry.sha256:
+                raise entry_not_found(folder, commit.id)
+        listing = trees.below if flag(request, "recursive") else trees.inside
+        found = listing(db, commit.number, folder, after, limit + 1)
+        shown = views.entries(db, found, expand=flag(request, "expand"))
+        return page(request, ((one, one["path"]) for one in shown), {"X-Repo-Commit": commit.id})
+
+
+class _Paths(msgspec.Struct):
+    paths: list[str] | str = []
+    expand: bool | str = False
+
+
+def _may_read(request: Request) -> None:
+    registry = registry_of(request)
+    with registry.database.read() as db:
+        find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+
+
+def _paths_info(request: Request, body: _Paths) -> Response:
+    registry = registry_of(request)
+    named = [body.paths] if isinstance(body.paths, str) else body.paths
+    paths = sorted({path.strip("/") for path in named})
+    if len(named) > PATHS:
+        raise RefusedError(413, f"At most {PATHS:,} paths can be asked for at once.")
+    with registry.database.read() as db:
+        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+        commit = revisions.resolve(db, repo, part(request, "revision"))
+        found = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
+        shown = list(views.entries(db, found, expand=is_set(body.expand)))
+    return JSONResponse(shown, headers={"X-Repo-Commit": commit.id})
+
+
+def _commits(request: Request) -> Response:
+    registry = registry_of(request)
+    formatted = "formatted" in {*request.query_params.getlist("expand[]"), *request.query_params.getlist("expand")}
+    limit, cursor = page_asked(request)
+    with registry.database.read() as db:
+        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+        newest = revisions.resolve(db, repo, part(request, "revision"))
+        # A cursor is the commit that the page before ended with.
+        begin = revisions.resolve(db, repo, cursor) if cursor else newest
+        found = itertools.islice(revisions.history(db, begin, limit + 2), bool(cursor), None)
+        return page(request, ((_commit(commit, formatted), commit.id) for commit in found))
+
+
+def _commit(commit: Commit, formatted: bool) -> dict[str, Any]:
+    plain = views.commit(commit)
+    if formatted:
+        plain["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.message)}
+    return plain
+
+
+ROUTES = [
+    Route("/api/models", _list),
+    Route("/api/models/{owner}/{name}", _info),
+    Route("/api/models/{owner}/{name}/revision/{revision}", _info),
+    Route("/api/models/{owner}/{name}/tree/{revision}", _tree),
+    Route("/api/models/{owner}/{name}/tree/{revision}/{path:path}", _tree),
+    Route(
+        "/api/models/{owner}/{name}/paths-info/{revision}",
+        with_body(_Paths, _paths_info, before=_may_read, form=True),
+        methods=["POST"],
+    ),
+    Route("/api/models/{owner}/{name}/commits/{revision}", _commits),
+]

@@ -1,0 +1,122 @@
+"""Make, delete, move repositories and change their settings."""
+
+import sqlite3
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from lottapack_serve import repos
+from lottapack_serve.access import Caller, find_repo, identify, require_write
+from lottapack_serve.bodies import part, registry_of, with_body
+from lottapack_serve.limits import SMALL_BODY
+from lottapack_serve.names import check_repo
+from lottapack_serve.refusals import RefusedError, bad_request
+from lottapack_serve.repos import Repo
+
+
+class _Body(msgspec.Struct):
+    """What the requests about repositories say: each uses some of it."""
+
+    name: str = ""
+    organization: str | None = None
+    type: str | None = None
+    visibility: str | None = None
+    private: bool | None = None
+    gated: bool | str | None = None
+    fromRepo: str = ""  # noqa: N815 - the Hub's names
+    toRepo: str = ""  # noqa: N815
+
+
+def _writer(request: Request, db: sqlite3.Connection) -> Caller:
+    caller = identify(db, request, registry_of(request).rules)
+    require_write(caller)
+    return caller
+
+
+def _may_write(request: Request) -> None:
+    with registry_of(request).database.read() as db:
+        _writer(request, db)
+
+
+def _private(body: _Body) -> bool | None:
+    """What a body says of who may see a repository, in today's words or those of older clients."""
+    if body.visibility not in (None, "public", "private"):
+        raise bad_request(f"A repository can be public or private here, not {body.visibility!r}.")
+    return body.private if body.visibility is None else body.visibility == "private"
+
+
+def _check_type(body: _Body) -> None:
+    if body.type not in (None, "model"):
+        raise bad_request(f"This registry holds models only, no {body.type!r}.")
+
+
+def _split(full: str) -> tuple[str, str]:
+    owner, slash, name = full.partition("/")
+    if not slash:
+        raise bad_request(f"{full!r} is not of the form owner/name.")
+    check_repo(owner, name)
+    return owner, name
+
+
+def _create(request: Request, body: _Body) -> Response:
+    registry = registry_of(request)
+    _check_type(body)
+    private = _private(body) or False
+    with registry.database.read() as db:
+        owner = body.organization or _writer(request, db).name
+    full = check_repo(owner, body.name)
+    answer = {"url": f"{request.base_url}{full}", "name": full}
+    try:
+        made = registry.committer.create(owner, body.name, lambda db: _writer(request, db).name, private=private)
+    except RefusedError as fault:
+        if fault.status != 409:
+            raise
+        # Clients for which that is fine read the address.
+        return JSONResponse({"error": fault.message, **answer}, 409)
+    return JSONResponse({**answer, "id": str(made.number)})
+
+
+def _delete(request: Request, body: _Body) -> Response:
+    registry = registry_of(request)
+    _check_type(body)
+
+    def allowed(db: sqlite3.Connection) -> Repo:
+        caller = _writer(request, db)
+        return find_repo(db, caller, body.organization or caller.name, body.name)
+
+    registry.committer.delete(allowed)
+    return JSONResponse({})
+
+
+def _move(request: Request, body: _Body) -> Response:
+    _check_type(body)
+    source, target = _split(body.fromRepo), _split(body.toRepo)
+    with registry_of(request).database.write() as db:
+        repos.move(db, find_repo(db, _writer(request, db), *source), *target)
+    return JSONResponse({"url": f"{request.base_url}{'/'.join(target)}"})
+
+
+def _settings(request: Request, body: _Body) -> Response:
+    if body.gated not in (None, False):
+        raise bad_request("This registry has no gated repositories; make it private.")
+    private = _private(body)
+    with registry_of(request).database.write() as db:
+        repo = find_repo(db, _writer(request, db), part(request, "owner"), part(request, "name"))
+        if private is not None:
+            repos.set_private(db, repo, private)
+    return JSONResponse({"private": repo.private if private is None else private, "gated": False})
+
+
+def _route(path: str, handle: Callable[[Request, _Body], Response], method: str) -> Route:
+    return Route(path, with_body(_Body, handle, before=_may_write, limit=SMALL_BODY), methods=[method])
+
+
+ROUTES = [
+    _route("/api/repos/create", _create, "POST"),
+    _route("/api/repos/delete", _delete, "DELETE"),
+    _route("/api/repos/move", _move, "POST"),
+    _route("/api/models/{owner}/{name}/settings", _settings, "PUT"),
+]

@@ -1,0 +1,150 @@
+"""The server's process: its socket, its life, its end."""
+
+import functools
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import anyio
+import uvicorn
+
+from lottapack.errors import AccessError, NetworkError
+from lottapack_serve import tokens
+from lottapack_serve.access import is_loopback
+from lottapack_serve.app import application
+from lottapack_serve.connections import Capacity, Connection
+from lottapack_serve.database import Database
+from lottapack_serve.limits import Limits
+from lottapack_serve.registry import Rules, opened
+from lottapack_serve.traffic import Log
+
+_GRACE = 5
+"""Seconds that requests in progress have to end when the server is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server in this process. ``url`` is what HF_ENDPOINT must be."""
+
+    url: str
+    root: Path
+
+    def token(self, name: str, rights: str = "read") -> str:
+        """Make a token; from the first one on, writing needs one."""
+        return tokens.add(self.root, name, rights)
+
+
+def run(
+    root: Path,
+    host: str = "127.0.0.1",
+    port: int = 8780,
+    *,
+    anonymous_read: bool = True,
+    hosts: Collection[str] = (),
+    limits: Limits | None = None,
+    log: Log | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the registry in a folder until a signal ends it. ``ready`` is called with the address.
+
+    ``hosts``: names of this host, beside those of the loopback, that requests may be addressed to; without any, any
+    name is answered once there are tokens, and only the loopback's until then.
+
+    Raises AccessError where a writable port would be open to others without tokens; OutputError, NetworkError.
+    """
+    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
+        if ready:
+            ready(url)
+        server.run([listening])
+
+
+@contextmanager
+def background(
+    root: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    anonymous_read: bool = True,
+    hosts: Collection[str] = (),
+    limits: Limits | None = None,
+    log: Log | None = None,
+) -> Iterator[Running]:
+    """Serve the registry in a folder from a thread of this process, for as long as the block runs."""
+    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
+        thread = threading.Thread(target=server.run, args=([listening],), name="lottapack-serve", daemon=True)
+        thread.start()
+        try:
+            yield Running(url, root)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, with as many threads as the process has file descriptors for."""
+
+    def __init__(self, config: uvicorn.Config, capacity: Capacity) -> None:
+        super().__init__(config)
+        self._capacity = capacity
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = self._capacity.threads
+        await super().startup(sockets)
+
+
+@contextmanager
+def _prepared(
+    root: Path,
+    host: str,
+    port: int,
+    anonymous_read: bool,
+    hosts: Collection[str],
+    limits: Limits | None,
+    log: Log | None,
+) -> Iterator[tuple[uvicorn.Server, socket.socket, str]]:
+    loopback = is_loopback(host)
+    with Database(root).read() as db:
+        if not loopback and not tokens.exist(db):
+            raise AccessError(
+                f"{host} can be reached from other machines, and {root} has no tokens: anyone could write to it",
+                hint=f"Make one first: lottapack serve token add NAME --write --root {root}",
+            )
+    names = frozenset(host.lower() for host in hosts)
+    rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback, hosts=names)
+    with opened(root, limits=limits or Limits(), rules=rules) as registry, _listening(host, port) as listening:
+        capacity = Capacity.of_process()
+        config = uvicorn.Config(
+            application(registry, log),
+            http=cast("type[Connection]", functools.partial(Connection, capacity)),
+            backlog=capacity.backlog,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        yield _Server(config, capacity), listening, f"http://{shown}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as fault:
+        raise NetworkError(
+            f"cannot listen on {host}, port {port}: {fault.strerror or fault}",
+            hint="Is another server there? Choose another --port, or 0 for any free one.",
+        ) from fault
+    with made:
+        # Connections inherit it. Without, the second part of an answer waits 40 ms for the client to confirm the first.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield made

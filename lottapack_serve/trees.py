@@ -1,0 +1,117 @@
+"""The files and folders of each commit, as the index keeps them: written once, read by page."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lottapack_serve import cards
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file as a commit has it: SHA-256 and git id of its content; ``changed``: the commit that last changed it."""
+
+    sha256: str
+    oid: str
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder in a commit.
+
+    ``oid``: git's id; ``sha256``: that of a file's content, None for a folder, whose ``size`` is 0; ``changed``: the
+    number of the commit that last changed it or anything in it.
+    """
+
+    path: str
+    sha256: str | None
+    size: int
+    oid: str
+    changed: int
+
+
+def write(
+    db: sqlite3.Connection,
+    revision: int,
+    parent: int | None,
+    files: Mapping[str, Placed],
+    folders: Mapping[str, str],
+) -> None:
+    """Keep the files of a commit, and its folders with their ids. A folder whose id is new is one that changed."""
+    query = "SELECT folder, name, tree, changed FROM entries WHERE revision = ? AND sha256 IS NULL"
+    before = {_join(folder, name): (tree, changed) for folder, name, tree, changed in db.execute(query, (parent,))}
+    rows: list[tuple[object, ...]] = [
+        (revision, *split(path), file.sha256, None, file.changed) for path, file in files.items()
+    ]
+    for path, tree in folders.items():
+        if path:
+            tree_before, changed = before.get(path, ("", 0))
+            rows.append((revision, *split(path), None, tree, changed if tree == tree_before else revision))
+    db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def publish(db: sqlite3.Connection, repo: int, revision: int) -> None:
+    """Note what a repository is listed by: date and tags of a commit, the newest on ``main``."""
+    db.execute("UPDATE repos SET updated = (SELECT date FROM commits WHERE number = ?) WHERE id = ?", (revision, repo))
+    db.execute("DELETE FROM topics WHERE repo = ?", (repo,))
+    db.executemany(
+        "INSERT INTO topics VALUES (?, ?)",
+        [(tag, repo) for tag in cards.kept(db, readme(db, revision), whole=False).get("tags", [])],
+    )
+
+
+def readme(db: sqlite3.Connection, revision: int) -> str | None:
+    """The SHA-256 of a commit's card, if it has one."""
+    entry = at(db, revision, cards.README)
+    return entry.sha256 if entry else None
+
+
+_ENTRY = """SELECT folder, name, sha256, coalesce(size, 0), coalesce(oid, tree), changed
+    FROM entries LEFT JOIN blobs USING (sha256)"""
+
+
+def at(db: sqlite3.Connection, revision: int, path: str) -> Entry | None:
+    """The file or folder at a path."""
+    query = f"{_ENTRY} WHERE revision = ? AND folder = ? AND name = ?"
+    return next(_entries(db.execute(query, (revision, *split(path)))), None)
+
+
+def files(db: sqlite3.Connection, revision: int) -> list[Entry]:
+    """All files of a commit, by path."""
+    found = _entries(db.execute(f"{_ENTRY} WHERE revision = ? AND sha256 IS NOT NULL", (revision,)))
+    return sorted(found, key=lambda entry: entry.path)
+
+
+def inside(db: sqlite3.Connection, revision: int, folder: str, after: str, count: int) -> list[Entry]:
+    """The first entries directly in a folder, by name, after the path ``after``."""
+    name = split(after)[1] if after and split(after)[0] == folder else ""
+    query = f"{_ENTRY} WHERE revision = ? AND folder = ? AND name > ? ORDER BY name LIMIT ?"
+    return list(_entries(db.execute(query, (revision, folder, name, count))))
+
+
+def below(db: sqlite3.Connection, revision: int, folder: str, after: str, count: int) -> list[Entry]:
+    """The first entries in a folder and in all folders below it, by folder and name, after the path ``after``."""
+    place = split(after) if after else (folder, "")
+    found = inside(db, revision, folder, after, count) if place[0] == folder else []
+    # Names of folders below "a" begin with "a/"; "0" comes next after "/". No name begins with a control character.
+    first, last, end = (f"{folder}/", "AND folder < ?", [f"{folder}0"]) if folder else ("\x01", "", [])
+    query = f"{_ENTRY} WHERE revision = ? AND (folder, name) > (?, ?) {last} ORDER BY folder, name LIMIT ?"
+    begin = max(place, (first, ""))
+    return found + list(_entries(db.execute(query, (revision, *begin, *end, count - len(found)))))
+
+
+def split(path: str) -> tuple[str, str]:
+    """The folder of a path, ``""`` for the root, and the name in it."""
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _entries(rows: Iterable[Sequence[Any]]) -> Iterator[Entry]:
+    for folder, name, sha256, size, oid, changed in rows:
+        yield Entry(_join(folder, name), sha256, size, oid, changed)
