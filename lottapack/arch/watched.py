@@ -60,14 +60,21 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
         raise
     finally:
         task.leave.release()
+        # The error's traceback leads to the task. Without this and the ``del`` below, the two would hold each other, and
+        # with them all that the work has made, until Python looks for cycles.
+        error, task.error = task.error, None
     if excess:
+        del error
         raise LimitError(
             f"{label}: building it from its configuration {excess}",
             hint="Its numbers ask for more work than the tensors that it declares justify, and no argument raises this "
             "limit. If you trust the configuration, build the model with its own library.",
         )
-    if task.error is not None:
-        raise task.error
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error
     return task.value[0]
 
 

@@ -181,7 +181,7 @@ def measured(architecture: Architecture, budget: Budget, allow: tuple[str, ...] 
         with allowing(allow):
             arch.build(checked, budget)
     except BaseException as fault:  # noqa: BLE001 - what it is is looked at
-        taken.error = fault
+        taken.error = fault.with_traceback(None)  # whose frames hold this one, and what was built
     taken.seconds = time.process_time() - begin
     done.set()
     thread.join()

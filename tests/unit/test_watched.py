@@ -2,8 +2,10 @@
 
 import contextvars
 import ctypes
+import gc
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -45,6 +47,32 @@ def test_results_errors_and_context_pass():
     with pytest.raises(KeyError, match="a"):
         run_watched(lambda: {}["a"], "it", Fixed())
     assert run_watched(lambda: run_watched(threading.get_ident, "in", Fixed()), "out", Fixed()) != threading.get_ident()
+
+
+class Model:
+    """What the work made before it was stopped: perhaps a gigabyte."""
+
+
+@pytest.mark.parametrize("ending", ["error", "time"])
+def test_what_failed_work_has_made_goes_with_its_error(ending):
+    made = []
+
+    def work() -> None:
+        model = Model()
+        made.append(weakref.ref(model))
+        if ending == "error":
+            raise KeyError("a")
+        count()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises((KeyError, LimitError)) as caught:
+            run_watched(work, "it", Fixed(0.2))
+        del caught
+        assert made[0]() is None, "only a search for cycles would free it"
+    finally:
+        gc.enable()
 
 
 def test_a_loop_ends():
