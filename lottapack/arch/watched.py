@@ -60,8 +60,8 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
         raise
     finally:
         task.leave.release()
-        # The error's traceback leads to the task. Without this and the ``del`` below, the two would hold each other, and
-        # with them all that the work has made, until Python looks for cycles.
+        # The error's traceback leads to the task. Without this and ``del error``, the two would hold each other, and
+        # all that the work has made, until Python looks for cycles.
         error, task.error = task.error, None
     if excess:
         del error

@@ -1,7 +1,8 @@
 """load(): from a pack to a ready module."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
@@ -162,6 +163,14 @@ def _choose(pack: PackFile, backbone: Backbone, *, merge: bool, mesh: bool) -> d
     return found
 
 
+def _results(found: deque[tuple[str, Future[Tensor]]]) -> list[Named]:
+    """Return what each has read, in order, and keep none that failed: its error's traceback would hold the model."""
+    results: list[Named] = []
+    while found:
+        results.append((found[0][0], found.popleft()[1].result()))
+    return results
+
+
 class _Rebuild:
     """The tensors of one load, each converted as soon as it is made."""
 
@@ -191,15 +200,15 @@ class _Rebuild:
             given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
             wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, given).items()}
         with ThreadPoolExecutor(1) as reader:
-            found = [
+            found = deque(
                 (
                     held if isinstance(held, str) else held.name,
                     reader.submit(stored_tensor, self.pack, held, self.device, dtype, self.pages),
                 )
                 for held, dtype in wanted.items()
-            ]
+            )
             try:
-                yield lambda: [(name, future.result()) for name, future in found]
+                yield lambda: _results(found)
             finally:
                 for _, future in found:
                     future.cancel()

@@ -63,8 +63,11 @@ def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
     finally:
         begun = [future for future in futures if not future.cancel()]
         wait(begun)  # tasks write into memory of the caller's
-    for future in begun:
-        results += future.result()
+    # Popped, so that no variable of this frame holds the future of a task that failed: its error's traceback leads back
+    # to this frame, and all that the callers hold would stay until Python looks for cycles.
+    futures.clear()
+    while begun:
+        results += begun.pop(0).result()
     return results
 
 

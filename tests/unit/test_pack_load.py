@@ -1,5 +1,6 @@
 """pack() and load(): every bit comes back, whatever the model and however the checkpoint was saved."""
 
+import gc
 import json
 import threading
 
@@ -416,3 +417,26 @@ def test_padding_row_of_a_trained_embedding_stays_zero():
     model = lottapack.scaffold(text(), seed=1, rank=2)
     model(torch.tensor([[3, 3, 3, 3, 1]])).sum().backward()
     assert not model[0].weight.grad[3].any()
+
+
+def test_a_load_that_fails_leaves_no_tensors_behind(tmp_path):
+    path = tmp_path / "a"
+    lottapack.pack(trained("mlp"), path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+    def count():
+        return sum(type(held) in (torch.Tensor, nn.Parameter) for held in gc.get_objects())
+
+    with pytest.raises(lottapack.IntegrityError):
+        lottapack.load(path)
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        with pytest.raises(lottapack.IntegrityError):
+            lottapack.load(path)
+        assert count() == before
+    finally:
+        gc.enable()
