@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
+from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, IntegrityError, Problem
 from lottapack.folders import checkpoint as checkpoints
@@ -24,6 +25,7 @@ from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
 from lottapack.loading.load import load
 from lottapack.nn.attach import attach, place, tie_all
 from lottapack.nn.generating import fill_any
+from lottapack.packing.narrowed import as_held
 from lottapack.peft.reading import is_adapter, read_adapter
 
 
@@ -119,7 +121,9 @@ def trained(
             plan, tensors = checkpoints.split(read_checkpoint(where, leaving), key, leaving)
             plan = configuration.of_checkpoint(plan, where)
         tensors = checkpoints.fitted(plan, tensors)
-        model = arch.build(plan.architecture)
+        if not is_adapter(where):
+            plan, tensors = as_held(plan, tensors)
+        model = cast_computed(arch.build(plan.architecture), plan.computed, plan.architecture.class_)
     attach(model, plan)
     sources = plan.sources()
     for name, entry in plan.parameters.items():

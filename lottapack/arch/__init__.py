@@ -94,6 +94,11 @@ def family_of(model: "nn.Module") -> Family:
 
 def describe(model: "nn.Module") -> Architecture:
     """The architecture of a module as data, checked by building it again. Raises ArchitectureError."""
+    return described(model)[0]
+
+
+def described(model: "nn.Module") -> "tuple[Architecture, nn.Module]":
+    """As describe(), and the empty module that was built again."""
     from lottapack.arch.skeleton import budget_of, require_same_computed, shapes_of
 
     family = family_of(model)
@@ -110,7 +115,7 @@ def describe(model: "nn.Module") -> Architecture:
     if family.fills(class_name, config):
         again = partial(_built_again, architecture, budget_of(model))
         require_same_computed(model, rebuilt, class_name, again)
-    return architecture
+    return architecture, rebuilt
 
 
 def checked(family: str, class_name: str, config: dict[str, Any]) -> Architecture:

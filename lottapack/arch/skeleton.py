@@ -184,12 +184,13 @@ def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
     known = dict(computed_tensors(rebuilt))
     for name, tensor in computed_tensors(model):
         other = known.get(name)
-        if other is None or not _same(tensor.detach().cpu(), other.detach().to(tensor.dtype).cpu()):
+        if other is None or not same_tensor(tensor.detach().cpu(), other.detach().to(tensor.dtype).cpu()):
             return name
     return None
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same shape and bits."""
     if one.shape != other.shape or one.is_meta:
         return one.shape == other.shape
     flat = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as _Norm  # SyncBatchNorm stands for each of them in training
 
 from lottapack import arch
+from lottapack.arch.computed_dtypes import changed_values
 from lottapack.arch.skeleton import WRAPPERS, shapes_of, unwrapped
 from lottapack.arch.trust import allowing
 from lottapack.errors import (
@@ -52,7 +53,11 @@ _Signature = dict[str, tuple[tuple[int, ...], torch.dtype, str]]
 
 def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> nn.Module | None:
     """The module that carries a recipe; of several, the one that is called ``key``."""
-    carrying = {name: module for name, module in model.named_modules() if module.__dict__.get(PLAN) == plan}
+    carrying = {
+        name: module
+        for name, module in model.named_modules()
+        if PLAN in module.__dict__ and module.__dict__[PLAN].is_scaffold_of(plan)
+    }
     return carrying.get(key or "", next(iter(carrying.values()), None))
 
 
@@ -192,6 +197,13 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
             now = vars(module).get(key, value)
             if _is_plain(now) and _as_json(now) != _as_json(value):
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)
+    if name := changed_values(model, built):
+        raise CheckpointError(
+            f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} that is built from "
+            "its configuration: a pack holds no such change",
+            hint="lottapack.regenerate_(model) gives it the constructor's values again. If it was rounded by a cast to "
+            "a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
+        )
 
 
 def _changed(where: str, now: str, due: str, architecture: Architecture) -> LottapackError:

@@ -226,6 +226,7 @@ class Descriptor(Record, frozen=True, dict=True, gc=True):
     rng: Rng
     parameters: dict[str, Parameter]
     provenance: dict[str, str]
+    computed: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # dtypes by name (spec: section 7)
     files: dict[str, FileRecord] | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -11,9 +11,9 @@ import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, names, validate
+from lottapack.format.computed import FLOATING
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
-    FORMAT_VERSION,
     Adapted,
     Architecture,
     ArchitectureRecord,
@@ -27,6 +27,7 @@ from lottapack.format.descriptor import (
 )
 from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.recipe_bytes import bytes_of
+from lottapack.format.recipe_rules import as_descriptor
 from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
@@ -110,12 +111,18 @@ ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
 
 
 class Recipe(Record, frozen=True, dict=True, gc=True):
-    """Everything about a scaffolded model but its learned tensors."""
+    """Everything about a scaffolded model but its learned tensors.
+
+    ``dtypes``: those of the moment, where they differ, of generated weights and of what the architecture computes.
+    ``mixed``: that the checkpoint's own floating tensors were not all in the dtype of the generated weights.
+    """
 
     lottapack_recipe: str
     architecture: Architecture
     rng: RecipeRng
     parameters: dict[str, ParameterRecipe]
+    dtypes: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    mixed: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def seed(self) -> int:
@@ -127,6 +134,26 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         """The seed of every scaffold by name, ``default`` first."""
         others = {name: int(scaffold.seed, 16) for name, scaffold in (self.rng.scaffolds or {}).items()}
         return {DEFAULT_SCAFFOLD: self.seed, **others}
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """The dtypes of tensors that the architecture computes in another, by name."""
+        return {name: dtype for name, dtype in (self.dtypes or {}).items() if name not in self.parameters}
+
+    def is_scaffold_of(self, other: "Recipe") -> bool:
+        """Whether both are of one scaffold, whatever was cast or frozen since."""
+        return self.as_scaffolded()._with_all_trained() == other.as_scaffolded()._with_all_trained()
+
+    def as_scaffolded(self) -> "Recipe":
+        """The recipe without what a cast of the model changes."""
+        return msgspec.structs.replace(self, dtypes=msgspec.UNSET, mixed=msgspec.UNSET)
+
+    def _with_all_trained(self) -> "Recipe":
+        parameters = {
+            name: msgspec.structs.replace(entry, trained=True) if isinstance(entry, StoredRecipe) else entry
+            for name, entry in self.parameters.items()
+        }
+        return msgspec.structs.replace(self, parameters=parameters)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8."""
@@ -192,43 +219,21 @@ def parse(data: bytes) -> Recipe:
         raise CheckpointError(
             f"the recipe has version {recipe.lottapack_recipe}; this lottapack knows {RECIPE_VERSION}"
         )
-    _, problems = validate.check(canonical.view(canonical.dumps(_as_descriptor(value))))
+    _, problems = validate.check(canonical.view(canonical.dumps(as_descriptor(value))))
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}")
+    if recipe.dtypes == {} or recipe.mixed is False:
+        raise CheckpointError("the checkpoint's recipe breaks the format: dtypes or mixed says nothing")
+    for name, dtype in (recipe.dtypes or {}).items():
+        held = recipe.parameters.get(name)
+        if dtype not in FLOATING or isinstance(held, StoredRecipe | TiedRecipe):
+            raise CheckpointError(f"the checkpoint's recipe breaks the format: dtypes: {name} cannot be {dtype}")
     return recipe
 
 
 def of_tensor(tensor: "torch.Tensor") -> Recipe:
     """The recipe in the tensor that a checkpoint carries. Raises CheckpointError."""
     return parse(bytes_of(tensor, BUFFER))
-
-
-def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
-    """The same with a stand-in for all that only packing knows, so that one set of rules checks both."""
-    tensor = {"dtype": "float32", "sha256": "0" * 64}
-    parameters = {}
-    for name, entry in value["parameters"].items():
-        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude")}
-        if entry["role"] == "stored":
-            known |= {"shape": [], **tensor}
-        elif entry["role"] != "tied":
-            known["fingerprint"] = "0" * 16
-        if entry["role"] == "adapted":
-            known["adapter"] = {"lora_A": tensor, "lora_B": tensor}
-        parameters[name] = known
-    generator = dict(value["rng"])
-    generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}
-    if "scaffolds" in generator:
-        prints = {name: "0" * 16 for name, entry in parameters.items() if "fingerprint" in entry}
-        scaffolds = generator["scaffolds"].items()
-        generator["scaffolds"] = {name: {**scaffold, "fingerprints": prints} for name, scaffold in scaffolds}
-    return {
-        "lottapack": FORMAT_VERSION,
-        "architecture": value["architecture"],
-        "rng": generator,
-        "parameters": parameters,
-        "provenance": {},
-    }
 
 
 def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
@@ -286,6 +291,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
             capability=descriptor.rng.capability,
         ),
         parameters=parameters,
+        dtypes=descriptor.computed,
     )
 
 

@@ -11,6 +11,7 @@ from lottapack import rng
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
 from lottapack.format.collect import HEX16, HEX64, MAX_ENTRY, MOST, Collector, kind_of, quote
+from lottapack.format.computed import read_computed
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
     TABLE_ID,
@@ -33,7 +34,7 @@ _KNOWN = int(_MAJOR), int(_MINOR)
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
 _NO_VERSION = 'the format version is missing or not of the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
-_OPTIONAL = ("files",)
+_OPTIONAL = ("computed", "files")
 
 
 def _numbers(match: re.Match[str]) -> tuple[int, int]:
@@ -91,6 +92,7 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     if generator is not None:
         check_scaffolds(out, generator, strays, parameters)
     provenance = _provenance(out, value["provenance"]) if "provenance" in value else None
+    computed = read_computed(out, value["computed"], parameters or ()) if "computed" in value else msgspec.UNSET
     files = read_files(out, value["files"]) if "files" in value else msgspec.UNSET
     if (
         out.problems
@@ -107,6 +109,7 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
         rng=generator,
         parameters=parameters,
         provenance=provenance,
+        computed=computed,
         files=files,
     )
 

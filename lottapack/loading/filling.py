@@ -70,7 +70,7 @@ def fill_(
         scaffold = active_scaffold(model)
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         source, plan = empty_model(pack, merge=merge)
-        if not merge and recipe_of(model) != plan:
+        if not merge and not recipe_of(model).is_scaffold_of(plan):
             raise ArchitectureError("the model was made from another pack", hint="Make it from this one: load_meta().")
         slots = {parameter_of(name, plan.parameters): slot for name, slot in _slots(model).items()}
         target = _target(slots, device)

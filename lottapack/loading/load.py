@@ -143,7 +143,8 @@ def load(
     tie_all(model, plan)
     for buffer_name, buffer in list(computed_buffers(model)):
         module, leaf = locate(model, buffer_name)
-        module._buffers[leaf] = buffer.to(target)
+        follows = buffer_name in (pack.descriptor.computed or {})
+        module._buffers[leaf] = buffer.to(target, dtype if follows else None)
     if not merge:
         model._buffers[recipe.BUFFER] = model.get_buffer(recipe.BUFFER).to(target)
     return exclude_from_ddp(model).eval()

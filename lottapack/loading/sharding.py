@@ -61,7 +61,10 @@ def load_on_mesh(
         )
         place(model, entry.name, tensor)
     tie_all(model, plan)
-    give_computed(model, computed_by(model), device)
+    computed = computed_by(model)
+    if dtype is not None:
+        computed |= {name: computed[name].to(dtype) for name in pack.descriptor.computed or {}}
+    give_computed(model, computed, device)
     return exclude_from_ddp(model).eval()
 
 

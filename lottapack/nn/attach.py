@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
+from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
@@ -15,6 +16,7 @@ from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRec
 from lottapack.nn import layers
 from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
+from lottapack.nn.moment import of_the_moment
 from lottapack.nn.recomputing import watch
 from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.tied_head import leave_alone, share
@@ -69,6 +71,7 @@ def attach(
     Values of weights stay as they are; adapters are uninitialised. ``persistent``: keep the backbone in the state_dict.
     ``scaffold``: on which the model's weights are.
     """
+    note_built(model, model)
     sources = plan.sources(scaffold)
     for name, entry in plan.parameters.items():
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
@@ -113,6 +116,7 @@ def attach(
 
 def carry(model: nn.Module, plan: Recipe) -> None:
     """Let a model carry its recipe: in the state_dict, checked when a checkpoint is loaded."""
+    plan = plan.as_scaffolded()
     model.register_buffer(recipe.BUFFER, recipe_text(plan))
     model.__dict__[PLAN] = plan
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
@@ -225,10 +229,11 @@ def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> Non
 
 
 def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Averages over buffers, as some EMA copies take them, change the recipe's bytes: write them as they were."""
+    """Write what was cast or unfrozen since; and anew, as averages over buffers change the recipe's bytes."""
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
-        state[prefix + recipe.BUFFER] = recipe_text(module.__dict__[PLAN]).to(found.device)
+        own = [value for key, value in state.items() if key.startswith(prefix) and isinstance(value, Tensor)]
+        state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, module.__dict__[PLAN], own)).to(found.device)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -238,7 +243,7 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
     if incoming is None:
         return
     theirs = recipe.of_tensor(incoming)
-    if theirs != ours:
+    if not theirs.is_scaffold_of(ours):
         what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
         if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
             what = f"scaffolds {theirs.seeds}, this model {ours.seeds}"
@@ -246,4 +251,5 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
             f"the checkpoint was trained on another scaffold: {what}",
             hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
         )
+    state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # theirs tells another moment
     reconcile_backbone(module, ours, state, prefix)

@@ -153,7 +153,7 @@ def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
     """Let the weights of virtual layers count as on a device, and in a dtype, None for the recorded one."""
     for module in model.modules():
         if isinstance(module, VirtualLayer):
-            kind = module.weight_like.dtype if dtype is None else dtype
+            kind = dtypes.torch_dtype(module.__dict__[SOURCES]["weight"].dtype) if dtype is None else dtype
             module.weight_like = torch.empty(0, dtype=kind, device=device)
 
 

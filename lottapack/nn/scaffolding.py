@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lottapack import arch, rng
+from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import SCALINGS
@@ -110,7 +111,7 @@ def scaffold(
     tables = tables_of(distribution)
     check_seed_and_scale(seed, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
-    architecture = arch.describe(model)
+    architecture, built = arch.described(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     require_free_name(model, entries)
     require_values(entries)
@@ -133,6 +134,7 @@ def scaffold(
     if max_bytes is not None:
         check_memory("scaffold()", needed, max_bytes)
     require_forms(model, recipe, chosen, left)
+    note_built(model, built)
     attach(model, recipe, dropout=dropout, persistent=persistent)
     virtualise(model, recipe, chosen, left)
     generate_(model)

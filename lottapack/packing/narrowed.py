@@ -1,58 +1,87 @@
-"""Models that were cast after scaffold(), as by ``.half()`` or ``.to(torch.bfloat16)``.
+"""Models that were cast after scaffold(), as by ``.half()``, and checkpoints that were cast by what saved them.
 
 A weight that is generated in a narrower dtype is the wider one, rounded (spec: tables): a pack that records the dtype
-in which the model holds it gives the same bits, and a model whose parts fit together when it is loaded.
+in which the model held it gives the same bits, and a model whose parts fit together when it is loaded.
 """
 
 from collections.abc import Mapping
 
 import msgspec
-import torch
 from torch import Tensor
 
 from lottapack import rng
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe
+from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
 
 
-def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> Recipe:
-    """The recipe with the dtypes of the moment of packing, where these are narrower than those of the scaffold.
+def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe with the dtypes in which the model held its generated weights, and the tensors in its dtypes.
 
-    A checkpoint without the backbone tells it only where every floating tensor has one narrower dtype. Raises
-    CheckpointError for a backbone that is held in a wider dtype than the scaffold's.
+    Raises CheckpointError for generated weights that are in a wider dtype than in scaffold().
     """
-    _refuse_wider(plan, tensors)
-    if plan.rng.id == rng.TORCH_CPU:
-        return plan
-    floating = {dtypes.dtype_name(tensor.dtype) for tensor in tensors.values() if tensor.is_floating_point()}
-    of_all = floating.pop() if len(floating) == 1 else "float32"
+    held = _held(plan)
+    _refuse_wider(plan, held)
     sources = plan.sources()
 
-    def held(name: str, entry: ParameterRecipe) -> ParameterRecipe:
+    def now(name: str, entry: ParameterRecipe) -> ParameterRecipe:
         if not isinstance(entry, AdaptedRecipe | SeededRecipe) or entry.dtype != "float32":
             return entry
-        weight = tensors.get(name)
-        dtype = of_all if weight is None else dtypes.dtype_name(weight.dtype)
-        if dtype not in dtypes.GENERATED or rng.scale_fault(sources[name].table, entry.scale, dtype):
-            return entry
-        return msgspec.structs.replace(entry, dtype=dtype)
+        dtype = held[name]
+        unfit = dtype not in dtypes.GENERATED or (
+            name in sources and rng.scale_fault(sources[name].table, entry.scale, dtype)
+        )
+        return entry if unfit else msgspec.structs.replace(entry, dtype=dtype)
 
-    parameters = {name: held(name, entry) for name, entry in plan.parameters.items()}
-    return msgspec.structs.replace(plan, parameters=parameters)
+    plan = msgspec.structs.replace(
+        plan,
+        parameters={name: now(name, entry) for name, entry in plan.parameters.items()},
+        dtypes=plan.computed or msgspec.UNSET,
+    )
+    return plan, _as_in_model(plan, tensors)
 
 
-def _refuse_wider(plan: Recipe, tensors: Mapping[str, Tensor]) -> None:
+def _held(plan: Recipe) -> dict[str, str]:
+    """The dtype in which the model held each generated weight, whatever a checkpoint holds it in."""
+    noted = plan.dtypes or {}
+    return {
+        name: noted.get(name, entry.dtype)
+        for name, entry in plan.parameters.items()
+        if isinstance(entry, AdaptedRecipe | SeededRecipe)
+    }
+
+
+def _refuse_wider(plan: Recipe, held: Mapping[str, str]) -> None:
     """Drawn in the wider dtype, a weight has other values; in the narrower, it does not fit the other parameters."""
-    for name, entry in plan.parameters.items():
-        weight = tensors.get(name)
-        if weight is None or not isinstance(entry, AdaptedRecipe | SeededRecipe):
-            continue
-        narrow = dtypes.torch_dtype(entry.dtype)
-        if weight.dtype == torch.float32 and narrow.itemsize < weight.dtype.itemsize:
+    for name, dtype in held.items():
+        entry = plan.parameters[name]
+        assert isinstance(entry, AdaptedRecipe | SeededRecipe)
+        if dtypes.ITEMSIZE.get(dtype, 0) > dtypes.ITEMSIZE[entry.dtype]:
             raise CheckpointError(
-                f"{name} is {weight.dtype} now, and was {narrow} in scaffold(): its pack would load it as {narrow}, "
+                f"{name} is {dtype} now, and was {entry.dtype} in scaffold(): its pack would load it as {entry.dtype}, "
                 "beside parameters of the wider dtype",
-                hint=f"Cast the model back before packing, model.to({narrow}), which rounds what was trained. Next "
-                "time cast it before scaffold().",
+                hint=f"Cast the model back before packing, model.to(torch.{entry.dtype}), which rounds what was "
+                "trained. Next time cast it before scaffold().",
             )
+
+
+def _as_in_model(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, back in the model's dtype where whatever saved them put all of them into another.
+
+    A model in one dtype throughout is what its recipe says unless it says ``mixed``. A narrower adapter stays as it is:
+    it is widened when it is loaded.
+    """
+    generated = {e.dtype for e in plan.parameters.values() if isinstance(e, AdaptedRecipe | SeededRecipe)}
+    floating = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if plan.mixed is True or len(generated) != 1 or len(floating) != 1:
+        return dict(tensors)
+    own, given = dtypes.torch_dtype(*generated), floating.pop()
+    if own == given or given.itemsize == own.itemsize:
+        return dict(tensors)
+    stored = {name for name in plan.parameters if isinstance(plan.parameters[plan.resolve(name)], StoredRecipe)}
+    return {
+        name: tensor.to(own)
+        if tensor.is_floating_point() and (name in stored or own.itemsize < given.itemsize)
+        else tensor
+        for name, tensor in tensors.items()
+    }

@@ -112,7 +112,8 @@ def pack(
                 "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
             )
         tensors = checkpoint.fitted(plan, tensors)
-        plan = plan if adapter else as_held(plan, tensors)
+        if not adapter:
+            plan, tensors = as_held(plan, tensors)
         packer = Packer(
             plan,
             tensors,

@@ -149,6 +149,7 @@ class Packer:
             ),
             parameters=parameters,
             provenance=provenance(self.plan.architecture),
+            computed=self.plan.computed or msgspec.UNSET,
             files={name: self._file(name, data) for name, data in self.files.held.items()} or msgspec.UNSET,
         )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lottapack import arch, rng
 from lottapack.arch.budget import Budget
+from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, IntegrityError, Problem
 from lottapack.format import dtypes
@@ -42,7 +43,7 @@ def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
             f"{descriptor.architecture.class_} as built here has other parameters than packed: {', '.join(wrong[:5])}",
             hint="The library may be another version than the one that the pack names in its provenance.",
         )
-    return model
+    return cast_computed(model, descriptor.computed or {}, descriptor.architecture.class_)
 
 
 def stored_tensor(

@@ -1,6 +1,7 @@
 /** From the descriptor's bytes to its records, or to everything that is wrong with it (spec/v1/descriptor.md). */
 
 import { architectureProblems } from "./architecture.js";
+import { readComputed } from "./computed.js";
 import { readJson } from "./container.js";
 import { PackError } from "./errors.js";
 import { readFiles } from "./files.js";
@@ -14,16 +15,16 @@ import { kindOf, quote } from "./text.js";
 export const FORMAT_VERSION = "1.0";
 const PHILOX = "philox4x32-10";
 const FIELDS = ["lottapack", "architecture", "rng", "parameters", "provenance"];
-const OPTIONAL = ["files"];
+const OPTIONAL = ["computed", "files"];
 const VERSION = /^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$/;
 const WIDTHS = [1n, 2n, 4n, 8n, 16n];
 
 /**
  * Read a descriptor; a PackError names every problem found.
  *
- * Gives `{version, architecture, rng, parameters, provenance, files}`: architecture has family, class and config (a Map);
+ * Gives `{version, architecture, rng, parameters, provenance, computed, files}`: architecture has family, class and config (a Map);
  * rng has id, seedText, tables (bits and sha256 by id), scaffolds (seed and fingerprints by name), torch and
- * capability; parameters: see parameters.js; files: see files.js.
+ * capability; parameters: see parameters.js; computed: dtypes by name; files: see files.js.
  */
 export function readDescriptor(bytes) {
   const value = readJson(bytes, "descriptor", "descriptor");
@@ -66,8 +67,9 @@ function read(out, value) {
   if (rng) checkScaffolds(out, rng, parameters);
   const provenance = value.get("provenance");
   if (value.has("provenance")) checkProvenance(out, provenance);
+  const computed = value.has("computed") ? readComputed(out, value.get("computed"), parameters) : new Map();
   const files = value.has("files") ? readFiles(out, value.get("files")) : new Map();
-  return { version, architecture, rng, parameters, provenance, files };
+  return { version, architecture, rng, parameters, provenance, computed, files };
 }
 
 function checkVersion(out, text) {

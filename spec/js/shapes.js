@@ -22,6 +22,9 @@ export const FROM_CODE = new Map(ROWS.map(([name, code]) => [code, name]));
 /** The dtypes that a backbone or an adapter can have. */
 export const GENERATED = ["float32", "bfloat16", "float16"];
 
+/** The dtypes of numbers with a point. */
+export const FLOATING = ["float64", ...GENERATED];
+
 export const MAX_SIZE = 2n ** 53n - 1n;
 const MAX_DIMENSIONS = 8;
 const MAX_BYTES = 2n ** 63n - 1n;

@@ -1,7 +1,7 @@
 """Small models of many kinds: every adapter is reached, and what comes back computes what was trained.
 
 Each is scaffolded with the defaults, trained a step, and packed, in float32 and in bfloat16; another process loads all
-packs and compares with what was left beside them. docs/training.md says why it casts those in bfloat16 once more.
+packs and compares with what was left beside them.
 """
 
 import json

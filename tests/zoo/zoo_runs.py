@@ -159,21 +159,15 @@ def again(path: Path) -> dict[str, Any]:
     """What a pack's model gives here, against what was left beside it: modes with other bits, and merged how far."""
     inputs, outputs = torch.load(path.with_suffix(".pt"))
     allow = ["zoo_models"]
-    here = all_outputs(as_trained(lottapack.load(path, allow=allow)), inputs)
+    here = all_outputs(lottapack.load(path, allow=allow), inputs)
     others = [
         mode
         for mode, expected in outputs.items()
         if len(expected) != len(here[mode])
         or any(not same_bits(one, other) for one, other in zip(expected, here[mode], strict=True))
     ]
-    merged = all_outputs(as_trained(lottapack.load(path, allow=allow, merge=True)), inputs)
+    merged = all_outputs(lottapack.load(path, allow=allow, merge=True), inputs)
     return {"other bits": others, "merged": max(furthest(outputs[mode], merged[mode]) for mode in ("train", "eval"))}
-
-
-def as_trained(model: nn.Module) -> nn.Module:
-    """A loaded model in the dtype that the whole model had, the buffers included that only constructors compute."""
-    kinds = {one.dtype for one in model.parameters() if one.is_floating_point()}
-    return model.to(*kinds) if len(kinds) == 1 else model
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

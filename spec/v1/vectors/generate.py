@@ -15,6 +15,7 @@ from maker import (
     coding_cases,
     element_cases,
     invalid_codings,
+    invalid_computed,
     invalid_container,
     invalid_descriptor,
     invalid_files,
@@ -71,7 +72,7 @@ def made() -> Iterator[tuple[str, bytes]]:
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
-    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings, invalid_files)
+    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings, invalid_files, invalid_computed)
     hostile = (invalid_hostile, invalid_hostile_descriptor)
     for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits):
         for refused in group.cases():

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import valid_architectures, valid_basics, valid_codings, valid_files, valid_scaffolds  # noqa: F401 (they fill the list)
+from . import (  # noqa: F401 (they fill the list)
+    valid_architectures,
+    valid_basics,
+    valid_codings,
+    valid_computed,
+    valid_files,
+    valid_scaffolds,
+)
 from .model import Model
 from .shown import CASES
 

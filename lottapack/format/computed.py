@@ -1,0 +1,39 @@
+"""The dtypes of tensors that the architecture computes (spec: descriptor, section 7)."""
+
+import sys
+from collections.abc import Collection
+
+from lottapack.format import dtypes
+from lottapack.format.collect import Collector, quote
+from lottapack.format.names import name_fault
+from lottapack.strict_json.text import JsonText
+
+MAX_COMPUTED = 10_000
+FLOATING = tuple(name for name in dtypes.ITEMSIZE if "float" in name)
+_LONGEST = 64  # of the text of a dtype
+
+
+def read_computed(out: Collector, text: JsonText, parameters: Collection[str]) -> dict[str, str]:
+    """The dtypes by name. ``parameters``: the names of the pack's parameters, which a checkpoint holds or generates."""
+    found: dict[str, str] = {}
+    if not text.is_object:
+        out.add("field", "computed", f"should be an object, not {text.kind}")
+        return found
+    count = 0
+    for name, item in text.members():
+        count += 1
+        if count > MAX_COMPUTED:
+            continue
+        place = f"computed[{quote(name)}]"
+        fault = name_fault(name) or ("is a parameter, whose own entry says its dtype" if name in parameters else None)
+        if fault:
+            out.add("name", place, fault)
+        if item.is_string:
+            said = str(item.value()) if len(item) <= _LONGEST else "(a long text)"
+            out.known(said, FLOATING, place, "floating dtype")
+            found[name] = sys.intern(said)  # of ten thousand names, a text each would take half of the memory
+        else:
+            out.add("field", place, f"should be a string, not {item.kind}")
+    if not 1 <= count <= MAX_COMPUTED:
+        out.add("field", "computed", f"names {count:,} tensors; it should name 1 to {MAX_COMPUTED:,}")
+    return found

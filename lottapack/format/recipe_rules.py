@@ -1,0 +1,34 @@
+"""A recipe in the form of a descriptor, so that one set of rules checks both (spec: recipe)."""
+
+from typing import Any
+
+from lottapack.format.descriptor import FORMAT_VERSION
+
+
+def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
+    """The same with a stand-in for all that only packing knows, so that one set of rules checks both."""
+    tensor = {"dtype": "float32", "sha256": "0" * 64}
+    parameters = {}
+    for name, entry in value["parameters"].items():
+        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude")}
+        if entry["role"] == "stored":
+            known |= {"shape": [], **tensor}
+        elif entry["role"] != "tied":
+            known["fingerprint"] = "0" * 16
+        if entry["role"] == "adapted":
+            known["adapter"] = {"lora_A": tensor, "lora_B": tensor}
+        parameters[name] = known
+    generator = dict(value["rng"])
+    generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}
+    if "scaffolds" in generator:
+        prints = {name: "0" * 16 for name, entry in parameters.items() if "fingerprint" in entry}
+        scaffolds = generator["scaffolds"].items()
+        generator["scaffolds"] = {name: {**scaffold, "fingerprints": prints} for name, scaffold in scaffolds}
+    computed = {name: dtype for name, dtype in value.get("dtypes", {}).items() if name not in parameters}
+    return {
+        "lottapack": FORMAT_VERSION,
+        "architecture": value["architecture"],
+        "rng": generator,
+        "parameters": parameters,
+        "provenance": {},
+    } | ({"computed": computed} if computed else {})

@@ -1,0 +1,78 @@
+"""The recipe of the moment: what was cast, frozen or unfrozen since scaffold() or load() (spec: recipe)."""
+
+from collections.abc import Iterable
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from lottapack.arch.computed_dtypes import changed_dtypes
+from lottapack.arch.skeleton import WRAPPERS
+from lottapack.format import dtypes
+from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
+from lottapack.nn.generated_layer import held_as
+from lottapack.nn.virtual import VirtualLayer
+
+
+def of_the_moment(module: nn.Module, plan: Recipe, saved: Iterable[Tensor]) -> Recipe:
+    """The recipe of a model as it is now.
+
+    Args:
+        module: the model that carries it.
+        plan: the recipe that it carries.
+        saved: the tensors of its state_dict.
+    """
+    generated = _generated_dtypes(module, plan)
+    changed = {name: dtype for name, dtype in generated.items() if dtype != plan.parameters[name].dtype}  # type: ignore[union-attr]
+    kinds = set(generated.values())
+    held = {dtypes.dtype_name(tensor.dtype) for tensor in saved if tensor.is_floating_point()}
+    return msgspec.structs.replace(
+        plan,
+        parameters=_as_they_train(module, plan),
+        dtypes=changed | changed_dtypes(module) or msgspec.UNSET,
+        mixed=True if (kinds and held and held != kinds) or len(kinds) > 1 else msgspec.UNSET,
+    )
+
+
+def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe]:
+    """The entries, with ``trained`` as parameters require a gradient now.
+
+    Where none does, the whole model was frozen, as one does to evaluate it: then what trained is what the recipe says.
+    """
+    trains = {_plain(name): one.requires_grad for name, one in module.named_parameters(remove_duplicate=False)}
+    if not any(trains.values()):
+        return plan.parameters
+    return {
+        name: msgspec.structs.replace(entry, trained=trains[name])
+        if isinstance(entry, StoredRecipe) and trains.get(name, entry.trained) != entry.trained
+        else entry
+        for name, entry in plan.parameters.items()
+    }
+
+
+def _generated_dtypes(module: nn.Module, plan: Recipe) -> dict[str, str]:
+    """The dtype of each generated weight, as far as it can be seen."""
+    owners = {_plain(name): owner for name, owner in module.named_modules(remove_duplicate=False)}
+    found = {}
+    for name, entry in plan.parameters.items():
+        prefix, _, leaf = name.rpartition(".")
+        owner = owners.get(prefix)
+        if isinstance(entry, SeededRecipe | AdaptedRecipe) and owner is not None:
+            dtype = _held_dtype(owner, leaf)
+            if dtype is not None:
+                found[name] = dtypes.dtype_name(dtype)
+    return found
+
+
+def _held_dtype(owner: nn.Module, leaf: str) -> torch.dtype | None:
+    if isinstance(owner, VirtualLayer):
+        return owner.weight_like.dtype
+    held = held_as(owner, leaf)
+    weight: Tensor | None = owner._parameters.get(held)
+    if weight is None:
+        weight = owner._buffers.get(held)
+    return None if weight is None else weight.dtype
+
+
+def _plain(name: str) -> str:
+    return ".".join(step for step in name.split(".") if step not in WRAPPERS)
