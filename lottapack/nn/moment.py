@@ -38,9 +38,11 @@ def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe
     """The entries, with ``trained`` as parameters require a gradient now.
 
     Where none does, the whole model was frozen, as one does to evaluate it: then what trained is what the recipe says.
+    So it is where generated weights do, in a model of init_backbone_(), which froze nothing.
     """
     trains = {_plain(name): one.requires_grad for name, one in module.named_parameters(remove_duplicate=False)}
-    if not any(trains.values()):
+    generated = (name for name, entry in plan.parameters.items() if isinstance(entry, SeededRecipe | AdaptedRecipe))
+    if not any(trains.values()) or any(trains.get(name) for name in generated):
         return plan.parameters
     return {
         name: msgspec.structs.replace(entry, trained=trains[name])
