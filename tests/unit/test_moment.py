@@ -143,7 +143,7 @@ def test_compare_builds_what_pack_writes(tmp_path):
 
 
 def test_a_name_that_nothing_is_computed_under_is_refused(tmp_path):
-    from lottapack.packing.bases import rewritten
+    from lottapack.folders.bases import rewritten
 
     path = packed(llama().to(torch.bfloat16), tmp_path)
     with open_pack(path) as pack:
