@@ -45,6 +45,8 @@ class GeneratedLayer(nn.Module):
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Take a sharded weight for a sharded backbone: torch's tensor parallelism knows the stock name only."""
+        if isinstance(param, LayerWeight):
+            raise read_only(self, f"it cannot become {name}, as pruning and the like would have it")
         sharded = name == "weight" and BACKBONE in self._parameters and hasattr(param, "device_mesh")
         super().register_parameter(BACKBONE if sharded else name, param)
 

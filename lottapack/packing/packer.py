@@ -41,6 +41,7 @@ from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredR
 from lottapack.format.shapes import numel
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
+from lottapack.packing.reparametrised import lacking
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
 from lottapack.weights.constructed import drawn_state
@@ -223,10 +224,7 @@ class Packer:
     def _take(self, name: str, shape: tuple[int, ...] | None) -> Tensor:
         tensor = self.given.get(name)
         if tensor is None:
-            raise CheckpointError(
-                f"the checkpoint lacks {name}",
-                hint="Save the whole state_dict of the scaffolded model: torch.save(model.state_dict(), FILE).",
-            )
+            raise lacking(name, self.given)
         if shape is not None and tuple(tensor.shape) != shape:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, the recipe says {shape}")
         if dtypes.dtype_name(tensor.dtype) not in dtypes.ITEMSIZE:

@@ -1,0 +1,84 @@
+"""What torch.nn.utils does to layers after scaffold(): a typed error that says how to undo it, and then a pack."""
+
+import pytest
+import torch
+from models import bits, train
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+import lottapack
+from lottapack import CheckpointError, ScaffoldError
+
+
+class Twice(nn.Module):
+    """Doubles a parameter."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+def model():
+    layers = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.LayerNorm(12), nn.Linear(12, 4))
+    return train(lottapack.scaffold(layers, seed=1, rank=2))
+
+
+WAYS = {
+    "prune": ("weight", lambda layer: prune.l1_unstructured(layer, "weight", 0.5), prune.remove),
+    "prune a bias": ("bias", lambda layer: prune.l1_unstructured(layer, "bias", 0.5), prune.remove),
+    "weight_norm": ("weight", parametrizations.weight_norm, parametrize.remove_parametrizations),
+    "parametrize": (
+        "bias",
+        lambda layer: parametrize.register_parametrization(layer, "bias", Twice()),
+        parametrize.remove_parametrizations,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["model", "state"])
+@pytest.mark.parametrize(
+    ("way", "place"), [(way, place) for way in WAYS for place in (0, 2, 3) if WAYS[way][0] == "bias" or place]
+)
+def test_what_computes_a_parameter_is_named_with_what_undoes_it(way, place, how, tmp_path):
+    trained = model()
+    leaf, apply, undo = WAYS[way]
+    apply(trained[place])
+    given = torch.randn(2, 16)
+    expected = bits(trained(given))
+    with pytest.raises(CheckpointError, match=rf"{place}\.{leaf} is (pruned|parametrized)") as caught:
+        lottapack.pack(trained if how == "model" else trained.state_dict(), tmp_path / "p")
+    assert undo.__name__ in str(caught.value)
+    undo(trained[place], leaf)
+    lottapack.pack(trained, tmp_path / "p")
+    assert bits(lottapack.load(tmp_path / "p")(given)) == expected == bits(trained(given))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    ("apply", "said"),
+    [(nn.utils.weight_norm, "weight_norm"), (nn.utils.spectral_norm, "spectral_norm")],
+)
+def test_older_ways_are_named(apply, said, tmp_path):
+    trained = model()
+    apply(trained[3])
+    with pytest.raises(CheckpointError, match=f"remove_{said}"):
+        lottapack.pack(trained, tmp_path / "p")
+
+
+def test_the_weight_of_an_adapted_layer_is_not_pruned():
+    trained = model()
+    before = {name: bits(tensor) for name, tensor in trained.state_dict().items()}
+    with pytest.raises(ScaffoldError, match="the weight of 0 follows from its seed") as caught:
+        prune.l1_unstructured(trained[0], "weight", 0.5)
+    assert "weight_orig" in str(caught.value)
+    assert {name: bits(tensor) for name, tensor in trained.state_dict().items()} == before
+    assert not trained[0]._forward_pre_hooks
+    for adapter in ("lora_A", "lora_B"):
+        prune.l1_unstructured(trained[0], adapter, 0.5)
+        prune.remove(trained[0], adapter)
+
+
+def test_what_wraps_a_layer_is_refused_by_name(tmp_path):
+    trained = model()
+    trained[0] = nn.Sequential(trained[0], Twice())
+    with pytest.raises(CheckpointError, match=r"0\.0|0 is a Sequential"):
+        lottapack.pack(trained, tmp_path / "p")
