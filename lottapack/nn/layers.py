@@ -6,12 +6,14 @@ Each class is the stock layer of the same name with another ``forward``: everyth
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
+import sys
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lottapack.errors import PlacementError
 from lottapack.format.descriptor import adapter_shapes
 from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
@@ -193,6 +195,20 @@ class AdaptedConv2d(_AdaptedConv, nn.Conv2d):
 class AdaptedEmbedding(AdapterLayer, nn.Embedding):
     """``nn.Embedding`` with an adapter: the table is stored as (in, out), so ``fan_in_fan_out`` is true."""
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Refuse torch's column-wise plan before it fails: it shards every parameter on dimension 1.
+
+        Only the caller tells the plan from FSDP2 or ``fill_``, which may shard the same tensors on that dimension.
+        """
+        placements = getattr(param, "placements", ())
+        if any(getattr(placement, "dim", 0) == 1 for placement in placements) and _from_a_plan():
+            raise PlacementError(
+                f"ColwiseParallel cannot shard {self}: beta and magnitude have one dimension, and lora_B would be "
+                "split by rank",
+                hint="Give this layer RowwiseParallel, or load the model with merge=True.",
+            )
+        super().register_parameter(name, param)
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
         low_rank = F.linear(self._dropped(self._look_up(input, self.lora_A.t())), self.lora_B)
@@ -206,3 +222,8 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+
+def _from_a_plan() -> bool:
+    """Whether a plan of torch's ``parallelize_module`` for embeddings asks the caller's caller to register."""
+    return sys._getframe(2).f_code.co_name == "_partition_embedding_fn"

@@ -29,6 +29,7 @@ WORLDS = {
         "communication_would_be_noticed",
         "every_way_gives_one_model",
         "tensor_parallelism_gives_one_model",
+        "plans_for_adapted_embeddings_run_or_are_refused",
         "tied_weights_that_would_be_trained_apart_are_refused",
         "mixed_precision_of_fsdp2_takes_every_backbone",
         "a_distributed_checkpoint_is_taken_up",
@@ -64,6 +65,9 @@ def packs(tmp_path_factory):
         lottapack.pack(train(lottapack.scaffold(model, **{"seed": 7, "rank": 2, **options})), folder / name, **stored)
     odd = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
     lottapack.pack(train(lottapack.scaffold(odd, seed=9, rank=1)), folder / "odd")
+    embedding = lottapack.scaffold(nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 3)), seed=3, rank=2, targets="*")
+    nn.init.normal_(embedding[0].lora_B)
+    lottapack.pack(embedding, folder / "embedding")
     damaged = bytearray((folder / "mlp").read_bytes())
     damaged[-1] ^= 1
     (folder / "damaged").write_bytes(damaged)

@@ -128,6 +128,31 @@ def tensor_parallelism_gives_one_model(packs: Path, rank: int) -> None:
 
 
 @case(2)
+def plans_for_adapted_embeddings_run_or_are_refused(packs: Path, rank: int) -> None:
+    whole = lottapack.load(packs / "embedding")
+    name, layer = "0", whole[0]
+    assert layer.lora_B.any()
+    ids = torch.tensor([[0, 1, layer.num_embeddings - 1]])
+    rows, columns = RowwiseParallel(input_layouts=Replicate()), ColwiseParallel(output_layouts=Replicate())
+    for style, merge in ((rows, False), (rows, True), (columns, True)):
+        options = {"merge": merge, "backbone": "buffer" if merge else "parameter"}
+        model = filled(packs / "embedding", lambda m, s=style: parallelize_module(m, line(), {name: s}), **options)
+        found = model.get_submodule(name)(ids)
+        assert torch.allclose(whole_tensor(found), layer(ids), rtol=1e-5, atol=1e-6), (style, merge)
+    model = lottapack.load_meta(packs / "embedding", backbone="parameter")
+    refused(
+        lottapack.PlacementError,
+        f"ColwiseParallel cannot shard AdaptedEmbedding({layer.num_embeddings}, ",
+        lambda: parallelize_module(model, line(), {name: columns}),
+    )
+    assert not any(isinstance(tensor, DTensor) for tensor in model.parameters())
+
+
+def whole_tensor(output: Tensor) -> Tensor:
+    return output.full_tensor() if isinstance(output, DTensor) else output
+
+
+@case(2)
 def tied_weights_that_would_be_trained_apart_are_refused(packs: Path, rank: int) -> None:
     def apart(model: nn.Module) -> None:
         parallelize_module(
