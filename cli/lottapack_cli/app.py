@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = errors.INTERRUPTED
     except OSError as fault:  # such as of the help, which typer writes by itself
         if not isinstance(fault, BrokenPipeError):
-            message = f"the system refused: {fault.strerror or fault}"
+            message = f"the system refused: {fault.strerror or str(fault) or type(fault).__name__}"
             output.error(errors.record(OutputError(message)), message)
         discard(sys.stdout)
         return errors.WRONG_INPUT

@@ -25,6 +25,6 @@ def test_a_shell_completes_commands():
 
 
 def test_the_completion_is_shown_without_installing_it(tmp_path):
-    home = {"HOME": str(tmp_path)}
+    home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     assert "complete -" in run(sys.executable, "-m", "lottapack", "--show-completion", "bash", **home)
     assert list(tmp_path.iterdir()) == []

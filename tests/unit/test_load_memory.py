@@ -106,6 +106,8 @@ def test_converting_in_pieces_is_converting_the_whole(name, merge, dtype, tmp_pa
     found = lottapack.load(path, merge=merge, dtype=dtype, check_fingerprints=True)
     whole = lottapack.load(path, merge=merge)
     for key, tensor in whole.state_dict().items():
+        if key == "lottapack_recipe":  # says the dtypes of the moment
+            continue
         wanted = tensor.to(dtype) if tensor.is_floating_point() else tensor
         assert bits(found.state_dict()[key]) == bits(wanted), key
 

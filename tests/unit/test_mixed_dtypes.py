@@ -5,9 +5,10 @@ import torch
 from models import all_bits, bits, cnn, mlp, text, tied_llama, train
 from test_layers import adapted
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 import lottapack
+
+Conv1D = pytest.importorskip("transformers.pytorch_utils").Conv1D
 
 LAYERS = {
     "linear": lambda: (nn.Linear(12, 6), torch.randn(3, 5, 12)),
