@@ -26,7 +26,7 @@ from lottapack.loading.rebuilding import (
     plain_name,
     rebuilt_tensors,
 )
-from lottapack.nn.attach import is_scaffolded, recipe_of
+from lottapack.nn.attach import is_scaffolded, list_again, recipe_of
 from lottapack.nn.switching import active_scaffold, note_scaffold
 from lottapack.registry.local import local
 from lottapack.weights.parts import Part
@@ -120,6 +120,7 @@ class _Slot(NamedTuple):
             self.module._parameters[self.leaf] = tensor
         else:
             self.module._buffers[self.leaf] = tensor
+        list_again(self.module)
 
 
 def _slots(model: nn.Module) -> dict[str, _Slot]:

@@ -155,6 +155,13 @@ def place(model: nn.Module, name: str, tensor: Tensor) -> None:
         module._parameters[leaf] = nn.Parameter(tensor, requires_grad=trains)
     else:
         module._buffers[leaf] = tensor
+    list_again(module)
+
+
+def list_again(module: nn.Module) -> None:
+    """Let a recurrent layer, which keeps a list of its weights beside them, compute with those that it has now."""
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
 
 def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
@@ -183,16 +190,19 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     held = held_as(module, leaf)
     if shared is not None and held in module._parameters:
         module._parameters[held] = shared
+        list_again(module)
         return
     if leaf in module._parameters:
         _to_buffer(module, leaf, persistent)
     module._buffers[held_as(module, leaf)] = owner_module._buffers[owner_leaf]
+    list_again(module)
 
 
 def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
     weight = module._parameters.pop(leaf, None)
     if weight is not None:
         module.register_buffer(held_as(module, leaf), weight.detach(), persistent=persistent)
+        list_again(module)
 
 
 def recipe_of(model: nn.Module) -> Recipe:

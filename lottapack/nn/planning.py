@@ -19,6 +19,7 @@ from lottapack.format.recipe import (
     scaling_factor,
 )
 from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.frozen import is_drawn
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import Scale, drawn_dtype, require_held, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, without_effect
@@ -57,6 +58,7 @@ class Planner:
         for entry in entries:
             if entry.tied:
                 copies.setdefault(entry.tied, []).append(entry)
+        self.some_train = any(entry.tensor.requires_grad for entry in entries)
         plan: dict[str, ParameterRecipe] = {}
         faults: list[ScaffoldError] = []
         for entry in entries:
@@ -74,7 +76,7 @@ class Planner:
         raise_all(faults)
         if train is not None:
             _warn_of_absent(words, groups, entries)
-        if not any(isinstance(entry, AdaptedRecipe) for entry in plan.values()):
+        if not _is_of_use(plan, chosen=train is not None and targets is None):
             raise self._no_adapter(entries)
         return plan
 
@@ -136,6 +138,8 @@ class Planner:
             trains = can_train and (in_full or in_group)
             if trains and entry.can_generate:
                 drawn_dtype(entry)
+            if not trains and not entry.can_generate and self._is_drawn(names):
+                return self._seeded(entry)
             return StoredRecipe(group=entry.group, trained=trains)
         if explicit is None and not isinstance(entry.module, nn.Embedding):
             if (
@@ -148,6 +152,14 @@ class Planner:
             if not shared:
                 return self._adapted(entry, shared)
         return self._seeded(entry)
+
+    def _is_drawn(self, names: Sequence[Entry]) -> bool:
+        """Whether the seed gives a frozen parameter, all of whose names are given.
+
+        What the model's own code keeps from being trained is no random start: sines of positions, for one.
+        """
+        fixed = self.some_train and not names[0].tensor.requires_grad
+        return not fixed and all(map(is_drawn, names))
 
     def _is_narrow(self, entry: Entry) -> bool:
         """Whether a layer has fewer inputs or outputs than the rank of all: it is smaller than its adapter would be."""
@@ -233,6 +245,14 @@ def _warn_of_absent(words: Sequence[str], groups: set[str], entries: list[Entry]
             UnusedOptionWarning,
             stacklevel=4,
         )
+
+
+def _is_of_use(plan: Mapping[str, ParameterRecipe], chosen: bool) -> bool:
+    """Whether a plan has an adapter; or what was chosen to be trained stands on generated weights (a reservoir)."""
+    roles = plan.values()
+    trained = any(isinstance(role, StoredRecipe) and role.trained for role in roles)
+    reservoir = chosen and trained and any(isinstance(role, SeededRecipe) for role in roles)
+    return reservoir or any(isinstance(role, AdaptedRecipe) for role in roles)
 
 
 def _most(entry: Entry) -> int:

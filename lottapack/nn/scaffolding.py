@@ -83,7 +83,8 @@ def scaffold(
             transformers Conv1D that is not trained in full; layers that share a weight are left out.
         train: what is trained in full: names or patterns of modules or parameters, and the words ``heads``,
             ``norms``, ``biases``, ``embeddings``, ``rest`` (what lottapack cannot generate). Default: all five words.
-            Whatever is neither a target nor trained stays frozen.
+            Whatever is neither a target nor trained stays frozen: weights come from the seed, whatever module holds
+            them; norms, biases, vectors and what repeats from row to row keep their values.
         distribution: a built-in table's id, or a Table from ``lottapack.table``; or these by pattern, as the rank.
         scale: how wide it is drawn. The name of a rule for the standard deviation: ``"lecun"``, 1 / sqrt(d_in) (for an
             embedding 1 / sqrt(embedding_dim)), the default; ``"kaiming"``, sqrt(2 / d_in); ``"xavier"``,

@@ -14,6 +14,7 @@ from lottapack.format.descriptor import MAX_SCAFFOLDS, factor_dims, seed_text
 from lottapack.format.recipe import RecipeRng, own_tables, scaffold_seeds
 from lottapack.format.scaffolds import name_fault, twins
 from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.frozen import fans
 from lottapack.nn.select import Entry, PerLayer
 
 Rule = Callable[[int, int], float]
@@ -141,7 +142,7 @@ def _by_rule(entry: Entry, table: rng.Table, scale: str | Rule | None) -> float:
     shape = tuple(entry.tensor.shape)
     # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
     in_out = stored_as_in_out(entry.module) and not isinstance(entry.module, nn.Embedding)
-    d_out, d_in = (max(fan, 1) for fan in factor_dims(shape, in_out))
+    d_out, d_in = (max(fan, 1) for fan in (factor_dims(shape, in_out) if entry.can_generate else fans(entry)))
     wanted = (scale if callable(scale) else RULES[scale or "lecun"])(d_out, d_in)
     if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
         raise ScaffoldError(f"{entry.name}: scale gives the deviation {wanted!r}, which is no number above 0")

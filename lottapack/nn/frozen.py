@@ -1,0 +1,57 @@
+"""Frozen parameters of any module: which of them the seed gives, and along which axis they take their inputs.
+
+A layer that can have an adapter is drawn as it always was. This is for all else that holds weights: experts of three
+dimensions, recurrent weights, ``in_proj_weight``, other convolutions, bilinear layers, subclasses, raw parameters.
+"""
+
+import math
+
+from torch import nn
+
+from lottapack.format import dtypes
+from lottapack.nn.select import Entry
+
+_TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+_OUTPUTS_FIRST = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Bilinear
+_GATES, _DOWN = "gate_up_proj", "down_proj"
+"""What transformers calls the weights of all experts of a layer."""
+
+
+def is_drawn(entry: Entry) -> bool:
+    """Whether the seed may give a frozen parameter that no adapter could be on.
+
+    Norms, biases, vectors, and values that no random start gives keep what they have: a constant costs nothing in a
+    pack, and each row of Mamba's ``A_log`` is the same.
+    """
+    tensor = entry.tensor
+    if entry.group in ("buffer", "norm", "bias") or dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
+        return False
+    if sum(size > 1 for size in tensor.shape) < 2 or not tensor.numel():
+        return False
+    rows = tensor.detach().flatten(0, -2)
+    return tensor.is_meta or not bool((rows == rows[:1]).all())
+
+
+def fans(entry: Entry) -> tuple[int, int]:
+    """``(d_out, d_in)`` of such a parameter: how many outputs each weight matrix of it has, and how many inputs."""
+    module, shape = entry.module, tuple(entry.tensor.shape)
+    if entry.leaf == "weight" and isinstance(module, _TRANSPOSED):
+        # Each output position receives one in stride of the kernel's elements.
+        kernel = math.prod(shape[2:]) / math.prod(module.stride)
+        return max(round(shape[1] * kernel), 1), max(round(shape[0] / module.groups * kernel), 1)
+    if entry.leaf == "weight" and isinstance(module, _OUTPUTS_FIRST):
+        return shape[0], math.prod(shape[1:])
+    if len(shape) == 3 and _inputs_first(module, entry.leaf):
+        return shape[2], shape[1]
+    return shape[-2], shape[-1]
+
+
+def _inputs_first(module: nn.Module, leaf: str) -> bool:
+    """Whether experts are stored as (experts, in, out), which the shapes of both weights, or the library, say."""
+    gates, down = module._parameters.get(_GATES), module._parameters.get(_DOWN)
+    if leaf not in (_GATES, _DOWN) or gates is None or down is None or (gates.dim(), down.dim()) != (3, 3):
+        return False
+    (_, first, second), (_, third, fourth) = gates.shape, down.shape
+    outputs_first = third == second and first in (fourth, 2 * fourth)
+    inputs_first = fourth == first and second in (third, 2 * third)
+    return inputs_first and (not outputs_first or bool(getattr(module, "is_transposed", False)))

@@ -1,0 +1,186 @@
+"""Frozen parameters of any module come from the seed: no pack holds them, and they come back."""
+
+import copy
+
+import pytest
+import torch
+from transformers import GptOssConfig, GptOssForCausalLM, MixtralConfig, MixtralForCausalLM
+
+import lottapack
+from lottapack.format.recipe import SeededRecipe, StoredRecipe
+from lottapack.nn.attach import recipe_of
+
+TRAIN = ["heads", "norms", "biases", "embeddings"]
+SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+EXPERTS = {"vocab_size": 64, "num_local_experts": 3, "head_dim": 16, "intermediate_size": 48}
+
+
+def moe(kind=MixtralForCausalLM, config=MixtralConfig):
+    torch.manual_seed(0)
+    return kind(config(**SMALL, **EXPERTS))
+
+
+def seeded(model):
+    return {name: role for name, role in recipe_of(model).parameters.items() if isinstance(role, SeededRecipe)}
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss"])
+def test_experts_are_in_no_pack_and_come_back(kind, tmp_path):
+    kinds = {"mixtral": (MixtralForCausalLM, MixtralConfig), "gpt_oss": (GptOssForCausalLM, GptOssConfig)}
+    model = lottapack.scaffold(moe(*kinds[kind]), seed=7, rank=2, train=TRAIN).eval()
+    assert {name.rpartition(".")[2] for name in seeded(model)} >= {"gate_up_proj", "down_proj"}
+    path = tmp_path / "moe.lotta.safetensors"
+    lottapack.pack(model, path)
+    experts = model.model.layers[0].mlp.experts
+    assert not any("gate_up_proj" in name and "bias" not in name for name in model.state_dict())
+    for loaded in (
+        lottapack.load(path),
+        lottapack.load(path, merge=True),
+        lottapack.fill_(lottapack.load_meta(path), path),
+    ):
+        theirs = loaded.model.layers[0].mlp.experts
+        assert torch.equal(theirs.gate_up_proj.view(torch.int32), experts.gate_up_proj.view(torch.int32))
+        assert torch.equal(theirs.down_proj.view(torch.int32), experts.down_proj.view(torch.int32))
+
+
+def test_the_deviation_of_experts_follows_the_axis_of_their_inputs():
+    outputs_first = lottapack.scaffold(moe(), seed=7, rank=2, train=TRAIN)
+    inputs_first = lottapack.scaffold(moe(GptOssForCausalLM, GptOssConfig), seed=7, rank=2, train=TRAIN)
+    for model in (outputs_first, inputs_first):
+        roles = {name.rpartition(".")[2]: role for name, role in seeded(model).items() if "experts" in name}
+        assert roles["gate_up_proj"].scale == pytest.approx(32**-0.5)
+        assert roles["down_proj"].scale == pytest.approx(48**-0.5)
+
+
+SOURCE = """
+import torch
+from torch import nn
+
+KINDS = {
+    "lstm": lambda: nn.LSTM(8, 8),
+    "rnn": lambda: nn.RNN(8, 8),
+    "attention": lambda: nn.MultiheadAttention(8, 2),
+    "conv3d": lambda: nn.Conv3d(4, 8, 3),
+    "transposed": lambda: nn.ConvTranspose2d(4, 8, 4, stride=2),
+    "bilinear": lambda: nn.Bilinear(4, 5, 8),
+    "bag": lambda: nn.EmbeddingBag(9, 8),
+}
+
+
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.inner, self.mid, self.head = KINDS[kind](), nn.Linear(8, 8), nn.Linear(8, 2)
+
+
+class Reservoir(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.RNN(8, 64), nn.Linear(64, 1)
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mid, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+        self.random = nn.Parameter(torch.randn(1, 5, 8))
+        self.zeros = nn.Parameter(torch.zeros(1, 5, 8))
+        self.vector = nn.Parameter(torch.randn(1, 1, 8))
+        self.rows = nn.Parameter(torch.arange(8.0).repeat(5, 1))
+        self.sines = nn.Parameter(torch.arange(40.0).view(5, 8).sin(), requires_grad=False)
+        self.wide = nn.Parameter(torch.randn(5, 8, dtype=torch.float64))
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "holds_anything.py").write_text(SOURCE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield "holds_anything"
+
+
+def net(package, name, **arguments):
+    return lottapack.build("python", f"{package}:{name}", **arguments)
+
+
+HELD = {
+    "lstm": ({"weight_ih_l0", "weight_hh_l0"}, 8),
+    "attention": ({"in_proj_weight", "weight"}, 8),
+    "conv3d": ({"weight"}, 4 * 27),
+    "transposed": ({"weight"}, 4 * 4),
+    "bilinear": ({"weight"}, 20),
+    "bag": ({"weight"}, 8),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_any_module(kind, package):
+    leaves, inputs = HELD[kind]
+    model = lottapack.scaffold(net(package, "Net", kind=kind), seed=3, rank=2, train=TRAIN)
+    roles = {name: role for name, role in seeded(model).items() if name.startswith("inner.")}
+    assert {name.rpartition(".")[2] for name in roles} == leaves
+    assert [role.scale for role in roles.values()] == pytest.approx([inputs**-0.5] * len(roles))
+    assert roles.keys().isdisjoint(model.state_dict())
+
+
+def test_a_recurrent_layer_computes_with_what_it_holds(package, tmp_path):
+    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, rank=2, train=TRAIN)
+    path = tmp_path / "rnn.lotta.safetensors"
+    lottapack.pack(model, path)
+    x = torch.randn(5, 1, 8)
+    wanted = model.inner(x)[0]
+    models = [
+        copy.deepcopy(model),
+        lottapack.load(path, allow=package),
+        lottapack.load(path, allow=package, merge=True),
+        lottapack.fill_(lottapack.load_meta(path, allow=package), path, allow=package),
+    ]
+    for other in models:
+        assert torch.equal(other.inner(x)[0], wanted)
+        for name, listed in zip(other.inner._flat_weights_names, other.inner._flat_weights, strict=True):
+            assert listed is getattr(other.inner, name)
+    model.inner(x.requires_grad_())[0].sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert not any(weight.requires_grad for weight in model.inner._flat_weights)
+
+
+def test_a_switch_reaches_recurrent_weights(package):
+    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, scaffolds={"b": 4}, rank=2, train=TRAIN)
+    other = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=4, rank=2, train=TRAIN)
+    lottapack.switch(model, "b")
+    assert torch.equal(model.inner._flat_weights[0], other.inner._flat_weights[0])
+    assert not model.inner._flat_weights[0].requires_grad
+
+
+def test_what_no_random_start_gives_keeps_its_values(package):
+    torch.manual_seed(0)
+    model = net(package, "Positions")
+    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    lottapack.scaffold(model, seed=3, rank=2, train=["head"])
+    roles = recipe_of(model).parameters
+    assert isinstance(roles["random"], SeededRecipe)
+    assert not torch.equal(model.random, before["random"])
+    for name in ("zeros", "vector", "rows", "sines", "wide"):
+        assert roles[name] == StoredRecipe(group="other", trained=False)
+        assert torch.equal(getattr(model, name), before[name])
+
+
+def test_what_is_trained_in_full_stays_so():
+    model = lottapack.scaffold(moe(), seed=7, rank=2)
+    assert isinstance(recipe_of(model).parameters["model.layers.0.mlp.experts.down_proj"], StoredRecipe)
+
+
+def test_a_reservoir_needs_no_adapter(package, tmp_path):
+    model = lottapack.scaffold(net(package, "Reservoir"), seed=3, train=["head"])
+    path = tmp_path / "r.lotta.safetensors"
+    lottapack.pack(model, path)
+    loaded = lottapack.load(path, allow=package)
+    assert set(seeded(loaded)) == {"inner.weight_ih_l0", "inner.weight_hh_l0"}
+    assert [name for name, tensor in loaded.named_parameters() if tensor.requires_grad] == ["head.weight", "head.bias"]
+
+
+def test_virtual_modes_name_what_has_no_such_form():
+    with pytest.raises(lottapack.UnsupportedError, match="weight of a MixtralTopKRouter has no form without"):
+        lottapack.scaffold(moe(), seed=7, rank=2, train=TRAIN, distribution="sign1", backbone="virtual")
