@@ -56,6 +56,8 @@ _TYPES = {
     "f32": types.float32,
     "u16[]": types.Array(types.uint16, 1, "C"),
     "u32[]": types.Array(types.uint32, 1, "C"),
+    "u8[]": types.Array(types.uint8, 1, "C"),
+    "i32[]": types.Array(types.int32, 1, "C"),
     "i64[]": types.Array(types.int64, 1, "C"),
     "f32[]": types.Array(types.float32, 1, "C"),
     "f32[,]": types.Array(types.float32, 2, "C"),

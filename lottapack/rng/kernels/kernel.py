@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     import torch
 
 _SCALARS: Final = {"u64": "Q", "f32": "f4x"}
-_ELEMENTS: Final = {"u16": np.uint16, "u32": np.uint32, "i64": np.int64, "f32": np.float32}
+_ELEMENTS: Final = {
+    "u8": np.uint8,
+    "u16": np.uint16,
+    "u32": np.uint32,
+    "i32": np.int32,
+    "i64": np.int64,
+    "f32": np.float32,
+}
 _FLOAT32: Final = np.dtype(np.float32)
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)

@@ -1,0 +1,1 @@
+"""Codings with a form of their own in the file, each one class that encodes and decodes (spec: codings)."""

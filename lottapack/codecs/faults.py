@@ -1,0 +1,9 @@
+"""What is wrong with coded bytes."""
+
+
+class CodingFaultError(Exception):
+    """A coded tensor breaks the rules of its coding. ``part``: ``codes``, ``scales``, or empty for the value."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part, self.message = part, message

@@ -1,0 +1,161 @@
+"""``trellis8``: trellis-coded quantisation with an entropy coder (spec: codings, section 6)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lottapack.codecs.faults import CodingFaultError
+from lottapack.codecs.trellis_tables import (
+    LARGEST_STEP,
+    LOW,
+    MAX_CLASSES,
+    SLOTS,
+    SMALLEST_STEP,
+    SYMBOLS,
+    lanes_of,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PIECE = 1 << 16  # elements of a step: a multiple of the lanes, and it stays in the cache
+
+
+@dataclass(frozen=True)
+class Grid:
+    """In which order elements are coded: ``rows`` of ``length``, of the matrix or of its transpose."""
+
+    rows: int
+    length: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], columns: bool) -> "Grid":
+        """That of a parameter: its rows are its first dimension, or all if it has but one."""
+        first = shape[0] if len(shape) > 1 else 1
+        rest = 1
+        for size in shape if len(shape) < 2 else shape[1:]:
+            rest *= size
+        return cls(rest, first) if columns else cls(first, rest)
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return self.rows * self.length
+
+
+class _Bytes:
+    """Reads the head of the coded bytes."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.at = memoryview(data).cast("B"), 0
+
+    def take(self, count: int) -> memoryview:
+        """The next bytes."""
+        part = self.data[self.at : self.at + count]
+        if len(part) < count:
+            raise CodingFaultError("codes", "ends before its tables and states do")
+        self.at += count
+        return part
+
+    def byte(self) -> int:
+        """The next byte."""
+        return self.take(1)[0]
+
+    def share(self) -> int:
+        """A number of seven bits in one byte, or of more in two."""
+        low = self.byte()
+        if low < 128:
+            return low
+        high = self.byte()
+        if not 1 <= high <= 16:
+            raise CodingFaultError("codes", "has a frequency that is not in its shortest form, or over 2,048")
+        return high << 7 | low & 127
+
+
+def decode(
+    data: Any,
+    shape: tuple[int, ...],
+    out: "NDArray[Any]",
+    rounded: "Callable[[NDArray[np.float32]], NDArray[Any]]",
+) -> None:
+    """Decode into ``out``, the bits of the parameter, shape (n,). ``rounded``: to bits of its dtype, or refuses.
+
+    Raises CodingFaultError.
+    """
+    import numpy as np
+
+    from lottapack.codecs.trellis_stream import Reader
+
+    if 0 in shape:
+        raise CodingFaultError("", "has no elements, and trellis8 is for some")
+    head = _Bytes(data)
+    columns = head.byte()
+    if columns > 1:
+        raise CodingFaultError("codes", f"has the order {columns}; it should be 0 or 1")
+    grid = Grid.of(shape, bool(columns))
+    kinds = head.byte()
+    if not 1 <= kinds <= MAX_CLASSES:
+        raise CodingFaultError("codes", f"has {kinds} classes of rows; it should have 1 to {MAX_CLASSES}")
+    step = _step(head)
+    slots = np.concatenate([_table(head) for _ in range(2 * kinds)])
+    classes = _classes(head, grid.rows, kinds)
+    lanes = lanes_of(grid.count)
+    states = np.frombuffer(head.take(4 * lanes), "<u4").astype(np.uint32)
+    if ((states < LOW) | (states >= LOW << 16)).any():
+        raise CodingFaultError("codes", "has a state below 2**15 or beyond 2**31 - 1")
+    rest = head.data[head.at :]
+    if len(rest) % 2:
+        raise CodingFaultError("codes", "ends within a word")
+    reader = Reader(states, np.frombuffer(rest, "<u2").astype(np.uint16), slots, classes, grid.length, step)
+    target = np.empty(grid.count, out.dtype) if columns else out
+    piece = np.empty(min(_PIECE, grid.count), np.float32)
+    for first in range(0, grid.count, _PIECE):
+        part = piece[: grid.count - first]
+        if not reader.into(part):
+            raise CodingFaultError("codes", "ends before its last element")
+        target[first : first + len(part)] = rounded(part)
+    if not reader.finished():
+        raise CodingFaultError("codes", "has something after its last element, or does not end where it began")
+    if columns:
+        out.reshape(grid.length, grid.rows)[...] = target.reshape(grid.rows, grid.length).T
+
+
+def _step(head: _Bytes) -> float:
+    import numpy as np
+
+    bits = int.from_bytes(head.take(2), "little")
+    step = float(np.array(bits << 16, np.uint32).view(np.float32))
+    if not SMALLEST_STEP <= step <= LARGEST_STEP:
+        raise CodingFaultError("codes", "has a step that is not from 2**-100 to 2**100")
+    return step
+
+
+def _table(head: _Bytes) -> "NDArray[np.uint32]":
+    import numpy as np
+
+    from lottapack.codecs.trellis_stream import slots_of
+
+    count = head.byte()
+    if not 1 <= count <= SYMBOLS:
+        raise CodingFaultError("codes", f"has a table of {count} magnitudes; it should have 1 to {SYMBOLS}")
+    shares = np.array([head.share() for _ in range(count)], np.uint32)
+    if int(shares.sum()) != SLOTS // 2:
+        raise CodingFaultError("codes", f"has a table whose frequencies add up to {int(shares.sum())}, not 2048")
+    if not shares[-1]:
+        raise CodingFaultError("codes", "has a table whose last frequency is 0")
+    return slots_of(shares)
+
+
+def _classes(head: _Bytes, rows: int, kinds: int) -> "NDArray[np.uint8]":
+    import numpy as np
+
+    if kinds == 1:
+        return np.zeros(rows, np.uint8)
+    packed = np.frombuffer(head.take(-(-rows // 2)), np.uint8)
+    found = np.stack([packed & 15, packed >> 4], 1).reshape(-1)
+    if found[rows:].any():
+        raise CodingFaultError("codes", "has something in the half byte after the last class")
+    if (found >= kinds).any():
+        raise CodingFaultError("codes", f"has a row of a class that is not one of its {kinds}")
+    return np.ascontiguousarray(found[:rows])

@@ -1,0 +1,218 @@
+"""The entropy-coded stream of ``trellis8``: what calls the kernels, and the same in NumPy (spec: codings, section 6)."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lottapack.codecs.trellis_tables import LOW, MAX_LANES, NEXT, PRECISION, SLOTS, STATES, SYMBOLS, bucket
+from lottapack.errors import UnsupportedError
+from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.threads import default, run_all
+
+_MODULE = "lottapack.codecs.trellis_kernels"
+
+BUCKETS = np.array([base << 4 | raw for base, raw in map(bucket, range(SYMBOLS))], np.uint32)
+_NEXT = np.array(NEXT, np.uint32)
+
+
+def _rows_fit(count: int, classes: Memory, tables: int, row: int) -> bool:
+    owner: Any = classes.owner
+    return row > 0 and classes.size * row >= count and (not classes.size or int(owner.max()) < tables)
+
+
+def _decode_fits(
+    out: Memory,
+    state: Memory,
+    _words: Memory,
+    slots: Memory,
+    buckets: Memory,
+    classes: Memory,
+    lanes: int,
+    first: int,
+    row: int,
+    _step: float,
+) -> bool:
+    tables = slots.size // (2 * SLOTS)
+    whole = 1 <= lanes <= MAX_LANES and state.size == 2 * lanes + 1
+    return (
+        whole
+        and buckets.size == SYMBOLS
+        and slots.size == tables * 2 * SLOTS
+        and _rows_fit(first + out.size, classes, tables, row)
+    )
+
+
+_DECODE = Kernel(_MODULE, "decode", "=f32[] =u32[] u16[] u32[] u32[] u8[] u64 u64 u64 f32", _decode_fits)
+_SEARCH = Kernel(
+    _MODULE,
+    "search",
+    "f32[] =i32[] =i32[] u8[] f32[,] u64 u64 u64 f32 f32",
+    lambda values, survivors, found, classes, costs, lane, lanes, row, _step, _weight: (
+        found.size == values.size
+        and lane < lanes
+        and survivors.size >= STATES * -(-(values.size - lane) // lanes)
+        and costs.shape[1] > 2
+        and _rows_fit(values.size, classes, costs.shape[0] // 2, row)
+    ),
+)
+_COUNT = Kernel(
+    _MODULE,
+    "count",
+    "i32[] =u8[] =u32[] =u32[] u8[] u64",
+    lambda levels, seconds, counts, trellis, classes, row: (
+        seconds.size == levels.size
+        and trellis.size > 0
+        and _rows_fit(levels.size, classes, counts.size // (2 * SYMBOLS), row)
+    ),
+)
+_ENCODE = Kernel(
+    _MODULE,
+    "encode",
+    "=u16[] =u32[] i32[] u8[] u32[] u32[] u8[] u64",
+    lambda words, state, levels, seconds, frequencies, starts, classes, row: (
+        words.size >= 2 * levels.size
+        and seconds.size == levels.size
+        and state.size > 0
+        and frequencies.size == starts.size
+        and _rows_fit(levels.size, classes, frequencies.size // (2 * SYMBOLS), row)
+    ),
+)
+
+
+class Reader:
+    """Decodes a stream piece by piece.
+
+    ``states``: of the lanes. ``slots``: see slots_of(). ``classes``: the class of each row, of ``row`` elements.
+    """
+
+    def __init__(
+        self,
+        states: NDArray[np.uint32],
+        words: NDArray[np.uint16],
+        slots: NDArray[np.uint32],
+        classes: NDArray[np.uint8],
+        row: int,
+        step: float,
+    ) -> None:
+        self.lanes = len(states)
+        self.state = np.zeros(2 * self.lanes + 1, np.uint32)
+        self.state[: self.lanes] = states
+        self.words, self.slots, self.classes, self.row, self.step = words, slots, classes, row, step
+        self.done = 0
+
+    def into(self, out: NDArray[np.float32]) -> bool:
+        """Decode the next elements; whether the stream holds so many. All pieces but the last are whole in lanes."""
+        first, self.done = self.done, self.done + len(out)
+        begin, skip = divmod(first, self.row)
+        classes = self.classes[begin : -(-self.done // self.row)]
+        given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.step)
+        try:
+            return _DECODE(out, self.state, *given) == 0
+        except UnsupportedError:  # there is no compiler, and no compiled kernel
+            return self.in_numpy(out, first)
+
+    def finished(self) -> bool:
+        """Whether every word was used, and every lane is where its writer began."""
+        return int(self.state[-1]) == len(self.words) and bool((self.state[: self.lanes] == LOW).all())
+
+    def in_numpy(self, out: NDArray[np.float32], first: int) -> bool:
+        """As the kernel, lane beside lane."""
+        x, trellis = self.state[: self.lanes].astype(np.int64), self.state[self.lanes : -1].astype(np.int64)
+        rows = self.classes.astype(np.int64)
+        for start in range(0, len(out), self.lanes):
+            width = min(self.lanes, len(out) - start)
+            now, path = x[:width], trellis[:width]
+            kind = rows[np.arange(first + start, first + start + width) // self.row]
+            second = path & 1
+            slot = self.slots[(2 * kind + second) * SLOTS + (now & (SLOTS - 1))].astype(np.int64)
+            now = ((slot & (SLOTS - 1)) + 1) * (now >> PRECISION) + ((slot >> PRECISION) & (SLOTS - 1))
+            words = BUCKETS[(slot >> 24) & 127].astype(np.int64)
+            raw = words & 15
+            # A lane reads twice, and the next one after it: which words are whose follows from which lanes read.
+            after = np.where(now < LOW, np.int64(1) << 32, now)  # what a word makes of it is above LOW in any case
+            again = np.where(now < LOW, False, (after >> raw) < LOW)
+            due = (now < LOW).astype(np.int64)
+            begin = int(self.state[-1]) + np.concatenate([[0], np.cumsum(due + again)])
+            if begin[-1] > len(self.words):
+                return False
+            held = np.concatenate([self.words, np.zeros(1, np.uint16)]) if len(self.words) == 0 else self.words
+            place = np.minimum(begin[:-1], len(held) - 1)
+            now = np.where(due == 1, now << 16 | held[place], now)
+            magnitude = (words >> 4) + (now & ((np.int64(1) << raw) - 1))
+            now >>= raw
+            now = np.where(again, now << 16 | held[place], now)
+            self.state[-1] = begin[-1]
+            whole = 2 * magnitude - (second & (magnitude != 0))
+            value = whole.astype(np.float32) * np.float32(self.step)
+            out[start : start + width] = np.where(slot >> 31, -value, value)
+            x[:width], trellis[:width] = now, _NEXT[path, magnitude & 1]
+        self.state[: self.lanes], self.state[self.lanes : -1] = x, trellis
+        return True
+
+
+def slots_of(shares: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """What each of the 4,096 slots of a table stands for, from the shares of its magnitudes, which add up to 2,048.
+
+    In a slot: the symbol's frequency less one (12 bits), the slot's place in it (12), the magnitude's number (7), the
+    sign.
+    """
+    made = np.empty(SLOTS, np.uint32)
+    at = 0
+    for symbol, share in enumerate(shares.tolist()):
+        for sign in (0, 1) if symbol else (0,):
+            frequency = share if symbol else 2 * share
+            if frequency:
+                places = np.arange(frequency, dtype=np.uint32)
+                made[at : at + frequency] = frequency - 1 | places << 12 | symbol << 24 | sign << 31
+            at += frequency
+    return made
+
+
+def search(
+    values: NDArray[np.float32],
+    lanes: int,
+    classes: NDArray[np.uint8],
+    row: int,
+    step: float,
+    costs: NDArray[np.float32],
+    weight: float,
+) -> NDArray[np.int32]:
+    """The levels of the best path of each lane: see the kernel."""
+    found = np.zeros(len(values), np.int32)
+
+    def one(lane: int) -> None:
+        survivors = np.empty(STATES * max(1, -(-(len(values) - lane) // lanes)), np.int32)
+        _SEARCH(values, survivors, found, classes, costs, lane, lanes, row, step, weight)
+
+    _SEARCH.prepare()
+    run_all([partial(one, lane) for lane in range(min(lanes, len(values)))], default())
+    return found
+
+
+def counted(
+    levels: NDArray[np.int32], lanes: int, classes: NDArray[np.uint8], kinds: int, row: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """The quantiser of each level, and how often each symbol is: shape (kinds, 2, SYMBOLS)."""
+    seconds, counts = np.zeros(len(levels), np.uint8), np.zeros(kinds * 2 * SYMBOLS, np.uint32)
+    _COUNT(levels, seconds, counts, np.zeros(lanes, np.uint32), classes, row)
+    return seconds, counts.reshape(kinds, 2, SYMBOLS)
+
+
+def encoded(
+    levels: NDArray[np.int32],
+    seconds: NDArray[np.uint8],
+    lanes: int,
+    shares: NDArray[np.uint32],
+    classes: NDArray[np.uint8],
+    row: int,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """The states of the lanes, and the words."""
+    pairs = 2 * shares
+    starts = np.cumsum(pairs, -1, dtype=np.uint32) - pairs
+    frequencies = shares.copy()
+    frequencies[..., 0] *= 2
+    words, state = np.empty(2 * len(levels), np.uint16), np.full(lanes, LOW, np.uint32)
+    place = _ENCODE(words, state, levels, seconds, frequencies.reshape(-1), starts.reshape(-1), classes, row)
+    return state, words[place:].copy()

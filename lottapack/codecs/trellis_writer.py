@@ -1,0 +1,285 @@
+"""The encoder of ``trellis8``: the step, the path and the tables (spec: codings, sections 6 and 7).
+
+The largest step that keeps the error asked for is looked for on a part of the tensor, and then checked on all of it.
+What ``trellis8`` decoded is found again: its step is the least magnitude, or nearly always.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lottapack.codecs.trellis import Grid
+from lottapack.codecs.trellis_stream import counted, encoded, search
+from lottapack.codecs.trellis_tables import (
+    LARGEST_STEP,
+    MAX_CLASSES,
+    MAX_LEVEL,
+    NEXT,
+    SLOTS,
+    SMALLEST_STEP,
+    SYMBOLS,
+    bucket,
+    lanes_of,
+)
+
+Floats = NDArray[np.float32]
+Levels = NDArray[np.int32]
+Classes = NDArray[np.uint8]
+
+_SAMPLE = 1 << 17
+_TRIES = 6
+_WEIGHT = 2 * math.log(2)
+"""What a bit is worth, in mean squared errors: the slope of the distortion of a fine quantiser over its rate."""
+
+_RAW = np.array([bucket(symbol)[1] for symbol in range(SYMBOLS)], np.int64)
+_HALF = SLOTS // 2
+
+
+@dataclass(frozen=True)
+class _Model:
+    """How rows are sorted into classes, and what levels cost there: bits, shape (classes, 2, SYMBOLS)."""
+
+    classes: Classes
+    bits: Floats
+
+
+def encode(values: Floats, shape: tuple[int, ...], error: float, again: Any = None) -> bytes | None:
+    """The coded bytes of finite values, shape (n,), in the parameter's order; None where the coding does not serve.
+
+    ``error``: the largest root mean square error, as part of the values' own. ``again``: the function that rounds
+    binary32 values to the values' dtype, for what was decoded before.
+    """
+    size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
+    if not size:
+        return None
+    for columns in (False, True) if len(shape) > 1 else (False,):
+        grid = Grid.of(shape, columns)
+        found = _again(_ordered(values, grid, columns), grid, again)
+        if found is not None:
+            return _written(found[1], grid, columns, found[0])
+    columns = _columns(values, shape)
+    grid = Grid.of(shape, columns)
+    ordered = _ordered(values, grid, columns)
+    step, levels = _quantised(ordered, grid, error * size)
+    return None if levels is None else _written(levels, grid, columns, step)
+
+
+def _ordered(values: Floats, grid: Grid, columns: bool) -> Floats:
+    return np.ascontiguousarray(values.reshape(grid.length, grid.rows).T).reshape(-1) if columns else values
+
+
+def _columns(values: Floats, shape: tuple[int, ...]) -> bool:
+    """Whether columns differ in size more than rows do, with what it costs to say of which class each is."""
+    if len(shape) < 2:
+        return False
+    squares = np.square(values.reshape(shape[0], -1), dtype=np.float64)
+    gains = []
+    for axis in (1, 0):
+        means = squares.mean(axis)
+        spread = np.log2(means.mean() / np.maximum(means, means.mean() * 2.0**-40)).mean() / 2
+        gains.append(spread - 4 / squares.shape[axis])
+    return bool(gains[1] > max(gains[0], 0))
+
+
+def _quantised(values: Floats, grid: Grid, target: float) -> tuple[float, Levels | None]:
+    """The largest step found that keeps the error, and its levels."""
+    peak = float(np.abs(values).max())
+    step = _on_grid(2 * target)
+    if len(values) > 2 * _SAMPLE:
+        part = Grid(max(1, _SAMPLE // grid.length), min(grid.length, _SAMPLE))
+        apart = np.linspace(0, grid.rows - part.rows, part.rows, dtype=np.int64) + np.arange(part.rows)
+        apart = np.minimum(apart, grid.rows - 1)
+        sample = np.ascontiguousarray(values.reshape(grid.rows, grid.length)[apart, : part.length]).reshape(-1)
+        for _ in range(3):
+            levels, _ = _path(sample, part, max(step, _least(float(np.abs(sample).max()))))
+            step = _on_grid(step * target / max(_error(sample, levels, part, step), 1e-30))
+    least = _least(peak)
+    if step < least:
+        if _on_grid(least) > LARGEST_STEP:
+            return step, None
+        step = least
+    best: tuple[float, Levels | None] = (step, None)
+    for _ in range(_TRIES):
+        if not SMALLEST_STEP <= step <= LARGEST_STEP or step < least:
+            break
+        levels, _ = _path(values, grid, step)
+        error = _error(values, levels, grid, step)
+        if error <= target:
+            if best[1] is None or step > best[0]:
+                best = step, levels
+            if error >= 0.99 * target:
+                break
+            following = _on_grid(step * min(4.0, target / max(error, 1e-30)) * 0.9995)
+            if following <= step:
+                break
+        else:
+            following = min(_on_grid(step * target / error), _before(step))
+            if best[1] is not None and following <= best[0]:
+                break
+        step = following
+    return best
+
+
+def _least(peak: float) -> float:
+    """The least step whose levels reach a magnitude."""
+    return _before(_before(peak / (2 * MAX_LEVEL - 8)), -2)
+
+
+def _on_grid(step: float) -> float:
+    """The largest bfloat16 number that is not above."""
+    bits = np.array(step, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+    return float(bits.view(np.float32))
+
+
+def _before(step: float, count: int = 1) -> float:
+    bits = int(np.array(_on_grid(step), np.float32).view(np.uint32)) - (count << 16)
+    return float(np.array(max(bits, 0), np.uint32).view(np.float32))
+
+
+def _path(values: Floats, grid: Grid, step: float) -> tuple[Levels, _Model]:
+    """Levels with little error for their bits: what a level costs is learned from a first, plain path."""
+    lanes = lanes_of(len(values))
+    most = int(float(np.abs(values).max()) / step / 2) + 3
+    classes = np.zeros(grid.rows, np.uint8)
+    costs = np.zeros((2, most + 1), np.float32)
+    levels = search(values, lanes, classes, grid.length, step, costs, 0.0)
+    model = _model(levels, grid, lanes)
+    for _ in range(2):
+        model = _model(levels, grid, lanes)
+        magnitudes = np.arange(most + 1)
+        costs = np.ascontiguousarray(model.bits[..., _symbols(magnitudes)].reshape(-1, most + 1))
+        # As parts of the step: a coarse quantiser's own error would be more than a fine one's slope.
+        error = _error(values, levels, grid, step) / step
+        levels = search(values, lanes, model.classes, grid.length, step, costs, _WEIGHT * error * error)
+    return levels, model
+
+
+def _symbols(magnitudes: NDArray[Any]) -> NDArray[np.int64]:
+    raw = np.maximum(np.frexp(magnitudes.astype(np.float64))[1] - 4, 0)
+    found: NDArray[np.int64] = 8 * raw + (magnitudes >> raw)
+    return found
+
+
+def _error(values: Floats, levels: Levels, grid: Grid, step: float) -> float:
+    """The root mean square error."""
+    made = _wholes(levels, lanes_of(len(values))).astype(np.float32)
+    made *= np.float32(step)
+    made -= values
+    return math.sqrt(float(np.einsum("i,i->", made, made, dtype=np.float64)) / len(values))
+
+
+def _wholes(levels: Levels, lanes: int) -> Levels:
+    """The multiples of the step that levels stand for."""
+    seconds, _ = counted(levels, lanes, np.zeros(1, np.uint8), 1, max(1, len(levels)))
+    return 2 * levels - np.sign(levels) * seconds
+
+
+def _model(levels: Levels, grid: Grid, lanes: int) -> _Model:
+    """The classes of rows that take the fewest bits, and what levels cost."""
+    best: tuple[float, _Model] | None = None
+    for classes in _sorted_rows(levels, grid):
+        kinds = int(classes.max()) + 1
+        _, counts = counted(levels, lanes, classes, kinds, grid.length)
+        totals = np.maximum(counts.sum(-1, keepdims=True), 1)
+        pairs = np.maximum(counts, 0.25) / totals
+        bits = -np.log2(pairs) + (np.arange(SYMBOLS) > 0) + _RAW
+        bits = np.rint(bits * 64) / 64  # no result hangs on the last digit of a logarithm
+        whole = float((counts * bits).sum()) + 10.0 * np.count_nonzero(counts) + (4.0 * grid.rows if kinds > 1 else 0)
+        if best is None or whole < best[0]:
+            best = whole, _Model(classes, bits.astype(np.float32))
+    assert best is not None
+    return best[1]
+
+
+def _sorted_rows(levels: Levels, grid: Grid) -> list[Classes]:
+    """All rows in one class; and by their mean magnitude in classes of half an octave, an octave or two."""
+    means = np.abs(levels).reshape(grid.rows, grid.length).sum(1, dtype=np.int64)
+    found = [np.zeros(grid.rows, np.uint8)]
+    for width in (0.5, 1.0, 2.0):
+        octaves = np.floor(np.log2(np.maximum(means, 1) + 0.5 * grid.length) / width).astype(np.int64)
+        _, classes = np.unique(octaves, return_inverse=True)
+        if 1 < int(classes.max()) + 1 <= MAX_CLASSES:
+            found.append(classes.astype(np.uint8))
+    return found
+
+
+def _shares(counts: NDArray[Any]) -> NDArray[np.uint32]:
+    """Shares of 2,048 that are nearest to counts: every symbol that is there has one at least. Whole numbers only."""
+    many: list[int] = counts.tolist()
+    total = sum(many)
+    if not total:
+        return np.array([_HALF], np.uint32)
+    shares = [max(1, one * _HALF // total) if one else 0 for one in many]
+    while (left := _HALF - sum(shares)) != 0:
+        if left > 0:  # where one more saves most
+            place = max(range(len(many)), key=lambda m: (many[m] * 2**40 // (2 * shares[m] + 1) if many[m] else -1, -m))
+        else:
+            place = min(
+                (m for m in range(len(many)) if shares[m] > 1), key=lambda m: (many[m] * 2**40 // (2 * shares[m] - 1), m)
+            )
+        shares[place] += 1 if left > 0 else -1
+    last = max(m for m, share in enumerate(shares) if share)
+    return np.array(shares[: last + 1], np.uint32)
+
+
+def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
+    """The coded bytes of levels: one form, whatever they were made from."""
+    lanes = lanes_of(len(levels))
+    classes = _model(levels, grid, lanes).classes
+    kinds = int(classes.max()) + 1
+    seconds, counts = counted(levels, lanes, classes, kinds, grid.length)
+    shares = np.zeros((kinds, 2, SYMBOLS), np.uint32)
+    head = bytearray([columns, kinds])
+    head += (int(np.array(step, np.float32).view(np.uint32)) >> 16).to_bytes(2, "little")
+    for kind in range(kinds):
+        for second in range(2):
+            table = _shares(counts[kind, second])
+            shares[kind, second, : len(table)] = table
+            head.append(len(table))
+            for share in table.tolist():
+                head += bytes([share]) if share < 128 else bytes([share & 127 | 128, share >> 7])
+    if kinds > 1:
+        halves = np.zeros(grid.rows + grid.rows % 2, np.uint8)
+        halves[: grid.rows] = classes
+        head += (halves[::2] | halves[1::2] << 4).tobytes()
+    states, words = encoded(levels, seconds, lanes, shares, classes, grid.length)
+    return bytes(head) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
+def _again(values: Floats, grid: Grid, rounded: Any) -> tuple[float, Levels] | None:
+    """The step and the levels that give these values exactly, if the least magnitude is the step."""
+    magnitudes = np.abs(values)
+    step = float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
+    if _on_grid(step) != step or not SMALLEST_STEP <= step <= LARGEST_STEP:
+        return None
+    if float(magnitudes.max()) / step > 2 * MAX_LEVEL - 1:
+        return None
+    wholes = np.rint(values / np.float32(step)).astype(np.int32)
+    made = wholes.astype(np.float32) * np.float32(step)
+    if not np.array_equal(rounded(made) if rounded else made, values) or np.signbit(values[values == 0]).any():
+        return None
+    lanes = lanes_of(len(values))
+    levels = _levels_of(wholes, lanes)
+    return None if levels is None else (step, levels)
+
+
+def _levels_of(wholes: Levels, lanes: int) -> Levels | None:
+    """The only path that gives these multiples, or None. Lane beside lane."""
+    steps = -(-len(wholes) // lanes)
+    table = np.zeros(steps * lanes, np.int32)
+    table[: len(wholes)] = wholes
+    table = table.reshape(steps, lanes)
+    signs, sizes = np.sign(table), np.abs(table)
+    states = np.zeros(lanes, np.int64)
+    following = np.array(NEXT)
+    levels = np.empty_like(sizes)
+    for at, row in enumerate(sizes):
+        second = states & 1
+        if ((row + second) % 2 * (row > 0)).any():
+            return None
+        levels[at] = (row + second) // 2 * (row > 0)
+        states = following[states, levels[at] & 1]
+    return np.ascontiguousarray((levels * signs).reshape(-1)[: len(wholes)])
