@@ -36,6 +36,7 @@ LAYERS = (
     "files",
     "rng",
     "products",
+    "codecs",
     "strict_json",
     "format",
     "arch",

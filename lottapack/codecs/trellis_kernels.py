@@ -67,9 +67,9 @@ def decode(
     """Decode elements ``first`` to ``first + out.size - 1``; 1 if the stream ends before, else 0.
 
     ``state``: uint32, shape (2 * lanes + 1,): of each lane the decoder's state and the trellis's; then the place among
-    the words. ``slots``: uint32, shape (classes * 2 * 4096,). ``row``: elements of a row.
+    the words, behind which two more lie. ``slots``: uint32, shape (classes * 2 * 4096,). ``row``: elements of a row.
     """
-    place, size = u64(state[_2 * lanes]), u64(words.size)
+    place, size = u64(state[_2 * lanes]), u64(words.size) - _2
     at = first // row
     left = row - first % row
     table = u64(classes[at]) * _2 * _SLOTS
@@ -80,24 +80,22 @@ def decode(
             left = row
             table = u64(classes[at]) * _2 * _SLOTS
         left -= _1
+        if place > size:
+            return _1
         x, trellis = u64(state[lane]), u64(state[lanes + lane])
         second = trellis & _1
         slot = u64(slots[table + second * _SLOTS + (x & (_SLOTS - _1))])
         x = ((slot & (_SLOTS - _1)) + _1) * (x >> _BITS) + ((slot >> _BITS) & (_SLOTS - _1))
-        if x < _LOW:
-            if place >= size:
-                return _1
-            x = (x << _WORD) | u64(words[place])
-            place += _1
+        due = u64(x < _LOW)  # half of these are: to ask would be to guess wrong
+        x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
+        place += due
         bucket = u64(buckets[(slot >> u64(24)) & u64(127)])
         raw = bucket & u64(15)
         magnitude = (bucket >> _4) + (x & ((_1 << raw) - _1))
         x >>= raw
-        if x < _LOW:
-            if place >= size:
-                return _1
-            x = (x << _WORD) | u64(words[place])
-            place += _1
+        due = u64(x < _LOW)
+        x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
+        place += due
         state[lane] = u32(x)
         state[lanes + lane] = u32(_after(trellis, magnitude & _1))
         whole = _2 * magnitude - (second & u64(magnitude != _0))
@@ -107,7 +105,42 @@ def decode(
         if lane == lanes:
             lane = _0
     state[_2 * lanes] = u32(place)
-    return _0
+    return u64(place > size)
+
+
+@jit
+def _candidates(cost: Any, levels: Any, a: Any, costs: Any, table: Any, weight: Any) -> None:
+    """For each quantiser, the even and the odd level that cost the least for a magnitude ``a``, in steps."""
+    most = i64(costs.shape[1]) - i64(1)
+    for b in range(i64(0), i64(2)):
+        rates = costs[table + b]
+        cost[2 * b] = a * a + weight * f64(rates[0])
+        levels[2 * b] = i32(0)
+        cost[2 * b + 1] = _FAR
+        levels[2 * b + 1] = i32(0)
+        centre = i64((a + f64(b)) * 0.5 + 0.5)
+        for k in range(centre - i64(2), centre + i64(2)):
+            size = abs(k)
+            if size == 0 or size > most:
+                continue
+            whole = f64(2 * size - b)
+            off = a - whole if k > 0 else a + whole
+            now = off * off + weight * f64(rates[size])
+            place = 2 * b + (size & i64(1))
+            if now < cost[place]:
+                cost[place] = now
+                levels[place] = i32(k)
+
+
+@jit
+def _walk_back(found: Any, survivors: Any, best: Any, count: Any, lane: Any, lanes: Any) -> None:
+    """The levels of the path that ends in a state, from its end."""
+    state, at = best, count
+    while at > _0:
+        at -= _1
+        packed = survivors[_STATES * at + state]
+        found[lane + at * lanes] = packed >> i32(3)
+        state = u64(packed & i32(7))
 
 
 @jit
@@ -130,36 +163,17 @@ def search(
     """
     levels, cost = _levels(i32), _costs(f64)
     sums, fresh = _sums(f64), _fresh(f64)
-    most = i64(costs.shape[1]) - i64(1)
-    for s in range(STATES):
+    for s in range(_STATES):
         sums[s] = _FAR
     sums[0] = 0.0
     at = _0
     for i in range(lane, u64(values.size), lanes):
         y = f64(values[i]) / f64(step)
         a = abs(y)
-        table = i64(classes[i // row]) * i64(2)
-        for b in range(i64(0), i64(2)):
-            rates = costs[table + b]
-            cost[2 * b] = a * a + f64(weight) * f64(rates[0])
-            levels[2 * b] = i32(0)
-            cost[2 * b + 1] = _FAR
-            levels[2 * b + 1] = i32(0)
-            centre = i64((a + f64(b)) * 0.5 + 0.5)
-            for k in range(centre - i64(2), centre + i64(2)):
-                size = abs(k)
-                if size == 0 or size > most:
-                    continue
-                whole = f64(2 * size - b)
-                off = a - whole if k > 0 else a + whole
-                now = off * off + f64(weight) * f64(rates[size])
-                place = 2 * b + (size & i64(1))
-                if now < cost[place]:
-                    cost[place] = now
-                    levels[place] = i32(k)
-        for s in range(STATES):
+        _candidates(cost, levels, a, costs, i64(classes[i // row]) * i64(2), f64(weight))
+        for s in range(_STATES):
             fresh[s] = _FAR
-        for s in range(u64(STATES)):
+        for s in range(_STATES):
             for odd in range(_0, _2):
                 place = _2 * (s & _1) + odd
                 after = _after(s, odd)
@@ -168,18 +182,14 @@ def search(
                     fresh[after] = total
                     level = -levels[place] if y < 0.0 else levels[place]
                     survivors[_STATES * at + after] = i32(level * i32(STATES) + i32(s))
-        for s in range(STATES):
+        for s in range(_STATES):
             sums[s] = fresh[s]
         at += _1
     best = _0
-    for s in range(u64(STATES)):
-        if sums[s] < sums[best]:
-            best = s
-    while at > _0:
-        at -= _1
-        packed = survivors[_STATES * at + best]
-        found[lane + at * lanes] = packed >> i32(3)
-        best = u64(packed & i32(7))
+    for other in range(_STATES):
+        if sums[other] < sums[best]:
+            best = u64(other)
+    _walk_back(found, survivors, best, at, lane, lanes)
 
 
 @jit

@@ -1,4 +1,4 @@
-"""The entropy-coded stream of ``trellis8``: what calls the kernels, and the same in NumPy (spec: codings, section 6)."""
+"""The entropy-coded stream of ``trellis8``: calls of the kernels, and the decoder in NumPy (spec: codings, 6)."""
 
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ def _rows_fit(count: int, classes: Memory, tables: int, row: int) -> bool:
 def _decode_fits(
     out: Memory,
     state: Memory,
-    _words: Memory,
+    words: Memory,
     slots: Memory,
     buckets: Memory,
     classes: Memory,
@@ -38,6 +38,7 @@ def _decode_fits(
     whole = 1 <= lanes <= MAX_LANES and state.size == 2 * lanes + 1
     return (
         whole
+        and words.size >= 2
         and buckets.size == SYMBOLS
         and slots.size == tables * 2 * SLOTS
         and _rows_fit(first + out.size, classes, tables, row)
@@ -99,7 +100,9 @@ class Reader:
         self.lanes = len(states)
         self.state = np.zeros(2 * self.lanes + 1, np.uint32)
         self.state[: self.lanes] = states
-        self.words, self.slots, self.classes, self.row, self.step = words, slots, classes, row, step
+        self.count = len(words)
+        self.words = np.concatenate([words, np.zeros(2, np.uint16)])  # an element reads two at most
+        self.slots, self.classes, self.row, self.step = slots, classes, row, step
         self.done = 0
 
     def into(self, out: NDArray[np.float32]) -> bool:
@@ -115,7 +118,7 @@ class Reader:
 
     def finished(self) -> bool:
         """Whether every word was used, and every lane is where its writer began."""
-        return int(self.state[-1]) == len(self.words) and bool((self.state[: self.lanes] == LOW).all())
+        return int(self.state[-1]) == self.count and bool((self.state[: self.lanes] == LOW).all())
 
     def in_numpy(self, out: NDArray[np.float32], first: int) -> bool:
         """As the kernel, lane beside lane."""
@@ -131,18 +134,16 @@ class Reader:
             words = BUCKETS[(slot >> 24) & 127].astype(np.int64)
             raw = words & 15
             # A lane reads twice, and the next one after it: which words are whose follows from which lanes read.
-            after = np.where(now < LOW, np.int64(1) << 32, now)  # what a word makes of it is above LOW in any case
-            again = np.where(now < LOW, False, (after >> raw) < LOW)
             due = (now < LOW).astype(np.int64)
+            again = (now << 16 * due) >> raw < LOW  # whatever the word is
             begin = int(self.state[-1]) + np.concatenate([[0], np.cumsum(due + again)])
-            if begin[-1] > len(self.words):
+            if begin[-1] > self.count:
                 return False
-            held = np.concatenate([self.words, np.zeros(1, np.uint16)]) if len(self.words) == 0 else self.words
-            place = np.minimum(begin[:-1], len(held) - 1)
-            now = np.where(due == 1, now << 16 | held[place], now)
+            place = begin[:-1]
+            now = np.where(due == 1, now << 16 | self.words[place], now)
             magnitude = (words >> 4) + (now & ((np.int64(1) << raw) - 1))
             now >>= raw
-            now = np.where(again, now << 16 | held[place], now)
+            now = np.where(again, now << 16 | self.words[place + due], now)
             self.state[-1] = begin[-1]
             whole = 2 * magnitude - (second & (magnitude != 0))
             value = whole.astype(np.float32) * np.float32(self.step)
@@ -158,16 +159,16 @@ def slots_of(shares: NDArray[np.uint32]) -> NDArray[np.uint32]:
     In a slot: the symbol's frequency less one (12 bits), the slot's place in it (12), the magnitude's number (7), the
     sign.
     """
-    made = np.empty(SLOTS, np.uint32)
-    at = 0
-    for symbol, share in enumerate(shares.tolist()):
-        for sign in (0, 1) if symbol else (0,):
-            frequency = share if symbol else 2 * share
-            if frequency:
-                places = np.arange(frequency, dtype=np.uint32)
-                made[at : at + frequency] = frequency - 1 | places << 12 | symbol << 24 | sign << 31
-            at += frequency
-    return made
+    symbols = np.repeat(np.arange(len(shares), dtype=np.uint32), 2)[1:]  # 0, 1 and -1, 2 and -2, ...
+    frequencies = shares[symbols]
+    frequencies[0] *= 2
+    signs = (np.arange(len(symbols), dtype=np.uint32) & 1 ^ 1) << 31
+    signs[0] = 0
+    starts = np.cumsum(frequencies, dtype=np.uint32) - frequencies
+    of = np.repeat(np.arange(len(symbols)), frequencies)
+    places = np.arange(SLOTS, dtype=np.uint32) - starts[of]
+    made = (frequencies[of] - 1) | places << 12 | (symbols << 24 | signs)[of]
+    return made.astype(np.uint32)
 
 
 def search(

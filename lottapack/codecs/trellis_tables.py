@@ -6,9 +6,11 @@ STATES: Final = 8
 """Of the trellis."""
 
 NEXT: Final = ((0, 1), (2, 3), (5, 4), (7, 6), (1, 0), (3, 2), (4, 5), (6, 7))
-"""The state that follows each, after an even level and after an odd one. Odd states quantise by the second quantiser."""
+"""The state that follows each, after an even level and after an odd one. Odd states use the second quantiser."""
 
-NEXT_BITS: Final = sum(after << 4 * (2 * state + odd) for state, pair in enumerate(NEXT) for odd, after in enumerate(pair))
+NEXT_BITS: Final = sum(
+    after << 4 * (2 * state + odd) for state, pair in enumerate(NEXT) for odd, after in enumerate(pair)
+)
 """The same, in four bits each."""
 
 PRECISION: Final = 12

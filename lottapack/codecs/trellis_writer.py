@@ -1,4 +1,4 @@
-"""The encoder of ``trellis8``: the step, the path and the tables (spec: codings, sections 6 and 7).
+"""The encoder of ``trellis8``: the step, the path and the tables (spec: codings, sections 6 and 8).
 
 The largest step that keeps the error asked for is looked for on a part of the tensor, and then checked on all of it.
 What ``trellis8`` decoded is found again: its step is the least magnitude, or nearly always.
@@ -57,7 +57,7 @@ def encode(values: Floats, shape: tuple[int, ...], error: float, again: Any = No
         return None
     for columns in (False, True) if len(shape) > 1 else (False,):
         grid = Grid.of(shape, columns)
-        found = _again(_ordered(values, grid, columns), grid, again)
+        found = _again(_ordered(values, grid, columns), again)
         if found is not None:
             return _written(found[1], grid, columns, found[0])
     columns = _columns(values, shape)
@@ -95,7 +95,7 @@ def _quantised(values: Floats, grid: Grid, target: float) -> tuple[float, Levels
         sample = np.ascontiguousarray(values.reshape(grid.rows, grid.length)[apart, : part.length]).reshape(-1)
         for _ in range(3):
             levels, _ = _path(sample, part, max(step, _least(float(np.abs(sample).max()))))
-            step = _on_grid(step * target / max(_error(sample, levels, part, step), 1e-30))
+            step = _on_grid(step * target / max(_error(sample, levels, step), 1e-30))
     least = _least(peak)
     if step < least:
         if _on_grid(least) > LARGEST_STEP:
@@ -106,7 +106,7 @@ def _quantised(values: Floats, grid: Grid, target: float) -> tuple[float, Levels
         if not SMALLEST_STEP <= step <= LARGEST_STEP or step < least:
             break
         levels, _ = _path(values, grid, step)
-        error = _error(values, levels, grid, step)
+        error = _error(values, levels, step)
         if error <= target:
             if best[1] is None or step > best[0]:
                 best = step, levels
@@ -152,7 +152,7 @@ def _path(values: Floats, grid: Grid, step: float) -> tuple[Levels, _Model]:
         magnitudes = np.arange(most + 1)
         costs = np.ascontiguousarray(model.bits[..., _symbols(magnitudes)].reshape(-1, most + 1))
         # As parts of the step: a coarse quantiser's own error would be more than a fine one's slope.
-        error = _error(values, levels, grid, step) / step
+        error = _error(values, levels, step) / step
         levels = search(values, lanes, model.classes, grid.length, step, costs, _WEIGHT * error * error)
     return levels, model
 
@@ -163,7 +163,7 @@ def _symbols(magnitudes: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def _error(values: Floats, levels: Levels, grid: Grid, step: float) -> float:
+def _error(values: Floats, levels: Levels, step: float) -> float:
     """The root mean square error."""
     made = _wholes(levels, lanes_of(len(values))).astype(np.float32)
     made *= np.float32(step)
@@ -174,7 +174,8 @@ def _error(values: Floats, levels: Levels, grid: Grid, step: float) -> float:
 def _wholes(levels: Levels, lanes: int) -> Levels:
     """The multiples of the step that levels stand for."""
     seconds, _ = counted(levels, lanes, np.zeros(1, np.uint8), 1, max(1, len(levels)))
-    return 2 * levels - np.sign(levels) * seconds
+    wholes: Levels = 2 * levels - np.sign(levels) * seconds.astype(np.int32)
+    return wholes
 
 
 def _model(levels: Levels, grid: Grid, lanes: int) -> _Model:
@@ -218,7 +219,8 @@ def _shares(counts: NDArray[Any]) -> NDArray[np.uint32]:
             place = max(range(len(many)), key=lambda m: (many[m] * 2**40 // (2 * shares[m] + 1) if many[m] else -1, -m))
         else:
             place = min(
-                (m for m in range(len(many)) if shares[m] > 1), key=lambda m: (many[m] * 2**40 // (2 * shares[m] - 1), m)
+                (m for m in range(len(many)) if shares[m] > 1),
+                key=lambda m: (many[m] * 2**40 // (2 * shares[m] - 1), m),
             )
         shares[place] += 1 if left > 0 else -1
     last = max(m for m, share in enumerate(shares) if share)
@@ -249,7 +251,7 @@ def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
     return bytes(head) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 
-def _again(values: Floats, grid: Grid, rounded: Any) -> tuple[float, Levels] | None:
+def _again(values: Floats, rounded: Any) -> tuple[float, Levels] | None:
     """The step and the levels that give these values exactly, if the least magnitude is the step."""
     magnitudes = np.abs(values)
     step = float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
@@ -269,9 +271,9 @@ def _again(values: Floats, grid: Grid, rounded: Any) -> tuple[float, Levels] | N
 def _levels_of(wholes: Levels, lanes: int) -> Levels | None:
     """The only path that gives these multiples, or None. Lane beside lane."""
     steps = -(-len(wholes) // lanes)
-    table = np.zeros(steps * lanes, np.int32)
-    table[: len(wholes)] = wholes
-    table = table.reshape(steps, lanes)
+    padded = np.zeros(steps * lanes, np.int32)
+    padded[: len(wholes)] = wholes
+    table = padded.reshape(steps, lanes)
     signs, sizes = np.sign(table), np.abs(table)
     states = np.zeros(lanes, np.int64)
     following = np.array(NEXT)

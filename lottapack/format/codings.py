@@ -2,8 +2,11 @@
 
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lottapack.codecs import trellis
+from lottapack.codecs.faults import CodingFaultError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Coding, Stored
 from lottapack.format.shapes import numel
@@ -21,27 +24,23 @@ LEVELS = (-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127
 NARROW = ("float16", "bfloat16")
 BLOCKS = ("int8-block64", "normal4-block64")
 PLANES = "planes-zlib"
+TRELLIS = "trellis8"
+COMPRESSED = (PLANES, TRELLIS)
+"""Those whose coded tensor has any size that can hold the parameter."""
+
 DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(NARROW, ("float32",)),
-    **dict.fromkeys(BLOCKS, dtypes.GENERATED),
+    **dict.fromkeys((*BLOCKS, TRELLIS), dtypes.GENERATED),
     PLANES: tuple(dtypes.ITEMSIZE),
 }
 """Every coding, with the dtypes of parameters that it goes with."""
 
 MOST_GROWTH = 1032
-"""DEFLATE makes at most this many bytes of one."""
+"""DEFLATE makes at most this many bytes of one, and no other coding may."""
 
 _STEP = 1 << 16  # elements, or bytes of a stream: a multiple of BLOCK that stays in the cache
 _INFINITE = 0x7C00  # in binary16, the bits from which on a number without sign is not finite
 _ZERO_CODE = {"int8-block64": 0, "normal4-block64": 8}
-
-
-class CodingFaultError(Exception):
-    """A coded tensor breaks the rules of its coding. ``part``: ``codes``, ``scales``, or empty for the value."""
-
-    def __init__(self, part: str, message: str) -> None:
-        super().__init__(message)
-        self.part, self.message = part, message
 
 
 def coding_of(entry: object) -> Coding | None:
@@ -57,7 +56,7 @@ def coded_tensors(entry: Stored, coding: Coding) -> Iterator[tuple[str, str, tup
     count = numel(entry.shape)
     if coding.id in NARROW:
         yield "codes", coding.id, entry.shape, coding.codes
-    elif coding.id == PLANES:
+    elif coding.id in COMPRESSED:
         yield "codes", "uint8", None, coding.codes
     else:
         eight = coding.id == "int8-block64"
@@ -74,6 +73,9 @@ def decode_into(entry: Stored, coding: Coding, parts: dict[str, Any], out: memor
 
     if coding.id == PLANES:
         _inflate(parts["codes"], np.frombuffer(out, np.uint8), dtypes.ITEMSIZE[entry.dtype])
+    elif coding.id == TRELLIS:
+        target = np.frombuffer(out, "<u4" if entry.dtype == "float32" else "<u2")
+        trellis.decode(parts["codes"], entry.shape, target, partial(finite_bits, dtype=entry.dtype))
     elif coding.id in NARROW:
         _widen(coding.id, np.frombuffer(parts["codes"], "<u2"), np.frombuffer(out, "<u4"))
     else:
@@ -94,6 +96,14 @@ def round_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
         with np.errstate(over="ignore"):
             return values.astype(np.float16).view(np.uint16)
     return bits
+
+
+def finite_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
+    """As round_bits(). Raises CodingFaultError for a value that is not finite there."""
+    made = round_bits(values, dtype)
+    if dtype == "float16" and ((made & _INFINITE) == _INFINITE).any():
+        raise CodingFaultError("", "has a value beyond float16 once decoded")
+    return made
 
 
 def integers_of(coding: str, codes: "NDArray[Any]", count: int) -> "NDArray[np.float32]":
@@ -144,10 +154,7 @@ def _multiply(
         values[:whole].reshape(-1, BLOCK)[...] *= factors[: whole // BLOCK, None]
         if whole < length:
             values[whole:] *= factors[-1]
-        made = round_bits(values, dtype)
-        if dtype == "float16" and ((made & _INFINITE) == _INFINITE).any():
-            raise CodingFaultError("", "has a value beyond float16 once decoded")
-        out[first : first + length] = made
+        out[first : first + length] = finite_bits(values, dtype)
 
 
 def _check_zero_blocks(coding: str, codes: "NDArray[Any]", scales: "NDArray[np.uint16]", count: int) -> None:

@@ -107,11 +107,24 @@ class Rng(Record, frozen=True):
     capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class Coding(Record, frozen=True):
+    """How a tensor lies in the file: the coding's id and the SHA-256 of its coded tensors (spec: codings)."""
+
+    id: str
+    codes: str
+    scales: str | msgspec.UnsetType = msgspec.UNSET
+
+    def parts(self) -> dict[str, str]:
+        """The SHA-256 of each coded tensor, by its last name."""
+        return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
+
+
 class TensorRecord(Record, frozen=True):
-    """One tensor of an adapter."""
+    """One tensor of an adapter. ``sha256``: of its own bytes, decoded if need be."""
 
     dtype: str
     sha256: str
+    coding: Coding | msgspec.UnsetType = msgspec.UNSET
 
 
 class Adapter(Record, frozen=True):
@@ -151,18 +164,6 @@ class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     adapter: Adapter
-
-
-class Coding(Record, frozen=True):
-    """How a stored parameter lies in the file: the coding's id and the SHA-256 of its coded tensors (spec: codings)."""
-
-    id: str
-    codes: str
-    scales: str | msgspec.UnsetType = msgspec.UNSET
-
-    def parts(self) -> dict[str, str]:
-        """The SHA-256 of each coded tensor, by its last name."""
-        return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
 
 
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):

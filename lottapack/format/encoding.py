@@ -1,4 +1,4 @@
-"""Encoders of the codings (spec: codings, section 7). What they decode to, they encode to the same codes again."""
+"""Encoders of the codings (spec: codings, section 8). What they decode to, they encode to the same codes again."""
 
 import zlib
 from functools import partial

@@ -4,6 +4,8 @@ import math
 import re
 from typing import cast
 
+import msgspec
+
 from lottapack import rng
 from lottapack.format import codings, dtypes, names
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote, without_extensions
@@ -13,6 +15,7 @@ from lottapack.format.descriptor import (
     RECORDS,
     SCALINGS,
     Adapted,
+    Coding,
     Constant,
     Parameter,
     Rng,
@@ -91,7 +94,7 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
     if isinstance(entry, Stored):
         out.known(entry.group, GROUPS, f"{place}.group", "group")
         out.hexadecimal(entry.sha256, HEX64, f"{place}.sha256")
-        _check_coding(out, entry, f"{place}.coding")
+        _check_coding(out, entry.dtype, codings.coding_of(entry), f"{place}.coding")
     elif isinstance(entry, Constant):
         _check_constant(out, entry, place)
     else:
@@ -101,12 +104,11 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
             _check_adapted(out, entry, place)
 
 
-def _check_coding(out: Collector, entry: Stored, place: str) -> None:
-    coding = codings.coding_of(entry)
+def _check_coding(out: Collector, dtype: str, coding: Coding | None, place: str) -> None:
     if coding is None:
         return
-    fitting = tuple(known for known, goes_with in codings.DTYPES.items() if entry.dtype in goes_with)
-    out.known(coding.id, fitting, f"{place}.id", f"coding of a {entry.dtype}")
+    fitting = tuple(known for known, goes_with in codings.DTYPES.items() if dtype in goes_with)
+    out.known(coding.id, fitting, f"{place}.id", f"coding of a {dtype}")
     parts = coding.parts()
     if coding.id in codings.DTYPES and ("scales" in parts) != (coding.id in codings.BLOCKS):
         out.add("field", place, f"{coding.id} has {'no ' if 'scales' in parts else ''}scales")
@@ -144,6 +146,8 @@ def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
     for name, tensor in entry.adapter.tensors().items():
         out.known(tensor.dtype, dtypes.GENERATED, f"{place}.adapter.{name}.dtype", "dtype")
         out.hexadecimal(tensor.sha256, HEX64, f"{place}.adapter.{name}.sha256")
+        coding = None if tensor.coding is msgspec.UNSET else tensor.coding
+        _check_coding(out, tensor.dtype, coding, f"{place}.adapter.{name}.coding")
     if len(entry.shape) < 2 or 0 in entry.shape:
         out.add("shape", f"{place}.shape", "an adapter needs a weight of two or more dimensions and no zero")
     elif entry.fan_in_fan_out and len(entry.shape) != 2:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lottapack.errors import AgreementError, Problem
 from lottapack.format import codings, dtypes
+from lottapack.format.coded import adapter_entries
 from lottapack.format.collect import Collector, quote
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import (
@@ -18,10 +19,8 @@ from lottapack.format.descriptor import (
     FileRecord,
     Parameter,
     Stored,
-    adapter_shapes,
-    factor_dims,
 )
-from lottapack.format.names import adapter_prefix, clashes, file_tensor, table_tensor
+from lottapack.format.names import clashes, file_tensor, table_tensor
 from lottapack.format.shapes import numel
 
 VALUE = "value"
@@ -80,15 +79,21 @@ def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
         coding = codings.coding_of(entry)
         if coding is None:
             yield Expected(name, name, VALUE, entry.dtype, entry.shape, entry.sha256)
-            return
-        for part, dtype, shape, sha256 in codings.coded_tensors(entry, coding):
-            decoded = 0 if shape else numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
-            yield Expected(f"{name}.{part}", name, part, dtype, shape, sha256, decoded)
+        else:
+            yield from _coded_parts(name, name, "", entry, coding)
     elif isinstance(entry, Adapted):
-        d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-        shapes, prefix = adapter_shapes(entry.rank, d_out, d_in), adapter_prefix(name)
-        for part, tensor in entry.adapter.tensors().items():
-            yield Expected(prefix + part, name, part, tensor.dtype, shapes[part], tensor.sha256)
+        for part, whole, tensor in adapter_entries(name, entry):
+            coding = codings.coding_of(tensor)
+            if coding is None:
+                yield Expected(whole, name, part, tensor.dtype, tensor.shape, tensor.sha256)
+            else:
+                yield from _coded_parts(name, whole, f"{part}.", tensor, coding)
+
+
+def _coded_parts(parameter: str, whole: str, prefix: str, entry: Stored, coding: Coding) -> Iterator[Expected]:
+    for part, dtype, shape, sha256 in codings.coded_tensors(entry, coding):
+        decoded = 0 if shape is not None else numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+        yield Expected(f"{whole}.{part}", parameter, prefix + part, dtype, shape, sha256, decoded)
 
 
 def name_clashes(descriptor: Descriptor) -> Iterator[tuple[str, str]]:

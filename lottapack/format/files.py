@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lottapack.codecs.faults import CodingFaultError
 from lottapack.errors import IntegrityError, Problem
 from lottapack.format import codings
 from lottapack.format.collect import HEX64, Collector, quote
@@ -143,7 +144,7 @@ def decoded(name: str, record: FileRecord, data: bytes, source: str) -> bytes:
     made = bytearray(record.size)
     try:
         codings.decode_into(as_stored(record), record.coding, {"codes": data}, memoryview(made))
-    except codings.CodingFaultError as fault:
+    except CodingFaultError as fault:
         problem = Problem("coding", due.name, f"{fault.message} ({record.coding.id})")
         raise IntegrityError(source, [problem], hint="A faulty writer made this file.") from fault
     digest = hashlib.sha256(made).hexdigest()

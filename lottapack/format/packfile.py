@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lottapack import rng
+from lottapack.codecs.faults import CodingFaultError
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, codings, container, dtypes, validate
+from lottapack.format.coded import CodedTensor, adapter_entries
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded, Stored, Tied
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Coding, Descriptor, Seeded, Stored, Tied
 from lottapack.format.expected import VALUE, check_agreement, expected_parts
 from lottapack.format.names import table_tensor
 from lottapack.format.scaffolds import place_of
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _ENDED = "nothing: the file ended early"
 
-Held = str | TensorInfo
-"""What is read: a stored parameter, by its name, or a tensor of the file. A text never names a tensor."""
+Held = str | TensorInfo | CodedTensor
+"""What is read: a stored parameter, by its name, a tensor of the file, or a coded one of an adapter."""
 
 
 class PackFile:
@@ -75,16 +77,41 @@ class PackFile:
         entry = self.descriptor.parameters[parameter]
         return {due.part: self.tensors[due.name] for due in expected_parts(parameter, entry)}
 
+    def adapter(self, parameter: str) -> dict[str, TensorInfo | CodedTensor]:
+        """The tensors of a parameter's adapter, by their last names."""
+        entry = self.descriptor.parameters[parameter]
+        found: dict[str, TensorInfo | CodedTensor] = {}
+        if isinstance(entry, Adapted):
+            for part, whole, tensor in adapter_entries(parameter, entry):
+                coding = codings.coding_of(tensor)
+                found[part] = self.tensors[whole] if coding is None else self._coded(whole, tensor, coding)
+        return found
+
+    def coded(self, held: Held) -> CodedTensor | None:
+        """What is decoded to read that, or None if it lies in the file as it is."""
+        if not isinstance(held, str):
+            return held if isinstance(held, CodedTensor) else None
+        entry = self.descriptor.parameters[held]
+        coding = codings.coding_of(entry)
+        return None if coding is None or not isinstance(entry, Stored) else self._coded(held, entry, coding)
+
+    def _coded(self, name: str, entry: Stored, coding: Coding) -> CodedTensor:
+        infos = tuple(self.tensors[f"{name}.{part}"] for part in coding.parts())
+        return CodedTensor(name, entry, coding, infos)
+
     def read_into(self, held: Held, buffer: Any) -> None:
         """Copy bytes into ``buffer`` (contiguous, writable, of their size) and check their SHA-256.
 
         A coded parameter is decoded. The copy is what is hashed, so a file that changes meanwhile cannot slip through.
         Raises IntegrityError.
         """
+        coded = self.coded(held)
+        if coded is not None:
+            self._decode_into(coded, buffer)
+            return
         info = self.as_it_is(held)
         if info is None:
-            self._decode_into(str(held), buffer)
-            return
+            raise KeyError(f"{held} is not in the file")
         view = memoryview(buffer).cast("B") if info.nbytes else memoryview(b"")
         with self._lock:
             self._file.seek(self.data_start + info.begin)
@@ -118,17 +145,15 @@ class PackFile:
             yield piece
         self._compare(info, digest.hexdigest() if done == info.nbytes else _ENDED, plain)
 
-    def _decode_into(self, name: str, buffer: Any) -> None:
-        entry, tensors = self.descriptor.parameters[name], self.parts(name)
-        coding = codings.coding_of(entry)
-        if not isinstance(entry, Stored) or coding is None:
-            raise KeyError(f"{name} is not in the file")
+    def _decode_into(self, coded: CodedTensor, buffer: Any) -> None:
+        name, entry, coding, infos = coded
+        tensors = dict(zip(coding.parts(), infos, strict=True))
         size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
         view = memoryview(buffer).cast("B") if size else memoryview(bytearray())
         parts = {part: self.read_bytes(info) for part, info in tensors.items()}
         try:
             codings.decode_into(entry, coding, parts, view)
-        except codings.CodingFaultError as fault:
+        except CodingFaultError as fault:
             where = tensors[fault.part].name if fault.part else name
             raise IntegrityError(
                 str(self.path),
@@ -136,15 +161,17 @@ class PackFile:
                 hint="A faulty writer made this file, or it was changed.",
             ) from fault
         digest = hashlib.sha256(view).hexdigest()
-        self._compare(name, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
+        self._compare(coded, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
 
     def as_it_is(self, held: Held) -> TensorInfo | None:
         """The tensor of the file that has the bytes which read_into() gives; None if they are decoded."""
-        return held if isinstance(held, TensorInfo) else self.parts(held).get(VALUE)
+        if isinstance(held, str):
+            return self.parts(held).get(VALUE)
+        return held if isinstance(held, TensorInfo) else None
 
     def form(self, held: Held) -> tuple[str, tuple[int, ...]]:
         """The dtype and the shape of what read_into() gives."""
-        if isinstance(held, TensorInfo):
+        if not isinstance(held, str):
             return held.dtype, held.shape
         entry = self.descriptor.parameters[held]
         if not isinstance(entry, Stored):
@@ -223,14 +250,12 @@ class PackFile:
         assert not isinstance(entry, Tied)
         return numel(entry.shape) * dtypes.ITEMSIZE[dtype if dtype and "float" in entry.dtype else entry.dtype]
 
-    def _compare(self, held: Held, digest: str, plain: bool) -> None:
+    def _compare(self, held: TensorInfo | CodedTensor, digest: str, plain: bool) -> None:
         """``plain``: whether the bytes of a bool tensor are all 0 or 1."""
         if isinstance(held, TensorInfo):
             name, recorded, what = held.name, self.sha256[held.name], "its SHA-256 is"
         else:
-            entry = self.descriptor.parameters[held]
-            assert isinstance(entry, Stored)
-            name, recorded, what = held, entry.sha256, "decodes to the SHA-256"
+            name, recorded, what = held.name, held.entry.sha256, "decodes to the SHA-256"
         if digest != recorded:
             problem = Problem("sha256", name, f"{what} {digest}, recorded {recorded}")
             raise IntegrityError(str(self.path), [problem], hint="Get the file again from where it came.")

@@ -93,7 +93,7 @@ def _array(pack: PackFile, name: str) -> Array:
     weight = _seen(bits, entry.dtype).reshape(entry.shape)
     if isinstance(entry, Seeded):
         return weight
-    adapter = {part: _seen(pack.read(info), info.dtype).astype(np.float32) for part, info in pack.parts(name).items()}
+    adapter = {part: _seen(pack.read(info), info.dtype).astype(np.float32) for part, info in pack.adapter(name).items()}
     return _rounded(merge_adapter(weight.astype(np.float32, copy=False), adapter, entry), entry.dtype)
 
 

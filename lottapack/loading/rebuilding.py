@@ -53,7 +53,7 @@ def rebuilt_tensors(pack: PackFile, device: torch.device, *, merge: bool, check:
             yield RebuiltTensor(name, found.shape, found.dtype, found.part)
             continue
         yield RebuiltTensor(name, found.shape, found.dtype, found.backbone)
-        for info in pack.parts(name).values():
+        for info in pack.adapter(name).values():
             dtype = dtypes.torch_dtype(kept[info])
             yield RebuiltTensor(info.name, info.shape, dtype, partial(stored_part, pack, info))
 

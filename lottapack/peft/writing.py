@@ -189,7 +189,7 @@ class _Plan:
         found: dict[str, tuple[Held, tuple[int, ...]]] = {}
         for module, entry in self.adapted.items():
             layer = self.model.get_submodule(module)
-            for part, info in self.pack.parts(f"{module}.weight" if module else "weight").items():
+            for part, info in self.pack.adapter(f"{module}.weight" if module else "weight").items():
                 found[f"{_PREFIX}{module}.{_name(part, layer)}"] = info, _shape(part, info.shape, entry)
         for name in self.trained:
             owner, _, leaf = name.rpartition(".")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lottapack import arch
+from lottapack.format.coded import CodedTensor
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, role_of
@@ -100,7 +101,7 @@ def trained_elements(pack: PackFile) -> int:
         if isinstance(entry, Stored) and entry.trained:
             total += numel(entry.shape)
         elif isinstance(entry, Adapted):
-            total += sum(numel(info.shape) for info in pack.parts(name).values())
+            total += sum(numel(info.shape) for info in pack.adapter(name).values())
     return total
 
 
@@ -120,7 +121,7 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale)
     if isinstance(entry, Seeded):
         return ParameterSummary(name, role, *drawn)
-    parts = pack.parts(name)
+    parts = pack.adapter(name)
     learned = "beta" in parts
     beta = _beta(pack, parts["beta"]) if learned else 1.0
     return ParameterSummary(
@@ -128,7 +129,7 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     )
 
 
-def _beta(pack: PackFile, info: TensorInfo) -> float:
+def _beta(pack: PackFile, info: TensorInfo | CodedTensor) -> float:
     data, dtype = bytes(pack.read_bytes(info)), info.dtype
     if dtype == "bfloat16":  # the high half of a float32
         data, dtype = b"\0\0" + data, "float32"

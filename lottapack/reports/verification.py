@@ -10,8 +10,8 @@ from typing import Literal
 from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
-from lottapack.format.codings import coding_of
-from lottapack.format.descriptor import Adapted, Descriptor, FileRecord, Seeded
+from lottapack.format.coded import CodedTensor, coded_entries
+from lottapack.format.descriptor import Adapted, Descriptor, FileRecord, Seeded, Stored
 from lottapack.format.expected import expected_file, expected_tensors
 from lottapack.format.files import content, files_of
 from lottapack.format.packfile import PackFile, open_pack
@@ -109,9 +109,8 @@ def _listed(descriptor: Descriptor) -> Iterator[Item]:
         yield "sha256", due.name
     yield from (("coding", expected_file(*item).part) for item in _coded_files(descriptor))
     for name, entry in descriptor.parameters.items():
-        if coding_of(entry):
-            yield "coding", name
-        elif isinstance(entry, Seeded | Adapted):
+        yield from (("coding", coded) for coded, _ in coded_entries(name, entry))
+        if isinstance(entry, Seeded | Adapted):
             yield "fingerprint", name
             for scaffold in descriptor.scaffolds:
                 yield "fingerprint", place_of(scaffold, name)
@@ -125,9 +124,10 @@ def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
     """Each item that was looked at, and its outcome."""
     failed = set()
     coded: dict[str, tuple[list[str], Callable[[], object]]] = {
-        name: ([info.name for info in pack.parts(name).values()], partial(pack.read_bytes, name))
+        coded.name: ([info.name for info in coded.infos], partial(pack.read_bytes, coded))
         for name, entry in pack.descriptor.parameters.items()
-        if coding_of(entry)
+        for coded in (pack.coded(name) if isinstance(entry, Stored) else None, *pack.adapter(name).values())
+        if isinstance(coded, CodedTensor)
     }
     for file, record in _coded_files(pack.descriptor):
         due = expected_file(file, record)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from lottapack.format import dtypes
+from lottapack.format.coded import CodedTensor
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile
@@ -21,15 +22,15 @@ def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = Fals
     return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
 
 
-def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo, str]:
+def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo | CodedTensor, str]:
     """The dtypes that the tensors of adapters are loaded in.
 
     An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
     """
-    found = {}
+    found: dict[TensorInfo | CodedTensor, str] = {}
     adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
     for name, entry in adapted:
-        for info in pack.parts(name).values():
+        for info in pack.adapter(name).values():
             found[info] = dtype or ("float32" if entry.dtype == "float32" else info.dtype)
     return found
 

@@ -189,7 +189,7 @@ def _wanted(recorded: str, dtype: torch.dtype | None) -> torch.dtype:
 
 def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str, Tensor]:
     """The adapter of a parameter: ``lora_A``, ``lora_B`` and, where it is learned, ``beta``."""
-    return {part: stored_tensor(pack, info, device) for part, info in pack.parts(name).items()}
+    return {part: stored_tensor(pack, info, device) for part, info in pack.adapter(name).items()}
 
 
 def plain_tensor(
