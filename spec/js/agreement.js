@@ -39,16 +39,29 @@ export function* expectedParts(parameter, entry) {
   const { role, dtype, shape, sha256, coding } = entry;
   const of = { parameter, owner: parameter, entry };
   if (role === "stored" && coding) {
-    for (const tensor of codedTensors(entry)) yield { ...of, name: `${parameter}.${tensor.part}`, ...tensor };
+    yield* codedParts(of, parameter, "", entry);
   } else if (role === "stored") {
     yield { ...of, name: parameter, part: VALUE, dtype, shape, sha256 };
   } else if (role === "adapted") {
-    const [dOut, dIn] = factorDims(shape, entry.fan_in_fan_out);
-    const shapes = { lora_A: [entry.rank, dIn], lora_B: [dOut, entry.rank], beta: [1n], magnitude: [dOut] };
-    for (const [part, tensor] of entry.adapter) {
-      yield { ...of, name: adapterPrefix(parameter) + part, part, shape: shapes[part], ...tensor };
+    for (const [part, tensor] of adapterEntries(parameter, entry)) {
+      if (tensor.coding) yield* codedParts({ ...of, entry: tensor }, tensor.name, `${part}.`, tensor);
+      else yield { ...of, name: tensor.name, part, dtype: tensor.dtype, shape: tensor.shape, sha256: tensor.sha256 };
     }
   }
+}
+
+function* codedParts(of, name, prefix, entry) {
+  for (const tensor of codedTensors(entry)) {
+    yield { ...of, ...tensor, name: `${name}.${tensor.part}`, part: prefix + tensor.part };
+  }
+}
+
+/** The tensors of an adapter by part, each as a stored parameter's entry, with its name. */
+export function adapterEntries(parameter, { shape, fan_in_fan_out, rank, adapter }) {
+  const [dOut, dIn] = factorDims(shape, fan_in_fan_out);
+  const shapes = { lora_A: [rank, dIn], lora_B: [dOut, rank], beta: [1n], magnitude: [dOut] };
+  const prefix = adapterPrefix(parameter);
+  return new Map([...adapter].map(([part, tensor]) => [part, { ...tensor, name: prefix + part, shape: shapes[part] }]));
 }
 
 /** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */

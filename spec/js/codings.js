@@ -1,35 +1,32 @@
-/** Codings of stored tensors: what lies in the file for them, and decoding it (spec/v1/codings.md). */
+/** Codings of tensors: what lies in the file for them, and decoding it (spec/v1/codings.md). */
 
+import { CodingFault } from "./faults.js";
 import { StreamFault, inflate } from "./inflate.js";
 import { GENERATED, ITEM_SIZE, numel } from "./shapes.js";
 import { roundTo, widen } from "./tables.js";
+import { trellis } from "./trellis.js";
+
+export { CodingFault };
 
 const NARROW = ["float16", "bfloat16"];
 const BLOCKS = ["int8-block64", "normal4-block64"];
 const PLANES = "planes-zlib";
+const TRELLIS = "trellis8";
 const BLOCK = 64n;
 const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
 const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
 const MOST_GROWTH = 1032n;
 
-/** A coded tensor breaks the rules of its coding. `part`: codes, scales, or empty for the value. */
-export class CodingFault extends Error {
-  constructor(part, message) {
-    super(message);
-    this.part = part;
-  }
-}
-
 /** The codings that go with a dtype. */
 export function codingsOf(dtype) {
   const narrow = dtype === "float32" ? NARROW : [];
-  return [...narrow, ...(GENERATED.includes(dtype) ? BLOCKS : []), ...(ITEM_SIZE.has(dtype) ? [PLANES] : [])];
+  return [...narrow, ...(GENERATED.includes(dtype) ? [...BLOCKS, TRELLIS] : []), ...(ITEM_SIZE.has(dtype) ? [PLANES] : [])];
 }
 
 /** Whether a coding has scales; null for an unknown one. */
 export function hasScales(id) {
   if (BLOCKS.includes(id)) return true;
-  return NARROW.includes(id) || id === PLANES ? false : null;
+  return [...NARROW, PLANES, TRELLIS].includes(id) ? false : null;
 }
 
 /** The tensors in the file for a coded parameter: `{part, dtype, shape, sha256}`; shape is null where it is free. */
@@ -38,7 +35,7 @@ export function codedTensors({ shape, coding }) {
   const count = numel(shape);
   const up = (divisor) => [(count + divisor - 1n) / divisor];
   if (NARROW.includes(id)) return [{ part: "codes", dtype: id, shape, sha256: codes }];
-  if (id === PLANES) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
+  if (id === PLANES || id === TRELLIS) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
   const [dtype, size] = id === "int8-block64" ? ["int8", [count]] : ["uint8", up(2n)];
   return [
     { part: "codes", dtype, shape: size, sha256: codes },
@@ -60,9 +57,10 @@ export function compressedFault(name, entry, info) {
 export function decodeParameter({ shape, dtype, coding }, parts) {
   const count = Number(numel(shape));
   if (coding.id === PLANES) return planes(parts.codes, count, ITEM_SIZE.get(dtype));
-  const values = NARROW.includes(coding.id)
-    ? narrow(coding.id, new Uint16Array(parts.codes.buffer))
-    : blocks(coding.id, parts.codes, new Uint16Array(parts.scales.buffer), count);
+  let values;
+  if (NARROW.includes(coding.id)) values = narrow(coding.id, new Uint16Array(parts.codes.buffer));
+  else if (coding.id === TRELLIS) values = trellis(parts.codes, shape);
+  else values = blocks(coding.id, parts.codes, new Uint16Array(parts.scales.buffer), count);
   const bits = roundTo(values, dtype);
   if (dtype === "float16" && bits.some((value) => (value & 0x7c00) === 0x7c00)) {
     throw new CodingFault("", "has a value beyond float16 once decoded");

@@ -1,6 +1,6 @@
 /** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
-import { VALUE, checkAgreement, expectedParts, tableTensor } from "./agreement.js";
+import { VALUE, adapterEntries, checkAgreement, expectedParts, tableTensor } from "./agreement.js";
 import { CodingFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
@@ -93,6 +93,13 @@ export class Pack {
     return this.readStored(name, this.descriptor.parameters.get(name), this.parts(name));
   }
 
+  /** The bytes of a tensor of an adapter, decoded if need be; checked. `tensor`: its entry of adapterEntries(). */
+  readAdapter(name, part, tensor) {
+    const own = ([key]) => key === part || key.startsWith(`${part}.`);
+    const held = [...this.parts(name)].filter(own).map(([key, info]) => [key === part ? VALUE : key, info]);
+    return this.readStored(tensor.name, tensor, new Map(held));
+  }
+
   /** The bytes of a file beside the model, decoded if need be; checked. */
   file(name) {
     const entry = this.descriptor.files.get(name);
@@ -105,13 +112,14 @@ export class Pack {
   async readStored(name, entry, held) {
     if (held.has(VALUE)) return this.read(held.get(VALUE));
     const parts = {};
-    for (const [part, info] of held) parts[part] = await this.read(info);
+    for (const [part, info] of held) parts[part.split(".").at(-1)] = await this.read(info);
     let bytes;
     try {
       bytes = decodeParameter(entry, parts);
     } catch (fault) {
       if (!(fault instanceof CodingFault)) throw fault;
-      const where = fault.part ? held.get(fault.part).name : name;
+      const due = [...held].find(([part]) => part.split(".").at(-1) === fault.part);
+      const where = due ? due[1].name : name;
       const hint = "A faulty writer made this file, or it was changed.";
       throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
     }
@@ -197,9 +205,9 @@ export class Pack {
 
   async merged(name, entry, bits) {
     const parts = {};
-    for (const [part, info] of this.parts(name)) {
-      const { buffer } = await this.read(info);
-      parts[part] = widen(info.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer), info.dtype);
+    for (const [part, tensor] of adapterEntries(name, entry)) {
+      const { buffer } = await this.readAdapter(name, part, tensor);
+      parts[part] = widen(tensor.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer), tensor.dtype);
     }
     const weight = widen(bits, entry.dtype);
     const rank = Number(entry.rank);

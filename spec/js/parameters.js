@@ -19,8 +19,8 @@ const GROUPS = ["embedding", "head", "norm", "bias", "buffer", "other"];
 const SCALINGS = ["lora", "rslora"];
 const DTYPES = [...ITEM_SIZE.keys()];
 
-const TENSOR = record({ dtype: TEXT, sha256: TEXT });
 const CODING = exactRecord({ id: TEXT, codes: TEXT, scales: optional(TEXT) });
+const TENSOR = record({ dtype: TEXT, sha256: TEXT, coding: optional(CODING) });
 const SEEDED = { role: TEXT, shape: INTEGERS, dtype: TEXT, distribution: TEXT, scale: FLOAT, fingerprint: TEXT };
 const FIELDS = {
   seeded: SEEDED,
@@ -103,12 +103,17 @@ function readEntry(out, item, place) {
   if (!out.known(role, Object.keys(FIELDS), `${place}.role`, "role")) return null;
   if (!out.record(item, FIELDS[role], place)) return null;
   const entry = fieldsOf(item);
-  if (entry.coding) entry.coding = Object.fromEntries(entry.coding);
+  withCoding(entry);
   if (role === "adapted") {
     const adapter = fieldsOf(entry.adapter);
     const parts = ADAPTER_PARTS.filter((part) => part in adapter);
-    entry.adapter = new Map(parts.map((part) => [part, fieldsOf(adapter[part])]));
+    entry.adapter = new Map(parts.map((part) => [part, withCoding(fieldsOf(adapter[part]))]));
   }
+  return entry;
+}
+
+function withCoding(entry) {
+  if (entry.coding) entry.coding = Object.fromEntries(entry.coding);
   return entry;
 }
 
@@ -169,6 +174,7 @@ function checkAdapted(out, entry, place) {
   for (const [part, tensor] of entry.adapter) {
     out.known(tensor.dtype, GENERATED, `${place}.adapter.${part}.dtype`, "dtype");
     out.hexadecimal(tensor.sha256, 64, `${place}.adapter.${part}.sha256`);
+    if (tensor.coding) checkCoding(out, tensor, `${place}.adapter.${part}.coding`);
   }
   if (shape.length < 2 || shape.includes(0n)) {
     out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions and no zero");

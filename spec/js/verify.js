@@ -1,6 +1,6 @@
 /** Every check of a pack, each with its outcome. */
 
-import { expectedParts, expectedTensors } from "./agreement.js";
+import { adapterEntries, expectedParts, expectedTensors } from "./agreement.js";
 import { PackError, UnsupportedError } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { DEFAULT_MAX_BYTES } from "./pack.js";
@@ -28,6 +28,7 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
   const coded = [
     ...of(files, filePlace, inFile, (name) => pack.file(name)),
     ...of(parameters, (name) => name, (name) => [...pack.parts(name).values()], (name) => pack.readParameter(name)),
+    ...codedAdapters(pack),
   ];
   const size = ([, { shape, dtype }]) => Number(numel(shape)) * ITEM_SIZE.get(dtype);
   const add = (sum, one) => sum + size(one);
@@ -68,12 +69,27 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
   return { ok: checks.every(({ status }) => status !== "failed"), checks, sha256 };
 }
 
+/** As the other coded tensors: name, entry, what the file holds for it, and how it is read. */
+function* codedAdapters(pack) {
+  for (const [name, entry] of pack.descriptor.parameters) {
+    if (entry.role !== "adapted") continue;
+    for (const [part, tensor] of adapterEntries(name, entry)) {
+      if (!tensor.coding) continue;
+      const held = [...pack.parts(name)].filter(([key]) => key.startsWith(`${part}.`)).map(([, info]) => info);
+      yield [tensor.name, tensor, held, () => pack.readAdapter(name, part, tensor)];
+    }
+  }
+}
+
 /** Everything of which the descriptor records a hash, as pairs of what and where. */
 function listed(descriptor) {
   const found = [...expectedTensors(descriptor)].map(({ name }) => ["sha256", name]);
   for (const [name, { coding }] of descriptor.files) if (coding) found.push(["coding", filePlace(name)]);
   for (const [name, entry] of descriptor.parameters) {
     if (entry.coding) found.push(["coding", name]);
+    if (entry.role === "adapted") {
+      for (const { name: part, coding } of adapterEntries(name, entry).values()) if (coding) found.push(["coding", part]);
+    }
     if (!isGenerated(entry)) continue;
     found.push(["fingerprint", name]);
     for (const scaffold of descriptor.rng.scaffolds.keys()) found.push(["fingerprint", scaffoldPlace(scaffold, name)]);

@@ -1,5 +1,6 @@
 /** What the page shows of a pack, as plain data: a worker can post it, and a test can compare it. */
 
+import { adapterEntries } from "../agreement.js";
 import { expectedTensors, widen } from "../lottapack.js";
 import { ITEM_SIZE, numel } from "../shapes.js";
 
@@ -48,7 +49,7 @@ function trainedElements(pack) {
   for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
     if (entry.role !== "adapted") continue;
-    for (const { shape } of pack.parts(name).values()) total += Number(numel(shape));
+    for (const { shape } of adapterEntries(name, entry).values()) total += Number(numel(shape));
   }
   return total;
 }
@@ -101,9 +102,9 @@ function rows(parameters) {
 async function betas(pack) {
   const found = [];
   for (const [name, entry] of pack.descriptor.parameters) {
-    const beta = entry.role === "adapted" && pack.parts(name).get("beta");
+    const beta = entry.role === "adapted" && adapterEntries(name, entry).get("beta");
     if (!beta) continue;
-    const { buffer } = await pack.read(beta);
+    const { buffer } = await pack.readAdapter(name, "beta", beta);
     const bits = beta.dtype === "float32" ? new Uint32Array(buffer) : new Uint16Array(buffer);
     found.push({ name, value: widen(bits, beta.dtype)[0] });
   }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import trellis
 from .codings import as_stream, decode, int8_tensor, nibbles, planes, scales_tensor, stream
 from .model import tensor
 from .pack import Tensor
@@ -30,7 +31,7 @@ def case(
     name: str, coding: str, dtype: str, shape: list[int], codes: Tensor, scales: Tensor | None = None
 ) -> dict[str, Any]:
     """One case; bytes as hexadecimal digits in the file's order."""
-    made = decode(coding, dtype, int(np.prod(shape, dtype=int)), codes, scales)
+    made = decode(coding, dtype, shape, codes, scales)
     return {
         "case": name,
         "id": coding,
@@ -107,7 +108,32 @@ def lossless() -> Iterator[dict[str, Any]]:
     yield case("NaN, infinity, negative zero", "planes-zlib", "float32", [4], stream(planes(nan, 4)))
 
 
+def of_trellis(dtype: str) -> Iterator[dict[str, Any]]:
+    """Every symbol, steps, both orders, classes of rows, one lane and several."""
+
+    def of(name: str, levels: list[int], shape: list[int], **given: Any) -> dict[str, Any]:
+        return case(name, "trellis8", dtype, shape, trellis.codes(trellis.coded(levels, shape, **given)))
+
+    some = [(7 * n) % 31 - 15 for n in range(65)]
+    tiny = 0x1000 if dtype == "float16" else 0x0E00  # 2**-95
+    step = 0x3000 if dtype == "float16" else 0x3E2B
+    ends = [bound + n for bound in (16, 32, 64, 1024, 2**14) for n in (-1, 0, 1)] + [0, 2**15 - 1]
+    yield of("every symbol", [sign * level for level in ends for sign in (1, -1)] * 2, [4, 17], step=step)
+    yield of("an odd significand", some, [5, 13], step=0x3E2B)
+    yield of("a small step", some, [65], step=tiny)
+    yield of("column by column", some, [5, 13], order=1)
+    yield of("three dimensions, column by column", some[:60], [5, 4, 3], order=1)
+    yield of("three classes of rows", some, [5, 13], classes=[2, 0, 1, 0, 2])
+    yield of("two classes of columns", some, [5, 13], order=1, classes=[n % 2 for n in range(13)])
+    yield of("zeros", [0] * 12, [3, 4])
+    yield of("one element", [-3], [])
+    yield of("the last element before two lanes", [n * n % 23 - 11 for n in range(8191)], [8191])
+    yield of("two lanes", [n * n % 23 - 11 for n in range(8193)], [3, 2731])
+    yield of("four lanes", [n * n % 7 - 3 for n in range(16384)], [128, 128])
+
+
 def known_answers() -> dict[str, Any]:
     """``codings.json``."""
     blocks = [made for dtype in DTYPES for made in of_blocks(dtype)]
-    return {"cases": [*narrow(), *blocks, *lossless()]}
+    trellises = [made for dtype in DTYPES for made in of_trellis(dtype)]
+    return {"cases": [*narrow(), *blocks, *trellises, *lossless()]}

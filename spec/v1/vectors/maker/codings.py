@@ -1,10 +1,11 @@
-"""Decoding of stored tensors: codings.md."""
+"""Decoding of coded tensors: codings.md."""
 
 import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import trellis
 from .pack import TYPES, Tensor
 from .values import from_bits, little_endian, to_bits
 
@@ -37,8 +38,11 @@ def blocks(integers: list[int], scales: Tensor, dtype: str) -> bytes:
     return little_endian(to_bits(np.array(integers, np.float32) * factors, dtype))
 
 
-def decode(coding: str, dtype: str, count: int, codes: Tensor, scales: Tensor | None) -> bytes:
-    """The bytes of a parameter of ``count`` elements."""
+def decode(coding: str, dtype: str, shape: list[int], codes: Tensor, scales: Tensor | None) -> bytes:
+    """The bytes of a parameter."""
+    count = int(np.prod(shape, dtype=int))
+    if coding == "trellis8":
+        return trellis.decode(codes.data, shape, dtype)
     if coding in ("float16", "bfloat16"):
         return little_endian(to_bits(from_bits(np.frombuffer(codes.data, "<u2"), coding), "float32"))
     if coding == "planes-zlib":

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from . import trellis
 from .coding_cases import FIXED
 from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, stream
 from .invalid_form import at
@@ -13,6 +14,7 @@ from .pack import Tensor
 from .small import Invalid
 
 NAME = "0.weight"
+LEVELS = [(7 * n) % 31 - 15 for n in range(65)]
 CODES, SCALES = f"{NAME}.codes", f"{NAME}.scales"
 
 
@@ -23,11 +25,22 @@ def coded(coding: str = "int8-block64", dtype: str = "float32") -> Model:
         model.coded(NAME, dtype, [5, 13], coding, int8_tensor([n - 32 for n in range(65)]), scales_tensor([0x2C00] * 2))
     elif coding == "normal4-block64":
         model.coded(NAME, dtype, [5, 13], coding, nibbles([n % 16 for n in range(65)]), scales_tensor([0x2C00] * 2))
+    elif coding == "trellis8":
+        model.coded(NAME, dtype, [5, 13], coding, trellis.codes(trellis.coded(LEVELS, [5, 13])))
     elif coding == "planes-zlib":
         made = tensor(dtype, 5, 13)
         model.coded(NAME, dtype, [5, 13], coding, stream(planes(made.data, len(made.data) // 65)))
     else:
         model.coded(NAME, dtype, [5, 13], coding, tensor(coding, 5, 13))
+    return model
+
+
+def coded_adapter(dtype: str = "float32") -> Model:
+    """A linear layer of 13 inputs and 5 outputs, whose ``lora_A`` is in ``trellis8``."""
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.adapted(NAME, [5, 13], dtype, adapter_dtype=dtype)
+    made = trellis.codes(trellis.coded(LEVELS[:13], [1, 13]))
+    model.coded_adapter(NAME, "lora_A", "trellis8", made, dtype=dtype)
     return model
 
 
@@ -46,6 +59,7 @@ def descriptors() -> Iterator[Invalid]:
         ("coding_same_dtype", "float16", "float16"),
         ("coding_blocks_of_float64", "int8-block64", "float64"),
         ("coding_blocks_of_int8", "normal4-block64", "int8"),
+        ("coding_trellis_of_float64", "trellis8", "float64"),
     ):
         model = coded(coding)
         model.parameters[NAME]["dtype"] = dtype
@@ -57,6 +71,20 @@ def descriptors() -> Iterator[Invalid]:
     model = coded("float16")
     model.parameters[NAME]["coding"]["scales"] = "0" * 64
     yield fault("coding_with_scales", "field", place, "scales where no block has any", model)
+    model = coded("trellis8")
+    model.parameters[NAME]["coding"]["scales"] = "0" * 64
+    yield fault("coding_trellis_with_scales", "field", place, "scales of a coding that has them in its codes", model)
+    for name, kind, where, why, change in (
+        ("coding_of_adapter", "id", ".id", "a coding of an adapter that does not exist", {"id": "trellis9"}),
+        ("coding_of_adapter_dtype", "id", ".id", "the coding bfloat16 of an adapter in bfloat16", {"id": "bfloat16"}),
+        ("coding_of_adapter_scales", "field", "", "blocks of an adapter without scales", {"id": "int8-block64"}),
+        ("coding_of_adapter_unknown", "field", "", "a field that no coding has", {"step": 1}),
+        ("coding_of_adapter_upper_case", "field", ".codes", "a hash in capitals", {"codes": "A" * 64}),
+    ):
+        model = coded_adapter("bfloat16")
+        model.parameters[NAME]["adapter"]["lora_A"]["coding"].update(change)
+        inside = f"{at(NAME, 'adapter.lora_A.coding')}{where}"
+        yield fault(name, kind, inside, why, model)
     model = coded()
     model.parameters[NAME]["coding"]["block"] = 64
     yield fault("coding_unknown", "field", place, "a field that no coding has", model)
@@ -107,9 +135,22 @@ def disagreements() -> Iterator[Invalid]:
         model = coded("float16")
         model.tensors[CODES] = tensor(dtype, *shape)
         yield fault(name, "mismatch", CODES, f"the coding float16 in {dtype} {shape}", model)
-    model = coded("planes-zlib")
-    model.parameters[NAME]["shape"] = [2**20, 13]
-    yield fault("bomb", "mismatch", CODES, "a compressed tensor of a parameter that it cannot hold", model)
+    for name, coding in (("bomb", "planes-zlib"), ("trellis_bomb", "trellis8")):
+        model = coded(coding)
+        model.parameters[NAME]["shape"] = [2**20, 13]
+        yield fault(name, "mismatch", CODES, "a compressed tensor of a parameter that it cannot hold", model)
+    model = coded_adapter()
+    del model.tensors["0.lora_A.codes"]
+    yield fault("adapter_codes", "missing", "0.lora_A.codes", "an adapter whose codes are not in the file", model)
+    model = coded_adapter()
+    model.tensors["0.lora_A"] = tensor("float32", 1, 13)
+    yield fault("adapter_decoded", "unused", "0.lora_A", "a tensor of an adapter beside its codes", model)
+    model = coded_adapter()
+    model.stored("0.lora_A.codes", model.tensors["0.lora_A.codes"])
+    yield fault("adapter_codes", "two-roles", "0.lora_A.codes", "codes of an adapter that are a parameter too", model)
+    model = coded_adapter()
+    model.parameters[NAME]["shape"] = [5, 2**22]
+    yield fault("adapter_bomb", "mismatch", "0.lora_A.codes", "codes that cannot hold the adapter's tensor", model)
     model = coded("planes-zlib")
     model.tensors[CODES] = replace(model.tensors[CODES], shape=[1, *model.tensors[CODES].shape])
     yield fault("stream_shape", "mismatch", CODES, "a zlib stream of two dimensions", model)
@@ -194,6 +235,83 @@ def contents() -> Iterator[Invalid]:
     yield fault("bool", "planes", "mask", "a bool whose byte is 2 once decompressed", model)
 
 
+def trellises() -> Iterator[Invalid]:
+    """What decoding ``trellis8`` finds."""
+
+    def fault(name: str, why: str, data: bytes, where: str = CODES, shape: list[int] | None = None) -> Invalid:
+        model = coded("trellis8", "float16" if "float16" in name else "float32")
+        model.recode(NAME, "codes", trellis.codes(data))
+        model.parameters[NAME]["shape"] = shape or [5, 13]
+        return Invalid(f"contents_coding_trellis_{name}", why, "contents", "coding", where, model.file())
+
+    seconds = trellis.quantisers(LEVELS)
+    tables = [
+        trellis.fitting([level for level, of in zip(LEVELS, seconds, strict=True) if of == second]) for second in (0, 1)
+    ]
+    states = trellis.body(LEVELS, [0] * 65, tables)
+    right = trellis.head(0x3E00, tables) + states
+    yield fault("order", "an order that does not exist", b"\2" + right[1:])
+    yield fault("no_classes", "no class of rows", right[:1] + b"\0" + right[2:])
+    yield fault("many_classes", "17 classes of rows", trellis.head(0x3E00, tables * 17, 0, [0] * 5) + states)
+    for name, step in {"zero": 0, "negative": 0xBE00, "infinite": 0x7F80, "nan": 0x7FC0, "small": 0x0D7F}.items():
+        yield fault(f"step_{name}", f"a step with the bits {step:04x}", trellis.head(step, tables) + states)
+    yield fault("step_large", "a step above 2**100", trellis.head(0x7181, tables) + states)
+    for name, why, table in (
+        ("table_empty", "a table of no symbols", []),
+        ("table_long", "a table of 105 symbols", [1944] + [1] * 104),
+        ("table_sum", "shares that add up to 2047", [1, 2046]),
+        ("table_large", "shares that add up to more than 2048", [2048, 1]),
+        ("table_last", "a table whose last share is 0", [2048, 0]),
+    ):
+        yield fault(name, why, trellis.head(0x3E00, [table, tables[1]]) + states)
+    yield fault("share_long", "a share of 1 in two bytes", bytes([0, 1, 0, 0x3E, 2, 0x81, 0, 0xFF, 15]) + states)
+    yield fault("share_large", "a share of 2176", bytes([0, 1, 0, 0x3E, 1, 0x80, 17]) + states)
+    yield fault(
+        "class", "a row of a class that is not there", trellis.head(0x3E00, tables * 2, 0, [2] + [0] * 4) + states
+    )
+    unused = trellis.head(0x3E00, tables * 2, 0, [0] * 5 + [1]) + states
+    yield fault("unused_half", "an unused half that is 1", unused)
+    begin = len(right) - len(states)
+    for name, state in {"low": 2**15 - 1, "high": 2**31}.items():
+        yield fault(
+            f"state_{name}", f"a state of {state}", right[:begin] + state.to_bytes(4, "little") + right[begin + 4 :]
+        )
+    yield fault(
+        "state_other",
+        "a state that leads to another end",
+        right[:begin] + bytes([right[begin] ^ 1]) + right[begin + 1 :],
+    )
+    yield fault("half_word", "half a word at the end", right + b"\0")
+    yield fault("word_more", "a word after the last element", right + b"\0\0")
+    yield fault("word_less", "a word too few", right[:-2])
+    yield fault("cut_in_table", "the end within a table", right[:6])
+    yield fault("cut_in_states", "the end within the states", right[: begin + 3])
+    yield fault("empty", "no byte", b"")
+    yield fault("beyond_float16", "a value beyond float16", trellis.head(0x4600, tables) + states, NAME)
+    nothing = trellis.head(0x3E00, [[2048]] * 2) + (2**15).to_bytes(4, "little")
+    yield fault("no_elements", "a parameter without elements", nothing, NAME, [5, 0])
+    model = coded_adapter()
+    model.recode_adapter(NAME, "lora_A", "codes", trellis.codes(right))
+    yield Invalid(
+        "contents_coding_trellis_adapter",
+        "the codes of 65 elements in an adapter's tensor of 13",
+        "contents",
+        "coding",
+        "0.lora_A.codes",
+        model.file(),
+    )
+    model = coded_adapter()
+    model.parameters[NAME]["adapter"]["lora_A"]["sha256"] = "0" * 64
+    yield Invalid(
+        "contents_sha256_adapter_decoded",
+        "a tensor of an adapter that decodes to other bytes",
+        "contents",
+        "sha256",
+        "0.lora_A",
+        model.file(),
+    )
+
+
 def deflated_zeros() -> bytes:
     """2**20 zeros in 6,674 bytes, with their checksum: a literal, then matches of 258 at distance 1."""
     bits = [1, 1, 0]  # the last block; fixed codes, low bit first
@@ -209,7 +327,7 @@ def deflated_zeros() -> bytes:
     return data + ((2**20 % 65521) << 16 | 1).to_bytes(4, "big")
 
 
-GROUPS: tuple[Callable[[], Iterator[Invalid]], ...] = (descriptors, disagreements, contents)
+GROUPS: tuple[Callable[[], Iterator[Invalid]], ...] = (descriptors, disagreements, contents, trellises)
 
 
 def cases() -> Iterator[Invalid]:

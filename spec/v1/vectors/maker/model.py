@@ -56,6 +56,7 @@ class Model:
         self.parameters: dict[str, Any] = self.descriptor["parameters"]
         self.tensors: dict[str, Tensor] = {}
         self.plain: dict[str, bytes] = {}
+        self.decoded: dict[str, Tensor] = {}
         self.scaffolds: dict[str, Model] = {}
         self.files: dict[str, bytes] = {}
 
@@ -142,15 +143,21 @@ class Model:
             "scaling": scaling,
             "adapter": {part: {"dtype": adapter_dtype, "sha256": made.sha256} for part, made in adapter.items()},
         }
-        if rank == 0:  # only in a file that is to be refused
-            return
-        parts = ("lora_A", "lora_B", "beta", "magnitude")
-        a, b, wide_beta, wide_magnitude = (self.numbers(adapter.get(part)) for part in parts)
+        if rank > 0:  # otherwise only in a file that is to be refused
+            self.merge(name)
+
+    def merge(self, name: str) -> None:
+        """The weight that a parameter with an adapter stands for."""
+        entry, prefix = self.parameters[name], name[: name.rfind(".") + 1]
+        parts = [prefix + part for part in ("lora_A", "lora_B", "beta", "magnitude")]
+        a, b, beta, magnitude = (self.numbers(self.decoded.get(part, self.tensors.get(part))) for part in parts)
         assert a is not None
         assert b is not None
-        weight = self.generated(name, shape, dtype, distribution, scale)
-        s = scaling_factor(scaling, alpha, rank) if alpha > 0 else np.float32(0)
-        self.plain[name] = little_endian(merge(weight, dtype, fan_in_fan_out, s, a, b, wide_beta, wide_magnitude))
+        weight = self.generated(name, entry["shape"], entry["dtype"], entry["distribution"], entry["scale"])
+        alpha = entry["alpha"]
+        s = scaling_factor(entry["scaling"], alpha, entry["rank"]) if alpha > 0 else np.float32(0)
+        made = merge(weight, entry["dtype"], entry["fan_in_fan_out"], s, a, b, beta, magnitude)
+        self.plain[name] = little_endian(made)
 
     @staticmethod
     def numbers(stored: Tensor | None) -> tables.F32 | None:
@@ -184,8 +191,7 @@ class Model:
         group: str = "embedding",
     ) -> None:
         """A parameter that lies in the file in another form."""
-        count = int(np.prod(shape, dtype=int))
-        made = Tensor(dtype, shape, codings.decode(coding, dtype, count, codes, scales))
+        made = Tensor(dtype, shape, codings.decode(coding, dtype, shape, codes, scales))
         self.stored(name, made, group)
         del self.tensors[name]
         self.parameters[name]["coding"] = {"id": coding}
@@ -197,6 +203,25 @@ class Model:
         """Put a coded tensor into the file, and its hash into the entry."""
         self.tensors[f"{name}.{part}"] = made
         self.parameters[name]["coding"][part] = made.sha256
+
+    def coded_adapter(
+        self, name: str, part: str, coding: str, codes: Tensor, scales: Tensor | None = None, dtype: str = "float32"
+    ) -> None:
+        """Another form for a tensor of an adapter, whose weight is then that of what it decodes to."""
+        entry, prefix = self.parameters[name], name[: name.rfind(".") + 1]
+        shape = self.tensors.pop(prefix + part).shape
+        made = Tensor(dtype, shape, codings.decode(coding, dtype, shape, codes, scales))
+        entry["adapter"][part] = {"dtype": dtype, "sha256": made.sha256, "coding": {"id": coding}}
+        self.decoded[prefix + part] = made
+        for ending, coded in (("codes", codes), ("scales", scales)):
+            if coded is not None:
+                self.recode_adapter(name, part, ending, coded)
+        self.merge(name)
+
+    def recode_adapter(self, name: str, part: str, ending: str, made: Tensor) -> None:
+        """Put a coded tensor of an adapter into the file, and its hash into the entry."""
+        self.tensors[f"{name[: name.rfind('.') + 1]}{part}.{ending}"] = made
+        self.parameters[name]["adapter"][part]["coding"][ending] = made.sha256
 
     def constant(self, name: str, shape: list[int], dtype: str, value: str) -> None:
         """A parameter whose elements all have the bits ``value``."""

@@ -1,5 +1,6 @@
 """Packs that are valid: stored parameters with a coding."""
 
+from . import trellis
 from .coding_cases import DYNAMIC, FIXED
 from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, stream
 from .model import Model, linear, sequential, tensor
@@ -11,7 +12,9 @@ from .shown import shows
 def codings() -> Model:
     kinds = [("float16", "float32"), ("bfloat16", "float32")]
     kinds += [
-        (f"{width}-block64", dtype) for width in ("int8", "normal4") for dtype in ("float32", "bfloat16", "float16")
+        (coding, dtype)
+        for coding in ("int8-block64", "normal4-block64", "trellis8")
+        for dtype in ("float32", "bfloat16", "float16")
     ]
     model = Model(sequential(*[linear(13, 5)] * (len(kinds) + 1)))
     for number, (coding, dtype) in enumerate(kinds):
@@ -21,6 +24,10 @@ def codings() -> Model:
             model.coded(name, dtype, [5, 13], coding, codes, scales)
         elif coding == "normal4-block64":
             model.coded(name, dtype, [5, 13], coding, nibbles([(5 * n) % 16 for n in range(65)]), scales)
+        elif coding == "trellis8":
+            levels = [(7 * n) % 31 - 15 for n in range(65)]
+            made = trellis.coded(levels, [5, 13], order=number % 2, classes=[0, 1] * 6 + [1] if number % 2 else None)
+            model.coded(name, dtype, [5, 13], coding, trellis.codes(made))
         else:
             model.coded(name, dtype, [5, 13], coding, tensor(coding, 5, 13))
         model.stored(f"{number}.bias", tensor("float32", 5), "bias")
@@ -46,6 +53,31 @@ def coded_shapes() -> Model:
     model.coded("empty.float16", "float32", [0], "float16", tensor("float16", 0))
     model.coded("single.int8", "float32", [], "int8-block64", int8_tensor([3]), scales_tensor([0x3C00]))
     model.coded("zeros.normal4", "bfloat16", [64], "normal4-block64", nibbles([8] * 64), scales_tensor([0]))
+    return model
+
+
+@shows("adapters with tensors in each coding, one with DoRA's magnitude, on linear layers and an embedding")
+def coded_adapters() -> Model:
+    embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
+    model = Model(sequential(embedding, linear(4, 6, bias=False), linear(6, 4, bias=False), linear(4, 4, bias=False)))
+    model.adapted("0.weight", [16, 4], rank=2, fan_in_fan_out=True)
+    levels = [(7 * n) % 31 - 15 for n in range(32)]
+    model.coded_adapter("0.weight", "lora_A", "trellis8", trellis.codes(trellis.coded(levels, [2, 16], 0x3D00)))
+    made = trellis.coded(levels[:8], [4, 2], 0x3D00, order=1)
+    model.coded_adapter("0.weight", "lora_B", "trellis8", trellis.codes(made))
+    model.adapted("1.weight", [6, 4], "bfloat16", rank=2, adapter_dtype="bfloat16", magnitude=True)
+    model.coded_adapter(
+        "1.weight", "lora_A", "int8-block64", int8_tensor([*range(-4, 4)]), scales_tensor([0x3000]), "bfloat16"
+    )
+    made = trellis.coded(levels[:6], [6], 0x3D00)
+    model.coded_adapter("1.weight", "magnitude", "trellis8", trellis.codes(made), dtype="bfloat16")
+    model.adapted("2.weight", [4, 6])
+    model.coded_adapter("2.weight", "lora_A", "float16", tensor("float16", 1, 6))
+    model.coded_adapter("2.weight", "lora_B", "planes-zlib", stream(planes(tensor("float32", 4, 1).data, 4)))
+    model.adapted("3.weight", [4, 4], "float16", adapter_dtype="float16")
+    model.coded_adapter(
+        "3.weight", "lora_B", "normal4-block64", nibbles([1, 9, 7, 14]), scales_tensor([0x2000]), "float16"
+    )
     return model
 
 

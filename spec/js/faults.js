@@ -1,0 +1,9 @@
+/** What is wrong with coded bytes. */
+
+/** A coded tensor breaks the rules of its coding. `part`: codes, scales, or empty for the value. */
+export class CodingFault extends Error {
+  constructor(part, message) {
+    super(message);
+    this.part = part;
+  }
+}
