@@ -148,8 +148,7 @@ class PackFile:
     def _decode_into(self, coded: CodedTensor, buffer: Any) -> None:
         name, entry, coding, infos = coded
         tensors = dict(zip(coding.parts(), infos, strict=True))
-        size = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
-        view = memoryview(buffer).cast("B") if size else memoryview(bytearray())
+        view = memoryview(bytearray()) if 0 in entry.shape else memoryview(buffer).cast("B")
         parts = {part: self.read_bytes(info) for part, info in tensors.items()}
         try:
             codings.decode_into(entry, coding, parts, view)
@@ -165,9 +164,8 @@ class PackFile:
 
     def as_it_is(self, held: Held) -> TensorInfo | None:
         """The tensor of the file that has the bytes which read_into() gives; None if they are decoded."""
-        if isinstance(held, str):
-            return self.parts(held).get(VALUE)
-        return held if isinstance(held, TensorInfo) else None
+        found = self.parts(held).get(VALUE) if isinstance(held, str) else held
+        return found if isinstance(found, TensorInfo) else None
 
     def form(self, held: Held) -> tuple[str, tuple[int, ...]]:
         """The dtype and the shape of what read_into() gives."""

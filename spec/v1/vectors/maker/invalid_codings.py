@@ -238,10 +238,9 @@ def contents() -> Iterator[Invalid]:
 def trellises() -> Iterator[Invalid]:
     """What decoding ``trellis8`` finds."""
 
-    def fault(name: str, why: str, data: bytes, where: str = CODES, shape: list[int] | None = None) -> Invalid:
+    def fault(name: str, why: str, data: bytes, where: str = CODES) -> Invalid:
         model = coded("trellis8", "float16" if "float16" in name else "float32")
         model.recode(NAME, "codes", trellis.codes(data))
-        model.parameters[NAME]["shape"] = shape or [5, 13]
         return Invalid(f"contents_coding_trellis_{name}", why, "contents", "coding", where, model.file())
 
     seconds = trellis.quantisers(LEVELS)
@@ -276,20 +275,22 @@ def trellises() -> Iterator[Invalid]:
         yield fault(
             f"state_{name}", f"a state of {state}", right[:begin] + state.to_bytes(4, "little") + right[begin + 4 :]
         )
-    yield fault(
-        "state_other",
-        "a state that leads to another end",
-        right[:begin] + bytes([right[begin] ^ 1]) + right[begin + 1 :],
-    )
+    other = (int.from_bytes(states[:4], "little") ^ 2**30).to_bytes(4, "little")
+    yield fault("state_other", "a state that leads to another end", right[:begin] + other + right[begin + 4 :])
     yield fault("half_word", "half a word at the end", right + b"\0")
     yield fault("word_more", "a word after the last element", right + b"\0\0")
     yield fault("word_less", "a word too few", right[:-2])
     yield fault("cut_in_table", "the end within a table", right[:6])
     yield fault("cut_in_states", "the end within the states", right[: begin + 3])
-    yield fault("empty", "no byte", b"")
+    yield fault("cut_in_head", "one byte", b"\0")
     yield fault("beyond_float16", "a value beyond float16", trellis.head(0x4600, tables) + states, NAME)
     nothing = trellis.head(0x3E00, [[2048]] * 2) + (2**15).to_bytes(4, "little")
-    yield fault("no_elements", "a parameter without elements", nothing, NAME, [5, 0])
+    model = Model(sequential())
+    model.coded("empty", "float32", [1], "trellis8", trellis.codes(trellis.coded([0], [1])))
+    model.recode("empty", "codes", trellis.codes(nothing))
+    model.parameters["empty"]["shape"] = [0]
+    why = "a parameter without elements"
+    yield Invalid("contents_coding_trellis_no_elements", why, "contents", "coding", "empty", model.file())
     model = coded_adapter()
     model.recode_adapter(NAME, "lora_A", "codes", trellis.codes(right))
     yield Invalid(
