@@ -46,24 +46,24 @@ class _Model:
     bits: Floats
 
 
-def encode(values: Floats, shape: tuple[int, ...], error: float, again: Any = None) -> bytes | None:
+def encode(values: Floats, shape: tuple[int, ...], error: float, dtype: str = "float32") -> bytes | None:
     """The coded bytes of finite values, shape (n,), in the parameter's order; None where the coding does not serve.
 
-    ``error``: the largest root mean square error, as part of the values' own. ``again``: the function that rounds
-    binary32 values to the values' dtype, for what was decoded before.
+    ``error``: the largest root mean square error, as part of the values' own. ``dtype``: the parameter's, in which the
+    values are exact.
     """
     size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
     if not size:
         return None
     for columns in (False, True) if len(shape) > 1 else (False,):
         grid = Grid.of(shape, columns)
-        found = _again(_ordered(values, grid, columns), again)
+        found = _again(_ordered(values, grid, columns), dtype)
         if found is not None:
             return _written(found[1], grid, columns, found[0])
     columns = _columns(values, shape)
     grid = Grid.of(shape, columns)
     ordered = _ordered(values, grid, columns)
-    step, levels = _quantised(ordered, grid, error * size)
+    step, levels = _quantised(ordered, grid, error * size, dtype)
     return None if levels is None else _written(levels, grid, columns, step)
 
 
@@ -84,7 +84,7 @@ def _columns(values: Floats, shape: tuple[int, ...]) -> bool:
     return bool(gains[1] > max(gains[0], 0))
 
 
-def _quantised(values: Floats, grid: Grid, target: float) -> tuple[float, Levels | None]:
+def _quantised(values: Floats, grid: Grid, target: float, dtype: str) -> tuple[float, Levels | None]:
     """The largest step found that keeps the error, and its levels."""
     peak = float(np.abs(values).max())
     step = _on_grid(2 * target)
@@ -106,7 +106,7 @@ def _quantised(values: Floats, grid: Grid, target: float) -> tuple[float, Levels
         if not SMALLEST_STEP <= step <= LARGEST_STEP or step < least:
             break
         levels, _ = _path(values, grid, step)
-        error = _error(values, levels, step)
+        error = _error(values, levels, step, dtype)
         if error <= target:
             if best[1] is None or step > best[0]:
                 best = step, levels
@@ -163,12 +163,24 @@ def _symbols(magnitudes: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def _error(values: Floats, levels: Levels, step: float) -> float:
+def _error(values: Floats, levels: Levels, step: float, dtype: str = "float32") -> float:
     """The root mean square error."""
     made = _wholes(levels, lanes_of(len(values))).astype(np.float32)
     made *= np.float32(step)
+    made = _rounded(made, dtype)
     made -= values
     return math.sqrt(float(np.einsum("i,i->", made, made, dtype=np.float64)) / len(values))
+
+
+def _rounded(values: Floats, dtype: str) -> Floats:
+    """Values once rounded to a dtype."""
+    if dtype == "float32":
+        return values
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16).astype(np.float32)
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _wholes(levels: Levels, lanes: int) -> Levels:
@@ -251,7 +263,7 @@ def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
     return bytes(head) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 
-def _again(values: Floats, rounded: Any) -> tuple[float, Levels] | None:
+def _again(values: Floats, dtype: str) -> tuple[float, Levels] | None:
     """The step and the levels that give these values exactly, if the least magnitude is the step."""
     magnitudes = np.abs(values)
     step = float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
@@ -261,7 +273,7 @@ def _again(values: Floats, rounded: Any) -> tuple[float, Levels] | None:
         return None
     wholes = np.rint(values / np.float32(step)).astype(np.int32)
     made = wholes.astype(np.float32) * np.float32(step)
-    if not np.array_equal(rounded(made) if rounded else made, values) or np.signbit(values[values == 0]).any():
+    if not np.array_equal(_rounded(made, dtype), values) or np.signbit(values[values == 0]).any():
         return None
     lanes = lanes_of(len(values))
     levels = _levels_of(wholes, lanes)

@@ -1,6 +1,7 @@
 """pack(): from a trained model or checkpoint to one file."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from lottapack.folders import checkpoint, companions, configuration
 from lottapack.folders.companions import Files
 from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
+from lottapack.packing.choosing import check_size, write_within
 from lottapack.packing.narrowed import as_held
 from lottapack.packing.pack_result import BackboneChangedWarning, PackCheck, PackResult
 from lottapack.packing.packer import Packer
-from lottapack.packing.storing import Kept, storage
+from lottapack.packing.storing import Kept, Storage, storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
 
@@ -35,6 +37,8 @@ def pack(
     stored_dtype: torch.dtype | str | None = None,
     coding: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
+    max_error: float | None = None,
+    max_size: int | None = None,
     allow_nonfinite: bool = False,
     files: Files = True,
     check: PackCheck | None = None,
@@ -60,12 +64,16 @@ def pack(
             weights to compare shapes, where that needs no permission and their library is installed.
         stored_dtype: keep what was trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``. A
             parameter keeps its dtype, and gets it back when it is loaded. Buffers and betas stay as they are.
-        coding: the form of parameters that are stored: ``"int8-block64"`` or ``"normal4-block64"``, which lose
-            something and are for the embeddings; ``"planes-zlib"``, which loses nothing and is for all. Or by group:
-            ``{"embeddings": "normal4-block64", "heads": "int8-block64"}``; groups are those of scaffold(), ``buffers``
-            and ``*``. What does not become smaller stays as it is. Spec: codings.
+        coding: the form of what was trained. ``"trellis8@0.01"`` quantises with that root mean square error, as part of
+            each tensor's own, for adapters, embeddings, heads and the rest; ``"int8-block64"`` and
+            ``"normal4-block64"`` are for the embeddings; ``"planes-zlib"`` loses nothing and is for all. Or by group:
+            ``{"adapters": "trellis8@0.02", "heads": "int8-block64"}``; groups are those of scaffold(), ``adapters``,
+            ``buffers`` and ``*``. What does not become smaller stays as it is. Spec: codings.
         tolerance: the largest error that an element of what is stored may have from both, as part of the root mean
             square of its tensor. The result says how large it is.
+        max_error: the root mean square error that a tensor may have, as part of its own: of ``trellis8`` without one of
+            its own, which it asks for if ``coding`` is left out.
+        max_size: the bytes that the pack may have: ``trellis8`` gets the least error, the same for all, that it allows.
         allow_nonfinite: pack NaN and infinity in what was trained, and NaN in buffers. They are refused otherwise.
         files: whether the pack carries the tokenizer, chat template, processor and generation_config that lie beside
             the checkpoint, or that a loaded model brought with it; or the folder that holds them; or tokenizers and
@@ -86,7 +94,10 @@ def pack(
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
     """
-    forms = storage(stored_dtype, coding, tolerance)
+    check_size(max_size)
+    if max_size is not None and max_error is not None:
+        raise CheckpointError("max_size finds the error itself", hint="Leave max_error (--max-error) out.")
+    forms = storage(stored_dtype, coding, tolerance, 0.01 if max_size is not None else max_error)
     refuse_over_checkpoint(Path(path), model)
     leaving = LeftOut(ignore)
     adapter = isinstance(model, str | PathLike) and is_adapter(Path(model))
@@ -114,14 +125,20 @@ def pack(
         tensors = checkpoint.fitted(plan, tensors)
         if not adapter:
             plan, tensors = as_held(plan, tensors)
-        packer = Packer(
-            plan,
-            tensors,
-            progress,
-            storage=forms,
-            leaving=leaving,
-            allow_nonfinite=allow_nonfinite,
-            check=check,
-            files=companions.gathered(files, model, part, plan.architecture, known),
-        )
-        return packer.write(Path(path))
+        beside = companions.gathered(files, model, part, plan.architecture, known)
+
+        def packer(way: Storage) -> Packer:
+            return Packer(
+                plan,
+                tensors,
+                progress,
+                storage=way,
+                leaving=deepcopy(leaving),
+                allow_nonfinite=allow_nonfinite,
+                check=check,
+                files=beside,
+            )
+
+        if max_size is not None:
+            return write_within(packer, forms, max_size, Path(path))
+        return packer(forms).write(Path(path))

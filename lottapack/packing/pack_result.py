@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lottapack.limits import size_text
+from lottapack.packing.costs import Cost
 from lottapack.packing.storing import Kept
 
 PackCheck = Callable[[Path], object]
@@ -36,6 +37,7 @@ class PackResult:
     files: dict[str, int] = field(default_factory=dict)
     files_left: tuple[str, ...] = ()
     checked: object = None
+    costs: tuple[Cost, ...] = ()
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

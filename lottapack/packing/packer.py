@@ -1,8 +1,9 @@
 """From a recipe and tensors to one file."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -38,7 +39,8 @@ from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-from lottapack.format.shapes import numel
+from lottapack.packing.checks import generated_elements, require_names
+from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
 from lottapack.packing.reparametrised import lacking
@@ -88,13 +90,7 @@ class Packer:
 
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, once it has been read back."""
-        made = self._descriptor()
-        _require_names(expected.name_clashes(made))  # codings bring names of their own
-        descriptor = made.to_bytes()
-        self.storage.check()
-        placed = container.layout(
-            (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
-        )
+        descriptor, placed = self._prepared
         with atomic_file(path) as file:
             container.write(
                 file, container.pack_metadata(descriptor), placed, lambda name: tensor_bytes(self.tensors[name])
@@ -106,7 +102,30 @@ class Packer:
         self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
         kept, left_out, files = tuple(self.storage.kept), tuple(self.leaving.names), self.files
-        return PackResult(path, size, digest, self.stored_instead, kept, left_out, files.sizes, files.left, checked)
+        return PackResult(
+            path, size, digest, self.stored_instead, kept, left_out, files.sizes, files.left, checked, self._costs()
+        )
+
+    def _costs(self) -> tuple[Cost, ...]:
+        return costs(self.storage.seen) if self.storage.max_error is not None else ()
+
+    def size(self) -> int:
+        """Bytes of the pack, which is then ready to be written."""
+        descriptor, placed = self._prepared
+        header = container.header_bytes(placed, container.pack_metadata(descriptor))
+        return len(header) + sum(info.nbytes for info in placed)
+
+    @cached_property
+    def _prepared(self) -> tuple[bytes, list[container.TensorInfo]]:
+        """The descriptor, and where tensors lie."""
+        made = self._descriptor()
+        require_names(expected.name_clashes(made))  # codings bring names of their own
+        descriptor = made.to_bytes()
+        self.storage.check()
+        placed = container.layout(
+            (name, dtypes.dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in self.tensors.items()
+        )
+        return descriptor, placed
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
         """Read back what was written, before it takes its name."""
@@ -117,7 +136,7 @@ class Packer:
             return pack.file_size, pack.file_sha256()
 
     def _descriptor(self) -> Descriptor:
-        _require_names(recipe_names.name_clashes(self.plan))
+        require_names(recipe_names.name_clashes(self.plan))
         parameters: dict[str, Parameter] = {}
         tables = {}
         for table_id, table in self.plan.tables().items():
@@ -200,9 +219,7 @@ class Packer:
             scaling=entry.scaling,
             adapter=Adapter(
                 **{
-                    part: self._keep(
-                        adapter_prefix(name) + part, self.storage.adapter(adapter_prefix(name) + part, tensor)
-                    )
+                    part: self.storage.adapter(adapter_prefix(name) + part, tensor, self._keep)
                     for part, tensor in self._adapter(name, entry).items()
                 }
             ),
@@ -282,17 +299,3 @@ class Packer:
         self._require_finite(name, weight, infinity=True)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self._stored(name, weight, StoredRecipe(group="other", trained=True))
-
-
-def _require_names(found: Iterable[tuple[str, str]]) -> None:
-    """Raise CheckpointError for the first name that would mean two things in the pack."""
-    for name, message in found:
-        raise CheckpointError(
-            f"{name} {message}",
-            hint="Rename the module or parameter; or leave the layer out of targets, or its group without coding.",
-        )
-
-
-def generated_elements(entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> int:
-    """How many elements of a parameter are generated."""
-    return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0

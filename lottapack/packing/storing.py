@@ -3,26 +3,28 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
-import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
 from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
-from lottapack.format.encoding import encode_blocks, planes
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn.select import GROUP_WORDS
+from lottapack.packing.forms import blocks, errors, in_planes, narrowed, trellis
 from lottapack.weights.rebuild import tensor_bytes
 
-GROUPS = {**GROUP_WORDS, "buffers": "buffer"}
+GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
 ALL = "*"
-_LOSSY_DEFAULT = "embeddings"
+_LOSSY_DEFAULT = ("embeddings",)
+CHOSEN = dict.fromkeys(("adapters", "embeddings", "heads", "rest"), codings.TRELLIS)
+"""What max_error asks for: all that is large; norms and biases keep their exact values."""
+DEFAULT_ERROR = 0.01
+"""The root mean square error of ``trellis8``, as part of the tensor's own, where none is asked for."""
 _ENTRY = 128
 """Bytes, or nearly, that a coding takes in the descriptor and the header; what saves less is left out."""
 
@@ -31,8 +33,9 @@ _ENTRY = 128
 class Kept:
     """One tensor that the pack keeps in another form. Sizes in bytes.
 
-    ``form``: the id of its coding; for a tensor of an adapter its new dtype. ``worst`` and ``mean``: the largest and
-    the mean error of an element, as parts of the tensor's root mean square; 0 where nothing is lost.
+    ``form``: the id of its coding; for a tensor of an adapter its new dtype. ``worst``, ``mean`` and ``rms``: the
+    largest, the mean and the root mean square error of an element, as parts of the tensor's root mean square; 0 where
+    nothing is lost. ``numel``: elements.
     """
 
     name: str
@@ -42,25 +45,37 @@ class Kept:
     size: int
     worst: float
     mean: float
+    rms: float = 0.0
+    numel: int = 0
+
+    @property
+    def bits(self) -> float:
+        """Bits of an element in the file."""
+        return 8 * self.size / self.numel if self.numel else 0.0
 
 
 @dataclass
 class Storage:
     """What pack() was asked for, and what came of it.
 
-    ``stored_dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word or ``*``.
+    ``stored_dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word or ``*``, with the error of
+    those that have one behind an ``@``; ``max_error``: that of the others.
     """
 
     stored_dtype: str | None = None
     coding: dict[str, str] = field(default_factory=dict)
     tolerance: float | None = None
+    max_error: float | None = None
     kept: list[Kept] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)  # of what was stored
+    seen: dict[str, list[Tensor]] = field(default_factory=dict)  # by group word, what a coding was looked for
+    by_default: bool = False  # the groups are those of a default, and any may be missing
 
-    def coding_for(self, group: str) -> str | None:
-        """The coding of a group, or None."""
-        word = _word(group)
-        return self.coding.get(word, self.coding.get(ALL))
+    def coding_for(self, group: str) -> tuple[str | None, float]:
+        """The coding of a group, or None; and the error that it may have."""
+        wanted = self.coding.get(_word(group), self.coding.get(ALL))
+        form, _, error = (wanted or "").partition("@")
+        return form or None, float(error or self.max_error or DEFAULT_ERROR)
 
     def entry(
         self, name: str, tensor: Tensor, recipe: StoredRecipe, keep: Callable[[str, Tensor], TensorRecord]
@@ -71,33 +86,51 @@ class Storage:
         """
         tensor = tensor.detach().cpu().contiguous()
         shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
-        decoded, form, parts = self._parameter(name, tensor, dtype, recipe.group)
-        if form:
-            hashes = {part: keep(f"{name}.{part}", coded).sha256 for part, coded in parts.items()}
-            coding: Coding | msgspec.UnsetType = Coding(id=form, **hashes)
-            sha256 = hashlib.sha256(tensor_bytes(decoded)).hexdigest()
-        else:
-            coding, sha256 = msgspec.UNSET, keep(name, tensor).sha256
+        narrow = self.stored_dtype if dtype == "float32" and recipe.group != "buffer" else None
+        record = self._kept(name, tensor, recipe.group, narrow, keep)
         return Stored(
-            shape=shape, dtype=dtype, group=recipe.group, trained=recipe.trained, sha256=sha256, coding=coding
+            shape=shape,
+            dtype=dtype,
+            group=recipe.group,
+            trained=recipe.trained,
+            sha256=record.sha256,
+            coding=record.coding,
         )
 
-    def _parameter(self, name: str, tensor: Tensor, dtype: str, group: str) -> tuple[Tensor, str, dict[str, Tensor]]:
-        """The parameter as it will be decoded, the id of its coding or nothing, and its coded tensors by part."""
+    def _kept(
+        self, name: str, tensor: Tensor, group: str, narrow: str | None, keep: Callable[[str, Tensor], TensorRecord]
+    ) -> TensorRecord:
+        """Put a tensor into the file, coded if that is asked for and serves."""
+        dtype = dtypes.dtype_name(tensor.dtype)
+        decoded, form, parts = self._coded(name, tensor, dtype, group, narrow)
+        if not form:
+            return keep(name, tensor)
+        hashes = {part: keep(f"{name}.{part}", coded).sha256 for part, coded in parts.items()}
+        sha256 = hashlib.sha256(tensor_bytes(decoded)).hexdigest()
+        return TensorRecord(dtype=dtype, sha256=sha256, coding=Coding(id=form, **hashes))
+
+    def _coded(
+        self, name: str, tensor: Tensor, dtype: str, group: str, narrow: str | None
+    ) -> tuple[Tensor, str, dict[str, Tensor]]:
+        """The tensor as it will be decoded, the id of its coding or nothing, and its coded tensors by part."""
         before = tensor.numel() * tensor.element_size()
-        wanted = self.coding_for(group)
-        narrow = self.stored_dtype if dtype == "float32" and group != "buffer" else None
+        wanted, error = self.coding_for(group)
+        if wanted:
+            self.seen.setdefault(_word(group), []).append(tensor)
         choices: list[tuple[str, Tensor, dict[str, Tensor]]] = []
         if wanted in codings.BLOCKS and dtype in codings.DTYPES[wanted]:
-            choices.append((wanted, *_blocks(name, tensor, dtype, wanted)))
+            choices.append((wanted, *blocks(name, tensor, dtype, wanted)))
         else:
+            if wanted == codings.TRELLIS and dtype in codings.DTYPES[wanted]:
+                made = trellis(name, tensor, dtype, error)
+                choices += [(wanted, *made)] if made else []
             decoded = tensor
             if narrow:
-                codes = _narrowed(name, tensor, narrow)
+                codes = narrowed(name, tensor, narrow)
                 decoded = codes.to(tensor.dtype)
                 choices.append((narrow, decoded, {"codes": codes}))
             if wanted == codings.PLANES:
-                choices.append((wanted, decoded, {"codes": _planes(decoded)}))
+                choices.append((wanted, decoded, {"codes": in_planes(decoded)}))
         if choices:
             form, decoded, parts = min(choices, key=lambda choice: _size(choice[2]))
             if _size(parts) + _ENTRY <= before:
@@ -105,21 +138,28 @@ class Storage:
                 return decoded, form, parts
         return tensor, "", {}
 
-    def adapter(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of an adapter as it is kept. Betas are one number a layer, and stay as they are."""
+    def adapter(self, name: str, tensor: Tensor, keep: Callable[[str, Tensor], TensorRecord]) -> TensorRecord:
+        """The record of a tensor of an adapter. Betas are one number a layer, and stay as they are.
+
+        What no coding makes smaller is kept in ``stored_dtype``: its own dtype is then that.
+        """
         tensor = tensor.detach().cpu().contiguous()
-        narrow = self.stored_dtype
-        if narrow is None or tensor.dtype != torch.float32 or name.endswith("beta"):
-            return tensor
-        made = _narrowed(name, tensor, narrow)
-        self._note(name, "adapter", narrow, tensor, made.float(), made.numel() * made.element_size())
-        return made
+        self.groups.add("adapter")
+        if name.rpartition(".")[2] == "beta":
+            return keep(name, tensor)
+        narrow = self.stored_dtype if tensor.dtype == torch.float32 else None
+        wanted, _ = self.coding_for("adapter")
+        if narrow and wanted not in (*codings.BLOCKS, codings.TRELLIS):
+            made = narrowed(name, tensor, narrow)
+            self._note(name, "adapter", narrow, tensor, made.float(), made.numel() * made.element_size())
+            tensor = made
+        return self._kept(name, tensor, "adapter", None, keep)
 
     def check(self) -> None:
         """Raise CheckpointError if an error is over the tolerance, or a coding is for a group that is not stored."""
         stored = [word for word, group in GROUPS.items() if group in self.groups]
         for word, form in self.coding.items():
-            if word not in (ALL, *stored):
+            if word not in (ALL, *stored) and not self.by_default:
                 raise CheckpointError(
                     f"coding: the pack stores no {word}, so {form} for them changes nothing",
                     hint=f"It stores {', '.join(stored) or 'no parameters'}. Name one of these groups, or leave the "
@@ -140,16 +180,19 @@ class Storage:
         said = [
             f"coding {word}={form} changed nothing: no tensor of the group becomes smaller by it"
             for word, form in self.coding.items()
-            if not any(kept.form == form and word in (ALL, _word(kept.group)) for kept in self.kept)
+            if not self.by_default
+            and not any(kept.form == form.partition("@")[0] and word in (ALL, _word(kept.group)) for kept in self.kept)
         ]
+        if self.by_default and self.coding and not self.kept:
+            said.append("no tensor of the pack becomes smaller by a coding")
         if self.stored_dtype and not any(kept.form == self.stored_dtype for kept in self.kept):
             said.append(f"stored_dtype={self.stored_dtype} changed nothing: no float32 tensor becomes smaller by it")
         for line in said:
             warnings.warn(line, UnusedOptionWarning, stacklevel=4)
 
     def _note(self, name: str, group: str, form: str, before: Tensor, after: Tensor, size: int) -> None:
-        worst, mean = errors(before, after)
-        self.kept.append(Kept(name, group, form, before.numel() * before.element_size(), size, worst, mean))
+        size_before = before.numel() * before.element_size()
+        self.kept.append(Kept(name, group, form, size_before, size, *errors(before, after), before.numel()))
 
 
 def _word(group: str) -> str:
@@ -158,7 +201,10 @@ def _word(group: str) -> str:
 
 
 def storage(
-    stored_dtype: "torch.dtype | str | None", coding: "str | Mapping[str, str] | None", tolerance: float | None
+    stored_dtype: "torch.dtype | str | None",
+    coding: "str | Mapping[str, str] | None",
+    tolerance: float | None,
+    max_error: float | None = None,
 ) -> Storage:
     """Check what a caller asks for. Raises CheckpointError.
 
@@ -166,7 +212,12 @@ def storage(
         stored_dtype: torch.float16, torch.bfloat16 or their names.
         coding: an id, for the groups that it is meant for (the embeddings, or all if nothing is lost); or ids by group.
         tolerance: the largest error allowed.
+        max_error: the root mean square error that ``trellis8`` may have; alone, it asks for CHOSEN.
     """
+    _check_error("max_error", max_error)
+    by_default = not coding
+    if max_error is not None and not coding:
+        coding = CHOSEN
     dtype = dtypes.dtype_name(stored_dtype) if isinstance(stored_dtype, torch.dtype) else stored_dtype
     if dtype is not None and dtype not in codings.NARROW:
         raise CheckpointError(
@@ -180,85 +231,46 @@ def storage(
             "tolerance without stored_dtype or coding changes nothing", hint="Without these, what is stored is exact."
         )
     if isinstance(coding, str):
-        coding = {ALL if coding == codings.PLANES else _LOSSY_DEFAULT: coding}
+        form = coding.partition("@")[0]
+        by_default = form == codings.TRELLIS
+        coding = dict.fromkeys(
+            {codings.PLANES: (ALL,), codings.TRELLIS: tuple(CHOSEN)}.get(form, _LOSSY_DEFAULT), coding
+        )
     if not isinstance(coding, Mapping | None):
         raise CheckpointError(
             f"coding={coding!r}: an id, or ids by group", hint=f"Groups: {', '.join((*GROUPS, ALL))}."
         )
     by_group = dict(coding or {})
-    known = (*codings.BLOCKS, codings.PLANES)
-    for group, wanted in by_group.items():
+    known = (*codings.BLOCKS, codings.TRELLIS, codings.PLANES)
+    for group, given in by_group.items():
+        wanted, at, error = given.partition("@") if isinstance(given, str) else (given, "", "")
+        if at:
+            _check_error(f"coding {given}", _number(error) if wanted == codings.TRELLIS else math.nan)
         if wanted not in known:
             hint = "Narrower numbers are stored_dtype." if wanted in codings.NARROW else ""
             raise CheckpointError(f"the coding {wanted!r} is unknown; known: {', '.join(known)}", hint=hint)
         _check_group(group)
-    return Storage(dtype, by_group, tolerance)
+    return Storage(dtype, by_group, tolerance, max_error, by_default=by_default)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _check_error(name: str, error: object) -> None:
+    if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
+        raise CheckpointError(
+            f"{name}: the error of {codings.TRELLIS} is above 0 and below 1, as part of a tensor's root mean square",
+            hint=f"As in max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
+        )
 
 
 def _check_group(group: str) -> None:
     if group not in (*GROUPS, ALL):
         raise CheckpointError(f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}")
-
-
-def errors(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """The largest and the mean error of an element, as parts of the root mean square of ``before``."""
-    if not before.numel() or not before.is_floating_point() or before is after:
-        return 0.0, 0.0
-    worst, total, squares = 0.0, 0.0, 0.0
-    for old, new in zip(_pieces(before), _pieces(after), strict=True):
-        wide = old.double()
-        difference = (new.double() - wide).abs_()
-        worst = max(worst, float(difference.max()))
-        total += float(difference.sum())
-        squares += float(wide.square_().sum())
-    size = math.sqrt(squares / before.numel())
-    if worst == 0:
-        return 0.0, 0.0
-    return (worst / size, total / before.numel() / size) if size else (math.inf, math.inf)
-
-
-def _pieces(tensor: Tensor) -> Iterable[Tensor]:
-    return torch.split(tensor.reshape(-1), 1 << 18)
-
-
-def _blocks(name: str, tensor: Tensor, dtype: str, coding: str) -> tuple[Tensor, dict[str, Tensor]]:
-    values = tensor.reshape(-1).float()
-    _require_finite(name, values, coding)
-    try:
-        codes, scales = encode_blocks(values.numpy(), dtype, coding)
-    except ValueError as fault:
-        raise CheckpointError(f"{name} {fault} in {coding}", hint="Keep it as it is.") from fault
-    decoded = torch.empty_like(tensor)
-    out = memoryview(tensor_bytes(decoded) or bytearray())
-    entry = Stored(shape=tuple(tensor.shape), dtype=dtype, group="other", trained=True, sha256="")
-    codings.decode_into(entry, Coding(id=coding, codes=""), {"codes": codes.data, "scales": scales.data}, out)
-    halves = torch.from_numpy(scales.view(np.float16))
-    return decoded, {"codes": torch.from_numpy(codes), "scales": halves}
-
-
-def _narrowed(name: str, tensor: Tensor, dtype: str) -> Tensor:
-    _require_finite(name, tensor, dtype)
-    made = tensor.to(dtypes.torch_dtype(dtype))
-    if not bool(made.isfinite().all()):
-        largest = float(tensor.abs().max())
-        raise CheckpointError(
-            f"{name} holds {largest:.6g}, which is beyond {dtype}",
-            hint="Nothing was written. bfloat16 has the range of float32.",
-        )
-    return made
-
-
-def _require_finite(name: str, tensor: Tensor, form: str) -> None:
-    if not bool(tensor.isfinite().all()):
-        raise CheckpointError(
-            f"{name} holds infinity or NaN, which {form} does not keep", hint=f"Use {codings.PLANES}, or train again."
-        )
-
-
-def _planes(tensor: Tensor) -> Tensor:
-    flat = tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
-    stream = bytearray(planes(flat, tensor.element_size()))
-    return torch.frombuffer(stream, dtype=torch.uint8)
 
 
 def _size(parts: Mapping[str, Tensor]) -> int:

@@ -44,7 +44,7 @@ def test_a_coding_of_an_absent_group(coding, tmp_path, run):
     model = trained("mlp")
     with pytest.raises(CheckpointError, match=r"stores no (embeddings|norms|buffers)") as caught:
         lottapack.pack(model, tmp_path / PACK, coding=coding)
-    assert "It stores heads, biases." in caught.value.hint
+    assert "It stores heads, biases, adapters." in caught.value.hint
     assert not (tmp_path / PACK).exists()
     torch.save(model.state_dict(), tmp_path / "m.pt")
     refused = run("pack", tmp_path / "m.pt", "--coding", "norms=int8-block64", "--tolerance", "0")

@@ -1,5 +1,6 @@
 """``lottapack pack``."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -95,9 +96,10 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="[GROUP=]ID",
-            help="Keep stored tensors as int8-block64 or normal4-block64 (8 or 4 bits; by default the embeddings) or "
-            "planes-zlib (nothing is lost; by default all). GROUP: embeddings, heads, norms, biases, buffers, rest or "
-            "*. May be repeated.",
+            help="Keep tensors as trellis8 (by default all that is large; trellis8@0.01 says the error), int8-block64 "
+            "or normal4-block64 (8 or 4 bits; by default the embeddings) or planes-zlib (nothing is lost; by default "
+            "all). "
+            "GROUP: adapters, embeddings, heads, norms, biases, buffers, rest or *. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -109,6 +111,23 @@ def command(
             help="Refuse a larger error of --stored-dtype and --coding: that of an element, as part of its tensor's "
             "root mean square. With --from-merged, and without those two, the relative error of a layer; by default "
             "what rounding to its dtype explains.",
+            show_default=False,
+        ),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="E",
+            help="Keep all that is large as trellis8 with this root mean square error, as part of each tensor's own; "
+            "with --coding, the error of trellis8.",
+            show_default=False,
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Make the pack no larger than this, such as 16MB or 15MiB, with the least error that allows.",
             show_default=False,
         ),
     ] = None,
@@ -154,6 +173,13 @@ def command(
     narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
     if check is not None and (torch_cpu or from_merged):
         raise typer.BadParameter("--check goes with a checkpoint that carries its recipe, or a PEFT adapter")
+    limit = None if max_size is None else _bytes(max_size)
+    if (max_error is not None or limit is not None) and (torch_cpu or from_merged):
+        raise typer.BadParameter(
+            "--max-error and --max-size go with a checkpoint that carries its recipe; use --coding"
+        )
+    if max_error is not None and limit is not None:
+        raise typer.BadParameter("choose --max-error or --max-size: the size finds the error itself")
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
     carried = files or not no_files
@@ -213,6 +239,8 @@ def command(
                 stored_dtype=narrow,
                 coding=codings,
                 tolerance=tolerance,
+                max_error=max_error,
+                max_size=limit,
                 allow_nonfinite=allow_nonfinite,
                 files=carried,
                 check=compared,
@@ -283,6 +311,15 @@ def _by_group(given: list[str]) -> str | dict[str, str] | None:
             raise typer.BadParameter(f"--coding names {group} twice")
         found[group] = name
     return found or None
+
+
+def _bytes(text: str) -> int:
+    """A size such as 16MB (millions), 15MiB or a number of bytes."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(|B|[kKMG]B|[KMG]iB)", text)
+    if found is None:
+        raise typer.BadParameter(f"--max-size {text}: a size such as 16MB, 15MiB or 4000000")
+    power = " KMG".index(found[2][:1].upper() or " ") if found[2] not in ("", "B") else 0
+    return int(float(found[1]) * (1024 if "i" in found[2] else 1000) ** power)
 
 
 def beside(checkpoint: Path) -> Path:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lottapack.comparing import Comparison
+    from lottapack.packing.costs import Cost
     from lottapack.packing.merged_checkpoints import Layer
     from lottapack.packing.pack_result import PackResult
     from lottapack.packing.storing import Kept
@@ -27,7 +28,14 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         yield ""
     if result.kept:
         yield heading("kept in another form", "errors as parts of each tensor's root mean square")
-        yield table(["what", "as", ">tensors", ">before", ">now", ">worst error", ">mean error"], _kept(result.kept))
+        columns = ["what", "as", ">tensors", ">before", ">now", ">bits", ">worst error", ">mean error", ">rms error"]
+        yield table(columns, _kept(result.kept))
+        yield ""
+    costs: tuple[Cost, ...] = getattr(result, "costs", ())
+    if costs:
+        yield heading("what each choice costs", "measured on a sample of each group")
+        rows = ([one.group, one.form, f"{one.bits:.2f}", size_text(one.size), f"{one.rms:.2g}"] for one in costs)
+        yield table(["what", "as", ">bits", ">size", ">rms error"], rows)
         yield ""
     if result.left_out:
         yield heading("left out", "of the checkpoint; this is not in the pack")
@@ -57,8 +65,10 @@ def _kept(kept: "Sequence[Kept]") -> Iterator[list[str]]:
         before, now = sum(one.size_before for one in ones), sum(one.size for one in ones)
         mean = sum(one.mean * one.size_before for one in ones) / before
         worst = max(one.worst for one in ones)
-        shown = [f"{worst:.2g}", f"{mean:.2g}"] if worst else ["exact", "exact"]
-        yield [group, form, str(len(ones)), size_text(before), size_text(now), *shown]
+        rms = max(one.rms for one in ones)
+        bits = 8 * now / max(1, sum(one.numel for one in ones))
+        shown = [f"{worst:.2g}", f"{mean:.2g}", f"{rms:.2g}"] if worst else ["exact"] * 3
+        yield [group, form, str(len(ones)), size_text(before), size_text(now), f"{bits:.2f}", *shown]
 
 
 def _row(layer: "Layer") -> list[str]:

@@ -285,12 +285,13 @@ def trellises() -> Iterator[Invalid]:
     yield fault("cut_in_head", "one byte", b"\0")
     yield fault("beyond_float16", "a value beyond float16", trellis.head(0x4600, tables) + states, NAME)
     nothing = trellis.head(0x3E00, [[2048]] * 2) + (2**15).to_bytes(4, "little")
-    model = Model(sequential())
-    model.coded("empty", "float32", [1], "trellis8", trellis.codes(trellis.coded([0], [1])))
-    model.recode("empty", "codes", trellis.codes(nothing))
-    model.parameters["empty"]["shape"] = [0]
+    embedding = "Embedding", {"num_embeddings": 0, "embedding_dim": 4, "padding_idx": None}
+    model = Model(sequential(embedding))
+    model.coded(NAME, "float32", [1, 4], "trellis8", trellis.codes(trellis.coded([0] * 4, [1, 4])))
+    model.recode(NAME, "codes", trellis.codes(nothing))
+    model.parameters[NAME]["shape"] = [0, 4]
     why = "a parameter without elements"
-    yield Invalid("contents_coding_trellis_no_elements", why, "contents", "coding", "empty", model.file())
+    yield Invalid("contents_coding_trellis_no_elements", why, "contents", "coding", NAME, model.file())
     model = coded_adapter()
     model.recode_adapter(NAME, "lora_A", "codes", trellis.codes(right))
     yield Invalid(

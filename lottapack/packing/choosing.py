@@ -1,0 +1,50 @@
+"""Choosing an error for a caller who says how large a pack may be."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottapack.errors import CheckpointError
+from lottapack.format import codings
+from lottapack.packing.pack_result import PackResult
+from lottapack.packing.storing import Storage
+
+if TYPE_CHECKING:
+    from lottapack.packing.packer import Packer
+
+_TRIES = 10
+_LEAST, _MOST = 1e-4, 0.9
+
+
+def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size: int, path: Path) -> PackResult:
+    """Write the pack with the least error, the same for every coded tensor, that is not larger than ``max_size``.
+
+    ``make``: a packer for one way of storing. Raises CheckpointError if no error makes the pack so small.
+    """
+    error, best, smallest = 0.01, None, None
+    for _ in range(_TRIES):
+        packer = make(replace(wanted, max_error=error, kept=[], groups=set(), seen={}))
+        size = packer.size()
+        smallest = size if smallest is None else min(size, smallest)
+        if size <= max_size and (best is None or error < best[0]):
+            best = error, packer
+        count = sum(kept.numel for kept in packer.storage.kept if kept.form == codings.TRELLIS)
+        if not count or (size <= max_size and (size > 0.995 * max_size or error <= _LEAST)):
+            break
+        following = min(max(error * 2.0 ** (8 * (size - 0.998 * max_size) / count), _LEAST), _MOST)
+        if following == error or (best is not None and following >= best[0]):
+            break
+        error = following
+    if best is None:
+        raise CheckpointError(
+            f"max_size={max_size}: the smallest pack that the codings make has {smallest:,} bytes",
+            hint="Nothing was written. Allow more, store less (train), or take a smaller rank.",
+        )
+    return best[1].write(path)
+
+
+def check_size(max_size: object) -> None:
+    """Raise CheckpointError for a size that is not a whole number of bytes."""
+    if max_size is not None and (not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1):
+        raise CheckpointError(f"max_size={max_size!r}: a whole number of bytes from 1 on")

@@ -1,0 +1,156 @@
+"""The coding ``trellis8``: kernels beside NumPy, errors kept, packs of coded adapters."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lottapack
+from lottapack.codecs import trellis, trellis_stream, trellis_writer
+from lottapack.codecs.faults import CodingFaultError
+from lottapack.errors import CheckpointError, UnsupportedError
+
+SHAPES = [(40, 512), (300, 33), (9,), (1, 1), (17, 3, 5)]
+
+
+def normal(shape, seed=1):
+    """Values whose rows differ in size."""
+    rng = np.random.default_rng(seed)
+    sizes = np.exp(rng.normal(size=(shape[0],) + (1,) * (len(shape) - 1)))
+    return (rng.normal(size=shape) * sizes).astype(np.float32).reshape(-1)
+
+
+def decoded(data, shape):
+    """Its values."""
+    bits = np.empty(int(np.prod(shape)), np.uint32)
+    trellis.decode(data, shape, bits, lambda part: part.view(np.uint32))
+    return bits.view(np.float32)
+
+
+def error(values, made):
+    """Root mean square, as part of the values' own."""
+    return float(np.sqrt(np.mean((values - made) ** 2, dtype=float) / np.mean(values**2, dtype=float)))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("wanted", [0.003, 0.05, 0.4])
+def test_the_error_is_kept_and_numpy_decodes_the_same(shape, wanted, monkeypatch):
+    values = normal(shape)
+    data = trellis_writer.encode(values, shape, wanted)
+    made = decoded(data, shape)
+    assert error(values, made) <= wanted
+    assert trellis_writer.encode(values, shape, wanted) == data
+
+    def no_kernel(*_):
+        raise UnsupportedError("no kernel")
+
+    monkeypatch.setattr(trellis_stream, "_DECODE", no_kernel)
+    assert decoded(data, shape).tobytes() == made.tobytes()
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_what_was_decoded_is_encoded_to_the_same_bytes(columns):
+    values = normal((60, 400))
+    shape = (400, 60) if columns else (60, 400)
+    if columns:
+        values = np.ascontiguousarray(values.reshape(60, 400).T).reshape(-1)
+    data = trellis_writer.encode(values, shape, 0.05)
+    assert data[0] == columns
+    assert trellis_writer.encode(decoded(data, shape), shape, 0.05) == data
+
+
+def test_fewer_bits_than_the_entropy_of_rounded_values():
+    values = np.random.default_rng(2).normal(size=1 << 17).astype(np.float32)
+    data = trellis_writer.encode(values, (256, 512), 0.05)
+    step = 0.05 * 12**0.5 * np.sqrt(np.mean(values**2))
+    shares = np.unique(np.rint(values / step), return_counts=True)[1] / values.size
+    assert 8 * len(data) / values.size < -(shares * np.log2(shares)).sum() - 0.14
+
+
+def test_a_far_value_does_not_widen_the_step():
+    values = normal((64, 64))
+    values[100] = 2000
+    assert error(values, decoded(trellis_writer.encode(values, (64, 64), 0.001), (64, 64))) <= 0.001
+
+
+def test_zeros_are_left_to_other_codings():
+    assert trellis_writer.encode(np.zeros(100, np.float32), (100,), 0.1) is None
+
+
+def test_damaged_bytes_are_refused_or_decode_to_something():
+    """No change of a byte makes the kernel read beyond its arrays, or anything but a typed fault."""
+    shape = (20, 30)
+    data = trellis_writer.encode(normal(shape), shape, 0.1)
+    refused = 0
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 0x41
+        try:
+            decoded(bytes(changed), shape)
+        except CodingFaultError:
+            refused += 1
+    assert refused > len(data) * 0.9
+    for length in range(len(data)):
+        with pytest.raises(CodingFaultError):
+            decoded(data[:length], shape)
+
+
+@pytest.fixture
+def model():
+    """A trained model: adapters with values of their own."""
+    net = nn.Sequential(nn.Embedding(200, 64), nn.Linear(64, 96), nn.Linear(96, 200))
+    made = lottapack.scaffold(net, seed=3, rank=16)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if not name.endswith("beta"):
+                value.copy_(torch.randn(value.shape, generator=generator) * 0.05)
+    return made
+
+
+@pytest.mark.parametrize("coding", ["trellis8@0.02", {"adapters": "trellis8@0.02"}, {"adapters": "planes-zlib"}])
+def test_coded_adapters_are_loaded_as_they_decode(coding, model, tmp_path):
+    pack, plain = tmp_path / "a.lotta.safetensors", tmp_path / "b.lotta.safetensors"
+    result = lottapack.pack(model, pack, coding=coding)
+    lottapack.pack(model, plain)
+    kept = {one.name: one for one in result.kept if one.group == "adapter"}
+    assert len(kept) >= 2
+    lossy = coding != {"adapters": "planes-zlib"}
+    loaded = lottapack.load(pack).state_dict()
+    for name, before in model.state_dict().items():
+        if name in kept:
+            found = error(before.numpy(), loaded[name].numpy())
+            assert found == pytest.approx(kept[name].rms, rel=1e-6, abs=1e-12)
+            assert (0 < found <= 0.02) is lossy
+    assert lottapack.verify(pack).ok
+    again = tmp_path / "again.lotta.safetensors"
+    lottapack.pack(lottapack.load(pack), again, coding=coding)
+    assert again.read_bytes() == pack.read_bytes()
+    if coding == "trellis8@0.02":
+        assert pack.stat().st_size < plain.stat().st_size / 2
+    merged = lottapack.load(pack, merge=True).state_dict()
+    arrays = lottapack.load_numpy(pack)
+    for name, weight in merged.items():
+        assert np.allclose(arrays[name], weight.numpy(), atol=1e-5)
+
+
+def test_the_largest_size_is_kept_with_the_least_error(model, tmp_path):
+    pack = tmp_path / "a.lotta.safetensors"
+    exact = lottapack.pack(model, pack).size
+    worst = 0.0
+    for limit in (int(exact * 0.4), int(exact * 0.25)):
+        result = lottapack.pack(model, pack, max_size=limit)
+        assert result.size == pack.stat().st_size <= limit
+        assert result.size > 0.97 * limit
+        found = max(kept.rms for kept in result.kept)
+        assert found > worst
+        worst = found
+        assert {cost.group for cost in result.costs} >= {"adapters"}
+    with pytest.raises(CheckpointError, match="the smallest pack"):
+        lottapack.pack(model, pack, max_size=900)
+
+
+@pytest.mark.parametrize("coding", ["trellis8@0", "trellis8@x", "trellis8@1", "int8-block64@0.1"])
+def test_errors_that_are_none(coding, model, tmp_path):
+    with pytest.raises(CheckpointError, match="above 0 and below 1"):
+        lottapack.pack(model, tmp_path / "a.lotta.safetensors", coding=coding)
