@@ -202,7 +202,7 @@ def child(what: str, *arguments: str) -> None:
         else:
             path, way, dtype, new, logits = arguments
             found = working(Path(path), way, dtype, int(new), Path(logits))
-    except lottapack.LimitError as fault:  # before any memory is taken
+    except lottapack.errors.LimitError as fault:  # before any memory is taken
         found = {"refused": fault.message}
     print(json.dumps(found))
 

@@ -41,7 +41,7 @@ def sparse(p: Any) -> Any:
     return np.where(p < 0.5, tail, -tail)
 
 
-def quantised(bits: int) -> lottapack.Table:
+def quantised(bits: int) -> lottapack.rng.Table:
     """The normal distribution in 2**bits steps of one width from -3 to 3."""
     width = 6 / 2**bits
     return lottapack.table(

@@ -28,6 +28,8 @@ from lottapack.nn.generating import fill_any
 from lottapack.packing.narrowed import as_held
 from lottapack.peft.reading import is_adapter, read_adapter
 
+__all__ = ["Comparison", "compare"]
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -9,7 +9,7 @@
     │   └── AgreementError     file and descriptor contradict each other (section 3)
     ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
     ├── SignatureError         a signature is missing, broken, by another key, or of another file
-    ├── BadKeyError            a file is no key that signatures are made or checked with
+    ├── InvalidKeyError            a file is no key that signatures are made or checked with
     ├── LimitError             a pack declares more than the caller allows (section 5)
     ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
     ├── UnsupportedError       an id, dtype, device or library that this installation lacks
@@ -19,11 +19,11 @@
     ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
     ├── CheckpointError        a checkpoint cannot be packed
     ├── OutputError            an output path cannot be written
-    ├── BadReferenceError      text that names no path, repository or image
+    ├── InvalidReferenceError      text that names no path, repository or image
     └── RegistryError          a registry did not give, or did not take, what was asked
         ├── NetworkError       unreachable, cut off, too slow, or failing by itself
         ├── AccessError        a token is missing, wrong, or lacks the right
-        ├── MissingError       no such repository, revision, tag or file
+        ├── NotFoundError       no such repository, revision, tag or file
         └── ConflictError      someone else's commit came first
 
 Every message says what is wrong, where, and what to do next.
@@ -51,6 +51,10 @@ class Problem:
 
 class UnusedOptionWarning(UserWarning):
     """An argument changes nothing: what it is for is not in the model, or does not become smaller by it."""
+
+
+class BackboneChangedWarning(UserWarning):
+    """A frozen weight is not what the seed generates, so the pack stores it."""
 
 
 class LottapackError(Exception):
@@ -112,7 +116,7 @@ class SignatureError(LottapackError):
     """A pack has not the signature that is asked for: the message says which of the four it is."""
 
 
-class BadKeyError(LottapackError):
+class InvalidKeyError(LottapackError):
     """A file is no key of the kind that signatures are made or checked with."""
 
 
@@ -155,7 +159,7 @@ class OutputError(LottapackError):
     """An output path cannot be written."""
 
 
-class BadReferenceError(LottapackError):
+class InvalidReferenceError(LottapackError):
     """A text is no path, no repository of the Hub and no OCI image."""
 
 
@@ -171,7 +175,7 @@ class AccessError(RegistryError):
     """A token is missing or wrong, or lacks the right to do this."""
 
 
-class MissingError(RegistryError):
+class NotFoundError(RegistryError):
     """A registry has no such repository, revision, tag or file; or the cache, without a network."""
 
 

@@ -26,6 +26,8 @@ from lottapack.products import IN_REGISTERS
 from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
 
+__all__ = ["RunResult", "run"]
+
 
 @dataclass(frozen=True, slots=True)
 class Written:

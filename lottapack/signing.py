@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from lottapack.errors import BadKeyError, IntegrityError, Problem, SignatureError, UnsupportedError
+from lottapack.errors import IntegrityError, InvalidKeyError, Problem, SignatureError, UnsupportedError
 from lottapack.files.output import atomic_file
 from lottapack.format.container import SIGNATURE_END
 from lottapack.format.packfile import PackFile, open_pack
@@ -39,7 +39,7 @@ def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes
         password: of the key, if it is encrypted.
 
     Raises:
-        FormatError, IntegrityError: it is no whole pack, and was not signed. BadKeyError, OutputError.
+        FormatError, IntegrityError: it is no whole pack, and was not signed. InvalidKeyError, OutputError.
         UnsupportedError: model-signing is not installed.
     """
     library, target = _library(), signature_path(path)
@@ -62,7 +62,7 @@ def check_signature(pack: PackFile, key: str | PathLike[str]) -> str:
     """Check the signature beside an open pack with a public key; returns the signed SHA-256 of the file.
 
     Raises:
-        SignatureError: it is missing, broken, by another key, or of another file. BadKeyError. UnsupportedError.
+        SignatureError: it is missing, broken, by another key, or of another file. InvalidKeyError. UnsupportedError.
     """
     library, where = _library(), signature_path(pack.path)
     with _reading_key(key, "public"):
@@ -136,9 +136,9 @@ def _reading_key(key: str | PathLike[str], kind: str) -> Iterator[None]:
     path = Path(key)
     try:
         if path.stat().st_size > _MOST:
-            raise BadKeyError(f"{path} is no {kind} key: it has {path.stat().st_size:,} bytes", hint=_MAKE[kind])
+            raise InvalidKeyError(f"{path} is no {kind} key: it has {path.stat().st_size:,} bytes", hint=_MAKE[kind])
         yield
-    except BadKeyError:
+    except InvalidKeyError:
         raise
     except Exception as fault:
         what, hint = f"{path} cannot be used as a {kind} key in PEM on P-256, P-384 or P-521", _MAKE[kind]
@@ -146,7 +146,7 @@ def _reading_key(key: str | PathLike[str], kind: str) -> Iterator[None]:
             hint = "Give its password: in LOTTAPACK_KEY_PASSWORD, or sign(..., password=)."
         # The library takes the curve of any key, which one of RSA has not.
         reason = "it is of another kind" if isinstance(fault, AttributeError) else _reason(fault)
-        raise BadKeyError(f"{what}: {reason}", hint=hint) from fault
+        raise InvalidKeyError(f"{what}: {reason}", hint=hint) from fault
 
 
 def _reason(fault: Exception) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lottapack.errors import BadReferenceError, OutputError
+from lottapack.errors import InvalidReferenceError, OutputError
 from lottapack_serve.database import Database, existing
 from lottapack_serve.names import check_repo
 from lottapack_serve.refusals import RefusedError
@@ -29,12 +29,14 @@ def add(root: Path, name: str, rights: str = "read") -> str:
     """Make a token for ``name`` and return its text, which nobody can look up later.
 
     ``rights``: "read" or "write", which includes reading. Raises OutputError if the name has one already,
-    BadReferenceError if it cannot be the name of an owner.
+    InvalidReferenceError if it cannot be the name of an owner.
     """
     try:
         check_repo(name, "x")
     except RefusedError as fault:
-        raise BadReferenceError(fault.message, hint="Commits are made in a token's name: choose another.") from fault
+        raise InvalidReferenceError(
+            fault.message, hint="Commits are made in a token's name: choose another."
+        ) from fault
     if rights not in ("read", "write"):
         raise ValueError(f"unknown rights {rights!r}")
     text = PREFIX + secrets.token_urlsafe(32)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -37,18 +38,47 @@ MORE = (
     "LICENSE",
 )
 
-PYTHON = {
-    "Train": "scaffold build init_backbone_ switch active_scaffold scaffolds_of is_scaffolded regenerate_ "
-    "exclude_from_ddp",
-    "Pack": "pack PackResult Kept BackboneChangedWarning UnusedOptionWarning compare Comparison "
-    "pack_merged MergedResult Layer pack_torch_cpu",
-    "Load and export": "load load_meta fill_ load_numpy export",
-    "Look and check": "inspect Summary verify Verification Check report Report open_pack PackFile",
-    "Measure": "bench SpeedReport Speed",
-    "Share and sign": "push PushResult pull PullResult list_packs log sign",
-    "Random tensors": "draw table Table",
-}
-"""Public names by section of the reference; errors follow in a section of their own."""
+LIST = ROOT / "lottapack" / "__init__.pyi"
+"""The public names, by section; a comment heads each."""
+APART = ("registry", "rng", "__version__")
+"""What the reference shows under the functions of other sections, or not at all."""
+
+
+def public() -> dict[str, list[str]]:
+    """The sections of the reference, and the full names in each: functions, and what their modules name beside them."""
+    found: dict[str, list[str]] = {}
+    for line in LIST.read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            section = line[2:]
+        elif line.startswith("from "):
+            name = line.rpartition(" as ")[2]
+            value = getattr(lottapack, name)
+            if name in APART:
+                continue
+            if isinstance(value, ModuleType):
+                named = [getattr(value, one) for one in names_of(value)]
+                found.setdefault(f"lottapack.{name}", []).extend(map(full, named))
+            else:
+                home = sys.modules[value.__module__]
+                beside = [getattr(home, one) for one in getattr(home, "__all__", ())]
+                named = [value, *(one for one in beside if isinstance(one, type))]
+                found.setdefault(section, []).extend(map(full, named))
+    taken: set[str] = set()
+    for section in reversed(found):  # a name stands with the functions, if one of them has it, and once
+        found[section] = [name for name in dict.fromkeys(found[section]) if name not in taken]
+        taken.update(found[section])
+    return {section: names for section, names in found.items() if names}
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """The public names of a module: ``__all__``, or its classes."""
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    return list(getattr(module, "__all__", [name for name in own if not name.startswith("_")]))
+
+
+def full(value: Any) -> str:
+    """The name of a function or class with its module."""
+    return f"{value.__module__}.{value.__name__}"
 
 
 def stage() -> None:
@@ -66,17 +96,11 @@ def stage() -> None:
 
 def python() -> Iterator[str]:
     """The page of the Python library: a directive for each public name, which is replaced by its docstring."""
-    yield "# Python\n\nEach name is imported from `lottapack`.\n"
-    errors = (name for name in lottapack.__all__ if isinstance(getattr(lottapack, name), type) and _is_error(name))
-    for section, names in {**PYTHON, "Errors": " ".join(errors)}.items():
+    yield "# Python\n\nNames are imported from `lottapack`, or from the module that heads their section.\n"
+    for section, names in public().items():
         yield f"## {section}\n"
-        for name in names.split():
-            yield f"::: {getattr(lottapack, name).__module__}.{name}\n"
-
-
-def _is_error(name: str) -> bool:
-    found = getattr(lottapack, name)
-    return found.__module__ == "lottapack.errors"
+        for name in names:
+            yield f"::: {name}\n"
 
 
 def command_line() -> Iterator[str]:

@@ -25,6 +25,8 @@ from lottapack.format.shapes import numel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["PackFile", "open_pack"]
+
 _PIECE = 1 << 20
 _ENDED = "nothing: the file ended early"
 

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.device import resolve
-from lottapack.errors import PlacementError, UnsupportedError
+from lottapack.errors import UnsupportedError
 from lottapack.folders import bases, companions
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
@@ -46,9 +45,6 @@ from lottapack.weights.rebuild import (
     stored_tensor,
 )
 
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
 _WAYS_OUT = (
@@ -66,8 +62,6 @@ def load(
     dtype: torch.dtype | None = None,
     merge: bool = False,
     scaffold: str | None = None,
-    mesh: "DeviceMesh | None" = None,
-    placements: Any = None,
     backbone: Backbone = MATERIALISED,
     check_fingerprints: bool = False,
     max_bytes: int | None = None,
@@ -86,10 +80,6 @@ def load(
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
             change to another later: switch().
-        mesh: a ``DeviceMesh``; the model's tensors are then distributed tensors over it, of which each process makes
-            its own part, without communication.
-        placements: with a mesh, those of each tensor: one placement, or one for each dimension of the mesh, for all; or
-            a mapping of names and patterns to such; or a function of name and shape. Others are replicated.
         backbone: ``"materialised"``; or ``"virtual"``: weights are in no memory, but made in registers at each product,
             forward and backward, as is quick for ``sign1``; or ``"blocks"``: weights of any table are made a block at a
             time, multiplied, and forgotten. Or one of these by name or pattern of layers, as ``{"*.mlp.*": "blocks"}``
@@ -106,22 +96,16 @@ def load(
     Raises:
         FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
         a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
-        hold; with require_signature SignatureError, BadKeyError; PlacementError for a mesh or placements that do not
-        fit. For a backbone ScaffoldError where there is no such mode or layer, and UnsupportedError, naming the first
-        layer that cannot be without its weight. For a reference also BadReferenceError, RegistryError.
+        hold; with require_signature SignatureError, InvalidKeyError. For a backbone ScaffoldError where there is no
+        such mode or layer, and UnsupportedError, naming the first layer that cannot be without its weight. For a
+        reference also InvalidReferenceError, RegistryError.
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    if (mesh is None) != (placements is None):
-        raise PlacementError("mesh and placements go together", hint="placements=Replicate() copies everything.")
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         if require_signature is not None:
             check_signature(pack, require_signature)
-        virtual = _choose(pack, backbone, merge=merge, mesh=mesh is not None)
-        if mesh is not None:
-            from lottapack.loading.sharding import load_on_mesh
-
-            return load_on_mesh(pack, mesh, placements, target, dtype, max_bytes, merge=merge, check=check_fingerprints)
+        virtual = _choose(pack, backbone, merge=merge)
         needed = loaded_bytes(pack, name, merge=merge, without=virtual)
         check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
@@ -150,16 +134,16 @@ def load(
     return exclude_from_ddp(model).eval()
 
 
-def _choose(pack: PackFile, backbone: Backbone, *, merge: bool, mesh: bool) -> dict[str, str]:
+def _choose(pack: PackFile, backbone: Backbone, *, merge: bool) -> dict[str, str]:
     """The names of the weights that are to be in no memory."""
     parameters = pack.descriptor.parameters.items()
     generated = {n: (e.shape, e.distribution) for n, e in parameters if isinstance(e, Seeded | Adapted)}
     found = {} if backbone == MATERIALISED else choose(backbone, generated)
-    if found and (merge or mesh):
-        name, why = next(iter(found)), "an adapter is merged into it" if merge else "a mesh distributes tensors"
+    if found and merge:
+        name = next(iter(found))
         raise UnsupportedError(
-            f"{name} cannot be {found[name]}: {why}, so that it must be in memory",
-            hint=f'Leave out {"merge" if merge else "mesh"}, or backbone="{found[name]}".',
+            f"{name} cannot be {found[name]}: an adapter is merged into it, so that it must be in memory",
+            hint=f'Leave out merge, or backbone="{found[name]}".',
         )
     return found
 

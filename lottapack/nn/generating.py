@@ -45,11 +45,12 @@ def _require_fillable(weight: Tensor, source: rng.Source) -> None:
     if hasattr(weight, "device_mesh"):
         raise PlacementError(
             f"{source.name} is a distributed tensor, of which this process holds a part",
-            hint="lottapack.fill_(model, PACK, scaffold=NAME) generates the parts of a scaffold.",
+            hint="lottapack.distributed.fill_(model, PACK, scaffold=NAME) generates the parts of a scaffold.",
         )
     if weight.is_meta:
         raise ScaffoldError(
-            f"{source.name} is on the meta device", hint="Fill the model first: lottapack.fill_(model, PACK)."
+            f"{source.name} is on the meta device",
+            hint="Fill it first: lottapack.distributed.fill_(model, PACK).",
         )
     if weight.is_contiguous():
         require_memory(weight)

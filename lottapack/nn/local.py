@@ -33,7 +33,7 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
             def __init__(self):
                 super().__init__()
                 self.net = lottapack.scaffold(build(), seed=1, rank=8)
-                lottapack.exclude_from_ddp(self)
+                lottapack.distributed.exclude_from_ddp(self)
     """
     names = set(module.__dict__.get(_IGNORED, ()))
     for path, part in module.named_modules(remove_duplicate=False):

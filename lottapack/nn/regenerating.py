@@ -65,7 +65,9 @@ def _restore_computed(module: nn.Module, plan: Recipe) -> None:
                 hint="Give it its values, make it persistent, or load the model from a pack.",
             )
         if hasattr(buffer, "device_mesh"):
-            raise PlacementError(f"{name} is a distributed tensor", hint="lottapack.fill_(model, PACK) gives its part.")
+            raise PlacementError(
+                f"{name} is a distributed tensor", hint="lottapack.distributed.fill_(model, PACK) gives its part."
+            )
         if not buffer.is_meta:
             buffer.copy_(new)
 

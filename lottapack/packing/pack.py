@@ -17,13 +17,13 @@ from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.packing.choosing import check_size, write_within
 from lottapack.packing.narrowed import as_held
-from lottapack.packing.pack_result import BackboneChangedWarning, PackCheck, PackResult
+from lottapack.packing.pack_result import PackCheck, PackResult
 from lottapack.packing.packer import Packer
 from lottapack.packing.storing import Kept, Storage, storage
 from lottapack.peft.reading import is_adapter, read_adapter
 from lottapack.progress import Progress
 
-__all__ = ["BackboneChangedWarning", "Kept", "PackResult", "pack"]
+__all__ = ["Kept", "PackResult", "pack"]
 
 
 def pack(

@@ -5,16 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lottapack.errors import BackboneChangedWarning
 from lottapack.limits import size_text
 from lottapack.packing.costs import Cost
 from lottapack.packing.storing import Kept
 
 PackCheck = Callable[[Path], object]
 """What pack() calls with the new file before that takes its place."""
-
-
-class BackboneChangedWarning(UserWarning):
-    """A frozen weight is not what the seed generates, so the pack stores it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
-from lottapack.errors import BadReferenceError, IntegrityError, Problem, SignatureError
+from lottapack.errors import IntegrityError, InvalidReferenceError, Problem, SignatureError
 from lottapack.files.links import require_own_file
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.progress import Progress
@@ -25,8 +25,8 @@ __all__ = [
     "PullResult",
     "PushOptions",
     "PushResult",
+    "history",
     "list_packs",
-    "log",
     "parse",
     "pull",
     "push",
@@ -70,7 +70,7 @@ def push(
 
     Raises:
         FormatError, IntegrityError: the pack is broken, nothing was sent. SignatureError: its signature is a link to
-            elsewhere. BadReferenceError. NetworkError, AccessError, MissingError, ConflictError: see RegistryError.
+            elsewhere. InvalidReferenceError. NetworkError, AccessError, NotFoundError, ConflictError: as RegistryError.
     """
     target = _remote(reference)
     pack = Path(path)
@@ -96,9 +96,9 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
         progress: in bytes of the pack.
 
     Raises:
-        IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. BadReferenceError.
+        IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. InvalidReferenceError.
             LimitError: the disk has no room for it. OutputError: the cache cannot be written.
-        NetworkError, AccessError, MissingError: see RegistryError.
+        NetworkError, AccessError, NotFoundError: see RegistryError.
     """
     source = _remote(reference)
     if isinstance(source, HubReference):
@@ -113,8 +113,8 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
 def list_packs(owner: str) -> list[Listed]:
     """The repositories of a user or organisation that hold a pack; or ``oci://host[/prefix]``, where it lists them.
 
-    Raises: BadReferenceError; NetworkError, AccessError, MissingError; UnsupportedError for an OCI registry that lists
-    nothing.
+    Raises: InvalidReferenceError; NetworkError, AccessError, NotFoundError; UnsupportedError for an OCI registry that
+    lists nothing.
     """
     whose = parse_owner(owner)
     if whose.host is None:
@@ -126,10 +126,10 @@ def list_packs(owner: str) -> list[Listed]:
     return oci.list_packs(whose)
 
 
-def log(reference: str) -> list[LogEntry]:
+def history(reference: str) -> list[LogEntry]:
     """The commits of a repository, newest first, each with the tags and branches that point to it; or an image's tags.
 
-    Raises: BadReferenceError; NetworkError, AccessError, MissingError.
+    Raises: InvalidReferenceError; NetworkError, AccessError, NotFoundError.
     """
     source = _remote(reference)
     if isinstance(source, HubReference):
@@ -144,7 +144,7 @@ def log(reference: str) -> list[LogEntry]:
 def _remote(text: str) -> HubReference | OciReference:
     found = parse(text)
     if isinstance(found, Path):
-        raise BadReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
     return found
 
 
@@ -152,10 +152,12 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     """Raise what is wrong with a pack that is about to be sent."""
     if path.is_file() and not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
-        raise BadReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+        raise InvalidReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
     fault = name_fault(path.name + SIGNATURE_END)
     if fault:
-        raise BadReferenceError(f"{path}: not every system can hold a file of that name: {fault}", hint="Rename it.")
+        raise InvalidReferenceError(
+            f"{path}: not every system can hold a file of that name: {fault}", hint="Rename it."
+        )
     require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
     from lottapack.reports.verification import verify
 

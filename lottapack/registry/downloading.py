@@ -66,7 +66,7 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
     Raises:
         LimitError: the disk has no room for it. IntegrityError: it differs twice. OutputError: it cannot be written; of
             a disk that became full nothing is kept.
-        NetworkError, AccessError, MissingError, RegistryError.
+        NetworkError, AccessError, NotFoundError, RegistryError.
     """
     received = 0
     problem = None

@@ -70,7 +70,7 @@ def refs(repo: str) -> Refs:
 
 
 def log(source: HubReference) -> list[LogEntry]:
-    """See ``lottapack.registry.log``."""
+    """See ``lottapack.registry.history``."""
     with translated(str(source)):
         there = refs(source.repo)
         names: dict[str, list[str]] = {}

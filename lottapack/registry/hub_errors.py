@@ -18,11 +18,11 @@ from huggingface_hub.errors import (
 
 from lottapack.errors import (
     AccessError,
-    BadReferenceError,
     ConflictError,
+    InvalidReferenceError,
     LottapackError,
-    MissingError,
     NetworkError,
+    NotFoundError,
     OutputError,
     RegistryError,
 )
@@ -61,7 +61,7 @@ def translate(fault: Exception, what: str) -> LottapackError:
     if isinstance(fault.__cause__, LottapackError):
         return fault.__cause__  # of a watched request (hub_guard), which the client wraps in words of its own
     if isinstance(fault, HFValidationError):
-        return BadReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
+        return InvalidReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
     if isinstance(fault, LocalTokenNotFoundError):
         return AccessError(f"{what}: no token for {constants.ENDPOINT}", hint=_LOG_IN)
     if isinstance(fault, OfflineModeIsEnabled):
@@ -115,12 +115,12 @@ def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
     if code == "RepoNotFound" and status == 404:
         hint = "Check the name. If it is private, the token needs the right to read it."
         hint = hint if get_token() else f"{hint} {_LOG_IN}"
-        return MissingError(f"{what}: {where} has no such repository", hint=hint)
+        return NotFoundError(f"{what}: {where} has no such repository", hint=hint)
     if code == "RevisionNotFound":
         hint = f"See what there is with: lottapack log {what.partition('@')[0]}"
-        return MissingError(f"{what}: no such branch, tag or commit", hint=hint)
+        return NotFoundError(f"{what}: no such branch, tag or commit", hint=hint)
     if code == "EntryNotFound":
-        return MissingError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
+        return NotFoundError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
     kind, words, hint = _NO_TOKEN if status == 401 and not get_token() else _STATUS.get(status, _OTHER[status >= 500])
     shown = answers.printable(said, 300)
     return kind(f"{what}: {words} {where} (HTTP {status}){f': {shown}' if shown else ''}", hint=hint)
@@ -130,7 +130,7 @@ _Row = tuple[type[RegistryError], str, str]
 _STATUS: dict[int, _Row] = {
     401: (AccessError, "the token is not accepted by", f"It may be wrong or expired. {_LOG_IN}"),
     403: (AccessError, "the token lacks the right to do this at", f"Use a token that has it. {_LOG_IN}"),
-    404: (MissingError, "nothing of that name at", "Check the name, and HF_ENDPOINT: is a Hub there?"),
+    404: (NotFoundError, "nothing of that name at", "Check the name, and HF_ENDPOINT: is a Hub there?"),
     409: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
     412: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
     413: (RegistryError, "too large for", "Ask who runs the registry for a higher limit."),

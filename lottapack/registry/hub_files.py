@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from huggingface_hub import constants
 
-from lottapack.errors import MissingError, RegistryError
+from lottapack.errors import NotFoundError, RegistryError
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry import answers, hub_cache, hub_http, integrity
@@ -134,10 +134,10 @@ def _refuse_odd(repo: str, name: str, expected: Expected, most: int) -> None:
 
 
 def only_pack(source: HubReference, names: list[str], where: str) -> str:
-    """The one pack of a revision. Raises MissingError if there is none, RegistryError if there are several."""
+    """The one pack of a revision. Raises NotFoundError if there is none, RegistryError if there are several."""
     if not names:
         hint = f"A pack's name ends in {PACK_END}. See the commits with: lottapack log {source.repo}"
-        raise MissingError(f"{source}: no pack {where}", hint=hint)
+        raise NotFoundError(f"{source}: no pack {where}", hint=hint)
     if len(names) > 1:
         hint = f"One revision, one pack: fetch the one you want with hf download {source.repo} NAME, and use its path."
         raise RegistryError(f"{source}: several packs {where}: {answers.listed(names)}", hint=hint)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from lottapack.errors import FormatError, IntegrityError, MissingError
+from lottapack.errors import FormatError, IntegrityError, NotFoundError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import hub_cache, hub_files, integrity
@@ -59,7 +59,9 @@ def _offline(source: HubReference) -> PullResult:
     packs = hub_cache.packs(source.repo, commit) if commit else []
     if commit is None or not packs:
         hint = "Unset HF_HUB_OFFLINE and pull it once, or set HF_HOME to where it is."
-        raise MissingError(f"{source}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set", hint=hint)
+        raise NotFoundError(
+            f"{source}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set", hint=hint
+        )
     hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
     try:
         return _checked(source, commit, packs[0])

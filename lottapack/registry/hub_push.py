@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from lottapack.errors import BadReferenceError, ConflictError, LottapackError, RegistryError
+from lottapack.errors import ConflictError, InvalidReferenceError, LottapackError, RegistryError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import answers, card, hub, hub_files, integrity
@@ -65,7 +65,7 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
 def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     if target.revision:
         hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
-        raise BadReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
+        raise InvalidReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)

@@ -7,7 +7,7 @@ from lottapack.registry.references import parse
 
 
 def local(path: str | PathLike[str]) -> Path:
-    """Where the pack lies, once it has been pulled if need be. Raises BadReferenceError, RegistryError."""
+    """Where the pack lies, once it has been pulled if need be. Raises InvalidReferenceError, RegistryError."""
     found = parse(path)
     if isinstance(found, Path):
         return found

@@ -5,7 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottapack.errors import AccessError, BadReferenceError, MissingError, NetworkError, RegistryError, UnsupportedError
+from lottapack.errors import (
+    AccessError,
+    InvalidReferenceError,
+    NetworkError,
+    NotFoundError,
+    RegistryError,
+    UnsupportedError,
+)
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import integrity, oci_cache, oci_manifest
@@ -30,7 +37,7 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
     pack = _layer(oci_manifest.PACK_TYPE, path)
     if not oci_manifest.is_name(path.name):
         hint = "Rename the file: at most 200 bytes, no point at the start, no control characters."
-        raise BadReferenceError(f"{path.name!r} is no name for a pack in a registry", hint=hint)
+        raise InvalidReferenceError(f"{path.name!r} is no name for a pack in a registry", hint=hint)
     signature_path = path.with_name(path.name + SIGNATURE_END)
     signature = _layer(oci_manifest.SIGNATURE_TYPE, signature_path) if signature_path.is_file() else None
     manifest = oci_manifest.build(inspect(path), Image(pack, signature), options.license)
@@ -91,13 +98,13 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
 def log(reference: OciReference) -> list[LogEntry]:
     """The packs of a repository by their tags, in the order of the tags; with a tag or digest, that one.
 
-    A registry keeps no history. Raises: MissingError, AccessError, NetworkError.
+    A registry keeps no history. Raises: NotFoundError, AccessError, NetworkError.
     """
     with _client(reference, "pull") as client:
         name = reference.tag or reference.digest
         packs = _packs(client, [name] if name else client.tags())
         if not packs:
-            raise MissingError(f"{reference}: no pack under any tag", hint="Push one: lottapack push.")
+            raise NotFoundError(f"{reference}: no pack under any tag", hint="Push one: lottapack push.")
         names: dict[str, list[str]] = {}
         for tag, (digest, _) in packs.items():
             names.setdefault(digest, []).extend([] if tag == reference.digest else [tag])
@@ -117,14 +124,14 @@ def list_packs(owner: Owner) -> list[Listed]:
     with _client(OciReference(host, ""), None) as client:
         try:
             repositories = client.repositories()
-        except MissingError as fault:
+        except NotFoundError as fault:
             hint = f"Name the repository: lottapack log oci://{host}/REPOSITORY lists its tags."
             raise UnsupportedError(f"{host} does not list its repositories", hint=hint) from fault
     found = []
     for name in repositories:
         if not owner.name or name == owner.name or name.startswith(f"{owner.name}/"):
             # Listed, and yet without a tag after a push that was interrupted, or not for everyone to read.
-            with _client(OciReference(host, name), "pull") as client, suppress(MissingError, AccessError):
+            with _client(OciReference(host, name), "pull") as client, suppress(NotFoundError, AccessError):
                 found += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
     return found
 
@@ -158,7 +165,7 @@ def _advance(progress: Progress, done: int, total: int, sent: int) -> None:
 def _is_new(client: "Client") -> bool:
     try:
         return not client.tags()
-    except MissingError:
+    except NotFoundError:
         return True
 
 
@@ -168,13 +175,13 @@ def _layer(media_type: str, path: Path) -> Blob:
 
 
 def _target(reference: OciReference, options: PushOptions) -> OciReference:
-    """Where a push goes. Raises BadReferenceError; UnsupportedError for what only the Hub has."""
+    """Where a push goes. Raises InvalidReferenceError; UnsupportedError for what only the Hub has."""
     if reference.digest:
         hint = "The digest follows from the pack. Name a tag: oci://host/repository:tag."
-        raise BadReferenceError(f"{reference}: nothing can be pushed to a digest", hint=hint)
+        raise InvalidReferenceError(f"{reference}: nothing can be pushed to a digest", hint=hint)
     if reference.tag and options.tag not in (None, reference.tag):
         hint = "Name the tag once."
-        raise BadReferenceError(f"{reference}: another tag than --tag {options.tag}", hint=hint)
+        raise InvalidReferenceError(f"{reference}: another tag than --tag {options.tag}", hint=hint)
     asked = {
         "a branch": options.branch,
         "private repositories of a client's making": options.private,

@@ -16,7 +16,7 @@ import oras.provider
 import requests
 from oras.container import Container
 
-from lottapack.errors import IntegrityError, LottapackError, MissingError, NetworkError, Problem, RegistryError
+from lottapack.errors import IntegrityError, LottapackError, NetworkError, NotFoundError, Problem, RegistryError
 from lottapack.registry import answers, oci_auth, oci_manifest, oci_transport
 from lottapack.registry.downloading import Body
 from lottapack.registry.oci_manifest import MANIFEST_TYPE, Blob
@@ -70,7 +70,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         """Send a request, after logging in if the registry asks for that. ``stream``: the content is left to be read.
 
         Returns: the answer if it is a success, or to HEAD if nothing is there. Raises: NetworkError, AccessError,
-        MissingError, RegistryError, IntegrityError for a blob that is not what its digest says.
+        NotFoundError, RegistryError, IntegrityError for a blob that is not what its digest says.
         """
         options = {"data": data, "headers": headers, "json": json}
         with self.network():
@@ -181,11 +181,11 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
             raise RegistryError(f"{self.where}: the registry made {shown} of the manifest {due}", hint=answers.DISTRUST)
 
     def tags(self) -> list[str]:
-        """The repository's tags, sorted, at most MAX_LISTED. Raises MissingError if there is no such repository."""
+        """The repository's tags, sorted, at most MAX_LISTED. Raises NotFoundError if there is no such repository."""
         return self._listing(self.container.tags_url(MAX_LISTED), "tags")
 
     def repositories(self) -> list[str]:
-        """The registry's repositories, sorted, at most MAX_LISTED. Raises MissingError where it lists none."""
+        """The registry's repositories, sorted, at most MAX_LISTED. Raises NotFoundError where it lists none."""
         return self._listing(f"{self.hostname}/v2/_catalog?n={MAX_LISTED}", "repositories")
 
     def _listing(self, path: str, field: str) -> list[str]:
@@ -228,7 +228,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
             return oci_auth.denied(self.host, self._credentials)
         if status == 404:
             hint = "Check the name and the tag; lottapack log names the tags of a repository."
-            return MissingError(f"{self.where}: the registry has no such repository, tag or blob{told}", hint=hint)
+            return NotFoundError(f"{self.where}: the registry has no such repository, tag or blob{told}", hint=hint)
         if status >= 500 or status == 429:
             return NetworkError(
                 f"{self.where}: the registry failed with status {status}{told}", hint="Try again later."

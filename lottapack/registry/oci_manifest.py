@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from lottapack.errors import MissingError, RegistryError
+from lottapack.errors import NotFoundError, RegistryError
 from lottapack.format import canonical
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.registry import answers
@@ -112,7 +112,7 @@ def read(raw: bytes, where: str) -> Image:
     """The files that a manifest names. ``where``: the reference, for messages.
 
     Raises:
-        MissingError: it is something else's manifest. RegistryError: it breaks the specification.
+        NotFoundError: it is something else's manifest. RegistryError: it breaks the specification.
     """
     try:
         raw.decode()  # of what is not asked for, the parser does not say that it is no UTF-8
@@ -121,7 +121,7 @@ def read(raw: bytes, where: str) -> Image:
         raise _broken(where, str(fault)) from fault
     if manifest.artifact_type != ARTIFACT_TYPE:
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else manifest.media_type)
-        raise MissingError(
+        raise NotFoundError(
             f"{where} is no pack but {kind or 'an artifact without a type'}",
             hint="Name the tag of an image that was pushed with lottapack push.",
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from lottapack.errors import BadReferenceError
+from lottapack.errors import InvalidReferenceError
 
 HUB, OCI = "hf://", "oci://"
 
@@ -75,7 +75,7 @@ def parse(text: str | PathLike[str]) -> Reference:
     """The reference that a text stands for. A file that exists goes before a repository of the same name.
 
     Raises:
-        BadReferenceError: it is none of the three.
+        InvalidReferenceError: it is none of the three.
     """
     if not isinstance(text, str):
         return Path(text)
@@ -84,14 +84,14 @@ def parse(text: str | PathLike[str]) -> Reference:
     if text.startswith(HUB):
         return _repository(text, text.removeprefix(HUB))
     if "://" in text:
-        raise BadReferenceError(f"{text!r}: a scheme other than hf:// and oci://", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: a scheme other than hf:// and oci://", hint=FORMS)
     if _is_path(text):
         return Path(text)
     return _repository(text, text)
 
 
 def parse_owner(text: str) -> Owner:
-    """``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises BadReferenceError."""
+    """``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises InvalidReferenceError."""
     if text.startswith(OCI):
         host, _, name = text.removeprefix(OCI).rstrip("/").partition("/")
         if _HOST.fullmatch(host) and (not name or _IMAGE.fullmatch(name)):
@@ -99,7 +99,7 @@ def parse_owner(text: str) -> Owner:
     elif _is_name(text.removeprefix(HUB), _OWNER):
         return Owner(text.removeprefix(HUB))
     hint = "Write the user or organisation, such as my-org, or oci://host[/prefix]."
-    raise BadReferenceError(f"{text!r} names no owner of packs", hint=hint)
+    raise InvalidReferenceError(f"{text!r} names no owner of packs", hint=hint)
 
 
 def _is_path(text: str) -> bool:
@@ -123,26 +123,26 @@ def _repository(text: str, rest: str) -> HubReference:
     if not _is_name(repo, _REPO):
         missing = "" if "/" in repo else ", nor is there a file of that name"
         which = "" if repo == text else f"{repo!r} "
-        raise BadReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
     if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
-        raise BadReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
     return HubReference(repo, revision or None)
 
 
 def _image(text: str) -> OciReference:
     host, slash, rest = text.removeprefix(OCI).partition("/")
     if not slash or not _HOST.fullmatch(host):
-        raise BadReferenceError(f"{text!r}: {host!r} is no host[:port] with a repository behind it", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {host!r} is no host[:port] with a repository behind it", hint=FORMS)
     named, at, digest = rest.partition("@")
     repository, colon, tag = named.partition(":")
     if at and colon:
-        raise BadReferenceError(f"{text!r}: a tag and a digest", hint="Give the digest alone: it says more.")
+        raise InvalidReferenceError(f"{text!r}: a tag and a digest", hint="Give the digest alone: it says more.")
     if not _IMAGE.fullmatch(repository) or len(repository) > 255:
-        raise BadReferenceError(
+        raise InvalidReferenceError(
             f"{text!r}: {repository!r} is no OCI repository (lower case, digits, . _ - /)", hint=FORMS
         )
     if colon and not _TAG.fullmatch(tag):
-        raise BadReferenceError(f"{text!r}: {tag!r} is no OCI tag", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {tag!r} is no OCI tag", hint=FORMS)
     if at and not _DIGEST.fullmatch(digest):
-        raise BadReferenceError(f"{text!r}: {digest!r} is no sha256: digest of 64 hex digits", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {digest!r} is no sha256: digest of 64 hex digits", hint=FORMS)
     return OciReference(host, repository, tag or None, digest or None)

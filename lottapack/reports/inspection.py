@@ -15,6 +15,8 @@ from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 
+__all__ = ["Summary", "inspect"]
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterSummary:

@@ -13,6 +13,8 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.weights.loaded_size import memory_by_backbone
 
+__all__ = ["Report", "report"]
+
 BITS = {"float32": 32.0, "fp16": 16.0, "8-bit": 8.5, "4-bit": 4.5}
 """Bits of a weight in each form of the full checkpoint; the quantised ones carry an fp16 scale for each 32 weights."""
 

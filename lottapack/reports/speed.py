@@ -19,6 +19,8 @@ from lottapack.limits import check_memory
 from lottapack.progress import Progress
 from lottapack.rng.stream import ITEM_BITS
 
+__all__ = ["Speed", "SpeedReport", "bench"]
+
 ELEMENTS: Final = 1 << 25
 """Weights of a case: more than any cache holds."""
 ROUNDS: Final = 5

@@ -21,6 +21,8 @@ from lottapack.limits import check_memory
 from lottapack.progress import Progress
 from lottapack.signing import check_signature, signature_path
 
+__all__ = ["Check", "Verification", "verify"]
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -69,7 +71,7 @@ def verify(
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
-            BadKeyError, UnsupportedError. About the device: UnsupportedError, DeviceError.
+            InvalidKeyError, UnsupportedError. About the device: UnsupportedError, DeviceError.
     """
     with allowing(allow), open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)

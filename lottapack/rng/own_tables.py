@@ -11,6 +11,8 @@ from lottapack.errors import UnsupportedError
 from lottapack.rng.scales import WIDTHS
 from lottapack.rng.tables import Table, custom
 
+__all__ = ["table"]
+
 _TINY = np.finfo(np.float32).tiny
 
 

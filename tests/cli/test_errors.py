@@ -214,7 +214,7 @@ EXIT_CODES = {
     errors_module.FormatError: 2,
     errors_module.IntegrityError: 1,
     errors_module.SignatureError: 1,
-    errors_module.BadKeyError: 2,
+    errors_module.InvalidKeyError: 2,
     errors_module.LimitError: 2,
     errors_module.UnsupportedError: 2,
     errors_module.PlacementError: 2,
@@ -224,18 +224,18 @@ EXIT_CODES = {
     errors_module.ScaffoldError: 2,
     errors_module.CheckpointError: 2,
     errors_module.OutputError: 2,
-    errors_module.BadReferenceError: 2,
+    errors_module.InvalidReferenceError: 2,
     errors_module.RegistryError: 3,
     errors_module.NetworkError: 3,
     errors_module.AccessError: 3,
-    errors_module.MissingError: 3,
+    errors_module.NotFoundError: 3,
     errors_module.ConflictError: 3,
 }
 
 
 def test_every_error_has_an_exit_code() -> None:
     located = (errors_module.FormatError, errors_module.IntegrityError)
-    public = {getattr(lottapack, name) for name in lottapack.__all__ if name.endswith("Error")}
+    public = {kind for name, kind in vars(errors_module).items() if name.endswith("Error") and name[0] != "_"}
     assert public == EXIT_CODES.keys() | {errors_module.LottapackError}
     for kind, code in EXIT_CODES.items():
         fault = kind("p", []) if issubclass(kind, located) else kind("p")

@@ -19,7 +19,7 @@ def test_packs_of_released_versions_rebuild_the_same(path):
     assert facts(path) == expected
     assert lottapack.verify(path).ok
     adapted = lottapack.load(path, check_fingerprints=True)
-    assert lottapack.is_scaffolded(adapted)
+    assert lottapack.nn.is_scaffolded(adapted)
 
 
 def test_every_version_has_packs():

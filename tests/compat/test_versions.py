@@ -13,7 +13,7 @@ import pytest
 from write import HERE, SUFFIX, facts
 
 import lottapack
-from lottapack import DescriptorError
+from lottapack.errors import DescriptorError
 from lottapack.format.descriptor import FORMAT_VERSION
 
 PACK = HERE / "v0.1.0" / f"image{SUFFIX}"

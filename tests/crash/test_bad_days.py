@@ -15,7 +15,7 @@ from kills import in_child, waited
 from torch import nn
 
 import lottapack
-from lottapack import LimitError, OutputError
+from lottapack.errors import LimitError, OutputError
 
 NAME = "model.lotta.safetensors"
 

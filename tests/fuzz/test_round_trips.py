@@ -18,7 +18,7 @@ from lottapack.format.packfile import open_pack
 from lottapack.packing.packer import Packer
 
 # A word of train may name nothing of a random model, which scaffold() says.
-pytestmark = pytest.mark.filterwarnings("ignore::lottapack.UnusedOptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::lottapack.errors.UnusedOptionWarning")
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -86,7 +86,7 @@ def choices(draw: st.DrawFn) -> dict[str, Any]:
 def test_models(model: nn.Module, arguments: dict[str, Any], seed: int) -> None:
     try:
         made = lottapack.scaffold(model, **arguments)
-    except lottapack.ScaffoldError as error:
+    except lottapack.errors.ScaffoldError as error:
         assert str(error)
         return
     generator = torch.Generator().manual_seed(seed)
@@ -122,7 +122,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 def test_recipes(model: nn.Module, arguments: dict[str, Any]) -> None:
     try:
         made = lottapack.scaffold(model, **arguments)
-    except lottapack.ScaffoldError:
+    except lottapack.errors.ScaffoldError:
         return
     tensor = made.state_dict()[recipe.BUFFER]
     read = recipe.of_tensor(tensor)

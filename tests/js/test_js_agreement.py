@@ -131,7 +131,7 @@ def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path)
         drawn[0].weight += 1
         drawn[2].weight += 1
     packs = [tmp_path / f"{name}{SUFFIX}" for name in ("torch", "trained", "merged")]
-    with pytest.warns(lottapack.BackboneChangedWarning):
+    with pytest.warns(lottapack.errors.BackboneChangedWarning):
         lottapack.pack_torch_cpu(drawn, packs[0], seed=6, architecture=net, **forms)
     model = lottapack.scaffold(nn.Sequential(*drawn), seed=8, rank=2, train=["embeddings", "biases"])
     for parameter in model.parameters():
@@ -267,7 +267,7 @@ def verdict(path: Path) -> object:
     except (FormatError, IntegrityError) as error:
         found = sorted((problem.kind, problem.where) for problem in error.problems)
         return [PLACES[type(error).__name__], *map(list, found)]
-    except lottapack.LimitError as error:
+    except lottapack.errors.LimitError as error:
         # Node builds no model, and so meets no number of its configuration.
         return "right" if "config." in error.message else "limit"
     failed = [

@@ -83,7 +83,11 @@ def test_a_push_with_a_password_sends_the_pack_once(locked_registry, big_pack, d
 def test_without_or_with_a_wrong_password(locked_registry, pack, docker, monkeypatch, capsys):
     reference = f"oci://{locked_registry.host}/locked:v1"
     started = time.monotonic()
-    for action in (lambda: packs.pull(reference), lambda: packs.push(pack, reference), lambda: packs.log(reference)):
+    for action in (
+        lambda: packs.pull(reference),
+        lambda: packs.push(pack, reference),
+        lambda: packs.history(reference),
+    ):
         with pytest.raises(AccessError, match="wants a login") as caught:
             action()
         assert f"docker login {locked_registry.host}" in caught.value.hint

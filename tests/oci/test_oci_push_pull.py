@@ -13,11 +13,11 @@ from oci_registries import needs
 import lottapack
 from lottapack import registry as packs
 from lottapack.errors import (
-    BadReferenceError,
     IntegrityError,
+    InvalidReferenceError,
     LottapackError,
-    MissingError,
     NetworkError,
+    NotFoundError,
     UnsupportedError,
 )
 from lottapack_cli.app import main
@@ -87,7 +87,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(registry, repositor
     would = packs.push(pack, reference, dry_run=True)
     assert (would.dry_run, would.created, [file.name for file in would.sent]) == (True, True, [pack.name])
     assert registry.tags(repository) == []
-    with pytest.raises(MissingError):
+    with pytest.raises(NotFoundError):
         packs.pull(reference)
     done = packs.push(pack, reference)
     assert (done.revision, done.sent) == (would.revision, would.sent)
@@ -152,7 +152,7 @@ def test_the_tag_may_come_as_an_option(registry, repository, pack):
         (repository, "not/a tag"),
         (f"{repository}@sha256:{64 * '0'}", None),
     ]:
-        with pytest.raises(BadReferenceError):
+        with pytest.raises(InvalidReferenceError):
             packs.push(pack, f"oci://{registry.host}/{reference}", tag=tag)
     assert registry.tags(repository) == ["v7"]
 
@@ -198,18 +198,18 @@ def test_log_names_the_tags_that_are_packs(registry, repository, pack, big_pack,
     layout = tmp_path / "layout"
     write_other_image(layout)
     reference = f"oci://{registry.host}/{repository}"
-    with pytest.raises(MissingError):
-        packs.log(reference)
+    with pytest.raises(NotFoundError):
+        packs.history(reference)
     first = packs.push(pack, f"{reference}:v1").revision
     packs.push(pack, f"{reference}:stable")
     second = packs.push(big_pack, f"{reference}:v2").revision
     skopeo("copy", f"oci:{layout}:other", f"docker://{registry.host}/{repository}:other")
     assert registry.tags(repository) == ["other", "stable", "v1", "v2"]
-    found = {entry.revision: entry for entry in packs.log(reference)}
+    found = {entry.revision: entry for entry in packs.history(reference)}
     assert {revision: entry.names for revision, entry in found.items()} == {first: ("stable", "v1"), second: ("v2",)}
     assert pack.name in found[first].title
-    assert [entry.revision for entry in packs.log(f"{reference}:v2")] == [second]
-    with pytest.raises(MissingError, match="is no pack but"):
+    assert [entry.revision for entry in packs.history(f"{reference}:v2")] == [second]
+    with pytest.raises(NotFoundError, match="is no pack but"):
         packs.pull(f"{reference}:other")
 
 
@@ -272,7 +272,7 @@ def test_the_commands(registry, repository, pack, capsys):
 def test_what_is_not_there_is_named(registry, repository, pack, what):
     packs.push(pack, f"oci://{registry.host}/{repository}:v1")
     end = {"tag": f"{repository}:no", "repository": f"{repository}/no:v1", "digest": f"{repository}@sha256:{64 * '0'}"}
-    with pytest.raises(MissingError) as caught:
+    with pytest.raises(NotFoundError) as caught:
         packs.pull(f"oci://{registry.host}/{end[what]}")
     assert end[what] in caught.value.message
     assert caught.value.hint

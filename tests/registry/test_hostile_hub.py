@@ -20,7 +20,7 @@ from hub_runs import lead_to, make_pack
 from huggingface_hub import constants
 
 import lottapack
-from lottapack import IntegrityError, NetworkError, OutputError, RegistryError
+from lottapack.errors import IntegrityError, NetworkError, OutputError, RegistryError
 from lottapack.registry import downloading, hub_cache
 from lottapack.registry.answers import name_fault
 
@@ -183,7 +183,7 @@ def test_what_names_are_refused() -> None:
 @pytest.mark.parametrize("name", ["CON", "a\u202eb", "a:b", " a"])
 def test_no_pack_is_pushed_under_a_name_that_some_system_cannot_hold(name: str, to: str, tmp_path: Path) -> None:
     pack = make_pack(tmp_path / f"{name}.lotta.safetensors")
-    with pytest.raises(lottapack.BadReferenceError, match="not every system"):
+    with pytest.raises(lottapack.errors.InvalidReferenceError, match="not every system"):
         lottapack.push(pack, to)
 
 
@@ -260,7 +260,7 @@ def test_answers_without_end(hostile: Hostile) -> None:
         lottapack.pull(REPO)
     bomb = gzip.compress(b" " * (100 << 20))
     hostile.info = lambda handler: hostile.send(handler, 200, bomb, Content_Encoding="gzip")
-    for call in (lambda: lottapack.pull(REPO), lambda: lottapack.list_packs("o"), lambda: lottapack.log(REPO)):
+    for call in (lambda: lottapack.pull(REPO), lambda: lottapack.list_packs("o"), lambda: lottapack.history(REPO)):
         with pytest.raises(RegistryError, match="compressed"):
             call()
 

@@ -10,13 +10,14 @@ import pytest
 from hub_runs import Hub, Run
 
 import lottapack
+from lottapack import registry
 
 REPO = "my-org/digits"
 COMMANDS = ("push", "pull", "list", "log")
 
 
 @pytest.fixture
-def there(hub: Hub, pack: Path) -> lottapack.PushResult:
+def there(hub: Hub, pack: Path) -> registry.PushResult:
     result = lottapack.push(pack, REPO, tag="v1")
     shutil.rmtree(hub.cache, ignore_errors=True)
     return result
@@ -40,7 +41,7 @@ HUMAN = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_people_see_the_result(command: str, there: lottapack.PushResult, pack: Path, run: Run) -> None:
+def test_people_see_the_result(command: str, there: registry.PushResult, pack: Path, run: Run) -> None:
     result = run(*arguments(command, pack))
     assert (result.code, result.err) == (0, "")
     assert [word for word in HUMAN[command] if word not in result.out] == []
@@ -56,14 +57,14 @@ JSON = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_is_one_object_and_nothing_else(command: str, there: lottapack.PushResult, pack: Path, run: Run) -> None:
+def test_json_is_one_object_and_nothing_else(command: str, there: registry.PushResult, pack: Path, run: Run) -> None:
     result = run(*arguments(command, pack), "--json")
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out).keys() == JSON[command] | {"warnings"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_quiet_prints_nothing(command: str, there: lottapack.PushResult, pack: Path, run: Run) -> None:
+def test_quiet_prints_nothing(command: str, there: registry.PushResult, pack: Path, run: Run) -> None:
     assert run(*arguments(command, pack), "--quiet") == (0, "", "")
 
 
@@ -78,7 +79,7 @@ def test_a_dry_run_says_what_would_be(hub: Hub, pack: Path, run: Run) -> None:
     assert "would send" not in out
 
 
-def test_pull_prints_the_path_last(there: lottapack.PushResult, pack: Path, run: Run) -> None:
+def test_pull_prints_the_path_last(there: registry.PushResult, pack: Path, run: Run) -> None:
     for words in ("received", "from the cache"):
         out = run("pull", REPO).out
         assert words in out
@@ -93,7 +94,7 @@ def test_errors_as_json(hub: Hub, run: Run) -> None:
     result = run("pull", REPO, "--json")
     assert (result.code, result.out) == (3, "")
     error = json.loads(result.err)["error"]
-    assert error["type"] == "MissingError"
+    assert error["type"] == "NotFoundError"
     assert REPO in error["message"]
     assert error["hint"]
 
@@ -123,7 +124,7 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_only_push_needs_torch(command: str, there: lottapack.PushResult, hub: Hub, pack: Path) -> None:
+def test_only_push_needs_torch(command: str, there: registry.PushResult, hub: Hub, pack: Path) -> None:
     line = [sys.executable, "-c", CHECK, *map(str, arguments(command, pack))]
     done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=120, env=hub.environment())
     loaded = set(done.stdout.splitlines()[-1].split())

@@ -65,7 +65,7 @@ def test_a_byte_flipped_in_the_servers_store(hub: Hub, pack: Path, run: Run) -> 
     refused(run("pull", f"{REPO}@v1"), 1, *digests, "removed from the cache", "push the pack again")
     assert len([served for served in hub.served if served.method == "GET" and "/resolve/" in served.path]) == 2
     assert in_cache(hub) == []
-    with pytest.raises(lottapack.IntegrityError):
+    with pytest.raises(lottapack.errors.IntegrityError):
         lottapack.load(f"{REPO}@v1")
     stored.write_bytes(right)
     assert run("pull", f"{REPO}@v1", "--quiet") == (0, "", "")

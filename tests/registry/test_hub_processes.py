@@ -203,7 +203,7 @@ def test_a_disk_that_becomes_full(hub: Hub, large: Path, small_disk: Path, monke
     assert finish(start(hub, "push", large, REPO))[0] == 0
     monkeypatch.setattr(downloading, "check_disk", lambda *arguments: None)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
-    with pytest.raises(lottapack.OutputError, match="No space left") as caught:
+    with pytest.raises(lottapack.errors.OutputError, match="No space left") as caught:
         lottapack.pull(REPO)
     assert "Free some space" in caught.value.hint
     assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size > 100_000] == []

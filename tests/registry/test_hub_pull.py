@@ -13,7 +13,8 @@ from hub_runs import Hub, make_pack
 from huggingface_hub import CommitOperationAdd, constants, hf_hub_download
 
 import lottapack
-from lottapack import IntegrityError, MissingError, RegistryError
+from lottapack import registry
+from lottapack.errors import IntegrityError, NotFoundError, RegistryError
 from lottapack_serve import views
 from lottapack_serve.server import _listening
 
@@ -21,7 +22,7 @@ REPO = "my-org/digits"
 
 
 @pytest.fixture
-def pushed(hub: Hub, pack: Path) -> lottapack.PushResult:
+def pushed(hub: Hub, pack: Path) -> registry.PushResult:
     result = lottapack.push(pack, REPO, tag="v1")
     shutil.rmtree(hub.cache, ignore_errors=True)
     hub.served.clear()
@@ -35,7 +36,7 @@ def requests(hub: Hub) -> list[str]:
     return found
 
 
-def test_the_pack_is_in_the_cache_as_it_was_pushed(hub: Hub, pack: Path, pushed: lottapack.PushResult) -> None:
+def test_the_pack_is_in_the_cache_as_it_was_pushed(hub: Hub, pack: Path, pushed: registry.PushResult) -> None:
     result = lottapack.pull(f"{REPO}@v1")
     assert result.path.read_bytes() == pack.read_bytes()
     assert result.path.name == pack.name
@@ -47,7 +48,7 @@ def test_the_pack_is_in_the_cache_as_it_was_pushed(hub: Hub, pack: Path, pushed:
     assert hf_hub_download(REPO, pack.name, revision=pushed.revision, endpoint=hub.url) == str(result.path)
 
 
-def test_a_second_pull_asks_once_and_a_commit_not_at_all(hub: Hub, pushed: lottapack.PushResult) -> None:
+def test_a_second_pull_asks_once_and_a_commit_not_at_all(hub: Hub, pushed: registry.PushResult) -> None:
     first = lottapack.pull(f"{REPO}@v1")
     assert len(requests(hub)) == 2
     again = lottapack.pull(f"{REPO}@v1")
@@ -58,7 +59,7 @@ def test_a_second_pull_asks_once_and_a_commit_not_at_all(hub: Hub, pushed: lotta
     assert (by_commit.path, by_commit.sha256) == (first.path, first.sha256)
 
 
-def test_another_commit_with_the_same_pack_is_not_fetched(hub: Hub, pack: Path, pushed: lottapack.PushResult) -> None:
+def test_another_commit_with_the_same_pack_is_not_fetched(hub: Hub, pack: Path, pushed: registry.PushResult) -> None:
     lottapack.pull(REPO)
     newer = lottapack.push(pack, REPO, license="mit").revision
     requests(hub)
@@ -67,7 +68,7 @@ def test_another_commit_with_the_same_pack_is_not_fetched(hub: Hub, pack: Path, 
     assert [request for request in requests(hub) if request.startswith("GET /my-org")] == []
 
 
-def test_a_branch_is_followed(hub: Hub, pack: Path, pushed: lottapack.PushResult) -> None:
+def test_a_branch_is_followed(hub: Hub, pack: Path, pushed: registry.PushResult) -> None:
     assert lottapack.pull(REPO).sha256 == pushed.sha256
     make_pack(pack, seed=43)
     newer = lottapack.push(pack, REPO)
@@ -75,7 +76,7 @@ def test_a_branch_is_followed(hub: Hub, pack: Path, pushed: lottapack.PushResult
     assert lottapack.pull(f"{REPO}@v1").sha256 == pushed.sha256
 
 
-def test_offline_from_the_cache(hub: Hub, pushed: lottapack.PushResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_from_the_cache(hub: Hub, pushed: registry.PushResult, monkeypatch: pytest.MonkeyPatch) -> None:
     online = [lottapack.pull(reference) for reference in (REPO, f"{REPO}@v1")]
     requests(hub)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -84,17 +85,17 @@ def test_offline_from_the_cache(hub: Hub, pushed: lottapack.PushResult, monkeypa
         assert (found.path, found.revision, found.sha256) == (before.path, before.revision, before.sha256)
     assert lottapack.pull(f"{REPO}@{pushed.revision}").path == online[0].path
     for reference in (f"{REPO}@v2", "my-org/other", f"{REPO}@{'0' * 40}"):
-        with pytest.raises(MissingError, match="not in the cache") as caught:
+        with pytest.raises(NotFoundError, match="not in the cache") as caught:
             lottapack.pull(reference)
         assert "Unset HF_HUB_OFFLINE" in caught.value.hint
-    with pytest.raises(lottapack.NetworkError, match="HF_HUB_OFFLINE"):
-        lottapack.log(REPO)
+    with pytest.raises(lottapack.errors.NetworkError, match="HF_HUB_OFFLINE"):
+        lottapack.history(REPO)
     assert requests(hub) == []
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_a_cached_file_that_changed_is_found(
-    offline: bool, hub: Hub, pack: Path, pushed: lottapack.PushResult, monkeypatch: pytest.MonkeyPatch
+    offline: bool, hub: Hub, pack: Path, pushed: registry.PushResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = f"{REPO}@{pushed.revision}"
     cached = lottapack.pull(reference).path.resolve()
@@ -113,7 +114,7 @@ def test_a_cached_file_that_changed_is_found(
 
 @pytest.mark.parametrize("reference", [REPO, f"{REPO}@v1"])
 def test_a_cached_file_that_is_cut_is_fetched_anew(
-    reference: str, hub: Hub, pack: Path, pushed: lottapack.PushResult
+    reference: str, hub: Hub, pack: Path, pushed: registry.PushResult
 ) -> None:
     cached = lottapack.pull(reference).path.resolve()
     cached.write_bytes(cached.read_bytes()[:-1])
@@ -122,7 +123,7 @@ def test_a_cached_file_that_is_cut_is_fetched_anew(
     assert again.received == again.size
 
 
-def test_the_bytes_are_counted(hub: Hub, pushed: lottapack.PushResult) -> None:
+def test_the_bytes_are_counted(hub: Hub, pushed: registry.PushResult) -> None:
     calls: list[tuple[int, int]] = []
     result = lottapack.pull(REPO, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (result.size, result.size)
@@ -131,7 +132,7 @@ def test_the_bytes_are_counted(hub: Hub, pushed: lottapack.PushResult) -> None:
 
 def test_a_repository_without_a_pack_and_one_with_two(hub: Hub, pack: Path) -> None:
     hub.api.create_repo("my-org/empty")
-    with pytest.raises(MissingError, match="no pack") as caught:
+    with pytest.raises(NotFoundError, match="no pack") as caught:
         lottapack.pull("my-org/empty")
     assert "lottapack log my-org/empty" in caught.value.hint
     operations = [CommitOperationAdd(f"{name}.lotta.safetensors", pack) for name in "ab"]
@@ -144,26 +145,26 @@ def test_what_is_no_pack_is_refused_though_its_bytes_are_right(hub: Hub, pack: P
     hub.api.create_repo("my-org/fake")
     broken = bytearray(pack.read_bytes())
     broken[-1] ^= 1
-    for content, kind in ((b"no pack at all", lottapack.FormatError), (bytes(broken), IntegrityError)):
+    for content, kind in ((b"no pack at all", lottapack.errors.FormatError), (bytes(broken), IntegrityError)):
         add = CommitOperationAdd("fake.lotta.safetensors", content)
         hub.api.create_commit("my-org/fake", [add], commit_message="x")
         with pytest.raises(kind):
             lottapack.pull("my-org/fake")
 
 
-def test_load_pulls_and_rebuilds(hub: Hub, pack: Path, pushed: lottapack.PushResult) -> None:
+def test_load_pulls_and_rebuilds(hub: Hub, pack: Path, pushed: registry.PushResult) -> None:
     here, there = lottapack.load(pack), lottapack.load(f"{REPO}@v1")
     assert all(torch.equal(here.state_dict()[name], tensor) for name, tensor in there.state_dict().items())
     assert torch.equal(here[0].weight, there[0].weight)
     requests(hub)
     lottapack.load(f"hf://{REPO}@{pushed.revision}", merge=True)
     assert requests(hub) == []
-    with pytest.raises(lottapack.BadReferenceError, match="owner/name"):
+    with pytest.raises(lottapack.errors.InvalidReferenceError, match="owner/name"):
         lottapack.load("digits")
 
 
 def test_the_hubs_git_ids_are_checked_where_it_says_no_sha256(
-    hub: Hub, pushed: lottapack.PushResult, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, pushed: registry.PushResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Hub keeps small files in git and tells git's id of them only."""
     monkeypatch.setattr(views, "lfs", lambda *_: None)
@@ -185,7 +186,7 @@ def test_answers_do_not_wait_for_the_client(tmp_path: Path) -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-def test_what_the_client_asks_once_a_day_is_asked_once(hub: Hub, pushed: lottapack.PushResult) -> None:
+def test_what_the_client_asks_once_a_day_is_asked_once(hub: Hub, pushed: registry.PushResult) -> None:
     hub.served.clear()
     for _ in range(2):
         line = [sys.executable, "-m", "lottapack_cli", "pull", f"{REPO}@v1", "--quiet"]

@@ -9,7 +9,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, hf_
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 import lottapack
-from lottapack import BadReferenceError, ConflictError, IntegrityError, RegistryError
+from lottapack.errors import ConflictError, IntegrityError, InvalidReferenceError, RegistryError
 from lottapack.registry import hub_files
 
 REPO = "my-org/digits"
@@ -135,21 +135,21 @@ def test_a_broken_pack_is_refused_and_nothing_is_sent(hub: Hub, pack: Path) -> N
     with pytest.raises(IntegrityError, match="Nothing was sent"):
         lottapack.push(pack, REPO)
     pack.write_bytes(broken[:-1])
-    with pytest.raises(lottapack.FormatError):
+    with pytest.raises(lottapack.errors.FormatError):
         lottapack.push(pack, REPO)
     assert hub.served == []
 
 
 def test_a_name_that_nobody_would_find_is_refused(hub: Hub, pack: Path) -> None:
     other = pack.rename(pack.with_name("digits.safetensors"))
-    with pytest.raises(BadReferenceError, match=r"digits\.lotta\.safetensors"):
+    with pytest.raises(InvalidReferenceError, match=r"digits\.lotta\.safetensors"):
         lottapack.push(other, REPO)
     assert hub.served == []
 
 
 @pytest.mark.parametrize("reference", ["my-org/digits@v1", "./digits.lotta.safetensors"])
 def test_where_nothing_can_be_pushed(hub: Hub, pack: Path, reference: str) -> None:
-    with pytest.raises(BadReferenceError):
+    with pytest.raises(InvalidReferenceError):
         lottapack.push(pack, reference)
     assert hub.served == []
 
@@ -256,7 +256,7 @@ def test_the_log_and_the_list(hub: Hub, pack: Path) -> None:
     make_pack(pack, seed=43)
     second = lottapack.push(pack, REPO, branch="wide", message="Two")
     hub.api.create_repo("my-org/empty")
-    entries = lottapack.log(f"{REPO}@wide")
+    entries = lottapack.history(f"{REPO}@wide")
     assert [(entry.revision, set(entry.names), entry.title) for entry in entries][:2] == [
         (second.revision, {"wide"}, "Two"),
         (first.revision, {"v1", "main"}, "One"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lottapack.errors import BadReferenceError
+from lottapack.errors import InvalidReferenceError
 from lottapack.registry.references import HubReference, OciReference, Owner, parse, parse_owner
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -89,7 +89,7 @@ BAD = [
 
 @pytest.mark.parametrize("text", BAD)
 def test_anything_else_is_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(BadReferenceError) as caught:
+    with pytest.raises(InvalidReferenceError) as caught:
         parse(text)
     assert caught.value.hint
     if ":v1@" not in text:
@@ -109,5 +109,5 @@ def test_owners() -> None:
     assert parse_owner("oci://127.0.0.1:5055/models/") == Owner("models", "127.0.0.1:5055")
     assert [str(parse_owner(text)) for text in ("a", "oci://h", "oci://h/m")] == ["a", "oci://h", "oci://h/m"]
     for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "a b"):
-        with pytest.raises(BadReferenceError, match="owner"):
+        with pytest.raises(InvalidReferenceError, match="owner"):
             parse_owner(text)

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from serve_runs import add, ask, commit_body, files_in
 
-from lottapack import AccessError, BadReferenceError, NetworkError, OutputError
+from lottapack.errors import AccessError, InvalidReferenceError, NetworkError, OutputError
 from lottapack_serve import background, tokens
 from lottapack_serve.access import is_loopback
 from lottapack_serve.server import Running
@@ -130,7 +130,7 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
         assert len(db.execute("SELECT sha256 FROM tokens").fetchone()[0]) == 64
     with pytest.raises(OutputError, match="a token for al already"):
         tokens.add(tmp_path, "al")
-    with pytest.raises(BadReferenceError, match="is no name"):
+    with pytest.raises(InvalidReferenceError, match="is no name"):
         tokens.add(tmp_path, "../x")
     with pytest.raises(OutputError, match="no token for bo"):
         tokens.remove(tmp_path, "bo")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from serve_runs import add, ask, command, commit_body, files_in
 
-from lottapack import IntegrityError, OutputError
+from lottapack.errors import IntegrityError, OutputError
 from lottapack_cli.app import main
 from lottapack_serve import background, backup, check, restore
 from lottapack_serve.database import FILE

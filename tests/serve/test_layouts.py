@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from serve_runs import add, ask, commit_body
 
-from lottapack import UnsupportedError
+from lottapack.errors import UnsupportedError
 from lottapack_serve import background, check
 from lottapack_serve.database import FILE, Database
 

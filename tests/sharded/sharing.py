@@ -75,7 +75,7 @@ def compare(model: nn.Module, whole: nn.Module, *, distributed: bool = True) -> 
 
 def loaded(pack: Path, mesh: object, placements: object, **options: object) -> nn.Module:
     with no_communication():
-        model = lottapack.load(pack, mesh=mesh, placements=placements, **options)
+        model = lottapack.distributed.load(pack, mesh=mesh, placements=placements, **options)
     compare(model, lottapack.load(pack, **options))
     return model
 

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import lottapack
+from lottapack import distributed, errors
 
 MODELS = ("mlp", "mlp frozen", "mlp bfloat16", "mlp float16 stored", "cnn", "text", "llama", "llama adapted", "gpt2")
 """Packs that test_sharded.py makes."""
@@ -39,10 +40,10 @@ def whole_output(model: nn.Module, given: Tensor) -> Tensor:
 def filled(pack: Path, shard: Callable[[nn.Module], object] = lambda _: None, **options: object) -> nn.Module:
     """load_meta(), sharded, and fill_()."""
     with no_communication():
-        model = lottapack.load_meta(pack, **options)
+        model = distributed.load_meta(pack, **options)
     shard(model)
     with no_communication():
-        return lottapack.fill_(model, pack)
+        return distributed.fill_(model, pack)
 
 
 def sharded(model: nn.Module, **policy: object) -> nn.Module:
@@ -62,7 +63,10 @@ def ways(pack: Path, merge: bool) -> Iterator[tuple[str, Callable[[], nn.Module]
         yield f"FSDP2, {kind}", lambda kind=kind: filled(pack, sharded, merge=merge, backbone=kind)
     yield "FSDP2 of load()", lambda: sharded(lottapack.load(pack, merge=merge))
     for placements in (Replicate(), Shard(0)):
-        yield f"mesh, {placements}", lambda p=placements: lottapack.load(pack, mesh=line(), placements=p, merge=merge)
+        yield (
+            f"mesh, {placements}",
+            lambda p=placements: distributed.load(pack, mesh=line(), placements=p, merge=merge),
+        )
     if not merge:
         yield "blocks", lambda: lottapack.load(pack, backbone="blocks")
         yield "FSDP2, blocks", lambda: sharded(lottapack.load(pack, backbone="blocks"))
@@ -162,7 +166,7 @@ def tied_weights_that_would_be_trained_apart_are_refused(packs: Path, rank: int)
         )
 
     refused(
-        lottapack.PlacementError,
+        errors.PlacementError,
         "lm_head.weight is tied to model.embed_tokens.weight in the pack",
         lambda: filled(packs / "llama", apart),
     )
@@ -224,13 +228,13 @@ def a_distributed_checkpoint_is_taken_up(packs: Path, rank: int) -> None:
 @case(2)
 def a_switch_of_distributed_weights_is_refused_before_anything_changes(packs: Path, rank: int) -> None:
     pack = packs / "scaffolds"
-    model = lottapack.load_meta(pack, backbone="parameter")
+    model = distributed.load_meta(pack, backbone="parameter")
     fully_shard(model[2])
-    lottapack.fill_(model, pack)
+    distributed.fill_(model, pack)
     compare(model, lottapack.load(pack))
-    refused(lottapack.PlacementError, "fill_(model, PACK, scaffold=NAME)", lambda: lottapack.switch(model, "b"))
-    assert lottapack.active_scaffold(model) == "default"
+    refused(errors.PlacementError, "fill_(model, PACK, scaffold=NAME)", lambda: lottapack.switch(model, "b"))
+    assert lottapack.nn.active_scaffold(model) == "default"
     compare(model, lottapack.load(pack))
-    lottapack.fill_(model, pack, scaffold="b")
-    assert lottapack.active_scaffold(model) == "b"
+    distributed.fill_(model, pack, scaffold="b")
+    assert lottapack.nn.active_scaffold(model) == "b"
     compare(model, lottapack.load(pack, scaffold="b"))

@@ -9,7 +9,7 @@ import pytest
 from signing_keys import Keys, make_pack
 
 import lottapack
-from lottapack import RegistryError, SignatureError
+from lottapack.errors import RegistryError, SignatureError
 
 TESTS = Path(__file__).parents[1]
 REPO = "my-org/signed"

@@ -14,7 +14,8 @@ import torch
 from signing_keys import Keys, make_keys, make_pack
 
 import lottapack
-from lottapack import BadKeyError, IntegrityError, SignatureError, signing
+from lottapack import signing
+from lottapack.errors import IntegrityError, InvalidKeyError, SignatureError
 from lottapack.format import packfile
 from lottapack.format.packfile import open_pack
 
@@ -31,7 +32,7 @@ def refused(pack: Path, key: Path) -> str:
         lottapack.load(pack, require_signature=key)
     assert caught.value.hint
     with pytest.raises(SignatureError) as arrays:
-        lottapack.load_numpy(pack, require_signature=key)
+        lottapack.numpy.load(pack, require_signature=key)
     assert arrays.value.message == caught.value.message
     [check] = [check for check in lottapack.verify(pack, key=key).checks if check.what == "signature"]
     assert (check.status, check.detail) == ("failed", caught.value.message)
@@ -48,7 +49,7 @@ def test_a_signed_pack_loads(signed: Path, keys: Keys) -> None:
     model = lottapack.load(signed, require_signature=keys.public)
     plain = lottapack.load(signed)
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert lottapack.load_numpy(signed, require_signature=keys.public).keys() == lottapack.load_numpy(signed).keys()
+    assert lottapack.numpy.load(signed, require_signature=keys.public).keys() == lottapack.numpy.load(signed).keys()
     outcome = lottapack.verify(signed, key=keys.public)
     assert outcome.ok
     assert [check.where for check in outcome.checks if check.what == "signature"] == [signature_of(signed).name]
@@ -188,24 +189,24 @@ def test_bad_keys(which: str, signed: Path, keys: Keys, tmp_path: Path) -> None:
     elif which in ("text", "large"):
         key.write_bytes(b"key " * (10 if which == "text" else 1_000_000))
     before = signature_of(signed).read_bytes()
-    with pytest.raises(BadKeyError, match=str(key)) as caught:
+    with pytest.raises(InvalidKeyError, match=str(key)) as caught:
         lottapack.sign(signed, key)
     assert "openssl" in caught.value.hint
     assert signature_of(signed).read_bytes() == before
     if which != "public":
-        with pytest.raises(BadKeyError, match=str(key)):
+        with pytest.raises(InvalidKeyError, match=str(key)):
             lottapack.load(signed, require_signature=key)
 
 
 def test_a_private_key_checks_no_signature(signed: Path, keys: Keys) -> None:
-    with pytest.raises(BadKeyError, match="public key"):
+    with pytest.raises(InvalidKeyError, match="public key"):
         lottapack.load(signed, require_signature=keys.private)
 
 
 def test_an_encrypted_key(pack: Path, tmp_path: Path) -> None:
     pair = make_keys(tmp_path / "keys", password=b"open sesame")
     for wrong in (None, b"open barley"):
-        with pytest.raises(BadKeyError):
+        with pytest.raises(InvalidKeyError):
             lottapack.sign(pack, pair.private, password=wrong)
     assert not signature_of(pack).exists()
     lottapack.sign(pack, pair.private, password=b"open sesame")
@@ -300,7 +301,7 @@ def test_without_a_network(pack: Path, keys: Keys, monkeypatch: pytest.MonkeyPat
 
 def test_without_the_library(pack: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model_signing", None)
-    with pytest.raises(lottapack.UnsupportedError, match="model-signing") as caught:
+    with pytest.raises(lottapack.errors.UnsupportedError, match="model-signing") as caught:
         lottapack.load(pack, require_signature=keys.public)
     assert "lottapack[sign]" in caught.value.hint
 
@@ -320,7 +321,7 @@ def test_the_commands(pack: Path, keys: Keys, others: Keys, tmp_path: Path) -> N
     assert [check["what"] for check in failed] == ["signature"]
     assert lottapack.verify(pack, key=keys.public).ok
     done = command("verify", pack, "--key", tmp_path / "none", "--json")
-    assert (done.returncode, json.loads(done.stderr)["error"]["type"]) == (2, "BadKeyError")
+    assert (done.returncode, json.loads(done.stderr)["error"]["type"]) == (2, "InvalidKeyError")
     locked = make_keys(tmp_path / "locked", password=b"open sesame")
     done = command("sign", pack, "--key", locked.private, "--quiet", LOTTAPACK_KEY_PASSWORD="open sesame")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

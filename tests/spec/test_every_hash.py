@@ -20,9 +20,9 @@ def verdict(path):
     """Whether a pack verifies, and as what it is refused."""
     try:
         found = lottapack.verify(path)
-    except lottapack.FormatError as error:
+    except lottapack.errors.FormatError as error:
         return False, {problem.kind for problem in error.problems}
-    except lottapack.IntegrityError as error:  # a table of the pack's own is checked before anything else
+    except lottapack.errors.IntegrityError as error:  # a table of the pack's own is checked before anything else
         return False, {problem.kind for problem in error.problems}
     return found.ok, {check.what for check in found.checks if check.status == "failed"}
 
@@ -50,7 +50,7 @@ def test_no_reader_hands_out_what_has_another_hash(name, tmp_path):
     readers = {
         "load": lottapack.load,
         "load, merged": lambda path: lottapack.load(path, merge=True),
-        "load_numpy": lottapack.load_numpy,
+        "load_numpy": lottapack.numpy.load,
         "export": lambda path: lottapack.export(path, tmp_path / "plain.safetensors"),
     }
     if descriptor_of(path)["rng"]["id"] == "torch-cpu":
@@ -63,7 +63,7 @@ def test_no_reader_hands_out_what_has_another_hash(name, tmp_path):
         for reader, read in readers.items() if of_model else ():
             try:
                 read(changed)
-            except (lottapack.FormatError, lottapack.IntegrityError):
+            except (lottapack.errors.FormatError, lottapack.errors.IntegrityError):
                 continue
             accepted.append((reader, where))
     assert accepted == []
@@ -78,7 +78,7 @@ def test_weights_that_torch_drew(tmp_path):
     with torch.no_grad():
         drawn[0].weight += 1
     pack, changed = tmp_path / "drawn.lotta.safetensors", tmp_path / "changed.lotta.safetensors"
-    with pytest.warns(lottapack.BackboneChangedWarning):
+    with pytest.warns(lottapack.errors.BackboneChangedWarning):
         lottapack.pack_torch_cpu(drawn, pack, seed=6, architecture=net, coding={"embeddings": "int8-block64"})
     tried = []
     for what, where, data in changes(pack):

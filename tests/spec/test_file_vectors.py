@@ -12,9 +12,9 @@ from lottapack.format.files import content, files_of
 
 VALID, INVALID = files("valid"), files("invalid")
 ERRORS = {
-    "container": lottapack.ContainerError,
-    "descriptor": lottapack.DescriptorError,
-    "agreement": lottapack.AgreementError,
+    "container": lottapack.errors.ContainerError,
+    "descriptor": lottapack.errors.DescriptorError,
+    "agreement": lottapack.errors.AgreementError,
 }
 
 
@@ -98,7 +98,7 @@ def test_load_merges_to_the_plain_weights(name):
 @pytest.mark.parametrize("name", of_sections(*ERRORS))
 def test_faulty_packs_are_refused(name):
     path, sidecar = INVALID[name]
-    with pytest.raises(lottapack.FormatError) as caught:
+    with pytest.raises(lottapack.errors.FormatError) as caught:
         lottapack.open_pack(path).close()
     assert type(caught.value) is ERRORS[sidecar["section"]]
     found = [(problem.kind, problem.where) for problem in caught.value.problems]
@@ -110,7 +110,7 @@ def test_faulty_contents_are_found(name):
     path, sidecar = INVALID[name]
     try:
         checks = lottapack.verify(path).checks
-    except lottapack.IntegrityError as error:  # a table of the pack's own is checked before anything else
+    except lottapack.errors.IntegrityError as error:  # a table of the pack's own is checked before anything else
         found = [(problem.kind, problem.where) for problem in error.problems]
     else:
         failed = [check for check in checks if check.status == "failed"]
@@ -122,7 +122,7 @@ def test_faulty_contents_are_found(name):
 def test_faulty_contents_are_not_loaded(name):
     path, sidecar = INVALID[name]
     in_scaffold = sidecar["where"].startswith("rng.scaffolds")
-    with pytest.raises(lottapack.IntegrityError) as caught:
+    with pytest.raises(lottapack.errors.IntegrityError) as caught:
         lottapack.load(path, check_fingerprints=True, scaffold="task-b" if in_scaffold else None)
     assert [(problem.kind, problem.where) for problem in caught.value.problems] == [(sidecar["kind"], sidecar["where"])]
 
@@ -130,7 +130,7 @@ def test_faulty_contents_are_not_loaded(name):
 @pytest.mark.parametrize("name", of_sections("limit"))
 def test_models_over_the_limit_are_refused(name):
     path, _ = INVALID[name]
-    with pytest.raises(lottapack.LimitError):
+    with pytest.raises(lottapack.errors.LimitError):
         lottapack.load(path)
-    with pytest.raises(lottapack.LimitError):
+    with pytest.raises(lottapack.errors.LimitError):
         lottapack.verify(path)

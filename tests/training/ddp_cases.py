@@ -29,7 +29,7 @@ class Wrapper(nn.Module):
         super().__init__()
         self.net = net
         self.register_buffer("mean", torch.full((16,), float(RANK)))
-        lottapack.exclude_from_ddp(self)
+        lottapack.distributed.exclude_from_ddp(self)
 
     def forward(self, given: Tensor) -> Tensor:
         return self.net(given - self.mean)
@@ -48,7 +48,7 @@ def loaded() -> nn.Module:
 def regional() -> nn.Module:
     model = scaffolded()
     model[2] = torch.compile(model[2], backend="eager")
-    return lottapack.exclude_from_ddp(model)
+    return lottapack.distributed.exclude_from_ddp(model)
 
 
 def step(given: DistributedDataParallel) -> None:
@@ -65,7 +65,7 @@ def each_on_its_own_scaffold(model: nn.Module) -> None:
     step(distributed)
     step(distributed)
     assert torch.equal(weight.backbone, before)
-    assert lottapack.active_scaffold(model) == ("b" if RANK else "default")
+    assert lottapack.nn.active_scaffold(model) == ("b" if RANK else "default")
     names = {name for name, _ in distributed.named_module_buffers.items()}
     assert not any(name.endswith((".backbone", "lottapack_recipe")) for name in names), names
     assert_same([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
@@ -91,7 +91,7 @@ def fully_sharded() -> None:
     for given in (model, model.state_dict()):
         try:
             lottapack.pack(given, folder / "no.lotta.safetensors")
-        except lottapack.CheckpointError as fault:
+        except lottapack.errors.CheckpointError as fault:
             assert "distributed tensor" in str(fault) and "full_state_dict=True" in fault.hint
         else:
             raise AssertionError("packed")
@@ -102,7 +102,7 @@ def fully_sharded() -> None:
         assert all_bits(lottapack.load(pack)) == due
         try:
             lottapack.pack(folder, pack)
-        except lottapack.CheckpointError as fault:
+        except lottapack.errors.CheckpointError as fault:
             assert "dcp_to_torch" in fault.hint
         dcp_to_torch_save(folder, folder.parent / "joined.pt")
         lottapack.pack(folder.parent / "joined.pt", pack)

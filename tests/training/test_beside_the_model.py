@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import lottapack
-from lottapack import CheckpointError
+from lottapack.errors import CheckpointError
 
 PACK = "pack.lotta.safetensors"
 

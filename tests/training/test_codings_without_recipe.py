@@ -100,7 +100,7 @@ def test_an_error_over_the_tolerance_is_refused_where_torch_drew(tmp_path):
     with torch.no_grad():
         model[0].weight += torch.randn(300, 20)
     options = {"seed": 3, "architecture": plain(), "coding": "normal4-block64"}
-    with pytest.raises(lottapack.CheckpointError, match=r"0\.weight as normal4-block64 .* tolerance is 0\.1"):
+    with pytest.raises(lottapack.errors.CheckpointError, match=r"0\.weight as normal4-block64 .* tolerance is 0\.1"):
         lottapack.pack_torch_cpu(model, tmp_path / FIRST, tolerance=0.1, **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -118,5 +118,5 @@ def test_two_meanings_of_tolerance_are_not_mixed(run, tmp_path):
 def test_wrong_forms_are_refused_before_anything_is_read(tmp_path):
     for pack in (lottapack.pack_torch_cpu, lottapack.pack_merged):
         more = {"max_rank": 1} if pack is lottapack.pack_merged else {}
-        with pytest.raises(lottapack.CheckpointError, match="'int4' is unknown"):
+        with pytest.raises(lottapack.errors.CheckpointError, match="'int4' is unknown"):
             pack(tmp_path / "absent.pt", tmp_path / FIRST, seed=1, architecture=plain(), coding="int4", **more)

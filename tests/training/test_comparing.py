@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError, IntegrityError
 from lottapack.comparing import read_inputs
 from lottapack.comparing import trained as build_trained
+from lottapack.errors import CheckpointError, IntegrityError
 from lottapack_cli.app import main
 
 PACK = "pack.lotta.safetensors"

@@ -32,10 +32,10 @@ def test_plain_models_say_nothing_to_ddp(tmp_path):
     lottapack.pack(trained("mlp"), tmp_path / "a.lotta.safetensors")
     merged = lottapack.load(tmp_path / "a.lotta.safetensors", merge=True)
     assert not hasattr(merged, "_ddp_params_and_buffers_to_ignore")
-    assert not hasattr(lottapack.exclude_from_ddp(mlp()), "_ddp_params_and_buffers_to_ignore")
+    assert not hasattr(lottapack.distributed.exclude_from_ddp(mlp()), "_ddp_params_and_buffers_to_ignore")
     wrapper = nn.ModuleDict({"a": trained("mlp"), "b": nn.BatchNorm1d(3)})
     wrapper._ddp_params_and_buffers_to_ignore = ["b.running_mean"]
-    names = lottapack.exclude_from_ddp(wrapper)._ddp_params_and_buffers_to_ignore
+    names = lottapack.distributed.exclude_from_ddp(wrapper)._ddp_params_and_buffers_to_ignore
     assert names == ["a.0.backbone", "a.2.backbone", "a.lottapack_recipe", "b.running_mean"]
 
 

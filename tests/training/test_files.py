@@ -12,8 +12,7 @@ from models import mlp, tied_llama
 from training_models import BUILD
 
 import lottapack
-from lottapack import CheckpointError, OutputError
-from lottapack.errors import LottapackError, UnsupportedError
+from lottapack.errors import CheckpointError, LottapackError, OutputError, UnsupportedError
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

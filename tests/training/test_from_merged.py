@@ -144,7 +144,7 @@ def test_a_layer_that_is_of_low_rank_by_itself_matches_no_seed(seed, tmp_path):
         for layer in model:
             layer.weight.copy_(torch.randn(layer.out_features, 2) @ torch.randn(2, layer.in_features))
     options = {"seed": seed, "max_rank": 4, "architecture": model}
-    with pytest.raises(lottapack.CheckpointError, match=rf"nothing matches: .* seed {seed}'s backbone"):
+    with pytest.raises(lottapack.errors.CheckpointError, match=rf"nothing matches: .* seed {seed}'s backbone"):
         lottapack.pack_merged(model, tmp_path / "a", **options)
     model[0] = lottapack.init_backbone_(nn.Sequential(nn.Linear(64, 48)), seed=7)[0]
     if seed == 7:  # beside a layer that does match, it is stored
@@ -161,9 +161,9 @@ def test_wrong_arguments(tmp_path):
         {"max_rank": 1, "tolerance": 0.0},
         {"max_rank": 1, "tolerance": float("nan")},
     ):
-        with pytest.raises(lottapack.CheckpointError, match="both are above 0"):
+        with pytest.raises(lottapack.errors.CheckpointError, match="both are above 0"):
             lottapack.pack_merged(model, tmp_path / "a", seed=1, architecture=model, **options)
-    with pytest.raises(lottapack.ScaffoldError, match="a seed is"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is"):
         lottapack.pack_merged(model, tmp_path / "a", seed=-1, max_rank=1, architecture=model)
 
 

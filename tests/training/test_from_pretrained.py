@@ -11,6 +11,7 @@ from models import all_bits, bits
 from training_models import BUILD, fit, logits
 
 import lottapack
+from lottapack import errors
 
 transformers = pytest.importorskip("transformers")
 AUTO = {
@@ -163,13 +164,13 @@ def changed(folder, target, **values):
 def test_what_does_not_fit_is_refused(folders, tmp_path):
     folder, pack = folders["llama"]
     wider = changed(folder, tmp_path / "wider", intermediate_size=32)
-    with pytest.raises(lottapack.ArchitectureError, match=r"gate_proj.weight has shape \(32, 16\).*and \(24, 16\)"):
+    with pytest.raises(errors.ArchitectureError, match=r"gate_proj.weight has shape \(32, 16\).*and \(24, 16\)"):
         transformers.AutoModelForCausalLM.from_pretrained(wider)
     other = changed(folders["vit"][0], tmp_path / "other")
     shutil.copy(pack, other / "model.lotta.safetensors")
-    with pytest.raises(lottapack.ArchitectureError, match="no parameter of a ViTForImageClassification"):
+    with pytest.raises(errors.ArchitectureError, match="no parameter of a ViTForImageClassification"):
         transformers.ViTForImageClassification.from_pretrained(other)
-    with pytest.raises(lottapack.UnsupportedError, match="offloaded to disk"):
+    with pytest.raises(errors.UnsupportedError, match="offloaded to disk"):
         transformers.AutoModelForCausalLM.from_pretrained(
             folder, device_map={"": "disk"}, offload_folder=tmp_path / "o"
         )
@@ -181,10 +182,10 @@ def test_damaged_packs_are_not_opened(folders, tmp_path):
     content = bytearray(pack.read_bytes())
     content[-1] ^= 1
     (damaged / "model.lotta.safetensors").write_bytes(content)
-    with pytest.raises(lottapack.IntegrityError, match="is damaged or was changed"):
+    with pytest.raises(errors.IntegrityError, match="is damaged or was changed"):
         transformers.AutoModelForCausalLM.from_pretrained(damaged)
     (damaged / "model.lotta.safetensors").write_bytes(content[:-1])
-    with pytest.raises(lottapack.ContainerError, match="truncated"):
+    with pytest.raises(errors.ContainerError, match="truncated"):
         transformers.AutoModelForCausalLM.from_pretrained(damaged)
 
 
@@ -217,5 +218,5 @@ def test_a_folder_of_a_scaffold_that_the_pack_lacks_is_refused(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"]["scaffold"] = "task-c"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(lottapack.ScaffoldError, match="Scaffolds: default, task-b"):
+    with pytest.raises(errors.ScaffoldError, match="Scaffolds: default, task-b"):
         AUTO["llama"].from_pretrained(folder)

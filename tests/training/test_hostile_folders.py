@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError, SignatureError
+from lottapack.errors import CheckpointError, SignatureError
 
 NAME = "model.lotta.safetensors"
 OUT = "out.lotta.safetensors"

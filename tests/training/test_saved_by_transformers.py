@@ -7,7 +7,7 @@ from torch import nn
 from training_models import BUILD, SIZE, logits
 
 import lottapack
-from lottapack import CheckpointError
+from lottapack.errors import CheckpointError
 
 PACK = "model.lotta.safetensors"
 SHAPE = {

@@ -101,7 +101,7 @@ def test_models_of_torch_nn(run, tmp_path):
         with torch.no_grad():
             next(iter(model.children())).weight += 1
         save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
-        with pytest.warns(lottapack.BackboneChangedWarning, match=r"1 weights.*0\.weight"):
+        with pytest.warns(lottapack.errors.BackboneChangedWarning, match=r"1 weights.*0\.weight"):
             lottapack.pack_torch_cpu(model.state_dict(), tmp_path / "one", seed=3, architecture=build())
         with lottapack.open_pack(tmp_path / "one") as pack:
             whole = pack.descriptor.architecture
@@ -113,7 +113,7 @@ def test_models_of_torch_nn(run, tmp_path):
         assert all_bits(lottapack.load(tmp_path / "two", merge=True)) == all_bits(model)
 
 
-@pytest.mark.filterwarnings("ignore::lottapack.BackboneChangedWarning")
+@pytest.mark.filterwarnings("ignore::lottapack.errors.BackboneChangedWarning")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_checkpoint_that_was_converted(dtype, tmp_path):
     model = partly_trained("llama").to(dtype)
@@ -136,7 +136,7 @@ def test_training_goes_on(tmp_path):
     before = all_bits(loaded)
     for buffer in (loaded[0].weight, loaded[4].bias):
         buffer.zero_()
-    lottapack.regenerate_(loaded)
+    lottapack.nn.regenerate_(loaded)
     assert all_bits(loaded) == before
 
 
@@ -148,10 +148,10 @@ def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch)
     state = loaded.state_dict()
     monkeypatch.setattr("lottapack.packing.packer.versions", lambda: ("1.0", "AVX9000"))
     monkeypatch.setattr("lottapack.arch.drawn.versions", lambda: ("1.0", "AVX9000"))
-    with pytest.raises(lottapack.UnsupportedError, match=r"drawn by torch .* here are torch 1\.0 and AVX9000"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match=r"drawn by torch .* here are torch 1\.0 and AVX9000"):
         lottapack.pack(state, tmp_path / "b")
-    with pytest.raises(lottapack.UnsupportedError, match="cannot be checked"):
-        lottapack.regenerate_(loaded)
+    with pytest.raises(lottapack.errors.UnsupportedError, match="cannot be checked"):
+        lottapack.nn.regenerate_(loaded)
     lottapack.pack(loaded, tmp_path / "b")  # compared, bit for bit
     with lottapack.open_pack(tmp_path / "b") as pack:
         assert (pack.descriptor.rng.torch, pack.descriptor.rng.capability) == ("1.0", "AVX9000")
@@ -199,7 +199,7 @@ def test_a_changed_seed_is_found_at_loading(tmp_path):
         digests = [hashlib.sha256(found).hexdigest().encode() for found in (text, other)]
     escaped = [found.replace(b'"', b'\\"') for found in (text, other)]
     (tmp_path / "b").write_bytes(content.replace(escaped[0], escaped[1]).replace(*digests))
-    with pytest.raises(lottapack.IntegrityError, match=r"0\.weight: drawn with fingerprint") as caught:
+    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight: drawn with fingerprint") as caught:
         lottapack.load(tmp_path / "b")
     assert len(caught.value.problems) == 6
     assert not lottapack.verify(tmp_path / "b").ok
@@ -333,10 +333,10 @@ def test_the_default_dtype_and_device_of_the_caller_play_no_part(tmp_path):
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "3"])
 def test_seeds_that_are_none(seed, tmp_path):
-    with pytest.raises(lottapack.ScaffoldError, match="a seed is an integer"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is an integer"):
         lottapack.pack_torch_cpu({}, tmp_path / "a", seed=seed, architecture=nn.Sequential(nn.Linear(2, 2)))
 
 
 def test_the_id_of_the_distribution_is_taken():
-    with pytest.raises(lottapack.UnsupportedError, match="'constructor' cannot be the id of a table"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="'constructor' cannot be the id of a table"):
         rng.custom("constructor", [-1.0, 1.0])

@@ -65,7 +65,7 @@ def test_a_checkpoint_of_another_scaffold_does_not_resume(tmp_path):
     model = scaffolded("llama")
     Trainer(model=model, args=arguments(tmp_path / "run", max_steps=2), train_dataset=dataset("llama")).train()
     other = Trainer(model=scaffolded("llama", seed=8), args=arguments(tmp_path / "b"), train_dataset=dataset("llama"))
-    with pytest.raises(lottapack.CheckpointError, match="another scaffold: seed 7, this model 8"):
+    with pytest.raises(lottapack.errors.CheckpointError, match="another scaffold: seed 7, this model 8"):
         other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
 
 
@@ -184,4 +184,4 @@ def test_beta_in_float32_beside_a_half_precision_layer():
     layer = lottapack.scaffold(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)).bfloat16(), seed=1, rank=2)
     layer[0].beta = nn.Parameter(layer[0].beta.detach().float())
     assert layer(torch.ones(1, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
-    assert lottapack.is_scaffolded(mlp()) is False
+    assert lottapack.nn.is_scaffolded(mlp()) is False

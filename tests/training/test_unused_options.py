@@ -5,7 +5,7 @@ import torch
 from models import cnn, mlp, trained
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError, UnusedOptionWarning
+from lottapack.errors import CheckpointError, ScaffoldError, UnusedOptionWarning
 
 PACK = "pack.lotta.safetensors"
 

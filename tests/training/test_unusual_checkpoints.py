@@ -17,7 +17,7 @@ from torch import nn
 from training_models import BUILD
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, ScaffoldError
 
 PACK = "pack.lotta.safetensors"
 pytestmark = [

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from training_models import BUILD, arguments, dataset
 
 import lottapack
-from lottapack import CheckpointError
+from lottapack.errors import CheckpointError
 
 PACK = "pack.lotta.safetensors"
 

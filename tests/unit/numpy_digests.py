@@ -30,7 +30,7 @@ def digests(argument: str) -> dict[str, str]:
     with lottapack.open_pack(path) as pack:
         resolve, entries = pack.descriptor.resolve, pack.descriptor.parameters
         dtypes = {name: entries[resolve(name)].dtype for name in entries}
-    arrays = lottapack.load_numpy(path, scaffold=scaffold or None)
+    arrays = lottapack.numpy.load(path, scaffold=scaffold or None)
     return {name: hashlib.sha256(recorded_bytes(array, dtypes[name])).hexdigest() for name, array in arrays.items()}
 
 

@@ -100,7 +100,7 @@ def test_a_checkpoint_without_the_backbone_is_enough(tmp_path):
 def test_other_layers_with_one_weight_are_still_refused():
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     model[2].weight = model[0].weight
-    with pytest.raises(lottapack.ScaffoldError, match="another layer shares its weight"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="another layer shares its weight"):
         lottapack.scaffold(model, seed=1, rank=2, targets=["0"])
 
 

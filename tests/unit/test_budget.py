@@ -9,13 +9,14 @@ from models import gpt2, mlp, tied_llama
 from torch import nn
 
 import lottapack
-from lottapack import ArchitectureError, LimitError, LottapackError, UnsupportedError, arch
+from lottapack import LottapackError, arch
 from lottapack.arch import numbers, skeleton, versions
 from lottapack.arch.account import Account
 from lottapack.arch.budget import Budget
 from lottapack.arch.modes import WithoutWeights
 from lottapack.arch.skeleton import computed_tensors
 from lottapack.arch.watched import anonymous_memory
+from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
 from lottapack.format.descriptor import Architecture
 
 # Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.

@@ -212,7 +212,7 @@ def test_everything_reads_a_coded_pack(tmp_path):
 
 
 def refused(tmp_path, model, match, **options):
-    with pytest.raises(lottapack.CheckpointError, match=match):
+    with pytest.raises(lottapack.errors.CheckpointError, match=match):
         lottapack.pack(model, tmp_path / "no.lotta.safetensors", **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +277,7 @@ def test_a_coded_tensor_that_was_changed_is_found(tmp_path):
     data = bytearray(packed.read_bytes())
     data[place] ^= 1
     packed.write_bytes(data)
-    with pytest.raises(lottapack.IntegrityError, match=r"0\.weight\.codes: its SHA-256"):
+    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight\.codes: its SHA-256"):
         lottapack.load(packed)
     failed = [(check.what, check.where) for check in lottapack.verify(packed).checks if check.status == "failed"]
     assert failed == [("sha256", "0.weight.codes")]

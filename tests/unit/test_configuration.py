@@ -9,7 +9,7 @@ from models import bits, cnn, gpt2, mlp, tied_llama, vit
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError
+from lottapack.errors import CheckpointError
 
 S = ".lotta.safetensors"
 

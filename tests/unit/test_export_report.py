@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import lottapack
-from lottapack import rng
+from lottapack import errors, rng
 
 
 def packed(name, folder, model=None, **options):
@@ -86,21 +86,25 @@ def test_impossible_exports_are_refused_and_change_nothing(tmp_path):
     cases = [
         (
             {"dtype": torch.float8_e4m3fn},
-            lottapack.UnsupportedError,
+            errors.UnsupportedError,
             "cannot convert .* to float8_e4m3fn",
         ),
-        ({"dtype": torch.int8}, lottapack.UnsupportedError, "cannot convert floating tensors to int8"),
-        ({"format": "transformers"}, lottapack.UnsupportedError, "holds a torch.nn model, no transformers model"),
-        ({"device": "nowhere"}, lottapack.UnsupportedError, "'nowhere'"),
-        ({"max_bytes": 10}, lottapack.LimitError, "max_bytes allows 10"),
+        ({"dtype": torch.int8}, errors.UnsupportedError, "cannot convert floating tensors to int8"),
+        (
+            {"format": "transformers"},
+            errors.UnsupportedError,
+            "holds a torch.nn model, no transformers model",
+        ),
+        ({"device": "nowhere"}, errors.UnsupportedError, "'nowhere'"),
+        ({"max_bytes": 10}, errors.LimitError, "max_bytes allows 10"),
     ]
     for options, error, message in cases:
         with pytest.raises(error, match=message):
             lottapack.export(path, tmp_path / "old", **options)
     for target in (tmp_path / "none" / "file", tmp_path / "none" / "folder" / ""):
-        with pytest.raises(lottapack.OutputError, match=r"cannot (write|make)"):
+        with pytest.raises(errors.OutputError, match=r"cannot (write|make)"):
             lottapack.export(path, target)
-    with pytest.raises(lottapack.OutputError, match="cannot make the folder"):
+    with pytest.raises(errors.OutputError, match="cannot make the folder"):
         lottapack.export(packed("gpt2", tmp_path), tmp_path / "old", format="transformers")
     assert (tmp_path / "old").read_bytes() == b"as before"
 
@@ -175,7 +179,7 @@ def test_report_measures_folders(tmp_path):
     assert {row.label: row.size for row in lottapack.report(path, against=folder).forms}["folder"] == 30
     (tmp_path / "empty").mkdir()
     for missing in ("none", "empty"):
-        with pytest.raises(lottapack.CheckpointError, match="holds no checkpoint to measure"):
+        with pytest.raises(errors.CheckpointError, match="holds no checkpoint to measure"):
             lottapack.report(path, against=tmp_path / missing)
 
 

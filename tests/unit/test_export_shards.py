@@ -103,7 +103,7 @@ def test_an_interruption_or_a_full_disk_leaves_what_was_there(llama, there, faul
         if done > total / 2:
             raise fault
 
-    expected = (Stop, None) if isinstance(fault, Stop) else (lottapack.OutputError, "No space left")
+    expected = (Stop, None) if isinstance(fault, Stop) else (lottapack.errors.OutputError, "No space left")
     with pytest.raises(expected[0], match=expected[1]):
         lottapack.export(llama, folder, format="transformers", max_shard_size="4kB", progress=stop)
     assert folder.exists() == there
@@ -115,7 +115,7 @@ def test_a_damaged_pack_is_found_before_anything_appears(llama, tmp_path):
     data = bytearray(llama.read_bytes())
     data[-1] ^= 1
     (tmp_path / "damaged").write_bytes(data)
-    with pytest.raises(lottapack.IntegrityError):
+    with pytest.raises(lottapack.errors.IntegrityError):
         lottapack.export(tmp_path / "damaged", tmp_path / "out", max_shard_size="4kB")
     assert not (tmp_path / "out").exists()
 
@@ -126,22 +126,22 @@ def test_sizes(size):
     if size in known:
         assert shards.bytes_of(size) == known[size]
     else:
-        with pytest.raises(lottapack.UnsupportedError, match="is no size of a shard"):
+        with pytest.raises(lottapack.errors.UnsupportedError, match="is no size of a shard"):
             shards.bytes_of(size)
 
 
 @pytest.mark.parametrize("size", ["5XB", "-1GB", "0", 0, -3, "GB", "1e9", True, 1.5, 2**63, "99999999TB"])
 def test_sizes_that_are_none_are_refused(size, llama, tmp_path):
-    with pytest.raises(lottapack.UnsupportedError, match="is no size of a shard"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="is no size of a shard"):
         lottapack.export(llama, tmp_path / "out", max_shard_size=size)
     assert not (tmp_path / "out").exists()
 
 
 def test_shards_where_they_make_no_sense_are_refused(llama, tmp_path):
-    with pytest.raises(lottapack.UnsupportedError, match="peft writes no shards"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="peft writes no shards"):
         lottapack.export(llama, tmp_path / "out", format="peft", max_shard_size="5GB")
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(lottapack.OutputError, match="is a file, and shards need a folder"):
+    with pytest.raises(lottapack.errors.OutputError, match="is a file, and shards need a folder"):
         lottapack.export(llama, tmp_path / "file", max_shard_size="5GB")
     assert (tmp_path / "file").read_bytes() == b"old"
 

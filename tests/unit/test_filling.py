@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import lottapack
-from lottapack import ArchitectureError, ScaffoldError
+from lottapack.errors import ArchitectureError, ScaffoldError
 
 BUILD = {"mlp": mlp, "cnn": cnn, "text": text, "llama": tied_llama, "gpt2": gpt2}
 CASES = {name: (name, {}) for name in BUILD} | {
@@ -60,10 +60,10 @@ def test_a_filled_model_is_the_loaded_one(case, tmp_path):
     name, options = CASES[case]
     pack = packed(name, tmp_path / "p", **options)
     for merge, backbone in ((False, "buffer"), (False, "parameter"), (True, "buffer")):
-        model = lottapack.fill_(lottapack.load_meta(pack, merge=merge, backbone=backbone), pack)
+        model = lottapack.distributed.fill_(lottapack.distributed.load_meta(pack, merge=merge, backbone=backbone), pack)
         same(model, lottapack.load(pack, merge=merge))
-    own = lottapack.load_meta(pack, merge=True).to(torch.bfloat16)  # a plain model, of another dtype
-    same(lottapack.fill_(own, pack), lottapack.load(pack, merge=True, dtype=torch.bfloat16))
+    own = lottapack.distributed.load_meta(pack, merge=True).to(torch.bfloat16)  # a plain model, of another dtype
+    same(lottapack.distributed.fill_(own, pack), lottapack.load(pack, merge=True, dtype=torch.bfloat16))
 
 
 def test_ones_own_tied_model_and_one_that_is_not_tied_yet(tmp_path):
@@ -74,7 +74,7 @@ def test_ones_own_tied_model_and_one_that_is_not_tied_yet(tmp_path):
         config.tie_word_embeddings = tied
         with torch.device("meta"):
             model = type(whole)(config).eval()
-        same(lottapack.fill_(model, pack), whole)
+        same(lottapack.distributed.fill_(model, pack), whole)
 
 
 def test_a_model_that_ties_what_the_pack_does_not_is_refused(tmp_path):
@@ -85,14 +85,14 @@ def test_a_model_that_ties_what_the_pack_does_not_is_refused(tmp_path):
     with pytest.raises(
         ArchitectureError, match=r"the model ties 1\.weight to 0\.weight, and the pack holds a tensor f"
     ):
-        lottapack.fill_(model, tmp_path / "p")
+        lottapack.distributed.fill_(model, tmp_path / "p")
     assert model[0].weight.is_meta
 
 
 def test_what_the_pack_cannot_fill_is_named_before_anything_gets_memory(tmp_path):
     pack = packed("mlp", tmp_path / "p")
     for kind, name in (("parameter", "2.extra"), ("buffer", "2.extra"), ("module", "2.inner.weight")):
-        model = lottapack.load_meta(pack, merge=True)
+        model = lottapack.distributed.load_meta(pack, merge=True)
         if kind == "parameter":
             model[2].extra = nn.Parameter(torch.empty(3, device="meta"))
         elif kind == "buffer":
@@ -102,17 +102,17 @@ def test_what_the_pack_cannot_fill_is_named_before_anything_gets_memory(tmp_path
         with pytest.raises(
             ArchitectureError, match=rf"{name} is on the meta device, and the pack holds no such tensor"
         ):
-            lottapack.fill_(model, pack)
+            lottapack.distributed.fill_(model, pack)
         assert model[0].weight.is_meta
 
 
 def test_what_has_values_keeps_them(tmp_path):
     """A new head beside a model on the meta device."""
     pack = packed("mlp", tmp_path / "p")
-    model = lottapack.load_meta(pack, merge=True)
+    model = lottapack.distributed.load_meta(pack, merge=True)
     model[2].head = nn.Linear(8, 2)
     held, due = model[2].head.weight, bits(model[2].head.weight)
-    lottapack.fill_(model, pack)
+    lottapack.distributed.fill_(model, pack)
     assert model[2].head.weight is held
     assert bits(held) == due
     assert bits(model[0].weight) == bits(lottapack.load(pack, merge=True)[0].weight)
@@ -120,18 +120,18 @@ def test_what_has_values_keeps_them(tmp_path):
 
 def test_a_number_of_another_kind_is_refused(tmp_path):
     pack = packed("cnn", tmp_path / "p")
-    model = lottapack.load_meta(pack, merge=True)
+    model = lottapack.distributed.load_meta(pack, merge=True)
     model[1].num_batches_tracked = torch.empty((), dtype=torch.float32, device="meta")
     with pytest.raises(
         ArchitectureError, match=r"num_batches_tracked in torch.int64, and the model has it in torch.fl"
     ):
-        lottapack.fill_(model, pack)
+        lottapack.distributed.fill_(model, pack)
 
 
 def test_the_mode_is_that_of_the_model(tmp_path):
     pack = packed("mlp", tmp_path / "p")
-    assert not lottapack.fill_(lottapack.load_meta(pack), pack).training
-    assert lottapack.fill_(lottapack.load_meta(pack).train(), pack).training
+    assert not lottapack.distributed.fill_(lottapack.distributed.load_meta(pack), pack).training
+    assert lottapack.distributed.fill_(lottapack.distributed.load_meta(pack).train(), pack).training
 
 
 SEEDS = {"b": 8, "c": 9}
@@ -143,15 +143,15 @@ def test_a_filled_model_is_on_the_scaffold_it_was_filled_with(tmp_path):
     for made in due:
         for backbone in ("buffer", "parameter"):
             for asked in (None, *due):
-                model = lottapack.load_meta(pack, scaffold=made, backbone=backbone)
-                lottapack.fill_(model, pack, scaffold=asked)
-                assert lottapack.active_scaffold(model) == (asked or made)
+                model = lottapack.distributed.load_meta(pack, scaffold=made, backbone=backbone)
+                lottapack.distributed.fill_(model, pack, scaffold=asked)
+                assert lottapack.nn.active_scaffold(model) == (asked or made)
                 assert all_bits(model) == due[asked or made]
                 for name in due:
                     lottapack.switch(model, name)
-                    assert lottapack.active_scaffold(model) == name
+                    assert lottapack.nn.active_scaffold(model) == name
                     assert all_bits(model) == due[name]
-                    lottapack.fill_(model, pack)
+                    lottapack.distributed.fill_(model, pack)
                     assert all_bits(model) == due[name]
 
 
@@ -177,7 +177,7 @@ def test_a_switch_that_is_refused_changes_nothing(fault, said, tmp_path):
     with pytest.raises(lottapack.LottapackError, match=said):
         lottapack.switch(model, "b")
     assert bits(model[0].backbone) == due
-    assert lottapack.active_scaffold(model) == "default"
+    assert lottapack.nn.active_scaffold(model) == "default"
 
 
 def test_a_switch_that_fails_half_way_goes_back(tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_a_switch_that_fails_half_way_goes_back(tmp_path, monkeypatch):
         lottapack.switch(model, "b")
     assert len(calls) > 2
     assert all_bits(model) == due
-    assert lottapack.active_scaffold(model) == "default"
+    assert lottapack.nn.active_scaffold(model) == "default"
 
 
 CHECKPOINTS = {
@@ -287,7 +287,7 @@ def test_a_fill_between_forward_and_recomputation_is_noticed(tmp_path):
     pack = packed("mlp", tmp_path / "p", scaffolds=SEEDS)
     model = lottapack.load(pack)
     loss = checkpoint(model, torch.ones(1, 16, requires_grad=True), use_reentrant=False).sum()
-    lottapack.fill_(model, pack, scaffold="b")
+    lottapack.distributed.fill_(model, pack, scaffold="b")
     with pytest.raises(ScaffoldError, match="gradient checkpointing"):
         loss.backward()
     assert output(model, torch.ones(1, 16)) is not None

@@ -14,7 +14,7 @@ from models import trained
 from safetensors.torch import save_file
 
 import lottapack
-from lottapack import ArchitectureError, CheckpointError, ContainerError, IntegrityError
+from lottapack.errors import ArchitectureError, CheckpointError, ContainerError, IntegrityError
 from lottapack.folders import reading
 from lottapack.format.descriptor import Architecture
 
@@ -129,7 +129,7 @@ def test_a_hard_link_is_a_file(folder, tmp_path):
     before = (tmp_path / "one").read_bytes()
     lottapack.pack(folder, folder / "one.lotta.safetensors")
     assert (tmp_path / "one").read_bytes() == before
-    with pytest.raises(lottapack.OutputError, match="would be lost"):
+    with pytest.raises(lottapack.errors.OutputError, match="would be lost"):
         lottapack.pack(folder, folder / "two.safetensors")  # over one of its own shards
     os.link(folder / "one.lotta.safetensors", tmp_path / "kept")
     kept = (tmp_path / "kept").read_bytes()

@@ -160,7 +160,7 @@ def test_compiled_exported_and_traced():
     for model in (reader, adapted(Caller)):
         exported = torch.export.export(model, (X,)).module()
         assert near(exported(X), expected)
-    with pytest.raises(lottapack.UnsupportedError, match=r"^0: torch\.fx cannot trace a module that reads"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match=r"^0: torch\.fx cannot trace a module that reads"):
         torch.fx.symbolic_trace(reader)
 
 
@@ -278,7 +278,7 @@ def test_writing_is_refused_by_name(write):
     before = bits(model[0].backbone), model(X)
     with (
         torch.no_grad(),
-        pytest.raises(lottapack.ScaffoldError, match=r"^the weight of 0 follows from its seed") as caught,
+        pytest.raises(lottapack.errors.ScaffoldError, match=r"^the weight of 0 follows from its seed") as caught,
     ):
         WRITES[write](model[0])
     assert "before scaffold()" in str(caught.value)

@@ -167,9 +167,9 @@ def test_copies_are_whole_and_independent(duplicate):
     other = duplicate(model)
     assert torch.equal(model(given), other(given))
     other[0].backbone.zero_()
-    lottapack.regenerate_(other)
+    lottapack.nn.regenerate_(other)
     assert bits(other[0].backbone) == bits(model[0].backbone)
     assert other[0].backbone.data_ptr() != model[0].backbone.data_ptr()
     state = lottapack.scaffold(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)), seed=2, rank=2).state_dict()
-    with pytest.raises(lottapack.CheckpointError, match="seed 2, this model 1"):
+    with pytest.raises(lottapack.errors.CheckpointError, match="seed 2, this model 1"):
         other.load_state_dict(state)

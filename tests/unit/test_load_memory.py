@@ -71,7 +71,7 @@ def test_a_change_is_found_when_it_is_converted(tmp_path, place):
     data = bytearray(path.read_bytes())
     data[end + place] ^= 1
     path.write_bytes(data)
-    with pytest.raises(lottapack.IntegrityError, match=r"0\.weight"):
+    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight"):
         lottapack.load(path, dtype=torch.bfloat16)
 
 
@@ -118,7 +118,7 @@ def test_a_wrong_fingerprint_is_found_whatever_the_dtype(tmp_path, monkeypatch):
     monkeypatch.setattr(rng, "fingerprints_on", lambda *given: [one ^ 1 for one in right(*given)], raising=False)
     assert lottapack.load(path, check_fingerprints=True)
     for merge in (True, False):
-        with pytest.raises(lottapack.IntegrityError, match="rebuilt with fingerprint"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with fingerprint"):
             lottapack.load(path, dtype=torch.bfloat16, merge=merge, check_fingerprints=True)
 
 
@@ -134,12 +134,12 @@ def test_all_weights_at_once_are_those_one_by_one(name, way, merge, tmp_path, mo
     wrong = lambda jobs, fingerprints: [0] * len(jobs) if fingerprints else []  # noqa: E731
     monkeypatch.setattr(rng, "fill_all_", wrong, raising=False)
     if "check_fingerprints" in way:
-        with pytest.raises(lottapack.IntegrityError, match="rebuilt with fingerprint 0000000000000000"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with fingerprint 0000000000000000"):
             lottapack.load(path, merge=merge, **way)
 
 
-def refused(path: Path, **way: object) -> lottapack.LimitError:
-    with pytest.raises(lottapack.LimitError) as error:
+def refused(path: Path, **way: object) -> lottapack.errors.LimitError:
+    with pytest.raises(lottapack.errors.LimitError) as error:
         lottapack.load(path, **way)
     for word in ("dtype=", "device=", "max_bytes", "merge=True"):
         assert word in error.value.hint

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, ScaffoldError
 from lottapack.format import names, recipe, recipe_names
 from lottapack.format.recipe import StoredRecipe, TiedRecipe
 from lottapack.nn import recipe_of
@@ -90,7 +90,7 @@ def test_pack_refuses_codes_called_as_a_parameter_and_packs_them_without_a_codin
         lottapack.pack(state, tmp_path / "a", stored_dtype="float16")
     assert list(tmp_path.iterdir()) == []
     lottapack.pack(state, tmp_path / "a")
-    found = lottapack.load_numpy(tmp_path / "a")
+    found = lottapack.numpy.load(tmp_path / "a")
     assert torch.equal(torch.from_numpy(found["w"]), large)
     assert torch.equal(torch.from_numpy(found["w.codes"]), small)
 

@@ -55,7 +55,7 @@ def test_a_trained_model_has_the_bits_of_load(dtype, tmp_path):
     model = models.train(lottapack.scaffold(models.tied_llama(dtype), seed=3, rank=3))
     path = lottapack.pack(model, tmp_path / "model.lotta.safetensors").path
     expected = lottapack.load(path, merge=True).state_dict()
-    found = lottapack.load_numpy(path)
+    found = lottapack.numpy.load(path)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
@@ -64,13 +64,13 @@ def test_a_trained_model_has_the_bits_of_load(dtype, tmp_path):
 
 
 def test_weights_that_torch_drew_are_refused():
-    with pytest.raises(lottapack.UnsupportedError, match="drawn by torch"):
-        lottapack.load_numpy(VALID / "torch_cpu.lotta.safetensors")
+    with pytest.raises(lottapack.errors.UnsupportedError, match="drawn by torch"):
+        lottapack.numpy.load(VALID / "torch_cpu.lotta.safetensors")
 
 
 def test_a_model_larger_than_allowed_is_refused():
-    with pytest.raises(lottapack.LimitError, match="max_bytes allows 100"):
-        lottapack.load_numpy(VALID / "backbone_dtypes.lotta.safetensors", max_bytes=100)
+    with pytest.raises(lottapack.errors.LimitError, match="max_bytes allows 100"):
+        lottapack.numpy.load(VALID / "backbone_dtypes.lotta.safetensors", max_bytes=100)
 
 
 def test_a_damaged_tensor_is_refused(tmp_path):
@@ -78,10 +78,10 @@ def test_a_damaged_tensor_is_refused(tmp_path):
     data[-1] ^= 1
     path = tmp_path / "damaged.lotta.safetensors"
     path.write_bytes(data)
-    with pytest.raises(lottapack.IntegrityError, match="SHA-256"):
-        lottapack.load_numpy(path)
+    with pytest.raises(lottapack.errors.IntegrityError, match="SHA-256"):
+        lottapack.numpy.load(path)
 
 
 def test_an_unknown_scaffold_is_refused():
-    with pytest.raises(lottapack.ScaffoldError):
-        lottapack.load_numpy(VALID / "every_role.lotta.safetensors", scaffold="nothing")
+    with pytest.raises(lottapack.errors.ScaffoldError):
+        lottapack.numpy.load(VALID / "every_role.lotta.safetensors", scaffold="nothing")

@@ -78,7 +78,7 @@ def test_a_pack_is_read_back_before_it_takes_its_name(tmp_path, monkeypatch):
             return keep(self, name, tensor)
 
     monkeypatch.setattr(packer.Packer, "_keep", honest)
-    with pytest.raises(lottapack.IntegrityError, match="its SHA-256 is"):
+    with pytest.raises(lottapack.errors.IntegrityError, match="its SHA-256 is"):
         lottapack.pack(model, tmp_path / "a")
     assert only(tmp_path) == {"a": b"old"}
 

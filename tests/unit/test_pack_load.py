@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lottapack
-from lottapack import BackboneChangedWarning, CheckpointError, rng
+from lottapack import rng
+from lottapack.errors import BackboneChangedWarning, CheckpointError
 from lottapack.nn import AdapterLayer, recipe_of
 
 NAMES = [*PLAIN, *TRANSFORMERS]
@@ -37,7 +38,7 @@ def test_models_come_back_bit_for_bit(name, tmp_path):
     merged = lottapack.load(path, merge=True)
     assert torch.allclose(output(merged, given), output(model, given), rtol=1e-3, atol=1e-4)
     assert not any(isinstance(module, AdapterLayer) for module in merged.modules())
-    assert not lottapack.is_scaffolded(merged)
+    assert not lottapack.nn.is_scaffolded(merged)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,12 +146,12 @@ def test_dtype_converts_what_was_recorded(dtype, tmp_path):
 def test_arguments_of_load_are_checked(tmp_path):
     lottapack.pack(trained("mlp"), tmp_path / "a")
     for dtype in (torch.int32, torch.float8_e4m3fn, torch.complex64):
-        with pytest.raises(lottapack.UnsupportedError, match="cannot convert floating tensors to"):
+        with pytest.raises(lottapack.errors.UnsupportedError, match="cannot convert floating tensors to"):
             lottapack.load(tmp_path / "a", dtype=dtype)
     for device in ("nowhere", "meta"):
-        with pytest.raises(lottapack.UnsupportedError, match=device):
+        with pytest.raises(lottapack.errors.UnsupportedError, match=device):
             lottapack.load(tmp_path / "a", device=device)
-    with pytest.raises(lottapack.LimitError, match="max_bytes allows 100"):
+    with pytest.raises(lottapack.errors.LimitError, match="max_bytes allows 100"):
         lottapack.load(tmp_path / "a", max_bytes=100)
     assert lottapack.load(tmp_path / "a", max_bytes=10_000)
 
@@ -291,7 +292,7 @@ def test_buffers_of_every_dtype_are_kept(tmp_path):
         assert bits(written[name]) == bits(buffer)
     assert bits(written["single"]) == bits(torch.tensor(True))
     assert written["empty"].shape == (0, 4)
-    with pytest.raises(lottapack.ArchitectureError, match="other parameters than packed: empty, single"):
+    with pytest.raises(lottapack.errors.ArchitectureError, match="other parameters than packed: empty, single"):
         lottapack.load(tmp_path / "a")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from models import bits
 
-from lottapack import IntegrityError
+from lottapack.errors import IntegrityError
 from lottapack.format.descriptor import Adapted
 from lottapack.format.packfile import open_pack
 from lottapack.weights import part_tensors

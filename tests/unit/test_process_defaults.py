@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack import rng
+from lottapack import distributed, rng
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
@@ -78,9 +78,9 @@ def test_models_are_the_same_under_every_default(pack, dtype, device):
         "bfloat16": lambda: lottapack.load(pack, dtype=torch.bfloat16),
         "blocks": lambda: lottapack.load(pack, backbone="blocks"),
         "virtual": lambda: lottapack.load(pack, backbone="virtual"),
-        "fill_": lambda: lottapack.fill_(lottapack.load_meta(pack), pack, device="cpu"),
-        "parameter": lambda: lottapack.fill_(lottapack.load_meta(pack, backbone="parameter"), pack),
-        "merged fill_": lambda: lottapack.fill_(lottapack.load_meta(pack, merge=True), pack),
+        "fill_": lambda: distributed.fill_(distributed.load_meta(pack), pack, device="cpu"),
+        "parameter": lambda: distributed.fill_(distributed.load_meta(pack, backbone="parameter"), pack),
+        "merged fill_": lambda: distributed.fill_(distributed.load_meta(pack, merge=True), pack),
     }
     given = torch.tensor([[1, 3, 8]])
     for name, way in ways.items():
@@ -133,7 +133,7 @@ def test_a_model_that_is_loaded_in_inference_mode_can_be_trained(pack):
     ways = (
         lambda: lottapack.load(pack),
         lambda: lottapack.load(pack, backbone="blocks"),
-        lambda: lottapack.fill_(lottapack.load_meta(pack), pack),
+        lambda: distributed.fill_(distributed.load_meta(pack), pack),
     )
     for way in ways:
         with torch.inference_mode():

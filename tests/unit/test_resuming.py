@@ -6,7 +6,8 @@ from models import all_bits, cnn, mlp, text, train
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError
+from lottapack import distributed
+from lottapack.errors import CheckpointError
 
 BUILD = {"mlp": mlp, "cnn": cnn, "text": text}
 
@@ -19,8 +20,10 @@ def ways(pack, scaffold=None):
     return {
         "load": lambda: lottapack.load(pack, scaffold=scaffold),
         "blocks": lambda: lottapack.load(pack, scaffold=scaffold, backbone="blocks"),
-        "buffer": lambda: lottapack.fill_(lottapack.load_meta(pack, scaffold=scaffold), pack),
-        "parameter": lambda: lottapack.fill_(lottapack.load_meta(pack, scaffold=scaffold, backbone="parameter"), pack),
+        "buffer": lambda: distributed.fill_(distributed.load_meta(pack, scaffold=scaffold), pack),
+        "parameter": lambda: distributed.fill_(
+            distributed.load_meta(pack, scaffold=scaffold, backbone="parameter"), pack
+        ),
     }
 
 
@@ -40,7 +43,7 @@ def test_every_way_takes_up_every_other(name, scaffolds, tmp_path):
                 model = other()
                 due = weights(model)
                 model.load_state_dict(dict(state), assign=assign)
-                assert lottapack.active_scaffold(model) == "default"
+                assert lottapack.nn.active_scaffold(model) == "default"
                 trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
                 assert trained
                 for key, value in trained.items():

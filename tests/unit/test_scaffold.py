@@ -10,7 +10,8 @@ from models import all_bits, bits, cnn, distilbert, gpt2, mlp, output, text, tie
 from torch import nn
 
 import lottapack
-from lottapack import ScaffoldError, rng
+from lottapack import rng
+from lottapack.errors import ScaffoldError
 from lottapack.nn import AdapterLayer, recipe_of
 
 
@@ -267,11 +268,11 @@ def test_impossible_requests_name_the_layer_and_change_nothing(build, options, m
     with pytest.raises(ScaffoldError, match=message):
         lottapack.scaffold(model, **{"seed": 1, "rank": 2, **options})
     assert repr(model) == before
-    assert not lottapack.is_scaffolded(model)
+    assert not lottapack.nn.is_scaffolded(model)
 
 
 def test_unknown_distributions_are_refused():
-    with pytest.raises(lottapack.UnsupportedError, match="unknown distribution 'normal'"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="unknown distribution 'normal'"):
         lottapack.scaffold(mlp(), seed=1, distribution="normal")
 
 
@@ -287,9 +288,9 @@ def test_checkpoints_resume_but_not_those_of_another_scaffold():
     resumed = lottapack.scaffold(mlp(), seed=1, rank=2)
     resumed.load_state_dict(model.state_dict())
     assert all_bits(resumed) == all_bits(model)
-    with pytest.raises(lottapack.CheckpointError, match="seed 1, this model 2"):
+    with pytest.raises(lottapack.errors.CheckpointError, match="seed 1, this model 2"):
         lottapack.scaffold(mlp(), seed=2, rank=2).load_state_dict(model.state_dict())
-    with pytest.raises(lottapack.CheckpointError, match="another plan of roles"):
+    with pytest.raises(lottapack.errors.CheckpointError, match="another plan of roles"):
         lottapack.scaffold(mlp(), seed=1, rank=2, alpha=3).load_state_dict(model.state_dict())
 
 
@@ -301,7 +302,7 @@ def test_regenerating_brings_back_all_that_follows_from_the_seed(options):
     model.to_empty(device="cpu")
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data.view(torch.uint8).fill_(255)
-    assert lottapack.regenerate_(model) is model
+    assert lottapack.nn.regenerate_(model) is model
     model.load_state_dict(state)
     assert all_bits(model) == expected
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
@@ -310,15 +311,15 @@ def test_regenerating_brings_back_all_that_follows_from_the_seed(options):
 def test_regenerating_names_a_buffer_that_nothing_computes_again():
     model = lottapack.scaffold(mlp(), seed=1, rank=2)
     model[0].register_buffer("mask", torch.ones(3), persistent=False)
-    with pytest.raises(lottapack.ArchitectureError, match=r"0\.mask is in no checkpoint"):
-        lottapack.regenerate_(model)
+    with pytest.raises(lottapack.errors.ArchitectureError, match=r"0\.mask is in no checkpoint"):
+        lottapack.nn.regenerate_(model)
 
 
 @pytest.mark.parametrize("draw", [lottapack.scaffold, lottapack.init_backbone_])
 def test_a_model_without_memory_is_refused_with_a_way_that_leaves_nothing_uninitialised(draw):
     with torch.device("meta"):
         model = tied_llama()
-    with pytest.raises(lottapack.ScaffoldError, match="is on the meta device") as fault:
+    with pytest.raises(lottapack.errors.ScaffoldError, match="is on the meta device") as fault:
         draw(model, seed=1)
     assert "init_weights" in fault.value.hint
     model.to_empty(device="cpu")
@@ -333,11 +334,11 @@ def test_a_model_without_memory_is_refused_with_a_way_that_leaves_nothing_uninit
 def test_wrapped_models_keep_their_recipe(prefix):
     model = lottapack.scaffold(mlp(), seed=9, rank=2)
     wrapped = nn.ModuleDict({prefix: model})
-    assert lottapack.is_scaffolded(wrapped)
+    assert lottapack.nn.is_scaffolded(wrapped)
     assert recipe_of(wrapped).seed == 9
     with torch.no_grad():
         model[0].backbone.zero_()
-    lottapack.regenerate_(wrapped)
+    lottapack.nn.regenerate_(wrapped)
     assert model[0].backbone.any()
 
 
@@ -350,8 +351,8 @@ def test_outputs_start_as_the_backbone_alone():
 
 
 def test_models_without_a_recipe_say_so():
-    assert not lottapack.is_scaffolded(mlp())
-    with pytest.raises(lottapack.CheckpointError, match="carries no lottapack recipe"):
+    assert not lottapack.nn.is_scaffolded(mlp())
+    with pytest.raises(lottapack.errors.CheckpointError, match="carries no lottapack recipe"):
         recipe_of(mlp())
 
 

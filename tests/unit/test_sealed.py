@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 import torch
 
-from lottapack import ArchitectureError
 from lottapack.arch.sealed import sealed
 from lottapack.arch.trust import allowing
+from lottapack.errors import ArchitectureError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from lottapack.reports import speed
 
 def test_every_distribution_and_dtype_is_measured():
     told = []
-    report = lottapack.bench(elements=3000, rounds=3, progress=lambda done, total: told.append((done, total)))
+    report = speed.bench(elements=3000, rounds=3, progress=lambda done, total: told.append((done, total)))
     cases = {(one.case, one.dtype) for one in report.speeds}
     others = ("fill_", "torch.randn", "clone", "download")
     assert cases == {(c, d) for c in (*others, *rng.BUILTIN) for d in ("float32", "bfloat16", "float16")}
@@ -18,7 +18,7 @@ def test_every_distribution_and_dtype_is_measured():
 
 
 def test_each_is_compared_with_its_own_dtype():
-    speeds = {(one.case, one.dtype): one for one in lottapack.bench(elements=3000, rounds=1).speeds}
+    speeds = {(one.case, one.dtype): one for one in speed.bench(elements=3000, rounds=1).speeds}
     for (case, dtype), one in speeds.items():
         beside = {
             "of_fill": speeds["fill_", dtype],
@@ -43,10 +43,10 @@ def test_cases_take_turns_and_the_first_is_not_counted():
 
 @pytest.mark.parametrize("arguments", [{"elements": 0}, {"rounds": 0}, {"device": "nothing"}])
 def test_what_cannot_be_measured_is_refused(arguments):
-    with pytest.raises(lottapack.UnsupportedError):
-        lottapack.bench(**arguments)
+    with pytest.raises(lottapack.errors.UnsupportedError):
+        speed.bench(**arguments)
 
 
 def test_weights_that_fit_no_memory_are_refused():
-    with pytest.raises(lottapack.LimitError, match="free on cpu"):
-        lottapack.bench(elements=2**60)
+    with pytest.raises(lottapack.errors.LimitError, match="free on cpu"):
+        speed.bench(elements=2**60)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lottapack import OutputError
+from lottapack.errors import OutputError
 from lottapack.files import staging
 from lottapack.files.staging import staged_folder
 

@@ -9,7 +9,7 @@ from models import all_bits, bits, cnn, input_for, mlp, output, text, tied_llama
 from torch import nn
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, ScaffoldError
 from lottapack.nn import AdapterLayer, recipe_of
 from lottapack_cli.app import main
 
@@ -44,10 +44,10 @@ def test_each_scaffold_is_the_backbone_of_its_seed(name, persistent):
     model = scaffolded(name, persistent=persistent)
     held = places(model)
     learned = {n: bits(p) for n, p in model.named_parameters()}
-    assert lottapack.scaffolds_of(model) == {"default": 7, **SEEDS}
+    assert lottapack.nn.scaffolds_of(model) == {"default": 7, **SEEDS}
     for scaffold, seed in {**SEEDS, "default": 7}.items():
         lottapack.switch(model, scaffold)
-        assert lottapack.active_scaffold(model) == scaffold
+        assert lottapack.nn.active_scaffold(model) == scaffold
         assert backbone(model) == alone(seed, name)
     assert places(model) == held
     assert {n: bits(p) for n, p in model.named_parameters()} == learned
@@ -70,7 +70,7 @@ def test_with_goes_back_even_after_an_error():
         assert inside is model
         with pytest.raises(ZeroDivisionError), lottapack.switch(model, "c.3"):
             _ = 1 / 0
-        assert lottapack.active_scaffold(model) == "task-b"
+        assert lottapack.nn.active_scaffold(model) == "task-b"
     assert all_bits(model) == before
 
 
@@ -80,7 +80,7 @@ def test_a_wrapped_and_a_copied_model_switch():
     lottapack.switch(wrapper, "task-b")
     assert backbone(wrapper[1]) == alone(8)
     assert backbone(model) == alone(7)
-    assert lottapack.active_scaffold(model) == "default"
+    assert lottapack.nn.active_scaffold(model) == "default"
 
 
 def test_regenerate_stays_on_the_scaffold():
@@ -89,7 +89,7 @@ def test_regenerate_stays_on_the_scaffold():
     before = all_bits(model)
     with torch.no_grad():
         model[0].backbone.zero_()
-    lottapack.regenerate_(model)
+    lottapack.nn.regenerate_(model)
     assert all_bits(model) == before
 
 
@@ -126,7 +126,7 @@ def test_a_pack_holds_every_scaffold(name, tmp_path):
     for scaffold in ("task-b", "c.3", "default"):
         lottapack.switch(model, scaffold)
         loaded = lottapack.load(path, scaffold=scaffold, check_fingerprints=True)
-        assert lottapack.active_scaffold(loaded) == scaffold
+        assert lottapack.nn.active_scaffold(loaded) == scaffold
         assert all_bits(loaded) == all_bits(model)
         assert bits(output(loaded, given)) == bits(output(model, given))
         lottapack.switch(loaded, "c.3")
@@ -158,7 +158,7 @@ def test_a_backbone_of_two_scaffolds_is_a_changed_one(tmp_path):
     model = train(scaffolded())
     with torch.no_grad():
         model[2].backbone.copy_(lottapack.scaffold(mlp(), seed=8, rank=2)[2].backbone)
-    with pytest.warns(lottapack.BackboneChangedWarning):
+    with pytest.warns(lottapack.errors.BackboneChangedWarning):
         result = lottapack.pack(model, tmp_path / "a")
     assert [*result.stored_instead] == ["2.weight"]
     assert {check.status for check in lottapack.verify(tmp_path / "a").checks} == {"ok"}
@@ -174,7 +174,7 @@ def test_a_checkpoint_leaves_a_model_on_its_scaffold(persistent, name):
     model = scaffolded(name, persistent=persistent)
     lottapack.switch(model, "c.3")
     model.load_state_dict(saved.state_dict())
-    assert lottapack.active_scaffold(model) == "c.3"
+    assert lottapack.nn.active_scaffold(model) == "c.3"
     assert backbone(model) == alone(2**64 - 1, name)
     lottapack.switch(saved, "c.3")
     assert all_bits(model) == all_bits(saved)
@@ -279,5 +279,5 @@ def test_a_damaged_scaffold_is_found_by_verify_and_by_a_load_that_checks(tmp_pat
     failed = [check.where for check in lottapack.verify(path).checks if check.status == "failed"]
     assert failed == ['rng.scaffolds["task-b"].fingerprints["0.weight"]']
     lottapack.load(path, check_fingerprints=True)
-    with pytest.raises(lottapack.IntegrityError, match=r'rng\.scaffolds\["task-b"\]'):
+    with pytest.raises(lottapack.errors.IntegrityError, match=r'rng\.scaffolds\["task-b"\]'):
         lottapack.load(path, check_fingerprints=True, scaffold="task-b")

@@ -10,7 +10,8 @@ from scipy import stats
 from torch import nn
 
 import lottapack
-from lottapack import ScaffoldError, UnsupportedError, rng
+from lottapack import rng
+from lottapack.errors import ScaffoldError, UnsupportedError
 from lottapack.nn import recipe_of
 
 

@@ -12,8 +12,9 @@ from models import all_bits, trained
 from torch import nn
 
 import lottapack
-from lottapack import ArchitectureError, LimitError, LottapackError, rng
+from lottapack import LottapackError, rng
 from lottapack.arch.budget import Budget
+from lottapack.errors import ArchitectureError, LimitError
 from lottapack.format import canonical, container
 from lottapack.format.descriptor import TABLE_ID, Architecture
 from lottapack.format.packfile import PackFile
@@ -216,7 +217,7 @@ def test_names_must_be_those_of_the_architecture(name, pack, tmp_path):
     if name == "2.weight":
         assert not refused(path)
         return
-    with pytest.raises((ArchitectureError, lottapack.AgreementError)):
+    with pytest.raises((ArchitectureError, lottapack.errors.AgreementError)):
         lottapack.load(path)
 
 
@@ -265,19 +266,19 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
         with path.open("r+b") as file:
             file.seek(-1, 2)
             file.write(b"\xff")
-        with pytest.raises(lottapack.IntegrityError, match="its SHA-256 is"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="its SHA-256 is"):
             for info in opened.tensors.values():
                 opened.read(info)
         with path.open("r+b") as file:
             file.truncate(opened.data_start)
-        with pytest.raises(lottapack.IntegrityError, match="the file ended early"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="the file ended early"):
             opened.read(next(iter(opened.tensors.values())))
 
 
 @pytest.mark.parametrize("name", ["", "missing", "folder"])
 def test_paths_that_are_no_file_are_refused(name, tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(lottapack.ContainerError, match=str(tmp_path)):
+    with pytest.raises(lottapack.errors.ContainerError, match=str(tmp_path)):
         lottapack.load(tmp_path / name)
 
 

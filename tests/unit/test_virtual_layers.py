@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import lottapack
-from lottapack import LimitError, ScaffoldError, UnsupportedError
+from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.nn import recipe_of
 from lottapack.nn.virtual import VirtualLayer
 
@@ -79,7 +79,7 @@ def test_a_tied_head_goes_with_its_embedding():
     full, model = scaffolded("llama", **options), scaffolded("llama", "virtual", **options)
     assert type(model.lm_head).__name__ == "VirtualTiedHead"
     given = input_for("llama")
-    lottapack.regenerate_(model)
+    lottapack.nn.regenerate_(model)
     assert close(output(model, given), output(full, given))
     assert same_gradients(gradients(model, given), gradients(full, given))
 
@@ -89,7 +89,7 @@ def test_switching_goes_to_the_other_scaffold_and_back(name):
     full, model, given = scaffolded(name), scaffolded(name, "virtual"), input_for(name)
     before = output(model, given)
     with lottapack.switch(model, "b"), lottapack.switch(full, "b"):
-        assert lottapack.active_scaffold(model) == "b"
+        assert lottapack.nn.active_scaffold(model) == "b"
         assert close(output(model, given), output(full, given))
         assert not close(output(model, given), before, 1e-2)
     assert torch.equal(output(model, given), before)

@@ -11,7 +11,7 @@ from models import mlp, output, train
 from torch import nn
 
 import lottapack
-from lottapack import IntegrityError, LimitError, ScaffoldError, UnsupportedError
+from lottapack.errors import IntegrityError, LimitError, ScaffoldError, UnsupportedError
 from lottapack.nn.virtual import VirtualLayer
 
 WIDTH = 1024

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from lottapack import LimitError
 from lottapack.arch import watched
 from lottapack.arch.watched import Stopped, run_watched
+from lottapack.errors import LimitError
 
 # Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

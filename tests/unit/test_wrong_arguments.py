@@ -20,7 +20,7 @@ def test_what_is_no_module(model):
             call(model, seed=1)
         assert raised.value.hint
     with pytest.raises(ScaffoldError, match="a model is needed"):
-        lottapack.is_scaffolded(model)
+        lottapack.nn.is_scaffolded(model)
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,5 @@ def test_dtypes_that_nothing_converts_to(dtype, tmp_path):
 
 @pytest.mark.parametrize("changed", [{"coding": ["int8-block64"]}, {"coding": 5}, {"tolerance": "x"}])
 def test_arguments_of_pack(changed, tmp_path):
-    with pytest.raises(lottapack.CheckpointError, match=next(iter(changed))):
+    with pytest.raises(lottapack.errors.CheckpointError, match=next(iter(changed))):
         lottapack.pack(lottapack.scaffold(mlp(), seed=1, rank=2), tmp_path / "a", **changed)

@@ -12,10 +12,10 @@ def command(reference: Reference, json: Json = False, quiet: Quiet = False) -> N
 
     Commits, newest first, with the tags and branches that stand for each; of an OCI repository, its tags.
     """
-    from lottapack.registry import log
+    from lottapack.registry import history
     from lottapack_cli.views.registry import logged
 
     sink = Output(json=json, quiet=quiet)
     hush(sink)
-    entries = log(reference)
+    entries = history(reference)
     sink.result({"reference": reference, "entries": entries}, lambda: logged(entries))

@@ -193,8 +193,8 @@ def command(
         import lottapack
 
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", lottapack.BackboneChangedWarning)
-        warnings.simplefilter("always", lottapack.UnusedOptionWarning)
+        warnings.simplefilter("always", lottapack.errors.BackboneChangedWarning)
+        warnings.simplefilter("always", lottapack.errors.UnusedOptionWarning)
         if torch_cpu:
             result = lottapack.pack_torch_cpu(
                 checkpoint,

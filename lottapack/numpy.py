@@ -1,4 +1,4 @@
-"""load_numpy(): a pack's merged weights as NumPy arrays, for JAX, MLX, ONNX and whoever has no torch."""
+"""A pack's merged weights as NumPy arrays, for JAX, MLX, ONNX and whoever has no torch."""
 
 from functools import partial
 from os import PathLike
@@ -22,10 +22,12 @@ from lottapack.rng.threads import PIECE, default, run_all
 from lottapack.signing import check_signature
 from lottapack.weights.merge_arrays import merge_adapter
 
+__all__ = ["load"]
+
 Array = npt.NDArray[Any]
 
 
-def load_numpy(
+def load(
     path: str | PathLike[str],
     *,
     scaffold: str | None = None,
@@ -47,7 +49,7 @@ def load_numpy(
     Raises:
         FormatError, IntegrityError, LimitError, DeviceError; ScaffoldError for a scaffold that the pack does not hold;
         UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
-        BadKeyError. For a reference also BadReferenceError, RegistryError.
+        InvalidKeyError. For a reference also InvalidReferenceError, RegistryError.
     """
     with open_pack(_local(path), scaffold) as pack:
         if require_signature is not None:

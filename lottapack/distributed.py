@@ -1,7 +1,7 @@
 """Each process of a distributed job makes its own part of a model, and nothing goes over the network.
 
-load() with a mesh makes distributed tensors at once. For models that are sharded by their user (FSDP2, tensor
-parallelism): load_meta(), then fully_shard() or parallelize_module(), then fill_().
+``load`` makes distributed tensors at once. For models that you shard yourself (FSDP2, tensor parallelism): call
+``load_meta``, then ``fully_shard`` or ``parallelize_module``, then ``fill_``.
 """
 
 from collections.abc import Iterable
@@ -12,37 +12,91 @@ import torch
 from torch import Tensor, nn
 
 from lottapack.arch.trust import allowing
+from lottapack.device import resolve
 from lottapack.errors import PlacementError
-from lottapack.format import recipe
+from lottapack.format import dtypes, recipe
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
+from lottapack.loading.filling import fill_
 from lottapack.loading.placements import Chooser, check_device, part_of
 from lottapack.loading.rebuilding import computed_by, empty_model, give_computed, rebuilt_tensors
 from lottapack.nn.attach import place, tie_all, where
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.registry.local import local
+from lottapack.signing import check_signature
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-def load_on_mesh(
-    pack: PackFile,
+__all__ = ["exclude_from_ddp", "fill_", "load", "load_meta"]
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def load(
+    path: str | PathLike[str],
     mesh: "DeviceMesh",
     placements: Any,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    merge: bool = False,
+    scaffold: str | None = None,
+    check_fingerprints: bool = False,
+    max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
+    require_signature: str | PathLike[str] | None = None,
+) -> nn.Module:
+    """Rebuild the model of a pack as distributed tensors, in evaluation mode, without communication.
+
+    Each process makes its own part of every parameter, backbone and stored buffer.
+
+    Args:
+        path: as in ``lottapack.load``, as are the keywords after ``placements``.
+        mesh: the processes and devices that share the model.
+        placements: where each tensor goes: one placement, or one for each dimension of the mesh, for all tensors; or a
+            mapping of names and patterns to such; or a function of name and shape. Other tensors are replicated.
+        device: the kind of device of this process's part.
+        dtype: the dtype of floating tensors; None keeps the recorded one.
+        merge: return the plain model with merged weights.
+        scaffold: which of the pack's scaffolds to use.
+        check_fingerprints: compare every rebuilt tensor with its fingerprint.
+        max_bytes: the most memory that this process's part may take.
+        allow: packages or modules whose code you trust.
+        require_signature: a public key in PEM.
+
+    Raises:
+        PlacementError: the mesh or a placement does not fit a tensor, the processes or the device. And what
+            ``lottapack.load`` raises.
+
+    Example:
+        >>> model = lottapack.distributed.load("model.lotta.safetensors", mesh, Shard(0), device="cuda")
+    """
+    target = resolve(device)
+    if dtype is not None:
+        dtypes.floating_name(dtype)
+    with allowing(allow), open_pack(local(path), scaffold) as pack:
+        if require_signature is not None:
+            check_signature(pack, require_signature)
+        return _on_mesh(pack, mesh, Chooser(placements, mesh), target, dtype, max_bytes, merge, check_fingerprints)
+
+
+def _on_mesh(
+    pack: PackFile,
+    mesh: "DeviceMesh",
+    chooser: Chooser,
     device: torch.device,
     dtype: torch.dtype | None,
     max_bytes: int | None,
-    *,
     merge: bool,
     check: bool,
 ) -> nn.Module:
-    """The model of a pack whose parameters, backbones and stored buffers are distributed tensors (see load())."""
+    """The model of an opened pack, its tensors distributed."""
     from torch.distributed.tensor import DTensor
 
     check_device(mesh, device)
     model, plan = empty_model(pack, merge=merge, max_bytes=max_bytes)
-    chooser = Chooser(placements, mesh)
     planned, needed = [], 0
     for entry in rebuilt_tensors(pack, device, merge=merge, check=check):
         chosen = chooser.placements(entry.name, entry.shape)
