@@ -15,7 +15,19 @@ import threading
 import torch
 from torch import nn
 
-PACKAGES = ("nn", "products", "folders", "loading", "distributed", "packing", "weights", "rng", "format", "backbone", "arch")
+PACKAGES = (
+    "nn",
+    "products",
+    "folders",
+    "loading",
+    "distributed",
+    "packing",
+    "weights",
+    "rng",
+    "format",
+    "backbone",
+    "arch",
+)
 _inside: list[str] = []
 """The function of lottapack's that was called from outside, while it runs. The default dtype is one for all threads."""
 

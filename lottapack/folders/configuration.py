@@ -201,7 +201,7 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
         raise CheckpointError(
             f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} that is built from "
             "its configuration: a pack holds no such change",
-            hint="lottapack.regenerate_(model) gives it the constructor's values again. If it was rounded by a cast to "
+            hint="lottapack.nn.regenerate_(model) gives it the constructor's values. If it was rounded by a cast to "
             "a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
         )
 

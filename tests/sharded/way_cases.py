@@ -143,9 +143,9 @@ def plans_for_adapted_embeddings_run_or_are_refused(packs: Path, rank: int) -> N
         model = filled(packs / "embedding", lambda m, s=style: parallelize_module(m, line(), {name: s}), **options)
         found = model.get_submodule(name)(ids)
         assert torch.allclose(whole_tensor(found), layer(ids), rtol=1e-5, atol=1e-6), (style, merge)
-    model = lottapack.load_meta(packs / "embedding", backbone="parameter")
+    model = lottapack.distributed.load_meta(packs / "embedding", backbone="parameter")
     refused(
-        lottapack.PlacementError,
+        lottapack.errors.PlacementError,
         f"ColwiseParallel cannot shard AdaptedEmbedding({layer.num_embeddings}, ",
         lambda: parallelize_module(model, line(), {name: columns}),
     )

@@ -10,7 +10,8 @@ from models import all_bits, bits, cnn, mlp, tied_llama, train
 from torch import nn
 
 import lottapack
-from lottapack import ArchitectureError, CheckpointError, comparing
+from lottapack import comparing
+from lottapack.errors import ArchitectureError, CheckpointError
 from lottapack.format import recipe
 from lottapack.format.packfile import open_pack
 
@@ -120,7 +121,7 @@ def test_another_dtype_is_that_of_a_cast_of_the_loaded_model(tmp_path):
 def test_load_meta_and_fill_give_the_same(merge, tmp_path):
     model = llama().to(torch.bfloat16)
     path = packed(model, tmp_path)
-    filled = lottapack.fill_(lottapack.load_meta(path, merge=merge), path)
+    filled = lottapack.distributed.fill_(lottapack.distributed.load_meta(path, merge=merge), path)
     assert outputs(filled) == outputs(lottapack.load(path, merge=merge))
     assert filled.model.rotary_emb.inv_freq.dtype == torch.bfloat16
 
@@ -129,7 +130,7 @@ def test_regenerate_keeps_the_dtype():
     model = llama().to(torch.bfloat16)
     before = all_bits(model)
     model.model.rotary_emb.inv_freq.zero_()
-    assert all_bits(lottapack.regenerate_(model)) == before
+    assert all_bits(lottapack.nn.regenerate_(model)) == before
 
 
 def test_compare_builds_what_pack_writes(tmp_path):
@@ -173,14 +174,14 @@ def test_other_values_of_a_computed_buffer_are_refused(tmp_path):
         packed(model, tmp_path)
     assert not list(tmp_path.iterdir())
     expected = packed(llama(), tmp_path).read_bytes()
-    assert packed(lottapack.regenerate_(model), tmp_path, name="b").read_bytes() == expected
+    assert packed(lottapack.nn.regenerate_(model), tmp_path, name="b").read_bytes() == expected
 
 
 def test_a_cast_and_back_is_refused_or_undone(tmp_path):
     model = llama().to(torch.bfloat16).float()
     with pytest.raises(CheckpointError, match="other values"):
         packed(model, tmp_path)
-    packed(lottapack.regenerate_(model), tmp_path)
+    packed(lottapack.nn.regenerate_(model), tmp_path)
 
 
 def test_what_a_forward_pass_makes_anew_is_no_change(tmp_path):

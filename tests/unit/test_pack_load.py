@@ -430,13 +430,13 @@ def test_a_load_that_fails_leaves_no_tensors_behind(tmp_path):
     def count():
         return sum(type(held) in (torch.Tensor, nn.Parameter) for held in gc.get_objects())
 
-    with pytest.raises(lottapack.IntegrityError):
+    with pytest.raises(lottapack.errors.IntegrityError):
         lottapack.load(path)
     gc.collect()
     gc.disable()
     try:
         before = count()
-        with pytest.raises(lottapack.IntegrityError):
+        with pytest.raises(lottapack.errors.IntegrityError):
             lottapack.load(path)
         assert count() == before
     finally:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, ScaffoldError
 
 
 class Twice(nn.Module):
