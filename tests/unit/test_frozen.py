@@ -36,7 +36,7 @@ def test_experts_are_in_no_pack_and_come_back(kind, tmp_path):
     for loaded in (
         lottapack.load(path),
         lottapack.load(path, merge=True),
-        lottapack.fill_(lottapack.load_meta(path), path),
+        lottapack.distributed.fill_(lottapack.distributed.load_meta(path), path),
     ):
         theirs = loaded.model.layers[0].mlp.experts
         assert torch.equal(theirs.gate_up_proj.view(torch.int32), experts.gate_up_proj.view(torch.int32))
@@ -135,7 +135,7 @@ def test_a_recurrent_layer_computes_with_what_it_holds(package, tmp_path):
         copy.deepcopy(model),
         lottapack.load(path, allow=package),
         lottapack.load(path, allow=package, merge=True),
-        lottapack.fill_(lottapack.load_meta(path, allow=package), path, allow=package),
+        lottapack.distributed.fill_(lottapack.distributed.load_meta(path, allow=package), path, allow=package),
     ]
     for other in models:
         assert torch.equal(other.inner(x)[0], wanted)
@@ -182,5 +182,5 @@ def test_a_reservoir_needs_no_adapter(package, tmp_path):
 
 
 def test_virtual_modes_name_what_has_no_such_form():
-    with pytest.raises(lottapack.UnsupportedError, match="weight of a MixtralTopKRouter has no form without"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="weight of a MixtralTopKRouter has no form without"):
         lottapack.scaffold(moe(), seed=7, rank=2, train=TRAIN, distribution="sign1", backbone="virtual")

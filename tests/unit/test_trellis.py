@@ -129,7 +129,7 @@ def test_coded_adapters_are_loaded_as_they_decode(coding, model, tmp_path):
     if coding == "trellis8@0.02":
         assert pack.stat().st_size < plain.stat().st_size / 2
     merged = lottapack.load(pack, merge=True).state_dict()
-    arrays = lottapack.load_numpy(pack)
+    arrays = lottapack.numpy.load(pack)
     for name, weight in merged.items():
         assert np.allclose(arrays[name], weight.numpy(), atol=1e-5)
 
