@@ -6,6 +6,7 @@ of its architecture is therefore asked again when it is written, and must build 
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lottapack.errors import (
 )
 from lottapack.files.links import require_own_file
 from lottapack.format.descriptor import Architecture
-from lottapack.format.recipe import Recipe
+from lottapack.format.recipe import Recipe, StoredRecipe
 from lottapack.nn.attach import PLAN
 
 CONFIG = "config.json"
@@ -69,16 +70,24 @@ def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
     """
     if part is None:
         return plan
-    plan = msgspec.structs.replace(plan, architecture=of_live(plan.architecture, part))
+    plan = msgspec.structs.replace(plan, architecture=of_live(plan.architecture, part, _stored(plan)))
     _require_as_built(part, plan.architecture)
     return plan
 
 
-def of_live(before: Architecture, model: nn.Module) -> Architecture:
-    """An architecture with the configuration that a live model of it has now. Raises CheckpointError."""
+def _stored(plan: Recipe) -> Collection[str]:
+    """The names of what is stored, ties to it included: what a model may have resized, as it grows a vocabulary."""
+    return [name for name in plan.parameters if isinstance(plan.parameters[plan.resolve(name)], StoredRecipe)]
+
+
+def of_live(before: Architecture, model: nn.Module, free: Collection[str] = ()) -> Architecture:
+    """An architecture with the configuration that a live model of it has now. Raises CheckpointError.
+
+    ``free``: as in now().
+    """
     family = arch.family_called(before.family)
     config = before.config if family.current is None else family.current(model, before)
-    return now(before, config, f"this {before.class_}'s configuration")
+    return now(before, config, f"this {before.class_}'s configuration", free)
 
 
 def of_checkpoint(plan: Recipe, path: Path) -> Recipe:
@@ -110,21 +119,24 @@ _LEAVE_OUT = "Put the configuration of this checkpoint there; or name the file w
 
 def _with(plan: Recipe, config: dict[str, Any], where: str) -> Recipe:
     """The recipe with another configuration, which must build what was scaffolded."""
-    return msgspec.structs.replace(plan, architecture=now(plan.architecture, config, where))
+    return msgspec.structs.replace(plan, architecture=now(plan.architecture, config, where, _stored(plan)))
 
 
-def now(before: Architecture, config: dict[str, Any], where: str) -> Architecture:
-    """An architecture with another configuration, which must build the same. Raises CheckpointError."""
+def now(before: Architecture, config: dict[str, Any], where: str, free: Collection[str] = ()) -> Architecture:
+    """An architecture with another configuration, which must build the same. Raises CheckpointError.
+
+    ``free``: names of tensors that may have another shape. Whoever calls compares them with those that there are.
+    """
     if config == before.config:
         return before
     try:
         after = arch.checked(before.family, before.class_, config)
         with allowing(arch.packages(before)):
-            due = _signature(arch.build(before))
+            due = _signature(arch.build(before), free)
     except (ArchitectureError, NotAllowedError) as fault:
         raise CheckpointError(f"{where} was changed after scaffold(): {fault.message}", hint=_SET_BACK) from fault
-    if _builds(after) != due:
-        keys = _guilty(before, config, due)
+    if _builds(after, free) != due:
+        keys = _guilty(before, config, due, free)
         said = ", ".join(f"{key} ({_short(before.config.get(key))} -> {_short(config.get(key))})" for key in keys[:5])
         raise CheckpointError(
             f"{where} was changed after scaffold(), and builds other tensors now: {said}", hint=_SET_BACK
@@ -135,16 +147,16 @@ def now(before: Architecture, config: dict[str, Any], where: str) -> Architectur
 _SET_BACK = "Set it back to what the model was scaffolded with, or scaffold a model that is built with it."
 
 
-def _builds(architecture: Architecture) -> _Signature | None:
+def _builds(architecture: Architecture, free: Collection[str]) -> _Signature | None:
     """What an architecture builds; None where it builds nothing."""
     try:
         with allowing(arch.packages(architecture)):
-            return _signature(arch.build(architecture))
+            return _signature(arch.build(architecture), free)
     except (ArchitectureError, LimitError):
         return None
 
 
-def _guilty(before: Architecture, config: dict[str, Any], due: _Signature) -> list[str]:
+def _guilty(before: Architecture, config: dict[str, Any], due: _Signature, free: Collection[str]) -> list[str]:
     """The changed keys that by themselves build something else; all that changed if it takes several of them."""
     old = before.config
     changed = sorted(key for key in old.keys() | config.keys() if old.get(key) != config.get(key))
@@ -153,16 +165,16 @@ def _guilty(before: Architecture, config: dict[str, Any], due: _Signature) -> li
         alone = {name: value for name, value in old.items() if name != key}
         if key in config:
             alone[key] = config[key]
-        if _builds(Architecture(family=before.family, class_=before.class_, config=alone)) != due:
+        if _builds(Architecture(family=before.family, class_=before.class_, config=alone), free) != due:
             found.append(key)
     return found or changed
 
 
-def _signature(model: nn.Module) -> _Signature:
-    """Shape, dtype and owner of every entry of the state_dict."""
+def _signature(model: nn.Module, free: Collection[str]) -> _Signature:
+    """Shape, dtype and owner of every entry of the state_dict; no shape for the free ones."""
     shapes, owners = shapes_of(model), dict[int, str]()
     return {
-        name: (shapes[name], tensor.dtype, owners.setdefault(id(tensor), name))
+        name: (() if name in free else shapes[name], tensor.dtype, owners.setdefault(id(tensor), name))
         for name, tensor in model.state_dict(keep_vars=True).items()
     }
 
@@ -194,6 +206,8 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
                 continue
             if key == "padding_idx" and (isinstance(due, nn.Embedding) or hasattr(due, "config_class")):
                 continue  # says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it
+            if key == "vocab_size" and hasattr(due, "config_class"):
+                continue  # resize_token_embeddings() sets it on the outermost model, and these read the configuration
             now = vars(module).get(key, value)
             if _is_plain(now) and _as_json(now) != _as_json(value):
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)

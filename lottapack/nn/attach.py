@@ -18,7 +18,9 @@ from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import of_the_moment
 from lottapack.nn.recomputing import watch
+from lottapack.nn.resizing import guard_resizing
 from lottapack.nn.resuming import reconcile_backbone
+from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
 from lottapack.nn.virtual import VirtualLayer
 
@@ -112,6 +114,8 @@ def attach(
             if parameter is not None:
                 parameter.requires_grad_(entry.trained)
     carry(model, plan)
+    mark_saved_folders(model)
+    guard_resizing(model)
 
 
 def carry(model: nn.Module, plan: Recipe) -> None:
