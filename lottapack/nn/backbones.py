@@ -14,6 +14,7 @@ from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.select import matches
+from lottapack.nn.tied_head import leave_alone
 from lottapack.nn.virtual import VirtualLayer, make_virtual, virtual_class
 from lottapack.products import IN_REGISTERS
 
@@ -133,6 +134,8 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
         source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
         if not isinstance(module, VirtualLayer):  # else it is one layer under two names
             make_virtual(module, source, min(left or 0, _MOST))
+        if name != owner:
+            leave_alone(model, {name, owner})
 
 
 def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:

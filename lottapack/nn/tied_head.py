@@ -54,7 +54,9 @@ def share(embedding: AdaptedEmbedding, head: nn.Module) -> None:
 
 
 def leave_alone(model: nn.Module, group: set[str]) -> None:
-    """Let transformers' ``tie_weights()`` pass by a tie that an adapter goes through: it looks for a parameter.
+    """Let transformers' ``tie_weights()`` pass by a tie that an adapter goes through, or a weight that is not there.
+
+    It looks for a parameter or a buffer.
 
     Args: model; group, the names that the tied weight has in the plain model.
     """

@@ -8,7 +8,7 @@ from torch import nn
 from training_models import BUILD, fit, logits
 
 import lottapack
-from lottapack import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, ScaffoldError
 
 pytest.importorskip("transformers")
 PACK = "model.lotta.safetensors"
