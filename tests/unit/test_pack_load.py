@@ -3,6 +3,7 @@
 import gc
 import json
 import threading
+import time
 
 import pytest
 import torch
@@ -438,6 +439,9 @@ def test_a_load_that_fails_leaves_no_tensors_behind(tmp_path):
         before = count()
         with pytest.raises(lottapack.errors.IntegrityError):
             lottapack.load(path)
+        end = time.monotonic() + 10  # a thread lets go of its task after it has said that this is done
+        while count() != before and time.monotonic() < end:
+            time.sleep(0.01)
         assert count() == before
     finally:
         gc.enable()
