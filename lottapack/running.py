@@ -1,12 +1,12 @@
 """run(): a model at work, straight from its pack: a language model writes tokens, any other computes one output."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
-from lottapack.exporting.export import write_files
+from lottapack.exporting.tokenizer import own_tokenizer, tokenizer_in
 from lottapack.files.output import atomic_file, refuse_over
-from lottapack.folders.model_folders import json_bytes, transformers_config
 from lottapack.format.descriptor import Adapted, Seeded
-from lottapack.format.files import TOKENIZER, files_of
 from lottapack.format.packfile import open_pack
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
@@ -27,6 +25,9 @@ from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
 
 __all__ = ["RunResult", "run"]
+
+SMALL = 64
+"""Outputs with at most so many numbers are in a result themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class RunResult:
     """What run() returns.
 
     ``backbone``: how it was loaded. ``text``: of the new tokens, where there is a tokenizer. ``outputs``: the shapes of
-    output tensors by name. ``peak_bytes``: the largest resident size of this process so far, or 0 where unknown.
+    output tensors by name; ``values``: the numbers of those that have at most 64. ``prompt``: the text or the token ids
+    that it went on from. ``peak_bytes``: the largest resident size of this process so far, or 0 where unknown.
     """
 
     path: Path
@@ -56,6 +58,8 @@ class RunResult:
     text: str = ""
     outputs: Mapping[str, tuple[int, ...]] | None = None
     output: Path | None = None
+    prompt: str = ""
+    values: Mapping[str, Any] | None = None
 
 
 def run(
@@ -64,6 +68,9 @@ def run(
     prompt: str | None = None,
     tokens: Sequence[int] = (),
     new_tokens: int = 32,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
     tokenizer: str | PathLike[str] | None = None,
     given: str | PathLike[str] | None = None,
     output: str | PathLike[str] | None = None,
@@ -79,7 +86,12 @@ def run(
         path: the pack, or a reference as in load().
         prompt: a language model goes on from this text. Needs a tokenizer.
         tokens: or from these token ids.
-        new_tokens: how many at most; the most likely one is taken each time.
+        new_tokens: how many at most.
+        temperature: above 0, tokens are drawn, the likelier ones more often the lower it is; at 0 the most likely one
+            is taken each time.
+        top_p: draw from the likeliest tokens that together have this probability, above 0 and at most 1.
+        seed: of the drawing, from 0 to 2**64 - 1: the same one gives the same tokens on the same device. By default
+            torch's own random state goes on.
         tokenizer: the folder of a transformers tokenizer; by default that in the pack, or else what lies beside it.
             Nothing is downloaded, and no code of a tokenizer is run.
         given: for any other model, a ``.npy`` file with its input, or ``.safetensors`` with inputs by the names that
@@ -95,6 +107,11 @@ def run(
         As load(). CheckpointError: there is no input, or the model takes another. UnsupportedError: the model writes no
         text, or there is no tokenizer. OutputError.
     """
+    if given is not None and (temperature, top_p, seed) != (0.0, 1.0, None):
+        raise CheckpointError(
+            "temperature, top_p and seed are for language models, and an input for other models is given",
+            hint="Give either the input, or a prompt and how to draw.",
+        )
     own = local(path)
     if output is not None:
         refuse_over(Path(output), own, *([] if given is None else [Path(given)]))
@@ -110,16 +127,17 @@ def run(
         raise CheckpointError("an output is written for a given input alone", hint="Name the input's file.")
     words = None
     if prompt is not None:
-        words = _own_tokenizer(own) if tokenizer is None else _tokenizer(Path(tokenizer))
+        words = own_tokenizer(own) if tokenizer is None else tokenizer_in(Path(tokenizer))
         tokens = words(prompt)["input_ids"]
     if not tokens:
         raise CheckpointError(
             "there is nothing to run the model on",
             hint="Give a language model a prompt or token ids, and any other a file with its input.",
         )
-    done = generate(model, tokens, new_tokens)
+    done = generate(model, tokens, new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     text = words.decode(done.tokens) if words is not None else ""
-    return RunResult(own, kind, loaded, done.seconds, peak_bytes(), done.tokens, done.tokens_per_s, text)
+    begun = " ".join(map(str, tokens)) if prompt is None else prompt
+    return RunResult(own, kind, loaded, done.seconds, peak_bytes(), done.tokens, done.tokens_per_s, text, prompt=begun)
 
 
 def default_backbone(path: Path) -> Backbone:
@@ -133,8 +151,17 @@ def default_backbone(path: Path) -> Backbone:
 
 
 @torch.no_grad()
-def generate(model: nn.Module, tokens: Sequence[int], new_tokens: int, *, stop: bool = True) -> Written:
-    """Let a transformers language model write, taking the most likely token each time.
+def generate(
+    model: nn.Module,
+    tokens: Sequence[int],
+    new_tokens: int,
+    *,
+    stop: bool = True,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+) -> Written:
+    """Let a transformers language model write; ``temperature``, ``top_p`` and ``seed`` are as in run().
 
     ``stop``: at the end-of-text token of its configuration. Raises UnsupportedError for other models, CheckpointError
     for token ids that it does not have.
@@ -151,20 +178,41 @@ def generate(model: nn.Module, tokens: Sequence[int], new_tokens: int, *, stop: 
             f"tokens are numbers from 0 to {size - 1}, and at least one is to be written",
             hint=f"Given: {list(tokens)}.",
         )
+    drawing = _drawing(temperature, top_p, seed)
     start = torch.tensor([list(tokens)], dtype=torch.int64, device=next(model.parameters()).device)
     least = {} if stop else {"min_new_tokens": new_tokens}
     begin = time.perf_counter()
-    found = write(
-        start,
-        attention_mask=torch.ones_like(start),
-        do_sample=False,
-        max_new_tokens=new_tokens,
-        pad_token_id=0,
-        **least,
-    )
+    with torch.random.fork_rng([start.device] if start.is_cuda else [], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        found = write(
+            start,
+            attention_mask=torch.ones_like(start),
+            max_new_tokens=new_tokens,
+            pad_token_id=0,
+            **drawing,
+            **least,
+        )
     written = tuple(found[0, len(tokens) :].tolist())
     seconds = time.perf_counter() - begin
     return Written(written, seconds, len(written) / seconds)
+
+
+def _drawing(temperature: float, top_p: float, seed: int | None) -> dict[str, Any]:
+    """What generate() of transformers is told."""
+    if not (0 <= temperature < math.inf and 0 < top_p <= 1 and (seed is None or 0 <= seed < 2**64)):
+        raise CheckpointError(
+            f"temperature={temperature}, top_p={top_p}, seed={seed}: these draw no tokens",
+            hint="temperature is 0 or more, top_p is above 0 and at most 1, seed is from 0 to 2**64 - 1.",
+        )
+    if temperature == 0:
+        if top_p != 1 or seed is not None:
+            raise CheckpointError(
+                "top_p and seed say how tokens are drawn, and at temperature 0 none is",
+                hint="Give a temperature too, such as 0.8.",
+            )
+        return {"do_sample": False}
+    return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
 
 
 def peak_bytes() -> int:
@@ -175,34 +223,6 @@ def peak_bytes() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _tokenizer(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
-        raise UnsupportedError(
-            f"{folder} holds no tokenizer, and the prompt is text",
-            hint="Name the folder of the model's tokenizer, or give token ids.",
-        )
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, ImportError, KeyError, TypeError) as fault:
-        raise UnsupportedError(
-            f"the tokenizer of {folder} cannot be opened: {fault}", hint="Give token ids, or another tokenizer."
-        ) from fault
-
-
-def _own_tokenizer(path: Path) -> Any:
-    """The tokenizer that a pack carries, or that lies beside it."""
-    with open_pack(path) as pack, TemporaryDirectory() as scratch:
-        if not files_of(pack.descriptor).keys() & set(TOKENIZER):
-            return _tokenizer(path.parent)
-        folder = Path(scratch) / "tokenizer"
-        write_files(pack, folder)
-        config = folder / "config.json"  # says whose tokenizer it is, where its own files do not
-        config.write_bytes(json_bytes(transformers_config(pack.descriptor, None)))
-        return _tokenizer(folder)
 
 
 @torch.no_grad()
@@ -225,7 +245,8 @@ def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: P
     if output is not None:
         _write(output, outputs)
     sizes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output)
+    small = {name: tensor.tolist() for name, tensor in outputs.items() if tensor.numel() <= SMALL}
+    return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output, values=small)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

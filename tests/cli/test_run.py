@@ -49,13 +49,37 @@ def test_a_prompt_is_text_and_so_is_the_answer(llama: Path, run: Run, tmp_path: 
     record = json.loads(run("run", llama, "--tokens", "1,5,9", "--new", 4, "--json").out)
     result = run("run", llama, "--prompt", "w1 w5 w9", "--new", 4)
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines()[0] == " ".join(WORDS[token] for token in record["tokens"])
+    assert result.out.splitlines()[0] == "prompt  w1 w5 w9"
+    assert result.out.splitlines()[1] == " ".join(WORDS[token] for token in record["tokens"])
     assert "4 tokens in" in result.out
     assert "backbone virtual" in result.out
     alone = tmp_path / llama.name
     alone.write_bytes(llama.read_bytes())
     refused(run("run", alone, "--prompt", "w1"), 2, "holds no tokenizer", "token ids")
     assert run("run", alone, "--prompt", "w1 w5", "--tokenizer", llama.parent, "--new", 1, "--quiet") == (0, "", "")
+
+
+def test_tokens_are_drawn_from_a_seed_and_the_callers_stream_goes_on(llama: Path, run: Run) -> None:
+    def drawn(seed: int) -> tuple[int, ...]:
+        return lottapack.run(llama, tokens=[1, 5], new_tokens=12, temperature=1.5, top_p=0.95, seed=seed).tokens
+
+    torch.manual_seed(0)
+    due = torch.rand(2)
+    torch.manual_seed(0)
+    first = drawn(1)
+    assert torch.equal(torch.rand(2), due)
+    assert drawn(1) == first
+    assert len({drawn(seed) for seed in range(4)}) > 1
+    line = ["run", llama, "--tokens", "1,5", "--new", 12, "--temperature", 1.5, "--top-p", 0.95, "--seed", 1, "--json"]
+    assert tuple(json.loads(run(*line).out)["tokens"]) == first
+
+
+@pytest.mark.parametrize(
+    "words", [{"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": 1.0, "top_p": 0.0}, {"seed": 3}]
+)
+def test_what_draws_no_token_is_refused(llama: Path, words: dict[str, float]) -> None:
+    with pytest.raises(lottapack.errors.CheckpointError, match="temperature"):
+        lottapack.run(llama, tokens=[1], new_tokens=1, **words)
 
 
 def test_any_other_model_computes_an_output(files: Files, run: Run, tmp_path: Path) -> None:
@@ -65,6 +89,7 @@ def test_any_other_model_computes_an_output(files: Files, run: Run, tmp_path: Pa
     result = run("run", files.pack, "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npy")
     assert (result.code, result.err) == (0, "")
     assert "output  3 x 4" in result.out
+    assert f"[{due[0, 0].item():.6g}, " in result.out
     assert "backbone materialised" in result.out
     assert torch.equal(torch.from_numpy(np.load(tmp_path / "y.npy")), due)
     save_file({"input": given}, tmp_path / "x.safetensors")

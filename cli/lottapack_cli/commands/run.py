@@ -10,6 +10,7 @@ from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     'lottapack run llama.lotta.safetensors --prompt "Once upon a time" --new 50',
+    'lottapack run llama.lotta.safetensors --prompt "Once upon" --temperature 0.8 --top-p 0.9 --seed 1',
     "lottapack run llama.lotta.safetensors --tokens 1,42,7 --backbone blocks --max-bytes 200000000",
     "lottapack run digits.lotta.safetensors --input images.npy -o logits.npy",
 )
@@ -24,6 +25,13 @@ def command(
         str | None, typer.Option(metavar="IDS", help="Or from these token ids: 1,42,7.", show_default=False)
     ] = None,
     new: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to write at most.")] = 32,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="T", help="Above 0, draw tokens; at 0 take the most likely one.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(max=1, metavar="P", help="Draw from the likeliest tokens that have this probability.")
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the drawing.", show_default=False)] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="The tokenizer; by default what lies beside the pack.", show_default=False),
@@ -71,6 +79,9 @@ def command(
         prompt=prompt,
         tokens=ids,
         new_tokens=new,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
         tokenizer=tokenizer,
         given=given,
         output=output,

@@ -1,7 +1,7 @@
 """What a model wrote or computed."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottapack.limits import size_text
 from lottapack.running import RunResult
@@ -12,15 +12,26 @@ if TYPE_CHECKING:
 
 
 def view(result: RunResult) -> "Iterator[RenderableType]":
-    """The text or the tokens, or the outputs' shapes; then what it took."""
+    """The prompt and the text or the tokens, or the outputs' shapes and small outputs; then what it took."""
     if result.outputs is None:
+        yield heading("prompt", result.prompt)
         yield result.text or " ".join(map(str, result.tokens))
         took = f"{len(result.tokens)} tokens in {duration(result.seconds)}: {result.tokens_per_s:.3g} a second"
     else:
-        yield from (f"{name}  {' x '.join(map(str, shape))}" for name, shape in result.outputs.items())
+        for name, shape in result.outputs.items():
+            yield f"{name}  {' x '.join(map(str, shape))}"
+            if name in (result.values or {}):
+                yield f"  {_short((result.values or {})[name])}"
         took = f"computed in {duration(result.seconds)}"
     yield heading(took, f"loaded in {duration(result.load_seconds)}, backbone {result.backbone}")
     if result.peak_bytes:
         yield f"largest size of the process: {size_text(result.peak_bytes)}"
     if result.output is not None:
         yield f"wrote {result.output}"
+
+
+def _short(value: Any) -> str:
+    """Nested lists of numbers, each with six digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
