@@ -113,7 +113,7 @@ class Reader:
         given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.step)
         try:
             return _DECODE(out, self.state, *given) == 0
-        except UnsupportedError:  # there is no compiler, and no compiled kernel
+        except (ImportError, UnsupportedError):  # there is no compiler, and no compiled kernel
             return self.in_numpy(out, first)
 
     def finished(self) -> bool:
