@@ -65,7 +65,7 @@ function groups({ descriptor, tensors, dataStart }) {
   const sizes = new Map([["adapters", 0]]);
   for (const { name, parameter, entry } of expectedTensors(descriptor)) {
     const beside = entry ? "files" : "tables";
-    const label = parameter === null ? beside : entry.role === "adapted" ? "adapters" : GROUPS[entry.group];
+    const label = parameter === null ? beside : (GROUPS[entry.group] ?? "adapters"); // adapters and their codings have no group
     const { begin, end } = tensors.get(name);
     sizes.set(label, (sizes.get(label) ?? 0) + end - begin);
   }
