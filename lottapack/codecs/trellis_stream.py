@@ -8,8 +8,23 @@ from numpy.typing import NDArray
 
 from lottapack.codecs.trellis_tables import LOW, MAX_LANES, NEXT, PRECISION, SLOTS, STATES, SYMBOLS, bucket
 from lottapack.errors import UnsupportedError
-from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.threads import default, run_all
+
+try:
+    from lottapack.rng.kernels.kernel import Kernel, Memory
+except ImportError:  # no llvmlite: NumPy decodes
+
+    class Kernel:  # type: ignore[no-redef]
+        """Stands for a kernel that cannot be had."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def __call__(self, *_: object) -> int:
+            """Say so."""
+            raise UnsupportedError("llvmlite cannot be imported", hint="pip install numba")
+
+    Memory = object  # type: ignore[assignment, misc]
 
 _MODULE = "lottapack.codecs.trellis_kernels"
 
