@@ -8,23 +8,8 @@ from numpy.typing import NDArray
 
 from lottapack.codecs.trellis_tables import LOW, MAX_LANES, NEXT, PRECISION, SLOTS, STATES, SYMBOLS, bucket
 from lottapack.errors import UnsupportedError
+from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.threads import default, run_all
-
-try:
-    from lottapack.rng.kernels.kernel import Kernel, Memory
-except ImportError:  # no llvmlite: NumPy decodes
-
-    class Kernel:  # type: ignore[no-redef]
-        """Stands for a kernel that cannot be had."""
-
-        def __init__(self, *_: object) -> None:
-            pass
-
-        def __call__(self, *_: object) -> int:
-            """Say so."""
-            raise UnsupportedError("llvmlite cannot be imported", hint="pip install numba")
-
-    Memory = object  # type: ignore[assignment, misc]
 
 _MODULE = "lottapack.codecs.trellis_kernels"
 
@@ -128,7 +113,7 @@ class Reader:
         given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.step)
         try:
             return _DECODE(out, self.state, *given) == 0
-        except (ImportError, UnsupportedError):  # there is no compiler, and no compiled kernel
+        except UnsupportedError:  # there is no compiler, and no compiled kernel
             return self.in_numpy(out, first)
 
     def finished(self) -> bool:

@@ -211,12 +211,17 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
             now = vars(module).get(key, value)
             if _is_plain(now) and _as_json(now) != _as_json(value):
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)
+    require_computed(model, built, architecture)
+
+
+def require_computed(model: nn.Module, built: nn.Module, architecture: Architecture) -> None:
+    """Raise CheckpointError for a tensor that no checkpoint holds, and whose values the constructor does not give."""
     if name := changed_values(model, built):
         raise CheckpointError(
             f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} that is built from "
             "its configuration: a pack holds no such change",
-            hint="lottapack.nn.regenerate_(model) gives it the constructor's values. If it was rounded by a cast to "
-            "a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
+            hint="lottapack.nn.regenerate_(model) gives a scaffolded model the constructor's values. If it was rounded "
+            "by a cast to a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
         )
 
 

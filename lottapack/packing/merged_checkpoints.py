@@ -129,6 +129,7 @@ def pack_merged(
         tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         search = _Search(seed, table, max_rank, tolerance, model, tensors)
         plan, held = search.run(progress)
+        plan = model.as_live(plan, checkpoint)
         if not any(layer.role != "stored" for layer in search.layers):
             raise CheckpointError(
                 f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "

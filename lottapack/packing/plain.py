@@ -6,16 +6,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor, nn
 
 from lottapack import arch
+from lottapack.arch.computed_dtypes import changed_dtypes
 from lottapack.errors import ArchitectureError, CheckpointError, FormatError
 from lottapack.files.links import require_own_file
 from lottapack.folders.checkpoint import require_none_beside, require_plain
+from lottapack.folders.configuration import require_computed
 from lottapack.folders.reading import read_checkpoint
 from lottapack.folders.states import LeftOut, beside, choose
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
+from lottapack.format.recipe import Recipe
 from lottapack.format.rules import architecture_problems
 from lottapack.nn.select import Entry, entries_of
 
@@ -75,6 +79,16 @@ class PlainModel:
                     hint="Name the architecture that it was trained with: --arch.",
                 )
         return found
+
+    def as_live(self, plan: Recipe, checkpoint: object) -> Recipe:
+        """A recipe with the dtypes of what a live model computes, which a cast changed; of other checkpoints as it is.
+
+        Raises CheckpointError if the model computes other values than its architecture does.
+        """
+        if not isinstance(checkpoint, nn.Module):
+            return plan
+        require_computed(checkpoint, self.module, self.architecture)
+        return msgspec.structs.replace(plan, dtypes=changed_dtypes(checkpoint, self.module) or msgspec.UNSET)
 
     def _prefixes(self, state: Mapping[str, Any], owned: list[str]) -> list[str]:
         """What stands before the model's names in a state_dict, if that is one of this model."""

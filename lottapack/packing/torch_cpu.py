@@ -111,6 +111,7 @@ def pack_torch_cpu(
             ).write(Path(path))
         tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         plan, differing = _plan(model, seed, drawn, tensors)
+        plan = model.as_live(plan, checkpoint)
         if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
             here = versions()
             raise CheckpointError(

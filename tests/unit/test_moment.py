@@ -326,3 +326,21 @@ def test_batch_norms_and_whole_numbers_are_cast_as_torch_does(tmp_path):
     loaded = lottapack.load(packed(model, tmp_path))
     assert {**all_bits(model), "lottapack_recipe": None} == {**all_bits(loaded), "lottapack_recipe": None}
     assert isinstance(loaded[0], nn.Conv2d)
+
+
+def test_a_plain_model_that_was_cast_comes_back_so(tmp_path):
+    """What a cast did to the rotary frequencies is no tensor of a checkpoint, whoever drew the weights."""
+    torch.manual_seed(5)
+    model = tied_llama().to(torch.bfloat16).eval()
+    path = lottapack.pack_torch_cpu(model, tmp_path / "a", architecture=model, seed=5).path
+    loaded = lottapack.load(path)
+    assert outputs(loaded) == outputs(model)
+    held = dict(loaded.named_buffers())
+    assert {name: held[name].dtype for name, _ in model.named_buffers()} == {
+        n: b.dtype for n, b in model.named_buffers()
+    }
+    with pytest.raises(CheckpointError, match="has other values than in a LlamaForCausalLM"):
+        lottapack.pack_torch_cpu(model.float(), tmp_path / "b", architecture=model, seed=5)
+    with pytest.raises(CheckpointError, match="has other values than in a LlamaForCausalLM"):
+        lottapack.pack_merged(model, tmp_path / "b", architecture=model, seed=5, max_rank=2)
+    assert not (tmp_path / "b").exists()

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
-from lottapack.rng.kernels import machine, object_files
 from lottapack.rng.storages import require_memory
 
 if TYPE_CHECKING:
@@ -135,6 +134,13 @@ class Kernel:
 
     def _form(self, bits: np.dtype[Any] | None) -> Callable[..., int]:
         """The function for one type of ``bits[]``; it is the only one where a kernel takes none."""
+        try:
+            from lottapack.rng.kernels import machine, object_files
+        except ImportError as fault:
+            raise UnsupportedError(
+                f"llvmlite cannot be imported ({fault}), and the kernel {self.name!r} needs it",
+                hint="`pip install numba` restores it. Without it torch or NumPy does the work.",
+            ) from fault
         with _lock:
             if bits not in self._forms:
                 name = self.name if bits is None else f"{self.name}-{_BITS[bits]}"
