@@ -39,7 +39,8 @@ class GeneratedLayer(nn.Module):
         FSDP2's mixed precision converts parameters and inputs, but not buffers. Autocast converts by itself.
         """
         backbone, kind = self.backbone, operand.dtype
-        if kind.itemsize >= backbone.dtype.itemsize or autocasts(operand.device.type):
+        own = backbone.dtype
+        if kind == own or kind.itemsize >= own.itemsize or autocasts(operand.device.type):
             return backbone
         return backbone.to(kind)
 

@@ -89,15 +89,16 @@ class AdapterLayer(GeneratedLayer):
     def _sum(self, x: Tensor, low_rank: Tensor) -> Tensor:
         """The layer's output: that of the stock layer plus the low-rank path's, in the stock layer's dtype."""
         low_rank = low_rank * self.scaling
-        if self.beta is None and self.magnitude is None:
+        beta, magnitude = self.beta, self.magnitude
+        if beta is None and magnitude is None:
             stock = self._stock(x)  # bias and all, as PEFT adds to it
             return (stock + low_rank).to(stock.dtype)
         backbone = self._product(x)
-        out = low_rank + (backbone if self.beta is None else backbone * self.beta)
-        if self.magnitude is not None:
-            out = out * self._factors(self.magnitude).view(-1, *[1] * self._after_channels)
+        out = low_rank + (backbone if beta is None else backbone * beta)
+        if magnitude is not None:
+            out = out * self._factors(magnitude).view(-1, *[1] * self._after_channels)
         # Adapters may be wider than the backbone, and under autocast beta is wider than the products.
-        return self._biased(out.to(backbone.dtype))
+        return self._biased(out if out.dtype == backbone.dtype else out.to(backbone.dtype))
 
     _after_channels = 0
     """How many dimensions of an output follow that of its channels."""
@@ -122,12 +123,18 @@ class AdapterLayer(GeneratedLayer):
 
     def _biased(self, out: Tensor) -> Tensor:
         bias: Any = self.bias
-        return out if bias is None else out + bias.to(out.dtype).view(-1, *[1] * self._after_channels)
+        if bias is None:
+            return out
+        if bias.dtype != out.dtype:
+            bias = bias.to(out.dtype)
+        shaped: Tensor = bias.view(-1, *[1] * self._after_channels) if self._after_channels else bias
+        return out + shaped
 
     def _dropped(self, x: Tensor) -> Tensor:
         """The input of the low-rank path, in the dtype of the adapter, which may be wider than the backbone's."""
-        if x.dtype != self.lora_A.dtype and not autocasts(x.device.type):
-            x = x.to(self.lora_A.dtype)
+        kind = self.lora_A.dtype
+        if x.dtype != kind and not autocasts(x.device.type):
+            x = x.to(kind)
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
 
 
