@@ -31,7 +31,7 @@ from lottapack.reports.reporting import report as report
 from lottapack.format.packfile import open_pack as open_pack
 
 # Share and sign
-from lottapack.registry import push as push
+from lottapack.pushing import push as push
 from lottapack.registry import pull as pull
 from lottapack.registry import list_packs as list_packs
 from lottapack.registry import history as history

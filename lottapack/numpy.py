@@ -2,7 +2,6 @@
 
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.registry.references import parse
+from lottapack.registry.local import local
 from lottapack.rng.backends import numba_works
 from lottapack.rng.stream import ITEM_BITS, Source
 from lottapack.rng.tables import check_scale
@@ -51,7 +50,7 @@ def load(
         UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
         InvalidKeyError. For a reference also InvalidReferenceError, RegistryError.
     """
-    with open_pack(_local(path), scaffold) as pack:
+    with open_pack(local(path), scaffold) as pack:
         if require_signature is not None:
             check_signature(pack, require_signature)
         if pack.descriptor.rng.id == rng.TORCH_CPU:
@@ -66,15 +65,6 @@ def load(
         names = sorted(own, key=lambda name: -numel(own[name].shape))
         arrays = dict(run_all([partial(_named, pack, name) for name in names], default()))
         return {name: arrays[pack.descriptor.resolve(name)] for name in entries}
-
-
-def _local(path: str | PathLike[str]) -> Path:
-    found = parse(path)
-    if isinstance(found, Path):
-        return found
-    from lottapack.registry import pull
-
-    return pull(str(path)).path
 
 
 def _named(pack: PackFile, name: str) -> tuple[str, Array]:

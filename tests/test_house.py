@@ -44,6 +44,7 @@ LAYERS = (
     "nn",
     "building",
     "signing",
+    "registry",
     "folders",
     "peft",
     "exporting",
@@ -51,7 +52,7 @@ LAYERS = (
     "backbone",
     "reports",
     "integrations",
-    "registry",
+    "pushing",
     "loading",
     "distributed",
     "numpy",
@@ -69,7 +70,7 @@ BROAD_EXCEPT = {
     "lottapack.arch.watched": "what is raised in one thread is raised again in the one that waits for it",
     "lottapack.comparing": "torch and safetensors raise many kinds on a bad file of inputs",
     "lottapack.folders.reading": "safetensors and torch raise many kinds on a bad file",
-    "lottapack.registry.front_matter": "a YAML parser raises anything on a stranger's text",
+    "lottapack.pushing.front_matter": "a YAML parser raises anything on a stranger's text",
     "lottapack.registry.hub_errors": "the client's and our own readers raise anything on a stranger's answer",
     "lottapack.registry.oci_client": "as hub_errors, for OCI registries",
     "lottapack_serve.cards": "the YAML parser lets through whatever its constructors raise on a bad card",
@@ -273,7 +274,7 @@ def test_addresses_of_tensors_are_asked_for_in_one_place():
 
 
 ONLY_HERE = {
-    "huggingface_hub": ("lottapack.registry.hub",),
+    "huggingface_hub": ("lottapack.registry.hub", "lottapack.pushing.hub"),
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack_serve.",),

@@ -1,6 +1,6 @@
 """The Hugging Face Hub, or any server that speaks its protocol: who has packs there, and what was pushed.
 
-``hub_push`` and ``hub_pull`` do the rest; only modules of that name's beginning import huggingface_hub.
+``hub_pull`` and ``pushing.hub`` do the rest.
 """
 
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""The OCI manifest of a pack: its records, its bytes, and what a reader refuses (spec: oci)."""
+"""The OCI manifest of a pack: its records, and what a reader refuses (spec: oci)."""
 
 import hashlib
 import re
@@ -8,10 +8,8 @@ from pathlib import Path
 import msgspec
 
 from lottapack.errors import NotFoundError, RegistryError
-from lottapack.format import canonical
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.registry import answers
-from lottapack.reports.inspection import Summary
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.lottapack.pack.v1"
@@ -20,8 +18,7 @@ SIGNATURE_TYPE = "application/vnd.lottapack.signature.v1"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 
-_TITLE = "org.opencontainers.image.title"
-_LICENSES = "org.opencontainers.image.licenses"
+TITLE = "org.opencontainers.image.title"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_NAME = 200
 
@@ -42,13 +39,15 @@ class Blob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     @property
     def title(self) -> str:
         """The file's name, or nothing."""
-        return (self.annotations or {}).get(_TITLE, "")
+        return (self.annotations or {}).get(TITLE, "")
 
 
 EMPTY_BLOB = Blob(EMPTY_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", len(EMPTY))
 
 
-class _Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What a manifest holds; there may be more in it."""
+
     schema_version: int
     media_type: str = ""
     artifact_type: str = ""
@@ -74,33 +73,7 @@ def is_name(name: str) -> bool:
 
 def blob(media_type: str, path: Path, sha256: str, size: int) -> Blob:
     """The layer of a file."""
-    return Blob(media_type, f"sha256:{sha256}", size, {_TITLE: path.name})
-
-
-def build(summary: Summary, image: Image, license_: str | None) -> bytes:
-    """The manifest's bytes, which depend on the files and the licence only (spec: oci, sections 1 and 3)."""
-    annotations = {
-        _TITLE: image.pack.title,
-        "lottapack.format": summary.format_version,
-        "lottapack.architecture.family": summary.family,
-        "lottapack.architecture.class": summary.architecture,
-        "lottapack.rng.id": summary.rng,
-        "lottapack.rng.seed": summary.seed,
-        "lottapack.pack.sha256": image.pack.sha256,
-        "lottapack.parameters": str(summary.numel),
-        "lottapack.parameters.trained": str(summary.trained),
-    }
-    if license_ is not None:
-        annotations[_LICENSES] = license_
-    manifest = _Manifest(
-        schema_version=2,
-        media_type=MANIFEST_TYPE,
-        artifact_type=ARTIFACT_TYPE,
-        config=EMPTY_BLOB,
-        layers=[image.pack] if image.signature is None else [image.pack, image.signature],
-        annotations=annotations,
-    )
-    return canonical.dumps(msgspec.to_builtins(manifest))
+    return Blob(media_type, f"sha256:{sha256}", size, {TITLE: path.name})
 
 
 def digest_of(raw: bytes) -> str:
@@ -116,7 +89,7 @@ def read(raw: bytes, where: str) -> Image:
     """
     try:
         raw.decode()  # of what is not asked for, the parser does not say that it is no UTF-8
-        manifest = msgspec.json.decode(raw, type=_Manifest)
+        manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise _broken(where, str(fault)) from fault
     if manifest.artifact_type != ARTIFACT_TYPE:

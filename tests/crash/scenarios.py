@@ -500,9 +500,10 @@ def served(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ.pop("HF_HUB_OFFLINE", None)
     os.environ.pop("HF_TOKEN", None)
-    from lottapack.registry import hub_pull, hub_push
+    from lottapack.pushing import hub
+    from lottapack.registry import hub_pull
 
-    assert hub_pull and hub_push
+    assert hub_pull and hub
     return [Push, Pull]
 
 

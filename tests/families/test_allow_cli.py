@@ -91,7 +91,7 @@ def test_torch_cpu_by_the_command(package, run, tmp_path):
 
 def test_a_pushed_pack_is_verified_without_its_code(net_pack, package, run):
     """push verifies, and says in the card how the pack is loaded."""
-    from lottapack.registry.card import card
+    from lottapack.pushing.card import card
     from lottapack.registry.records import PushOptions
 
     text = card(net_pack, "me/net", "0" * 64, PushOptions())

@@ -32,7 +32,9 @@ from huggingface_hub.utils import _http
 from mutation import places
 
 from lottapack.errors import LottapackError
-from lottapack.registry import downloading, hub, hub_http, hub_pull, hub_push, oci, oci_manifest, oci_transport
+from lottapack.pushing import hub as hub_push
+from lottapack.pushing import oci as oci_push
+from lottapack.registry import downloading, hub, hub_http, hub_pull, oci, oci_manifest, oci_transport
 from lottapack.registry.oci_manifest import Image
 from lottapack.registry.records import PushOptions
 from lottapack.registry.references import HubReference, OciReference, Owner
@@ -102,7 +104,7 @@ def oci_script() -> Script:
     layer = oci_manifest.Blob(
         oci_manifest.PACK_TYPE, f"sha256:{SHA256}", len(CONTENT), {"org.opencontainers.image.title": NAME}
     )
-    manifest = json.loads(oci_manifest.build(inspect(PACK), Image(layer), None))
+    manifest = json.loads(oci_push.manifest_of(inspect(PACK), Image(layer), None))
     kind = {"Content-Type": oci_manifest.MANIFEST_TYPE}
     challenge = f'Bearer realm="http://{HOST}/token",service="s",scope="x"'
     return {
@@ -258,7 +260,7 @@ def oci_calls(pack: Path) -> dict[str, Callable[[], object]]:
         "pull": lambda: oci.pull(reference, None),
         "list": lambda: oci.list_packs(Owner("", HOST)),
         "log": lambda: oci.log(OciReference(HOST, "o/m")),
-        "push": lambda: oci.push(pack, OciReference(HOST, "o/m"), _push_options(), None),
+        "push": lambda: oci_push.push(pack, OciReference(HOST, "o/m"), _push_options(), None),
     }
 
 

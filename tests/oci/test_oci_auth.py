@@ -12,7 +12,7 @@ import pytest
 from oci_proxy import Proxy
 from oci_registries import PASSWORD, USER, certify, running
 
-from lottapack import registry as packs
+import lottapack as packs
 from lottapack.errors import AccessError, NetworkError, RegistryError
 from lottapack.registry import oci_auth
 from lottapack.registry.oci_client import Client

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lottapack import registry as packs
+import lottapack as packs
 from lottapack.errors import IntegrityError, NetworkError, OutputError
 from lottapack.registry import integrity
 from lottapack_cli.app import main
@@ -222,12 +222,12 @@ def test_a_push_that_is_killed_leaves_no_tag(registry, repository, big_pack):
     reference = f"oci://{registry.host}/{repository}:v1"
     code = """
         import sys, time
-        from lottapack import registry
+        from lottapack import pushing
         def stop(done, total):
             if done > total // 2:
                 print("half", flush=True)
                 time.sleep(60)
-        registry.push(sys.argv[1], sys.argv[2], progress=stop)
+        pushing.push(sys.argv[1], sys.argv[2], progress=stop)
     """
     with python(code, big_pack, reference) as process:
         assert process.stdout.readline() == "half\n"

@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lottapack.errors import NotFoundError, RegistryError
+from lottapack.pushing.oci import manifest_of
 from lottapack.registry import oci_manifest
 from lottapack.registry.oci_manifest import PACK_TYPE, SIGNATURE_TYPE, Image, blob, is_name
 from lottapack.reports.inspection import inspect
@@ -24,14 +25,14 @@ def image(signature=True):
 @pytest.mark.parametrize("signature", [True, False])
 @pytest.mark.parametrize("license_", ["MIT", None])
 def test_what_is_written_follows_the_schema_and_is_read_again(signature, license_):
-    raw = oci_manifest.build(inspect(PACK), image(signature), license_)
+    raw = manifest_of(inspect(PACK), image(signature), license_)
     Draft202012Validator(SCHEMA).validate(json.loads(raw))
     assert oci_manifest.read(raw, "here") == image(signature)
-    assert raw == oci_manifest.build(inspect(PACK), image(signature), license_)
+    assert raw == manifest_of(inspect(PACK), image(signature), license_)
 
 
 def test_the_annotations_are_the_descriptors():
-    found = json.loads(oci_manifest.build(inspect(PACK), image(), "MIT"))["annotations"]
+    found = json.loads(manifest_of(inspect(PACK), image(), "MIT"))["annotations"]
     summary = inspect(PACK)
     assert found["lottapack.rng.seed"] == summary.seed
     assert found["lottapack.rng.id"] == "philox4x32-10"
@@ -45,7 +46,7 @@ def test_the_empty_blob_is_what_its_digest_says():
 
 
 def changed(change):
-    manifest = json.loads(oci_manifest.build(inspect(PACK), image(), None))
+    manifest = json.loads(manifest_of(inspect(PACK), image(), None))
     change(manifest)
     return json.dumps(manifest).encode()
 

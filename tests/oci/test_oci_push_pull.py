@@ -11,7 +11,7 @@ import pytest
 from oci_registries import needs
 
 import lottapack
-from lottapack import registry as packs
+import lottapack as packs
 from lottapack.errors import (
     IntegrityError,
     InvalidReferenceError,

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import lottapack
-from lottapack.registry.card import BEGIN, END, card
+from lottapack.pushing.card import BEGIN, END, card
 from lottapack.registry.records import PushOptions
 
 PACK = Path(__file__).parents[2] / "tests" / "compat" / "v0.1.0" / "image.lotta.safetensors"

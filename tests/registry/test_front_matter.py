@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lottapack.registry.front_matter import join, merged, split
+from lottapack.pushing.front_matter import join, merged, split
 
 PERSON = """\
 # who may use it

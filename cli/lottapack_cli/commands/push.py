@@ -59,7 +59,7 @@ def command(
     sink = Output(json=json, quiet=quiet)
     hush(sink)
     with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
-        from lottapack.registry import push
+        from lottapack.pushing import push
 
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", "Warnings while validating metadata")  # the registry's, of the card

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from lottapack.registry import front_matter
+from lottapack.pushing import front_matter
 
 SECONDS = 15.0
 """Of processor time under instrumentation; more is a hang."""

@@ -3,7 +3,7 @@
 import json
 from os import PathLike
 
-from lottapack.registry import front_matter
+from lottapack.pushing import front_matter
 from lottapack.registry.records import PushOptions
 from lottapack.reports.inspection import Summary, inspect
 from lottapack.reports.reporting import report

@@ -12,7 +12,8 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 from lottapack.errors import ConflictError, InvalidReferenceError, LottapackError, RegistryError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
-from lottapack.registry import answers, card, hub, hub_files, integrity
+from lottapack.pushing import card
+from lottapack.registry import answers, hub, hub_files, integrity
 from lottapack.registry.hub_errors import Refused, translated
 from lottapack.registry.hub_files import Contents
 from lottapack.registry.hub_guard import guarded
@@ -51,7 +52,7 @@ class _File:
 
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
-    """See ``lottapack.registry.push``, which has verified the pack."""
+    """See ``pushing.push``, which has verified the pack."""
     try:
         return _push(path, target, options, progress)
     except ConflictError:

@@ -1,0 +1,87 @@
+"""Packs on their way to registries: checked, described in a model card, and sent."""
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+
+from lottapack.errors import IntegrityError, InvalidReferenceError, Problem, SignatureError
+from lottapack.files.links import require_own_file
+from lottapack.format.container import PACK_END, SIGNATURE_END
+from lottapack.progress import Progress
+from lottapack.registry import remote
+from lottapack.registry.answers import name_fault
+from lottapack.registry.records import PushOptions, PushResult
+from lottapack.registry.references import HubReference
+
+__all__ = ["PushOptions", "PushResult", "push"]
+
+
+def push(
+    path: str | PathLike[str],
+    reference: str,
+    *,
+    tag: str | None = None,
+    branch: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    message: str | None = None,
+    license: str | None = None,  # noqa: A002 - the card's own word
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    max_bytes: int | None = None,
+    allow: str | Iterable[str] = (),
+    progress: Progress | None = None,
+) -> PushResult:
+    """Verify a pack and send it to a registry, with a model card (Hub) and the signature that lies beside it.
+
+    What the registry has already is not sent again.
+
+    Args:
+        path: the pack, ``*.lotta.safetensors``; ``<path>.sig`` beside it goes along.
+        reference: ``owner/name`` or ``oci://host/repository[:tag]``.
+        tag: names the commit or the image.
+        branch: where the commit goes (Hub only), made if missing.
+        private: for a repository that this push creates.
+        dry_run: only say what would be sent; nothing is changed anywhere.
+        message: the commit's title.
+        license: for the model card, in the Hub's own terms, as are the next two.
+        datasets: names of datasets on the Hub.
+        metrics: names of metrics.
+        max_bytes: as in verify().
+        allow: as in verify().
+        progress: in bytes of the files that are sent.
+
+    Raises:
+        FormatError, IntegrityError: the pack is broken, nothing was sent. SignatureError: its signature is a link to
+            elsewhere. InvalidReferenceError. NetworkError, AccessError, NotFoundError, ConflictError: as RegistryError.
+    """
+    target = remote(reference)
+    pack = Path(path)
+    _refuse_broken(pack, max_bytes, allow)
+    options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))
+    if isinstance(target, HubReference):
+        from lottapack.pushing import hub
+
+        return hub.push(pack, target, options, progress)
+    from lottapack.pushing import oci
+
+    return oci.push(pack, target, options, progress)
+
+
+def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:
+    """Raise what is wrong with a pack that is about to be sent."""
+    if path.is_file() and not path.name.endswith(PACK_END):
+        hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
+        raise InvalidReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+    fault = name_fault(path.name + SIGNATURE_END)
+    if fault:
+        raise InvalidReferenceError(
+            f"{path}: not every system can hold a file of that name: {fault}", hint="Rename it."
+        )
+    require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
+    from lottapack.reports.verification import verify
+
+    outcome = verify(path, max_bytes=max_bytes, allow=allow)
+    failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
+    if failed:
+        raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")

@@ -1,0 +1,144 @@
+"""Push to an OCI registry: the pack and its signature as blobs, then the manifest that names them (spec: oci)."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lottapack.errors import InvalidReferenceError, NotFoundError, UnsupportedError
+from lottapack.format import canonical
+from lottapack.format.container import SIGNATURE_END
+from lottapack.progress import Progress
+from lottapack.registry import integrity, oci_manifest
+from lottapack.registry.oci import DEFAULT_TAG, client_of
+from lottapack.registry.oci_manifest import (
+    ARTIFACT_TYPE,
+    EMPTY,
+    EMPTY_BLOB,
+    MANIFEST_TYPE,
+    TITLE,
+    Blob,
+    Image,
+    Manifest,
+)
+from lottapack.registry.records import FileSize, PushOptions, PushResult
+from lottapack.registry.references import OciReference, parse
+from lottapack.reports.inspection import Summary, inspect
+
+if TYPE_CHECKING:
+    from lottapack.registry.oci_client import Client
+
+_LICENSES = "org.opencontainers.image.licenses"
+
+
+def push(path: Path, reference: OciReference, options: PushOptions, progress: Progress | None) -> PushResult:
+    """Send a pack that was verified, and its signature, and name them by a tag; what is there is not sent again.
+
+    ``progress``: in bytes of all that is sent. Raises: see pushing.push().
+    """
+    target = _target(reference, options)
+    pack = _layer(oci_manifest.PACK_TYPE, path)
+    if not oci_manifest.is_name(path.name):
+        hint = "Rename the file: at most 200 bytes, no point at the start, no control characters."
+        raise InvalidReferenceError(f"{path.name!r} is no name for a pack in a registry", hint=hint)
+    signature_path = path.with_name(path.name + SIGNATURE_END)
+    signature = _layer(oci_manifest.SIGNATURE_TYPE, signature_path) if signature_path.is_file() else None
+    manifest = manifest_of(inspect(path), Image(pack, signature), options.license)
+    digest = oci_manifest.digest_of(manifest)
+    files = [(pack, path)] + ([(signature, signature_path)] if signature else [])
+    with client_of(target, "pull" if options.dry_run else "pull,push") as client:
+        tagged = client.digest(str(target.tag))
+        created = tagged is None and _is_new(client)
+        missing = [] if tagged == digest else [file for file in files if created or not client.has(file[0])]
+        if not options.dry_run and tagged != digest:
+            _send(client, missing, progress)
+            client.put_manifest(str(target.tag), manifest)
+        url = client.manifest_url(digest)
+    return PushResult(
+        reference=str(target),
+        revision=digest,
+        sha256=pack.sha256,
+        size=pack.size,
+        sent=tuple(FileSize(blob.title, blob.size) for blob, _ in missing),
+        already=tuple(FileSize(blob.title, blob.size) for blob, file in files if (blob, file) not in missing),
+        created=created,
+        dry_run=options.dry_run,
+        url=url,
+    )
+
+
+def manifest_of(summary: Summary, image: Image, license_: str | None) -> bytes:
+    """The manifest's bytes, which depend on the files and the licence only (spec: oci, sections 1 and 3)."""
+    annotations = {
+        TITLE: image.pack.title,
+        "lottapack.format": summary.format_version,
+        "lottapack.architecture.family": summary.family,
+        "lottapack.architecture.class": summary.architecture,
+        "lottapack.rng.id": summary.rng,
+        "lottapack.rng.seed": summary.seed,
+        "lottapack.pack.sha256": image.pack.sha256,
+        "lottapack.parameters": str(summary.numel),
+        "lottapack.parameters.trained": str(summary.trained),
+    }
+    if license_ is not None:
+        annotations[_LICENSES] = license_
+    manifest = Manifest(
+        schema_version=2,
+        media_type=MANIFEST_TYPE,
+        artifact_type=ARTIFACT_TYPE,
+        config=EMPTY_BLOB,
+        layers=[image.pack] if image.signature is None else [image.pack, image.signature],
+        annotations=annotations,
+    )
+    return canonical.dumps(msgspec.to_builtins(manifest))
+
+
+def _send(client: "Client", files: list[tuple[Blob, Path]], progress: Progress | None) -> None:
+    if not client.has(EMPTY_BLOB):
+        client.upload(EMPTY_BLOB, EMPTY)
+    total = sum(blob.size for blob, _ in files)
+    done = 0
+    for blob, path in files:
+        client.upload(blob, path, partial(_advance, progress, done, total) if progress else None)
+        done += blob.size
+
+
+def _advance(progress: Progress, done: int, total: int, sent: int) -> None:
+    progress(done + sent, total)
+
+
+def _is_new(client: "Client") -> bool:
+    try:
+        return not client.tags()
+    except NotFoundError:
+        return True
+
+
+def _layer(media_type: str, path: Path) -> Blob:
+    size, sha256 = path.stat().st_size, integrity.digest(path, "sha256")
+    return oci_manifest.blob(media_type, path, sha256, size)
+
+
+def _target(reference: OciReference, options: PushOptions) -> OciReference:
+    """Where a push goes. Raises InvalidReferenceError; UnsupportedError for what only the Hub has."""
+    if reference.digest:
+        hint = "The digest follows from the pack. Name a tag: oci://host/repository:tag."
+        raise InvalidReferenceError(f"{reference}: nothing can be pushed to a digest", hint=hint)
+    if reference.tag and options.tag not in (None, reference.tag):
+        hint = "Name the tag once."
+        raise InvalidReferenceError(f"{reference}: another tag than --tag {options.tag}", hint=hint)
+    asked = {
+        "a branch": options.branch,
+        "private repositories of a client's making": options.private,
+        "a commit message": options.message,
+        "a model card for datasets": options.datasets,
+        "a model card for metrics": options.metrics,
+    }
+    for what, value in asked.items():
+        if value:
+            hint = "Leave it out; these are for repositories of the Hub."
+            raise UnsupportedError(f"{reference}: an OCI registry has no place for {what}", hint=hint)
+    tagged = OciReference(reference.host, reference.repository, reference.tag or options.tag or DEFAULT_TAG)
+    parse(str(tagged))  # the tag of the options may be anything
+    return tagged
