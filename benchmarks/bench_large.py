@@ -16,7 +16,7 @@ torch.save(trained_state(LLAMAS[{scale!r}]), {checkpoint!r})
 """
 PACK = """
 import lottapack
-size = lottapack.pack({checkpoint!r}, {pack!r}, stored_dtype="float16", coding={coding!r}).size
+size = lottapack.pack({checkpoint!r}, {pack!r}, compression=lottapack.Compression("float16", {coding!r})).size
 """
 LOAD = """
 import torch, lottapack

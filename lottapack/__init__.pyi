@@ -5,6 +5,7 @@ from lottapack import distributed as distributed
 from lottapack import errors as errors
 from lottapack import nn as nn
 from lottapack import numpy as numpy
+from lottapack import recover as recover
 from lottapack import registry as registry
 from lottapack import rng as rng
 from lottapack.reports import speed as speed
@@ -17,6 +18,7 @@ from lottapack.backbone import init_backbone_ as init_backbone_
 
 # Pack
 from lottapack.packing.pack import pack as pack
+from lottapack.packing.compression import Compression as Compression
 from lottapack.comparing import compare as compare
 
 # Load and export
@@ -44,7 +46,3 @@ from lottapack.rng.own_tables import table as table
 # Errors
 from lottapack.errors import LottapackError as LottapackError
 from lottapack.version import __version__ as __version__
-
-# Recover
-from lottapack.packing.merged_checkpoints import pack_merged as pack_merged
-from lottapack.packing.torch_cpu import pack_torch_cpu as pack_torch_cpu

@@ -49,6 +49,7 @@ LAYERS = (
     "peft",
     "exporting",
     "packing",
+    "recover",
     "backbone",
     "reports",
     "integrations",

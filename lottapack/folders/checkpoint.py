@@ -40,8 +40,8 @@ def _split(
             "the checkpoint carries no lottapack recipe: lottapack packs models that were trained from random weights, "
             "whose backbone a seed generates",
             hint="Save the state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. Without "
-            "one: pack_torch_cpu() (--rng torch-cpu) if torch drew it from a known seed, pack_merged() (--from-merged) "
-            "if it is merged. Pretrained weights, fine-tuned or not, cannot be packed.",
+            "one: lottapack.recover.torch_cpu() if torch drew it from a known seed, lottapack.recover.merged() if it "
+            "is merged. Pretrained weights, fine-tuned or not, cannot be packed.",
         )
     state, others = found
     leaving.names += [other.address for other in others]

@@ -42,9 +42,3 @@ def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size:
             hint="Nothing was written. Allow more, store less (train), or take a smaller rank.",
         )
     return best[1].write(path)
-
-
-def check_size(max_size: object) -> None:
-    """Raise CheckpointError for a size that is not a whole number of bytes."""
-    if max_size is not None and (not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1):
-        raise CheckpointError(f"max_size={max_size!r}: a whole number of bytes from 1 on")

@@ -8,6 +8,7 @@ from pathlib import Path
 from lottapack.errors import BackboneChangedWarning
 from lottapack.limits import size_text
 from lottapack.packing.costs import Cost
+from lottapack.packing.recovered import Layer
 from lottapack.packing.storing import Kept
 
 PackCheck = Callable[[Path], object]
@@ -22,7 +23,8 @@ class PackResult:
     that are in another form than they were, and their errors. ``left_out``: tensors, or whole models, of the checkpoint
     that are not in the pack because ``ignore`` or ``key`` said so. ``files``: those that the pack carries beside the
     model, with their bytes; ``files_left``: those that lie beside the checkpoint and are not in the pack. ``checked``:
-    what ``check`` gave back.
+    what ``check`` gave back. ``costs``: what each form costs, where an error was asked for. ``layers``: what became of
+    each weight of a recovered model.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class PackResult:
     files_left: tuple[str, ...] = ()
     checked: object = None
     costs: tuple[Cost, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

@@ -43,6 +43,7 @@ from lottapack.packing.checks import generated_elements, require_names
 from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
+from lottapack.packing.recovered import Layer
 from lottapack.packing.reparametrised import lacking
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
@@ -63,16 +64,18 @@ class Packer:
         tensors: dict[str, Tensor],
         progress: Progress | None = None,
         *,
-        stored_instead: dict[str, int] | None = None,
+        stored_instead: Mapping[str, int] | None = None,
         constructed: Mapping[str, Tensor] | None = None,
         storage: Storage | None = None,
         leaving: LeftOut | None = None,
         allow_nonfinite: bool = False,
         files: Embedded | None = None,
         check: PackCheck | None = None,
+        layers: tuple[Layer, ...] = (),
     ) -> None:
         """``stored_instead``: known to differ; ``constructed``: what torch drew; ``files``: beside the model."""
         self.check = check
+        self.layers = layers
         self._require_finite = (lambda *_, **__: None) if allow_nonfinite else checkpoint.require_finite
         self.leaving = LeftOut() if leaving is None else leaving
         self.storage = storage or Storage()
@@ -101,9 +104,19 @@ class Packer:
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         self.storage.warn_of_unused()
         warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
-        kept, left_out, files = tuple(self.storage.kept), tuple(self.leaving.names), self.files
+        taken = {kept.name: kept.size for kept in self.storage.kept}
         return PackResult(
-            path, size, digest, self.stored_instead, kept, left_out, files.sizes, files.left, checked, self._costs()
+            path,
+            size,
+            digest,
+            self.stored_instead,
+            kept=tuple(self.storage.kept),
+            left_out=tuple(self.leaving.names),
+            files=self.files.sizes,
+            files_left=self.files.left,
+            checked=checked,
+            costs=self._costs(),
+            layers=tuple(replace(layer, size=taken.get(layer.name, layer.size)) for layer in self.layers),
         )
 
     def _costs(self) -> tuple[Cost, ...]:

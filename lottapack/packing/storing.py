@@ -5,7 +5,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -14,17 +13,10 @@ from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
-from lottapack.nn.select import GROUP_WORDS
+from lottapack.packing.compression import ALL, DEFAULT_ERROR, GROUPS, Compression
 from lottapack.packing.forms import blocks, errors, in_planes, narrowed, trellis
 from lottapack.weights.rebuild import tensor_bytes
 
-GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
-ALL = "*"
-_LOSSY_DEFAULT = ("embeddings",)
-CHOSEN = dict.fromkeys(("adapters", "embeddings", "heads", "rest"), codings.TRELLIS)
-"""What max_error asks for: all that is large; norms and biases keep their exact values."""
-DEFAULT_ERROR = 0.01
-"""The root mean square error of ``trellis8``, as part of the tensor's own, where none is asked for."""
 _ENTRY = 128
 """Bytes, or nearly, that a coding takes in the descriptor and the header; what saves less is left out."""
 
@@ -58,18 +50,25 @@ class Kept:
 class Storage:
     """What pack() was asked for, and what came of it.
 
-    ``stored_dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word or ``*``, with the error of
-    those that have one behind an ``@``; ``max_error``: that of the others.
+    ``dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word or ``*``, with the error of
+    those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a tensor may
+    have.
     """
 
-    stored_dtype: str | None = None
+    dtype: str | None = None
     coding: dict[str, str] = field(default_factory=dict)
-    tolerance: float | None = None
+    bound: float | None = None
     max_error: float | None = None
     kept: list[Kept] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)  # of what was stored
     seen: dict[str, list[Tensor]] = field(default_factory=dict)  # by group word, what a coding was looked for
     by_default: bool = False  # the groups are those of a default, and any may be missing
+
+    @classmethod
+    def of(cls, wanted: Compression) -> "Storage":
+        """Storage as a caller asks for it."""
+        error = DEFAULT_ERROR if wanted.max_size is not None else wanted.max_error
+        return cls(wanted.dtype_name, wanted.by_group, wanted.max_error, error, by_default=wanted.by_default)
 
     def coding_for(self, group: str) -> tuple[str | None, float]:
         """The coding of a group, or None; and the error that it may have."""
@@ -86,7 +85,7 @@ class Storage:
         """
         tensor = tensor.detach().cpu().contiguous()
         shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
-        narrow = self.stored_dtype if dtype == "float32" and recipe.group != "buffer" else None
+        narrow = self.dtype if dtype == "float32" and recipe.group != "buffer" else None
         record = self._kept(name, tensor, recipe.group, narrow, keep)
         return Stored(
             shape=shape,
@@ -141,13 +140,13 @@ class Storage:
     def adapter(self, name: str, tensor: Tensor, keep: Callable[[str, Tensor], TensorRecord]) -> TensorRecord:
         """The record of a tensor of an adapter. Betas are one number a layer, and stay as they are.
 
-        What no coding makes smaller is kept in ``stored_dtype``: its own dtype is then that.
+        What no coding makes smaller is kept in ``dtype``: its own dtype is then that.
         """
         tensor = tensor.detach().cpu().contiguous()
         self.groups.add("adapter")
         if name.rpartition(".")[2] == "beta":
             return keep(name, tensor)
-        narrow = self.stored_dtype if tensor.dtype == torch.float32 else None
+        narrow = self.dtype if tensor.dtype == torch.float32 else None
         wanted, _ = self.coding_for("adapter")
         if narrow and wanted not in (*codings.BLOCKS, codings.TRELLIS):
             made = narrowed(name, tensor, narrow)
@@ -156,24 +155,28 @@ class Storage:
         return self._kept(name, tensor, "adapter", None, keep)
 
     def check(self) -> None:
-        """Raise CheckpointError if an error is over the tolerance, or a coding is for a group that is not stored."""
+        """Raise CheckpointError if an error is over the bound, or a coding is for a group that is not stored."""
         stored = [word for word, group in GROUPS.items() if group in self.groups]
         for word, form in self.coding.items():
             if word not in (ALL, *stored) and not self.by_default:
                 raise CheckpointError(
                     f"coding: the pack stores no {word}, so {form} for them changes nothing",
                     hint=f"It stores {', '.join(stored) or 'no parameters'}. Name one of these groups, or leave the "
-                    "coding (--coding) out.",
+                    "coding out.",
                 )
-        over = [kept for kept in self.kept if self.tolerance is not None and kept.worst > self.tolerance]
+        over = [kept for kept in self.kept if kept.rms > self._bound(kept)]
         if over:
-            worst = max(over, key=lambda kept: kept.worst)
+            worst = max(over, key=lambda kept: kept.rms)
             more = f", and {len(over) - 1} more tensors are over it" if len(over) > 1 else ""
             raise CheckpointError(
-                f"{worst.name} as {worst.form} would be off by up to {worst.worst:.3g} of its root mean square; the "
-                f"tolerance is {self.tolerance:g}{more}",
-                hint="Nothing was written. Choose a finer coding, other groups, or a larger tolerance.",
+                f"{worst.name} as {worst.form} would have a root mean square error of {worst.rms:.3g} of its own; "
+                f"max_error is {self.bound:g}{more}",
+                hint="Nothing was written. Choose a finer coding, other groups, or a larger max_error.",
             )
+
+    def _bound(self, kept: Kept) -> float:
+        """The largest error that a tensor may have. ``trellis8`` keeps its own by itself."""
+        return math.inf if self.bound is None or kept.form == codings.TRELLIS else self.bound
 
     def warn_of_unused(self) -> None:
         """Warn the caller of pack() of what was asked for and changed nothing."""
@@ -185,8 +188,8 @@ class Storage:
         ]
         if self.by_default and self.coding and not self.kept:
             said.append("no tensor of the pack becomes smaller by a coding")
-        if self.stored_dtype and not any(kept.form == self.stored_dtype for kept in self.kept):
-            said.append(f"stored_dtype={self.stored_dtype} changed nothing: no float32 tensor becomes smaller by it")
+        if self.dtype and not any(kept.form == self.dtype for kept in self.kept):
+            said.append(f"dtype={self.dtype} changed nothing: no float32 tensor becomes smaller by it")
         for line in said:
             warnings.warn(line, UnusedOptionWarning, stacklevel=4)
 
@@ -198,79 +201,6 @@ class Storage:
 def _word(group: str) -> str:
     """What a caller calls a group."""
     return next((word for word, of in GROUPS.items() if of == group), ALL)
-
-
-def storage(
-    stored_dtype: "torch.dtype | str | None",
-    coding: "str | Mapping[str, str] | None",
-    tolerance: float | None,
-    max_error: float | None = None,
-) -> Storage:
-    """Check what a caller asks for. Raises CheckpointError.
-
-    Args:
-        stored_dtype: torch.float16, torch.bfloat16 or their names.
-        coding: an id, for the groups that it is meant for (the embeddings, or all if nothing is lost); or ids by group.
-        tolerance: the largest error allowed.
-        max_error: the root mean square error that ``trellis8`` may have; alone, it asks for CHOSEN.
-    """
-    _check_error("max_error", max_error)
-    by_default = not coding
-    if max_error is not None and not coding:
-        coding = CHOSEN
-    dtype = dtypes.dtype_name(stored_dtype) if isinstance(stored_dtype, torch.dtype) else stored_dtype
-    if dtype is not None and dtype not in codings.NARROW:
-        raise CheckpointError(
-            f"stored_dtype={dtype}: what was trained can be kept as {' or '.join(codings.NARROW)}",
-            hint="Leave it out to keep it as it was trained.",
-        )
-    if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance >= 0):
-        raise CheckpointError(f"tolerance={tolerance!r}: a number from 0 on, as part of a tensor's root mean square")
-    if tolerance is not None and dtype is None and not coding:
-        raise CheckpointError(
-            "tolerance without stored_dtype or coding changes nothing", hint="Without these, what is stored is exact."
-        )
-    if isinstance(coding, str):
-        form = coding.partition("@")[0]
-        by_default = form == codings.TRELLIS
-        coding = dict.fromkeys(
-            {codings.PLANES: (ALL,), codings.TRELLIS: tuple(CHOSEN)}.get(form, _LOSSY_DEFAULT), coding
-        )
-    if not isinstance(coding, Mapping | None):
-        raise CheckpointError(
-            f"coding={coding!r}: an id, or ids by group", hint=f"Groups: {', '.join((*GROUPS, ALL))}."
-        )
-    by_group = dict(coding or {})
-    known = (*codings.BLOCKS, codings.TRELLIS, codings.PLANES)
-    for group, given in by_group.items():
-        wanted, at, error = given.partition("@") if isinstance(given, str) else (given, "", "")
-        if at:
-            _check_error(f"coding {given}", _number(error) if wanted == codings.TRELLIS else math.nan)
-        if wanted not in known:
-            hint = "Narrower numbers are stored_dtype." if wanted in codings.NARROW else ""
-            raise CheckpointError(f"the coding {wanted!r} is unknown; known: {', '.join(known)}", hint=hint)
-        _check_group(group)
-    return Storage(dtype, by_group, tolerance, max_error, by_default=by_default)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _check_error(name: str, error: object) -> None:
-    if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
-        raise CheckpointError(
-            f"{name}: the error of {codings.TRELLIS} is above 0 and below 1, as part of a tensor's root mean square",
-            hint=f"As in max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
-        )
-
-
-def _check_group(group: str) -> None:
-    if group not in (*GROUPS, ALL):
-        raise CheckpointError(f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}")
 
 
 def _size(parts: Mapping[str, Tensor]) -> int:

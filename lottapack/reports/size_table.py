@@ -71,6 +71,7 @@ def measure(
     unknown = [scale for scale in scales if scale not in known]
     if unknown:
         raise UnsupportedError(f"there is no Llama called {unknown[0]!r}", hint=f"Choose from {', '.join(known)}.")
+    from lottapack.packing.compression import Compression
     from lottapack.packing.pack import pack
 
     rows: list[SizeRow] = []
@@ -85,7 +86,8 @@ def measure(
             if progress:
                 progress(len(rows), total)
             with TemporaryDirectory() as folder:
-                packed = pack(state, Path(folder) / f"{scale}.lotta.safetensors", stored_dtype="float16", coding=coding)
+                form_of = Compression(dtype="float16", coding=coding)
+                packed = pack(state, Path(folder) / f"{scale}.lotta.safetensors", compression=form_of)
                 with open_pack(packed.path) as opened:
                     fp16 = fp16 or opened.file_size
                     rows.append(_row(opened, form, None, fp16, scale, shape))

@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_codings_are_packed_measured_and_read(checkpoint: Path, tmp_path: Path) -> None:
     """The whole way, in processes of their own."""
     pack = tmp_path / "m.lotta.safetensors"
-    forms = ["--stored-dtype", "fp16", "--coding", "int8-block64", "--tolerance", "0.05"]
+    forms = ["--stored-dtype", "fp16", "--coding", "int8-block64", "--max-error", "0.05"]
     result = real("pack", checkpoint, "-o", pack, *forms)
     assert result.code == 0, result.err
     assert "kept in another form" in result.out
@@ -67,13 +67,9 @@ def test_codings_by_group(checkpoint: Path, tmp_path: Path, run: Run) -> None:
         (["--coding", "wings=int8-block64"], ["no group 'wings'", "embeddings"]),
         (["--coding", "int8-block64", "--coding", "planes-zlib"], ["say for which group"]),
         (["--coding", "heads=planes-zlib", "--coding", "heads=int8-block64"], ["heads twice"]),
-        (["--coding", "normal4-block64", "--tolerance", "0.01"], ["0.weight as normal4-block64", "tolerance is 0.01"]),
+        (["--coding", "normal4-block64", "--max-error", "0.01"], ["0.weight as normal4-block64", "max_error is 0.01"]),
         (["--tolerance", "0.01"], ["--tolerance goes with"]),
         (["--stored-dtype", "fp8"], ["'fp8'", "fp16", "bf16"]),
-        (
-            ["--stored-dtype", "fp16", "--from-merged", "--seed", "1", "--max-rank", "2", "--tolerance", "0.1"],
-            ["an element"],
-        ),
     ],
 )
 def test_what_cannot_be_kept_so_is_refused(

@@ -135,7 +135,9 @@ def test_a_pack_that_torch_drew_runs_from_memory(tmp_path: Path, run: Run) -> No
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = nn.Sequential(nn.Linear(4, 3))
-    lottapack.pack_torch_cpu(model, tmp_path / "drawn", seed=5, architecture=nn.Sequential(nn.Linear(4, 3)))
+    lottapack.pack(
+        lottapack.recover.torch_cpu(model, seed=5, architecture=nn.Sequential(nn.Linear(4, 3))), tmp_path / "drawn"
+    )
     np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
     assert (
         json.loads(run("run", tmp_path / "drawn", "--input", tmp_path / "x.npy", "--json").out)["backbone"]

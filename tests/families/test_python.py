@@ -264,8 +264,9 @@ def test_a_class_is_named_where_it_lives(package):
 def test_packs_of_torch_cpu_need_permission_to_draw(package, tmp_path):
     torch.manual_seed(5)
     model = build("Net", width=8)
-    path = lottapack.pack_torch_cpu(
-        model, tmp_path / "cpu.lotta.safetensors", seed=5, architecture=model, allow=PACKAGE
+    path = lottapack.pack(
+        lottapack.recover.torch_cpu(model, seed=5, architecture=model, allow=PACKAGE),
+        tmp_path / "cpu.lotta.safetensors",
     ).path
     with pytest.raises(NotAllowedError):
         lottapack.load(path)
@@ -279,12 +280,15 @@ def test_packs_of_torch_cpu_need_permission_to_draw(package, tmp_path):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     options = {"seed": 5, "architecture": tmp_path / "arch.json"}
     with pytest.raises(NotAllowedError):
-        lottapack.pack_torch_cpu(tmp_path / "model.pt", tmp_path / "b.lotta.safetensors", **options)
-    lottapack.pack_torch_cpu(tmp_path / "model.pt", tmp_path / "b.lotta.safetensors", **options, allow=PACKAGE)
+        lottapack.pack(lottapack.recover.torch_cpu(tmp_path / "model.pt", **options), tmp_path / "b.lotta.safetensors")
+    lottapack.pack(
+        lottapack.recover.torch_cpu(tmp_path / "model.pt", **options, allow=PACKAGE), tmp_path / "b.lotta.safetensors"
+    )
     assert (tmp_path / "b.lotta.safetensors").read_bytes() == path.read_bytes()
     with pytest.raises(NotAllowedError):
-        lottapack.pack_merged(
-            tmp_path / "model.pt", tmp_path / "c", seed=5, max_rank=1, architecture=options["architecture"]
+        lottapack.pack(
+            lottapack.recover.merged(tmp_path / "model.pt", seed=5, max_rank=1, architecture=options["architecture"]),
+            tmp_path / "c",
         )
 
 

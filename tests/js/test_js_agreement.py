@@ -81,7 +81,7 @@ def trained(tmp_path_factory):
             stored = {getattr(entry, "group", None) for entry in recipe_of(model).parameters.values()}
             if isinstance(coding, dict) and "embedding" not in stored:
                 coding = None  # an option that changes nothing is refused
-            lottapack.pack(model, path, stored_dtype=narrow, coding=coding)
+            lottapack.pack(model, path, compression=lottapack.Compression(dtype=narrow, coding=coding))
             plain = folder / f"{name}.safetensors"
             due = {one: digests(lottapack.export(path, plain, scaffold=one)) for one in ("default", *(others or {}))}
             made[name] = path, due
@@ -123,7 +123,7 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
 
 def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path):
     """What Node cannot draw it says; all else it decodes to the same bytes."""
-    forms = {"stored_dtype": "float16", "coding": {"*": "planes-zlib", "embeddings": "int8-block64"}}
+    form = lottapack.Compression(dtype="float16", coding={"*": "planes-zlib", "embeddings": "int8-block64"})
     net = nn.Sequential(nn.Embedding(90, 24), nn.Linear(24, 50), nn.Linear(50, 40))
     torch.manual_seed(6)
     drawn = nn.Sequential(nn.Embedding(90, 24), nn.Linear(24, 50), nn.Linear(50, 40))
@@ -132,14 +132,14 @@ def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path)
         drawn[2].weight += 1
     packs = [tmp_path / f"{name}{SUFFIX}" for name in ("torch", "trained", "merged")]
     with pytest.warns(lottapack.errors.BackboneChangedWarning):
-        lottapack.pack_torch_cpu(drawn, packs[0], seed=6, architecture=net, **forms)
+        lottapack.pack(lottapack.recover.torch_cpu(drawn, seed=6, architecture=net), packs[0], compression=form)
     model = lottapack.scaffold(nn.Sequential(*drawn), seed=8, rank=2, train=["embeddings", "biases"])
     for parameter in model.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.1)
     lottapack.pack(model, packs[1])
     merged = lottapack.load(packs[1], merge=True)
-    lottapack.pack_merged(merged, packs[2], seed=8, max_rank=3, architecture=net, **forms)
+    lottapack.pack(lottapack.recover.merged(merged, seed=8, max_rank=3, architecture=net), packs[2], compression=form)
     for pack, found in zip(packs[::2], reports(packs[::2]), strict=True):
         assert found["ok"], found
         entries = header_of(pack)[1]["parameters"]

@@ -56,7 +56,7 @@ def packs(tmp_path_factory):
     others = {
         "mlp frozen": (mlp(), {"targets": ["0"], "train": ["heads"]}, {}),
         "mlp bfloat16": (mlp().to(torch.bfloat16), {}, {}),
-        "mlp float16 stored": (mlp(), {}, {"stored_dtype": "float16"}),
+        "mlp float16 stored": (mlp(), {}, {"compression": lottapack.Compression(dtype="float16")}),
         "llama frozen": (tied_llama(), {"targets": ["*_proj"], "train": ["norms"]}, {}),
         "llama adapted": (tied_llama(), {"targets": ["embed_tokens", "*_proj"]}, {}),
         "scaffolds": (mlp(), {"scaffolds": {"b": 8}}, {}),

@@ -79,7 +79,11 @@ def test_weights_that_torch_drew(tmp_path):
         drawn[0].weight += 1
     pack, changed = tmp_path / "drawn.lotta.safetensors", tmp_path / "changed.lotta.safetensors"
     with pytest.warns(lottapack.errors.BackboneChangedWarning):
-        lottapack.pack_torch_cpu(drawn, pack, seed=6, architecture=net, coding={"embeddings": "int8-block64"})
+        lottapack.pack(
+            lottapack.recover.torch_cpu(drawn, seed=6, architecture=net),
+            pack,
+            compression=lottapack.Compression(coding={"embeddings": "int8-block64"}),
+        )
     tried = []
     for what, where, data in changes(pack):
         changed.write_bytes(data)

@@ -148,14 +148,16 @@ def test_checkpoints_without_a_recipe_lose_nothing_either(tmp_path):
     content = {"model": {**state, "head.weight": torch.ones(2, 4)}, "extra": {"w": torch.ones(2)}}
     options = {"seed": 3, "architecture": nn.Sequential(OrderedDict(a=nn.Linear(16, 8), b=nn.Linear(8, 4)))}
     with pytest.raises(CheckpointError, match=r"2 tensors beside .*head\.weight, extra\.w"):
-        lottapack.pack_torch_cpu(content, tmp_path / PACK, **options)
-    result = lottapack.pack_torch_cpu(content, tmp_path / PACK, ignore=["head", "extra"], **options)
+        lottapack.pack(lottapack.recover.torch_cpu(content, **options), tmp_path / PACK)
+    result = lottapack.pack(lottapack.recover.torch_cpu(content, ignore=["head", "extra"], **options), tmp_path / PACK)
     assert result.left_out == ("head.weight", "extra.w")
     scaffolded = SimpleNamespace(model=trained("mlp", targets="*", train=()))
     lottapack.pack(scaffolded.model, tmp_path / PACK)
     merged = lottapack.load(tmp_path / PACK, merge=True).state_dict()
     content = {"model": {f"net.{name}": tensor for name, tensor in merged.items()}, "head": {"w": torch.ones(2)}}
     with pytest.raises(CheckpointError, match=r"1 tensors beside .*head\.w"):
-        lottapack.pack_merged(content, tmp_path / PACK, seed=42, max_rank=2, architecture=mlp())
-    found = lottapack.pack_merged(content, tmp_path / PACK, seed=42, max_rank=2, architecture=mlp(), ignore="head")
+        lottapack.pack(lottapack.recover.merged(content, seed=42, max_rank=2, architecture=mlp()), tmp_path / PACK)
+    found = lottapack.pack(
+        lottapack.recover.merged(content, seed=42, max_rank=2, architecture=mlp(), ignore="head"), tmp_path / PACK
+    )
     assert found.left_out == ("head.w",) and found.layers

@@ -12,7 +12,7 @@ import lottapack
 from lottapack.packing.storing import errors
 
 FORMS = ("--stored-dtype", "fp16", "--coding", "embeddings=int8-block64")
-OPTIONS = {"stored_dtype": "float16", "coding": {"embeddings": "int8-block64"}}
+COMPRESSION = lottapack.Compression(dtype="float16", coding={"embeddings": "int8-block64"})
 FIRST, AGAIN = "first.lotta.safetensors", "again.lotta.safetensors"
 
 
@@ -67,7 +67,7 @@ def test_the_whole_way(given, run, tmp_path):
     exported = load_file(tmp_path / "plain.safetensors")
     assert exported.keys() == all_bits(merged).keys()
     assert all(torch.equal(value, merged.state_dict()[name]) for name, value in exported.items())
-    lottapack.pack(loaded, tmp_path / AGAIN, **OPTIONS)
+    lottapack.pack(loaded, tmp_path / AGAIN, compression=COMPRESSION)
     assert (tmp_path / AGAIN).read_bytes() == (tmp_path / FIRST).read_bytes()
 
 
@@ -85,8 +85,12 @@ def test_merged_weights_that_are_kept_narrower_are_off_by_what_is_said(run, tmp_
     lottapack.pack(train(model), tmp_path / "original")
     weights = lottapack.load(tmp_path / "original", merge=True)
     options = {"seed": 7, "max_rank": 3, "architecture": plain()}
-    exact = lottapack.pack_merged(weights, tmp_path / FIRST, **options)
-    narrow = lottapack.pack_merged(weights, tmp_path / AGAIN, stored_dtype="float16", **options)
+    exact = lottapack.pack(lottapack.recover.merged(weights, **options), tmp_path / FIRST)
+    narrow = lottapack.pack(
+        lottapack.recover.merged(weights, **options),
+        tmp_path / AGAIN,
+        compression=lottapack.Compression(dtype="float16"),
+    )
     assert [layer.error for layer in exact.layers] == [layer.error for layer in narrow.layers]
     kept = {one.name: one.worst for one in narrow.kept if one.group == "adapter"}
     assert {name.rpartition(".")[2] for name in kept} == {"lora_A", "lora_B"}
@@ -94,29 +98,47 @@ def test_merged_weights_that_are_kept_narrower_are_off_by_what_is_said(run, tmp_
     assert all(kept[name] == errors(before[name], after[name])[0] > 0 for name in kept)
 
 
-def test_an_error_over_the_tolerance_is_refused_where_torch_drew(tmp_path):
+def test_an_error_over_the_bound_is_refused_where_torch_drew(tmp_path):
     torch.manual_seed(3)
     model = plain()
     with torch.no_grad():
         model[0].weight += torch.randn(300, 20)
-    options = {"seed": 3, "architecture": plain(), "coding": "normal4-block64"}
-    with pytest.raises(lottapack.errors.CheckpointError, match=r"0\.weight as normal4-block64 .* tolerance is 0\.1"):
-        lottapack.pack_torch_cpu(model, tmp_path / FIRST, tolerance=0.1, **options)
+    options = {"seed": 3, "architecture": plain()}
+    compression = lottapack.Compression(coding="normal4-block64", max_error=0.05)
+    with pytest.raises(lottapack.errors.CheckpointError, match=r"0\.weight as normal4-block64 .* max_error is 0\.05"):
+        lottapack.pack(lottapack.recover.torch_cpu(model, **options), tmp_path / FIRST, compression=compression)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_meanings_of_tolerance_are_not_mixed(run, tmp_path):
-    line = ("pack", tmp_path / "model.pt", "--from-merged", "--seed", 1, "--max-rank", 2, "--tolerance", 0.1)
-    for form in (("--coding", "int8-block64"), ("--stored-dtype", "fp16")):
-        result = run(*line, *form)
-        assert (result.code, result.out) == (2, "")
-        said = " ".join(result.err.replace("│", " ").split())
-        assert "--tolerance is the error of a layer" in said
-        assert "leave it out" in said
+def test_the_tolerance_is_that_of_the_search_alone(run, tmp_path):
+    save_file(plain().state_dict(), tmp_path / "model.safetensors")
+    line = ("pack", tmp_path / "model.safetensors", "--tolerance", 0.1, "--coding", "int8-block64")
+    result = run(*line)
+    assert (result.code, result.out) == (2, "")
+    said = " ".join(result.err.replace("│", " ").split())
+    assert "--tolerance goes with --from-merged; --max-error" in said
 
 
-def test_wrong_forms_are_refused_before_anything_is_read(tmp_path):
-    for pack in (lottapack.pack_torch_cpu, lottapack.pack_merged):
-        more = {"max_rank": 1} if pack is lottapack.pack_merged else {}
-        with pytest.raises(lottapack.errors.CheckpointError, match="'int4' is unknown"):
-            pack(tmp_path / "absent.pt", tmp_path / FIRST, seed=1, architecture=plain(), coding="int4", **more)
+def test_merged_weights_in_a_given_size(tmp_path):
+    """max_error and max_size work whatever the pack is made of, and the search's error is its own."""
+    model = train(lottapack.scaffold(plain(), seed=7, rank=2))
+    lottapack.pack(model, tmp_path / "original")
+    weights = lottapack.load(tmp_path / "original", merge=True)
+    found = lottapack.recover.merged(weights, seed=7, max_rank=3, architecture=plain())
+    exact = lottapack.pack(found, tmp_path / FIRST)
+    limit = exact.size // 2
+    small = lottapack.pack(found, tmp_path / AGAIN, compression=lottapack.Compression(max_size=limit))
+    assert small.size == (tmp_path / AGAIN).stat().st_size <= limit
+    assert [layer.error for layer in exact.layers] == [layer.error for layer in small.layers]
+    assert {kept.form for kept in small.kept} == {"trellis8"}
+    near = lottapack.pack(found, tmp_path / AGAIN, compression=lottapack.Compression(max_error=0.01))
+    assert 0 < max(kept.rms for kept in near.kept) <= 0.01
+
+
+@pytest.mark.parametrize("option", [{"key": "a"}, {"ignore": "b"}, {"base": "c"}, {"allow": "d"}])
+def test_options_of_reading_belong_to_the_reading(option, tmp_path):
+    torch.manual_seed(3)
+    found = lottapack.recover.torch_cpu(plain(), seed=3)
+    with pytest.raises(lottapack.errors.CheckpointError, match=f"{next(iter(option))} says how a checkpoint is read"):
+        lottapack.pack(found, tmp_path / FIRST, **option)
+    assert repr(found) == "<Recovered Sequential: 7 seeded>"

@@ -52,7 +52,7 @@ def test_another_state_and_a_hook_are_found(tmp_path):
 
 def test_a_coding_is_measured_and_refused_for_nothing(tmp_path):
     model = trained("mlp")
-    lottapack.pack(model, tmp_path / PACK, stored_dtype="bfloat16")
+    lottapack.pack(model, tmp_path / PACK, compression=lottapack.Compression(dtype="bfloat16"))
     found = lottapack.compare(model, tmp_path / PACK, input_for("mlp"))
     assert not found.exact and 0 < found.unmerged < 0.1 * found.largest
 

@@ -17,10 +17,10 @@ S = ".lotta.safetensors"
 SMALL = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 CODINGS = {
     "plain": {},
-    "narrow": {"stored_dtype": torch.float16},
-    "int8": {"coding": "int8-block64"},
-    "normal4": {"coding": {"embeddings": "normal4-block64"}},
-    "zlib": {"coding": "planes-zlib"},
+    "narrow": lottapack.Compression(dtype=torch.float16),
+    "int8": lottapack.Compression(coding="int8-block64"),
+    "normal4": lottapack.Compression(coding={"embeddings": "normal4-block64"}),
+    "zlib": lottapack.Compression(coding="planes-zlib"),
 }
 
 
@@ -97,8 +97,8 @@ def test_folders_open_without_a_word(make, tied, dtype, coding, silence, tmp_pat
 def test_adapters_open_without_a_word_from_anywhere(make, tied, coding, silence, tmp_path, monkeypatch):
     peft = pytest.importorskip("peft")
     model = lottapack.scaffold(make(tied), seed=1, rank=2, beta=1.0, train="norms" if tied else None)
-    form = {"coding": {"norms": "int8-block64"}} if tied and coding == "int8" else CODINGS[coding]
-    lottapack.pack(model, tmp_path / f"a{S}", **form)
+    form = lottapack.Compression(coding={"norms": "int8-block64"}) if tied and coding == "int8" else CODINGS[coding]
+    lottapack.pack(model, tmp_path / f"a{S}", compression=form)
     due = lottapack.load(tmp_path / f"a{S}")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)

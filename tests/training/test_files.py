@@ -268,12 +268,12 @@ def test_other_ways_of_packing_take_files_too(tmp_path):
     model = tied_llama()
     model.save_pretrained(tmp_path / "drawn")
     tokenizer().save_pretrained(tmp_path / "drawn")
-    result = lottapack.pack_torch_cpu(tmp_path / "drawn", tmp_path / f"a{S}", seed=3)
+    result = lottapack.pack(lottapack.recover.torch_cpu(tmp_path / "drawn", seed=3), tmp_path / f"a{S}")
     assert result.files.keys() == TAKEN - {"generation_config.json"}
     merged = lottapack.scaffold(tied_llama(), seed=1, rank=1)
     lottapack.pack(merged, tmp_path / f"m{S}", files=tokenizer())
     lottapack.export(tmp_path / f"m{S}", tmp_path / "merged", format="transformers")
-    result = lottapack.pack_merged(tmp_path / "merged", tmp_path / f"b{S}", seed=1, max_rank=2)
+    result = lottapack.pack(lottapack.recover.merged(tmp_path / "merged", seed=1, max_rank=2), tmp_path / f"b{S}")
     assert result.files.keys() == TAKEN - {"generation_config.json"}
 
 

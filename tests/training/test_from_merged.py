@@ -11,7 +11,7 @@ from training_models import BUILD, fit, logits
 
 import lottapack
 from lottapack import rng
-from lottapack.packing.recovery import recover
+from lottapack.recover.low_rank import recover
 
 PACK = "merged.lotta.safetensors"
 WIDE = {
@@ -110,7 +110,9 @@ def test_a_larger_tolerance_finds_a_smaller_rank(tmp_path):
     merged = merged_folder("vit", tmp_path)
     ranks = []
     for tolerance in (1e-6, 0.02, 0.2):
-        result = lottapack.pack_merged(merged, tmp_path / PACK, seed=7, max_rank=4, tolerance=tolerance)
+        result = lottapack.pack(
+            lottapack.recover.merged(merged, seed=7, max_rank=4, tolerance=tolerance), tmp_path / PACK
+        )
         assert all(layer.error <= tolerance for layer in result.layers if layer.error is not None)
         ranks.append(sum(layer.rank or 0 for layer in result.layers))
     assert ranks == sorted(ranks, reverse=True)
@@ -145,10 +147,10 @@ def test_a_layer_that_is_of_low_rank_by_itself_matches_no_seed(seed, tmp_path):
             layer.weight.copy_(torch.randn(layer.out_features, 2) @ torch.randn(2, layer.in_features))
     options = {"seed": seed, "max_rank": 4, "architecture": model}
     with pytest.raises(lottapack.errors.CheckpointError, match=rf"nothing matches: .* seed {seed}'s backbone"):
-        lottapack.pack_merged(model, tmp_path / "a", **options)
+        lottapack.pack(lottapack.recover.merged(model, **options), tmp_path / "a")
     model[0] = lottapack.init_backbone_(nn.Sequential(nn.Linear(64, 48)), seed=7)[0]
     if seed == 7:  # beside a layer that does match, it is stored
-        found = lottapack.pack_merged(model, tmp_path / "a", **options)
+        found = lottapack.pack(lottapack.recover.merged(model, **options), tmp_path / "a")
         assert [(layer.name, layer.role) for layer in found.layers] == [("0.weight", "seeded"), ("1.weight", "stored")]
         assert all_bits(lottapack.load(tmp_path / "a")[1]) == all_bits(model[1])
 
@@ -162,9 +164,9 @@ def test_wrong_arguments(tmp_path):
         {"max_rank": 1, "tolerance": float("nan")},
     ):
         with pytest.raises(lottapack.errors.CheckpointError, match="both are above 0"):
-            lottapack.pack_merged(model, tmp_path / "a", seed=1, architecture=model, **options)
+            lottapack.pack(lottapack.recover.merged(model, seed=1, architecture=model, **options), tmp_path / "a")
     with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is"):
-        lottapack.pack_merged(model, tmp_path / "a", seed=-1, max_rank=1, architecture=model)
+        lottapack.pack(lottapack.recover.merged(model, seed=-1, max_rank=1, architecture=model), tmp_path / "a")
 
 
 def drawn(name, shape):
@@ -203,7 +205,9 @@ def test_ties_are_followed(tmp_path):
     lottapack.pack(fit(model, "gpt2"), tmp_path / "original")
     state = lottapack.load(tmp_path / "original", merge=True).state_dict()
     assert "lm_head.weight" in state
-    lottapack.pack_merged(state, tmp_path / PACK, seed=7, max_rank=3, architecture=BUILD["gpt2"](**WIDE["gpt2"]))
+    lottapack.pack(
+        lottapack.recover.merged(state, seed=7, max_rank=3, architecture=BUILD["gpt2"](**WIDE["gpt2"])), tmp_path / PACK
+    )
     loaded = lottapack.load(tmp_path / PACK, merge=True)
     assert loaded.lm_head.weight is loaded.transformer.wte.weight
     assert lottapack.inspect(tmp_path / PACK).rng == rng.ALGORITHM
@@ -213,6 +217,9 @@ def test_ties_are_followed(tmp_path):
 def test_an_embedding_of_which_few_rows_were_trained_has_a_low_rank_difference(tmp_path):
     """scaffold() starts what it trains in full from the seed too; five positions were used, and the rest decayed."""
     merged = merged_folder("gpt2", tmp_path)
-    layers = {layer.name: layer for layer in lottapack.pack_merged(merged, tmp_path / PACK, seed=7, max_rank=6).layers}
+    layers = {
+        layer.name: layer
+        for layer in lottapack.pack(lottapack.recover.merged(merged, seed=7, max_rank=6), tmp_path / PACK).layers
+    }
     assert layers["transformer.wpe.weight"].rank == 5
     assert layers["transformer.wpe.weight"].beta == pytest.approx((1 - 0.05 * 0.01) ** 3, abs=1e-6)

@@ -115,15 +115,15 @@ def plain(tmp_path):
 @pytest.mark.parametrize("named", [True, False])
 def test_an_architecture_is_not_read_through_a_link_or_a_pipe(named, plain, tmp_path):
     options = {"seed": 5, "architecture": plain if named else None}
-    lottapack.pack_torch_cpu(plain, tmp_path / OUT, **options)
+    lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     (tmp_path / OUT).unlink()
     move_out(plain / "config.json")
     with pytest.raises(CheckpointError, match=r"config\.json is a link out of its folder"):
-        lottapack.pack_torch_cpu(plain, tmp_path / OUT, **options)
+        lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     (plain / "config.json").unlink()
     os.mkfifo(plain / "config.json")
     with pytest.raises(CheckpointError, match="is no regular file"):
-        lottapack.pack_torch_cpu(plain, tmp_path / OUT, **options)
+        lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     assert not (tmp_path / OUT).exists()
 
 

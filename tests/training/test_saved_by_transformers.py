@@ -75,7 +75,9 @@ def test_a_saved_plain_mixture_packs_to_the_bytes_of_the_live_one(kind, tmp_path
     merged = lottapack.load(tmp_path / PACK, merge=True)
     merged.save_pretrained(tmp_path / "merged")
     live, folder = (
-        lottapack.pack_merged(given, tmp_path / PACK, seed=1, max_rank=2, architecture=merged, files=False)
+        lottapack.pack(
+            lottapack.recover.merged(given, seed=1, max_rank=2, architecture=merged), tmp_path / PACK, files=False
+        )
         for given in (merged, tmp_path / "merged")
     )
     assert folder.sha256 == live.sha256
@@ -84,7 +86,7 @@ def test_a_saved_plain_mixture_packs_to_the_bytes_of_the_live_one(kind, tmp_path
     drawn = type(merged)(merged.config)
     drawn.save_pretrained(tmp_path / "drawn")
     live, folder = (
-        lottapack.pack_torch_cpu(given, tmp_path / PACK, seed=5, architecture=drawn, files=False)
+        lottapack.pack(lottapack.recover.torch_cpu(given, seed=5, architecture=drawn), tmp_path / PACK, files=False)
         for given in (drawn, tmp_path / "drawn")
     )
     assert folder.sha256 == live.sha256
@@ -99,7 +101,7 @@ def test_a_plain_mixture_that_lacks_an_expert_is_named(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     del state[next(name for name in state if ".experts.1." in name)]
     with pytest.raises(CheckpointError, match="experts"):
-        lottapack.pack_merged(state, tmp_path / PACK, seed=1, max_rank=2, architecture=merged)
+        lottapack.pack(lottapack.recover.merged(state, seed=1, max_rank=2, architecture=merged), tmp_path / PACK)
 
 
 def test_a_mixture_of_experts_resumes_from_what_was_saved(tmp_path):

@@ -102,7 +102,9 @@ def test_models_of_torch_nn(run, tmp_path):
             next(iter(model.children())).weight += 1
         save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
         with pytest.warns(lottapack.errors.BackboneChangedWarning, match=r"1 weights.*0\.weight"):
-            lottapack.pack_torch_cpu(model.state_dict(), tmp_path / "one", seed=3, architecture=build())
+            lottapack.pack(
+                lottapack.recover.torch_cpu(model.state_dict(), seed=3, architecture=build()), tmp_path / "one"
+            )
         with lottapack.open_pack(tmp_path / "one") as pack:
             whole = pack.descriptor.architecture
         arch = tmp_path / f"{name}.json"
@@ -117,7 +119,7 @@ def test_models_of_torch_nn(run, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_checkpoint_that_was_converted(dtype, tmp_path):
     model = partly_trained("llama").to(dtype)
-    lottapack.pack_torch_cpu(model, tmp_path / PACK, seed=11, architecture=model)
+    lottapack.pack(lottapack.recover.torch_cpu(model, seed=11, architecture=model), tmp_path / PACK)
     roles = {entry.name: (entry.role, entry.dtype) for entry in lottapack.inspect(tmp_path / PACK).parameters}
     assert roles["model.layers.0.mlp.up_proj.weight"] == ("seeded", str(dtype).removeprefix("torch."))
     weights = {key: bits(value) for key, value in lottapack.load(tmp_path / PACK, merge=True).named_parameters()}
@@ -126,7 +128,7 @@ def test_a_checkpoint_that_was_converted(dtype, tmp_path):
 
 def test_training_goes_on(tmp_path):
     model = built(mlp, 3)
-    lottapack.pack_torch_cpu(model, tmp_path / "a", seed=3, architecture=model)
+    lottapack.pack(lottapack.recover.torch_cpu(model, seed=3, architecture=model), tmp_path / "a")
     loaded = lottapack.load(tmp_path / "a")
     plan = recipe_of(loaded)
     assert (plan.rng.torch, plan.rng.capability) == drawn.versions()
@@ -143,7 +145,7 @@ def test_training_goes_on(tmp_path):
 def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch):
     """Without the backbone in the checkpoint, only the versions tell whether the same would be drawn."""
     model = built(mlp, 3)
-    lottapack.pack_torch_cpu(model, tmp_path / "a", seed=3, architecture=model)
+    lottapack.pack(lottapack.recover.torch_cpu(model, seed=3, architecture=model), tmp_path / "a")
     loaded = lottapack.load(tmp_path / "a")
     state = loaded.state_dict()
     monkeypatch.setattr("lottapack.packing.packer.versions", lambda: ("1.0", "AVX9000"))
@@ -188,7 +190,7 @@ def test_a_machine_that_draws_other_numbers_is_refused(run, tmp_path):
 
 def test_a_changed_seed_is_found_at_loading(tmp_path):
     model = built(mlp, 3)
-    lottapack.pack_torch_cpu(model, tmp_path / "a", seed=3, architecture=model)
+    lottapack.pack(lottapack.recover.torch_cpu(model, seed=3, architecture=model), tmp_path / "a")
     plan = recipe_of(lottapack.load(tmp_path / "a"))
     content = (tmp_path / "a").read_bytes()
     with lottapack.open_pack(tmp_path / "a") as pack:
@@ -303,7 +305,7 @@ def test_lora_on_a_model_that_torch_drew(run, tmp_path):
 def test_threads_load_at_once_and_keep_the_random_state(tmp_path):
     models = {name: built(build, 3) for name, build in {"mlp": mlp, "cnn": cnn}.items()}
     for name, model in models.items():
-        lottapack.pack_torch_cpu(model, tmp_path / name, seed=3, architecture=model)
+        lottapack.pack(lottapack.recover.torch_cpu(model, seed=3, architecture=model), tmp_path / name)
     state, found = torch.get_rng_state(), []
 
     def work(name):
@@ -324,7 +326,7 @@ def test_the_default_dtype_and_device_of_the_caller_play_no_part(tmp_path):
     torch.set_default_dtype(torch.float64)
     try:
         with torch.device("meta"):
-            lottapack.pack_torch_cpu(model.state_dict(), tmp_path / "a", seed=3, architecture=model)
+            lottapack.pack(lottapack.recover.torch_cpu(model.state_dict(), seed=3, architecture=model), tmp_path / "a")
             assert torch.get_default_dtype() == torch.float64
         assert all_bits(lottapack.load(tmp_path / "a", merge=True)) == all_bits(model)
     finally:
@@ -334,7 +336,9 @@ def test_the_default_dtype_and_device_of_the_caller_play_no_part(tmp_path):
 @pytest.mark.parametrize("seed", [-1, 2**64, "3"])
 def test_seeds_that_are_none(seed, tmp_path):
     with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is an integer"):
-        lottapack.pack_torch_cpu({}, tmp_path / "a", seed=seed, architecture=nn.Sequential(nn.Linear(2, 2)))
+        lottapack.pack(
+            lottapack.recover.torch_cpu({}, seed=seed, architecture=nn.Sequential(nn.Linear(2, 2))), tmp_path / "a"
+        )
 
 
 def test_the_id_of_the_distribution_is_taken():

@@ -43,24 +43,22 @@ def test_train_names_what_can_be_trained():
 def test_a_coding_of_an_absent_group(coding, tmp_path, run):
     model = trained("mlp")
     with pytest.raises(CheckpointError, match=r"stores no (embeddings|norms|buffers)") as caught:
-        lottapack.pack(model, tmp_path / PACK, coding=coding)
+        lottapack.pack(model, tmp_path / PACK, compression=lottapack.Compression(coding=coding))
     assert "It stores heads, biases, adapters." in caught.value.hint
     assert not (tmp_path / PACK).exists()
     torch.save(model.state_dict(), tmp_path / "m.pt")
-    refused = run("pack", tmp_path / "m.pt", "--coding", "norms=int8-block64", "--tolerance", "0")
+    refused = run("pack", tmp_path / "m.pt", "--coding", "norms=int8-block64", "--max-error", "0.1")
     assert refused.code == 2 and "stores no norms" in refused.err
 
 
 def test_what_changes_nothing_is_said(tmp_path, run):
     model = trained("mlp")
     with pytest.warns(UnusedOptionWarning, match="coding biases=int8-block64 changed nothing") as warned:
-        lottapack.pack(model, tmp_path / PACK, coding={"biases": "int8-block64"})
+        lottapack.pack(model, tmp_path / PACK, compression=lottapack.Compression(coding={"biases": "int8-block64"}))
     assert warned[0].filename == __file__
     torch.save(model.state_dict(), tmp_path / "m.pt")
     said = run("pack", tmp_path / "m.pt", "--coding", "biases=int8-block64")
     assert said.code == 0 and "changed nothing" in said.err
     half = lottapack.scaffold(mlp().half(), seed=1, rank=2)
-    with pytest.warns(UnusedOptionWarning, match="stored_dtype=bfloat16 changed nothing"):
-        lottapack.pack(half, tmp_path / PACK, stored_dtype="bfloat16")
-    with pytest.raises(CheckpointError, match="tolerance without stored_dtype or coding"):
-        lottapack.pack(model, tmp_path / PACK, tolerance=0.1)
+    with pytest.warns(UnusedOptionWarning, match="dtype=bfloat16 changed nothing"):
+        lottapack.pack(half, tmp_path / PACK, compression=lottapack.Compression(dtype="bfloat16"))

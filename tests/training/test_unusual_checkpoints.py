@@ -184,7 +184,7 @@ def test_merged_weights_that_are_none_are_refused(tmp_path):
     merged = mlp().state_dict()
     merged["2.weight"][0, 0] = torch.nan
     with pytest.raises(CheckpointError, match=r"2\.weight holds NaN"):
-        lottapack.pack_merged(merged, tmp_path / PACK, seed=1, max_rank=2, architecture=mlp())
+        lottapack.pack(lottapack.recover.merged(merged, seed=1, max_rank=2, architecture=mlp()), tmp_path / PACK)
 
 
 def folder(path, *files):

@@ -132,24 +132,25 @@ def entries(path):
         return pack.descriptor.parameters
 
 
-OPTIONS = [
-    {"stored_dtype": "float16"},
-    {"stored_dtype": torch.bfloat16},
-    {"coding": "int8-block64"},
-    {"coding": "normal4-block64"},
-    {"coding": "planes-zlib"},
-    {"stored_dtype": "float16", "coding": {"embeddings": "normal4-block64", "heads": "int8-block64"}},
-    {"stored_dtype": "bfloat16", "coding": {"*": "planes-zlib", "heads": "int8-block64"}},
+Compression = lottapack.Compression
+FORMS = [
+    Compression(dtype="float16"),
+    Compression(dtype=torch.bfloat16),
+    Compression(coding="int8-block64"),
+    Compression(coding="normal4-block64"),
+    Compression(coding="planes-zlib"),
+    Compression(dtype="float16", coding={"embeddings": "normal4-block64", "heads": "int8-block64"}),
+    Compression(dtype="bfloat16", coding={"*": "planes-zlib", "heads": "int8-block64"}),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:stored_dtype=.*float16 changed nothing")  # in models that are narrow already
+@pytest.mark.filterwarnings("ignore:dtype=.*float16 changed nothing")  # in models that are narrow already
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_packing_what_was_loaded_gives_the_same_file(options, dtype, tmp_path):
-    first = lottapack.pack(trained(dtype), tmp_path / "1.lotta.safetensors", **options)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_packing_what_was_loaded_gives_the_same_file(form, dtype, tmp_path):
+    first = lottapack.pack(trained(dtype), tmp_path / "1.lotta.safetensors", compression=form)
     loaded = lottapack.load(first.path)
-    second = lottapack.pack(loaded, tmp_path / "2.lotta.safetensors", **options)
+    second = lottapack.pack(loaded, tmp_path / "2.lotta.safetensors", compression=form)
     assert second.path.read_bytes() == first.path.read_bytes()
     assert all(kept.worst == 0 for kept in second.kept)
     assert lottapack.verify(first.path).ok
@@ -158,8 +159,8 @@ def test_packing_what_was_loaded_gives_the_same_file(options, dtype, tmp_path):
 
 def test_what_is_kept_and_what_is_not(tmp_path):
     model = trained()
-    options = {"stored_dtype": "float16", "coding": "int8-block64"}
-    result = lottapack.pack(model, tmp_path / "a.lotta.safetensors", **options)
+    form = Compression(dtype="float16", coding="int8-block64")
+    result = lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=form)
     forms = {kept.name: kept.form for kept in result.kept}
     assert forms["0.weight"] == "int8-block64"
     assert forms["3.weight"] == "float16"
@@ -183,7 +184,7 @@ def test_what_is_kept_and_what_is_not(tmp_path):
 def test_planes_lose_nothing(tmp_path):
     model = trained()
     plain = lottapack.pack(model, tmp_path / "a.lotta.safetensors")
-    packed = lottapack.pack(model, tmp_path / "b.lotta.safetensors", coding="planes-zlib")
+    packed = lottapack.pack(model, tmp_path / "b.lotta.safetensors", compression=Compression(coding="planes-zlib"))
     assert packed.size < plain.size
     assert {kept.worst for kept in packed.kept} == {0.0}
     before, after = (lottapack.load(one.path).state_dict() for one in (plain, packed))
@@ -193,7 +194,9 @@ def test_planes_lose_nothing(tmp_path):
 
 
 def test_everything_reads_a_coded_pack(tmp_path):
-    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="normal4-block64").path
+    packed = lottapack.pack(
+        trained(), tmp_path / "a.lotta.safetensors", compression=Compression(coding="normal4-block64")
+    ).path
     model = lottapack.load(packed)
     plain = lottapack.load(packed, merge=True).state_dict()
     assert torch.equal(plain["0.weight"], model.state_dict()["0.weight"])
@@ -211,22 +214,25 @@ def test_everything_reads_a_coded_pack(tmp_path):
     assert ("coding", "0.weight") in checks
 
 
-def refused(tmp_path, model, match, **options):
+def refused(tmp_path, model, match, *, allow_nonfinite=False, **form):
     with pytest.raises(lottapack.errors.CheckpointError, match=match):
-        lottapack.pack(model, tmp_path / "no.lotta.safetensors", **options)
+        lottapack.pack(
+            model, tmp_path / "no.lotta.safetensors", allow_nonfinite=allow_nonfinite, compression=Compression(**form)
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_over_the_tolerance_is_refused(tmp_path):
+def test_an_error_over_the_bound_is_refused(tmp_path):
     refused(
         tmp_path,
         trained(),
-        r"0\.weight as normal4-block64 .* tolerance is 0\.1",
+        r"0\.weight as normal4-block64 .* max_error is 0\.05",
         coding="normal4-block64",
-        tolerance=0.1,
+        max_error=0.05,
     )
-    refused(tmp_path, trained(), "as float16 .* more tensors", stored_dtype="float16", tolerance=0)
-    result = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64", tolerance=0.1)
+    refused(tmp_path, trained(), "as float16 .* more tensors", dtype="float16", coding="planes-zlib", max_error=1e-6)
+    form = Compression(coding="int8-block64", max_error=0.05)
+    result = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", compression=form)
     assert result.size == result.path.stat().st_size
 
 
@@ -236,10 +242,14 @@ def test_an_error_over_the_tolerance_is_refused(tmp_path):
         ("'int4' is unknown; known: int8-block64", {"coding": "int4"}),
         ("'float16' is unknown", {"coding": "float16"}),
         ("no group 'embedding'", {"coding": {"embedding": "planes-zlib"}}),
-        ("stored_dtype=int8", {"stored_dtype": torch.int8}),
-        ("stored_dtype=fp16", {"stored_dtype": "fp16"}),
-        ("tolerance=nan", {"coding": "planes-zlib", "tolerance": float("nan")}),
-        ("tolerance=-1", {"coding": "planes-zlib", "tolerance": -1}),
+        ("dtype=int8", {"dtype": torch.int8}),
+        ("dtype=fp16", {"dtype": "fp16"}),
+        ("max_error: .* above 0", {"coding": "planes-zlib", "max_error": float("nan")}),
+        ("max_error: .* above 0", {"coding": "planes-zlib", "max_error": -1}),
+        ("max_size=0", {"max_size": 0}),
+        ("max_size=True", {"max_size": True}),
+        ("max_size finds the error", {"max_size": 9, "max_error": 0.1}),
+        ("coding=5", {"coding": 5}),
     ],
 )
 def test_wrong_arguments_are_refused(match, options, tmp_path):
@@ -251,10 +261,10 @@ def test_values_without_a_code_are_refused(value, tmp_path):
     model = trained()
     with torch.no_grad():
         model[0].weight[7, 3] = value
-    for options in ({"coding": "int8-block64"}, {"stored_dtype": "bfloat16"}):
+    for options in ({"coding": "int8-block64"}, {"dtype": "bfloat16"}):
         refused(tmp_path, model, r"0\.weight holds infinity or NaN", allow_nonfinite=True, **options)
-    options = {"coding": "planes-zlib", "allow_nonfinite": True}
-    packed = lottapack.pack(model, tmp_path / "a.lotta.safetensors", **options).path
+    form = Compression(coding="planes-zlib")
+    packed = lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=form, allow_nonfinite=True).path
     assert torch.equal(lottapack.load(packed)[0].weight.view(torch.int32), model[0].weight.view(torch.int32))
 
 
@@ -262,16 +272,18 @@ def test_values_beyond_float16_are_refused(tmp_path):
     model = trained()
     with torch.no_grad():
         model[0].weight[7, 3] = 70000.0
-    refused(tmp_path, model, r"0\.weight holds 70000, which is beyond float16", stored_dtype="float16")
+    refused(tmp_path, model, r"0\.weight holds 70000, which is beyond float16", dtype="float16")
     with torch.no_grad():
         model[0].weight[7, 3] = 0.0
         model[1].lora_B[0, 0] = -1e6
-    refused(tmp_path, model, r"1\.lora_B holds 1e\+06", stored_dtype="float16")
-    lottapack.pack(model, tmp_path / "a.lotta.safetensors", stored_dtype="bfloat16")
+    refused(tmp_path, model, r"1\.lora_B holds 1e\+06", dtype="float16")
+    lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=Compression(dtype="bfloat16"))
 
 
 def test_a_coded_tensor_that_was_changed_is_found(tmp_path):
-    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64").path
+    packed = lottapack.pack(
+        trained(), tmp_path / "a.lotta.safetensors", compression=Compression(coding="int8-block64")
+    ).path
     with lottapack.open_pack(packed) as pack:
         place = pack.data_start + pack.tensors["0.weight.codes"].begin
     data = bytearray(packed.read_bytes())
@@ -284,7 +296,9 @@ def test_a_coded_tensor_that_was_changed_is_found(tmp_path):
 
 
 def test_the_json_of_an_entry(tmp_path):
-    packed = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", coding="int8-block64").path
+    packed = lottapack.pack(
+        trained(), tmp_path / "a.lotta.safetensors", compression=Compression(coding="int8-block64")
+    ).path
     with lottapack.open_pack(packed) as pack:
         entry = json.loads(pack.descriptor.to_bytes())["parameters"]["0.weight"]
         assert entry["coding"] == {

@@ -332,7 +332,7 @@ def test_a_plain_model_that_was_cast_comes_back_so(tmp_path):
     """What a cast did to the rotary frequencies is no tensor of a checkpoint, whoever drew the weights."""
     torch.manual_seed(5)
     model = tied_llama().to(torch.bfloat16).eval()
-    path = lottapack.pack_torch_cpu(model, tmp_path / "a", architecture=model, seed=5).path
+    path = lottapack.pack(lottapack.recover.torch_cpu(model, architecture=model, seed=5), tmp_path / "a").path
     loaded = lottapack.load(path)
     assert outputs(loaded) == outputs(model)
     held = dict(loaded.named_buffers())
@@ -340,7 +340,7 @@ def test_a_plain_model_that_was_cast_comes_back_so(tmp_path):
         n: b.dtype for n, b in model.named_buffers()
     }
     with pytest.raises(CheckpointError, match="has other values than in a LlamaForCausalLM"):
-        lottapack.pack_torch_cpu(model.float(), tmp_path / "b", architecture=model, seed=5)
+        lottapack.pack(lottapack.recover.torch_cpu(model.float(), architecture=model, seed=5), tmp_path / "b")
     with pytest.raises(CheckpointError, match="has other values than in a LlamaForCausalLM"):
-        lottapack.pack_merged(model, tmp_path / "b", architecture=model, seed=5, max_rank=2)
+        lottapack.pack(lottapack.recover.merged(model, architecture=model, seed=5, max_rank=2), tmp_path / "b")
     assert not (tmp_path / "b").exists()

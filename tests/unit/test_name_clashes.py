@@ -87,7 +87,7 @@ def test_pack_refuses_codes_called_as_a_parameter_and_packs_them_without_a_codin
     large, small = torch.randn(64, 64), torch.randn(4)
     _, state = checkpoint_of(w=(STORED, large), w__codes=(STORED, small))
     with pytest.raises(CheckpointError, match=r"w\.codes would be both a tensor of w and the parameter w\.codes"):
-        lottapack.pack(state, tmp_path / "a", stored_dtype="float16")
+        lottapack.pack(state, tmp_path / "a", compression=lottapack.Compression(dtype="float16"))
     assert list(tmp_path.iterdir()) == []
     lottapack.pack(state, tmp_path / "a")
     found = lottapack.numpy.load(tmp_path / "a")

@@ -106,7 +106,7 @@ def test_a_pack_has_the_same_bytes_under_every_default(pack, tmp_path, dtype):
         with defaults(kind, device):
             lottapack.pack(model, tmp_path / f"{number}")
             options = {"seed": 3, "max_rank": 2, "distribution": "sign1", "architecture": merged}
-            lottapack.pack_merged(merged.state_dict(), tmp_path / f"merged{number}", **options)
+            lottapack.pack(lottapack.recover.merged(merged.state_dict(), **options), tmp_path / f"merged{number}")
         written.append([(tmp_path / f"{name}{number}").read_bytes() for name in ("", "merged")])
     assert written[0] == written[1]
 

@@ -50,7 +50,12 @@ def test_measured_sizes_are_those_of_files(tmp_path):
     for row in rows:
         path = tmp_path / "a.lotta.safetensors"
         coding = FORMS[row.form]
-        assert lottapack.pack(trained_state(TINY), path, stored_dtype="float16", coding=coding).size == row.size
+        assert (
+            lottapack.pack(
+                trained_state(TINY), path, compression=lottapack.Compression(dtype="float16", coding=coding)
+            ).size
+            == row.size
+        )
         assert lottapack.load(path).config.hidden_size == 32
         assert row.mib == row.size / 2**20
         assert row.of_paper == row.mib / 4
@@ -68,7 +73,9 @@ def test_the_smallest_llama_meets_the_paper():
 
 
 def test_packs_are_compared_from_their_headers(tmp_path):
-    first = lottapack.pack(trained_state(TINY), tmp_path / "a.lotta.safetensors", coding="int8-block64").path
+    first = lottapack.pack(
+        trained_state(TINY), tmp_path / "a.lotta.safetensors", compression=lottapack.Compression(coding="int8-block64")
+    ).path
     state = trained_state(TINY, adapted_embeddings=True)
     second = lottapack.pack(state, tmp_path / "b.lotta.safetensors").path
     rows = compare([first, second])

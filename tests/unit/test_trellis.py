@@ -111,7 +111,7 @@ def model():
 @pytest.mark.parametrize("coding", ["trellis8@0.02", {"adapters": "trellis8@0.02"}, {"adapters": "planes-zlib"}])
 def test_coded_adapters_are_loaded_as_they_decode(coding, model, tmp_path):
     pack, plain = tmp_path / "a.lotta.safetensors", tmp_path / "b.lotta.safetensors"
-    result = lottapack.pack(model, pack, coding=coding)
+    result = lottapack.pack(model, pack, compression=lottapack.Compression(coding=coding))
     lottapack.pack(model, plain)
     kept = {one.name: one for one in result.kept if one.group == "adapter"}
     assert len(kept) >= 2
@@ -124,7 +124,7 @@ def test_coded_adapters_are_loaded_as_they_decode(coding, model, tmp_path):
             assert (0 < found <= 0.02) is lossy
     assert lottapack.verify(pack).ok
     again = tmp_path / "again.lotta.safetensors"
-    lottapack.pack(lottapack.load(pack), again, coding=coding)
+    lottapack.pack(lottapack.load(pack), again, compression=lottapack.Compression(coding=coding))
     assert again.read_bytes() == pack.read_bytes()
     if coding == "trellis8@0.02":
         assert pack.stat().st_size < plain.stat().st_size / 2
@@ -139,7 +139,7 @@ def test_the_largest_size_is_kept_with_the_least_error(model, tmp_path):
     exact = lottapack.pack(model, pack).size
     worst = 0.0
     for limit in (int(exact * 0.4), int(exact * 0.25)):
-        result = lottapack.pack(model, pack, max_size=limit)
+        result = lottapack.pack(model, pack, compression=lottapack.Compression(max_size=limit))
         assert result.size == pack.stat().st_size <= limit
         assert result.size > 0.97 * limit
         found = max(kept.rms for kept in result.kept)
@@ -147,10 +147,10 @@ def test_the_largest_size_is_kept_with_the_least_error(model, tmp_path):
         worst = found
         assert {cost.group for cost in result.costs} >= {"adapters"}
     with pytest.raises(CheckpointError, match="the smallest pack"):
-        lottapack.pack(model, pack, max_size=900)
+        lottapack.pack(model, pack, compression=lottapack.Compression(max_size=900))
 
 
 @pytest.mark.parametrize("coding", ["trellis8@0", "trellis8@x", "trellis8@1", "int8-block64@0.1"])
 def test_errors_that_are_none(coding, model, tmp_path):
     with pytest.raises(CheckpointError, match="above 0 and below 1"):
-        lottapack.pack(model, tmp_path / "a.lotta.safetensors", coding=coding)
+        lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=lottapack.Compression(coding=coding))

@@ -119,7 +119,7 @@ def test_weights_that_torch_drew_cannot_be_made_in_parts(tmp_path):
         model = mlp()
     torch.save(model.state_dict(), tmp_path / "model.pt")
     path = tmp_path / "drawn"
-    lottapack.pack_torch_cpu(tmp_path / "model.pt", path, seed=3, architecture=mlp())
+    lottapack.pack(lottapack.recover.torch_cpu(tmp_path / "model.pt", seed=3, architecture=mlp()), path)
     with pytest.raises(UnsupportedError, match="weights of torch-cpu cannot be made in parts"):
         lottapack.load(path, backbone="blocks")
     assert lottapack.report(path).memory.keys() == {"materialised"}

@@ -98,7 +98,9 @@ def test_dtypes_that_nothing_converts_to(dtype, tmp_path):
         assert "torch.bfloat16" in raised.value.hint
 
 
-@pytest.mark.parametrize("changed", [{"coding": ["int8-block64"]}, {"coding": 5}, {"tolerance": "x"}])
+@pytest.mark.parametrize("changed", [{"coding": ["int8-block64"]}, {"coding": 5}, {"max_error": "x"}])
 def test_arguments_of_pack(changed, tmp_path):
     with pytest.raises(lottapack.errors.CheckpointError, match=next(iter(changed))):
-        lottapack.pack(lottapack.scaffold(mlp(), seed=1, rank=2), tmp_path / "a", **changed)
+        lottapack.pack(
+            lottapack.scaffold(mlp(), seed=1, rank=2), tmp_path / "a", compression=lottapack.Compression(**changed)
+        )

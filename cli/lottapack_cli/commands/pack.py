@@ -15,7 +15,7 @@ from lottapack_cli.render import Output
 
 EXAMPLES = examples(
     "lottapack pack checkpoint-500/    (a folder of the Hugging Face Trainer; writes checkpoint-500.lotta.safetensors)",
-    "lottapack pack adapter/ --stored-dtype fp16 --coding int8-block64 --tolerance 0.05    (a folder that PEFT saved)",
+    "lottapack pack adapter/ --stored-dtype fp16 --coding int8-block64 --max-error 0.05    (a folder that PEFT saved)",
     "lottapack pack merged/ --from-merged --seed 42 --max-rank 16",
 )
 
@@ -108,9 +108,8 @@ def command(
         typer.Option(
             min=0.0,
             metavar="T",
-            help="Refuse a larger error of --stored-dtype and --coding: that of an element, as part of its tensor's "
-            "root mean square. With --from-merged, and without those two, the relative error of a layer; by default "
-            "what rounding to its dtype explains.",
+            help="With --from-merged: the largest error of a layer, relative, in Frobenius norms; by default what "
+            "rounding to its dtype explains.",
             show_default=False,
         ),
     ] = None,
@@ -118,8 +117,8 @@ def command(
         float | None,
         typer.Option(
             metavar="E",
-            help="Keep all that is large as trellis8 with this root mean square error, as part of each tensor's own; "
-            "with --coding, the error of trellis8.",
+            help="The largest root mean square error of a tensor, as part of its own: trellis8 aims at it (without "
+            "--coding, for all that is large), and other forms that exceed it are refused.",
             show_default=False,
         ),
     ] = None,
@@ -166,18 +165,13 @@ def command(
     An existing pack is replaced in one step, at the end.
     """
     torch_cpu = rng is Generator.torch_cpu
-    _check(torch_cpu, from_merged, seed, arch, max_rank, distribution, base)
+    _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
     if from_merged and allow_nonfinite:
         raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
-    _check_tolerance(from_merged, stored_dtype is not None or bool(coding), tolerance)
     narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
     if check is not None and (torch_cpu or from_merged):
         raise typer.BadParameter("--check goes with a checkpoint that carries its recipe, or a PEFT adapter")
     limit = None if max_size is None else _bytes(max_size)
-    if (max_error is not None or limit is not None) and (torch_cpu or from_merged):
-        raise typer.BadParameter(
-            "--max-error and --max-size go with a checkpoint that carries its recipe; use --coding"
-        )
     if max_error is not None and limit is not None:
         raise typer.BadParameter("choose --max-error or --max-size: the size finds the error itself")
     if files is not None and no_files:
@@ -195,57 +189,33 @@ def command(
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.errors.BackboneChangedWarning)
         warnings.simplefilter("always", lottapack.errors.UnusedOptionWarning)
+        compression = lottapack.Compression(narrow, codings, max_error, limit)
+        source: Any = checkpoint
+        reading: dict[str, Any] = {"key": key, "ignore": ignore or (), "allow": trusted}
         if torch_cpu:
-            result = lottapack.pack_torch_cpu(
-                checkpoint,
-                target,
-                seed=seed or 0,
-                architecture=arch,
-                key=key,
-                ignore=ignore or (),
-                allow=trusted,
-                stored_dtype=narrow,
-                coding=codings,
-                tolerance=tolerance,
-                allow_nonfinite=allow_nonfinite,
-                files=carried,
-                progress=bar,
-            )
+            source = lottapack.recover.torch_cpu(checkpoint, seed=seed or 0, architecture=arch, **reading)
         elif from_merged:
-            result = lottapack.pack_merged(
+            source = lottapack.recover.merged(
                 checkpoint,
-                target,
                 seed=seed or 0,
                 max_rank=max_rank or 1,
                 tolerance=tolerance,
                 architecture=arch,
-                key=key,
-                ignore=ignore or (),
                 distribution=distribution,
-                allow=trusted,
-                stored_dtype=narrow,
-                coding=codings,
-                files=carried,
                 progress=bar,
+                **reading,
             )
-        else:
-            result = lottapack.pack(
-                checkpoint,
-                target,
-                base=base,
-                key=key,
-                ignore=ignore or (),
-                allow=trusted,
-                stored_dtype=narrow,
-                coding=codings,
-                tolerance=tolerance,
-                max_error=max_error,
-                max_size=limit,
-                allow_nonfinite=allow_nonfinite,
-                files=carried,
-                check=compared,
-                progress=bar,
-            )
+        result = lottapack.pack(
+            source,
+            target,
+            base=base,
+            compression=compression,
+            allow_nonfinite=allow_nonfinite,
+            files=carried,
+            check=compared,
+            progress=bar,
+            **(reading if source is checkpoint else {}),
+        )
     for warning in caught:
         sink.warn(str(warning.message))
     from lottapack_cli.views.pack import view
@@ -267,6 +237,7 @@ def _check(
     seed: int | None,
     arch: Path | None,
     max_rank: int | None,
+    tolerance: float | None,
     distribution: str,
     base: Path | None,
 ) -> None:
@@ -279,23 +250,12 @@ def _check(
         raise typer.BadParameter("--from-merged needs --max-rank")
     if not (torch_cpu or from_merged) and (seed is not None or arch is not None):
         raise typer.BadParameter("--seed and --arch go with --rng torch-cpu or --from-merged; a recipe tells both")
+    if not from_merged and tolerance is not None:
+        raise typer.BadParameter("--tolerance goes with --from-merged; --max-error bounds what a form loses")
     if not from_merged and (max_rank is not None or distribution != _NORMAL):
         raise typer.BadParameter("--max-rank and --distribution go with --from-merged")
     if (torch_cpu or from_merged) and base is not None:
         raise typer.BadParameter("--base goes with a PEFT adapter on a backbone that lottapack drew")
-
-
-def _check_tolerance(from_merged: bool, forms: bool, tolerance: float | None) -> None:
-    """``forms``: what is kept is to be kept in another form."""
-    if tolerance is None:
-        return
-    if not (forms or from_merged):
-        raise typer.BadParameter("--tolerance goes with --stored-dtype, --coding or --from-merged")
-    if forms and from_merged:
-        raise typer.BadParameter(
-            "with --from-merged, --tolerance is the error of a layer, and with --stored-dtype or --coding that of an "
-            "element: with both, leave it out, and see the errors that are printed"
-        )
 
 
 def _by_group(given: list[str]) -> str | dict[str, str] | None:

@@ -10,16 +10,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lottapack.comparing import Comparison
-    from lottapack.packing.costs import Cost
-    from lottapack.packing.merged_checkpoints import Layer
     from lottapack.packing.pack_result import PackResult
+    from lottapack.packing.recovered import Layer
     from lottapack.packing.storing import Kept
 
 
 def view(result: "PackResult") -> "Iterator[RenderableType]":
     """Path, size and hash, and a line for each layer that was looked at."""
-    layers: tuple[Layer, ...] = getattr(result, "layers", ())
-    if layers:
+    if layers := result.layers:
         count = {role: sum(layer.role == role for layer in layers) for role in ("adapted", "seeded", "stored")}
         worst = max((layer.error for layer in layers if layer.error is not None), default=0.0)
         said = ", ".join(f"{number} {role}" for role, number in count.items() if number)
@@ -31,10 +29,9 @@ def view(result: "PackResult") -> "Iterator[RenderableType]":
         columns = ["what", "as", ">tensors", ">before", ">now", ">bits", ">worst error", ">mean error", ">rms error"]
         yield table(columns, _kept(result.kept))
         yield ""
-    costs: tuple[Cost, ...] = getattr(result, "costs", ())
-    if costs:
+    if result.costs:
         yield heading("what each choice costs", "measured on a sample of each group")
-        rows = ([one.group, one.form, f"{one.bits:.2f}", size_text(one.size), f"{one.rms:.2g}"] for one in costs)
+        rows = ([one.group, one.form, f"{one.bits:.2f}", size_text(one.size), f"{one.rms:.2g}"] for one in result.costs)
         yield table(["what", "as", ">bits", ">size", ">rms error"], rows)
         yield ""
     if result.left_out:

@@ -1,4 +1,4 @@
-"""pack_torch_cpu(): checkpoints of models that torch drew itself (spec: torch_cpu)."""
+"""torch_cpu(): checkpoints of models that torch drew itself (spec: torch_cpu)."""
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from lottapack.arch.drawn import versions
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
-from lottapack.folders import companions
 from lottapack.folders.bits import constant_bits, same_bits
-from lottapack.folders.companions import Files
-from lottapack.folders.reading import refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
 from lottapack.format.descriptor import seed_text
@@ -29,34 +26,25 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.scales import check_seed_and_scale
 from lottapack.nn.select import Entry
-from lottapack.packing.pack_result import PackResult
 from lottapack.packing.packer import Packer
-from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
-from lottapack.packing.storing import storage
+from lottapack.packing.recovered import Recovered
 from lottapack.peft.reading import is_adapter, read_adapter
-from lottapack.progress import Progress
+from lottapack.recover.plain import Checkpoint, Named, PlainModel, content_of, model_of
 from lottapack.rng import CONSTRUCTOR, TORCH_CPU
 from lottapack.weights.constructed import drawn_state
 
 
 @torch.no_grad()
-def pack_torch_cpu(
+def torch_cpu(
     checkpoint: Checkpoint,
-    path: str | PathLike[str],
     *,
     seed: int,
     architecture: Named = None,
     key: str | None = None,
     ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
-    stored_dtype: torch.dtype | str | None = None,
-    coding: str | Mapping[str, str] | None = None,
-    tolerance: float | None = None,
-    allow_nonfinite: bool = False,
-    files: Files = True,
-    progress: Progress | None = None,
-) -> PackResult:
-    """Pack a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
+) -> Recovered:
+    """Recover a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
 
     The model is built again under that seed, in this process and with its random state restored. What is equal bit for
     bit needs no place in the pack; the rest is stored. Such a pack opens only where torch draws the same numbers
@@ -65,33 +53,36 @@ def pack_torch_cpu(
     Args:
         checkpoint: the trained module, its state_dict, or a path as in pack(); or the folder of a PEFT adapter
             that was trained on a model as it was built.
-        path: the pack.
         seed: what ``torch.manual_seed`` was called with, right before the model was built.
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
             ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
         key: as in pack().
         ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
-        stored_dtype: as in pack(), for what is stored; what torch drew is compared as it is given.
-        coding: as in pack().
-        tolerance: as in pack().
-        allow_nonfinite: as in pack().
-        files: as in pack().
-        progress: called with elements generated and elements in all.
+
+    Returns:
+        What pack() takes. pack() warns with BackboneChangedWarning of random weights that are not what torch draws.
 
     Raises:
         CheckpointError: nothing in the checkpoint is what torch draws here from that seed; tensors are missing or
-            left over; what pack() raises for a coding. ArchitectureError, NotAllowedError, OutputError,
-            UnsupportedError.
+            left over.
+        ScaffoldError: a seed out of range.
+        ArchitectureError: the architecture is unknown or cannot be built.
+        NotAllowedError: the architecture needs a package that ``allow`` does not name.
 
-    Warns:
-        BackboneChangedWarning: names what is stored, and its bytes.
+    Source:
+        spec/v1/torch_cpu.md.
+
+    Example:
+        >>> import torch, lottapack
+        >>> _ = torch.manual_seed(3)
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+        >>> lottapack.recover.torch_cpu(net, seed=3)
+        <Recovered torch.nn: 4 seeded>
     """
     leaving = LeftOut(ignore)
-    forms = storage(stored_dtype, coding, tolerance)
     with allowing(allow):
         check_seed_and_scale(seed, None)
-        refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
         drawn = drawn_state(model.architecture, seed)
         if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):
@@ -100,15 +91,7 @@ def pack_torch_cpu(
                 plan, _ = _plan(model, seed, drawn, drawn)
                 Packer(plan, dict(drawn), constructed=drawn).write(base)
                 plan, tensors, known = read_adapter(Path(checkpoint), base)
-            return Packer(
-                plan,
-                tensors,
-                progress,
-                constructed=drawn,
-                storage=forms,
-                allow_nonfinite=allow_nonfinite,
-                files=companions.gathered(files, checkpoint, None, model.architecture, known),
-            ).write(Path(path))
+            return Recovered(plan, tensors, checkpoint, known=known, drawn=drawn)
         tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         plan, differing = _plan(model, seed, drawn, tensors)
         plan = model.as_live(plan, checkpoint)
@@ -121,18 +104,7 @@ def pack_torch_cpu(
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
             )
         part = checkpoint if isinstance(checkpoint, nn.Module) else None
-        packer = Packer(
-            plan,
-            tensors,
-            progress,
-            stored_instead=differing,
-            constructed=drawn,
-            storage=forms,
-            leaving=leaving,
-            allow_nonfinite=allow_nonfinite,
-            files=companions.gathered(files, checkpoint, part, model.architecture),
-        )
-        return packer.write(Path(path))
+        return Recovered(plan, tensors, checkpoint, part, leaving=leaving, drawn=drawn, differing=differing)
 
 
 def _plan(

@@ -1,11 +1,8 @@
-"""pack_merged(): a pack from nothing but merged weights and the seed."""
+"""merged(): recipe and adapters from nothing but merged weights and the seed."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from os import PathLike
-from pathlib import Path
 
 import msgspec
 import torch
@@ -14,11 +11,8 @@ from torch import Tensor, nn
 from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
-from lottapack.folders import companions
 from lottapack.folders.bits import same_bits
 from lottapack.folders.checkpoint import reconcile_ties
-from lottapack.folders.companions import Files
-from lottapack.folders.reading import refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
 from lottapack.format.names import adapter_prefix
@@ -34,44 +28,18 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
 from lottapack.nn.select import Entry
-from lottapack.packing.pack_result import PackResult
-from lottapack.packing.packer import Packer
-from lottapack.packing.plain import Checkpoint, Named, PlainModel, content_of, model_of
-from lottapack.packing.recovery import recover
-from lottapack.packing.storing import storage
+from lottapack.packing.recovered import Layer, Recovered
 from lottapack.progress import Progress
+from lottapack.recover.low_rank import recover
+from lottapack.recover.plain import Checkpoint, Named, PlainModel, content_of, model_of
 
 TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
 """By dtype of a weight the error that rounding it after the merge explains."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What became of one weight. ``role``: seeded, adapted or stored; ``error``: relative, in Frobenius norms.
-
-    ``rank`` and ``beta`` are None where there is no adapter; ``size``: the bytes that a stored weight takes in the
-    pack. What a narrower adapter or a coding loses is not in ``error``, but in the result's ``kept``.
-    """
-
-    name: str
-    role: str
-    rank: int | None = None
-    beta: float | None = None
-    error: float | None = None
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MergedResult(PackResult):
-    """What pack_merged() wrote, and what it found in each layer."""
-
-    layers: tuple[Layer, ...] = ()
-
-
 @torch.no_grad()
-def pack_merged(
+def merged(
     checkpoint: Checkpoint,
-    path: str | PathLike[str],
     *,
     seed: int,
     max_rank: int,
@@ -81,12 +49,9 @@ def pack_merged(
     key: str | None = None,
     ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
-    stored_dtype: torch.dtype | str | None = None,
-    coding: str | Mapping[str, str] | None = None,
-    files: Files = True,
     progress: Progress | None = None,
-) -> MergedResult:
-    """Recover a pack from merged weights whose backbone lottapack drew.
+) -> Recovered:
+    """Recover beta and adapters from merged weights whose backbone lottapack drew.
 
     For each weight beta and a low-rank difference to the generated backbone are found, of the smallest rank that
     meets the tolerance; a weight that has none is stored. The rebuilt weights are those of the checkpoint within
@@ -94,28 +59,38 @@ def pack_merged(
 
     Args:
         checkpoint: a plain module, its state_dict, or a path as in pack().
-        path: the pack.
-        seed: that of the scaffold.
+        seed: that of the scaffold, from 0 to 2**64 - 1.
         max_rank: the largest rank to look for.
         tolerance: the largest error of a layer, relative, in Frobenius norms; by default what rounding to its dtype
             explains: 2**-20 for float32, 2**-10 for float16, 2**-8 for bfloat16.
-        architecture: as in pack_torch_cpu().
+        architecture: as in torch_cpu().
         distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
         key: as in pack().
         ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
-        stored_dtype: as in pack(), for the adapters that were found and what is stored. What this and a coding lose
-            comes on top of the tolerance, which is that of the search alone; the result says how much, in ``kept``.
-        coding: as in pack().
-        files: as in pack().
         progress: called with layers looked at and layers in all.
 
+    Returns:
+        What pack() takes; ``layers`` says what became of each weight.
+
     Raises:
-        CheckpointError: no layer has anything of the backbone; tensors are missing or left over; a coding that is
-            unknown or cannot hold a value. ArchitectureError, OutputError, UnsupportedError.
+        CheckpointError: no layer has anything of the backbone; tensors are missing or left over.
+        ScaffoldError: a seed out of range.
+        ArchitectureError: the architecture is unknown or cannot be built.
+        UnsupportedError: an unknown distribution.
+
+    Source:
+        The merged weight is beta W + B A (paper, section on LottaLoRA; spec/v1/merge.md).
+
+    Example:
+        >>> import torch, lottapack
+        >>> net = torch.nn.Sequential(torch.nn.Linear(32, 32))
+        >>> model = lottapack.scaffold(net, seed=1, rank=2)
+        >>> weights = lottapack.load(lottapack.pack(model, "a.lotta.safetensors").path, merge=True)
+        >>> lottapack.recover.merged(weights, seed=1, max_rank=4).layers[0].role
+        'seeded'
     """
     leaving = LeftOut(ignore)
-    forms = storage(stored_dtype, coding, None)
     with allowing(allow):
         check_seed_and_scale(seed, None)
         bounded = tolerance is None or 0 < tolerance < math.inf
@@ -124,7 +99,6 @@ def pack_merged(
                 f"max_rank={max_rank!r}, tolerance={tolerance!r}: both are above 0, and max_rank is a whole number"
             )
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
-        refuse_over_checkpoint(Path(path), checkpoint)
         model = model_of(checkpoint, architecture)
         tensors = model.tensors(content_of(checkpoint, leaving), key, leaving)
         search = _Search(seed, table, max_rank, tolerance, model, tensors)
@@ -138,12 +112,7 @@ def pack_merged(
                 "allow a larger max_rank or tolerance.",
             )
         part = checkpoint if isinstance(checkpoint, nn.Module) else None
-        beside = companions.gathered(files, checkpoint, part, model.architecture)
-        result = Packer(plan, held, storage=forms, leaving=leaving, files=beside).write(Path(path))
-        taken = {kept.name: kept.size for kept in result.kept}
-        layers = tuple(replace(layer, size=taken.get(layer.name, layer.size)) for layer in search.layers)
-        whole = {item.name: getattr(result, item.name) for item in fields(PackResult)}
-        return MergedResult(**whole, layers=layers)
+        return Recovered(plan, held, checkpoint, part, leaving=leaving, layers=tuple(search.layers))
 
 
 class _Search:

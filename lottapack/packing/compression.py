@@ -1,0 +1,125 @@
+"""Compression: how pack() keeps what was trained."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from lottapack.errors import CheckpointError
+from lottapack.format import codings, dtypes
+from lottapack.nn.select import GROUP_WORDS
+
+GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
+"""Groups as a caller names them, and as the descriptor does."""
+ALL = "*"
+CHOSEN = dict.fromkeys(("adapters", "embeddings", "heads", "rest"), codings.TRELLIS)
+"""What max_error or max_size alone asks for: all that is large; norms and biases keep their exact values."""
+DEFAULT_ERROR = 0.01
+"""The root mean square error of ``trellis8``, as part of the tensor's own, where none is asked for."""
+_MEANT_FOR = {codings.PLANES: (ALL,), codings.TRELLIS: tuple(CHOSEN)}
+_LOSSY_DEFAULT = ("embeddings",)
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """Say in which form a pack keeps what was trained. Without it, a pack keeps every bit.
+
+    The errors are those of a whole tensor: root mean squares, as a part of the tensor's own. ``PackResult.kept`` lists
+    them, with the largest error of an element.
+
+    Args:
+        dtype: keep tensors that were trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``, or
+            their names. A parameter gets its own dtype back when it is loaded. Buffers and betas stay as they are.
+        coding: the id of a coding, for the groups that it is meant for: ``"trellis8"`` (adapters, embeddings, heads and
+            the rest), ``"int8-block64"`` and ``"normal4-block64"`` (embeddings), ``"planes-zlib"`` (everything; it
+            loses nothing). ``"trellis8@0.02"`` names the error of this coding. Or ids by group:
+            ``{"adapters": "trellis8@0.02", "heads": "int8-block64"}``; groups are those of `scaffold`, ``adapters``,
+            ``buffers`` and ``*``. A tensor that does not become smaller stays as it is.
+        max_error: the largest error of a tensor, above 0 and below 1. ``trellis8`` aims at it, unless it names its own;
+            `pack` refuses any other form that exceeds it. Without ``coding``, it asks for ``"trellis8"``.
+        max_size: the largest pack in bytes, for which `pack` finds the least error of ``trellis8``. Without ``coding``,
+            it asks for ``"trellis8"``. It excludes ``max_error``.
+
+    Raises:
+        CheckpointError: an unknown dtype, coding or group, or a number out of range.
+
+    Source:
+        spec/v1/codings.md.
+
+    Example:
+        >>> import lottapack
+        >>> lottapack.Compression(dtype="float16", coding={"embeddings": "int8-block64"}, max_error=0.02)
+        Compression(dtype='float16', coding={'embeddings': 'int8-block64'}, max_error=0.02, max_size=None)
+    """
+
+    dtype: torch.dtype | str | None = None
+    coding: str | Mapping[str, str] | None = None
+    max_error: float | None = None
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype_name is not None and self.dtype_name not in codings.NARROW:
+            raise CheckpointError(
+                f"dtype={self.dtype_name}: what was trained can be kept as {' or '.join(codings.NARROW)}",
+                hint="Leave it out to keep it as it was trained.",
+            )
+        _check_error("max_error", self.max_error)
+        size = self.max_size
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise CheckpointError(f"max_size={size!r}: not a size", hint="Give a whole number of bytes from 1 on.")
+        if size is not None and self.max_error is not None:
+            raise CheckpointError("max_size finds the error itself", hint="Leave max_error out.")
+        if not isinstance(self.coding, str | Mapping | None):
+            raise CheckpointError(
+                f"coding={self.coding!r}: an id, or ids by group", hint=f"Groups: {', '.join((*GROUPS, ALL))}."
+            )
+        for group, coding in self.by_group.items():
+            _check_coding(group, coding)
+
+    @property
+    def dtype_name(self) -> str | None:
+        """The dtype by its name in the format."""
+        return dtypes.dtype_name(self.dtype) if isinstance(self.dtype, torch.dtype) else self.dtype
+
+    @property
+    def by_group(self) -> dict[str, str]:
+        """The codings by group, with the errors that they name."""
+        if isinstance(self.coding, str) and self.coding:
+            return dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
+        chosen = CHOSEN if self.max_error is not None or self.max_size is not None else {}
+        return dict(self.coding or chosen)
+
+    @property
+    def by_default(self) -> bool:
+        """Whether the groups are those of a default, so that a pack may lack some of them."""
+        return not self.coding or (isinstance(self.coding, str) and self.coding.startswith(codings.TRELLIS))
+
+
+def _check_coding(group: str, given: object) -> None:
+    wanted, at, error = given.partition("@") if isinstance(given, str) else (given, "", "")
+    if at:
+        _check_error(f"coding {given}", _number(error) if wanted == codings.TRELLIS else math.nan)
+    known = (*codings.BLOCKS, codings.TRELLIS, codings.PLANES)
+    if wanted not in known:
+        hint = "Narrower numbers are the dtype." if wanted in codings.NARROW else f"Name one of {', '.join(known)}."
+        raise CheckpointError(f"the coding {wanted!r} is unknown; known: {', '.join(known)}", hint=hint)
+    if group not in (*GROUPS, ALL):
+        raise CheckpointError(
+            f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}", hint="Name one of these."
+        )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _check_error(name: str, error: object) -> None:
+    if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
+        raise CheckpointError(
+            f"{name}: the error of {codings.TRELLIS} is above 0 and below 1, as part of a tensor's root mean square",
+            hint=f"As in max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
+        )
