@@ -111,6 +111,8 @@ def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
     """The empty model of a checkpoint whose architecture a caller names, or its folder. Raises ArchitectureError."""
     folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
     named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
+    if named is None and isinstance(checkpoint, nn.Module):
+        named = checkpoint
     return PlainModel(architecture_of(named, folder))
 
 

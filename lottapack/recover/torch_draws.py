@@ -55,7 +55,8 @@ def torch_cpu(
             that was trained on a model as it was built.
         seed: what ``torch.manual_seed`` was called with, right before the model was built.
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
-            ``config.json`` or its folder; by default the ``config.json`` in the checkpoint's folder.
+            ``config.json`` or its folder; by default the module's own, or the
+            ``config.json`` in the checkpoint's folder.
         key: as in pack().
         ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
