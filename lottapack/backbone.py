@@ -15,7 +15,7 @@ from lottapack.nn import is_scaffolded
 from lottapack.nn.attach import carry
 from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
-from lottapack.nn.scales import Scale, check_seed_and_scale, recipe_rng, require_held, scale_and_dtype, tables_of
+from lottapack.nn.scales import Rule, Width, check_seed, recipe_rng, require_held, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random, require_values
 from lottapack.packing.pack import pack
 
@@ -26,7 +26,8 @@ def init_backbone_(
     *,
     seed: int,
     distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
-    scale: Scale = None,
+    init: str | Rule | None = None,
+    scale: float | None = None,
     overwrite_pretrained: bool = False,
 ) -> nn.Module:
     """Redraw a model's weights from a seed, in place, and return it. Every layer stays what it is.
@@ -44,7 +45,8 @@ def init_backbone_(
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
         seed: 0 to 2**64 - 1.
         distribution: as in scaffold(): a built-in table's id, a Table from ``lottapack.table``, or these by pattern.
-        scale: as in scaffold(): a rule for the standard deviation, by default 1 / sqrt(d_in), or a number.
+        init: as in scaffold(): a rule for the standard deviation, by default 1 / sqrt(d_in).
+        scale: as in scaffold(): the factor of the table instead.
         overwrite_pretrained: as in scaffold(): replace the weights of a model from ``from_pretrained`` too.
 
     Raises:
@@ -52,7 +54,8 @@ def init_backbone_(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")
-    check_seed_and_scale(seed, scale)
+    check_seed(seed)
+    width = Width(init, scale)
     require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
     architecture = arch.describe(model)
@@ -65,7 +68,7 @@ def init_backbone_(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
         rng=recipe_rng(seed, tables.by_pattern.values()),
-        parameters={entry.name: _role(entry, tables, scale) for entry in entries},
+        parameters={entry.name: _role(entry, tables, width) for entry in entries},
     )
     if tables.patterns:
         raise_all(tables.patterns.unused(entries))
@@ -82,13 +85,13 @@ def init_backbone_(
     return model
 
 
-def _role(entry: Entry, tables: PerLayer[rng.Table], scale: Scale) -> ParameterRecipe:
+def _role(entry: Entry, tables: PerLayer[rng.Table], width: Width) -> ParameterRecipe:
     if entry.tied:
         return TiedRecipe(to=entry.tied)
     if not entry.can_generate:
         return StoredRecipe(group=entry.group, trained=False)
     table = tables.of(entry)
-    found, dtype = scale_and_dtype(entry, table, scale)
+    found, dtype = scale_and_dtype(entry, table, width)
     return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=found)
 
 

@@ -21,7 +21,7 @@ from lottapack.format.recipe import (
 from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.frozen import is_drawn
 from lottapack.nn.layers import AdapterLayer
-from lottapack.nn.scales import Scale, drawn_dtype, require_held, scale_and_dtype
+from lottapack.nn.scales import Width, drawn_dtype, require_held, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, without_effect
 from lottapack.nn.tied_head import can_share
 
@@ -40,11 +40,11 @@ class Planner:
         alpha: float | None,
         scaling: str,
         tables: PerLayer[rng.Table],
-        scale: Scale,
+        width: Width,
         beta: bool,
     ) -> None:
         self.ranks, self.tables = PerLayer(rank, "rank"), tables
-        self.alpha, self.scaling, self.scale, self.beta = alpha, scaling, scale, beta
+        self.alpha, self.scaling, self.width, self.beta = alpha, scaling, width, beta
 
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
@@ -191,7 +191,7 @@ class Planner:
 
     def _seeded(self, entry: Entry) -> SeededRecipe:
         table = self.tables.of(entry)
-        scale, dtype = scale_and_dtype(entry, table, self.scale)
+        scale, dtype = scale_and_dtype(entry, table, self.width)
         return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=scale)
 
     def _adapted(self, entry: Entry, shared: bool) -> AdaptedRecipe:
@@ -206,7 +206,7 @@ class Planner:
                 f"the adapter of {entry.name} would take the place of the layer's own {taken}", hint=hint
             )
         table = self.tables.of(entry)
-        scale, dtype = scale_and_dtype(entry, table, self.scale)
+        scale, dtype = scale_and_dtype(entry, table, self.width)
         shape = tuple(entry.tensor.shape)
         in_out = stored_as_in_out(entry.module)
         rank, most = self.ranks.of(entry), _most(entry)

@@ -37,8 +37,9 @@ from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
 from lottapack.nn.regenerating import generate_
 from lottapack.nn.scales import (
-    Scale,
-    check_seed_and_scale,
+    Rule,
+    Width,
+    check_seed,
     default_scale,
     recipe_rng,
     tables_of,
@@ -57,7 +58,8 @@ def scaffold(
     targets: str | Iterable[str] | None = None,
     train: str | Iterable[str] | None = None,
     distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
-    scale: Scale = None,
+    init: str | Rule | None = None,
+    scale: float | None = None,
     beta: Literal["learned"] | float = "learned",
     dropout: float = 0.0,
     persistent: bool = False,
@@ -86,10 +88,11 @@ def scaffold(
             Whatever is neither a target nor trained stays frozen: weights come from the seed, whatever module holds
             them; norms, biases, vectors and what repeats from row to row keep their values.
         distribution: a built-in table's id, or a Table from ``lottapack.table``; or these by pattern, as the rank.
-        scale: how wide it is drawn. The name of a rule for the standard deviation: ``"lecun"``, 1 / sqrt(d_in) (for an
-            embedding 1 / sqrt(embedding_dim)), the default; ``"kaiming"``, sqrt(2 / d_in); ``"xavier"``,
-            sqrt(2 / (d_in + d_out)); ``"spectral_radius"``, 0.95 / sqrt(min(d_in, d_out)). A rule of your own,
-            a function of (d_out, d_in). Or a number: the factor of the table.
+        init: the standard deviation of the weights. The name of a rule: ``"lecun"``, 1 / sqrt(d_in) (for an embedding
+            1 / sqrt(embedding_dim)), the default; ``"kaiming"``, sqrt(2 / d_in); ``"xavier"``,
+            sqrt(2 / (d_in + d_out)); ``"spectral_radius"``, 0.95 / sqrt(min(d_in, d_out)). Or a rule of your own, a
+            function of (d_out, d_in).
+        scale: the factor of the table instead, above 0.
         beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
         dropout: on the input of the low-rank path, in training.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
@@ -110,13 +113,14 @@ def scaffold(
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
     require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
-    check_seed_and_scale(seed, scale)
+    check_seed(seed)
+    width = Width(init, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
     architecture, built = arch.described(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     require_free_name(model, entries)
     require_values(entries)
-    plan = Planner(rank, alpha, scaling, tables, scale, beta != 1.0).plan(entries, targets, train)
+    plan = Planner(rank, alpha, scaling, tables, width, beta != 1.0).plan(entries, targets, train)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,

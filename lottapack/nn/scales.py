@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Final
 
@@ -33,20 +34,60 @@ large n (Geman 1986): a formula, not a measurement of each matrix. A weight that
 its largest square part is taken.
 """
 
-Scale = float | str | Rule | None
-"""The factor of the table; or the name of a rule, or a rule, for the deviation; None is ``"lecun"``."""
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """How wide weights are drawn: by a rule for the standard deviation, or by the factor of the table itself.
+
+    ``init``: the name of a rule, or a rule; ``scale``: the factor. At most one is given; neither is ``"lecun"``.
+    Raises ScaffoldError for what cannot be one.
+    """
+
+    init: str | Rule | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not (isinstance(self.scale, Real) and 0 < self.scale < math.inf):
+            raise ScaffoldError(
+                f"scale={self.scale!r}: the scale is a number above 0",
+                hint="It is the factor of the table. Give a rule for the standard deviation as init.",
+            )
+        if (
+            self.init is not None
+            and not callable(self.init)
+            and not (isinstance(self.init, str) and self.init in RULES)
+        ):
+            raise ScaffoldError(
+                f"init={self.init!r}: no such rule",
+                hint=f"Rules: {', '.join(RULES)}; or give a function of (d_out, d_in), or scale as a number.",
+            )
+        if self.init is not None and self.scale is not None:
+            raise ScaffoldError("init and scale both decide how wide weights are drawn", hint="Leave one of them out.")
+
+    def factor(self, entry: Entry, table: rng.Table) -> float:
+        """The factor of a table for a weight. Raises ScaffoldError."""
+        if self.scale is not None:
+            return float(self.scale)
+        shape = tuple(entry.tensor.shape)
+        # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
+        in_out = stored_as_in_out(entry.module) and not isinstance(entry.module, nn.Embedding)
+        d_out, d_in = (max(fan, 1) for fan in (factor_dims(shape, in_out) if entry.can_generate else fans(entry)))
+        wanted = (self.init if callable(self.init) else RULES[self.init or "lecun"])(d_out, d_in)
+        if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
+            raise ScaffoldError(
+                f"{entry.name}: init gives the standard deviation {wanted!r}",
+                hint="A rule returns a number above 0 for each pair (d_out, d_in).",
+            )
+        own = deviation(table)
+        if own == 0:
+            raise ScaffoldError(f"the table {table.id!r} holds zeros alone", hint="Give scale as a number.")
+        return float(wanted) / own
 
 
-def check_seed_and_scale(seed: int, scale: Scale) -> None:
-    """Raise ScaffoldError for a seed or a scale that none can be."""
+def check_seed(seed: int) -> None:
+    """Raise ScaffoldError for what cannot be a seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1")
-    if isinstance(scale, str) and scale not in RULES:
-        raise ScaffoldError(f"scale={scale!r}: no such rule", hint=f"Rules: {', '.join(RULES)}; or give a number.")
-    if isinstance(scale, Real) and not (math.isfinite(scale) and scale > 0):
-        raise ScaffoldError(f"scale={scale!r}: the scale is a number above 0")
-    if not (scale is None or isinstance(scale, str | Real) or callable(scale)):
-        raise ScaffoldError(f"scale={scale!r}: a number, the name of a rule, or a function of (d_out, d_in)")
+        raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1", hint="Choose another one.")
 
 
 def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> PerLayer[rng.Table]:
@@ -89,14 +130,14 @@ def _checked(name: str, seed: int) -> int:
     fault = name_fault(name) if isinstance(name, str) else "a name is text"
     if fault:
         raise ScaffoldError(f"the scaffold {name!r}: {fault}")
-    check_seed_and_scale(seed, None)
+    check_seed(seed)
     return seed
 
 
-def scale_and_dtype(entry: Entry, table: rng.Table, scale: Scale) -> tuple[float, str]:
+def scale_and_dtype(entry: Entry, table: rng.Table, width: Width) -> tuple[float, str]:
     """The scale, a binary32 number, and the dtype of a weight. Raises ScaffoldError."""
     dtype = drawn_dtype(entry)
-    found = rng.binary32(float(scale) if isinstance(scale, float | Real) else _by_rule(entry, table, scale))
+    found = rng.binary32(width.factor(entry, table))
     fault = rng.scale_fault(table, found, dtype)
     if fault:
         raise ScaffoldError(f"{entry.name}: {fault}")
@@ -134,19 +175,4 @@ def deviation(table: rng.Table) -> float:
 
 def default_scale(entry: Entry, table: rng.Table) -> float:
     """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
-    return _by_rule(entry, table, "lecun")
-
-
-def _by_rule(entry: Entry, table: rng.Table, scale: str | Rule | None) -> float:
-    """The factor that gives a table the deviation of a rule."""
-    shape = tuple(entry.tensor.shape)
-    # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
-    in_out = stored_as_in_out(entry.module) and not isinstance(entry.module, nn.Embedding)
-    d_out, d_in = (max(fan, 1) for fan in (factor_dims(shape, in_out) if entry.can_generate else fans(entry)))
-    wanted = (scale if callable(scale) else RULES[scale or "lecun"])(d_out, d_in)
-    if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
-        raise ScaffoldError(f"{entry.name}: scale gives the deviation {wanted!r}, which is no number above 0")
-    own = deviation(table)
-    if own == 0:
-        raise ScaffoldError(f"the table {table.id!r} holds zeros alone", hint="Give scale as a number.")
-    return float(wanted) / own
+    return Width().factor(entry, table)

@@ -26,7 +26,7 @@ from lottapack.format.recipe import (
     TiedRecipe,
 )
 from lottapack.nn.attach import stored_as_in_out
-from lottapack.nn.scales import check_seed_and_scale, default_scale, recipe_rng
+from lottapack.nn.scales import check_seed, default_scale, recipe_rng
 from lottapack.nn.select import Entry
 from lottapack.packing.recovered import Layer, Recovered
 from lottapack.progress import Progress
@@ -92,7 +92,7 @@ def merged(
     """
     leaving = LeftOut(ignore)
     with allowing(allow):
-        check_seed_and_scale(seed, None)
+        check_seed(seed)
         bounded = tolerance is None or 0 < tolerance < math.inf
         if not isinstance(max_rank, Integral) or max_rank < 1 or not bounded:
             raise CheckpointError(

@@ -24,7 +24,7 @@ from lottapack.format.recipe import (
     StoredRecipe,
     TiedRecipe,
 )
-from lottapack.nn.scales import check_seed_and_scale
+from lottapack.nn.scales import check_seed
 from lottapack.nn.select import Entry
 from lottapack.packing.packer import Packer
 from lottapack.packing.recovered import Recovered
@@ -83,7 +83,7 @@ def torch_cpu(
     """
     leaving = LeftOut(ignore)
     with allowing(allow):
-        check_seed_and_scale(seed, None)
+        check_seed(seed)
         model = model_of(checkpoint, architecture)
         drawn = drawn_state(model.architecture, seed)
         if isinstance(checkpoint, str | PathLike) and is_adapter(Path(checkpoint)):

@@ -112,7 +112,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
     from lottapack import arch, rng
     from lottapack.format.recipe import RECIPE_VERSION, AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
     from lottapack.nn.attach import stored_as_in_out
-    from lottapack.nn.scales import recipe_rng, scale_and_dtype
+    from lottapack.nn.scales import Width, recipe_rng, scale_and_dtype
     from lottapack.nn.select import entries_of
 
     table = rng.builtin("normal16")
@@ -125,7 +125,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
         elif not entry.can_generate or (entry.group == "embedding" and layer not in adapted):
             parameters[entry.name] = StoredRecipe(group=entry.group, trained=True)
         else:
-            scale, dtype = scale_and_dtype(entry, table, None)
+            scale, dtype = scale_and_dtype(entry, table, Width())
             drawn = SeededRecipe(shape=size, dtype=dtype, distribution=table.id, scale=scale)
             parameters[entry.name] = drawn
             if layer in adapted:

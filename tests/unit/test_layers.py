@@ -17,7 +17,7 @@ from lottapack.format.recipe import Recipe, RecipeRng
 from lottapack.nn import AdapterLayer
 from lottapack.nn.attach import attach
 from lottapack.nn.planning import Planner
-from lottapack.nn.scales import tables_of
+from lottapack.nn.scales import Width, tables_of
 from lottapack.nn.select import entries_of
 
 
@@ -58,7 +58,7 @@ def adapted(layer, **options):
     """The layer with an adapter whose three tensors and bias are drawn at random."""
     choices = {"rank": 3, "alpha": 5.0, "scaling": "lora", "beta": True, "dropout": 0.0, **options}
     dropout, magnitude = choices.pop("dropout"), choices.pop("magnitude", False)
-    planner = Planner(tables=tables_of("normal16"), scale=None, **choices)
+    planner = Planner(tables=tables_of("normal16"), width=Width(), **choices)
     parameters = planner.plan(entries_of(layer, set()), ["weight"], [])
     if magnitude:
         parameters["weight"] = msgspec.structs.replace(parameters["weight"], magnitude=True)

@@ -112,7 +112,7 @@ def test_two_values_are_the_binary_scaffold():
 @pytest.mark.parametrize(("rule", "due"), [(None, 1 / 300), ("kaiming", 2 / 300), ("xavier", 2 / 500)])
 def test_any_table_is_scaled_to_the_deviation_of_the_rule(name, rule, due):
     model = nn.Sequential(nn.Linear(300, 200), nn.Linear(200, 2))
-    lottapack.scaffold(model, seed=1, distribution=lottapack.table(PPF[name]), scale=rule)
+    lottapack.scaffold(model, seed=1, distribution=lottapack.table(PPF[name]), init=rule)
     assert model[0].weight.square().mean().item() == pytest.approx(due, rel=0.05)
 
 
@@ -130,7 +130,7 @@ def test_the_spectral_radius_is_that_of_the_formula(shape, smaller):
     """The measured radius of a matrix of some hundred rows is within a few per cent of what large ones tend to."""
     d_in, d_out = shape
     model = lottapack.scaffold(
-        nn.Sequential(nn.Linear(d_in, d_out), nn.Linear(d_out, 2)), seed=1, scale="spectral_radius"
+        nn.Sequential(nn.Linear(d_in, d_out), nn.Linear(d_out, 2)), seed=1, init="spectral_radius"
     )
     square = model[0].weight[:smaller, :smaller].double()
     assert torch.linalg.eigvals(square).abs().max().item() == pytest.approx(0.95, rel=0.08)
@@ -144,19 +144,19 @@ def test_rules_know_which_side_is_the_input():
         return 0.02
 
     model = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 5), nn.Flatten(), nn.Linear(5, 4))
-    lottapack.scaffold(model, seed=1, rank=2, targets="*", scale=rule)
+    lottapack.scaffold(model, seed=1, rank=2, targets="*", init=rule)
     assert set(seen) == {(7, 6), (5, 6), (4, 5)}
     seen.clear()
     convolution = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Flatten(), nn.Linear(8, 2))
-    lottapack.scaffold(convolution, seed=1, rank=2, scale=rule)
+    lottapack.scaffold(convolution, seed=1, rank=2, init=rule)
     assert set(seen) == {(8, 75)}
     assert recipe_of(convolution).parameters["0.weight"].scale == float(np.float32(0.02))
     gpt2 = pytest.importorskip("transformers.pytorch_utils").Conv1D(5, 6)  # stored as (in, out)
     seen.clear()
-    from lottapack.nn.scales import scale_and_dtype
+    from lottapack.nn.scales import Width, scale_and_dtype
     from lottapack.nn.select import entries_of
 
-    scale_and_dtype(entries_of(gpt2, set())[0], rng.builtin("normal16"), rule)
+    scale_and_dtype(entries_of(gpt2, set())[0], rng.builtin("normal16"), Width(rule))
     assert set(seen) == {(5, 6)}
 
 
@@ -176,7 +176,7 @@ def test_tables_by_pattern_travel_in_one_pack(tmp_path):
 
 def test_init_backbone_takes_them_too(tmp_path):
     own = lottapack.table(stats.laplace.ppf, bits=4)
-    model = lottapack.init_backbone_(mlp(), seed=3, distribution={"0": own, "*": "normal8"}, scale="kaiming")
+    model = lottapack.init_backbone_(mlp(), seed=3, distribution={"0": own, "*": "normal8"}, init="kaiming")
     assert recipe_of(model).parameters["2.weight"].scale == float(np.float32(math.sqrt(2 / 12)))
     lottapack.pack(model.state_dict(), tmp_path / "a")
     assert all_bits(lottapack.load(tmp_path / "a", merge=True))["0.weight"] == all_bits(model)["0.weight"]
@@ -241,13 +241,15 @@ def test_ids_that_no_table_may_have(name):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scale": "he"}, r"scale='he': no such rule(.|\n)*kaiming, xavier, spectral_radius"),
+        ({"init": "he"}, r"init='he': no such rule(.|\n)*kaiming, xavier, spectral_radius"),
         ({"scale": math.nan}, "above 0"),
-        ({"scale": [1.0]}, "a function of"),
-        ({"scale": lambda d_out, d_in: 0.0}, r"0\.weight: scale gives the deviation 0\.0"),
-        ({"scale": lambda d_out, d_in: "1"}, "0.weight: scale gives the deviation '1'"),
-        ({"scale": lambda d_out, d_in: math.nan}, "0.weight: scale gives the deviation nan"),
-        ({"scale": lambda d_out, d_in: 1e39}, "0.weight: scale inf"),
+        ({"scale": "kaiming"}, "Give a rule for the standard deviation as init"),
+        ({"init": "xavier", "scale": 1.0}, "init and scale both decide"),
+        ({"init": [1.0]}, "a function of"),
+        ({"init": lambda d_out, d_in: 0.0}, r"0\.weight: init gives the standard deviation 0\.0"),
+        ({"init": lambda d_out, d_in: "1"}, "0.weight: init gives the standard deviation '1'"),
+        ({"init": lambda d_out, d_in: math.nan}, "0.weight: init gives the standard deviation nan"),
+        ({"init": lambda d_out, d_in: 1e39}, "0.weight: scale inf"),
         ({"distribution": rng.custom("zeros", [0.0, 0.0])}, "'zeros' holds zeros alone"),
         ({"distribution": {"0": "normal8"}}, "2: no pattern in distribution matches it"),
         ({"distribution": {"zero": "normal8", "*": "normal8"}}, "distribution: no layer is called 'zero'"),
