@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import PlacementError
 from lottapack.format import dtypes, recipe
-from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.packfile import PackFile
 from lottapack.limits import check_memory
 from lottapack.loading.filling import fill_
 from lottapack.loading.placements import Chooser, check_device, part_of
+from lottapack.loading.reading import Reading
 from lottapack.loading.rebuilding import computed_by, empty_model, give_computed, rebuilt_tensors
 from lottapack.nn.attach import place, tie_all, where
 from lottapack.nn.local import exclude_from_ddp
-from lottapack.registry.local import local
-from lottapack.signing import check_signature
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -76,10 +74,9 @@ def load(
     target = resolve(device)
     if dtype is not None:
         dtypes.floating_name(dtype)
-    with allowing(allow), open_pack(local(path), scaffold) as pack:
-        if require_signature is not None:
-            check_signature(pack, require_signature)
-        return _on_mesh(pack, mesh, Chooser(placements, mesh), target, dtype, max_bytes, merge, check_fingerprints)
+    reading = Reading(scaffold, max_bytes, allow, require_signature, check_fingerprints)
+    with reading.open(path) as pack:
+        return _on_mesh(pack, mesh, Chooser(placements, mesh), target, dtype, merge, reading)
 
 
 def _on_mesh(
@@ -88,24 +85,23 @@ def _on_mesh(
     chooser: Chooser,
     device: torch.device,
     dtype: torch.dtype | None,
-    max_bytes: int | None,
     merge: bool,
-    check: bool,
+    reading: Reading,
 ) -> nn.Module:
     """The model of an opened pack, its tensors distributed."""
     from torch.distributed.tensor import DTensor
 
     check_device(mesh, device)
-    model, plan = empty_model(pack, merge=merge, max_bytes=max_bytes)
+    model, plan = empty_model(pack, merge=merge, max_bytes=reading.max_bytes)
     planned, needed = [], 0
-    for entry in rebuilt_tensors(pack, device, merge=merge, check=check):
+    for entry in rebuilt_tensors(pack, device, merge=merge, check=reading.check_fingerprints):
         chosen = chooser.placements(entry.name, entry.shape)
         part = part_of(entry.name, entry.shape, mesh, chosen)
         planned.append((entry, chosen, part))
         wanted = entry.dtype if dtype is None or not entry.dtype.is_floating_point else dtype
         needed += part.numel * wanted.itemsize
     chooser.require_used()
-    check_memory(str(pack.path), needed, max_bytes, device)
+    check_memory(str(pack.path), needed, reading.max_bytes, device)
     for entry, chosen, part in planned:
         wanted = entry.dtype if dtype is None or not entry.dtype.is_floating_point else dtype
         made = entry.make(part).to(device).to(wanted)
@@ -147,7 +143,7 @@ def load_meta(
     """
     if backbone not in ("buffer", "parameter"):
         raise PlacementError(f"backbone={backbone!r}", hint='Choose "buffer" or "parameter".')
-    with allowing(allow), open_pack(local(path), scaffold) as pack:
+    with Reading(scaffold, allow=allow).open(path) as pack:
         model, plan = empty_model(pack, merge=merge)
         for one in rebuilt_tensors(pack, torch.device("meta"), merge=merge, check=False):
             place(model, one.name, torch.empty(one.shape, dtype=one.dtype, device="meta"))

@@ -10,15 +10,14 @@ import numpy.typing as npt
 from lottapack import rng
 from lottapack.errors import UnsupportedError
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
-from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.registry.local import local
+from lottapack.loading.reading import Reading
 from lottapack.rng.backends import numba_works
 from lottapack.rng.stream import ITEM_BITS, Source
 from lottapack.rng.tables import check_scale
 from lottapack.rng.threads import PIECE, default, run_all
-from lottapack.signing import check_signature
 from lottapack.weights.merge_arrays import merge_adapter
 
 __all__ = ["load"]
@@ -50,9 +49,7 @@ def load(
         UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
         InvalidKeyError. For a reference also InvalidReferenceError, RegistryError.
     """
-    with open_pack(local(path), scaffold) as pack:
-        if require_signature is not None:
-            check_signature(pack, require_signature)
+    with Reading(scaffold, require_signature=require_signature).open(path) as pack:
         if pack.descriptor.rng.id == rng.TORCH_CPU:
             raise UnsupportedError(
                 f"{path}: its weights were drawn by torch, and nothing else draws them",

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError, PlacementError
 from lottapack.format import recipe
 from lottapack.format.names import parameter_of
-from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.packfile import PackFile
 from lottapack.limits import check_memory
 from lottapack.loading.placements import check_device
+from lottapack.loading.reading import Reading
 from lottapack.loading.rebuilding import (
     RebuiltTensor,
     computed_by,
@@ -28,7 +28,6 @@ from lottapack.loading.rebuilding import (
 )
 from lottapack.nn.attach import is_scaffolded, list_again, recipe_of
 from lottapack.nn.switching import active_scaffold, note_scaffold
-from lottapack.registry.local import local
 from lottapack.weights.parts import Part
 
 
@@ -68,7 +67,7 @@ def fill_(
     merge = not is_scaffolded(model)
     if scaffold is None and not merge:
         scaffold = active_scaffold(model)
-    with allowing(allow), open_pack(local(path), scaffold) as pack:
+    with Reading(scaffold, allow=allow).open(path) as pack:
         source, plan = empty_model(pack, merge=merge)
         if not merge and not recipe_of(model).is_scaffold_of(plan):
             raise ArchitectureError("the model was made from another pack", hint="Make it from this one: load_meta().")

@@ -12,24 +12,22 @@ from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers
-from lottapack.arch.trust import allowing
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
 from lottapack.folders import bases, companions
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
-from lottapack.format.packfile import Held, PackFile, open_pack
+from lottapack.format.packfile import Held, PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
+from lottapack.loading.reading import Reading
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.select import entries_of
-from lottapack.registry.local import local
 from lottapack.rng import backends
 from lottapack.rng.huge_pages import HugePages
 from lottapack.rng.threads import run_all
-from lottapack.signing import check_signature
 from lottapack.weights.constructed import constructed_weights, is_constructed
 from lottapack.weights.loaded_size import adapter_dtypes, loaded_bytes
 from lottapack.weights.rebuild import (
@@ -102,9 +100,8 @@ def load(
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
-    with allowing(allow), open_pack(local(path), scaffold) as pack:
-        if require_signature is not None:
-            check_signature(pack, require_signature)
+    reading = Reading(scaffold, max_bytes, allow, require_signature, check_fingerprints)
+    with reading.open(path) as pack:
         virtual = _choose(pack, backbone, merge=merge)
         needed = loaded_bytes(pack, name, merge=merge, without=virtual)
         check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
