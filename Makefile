@@ -19,7 +19,7 @@ lint: $(VENV)/test-installed
 types: $(VENV)/test-installed
 	$(BIN)/mypy
 
-unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed
+unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed .venv-light/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Part of the tests once more, while lottapack's own code runs under other defaults of the process.
@@ -121,6 +121,13 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	.venv-timm/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --editable '.[timm]'
 	touch $@
 
+# What `pip install lottapack` brings, without torch, and the extras that need none.
+.venv-light/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-light
+	.venv-light/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+	  --editable '.[serve,oci,sign]'
+	touch $@
+
 .venv-oldest/installed: tests/oldest.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	grep '^torch==' constraints.txt | cat tests/oldest.txt - > .venv-oldest/constraints.txt
@@ -129,5 +136,5 @@ $(VENV)/fuzz-installed: $(VENV)/test-installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
+	rm -rf $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm .venv-light build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

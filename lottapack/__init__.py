@@ -11,6 +11,7 @@ from typing import Any
 
 from lottapack import errors as errors
 from lottapack.errors import LottapackError as LottapackError
+from lottapack.extras import without_torch
 from lottapack.integrations import install as _install
 from lottapack.version import __version__ as __version__
 
@@ -22,7 +23,10 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lottapack' has no attribute {name!r}")
-    found = vars(import_module(_HOME[name])).get(name)
+    try:
+        found = vars(import_module(_HOME[name])).get(name)
+    except ModuleNotFoundError as fault:
+        raise without_torch(fault, f"lottapack.{name}") from fault
     return import_module(f"{_HOME[name]}.{name}") if found is None else found
 
 

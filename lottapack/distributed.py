@@ -38,7 +38,7 @@ def load(
     placements: Any,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     merge: bool = False,
     scaffold: str | None = None,
     check_fingerprints: bool = False,
@@ -56,7 +56,7 @@ def load(
         placements: where each tensor goes: one placement, or one for each dimension of the mesh, for all tensors; or a
             mapping of names and patterns to such; or a function of name and shape. Other tensors are replicated.
         device: the kind of device of this process's part.
-        dtype: the dtype of floating tensors; None keeps the recorded one.
+        dtype: the dtype of floating tensors, or its name; None keeps the recorded one.
         merge: return the plain model with merged weights.
         scaffold: which of the pack's scaffolds to use.
         check_fingerprints: compare every rebuilt tensor with its fingerprint.
@@ -73,7 +73,7 @@ def load(
     """
     target = resolve(device)
     if dtype is not None:
-        dtypes.floating_name(dtype)
+        dtype = dtypes.torch_dtype(dtypes.floating_name(dtype))
     reading = Reading(scaffold, max_bytes, allow, require_signature, check_fingerprints)
     with reading.open(path) as pack:
         return _on_mesh(pack, mesh, Chooser(placements, mesh), target, dtype, merge, reading)

@@ -1,5 +1,6 @@
-"""A pack's merged weights as NumPy arrays, for JAX, MLX, ONNX and whoever has no torch."""
+"""Merged weights and random tensors as NumPy arrays, for JAX, MLX, ONNX and where torch is not."""
 
+from collections.abc import Sequence
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -9,18 +10,18 @@ import numpy.typing as npt
 
 from lottapack import rng
 from lottapack.errors import UnsupportedError
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
+from lottapack.format.descriptor import Tied
+from lottapack.format.dtypes import ITEMSIZE
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.loading.reading import Reading
-from lottapack.rng.backends import numba_works
-from lottapack.rng.stream import ITEM_BITS, Source
-from lottapack.rng.tables import check_scale
-from lottapack.rng.threads import PIECE, default, run_all
-from lottapack.weights.merge_arrays import merge_adapter
+from lottapack.rng.stream import ITEM_BITS
+from lottapack.rng.threads import default, run_all
+from lottapack.weights.arrays import numpy_dtype, values, whole
+from lottapack.weights.drawing import check_size, checked
 
-__all__ = ["load"]
+__all__ = ["draw", "load"]
 
 Array = npt.NDArray[Any]
 
@@ -57,64 +58,53 @@ def load(
             )
         entries = pack.descriptor.parameters
         own = {name: entry for name, entry in entries.items() if not isinstance(entry, Tied)}
-        needed = sum(numel(entry.shape) * _dtype(entry.dtype).itemsize for entry in own.values())
+        needed = sum(numel(entry.shape) * _itemsize(entry.dtype) for entry in own.values())
         check_memory(str(path), needed, max_bytes)
         names = sorted(own, key=lambda name: -numel(own[name].shape))
-        arrays = dict(run_all([partial(_named, pack, name) for name in names], default()))
+        arrays = dict(run_all([partial(_named, pack, name, own[name].dtype) for name in names], default()))
         return {name: arrays[pack.descriptor.resolve(name)] for name in entries}
 
 
-def _named(pack: PackFile, name: str) -> tuple[str, Array]:
-    return name, _array(pack, name)
+def _itemsize(dtype: str) -> int:
+    return ITEMSIZE["float32" if dtype == "bfloat16" else dtype]
 
 
-def _array(pack: PackFile, name: str) -> Array:
-    """One entry that is not tied, adapters merged."""
-    entry = pack.descriptor.parameters[name]
-    if isinstance(entry, Stored):
-        return _seen(pack.read(name), entry.dtype)
-    if isinstance(entry, Constant):
-        bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], f"<u{len(entry.value) // 2}")
-        return np.full(entry.shape, _seen(bits, entry.dtype)[0])
-    assert isinstance(entry, Seeded | Adapted)
-    bits = np.empty(numel(entry.shape), f"u{ITEM_BITS[entry.dtype] // 8}")
-    _generate(bits, pack.source(name))
-    weight = _seen(bits, entry.dtype).reshape(entry.shape)
-    if isinstance(entry, Seeded):
-        return weight
-    adapter = {part: _seen(pack.read(info), info.dtype).astype(np.float32) for part, info in pack.adapter(name).items()}
-    return _rounded(merge_adapter(weight.astype(np.float32, copy=False), adapter, entry), entry.dtype)
+def _named(pack: PackFile, name: str, dtype: str) -> tuple[str, Array]:
+    return name, values(whole(pack, name), dtype)
 
 
-def _generate(bits: Array, source: Source) -> None:
-    """Fill ``bits``; without numba by the reference, because rng.fill_bits() would then import torch."""
-    if numba_works():
-        rng.fill_bits(bits, source)
-        return
-    from lottapack.rng import reference
+def draw(
+    name: str,
+    shape: int | Sequence[int],
+    *,
+    seed: int,
+    distribution: str | rng.Table = "normal16",
+    scale: float = 1.0,
+    dtype: str = "float32",
+    start: int = 0,
+) -> Array:
+    """Draw one array of random weights: the numbers of ``lottapack.draw`` with the same arguments, without torch.
 
-    check_scale(source.table, source.scale, source.dtype)
-    for start in range(0, bits.size, PIECE):
-        part = bits[start : start + PIECE]
-        part[:] = reference.elements(source, start, part.size)
+    Args:
+        name: the stream's.
+        shape: of the array.
+        seed: 0 to 2**64 - 1.
+        distribution: the id of a built-in table, or a Table.
+        scale: what the table's values are multiplied by, rounded to binary32 first.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``, to which each element is rounded once. The array of
+            the last is float32, which holds each of its values exactly.
+        start: the number of the first element.
 
+    Raises:
+        UnsupportedError for an argument out of its range; LimitError for more than the free memory; DeviceError.
 
-def _dtype(recorded: str) -> np.dtype[Any]:
-    return np.dtype("float32" if recorded == "bfloat16" else recorded)
+    Source: spec, stream and tables.
 
-
-def _seen(bits: Array, recorded: str) -> Array:
-    """Bits, or an array of the recorded dtype, as a caller sees them."""
-    if recorded == "bfloat16":
-        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return bits.view(recorded)
-
-
-def _rounded(values: npt.NDArray[np.float32], recorded: str) -> Array:
-    """Rounded to the recorded dtype, nearest, ties to even."""
-    if recorded == "bfloat16":
-        bits = values.view(np.uint32)
-        upper = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) & np.uint32(0xFFFF0000)
-        return np.where(np.isnan(values), np.float32(np.nan), upper.view(np.float32))
-    with np.errstate(all="ignore"):
-        return values.astype(recorded, copy=False)
+    Example:
+        >>> weight = lottapack.numpy.draw("layers.0.weight", (256, 64), seed=7)
+    """
+    source, sizes = checked(name, shape, seed, distribution, scale, dtype, start)
+    check_size(name, source, sizes)
+    bits = np.empty(numel(sizes), f"u{ITEM_BITS[source.dtype] // 8}")
+    rng.fill_bits(bits, source, start)
+    return values(bits.view(numpy_dtype(source.dtype)), source.dtype).reshape(sizes)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lottapack.errors import LottapackError, OutputError
+from lottapack.extras import without_torch
 from lottapack_cli import errors
 from lottapack_cli.commands import bench, demo, export, inspect, log, pack, pull, push, report, run, serve, sign, verify
 from lottapack_cli.commands import list as list_
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     output = Output(json="--json" in arguments)
     try:
-        code = app(args=arguments, prog_name="lottapack", standalone_mode=False)
+        code = _run(arguments)
     except LottapackError as fault:
         output.error(errors.record(fault), str(fault))
         return errors.exit_code(fault)
@@ -76,6 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == errors.INTERRUPTED:
         output.error({"type": "Interrupted", "message": "interrupted", "hint": "", "problems": []}, "interrupted")
     return code if isinstance(code, int) else errors.DONE
+
+
+def _run(arguments: Sequence[str]) -> object:
+    try:
+        return app(args=arguments, prog_name="lottapack", standalone_mode=False)
+    except ModuleNotFoundError as fault:
+        raise without_torch(fault, "This command") from fault
 
 
 def _usage(fault: Exception) -> tuple[str, str]:

@@ -1,19 +1,19 @@
 """export(): what other tools open: full checkpoints, adapters merged, written as they are made; folders with a pack."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-import torch
+import numpy as np
 
+from lottapack import rng
 from lottapack.arch.trust import allowing
-from lottapack.device import resolve
 from lottapack.errors import OutputError, UnsupportedError
+from lottapack.extras import without_torch
 from lottapack.files.output import atomic_file, refuse_over
 from lottapack.files.staging import staged_folder
 from lottapack.folders import companions
-from lottapack.folders.bases import FOLDER as BASE
 from lottapack.folders.model_folders import (
     PACK_NAME,
     is_folder,
@@ -30,11 +30,11 @@ from lottapack.format.files import ADAPTER, GENERATION, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
-from lottapack.peft.writing import write_adapter
 from lottapack.progress import Progress
-from lottapack.weights.constructed import is_constructed
-from lottapack.weights.part_tensors import PlainTensor
-from lottapack.weights.rebuild import tensor_bytes
+from lottapack.weights import arrays
+
+if TYPE_CHECKING:
+    import torch
 
 Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "files"]
 
@@ -44,9 +44,9 @@ def export(
     output: str | PathLike[str],
     *,
     format: Format = "safetensors",  # noqa: A002 (the option's name)
-    dtype: torch.dtype | None = None,
+    dtype: "torch.dtype | str | None" = None,
     scaffold: str | None = None,
-    device: str | torch.device = "cpu",
+    device: "str | torch.device" = "cpu",
     max_shard_size: int | str | None = None,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
@@ -63,10 +63,11 @@ def export(
             is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
             has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
             These three bring the pack's tokenizer and other files along; ``"files"`` writes these alone.
-        dtype: converts floating tensors (with ``"transformers-pack"``, when the model is loaded); None keeps the
-            recorded dtypes.
+        dtype: a torch.dtype or its name, such as ``"float16"``, to which floating tensors are converted (with
+            ``"transformers-pack"``, when the model is loaded); None keeps the recorded dtypes.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed.
-        device: where weights are generated and merged.
+        device: where weights are generated and merged. On the CPU NumPy does it: torch is imported only for other
+            devices, for the format ``"peft"``, and for packs of ``torch-cpu``.
         max_shard_size: bytes, or text such as ``"5GB"``: larger weights go into a folder of several files. By
             default a file holds everything, and a folder's files at most 5 GB.
         max_bytes: the largest checkpoint to write; by default what the disk allows.
@@ -85,7 +86,7 @@ def export(
             stays untouched then.
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
-    where = resolve(device)
+    pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)
     limit = None if max_shard_size is None else bytes_of(max_shard_size)
     if limit is not None and format not in ("safetensors", "transformers"):
         raise UnsupportedError(f"{format} writes no shards", hint="Leave max_shard_size out.")
@@ -94,12 +95,10 @@ def export(
     with allowing(allow), open_pack(path, scaffold) as pack:
         if format == "files":
             return write_files(pack, Path(output))
-        for written in (Path(output), Path(output) / WEIGHTS, Path(output) / BASE / PACK_NAME):
+        for written in (Path(output), Path(output) / WEIGHTS, Path(output) / "base" / PACK_NAME):
             refuse_over(written, pack.path)
         if format == "peft":
-            if dtype is not None:
-                raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
-            return write_adapter(pack, Path(output))
+            return _write_adapter(pack, Path(output), dtype)
         if format != "safetensors":
             require_transformers(pack)
         if format == "transformers-pack":
@@ -113,9 +112,10 @@ def export(
         coded = [entry for entry in pack.descriptor.parameters.values() if coding_of(entry)]
         largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
         check_memory(str(path), 2 * largest, None)
-        if is_constructed(pack):
+        if pack.descriptor.rng.id == rng.TORCH_CPU:
             check_memory(str(path), pack.declared_bytes(), None)
-        writer = _Writer(pack, where, total, progress)
+            pieces = _tensor_pieces(device)
+        writer = _Writer(pack, pieces, total, progress)
         if folder is None:
             with atomic_file(Path(output)) as file:
                 writer.write(file, container.layout(tensors))
@@ -136,6 +136,16 @@ def write_files(pack: PackFile, folder: Path) -> Path:
     with staged_folder(folder) as opened:
         companions.write(pack, opened, leave=(ADAPTER,))
     return folder
+
+
+def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:
+    if dtype is not None:
+        raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
+    try:
+        from lottapack.peft.writing import write_adapter
+    except ModuleNotFoundError as fault:
+        raise without_torch(fault, "exporting an adapter") from fault
+    return write_adapter(pack, folder)
 
 
 def _write_folder(
@@ -173,23 +183,53 @@ def _tensors(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[tupl
     return wanted
 
 
+Pieces = Callable[[PackFile, str, str], Iterator[Any]]
+"""``pieces(pack, name, dtype)``: one entry in a dtype, piece by piece: buffers of bytes in row-major order."""
+
+
 class _Writer:
     """Writes the files of one export, whose tensors are made while they are written."""
 
-    def __init__(self, pack: PackFile, device: torch.device, total: int, progress: Progress | None) -> None:
-        self.pack, self.device = pack, device
+    def __init__(self, pack: PackFile, pieces: Pieces, total: int, progress: Progress | None) -> None:
+        self.pack, self.pieces = pack, pieces
         self.done, self.total, self.progress = 0, total, progress
 
-    @torch.no_grad()
     def write(self, file: BinaryIO, placed: list[container.TensorInfo]) -> None:
         """One safetensors file."""
         file.write(container.header_bytes(placed, {"format": "pt"}))
         for info in placed:
-            for piece in PlainTensor(self.pack, info.name, self.device).pieces():
-                file.write(tensor_bytes(piece.to(dtypes.torch_dtype(info.dtype)).cpu().contiguous()))
-                self._tell(piece.numel() * dtypes.ITEMSIZE[info.dtype])
+            for piece in self.pieces(self.pack, self.pack.descriptor.resolve(info.name), info.dtype):
+                self._tell(file.write(piece))
 
     def _tell(self, count: int) -> None:
         self.done += count
         if self.progress:
             self.progress(self.done, self.total)
+
+
+def _array_pieces(pack: PackFile, name: str, dtype: str) -> Iterator[Any]:
+    """On the CPU, by NumPy and the compiled kernels."""
+    recorded = pack.descriptor.parameters[name].dtype  # type: ignore[union-attr]
+    for piece in arrays.pieces(pack, name):
+        yield arrays.converted(piece, recorded, dtype).view(np.uint8).data
+
+
+def _tensor_pieces(device: "str | torch.device") -> Pieces:
+    """On another device, or of weights that torch draws: by torch."""
+    try:
+        import torch
+    except ModuleNotFoundError as fault:
+        raise without_torch(fault, f"exporting on {device}, or what torch drew,") from fault
+
+    from lottapack.device import resolve
+    from lottapack.weights.part_tensors import PlainTensor
+    from lottapack.weights.rebuild import tensor_bytes
+
+    where = resolve(device)
+
+    @torch.no_grad()
+    def pieces(pack: PackFile, name: str, dtype: str) -> Iterator[Any]:
+        for piece in PlainTensor(pack, name, where).pieces():
+            yield tensor_bytes(piece.to(dtypes.torch_dtype(dtype)).cpu().contiguous())
+
+    return pieces

@@ -8,15 +8,14 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import msgspec
-from torch import nn
 
 from lottapack.errors import CheckpointError
 from lottapack.files.links import require_own_file
 from lottapack.files.staging import Opener, staged_folder
 from lottapack.folders import companions
-from lottapack.folders.configuration import of_live
 from lottapack.folders.model_folders import PACK_NAME, README, json_bytes, pack_config
 from lottapack.format import container
 from lottapack.format.container import PACK_END
@@ -25,18 +24,21 @@ from lottapack.format.expected import expected_file, expected_tensors
 from lottapack.format.files import GENERATION, content, files_of
 from lottapack.format.packfile import PackFile, open_pack
 
+if TYPE_CHECKING:
+    from torch import nn
+
 FOLDER = "base"
 """The folder beside an adapter's files that holds the pack of its base."""
 
 _BASE = "_lottapack_base"
 
 
-def remember(model: nn.Module, pack: bytes) -> None:
+def remember(model: "nn.Module", pack: bytes) -> None:
     """Let a plain model carry the pack of its weights."""
     model.__dict__[_BASE] = pack
 
 
-def remember_pack(model: nn.Module, pack: PackFile) -> None:
+def remember_pack(model: "nn.Module", pack: PackFile) -> None:
     """As remember(), from an open pack.
 
     Nothing where the model's weights have adapters merged into them, or are not of the pack's default scaffold.
@@ -49,7 +51,7 @@ def remember_pack(model: nn.Module, pack: PackFile) -> None:
         remember(model, data.getvalue())
 
 
-def of_the_moment(data: bytes, model: nn.Module) -> bytes:
+def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
     """The pack of a model's base with the configuration and the generation_config that the model has now.
 
     Raises CheckpointError for a configuration that builds other tensors.
@@ -59,6 +61,8 @@ def of_the_moment(data: bytes, model: nn.Module) -> bytes:
         path.write_bytes(data)
         with open_pack(path) as pack:
             descriptor = pack.descriptor
+            from lottapack.folders.configuration import of_live
+
             architecture = of_live(descriptor.architecture, model)
             records, tensors = {}, {}
             for name, held in companions.gathered(True, model, model, architecture).held.items():
@@ -82,7 +86,7 @@ def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] 
     return header + b"".join(data)
 
 
-def recall(model: nn.Module) -> bytes | None:
+def recall(model: "nn.Module") -> bytes | None:
     """The pack that a model carries, or None."""
     found: bytes | None = model.__dict__.get(_BASE)
     return found

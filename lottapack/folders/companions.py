@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
-from lottapack.arch import generation
 from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
 from lottapack.files.staging import Opener
@@ -31,6 +29,9 @@ from lottapack.format.files import (
     limit_fault,
 )
 from lottapack.format.packfile import PackFile
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Files = bool | str | PathLike[str] | Any
 """What callers say: whether to take them, a folder that holds them, or tokenizers and processors (one, or several)."""
@@ -56,7 +57,7 @@ class Embedded:
 def gathered(
     files: Files,
     source: object,
-    part: nn.Module | None,
+    part: "nn.Module | None",
     architecture: Architecture,
     known: Mapping[str, bytes] | None = None,
 ) -> Embedded:
@@ -147,7 +148,7 @@ def _given(files: Files) -> Embedded:
     held: dict[str, bytes] = {}
     left: list[str] = []
     for one in objects:
-        if not hasattr(one, "save_pretrained") or isinstance(one, nn.Module):
+        if not hasattr(one, "save_pretrained") or hasattr(one, "state_dict"):
             raise CheckpointError(
                 f"files={one!r}: not a folder, a tokenizer or a processor",
                 hint="Give what has save_pretrained(), such as a tokenizer; a folder; True or False.",
@@ -160,10 +161,12 @@ def _given(files: Files) -> Embedded:
     return Embedded(held, tuple(left))
 
 
-def _generation(said: bytes | None, part: nn.Module | None, architecture: Architecture) -> bytes | None:
+def _generation(said: bytes | None, part: "nn.Module | None", architecture: Architecture) -> bytes | None:
     """What a pack says of generation: a live model's own goes before a file."""
     if architecture.family != "transformers":
         return None
+    from lottapack.arch import generation
+
     try:
         if part is not None:
             return generation.of_model(part, architecture)
@@ -184,13 +187,15 @@ def encoded(data: bytes) -> tuple[FileRecord, bytes]:
     return FileRecord(size=len(data), sha256=sha256, coding=coding), packed
 
 
-def carry(model: nn.Module, pack: PackFile) -> None:
+def carry(model: "nn.Module", pack: PackFile) -> None:
     """Let a loaded model carry its pack's files, and generate as it says. Raises IntegrityError, ArchitectureError."""
     held = {}
     for name, record in files_of(pack.descriptor).items():
         held[name] = record, in_pack(pack, name)  # kept as it lies there, which is smaller
         plain = decoded(name, *held[name], str(pack.path))
         if name == GENERATION and pack.descriptor.architecture.family == "transformers":
+            from lottapack.arch import generation
+
             generation.put(model, plain, pack.descriptor.architecture)
     if held:
         model.__dict__[_CARRIED] = held
@@ -215,7 +220,7 @@ def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
                 file.write(content(pack, name))
 
 
-def carried(model: nn.Module) -> dict[str, bytes]:
+def carried(model: "nn.Module") -> dict[str, bytes]:
     """The files that a model carries, by name."""
     found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
     return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}

@@ -40,16 +40,16 @@ def torch_dtype(name: str) -> "torch.dtype":
     return dtype
 
 
-def floating_name(dtype: "torch.dtype") -> str:
-    """The name of a floating dtype to convert to. Raises UnsupportedError for a dtype that is no such."""
+def floating_name(dtype: "torch.dtype | str") -> str:
+    """The name of a floating dtype to convert to. Raises UnsupportedError for a dtype that does not float."""
     name = dtype_name(dtype)
-    if name not in ITEMSIZE or "float" not in name or isinstance(dtype, str):
+    if name not in ITEMSIZE or "float" not in name:
         floating = ", ".join(f"torch.{known}" for known in ITEMSIZE if "float" in known)
         shown = repr(dtype) if isinstance(dtype, str) else name
         raise UnsupportedError(f"cannot convert floating tensors to {shown}", hint=f"Choose one of {floating}.")
     return name
 
 
-def dtype_name(dtype: "torch.dtype") -> str:
-    """The format's name of a torch dtype (it may be one that the format does not have)."""
+def dtype_name(dtype: "torch.dtype | str") -> str:
+    """The format's name of a torch dtype, or of its name (it may be one that the format does not have)."""
     return str(dtype).removeprefix("torch.")

@@ -57,7 +57,7 @@ def load(
     path: str | PathLike[str],
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     merge: bool = False,
     scaffold: str | None = None,
     backbone: Backbone = MATERIALISED,
@@ -74,7 +74,7 @@ def load(
         device: where the weights are generated, in place. No tensor is there in full more than once, nor is the
             backbone anywhere else (but that of a ``torch-cpu`` pack, which the CPU draws); what merging and converting
             need beside the model are some MiB, and on the CPU the largest coded parameter that is converted.
-        dtype: converts floating tensors from their recorded dtype; None keeps it.
+        dtype: a torch.dtype or its name, to which floating tensors are converted; None keeps the recorded one.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
         scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
             change to another later: switch().
@@ -100,6 +100,7 @@ def load(
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
+    dtype = None if name is None else dtypes.torch_dtype(name)
     reading = Reading(scaffold, max_bytes, allow, require_signature, check_fingerprints)
     with reading.open(path) as pack:
         virtual = _choose(pack, backbone, merge=merge)

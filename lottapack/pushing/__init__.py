@@ -32,7 +32,9 @@ def push(
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> PushResult:
-    """Verify a pack and send it to a registry, with a model card (Hub) and the signature that lies beside it.
+    """Check a pack's hashes and fingerprints, and send it to a registry.
+
+    A model card (Hub) and the signature that lies beside the pack go along.
 
     What the registry has already is not sent again.
 
@@ -81,7 +83,7 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
     from lottapack.reports.verification import verify
 
-    outcome = verify(path, max_bytes=max_bytes, allow=allow)
+    outcome = verify(path, max_bytes=max_bytes, allow=allow, build=False)  # pack() has built it
     failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
     if failed:
         raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")

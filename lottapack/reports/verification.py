@@ -10,6 +10,7 @@ from typing import Literal
 from lottapack import rng
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
+from lottapack.extras import without_torch
 from lottapack.format.coded import CodedTensor, coded_entries
 from lottapack.format.descriptor import Adapted, Descriptor, FileRecord, Seeded, Stored
 from lottapack.format.expected import expected_file, expected_tensors
@@ -60,6 +61,7 @@ def verify(
     device: str = "cpu",
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
+    build: bool = True,
     progress: Progress | None = None,
 ) -> Verification:
     """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
@@ -67,7 +69,9 @@ def verify(
     Weights are generated piece by piece on ``device``, never all at once, in every scaffold. ``key``: a public key; the
     signature beside the pack must be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small
     file can ask for. ``allow``: as in load(); where it does not name what the architecture needs, all else is checked
-    and the architecture is skipped. ``progress``: in tensors and parameters.
+    and the architecture is skipped. ``build``: whether to build the model, without weights. That needs torch, and
+    takes most of the time for a small pack; without torch the architecture is skipped. ``progress``: in tensors and
+    parameters.
 
     Raises:
         FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
@@ -88,7 +92,8 @@ def verify(
         checks += [
             Check(what, where, "failed", "the descriptor lists it, and nothing checked it") for what, where in unchecked
         ]
-        checks.append(_architecture(pack, max_bytes))
+        if build:
+            checks.append(_architecture(pack, max_bytes))
         return Verification(Path(path), pack.file_sha256(), tuple(checks))
 
 
@@ -196,11 +201,13 @@ def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
 
 
 def _architecture(pack: PackFile, max_bytes: int | None) -> Check:
-    from lottapack.weights.rebuild import skeleton
-
     where = pack.descriptor.architecture.class_
     try:
+        from lottapack.weights.rebuild import skeleton
+
         skeleton(pack.descriptor, max_bytes)
+    except ModuleNotFoundError as fault:
+        return Check("architecture", where, "skipped", str(without_torch(fault, "building the model")))
     except (UnsupportedError, NotAllowedError) as fault:
         return Check("architecture", where, "skipped", str(fault))
     except ArchitectureError as fault:

@@ -1,8 +1,9 @@
 """Fill NumPy arrays with an element's own bits, and take fingerprints, without torch.
 
-Where numba cannot be imported, torch does the work after all.
+Where kernels cannot be loaded, torch does the work if the process has imported it, else the reference in NumPy.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from lottapack.errors import UnsupportedError
 from lottapack.rng import backends, fill, selfcheck
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
+from lottapack.rng.tables import check_scale
 from lottapack.rng.threads import PIECE
 
 if TYPE_CHECKING:
@@ -31,8 +33,15 @@ def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
         from lottapack.rng import cpu
 
         cpu.fill_bits(out, source, start)
-    else:
+    elif sys.modules.get("torch") is not None:
         fill.fill_(_tensor(out, source.dtype), source, start)
+    else:
+        from lottapack.rng import reference
+
+        check_scale(source.table, source.scale, source.dtype)
+        for first in range(0, out.size, PIECE):
+            part = out[first : first + PIECE]
+            part[:] = reference.elements(source, start + first, part.size)
 
 
 def fingerprint_bits(bits: npt.NDArray[Any], start: int = 0) -> int:
@@ -45,7 +54,12 @@ def fingerprint_bits(bits: npt.NDArray[Any], start: int = 0) -> int:
         from lottapack.rng import cpu
 
         return cpu.fingerprint_bits(bits, start)
-    return fill.fingerprint(_tensor(bits.copy(), "float32" if bits.itemsize == 4 else "float16"), start)
+    if sys.modules.get("torch") is not None:
+        return fill.fingerprint(_tensor(bits.copy(), "float32" if bits.itemsize == 4 else "float16"), start)
+    from lottapack.rng import reference
+
+    found = (reference.fingerprint(bits[at : at + PIECE], start + at) for at in range(0, bits.size, PIECE))
+    return sum(found) % 2**64
 
 
 def fingerprint_of(source: Source, count: int) -> int:

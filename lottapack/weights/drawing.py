@@ -1,18 +1,20 @@
-"""``draw()``: one tensor of random weights, the same bits on every device."""
+"""Draw one tensor of random weights, the same bits on every device."""
 
 import operator
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
-import torch
-
-from lottapack.device import resolve
 from lottapack.errors import LimitError, UnsupportedError
+from lottapack.extras import without_torch
+from lottapack.format.dtypes import dtype_name
 from lottapack.format.shapes import numel
 from lottapack.limits import free_memory, size_text
 from lottapack.rng import Source, Table, binary32, builtin, fill_
-from lottapack.rng.huge_pages import HugePages
 from lottapack.rng.stream import ITEM_BITS, check_range
+
+if TYPE_CHECKING:
+    import torch
 
 
 def draw(
@@ -22,10 +24,10 @@ def draw(
     seed: int,
     distribution: str | Table = "normal16",
     scale: float = 1.0,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
+    dtype: "torch.dtype | str" = "float32",
+    device: "str | torch.device" = "cpu",
     start: int = 0,
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """A tensor of shape ``shape``: elements ``start`` and following of the stream of ``name``, in row-major order.
 
     ``seed``: 0 to 2**64 - 1. ``name``: names the stream; tensors of one seed and different names are independent.
@@ -36,6 +38,30 @@ def draw(
     the device computes wrong bits.
     Spec: stream, tables.
     """
+    try:
+        import torch
+    except ModuleNotFoundError as fault:
+        raise without_torch(fault, "draw() (lottapack.numpy.draw() does not)") from fault
+
+    from lottapack.device import resolve
+    from lottapack.rng.huge_pages import HugePages
+
+    source, sizes = checked(name, shape, seed, distribution, scale, dtype, start)
+    where = resolve(device)
+    check_size(name, source, sizes, where)
+    return fill_(HugePages().take(torch.empty(sizes, dtype=getattr(torch, source.dtype), device=where)), source, start)
+
+
+def checked(
+    name: str,
+    shape: int | Sequence[int],
+    seed: int,
+    distribution: str | Table,
+    scale: float,
+    dtype: "torch.dtype | str",
+    start: int,
+) -> tuple[Source, tuple[int, ...]]:
+    """The source and the shape that draw()'s arguments name. Raises UnsupportedError."""
     if not isinstance(name, str):
         raise UnsupportedError(f"name={name!r}: a stream is named by text", hint='Such as "layers.0.weight".')
     if not isinstance(seed, Integral):
@@ -50,20 +76,23 @@ def draw(
             hint="Give an id, or what lottapack.table() makes.",
         )
     table = builtin(distribution) if isinstance(distribution, str) else distribution
-    wanted = str(dtype).removeprefix("torch.")
-    if wanted not in ITEM_BITS or not isinstance(dtype, torch.dtype):
+    wanted = dtype_name(dtype)
+    if wanted not in ITEM_BITS:
         choices = ", ".join(f"torch.{known}" for known in ITEM_BITS)
         raise UnsupportedError(f"{name!r}: cannot draw in {dtype!r}", hint=f"Draw in one of {choices}, then convert.")
     source = Source(int(seed), name, table, binary32(scale), wanted)
     sizes = _sizes(name, shape)
     check_range(int(start), numel(sizes))
-    where = resolve(device)
-    if numel(sizes) * dtype.itemsize > free_memory(where):
+    return source, sizes
+
+
+def check_size(name: str, source: Source, sizes: tuple[int, ...], device: "torch.device | str" = "cpu") -> None:
+    """Raise LimitError for more than the device's free memory."""
+    needed = numel(sizes) * ITEM_BITS[source.dtype] // 8
+    if needed > free_memory(device):
         raise LimitError(
-            f"{name!r}: {size_text(numel(sizes) * dtype.itemsize)} are more than is free on {where}",
-            hint="Draw it in parts, by start.",
+            f"{name!r}: {size_text(needed)} are more than is free on {device}", hint="Draw it in parts, by start."
         )
-    return fill_(HugePages().take(torch.empty(sizes, dtype=dtype, device=where)), source, int(start))
 
 
 def _sizes(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -229,5 +229,5 @@ def test_a_numba_that_cannot_be_imported_is_missed_only_where_kernels_are_not_co
             timeout=120,
             check=True,
         )
-        assert (done.stdout.strip() == "False") == compiled
+        assert done.stdout.strip() == "False"  # torch was not imported either
         assert ("numba cannot be imported (Numba needs NumPy 9.9 or less)" in done.stderr) != compiled

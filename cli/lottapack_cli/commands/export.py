@@ -61,16 +61,13 @@ def command(
     """
     sink = Output(json=json, quiet=quiet)
     with Bar("exporting", show=sink.human) as bar:
-        import torch
-
         from lottapack.exporting.export import export
 
-        wanted = None if dtype is None else getattr(torch, dtype)
         path = export(
             pack,
             output,
             format=form.value,
-            dtype=wanted,
+            dtype=None if dtype is None else dtype.value,
             scaffold=scaffold,
             device=device,
             max_shard_size=max_shard_size,

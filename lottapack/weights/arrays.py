@@ -1,0 +1,158 @@
+"""The tensors of the plain model as NumPy arrays, whole or piece by piece, adapters merged: what needs no torch.
+
+An array holds the bits that the pack records, ``bfloat16`` as ``uint16``, which NumPy lacks. ``values()`` and
+``bits()`` convert between these and numbers.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lottapack import rng
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
+from lottapack.format.packfile import PackFile
+from lottapack.format.shapes import numel
+from lottapack.rng.stream import ITEM_BITS
+from lottapack.rng.threads import default, run_all
+from lottapack.weights.merge_arrays import merge_adapter
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+PIECE = 1 << 19
+"""Elements of a piece that one thread makes: a few MiB."""
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The dtype of an array that holds a tensor of the recorded dtype."""
+    return np.dtype("uint16" if name == "bfloat16" else name)
+
+
+def values(array: Array, dtype: str) -> Array:
+    """The numbers that an array of a recorded dtype holds; those of ``bfloat16`` as float32, which holds each."""
+    if dtype == "bfloat16":
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array
+
+
+def bits(numbers: Array, dtype: str) -> Array:
+    """Numbers as an array of a recorded dtype, rounded to nearest, ties to even; by way of float32 if they narrow."""
+    if "float" not in dtype or numbers.dtype == dtype:
+        return numbers
+    with np.errstate(all="ignore"):  # what overflows becomes an infinity
+        if dtype == "float64":
+            return numbers.astype(np.float64)
+        wide: Floats = numbers.astype(np.float32, copy=False)
+        if dtype != "bfloat16":
+            return wide.astype(dtype, copy=False)
+    word = np.ascontiguousarray(wide).view(np.uint32)
+    rounded = (word + (np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    return np.where(np.isnan(wide), np.uint16(0x7FC0), rounded.astype(np.uint16))
+
+
+def converted(array: Array, dtype: str, wanted: str) -> Array:
+    """An array of one recorded dtype in another, which differs only between floating dtypes."""
+    return array if dtype == wanted else bits(values(array, dtype), wanted)
+
+
+def whole(pack: PackFile, name: str) -> Array:
+    """One entry that is not tied, with its adapter merged: of its shape."""
+    entry = pack.descriptor.parameters[name]
+    assert not isinstance(entry, Tied)
+    if isinstance(entry, Stored):
+        return pack.read(name)
+    if isinstance(entry, Constant):
+        return np.full(entry.shape, _constant(entry))
+    out: Array = np.empty(_rows_of(entry), numpy_dtype(entry.dtype))
+    _make_rows(out, pack, name, _adapter(pack, name), 0)
+    return out.reshape(entry.shape)
+
+
+def pieces(pack: PackFile, name: str) -> Iterator[Array]:
+    """The same as flat arrays, in row-major order, a few MiB at a time.
+
+    What is read counts only after the last piece, when its hash is known. A coded parameter is decoded whole, and a
+    weight with magnitudes over the columns is made whole, because each needs all of its rows.
+    """
+    entry = pack.descriptor.parameters[name]
+    assert not isinstance(entry, Tied)
+    if isinstance(entry, Stored):
+        info = pack.as_it_is(name)
+        if info is None:
+            yield pack.read(name).reshape(-1)
+            return
+        for piece in pack.pieces(info, PIECE * 8):
+            yield np.frombuffer(piece, numpy_dtype(entry.dtype))
+    elif isinstance(entry, Constant):
+        value, count = _constant(entry), numel(entry.shape)
+        for first in range(0, count, PIECE):
+            yield np.full(min(PIECE, count - first), value)
+    elif "magnitude" in (adapter := _adapter(pack, name)) and _over_columns(pack, name):
+        yield whole(pack, name).reshape(-1)
+    else:
+        shape = _rows_of(entry)
+        row = max(1, numel(shape[1:]))
+        step = max(1, PIECE // row) * default()
+        for first in range(0, shape[0] if numel(shape) else 0, step):
+            out: Array = np.empty((min(step, shape[0] - first), *shape[1:]), numpy_dtype(entry.dtype))
+            _make_rows(out, pack, name, adapter, first)
+            yield out.reshape(-1)
+
+
+def _rows_of(entry: Seeded | Adapted) -> tuple[int, ...]:
+    """The shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows."""
+    return (numel(entry.shape),) if isinstance(entry, Seeded) else entry.shape
+
+
+def _make_rows(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], first: int) -> None:
+    """Generate and merge the rows of a weight from number ``first`` on, each thread some of them."""
+    row = max(1, numel(out.shape[1:]))
+    step = len(out) if "magnitude" in adapter and _over_columns(pack, name) else max(1, PIECE // row)
+    run_all(
+        [
+            partial(_make, out[at : at + step], pack, name, adapter, first + at)
+            for at in range(0, len(out) if out.size else 0, max(1, step))
+        ],
+        default(),
+    )
+
+
+def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], first: int) -> None:
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Seeded | Adapted)
+    start = first * max(1, numel(out.shape[1:]))
+    flat = out.reshape(-1)
+    rng.fill_bits(flat.view(f"u{ITEM_BITS[entry.dtype] // 8}"), pack.source(name), start)
+    if isinstance(entry, Adapted):
+        weight = values(out, entry.dtype).astype(np.float32, copy=False)
+        some = {part: _rows(tensor, part, entry, first, len(out)) for part, tensor in adapter.items()}
+        out[...] = bits(merge_adapter(weight, some, entry), entry.dtype)
+
+
+def _rows(tensor: Floats, part: str, entry: Adapted, first: int, count: int) -> Floats:
+    """What of an adapter's tensor belongs to some rows of the weight."""
+    if part == "lora_A" and entry.fan_in_fan_out:
+        return tensor[:, first : first + count]
+    if part in ("lora_B", "magnitude") and not entry.fan_in_fan_out:
+        return tensor[first : first + count]
+    return tensor
+
+
+def _over_columns(pack: PackFile, name: str) -> bool:
+    entry = pack.descriptor.parameters[name]
+    return isinstance(entry, Adapted) and entry.fan_in_fan_out
+
+
+def _adapter(pack: PackFile, name: str) -> dict[str, Floats]:
+    """The tensors of a parameter's adapter by their last name, in float32; their hashes are checked."""
+    return {
+        part: values(pack.read(held), held.dtype).astype(np.float32, copy=False)
+        for part, held in pack.adapter(name).items()
+    }
+
+
+def _constant(entry: Constant) -> Any:
+    return np.frombuffer(bytes.fromhex(entry.value)[::-1], numpy_dtype(entry.dtype))[0]
