@@ -5,7 +5,6 @@ dtype and on the device that the layer was moved to.
 """
 
 from collections.abc import Callable
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,7 @@ from lottapack.products.convolution import generated_convolution
 from lottapack.products.inputs import autocasts, require_taken
 from lottapack.products.op import generated_product
 from lottapack.products.rows import generated_rows
+from lottapack.products.weight_key import weight_key
 from lottapack.rng.scales import BUILTIN
 
 
@@ -68,16 +68,13 @@ class VirtualLayer(GeneratedLayer):
         self.weight_like = fn(self.weight_like)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
-    def _arguments(self) -> tuple[Any, ...]:
-        """What names the weight to an operator."""
-        source = self._source()
-        names = (source.table.id, f"{source.seed:016x}", source.name, source.scale, source.dtype)
-        return self.weight_table, *names
+    def _named(self) -> tuple[Tensor | None, str]:
+        """The weight as operators take it: a table's values, and the key."""
+        return self.weight_table, weight_key(self._source(), self.weight_shape)
 
-    def _matrix(self) -> tuple[Any, ...]:
+    def _matrix(self) -> tuple[Tensor | None, str, bool, int]:
         """The weight as the arguments of generated_product()."""
-        rows, columns = self.weight_shape[0], prod(self.weight_shape[1:])
-        return *self._arguments(), rows, columns, bool(getattr(self, "fan_in_fan_out", False)), self.max_bytes
+        return *self._named(), bool(getattr(self, "fan_in_fan_out", False)), self.max_bytes
 
     def _product(self, x: Tensor) -> Tensor:
         require_taken(x, self._source().name)
@@ -171,7 +168,7 @@ class _VirtualLookUp(VirtualLayer):
         like, adapter = self.weight_like, self._parameters.get("lora_A")
         if adapter is not None and adapter.dtype.itemsize < like.dtype.itemsize:  # as FSDP2's mixed precision makes it
             like = like.to(adapter.dtype)
-        found: Tensor = generated_rows(x, like, *self._arguments(), *self.weight_shape)
+        found: Tensor = generated_rows(x, like, *self._named())
         return found
 
 
@@ -214,8 +211,7 @@ class _VirtualConv(VirtualLayer):
             padding = (0,) * len(self.stride)
         found: Tensor = generated_convolution(
             _cast(x),
-            *self._arguments(),
-            self.weight_shape,
+            *self._named(),
             self.stride,
             padding,
             self.dilation,

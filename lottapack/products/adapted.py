@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lottapack.products.inputs import let_vmap
-from lottapack.products.op import generated_product, refuse_forward_mode, source_of
-from lottapack.products.product import NARROW, Matrix, product
+from lottapack.products.op import generated_product, refuse_forward_mode
+from lottapack.products.product import NARROW, product
+from lottapack.products.weight_key import matrix_of
 
 
 @torch.library.custom_op("lottapack::generated_adapted_product", mutates_args=())
@@ -24,13 +25,7 @@ def generated_adapted_product(
     beta: Tensor | None,
     scaling: float,
     table: Tensor | None,
-    distribution: str,
-    seed: str,
-    name: str,
-    scale: float,
-    dtype: str,
-    rows: int,
-    columns: int,
+    weight: str,
     transposed: bool,
     max_bytes: int,
 ) -> Tensor:
@@ -40,9 +35,8 @@ def generated_adapted_product(
     others are those of generated_product(). Differentiable in all four, any number of times.
     """
     refuse_forward_mode()
-    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (rows, columns))
     given = x.reshape(-1, x.shape[-1])
-    out = product(given, matrix, transposed=transposed, max_bytes=max_bytes or None)
+    out = product(given, matrix_of(weight, table), transposed=transposed, max_bytes=max_bytes or None)
     _add_(out, beta, (given @ lora_a.t()) * scaling, lora_b.t())
     return out.view(*x.shape[:-1], out.shape[-1])
 
@@ -54,13 +48,12 @@ def _(x: Tensor, lora_a: Tensor, lora_b: Tensor, *_rest: Any) -> Tensor:  # noqa
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 (torch gives it by name)
     ctx.save_for_backward(*inputs[:4])
-    ctx.scaling, ctx.weight = inputs[4], inputs[5:]
+    ctx.scaling, *ctx.weight, ctx.transposed, ctx.max_bytes = inputs[4:]
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, lora_a, lora_b, beta = ctx.saved_tensors
     of_x, of_a, of_b, of_beta = ctx.needs_input_grad[:4]
-    *weight, transposed, max_bytes = ctx.weight
     found: list[Tensor | None] = [None] * 4
     given, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
     narrow = (gradient @ lora_b) * ctx.scaling
@@ -69,7 +62,7 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if of_b:
         found[2] = gradient.t() @ ((given @ lora_a.t()) * ctx.scaling)
     if of_x or of_beta:
-        back = generated_product(gradient, *weight, not transposed, max_bytes)
+        back = generated_product(gradient, *ctx.weight, not ctx.transposed, ctx.max_bytes)
         if of_beta:
             # In float32 at least: a sum of narrow numbers would be rounded as it grows.
             terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, given))
@@ -79,7 +72,7 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         elif of_x:
             back = _add_(back, beta, narrow, lora_a)
         found[0] = back.view(x.shape) if of_x else None
-    return *found, *[None] * (1 + len(ctx.weight))
+    return *found, None, None, None, None, None
 
 
 generated_adapted_product.register_autograd(_gradient, setup_context=_keep)

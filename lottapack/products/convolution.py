@@ -2,39 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Sequence  # noqa: UP035 - the only one that operators may have before torch 2.7
 
 import torch
 from torch import Tensor
 
 from lottapack.products.inputs import let_vmap
-from lottapack.products.op import refuse_forward_mode, source_of
+from lottapack.products.op import refuse_forward_mode
 from lottapack.products.product import NARROW, Matrix
+from lottapack.products.weight_key import matrix_of, parsed
 
 
 @torch.library.custom_op("lottapack::generated_convolution", mutates_args=())
 def generated_convolution(
     x: Tensor,
     table: Tensor | None,
-    distribution: str,
-    seed: str,
-    name: str,
-    scale: float,
-    dtype: str,
-    shape: Sequence[int],
+    weight: str,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
     max_bytes: int,
 ) -> Tensor:
-    """The convolution of ``x``, shape (batch, C_in, ...), with a kernel of ``shape``, (C_out, C_in / groups, ...).
+    """The convolution of ``x``, shape (batch, C_in, ...), with a kernel of shape (C_out, C_in / groups, ...).
 
-    The first arguments are those of generated_product(). Differentiable in ``x``, once.
+    ``table`` and ``weight`` are those of generated_product(). Differentiable in ``x``, once.
     """
     refuse_forward_mode()
-    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
+    matrix, shape = matrix_of(weight, table), parsed(weight).shape
     out: Tensor | None = None
     for part in _parts(matrix, shape, groups, max_bytes, x):
         found: Tensor = torch.ops.aten.convolution(
@@ -50,9 +45,17 @@ def generated_convolution(
 
 
 @generated_convolution.register_fake
-def _(x: Tensor, *rest: object) -> Tensor:
-    shape, stride, padding, dilation, groups = rest[6:11]
-    kernel = x.new_empty(shape)  # type: ignore[call-overload]
+def _(
+    x: Tensor,
+    table: Tensor | None,  # noqa: ARG001 (torch's names, here and below)
+    weight: str,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    max_bytes: int,  # noqa: ARG001
+) -> Tensor:
+    kernel = x.new_empty(parsed(weight).shape)
     fake: Tensor = torch.ops.aten.convolution(
         x, kernel, None, stride, padding, dilation, False, [0] * (x.dim() - 2), groups
     )
@@ -64,12 +67,7 @@ def generated_convolution_gradient(
     gradient: Tensor,
     x: Sequence[int],
     table: Tensor | None,
-    distribution: str,
-    seed: str,
-    name: str,
-    scale: float,
-    dtype: str,
-    shape: Sequence[int],
+    weight: str,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
@@ -77,7 +75,7 @@ def generated_convolution_gradient(
     max_bytes: int,
 ) -> Tensor:
     """The gradient of an input of shape ``x`` of generated_convolution(), from that of its output."""
-    matrix = Matrix(source_of(table, distribution, seed, name, scale, dtype), (shape[0], prod(shape[1:])))
+    matrix, shape = matrix_of(weight, table), parsed(weight).shape
     # Parts of one group add to the same inputs.
     wide = gradient.dtype in NARROW and matrix.height(gradient, max_bytes or None) < shape[0] // groups
     given = gradient.float() if wide else gradient
@@ -111,7 +109,7 @@ def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # n
 
 def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
     found = generated_convolution_gradient(gradient, ctx.shape, *ctx.rest)  # type: ignore[attr-defined]
-    return found, *[None] * 12
+    return found, *[None] * 7
 
 
 generated_convolution.register_autograd(_gradient, setup_context=_keep)

@@ -14,10 +14,11 @@ def require_memory(tensor: "torch.Tensor") -> None:
     Libraries that shard take a storage's memory away and leave the tensor, whose address then belongs to somebody else.
     """
     try:
-        size, held = tensor.element_size(), tensor.untyped_storage().nbytes()
+        held = tensor.untyped_storage().nbytes()
     except (NotImplementedError, RuntimeError):  # devices and wrappers that have no storages
         return
-    if tensor.numel() and held < (tensor.storage_offset() + tensor.numel()) * size:
+    count = tensor.numel()
+    if count and held < (tensor.storage_offset() + count) * tensor.element_size():
         raise UnsupportedError(
             f"a tensor of shape {tuple(tensor.shape)} has no memory: its storage holds {held:,} bytes",
             hint="Something freed it, as FSDP frees gathered weights: fill it while it is whole.",

@@ -41,6 +41,8 @@ def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
     Threads take the next task when they are done with one, so none waits for a slower one. A task's own calls of
     run_all() and spread() stay in its thread. The first error stops the taking of tasks, and is raised.
     """
+    if len(tasks) == 1:
+        return [tasks[0]()]
     turns, stop = count(), threading.Event()
 
     def run() -> list[T]:

@@ -11,6 +11,7 @@ import torch
 import lottapack
 from lottapack.products import product as products
 from lottapack.products.op import generated_product
+from lottapack.products.weight_key import weight_key
 
 triton = pytest.importorskip("triton")
 
@@ -109,7 +110,7 @@ def test_it_compiles_for_a_gpu(kernel, pointer, tmp_path, monkeypatch):
 def test_a_gpu_multiplies_as_the_cpu_does(case, dtype):
     n, shape, transposed = CASES[case]
     x = torch.from_numpy(drawn(n, shape[0] if transposed else shape[1])).to(getattr(torch, dtype))
-    arguments = (None, "sign1", f"{SEED:016x}", NAME, SCALE, dtype, *shape, transposed, 0)
+    arguments = (None, weight_key(products_source(dtype), shape), transposed, 0)
     found = generated_product(x.cuda(), *arguments).cpu().double()
     assert products._on_gpu(x.cuda(), products.Matrix(products_source(dtype), shape), transposed)
     due = generated_product(x.double(), *arguments)

@@ -24,6 +24,7 @@ from lottapack.products.adapted import generated_adapted_product
 from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
 from lottapack.products.op import generated_product
 from lottapack.products.scratch import IDLE, scratch
+from lottapack.products.weight_key import weight_key
 
 CPU = torch.device("cpu")
 SEED, NAME = 7, "layers.0.weight"
@@ -31,8 +32,8 @@ QUICK = ("test_schema", "test_faketensor", "test_autograd_registration")
 """The checks of torch.library.opcheck() that compile nothing."""
 
 
-def named(table="sign1", dtype="float32"):
-    return None, table, f"{SEED:016x}", NAME, rng.binary32(0.3), dtype
+def named(shape, table="sign1", dtype="float32"):
+    return None, weight_key(rng.Source(SEED, NAME, rng.builtin(table), rng.binary32(0.3), dtype), shape)
 
 
 def drawn(*shape, seed=0):
@@ -99,7 +100,7 @@ def test_a_product_that_fails_gives_its_memory_back(idle, monkeypatch):
 
     monkeypatch.setattr("lottapack.products.product.rng.fill_", fail)
     with pytest.raises(KeyError, match="no weights"):
-        generated_product(drawn(40, 30).double(), *named(), 20, 30, False, 0)
+        generated_product(drawn(40, 30).double(), *named((20, 30)), False, 0)
     assert len(idle) == 2  # one as recorded, one as converted
 
 
@@ -107,17 +108,17 @@ def test_a_product_that_fails_gives_its_memory_back(idle, monkeypatch):
 @pytest.mark.parametrize("recorded", ["float32", "bfloat16"])
 def test_a_product_takes_nothing_of_the_heap_but_its_result(transposed, recorded):
     x = drawn(40, 512)
-    generated_product(x, *named("normal16", recorded), 512, 512, transposed, 0)  # asks for known answers, once
-    y, most = memory.peak(lambda: generated_product(x, *named("normal16", recorded), 512, 512, transposed, 0))
+    generated_product(x, *named((512, 512), "normal16", recorded), transposed, 0)  # asks for known answers, once
+    y, most = memory.peak(lambda: generated_product(x, *named((512, 512), "normal16", recorded), transposed, 0))
     assert y.nbytes <= most < y.nbytes + 10_000
 
 
 def test_a_convolution_takes_nothing_of_the_heap_but_its_result_and_a_part_of_it():
     x, shape = drawn(4, 64, 200), (512, 64, 3)
-    rest = shape, (1,), (1,), (1,), 1
-    y, most = memory.peak(lambda: generated_convolution(x, *named("normal16"), *rest, 64 * 3 * 4 * 64))
+    rest = (1,), (1,), (1,), 1
+    y, most = memory.peak(lambda: generated_convolution(x, *named(shape, "normal16"), *rest, 64 * 3 * 4 * 64))
     assert most < 1.5 * y.nbytes  # parts that are put together in the end would take twice as much
-    back = generated_convolution_gradient(y, x.shape, *named("normal16"), *rest, 64 * 3 * 4 * 64)
+    back = generated_convolution_gradient(y, x.shape, *named(shape, "normal16"), *rest, 64 * 3 * 4 * 64)
     weight = lottapack.draw(NAME, shape, seed=SEED, distribution="normal16", scale=rng.binary32(0.3), dtype=x.dtype)
     assert torch.allclose(y, F.conv1d(x, weight, padding=1), rtol=1e-4, atol=1e-3)
     assert torch.allclose(back, F.conv_transpose1d(y, weight, padding=1), rtol=1e-4, atol=1e-1)
@@ -128,14 +129,14 @@ def test_a_large_result_goes_back_to_the_system():
     """It is in a mapping of its own, and so are its views and what a backward pass has kept."""
     before = resident()
     x = torch.ones(1 << 13, 40, requires_grad=True)
-    y = generated_product(x, *named(), 1 << 11, 40, False, 0)  # 64 MiB
+    y = generated_product(x, *named((1 << 11, 40)), False, 0)  # 64 MiB
     assert resident() - before >= y.nbytes
     kept = y[5:, 3:].sin()  # keeps what it was made from
     view, shape = y.detach()[:, 1], y.shape
     del y
     kept.sum().backward()
     assert x.grad.shape == x.shape
-    assert torch.equal(view, generated_product(x.detach(), *named(), 1 << 11, 40, False, 0)[:, 1])
+    assert torch.equal(view, generated_product(x.detach(), *named((1 << 11, 40)), False, 0)[:, 1])
     assert resident() - before >= 4 * shape.numel()
     del view, kept
     assert resident() - before < shape.numel()
@@ -143,14 +144,14 @@ def test_a_large_result_goes_back_to_the_system():
 
 def test_large_results_are_tensors_like_others():
     x = drawn(64, 300)
-    y = generated_product(x, *named(), 1 << 13, 300, False, 0)
+    y = generated_product(x, *named((1 << 13, 300)), False, 0)
     assert y.nbytes > scratches.LARGE
-    part = generated_product(x, *named(), 1 << 10, 300, False, 0)
+    part = generated_product(x, *named((1 << 10, 300)), False, 0)
     assert part.nbytes < scratches.LARGE
     assert torch.allclose(y[:, : 1 << 10], part, rtol=1e-4, atol=1e-3)
     assert torch.equal(copy.deepcopy(y), y)
     assert torch.equal(pickle.loads(pickle.dumps(y)), y)
-    back = generated_product(drawn(1 << 13, 40), *named(), 40, 300, True, 40 * 300)
+    back = generated_product(drawn(1 << 13, 40), *named((40, 300)), True, 40 * 300)
     weight = lottapack.draw(NAME, (40, 300), seed=SEED, distribution="sign1", scale=rng.binary32(0.3))
     assert back.nbytes > scratches.LARGE
     assert torch.allclose(back, drawn(1 << 13, 40) @ weight, rtol=1e-4, atol=1e-3)
@@ -168,7 +169,7 @@ def test_an_adapted_product_is_the_sum_of_its_parts(transposed, beta, batch):
     shape = (40, 50) if transposed else (50, 40)
     w = lottapack.draw(NAME, shape, seed=SEED, distribution="sign1", scale=0.3)
     w, x = (w.t() if transposed else w).double(), drawn(*batch, 40)
-    y = generated_adapted_product(x, a, b, factor if beta else None, 0.5, *named(), *shape, transposed, 0)
+    y = generated_adapted_product(x, a, b, factor if beta else None, 0.5, *named(shape), transposed, 0)
     due = (0.75 if beta else 1) * (x.double() @ w.t()) + 0.5 * (x.double() @ a.double().t()) @ b.double().t()
     assert y.shape == (*batch, 50)
     assert torch.allclose(y.double(), due, rtol=1e-4, atol=1e-4)
@@ -182,22 +183,22 @@ def test_an_adapted_product_is_an_operator_that_torch_can_differentiate_twice(tr
     given += [] if beta else [None]
 
     def function(*parts):
-        return generated_adapted_product(*parts, 0.5, *named(), *shape, transposed, 0)
+        return generated_adapted_product(*parts, 0.5, *named(shape), transposed, 0)
 
     assert torch.autograd.gradcheck(function, given)
     assert torch.autograd.gradgradcheck(function, given)
-    torch.library.opcheck(generated_adapted_product, (*given, 0.5, *named(), *shape, transposed, 0), test_utils=QUICK)
+    torch.library.opcheck(generated_adapted_product, (*given, 0.5, *named(shape), transposed, 0), test_utils=QUICK)
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2)])
 def test_gradients_are_made_for_what_wants_them(wanted, monkeypatch):
     given, made = [drawn(20, 40), *adapter(50, 40)], []
     full = torch.autograd.grad(
-        generated_adapted_product(*[one.requires_grad_() for one in given], 0.5, *named(), 50, 40, False, 0).sum(),
+        generated_adapted_product(*[one.requires_grad_() for one in given], 0.5, *named((50, 40)), False, 0).sum(),
         given,
     )
     given = [one.detach().requires_grad_(place in wanted) for place, one in enumerate(given)]
-    y = generated_adapted_product(*given, 0.5, *named(), 50, 40, False, 0).sum()
+    y = generated_adapted_product(*given, 0.5, *named((50, 40)), False, 0).sum()
     generate = generated_product
     monkeypatch.setattr(adapted, "generated_product", lambda *rest: made.append(1) or generate(*rest))
     found = torch.autograd.grad(y, [given[place] for place in wanted])

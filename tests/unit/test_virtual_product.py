@@ -16,6 +16,7 @@ from lottapack.products.convolution import generated_convolution, generated_conv
 from lottapack.products.op import generated_product
 from lottapack.products.product import Matrix, direct
 from lottapack.products.rows import generated_rows
+from lottapack.products.weight_key import parsed, weight_key
 from lottapack.rng import backends
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
@@ -26,8 +27,8 @@ def source(table="sign1", scale=0.3, dtype="float32"):
     return rng.Source(SEED, NAME, rng.builtin(table), rng.binary32(scale), dtype)
 
 
-def named(table="sign1", scale=0.3, dtype="float32"):
-    return None, table, f"{SEED:016x}", NAME, rng.binary32(scale), dtype
+def named(shape, table="sign1", dtype="float32"):
+    return None, weight_key(source(table, dtype=dtype), shape)
 
 
 def weight(shape, table="sign1", scale=0.3, dtype=torch.float32):
@@ -93,11 +94,11 @@ def bound(x, w):
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 30)], ids=str)
 def test_a_product_is_that_with_the_weights_within_the_error_of_a_sum(table, batch):
     w, x = weight((60, 300), table), drawn(*batch, 300)
-    y = generated_product(x, *named(table), 60, 300, False, 4000)
+    y = generated_product(x, *named((60, 300), table), False, 4000)
     assert y.shape == (*batch, 60)
     assert bool(((y.double() - x.double() @ w.double().T).abs() <= bound(x, w)).all())
     g = drawn(*batch, 60)
-    back = generated_product(g, *named(table), 60, 300, True, 4000)
+    back = generated_product(g, *named((60, 300), table), True, 4000)
     assert bool(((back.double() - g.double() @ w.double()).abs() <= bound(g, w.T)).all())
 
 
@@ -107,16 +108,22 @@ def test_a_product_is_that_with_the_weights_within_the_error_of_a_sum(table, bat
 def test_weights_are_converted_to_the_dtype_of_the_input(dtype, recorded, n):
     w = weight((60, 300), dtype=getattr(torch, recorded)).to(dtype)
     x = drawn(n, 300).to(dtype)
-    y = generated_product(x, *named(dtype=recorded), 60, 300, False, 0)
+    y = generated_product(x, *named((60, 300), dtype=recorded), False, 0)
     assert y.dtype == dtype
     due = x.double() @ w.double().T
     rounding = torch.finfo(dtype).eps
     assert bool(((y.double() - due).abs() <= bound(x, w) + rounding * due.abs()).all())
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (8, 3, 3, 2)], ids=str)
+def test_a_key_names_all_of_a_weight(shape):
+    one = rng.Source(SEED, "a b.ü x", rng.builtin("uniform16"), rng.binary32(0.1), "bfloat16")
+    assert parsed(weight_key(one, shape)) == ("uniform16", SEED, one.scale, "bfloat16", shape, one.name)
+
+
 def test_empty_inputs_have_empty_products():
-    assert generated_product(torch.ones(0, 30), *named(), 20, 30, False, 0).shape == (0, 20)
-    assert generated_product(torch.ones(0, 20), *named(), 20, 30, True, 0).shape == (0, 30)
+    assert generated_product(torch.ones(0, 30), *named((20, 30)), False, 0).shape == (0, 20)
+    assert generated_product(torch.ones(0, 20), *named((20, 30)), True, 0).shape == (0, 30)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -138,19 +145,22 @@ TABLE = torch.tensor([1.0, -2.0, 3.0, 0.5])
 
 @pytest.mark.parametrize("table", ["sign1", "normal4", None], ids=["sign1", "normal4", "own"])
 def test_the_product_is_an_operator_that_torch_can_differentiate(table):
-    names = named(table) if table else (TABLE, *named("mine")[1:])
+    own = rng.Source(SEED, NAME, rng.custom("mine", TABLE.numpy()), 0.25, "float32")
+
+    def names(*shape):
+        return named(shape, table) if table else (TABLE, weight_key(own, shape))
 
     def function(x):
-        return generated_product(x, *names, 4, 9, False, 0)
+        return generated_product(x, *names(4, 9), False, 0)
 
     x = drawn(2, 9).double().requires_grad_()
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(function, x)
-    torch.library.opcheck(generated_product, (drawn(3, 30), *names, 7, 30, False, 0), test_utils=QUICK)
+    torch.library.opcheck(generated_product, (drawn(3, 30), *names(7, 30), False, 0), test_utils=QUICK)
 
 
 def test_the_product_is_an_operator_in_all_that_torch_checks():
-    torch.library.opcheck(generated_product, (drawn(3, 30).requires_grad_(), *named(), 7, 30, False, 0))
+    torch.library.opcheck(generated_product, (drawn(3, 30).requires_grad_(), *named((7, 30)), False, 0))
 
 
 CONVOLUTIONS = {
@@ -166,11 +176,11 @@ CONVOLUTIONS = {
 def test_a_derivative_in_forward_mode_is_refused_and_never_zero(layer):
     """torch takes that of an operator without a formula for zero."""
     operators = {
-        "linear": lambda x: generated_product(x, *named(), 6, 5, False, 0),
+        "linear": lambda x: generated_product(x, *named((6, 5)), False, 0),
         "adapted": lambda x: generated_adapted_product(
-            x, drawn(2, 5), drawn(6, 2), None, 1.0, *named(), 6, 5, False, 0
+            x, drawn(2, 5), drawn(6, 2), None, 1.0, *named((6, 5)), False, 0
         ),
-        "convolution": lambda x: generated_convolution(x[None, None], *named(), [2, 1, 3], [1], [0], [1], 1, 0),
+        "convolution": lambda x: generated_convolution(x[None, None], *named((2, 1, 3)), [1], [0], [1], 1, 0),
     }
     x = drawn(5) if layer == "convolution" else drawn(3, 5)
     with pytest.raises(UnsupportedError, match="no derivative in forward mode"):
@@ -185,7 +195,7 @@ def test_a_convolution_is_that_with_the_kernel_and_so_is_its_gradient(case, max_
     shape, stride, padding, dilation, groups = CONVOLUTIONS[case]
     x = drawn(2, shape[1] * groups, *[9] * len(stride)).double().requires_grad_()
     kernel = weight(shape, "normal16").double()
-    rest = (*named("normal16"), shape, stride, padding, dilation, groups, max_bytes)
+    rest = (*named(shape, "normal16"), stride, padding, dilation, groups, max_bytes)
     y = generated_convolution(x, *rest)
     due = (F.conv1d if len(stride) == 1 else F.conv2d)(x, kernel, None, stride, padding, dilation, groups)
     assert torch.allclose(y, due, rtol=1e-12, atol=1e-12)
@@ -199,7 +209,7 @@ def test_a_second_derivative_of_a_convolution_is_refused_and_never_zero(max_byte
     shape, *rest = CONVOLUTIONS["groups"]
 
     def function(x):
-        return generated_convolution(x, *named(), shape, *rest, max_bytes)
+        return generated_convolution(x, *named(shape), *rest, max_bytes)
 
     x = drawn(1, 6, 3, 3).requires_grad_()
     (g,) = torch.autograd.grad(function(x).pow(3).sum(), x, create_graph=True)
@@ -216,27 +226,29 @@ def test_a_second_derivative_of_a_convolution_is_refused_and_never_zero(max_byte
 def test_the_convolution_is_an_operator():
     shape, *rest = CONVOLUTIONS["groups"]
     x = drawn(1, 6, 3, 3).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: generated_convolution(x, *named(), shape, *rest, 300), x, fast_mode=True)
-    torch.library.opcheck(generated_convolution, (x.detach(), *named(), shape, *rest, 0), test_utils=QUICK)
-    given = (drawn(1, 12, 3, 3), [1, 6, 3, 3], *named(), shape, *rest, 0)
+    assert torch.autograd.gradcheck(lambda x: generated_convolution(x, *named(shape), *rest, 300), x, fast_mode=True)
+    torch.library.opcheck(generated_convolution, (x.detach(), *named(shape), *rest, 0), test_utils=QUICK)
+    given = (drawn(1, 12, 3, 3), [1, 6, 3, 3], *named(shape), *rest, 0)
     torch.library.opcheck(generated_convolution_gradient, given, test_utils=QUICK)
 
 
 def test_rows_are_those_of_the_matrix():
     w, like = weight((50, 12), "normal16"), torch.empty(0)
     indices = torch.tensor([[3, 49, 3], [0, 4, 3]])
-    rows = generated_rows(indices, like, *named("normal16"), 50, 12)
+    rows = generated_rows(indices, like, *named((50, 12), "normal16"))
     assert same_bits(rows, w[indices])
-    assert generated_rows(indices[:0], like, *named(), 50, 12).shape == (0, 3, 12)
-    torch.library.opcheck(generated_rows, (indices, like.bfloat16(), *named(), 50, 12), test_utils=QUICK)
+    assert generated_rows(indices[:0], like, *named((50, 12))).shape == (0, 3, 12)
+    torch.library.opcheck(generated_rows, (indices, like.bfloat16(), *named((50, 12))), test_utils=QUICK)
     for outside in (-1, 50):
         with pytest.raises(IndexError, match="of 50 rows"):
-            generated_rows(torch.tensor([0, outside]), like, *named(), 50, 12)
+            generated_rows(torch.tensor([0, outside]), like, *named((50, 12)))
 
 
 def test_compilers_and_export_see_one_operator():
+    names = named((20, 30))
+
     def function(x):
-        return generated_product(x, *named(), 20, 30, False, 0).relu()
+        return generated_product(x, *names, False, 0).relu()
 
     x = drawn(2, 30)
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
@@ -246,8 +258,8 @@ def test_compilers_and_export_see_one_operator():
         forward = staticmethod(function)
 
     exported = torch.export.export(Module(), (x,))
-    names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
-    assert names == ["lottapack.generated_product.default", "aten.relu.default"]
+    called = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert called == ["lottapack.generated_product.default", "aten.relu.default"]
     assert torch.equal(exported.module()(x), function(x))
 
 
@@ -309,8 +321,8 @@ def test_a_gradient_of_a_convolution_is_rounded_once(groups, dtype):
     due = torch.ops.aten.convolution_backward(g.double(), x.double(), kernel.double(), *rest)[0]
     whole = torch.ops.aten.convolution_backward(g, x, kernel, *rest)[0]
     for max_bytes in (0, 6000, 600, 1):
-        given = shape, [1], [1], [1], groups, max_bytes
-        found = generated_convolution_gradient(g, list(x.shape), *named("normal16"), *given)
+        given = [1], [1], [1], groups, max_bytes
+        found = generated_convolution_gradient(g, list(x.shape), *named(shape, "normal16"), *given)
         assert relative(found, due) <= 1.1 * relative(whole, due)
 
 
@@ -319,7 +331,7 @@ def test_vmap_gives_what_a_loop_gives(batched):
     x, a, b = drawn(4, 3, 30), drawn(4, 2, 30, seed=1), drawn(4, 7, 2, seed=2)
 
     def function(x, a, b):
-        return generated_adapted_product(x, a, b, None, 0.5, *named(), 7, 30, False, 0)
+        return generated_adapted_product(x, a, b, None, 0.5, *named((7, 30)), False, 0)
 
     dims = (0, None, None) if batched == "x" else (None, 0, 0)
     given = (x, a[0], b[0]) if batched == "x" else (x[0], a, b)
@@ -328,8 +340,8 @@ def test_vmap_gives_what_a_loop_gives(batched):
     assert torch.allclose(found, torch.stack(each), rtol=1e-5, atol=1e-5)
     shape, *rest = CONVOLUTIONS["one dimension"]
     images = drawn(3, 2, 5, 9)
-    found = torch.func.vmap(lambda x: generated_convolution(x, *named(), shape, *rest, 0))(images)
-    assert torch.allclose(found, torch.stack([generated_convolution(x, *named(), shape, *rest, 0) for x in images]))
+    found = torch.func.vmap(lambda x: generated_convolution(x, *named(shape), *rest, 0))(images)
+    assert torch.allclose(found, torch.stack([generated_convolution(x, *named(shape), *rest, 0) for x in images]))
     indices = torch.tensor([[1, 2], [0, 3]])
-    found = torch.func.vmap(lambda i: generated_rows(i, torch.empty(0), *named(), 5, 4))(indices)
-    assert same_bits(found, generated_rows(indices, torch.empty(0), *named(), 5, 4))
+    found = torch.func.vmap(lambda i: generated_rows(i, torch.empty(0), *named((5, 4))))(indices)
+    assert same_bits(found, generated_rows(indices, torch.empty(0), *named((5, 4))))

@@ -7,6 +7,7 @@ that says itself what it holds, and a Kernel takes only what has the types and s
 import ctypes
 import math
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,11 @@ _DONE: Final = (0, -2)
 _lock = threading.Lock()
 
 
+def _torch() -> Any:
+    """torch, which whoever has a tensor has imported: asked for so, it takes a tenth of the time of importing it."""
+    return sys.modules["torch"]
+
+
 class Memory:
     """Contiguous numbers, as a kernel takes them, and who owns them: made by of(), of_tensor() and part() only.
 
@@ -64,7 +70,7 @@ class Memory:
     @classmethod
     def of_tensor(cls, tensor: "torch.Tensor") -> "Memory":
         """A tensor's, of float32 on a CPU. Raises TypeError if it is another, UnsupportedError as require_memory()."""
-        if str(tensor.dtype) != "torch.float32" or not tensor.is_cpu or not tensor.is_contiguous():
+        if tensor.dtype is not _torch().float32 or not tensor.is_cpu or not tensor.is_contiguous():
             raise TypeError(f"a tensor of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}")
         require_memory(tensor)
         return cls(tensor.data_ptr(), _FLOAT32, tuple(tensor.shape), tensor, True)
