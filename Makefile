@@ -52,7 +52,7 @@ test-oldest: .venv-oldest/installed
 	PYTHONPATH=tests .venv-oldest/bin/python -m pytest -p core_only -W ignore::DeprecationWarning \
 	  --numprocesses 2 --dist loadfile tests/spec tests/equality tests/unit tests/cli
 
-bench: $(VENV)/test-installed
+bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
 
 # The documentation as a site, in build/site.
@@ -96,6 +96,10 @@ $(VENV)/test-installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/fuzz-installed: $(VENV)/test-installed
 	$(PIP) install --constraint constraints.txt --group fuzz
+	touch $@
+
+$(VENV)/bench-installed: $(VENV)/test-installed
+	$(PIP) install --constraint constraints.txt --group bench
 	touch $@
 
 # Other people's programs that the tests use with the registry, each in an environment of its own.

@@ -1,7 +1,6 @@
 """Choosing an error for a caller who says how large a pack may be."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size:
     """
     error, best, smallest = 0.01, None, None
     for _ in range(_TRIES):
-        packer = make(replace(wanted, max_error=error, kept=[], groups=set(), seen={}))
+        packer = make(wanted.again(error))
         size = packer.size()
         smallest = size if smallest is None else min(size, smallest)
         if size <= max_size and (best is None or error < best[0]):

@@ -35,11 +35,13 @@ class Compression:
             the rest), ``"int8-block64"`` and ``"normal4-block64"`` (embeddings), ``"planes-zlib"`` (everything; it
             loses nothing). ``"trellis8@0.02"`` names the error of this coding. Or ids by group:
             ``{"adapters": "trellis8@0.02", "heads": "int8-block64"}``; groups are those of `scaffold`, ``adapters``,
-            ``buffers`` and ``*``. A tensor that does not become smaller stays as it is.
+            ``buffers`` and ``*``. Or by pattern of tensors' names, such as ``"layers.5.*"``: the first pattern that
+            matches goes before the group. A tensor that does not become smaller stays as it is.
         max_error: the largest error of a tensor, above 0 and below 1. ``trellis8`` aims at it, unless it names its own;
             `pack` refuses any other form that exceeds it. Without ``coding``, it asks for ``"trellis8"``.
-        max_size: the largest pack in bytes, for which `pack` finds the least error of ``trellis8``. Without ``coding``,
-            it asks for ``"trellis8"``. It excludes ``max_error``.
+        max_size: the largest pack in bytes, for which `pack` finds the least error of ``trellis8``. It asks for
+            ``"trellis8"`` for adapters, embeddings, heads and the rest, where ``coding`` does not name them. It
+            excludes ``max_error``.
 
     Raises:
         CheckpointError: an unknown dtype, coding or group, or a number out of range.
@@ -84,16 +86,26 @@ class Compression:
 
     @property
     def by_group(self) -> dict[str, str]:
-        """The codings by group, with the errors that they name."""
+        """The codings by group or pattern, with the errors that they name."""
         if isinstance(self.coding, str) and self.coding:
-            return dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
-        chosen = CHOSEN if self.max_error is not None or self.max_size is not None else {}
-        return dict(self.coding or chosen)
+            named = dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
+        else:
+            named = dict(self.coding or {})
+        chosen = (not self.coding and self.max_error is not None) or self.max_size is not None
+        return {**CHOSEN, **named} if chosen and ALL not in named else named
 
     @property
-    def by_default(self) -> bool:
-        """Whether the groups are those of a default, so that a pack may lack some of them."""
-        return not self.coding or (isinstance(self.coding, str) and self.coding.startswith(codings.TRELLIS))
+    def defaults(self) -> frozenset[str]:
+        """The keys of by_group that the caller did not name, so that a pack may lack what they stand for."""
+        if isinstance(self.coding, str) and self.coding and not self.coding.startswith(codings.TRELLIS):
+            return frozenset(self.by_group.keys() - set(_LOSSY_DEFAULT))
+        named = self.coding.keys() if isinstance(self.coding, Mapping) else set[str]()
+        return frozenset(self.by_group.keys() - named)
+
+
+def is_pattern(key: str) -> bool:
+    """Whether a key of ``coding`` stands for names of tensors."""
+    return key != ALL and any(sign in key for sign in ".*?[")
 
 
 def _check_coding(group: str, given: object) -> None:
@@ -104,9 +116,10 @@ def _check_coding(group: str, given: object) -> None:
     if wanted not in known:
         hint = "Narrower numbers are the dtype." if wanted in codings.NARROW else f"Name one of {', '.join(known)}."
         raise CheckpointError(f"the coding {wanted!r} is unknown; known: {', '.join(known)}", hint=hint)
-    if group not in (*GROUPS, ALL):
+    if group not in (*GROUPS, ALL) and not (isinstance(group, str) and is_pattern(group)):
         raise CheckpointError(
-            f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}", hint="Name one of these."
+            f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}",
+            hint="Name one of these, or a pattern of tensors' names with a point or a star, such as layers.5.*",
         )
 
 

@@ -13,7 +13,8 @@ from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
 from lottapack.format.descriptor import Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
-from lottapack.packing.compression import ALL, DEFAULT_ERROR, GROUPS, Compression
+from lottapack.nn.select import matches
+from lottapack.packing.compression import ALL, DEFAULT_ERROR, GROUPS, Compression, is_pattern
 from lottapack.packing.forms import blocks, errors, in_planes, narrowed, trellis
 from lottapack.weights.rebuild import tensor_bytes
 
@@ -50,9 +51,9 @@ class Kept:
 class Storage:
     """What pack() was asked for, and what came of it.
 
-    ``dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word or ``*``, with the error of
-    those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a tensor may
-    have.
+    ``dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word, pattern of names or ``*``, with the
+    error of those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a tensor
+    may have. ``defaults``: the keys of ``coding`` that the caller did not name, and that may match nothing.
     """
 
     dtype: str | None = None
@@ -60,19 +61,29 @@ class Storage:
     bound: float | None = None
     max_error: float | None = None
     kept: list[Kept] = field(default_factory=list)
+    defaults: frozenset[str] = frozenset()
     groups: set[str] = field(default_factory=set)  # of what was stored
+    used: set[str] = field(default_factory=set)  # patterns that named a tensor
     seen: dict[str, list[Tensor]] = field(default_factory=dict)  # by group word, what a coding was looked for
-    by_default: bool = False  # the groups are those of a default, and any may be missing
 
     @classmethod
     def of(cls, wanted: Compression) -> "Storage":
         """Storage as a caller asks for it."""
         error = DEFAULT_ERROR if wanted.max_size is not None else wanted.max_error
-        return cls(wanted.dtype_name, wanted.by_group, wanted.max_error, error, by_default=wanted.by_default)
+        return cls(wanted.dtype_name, wanted.by_group, wanted.max_error, error, defaults=wanted.defaults)
 
-    def coding_for(self, group: str) -> tuple[str | None, float]:
-        """The coding of a group, or None; and the error that it may have."""
-        wanted = self.coding.get(_word(group), self.coding.get(ALL))
+    def again(self, max_error: float) -> "Storage":
+        """The same request with another error, of which nothing has come yet."""
+        return Storage(self.dtype, self.coding, self.bound, max_error, defaults=self.defaults)
+
+    def coding_for(self, group: str, name: str) -> tuple[str | None, float]:
+        """The coding of a tensor, or None; and the error that it may have.
+
+        The first pattern that names the tensor counts, then its group, then ``*``.
+        """
+        key = next((key for key in self.coding if is_pattern(key) and matches(key, name)), _word(group))
+        self.used.add(key)
+        wanted = self.coding.get(key, self.coding.get(ALL))
         form, _, error = (wanted or "").partition("@")
         return form or None, float(error or self.max_error or DEFAULT_ERROR)
 
@@ -113,7 +124,7 @@ class Storage:
     ) -> tuple[Tensor, str, dict[str, Tensor]]:
         """The tensor as it will be decoded, the id of its coding or nothing, and its coded tensors by part."""
         before = tensor.numel() * tensor.element_size()
-        wanted, error = self.coding_for(group)
+        wanted, error = self.coding_for(group, name)
         if wanted:
             self.seen.setdefault(_word(group), []).append(tensor)
         choices: list[tuple[str, Tensor, dict[str, Tensor]]] = []
@@ -147,7 +158,7 @@ class Storage:
         if name.rpartition(".")[2] == "beta":
             return keep(name, tensor)
         narrow = self.dtype if tensor.dtype == torch.float32 else None
-        wanted, _ = self.coding_for("adapter")
+        wanted, _ = self.coding_for("adapter", name)
         if narrow and wanted not in (*codings.BLOCKS, codings.TRELLIS):
             made = narrowed(name, tensor, narrow)
             self._note(name, "adapter", narrow, tensor, made.float(), made.numel() * made.element_size())
@@ -158,7 +169,13 @@ class Storage:
         """Raise CheckpointError if an error is over the bound, or a coding is for a group that is not stored."""
         stored = [word for word, group in GROUPS.items() if group in self.groups]
         for word, form in self.coding.items():
-            if word not in (ALL, *stored) and not self.by_default:
+            if is_pattern(word):
+                if word not in self.used:
+                    raise CheckpointError(
+                        f"coding: {word!r} decides nothing: it matches no stored tensor, or a pattern before it does",
+                        hint="Use a name of the state_dict, such as 1.lora_A, or a pattern such as layers.5.*",
+                    )
+            elif word not in (ALL, *stored, *self.defaults):
                 raise CheckpointError(
                     f"coding: the pack stores no {word}, so {form} for them changes nothing",
                     hint=f"It stores {', '.join(stored) or 'no parameters'}. Name one of these groups, or leave the "
@@ -183,10 +200,10 @@ class Storage:
         said = [
             f"coding {word}={form} changed nothing: no tensor of the group becomes smaller by it"
             for word, form in self.coding.items()
-            if not self.by_default
-            and not any(kept.form == form.partition("@")[0] and word in (ALL, _word(kept.group)) for kept in self.kept)
+            if word not in self.defaults
+            and not any(kept.form == form.partition("@")[0] and _covers(word, kept) for kept in self.kept)
         ]
-        if self.by_default and self.coding and not self.kept:
+        if self.defaults and self.defaults == set(self.coding) and not self.kept:
             said.append("no tensor of the pack becomes smaller by a coding")
         if self.dtype and not any(kept.form == self.dtype for kept in self.kept):
             said.append(f"dtype={self.dtype} changed nothing: no float32 tensor becomes smaller by it")
@@ -196,6 +213,11 @@ class Storage:
     def _note(self, name: str, group: str, form: str, before: Tensor, after: Tensor, size: int) -> None:
         size_before = before.numel() * before.element_size()
         self.kept.append(Kept(name, group, form, size_before, size, *errors(before, after), before.numel()))
+
+
+def _covers(key: str, kept: Kept) -> bool:
+    """Whether a key of ``coding`` may have decided a tensor's form."""
+    return matches(key, kept.name) if is_pattern(key) else key in (ALL, _word(kept.group))
 
 
 def _word(group: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import Adapted, Stored, Tied, role_of
+from lottapack.format.descriptor import Adapted, Constant, Stored, Tied, role_of
 from lottapack.format.expected import expected_file
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
@@ -45,6 +45,8 @@ class Row:
 class Report:
     """What report() returns. All sizes in bytes; ``by_role`` and ``by_group`` add up to the pack's size.
 
+    ``bits_by_group``: bits in the file for each number of a group. ``saved``: what each step saves beside the tensors
+    of the full model in their own dtypes; what a step costs is negative, and all add up to the difference.
     ``memory``: what the loaded model takes, by the ``backbone`` that load() is told (memory_by_backbone()).
     """
 
@@ -55,6 +57,8 @@ class Report:
     forms: tuple[Row, ...]
     by_role: dict[str, int] = field(default_factory=dict)
     by_group: dict[str, int] = field(default_factory=dict)
+    bits_by_group: dict[str, float] = field(default_factory=dict)
+    saved: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
 
 
@@ -86,6 +90,8 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
             forms=tuple(Row(label, n, n / size, {link: 8 * n / (link * 1e6) for link in LINKS}) for label, n in forms),
             by_role=_by_role(pack),
             by_group=_by_group(pack),
+            bits_by_group=_bits_by_group(pack),
+            saved=_saved(pack),
             memory=memory_by_backbone(pack),
         )
 
@@ -136,6 +142,40 @@ def _by_group(pack: PackFile) -> dict[str, int]:
             label = _GROUP_LABEL[entry.group]
             sizes[label] = sizes.get(label, 0) + _held(pack, name)
     return _with_rest(pack, sizes)
+
+
+def _bits_by_group(pack: PackFile) -> dict[str, float]:
+    sizes, numbers = _by_group(pack), dict[str, int]()
+    for name, entry in pack.descriptor.parameters.items():
+        if isinstance(entry, Adapted):
+            count = sum(numel(tensor.shape) for tensor in pack.adapter(name).values())
+            numbers["adapters"] = numbers.get("adapters", 0) + count
+        elif isinstance(entry, Stored):
+            label = _GROUP_LABEL[entry.group]
+            numbers[label] = numbers.get(label, 0) + numel(entry.shape)
+    return {label: 8 * sizes[label] / count for label, count in numbers.items() if count}
+
+
+def _saved(pack: PackFile) -> dict[str, int]:
+    """What random weights, constants and codings save; and what the rest of the file costs."""
+    saved = {"random weights": 0, "adapters of these": 0, "constants": 0, "codings": 0}
+    for name, entry in pack.descriptor.parameters.items():
+        if isinstance(entry, Tied):
+            continue
+        plain = numel(entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+        if isinstance(entry, Stored):
+            saved["codings"] += plain - _held(pack, name)
+        elif isinstance(entry, Constant):
+            saved["constants"] += plain
+        else:
+            adapter = pack.adapter(name).values()
+            decoded = sum(numel(tensor.shape) * dtypes.ITEMSIZE[tensor.dtype] for tensor in adapter)
+            saved["random weights"] += plain
+            saved["adapters of these"] -= decoded
+            saved["codings"] += decoded - _held(pack, name)
+    rest = _by_group(pack)
+    saved |= {label: -rest[label] for label in ("tables", "files", "descriptor") if label in rest}
+    return {label: size for label, size in saved.items() if size}
 
 
 def _held(pack: PackFile, name: str) -> int:

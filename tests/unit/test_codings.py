@@ -209,9 +209,30 @@ def test_everything_reads_a_coded_pack(tmp_path):
     assert summary["2.weight"] is None
     sizes = lottapack.report(packed)
     assert sum(sizes.by_group.values()) == sum(sizes.by_role.values()) == packed.stat().st_size
-    assert sizes.by_group["embeddings"] == 300 * 20 // 2 + 2 * -(-300 * 20 // 64)
+    held = 300 * 20 // 2 + 2 * -(-300 * 20 // 64)
+    assert sizes.by_group["embeddings"] == held
+    assert sizes.bits_by_group["embeddings"] == 8 * held / (300 * 20)
+    assert sizes.saved["codings"] == 4 * 300 * 20 - held
     checks = {(check.what, check.where) for check in lottapack.verify(packed).checks}
     assert ("coding", "0.weight") in checks
+
+
+@pytest.mark.filterwarnings("ignore:coding embeddings=planes-zlib changed nothing")
+def test_patterns_go_before_groups(tmp_path):
+    def forms(**options):
+        result = lottapack.pack(trained(), tmp_path / "a.lotta.safetensors", compression=Compression(**options))
+        return {kept.name: (kept.form, 0 if kept.rms == 0 else kept.rms > 0.1) for kept in result.kept}
+
+    coding = {"embeddings": "planes-zlib", "0.weight": "int8-block64", "3.weight": "trellis8@0.3"}
+    assert forms(coding=coding) == {"0.weight": ("int8-block64", False), "3.weight": ("trellis8", True)}
+    found = forms(coding={"0.weight": "int8-block64"}, max_size=14_000)
+    assert found["0.weight"][0] == "int8-block64"
+    assert found["3.weight"][0] == "trellis8"
+
+
+@pytest.mark.parametrize("coding", [{"5.*": "trellis8"}, {"*.weight": "planes-zlib", "0.weight": "trellis8"}], ids=str)
+def test_patterns_that_decide_nothing_are_refused(coding, tmp_path):
+    refused(tmp_path, trained(), "decides nothing", coding=coding)
 
 
 def refused(tmp_path, model, match, *, allow_nonfinite=False, **form):

@@ -150,6 +150,8 @@ def test_report_by_hand(tmp_path):
     assert report.by_group == {"adapters": ADAPTER, "heads": HEAD, "biases": BIASES, "descriptor": descriptor}
     roles = {"adapted": ADAPTER, "stored": HEAD + BIASES, "seeded": 0, "constant": 0, "tied": 0}
     assert report.by_role == {**roles, "descriptor": descriptor}
+    assert report.bits_by_group == {"adapters": 32.0, "heads": 32.0, "biases": 32.0}
+    assert report.saved == {"random weights": 4 * 2560, "adapters of these": -ADAPTER, "descriptor": -descriptor}
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *TRANSFORMERS])
@@ -162,6 +164,7 @@ def test_report_adds_up(name, tmp_path):
     sizes = {row.label: row.size for row in report.forms}
     assert sizes["float32"] == sum(tensor.nbytes for tensor in held.values())
     assert report.numel == lottapack.inspect(path).numel == sum(tensor.numel() for tensor in held.values())
+    assert sizes["float32"] - sum(report.saved.values()) == report.size
 
 
 def test_report_counts_tables_of_the_packs_own(tmp_path):

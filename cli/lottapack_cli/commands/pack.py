@@ -98,8 +98,8 @@ def command(
             metavar="[GROUP=]ID",
             help="Keep tensors as trellis8 (by default all that is large; trellis8@0.01 says the error), int8-block64 "
             "or normal4-block64 (8 or 4 bits; by default the embeddings) or planes-zlib (nothing is lost; by default "
-            "all). "
-            "GROUP: adapters, embeddings, heads, norms, biases, buffers, rest or *. May be repeated.",
+            "all). GROUP: adapters, embeddings, heads, norms, biases, buffers, rest, * or a pattern of tensors' names "
+            "such as layers.5.*. May be repeated.",
             show_default=False,
         ),
     ] = None,

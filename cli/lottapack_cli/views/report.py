@@ -11,16 +11,21 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _FORMS = ["form", ">size", ">times the pack", *(f">at {link} Mbit/s" for link in LINKS)]
-_PARTS = [("by group", "what it is for"), ("by role", "how it is kept")]
+_PARTS = [
+    ("by group", "what it is for", ["part", ">size", ">share", ">bits per number"]),
+    ("by role", "how it is kept", ["part", ">size", ">share"]),
+]
 
 
 def view(report: Report) -> "Iterator[RenderableType]":
     """The forms, then what the pack is made of."""
     yield heading(str(report.path), _summary(report))
     yield table(_FORMS, _form_rows(report), strong=lambda row: row == 0)
-    for (title, note), sizes in zip(_PARTS, (report.by_group, report.by_role), strict=True):
+    for (title, note, columns), rows in zip(_PARTS, _part_rows(report), strict=True):
         yield heading(title, note)
-        yield table(["part", ">size", ">share"], _part_rows(sizes))
+        yield table(columns, rows)
+    yield heading("saved", "beside the full model's tensors in their own dtypes")
+    yield table(["step", ">size"], _saved_rows(report))
     yield heading("in memory", "once loaded, by the backbone that load() is told")
     yield table(["backbone", ">size"], _memory_rows(report))
 
@@ -28,8 +33,9 @@ def view(report: Report) -> "Iterator[RenderableType]":
 def markdown(report: Report) -> str:
     """The same as GitHub Markdown."""
     blocks = [f"**{_escape(report.path.name)}**: {_summary(report)}", markdown_table(_FORMS, _form_rows(report))]
-    for (title, _), sizes in zip(_PARTS, (report.by_group, report.by_role), strict=True):
-        blocks.append(markdown_table([title, ">size", ">share"], _part_rows(sizes)))
+    for (title, _, columns), rows in zip(_PARTS, _part_rows(report), strict=True):
+        blocks.append(markdown_table([title, *columns[1:]], rows))
+    blocks.append(markdown_table(["saved", ">size"], _saved_rows(report)))
     blocks.append(markdown_table(["in memory", ">size"], _memory_rows(report)))
     return "\n\n".join(blocks)
 
@@ -45,9 +51,20 @@ def _form_rows(report: Report) -> list[list[str]]:
     ]
 
 
-def _part_rows(sizes: Mapping[str, int]) -> list[list[str]]:
+def _part_rows(report: Report) -> tuple[list[list[str]], list[list[str]]]:
+    """By group, with bits of a number; and by role."""
+    bits = report.bits_by_group
+    groups = [[*row, f"{bits[row[0]]:.2f}" if row[0] in bits else ""] for row in _shares(report.by_group)]
+    return groups, _shares(report.by_role)
+
+
+def _shares(sizes: Mapping[str, int]) -> list[list[str]]:
     total = sum(sizes.values())
     return [[part, size_text(size), f"{size / total:.1%}"] for part, size in sizes.items() if size]
+
+
+def _saved_rows(report: Report) -> list[list[str]]:
+    return [[step, size_text(size) if size > 0 else f"-{size_text(-size)}"] for step, size in report.saved.items()]
 
 
 def _memory_rows(report: Report) -> list[list[str]]:
