@@ -113,7 +113,9 @@ def packed(made: nn.Module, errors: dict[str, float], coarse: tuple[int, ...]) -
     coding = {f"{block + 1}.*.lora_[AB]": f"trellis8@{least(True)!r}" for block in coarse}
     coding |= {"adapters": f"trellis8@{least(False)!r}", "embeddings": f"trellis8@{errors['0.weight']!r}"}
     with tempfile.TemporaryDirectory() as folder:
-        result = lottapack.pack(made, Path(folder) / "case.lotta.safetensors", compression=lottapack.Compression(coding=coding))
+        result = lottapack.pack(
+            made, Path(folder) / "case.lotta.safetensors", compression=lottapack.Compression(coding=coding)
+        )
         state = lottapack.load(result.path).state_dict()
         return result.size, {name: rms(value, state[name]) for name, value in trained(made).items()}
 

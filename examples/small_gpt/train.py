@@ -115,7 +115,9 @@ def run(folder: Path, settings: Settings, files: list[Path], max_size: int) -> O
     train(model, text, settings)
     trained = bits_per_byte(model, unseen, settings.length)
     uncoded = lottapack.pack(model, folder / "uncoded.lotta.safetensors").size
-    result = lottapack.pack(model, folder / "small.lotta.safetensors", max_size=max_size)
+    result = lottapack.pack(
+        model, folder / "small.lotta.safetensors", compression=lottapack.Compression(max_size=max_size)
+    )
     rebuilt = lottapack.load(result.path, allow=["recurrent_gpt"])
     worst = max(kept.rms for kept in result.kept)
     return Outcome(trained, bits_per_byte(rebuilt, unseen, settings.length), result.size, uncoded, worst)

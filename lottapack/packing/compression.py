@@ -87,20 +87,21 @@ class Compression:
     @property
     def by_group(self) -> dict[str, str]:
         """The codings by group or pattern, with the errors that they name."""
-        if isinstance(self.coding, str) and self.coding:
-            named = dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
-        else:
-            named = dict(self.coding or {})
-        chosen = (not self.coding and self.max_error is not None) or self.max_size is not None
+        named = self._named
+        chosen = (not named and self.max_error is not None) or self.max_size is not None
         return {**CHOSEN, **named} if chosen and ALL not in named else named
 
     @property
     def defaults(self) -> frozenset[str]:
         """The keys of by_group that the caller did not name, so that a pack may lack what they stand for."""
-        if isinstance(self.coding, str) and self.coding and not self.coding.startswith(codings.TRELLIS):
-            return frozenset(self.by_group.keys() - set(_LOSSY_DEFAULT))
-        named = self.coding.keys() if isinstance(self.coding, Mapping) else set[str]()
-        return frozenset(self.by_group.keys() - named)
+        by_default = isinstance(self.coding, str) and self.coding.startswith(codings.TRELLIS)
+        return frozenset(self.by_group if by_default else self.by_group.keys() - self._named.keys())
+
+    @property
+    def _named(self) -> dict[str, str]:
+        if isinstance(self.coding, str) and self.coding:
+            return dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
+        return dict(self.coding or {})
 
 
 def is_pattern(key: str) -> bool:

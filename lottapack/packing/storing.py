@@ -52,8 +52,8 @@ class Storage:
     """What pack() was asked for, and what came of it.
 
     ``dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word, pattern of names or ``*``, with the
-    error of those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a tensor
-    may have. ``defaults``: the keys of ``coding`` that the caller did not name, and that may match nothing.
+    error of those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a
+    tensor may have. ``defaults``: the keys of ``coding`` that the caller did not name, and that may match nothing.
     """
 
     dtype: str | None = None
