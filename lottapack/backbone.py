@@ -51,6 +51,14 @@ def init_backbone_(
 
     Raises:
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
+
+    Source:
+        spec/v1/recipe.md.
+
+    Examples:
+        >>> model = lottapack.init_backbone_(nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 4)), seed=42)
+        >>> lottapack.pack(model, "base.lotta.safetensors").stored_instead
+        {}
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")

@@ -31,6 +31,13 @@ def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:
             package is not installed.
 
     What loads the pack must allow the packages by name: ``load(path, allow=[...])``. Spec: architectures.
+
+    Source:
+        spec/v1/architectures.md.
+
+    Examples:
+        >>> model = lottapack.build("python", "ncps.torch:CfC", input_size=3, units=8)
+        >>> model = lottapack.scaffold(model, seed=1, rank=2)
     """
     found = next((known for known in arch.families() if known.name == family and known.remembers), None)
     if found is None:

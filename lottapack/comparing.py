@@ -68,6 +68,14 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
 
         lottapack.pack(model, "m.lotta.safetensors")
         print(lottapack.compare(model, "m.lotta.safetensors", inputs))
+
+    Source:
+        spec/v1/merge.md.
+
+    Examples:
+        >>> model = lottapack.load("model.lotta.safetensors")
+        >>> lottapack.compare(model, "model.lotta.safetensors", torch.ones(1, 16)).unmerged
+        0.0
     """
     kinds = {t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
     dtype = next(iter(kinds)) if len(kinds) == 1 else None

@@ -33,7 +33,7 @@ def load(
     max_bytes: int | None = None,
     require_signature: str | PathLike[str] | None = None,
 ) -> dict[str, Array]:
-    """The merged weights of a pack by name, without importing torch or building a model.
+    """Load the merged weights of a pack by name, without importing torch or building a model.
 
     Every entry of the plain model's ``state_dict``, with the bits of ``load(path, merge=True).state_dict()``. NumPy has
     no bfloat16: such tensors come as float32, which holds each of their values exactly (so a conversion back to
@@ -49,6 +49,14 @@ def load(
         FormatError, IntegrityError, LimitError, DeviceError; ScaffoldError for a scaffold that the pack does not hold;
         UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
         InvalidKeyError. For a reference also InvalidReferenceError, RegistryError.
+
+    Source:
+        spec/v1/merge.md.
+
+    Examples:
+        >>> arrays = lottapack.numpy.load("model.lotta.safetensors")
+        >>> arrays["0.weight"].shape, arrays["0.weight"].dtype
+        ((32, 16), dtype('float32'))
     """
     with Reading(scaffold, require_signature=require_signature).open(path) as pack:
         if pack.descriptor.rng.id == rng.TORCH_CPU:

@@ -106,6 +106,14 @@ def run(
     Raises:
         As load(). CheckpointError: there is no input, or the model takes another. UnsupportedError: the model writes no
         text, or there is no tokenizer. OutputError.
+
+    Source:
+        spec/v1/architectures.md.
+
+    Examples:
+        >>> numpy.save("input.npy", numpy.ones((1, 16), numpy.float32))
+        >>> lottapack.run("model.lotta.safetensors", given="input.npy").outputs
+        {'output': (1, 4)}
     """
     if given is not None and (temperature, top_p, seed) != (0.0, 1.0, None):
         raise CheckpointError(

@@ -41,6 +41,15 @@ def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes
     Raises:
         FormatError, IntegrityError: it is no whole pack, and was not signed. InvalidKeyError, OutputError.
         UnsupportedError: model-signing is not installed.
+
+    Source:
+        The OpenSSF model-signing standard; spec/v1/container.md, section 8.
+
+    Examples:
+        >>> lottapack.sign("model.lotta.safetensors", "key.pem").name
+        'model.lotta.safetensors.sig'
+        >>> lottapack.verify("model.lotta.safetensors", key="key.pub").ok
+        True
     """
     library, target = _library(), signature_path(path)
     with _reading_key(key, "private"):

@@ -84,6 +84,13 @@ def export(
         FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
             scaffold that the pack does not hold. What was at ``output``
             stays untouched then.
+
+    Source:
+        spec/v1/merge.md.
+
+    Examples:
+        >>> lottapack.export("model.lotta.safetensors", "full.safetensors").name
+        'full.safetensors'
     """
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)

@@ -283,11 +283,29 @@ class PackFile:
 
 
 def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFile:
-    """Open a pack and check its header, descriptor and their agreement; no torch, no weights.
+    """Open a pack and check its header, descriptor and their agreement. Needs no torch and generates no weights.
 
-    ``scaffold``: on which of the pack's scaffolds the model stands; None for the default one.
-    Raises ContainerError, DescriptorError, AgreementError; IntegrityError for a carried table; ScaffoldError for a
-    scaffold that the pack does not hold.
+    Args:
+        path: the pack.
+        scaffold: on which of the pack's scaffolds the model stands; by default on that of its main seed.
+
+    Returns:
+        The open pack, a context manager.
+
+    Raises:
+        ContainerError: the file is not a readable pack.
+        DescriptorError: the descriptor breaks the format.
+        AgreementError: tensors and descriptor contradict each other.
+        IntegrityError: a table in the pack is damaged.
+        ScaffoldError: the pack does not hold the scaffold.
+
+    Source:
+        spec/v1/container.md and spec/v1/refusals.md.
+
+    Examples:
+        >>> with lottapack.open_pack("model.lotta.safetensors") as pack:
+        ...     pack.descriptor.rng.seed
+        '000000000000002a'
     """
     where = Path(path)
     file = container.open_binary(where)

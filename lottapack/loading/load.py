@@ -97,6 +97,17 @@ def load(
         hold; with require_signature SignatureError, InvalidKeyError. For a backbone ScaffoldError where there is no
         such mode or layer, and UnsupportedError, naming the first layer that cannot be without its weight. For a
         reference also InvalidReferenceError, RegistryError.
+
+    Source:
+        spec/v1/stream.md, spec/v1/merge.md and spec/v1/refusals.md.
+
+    Examples:
+        >>> model = lottapack.load("model.lotta.safetensors")
+        >>> model(torch.ones(1, 16)).shape
+        torch.Size([1, 4])
+        >>> plain = lottapack.load("model.lotta.safetensors", merge=True, dtype=torch.bfloat16)
+        >>> plain[0]
+        Linear(in_features=16, out_features=32, bias=True)
     """
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)

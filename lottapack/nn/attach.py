@@ -210,7 +210,25 @@ def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
 
 
 def recipe_of(model: nn.Module) -> Recipe:
-    """The recipe of a scaffolded model, also inside a wrapper such as DDP. Raises CheckpointError."""
+    """Return the recipe of a scaffolded model, also inside a wrapper such as DDP.
+
+    Args:
+        model: from scaffold(), load() or init_backbone_().
+
+    Returns:
+        The role of each parameter, and the seeds.
+
+    Raises:
+        CheckpointError: the model has no recipe.
+
+    Source:
+        spec/v1/recipe.md.
+
+    Examples:
+        >>> model = lottapack.load("model.lotta.safetensors")
+        >>> lottapack.nn.recipe_of(model).parameters["0.weight"].rank
+        2
+    """
     for module in model.modules():
         if PLAN in module.__dict__:
             plan: Recipe = module.__dict__[PLAN]
@@ -222,7 +240,24 @@ def recipe_of(model: nn.Module) -> Recipe:
 
 
 def is_scaffolded(model: nn.Module) -> bool:
-    """Whether scaffold() was called on the model or on a part of it. Raises ScaffoldError for what is no module."""
+    """Say whether scaffold() was called on the model or on a part of it.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Whether it carries a recipe.
+
+    Raises:
+        ScaffoldError: ``model`` is not a module.
+
+    Source:
+        spec/v1/recipe.md.
+
+    Examples:
+        >>> lottapack.nn.is_scaffolded(nn.Linear(16, 32))
+        False
+    """
     if not isinstance(model, nn.Module):
         raise ScaffoldError(
             f"a model is needed, a torch.nn.Module, and this is {reprlib.repr(model)}",

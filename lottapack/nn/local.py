@@ -27,13 +27,19 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
     Args:
         module: what DDP gets.
 
-    Example::
+    Returns:
+        The module.
 
-        class Task(lightning.LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.net = lottapack.scaffold(build(), seed=1, rank=8)
-                lottapack.distributed.exclude_from_ddp(self)
+    Source:
+        ``DistributedDataParallel._set_params_and_buffers_to_ignore_for_model`` of torch.
+
+    Examples:
+        >>> class Task(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = lottapack.scaffold(nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 4)), seed=1, rank=2)
+        ...         lottapack.distributed.exclude_from_ddp(self)
+        >>> task = Task()
     """
     names = set(module.__dict__.get(_IGNORED, ()))
     for path, part in module.named_modules(remove_duplicate=False):

@@ -23,9 +23,24 @@ def regenerate_(model: nn.Module) -> nn.Module:
     the buffers that the model's constructor computes (rotary frequencies) come back as well. What a state_dict holds
     does not: after ``to_empty``, call ``load_state_dict()`` too.
 
+    Args:
+        model: from scaffold() or load(), on any device.
+
+    Returns:
+        The model.
+
     Raises:
         ArchitectureError: naming a buffer that no checkpoint holds and the constructor does not compute again.
         PlacementError: a weight or such a buffer is distributed. Else as load().
+
+    Source:
+        spec/v1/recipe.md.
+
+    Examples:
+        >>> model = lottapack.load("model.lotta.safetensors")
+        >>> state = model.state_dict()
+        >>> model = model.to_empty(device="cpu")
+        >>> _ = lottapack.nn.regenerate_(model).load_state_dict(state)
     """
     for module in [module for module in model.modules() if PLAN in module.__dict__]:
         _restore_computed(module, module.__dict__[PLAN])

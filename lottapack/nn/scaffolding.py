@@ -107,7 +107,14 @@ def scaffold(
         ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
         UnsupportedError: naming a layer that cannot be without its weight. LimitError: for max_bytes.
 
-    Source: LottaLoRA (arXiv 2604.08749), ``beta * W + (alpha / r) * B A``. Spec: recipe, merge.
+    Source:
+        LottaLoRA (arXiv 2604.08749), ``beta * W + (alpha / r) * B A``; spec/v1/recipe.md and spec/v1/merge.md.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> model = lottapack.scaffold(net, seed=42, rank=2)
+        >>> [name for name, tensor in model.named_parameters() if tensor.requires_grad]
+        ['0.bias', '0.lora_A', '0.lora_B', '0.beta', '2.weight', '2.bias']
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")

@@ -55,6 +55,18 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
     Raises:
         ScaffoldError: the model has no scaffold of that name. CheckpointError: it has no recipe. PlacementError: its
         weights are distributed; fill_() fills these. After an error the model is on the scaffold that it was on.
+
+    Source:
+        The paper's seed gating; spec/v1/descriptor.md, section 6.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> model = lottapack.scaffold(net, seed=42, scaffolds={"task-b": 43}, rank=2)
+        >>> with lottapack.switch(model, "task-b"):
+        ...     lottapack.nn.active_scaffold(model)
+        'task-b'
+        >>> lottapack.nn.active_scaffold(model)
+        'default'
     """
     previous = active_scaffold(model)
     holders = [module for module in model.modules() if PLAN in module.__dict__]
@@ -109,7 +121,24 @@ def _set_sources(before: _Sources) -> None:
 
 
 def active_scaffold(model: nn.Module) -> str:
-    """The name of the scaffold that a model is on. Raises CheckpointError where it has no recipe."""
+    """Return the name of the scaffold that a model is on.
+
+    Args:
+        model: from scaffold() or load().
+
+    Returns:
+        A name from scaffolds_of().
+
+    Raises:
+        CheckpointError: the model has no recipe.
+
+    Source:
+        spec/v1/descriptor.md, section 6.
+
+    Examples:
+        >>> lottapack.nn.active_scaffold(lottapack.load("model.lotta.safetensors"))
+        'default'
+    """
     seeds = _seeds(model)
     for name, seed in recipe_of(model).seeds.items():
         if seed in seeds:
@@ -118,7 +147,24 @@ def active_scaffold(model: nn.Module) -> str:
 
 
 def scaffolds_of(model: nn.Module) -> dict[str, int]:
-    """The seed of each of a model's scaffolds by name, ``default`` first. Raises CheckpointError without a recipe."""
+    """Return the seed of each of a model's scaffolds by name, ``default`` first.
+
+    Args:
+        model: from scaffold() or load().
+
+    Returns:
+        Seeds by name.
+
+    Raises:
+        CheckpointError: the model has no recipe.
+
+    Source:
+        spec/v1/descriptor.md, section 6.
+
+    Examples:
+        >>> lottapack.nn.scaffolds_of(lottapack.load("model.lotta.safetensors"))
+        {'default': 42}
+    """
     return recipe_of(model).seeds
 
 

@@ -49,8 +49,7 @@ class Compression:
     Source:
         spec/v1/codings.md.
 
-    Example:
-        >>> import lottapack
+    Examples:
         >>> lottapack.Compression(dtype="float16", coding={"embeddings": "int8-block64"}, max_error=0.02)
         Compression(dtype='float16', coding={'embeddings': 'int8-block64'}, max_error=0.02, max_size=None)
     """

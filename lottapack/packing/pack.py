@@ -82,6 +82,18 @@ def pack(
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
+
+    Source:
+        spec/v1/container.md and spec/v1/descriptor.md.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> model = lottapack.scaffold(net, seed=42, rank=2)
+        >>> result = lottapack.pack(model, "new.lotta.safetensors", compression=lottapack.Compression(max_error=0.01))
+        >>> result.size == result.path.stat().st_size
+        True
+        >>> lottapack.pack("checkpoint.pt", "model.lotta.safetensors").left_out
+        ()
     """
     leaving = LeftOut(ignore)
     with allowing(allow), torch.no_grad():

@@ -56,6 +56,14 @@ def push(
     Raises:
         FormatError, IntegrityError: the pack is broken, nothing was sent. SignatureError: its signature is a link to
             elsewhere. InvalidReferenceError. NetworkError, AccessError, NotFoundError, ConflictError: as RegistryError.
+
+    Source:
+        spec/v1/oci.md for images; the Hub's own protocol for repositories.
+
+    Examples:
+        >>> pushed = lottapack.push("model.lotta.safetensors", "my-org/digits", tag="v1")
+        >>> pushed.reference, pushed.created
+        ('my-org/digits@v1', True)
     """
     target = remote(reference)
     pack = Path(path)

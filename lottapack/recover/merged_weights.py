@@ -80,15 +80,14 @@ def merged(
         UnsupportedError: an unknown distribution.
 
     Source:
-        The merged weight is beta W + B A (paper, section on LottaLoRA; spec/v1/merge.md).
+        The merged weight is ``beta * W + B A`` (arXiv 2604.08749); spec/v1/merge.md.
 
-    Example:
-        >>> import torch, lottapack
-        >>> net = torch.nn.Sequential(torch.nn.Linear(32, 32))
-        >>> model = lottapack.scaffold(net, seed=1, rank=2)
-        >>> weights = lottapack.load(lottapack.pack(model, "a.lotta.safetensors").path, merge=True)
-        >>> lottapack.recover.merged(weights, seed=1, max_rank=4).layers[0].role
-        'seeded'
+    Examples:
+        >>> weights = lottapack.load("model.lotta.safetensors", merge=True)
+        >>> found = lottapack.recover.merged(weights, seed=42, max_rank=4)
+        >>> [(layer.name, layer.role, layer.rank) for layer in found.layers]
+        [('0.weight', 'adapted', 2), ('2.weight', 'stored', None)]
+        >>> result = lottapack.pack(found, "recovered.lotta.safetensors")
     """
     leaving = LeftOut(ignore)
     with allowing(allow):

@@ -74,12 +74,11 @@ def torch_cpu(
     Source:
         spec/v1/torch_cpu.md.
 
-    Example:
-        >>> import torch, lottapack
+    Examples:
         >>> _ = torch.manual_seed(3)
-        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
-        >>> lottapack.recover.torch_cpu(net, seed=3)
-        <Recovered torch.nn: 4 seeded>
+        >>> drawn = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> lottapack.recover.torch_cpu(drawn, seed=3)
+        <Recovered Sequential: 4 seeded>
     """
     leaving = LeftOut(ignore)
     with allowing(allow):

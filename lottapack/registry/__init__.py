@@ -42,6 +42,14 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
         IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. InvalidReferenceError.
             LimitError: the disk has no room for it. OutputError: the cache cannot be written.
         NetworkError, AccessError, NotFoundError: see RegistryError.
+
+    Source:
+        spec/v1/oci.md and spec/v1/refusals.md.
+
+    Examples:
+        >>> pulled = lottapack.pull("my-org/digits@v1")
+        >>> pulled.path.name
+        'model.lotta.safetensors'
     """
     source = remote(reference)
     if isinstance(source, HubReference):
@@ -54,10 +62,25 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
 
 
 def list_packs(owner: str) -> list[Listed]:
-    """The repositories of a user or organisation that hold a pack; or ``oci://host[/prefix]``, where it lists them.
+    """List the repositories of a user or organisation that hold a pack.
 
-    Raises: InvalidReferenceError; NetworkError, AccessError, NotFoundError; UnsupportedError for an OCI registry that
-    lists nothing.
+    Args:
+        owner: ``my-org``; or ``oci://host[/prefix]``, for a registry that lists its repositories.
+
+    Returns:
+        What to pull, and what the registry says of each.
+
+    Raises:
+        InvalidReferenceError: the text names no owner.
+        RegistryError: the registry cannot be reached, refuses, or does not know the owner.
+        UnsupportedError: an OCI registry that does not list its repositories.
+
+    Source:
+        spec/v1/oci.md.
+
+    Examples:
+        >>> [listed.reference for listed in lottapack.list_packs("my-org")]
+        ['my-org/digits']
     """
     whose = parse_owner(owner)
     if whose.host is None:
@@ -70,9 +93,24 @@ def list_packs(owner: str) -> list[Listed]:
 
 
 def history(reference: str) -> list[LogEntry]:
-    """The commits of a repository, newest first, each with the tags and branches that point to it; or an image's tags.
+    """List the commits of a repository, newest first, with the tags and branches of each; or the tags of an image.
 
-    Raises: InvalidReferenceError; NetworkError, AccessError, NotFoundError.
+    Args:
+        reference: as in pull().
+
+    Returns:
+        A record for each commit or tag.
+
+    Raises:
+        InvalidReferenceError: the text is not a reference.
+        RegistryError: the registry cannot be reached, refuses, or does not have the repository.
+
+    Source:
+        spec/v1/oci.md.
+
+    Examples:
+        >>> lottapack.history("my-org/digits")[0].names
+        ('v1', 'main')
     """
     source = remote(reference)
     if isinstance(source, HubReference):
@@ -85,7 +123,24 @@ def history(reference: str) -> list[LogEntry]:
 
 
 def remote(text: str) -> HubReference | OciReference:
-    """The repository that a text names. Raises InvalidReferenceError for a path."""
+    """Parse a reference to a registry.
+
+    Args:
+        text: as in parse(), but for a path.
+
+    Returns:
+        The repository of the Hub, or the image.
+
+    Raises:
+        InvalidReferenceError: the text is a path, or not a reference.
+
+    Source:
+        spec/v1/oci.md.
+
+    Examples:
+        >>> lottapack.registry.remote("oci://localhost:5000/models/digits:v1").tag
+        'v1'
+    """
     found = parse(text)
     if isinstance(found, Path):
         raise InvalidReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)

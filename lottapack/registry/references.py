@@ -72,10 +72,23 @@ Reference = HubReference | OciReference | Path
 
 
 def parse(text: str | PathLike[str]) -> Reference:
-    """The reference that a text stands for. A file that exists goes before a repository of the same name.
+    """Parse a reference. A file that exists goes before a repository of the same name.
+
+    Args:
+        text: a path, ``owner/name[@revision]``, or ``oci://host/repository[:tag]`` (or ``@sha256:...``).
+
+    Returns:
+        The path, the repository of the Hub, or the image.
 
     Raises:
-        InvalidReferenceError: it is none of the three.
+        InvalidReferenceError: the text is none of the three.
+
+    Source:
+        spec/v1/oci.md.
+
+    Examples:
+        >>> lottapack.registry.parse("my-org/digits@v1")
+        HubReference(repo='my-org/digits', revision='v1')
     """
     if not isinstance(text, str):
         return Path(text)

@@ -70,7 +70,26 @@ class Summary:
 
 
 def inspect(path: str | PathLike[str]) -> Summary:
-    """Describe a pack. Raises FormatError; IntegrityError if a beta is damaged."""
+    """Describe a pack without building its model or importing torch.
+
+    Args:
+        path: the pack.
+
+    Returns:
+        Architecture, seed and tables of the pack, and each of its parameters.
+
+    Raises:
+        FormatError: the file is not a valid pack.
+        IntegrityError: a beta is damaged.
+
+    Source:
+        spec/v1/descriptor.md.
+
+    Examples:
+        >>> summary = lottapack.inspect("model.lotta.safetensors")
+        >>> summary.architecture, summary.numel, summary.trained
+        ('Sequential', 676, ...)
+    """
     with open_pack(path) as pack:
         descriptor = pack.descriptor
         owned = [entry for entry in descriptor.parameters.values() if not isinstance(entry, Tied)]

@@ -64,18 +64,37 @@ def verify(
     build: bool = True,
     progress: Progress | None = None,
 ) -> Verification:
-    """Check everything about a pack: header, descriptor, each hash, each fingerprint, and that the model can be built.
+    """Check everything about a pack: header, descriptor, each hash and fingerprint, and that its model can be built.
 
-    Weights are generated piece by piece on ``device``, never all at once, in every scaffold. ``key``: a public key; the
-    signature beside the pack must be by its private key. ``max_bytes`` is as in load(): it bounds the work that a small
-    file can ask for. ``allow``: as in load(); where it does not name what the architecture needs, all else is checked
-    and the architecture is skipped. ``build``: whether to build the model, without weights. That needs torch, and
-    takes most of the time for a small pack; without torch the architecture is skipped. ``progress``: in tensors and
-    parameters.
+    Weights are generated piece by piece, never all at once, in every scaffold.
+
+    Args:
+        path: the pack.
+        key: a public key in PEM; the signature beside the pack must be by its private key.
+        device: where weights are generated for their fingerprints.
+        max_bytes: as in load(): it bounds the work that a small file can ask for.
+        allow: as in load(); where it does not name what the architecture needs, all else is checked and the
+            architecture is skipped.
+        build: whether to build the model, without weights. That needs torch, and takes most of the time for a small
+            pack; without torch the architecture is skipped.
+        progress: called with tensors and parameters checked, and their number.
+
+    Returns:
+        The outcome of each check; ``ok`` says whether all passed.
 
     Raises:
-        FormatError: the file is not a pack; its ``problems`` lists everything found. LimitError. With a key:
-            InvalidKeyError, UnsupportedError. About the device: UnsupportedError, DeviceError.
+        FormatError: the file is not a pack; its ``problems`` lists everything found.
+        LimitError: the pack declares more than ``max_bytes``.
+        InvalidKeyError: ``key`` is not a public key.
+        UnsupportedError: the device, or the signing library, is missing.
+        DeviceError: the device computes wrong bits.
+
+    Source:
+        spec/v1/refusals.md and spec/v1/fingerprint.md.
+
+    Examples:
+        >>> lottapack.verify("model.lotta.safetensors").ok
+        True
     """
     with allowing(allow), open_pack(path) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)

@@ -20,11 +20,27 @@ if TYPE_CHECKING:
 
 
 def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
-    """Fill ``out``, shape (n,), with the bits of elements ``start`` to ``start + n - 1`` (spec: stream, tables).
+    """Fill an array with the bits of elements of a source.
 
-    ``out``: contiguous; uint32 for float32, uint16 for bfloat16 and float16. Raises UnsupportedError if it is
-    something else, if the scale does not fit the table or elements lie beyond 2**63 - 1, and DeviceError if this
-    machine fails the known answers.
+    Args:
+        out: shape (n,), contiguous; uint32 for float32, uint16 for bfloat16 and float16.
+        source: what is generated.
+        start: the number of the first element.
+
+    Raises:
+        UnsupportedError: the array is something else, the scale does not fit the table, or elements lie beyond
+            2**63 - 1.
+        DeviceError: this machine fails the known answers.
+
+    Source:
+        spec/v1/stream.md and spec/v1/tables.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> out = numpy.empty(4, numpy.uint32)
+        >>> lottapack.rng.fill_bits(out, source)
+        >>> numpy.abs(out.view(numpy.float32)).tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     _check(out, {ITEM_BITS[source.dtype]}, start)
     if not out.flags.writeable:
@@ -45,9 +61,25 @@ def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
 
 
 def fingerprint_bits(bits: npt.NDArray[Any], start: int = 0) -> int:
-    """The fingerprint of ``bits``, shape (n,), uint32 or uint16, contiguous (spec: fingerprint).
+    """Return the fingerprint of the bits of elements.
 
-    ``start``: the number of the first element. Raises as fill_bits() does.
+    Args:
+        bits: shape (n,), uint32 or uint16, contiguous.
+        start: the number of the first element.
+
+    Returns:
+        64 bits.
+
+    Raises:
+        UnsupportedError: as in fill_bits().
+        DeviceError: this machine fails the known answers.
+
+    Source:
+        spec/v1/fingerprint.md.
+
+    Examples:
+        >>> hex(lottapack.rng.fingerprint_bits(numpy.zeros(4, numpy.uint32)))
+        '0x575da3bc9ce078f2'
     """
     _check(bits, set(ITEM_BITS.values()), start)
     if _numba_ready():
@@ -63,9 +95,26 @@ def fingerprint_bits(bits: npt.NDArray[Any], start: int = 0) -> int:
 
 
 def fingerprint_of(source: Source, count: int) -> int:
-    """The fingerprint of the tensor of ``count`` elements that ``source`` generates, a few MiB at a time.
+    """Return the fingerprint of the tensor that a source generates, a few MiB at a time.
 
-    Raises as fill_bits() does.
+    Args:
+        source: what is generated.
+        count: its elements.
+
+    Returns:
+        64 bits.
+
+    Raises:
+        UnsupportedError: as in fill_bits().
+        DeviceError: this machine fails the known answers.
+
+    Source:
+        spec/v1/fingerprint.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> len(lottapack.rng.fingerprint_hex(lottapack.rng.fingerprint_of(source, 100)))
+        16
     """
     check_range(0, count)
     if _numba_ready():
@@ -81,7 +130,21 @@ def fingerprint_of(source: Source, count: int) -> int:
 
 
 def fingerprint_hex(fingerprint: int) -> str:
-    """The fingerprint as it is written: 16 lower-case hexadecimal digits (spec: fingerprint)."""
+    """Write a fingerprint as a pack does: 16 lower-case hexadecimal digits.
+
+    Args:
+        fingerprint: 64 bits.
+
+    Returns:
+        The digits.
+
+    Source:
+        spec/v1/fingerprint.md.
+
+    Examples:
+        >>> lottapack.rng.fingerprint_hex(255)
+        '00000000000000ff'
+    """
     return f"{fingerprint:016x}"
 
 

@@ -18,11 +18,29 @@ _PIECE: Final = 1 << 19
 
 
 def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tensor":
-    """Fill ``tensor``, of any shape, in place with elements ``start`` and following in row-major order; return it.
+    """Fill a tensor in place with elements of a source, in row-major order. The bits are the same on every device.
 
-    The bits are the same on every device. Raises UnsupportedError if the tensor is not contiguous, has another
-    dtype than the source or lies on a device without a backend, if the scale does not fit the table, or if elements
-    lie beyond 2**63 - 1; DeviceError if the device fails its known answers. Spec: stream, tables.
+    Args:
+        tensor: of any shape, contiguous, in the source's dtype.
+        source: what is generated.
+        start: the number of the first element.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        UnsupportedError: the tensor is not contiguous, has another dtype or lies on a device without a backend; the
+            scale does not fit the table; elements lie beyond 2**63 - 1.
+        DeviceError: the device fails its known answers.
+
+    Source:
+        spec/v1/stream.md and spec/v1/tables.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> lottapack.rng.fill_(torch.empty(2, 2), source).abs()
+        tensor([[1., 1.],
+                [1., 1.]])
     """
     check_range(start, tensor.numel())
     _check(tensor, source)
@@ -31,13 +49,31 @@ def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tens
 
 
 def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> "torch.Tensor":
-    """Fill ``tensor``, of any shape, in place with runs of elements, one behind the other; return it.
+    """Fill a tensor in place with runs of elements, one behind the other.
 
-    For parts that are not one range: the columns of a matrix, a shard along any dimension. Long runs are filled as
-    by fill_(), short ones together, by one call of the backend.
+    For parts that are not one range: the columns of a matrix, a shard along any dimension. Long runs are filled as by
+    fill_(), short ones together, by one call of the backend.
 
-    ``starts``, ``lengths``: shape (n,), int64: the number of each run's first element and of its elements. Runs ascend
-    and do not overlap. Raises as fill_() does, and UnsupportedError for other runs.
+    Args:
+        tensor: of any shape, contiguous, in the source's dtype.
+        source: what is generated.
+        starts: shape (n,), int64: the number of each run's first element. Runs ascend and do not overlap.
+        lengths: shape (n,), int64: the elements of each run.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        UnsupportedError: other runs, and as in fill_().
+        DeviceError: the device fails its known answers.
+
+    Source:
+        spec/v1/stream.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> part = torch.empty(4)
+        >>> part = lottapack.rng.fill_runs_(part, source, numpy.array([0, 8]), numpy.array([2, 2]))
     """
     _check(tensor, source)
     check_runs(starts, lengths, tensor.numel())
@@ -55,10 +91,28 @@ def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths
 
 
 def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bool = False) -> list[int]:
-    """Fill tensors of any shapes, each in place with its source's elements from number 0 on.
+    """Fill several tensors in place, each with its source's elements from number 0 on.
 
-    As fill_() on each, and raises as it does, but before any is filled; on a GPU one launch does it for all tensors
-    of one table and dtype. Returns the tensors' fingerprints if ``fingerprints``, else an empty list.
+    It checks all of them before it fills any. On a GPU, one launch fills all tensors of one table and dtype.
+
+    Args:
+        jobs: tensors of any shapes, each with its source.
+        fingerprints: whether to take the tensors' fingerprints too.
+
+    Returns:
+        The fingerprints, or an empty list.
+
+    Raises:
+        UnsupportedError: as in fill_().
+        DeviceError: the device fails its known answers.
+
+    Source:
+        spec/v1/stream.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> lottapack.rng.fill_all_([(torch.empty(2, 2), source), (torch.empty(3), source)])
+        []
     """
     for tensor, source in jobs:
         _check(tensor, source)
@@ -79,9 +133,29 @@ def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bo
 
 
 def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) -> list[int]:
-    """The fingerprints of the tensors that sources generate on a device, each with its number of elements.
+    """Return the fingerprints of the tensors that sources generate on a device.
 
-    At most a piece of a tensor is in memory at once; on a GPU, nothing is. Raises as fill_() does.
+    At most a piece of a tensor is in memory at once; on a GPU, nothing is.
+
+    Args:
+        device: where the elements are generated.
+        jobs: sources, each with its number of elements.
+
+    Returns:
+        A fingerprint for each source.
+
+    Raises:
+        UnsupportedError: as in fill_().
+        DeviceError: the device fails its known answers.
+
+    Source:
+        spec/v1/fingerprint.md.
+
+    Examples:
+        >>> source = lottapack.rng.Source(42, "weight", lottapack.rng.builtin("sign1"), 1.0, "float32")
+        >>> found = lottapack.rng.fingerprints_on(torch.device("cpu"), [(source, 100)])
+        >>> found == [lottapack.rng.fingerprint_of(source, 100)]
+        True
     """
     import torch
 
@@ -102,9 +176,25 @@ def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) 
 
 
 def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
-    """The fingerprint of ``tensor``, of any shape, whose first element is number ``start`` (spec: fingerprint).
+    """Return the fingerprint of a tensor.
 
-    Raises as fill_() does.
+    Args:
+        tensor: of any shape, contiguous, in a dtype that can be generated.
+        start: the number of its first element.
+
+    Returns:
+        64 bits.
+
+    Raises:
+        UnsupportedError: as in fill_().
+        DeviceError: the device fails its known answers.
+
+    Source:
+        spec/v1/fingerprint.md.
+
+    Examples:
+        >>> lottapack.rng.fingerprint_hex(lottapack.rng.fingerprint(torch.zeros(2, 2)))
+        '575da3bc9ce078f2'
     """
     found = _dtype(tensor)
     if found not in ITEM_BITS:

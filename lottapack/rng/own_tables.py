@@ -22,7 +22,7 @@ def table(
     *,
     id: str | None = None,  # noqa: A002 - the spec's word
 ) -> Table:
-    """A distribution of one's own, for ``scaffold(distribution=...)`` and ``draw(distribution=...)``.
+    """Make a table of your own distribution, for `scaffold` and `draw`.
 
     Entry k is the quantile at ``(k + 1/2) / 2**bits``, rounded to binary32, as in the built-in normal tables. The table
     travels in the pack, so whoever rebuilds the model needs neither the function nor its library. It takes
@@ -33,12 +33,23 @@ def table(
             once with float64 probabilities, shape (2**bits,), between 0 and 1, and returns as many numbers that do not
             decrease. An entry nearer to zero than binary32 has normal numbers, minus zero too, becomes zero.
         bits: 1, 2, 4, 8 or 16.
-        id: its name in the pack: lower-case letters, digits and _. By default ``table_`` and the beginning of
-            its SHA-256, so that different tables have different names.
+        id: its name in the pack: lower-case letters, digits and _. By default ``table_`` and the beginning of its
+            SHA-256, so that different tables have different names.
+
+    Returns:
+        The table.
 
     Raises:
-        UnsupportedError: other bits or another id; values that are no numbers, too few or too many, not finite, or
+        UnsupportedError: other bits or another id; values that are not numbers, too few or too many, not finite, or
             that decrease.
+
+    Source:
+        spec/v1/tables.md, section 2.
+
+    Examples:
+        >>> table = lottapack.table(lambda p: 2 * p - 1, bits=2, id="uniform2")
+        >>> table.values.tolist()
+        [-0.75, -0.25, 0.25, 0.75]
     """
     if type(bits) is not int or bits not in WIDTHS:
         raise UnsupportedError(f"bits={bits!r}: a table has 1, 2, 4, 8 or 16 bits")

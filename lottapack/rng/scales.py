@@ -26,7 +26,21 @@ _OVERFLOW: Final = {"float32": math.inf, "bfloat16": 2.0**128 - 2.0**119, "float
 
 
 def binary32(x: float) -> float:
-    """The binary32 number nearest to ``x``, as a Python float (infinite beyond the range)."""
+    """Round a number to binary32.
+
+    Args:
+        x: any number.
+
+    Returns:
+        The nearest binary32 number as a Python float, infinite beyond the range.
+
+    Source:
+        spec/v1/tables.md, section 3.
+
+    Examples:
+        >>> lottapack.rng.binary32(0.1)
+        0.10000000149011612
+    """
     try:
         nearest: float = struct.unpack("<f", struct.pack("<f", x))[0]
     except OverflowError:
@@ -35,9 +49,28 @@ def binary32(x: float) -> float:
 
 
 def fault_between(smallest: float, largest: float, scale: float, dtype: str) -> str | None:
-    """What is wrong with ``scale`` for a table whose magnitudes lie between the two, or None.
+    """Say what is wrong with a scale for a table whose magnitudes lie between two numbers.
 
     All others lie between their products, so these two tell.
+
+    Args:
+        smallest: the smallest magnitude of the table, zeros left out.
+        largest: its largest magnitude.
+        scale: the factor.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Returns:
+        The fault in words, or None.
+
+    Raises:
+        KeyError: another dtype.
+
+    Source:
+        spec/v1/tables.md, section 3.
+
+    Examples:
+        >>> lottapack.rng.fault_between(1.0, 1.0, 1e5, "float16")
+        'scale 100000.0 times the entry 1.0 is infinite in float16'
     """
     if not 0 < scale < math.inf or binary32(scale) != scale:
         return f"scale {scale!r} is not a positive binary32 number"

@@ -35,7 +35,24 @@ _LOW32: Final = 0xFFFFFFFF
 
 
 def stream_of(name: str) -> int:
-    """The 64-bit stream of the tensor called ``name`` (spec: stream, section 2)."""
+    """Return the 64-bit stream of a tensor.
+
+    Args:
+        name: of the tensor in the plain model's ``state_dict``.
+
+    Returns:
+        The first 64 bits of the SHA-256 of the name, little-endian.
+
+    Raises:
+        UnicodeEncodeError: the name has no UTF-8 form.
+
+    Source:
+        spec/v1/stream.md, section 2.
+
+    Examples:
+        >>> hex(lottapack.rng.stream_of("layers.0.weight"))
+        '0x...'
+    """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 

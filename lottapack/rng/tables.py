@@ -57,7 +57,24 @@ class Table:
 
 @lru_cache
 def builtin(id: str) -> Table:  # noqa: A002 - the spec's word
-    """The built-in table ``id`` (spec: tables, section 1). Raises UnsupportedError for an unknown id."""
+    """Return a built-in table.
+
+    Args:
+        id: one of ``lottapack.rng.BUILTIN``.
+
+    Returns:
+        The table.
+
+    Raises:
+        UnsupportedError: an unknown id, or a table of this installation that is damaged.
+
+    Source:
+        spec/v1/tables.md, section 1.
+
+    Examples:
+        >>> lottapack.rng.builtin("sign1").values.tolist()
+        [-1.0, 1.0]
+    """
     if id not in BUILTIN:
         raise UnsupportedError(f"unknown distribution {id!r}", hint=f"Known distributions: {', '.join(BUILTIN)}.")
     if id == "sign1":
@@ -77,9 +94,24 @@ def builtin(id: str) -> Table:  # noqa: A002 - the spec's word
 
 
 def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> Table:  # noqa: A002
-    """A table of one's own: ``values``, shape (2**k,) for k of 1, 2, 4, 8, 16, rounded to binary32.
+    """Make a table of your own values.
 
-    Raises UnsupportedError if id or values break tables.md, section 2.
+    Args:
+        id: its name in the pack: lower-case letters, digits and _.
+        values: shape (2**k,) for k of 1, 2, 4, 8 or 16, rounded to binary32.
+
+    Returns:
+        The table.
+
+    Raises:
+        UnsupportedError: id or values that a table cannot have.
+
+    Source:
+        spec/v1/tables.md, section 2.
+
+    Examples:
+        >>> lottapack.rng.custom("half", [-0.5, 0.5]).bits
+        1
     """
     if not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
         raise UnsupportedError(
@@ -95,7 +127,21 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
 
 
 def table_fault(values: Floats) -> str | None:
-    """What is wrong with ``values`` as the table of a pack (spec: tables, section 2), or None."""
+    """Say what is wrong with values as the table of a pack.
+
+    Args:
+        values: a float32 array.
+
+    Returns:
+        The fault in words, or None.
+
+    Source:
+        spec/v1/tables.md, section 2.
+
+    Examples:
+        >>> lottapack.rng.table_fault(numpy.array([0.0, numpy.inf], numpy.float32))
+        'entry 1 is not finite'
+    """
     if values.shape not in {(2**k,) for k in WIDTHS}:
         return f"has shape {values.shape}, but tables have 2, 4, 16, 256 or 65536 entries in one dimension"
     for what, wrong in (
@@ -109,7 +155,26 @@ def table_fault(values: Floats) -> str | None:
 
 
 def scale_fault(table: Table, scale: float, dtype: str) -> str | None:
-    """What is wrong with ``scale`` for this table and dtype (spec: tables, section 3), or None."""
+    """Say what is wrong with a scale for a table and a dtype.
+
+    Args:
+        table: the distribution.
+        scale: its factor.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Returns:
+        The fault in words, or None.
+
+    Raises:
+        KeyError: another dtype.
+
+    Source:
+        spec/v1/tables.md, section 3.
+
+    Examples:
+        >>> lottapack.rng.scale_fault(lottapack.rng.builtin("normal16"), 1.0, "float32") is None
+        True
+    """
     return fault_between(*table.extremes, scale, dtype)
 
 
@@ -122,10 +187,27 @@ def check_scale(table: Table, scale: float, dtype: str) -> None:
 
 @lru_cache(maxsize=_CACHED_TABLES)
 def scaled_bits(table: Table, scale: float, dtype: str) -> Bits:
-    """The bits of every possible element: shape (2**table.bits,), uint32 or uint16, read-only.
+    """Return the bits of every possible element of a table, scaled and rounded.
 
     All floating-point work of the format happens here, once for each (table, scale, dtype).
-    Raises UnsupportedError if the scale does not fit.
+
+    Args:
+        table: the distribution.
+        scale: its factor.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Returns:
+        Shape (2**table.bits,), uint32 or uint16, read-only.
+
+    Raises:
+        UnsupportedError: the scale does not fit the table.
+
+    Source:
+        spec/v1/tables.md, section 4.
+
+    Examples:
+        >>> [hex(bits) for bits in lottapack.rng.scaled_bits(lottapack.rng.builtin("sign1"), 0.5, "float16")]
+        ['0xb800', '0x3800']
     """
     check_scale(table, scale, dtype)
     bits = _round(table.values * np.float32(scale), dtype)

@@ -28,15 +28,32 @@ def draw(
     device: "str | torch.device" = "cpu",
     start: int = 0,
 ) -> "torch.Tensor":
-    """A tensor of shape ``shape``: elements ``start`` and following of the stream of ``name``, in row-major order.
+    """Draw a tensor of random weights: the same bits on every device.
 
-    ``seed``: 0 to 2**64 - 1. ``name``: names the stream; tensors of one seed and different names are independent.
-    ``distribution``: the id of a built-in table, or a Table. ``scale``: what its values are multiplied by, rounded to
-    binary32 first. ``dtype``: float32, bfloat16 or float16, to which each element is rounded once.
+    Args:
+        name: names the stream; tensors of one seed and different names are independent.
+        shape: of the tensor, whose elements follow one another in row-major order.
+        seed: 0 to 2**64 - 1.
+        distribution: the id of a built-in table, or a Table from ``lottapack.table``.
+        scale: the factor of the table's values, rounded to binary32.
+        dtype: float32, bfloat16 or float16, to which each element is rounded once.
+        device: where the tensor is made.
+        start: the number of the first element in the stream.
 
-    Raises UnsupportedError for an argument out of its range, LimitError for more than the free memory, DeviceError if
-    the device computes wrong bits.
-    Spec: stream, tables.
+    Returns:
+        The tensor.
+
+    Raises:
+        UnsupportedError: an argument is out of its range.
+        LimitError: the tensor is larger than the free memory.
+        DeviceError: the device computes wrong bits.
+
+    Source:
+        spec/v1/stream.md and spec/v1/tables.md.
+
+    Examples:
+        >>> lottapack.draw("layers.0.weight", (2, 3), seed=42, distribution="sign1")
+        tensor([[...]])
     """
     try:
         import torch

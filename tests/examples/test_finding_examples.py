@@ -1,16 +1,11 @@
 """The examples of the paper's findings: seed gating, and any initialisation."""
 
-import sys
-from pathlib import Path
-
+import initialisations
 import pytest
+import seed_gating
 import torch
 
 import lottapack
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import initialisations
-import seed_gating
 
 
 @pytest.fixture(autouse=True)

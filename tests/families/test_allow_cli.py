@@ -1,17 +1,12 @@
 """``--allow`` on the real command, in processes of their own."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from cli_runs import real
 from family_packs import PACKAGE
 
 import lottapack
-
-sys.path.append(str(Path(__file__).parents[1] / "cli"))
-from cli_runs import real
-
 from lottapack_cli.app import main
 
 

@@ -4,15 +4,11 @@ import functools
 import http.server
 import os
 import shutil
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from js_runs import JS
 from playwright.sync_api import sync_playwright
-
-sys.path.append(str(Path(__file__).parents[1] / "spec"))  # hostile_files, every_hash: independent of lottapack
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

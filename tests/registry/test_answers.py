@@ -5,21 +5,16 @@ some over real sockets.
 """
 
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import mutation
 import pytest
+import scripts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottapack.errors import AccessError, IntegrityError, LottapackError, NetworkError, RegistryError
-
-sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
-
-import mutation
-import scripts
 
 # The client's own, where it uploads to LFS.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -12,7 +12,6 @@ import lottapack
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "share.md").read_text("utf-8").partition("\n## Share\n")[2].partition("\n## ")[0]
-sys.path.append(str(ROOT / "tests" / "oci"))
 
 
 def blocks(kind: str) -> list[str]:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from models import mlp, tied_llama, train, trained
 from torch import nn
 
 import lottapack
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "unit"))
-
-from models import mlp, tied_llama, train, trained  # noqa: E402 - from the folder of the unit tests
 
 WORLDS = {
     2: [

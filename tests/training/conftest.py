@@ -1,20 +1,14 @@
 """The command line in this process, from another folder's helpers."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from cli_runs import Result
 
-for folder in ("unit", "cli"):
-    sys.path.append(str(Path(__file__).parents[1] / folder))
+from lottapack_cli.app import main
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
     """main() with its output captured."""
-    from cli_runs import Result
-
-    from lottapack_cli.app import main
 
     def call(*arguments: object) -> Result:
         capsys.readouterr()

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 S = ".lotta.safetensors"
 SMALL = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 CODINGS = {
-    "plain": {},
+    "plain": lottapack.Compression(),
     "narrow": lottapack.Compression(dtype=torch.float16),
     "int8": lottapack.Compression(coding="int8-block64"),
     "normal4": lottapack.Compression(coding={"embeddings": "normal4-block64"}),
@@ -80,7 +80,7 @@ def test_folders_open_without_a_word(make, tied, dtype, coding, silence, tmp_pat
     if coding == "narrow" and dtype != torch.float32:
         pytest.skip("it is narrow already, which pack() says")
     model = lottapack.scaffold(make(tied).to(dtype), seed=1, rank=2)
-    lottapack.pack(model, tmp_path / f"a{S}", **CODINGS[coding])
+    lottapack.pack(model, tmp_path / f"a{S}", compression=CODINGS[coding])
     for form in ("transformers", "transformers-pack"):
         lottapack.export(tmp_path / f"a{S}", tmp_path / form, format=form)
         for wanted in ("auto", torch.bfloat16):
