@@ -110,6 +110,13 @@ def draw(
 
     Example:
         >>> weight = lottapack.numpy.draw("layers.0.weight", (256, 64), seed=7)
+
+    Source:
+        spec/v1/stream.md and spec/v1/tables.md.
+
+    Examples:
+        >>> lottapack.numpy.draw("layers.0.weight", (2, 3), seed=42, distribution="sign1").shape
+        (2, 3)
     """
     source, sizes = checked(name, shape, seed, distribution, scale, dtype, start)
     check_size(name, source, sizes)
