@@ -4,6 +4,7 @@
 and what needs no tensor never imports torch.
 """
 
+import logging
 import re
 from importlib import import_module
 from pathlib import Path
@@ -34,4 +35,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
+logging.getLogger("lottapack").addHandler(logging.NullHandler())
 _install()

@@ -1,5 +1,6 @@
 """run(): a model at work, straight from its pack: a language model writes tokens, any other computes one output."""
 
+import logging
 import math
 import sys
 import time
@@ -23,6 +24,8 @@ from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.products import IN_REGISTERS
 from lottapack.registry.local import local
 from lottapack.rng import TORCH_CPU
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["RunResult", "run"]
 
@@ -76,7 +79,7 @@ def run(
     output: str | PathLike[str] | None = None,
     backbone: str | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
 ) -> RunResult:
@@ -124,6 +127,8 @@ def run(
     if output is not None:
         refuse_over(Path(output), own, *([] if given is None else [Path(given)]))
     found: Backbone = default_backbone(own) if backbone is None else backbone
+    if backbone is None:
+        _log.info("backbone %s, as the pack's tables allow", found if isinstance(found, str) else "virtual")
     begin = time.perf_counter()
     model = load(own, backbone=found, device=device, dtype=dtype, max_bytes=max_bytes, allow=allow)
     loaded = time.perf_counter() - begin

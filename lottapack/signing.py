@@ -4,6 +4,7 @@ The library does the cryptography. What is compared with the signed number is th
 its path by then.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -15,6 +16,8 @@ from lottapack.errors import IntegrityError, InvalidKeyError, Problem, Signature
 from lottapack.files.output import atomic_file
 from lottapack.format.container import SIGNATURE_END
 from lottapack.format.packfile import PackFile, open_pack
+
+_log = logging.getLogger(__name__)
 
 _MOST = 1_000_000
 """Bytes of a signature or a key; real ones have a few thousand."""

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         discard(sys.stdout)
         return errors.WRONG_INPUT
     if code == errors.INTERRUPTED:
-        output.error({"type": "Interrupted", "message": "interrupted", "hint": "", "problems": []}, "interrupted")
+        output.error({"kind": "Interrupted", "message": "interrupted", "hint": "", "problems": []}, "interrupted")
     return code if isinstance(code, int) else errors.DONE
 
 

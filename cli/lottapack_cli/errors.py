@@ -1,6 +1,7 @@
 """The table of errors: exit codes, and an error in words and as JSON."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from lottapack.errors import (
     DeviceError,
@@ -11,6 +12,8 @@ from lottapack.errors import (
     RegistryError,
     SignatureError,
 )
+
+T = TypeVar("T")
 
 DONE, CHECK_FAILED, WRONG_INPUT, REGISTRY_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -29,14 +32,22 @@ def exit_code(fault: LottapackError) -> int:
 
 
 def record(fault: LottapackError) -> dict[str, Any]:
-    """An error as JSON: ``type``, ``message``, ``hint`` and every one of its ``problems``."""
+    """An error as JSON: ``kind``, ``message``, ``hint`` and every one of its ``problems``."""
     message = fault.message
     problems: tuple[Problem, ...] = ()
     if isinstance(fault, FormatError | IntegrityError):
         message, problems = f"{fault.source}: {fault.summary.rstrip(':')}", fault.problems
-    return {"type": type(fault).__name__, "message": message, "hint": fault.hint, "problems": problems}
+    return {"kind": type(fault).__name__, "message": message, "hint": fault.hint, "problems": problems}
 
 
 def usage_record(message: str, hint: str) -> dict[str, Any]:
     """A wrong command line, in the form of record()."""
-    return {"type": "UsageError", "message": message, "hint": hint, "problems": []}
+    return {"kind": "UsageError", "message": message, "hint": hint, "problems": []}
+
+
+def attempted(work: Callable[[], T]) -> T | LottapackError:
+    """What a function returns, or the error that it raises, where one of several may fail."""
+    try:
+        return work()
+    except LottapackError as fault:
+        return fault

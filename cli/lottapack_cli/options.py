@@ -6,20 +6,22 @@ from typing import Annotated
 
 import typer
 
-
-class Dtype(StrEnum):
-    """Floating dtypes that weights can be converted to."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
+from lottapack.format.dtypes import GENERATED, dtype_name
 
 
-class StoredDtype(StrEnum):
-    """What pack keeps float32 tensors in."""
+def _floating(text: str) -> str:
+    """The name of a dtype that a person calls float16 or fp16."""
+    name = dtype_name(text)
+    if name not in GENERATED:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(GENERATED)} (or fp32, bf16, fp16)")
+    return name
 
-    fp16 = "fp16"
-    bf16 = "bf16"
+
+def _narrow(text: str) -> str:
+    name = _floating(text)
+    if name == "float32":
+        raise typer.BadParameter(f"{text!r} is what it was trained in: float16 or bfloat16 is narrower")
+    return name
 
 
 class Generator(StrEnum):
@@ -39,17 +41,52 @@ class Format(StrEnum):
     files = "files"
 
 
-Pack = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)]
+Pack = Annotated[
+    str,
+    typer.Argument(
+        metavar="PACK",
+        help="The pack: a .lotta.safetensors file, or a reference as for lottapack pull.",
+        show_default=False,
+    ),
+]
+PackFile = Annotated[
+    Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)
+]
 Reference = Annotated[
     str,
     typer.Argument(
         metavar="REFERENCE",
-        help="owner/name[@revision], or oci://host/repository:tag (or @sha256:...).",
+        help="owner/name[@revision], http(s)://host/owner/name[@revision] of another server, or "
+        "oci://host/repository:tag (or @sha256:...).",
         show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        parser=_floating,
+        metavar="DTYPE",
+        help="Convert the weights to float32, bfloat16 or float16; by default they stay as recorded.",
+        show_default=False,
+    ),
+]
+StoredDtype = Annotated[
+    str | None,
+    typer.Option(
+        parser=_narrow,
+        metavar="DTYPE",
+        help="Keep what was trained in float32, adapters too, as float16 or bfloat16.",
+        show_default=False,
+    ),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Say what happens, on standard error; -vv says more."
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")]
 MaxBytes = Annotated[

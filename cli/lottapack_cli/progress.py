@@ -1,12 +1,26 @@
 """A progress bar on standard error, only where a person sees it."""
 
+import logging
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from lottapack.limits import size_text
-from lottapack_cli.render import is_terminal
+from lottapack_cli.render import clean, is_terminal
+
+
+class _Note(logging.Handler):
+    """Hands on what is logged."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on one message."""
+        self._show(clean(record.getMessage()))
 
 
 class Bar:
@@ -26,16 +40,33 @@ class Bar:
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
             columns = ("{task.description}", BarColumn(24), TaskProgressColumn(), TimeElapsedColumn())
-            note = TextColumn("{task.fields[note]}")
+            note = TextColumn("{task.fields[note]}", markup=False)
             self._progress = Progress(*columns, note, console=Console(stderr=True), transient=True)
             self._stack.enter_context(self._progress)
             self._task = self._progress.add_task(self._label, total=None, note="")
+            self._stack.enter_context(self._noting())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Show what the library logs meanwhile, such as a large import, behind the bar."""
+        logger, handler = logging.getLogger("lottapack"), _Note(self._note)
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(min(before or logging.INFO, logging.INFO))
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(handler)
+
+    def _note(self, text: str) -> None:
+        self._progress.update(self._task, note=text, refresh=True)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show how far it is; ``note`` stands behind the bar."""

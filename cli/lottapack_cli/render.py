@@ -3,62 +3,67 @@
 import dataclasses
 import io
 import json
+import logging
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from lottapack.errors import OutputError
+from lottapack_cli.tables import Column, Facts, Heading, Prose, Table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
+Part = str | Table | Facts | Heading
+"""What a view is made of."""
 
-_WIDE = 10_000
-"""Columns where no terminal sets a limit: in a pipe or file nothing is wrapped."""
-_NAME = 16
-"""Columns that a name is given at least before it breaks into lines."""
+_logger = logging.getLogger("lottapack")
+_USUAL, _WIDE = 80, 10_000
+"""Columns of a terminal that does not say, and without limit: in a pipe or file nothing is wrapped."""
 
 
 class Output:
-    """Where a command puts its result. ``json``: one object; ``quiet``: nothing but what is asked for."""
+    """Where a command puts its result. ``json``: one object; ``quiet``: nothing but what is asked for.
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+    ``verbose``: what the library logs goes to standard error; from 2 on, its details too.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, verbose: int = 0) -> None:
         self.json = json
         self.human = not (json or quiet)
         self._begun = False
         self._warnings: list[str] = []
+        listen(_Said() if verbose else None, logging.DEBUG if verbose > 1 else logging.INFO)
+        if not self.human:  # before huggingface_hub is imported, which would tell of its retries
+            os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
-    def result(self, record: Any, view: "Callable[[], Iterable[RenderableType]]") -> None:
-        """Show a command's result: ``record`` (a dataclass or mapping) as JSON, or what ``view()`` makes of it."""
+    def result(self, record: Any, view: Callable[[], Iterable[Part]], *, ok: bool = True) -> None:
+        """Show a command's result: ``record`` (a dataclass or mapping) as JSON, or what ``view()`` makes of it.
+
+        ``ok``: whether what the command checks is in order.
+        """
         if self.json:
-            fields = {**plain(record), "warnings": self._warnings}
-            indent = 2 if is_terminal(sys.stdout) else None
-            self.text(json.dumps(fields, indent=indent, allow_nan=False))
+            self._object({"ok": ok, **plain(record)})
         elif self.human:
             self.show(*view())
 
-    def show(self, *parts: "RenderableType") -> None:
+    def _object(self, fields: Mapping[str, Any]) -> None:
+        indent = 2 if is_terminal(sys.stdout) else None
+        self.text(json.dumps({**fields, "warnings": self._warnings}, indent=indent, allow_nan=False))
+
+    def show(self, *parts: Part) -> None:
         """Print text and tables for people; nothing in the other modes."""
         if not self.human:
             return
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        terminal = is_terminal(sys.stdout)
-        page = io.StringIO()
-        unbounded = Console(file=page, force_terminal=terminal or None, width=_WIDE, highlight=False)
-        fitted = Console(file=page, force_terminal=terminal, highlight=False) if terminal else unbounded
+        width, page = _width(sys.stdout), io.StringIO()
+        console = Console(file=page, force_terminal=is_terminal(sys.stdout), width=_WIDE, highlight=False)
         for part in parts:
-            # Text, not str: names may hold brackets, which rich would read as markup.
-            shown = Text(clean(part)) if isinstance(part, str) else part
-            # Of a table that does not fit no figure is cut: the terminal breaks its lines.
-            broken = isinstance(shown, Table) and unbounded.measure(shown).minimum > fitted.width
-            (unbounded if broken else fitted).print(shown)
+            shown = Prose(clean(part)) if isinstance(part, str) else part
+            for line in shown.lines(width):
+                console.print(line, no_wrap=True, overflow="ignore", crop=False)
         lines = "\n".join(line.rstrip(" ") for line in page.getvalue().split("\n"))
         _write(sys.stdout, lines if self._begun else lines.lstrip("\n"))
         self._begun = True
@@ -75,9 +80,34 @@ class Output:
             _write(sys.stderr, f"warning: {clean(message)}\n")
 
     def error(self, record: Mapping[str, Any], text: str) -> None:
-        """Report a failure on standard error; if that cannot be written either, the exit code has to tell."""
+        """Report a failure, on standard error and as the JSON object; the exit code tells where neither can be."""
+        self.complain(text)
+        if self.json:
+            with suppress(OutputError):
+                self._object({"ok": False, "error": plain(record)})
+
+    def complain(self, text: str) -> None:
+        """Say on standard error what failed."""
         with suppress(OutputError):
-            _write(sys.stderr, (json.dumps({"error": plain(record)}) if self.json else f"error: {clean(text)}") + "\n")
+            _write(sys.stderr, f"error: {clean(text)}\n")
+
+
+class _Said(logging.Handler):
+    """What the library logs, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with suppress(OutputError):
+            _write(sys.stderr, f"{record.levelname.lower()}: {clean(record.getMessage())}\n")
+
+
+def listen(handler: logging.Handler | None, level: int) -> None:
+    """Let that handler hear what the library logs, in place of the one before."""
+    for old in [old for old in _logger.handlers if isinstance(old, _Said)]:
+        _logger.removeHandler(old)
+    if handler is not None:
+        _logger.addHandler(handler)
+    _logger.setLevel(level if handler is not None else logging.NOTSET)
 
 
 def plain(value: Any) -> Any:
@@ -102,35 +132,21 @@ def clean(text: str) -> str:
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Callable[[int], bool] | None = None
-) -> "Table":
-    """A table without lines. A column whose title begins with ``>`` is right-aligned; ``strong(i)``: row i is bold."""
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
-    titles = [column.removeprefix(">") for column in columns]
+) -> Table:
+    """A table without lines; see Column.of() for the titles. ``strong(i)``: row i is bold."""
     cells = [[clean(cell) for cell in row] for row in rows]
-    for index, (title, column) in enumerate(zip(titles, columns, strict=True)):
-        widest = max(map(cell_len, [title, *(row[index] for row in cells)]))
-        made.add_column(
-            title,
-            justify="right" if title != column else "left",
-            # Only the first column, the name, may break into lines; figures stay whole.
-            no_wrap=index > 0,
-            min_width=widest if index else min(widest, _NAME),
-            overflow="fold",
-        )
-    for index, row in enumerate(cells):
-        made.add_row(*map(Text, row), style="bold" if strong and strong(index) else None)
-    return made
+    bold = frozenset(number for number in range(len(cells)) if strong and strong(number))
+    return Table([Column.of(column) for column in columns], cells, bold)
 
 
-def heading(text: str, note: str = "") -> "RenderableType":
+def facts(rows: Iterable[tuple[str, str]]) -> Facts:
+    """Names and values below each other."""
+    return Facts([(name, clean(value)) for name, value in rows])
+
+
+def heading(text: str, note: str = "") -> Heading:
     """A bold line above a table, with a dim remark."""
-    from rich.text import Text
-
-    return Text.assemble("\n", (clean(text), "bold cyan"), (f"  {clean(note)}" if note else "", "dim"))
+    return Heading(clean(text), clean(note))
 
 
 def duration(seconds: float) -> str:
@@ -141,6 +157,19 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _width(stream: TextIO | None) -> int:
+    """The columns to fill: what COLUMNS says, or else the terminal."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    if not is_terminal(stream):
+        return _WIDE
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL  # type: ignore[union-attr]
+    except OSError:
+        return _USUAL
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -1,5 +1,7 @@
 """The family ``python``: a class by its import path, which the caller must allow (spec: architectures, section 5)."""
 
+import logging
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +12,8 @@ from lottapack.arch.torch_nn import heads
 from lottapack.arch.trust import is_allowed, require_allowed
 from lottapack.errors import ArchitectureError, NotAllowedError, UnsupportedError
 from lottapack.format.arguments import class_paths, decode
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(class_name: str, config: dict[str, Any]) -> None:
@@ -73,6 +77,8 @@ def _class_at(path: str) -> Any:
 
 def _imported(module_name: str) -> Any:
     package = module_name.partition(".")[0]
+    if module_name not in sys.modules:
+        _log.info("importing %s", module_name)
     try:
         return import_module(module_name)
     except ModuleNotFoundError as fault:

@@ -1,5 +1,7 @@
 """The family ``timm``: a model by the name that the library registers it under (spec: architectures, section 4)."""
 
+import logging
+import sys
 from typing import Any
 
 from torch import nn
@@ -9,8 +11,12 @@ from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.arguments import decode
 
+_log = logging.getLogger(__name__)
+
 
 def _library() -> Any:
+    if "timm" not in sys.modules:
+        _log.info("importing timm")
     try:
         import timm
     except ImportError as fault:

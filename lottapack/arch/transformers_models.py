@@ -1,5 +1,6 @@
 """The family ``transformers``: a class of the library by name and its config (spec: architectures, section 2)."""
 
+import logging
 import sys
 from collections.abc import Iterable
 from math import isfinite, isnan
@@ -15,6 +16,8 @@ from lottapack.arch.transformers_saved import converted
 from lottapack.arch.versions import mentions, require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.descriptor import Architecture
+
+_log = logging.getLogger(__name__)
 
 _NOT_OF_THE_MODEL = (
     "architectures",
@@ -34,6 +37,8 @@ _NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 
 
 def _library() -> Any:
+    if "transformers" not in sys.modules:
+        _log.info("importing transformers")
     try:
         import transformers
     except ImportError as fault:

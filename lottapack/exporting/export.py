@@ -31,6 +31,7 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
 from lottapack.progress import Progress
+from lottapack.registry.local import local
 from lottapack.weights import arrays
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def export(
     """Write what other tools open. The same pack gives the same files on every device.
 
     Args:
-        path: the pack.
+        path: the pack, or a reference as in load().
         output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written, or shards and
             their index, ``model.safetensors.index.json``; for the other formats a folder, made if missing.
         format: ``"safetensors"`` holds every entry of the plain state_dict, tied ones too; ``"transformers"`` leaves
@@ -82,8 +83,8 @@ def export(
 
     Raises:
         FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
-            scaffold that the pack does not hold. What was at ``output``
-            stays untouched then.
+            scaffold that the pack does not hold; for a reference InvalidReferenceError, RegistryError. What was at
+            ``output`` stays untouched then.
 
     Source:
         spec/v1/merge.md.
@@ -99,7 +100,7 @@ def export(
         raise UnsupportedError(f"{format} writes no shards", hint="Leave max_shard_size out.")
     if limit is not None and Path(output).is_file():
         raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
-    with allowing(allow), open_pack(path, scaffold) as pack:
+    with allowing(allow), open_pack(local(path), scaffold) as pack:
         if format == "files":
             return write_files(pack, Path(output))
         for written in (Path(output), Path(output) / WEIGHTS, Path(output) / "base" / PACK_NAME):

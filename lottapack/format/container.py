@@ -17,6 +17,7 @@ from lottapack.format.collect import MAX_ENTRY, MOST
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
+from lottapack.format.strangers import checkpoint_hint, folder_hint, kind_of
 from lottapack.strict_json.text import JsonText
 
 PACK_END = ".lotta.safetensors"
@@ -27,7 +28,9 @@ SIGNATURE_END = ".sig"
 
 HEADER_CAP = 100_000_000
 _PREFIX = 8
-_NO_PACK = "If this is a plain safetensors file: lottapack pack CHECKPOINT -o PACK makes a pack from a checkpoint."
+_STRANGE = "there is no lottapack descriptor, and it is not written as in a pack"
+_BEGINNING = 512
+"""Bytes of a file that is not a pack by which it is recognised."""
 
 
 class TensorInfo(msgspec.Struct, frozen=True, gc=False):
@@ -116,18 +119,22 @@ def read_header(file: BinaryIO, source: str) -> Header:
     prefix = file.read(_PREFIX)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < _PREFIX or length == 0 or length % _PREFIX or length > min(HEADER_CAP, file_size - _PREFIX):
-        said = f"a header of {length:,} bytes in a file of {file_size:,}" if len(prefix) == _PREFIX else "under 8 bytes"
-        raise refuse("length", "length", f"{said}: truncated, or no safetensors file", "Get the file again.")
+        raise refuse("length", "length", *_length_fault(length, file_size, prefix + file.read(_BEGINNING), source))
     header = file.read(length)
     end = len(header.rstrip(b" "))
-    hint = "" if METADATA_KEY.encode() in header else _NO_PACK
-    root = canonical.view(header, end=end, source=source, where="header", error=ContainerError, hint=hint)
+    hint = "" if METADATA_KEY.encode() in header else checkpoint_hint(source)
+    try:
+        root = canonical.view(header, end=end, source=source, where="header", error=ContainerError, hint=hint)
+    except ContainerError as fault:
+        if not hint or not header.startswith(b"{"):
+            raise
+        raise refuse(fault.problems[0].kind, "header", _STRANGE, hint) from fault
     if length - end != -end % _PREFIX:
         raise refuse("canonical", "header", "more padding than needed")
     if not root.is_object:
         raise refuse("metadata", "header", "the header is not an object")
     tensors, metadata, problems = _members(root)
-    descriptor, recorded = _descriptor(metadata, refuse)
+    descriptor, recorded = _descriptor(metadata, refuse, hint)
     if problems:
         raise ContainerError(source, problems)
     _check_layout(tensors, file_size - _PREFIX - length, source)
@@ -137,6 +144,16 @@ def read_header(file: BinaryIO, source: str) -> Header:
     hashed = hashlib.sha256(prefix)
     hashed.update(header)
     return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
+
+
+def _length_fault(length: int, file_size: int, beginning: bytes, source: str) -> tuple[str, str]:
+    """What is wrong with a file that does not begin as safetensors does, and the next step."""
+    if not file_size:
+        return "the file is empty: under 8 bytes", "Get the file again."
+    if known := kind_of(source, beginning):
+        return f"it is {known[0]}, not a pack", known[1]
+    said = f"a header of {length:,} bytes in a file of {file_size:,}" if file_size >= _PREFIX else "under 8 bytes"
+    return f"{said}: truncated, or no safetensors file", "Get the file again, or name a pack."
 
 
 def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Problem]]:
@@ -162,12 +179,12 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     return found, metadata, problems
 
 
-def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError]) -> tuple[bytes, str]:
-    """The descriptor, and the SHA-256 that is recorded of it."""
+def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError], hint: str) -> tuple[bytes, str]:
+    """The descriptor, and the SHA-256 that is recorded of it. ``hint``: the next step where there is none."""
     place = f"header.{METADATA}"
     held = dict(islice(metadata.members(), 3)) if metadata is not None and metadata.is_object else {}
     if METADATA_KEY not in held:
-        raise refuse("metadata", place, "there is no lottapack descriptor", _NO_PACK)
+        raise refuse("metadata", place, "there is no lottapack descriptor", hint)
     if held.keys() != {METADATA_KEY, DIGEST_KEY} or not all(item.is_string for item in held.values()):
         raise refuse("metadata", place, f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text")
     return held[METADATA_KEY].string_bytes(), held[DIGEST_KEY].string_bytes()[:65].decode(errors="replace")
@@ -221,6 +238,8 @@ def open_binary(path: Path) -> BufferedReader:
         return path.open("rb")
     except OSError as fault:
         hint = "Check the path."
-        if isinstance(fault, FileNotFoundError):
+        if isinstance(fault, IsADirectoryError) or path.is_dir():
+            hint = folder_hint(path)
+        elif isinstance(fault, FileNotFoundError):
             hint = "Check the path; what is in a registry is brought here by lottapack pull."
         raise ContainerError(str(path), [Problem("length", "file", fault.strerror or str(fault))], hint=hint) from fault

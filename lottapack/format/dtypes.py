@@ -28,6 +28,9 @@ CODE: dict[str, str] = {name: code for name, code, _ in _ROWS}
 
 FROM_CODE: dict[str, str] = {code: name for name, code, _ in _ROWS}
 
+_ALIASES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What people call them too."""
+
 GENERATED = ("float32", "bfloat16", "float16")
 """The dtypes that a backbone or an adapter can have."""
 
@@ -51,5 +54,9 @@ def floating_name(dtype: "torch.dtype | str") -> str:
 
 
 def dtype_name(dtype: "torch.dtype | str") -> str:
-    """The format's name of a torch dtype, or of its name (it may be one that the format does not have)."""
-    return str(dtype).removeprefix("torch.")
+    """The format's name of a torch dtype, or of its name (it may be one that the format does not have).
+
+    The short names ``fp32``, ``fp16`` and ``bf16`` are understood.
+    """
+    name = str(dtype).removeprefix("torch.")
+    return _ALIASES.get(name, name)

@@ -1,5 +1,6 @@
 """load(): from a pack to a ready module."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,8 @@ from lottapack.weights.rebuild import (
     skeleton,
     stored_tensor,
 )
+
+_log = logging.getLogger(__name__)
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
@@ -117,6 +120,8 @@ def load(
         virtual = _choose(pack, backbone, merge=merge)
         needed = loaded_bytes(pack, name, merge=merge, without=virtual)
         check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("%s: onto %s, %s; weights by %s", pack.path, target, _way(virtual, merge), _maker(pack, target))
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
         with rebuild.reading() as read:
             model = skeleton(pack.descriptor, max_bytes)
@@ -155,6 +160,18 @@ def _choose(pack: PackFile, backbone: Backbone, *, merge: bool) -> dict[str, str
             hint=f'Leave out merge, or backbone="{found[name]}".',
         )
     return found
+
+
+def _way(virtual: dict[str, str], merge: bool) -> str:
+    """How the backbone is there, in words."""
+    modes = sorted(set(virtual.values()))
+    count = f"{len(virtual)} weights {' or '.join(modes)}" if virtual else "backbone materialised"
+    return f"{count}, adapters merged" if merge else count
+
+
+def _maker(pack: PackFile, device: torch.device) -> str:
+    """What generates the weights on a device."""
+    return "torch" if is_constructed(pack) else backends.select(device).name
 
 
 def _results(found: deque[tuple[str, Future[Tensor]]]) -> list[Named]:

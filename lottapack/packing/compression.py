@@ -81,7 +81,7 @@ class Compression:
     @property
     def dtype_name(self) -> str | None:
         """The dtype by its name in the format."""
-        return dtypes.dtype_name(self.dtype) if isinstance(self.dtype, torch.dtype) else self.dtype
+        return None if self.dtype is None else dtypes.dtype_name(self.dtype)
 
     @property
     def by_group(self) -> dict[str, str]:

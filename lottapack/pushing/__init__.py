@@ -8,10 +8,9 @@ from lottapack.errors import IntegrityError, InvalidReferenceError, Problem, Sig
 from lottapack.files.links import require_own_file
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.progress import Progress
-from lottapack.registry import remote
 from lottapack.registry.answers import name_fault
 from lottapack.registry.records import PushOptions, PushResult
-from lottapack.registry.references import HubReference
+from lottapack.registry.references import HubReference, parse_remote
 
 __all__ = ["PushOptions", "PushResult", "push"]
 
@@ -65,7 +64,7 @@ def push(
         >>> pushed.reference, pushed.created
         ('my-org/digits@v1', True)
     """
-    target = remote(reference)
+    target = parse_remote(reference)
     pack = Path(path)
     _refuse_broken(pack, max_bytes, allow)
     options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))

@@ -67,6 +67,9 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
     if target.revision:
         hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
         raise InvalidReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
+    if target.server:
+        hint = f"export HF_ENDPOINT={target.server}, then push to {target.repo}."
+        raise InvalidReferenceError(f"{target}: a push goes to the server of HF_ENDPOINT", hint=hint)
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)

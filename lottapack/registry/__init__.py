@@ -4,12 +4,11 @@ A reference decides which registry it is: ``hub`` (a Hugging Face Hub, ours too)
 it is needed.
 """
 
-from pathlib import Path
+from os import PathLike
 
-from lottapack.errors import InvalidReferenceError
 from lottapack.progress import Progress
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
-from lottapack.registry.references import FORMS, HubReference, OciReference, parse, parse_owner
+from lottapack.registry.references import HubReference, OciReference, parse, parse_owner, parse_remote
 
 __all__ = [
     "FileSize",
@@ -23,24 +22,26 @@ __all__ = [
     "history",
     "list_packs",
     "parse",
+    "parse_remote",
     "pull",
-    "remote",
 ]
 
 
-def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
+def pull(reference: str, *, output: str | PathLike[str] | None = None, progress: Progress | None = None) -> PullResult:
     """Bring a pack into the cache and check it: size and SHA-256 as the registry says them, then its own hashes.
 
     A file that differs is removed and fetched once more. What is in the cache is not fetched again; a commit or digest
     that is there needs no network at all.
 
     Args:
-        reference: ``owner/name[@revision]`` or ``oci://host/repository:tag`` (or ``@sha256:...``).
+        reference: ``owner/name[@revision]``, ``http(s)://host/owner/name[@revision]`` of another server (which is sent
+            no token), or ``oci://host/repository:tag`` (or ``@sha256:...``).
+        output: also copy the pack there, and its signature: a file, or a folder that exists. A file is replaced.
         progress: in bytes of the pack.
 
     Raises:
         IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. InvalidReferenceError.
-            LimitError: the disk has no room for it. OutputError: the cache cannot be written.
+            LimitError: the disk has no room for it. OutputError: the cache or the output cannot be written.
         NetworkError, AccessError, NotFoundError: see RegistryError.
 
     Source:
@@ -51,14 +52,20 @@ def pull(reference: str, *, progress: Progress | None = None) -> PullResult:
         >>> pulled.path.name
         'model.lotta.safetensors'
     """
-    source = remote(reference)
+    source = parse_remote(reference)
     if isinstance(source, HubReference):
         from lottapack.registry import hub_pull
 
-        return hub_pull.pull(source, progress)
-    from lottapack.registry import oci
+        found = hub_pull.pull(source, progress)
+    else:
+        from lottapack.registry import oci
 
-    return oci.pull(source, progress)
+        found = oci.pull(source, progress)
+    if output is None:
+        return found
+    from lottapack.registry.placing import place
+
+    return place(found, output)
 
 
 def list_packs(owner: str) -> list[Listed]:
@@ -112,7 +119,7 @@ def history(reference: str) -> list[LogEntry]:
         >>> lottapack.history("my-org/digits")[0].names
         ('v1', 'main')
     """
-    source = remote(reference)
+    source = parse_remote(reference)
     if isinstance(source, HubReference):
         from lottapack.registry import hub
 
@@ -120,28 +127,3 @@ def history(reference: str) -> list[LogEntry]:
     from lottapack.registry import oci
 
     return oci.log(source)
-
-
-def remote(text: str) -> HubReference | OciReference:
-    """Parse a reference to a registry.
-
-    Args:
-        text: as in parse(), but for a path.
-
-    Returns:
-        The repository of the Hub, or the image.
-
-    Raises:
-        InvalidReferenceError: the text is a path, or not a reference.
-
-    Source:
-        spec/v1/oci.md.
-
-    Examples:
-        >>> lottapack.registry.remote("oci://localhost:5000/models/digits:v1").tag
-        'v1'
-    """
-    found = parse(text)
-    if isinstance(found, Path):
-        raise InvalidReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
-    return found

@@ -6,6 +6,7 @@ fetch left there, in this process or another, is read again, and the rest asked 
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import time
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lottapack.errors import NetworkError, OutputError, Problem
-from lottapack.limits import check_disk
+from lottapack.limits import check_disk, size_text
 from lottapack.progress import Progress
 from lottapack.registry.integrity import Expected, refuse
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _PARTIAL, _BEYOND = 206, 416
@@ -75,6 +78,7 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
             with _opened(path) as file:
                 check_disk(what, expected.size - os.fstat(file.fileno()).st_size, path.parent)
                 fetch = _Fetch(opener, expected, file, what, progress)
+                _log.info("downloading %s, %s", what, size_text(expected.size))
                 try:
                     problem = fetch.run()
                 finally:
@@ -85,6 +89,7 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
             raise _unwritable(path, fault) from fault
         if problem is None:
             return received
+        _log.warning("%s: %s; downloading it once more", what, problem.message)
         path.unlink()
     assert problem is not None
     raise refuse(what, problem)
@@ -128,11 +133,12 @@ class _Fetch:
             try:
                 self._receive()
                 break
-            except NetworkError:
+            except NetworkError as fault:
                 idle = 0 if self._done > furthest else idle + 1
                 furthest = max(furthest, self._done)
                 if cuts == _CUTS or idle > len(WAITS) or not self._patient:
                     raise
+                _log.warning("%s; going on from byte %s", fault.message, f"{self._done:,}")
                 if idle:
                     _pause(WAITS[idle - 1])
             except _OtherError as fault:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from lottapack.format.container import PACK_END
-from lottapack.registry import hub_http
+from lottapack.registry import hub_http, hub_server
 from lottapack.registry.answers import iso_time
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.records import Listed, LogEntry
@@ -51,11 +51,15 @@ class _Commit(msgspec.Struct):
 
 def list_packs(owner: Owner) -> list[Listed]:
     """See ``lottapack.registry.list_packs``."""
-    with translated(owner.name):
+    with hub_server.at(owner.server), translated(str(owner)):
         asked = {"author": owner.name, "full": "true"}
         return sorted(
             (
-                Listed(model.id, iso_time(model.last_modified) if model.last_modified else None, model.private)
+                Listed(
+                    f"{owner.server}/{model.id}" if owner.server else model.id,
+                    iso_time(model.last_modified) if model.last_modified else None,
+                    model.private,
+                )
                 for page in hub_http.pages("/api/models", list[_Model], owner.name, asked)
                 for model in page
                 if any(file.rfilename.endswith(PACK_END) for file in model.siblings)
@@ -71,7 +75,7 @@ def refs(repo: str) -> Refs:
 
 def log(source: HubReference) -> list[LogEntry]:
     """See ``lottapack.registry.history``."""
-    with translated(str(source)):
+    with hub_server.at(source.server), translated(str(source)):
         there = refs(source.repo)
         names: dict[str, list[str]] = {}
         for ref in [*there.tags, *there.branches]:

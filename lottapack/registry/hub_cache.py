@@ -2,11 +2,13 @@
 
 ::
 
-    <HF_HUB_CACHE>/models--owner--name/blobs/<sha256, or git's id>      the files
-                                             <the same>.incomplete      what an interrupted fetch left
-                                       snapshots/<commit>/<name>        links to blobs
-                                       refs/<branch or tag>             the commit that it last stood for
-    <HF_HUB_CACHE>/.locks/models--owner--name/<sha256>.lock             held by whoever fetches
+    <cache>/models--owner--name/blobs/<sha256, or git's id>      the files
+                                      <the same>.incomplete      what an interrupted fetch left
+                                snapshots/<commit>/<name>        links to blobs
+                                refs/<branch or tag>             the commit that it last stood for
+    <cache>/.locks/models--owner--name/<sha256>.lock             held by whoever fetches
+
+``<cache>`` is hub_server.cache(), by default HF_HUB_CACHE.
 
 Every name here is made of a repository's (references), of hashes that were checked, and of names of files that were
 checked (answers.name_fault). Nothing outside a repository's folder is written or removed, also where the cache holds
@@ -21,11 +23,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock
-from huggingface_hub import constants
 
 from lottapack.errors import OutputError
 from lottapack.files.output import atomic_file, sync_folder
 from lottapack.format.container import PACK_END
+from lottapack.registry import hub_server
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import HubReference
 
@@ -34,7 +36,7 @@ _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 def folder(repo: str) -> Path:
     """The folder of a repository."""
-    return Path(constants.HF_HUB_CACHE) / _name(repo)
+    return hub_server.cache() / _name(repo)
 
 
 def blob(repo: str, digest: str) -> Path:
@@ -45,7 +47,7 @@ def blob(repo: str, digest: str) -> Path:
 @contextmanager
 def locked(repo: str, digest: str) -> Iterator[None]:
     """Hold off everyone else who would fetch the file of that hash, other clients too."""
-    cache = Path(constants.HF_HUB_CACHE)
+    cache = hub_server.cache()
     path = cache / ".locks" / _name(repo) / f"{digest}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or not _is_inside(path.parent, cache):  # older lockers empty what a link leads to

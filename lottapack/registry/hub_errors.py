@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -26,7 +26,7 @@ from lottapack.errors import (
     OutputError,
     RegistryError,
 )
-from lottapack.registry import answers
+from lottapack.registry import answers, hub_server
 
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """The base of whatever HTTP library huggingface_hub uses in this version: the connection failed, not the request."""
@@ -63,7 +63,7 @@ def translate(fault: Exception, what: str) -> LottapackError:
     if isinstance(fault, HFValidationError):
         return InvalidReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
     if isinstance(fault, LocalTokenNotFoundError):
-        return AccessError(f"{what}: no token for {constants.ENDPOINT}", hint=_LOG_IN)
+        return AccessError(f"{what}: no token for {hub_server.endpoint()}", hint=log_in())
     if isinstance(fault, OfflineModeIsEnabled):
         return NetworkError(f"{what}: HF_HUB_OFFLINE is set, so no registry is asked", hint="Unset HF_HUB_OFFLINE.")
     if isinstance(fault, LocalEntryNotFoundError):
@@ -78,21 +78,21 @@ def translate(fault: Exception, what: str) -> LottapackError:
         return _local(fault, what)
     if isinstance(fault, json.JSONDecodeError):
         hint = "Is it a Hub? Check HF_ENDPOINT."
-        return RegistryError(f"{what}: {constants.ENDPOINT} answers with something other than JSON", hint=hint)
+        return RegistryError(f"{what}: {hub_server.endpoint()} answers with something other than JSON", hint=hint)
     if isinstance(fault, (HTTP_ERROR, OSError, EntryNotFoundError, XetDownloadError)) or type(fault) is RuntimeError:
         return _network(what, fault)  # RuntimeError: what hf_xet raises, and a failed upload to LFS
     return answers.unreadable(
-        what, constants.ENDPOINT, fault, hint="Is it a Hub? Check HF_ENDPOINT. If it is, tell whoever runs it."
+        what, hub_server.endpoint(), fault, hint="Is it a Hub? Check HF_ENDPOINT. If it is, tell whoever runs it."
     )
 
 
 def _local(fault: OSError, what: str) -> OutputError:
     """For a fault of this machine's disk."""
-    message = f"{what}: {fault.strerror}: {fault.filename or constants.HF_HUB_CACHE}"
+    message = f"{what}: {fault.strerror}: {fault.filename or hub_server.cache()}"
     if fault.errno in _FULL_DISK:
-        hint = f"Free some space in {constants.HF_HUB_CACHE}, or set HF_HOME to another disk. Nothing was kept."
+        hint = f"Free some space in {hub_server.cache()}, or set HF_HOME to another disk. Nothing was kept."
         return OutputError(message, hint=hint)
-    hint = f"Check that {constants.HF_HUB_CACHE} is writable, or set HF_HOME to a folder that is."
+    hint = f"Check that {hub_server.cache()} is writable, or set HF_HOME to a folder that is."
     return OutputError(message, hint=hint)
 
 
@@ -107,21 +107,25 @@ def _message(content: bytes) -> str:
 
 def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
     """For an answer with an error status."""
-    where = constants.ENDPOINT
+    where = hub_server.endpoint()
     if code == "GatedRepo":
         return AccessError(
             f"{what}: access is granted by its owner", hint=f"Ask for access at {where}, then try again."
         )
     if code == "RepoNotFound" and status == 404:
         hint = "Check the name. If it is private, the token needs the right to read it."
-        hint = hint if get_token() else f"{hint} {_LOG_IN}"
+        hint = hint if get_token() and hub_server.is_own() else f"{hint} {log_in()}"
         return NotFoundError(f"{what}: {where} has no such repository", hint=hint)
     if code == "RevisionNotFound":
         hint = f"See what there is with: lottapack log {what.partition('@')[0]}"
         return NotFoundError(f"{what}: no such branch, tag or commit", hint=hint)
     if code == "EntryNotFound":
         return NotFoundError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
-    kind, words, hint = _NO_TOKEN if status == 401 and not get_token() else _STATUS.get(status, _OTHER[status >= 500])
+    kind, words, hint = (
+        _no_token()
+        if status == 401 and not (get_token() and hub_server.is_own())
+        else _STATUS.get(status, _OTHER[status >= 500])
+    )
     shown = answers.printable(said, 300)
     return kind(f"{what}: {words} {where} (HTTP {status}){f': {shown}' if shown else ''}", hint=hint)
 
@@ -139,14 +143,24 @@ _STATUS: dict[int, _Row] = {
 }
 """What a status means: our error, the words before the registry's address, the next step."""
 
-_NO_TOKEN: _Row = (AccessError, "private or not there, and no token was sent to", _LOG_IN)
 _OTHER: dict[bool, _Row] = {
     False: (RegistryError, "a refusal by", "The registry's own words say what to change."),
     True: (NetworkError, "a failure inside", "Try again later. Nothing half-written is left."),
 }
 
 
+def _no_token() -> _Row:
+    return AccessError, "private or not there, and no token was sent to", log_in()
+
+
+def log_in() -> str:
+    """How a token comes to be sent."""
+    if hub_server.is_own():
+        return _LOG_IN
+    return f"A token goes to HF_ENDPOINT only: export HF_ENDPOINT={hub_server.endpoint()}, and leave the address out."
+
+
 def _network(what: str, fault: Exception) -> NetworkError:
     words = answers.printable(str(fault), 300) or type(fault).__name__
-    hint = f"Check the network and HF_ENDPOINT ({constants.ENDPOINT}), then run the same command again: it goes on."
-    return NetworkError(f"{what}: the connection to {constants.ENDPOINT} failed: {words}", hint=hint)
+    hint = f"Check the network and HF_ENDPOINT ({hub_server.endpoint()}), then run the same command again: it goes on."
+    return NetworkError(f"{what}: the connection to {hub_server.endpoint()} failed: {words}", hint=hint)

@@ -1,5 +1,6 @@
 """What a repository of the Hub holds at a revision, asked in one request, and its files, fetched into the cache."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,16 +10,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
-from huggingface_hub import constants
 
 from lottapack.errors import NotFoundError, RegistryError
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
-from lottapack.registry import answers, hub_cache, hub_http, integrity
+from lottapack.registry import answers, hub_cache, hub_http, hub_server, integrity
 from lottapack.registry.downloading import Body, download
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.integrity import Expected
 from lottapack.registry.references import HubReference
+
+_log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git": re.compile(r"[0-9a-f]{40}")}
@@ -69,7 +71,7 @@ def contents(repo: str, revision: str | None) -> Contents:
     path = f"/api/models/{repo}" + (f"/revision/{quote(revision, safe='')}" if revision else "")
     info = hub_http.get(path, _Info, repo, {"blobs": "true"})
     if not _COMMIT.fullmatch(info.sha):
-        raise RegistryError(f"{repo}: {constants.ENDPOINT} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
+        raise RegistryError(f"{repo}: {hub_server.endpoint()} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
     files = {}
     for file in info.siblings:
         if file.lfs is not None:
@@ -92,6 +94,7 @@ def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress |
     with hub_cache.locked(repo, expected.digest):
         path = hub_cache.find(repo, there.commit, name)
         if path and integrity.difference(path, expected) is None:
+            _log.info("%s/%s is in the cache: %s", repo, name, path)
             return path, 0
         hub_cache.remove_link(repo, there.commit, name)
         blob, received = hub_cache.blob(repo, expected.digest), 0

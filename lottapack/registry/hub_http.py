@@ -4,6 +4,7 @@ The connection is that of huggingface_hub, with its proxies and certificates. Wh
 redirects, compression (none is asked for, so that a small answer cannot become a large one), waits, and sizes.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from huggingface_hub import constants
 from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its documented place
 
 from lottapack.errors import NetworkError, RegistryError
-from lottapack.registry import answers
+from lottapack.registry import answers, hub_server
 from lottapack.registry.downloading import Body
 from lottapack.registry.hub_errors import Refused
+
+_log = logging.getLogger(__name__)
 
 LIBRARY = "lottapack"
 """What we tell servers that we are."""
@@ -38,12 +40,12 @@ _Answer = TypeVar("_Answer")
 
 def get(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> _Answer:
     """The answer to a question, as a record of that type. Raises RegistryError for one that is something else."""
-    return _decoded(_get(constants.ENDPOINT + path, params, what)[0], kind, what)
+    return _decoded(_get(hub_server.endpoint() + path, params, what)[0], kind, what)
 
 
 def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> Iterator[_Answer]:
     """The pages of a list, as many as the Hub has, but no more than MAX_PAGES. Raises as get()."""
-    url: str | None = constants.ENDPOINT + path
+    url: str | None = hub_server.endpoint() + path
     total = 0
     for _ in range(answers.MAX_PAGES):
         if url is None:
@@ -61,7 +63,7 @@ def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] |
 @contextmanager
 def file(repo: str, commit: str, name: str, what: str, start: int) -> Iterator[Body]:
     """A file of a repository as it comes, from ``start`` on if the Hub can (see Body)."""
-    url = f"{constants.ENDPOINT}/{repo}/resolve/{commit}/{quote(name)}"
+    url = f"{hub_server.endpoint()}/{repo}/resolve/{commit}/{quote(name)}"
     # 416 is an answer too: what lies here is longer than the Hub's file.
     asked = {"Range": f"bytes={start}-"} if start else {}
     with _opened(url, None, asked, what) as response:
@@ -89,13 +91,20 @@ def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         hint = "Is it a Hub? Check HF_ENDPOINT."
-        raise RegistryError(f"{what}: {constants.ENDPOINT} answers otherwise than a Hub: {fault}", hint=hint) from fault
+        raise RegistryError(
+            f"{what}: {hub_server.endpoint()} answers otherwise than a Hub: {fault}", hint=hint
+        ) from fault
 
 
 @contextmanager
 def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str) -> Iterator[Any]:
     """The successful answer to GET, wherever that leads and once the server has time. Raises RegistryError."""
-    headers = {**build_hf_headers(library_name=LIBRARY), **asked, "Accept-Encoding": "identity"}
+    headers = {
+        **build_hf_headers(token=hub_server.token(), library_name=LIBRARY),
+        **asked,
+        "Accept-Encoding": "identity",
+    }
+    _log.debug("asking %s", url)
     home, redirects, busy = answers.origin(url), 0, 0
     while redirects <= answers.MAX_REDIRECTS:
         options: dict[str, Any] = {"follow_redirects": False, "timeout": _TIMEOUT, "extensions": {OWN: True}}
@@ -113,6 +122,7 @@ def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str]
                 yield response
                 return
         busy += 1
+        _log.warning("%s: the server is busy; asking again in %g s", what, wait)
         _pause(wait)
     raise RegistryError(f"{what}: more than {answers.MAX_REDIRECTS} redirects", hint=answers.DISTRUST)
 

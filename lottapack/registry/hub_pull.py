@@ -1,5 +1,6 @@
 """Pull from the Hub: ask what the pack should be, fetch it, check it before anyone parses it."""
 
+import logging
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -7,10 +8,12 @@ from huggingface_hub import constants
 from lottapack.errors import FormatError, IntegrityError, NotFoundError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
-from lottapack.registry import hub_cache, hub_files, integrity
+from lottapack.registry import hub_cache, hub_files, hub_server, integrity
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.records import PullResult
 from lottapack.registry.references import HubReference
+
+_log = logging.getLogger(__name__)
 
 _PACK, _SIGNATURE = 1 << 62, 1_000_000
 """Bytes of the largest pack and of the largest signature that are fetched."""
@@ -18,7 +21,7 @@ _PACK, _SIGNATURE = 1 << 62, 1_000_000
 
 def pull(source: HubReference, progress: Progress | None) -> PullResult:
     """See ``lottapack.registry.pull``."""
-    with translated(str(source)):
+    with hub_server.at(source.server), translated(str(source)):
         if constants.is_offline_mode():
             return _offline(source)
         if source.commit and (found := _cached(source, source.commit)):
@@ -28,7 +31,7 @@ def pull(source: HubReference, progress: Progress | None) -> PullResult:
 
 def _online(source: HubReference, progress: Progress | None) -> PullResult:
     there = hub_files.contents(source.repo, source.revision)
-    name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {constants.ENDPOINT}")
+    name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {hub_server.endpoint()}")
     expected = there.files[name]
     # The signature goes first, so that where a pack is in the cache its signature is too.
     if name + SIGNATURE_END in there.files:
@@ -59,9 +62,7 @@ def _offline(source: HubReference) -> PullResult:
     packs = hub_cache.packs(source.repo, commit) if commit else []
     if commit is None or not packs:
         hint = "Unset HF_HUB_OFFLINE and pull it once, or set HF_HOME to where it is."
-        raise NotFoundError(
-            f"{source}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set", hint=hint
-        )
+        raise NotFoundError(f"{source}: not in the cache {hub_server.cache()}, and HF_HUB_OFFLINE is set", hint=hint)
     hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
     try:
         return _checked(source, commit, packs[0])
@@ -71,6 +72,7 @@ def _offline(source: HubReference) -> PullResult:
 
 
 def _checked(source: HubReference, commit: str, path: Path) -> PullResult:
+    _log.info("%s is in the cache: %s", source, path)
     expected = hub_cache.expected_of(path)
     problem = integrity.difference(path, expected) if expected else None
     if problem:

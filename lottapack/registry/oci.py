@@ -1,5 +1,6 @@
 """Packs in OCI registries: pull, list and log (spec: oci); ``pushing.oci`` pushes."""
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from lottapack.registry.references import OciReference, Owner
 
 if TYPE_CHECKING:
     from lottapack.registry.oci_client import Client
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TAG = "latest"
 
@@ -37,7 +40,9 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
                 raise NetworkError(fault.message, hint=hint) from fault
         with oci_cache.locked(digest) as entry:
             image, received = entry.image(str(source)), 0
-            if image is None:
+            if image is not None:
+                _log.info("%s is in the cache: %s", source, entry.file(image.pack))
+            else:
                 manifest = manifest or client.manifest(digest)[0]
                 image = oci_manifest.read(manifest, str(source))
                 received = fetch(client, image, entry, str(source), progress)

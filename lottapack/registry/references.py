@@ -7,12 +7,14 @@ from os import PathLike
 from pathlib import Path
 
 from lottapack.errors import InvalidReferenceError
+from lottapack.format.container import PACK_END
 
 HUB, OCI = "hf://", "oci://"
+_HTTP = ("http://", "https://")
 
 FORMS = (
-    "Write owner/name[@revision] for a repository of the Hub, oci://host/repository:tag (or @sha256:...) for an OCI "
-    "image, or a path such as ./model.lotta.safetensors."
+    "Write owner/name[@revision] for a repository of the Hub, http(s)://host/owner/name[@revision] for one of another "
+    "server, oci://host/repository:tag (or @sha256:...) for an OCI image, or a path such as ./model.lotta.safetensors."
 )
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -29,13 +31,18 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
-    """A model repository of the Hub. ``repo``: ``owner/name``; ``revision``: a branch, tag or commit."""
+    """A model repository of the Hub. ``repo``: ``owner/name``; ``revision``: a branch, tag or commit.
+
+    ``server``: the address of the server where the text names one; else it is that of ``HF_ENDPOINT``.
+    """
 
     repo: str
     revision: str | None = None
+    server: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+        named = f"{self.server}/{self.repo}" if self.server else self.repo
+        return f"{named}@{self.revision}" if self.revision else named
 
     @property
     def commit(self) -> str | None:
@@ -59,12 +66,18 @@ class OciReference:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose packs to list: ``name`` on the Hub, or where ``host`` is given the repositories there below ``name``."""
+    """Whose packs to list: ``name`` on the Hub, or where ``host`` is given the repositories there below ``name``.
+
+    ``server``: as in HubReference.
+    """
 
     name: str
     host: str | None = None
+    server: str | None = None
 
     def __str__(self) -> str:
+        if self.server:
+            return f"{self.server}/{self.name}"
         return f"{OCI}{self.host}/{self.name}".rstrip("/") if self.host else self.name
 
 
@@ -72,34 +85,59 @@ Reference = HubReference | OciReference | Path
 
 
 def parse(text: str | PathLike[str]) -> Reference:
-    """Parse a reference. A file that exists goes before a repository of the same name.
+    """Parse a reference. A file that exists, or a folder with a pack, goes before a repository of the same name.
 
     Args:
-        text: a path, ``owner/name[@revision]``, or ``oci://host/repository[:tag]`` (or ``@sha256:...``).
+        text: a path, ``owner/name[@revision]``, ``http(s)://host/owner/name[@revision]``, or
+            ``oci://host/repository[:tag]`` (or ``@sha256:...``).
 
     Returns:
         The path, the repository of the Hub, or the image.
 
     Raises:
-        InvalidReferenceError: the text is none of the three.
+        InvalidReferenceError: the text is none of the four.
 
     Source:
         spec/v1/oci.md.
 
     Examples:
         >>> lottapack.registry.parse("my-org/digits@v1")
-        HubReference(repo='my-org/digits', revision='v1')
+        HubReference(repo='my-org/digits', revision='v1', server=None)
     """
     if not isinstance(text, str):
         return Path(text)
+    return Path(text) if _is_path(text) else parse_remote(text)
+
+
+def parse_remote(text: str) -> HubReference | OciReference:
+    """Parse a reference to a registry, without looking at the files of this machine.
+
+    Args:
+        text: as in parse(), but for a path.
+
+    Returns:
+        The repository of the Hub, or the image.
+
+    Raises:
+        InvalidReferenceError: the text is a path, or not a reference.
+
+    Source:
+        spec/v1/oci.md.
+
+    Examples:
+        >>> lottapack.registry.parse_remote("oci://localhost:5000/models/digits:v1").tag
+        'v1'
+    """
     if text.startswith(OCI):
         return _image(text)
     if text.startswith(HUB):
         return _repository(text, text.removeprefix(HUB))
+    if text.startswith(_HTTP):
+        return _served(text)
     if "://" in text:
-        raise InvalidReferenceError(f"{text!r}: a scheme other than hf:// and oci://", hint=FORMS)
-    if _is_path(text):
-        return Path(text)
+        raise InvalidReferenceError(f"{text!r}: its scheme is unknown", hint=FORMS)
+    if _looks_like_path(text):
+        raise InvalidReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
     return _repository(text, text)
 
 
@@ -109,20 +147,33 @@ def parse_owner(text: str) -> Owner:
         host, _, name = text.removeprefix(OCI).rstrip("/").partition("/")
         if _HOST.fullmatch(host) and (not name or _IMAGE.fullmatch(name)):
             return Owner(name, host)
+    elif text.startswith(_HTTP):
+        server, _, name = text.rstrip("/").rpartition("/")
+        if _is_server(server) and _is_name(name, _OWNER):
+            return Owner(name, server=server)
     elif _is_name(text.removeprefix(HUB), _OWNER):
         return Owner(text.removeprefix(HUB))
-    hint = "Write the user or organisation, such as my-org, or oci://host[/prefix]."
+    hint = "Write the user or organisation, such as my-org, http(s)://host/my-org, or oci://host[/prefix]."
     raise InvalidReferenceError(f"{text!r} names no owner of packs", hint=hint)
 
 
 def _is_path(text: str) -> bool:
-    if text.startswith((".", "~")) or Path(text).is_absolute() or (os.sep != "/" and os.sep in text):
-        return True
     # OSError: a text too long for a file name. ValueError: a NUL in it.
     try:
-        return text.endswith(".safetensors") or Path(text).is_file()
+        return "://" not in text and (_looks_like_path(text) or Path(text).is_file() or _is_folder(text))
     except (OSError, ValueError):
         return False
+
+
+def _looks_like_path(text: str) -> bool:
+    began = text.startswith((".", "~")) or Path(text).is_absolute() or (os.sep != "/" and os.sep in text)
+    return began or text.endswith((".safetensors", "/"))
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a folder is meant: one that holds a pack, or whose name cannot be that of a repository."""
+    folder = Path(text)
+    return folder.is_dir() and (not _is_name(text, _REPO) or any(folder.glob(f"*{PACK_END}")))
 
 
 def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
@@ -140,6 +191,22 @@ def _repository(text: str, rest: str) -> HubReference:
     if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
         raise InvalidReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
     return HubReference(repo, revision or None)
+
+
+def _served(text: str) -> HubReference:
+    """``http://host[:port]/owner/name[@revision]``, or the address of a page of it, ``.../tree/revision``."""
+    scheme, _, rest = text.partition("://")
+    host, _, path = rest.partition("/")
+    server = f"{scheme}://{host}"
+    if not _is_server(server):
+        raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port]", hint=FORMS)
+    repo, tree, revision = path.rstrip("/").partition("/tree/")
+    found = _repository(text, f"{repo}@{revision}" if tree else repo)
+    return HubReference(found.repo, found.revision, server)
+
+
+def _is_server(text: str) -> bool:
+    return text.startswith(_HTTP) and _HOST.fullmatch(text.partition("://")[2]) is not None
 
 
 def _image(text: str) -> OciReference:

@@ -14,6 +14,7 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied,
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
+from lottapack.registry.local import local
 
 __all__ = ["Summary", "inspect"]
 
@@ -73,7 +74,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
     """Describe a pack without building its model or importing torch.
 
     Args:
-        path: the pack.
+        path: the pack, or a reference as in load().
 
     Returns:
         Architecture, seed and tables of the pack, and each of its parameters.
@@ -81,6 +82,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
     Raises:
         FormatError: the file is not a valid pack.
         IntegrityError: a beta is damaged.
+        InvalidReferenceError, RegistryError: as in load(), for a reference.
 
     Source:
         spec/v1/descriptor.md.
@@ -90,11 +92,11 @@ def inspect(path: str | PathLike[str]) -> Summary:
         >>> summary.architecture, summary.numel, summary.trained
         ('Sequential', 676, ...)
     """
-    with open_pack(path) as pack:
+    with open_pack(local(path)) as pack:
         descriptor = pack.descriptor
         owned = [entry for entry in descriptor.parameters.values() if not isinstance(entry, Tied)]
         return Summary(
-            path=Path(path),
+            path=pack.path,
             file_size=pack.file_size,
             format_version=descriptor.lottapack,
             family=descriptor.architecture.family,

@@ -11,6 +11,7 @@ from lottapack.format.expected import expected_file
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
+from lottapack.registry.local import local
 from lottapack.weights.loaded_size import memory_by_backbone
 
 __all__ = ["Report", "report"]
@@ -69,11 +70,12 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
     (norms, biases) stay in fp16, and integer buffers as they are. Tied weights count once.
 
     Args:
-        path: the pack.
+        path: the pack, or a reference as in load().
         against: a checkpoint file, or a folder of safetensors or torch files, to measure.
 
     Raises:
         FormatError: the pack cannot be read. CheckpointError: there is nothing to measure at ``against``.
+        InvalidReferenceError, RegistryError: as in load(), for a reference.
 
     Source:
         spec/v1/container.md for the sizes; the paper's tables for the forms beside it.
@@ -82,7 +84,7 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
         >>> [row.label for row in lottapack.report("model.lotta.safetensors").forms]
         ['this pack', 'float32', 'fp16', '8-bit', '4-bit']
     """
-    with open_pack(path) as pack:
+    with open_pack(local(path)) as pack:
         size = pack.file_size
         forms = [("this pack", size)]
         if against is not None:
@@ -90,7 +92,7 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
         forms += [(label, full_size(pack, label)) for label in BITS]
         elements = sum(numel(e.shape) for e in pack.descriptor.parameters.values() if not isinstance(e, Tied))
         return Report(
-            path=Path(path),
+            path=pack.path,
             size=size,
             numel=elements,
             bits_per_weight=8 * size / elements if elements else 0.0,

@@ -1,5 +1,7 @@
 """verify(): every check of a pack, each with its outcome."""
 
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +22,10 @@ from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
+from lottapack.registry.local import local
 from lottapack.signing import check_signature, signature_path
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -69,7 +74,7 @@ def verify(
     Weights are generated piece by piece, never all at once, in every scaffold.
 
     Args:
-        path: the pack.
+        path: the pack, or a reference as in load().
         key: a public key in PEM; the signature beside the pack must be by its private key.
         device: where weights are generated for their fingerprints.
         max_bytes: as in load(): it bounds the work that a small file can ask for.
@@ -88,6 +93,7 @@ def verify(
         InvalidKeyError: ``key`` is not a public key.
         UnsupportedError: the device, or the signing library, is missing.
         DeviceError: the device computes wrong bits.
+        InvalidReferenceError, RegistryError: as in load(), for a reference.
 
     Source:
         spec/v1/refusals.md and spec/v1/fingerprint.md.
@@ -96,13 +102,13 @@ def verify(
         >>> lottapack.verify("model.lotta.safetensors").ok
         True
     """
-    with allowing(allow), open_pack(path) as pack:
+    with allowing(allow), open_pack(local(path)) as pack:
         check_memory(str(path), pack.declared_bytes(), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
         if key is not None:
             checks.append(_signature(pack, key))
-        total = len(pack.tensors) + len(pack.descriptor.parameters) * (1 + len(pack.descriptor.scaffolds))
         unchecked = dict.fromkeys(_listed(pack.whole))
+        total = len(checks) + len(unchecked) + build
         for item, check in _contents(pack, device):
             unchecked.pop(item, None)
             checks.append(check)
@@ -113,7 +119,9 @@ def verify(
         ]
         if build:
             checks.append(_architecture(pack, max_bytes))
-        return Verification(Path(path), pack.file_sha256(), tuple(checks))
+            if progress:
+                progress(len(checks), total)
+        return Verification(pack.path, pack.file_sha256(), tuple(checks))
 
 
 def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
@@ -220,6 +228,8 @@ def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:
 
 
 def _architecture(pack: PackFile, max_bytes: int | None) -> Check:
+    if "torch" not in sys.modules:
+        _log.info("importing torch")
     where = pack.descriptor.architecture.class_
     try:
         from lottapack.weights.rebuild import skeleton

@@ -56,10 +56,10 @@ def missing(files: Files, path: Path) -> None:
 
 BROKEN = [
     (missing, "No such file"),
-    (empty, "under 8 bytes"),
-    (folder, "directory"),
+    (empty, "the file is empty"),
+    (folder, "Is a directory"),
     (truncated, "truncated"),
-    (plain_safetensors, "lottapack pack CHECKPOINT -o PACK"),
+    (plain_safetensors, "Make a pack of it: lottapack pack "),
 ]
 
 
@@ -181,7 +181,7 @@ def test_wrong_usage(line: list[str], what: str, then: str, run: Run) -> None:
     result = run(*line)
     if "--json" in line:
         assert result.code == 2
-        assert what in json.loads(result.err)["error"]["message"]
+        assert what in json.loads(result.out)["error"]["message"]
     else:
         refused(result, 2, what, then)
 
@@ -196,14 +196,16 @@ def test_errors_as_json(run: Run, files: Files, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     truncated(files, broken)
     result = run("inspect", broken, "--json")
-    assert (result.code, result.out) == (2, "")
-    error = json.loads(result.err)["error"]
-    assert error.keys() == {"type", "message", "hint", "problems"}
-    assert error["type"] == "ContainerError"
+    record = json.loads(result.out)
+    error = record["error"]
+    assert (result.code, record["ok"], record["warnings"]) == (2, False, [])
+    assert result.err.startswith(f"error: {error['message']}")
+    assert error.keys() == {"kind", "message", "hint", "problems"}
+    assert error["kind"] == "ContainerError"
     assert error["problems"][0].keys() == {"kind", "where", "message"}
     assert error["problems"][0]["kind"] == "offsets"
-    usage = json.loads(run("inspect", "--json", "--colour").err)["error"]
-    assert usage["type"] == "UsageError"
+    usage = json.loads(run("inspect", "--json", "--colour").out)["error"]
+    assert usage["kind"] == "UsageError"
     assert "lottapack inspect --help" in usage["hint"]
 
 

@@ -109,7 +109,7 @@ def test_a_layer_that_was_replaced_after_scaffold(
             "pack model.pt --rng torch-cpu --seed 1 --arch none",
             ["none cannot be read as an architecture: No such file"],
         ),
-        ("inspect my-org/digits", ["No such file", "lottapack pull"]),
+        ("inspect ./my-org/digits", ["No such file", "lottapack pull"]),
         ("verify model.lotta.safetensors --device mps", ["the device 'mps' cannot be used"]),
         ("run model.lotta.safetensors --input none.npy", ["cannot be read as tensors: No such file", "numpy.save"]),
         ("run nothing --input in.npy", ["'nothing' is not owner/name, nor is there a file"]),

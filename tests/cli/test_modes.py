@@ -121,7 +121,8 @@ def test_pack_and_export_write_what_the_library_writes(run: Run, files: Files, t
     assert all(torch.equal(exported[name].view(torch.int16), plain[name].view(torch.int16)) for name in plain)
 
 
-def test_a_real_process_says_the_same(run: Run, files: Files) -> None:
+def test_a_real_process_says_the_same(run: Run, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # as real() has it
     for command in (["inspect", files.pack], ["verify", files.pack, "--json"], ["report", files.pack, "--markdown"]):
         assert real(*command) == run(*command)
 

@@ -92,9 +92,10 @@ def test_nothing_of_an_owner_is_said_in_words(hub: Hub, run: Run) -> None:
 
 def test_errors_as_json(hub: Hub, run: Run) -> None:
     result = run("pull", REPO, "--json")
-    assert (result.code, result.out) == (3, "")
-    error = json.loads(result.err)["error"]
-    assert error["type"] == "NotFoundError"
+    record = json.loads(result.out)
+    error = record["error"]
+    assert (result.code, record["ok"], error["kind"]) == (3, False, "NotFoundError")
+    assert result.err == f"error: {error['message']}\n{error['hint']}\n"
     assert REPO in error["message"]
     assert error["hint"]
 

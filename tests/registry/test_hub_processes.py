@@ -158,9 +158,9 @@ def test_a_server_that_dies_comes_back_whole(way: str, part: float, hub: Hub, la
             count = int(part * large.stat().st_size)
             proxy.after("up" if way == "push" else "down", count, then=server.kill)
             code, out, err = finish(start(hub, *lines[way], "--json", HF_ENDPOINT=proxy.url))
-            assert (code, out) == (3, "")
-            error = json.loads(err)["error"]  # and not a word of the client's retries
-            assert error["type"] == "NetworkError"
+            error = json.loads(out)["error"]
+            assert (code, error["kind"]) == (3, "NetworkError")
+            assert err.splitlines() == [f"error: {error['message']}", error["hint"]]  # not a word of retries
             assert "run the same command again" in error["hint"]
         server.wait(30)
         assert in_cache(hub) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lottapack.errors import InvalidReferenceError
-from lottapack.registry.references import HubReference, OciReference, Owner, parse, parse_owner
+from lottapack.registry.references import HubReference, OciReference, Owner, parse, parse_owner, parse_remote
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 COMMIT = "0123456789" * 4
@@ -19,6 +19,8 @@ GOOD = {
     "oci://127.0.0.1:5055/models/digits:v1": OciReference("127.0.0.1:5055", "models/digits", "v1"),
     f"oci://ghcr.io/a/b/c@{DIGEST}": OciReference("ghcr.io", "a/b/c", None, DIGEST),
     "oci://[::1]:5055/digits:V1": OciReference("[::1]:5055", "digits", "V1"),
+    "http://127.0.0.1:8780/my-org/digits": HubReference("my-org/digits", None, "http://127.0.0.1:8780"),
+    "https://hub.test/my-org/digits@v1": HubReference("my-org/digits", "v1", "https://hub.test"),
     "./my-org/digits": Path("my-org/digits"),
     "../digits": Path("../digits"),
     "/tmp/digits": Path("/tmp/digits"),
@@ -44,11 +46,30 @@ def test_a_file_goes_before_a_repository(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "my-org").mkdir()
     (tmp_path / "my-org" / "digits").mkdir()
     assert parse("my-org/digits") == HubReference("my-org/digits")  # a folder is no pack
+    (tmp_path / "my-org" / "digits" / "model.lotta.safetensors").touch()
+    assert parse("my-org/digits") == Path("my-org/digits")
+    assert parse("my-org/none/") == Path("my-org/none")
+    assert parse("my-org") == Path("my-org")  # and no repository is called so
     (tmp_path / "my-org" / "file").touch()
     assert parse("my-org/file") == Path("my-org/file")
     assert parse("hf://my-org/file") == HubReference("my-org/file")
     (tmp_path / "bare").touch()
     assert parse("bare") == Path("bare")
+
+
+def test_the_address_of_a_page_is_that_of_its_repository() -> None:
+    for text in ("http://h:1/a/b/tree/v1", "http://h:1/a/b/tree/v1/"):
+        assert parse(text) == HubReference("a/b", "v1", "http://h:1")
+
+
+def test_what_is_in_a_registry_is_not_looked_for_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-org").mkdir()
+    (tmp_path / "my-org" / "digits").touch()
+    assert parse_remote("my-org/digits") == HubReference("my-org/digits")
+    for text in ("./my-org/digits", "digits.lotta.safetensors", "/my-org/digits", "~/digits", "my-org/digits/"):
+        with pytest.raises(InvalidReferenceError, match="is a path"):
+            parse_remote(text)
 
 
 def test_a_path_object_is_a_path() -> None:
@@ -59,7 +80,6 @@ BAD = [
     "",
     "digits",
     "a/b/c",
-    "my-org/",
     "my org/digits",
     "my-org/digits@",
     "my-org/digits@a b",
@@ -70,7 +90,11 @@ BAD = [
     "my-org/digits.git",
     "my-org/" + "x" * 96,
     "hf://digits",
-    "https://huggingface.co/my-org/digits",
+    "ftp://huggingface.co/my-org/digits",
+    "https://huggingface.co/my-org",
+    "https://user@hub.test/my-org/digits",
+    "https://hub.test/datasets/my-org/digits",
+    "https:///my-org/digits",
     "oci://",
     "oci://host",
     "oci://host/",
@@ -105,9 +129,10 @@ def test_only_a_whole_hash_is_a_commit() -> None:
 
 def test_owners() -> None:
     assert parse_owner("my-org") == parse_owner("hf://my-org") == Owner("my-org")
+    assert parse_owner("http://127.0.0.1:8780/my-org/") == Owner("my-org", server="http://127.0.0.1:8780")
     assert parse_owner("oci://127.0.0.1:5055") == Owner("", "127.0.0.1:5055")
     assert parse_owner("oci://127.0.0.1:5055/models/") == Owner("models", "127.0.0.1:5055")
     assert [str(parse_owner(text)) for text in ("a", "oci://h", "oci://h/m")] == ["a", "oci://h", "oci://h/m"]
-    for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "a b"):
+    for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "https://h/a/b", "a b"):
         with pytest.raises(InvalidReferenceError, match="owner"):
             parse_owner(text)

@@ -314,14 +314,19 @@ def command(*arguments: object, **more: str) -> "subprocess.CompletedProcess[str
 def test_the_commands(pack: Path, keys: Keys, others: Keys, tmp_path: Path) -> None:
     done = command("sign", pack, "--key", keys.private, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"path": str(pack), "signature": str(signature_of(pack)), "warnings": []}
+    assert json.loads(done.stdout) == {
+        "ok": True,
+        "path": str(pack),
+        "signature": str(signature_of(pack)),
+        "warnings": [],
+    }
     done = command("verify", pack, "--key", others.public, "--json")
     assert done.returncode == 1
     failed = [check for check in json.loads(done.stdout)["checks"] if check["status"] == "failed"]
     assert [check["what"] for check in failed] == ["signature"]
     assert lottapack.verify(pack, key=keys.public).ok
     done = command("verify", pack, "--key", tmp_path / "none", "--json")
-    assert (done.returncode, json.loads(done.stderr)["error"]["type"]) == (2, "InvalidKeyError")
+    assert (done.returncode, json.loads(done.stdout)["error"]["kind"]) == (2, "InvalidKeyError")
     locked = make_keys(tmp_path / "locked", password=b"open sesame")
     done = command("sign", pack, "--key", locked.private, "--quiet", LOTTAPACK_KEY_PASSWORD="open sesame")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

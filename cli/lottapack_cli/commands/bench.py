@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.options import Json, Quiet, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -21,13 +21,14 @@ def command(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Measure how fast weights are rebuilt here.
 
     Each distribution and dtype, beside a fill of the memory, torch.randn, a clone of the same checkpoint out of the
     page cache, and its download at 1 Gbit/s. Takes some seconds.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     if virtual:
         _virtual(sink, device, elements, rounds)
         return

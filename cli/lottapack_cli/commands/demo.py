@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.options import Json, Quiet, Verbose, examples
 from lottapack_cli.render import Output
 
 EXAMPLES = examples("lottapack demo", "lottapack demo --output demo/")
@@ -25,6 +25,7 @@ def command(
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Train, pack, push, pull and rebuild a model.
 
@@ -34,5 +35,5 @@ def command(
     """
     from lottapack_cli.demo.story import tell
 
-    if not tell(Output(json=json, quiet=quiet), output):
+    if not tell(Output(json=json, quiet=quiet, verbose=verbose), output):
         raise typer.Exit(CHECK_FAILED)

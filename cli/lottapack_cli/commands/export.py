@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
+from lottapack_cli.sources import located
 
 EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
@@ -31,9 +32,7 @@ def command(
             "files: the tokenizer and other files that the pack carries, alone.",
         ),
     ] = Format.safetensors,
-    dtype: Annotated[
-        Dtype | None, typer.Option(help="Convert the weights; by default as recorded.", show_default=False)
-    ] = None,
+    dtype: Dtype = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
     scaffold: Annotated[
         str | None,
@@ -54,20 +53,22 @@ def command(
     allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Write full weights, or what other tools open.
 
     The same pack gives the same file on every device.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
+    source = located(pack, sink)
     with Bar("exporting", show=sink.human) as bar:
         from lottapack.exporting.export import export
 
         path = export(
-            pack,
+            source,
             output,
             format=form.value,
-            dtype=None if dtype is None else dtype.value,
+            dtype=dtype,
             scaffold=scaffold,
             device=device,
             max_shard_size=max_shard_size,

@@ -1,16 +1,17 @@
 """``lottapack inspect``."""
 
-from lottapack_cli.options import All, Json, Pack, Quiet, examples
+from lottapack_cli.options import All, Json, Pack, Quiet, Verbose, examples
 from lottapack_cli.render import Output
+from lottapack_cli.sources import located
 
 EXAMPLES = examples(
-    "lottapack inspect model.lotta.safetensors",
     "lottapack inspect model.lotta.safetensors --all",
     "lottapack inspect model.lotta.safetensors --json | jq .seed",
+    "lottapack inspect my-org/digits@v1",
 )
 
 
-def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = False) -> None:
+def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
     """Show a pack's architecture, seed and layers.
 
     Reads the header and the betas only. Layers that differ just in their number share a line.
@@ -18,5 +19,6 @@ def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = F
     from lottapack.reports.inspection import inspect
     from lottapack_cli.views.inspect import view
 
-    summary = inspect(pack)
-    Output(json=json, quiet=quiet).result(summary, lambda: view(summary, every=every))
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
+    summary = inspect(located(pack, sink))
+    sink.result(summary, lambda: view(summary, every=every))

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.clients import hush
-from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.options import Json, Quiet, Verbose, examples
 from lottapack_cli.render import Output
 
 EXAMPLES = examples("lottapack list my-org", "lottapack list oci://127.0.0.1:5055/models --json")
@@ -18,12 +17,12 @@ def command(
     ],
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """List an owner's repositories with packs."""
     from lottapack.registry import list_packs
     from lottapack_cli.views.registry import listed
 
-    sink = Output(json=json, quiet=quiet)
-    hush(sink)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     found = list_packs(owner)
     sink.result({"owner": owner, "packs": found}, lambda: listed(owner, found))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lottapack_cli.options import Allow, Generator, Json, Quiet, StoredDtype, examples
+from lottapack_cli.options import Allow, Generator, Json, Quiet, StoredDtype, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -20,7 +20,6 @@ EXAMPLES = examples(
 )
 
 _NORMAL = "normal16"
-_DTYPE = {StoredDtype.fp16: "float16", StoredDtype.bf16: "bfloat16"}
 
 
 def command(
@@ -88,10 +87,7 @@ def command(
     max_rank: Annotated[
         int | None, typer.Option(min=1, metavar="R", help="The largest rank to look for.", show_default=False)
     ] = None,
-    stored_dtype: Annotated[
-        StoredDtype | None,
-        typer.Option(help="Keep what was trained in float32, adapters too, in this dtype.", show_default=False),
-    ] = None,
+    stored_dtype: StoredDtype = None,
     coding: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,6 +153,7 @@ def command(
     allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Pack a trained checkpoint into one small file.
 
@@ -168,7 +165,7 @@ def command(
     _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
     if from_merged and allow_nonfinite:
         raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
-    narrow, codings = _DTYPE[stored_dtype] if stored_dtype else None, _by_group(coding or [])
+    codings = _by_group(coding or [])
     if check is not None and (torch_cpu or from_merged):
         raise typer.BadParameter("--check goes with a checkpoint that carries its recipe, or a PEFT adapter")
     limit = None if max_size is None else _bytes(max_size)
@@ -177,7 +174,7 @@ def command(
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
     carried = files or not no_files
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     target = output or beside(checkpoint)
     trusted = allow or ()
     compared = None
@@ -189,7 +186,7 @@ def command(
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.errors.BackboneChangedWarning)
         warnings.simplefilter("always", lottapack.errors.UnusedOptionWarning)
-        compression = lottapack.Compression(narrow, codings, max_error, limit)
+        compression = lottapack.Compression(stored_dtype, codings, max_error, limit)
         source: Any = checkpoint
         reading: dict[str, Any] = {"key": key, "ignore": ignore or (), "allow": trusted}
         if torch_cpu:

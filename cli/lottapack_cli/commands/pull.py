@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.clients import hush
-from lottapack_cli.options import Allow, Json, Quiet, Reference, examples
+from lottapack_cli.options import Allow, Json, Quiet, Reference, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, plain
 
 EXAMPLES = examples(
-    "lottapack pull my-org/digits@v1",
+    "lottapack pull my-org/digits@v1 -o digits.lotta.safetensors",
     "lottapack pull my-org/digits@v1 --export digits-full/",
     "lottapack pull oci://127.0.0.1:5055/models/digits:v1 --json | jq -r .path",
 )
@@ -19,6 +18,16 @@ EXAMPLES = examples(
 
 def command(
     reference: Reference,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE_OR_DIR",
+            help="Also copy the pack there, and its signature.",
+            show_default=False,
+        ),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option("--export", metavar="DIR", help="Also rebuild the full checkpoint there.", show_default=False),
@@ -26,6 +35,7 @@ def command(
     allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Bring a pack into the cache, checked.
 
@@ -34,12 +44,11 @@ def command(
     server) mean what they mean for every client. --export writes a folder that from_pretrained opens, or
     DIR/model.safetensors if the pack holds no transformers model.
     """
-    sink = Output(json=json, quiet=quiet)
-    hush(sink)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("pulling", show=sink.human) as bar:
         from lottapack.registry import pull
 
-        result = pull(reference, progress=bar.sized)
+        result = pull(reference, output=output, progress=bar.sized)
     exported = None if export is None else _export(result.path, export, allow or [], sink)
     from lottapack_cli.views.registry import pulled
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.clients import hush
-from lottapack_cli.options import Allow, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import Allow, Json, MaxBytes, PackFile, Quiet, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -18,7 +17,7 @@ EXAMPLES = examples(
 
 
 def command(
-    pack: Pack,
+    pack: PackFile,
     reference: Annotated[
         str, typer.Argument(metavar="REFERENCE", help="owner/name, or oci://host/repository:tag.", show_default=False)
     ],
@@ -50,14 +49,14 @@ def command(
     allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Verify a pack and send it to a registry.
 
     A Hub (the one that HF_ENDPOINT names) gets one commit with the pack, a model card, and PACK.sig if there is one.
     What is there already is not sent again. A broken pack is refused.
     """
-    sink = Output(json=json, quiet=quiet)
-    hush(sink)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         from lottapack.pushing import push
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, examples
+from lottapack_cli.options import Json, Quiet, Verbose, examples
 from lottapack_cli.render import Output, plain
+from lottapack_cli.sources import located
 
 EXAMPLES = examples(
     "lottapack report model.lotta.safetensors --against model.safetensors --plot sizes.svg",
@@ -17,8 +18,12 @@ EXAMPLES = examples(
 
 def command(
     packs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="PACK", help="The pack; with --table several, or none.", show_default=False),
+        list[str] | None,
+        typer.Argument(
+            metavar="PACK",
+            help="The pack, a file or a reference as for lottapack pull; with --table several, or none.",
+            show_default=False,
+        ),
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A real checkpoint to compare with.", show_default=False)
@@ -46,6 +51,7 @@ def command(
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Compare a pack's size with full checkpoints.
 
@@ -53,18 +59,18 @@ def command(
     """
     if json and markdown:
         raise typer.BadParameter("choose --json or --markdown")
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     if table:
         if against is not None or plot is not None or (packs and scale):
             raise typer.BadParameter("--table goes with neither --against nor --plot, and --scale with no pack")
-        _table(sink, packs or [], scale, markdown)
+        _table(sink, [located(pack, sink) for pack in packs or []], scale, markdown)
         return
     if scale or not packs or len(packs) > 1:
         raise typer.BadParameter("name one pack; --scale and more packs go with --table")
     from lottapack.reports.reporting import report
     from lottapack_cli.views import report as views
 
-    sizes = report(packs[0], against=against)
+    sizes = report(located(packs[0], sink), against=against)
     if plot is not None:
         from lottapack_cli.plot import draw
 

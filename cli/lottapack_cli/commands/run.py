@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, Dtype, Json, MaxBytes, Quiet, examples
+from lottapack_cli.options import Allow, Dtype, Json, MaxBytes, Pack, Quiet, Verbose, examples
 from lottapack_cli.render import Output
+from lottapack_cli.sources import located
 
 EXAMPLES = examples(
     'lottapack run llama.lotta.safetensors --prompt "Once upon a time" --new 50',
@@ -17,7 +18,7 @@ EXAMPLES = examples(
 
 
 def command(
-    pack: Annotated[str, typer.Argument(metavar="PACK", help="The pack, or a reference.", show_default=False)],
+    pack: Pack,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Go on from this text.", show_default=False)
     ] = None,
@@ -55,27 +56,26 @@ def command(
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Where it runs, such as cuda.")] = "cpu",
-    dtype: Annotated[Dtype | None, typer.Option(help="In which dtype.", show_default=False)] = None,
+    dtype: Dtype = None,
     max_bytes: MaxBytes = None,
     allow: Allow = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Let a packed model write tokens or compute an output.
 
     Its backbone need not be in memory: sign1 weights are made in registers as they are used, others in blocks.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     ids = _numbers(tokens) if tokens is not None else ()
     if sum(one is not None for one in (prompt, tokens, given)) != 1:
         raise typer.BadParameter("name one of --prompt, --tokens and --input")
-    import torch
-
     from lottapack.running import run
     from lottapack_cli.views.run import view
 
     result = run(
-        pack,
+        located(pack, sink),
         prompt=prompt,
         tokens=ids,
         new_tokens=new,
@@ -87,7 +87,7 @@ def command(
         output=output,
         backbone=backbone,
         device=device,
-        dtype=None if dtype is None else getattr(torch, dtype.value),
+        dtype=dtype,
         max_bytes=max_bytes,
         allow=allow or (),
     )

@@ -8,7 +8,7 @@ import typer
 
 from lottapack_cli.commands import token
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import Json, Quiet, Root, examples, root_of
+from lottapack_cli.options import Json, Quiet, Root, Verbose, examples, root_of
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -51,6 +51,7 @@ def command(
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Serve a folder as a registry for Hub clients.
 
@@ -62,7 +63,7 @@ def command(
     context.obj = root
     if context.invoked_subcommand:
         return
-    sink, folder = Output(json=json, quiet=quiet), root_of(context, None)
+    sink, folder = Output(json=json, quiet=quiet, verbose=verbose), root_of(context, None)
     from lottapack_serve import Limits, run, tokens
 
     limits = Limits()
@@ -104,12 +105,18 @@ def _line(served: "Served") -> str:
 
 
 @app.command("check", epilog=CHECK_EXAMPLES)
-def check_command(context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False) -> None:
+def check_command(
+    context: typer.Context,
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
     """Hash every file of a registry again.
 
     Exit code 1 if one is missing or is not what its SHA-256 says. The registry may be served meanwhile.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("checking", show=sink.human) as bar:
         from lottapack_serve import check
 
@@ -120,7 +127,7 @@ def check_command(context: typer.Context, root: Root = None, json: Json = False,
     total = (
         f"{found.blobs} blob{'s'[: found.blobs != 1]}, {size_text(found.size)}: {len(found.damaged) or 'none'} damaged"
     )
-    sink.result(found, lambda: [*lines, total])
+    sink.result(found, lambda: [*lines, total], ok=not found.damaged)
     if found.damaged:
         raise typer.Exit(CHECK_FAILED)
 
@@ -132,13 +139,14 @@ def backup_command(
     root: Root = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Copy a registry, which may be served meanwhile.
 
     Every file of the copy is hashed. A next backup to the same folder copies what is new, and one that was interrupted
     goes on; until it is whole, the folder holds the one before.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("copying", show=sink.human) as bar:
         from lottapack_serve import backup
 
@@ -153,12 +161,13 @@ def restore_command(
     root: Root = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Make a registry of a backup, in a new folder.
 
     Every file is hashed. The backup stays.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("copying", show=sink.human) as bar:
         from lottapack_serve import restore
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Pack, Quiet, examples
+from lottapack_cli.options import Json, PackFile, Quiet, Verbose, examples
 from lottapack_cli.render import Output
 
 EXAMPLES = examples(
@@ -15,10 +15,11 @@ EXAMPLES = examples(
 
 
 def command(
-    pack: Pack,
+    pack: PackFile,
     key: Annotated[Path, typer.Option(metavar="KEY", help="A private key in PEM: P-256, P-384 or P-521.")],
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Check a pack and sign it.
 
@@ -27,7 +28,7 @@ def command(
     with lottapack verify PACK --key KEY.pub. To make the two: openssl ecparam -name prime256v1 -genkey -noout -out KEY,
     and openssl ec -in KEY -pubout -out KEY.pub.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack.signing import sign
 
     password = os.environ.get("LOTTAPACK_KEY_PASSWORD")

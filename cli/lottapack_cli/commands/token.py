@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, Root, examples, root_of
+from lottapack_cli.options import Json, Quiet, Root, Verbose, examples, root_of
 from lottapack_cli.render import Output, table
 
 ADD_EXAMPLES = examples(
@@ -29,12 +29,13 @@ def add_command(
     root: Root = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Make a token and print it.
 
     This once: only its hash is kept. It counts immediately, also while the registry is served.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens
 
     rights = "write" if write else "read"
@@ -47,9 +48,15 @@ def add_command(
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
-def list_command(context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False) -> None:
+def list_command(
+    context: typer.Context,
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
     """List who has a token, and what it may."""
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens
 
     found = tokens.listed(root_of(context, root))
@@ -59,13 +66,18 @@ def list_command(context: typer.Context, root: Root = None, json: Json = False, 
 
 @app.command("remove", epilog=REMOVE_EXAMPLES)
 def remove_command(
-    context: typer.Context, name: Name, root: Root = None, json: Json = False, quiet: Quiet = False
+    context: typer.Context,
+    name: Name,
+    root: Root = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Take a token back.
 
     It stops counting immediately, also while the registry is served.
     """
-    sink = Output(json=json, quiet=quiet)
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens
 
     folder = root_of(context, root)

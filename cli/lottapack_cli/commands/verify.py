@@ -1,24 +1,40 @@
 """``lottapack verify``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottapack.errors import LottapackError
+from lottapack_cli import errors
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import All, Allow, Device, Json, MaxBytes, Pack, Quiet, examples
+from lottapack_cli.options import All, Allow, Device, Json, MaxBytes, Quiet, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
+from lottapack_cli.sources import located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lottapack.reports.verification import Verification
+    from lottapack_cli.views.verify import Checked
 
 EXAMPLES = examples(
-    "lottapack verify model.lotta.safetensors --quiet && echo intact",
+    "lottapack verify packs/*.lotta.safetensors --quiet && echo intact",
     "lottapack verify model.lotta.safetensors --key them.pub",
     "lottapack verify cfc.lotta.safetensors --allow ncps",
 )
 
 
 def command(
-    pack: Pack,
+    packs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PACK...",
+            help="The packs: .lotta.safetensors files, or references as for lottapack pull.",
+            show_default=False,
+        ),
+    ],
     key: Annotated[
         Path | None,
         typer.Option(
@@ -31,6 +47,7 @@ def command(
     every: All = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Check hashes, rebuilt weights, architecture.
 
@@ -38,15 +55,40 @@ def command(
 
     Hashes and weights need no code of the model; its architecture is checked too where the code it asks for is
     installed, and allowed with --allow where it is no library that lottapack knows. Exit code 1 if a check failed,
-    2 if the file is not a pack at all.
+    2 if the file is not a pack at all. Of several packs each is checked, and the largest code counts.
     """
-    sink = Output(json=json, quiet=quiet)
-    with Bar("verifying", show=sink.human) as bar:
-        from lottapack.reports.verification import verify
+    sink = Output(json=json, quiet=quiet, verbose=verbose)
+    from lottapack_cli.views import verify as views
 
-        outcome = verify(pack, key=key, device=device, max_bytes=max_bytes, allow=allow or (), progress=bar)
-    from lottapack_cli.views.verify import record, view
+    def check(pack: str) -> "Verification":
+        path = located(pack, sink)
+        with Bar("verifying", show=sink.human) as bar:
+            from lottapack.reports.verification import verify
 
-    sink.result(record(outcome), lambda: view(outcome, every=every))
-    if not outcome.ok:
-        raise typer.Exit(CHECK_FAILED)
+            return verify(path, key=key, device=device, max_bytes=max_bytes, allow=allow or (), progress=bar)
+
+    if len(packs) == 1:
+        outcome = check(packs[0])
+        sink.result(outcome, lambda: views.view(outcome, every=every), ok=outcome.ok)
+        code = CHECK_FAILED * (not outcome.ok)
+    else:
+        several = [_one_of_several(pack, check, sink, every) for pack in packs]
+        code = max(one.exit_code for one in several)
+        records = [views.record_of(one) for one in several]
+        sink.result({"packs": records}, lambda: [views.counted(several)], ok=not code)
+    if code:
+        raise typer.Exit(code)
+
+
+def _one_of_several(pack: str, check: "Callable[[str], Verification]", sink: Output, every: bool) -> "Checked":
+    """Check a pack and show what came of it; the next ones are checked in any case."""
+    from lottapack_cli.views.verify import Checked, view_of
+
+    found = errors.attempted(lambda: check(pack))
+    if isinstance(found, LottapackError):
+        checked = Checked(pack, errors.exit_code(found), error=errors.record(found))
+        sink.complain(str(found))
+    else:
+        checked = Checked(pack, CHECK_FAILED * (not found.ok), found)
+    sink.show(*view_of(checked, every=every))
+    return checked

@@ -55,7 +55,7 @@ def tell(output: Output, folder: Path | None) -> bool:
     # What torch or scikit-learn say of their own future is no concern of the one who watches.
     with warnings.catch_warnings(action="ignore"), _folder(folder) as place:
         outcome = _run(output, place)
-    output.result(outcome, lambda: [f"\nThe files are in {folder}"] if folder else [])
+    output.result(outcome, lambda: [f"\nThe files are in {folder}"] if folder else [], ok=outcome.same)
     return outcome.same
 
 

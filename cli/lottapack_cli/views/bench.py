@@ -1,21 +1,17 @@
 """What bench measured, as one table."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
 from lottapack.reports.speed import SpeedReport
 from lottapack.reports.speed_virtual import VirtualReport
-from lottapack_cli.render import heading, table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from lottapack_cli.render import Part, heading, table
 
 
-def view(report: SpeedReport) -> "Iterator[RenderableType]":
+def view(report: SpeedReport) -> Iterator[Part]:
     """A row for each case and dtype; the last columns are how many times as fast it is as others."""
     yield table(
-        ["case", "dtype", ">10⁹ weights/s", ">of fill_", ">of randn", ">of clone", ">of download"],
+        ["case", "dtype", ">10⁹ weights/s", "?>of fill_", "?>of randn", "?>of clone", "?>of download"],
         (
             [
                 speed.case,
@@ -30,10 +26,10 @@ def view(report: SpeedReport) -> "Iterator[RenderableType]":
     yield report.machine
 
 
-def view_products(report: VirtualReport) -> "Iterator[RenderableType]":
+def view_products(report: VirtualReport) -> Iterator[Part]:
     """A row for each case and number of inputs."""
     yield table(
-        ["weights", ">inputs", ">10⁹ weights/s", ">of float32", ">of bfloat16", ">memory of weights"],
+        ["weights", ">inputs", ">10⁹ weights/s", "?>of float32", "?>of bfloat16", ">memory of weights"],
         (
             [
                 one.case,

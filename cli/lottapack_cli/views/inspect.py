@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
 from lottapack.reports.inspection import ParameterSummary, Summary
-from lottapack_cli.render import heading, table
+from lottapack_cli.render import Part, facts, heading, table
 from lottapack_cli.views.ranges import Group, collapse
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 _Row = Group[ParameterSummary]
 
@@ -23,7 +19,7 @@ _WHAT = {
 }
 
 
-def view(summary: Summary, *, every: bool) -> "Iterator[RenderableType]":
+def view(summary: Summary, *, every: bool) -> Iterator[Part]:
     """Header and one table a role. ``every``: one line for each parameter."""
     yield header(summary)
     for role, what in _WHAT.items():
@@ -32,7 +28,7 @@ def view(summary: Summary, *, every: bool) -> "Iterator[RenderableType]":
             yield from _role(role, what, found, every)
 
 
-def header(summary: Summary) -> "RenderableType":
+def header(summary: Summary) -> Part:
     """What the pack is, without its parameters."""
     share = f" ({summary.trained / summary.numel:.2%} trained: {summary.trained:,})" if summary.numel else ""
     tables = "".join(f", table {name} of {bits} bits" for name, bits in summary.tables.items())
@@ -53,12 +49,7 @@ def header(summary: Summary) -> "RenderableType":
     ]
     if summary.allow:
         rows.insert(3, ("needs", f"allow {', '.join(summary.allow)}: it is rebuilt by code that a loader must trust"))
-    made = table(["", ""], rows)
-    made.show_header = False
-    made.columns[0].style = "dim"
-    made.columns[0].no_wrap, made.columns[1].no_wrap = True, False
-    made.columns[1].overflow = "fold"
-    return made
+    return facts(rows)
 
 
 def _scaffolds(summary: Summary) -> str:
@@ -92,7 +83,7 @@ _SAID_ONCE = {"dtype": "", "coding": "", "distribution": "", "rank": "rank ", "a
 """Columns that move into the heading where all rows say the same, with the word before their value."""
 
 
-def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) -> "Iterator[RenderableType]":
+def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) -> Iterator[Part]:
     rows = collapse(found, lambda entry: entry.name, lambda entry: entry.name if every else _likeness(entry))
     columns, shared = [], []
     for key in _OF_ROLE[role]:

@@ -4,18 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
-from lottapack_cli.render import heading, table
+from lottapack_cli.render import Part, heading, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from lottapack.comparing import Comparison
     from lottapack.packing.pack_result import PackResult
     from lottapack.packing.recovered import Layer
     from lottapack.packing.storing import Kept
 
 
-def view(result: "PackResult") -> "Iterator[RenderableType]":
+def view(result: "PackResult") -> Iterator[Part]:
     """Path, size and hash, and a line for each layer that was looked at."""
     if layers := result.layers:
         count = {role: sum(layer.role == role for layer in layers) for role in ("adapted", "seeded", "stored")}

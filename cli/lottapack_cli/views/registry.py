@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
 from lottapack.registry import Listed, LogEntry, PullResult, PushResult
-from lottapack_cli.render import table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from lottapack_cli.render import Part, table
 
 _SHORT = 12
 """Characters of a commit or digest in a list; with --json it is whole."""
 
 
-def pushed(result: PushResult) -> "Iterator[RenderableType]":
+def pushed(result: PushResult) -> Iterator[Part]:
     """What was sent and what was there, then what to pull it by."""
     verb = "would push" if result.dry_run else "pushed" if result.sent else "nothing new for"
     place = f"{result.reference}{' (new repository)' if result.created else ''}"
@@ -32,7 +28,7 @@ def pushed(result: PushResult) -> "Iterator[RenderableType]":
         yield result.url
 
 
-def pulled(result: PullResult, exported: Path | None) -> "Iterator[RenderableType]":
+def pulled(result: PullResult, exported: Path | None) -> Iterator[Part]:
     """What it is, how it came, and last where it lies."""
     how = f"{size_text(result.received)} received" if result.received else "from the cache"
     yield f"pulled {result.reference}  {size_text(result.size)}, {how}"
@@ -43,7 +39,7 @@ def pulled(result: PullResult, exported: Path | None) -> "Iterator[RenderableTyp
     yield str(result.path)
 
 
-def listed(owner: str, packs: Sequence[Listed]) -> "Iterator[RenderableType]":
+def listed(owner: str, packs: Sequence[Listed]) -> Iterator[Part]:
     """One line for each repository."""
     if not packs:
         yield f"no packs of {owner}"
@@ -55,7 +51,7 @@ def listed(owner: str, packs: Sequence[Listed]) -> "Iterator[RenderableType]":
     )
 
 
-def logged(entries: Sequence[LogEntry]) -> "Iterator[RenderableType]":
+def logged(entries: Sequence[LogEntry]) -> Iterator[Part]:
     """One line for each commit or image."""
     yield table(
         ["revision", "names", "when", "title", "by"],

@@ -1,23 +1,20 @@
 """Sizes of a pack and of the forms it replaces: as tables, and as Markdown."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lottapack.limits import size_text
 from lottapack.reports.reporting import LINKS, Report
-from lottapack_cli.render import clean, duration, heading, table
+from lottapack_cli.render import Part, clean, duration, heading, table
+from lottapack_cli.tables import Column
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_FORMS = ["form", ">size", ">times the pack", *(f">at {link} Mbit/s" for link in LINKS)]
+_FORMS = ["form", ">size", ">times the pack", *(f"?>at {link} Mbit/s" for link in LINKS)]
 _PARTS = [
     ("by group", "what it is for", ["part", ">size", ">share", ">bits per number"]),
     ("by role", "how it is kept", ["part", ">size", ">share"]),
 ]
 
 
-def view(report: Report) -> "Iterator[RenderableType]":
+def view(report: Report) -> Iterator[Part]:
     """The forms, then what the pack is made of."""
     yield heading(str(report.path), _summary(report))
     yield table(_FORMS, _form_rows(report), strong=lambda row: row == 0)
@@ -72,10 +69,11 @@ def _memory_rows(report: Report) -> list[list[str]]:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of GitHub Markdown; a column whose title begins with ``>`` is right-aligned."""
+    """A table of GitHub Markdown."""
+    made = [Column.of(column) for column in columns]
     lines = [
-        [column.removeprefix(">") for column in columns],
-        ["---:" if column.startswith(">") else "---" for column in columns],
+        [column.title for column in made],
+        ["---:" if column.right else "---" for column in made],
         *([_escape(cell) for cell in row] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

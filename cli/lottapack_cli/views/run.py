@@ -1,17 +1,14 @@
 """What a model wrote or computed."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lottapack.limits import size_text
 from lottapack.running import RunResult
-from lottapack_cli.render import duration, heading
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from lottapack_cli.render import Part, duration, heading
 
 
-def view(result: RunResult) -> "Iterator[RenderableType]":
+def view(result: RunResult) -> Iterator[Part]:
     """The prompt and the text or the tokens, or the outputs' shapes and small outputs; then what it took."""
     if result.outputs is None:
         yield heading("prompt", result.prompt)

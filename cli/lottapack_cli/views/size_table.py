@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottapack_cli.render import heading, table
+from lottapack_cli.render import Part, heading, table
 from lottapack_cli.views.report import markdown_table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from lottapack.reports.size_table import SizeRow
 
 _COLUMNS = [
@@ -25,7 +23,7 @@ _COLUMNS = [
 _NOTE = "sizes in MiB (the paper writes MB); bits per weight over the whole model"
 
 
-def view(rows: "Sequence[SizeRow]") -> "Iterator[RenderableType]":
+def view(rows: "Sequence[SizeRow]") -> Iterator[Part]:
     """The paper's sizes once a scale, then a line for each pack."""
     yield heading("Table 10 of arXiv 2604.08749, and what was measured", _NOTE)
     yield table(_COLUMNS, _lines(rows))

@@ -1,14 +1,12 @@
 """The outcomes of a verification: counts, and every line that is not in order."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from lottapack.reports.verification import Check, Verification
-from lottapack_cli.render import heading, plain, table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from lottapack_cli.render import Part, heading, plain, table
 
 _WHAT = {
     "format": "header and descriptor",
@@ -22,32 +20,58 @@ _WHAT = {
 _STATUSES = ("ok", "failed", "skipped")
 
 
-def record(outcome: Verification) -> dict[str, Any]:
-    """All outcomes, and whether the pack passed."""
-    return {"ok": outcome.ok, **plain(outcome)}
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One of several packs. ``pack``: as it was named; ``outcome`` or ``error``: what came of it."""
+
+    pack: str
+    exit_code: int
+    outcome: Verification | None = None
+    error: dict[str, Any] | None = None
 
 
-def view(outcome: Verification, *, every: bool) -> "Iterator[RenderableType]":
+def record_of(checked: Checked) -> dict[str, Any]:
+    """One of several packs as JSON."""
+    found = {"error": checked.error} if checked.outcome is None else plain(checked.outcome)
+    return {"ok": not checked.exit_code, "pack": checked.pack, "exit_code": checked.exit_code, **found}
+
+
+def view_of(checked: Checked, *, every: bool) -> Iterator[Part]:
+    """One of several packs: what is not in order, and a line. Of an error nothing: it stands on standard error."""
+    if checked.outcome is not None:
+        yield from _outcomes(checked.outcome, every=every, but=("skipped",))
+
+
+def counted(several: Sequence[Checked]) -> str:
+    """How many packs there were, and how many are as they should be."""
+    intact = sum(not one.exit_code for one in several)
+    return f"\n{intact} of {len(several)} packs intact"
+
+
+def view(outcome: Verification, *, every: bool) -> Iterator[Part]:
     """Counts by kind, then every failed and skipped check in full; ``every``: those that passed as well."""
     count: Counter[tuple[str, str]] = Counter((check.what, check.status) for check in outcome.checks)
     kinds = list(dict.fromkeys([*_WHAT, *(check.what for check in outcome.checks)]))
     yield table(
-        ["check", "of", *(f">{status}" for status in _STATUSES)],
+        ["check", "?of", *(f">{status}" for status in _STATUSES)],
         (
             [kind, _WHAT.get(kind, ""), *(str(count[kind, status]) for status in _STATUSES)]
             for kind in kinds
             if any(count[kind, status] for status in _STATUSES)
         ),
     )
-    for status in ("failed", "skipped"):
-        yield from _lines(status, [check for check in outcome.checks if check.status == status])
-    if every:
-        yield from _lines("ok", [check for check in outcome.checks if check.status == "ok"])
+    yield from _outcomes(outcome, every=every)
+
+
+def _outcomes(outcome: Verification, *, every: bool, but: tuple[str, ...] = ()) -> Iterator[Part]:
+    for status in ("failed", "skipped", "ok") if every else ("failed", "skipped"):
+        if every or status not in but:
+            yield from _lines(status, [check for check in outcome.checks if check.status == status])
     yield heading("intact" if outcome.ok else "NOT intact", str(outcome.path))
     yield f"sha256 {outcome.sha256}"
 
 
-def _lines(status: str, checks: list[Check]) -> "Iterator[RenderableType]":
+def _lines(status: str, checks: list[Check]) -> Iterator[Part]:
     if checks:
         yield heading(status)
         yield from (f"  {c.what}  {c.where}" + (f"  {c.detail}" if c.detail else "") for c in checks)

@@ -5,6 +5,7 @@ that says itself what it holds, and a Kernel takes only what has the types and s
 """
 
 import ctypes
+import logging
 import math
 import struct
 import sys
@@ -20,6 +21,8 @@ from lottapack.rng.storages import require_memory
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger(__name__)
 
 _SCALARS: Final = {"u64": "Q", "f32": "f4x"}
 _ELEMENTS: Final = {
@@ -165,6 +168,7 @@ class Kernel:
                 f"numba cannot be imported ({fault}), and the kernel {symbol!r} is not compiled yet",
                 hint="`pip install numba` restores it. Without numba and any compiled kernel, torch does the work.",
             ) from fault
+        _log.info("compiling the kernel %s; its machine code is kept for the next time", symbol)
         types = self.parameters
         if bits is not None:
             types = tuple(_BITS[bits] + "[]" if kind == "bits[]" else kind for kind in types)

@@ -1,0 +1,205 @@
+"""Tables that fit a width without a word of them broken: columns are left out, or stand below the first one.
+
+::
+
+    name              shape     scale      name                  name
+    layers.0-9.weight 64 x 64   0.125        shape    scale      layers.0-9.weight
+                                           layers.0-9.weight       shape  64 x 64
+                                             64 x 64  0.125        scale  0.125
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_GAP, _INDENT = "  ", "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A title and how its cells are set. ``spare``: it may be left out where there is no room."""
+
+    title: str
+    right: bool = False
+    spare: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> "Column":
+        """``>title`` is set to the right, ``?title`` may be left out, ``?>title`` both."""
+        spare = text.startswith("?")
+        text = text.removeprefix("?")
+        return cls(text.removeprefix(">"), text.startswith(">"), spare)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells by row; ``strong``: the numbers of rows in bold. The first column says what a row is about."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    strong: frozenset[int] = frozenset()
+
+    def lines(self, width: int) -> "Iterator[Text]":
+        """The table in lines of that width. Only a word that is wider by itself makes a wider line."""
+        choices = list(self._choices())
+        for chosen in choices:
+            if self._total(chosen) <= width:
+                yield from self._grid(chosen)
+                return
+        for chosen in choices:
+            if chosen[1:] and self._total(chosen[1:]) + len(_INDENT) <= width:
+                yield from self._stacked(chosen[1:], width)
+                return
+        yield from self._records(width)
+
+    def _choices(self) -> Iterator[list[int]]:
+        """The numbers of the columns that are shown: all of them, then without the last spare one, and so on."""
+        shown = list(range(len(self.columns)))
+        yield list(shown)
+        for index in reversed(range(1, len(self.columns))):
+            if self.columns[index].spare:
+                shown.remove(index)
+                yield list(shown)
+
+    def _widths(self) -> list[int]:
+        from rich.cells import cell_len
+
+        return [
+            max(cell_len(column.title), *(cell_len(row[index]) for row in self.rows), 0)
+            for index, column in enumerate(self.columns)
+        ]
+
+    def _total(self, chosen: Sequence[int]) -> int:
+        widths = self._widths()
+        return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
+
+    def _grid(self, chosen: Sequence[int], *, indent: str = "") -> "Iterator[Text]":
+        titles = [column.title for column in self.columns]
+        if any(titles):
+            yield self._line(titles, chosen, "bold", indent)
+        for number, row in enumerate(self.rows):
+            yield self._line(row, chosen, self._style(number), indent)
+
+    def _stacked(self, rest: Sequence[int], width: int) -> "Iterator[Text]":
+        """The first column's cells on lines of their own, the others below."""
+        below = self._grid(rest, indent=_INDENT)
+        if any(column.title for column in self.columns):
+            yield from self._first(self.columns[0].title, "bold", width)
+            yield next(below)
+        for number, (row, line) in enumerate(zip(self.rows, below, strict=True)):
+            yield from self._first(row[0], self._style(number), width)
+            if line.plain.strip():
+                yield line
+
+    def _records(self, width: int) -> "Iterator[Text]":
+        """Every cell that is not empty on a line of its own, behind its title."""
+        from rich.cells import cell_len, set_cell_size
+        from rich.text import Text
+
+        names = max((cell_len(column.title) for column in self.columns[1:]), default=0)
+        for number, row in enumerate(self.rows):
+            yield from self._first(row[0], self._style(number), width)
+            for column, cell in zip(self.columns[1:], row[1:], strict=True):
+                if cell:
+                    begin = _INDENT + (set_cell_size(column.title, names) + _GAP if names else "")
+                    for line in wrapped(cell, width - cell_len(begin)):
+                        yield Text(begin + line, style=self._style(number))
+                        begin = " " * cell_len(begin)
+
+    def _first(self, cell: str, style: str, width: int) -> "Iterator[Text]":
+        from rich.text import Text
+
+        yield from (Text(line, style=style) for line in wrapped(cell, width))
+
+    def _line(self, cells: Sequence[str], chosen: Sequence[int], style: str, indent: str) -> "Text":
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        widths = self._widths()
+        set_ = []
+        for index in chosen:
+            space = " " * (widths[index] - cell_len(cells[index]))
+            set_.append(space + cells[index] if self.columns[index].right else cells[index] + space)
+        return Text((indent + _GAP.join(set_)).rstrip(), style=style)
+
+    def _style(self, row: int) -> str:
+        return "bold" if row in self.strong else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values, of which long ones go on below themselves."""
+
+    rows: Sequence[tuple[str, str]]
+
+    def lines(self, width: int) -> "Iterator[Text]":
+        """As Table.lines()."""
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        names = max(cell_len(name) for name, _ in self.rows)
+        for name, value in self.rows:
+            begin = name + " " * (names - cell_len(name))
+            for line in wrapped(value, width - names - len(_GAP)):
+                yield Text.assemble((begin, "dim"), _GAP, line)
+                begin = " " * names
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A bold line with a remark behind it, or below it where there is no room."""
+
+    title: str
+    note: str = ""
+
+    def lines(self, width: int) -> "Iterator[Text]":
+        """As Table.lines(), after an empty line."""
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        yield Text("")
+        together = not self.note or cell_len(self.title + _GAP + self.note) <= width
+        *above, title = (Text(line, "bold cyan") for line in wrapped(self.title, width))
+        yield from above
+        yield Text.assemble(title, (_GAP + self.note, "dim")) if together and self.note else title
+        if not together:
+            yield from (Text(line, "dim") for line in wrapped(_INDENT + self.note, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Text as it is, in lines."""
+
+    text: str
+
+    def lines(self, width: int) -> "Iterator[Text]":
+        """As Table.lines()."""
+        from rich.text import Text
+
+        # Text, not str: names may hold brackets, which rich would read as markup.
+        yield from map(Text, wrapped(self.text, width))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines, broken between words only; each line keeps the indent of the one that it was part of.
+
+    A word that is wider than a line stays where it is: on a line of its own it would not fit either.
+    """
+    from rich.cells import cell_len
+
+    lines = []
+    for whole in text.split("\n"):
+        indent = " " * (len(whole) - len(whole.lstrip(" ")))
+        line, empty = indent, True
+        for space, word in re.findall("( *)([^ ]+)", whole[len(indent) :]):
+            fits = cell_len(line + space + word) <= width
+            if not (empty or fits) and cell_len(indent + word) <= width:
+                lines.append(line)
+                line, space = indent, ""
+            line, empty = line + space + word, False
+        lines.append(line)
+    return lines

@@ -1,0 +1,57 @@
+"""What is given in place of a pack by mistake: it is called by its name, with the step that fits."""
+
+from pathlib import Path
+
+PACK_IT = "Make a pack of it: lottapack pack {path}."
+_NO_PACK = "Name a pack, a .lotta.safetensors file."
+
+_BEGINNINGS = (
+    (b"\x89PNG\r\n", "a PNG picture", _NO_PACK),
+    (b"\xff\xd8\xff", "a JPEG picture", _NO_PACK),
+    (b"GIF8", "a GIF picture", _NO_PACK),
+    (b"<svg", "an SVG picture", _NO_PACK),
+    (b"%PDF", "a PDF document", _NO_PACK),
+    (b"\x93NUMPY", "a NumPy array", _NO_PACK),
+    (b"GGUF", "a GGUF file", "lottapack does not read GGUF. Pack the checkpoint that it was made from."),
+    (
+        b"\x89HDF",
+        "an HDF5 file",
+        "lottapack does not read HDF5. Pack a state_dict that torch.save wrote.",
+    ),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "Fetch the file: git lfs pull."),
+    (b"<!doctype html", "a web page", "Download the file itself, not the page that shows it."),
+    (b"<html", "a web page", "Download the file itself, not the page that shows it."),
+    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
+    (b"{", "a JSON file", _NO_PACK),
+    (b"-----BEGIN", "a key or certificate in PEM", _NO_PACK),
+)
+_ZIP, _PICKLE, _TORCH_ENTRY = b"PK\x03\x04", tuple(bytes([0x80, protocol]) for protocol in range(2, 6)), b"data.pkl"
+
+
+def kind_of(path: str, beginning: bytes) -> tuple[str, str] | None:
+    """What a file is, and what to do about it; None where its first bytes (some hundred) do not say."""
+    if beginning.startswith(_ZIP):
+        if _TORCH_ENTRY in beginning:
+            return "a checkpoint that torch.save wrote", PACK_IT.format(path=path)
+        return "a ZIP archive", "Unpack it first."
+    if beginning.startswith(_PICKLE):
+        return "a pickle, such as an old checkpoint of torch.save", PACK_IT.format(path=path)
+    text = beginning.lstrip()
+    for begin, kind, step in _BEGINNINGS:
+        if beginning.startswith(begin) or text[: len(begin)].lower() == begin.lower():
+            return kind, step
+    return None
+
+
+def checkpoint_hint(source: str) -> str:
+    """The next step for a safetensors file without a descriptor."""
+    return f"It is a safetensors file that is no pack, such as a checkpoint. {PACK_IT.format(path=source)}"
+
+
+def folder_hint(folder: Path) -> str:
+    """The next step for a folder without a pack."""
+    if (folder / "adapter_config.json").is_file():
+        return f"It holds a PEFT adapter. {PACK_IT.format(path=folder)}"
+    if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
+        return f"It holds a checkpoint. {PACK_IT.format(path=folder)}"
+    return "Name a pack, a .lotta.safetensors file, or a folder that holds one."

@@ -1,0 +1,44 @@
+"""A pulled pack where a person wants it: a copy out of the cache, with its signature."""
+
+import hashlib
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from lottapack.errors import IntegrityError, OutputError, Problem
+from lottapack.files.output import atomic_file, refuse_over
+from lottapack.format.container import SIGNATURE_END
+from lottapack.limits import check_disk
+from lottapack.registry.records import PullResult
+
+_PIECE = 1 << 20
+
+
+def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
+    """Copy a pulled pack; returns the result with the path of the copy. What is copied is hashed once more.
+
+    Raises IntegrityError, LimitError, OutputError.
+    """
+    target = Path(output)
+    if target.is_dir() or str(output).endswith(("/", "\\")):
+        target = target / pulled.path.name
+    refuse_over(target, pulled.path)
+    signature, beside = (path.with_name(path.name + SIGNATURE_END) for path in (pulled.path, target))
+    if beside.exists() and not signature.is_file():
+        raise OutputError(
+            f"{beside} is the signature of another pack, and {pulled.reference} has none",
+            hint="Remove that signature, or name another file. Nothing was written.",
+        )
+    check_disk(pulled.reference, pulled.size, target.parent)
+    digest = hashlib.sha256()
+    with atomic_file(target) as file, pulled.path.open("rb") as source:
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+            file.write(piece)
+        if digest.hexdigest() != pulled.sha256:
+            changed = Problem("sha256", "file", f"its SHA-256 is {digest.hexdigest()}, it was {pulled.sha256}")
+            raise IntegrityError(str(pulled.path), [changed], hint="It changed while it was copied: pull it again.")
+    if signature.is_file():
+        with atomic_file(beside) as file:
+            file.write(signature.read_bytes())
+    return replace(pulled, path=target)
