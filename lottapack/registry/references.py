@@ -173,7 +173,7 @@ def _looks_like_path(text: str) -> bool:
 def _is_folder(text: str) -> bool:
     """Whether a folder is meant: one that holds a pack, or whose name cannot be that of a repository."""
     folder = Path(text)
-    return folder.is_dir() and (not _is_name(text, _REPO) or any(folder.glob(f"*{PACK_END}")))
+    return text != "" and folder.is_dir() and (not _is_name(text, _REPO) or any(folder.glob(f"*{PACK_END}")))
 
 
 def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
