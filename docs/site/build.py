@@ -96,7 +96,7 @@ def stage() -> None:
 
 def python() -> Iterator[str]:
     """The page of the Python library: a directive for each public name, which is replaced by its docstring."""
-    yield "# Python\n\nNames are imported from `lottapack`, or from the module that heads their section.\n"
+    yield "# Python\n\nImport names from `lottapack`, or from the module in the heading of their section.\n"
     for section, names in public().items():
         yield f"## {section}\n"
         for name in names:
@@ -109,7 +109,7 @@ def command_line() -> Iterator[str]:
 
     program = typer.main.get_command(app)
     yield "# Command line\n"
-    yield "Every command takes `--help`. Exit codes: 0 done, 1 a check failed, 2 wrong usage or unreadable input, 3 a "
+    yield "Every command accepts `--help`. Exit codes: 0 done, 1 a check failed, 2 wrong usage or unreadable input, 3 a "
     yield "registry or the network.\n"
     yield from _command(program, "lottapack")
 
