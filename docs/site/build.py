@@ -109,8 +109,8 @@ def command_line() -> Iterator[str]:
 
     program = typer.main.get_command(app)
     yield "# Command line\n"
-    yield "Every command accepts `--help`. Exit codes: 0 done, 1 a check failed, 2 wrong usage or unreadable input, 3 a "
-    yield "registry or the network.\n"
+    yield "Every command accepts `--help`. Exit codes: 0 done, 1 a check failed, 2 wrong usage or unreadable input, 3 "
+    yield "a registry or the network.\n"
     yield from _command(program, "lottapack")
 
 
