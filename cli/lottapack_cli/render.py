@@ -18,6 +18,8 @@ from lottapack_cli.tables import Column, Facts, Heading, Prose, Table
 Part = str | Table | Facts | Heading
 """What a view is made of."""
 
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+"""What stands for numbers that JSON lacks."""
 _logger = logging.getLogger("lottapack")
 _USUAL, _WIDE = 80, 10_000
 """Columns of a terminal that does not say, and without limit: in a pipe or file nothing is wrapped."""
@@ -111,7 +113,7 @@ def listen(handler: logging.Handler | None, level: int) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: dataclasses as objects, paths as text, numbers that are not finite as null."""
+    """A value as JSON can say it: dataclasses as objects, paths and numbers that are not finite as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -121,7 +123,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return NOT_FINITE[repr(value)]
     return value
 
 

@@ -3,6 +3,7 @@
 The site has the repository's folders, so that each link between pages works in both. Run by ``make docs``.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import typer
 
 import lottapack
+from lottapack_cli import schemas
 
 ROOT = Path(__file__).parents[2]
 STAGE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -91,6 +93,8 @@ def stage() -> None:
             shutil.copyfile(path, to)
     (STAGE / "README.md").rename(STAGE / "index.md")
     (STAGE / "docs" / "commands.md").write_text("\n".join(command_line()), "utf-8")
+    (STAGE / "docs" / "json.md").write_text("\n".join(json_output()), "utf-8")
+    (STAGE / "docs" / "json.schema.json").write_text(json.dumps(schemas.document(), indent=1), "utf-8")
     (STAGE / "docs" / "python.md").write_text("\n".join(python()), "utf-8")
 
 
@@ -112,6 +116,43 @@ def command_line() -> Iterator[str]:
     yield "Every command accepts `--help`. Exit codes: 0 done, 1 a check failed, 2 wrong usage or unreadable input, 3 "
     yield "a registry or the network.\n"
     yield from _command(program, "lottapack")
+
+
+def json_output() -> Iterator[str]:
+    """The page of what --json prints, from the schemas that the tests hold."""
+    yield "# JSON output\n"
+    yield f"{(schemas.__doc__ or '').partition(chr(10) * 2)[2]}"
+    yield "With `--json` each command prints one object, also when it fails: then `ok` is false, and `error` says why."
+    yield "As a schema: [json.schema.json](json.schema.json).\n"
+    for command, forms in schemas.COMMANDS.items():
+        yield f"## lottapack {command}\n"
+        for fields in forms:
+            yield from _fields({"ok": schemas.OK, **fields, "warnings": schemas.WARNINGS})
+    yield "## A failure\n"
+    yield from _fields(schemas.REFUSAL["properties"])
+
+
+def _fields(fields: dict[str, Any]) -> Iterator[str]:
+    yield "| field | type | meaning |\n|---|---|---|"
+    yield from _field_rows(fields, "")
+    yield ""
+
+
+def _field_rows(fields: dict[str, Any], above: str) -> Iterator[str]:
+    for name, schema in fields.items():
+        null = any(form.get("type") == "null" for form in schema.get("anyOf", ()))
+        inner = schema
+        while "anyOf" in inner:
+            inner = inner["anyOf"][0]
+        items = inner.get("items", {})
+        if len(items.get("anyOf", ())) > 1:  # one of several packs, or its error
+            merged = {**items["anyOf"][0]["properties"], **items["anyOf"][1]["properties"]}
+            items = {**items, "properties": merged}
+        kind = f"list of {items['type']}" if "type" in items else inner.get("type", "any")
+        choices = f" One of {', '.join(f'`{one}`' for one in inner['enum'])}." if "enum" in inner else ""
+        yield f"| `{above}{name}` | {kind}{' or null' if null else ''} | {schema['description']}{choices} |"
+        yield from _field_rows(inner.get("properties", {}), f"{above}{name}.")
+        yield from _field_rows(items.get("properties", {}), f"{above}{name}[].")
 
 
 def _command(command: Any, name: str) -> Iterator[str]:

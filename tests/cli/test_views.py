@@ -103,8 +103,9 @@ def test_duration() -> None:
 
 
 def test_plain_is_strict_json() -> None:
-    value = plain({"a": (1, math.nan, math.inf), "p": Path("x"), 10: 0.5})
-    assert json.dumps(value, allow_nan=False) == '{"a": [1, null, null], "p": "x", "10": 0.5}'
+    value = plain({"a": (1, math.nan, -math.nan, math.inf, -math.inf), "p": Path("x"), 10: 0.5})
+    said = '{"a": [1, "NaN", "NaN", "Infinity", "-Infinity"], "p": "x", "10": 0.5}'
+    assert json.dumps(value, allow_nan=False) == said
 
 
 def test_clean_keeps_words_and_lines() -> None:
