@@ -36,7 +36,7 @@ MORE = (
     "spec/v1/vectors/*.py",
     "examples/*.py",
     "examples/**/README.md",
-    "examples/paper/*.py",
+    "examples/*/*.py",
     "LICENSE",
 )
 
