@@ -1,7 +1,7 @@
 """lottapack: neural networks with a random, frozen backbone as one small file, rebuilt bit for bit on any device.
 
-``__init__.pyi`` lists the public names. Each is imported when it is first used, so that ``import lottapack`` is quick
-and what needs no tensor never imports torch.
+``__init__.pyi`` lists the public names. Python imports each name when it is first used, so that ``import lottapack``
+is quick and code that needs no tensors never imports torch.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""``python -m lottapack``: the command, as the installed script runs it."""
+"""Run ``python -m lottapack``: the same command as the installed script."""
 
 import sys
 

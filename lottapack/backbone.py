@@ -1,4 +1,4 @@
-"""init_backbone_(): the weights of a plain model drawn from a seed, with nothing wrapped around them."""
+"""init_backbone_(): draw the weights of a plain model from a seed, without changing its layers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,16 +30,14 @@ def init_backbone_(
     scale: float | None = None,
     overwrite_pretrained: bool = False,
 ) -> nn.Module:
-    """Redraw a model's weights from a seed, in place, and return it. Every layer stays what it is.
+    """Redraw a model's weights from a seed, in place, and return the model. Its layers stay what they are.
 
-    This is for models that are trained from random weights: it replaces those that the model has.
+    Use this before training with adapters of another library, such as PEFT: the packed adapter then needs only the
+    seed, because the weights below it are known. The model's state_dict also carries the recipe, so that its own
+    checkpoints can be packed; the pack stores what training changed. The function replaces the current weights.
 
-    For adapters of other libraries: what PEFT then trains on the model can be packed, because the weights below are
-    known. The model also carries its recipe in the state_dict, so that its own checkpoints can be packed:
-    what training changed is stored.
-
-    Drawn are the weights of Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers; their biases become 0.
-    Norms, buffers and parameters of other layers keep their values, and come along in the pack as they are.
+    It draws the weights of Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers and sets their biases
+    to 0. Norms, buffers and the parameters of other layers keep their values, and the pack stores them as they are.
 
     Args:
         model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
@@ -61,7 +59,9 @@ def init_backbone_(
         {}
     """
     if is_scaffolded(model):
-        raise ScaffoldError("the model was drawn by lottapack already", hint="Build the model anew.")
+        raise ScaffoldError(
+            "the model already has a lottapack backbone", hint="Build a new model and call init_backbone_() on that."
+        )
     check_seed(seed)
     width = Width(init, scale)
     require_random(model, overwrite_pretrained)
@@ -72,7 +72,7 @@ def init_backbone_(
         require_held(entry)
     require_free_name(model, entries)
     require_values(entries)
-    plan = Recipe(
+    recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
         rng=recipe_rng(seed, tables.by_pattern.values()),
@@ -80,15 +80,15 @@ def init_backbone_(
     )
     if tables.patterns:
         raise_all(tables.patterns.unused(entries))
-    sources = plan.sources()
+    sources = recipe.sources()
     for entry in entries:
         if entry.name in sources:
             fill_any(entry.tensor.data, sources[entry.name])
             bias = entry.module._parameters.get("bias")
             if bias is not None:
                 bias.zero_()
-    carry(model, plan)
-    stored = [name for name, entry in plan.parameters.items() if isinstance(entry, StoredRecipe)]
+    carry(model, recipe)
+    stored = [name for name, entry in recipe.parameters.items() if isinstance(entry, StoredRecipe)]
     bases.remember(model, _base(model, stored))
     return model
 
@@ -99,12 +99,12 @@ def _role(entry: Entry, tables: PerLayer[rng.Table], width: Width) -> ParameterR
     if not entry.can_generate:
         return StoredRecipe(group=entry.group, trained=False)
     table = tables.of(entry)
-    found, dtype = scale_and_dtype(entry, table, width)
-    return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=found)
+    factor, dtype = scale_and_dtype(entry, table, width)
+    return SeededRecipe(shape=tuple(entry.tensor.shape), dtype=dtype, distribution=table.id, scale=factor)
 
 
 def _base(model: nn.Module, stored: list[str]) -> bytes:
-    """The pack of the model as it is now."""
+    """Return the pack of the model in its present state."""
     state = model.state_dict()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "base"

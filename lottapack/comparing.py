@@ -1,4 +1,4 @@
-"""compare(): what a trained model computes, beside what its pack computes."""
+"""compare(): compare the outputs of a trained model with those of its pack."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far the outputs of a pack are from those of the trained model.
+    """The differences between the outputs of a pack and those of the trained model.
 
-    ``unmerged`` and ``merged``: the largest difference of an element, absolute; ``largest``: the largest element of the
-    trained model's outputs; ``exact``: whether the pack keeps every trained tensor as it was.
+    ``unmerged`` and ``merged``: the largest absolute difference of an element. ``largest``: the largest element of the
+    trained model's outputs. ``exact``: whether the pack keeps every trained tensor bit for bit.
     """
 
     unmerged: float
@@ -49,20 +49,20 @@ class Comparison:
 def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: str | Iterable[str] = ()) -> Comparison:
     """Compare the outputs of a trained model with those of the model that its pack rebuilds, unmerged and merged.
 
-    On one machine, the unmerged model computes the same operations on the same tensors, so its outputs are the same
-    bits. The merged one rounds its weights once more: its outputs may differ by the square root of the dtype's epsilon
-    times the largest output. A pack with a coding that loses something, or with narrower adapters, is compared, and
-    refused for nothing.
+    On the same machine, the unmerged model runs the same operations on the same tensors, so its outputs have the same
+    bits. The merged model rounds its weights once more: its outputs may differ by the square root of the dtype's
+    epsilon times the largest output. Packs with a lossy coding or narrower adapters are compared but never refused.
 
     Args:
-        model: the trained module, compared in evaluation mode; its mode stays as it is.
+        model: the trained module. It is compared in evaluation mode and gets its own mode back.
         path: the pack.
-        inputs: a tensor, a sequence of arguments, or a mapping of arguments by name.
+        inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments.
         allow: as in load().
 
     Raises:
-        IntegrityError: the outputs differ by more. CheckpointError: the model gives two answers to the same inputs, or
-        no tensor. And what load() raises.
+        IntegrityError: the outputs differ by more than that.
+        CheckpointError: the model returns no tensor, or two different outputs for the same inputs.
+        Every error that load() raises.
 
     Example::
 
@@ -79,32 +79,37 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     """
     kinds = {t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
     dtype = next(iter(kinds)) if len(kinds) == 1 else None
-    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in model.modules()}
     try:
-        due, again = (list(_tensors(_run(model.eval(), inputs))) for _ in range(2))
+        expected, again = (list(_tensors(_run(model.eval(), inputs))) for _ in range(2))
     finally:
         for module, training in modes.items():
             module.training = training
-    if not due or _difference(due, again) != 0:
-        what = "gives two answers to the same inputs" if due else "gives no tensor"
-        raise CheckpointError(f"the model cannot be compared: it {what}", hint="Compare a deterministic part of it.")
-    found = []
+    if not expected or _difference(expected, again) != 0:
+        what = "returns different outputs for the same inputs" if expected else "returns no tensors"
+        raise CheckpointError(
+            f"cannot compare a {type(model).__name__}: it {what}",
+            hint="Compare a deterministic part of it that returns tensors.",
+        )
+    differences = []
     for merge in (False, True):
-        rebuilt = load(path, device=place, dtype=dtype, merge=merge, allow=allow)
-        found.append(_difference(due, list(_tensors(_run(rebuilt, inputs)))))
-    largest = max((float(tensor.abs().max()) for tensor in due if tensor.numel()), default=0.0)
-    result = Comparison(found[0], found[1], largest, _is_exact(path))
-    floats = [tensor.dtype for tensor in due if tensor.is_floating_point()]
+        rebuilt = load(path, device=device, dtype=dtype, merge=merge, allow=allow)
+        differences.append(_difference(expected, list(_tensors(_run(rebuilt, inputs)))))
+    largest = max((float(tensor.abs().max()) for tensor in expected if tensor.numel()), default=0.0)
+    result = Comparison(differences[0], differences[1], largest, _is_exact(path))
+    floats = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
     bound = max((torch.finfo(kind).eps for kind in floats), default=0.0) ** 0.5 * largest
     for name, difference, allowed in (("unmerged", result.unmerged, 0.0), ("merged", result.merged, bound)):
         if result.exact and not difference <= allowed:
-            problem = Problem("outputs", name, f"differ by up to {difference:.3g}; {allowed:.3g} is explained")
+            problem = Problem(
+                "outputs", name, f"differ by up to {difference:.3g}; rounding explains at most {allowed:.3g}"
+            )
             raise IntegrityError(
                 str(path),
                 [problem],
-                hint="The pack is of another model or another state of it: pack it again. If that does not help, "
-                "something outside parameters and configuration makes the outputs, such as a hook.",
+                hint="The pack is of another model or of another state of it: pack the model again. If the outputs "
+                "still differ, something outside parameters and configuration changes them, such as a hook.",
             )
     return result
 
@@ -118,44 +123,43 @@ def trained(
     ignore: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
 ) -> nn.Module:
-    """Build the trained model of a checkpoint on the CPU, from its recipe and tensors, without a pack.
+    """Build the trained model of a checkpoint on the CPU from its recipe and tensors, without a pack.
 
-    Arguments and errors are those of pack(). What pack() writes of the same checkpoint must compute the same: see
-    compare().
+    Takes the arguments of pack() and raises its errors. compare() shows whether the pack computes the same.
     """
-    leaving, where = LeftOut(ignore), Path(path)
+    leaving, source = LeftOut(ignore), Path(path)
     with allowing(allow):
-        if is_adapter(where):
-            plan, tensors, _ = read_adapter(where, None if base is None else Path(base))
+        if is_adapter(source):
+            recipe, tensors, _ = read_adapter(source, None if base is None else Path(base))
         else:
-            plan, tensors = checkpoints.split(read_checkpoint(where, leaving), key, leaving)
-            plan = configuration.of_checkpoint(plan, where)
-        tensors = checkpoints.fitted(plan, tensors)
-        if not is_adapter(where):
-            plan, tensors = as_held(plan, tensors)
-        model = cast_computed(arch.build(plan.architecture), plan.computed, plan.architecture.class_)
-    attach(model, plan)
-    sources = plan.sources()
-    for name, entry in plan.parameters.items():
+            recipe, tensors = checkpoints.split(read_checkpoint(source, leaving), key, leaving)
+            recipe = configuration.of_checkpoint(recipe, source)
+        tensors = checkpoints.fitted(recipe, tensors)
+        if not is_adapter(source):
+            recipe, tensors = as_held(recipe, tensors)
+        model = cast_computed(arch.build(recipe.architecture), recipe.computed, recipe.architecture.class_)
+    attach(model, recipe)
+    sources = recipe.sources()
+    for name, entry in recipe.parameters.items():
         if isinstance(entry, SeededRecipe | AdaptedRecipe) and name not in tensors:
             weight = torch.empty(entry.shape, dtype=dtypes.torch_dtype(entry.dtype), device="cpu")
             fill_any(weight, sources[name])
             place(model, name, weight)
     for name, tensor in tensors.items():
-        if not isinstance(plan.parameters.get(name), TiedRecipe):
+        if not isinstance(recipe.parameters.get(name), TiedRecipe):
             place(model, name, tensor)
-    tie_all(model, plan)
+    tie_all(model, recipe)
     return model.eval()
 
 
 def read_inputs(path: str | PathLike[str]) -> Any:
-    """Read example inputs for compare(): tensors, or lists or mappings of tensors. Nothing in the file is executed.
+    """Read example inputs for compare(): a tensor, or a list or mapping of tensors. Executes nothing in the file.
 
     Args:
         path: ``.pt`` or ``.pth`` (torch.save), ``.safetensors`` or ``.npz`` (arguments by name), or ``.npy``.
 
     Raises:
-        CheckpointError: the file cannot be read as such.
+        CheckpointError: the file cannot be read as tensors.
     """
     where = Path(path)
     try:
@@ -166,18 +170,21 @@ def read_inputs(path: str | PathLike[str]) -> Any:
 
             return load_file(where)
         if where.suffix in (".npy", ".npz"):
-            found = np.load(where, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return torch.from_numpy(found)
-            with found:
-                return {name: torch.from_numpy(found[name]) for name in found.files}
+            arrays = np.load(where, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                return torch.from_numpy(arrays)
+            with arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except CheckpointError:
         raise
     except Exception as fault:
         raise CheckpointError(
-            f"{where} cannot be read as inputs: {fault}", hint="Save them with torch.save({'input_ids': ids}, FILE)."
+            f"cannot read inputs from {where}: {fault}", hint="Save them with torch.save({'input_ids': ids}, FILE)."
         ) from fault
-    raise CheckpointError(f"{where}: unknown kind of file", hint="Known: .pt, .pth, .safetensors, .npy, .npz")
+    raise CheckpointError(
+        f"cannot read inputs from {where}: unknown file type {where.suffix!r}",
+        hint="Save them as .pt, .pth, .safetensors, .npy or .npz.",
+    )
 
 
 def _run(model: nn.Module, inputs: Any) -> Any:
@@ -187,16 +194,16 @@ def _run(model: nn.Module, inputs: Any) -> Any:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output, in order."""
+    """Yield the tensors of an output, in order."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping | list | tuple):
-        for one in output.values() if isinstance(output, Mapping) else output:
-            yield from _tensors(one)
+        for item in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(item)
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:
-    """The largest difference of an element; infinity for other shapes. NaN in the same place is no difference."""
+    """Return the largest difference of an element, or infinity if the shapes differ. NaN equals NaN."""
     if [tuple(tensor.shape) for tensor in due] != [tuple(tensor.shape) for tensor in found]:
         return float("inf")
     worst = 0.0
@@ -208,7 +215,7 @@ def _difference(due: list[Tensor], found: list[Tensor]) -> float:
 
 
 def _is_exact(path: str | PathLike[str]) -> bool:
-    """Whether a pack keeps every trained tensor as it was."""
+    """Return whether a pack keeps every trained tensor bit for bit."""
     with open_pack(path) as pack:
         for entry in pack.descriptor.parameters.values():
             if isinstance(entry, Stored) and entry.coding and entry.coding.id != "planes-zlib":

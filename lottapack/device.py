@@ -1,4 +1,4 @@
-"""The device that a caller names."""
+"""Resolve the device that a caller names."""
 
 import torch
 
@@ -6,15 +6,15 @@ from lottapack.errors import UnsupportedError
 
 
 def resolve(device: str | torch.device) -> torch.device:
-    """The torch device of that name, if it is there. Raises UnsupportedError naming it."""
+    """Return the torch device of that name. Raises UnsupportedError if it is not available."""
     try:
-        found = torch.device(device)
-        torch.empty(0, dtype=torch.uint8, device=found)
+        resolved = torch.device(device)
+        torch.empty(0, dtype=torch.uint8, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as fault:
-        # torch raises one or another of these, by backend and by what is missing.
+        # Which exception torch raises depends on the backend and on what is missing.
         reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0].partition(". ")[0]
         raise UnsupportedError(
-            f"the device {str(device)!r} cannot be used: {reason}",
+            f"cannot use the device {str(device)!r}: {reason}",
             hint='Use "cpu", or install a torch that supports the device.',
         ) from fault
-    return found
+    return resolved

@@ -3,30 +3,30 @@
 ::
 
     LottapackError
-    ├── FormatError            a file is not a valid pack; carries every Problem found
-    │   ├── ContainerError     the safetensors file itself (spec: refusals, section 1)
-    │   ├── DescriptorError    the JSON descriptor (section 2)
-    │   └── AgreementError     file and descriptor contradict each other (section 3)
-    ├── IntegrityError         bytes or rebuilt weights differ from what the pack records (section 4)
-    ├── SignatureError         a signature is missing, broken, by another key, or of another file
-    ├── InvalidKeyError            a file is no key that signatures are made or checked with
-    ├── LimitError             a pack declares more than the caller allows (section 5)
-    ├── PlacementError         a mesh or a placement does not fit a tensor, the processes or the device
-    ├── UnsupportedError       an id, dtype, device or library that this installation lacks
-    ├── DeviceError            a device computes wrong bits
-    ├── ArchitectureError      a model cannot be described, or a description not built
-    ├── NotAllowedError        a pack asks to import what the caller did not allow
-    ├── ScaffoldError          wrong arguments to scaffold(), named by layer; a scaffold that is not there
-    ├── CheckpointError        a checkpoint cannot be packed
-    ├── OutputError            an output path cannot be written
-    ├── InvalidReferenceError      text that names no path, repository or image
-    └── RegistryError          a registry did not give, or did not take, what was asked
-        ├── NetworkError       unreachable, cut off, too slow, or failing by itself
-        ├── AccessError        a token is missing, wrong, or lacks the right
-        ├── NotFoundError       no such repository, revision, tag or file
-        └── ConflictError      someone else's commit came first
+    ├── FormatError             a file is not a valid pack; lists every problem
+    │   ├── ContainerError      the safetensors container is broken (spec: refusals, section 1)
+    │   ├── DescriptorError     the JSON descriptor breaks the format (section 2)
+    │   └── AgreementError      tensors and descriptor contradict each other (section 3)
+    ├── IntegrityError          bytes or rebuilt weights differ from what the pack records (section 4)
+    ├── SignatureError          a signature is missing, malformed, made with another key, or of another file
+    ├── InvalidKeyError         a file cannot be used as a signing or verification key
+    ├── LimitError              a pack declares more than the caller allows (section 5)
+    ├── PlacementError          a mesh or a placement does not fit a tensor, the processes or the device
+    ├── UnsupportedError        this installation lacks an id, dtype, device or library
+    ├── DeviceError             a device computes wrong bits
+    ├── ArchitectureError       a model cannot be described, or a description cannot be built
+    ├── NotAllowedError         a pack needs an import that the caller did not allow
+    ├── ScaffoldError           wrong arguments of scaffold(), or an unknown scaffold
+    ├── CheckpointError         a checkpoint cannot be packed
+    ├── OutputError             an output path cannot be written
+    ├── InvalidReferenceError   a text does not name a path, repository or image
+    └── RegistryError           a registry refused or failed
+        ├── NetworkError        the registry is unreachable, too slow, or fails by itself
+        ├── AccessError         a token is missing, wrong, or lacks the right
+        ├── NotFoundError       the repository, revision, tag or file does not exist
+        └── ConflictError       someone else's commit came first
 
-Every message says what is wrong, where, and what to do next.
+Every message says what failed, where, and what to do next.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a pack.
+    """One problem of a pack.
 
-    ``kind`` is the word of ``spec/v1/refusals.md``, ``where`` the place in the file
-    (``parameters["0.weight"].scale``), ``message`` the fault in words.
+    ``kind`` is a word of ``spec/v1/refusals.md``, ``where`` the location in the file
+    (``parameters["0.weight"].scale``), ``message`` the problem in words.
     """
 
     kind: str
@@ -50,15 +50,15 @@ class Problem:
 
 
 class UnusedOptionWarning(UserWarning):
-    """An argument changes nothing: what it is for is not in the model, or does not become smaller by it."""
+    """An argument has no effect: the model has nothing that it applies to, or the pack does not become smaller."""
 
 
 class BackboneChangedWarning(UserWarning):
-    """A frozen weight is not what the seed generates, so the pack stores it."""
+    """A frozen weight differs from what the seed generates, so the pack stores it."""
 
 
 class LottapackError(Exception):
-    """Base of every error that lottapack raises. ``hint``: what to do next, or empty."""
+    """The base of all lottapack errors. ``hint``: what to do next, or empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -70,7 +70,7 @@ class LottapackError(Exception):
 
 
 class _ProblemsError(LottapackError):
-    """An error that carries all problems found, not just the first."""
+    """An error that lists all problems, not only the first."""
 
     def __init__(self, source: str, problems: Sequence[Problem], *, hint: str = "") -> None:
         self.source = source
@@ -85,7 +85,7 @@ class _ProblemsError(LottapackError):
 
 
 class FormatError(_ProblemsError):
-    """The file is not a valid pack."""
+    """A file is not a valid pack."""
 
 
 class ContainerError(FormatError):
@@ -107,33 +107,33 @@ class AgreementError(FormatError):
 
 
 class IntegrityError(_ProblemsError):
-    """Bytes in the file, or rebuilt weights, are not those that the pack records."""
+    """Bytes in the file, or rebuilt weights, differ from what the pack records."""
 
     summary = "is damaged or was changed:"
 
 
 class SignatureError(LottapackError):
-    """A pack has not the signature that is asked for: the message says which of the four it is."""
+    """The signature is missing, malformed, made with another key, or belongs to another file."""
 
 
 class InvalidKeyError(LottapackError):
-    """A file is no key of the kind that signatures are made or checked with."""
+    """A file cannot be used as a signing or verification key."""
 
 
 class LimitError(LottapackError):
-    """The pack declares a model larger than the caller allows."""
+    """A pack declares a model larger than the caller allows."""
 
 
 class UnsupportedError(LottapackError):
-    """Something the installation does not have: an id, a dtype, a device, a library."""
+    """The installation lacks an id, a dtype, a device or a library."""
 
 
 class PlacementError(LottapackError):
-    """A mesh or a placement does not fit: the tensor's shape, the processes or the device."""
+    """A mesh or a placement does not fit the tensor's shape, the processes or the device."""
 
 
 class DeviceError(LottapackError):
-    """A device failed the known answers, so nothing is generated on it."""
+    """A device failed the known-answer test, so nothing is generated on it."""
 
 
 class ArchitectureError(LottapackError):
@@ -141,18 +141,18 @@ class ArchitectureError(LottapackError):
 
 
 class NotAllowedError(LottapackError):
-    """A pack asks to import a module that the caller did not allow by name."""
+    """A pack needs to import a module that the caller did not allow by name."""
 
 
 class ScaffoldError(LottapackError):
-    """``scaffold()`` was asked for something impossible: the message names the layer.
+    """``scaffold()`` got an invalid argument, or one that does not fit a layer; the message names it.
 
-    Or a model or a pack has no scaffold of the name asked for: the hint lists its own.
+    Also raised when a model or a pack does not have the named scaffold; the hint lists those that it has.
     """
 
 
 class CheckpointError(LottapackError):
-    """A checkpoint cannot be packed: no recipe, tensors missing or left over."""
+    """A checkpoint cannot be packed: its recipe is missing, or its tensors do not match the recipe."""
 
 
 class OutputError(LottapackError):
@@ -160,11 +160,11 @@ class OutputError(LottapackError):
 
 
 class InvalidReferenceError(LottapackError):
-    """A text is no path, no repository of the Hub and no OCI image."""
+    """A text does not name a path, a repository of the Hub or an OCI image."""
 
 
 class RegistryError(LottapackError):
-    """A registry did not give, or did not take, what was asked."""
+    """A registry refused a request or failed."""
 
 
 class NetworkError(RegistryError):
@@ -176,8 +176,8 @@ class AccessError(RegistryError):
 
 
 class NotFoundError(RegistryError):
-    """A registry has no such repository, revision, tag or file; or the cache, without a network."""
+    """The repository, revision, tag or file does not exist in the registry or, offline, in the cache."""
 
 
 class ConflictError(RegistryError):
-    """Someone else's commit came first, so that nothing was changed."""
+    """Someone else's commit came first, so nothing was changed."""

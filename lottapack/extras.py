@@ -1,10 +1,10 @@
-"""Libraries that not every installation has: what lottapack says where one is missing."""
+"""Errors for optional libraries that are not installed."""
 
 from lottapack.errors import UnsupportedError
 
 
 def without_torch(fault: ImportError, what: str) -> UnsupportedError:
-    """The error for ``what``, which needs torch, if that is what could not be imported; raises ``fault`` otherwise."""
+    """Return the error for ``what``, which needs torch, if torch could not be imported; else raise ``fault``."""
     if (fault.name or "").partition(".")[0] != "torch":
         raise fault
     return UnsupportedError(

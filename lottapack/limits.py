@@ -1,4 +1,4 @@
-"""How large a model may be before a pack is refused (spec: refusals, section 5)."""
+"""Limits on the size of a model, checked before anything is built (spec: refusals, section 5)."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def free_memory(device: "torch.device | str" = "cpu") -> int:
-    """Bytes of memory that are free on a device; what cannot be asked counts as unlimited."""
+    """Return the free bytes of memory on a device, or 2**63 - 1 if the device does not report them."""
     if not str(device).startswith("cpu"):
         import torch
 
-        found = getattr(torch, torch.device(device).type, None)
-        if found is None or not hasattr(found, "mem_get_info"):
+        backend = getattr(torch, torch.device(device).type, None)
+        if backend is None or not hasattr(backend, "mem_get_info"):
             return 2**63 - 1
-        # What torch keeps of this process's own tensors that are gone is free too.
-        kept = found.memory_reserved(device) - found.memory_allocated(device)
-        return int(found.mem_get_info(device)[0]) + int(kept)
+        # Memory that torch holds in its cache but no longer uses is free too.
+        cached = backend.memory_reserved(device) - backend.memory_allocated(device)
+        return int(backend.mem_get_info(device)[0]) + int(cached)
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -32,32 +32,36 @@ def free_memory(device: "torch.device | str" = "cpu") -> int:
     return 2**63 - 1
 
 
-TRUST: Final = "If you trust the pack, use a larger machine or device, or pass a larger max_bytes."
+TRUST: Final = "If you trust the pack, use a larger machine or device, or pass a larger `max_bytes`."
 
 
 def check_memory(
     source: str, needed: int, max_bytes: int | None, device: "torch.device | str" = "cpu", *, hint: str = TRUST
 ) -> None:
-    """Refuse a model of ``needed`` bytes that is over ``max_bytes``, by default the device's free memory."""
+    """Raise LimitError for a model of ``needed`` bytes over ``max_bytes``, by default the device's free memory."""
     allowed = free_memory(device) if max_bytes is None else max_bytes
     if needed > allowed:
-        limit = f"{size_text(allowed)} are free on {device}" if max_bytes is None else f"max_bytes allows {allowed:,}"
-        raise LimitError(f"{source}: declares a model of {size_text(needed)}, and {limit}", hint=hint)
+        limit = (
+            f"only {size_text(allowed)} are free on {device}"
+            if max_bytes is None
+            else f"`max_bytes={allowed}` allows only {size_text(allowed)}"
+        )
+        raise LimitError(f"{source}: the model needs {size_text(needed)}, but {limit}", hint=hint)
 
 
 def check_disk(source: str, needed: int, folder: Path) -> None:
-    """Refuse to start writing what the disk cannot hold."""
+    """Raise LimitError if the folder's disk has less free space than ``needed`` bytes."""
     with suppress(OSError):
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise LimitError(
-                f"{source}: needs {size_text(needed)}, and {size_text(free)} are free in {folder}",
+                f"{source}: needs {size_text(needed)}, but only {size_text(free)} are free in {folder}",
                 hint="Free some space or choose another folder.",
             )
 
 
 def size_text(size: int) -> str:
-    """A size for people, in decimal units: ``24.3 MB``."""
+    """Format a number of bytes in decimal units, such as ``24.3 MB``."""
     if size < 1000:
         return f"{size} bytes"
     units = ("kB", "MB", "GB", "TB", "PB", "EB", "ZB")

@@ -1,4 +1,4 @@
-"""Merged weights and random tensors as NumPy arrays, for JAX, MLX, ONNX and where torch is not."""
+"""Merged weights and random tensors as NumPy arrays, for JAX, MLX, ONNX and other programs without torch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -35,13 +35,14 @@ def load(
 ) -> dict[str, Array]:
     """Load the merged weights of a pack by name, without importing torch or building a model.
 
-    Every entry of the plain model's ``state_dict``, with the bits of ``load(path, merge=True).state_dict()``. NumPy has
-    no bfloat16: such tensors come as float32, which holds each of their values exactly (so a conversion back to
-    bfloat16 is exact too). All others keep their recorded dtype. Tied entries are one array.
+    The result has every entry of the plain model's ``state_dict``, with the bits of
+    ``load(path, merge=True).state_dict()``. NumPy does not have bfloat16: such tensors become float32, which holds each
+    of their values exactly, so that converting them back to bfloat16 is exact too. All other tensors keep their
+    recorded dtype. Tied entries share one array.
 
     Args:
         path: the pack, or a reference as in load().
-        scaffold: on which of the pack's scaffolds; by default on that of its main seed.
+        scaffold: the name of one of the pack's scaffolds; by default that of its main seed.
         max_bytes: the most memory that the arrays may take; by default what is free.
         require_signature: a public key in PEM, as in load().
 
@@ -61,8 +62,8 @@ def load(
     with Reading(scaffold, require_signature=require_signature).open(path) as pack:
         if pack.descriptor.rng.id == rng.TORCH_CPU:
             raise UnsupportedError(
-                f"{path}: its weights were drawn by torch, and nothing else draws them",
-                hint="Export it where torch is, and read the safetensors file.",
+                f"{path}: its weights were drawn by torch and cannot be generated without it",
+                hint="Export the pack on a machine with torch, and read the safetensors file.",
             )
         entries = pack.descriptor.parameters
         own = {name: entry for name, entry in entries.items() if not isinstance(entry, Tied)}

@@ -1,6 +1,6 @@
-"""How the library tells of long work."""
+"""The type of callbacks that report the progress of long work."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the work done and the work in all; each function says in what unit."""
+"""A function that is called with the work done so far and the total. Each function that takes one names the unit."""

@@ -1,4 +1,4 @@
-"""run(): a model at work, straight from its pack: a language model writes tokens, any other computes one output."""
+"""run(): load a pack and use its model once. A language model generates tokens, other models compute one output."""
 
 import logging
 import math
@@ -30,12 +30,15 @@ _log = logging.getLogger(__name__)
 __all__ = ["RunResult", "run"]
 
 SMALL = 64
-"""Outputs with at most so many numbers are in a result themselves."""
+"""The most numbers of an output that a result holds as values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What generate() returns. ``tokens``: the new ones; ``tokens_per_s``: the prompt's pass is in its time."""
+    """What generate() returns.
+
+    ``tokens``: the new tokens. ``tokens_per_s`` counts the time of the prompt's pass too.
+    """
 
     tokens: tuple[int, ...]
     seconds: float
@@ -46,9 +49,9 @@ class Written:
 class RunResult:
     """What run() returns.
 
-    ``backbone``: how it was loaded. ``text``: of the new tokens, where there is a tokenizer. ``outputs``: the shapes of
-    output tensors by name; ``values``: the numbers of those that have at most 64. ``prompt``: the text or the token ids
-    that it went on from. ``peak_bytes``: the largest resident size of this process so far, or 0 where unknown.
+    ``backbone``: how it was loaded. ``text``: the decoded new tokens, if a tokenizer was used. ``outputs``: the shapes
+    of output tensors by name. ``values``: the numbers of outputs that have at most 64. ``prompt``: the text or the
+    token ids that the model continued. ``peak_bytes``: the largest resident size of this process so far, 0 if unknown.
     """
 
     path: Path
@@ -83,23 +86,23 @@ def run(
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
 ) -> RunResult:
-    """Load a pack and let it work once.
+    """Load a pack and run its model once.
 
     Args:
         path: the pack, or a reference as in load().
-        prompt: a language model goes on from this text. Needs a tokenizer.
-        tokens: or from these token ids.
-        new_tokens: how many at most.
-        temperature: above 0, tokens are drawn, the likelier ones more often the lower it is; at 0 the most likely one
-            is taken each time.
-        top_p: draw from the likeliest tokens that together have this probability, above 0 and at most 1.
-        seed: of the drawing, from 0 to 2**64 - 1: the same one gives the same tokens on the same device. By default
-            torch's own random state goes on.
-        tokenizer: the folder of a transformers tokenizer; by default that in the pack, or else what lies beside it.
-            Nothing is downloaded, and no code of a tokenizer is run.
-        given: for any other model, a ``.npy`` file with its input, or ``.safetensors`` with inputs by the names that
-            its ``forward`` has.
-        output: where its output goes: ``.npy``, or ``.safetensors`` if there are several tensors.
+        prompt: the text that a language model continues. Needs a tokenizer.
+        tokens: the token ids to continue, instead of a prompt.
+        new_tokens: the most tokens to generate.
+        temperature: 0 takes the most likely token each time; above 0 tokens are sampled, and a lower temperature
+            prefers the likelier ones.
+        top_p: sample from the likeliest tokens that together have this probability, above 0 and at most 1.
+        seed: the seed of the sampling, from 0 to 2**64 - 1. The same seed gives the same tokens on the same device. By
+            default torch's global random state is used.
+        tokenizer: the folder of a transformers tokenizer; by default the one in the pack, or else the one beside it.
+            Nothing is downloaded, and no tokenizer code is executed.
+        given: the input of any other model: a ``.npy`` file, or a ``.safetensors`` file with inputs named as the
+            arguments of ``forward``.
+        output: the file to write the output to: ``.npy``, or ``.safetensors`` for several tensors.
         backbone: as in load(). By default virtual where the pack's tables have a kernel for it, else materialised.
         device: as in load().
         dtype: as in load().
@@ -120,41 +123,46 @@ def run(
     """
     if given is not None and (temperature, top_p, seed) != (0.0, 1.0, None):
         raise CheckpointError(
-            "temperature, top_p and seed are for language models, and an input for other models is given",
-            hint="Give either the input, or a prompt and how to draw.",
+            "temperature, top_p and seed only apply to language models, but `given` is an input for another model",
+            hint="Pass either `given`, or a prompt and how to sample.",
         )
-    own = local(path)
+    pack_path = local(path)
     if output is not None:
-        refuse_over(Path(output), own, *([] if given is None else [Path(given)]))
-    found: Backbone = default_backbone(own) if backbone is None else backbone
+        refuse_over(Path(output), pack_path, *([] if given is None else [Path(given)]))
+    chosen: Backbone = default_backbone(pack_path) if backbone is None else backbone
     if backbone is None:
-        _log.info("backbone %s, as the pack's tables allow", found if isinstance(found, str) else "virtual")
+        _log.info("backbone %s, as the pack's tables allow", chosen if isinstance(chosen, str) else "virtual")
     begin = time.perf_counter()
-    model = load(own, backbone=found, device=device, dtype=dtype, max_bytes=max_bytes, allow=allow)
+    model = load(pack_path, backbone=chosen, device=device, dtype=dtype, max_bytes=max_bytes, allow=allow)
     loaded = time.perf_counter() - begin
-    kind = found if isinstance(found, str) else "virtual"
+    kind = chosen if isinstance(chosen, str) else "virtual"
     if given is not None:
         with allowing(allow):
-            return _compute(model, own, kind, loaded, Path(given), None if output is None else Path(output))
+            return _compute(model, pack_path, kind, loaded, Path(given), None if output is None else Path(output))
     if output is not None:
-        raise CheckpointError("an output is written for a given input alone", hint="Name the input's file.")
+        raise CheckpointError(
+            f"output={str(output)!r} is only written for a model with `given`",
+            hint="Pass `given`, or leave out `output`.",
+        )
     words = None
     if prompt is not None:
-        words = own_tokenizer(own) if tokenizer is None else tokenizer_in(Path(tokenizer))
+        words = own_tokenizer(pack_path) if tokenizer is None else tokenizer_in(Path(tokenizer))
         tokens = words(prompt)["input_ids"]
     if not tokens:
         raise CheckpointError(
-            "there is nothing to run the model on",
-            hint="Give a language model a prompt or token ids, and any other a file with its input.",
+            "run() needs an input: no prompt, tokens or `given` was passed",
+            hint="Pass `prompt` or `tokens` for a language model, or `given` for any other.",
         )
     done = generate(model, tokens, new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     text = words.decode(done.tokens) if words is not None else ""
     begun = " ".join(map(str, tokens)) if prompt is None else prompt
-    return RunResult(own, kind, loaded, done.seconds, peak_bytes(), done.tokens, done.tokens_per_s, text, prompt=begun)
+    return RunResult(
+        pack_path, kind, loaded, done.seconds, peak_bytes(), done.tokens, done.tokens_per_s, text, prompt=begun
+    )
 
 
 def default_backbone(path: Path) -> Backbone:
-    """Virtual for the weights of a pack whose table has a kernel for it, if any."""
+    """Return "virtual" for the weights whose table has a kernel for it; "materialised" if there are none."""
     with open_pack(path) as pack:
         if pack.descriptor.rng.id == TORCH_CPU:
             return MATERIALISED
@@ -174,22 +182,24 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> Written:
-    """Let a transformers language model write; ``temperature``, ``top_p`` and ``seed`` are as in run().
+    """Generate tokens with a transformers language model; ``temperature``, ``top_p`` and ``seed`` are as in run().
 
-    ``stop``: at the end-of-text token of its configuration. Raises UnsupportedError for other models, CheckpointError
-    for token ids that it does not have.
+    ``stop``: stop at the end-of-text token of the model's configuration.
+
+    Raises UnsupportedError for models that do not generate, CheckpointError for token ids outside the vocabulary.
     """
     write = getattr(model, "generate", None)
     if write is None or not getattr(model, "can_generate", lambda: False)():
         raise UnsupportedError(
-            f"a {type(model).__name__} writes no tokens", hint="Give it a file with its input (lottapack run --input)."
+            f"a {type(model).__name__} cannot generate tokens", hint="Pass a file with its input as `given`."
         )
     config: Any = model.config
     size: int = config.vocab_size
     if new_tokens < 1 or not all(0 <= token < size for token in tokens):
         raise CheckpointError(
-            f"tokens are numbers from 0 to {size - 1}, and at least one is to be written",
-            hint=f"Given: {list(tokens)}.",
+            f"cannot continue the tokens {list(tokens)} with {new_tokens} more: token ids go from 0 to {size - 1}, and "
+            "new_tokens must be at least 1",
+            hint="Use the tokenizer of this model, and ask for at least one token.",
         )
     drawing = _drawing(temperature, top_p, seed)
     start = torch.tensor([list(tokens)], dtype=torch.int64, device=next(model.parameters()).device)
@@ -198,7 +208,7 @@ def generate(
     with torch.random.fork_rng([start.device] if start.is_cuda else [], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        found = write(
+        generated = write(
             start,
             attention_mask=torch.ones_like(start),
             max_new_tokens=new_tokens,
@@ -206,30 +216,30 @@ def generate(
             **drawing,
             **least,
         )
-    written = tuple(found[0, len(tokens) :].tolist())
+    written = tuple(generated[0, len(tokens) :].tolist())
     seconds = time.perf_counter() - begin
     return Written(written, seconds, len(written) / seconds)
 
 
 def _drawing(temperature: float, top_p: float, seed: int | None) -> dict[str, Any]:
-    """What generate() of transformers is told."""
+    """Return the sampling arguments of transformers' generate()."""
     if not (0 <= temperature < math.inf and 0 < top_p <= 1 and (seed is None or 0 <= seed < 2**64)):
         raise CheckpointError(
-            f"temperature={temperature}, top_p={top_p}, seed={seed}: these draw no tokens",
-            hint="temperature is 0 or more, top_p is above 0 and at most 1, seed is from 0 to 2**64 - 1.",
+            f"cannot sample with temperature={temperature}, top_p={top_p}, seed={seed}",
+            hint="temperature must be 0 or more, top_p above 0 and at most 1, seed from 0 to 2**64 - 1.",
         )
     if temperature == 0:
         if top_p != 1 or seed is not None:
             raise CheckpointError(
-                "top_p and seed say how tokens are drawn, and at temperature 0 none is",
-                hint="Give a temperature too, such as 0.8.",
+                "top_p and seed only apply to sampling, and temperature is 0",
+                hint="Pass a temperature above 0 too, such as 0.8.",
             )
         return {"do_sample": False}
     return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
 
 
 def peak_bytes() -> int:
-    """The process's largest resident size so far; 0 where the system does not say."""
+    """Return the process's largest resident size so far in bytes, or 0 where the system does not report it."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -242,18 +252,19 @@ def peak_bytes() -> int:
 def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: Path, output: Path | None) -> RunResult:
     inputs = _read(given)
     tensors = [*model.parameters(), *model.buffers()]
-    place = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    inputs = {name: tensor.to(place) for name, tensor in inputs.items()}
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     begin = time.perf_counter()
     try:
-        found = model(*inputs.values()) if given.suffix == ".npy" else model(**inputs)
+        result = model(*inputs.values()) if given.suffix == ".npy" else model(**inputs)
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as fault:
         shapes = ", ".join(f"{name}: {str(t.dtype)[6:]} {tuple(t.shape)}" for name, t in inputs.items())
         raise CheckpointError(
-            f"a {type(model).__name__} does not take {given} ({shapes}): {fault}", hint="Give what its forward() takes."
+            f"a {type(model).__name__} cannot take the input in {given} ({shapes}): {fault}",
+            hint="Save the arguments of its forward().",
         ) from fault
     seconds = time.perf_counter() - begin
-    named = found if isinstance(found, Mapping) else {"output": found}
+    named = result if isinstance(result, Mapping) else {"output": result}
     outputs = {name: tensor.cpu() for name, tensor in named.items() if isinstance(tensor, Tensor)}
     if output is not None:
         _write(output, outputs)
@@ -275,9 +286,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (OSError, ValueError, TypeError, EOFError, SafetensorError) as fault:
         reason = (fault.strerror if isinstance(fault, OSError) else "") or fault
         raise CheckpointError(
-            f"{path} cannot be read as tensors: {reason}", hint="Save it with numpy.save, or as safetensors."
+            f"cannot read tensors from {path}: {reason}", hint="Save them with numpy.save or as safetensors."
         ) from fault
-    raise CheckpointError(f"{path}: unknown kind of file", hint="Known: .npy, .safetensors")
+    raise CheckpointError(
+        f"cannot read tensors from {path}: unknown file type", hint="Save them as .npy or .safetensors."
+    )
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -292,4 +305,6 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
         with atomic_file(path) as file:
             np.save(file, tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy())
     else:
-        raise OutputError(f"{path}: cannot hold {', '.join(tensors)}", hint="Name a .safetensors file.")
+        raise OutputError(
+            f"cannot write the outputs {', '.join(tensors)} to {path}", hint="Pass the name of a .safetensors file."
+        )

@@ -1,7 +1,7 @@
-"""Signatures of packs, by the OpenSSF model-signing standard (spec: container, section 8). Needs no network.
+"""Sign packs and check signatures by the OpenSSF model-signing standard (spec: container, section 8).
 
-The library does the cryptography. What is compared with the signed number is the file that is open, not what lies at
-its path by then.
+Signing needs no network. The model-signing library does the cryptography. lottapack hashes the open file itself and
+compares that with the signed hash, because the path may point to another file by then.
 """
 
 import logging
@@ -20,29 +20,31 @@ from lottapack.format.packfile import PackFile, open_pack
 _log = logging.getLogger(__name__)
 
 _MOST = 1_000_000
-"""Bytes of a signature or a key; real ones have a few thousand."""
+"""The most bytes of a signature or a key; real ones have a few thousand."""
 _MAKE = {
-    "private": "Make one: openssl ecparam -name prime256v1 -genkey -noout -out KEY",
-    "public": "Make it of the private one: openssl ec -in KEY -pubout -out KEY.pub",
+    "private": "Create one: openssl ecparam -name prime256v1 -genkey -noout -out KEY",
+    "public": "Create it from the private key: openssl ec -in KEY -pubout -out KEY.pub",
 }
-_ASK = "Do not use the pack before you have pack and signature from whoever signed it."
+_ASK = "Do not use the pack before its signer has sent you the pack and its signature again."
 
 
 def signature_path(pack: str | PathLike[str]) -> Path:
-    """Where the signature of a pack lies."""
+    """Return the path of a pack's signature."""
     return Path(f"{fspath(pack)}{SIGNATURE_END}")
 
 
 def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes | None = None) -> Path:
-    """Check a pack and sign it; returns the path of the signature, ``<path>.sig``, which is replaced in one step.
+    """Check a pack, sign it and return the path of the signature, ``<path>.sig``, which is replaced in one step.
 
     Args:
-        path: the pack. Each hash in it is checked first.
+        path: the pack. Every hash in it is checked first.
         key: a private key in PEM, on one of the curves P-256, P-384 and P-521.
-        password: of the key, if it is encrypted.
+        password: the password of an encrypted key.
 
     Raises:
-        FormatError, IntegrityError: it is no whole pack, and was not signed. InvalidKeyError, OutputError.
+        FormatError, IntegrityError: the pack is not valid; nothing was signed.
+        InvalidKeyError: the key cannot be read or is of another kind.
+        OutputError: the signature cannot be written.
         UnsupportedError: model-signing is not installed.
 
     Source:
@@ -59,11 +61,13 @@ def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes
         signer = library.signing.Config().use_elliptic_key_signer(private_key=Path(key), password=password)
     with open_pack(path) as pack:
         pack.check_tensors()
-        # By its own path: the library takes no links, of which caches are full.
+        # The library does not follow links, and files in caches are links.
         manifest = library.hashing.Config().hash(Path(path).resolve())
-        hashed, found = _files(manifest), pack.file_sha256()
-        if hashed != [(".", "sha256", found)]:
-            problem = Problem("sha256", "file", f"changed while it was signed: its SHA-256 was {found}, now {hashed}")
+        hashed, sha256 = _files(manifest), pack.file_sha256()
+        if hashed != [(".", "sha256", sha256)]:
+            problem = Problem(
+                "sha256", "file", f"changed while it was being signed: its SHA-256 was {sha256}, now it is {hashed}"
+            )
             raise IntegrityError(str(path), [problem], hint="Sign it again.")
         with atomic_file(target) as file:
             signer.set_hashing_config(_Instead(manifest)).sign(path, file.name)
@@ -71,54 +75,60 @@ def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes
 
 
 def check_signature(pack: PackFile, key: str | PathLike[str]) -> str:
-    """Check the signature beside an open pack with a public key; returns the signed SHA-256 of the file.
+    """Check the signature beside an open pack with a public key and return the signed SHA-256 of the file.
 
     Raises:
-        SignatureError: it is missing, broken, by another key, or of another file. InvalidKeyError. UnsupportedError.
+        SignatureError: the signature is missing, malformed, made with another key, or belongs to another file.
+        InvalidKeyError: the key cannot be read or is of another kind.
+        UnsupportedError: model-signing is not installed.
     """
     library, where = _library(), signature_path(pack.path)
     with _reading_key(key, "public"):
         verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=Path(key))
     if not where.is_file():
-        raise SignatureError(f"{pack.path} is not signed: there is no {where.name} beside it", hint=_ASK)
+        raise SignatureError(f"{pack.path} is not signed: {where.name} does not exist beside it", hint=_ASK)
     if where.stat().st_size > _MOST:
-        raise SignatureError(f"{where} is no signature: it has {where.stat().st_size:,} bytes", hint=_ASK)
+        raise SignatureError(
+            f"{where} is not a signature: it has {where.stat().st_size:,} bytes, more than {_MOST:,}", hint=_ASK
+        )
     signed = _Signed()
     try:
-        # An old form of signature makes the library print.
+        # The library prints when it meets an old kind of signature.
         with redirect_stdout(StringIO()):
             verifier.set_hashing_config(_Instead(signed)).verify(pack.path, where)
     except Exception as fault:
         if type(fault).__name__ == "InvalidSignature" or str(fault).startswith("Key mismatch"):
-            raise SignatureError(f"{where} was not made with the key of {key}, or was changed", hint=_ASK) from fault
-        raise SignatureError(f"{where} is no signature of a model: {_reason(fault)}", hint=_ASK) from fault
-    found = pack.file_sha256()
-    if signed.files != [(".", "sha256", found)]:
+            raise SignatureError(
+                f"{where} was not made with the private key of {key}, or was changed", hint=_ASK
+            ) from fault
+        raise SignatureError(f"{where} is not a model signature: {_reason(fault)}", hint=_ASK) from fault
+    sha256 = pack.file_sha256()
+    if signed.files != [(".", "sha256", sha256)]:
         shown = "; ".join(f"{name} {algorithm} {digest}" for name, algorithm, digest in signed.files[:3])
         raise SignatureError(
-            f"{pack.path} was changed after it was signed, or {where.name} is another file's: its SHA-256 is {found}, "
-            f"signed is {shown}",
+            f"{pack.path} was changed after it was signed, or {where.name} belongs to another file: its SHA-256 is "
+            f"{sha256}, the signed one is {shown}",
             hint=_ASK,
         )
-    return found
+    return sha256
 
 
 class _Instead:
-    """Takes the place of the library's hashing of a path."""
+    """Replaces the library's hashing of a path by a manifest that is already known."""
 
     def __init__(self, manifest: Any) -> None:
         self._manifest = manifest
 
     def hash(self, *_: Any, **__: Any) -> Any:
-        """What the library then signs, or compares with what is signed."""
+        """Return the manifest that the library signs, or compares with the signed one."""
         return self._manifest
 
     def add_ignored_paths(self, **_: Any) -> None:
-        """A signature may name files of a folder that are left out; there is no folder."""
+        """Do nothing: a signature may list ignored files of a folder, but a pack is one file."""
 
 
 class _Signed:
-    """Compared with the manifest whose signature was found to be right, it keeps what that says of the files."""
+    """Records the files of the manifest that the library verified and compares with this object."""
 
     files: tuple[()] | list[tuple[str, str, str]] = ()
 
@@ -128,7 +138,7 @@ class _Signed:
 
 
 def _files(manifest: Any) -> list[tuple[str, str, str]]:
-    """Name (``.`` for a file that is signed alone), algorithm and digest of each file in a manifest."""
+    """Return the name (``.`` for a file that is signed alone), algorithm and digest of each file in a manifest."""
     return [(f.identifier, f.digest.algorithm, f.digest.digest_hex) for f in manifest.resource_descriptors()]
 
 
@@ -137,26 +147,29 @@ def _library() -> Any:
         import model_signing
         from model_signing import hashing, signing, verifying  # noqa: F401 - it does not import them itself
     except ImportError as fault:
-        what = f"signatures need model-signing, which cannot be imported: {fault}"
+        what = f"cannot sign or check signatures without model-signing: {fault}"
         raise UnsupportedError(what, hint="pip install 'lottapack[sign]'") from fault
     return model_signing
 
 
 @contextmanager
 def _reading_key(key: str | PathLike[str], kind: str) -> Iterator[None]:
-    """Whatever the library raises on a file that is no such key becomes one typed error."""
+    """Turn whatever the library raises on an unsuitable key file into InvalidKeyError."""
     path = Path(key)
     try:
         if path.stat().st_size > _MOST:
-            raise InvalidKeyError(f"{path} is no {kind} key: it has {path.stat().st_size:,} bytes", hint=_MAKE[kind])
+            raise InvalidKeyError(
+                f"{path} is not a {kind} key: it has {path.stat().st_size:,} bytes, more than {_MOST:,}",
+                hint=_MAKE[kind],
+            )
         yield
     except InvalidKeyError:
         raise
     except Exception as fault:
-        what, hint = f"{path} cannot be used as a {kind} key in PEM on P-256, P-384 or P-521", _MAKE[kind]
+        what, hint = f"cannot use {path} as a {kind} key in PEM on P-256, P-384 or P-521", _MAKE[kind]
         if "password" in str(fault).lower():
-            hint = "Give its password: in LOTTAPACK_KEY_PASSWORD, or sign(..., password=)."
-        # The library takes the curve of any key, which one of RSA has not.
+            hint = "Pass `password`, or set LOTTAPACK_KEY_PASSWORD for the command."
+        # The library reads the curve of any key; RSA keys do not have one.
         reason = "it is of another kind" if isinstance(fault, AttributeError) else _reason(fault)
         raise InvalidKeyError(f"{what}: {reason}", hint=hint) from fault
 

@@ -1,7 +1,7 @@
-"""A registry of our own: the part of the Hugging Face Hub that packs need, on one folder.
+"""A registry server: the part of the Hugging Face Hub's protocol that packs need, on one folder.
 
-``run`` serves until it is stopped, ``background`` for as long as a block of code runs; ``tokens`` says who may read and
-write. Starlette and uvicorn are needed only to serve: the extra ``serve``.
+``run`` serves until it is stopped, ``background`` while a block of code runs; ``tokens`` controls who may read and
+write. Only serving needs Starlette and uvicorn, the extra ``serve``.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +24,6 @@ def __getattr__(name: str) -> object:
     try:
         from lottapack_serve import server
     except ImportError as fault:
-        missing = "the registry's server needs Starlette and uvicorn, which are not installed"
-        raise UnsupportedError(missing, hint="pip install 'lottapack[serve]'") from fault
+        missing = "the registry server needs Starlette and uvicorn, which are not installed"
+        raise UnsupportedError(missing, hint="Install them: pip install 'lottapack[serve]'") from fault
     return getattr(server, name)

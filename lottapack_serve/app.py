@@ -1,4 +1,4 @@
-"""The application: all endpoints, and every failure as the JSON that clients understand."""
+"""The application: all endpoints, and every failure as JSON that clients understand."""
 
 import re
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from lottapack_serve.traffic import Log, Traffic
 
 
 def application(registry: Registry, log: Log | None = None) -> ASGIApp:
-    """The ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
+    """Return the ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
     app = Starlette(
         routes=[*account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES],
         exception_handlers={
@@ -38,7 +38,7 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
 
 
 def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
-    # Headers are one line of Latin-1; the body has the message as it is.
+    # Headers are one line of Latin-1; the body has the full message.
     line = "".join(character if " " <= character <= "~" else "?" for character in message)
     return JSONResponse({"error": message}, status, {"X-Error-Message": line, **headers})
 
@@ -62,29 +62,30 @@ _ELSEWHERE = re.compile(
     r"/api/models/[^/]+(/(revision|tree|paths-info|commits|commit|preupload|branch|tag|auth-check)(/.*)?)?"
     r"|/api/(datasets|spaces)/.+|/[^/]+/resolve/.*|/(datasets|spaces)/.*"
 )
-"""Addresses of what the Hub has, and no registry of this kind can have: repositories of no owner, or of other types."""
+"""Addresses of the Hub that a registry of this kind cannot have: repositories without owners, or of other types."""
 
 
 async def _http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     if fault.status_code == 404 and _ELSEWHERE.fullmatch(request.url.path):
-        message = "This registry holds models only, with names of the form owner/name."
+        message = "This registry only holds models, with names of the form owner/name."
         return _answer(404, message, {"X-Error-Code": "RepoNotFound"})
     message = {
-        404: f"This registry knows no {request.url.path}: see its documentation for the part of the Hub that it is.",
-        405: f"{request.method} is not possible at {request.url.path}.",
+        404: f"This registry does not support {request.url.path}. Its documentation lists the supported part of the "
+        f"Hub.",
+        405: f"{request.url.path} does not support {request.method}.",
     }.get(fault.status_code, fault.detail)
     return _answer(fault.status_code, message, dict(fault.headers or {}))
 
 
 async def _gone(_request: Request, _fault: Exception) -> Response:
-    return Response(status_code=400)  # to nobody
+    return Response(status_code=400)  # the client is gone
 
 
 async def _odd(_request: Request, _fault: Exception) -> Response:
-    # The net under bodies.py: the index takes neither larger numbers nor half characters, and nobody else has any.
-    return _answer(400, "The request holds a number or a text that this registry cannot take.", {})
+    # A safety net under bodies.py: the index refuses larger numbers and lone surrogates, and nothing else has any.
+    return _answer(400, "The request contains a number or a text that this registry cannot store.", {})
 
 
 async def _failed(_request: Request, _fault: Exception) -> Response:
-    return _answer(500, f"{HTTPStatus(500).phrase}: the registry's own log says more.", {})
+    return _answer(500, f"{HTTPStatus(500).phrase}. The registry's log has the details.", {})

@@ -1,9 +1,9 @@
-"""Copies of a registry, made while it is served, and what is made of one again.
+"""Back up a registry while it is served, and restore it.
 
-A copy is laid out as a registry: one state of the index, and every blob that it names, each hashed. The index comes
-first, by SQLite's own backup, so that writers do not wait; then the blobs; the new index gets its name at the end. So
-a folder of backups holds the last whole one at all times, and the next run goes on from there. A file in it says what
-it is, so that no registry is taken for a backup and overwritten, nor a backup served.
+A backup has the layout of a registry: one state of the index, and every blob that it names, each hashed. The index is
+copied first, by SQLite's own backup, so that writers do not wait; then the blobs; the new index gets its final name at
+the end. So the folder always holds the last complete backup, and the next run continues from it. A marker file
+identifies a backup, so that a registry is never overwritten as one, and a backup never served.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from lottapack_serve.database import FILE
 from lottapack_serve.refusals import RefusedError
 
 MARK = "backup"
-"""The file that makes a folder one of backups."""
+"""The marker file of a folder with a backup."""
 _NEXT = f"{FILE}.next"
 _TRIES = 20
-"""Times that the index is taken again where repositories were deleted meanwhile."""
+"""How many times the index is copied again because repositories were deleted meanwhile."""
 _PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A whole copy: ``blobs`` and ``size`` in bytes of all that is in it, of which ``new`` blobs came in this run."""
+    """A complete backup: its ``blobs`` and ``size`` in bytes, and how many ``new`` blobs this run copied."""
 
     target: Path
     repositories: int
@@ -43,7 +43,7 @@ class Copied:
 
 
 class _LostError(Exception):
-    """A blob is not where the index says. ``sha256``: which; ``fault``: "missing" or "changed"."""
+    """A blob is not where the index says. ``sha256``: its hash. ``fault``: "missing" or "changed"."""
 
     def __init__(self, sha256: str, fault: str) -> None:
         super().__init__(sha256)
@@ -52,24 +52,24 @@ class _LostError(Exception):
 
 
 def backup(root: Path, target: Path, progress: Progress | None = None) -> Copied:
-    """Copy the registry in ``root``, which may be served meanwhile, to ``target``: a new folder, or an older copy.
+    """Copy the registry in ``root``, which may be served meanwhile, to ``target``: a new folder, or an older backup.
 
-    Every blob of the copy is hashed, those of older runs too, and copied again if it is not what it was. ``progress``
-    is told bytes. Raises OutputError if there is no registry, if the target holds something else, is in use or cannot
-    be written; IntegrityError if the registry has lost a content, and then the copy that was there stays as it was.
+    Every blob of the backup is hashed, including those of older runs, and copied again if it changed. ``progress`` is
+    called with bytes. Raises OutputError if there is no registry, or if the target contains something else, is in use
+    or cannot be written; IntegrityError if the registry has lost a content, without changing the backup.
     """
     if target.exists() and any(target.iterdir()) and not (target / MARK).exists():
-        raise OutputError(f"{target} holds other files", hint="Name a new folder, or one with older backups.")
+        raise OutputError(f"{target} contains other files", hint="Pass a new folder, or one with an older backup.")
     return _copied(root, target, progress)
 
 
 def restore(copy: Path, root: Path, progress: Progress | None = None) -> Copied:
-    """Make a registry in ``root``, a new folder, of the copy in ``copy``, which stays. Checked as a backup is.
+    """Restore the backup in ``copy``, which stays, to a registry in ``root``, a new folder. Checks it like a backup.
 
-    Raises OutputError if there is something in ``root``, or no copy; IntegrityError if the copy is damaged.
+    Raises OutputError if ``root`` is not empty, or ``copy`` is not a backup; IntegrityError if the backup is damaged.
     """
     if root.exists() and any(root.iterdir()) and not ((root / MARK).exists() and not (root / FILE).exists()):
-        raise OutputError(f"{root} is not empty", hint="Name a new folder for the registry.")
+        raise OutputError(f"{root} is not empty", hint="Pass a new folder for the registry.")
     copied = _copied(copy, root, progress)
     (root / MARK).unlink()
     return copied
@@ -77,28 +77,31 @@ def restore(copy: Path, root: Path, progress: Progress | None = None) -> Copied:
 
 def _copied(root: Path, target: Path, progress: Progress | None) -> Copied:
     if not (root / FILE).is_file():
-        raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, or a backup of it.")
+        raise OutputError(
+            f"{root} does not contain a registry", hint="Pass the folder that is served, or a backup of it."
+        )
     try:
         with _held(target):
             return _copy(root, target, progress)
     except (OSError, sqlite3.Error, RefusedError) as fault:
         raise OutputError(
             f"cannot copy {root} to {target}: {fault}",
-            hint="Check that the first can be read, and the second written and has space. Run it again: it goes on.",
+            hint="Check that the first can be read, and that the second can be written and has space. Then run it "
+            "again; it continues.",
         ) from fault
 
 
 @contextmanager
 def _held(target: Path) -> Iterator[None]:
-    """Nobody serves the target or writes another copy there."""
+    """Lock the target, so that nobody serves it or writes another backup there."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(target / "serve.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout as fault:
-        raise OutputError(f"another process uses {target}", hint="Wait for it, or name another folder.") from fault
+        raise OutputError(f"another process uses {target}", hint="Wait for it, or pass another folder.") from fault
     try:
-        (target / MARK).write_text("Made by lottapack serve backup. Bring it back with: lottapack serve restore\n")
+        (target / MARK).write_text("Created by lottapack serve backup. Restore it with: lottapack serve restore\n")
         yield
     finally:
         lock.release()
@@ -125,25 +128,25 @@ def _copy(root: Path, target: Path, progress: Progress | None) -> Copied:
         except _LostError as lost:
             if _is_known(index, lost.sha256):
                 problem = Problem("lost-content", f"blobs/{lost.sha256[:2]}/{lost.sha256}", f"is {lost.fault}")
-                hint = f"{target} is as it was. See what it belongs to: lottapack serve check --root {root}"
+                hint = f"{target} was not changed. Find the affected files with: lottapack serve check --root {root}"
                 raise IntegrityError(str(root), [problem], hint=hint) from lost
-            continue  # its repository was deleted after the index was taken
+            continue  # its repository was deleted after the index was copied
         for folder in (target / "blobs").iterdir():
             sync_folder(folder)
         sync_folder(target / "blobs")
-        for end in ("-wal", "-shm"):  # of the older copy's index, if a command that read it was killed
+        for end in ("-wal", "-shm"):  # left by a command that read the older index and was killed
             (target / f"{FILE}{end}").unlink(missing_ok=True)
         (target / _NEXT).replace(target / FILE)
         sync_folder(target)
         store.sweep({sha256 for sha256, _ in blobs})
         return Copied(target, repositories, len(blobs), total, new)
     raise OutputError(
-        f"repositories of {root} were deleted faster than they could be copied", hint="Run it again: it goes on."
+        f"repositories of {root} were deleted faster than they could be copied", hint="Run it again; it continues."
     )
 
 
 def _take_index(index: Path, target: Path) -> None:
-    """One state of the index, as a file of its own."""
+    """Copy one state of the index to a separate file."""
     target.unlink(missing_ok=True)
     with closing(sqlite3.connect(index, timeout=30)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
@@ -160,7 +163,7 @@ def _take_index(index: Path, target: Path) -> None:
 
 
 def _bring(source: Path, store: BlobStore, sha256: str) -> bool:
-    """Have a blob in the copy; whether it had to be copied. Raises _LostError."""
+    """Ensure that the backup has a blob; return whether it had to be copied. Raises _LostError."""
     target = store.path(sha256)
     with suppress(FileNotFoundError), target.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() == sha256:

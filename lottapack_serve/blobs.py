@@ -1,7 +1,7 @@
-"""The contents of files, each once, under their SHA-256: ``blobs/ab/ab12...``.
+"""The contents of files, each stored once under its SHA-256: ``blobs/ab/ab12...``.
 
-What arrives is written to ``incoming/`` first. It moves to its place only when a commit takes it, flushed to disk
-before, so a blob that is in its place is whole.
+Arriving content is first written to ``incoming/``. It is flushed to disk and moved to its final path only when a commit
+uses it, so a blob at its final path is complete.
 """
 
 import errno
@@ -32,7 +32,7 @@ class Blob:
 
 
 def blob_path(root: Path, sha256: str) -> Path:
-    """Where a blob is in a registry's folder, if it is there."""
+    """Return the path of a blob in a registry's folder, whether it exists or not."""
     return root / "blobs" / sha256[:2] / sha256
 
 
@@ -47,36 +47,36 @@ class BlobStore:
             folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a blob is, if it is there."""
+        """Return the path of a blob, whether it exists or not."""
         return blob_path(self._root, sha256)
 
     def is_there(self, blob: Blob) -> bool:
-        """Whether a blob is in its place, with its size."""
+        """Return whether a blob exists with its size."""
         try:
             return self.path(blob.sha256).stat().st_size == blob.size
         except FileNotFoundError:
             return False
 
     def receive(self) -> "Incoming":
-        """A new file for content that arrives."""
+        """Return a new file for arriving content."""
         return Incoming(self._incoming / secrets.token_hex(16))
 
     def flush(self, arrived: Sequence["Incoming"]) -> None:
-        """Flush finished contents to disk. Raises RefusedError of status 507 where it is full."""
+        """Flush finished contents to disk. Raises RefusedError with status 507 if the disk is full."""
         try:
             _at_once(_flush, [incoming.path for incoming in arrived])
         except OSError as fault:
             raise _refusal(fault) from fault
 
     def keep(self, arrived: Iterable["Incoming"]) -> list[str]:
-        """Move flushed contents to their places; returns the SHA-256 of those that were not there before."""
+        """Move flushed contents to their final paths; return the SHA-256 of those that are new."""
         new, folders = [], set()
         try:
             for incoming in arrived:
                 target = self.path(incoming.blob.sha256)
                 target.parent.mkdir(exist_ok=True)
                 known = target.exists()
-                # Also over an old one: if its bits had decayed, they are whole again.
+                # Also replaces an old blob, which repairs it if its bits had decayed.
                 incoming.path.replace(target)
                 folders.add(target.parent)
                 if not known:
@@ -94,7 +94,7 @@ class BlobStore:
             self.path(sha256).unlink(missing_ok=True)
 
     def sweep(self, known: Collection[str]) -> int:
-        """Delete what a server that was killed left: all that arrives, and blobs that no commit knows. How many."""
+        """Delete what a killed server left: arriving content, and blobs that no commit uses. Return how many."""
         left = list(self._incoming.iterdir())
         left += [path for path in self._blobs.glob("??/*") if path.name not in known]
         for path in left:
@@ -103,7 +103,7 @@ class BlobStore:
 
 
 class Incoming:
-    """Content on its way in: write() pieces, then finish(); discard() at any time."""
+    """Arriving content: write() pieces, then finish(); discard() at any time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,13 +118,13 @@ class Incoming:
 
     @property
     def blob(self) -> Blob:
-        """What arrived, once finish() was called."""
+        """The content, after finish() was called."""
         if self._blob is None:
             raise ValueError("not finished")
         return self._blob
 
     def write(self, piece: bytes) -> None:
-        """Append a piece. Raises RefusedError of status 507 where the disk is full."""
+        """Append a piece. Raises RefusedError with status 507 if the disk is full."""
         self._digest.update(piece)
         self.size += len(piece)
         try:
@@ -135,14 +135,14 @@ class Incoming:
             raise _refusal(fault) from fault
 
     def finish(self) -> None:
-        """Close; whoever keeps it flushes it first."""
-        # Git's id begins with the size, which is known only now, so the content is read once more.
+        """Close the file; the caller of keep() flushes it first."""
+        # Git's id begins with the size, which is only known now, so the content is read once more.
         self._file.seek(0)
         self._blob = Blob(self._digest.hexdigest(), self.size, blob_id(self._file, self.size))
         self._file.close()
 
     def discard(self) -> None:
-        """Close and delete, if no commit has taken it."""
+        """Close the file, and delete it if no commit has used it."""
         self._file.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
@@ -154,7 +154,7 @@ def _flush(path: Path) -> None:
 
 
 def _at_once(work: Callable[[Path], None], paths: Sequence[Path]) -> None:
-    """Do the same for many paths. The disk writes what waits for it together, so four wait at a time."""
+    """Call ``work`` for several paths, four at a time, because the disk writes what is waiting for it together."""
     if len(paths) < 2:
         for path in paths:
             work(path)

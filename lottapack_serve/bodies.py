@@ -1,7 +1,7 @@
-"""What the endpoints share: parts of the address, small bodies, long listings in pages.
+"""What the endpoints share: parts of the address, small bodies, and paged listings.
 
-What a request says becomes typed values here, and only here: whatever cannot be meant is a refusal of status 400 before
-an endpoint sees it. A body is read only once it is known who asks, and parsed outside the event loop.
+Requests become typed values only here: anything invalid is refused with status 400 before an endpoint sees it. A
+body is read only after the caller is identified, and parsed outside the event loop.
 """
 
 import json
@@ -25,14 +25,17 @@ _DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def registry_of(request: Request) -> Registry:
-    """The registry that the application serves."""
-    found = request.app.state.registry
-    assert isinstance(found, Registry)
-    return found
+    """Return the registry that the application serves."""
+    registry = request.app.state.registry
+    assert isinstance(registry, Registry)
+    return registry
 
 
 def part(request: Request, name: str) -> str:
-    """A part of the address, decoded. Parts are routed while still encoded: a branch's name may hold a slash."""
+    """Return a decoded part of the address.
+
+    Parts are routed while encoded, because a branch's name may have a slash.
+    """
     try:
         return unquote(request.path_params[name], errors="strict")
     except UnicodeDecodeError as fault:
@@ -40,12 +43,12 @@ def part(request: Request, name: str) -> str:
 
 
 def flag(request: Request, name: str) -> bool:
-    """Whether a parameter of the query is set."""
+    """Return whether a parameter of the query is set."""
     return is_set(request.query_params.get(name, ""))
 
 
 def is_set(value: bool | str) -> bool:
-    """Whether a flag of a query, a form or JSON says yes."""
+    """Return whether a flag of a query, a form or JSON is true."""
     return str(value).lower() in ("1", "true")
 
 
@@ -58,11 +61,11 @@ def with_body(
     form: bool = False,
     alone: bool = False,
 ) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint of a function that takes the body: JSON, as ``kind`` declares it; empty is an empty object.
+    """Return an endpoint for a function that takes the body: JSON as ``kind`` declares it; empty means an empty object.
 
-    ``before``: refuses those who may not ask, before a byte of the body is read; ``limit``: the bytes of the body, by
-    default those of the registry's limits; ``form``: it may be a form, and is unless its type says JSON; ``alone``: it
-    may take long, so that one is worked on at a time, and others do not wait behind many.
+    ``before``: refuses callers before a byte of the body is read. ``limit``: the most bytes of the body; by default the
+    registry's limit. ``form``: whether the body may be a form, which it is unless its type is JSON. ``alone``: whether
+    it may take long, so that only one runs at a time and others do not wait behind many.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -82,7 +85,7 @@ def _json(kind: type[_T], raw: bytes) -> _T:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
-        raise bad_request(f"The body is not the JSON that is expected here: {fault}.") from fault
+        raise bad_request(f"The body is not the expected JSON: {fault}.") from fault
 
 
 def _form(kind: type[_T], raw: bytes) -> _T:
@@ -90,14 +93,14 @@ def _form(kind: type[_T], raw: bytes) -> _T:
         fields = parse_qs(
             raw.decode("ascii"), keep_blank_values=True, strict_parsing=bool(raw), max_num_fields=FORM_FIELDS
         )
-        # A field of which there can be one is its last value.
+        # Of a field that takes one value, the last one counts.
         types = {field.name: field.type for field in msgspec.structs.fields(kind)}
         known = {
             name: values if _is_list(types[name]) else values[-1] for name, values in fields.items() if name in types
         }
         return msgspec.convert(known, type=kind, strict=False)
     except (msgspec.MsgspecError, ValueError) as fault:
-        raise bad_request(f"The body is not the form that is expected here: {fault}.") from fault
+        raise bad_request(f"The body is not the expected form: {fault}.") from fault
 
 
 def _is_list(kind: Any) -> bool:
@@ -114,7 +117,7 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def page_asked(request: Request) -> tuple[int, str]:
-    """Which page of a listing: its number of entries, and what its first comes after."""
+    """Return the requested page of a listing: its number of entries, and the cursor before its first entry."""
     text = request.query_params.get("limit", str(PAGE))
     if not _DIGITS.fullmatch(text):
         raise bad_request("'limit' must be a number.")
@@ -122,9 +125,9 @@ def page_asked(request: Request) -> tuple[int, str]:
 
 
 def page(request: Request, entries: Iterable[tuple[Any, str]], headers: dict[str, str] | None = None) -> Response:
-    """One page of a listing as JSON; its ``Link`` header leads to the next.
+    """Return one page of a listing as JSON; its ``Link`` header leads to the next page.
 
-    ``entries``: each with the cursor that leads on from it, and one more than the page holds if there are more.
+    ``entries``: each with the cursor after it; one more than the page holds if there are more.
     """
     limit, _ = page_asked(request)
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""Reads every blob of a registry again and compares it with its name: finds what a disk has lost or changed."""
+"""Hash every blob of a registry again, to find what a disk has lost or changed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from lottapack_serve.database import existing
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A blob that is not what it was.
+    """A damaged blob.
 
-    ``fault``: "missing" or "changed"; ``files``: all its uses, as ``owner/name: path``.
+    ``fault``: "missing" or "changed". ``files``: all its uses, as ``owner/name: path``.
     """
 
     sha256: str
@@ -24,7 +24,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
-    """What was read, and what is wrong with it; ``size`` in bytes."""
+    """The result of a check: what was read, and what is damaged. ``size`` is in bytes."""
 
     root: Path
     blobs: int
@@ -33,9 +33,9 @@ class StoreCheck:
 
 
 def check(root: Path, progress: Progress | None = None) -> StoreCheck:
-    """Hash every blob that a commit uses. ``progress`` is told bytes. The registry may be served meanwhile.
+    """Hash every blob that a commit uses. ``progress`` is called with bytes. The registry may be served meanwhile.
 
-    Raises OutputError if there is no registry in ``root``.
+    Raises OutputError if ``root`` does not contain a registry.
     """
     database, damaged, done = existing(root), [], 0
     store = BlobStore(root)

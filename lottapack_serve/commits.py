@@ -1,7 +1,7 @@
-"""One commit: the changes that a client asks for, made as a whole or not at all.
+"""Make commits: each applies all its changes or none.
 
-Commits are taken one after another. Contents move to their place first, then the index changes in one transaction; if
-that fails they go again, and if the server is killed in between, the next start sweeps them away.
+Commits run one after another. Contents are first moved to their final paths, then the index changes in one transaction.
+If that fails, they are removed again; if the server is killed in between, the next start removes them.
 """
 
 import sqlite3
@@ -31,7 +31,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A file whose content the repository has already, by SHA-256."""
+    """A file whose content, by SHA-256, the repository already has."""
 
     path: str
     sha256: str
@@ -39,7 +39,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """A file that goes, or a folder with all in it."""
+    """A file to delete, or a folder with everything in it."""
 
     path: str
     folder: bool
@@ -47,12 +47,12 @@ class Delete:
 
 Operation = Add | Link | Delete
 Allowed = Callable[[sqlite3.Connection], tuple[str, Repo]]
-"""Says who commits and where, or refuses; asked inside the transaction."""
+"""Returns the author and the repository, or refuses; called inside the transaction."""
 
 
 @dataclass(slots=True)
 class Change:
-    """What a client wants to commit. ``parent``: the commit that the branch must be at, if it cares."""
+    """The changes of a commit. ``parent``: the commit that the branch must be at, or None for any."""
 
     title: str = ""
     message: str = ""
@@ -61,7 +61,7 @@ class Change:
 
 
 class Committer:
-    """Takes changes into a registry, one at a time."""
+    """Applies changes to a registry, one at a time."""
 
     def __init__(self, database: Database, store: BlobStore, limits: Limits) -> None:
         self._database = database
@@ -70,7 +70,7 @@ class Committer:
         self._one = threading.Lock()
 
     def create(self, owner: str, name: str, allowed: Callable[[sqlite3.Connection], str], *, private: bool) -> Repo:
-        """Make a repository, with an empty first commit on ``main``, as the Hub's have one."""
+        """Create a repository with an empty first commit on ``main``, like the Hub's."""
         with self._one, self._database.write() as db:
             author = allowed(db)
             repo = repos.create(db, owner, name, private=private)
@@ -80,21 +80,21 @@ class Committer:
             return repo
 
     def delete(self, allowed: Callable[[sqlite3.Connection], Repo]) -> None:
-        """Delete a repository and the contents that no other one has."""
+        """Delete a repository, and the contents that no other repository uses."""
         with self._one:
             with self._database.write() as db:
                 lonely = repos.delete(db, allowed(db))
             self._store.remove(lonely)
 
     def prepare(self, change: Change) -> None:
-        """Flush a change's contents to disk, which takes long and for which nobody else has to wait."""
+        """Flush a change's contents to disk. This takes long, and nobody else has to wait for it."""
         self._store.flush(_contents(change))
 
     def commit(self, allowed: Allowed, branch: str, change: Change) -> tuple[Repo, Commit]:
-        """Make a commit of a prepared change on a branch.
+        """Commit a prepared change on a branch.
 
-        Raises RefusedError: 412 if the branch is elsewhere, 401, 403, 404, 400, 413, 507.
-        ``allowed`` is asked in the transaction that commits, as an upload may take longer than a right lasts.
+        Raises RefusedError with status 412 if the branch is elsewhere, and 401, 403, 404, 400, 413 or 507. ``allowed``
+        is called in the transaction, because an upload may take longer than a right lasts.
         """
         with self._one:
             new: list[str] = []
@@ -120,19 +120,19 @@ class Committer:
         return repo, made
 
     def _check(self, files: Iterable[str]) -> None:
-        """Limits of a commit as it will be, and that no path is a file and a folder at once."""
+        """Check the limits of the resulting commit, and that no path is both a file and a folder."""
         paths = set(files)
         if len(paths) > self._limits.commit_files:
-            raise too_large(f"A commit can hold {self._limits.commit_files:,} files, not {len(paths):,}.")
+            raise too_large(f"A commit can have {self._limits.commit_files:,} files, not {len(paths):,}.")
         folders: set[str] = set()
         for path in paths:
             folder = path
             while (folder := folder.rpartition("/")[0]) and folder not in folders:
                 if folder in paths:
-                    raise bad_request(f"{folder!r} cannot be a file and the folder of {path!r} at once.")
+                    raise bad_request(f"{folder!r} cannot be both a file and the folder of {path!r}.")
                 folders.add(folder)
                 if len(folders) > self._limits.commit_folders:
-                    raise too_large(f"A commit can hold {self._limits.commit_folders:,} folders.")
+                    raise too_large(f"A commit can have {self._limits.commit_folders:,} folders.")
 
     def _keep_card(self, db: sqlite3.Connection, files: Mapping[str, "_Held"]) -> None:
         """Parse the card, once for each content."""
@@ -141,13 +141,13 @@ class Committer:
 
 
 def _contents(change: Change) -> list[Incoming]:
-    """What arrived with a change, each content once."""
+    """Return the arrived contents of a change, each content once."""
     arrived = (operation.content for operation in change.operations if isinstance(operation, Add))
     return list({content.blob.sha256: content for content in arrived}.values())
 
 
 def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | None) -> Commit:
-    """The newest commit of a branch. Raises RefusedError: 404 if it is gone, 412 if the branch is not at ``parent``."""
+    """Return a branch's newest commit. Raises RefusedError: 404 without the branch, 412 if it is not at ``parent``."""
     head = revisions.branch(db, repo, branch)
     if head is None:
         raise revision_not_found(repo.id, branch)
@@ -155,14 +155,14 @@ def check_head(db: sqlite3.Connection, repo: Repo, branch: str, parent: str | No
         raise RefusedError(
             412,
             f"{repo.id}, branch {branch}, is at {head.id}, not at {parent} as expected: another commit came first. "
-            "Fetch that, look at it, and commit again.",
+            "Fetch that commit, review it, and commit again.",
         )
     return head
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A file as the new commit holds it. ``changed``: None where this commit changes it."""
+    """A file in the new commit. ``changed``: the commit that changed it last, None for the new commit."""
 
     blob: Blob
     changed: int | None
@@ -180,7 +180,7 @@ def _apply(db: sqlite3.Connection, repo: Repo, head: Commit, operations: Iterabl
             continue
         path = check_path(operation.path)
         if path in added:
-            raise bad_request(f"The commit has two contents for {path!r}.")
+            raise bad_request(f"The commit has more than one content for {path!r}.")
         added.add(path)
         blob = operation.content.blob if isinstance(operation, Add) else _known(db, repo, operation.sha256)
         same = path in files and files[path].blob == blob
@@ -190,7 +190,7 @@ def _apply(db: sqlite3.Connection, repo: Repo, head: Commit, operations: Iterabl
 
 def _delete(files: dict[str, _Held], operation: Delete) -> None:
     gone = [operation.path] if operation.path in files and not operation.folder else []
-    if not gone:  # a folder may be named without saying so, as on the Hub
+    if not gone:  # as on the Hub, a path may name a folder without saying so
         gone = [path for path in files if path.startswith(f"{operation.path}/")]
     if not gone:
         kind = "folder" if operation.folder else "file"
@@ -200,14 +200,14 @@ def _delete(files: dict[str, _Held], operation: Delete) -> None:
 
 
 def _known(db: sqlite3.Connection, repo: Repo, sha256: str) -> Blob:
-    # Only what this repository holds: whoever knows a hash does not therefore know the content.
+    # Only contents of this repository count: knowing a hash must not give access to a content.
     query = """SELECT sha256, size, oid FROM blobs WHERE sha256 = ? AND EXISTS (
         SELECT 1 FROM entries JOIN commits ON revision = number WHERE entries.sha256 = blobs.sha256 AND repo = ?)"""
     row = db.execute(query, (sha256, repo.number)).fetchone()
     if row is None:
         raise bad_request(
-            f"{repo.id} holds no content with SHA-256 {sha256}. This registry takes files in the commit itself, "
-            "not by LFS or Xet: it asks for upload mode 'regular'."
+            f"{repo.id} does not have a content with SHA-256 {sha256}. This registry takes files in the commit itself, "
+            "not by LFS or Xet: it requests the upload mode 'regular'."
         )
     return Blob(*row)
 
@@ -222,7 +222,7 @@ def _record(
     text = f"{change.title}\n\n{change.message}".rstrip()
     oid = commit_id(folders[""], head.id if head else None, author, int(now.timestamp()), text)
     known = db.execute("SELECT number FROM commits WHERE repo = ? AND id = ?", (repo.number, oid)).fetchone()
-    if known:  # the same change on another branch, in the same second
+    if known:  # the same change was committed on another branch in the same second
         return revisions.numbered(db, known[0])
     made = db.execute(
         "INSERT INTO commits (repo, id, parent, author, date, title, message) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -1,7 +1,7 @@
-"""Connections: how many there may be, and how long each may keep the server waiting.
+"""Limit connections: their number, and how long each may keep the server waiting.
 
-uvicorn has no limit of time for the head of a request, nor for a client that does not read its answer, and every
-connection costs a file descriptor. Limits of a body are in ``traffic.py``.
+uvicorn does not limit the time for the head of a request or for a client that does not read its answer, and every
+connection takes a file descriptor. Limits for bodies are in ``traffic.py``.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD = 30.0
-"""Seconds in which the head of a request must have come, from the connection's begin or the last answer."""
+"""The seconds for the head of a request, from the beginning of the connection or the last answer."""
 
 ANSWER = 120.0
-"""Seconds in which a client must take a piece of an answer, one MiB at most."""
+"""The seconds in which a client must take a piece of an answer, at most one MiB."""
 
 _UNREAD = 5.0
-"""Seconds that a client may go on sending a body after it was answered."""
+"""The seconds for which a client may continue to send a body after the answer."""
 
 _TICK = 0.5
 _FULL = b"The registry has too many connections. Try again later."
@@ -33,7 +33,7 @@ _REFUSAL = (
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the process's file descriptors allow: connections, threads that work for them, waiting connections."""
+    """The limits from the process's file descriptors: connections, threads that serve them, waiting connections."""
 
     connections: int
     threads: int
@@ -41,7 +41,10 @@ class Capacity:
 
     @classmethod
     def of_process(cls) -> "Capacity":
-        """A thread needs up to four descriptors at a time (the index, a file), a connection two, a waiting one one."""
+        """Compute it.
+
+        A thread needs up to four descriptors (the index, a file), a connection two, a waiting one one.
+        """
         free = _free_descriptors()
         backlog = min(max(free // 10, 2), 128)
         threads = min(max(free // 16, 2), 40)
@@ -60,7 +63,7 @@ def _free_descriptors() -> int:
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with limits. ``capacity.connections``: beyond these, the one that has waited longest makes room."""
+    """uvicorn's connection with limits. Beyond ``capacity.connections``, the one that has waited longest is closed."""
 
     def __init__(self, capacity: Capacity, **known: Any) -> None:
         super().__init__(**known)
@@ -68,48 +71,48 @@ class Connection(H11Protocol):
         self._idle_since = self._slow_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
+        """Handle a new client."""
         super().connection_made(transport)
         self._idle_since = self.loop.time()
         self.loop.call_later(_TICK, self._check)
         self._make_room()
 
     def pause_writing(self) -> None:
-        """The client takes less than it is sent."""
+        """Note that the client takes less than it is sent."""
         self._slow_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has taken what it was sent."""
+        """Note that the client has taken what it was sent."""
         self._slow_since = 0.0
         super().resume_writing()
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no request is worked on: its head has not come, or its answer has been handed on."""
+        """Whether no request is in progress: its head has not arrived, or its answer was handed on."""
         return self.cycle is None or self.cycle.response_complete
 
     def _make_room(self) -> None:
-        """End the connection that has waited longest, if this one is too many; or this one if no other waits."""
-        held = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
-        if len(held) <= self._most:
+        """Close the connection that has waited longest if there are too many; this one if no other waits."""
+        alive = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
+        if len(alive) <= self._most:
             return
-        idle = [one for one in held if one._is_idle and one is not self]
+        idle = [one for one in alive if one._is_idle and one is not self]
         if idle:
-            min(idle, key=lambda one: one._idle_since).transport.abort()
+            min(idle, key=lambda connection: connection._idle_since).transport.abort()
         else:
             self.transport.write(_REFUSAL)
             self.transport.close()
 
     def _check(self) -> None:
-        """Every half second: end what takes too long."""
+        """Close the connection if it takes too long. Runs every half second."""
         if self not in self.connections:
             return
         now = self.loop.time()
         if not self._is_idle:
             self._idle_since = now
         if self.transport.get_write_buffer_size():
-            limit = ANSWER  # what is left of an answer is on its way
+            limit = ANSWER  # the rest of an answer is being sent
         else:
             limit = _UNREAD if self.conn.their_state is h11.SEND_BODY else HEAD
         if now - self._idle_since > limit or (self._slow_since and now - self._slow_since > ANSWER):

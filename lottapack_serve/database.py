@@ -1,7 +1,7 @@
-"""The index: one SQLite file that says which repositories, commits, files, branches, tags and tokens there are.
+"""The index: one SQLite file with all repositories, commits, files, branches, tags and tokens.
 
-Each commit lists all its files and folders, so that any revision is read with one query and nothing is ever replayed
-(``layouts.py`` has the tables).
+Each commit lists all its files and folders, so that one query reads any revision and nothing is ever replayed
+(``layouts.py`` defines the tables).
 """
 
 import sqlite3
@@ -19,11 +19,11 @@ FILE = "registry.sqlite3"
 class Database:
     """The index of a registry's folder.
 
-    Every use has a connection of its own, so that threads share nothing; keep() makes that quick.
+    Every use has its own connection, so that threads share nothing; keep() makes that fast.
     """
 
     def __init__(self, root: Path) -> None:
-        """Open the index in ``root``, or make one. Raises OutputError, UnsupportedError."""
+        """Open the index in ``root``, or create it. Raises OutputError, UnsupportedError."""
         self.path = root / FILE
         self._idle: list[sqlite3.Connection] | None = None
         try:
@@ -32,7 +32,7 @@ class Database:
         except (OSError, sqlite3.Error) as fault:
             raise OutputError(
                 f"cannot open the registry in {root}: {fault}",
-                hint="Name a folder that can be written, and that is empty or holds a registry.",
+                hint="Pass a folder that can be written, and that is empty or contains a registry.",
             ) from fault
 
     def _prepare(self) -> None:
@@ -41,16 +41,16 @@ class Database:
             db.execute("BEGIN IMMEDIATE")
             if not layouts.prepare(db, self.path.parent):
                 raise UnsupportedError(
-                    f"{self.path} has layout {layouts.version(db)}, and this lottapack knows {layouts.VERSION}",
-                    hint="Serve it with the version of lottapack that made it.",
+                    f"{self.path} has layout {layouts.version(db)}, but this lottapack knows {layouts.VERSION}",
+                    hint="Serve it with the version of lottapack that created it.",
                 )
             db.execute("COMMIT")
 
     @contextmanager
     def keep(self) -> Iterator[None]:
-        """Use connections again meanwhile.
+        """Reuse connections inside this context.
 
-        One is always held: SQLite's log then stays between uses, which on a full disk it must.
+        One stays open: SQLite's log then remains between uses, which is necessary on a full disk.
         """
         with self._connection() as db:
             db.execute("SELECT count(*) FROM repos").fetchone()
@@ -76,7 +76,7 @@ class Database:
                 db.execute("ROLLBACK")
             whole = True
         finally:
-            # There are never more of them than there were threads at work.
+            # Their number never exceeds that of the threads at work.
             if whole and self._idle is not None:
                 self._idle.append(db)
             else:
@@ -86,22 +86,22 @@ class Database:
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA foreign_keys = ON")
-        # Waits for the disk at each commit: what a client was told is there stays there.
+        # Wait for the disk at each commit: what a client was told is stored must stay.
         db.execute("PRAGMA synchronous = FULL")
         return db
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A snapshot: all queries in it see the same state."""
+        """Open a snapshot: all queries in it see the same state."""
         with self._connection() as db:
             db.execute("BEGIN")
             yield db
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One change: done as a whole when the block ends, or not at all if it raises. Others wait.
+        """Apply one change: all of it when the block ends, or nothing if it raises. Other changes wait.
 
-        Raises RefusedError of status 507 where the disk is full, 503 where the others take too long.
+        Raises RefusedError with status 507 if the disk is full, and 503 if other changes take too long.
         """
         with self._connection() as db:
             try:
@@ -117,7 +117,7 @@ class Database:
 
 
 def existing(root: Path) -> Database:
-    """The index of a registry that is there. Raises OutputError if there is none in ``root``."""
+    """Return the index of an existing registry. Raises OutputError if ``root`` does not contain one."""
     if not (root / FILE).is_file():
-        raise OutputError(f"there is no registry in {root}", hint="Name the folder that is served, with --root.")
+        raise OutputError(f"{root} does not contain a registry", hint="Pass the folder that is served, with --root.")
     return Database(root)

@@ -1,14 +1,15 @@
-"""The tables of the index, and how an index of an older layout becomes one of today's.
+"""The tables of the index, and the migration from older layouts.
 
-Layout 2 keeps what listings need: the folders of each commit with their ids, the front matter of each card, and the
-tags of each repository. A request then costs what it asks for, and nobody's content is parsed while others are read.
+Layout 2 stores what listings need: the folders of each commit with their ids, the front matter of each card, and the
+tags of each repository. So the cost of a request depends on its answer only, and no content is parsed while others
+read.
 """
 
 import sqlite3
 from pathlib import Path
 
 VERSION = 2
-"""The layout's version, in SQLite's ``user_version``."""
+"""The version of the layout, in SQLite's ``user_version``."""
 
 _KEPT = """
 CREATE TABLE moves (
@@ -29,7 +30,7 @@ CREATE TABLE tokens (
     name TEXT PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, rights TEXT NOT NULL CHECK (rights IN ('read', 'write')),
     created TEXT NOT NULL) WITHOUT ROWID;
 """
-"""As in layout 1."""
+"""The tables that layout 1 has too."""
 
 _REPOS = """
 CREATE TABLE repos (
@@ -56,27 +57,27 @@ CREATE TABLE topics (
     PRIMARY KEY (tag, repo)) WITHOUT ROWID;
 CREATE INDEX topics_by_repo ON topics (repo);
 """
-"""``entries``: a file has a ``sha256``, a folder a ``tree``, its id; the root, ``""``, is the folder of its entries.
-``cards``: the front matter, as JSON, of each README.md, and in ``brief`` what every listing shows of it; ``topics``:
+"""``entries``: a file has a ``sha256``, a folder a ``tree``, its id; the root ``""`` is the folder of its entries.
+``cards``: the front matter of each README.md as JSON, and in ``brief`` what every listing shows of it. ``topics``:
 the tags of the newest commit on ``main``."""
 
 
 def prepare(db: sqlite3.Connection, root: Path) -> bool:
-    """Inside a transaction, make the tables or bring them to today's layout; whether this lottapack can."""
-    found = version(db)
-    if found == 0:
+    """Create the tables, or migrate them, inside a transaction; return whether this lottapack supports the layout."""
+    layout = version(db)
+    if layout == 0:
         _run(db, _REPOS + _KEPT + _NEW)
-    elif found == 1:
+    elif layout == 1:
         _run(db, "ALTER TABLE repos ADD COLUMN updated TEXT NOT NULL DEFAULT '';\n" + _NEW)
         _fill(db, root)
         _run(db, "DROP TABLE files;\n")
-    if found in (0, 1):
+    if layout in (0, 1):
         db.execute(f"PRAGMA user_version = {VERSION}")
-    return found <= VERSION
+    return layout <= VERSION
 
 
 def version(db: sqlite3.Connection) -> int:
-    """The layout of an index, 0 for an empty one."""
+    """Return the layout of an index, 0 for an empty one."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -87,7 +88,7 @@ def _run(db: sqlite3.Connection, statements: str) -> None:
 
 def _fill(db: sqlite3.Connection, root: Path) -> None:
     """Compute once what layout 1 computed for each request."""
-    from lottapack_serve import blobs, cards, gitids, trees  # which nobody else needs here
+    from lottapack_serve import blobs, cards, gitids, trees  # only a migration needs these
 
     for number, parent in db.execute("SELECT number, parent FROM commits ORDER BY number").fetchall():
         query = "SELECT path, sha256, oid, changed FROM files JOIN blobs USING (sha256) WHERE revision = ?"

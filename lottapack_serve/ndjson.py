@@ -1,7 +1,7 @@
-"""Reads the body of a commit as it arrives: one JSON object a line, and in it whole files in base64.
+"""Read the body of a commit as it arrives: one JSON object in each line, with whole files in base64.
 
-A line with a file can be gigabytes long, so no line is ever held: the string after ``"content":`` goes, decoded, to
-the store as it comes, and only what is left of the line, which is short, is parsed as JSON.
+A line with a file can be gigabytes long, so no line is held in memory: the string after ``"content":`` is decoded into
+the store as it arrives, and only the short rest of the line is parsed as JSON.
 """
 
 import binascii
@@ -19,15 +19,15 @@ from lottapack_serve.refusals import bad_request, too_large
 _CONTENT = re.compile(rb'(?<!\\)"content"[ \t\r]*:[ \t\r]*\Z')
 _SPECIAL = re.compile(rb'["\\]')
 _TAIL = 64
-"""Bytes of a line that are looked at for ``"content":``."""
+"""The bytes at the end of a line that are searched for ``"content":``."""
 _NOT_BASE64 = "The content of a file in a commit must be in base64, with nothing else in its string."
 
 
 class CommitReader:
-    """feed() it the body's pieces, then finish(); ``change`` is what was read so far.
+    """Reads a body: feed() its pieces, then call finish(); ``change`` is what was read so far.
 
-    ``receive`` makes a place for a file's content. Every method raises a RefusedError of status 400, 413 or 507.
-    Whoever makes a reader calls discard() at the end; what a commit has taken by then stays.
+    ``receive`` creates a file for a content. Every method raises RefusedError with status 400, 413 or 507. The owner of
+    a reader calls discard() at the end, which keeps what a commit has used.
     """
 
     def __init__(self, receive: Callable[[], Incoming], limits: Limits) -> None:
@@ -38,12 +38,12 @@ class CommitReader:
         self._in_string = self._escaped = False
         self._decoder: _Decoder | None = None
         self._begun: list[Incoming] = []
-        self._content: Incoming | None = None  # that of this line
+        self._content: Incoming | None = None  # the content of this line
         self._has_header = False
-        self._bytes = 0  # of all contents
+        self._bytes = 0  # the bytes of all contents
 
     def feed(self, piece: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Read the next bytes of the body."""
         at = 0
         while at < len(piece):
             if self._decoder is not None:
@@ -56,16 +56,16 @@ class CommitReader:
                 raise too_large(f"A line of the commit is longer than {LINE_BYTES:,} bytes without its content.")
 
     def finish(self) -> Change:
-        """The body has ended: the whole change."""
+        """End the body, and return the whole change."""
         if self._decoder is not None or self._in_string:
             raise bad_request("The commit ends in the middle of a line.")
         self._end_line()
         if not self._has_header:
-            raise bad_request("The commit has no header.")
+            raise bad_request("The commit does not have a header.")
         return self.change
 
     def discard(self) -> None:
-        """Delete all contents that no commit has taken."""
+        """Delete all contents that no commit has used."""
         for incoming in self._begun:
             incoming.discard()
 
@@ -91,19 +91,19 @@ class CommitReader:
             self._escaped = False
             self._line.append(piece[at])
             return at + 1
-        found = _SPECIAL.search(piece, at)
-        end = found.end() if found else len(piece)
+        special = _SPECIAL.search(piece, at)
+        end = special.end() if special else len(piece)
         self._line += piece[at:end]
-        if found:
-            self._escaped = found.group() == b"\\"
+        if special:
+            self._escaped = special.group() == b"\\"
             self._in_string = self._escaped
         return end
 
     def _begin_content(self) -> None:
         if self._content is not None:
-            raise bad_request("A line of the commit has two contents.")
+            raise bad_request("A line of the commit has more than one content.")
         if len(self._begun) >= self._limits.commit_files:
-            raise too_large(f"A commit can hold {self._limits.commit_files:,} files.")
+            raise too_large(f"A commit can have {self._limits.commit_files:,} files.")
         self._content = self._receive()
         self._begun.append(self._content)
         self._decoder = _Decoder()
@@ -117,7 +117,7 @@ class CommitReader:
         if self._content.size + len(decoded) > self._limits.file_bytes:
             raise too_large(f"A file of a commit can have {self._limits.file_bytes:,} bytes.")
         if self._bytes > self._limits.commit_bytes:
-            raise too_large(f"A commit can hold {self._limits.commit_bytes:,} bytes.")
+            raise too_large(f"A commit can have {self._limits.commit_bytes:,} bytes.")
         self._content.write(decoded)
         if quote < 0:
             return end
@@ -136,10 +136,10 @@ class CommitReader:
             record = json.loads(line)
             key, value = record["key"], record["value"]
             if (content is not None) != (key == "file"):
-                raise bad_request('In a commit, "content" belongs to the key "file", and only there.')
+                raise bad_request('In a commit, only the key "file" has a "content", and it must have one.')
             self._take(key, value, content)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-            raise bad_request(f"A line of the commit is not as expected: {type(fault).__name__}: {fault}") from fault
+            raise bad_request(f"A line of the commit is invalid: {type(fault).__name__}: {fault}") from fault
 
     def _take(self, key: str, value: dict[str, Any], content: Incoming | None) -> None:
         operations = self.change.operations
@@ -158,44 +158,44 @@ class CommitReader:
             is_folder = key == "deletedFolder" or path.endswith("/")
             operations.append(Delete(check_path(path.rstrip("/")), is_folder))
         else:
-            raise bad_request(f"This registry knows no change {str(key)[:100]!r} in a commit.")
+            raise bad_request(f"This registry does not support the change {str(key)[:100]!r} in a commit.")
 
     def _take_header(self, value: dict[str, Any]) -> None:
         if self._has_header:
-            raise bad_request("The commit has two headers.")
+            raise bad_request("The commit has more than one header.")
         self._has_header = True
         title, message, parent = value["summary"], value.get("description") or "", value.get("parentCommit")
         if not isinstance(title, str) or not title.strip() or not isinstance(message, str):
             raise bad_request("A commit needs a summary, and its description must be text.")
         if len(title) > TITLE:
-            raise bad_request(f"A commit's summary can have {TITLE:,} characters. Put the rest into its description.")
+            raise bad_request(f"A commit's summary can have {TITLE:,} characters. Put the rest in its description.")
         try:
             f"{title}{message}".encode()
         except UnicodeEncodeError as fault:
             raise bad_request("The commit's message is not valid Unicode.") from fault
         if parent is not None and not (isinstance(parent, str) and is_commit(parent)):
-            raise bad_request(f"{str(parent)[:100]!r} is no id of a commit: that has 40 hex digits.")
+            raise bad_request(f"{str(parent)[:100]!r} is not the id of a commit, which has 40 hex digits.")
         self.change.title, self.change.message, self.change.parent = title, message, parent
 
 
 class _Decoder:
-    """Base64 in pieces, strictly: its alphabet, padding at the very end, nothing else."""
+    """Decodes base64 in pieces, strictly: only its alphabet, and padding only at the very end."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._padded = False
 
     def decode(self, piece: bytes) -> bytes:
-        """The bytes of a piece, as far as it goes in whole groups of four."""
+        """Return the bytes of a piece, as far as it has complete groups of four."""
         if b"\\" in piece or self._rest.endswith(b"\\"):
-            # JSON allows to escape the slash, and some clients do.
+            # JSON allows escaping the slash, and some clients do it.
             piece, self._rest = (self._rest + piece).replace(b"\\/", b"/"), b""
         whole = (len(self._rest) + len(piece)) // 4 * 4 - len(self._rest)
         if whole <= 0:
             self._rest += piece
             return b""
         group, self._rest = self._rest + piece[:whole], piece[whole:]
-        if group.endswith(b"\\"):  # half of an escape; the group is not whole after all
+        if group.endswith(b"\\"):  # half of an escape, so the group is not complete
             group, self._rest = group[:-4], group[-4:] + self._rest
         if not group:
             return b""
@@ -208,6 +208,6 @@ class _Decoder:
             raise bad_request(_NOT_BASE64) from fault
 
     def finish(self) -> None:
-        """The string has ended."""
+        """End the string."""
         if self._rest:
             raise bad_request(_NOT_BASE64)

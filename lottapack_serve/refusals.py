@@ -1,12 +1,12 @@
-"""What the registry says when it does not do what was asked: a status, a code that clients know, and words.
+"""The registry's refusals: a status, a code that clients know, and a message.
 
-The codes are those that Hub clients read from ``X-Error-Code``. A RefusedError never leaves the server: it becomes a
-response with ``{"error": ...}`` (``app.py``).
+The codes are those that Hub clients read from ``X-Error-Code``. A RefusedError never leaves the server: ``app.py``
+turns it into a response with ``{"error": ...}``.
 """
 
 
 class RefusedError(Exception):
-    """An answer other than success. ``status``: the HTTP status; ``code``: for ``X-Error-Code``, or empty."""
+    """A refusal. ``status``: the HTTP status. ``code``: for ``X-Error-Code``, or empty."""
 
     def __init__(self, status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -17,7 +17,7 @@ class RefusedError(Exception):
 
 
 class MovedError(Exception):
-    """The repository is at another name now. ``repo``: that name, ``owner/name``."""
+    """The repository has another name now. ``repo``: that name, ``owner/name``."""
 
     def __init__(self, repo: str) -> None:
         super().__init__(repo)
@@ -25,40 +25,42 @@ class MovedError(Exception):
 
 
 def bad_request(message: str) -> RefusedError:
-    """Something in the request cannot be meant."""
+    """Return the refusal of an invalid request."""
     return RefusedError(400, message)
 
 
 def too_large(message: str) -> RefusedError:
-    """A limit of this registry is passed."""
+    """Return the refusal of a request that exceeds a limit."""
     return RefusedError(413, message)
 
 
 def repo_not_found(repo: str, *, anonymous: bool) -> RefusedError:
-    """No such repository, or none that this client may see: to the nameless, both are the same 401."""
+    """Return the refusal of an unknown or hidden repository; without a token both give the same 401."""
     if anonymous:
-        return RefusedError(401, f"There is no repository {repo}, or a token is needed to see it.", code="RepoNotFound")
-    return RefusedError(404, f"There is no repository {repo}.", code="RepoNotFound")
+        return RefusedError(
+            401, f"The repository {repo} does not exist, or seeing it needs a token.", code="RepoNotFound"
+        )
+    return RefusedError(404, f"The repository {repo} does not exist.", code="RepoNotFound")
 
 
 def revision_not_found(repo: str, revision: str) -> RefusedError:
-    """No branch, tag or commit of that name."""
-    return RefusedError(404, f"{repo} has no branch, tag or commit {revision!r}.", code="RevisionNotFound")
+    """Return the refusal of an unknown branch, tag or commit."""
+    return RefusedError(404, f"{repo} does not have a branch, tag or commit {revision!r}.", code="RevisionNotFound")
 
 
 def entry_not_found(path: str, commit: str) -> RefusedError:
-    """No such file in a commit. Clients remember that, so the commit is in the headers."""
-    message = f"There is no file {path!r} in commit {commit}."
+    """Return the refusal of an unknown file. Clients remember it, so the headers name the commit."""
+    message = f"The file {path!r} does not exist in commit {commit}."
     return RefusedError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit})
 
 
 def disk_full() -> RefusedError:
-    """The registry's disk has no space left."""
+    """Return the refusal on a full disk."""
     return RefusedError(507, "The registry's disk is full; nothing was changed.")
 
 
 def busy() -> RefusedError:
-    """Other changes have taken the index for too long."""
+    """Return the refusal if other changes block the index for too long."""
     return RefusedError(
         503, "The registry is busy with other changes; nothing was changed.", headers={"Retry-After": "5"}
     )

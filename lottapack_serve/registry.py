@@ -1,4 +1,4 @@
-"""A registry's folder, opened: its index, its blobs, and the rules it is served by."""
+"""An open registry folder: its index, its blobs, and its rules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from lottapack_serve.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who may do what.
+    """The rules of access.
 
-    ``anonymous_read``: reading public repositories needs no token. ``open_while_no_tokens``: as long as there are no
-    tokens at all, every program on this machine may read and write. ``hosts``: names of this host beside those of the
-    loopback; if there are any, requests by other names are refused, with tokens too.
+    ``anonymous_read``: whether reading public repositories works without a token. ``open_while_no_tokens``: whether
+    every program on this machine may read and write while there are no tokens. ``hosts``: names of this host besides
+    the loopback's; if there are any, requests to other names are refused, even with tokens.
     """
 
     anonymous_read: bool = True
@@ -31,7 +31,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All that a request needs."""
+    """Everything that a request needs."""
 
     database: Database
     store: BlobStore
@@ -42,13 +42,13 @@ class Registry:
 
 @contextmanager
 def opened(root: Path, *, limits: Limits, rules: Rules) -> Iterator[Registry]:
-    """Open the registry in a folder, make one if there is none, and tidy up after a server that was killed.
+    """Open the registry in a folder, or create it, and tidy up after a server that was killed.
 
-    One server at a time: raises OutputError if another one has it, or if the folder cannot be used or is a backup.
+    Only one server can have it: raises OutputError if another one does, or if the folder cannot be used or is a backup.
     """
     if (root / MARK).exists():
         raise OutputError(
-            f"{root} is a backup", hint=f"Make a registry of it: lottapack serve restore {root} --root DIR"
+            f"{root} is a backup, not a registry", hint=f"Restore it first: lottapack serve restore {root} --root DIR"
         )
     database = Database(root)
     lock = FileLock(root / "serve.lock", thread_local=False)
@@ -56,10 +56,12 @@ def opened(root: Path, *, limits: Limits, rules: Rules) -> Iterator[Registry]:
         lock.acquire(timeout=0)
     except Timeout as fault:
         raise OutputError(
-            f"another process serves {root}", hint="Stop that one first, or name another folder."
+            f"another process already serves {root}", hint="Stop it first, or pass another folder."
         ) from fault
     except OSError as fault:
-        raise OutputError(f"cannot lock {root}: {fault.strerror or fault}", hint="Is it writable?") from fault
+        raise OutputError(
+            f"cannot lock {root}: {fault.strerror or fault}", hint="Check that the folder is writable."
+        ) from fault
     try:
         store = BlobStore(root)
         with database.read() as db:

@@ -1,4 +1,4 @@
-"""Repositories: make, find, list, change, move, delete."""
+"""Create, find, list, change, move and delete repositories."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from lottapack_serve.refusals import RefusedError
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """A repository: its number in the index, its name ``owner/name``, when it was made."""
+    """A repository: its number in the index, its name ``owner/name``, and its time of creation."""
 
     number: int
     owner: str
@@ -34,28 +34,28 @@ def _repo(row: Sequence[object]) -> Repo:
 
 
 def iso(moment: datetime) -> str:
-    """A time, in UTC, in the form of the Hub's answers."""
+    """Format a time in UTC as the Hub does."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def find(db: sqlite3.Connection, owner: str, name: str) -> Repo | None:
-    """The repository of that name."""
+    """Return the repository of that name, or None."""
     row = db.execute(f"SELECT {_COLUMNS} FROM repos WHERE owner = ? AND name = ?", (owner, name)).fetchone()
     return None if row is None else _repo(row)
 
 
 def moved(db: sqlite3.Connection, owner: str, name: str) -> Repo | None:
-    """The repository that had that name once, if no other has it now."""
+    """Return the repository that once had that name, if no other has it now."""
     query = f"SELECT {_COLUMNS} FROM moves JOIN repos ON repos.id = repo WHERE moves.owner = ? AND moves.name = ?"
     row = db.execute(query, (owner, name)).fetchone()
     return None if row is None else _repo(row)
 
 
 def create(db: sqlite3.Connection, owner: str, name: str, *, private: bool) -> Repo:
-    """Make an empty repository. Raises RefusedError of status 409 if there is one of that name."""
+    """Create an empty repository. Raises RefusedError with status 409 if the name is taken."""
     full = check_repo(owner, name)
     if find(db, owner, name):
-        raise RefusedError(409, f"There is a repository {full} already.")
+        raise RefusedError(409, f"The repository {full} already exists.")
     # A new repository takes the name over from one that moved away.
     db.execute("DELETE FROM moves WHERE owner = ? AND name = ?", (owner, name))
     created = iso(datetime.now(UTC))
@@ -65,10 +65,10 @@ def create(db: sqlite3.Connection, owner: str, name: str, *, private: bool) -> R
 
 
 def move(db: sqlite3.Connection, repo: Repo, owner: str, name: str) -> None:
-    """Give a repository another name; the old one leads to it. Raises RefusedError of status 409 if that is taken."""
+    """Rename a repository; the old name redirects to it. Raises RefusedError with status 409 if the name is taken."""
     full = check_repo(owner, name)
     if find(db, owner, name):
-        raise RefusedError(409, f"There is a repository {full} already.")
+        raise RefusedError(409, f"The repository {full} already exists.")
     db.execute("DELETE FROM moves WHERE owner = ? AND name = ?", (owner, name))
     db.execute("INSERT INTO moves VALUES (?, ?, ?)", (repo.owner, repo.name, repo.number))
     db.execute("UPDATE repos SET owner = ?, name = ? WHERE id = ?", (owner, name, repo.number))
@@ -80,7 +80,7 @@ def set_private(db: sqlite3.Connection, repo: Repo, private: bool) -> None:
 
 
 def delete(db: sqlite3.Connection, repo: Repo) -> list[str]:
-    """Delete a repository; returns the SHA-256 of the blobs that no other one uses, forgotten too."""
+    """Delete a repository; return and forget the SHA-256 of the blobs that no other one uses."""
     query = (
         "SELECT DISTINCT sha256 FROM entries JOIN commits ON revision = number WHERE repo = ? AND sha256 IS NOT NULL"
     )
@@ -98,9 +98,9 @@ def delete(db: sqlite3.Connection, repo: Repo) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which repositories a listing is of. ``private``: also private ones; ``tags``: all of which they have.
+    """The filter of a listing. ``private``: include private ones. ``tags``: only repositories with all of these.
 
-    ``sort``: "" by name, "updated" or "created" the newest first; ``after``: as the last entry of the page before says.
+    ``sort``: "" by name; "updated" or "created" with the newest first. ``after``: the cursor of the previous page.
     """
 
     private: bool
@@ -115,7 +115,7 @@ class Wanted:
 class Listed:
     """A repository in a listing.
 
-    Number, id and date of its newest commit on ``main``; the SHA-256 of its README.md; ``after``: for Wanted.
+    Number, id and date of its newest commit on ``main``; the SHA-256 of its README.md; ``after``: its cursor.
     """
 
     repo: Repo
@@ -126,7 +126,7 @@ class Listed:
     after: str
 
 
-# Cross joins keep SQLite to this order: the repositories by an index, and of each the rest.
+# Cross joins make SQLite keep this order: first the repositories by an index, then the rest for each.
 _LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, sha256 FROM repos
     CROSS JOIN refs ON refs.repo = repos.id AND kind = 'heads' AND refs.name = 'main'
     CROSS JOIN commits ON target = number
@@ -134,7 +134,7 @@ _LISTED = f"""SELECT {_COLUMNS}, number, commits.id, date, sha256 FROM repos
 
 
 def listed(db: sqlite3.Connection, wanted: Wanted, count: int) -> list[Listed]:
-    """The first ``count`` repositories of a listing. Raises ValueError for an ``after`` that no page gave."""
+    """Return the first ``count`` repositories of a listing. Raises ValueError for an invalid ``after``."""
     where: list[str] = ["1"]
     values: list[object] = []
 
@@ -161,9 +161,9 @@ def listed(db: sqlite3.Connection, wanted: Wanted, count: int) -> list[Listed]:
             owner, name = wanted.after.split("/")
             require("(owner, repos.name) > (?, ?)", owner, name)
     query = f"{_LISTED} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-    found = []
+    entries = []
     for *columns, commit, oid, date, readme in db.execute(query, (*values, count)):
         repo = _repo(columns)
         moment = {"updated": date, "created": repo.created}.get(wanted.sort)
-        found.append(Listed(repo, commit, oid, date, readme, f"{moment} {repo.number}" if moment else repo.id))
-    return found
+        entries.append(Listed(repo, commit, oid, date, readme, f"{moment} {repo.number}" if moment else repo.id))
+    return entries

@@ -1,4 +1,4 @@
-"""The server's process: its socket, its life, its end."""
+"""The server: its socket, its start and its end."""
 
 import functools
 import socket
@@ -23,18 +23,18 @@ from lottapack_serve.registry import Rules, opened
 from lottapack_serve.traffic import Log
 
 _GRACE = 5
-"""Seconds that requests in progress have to end when the server is stopped."""
+"""The seconds for running requests to end when the server is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server in this process. ``url`` is what HF_ENDPOINT must be."""
+    """A server in this process. ``url`` is the value for HF_ENDPOINT."""
 
     url: str
     root: Path
 
     def token(self, name: str, rights: str = "read") -> str:
-        """Make a token; from the first one on, writing needs one."""
+        """Create a token; from the first one on, writing needs one."""
         return tokens.add(self.root, name, rights)
 
 
@@ -51,10 +51,10 @@ def run(
 ) -> None:
     """Serve the registry in a folder until a signal ends it. ``ready`` is called with the address.
 
-    ``hosts``: names of this host, beside those of the loopback, that requests may be addressed to; without any, any
-    name is answered once there are tokens, and only the loopback's until then.
+    ``hosts``: names of this host, besides the loopback's, to which requests may be addressed. Without any, every
+    name is served once there are tokens, and only the loopback's until then.
 
-    Raises AccessError where a writable port would be open to others without tokens; OutputError, NetworkError.
+    Raises AccessError if others could write without tokens; OutputError, NetworkError.
     """
     with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         if ready:
@@ -73,7 +73,7 @@ def background(
     limits: Limits | None = None,
     log: Log | None = None,
 ) -> Iterator[Running]:
-    """Serve the registry in a folder from a thread of this process, for as long as the block runs."""
+    """Serve the registry in a folder from a thread of this process, while the block runs."""
     with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         thread = threading.Thread(target=server.run, args=([listening],), name="lottapack-serve", daemon=True)
         thread.start()
@@ -85,7 +85,7 @@ def background(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, with as many threads as the process has file descriptors for."""
+    """uvicorn's server, with as many threads as the process's file descriptors allow."""
 
     def __init__(self, config: uvicorn.Config, capacity: Capacity) -> None:
         super().__init__(config)
@@ -111,8 +111,8 @@ def _prepared(
     with Database(root).read() as db:
         if not loopback and not tokens.exist(db):
             raise AccessError(
-                f"{host} can be reached from other machines, and {root} has no tokens: anyone could write to it",
-                hint=f"Make one first: lottapack serve token add NAME --write --root {root}",
+                f"other machines can reach {host}, and {root} does not have tokens, so anyone could write to it",
+                hint=f"Create a token first: lottapack serve token add NAME --write --root {root}",
             )
     names = frozenset(host.lower() for host in hosts)
     rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback, hosts=names)
@@ -142,9 +142,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as fault:
         raise NetworkError(
             f"cannot listen on {host}, port {port}: {fault.strerror or fault}",
-            hint="Is another server there? Choose another --port, or 0 for any free one.",
+            hint="Another server may use it. Choose another port, or 0 for any free one.",
         ) from fault
     with made:
-        # Connections inherit it. Without, the second part of an answer waits 40 ms for the client to confirm the first.
+        # Connections inherit this. Without it, the second part of an answer waits 40 ms for the client's
+        # acknowledgement.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield made

@@ -1,4 +1,4 @@
-"""Tokens: who may read and who may write. Only their SHA-256 is kept."""
+"""Tokens: who may read and who may write. Only their SHA-256 is stored."""
 
 import hashlib
 import secrets
@@ -13,12 +13,12 @@ from lottapack_serve.names import check_repo
 from lottapack_serve.refusals import RefusedError
 
 PREFIX = "lotta_"
-"""What tokens begin with, so that a leaked one is found by searching."""
+"""The prefix of tokens, by which a leaked one can be found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is listed: ``rights`` is "read" or "write", ``created`` an ISO time in UTC."""
+    """A token in a list. ``rights``: "read" or "write". ``created``: an ISO time in UTC."""
 
     name: str
     rights: str
@@ -26,16 +26,16 @@ class Token:
 
 
 def add(root: Path, name: str, rights: str = "read") -> str:
-    """Make a token for ``name`` and return its text, which nobody can look up later.
+    """Create a token for ``name`` and return its text, which cannot be looked up later.
 
-    ``rights``: "read" or "write", which includes reading. Raises OutputError if the name has one already,
+    ``rights``: "read" or "write", which includes reading. Raises OutputError if the name already has a token,
     InvalidReferenceError if it cannot be the name of an owner.
     """
     try:
         check_repo(name, "x")
     except RefusedError as fault:
         raise InvalidReferenceError(
-            fault.message, hint="Commits are made in a token's name: choose another."
+            fault.message, hint="Choose another name, because commits carry the name of the token."
         ) from fault
     if rights not in ("read", "write"):
         raise ValueError(f"unknown rights {rights!r}")
@@ -45,33 +45,31 @@ def add(root: Path, name: str, rights: str = "read") -> str:
         try:
             db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", (name, _digest(text), rights, created))
         except sqlite3.IntegrityError as fault:
-            raise OutputError(
-                f"there is a token for {name} already", hint="Remove it first, or choose another name."
-            ) from fault
+            raise OutputError(f"{name} already has a token", hint="Remove it first, or choose another name.") from fault
     return text
 
 
 def listed(root: Path) -> list[Token]:
-    """All tokens, by name. Raises OutputError if there is no registry in ``root``."""
+    """Return all tokens by name. Raises OutputError if ``root`` does not contain a registry."""
     with existing(root).read() as db:
         return [Token(*row) for row in db.execute("SELECT name, rights, created FROM tokens ORDER BY name")]
 
 
 def remove(root: Path, name: str) -> None:
-    """Make a token worthless, at once. Raises OutputError if there is none of that name."""
+    """Revoke a token at once. Raises OutputError if the name does not have one."""
     with existing(root).write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
-            raise OutputError(f"there is no token for {name}", hint="See them with: lottapack serve token list")
+            raise OutputError(f"{name} does not have a token", hint="List all tokens with: lottapack serve token list")
 
 
 def find(db: sqlite3.Connection, text: str) -> Token | None:
-    """The token of that text."""
+    """Return the token of that text, or None."""
     row = db.execute("SELECT name, rights, created FROM tokens WHERE sha256 = ?", (_digest(text),)).fetchone()
     return None if row is None else Token(*row)
 
 
 def exist(db: sqlite3.Connection) -> bool:
-    """Whether there are any."""
+    """Return whether there are any tokens."""
     return db.execute("SELECT 1 FROM tokens").fetchone() is not None
 
 

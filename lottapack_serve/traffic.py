@@ -1,4 +1,4 @@
-"""What happens around every request: encoded addresses, unread bodies, and a note of what was served."""
+"""Wrap every request: encoded addresses, unread bodies, and a record of what was served."""
 
 import asyncio
 import time
@@ -12,18 +12,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lottapack_serve.access import host_name
 
 _PATIENCE = 10.0
-"""Seconds that a refused client may go on sending."""
+"""The seconds for which a refused client may continue to send."""
 
 SILENCE = 60.0
-"""Seconds without a byte of a body after which its client counts as gone."""
+"""A client that sends no byte of a body for this many seconds counts as gone."""
 
 RATE = 1000
-"""Bytes a second that a body must bring on average, beyond its first SILENCE."""
+"""The least average bytes a second of a body, after the first SILENCE seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A request that was answered: ``received`` and ``sent`` are the bytes of the bodies, ``seconds`` all it took."""
+    """An answered request: ``received`` and ``sent`` are the bytes of the bodies, ``seconds`` its total time."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Served:
 
 
 _no_host = JSONResponse(
-    {"error": "The request's Host is none."}, 400, {"X-Error-Message": "The request's Host is none."}
+    {"error": "The request's Host is not valid."}, 400, {"X-Error-Message": "The request's Host is not valid."}
 )
 
 Log = Callable[[Served], None]
@@ -52,7 +52,7 @@ class Traffic:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Routed while encoded, so that %2F in the name of a branch does not end it.
+        # Routed while encoded, so that %2F does not end the name of a branch.
         scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
         app = self._app if _has_sound_host(scope) else _no_host
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
@@ -65,7 +65,7 @@ class Traffic:
                 return await receive()
             message: Message = {"type": "http.disconnect"}
             asked = time.perf_counter()
-            # Only what the client takes counts, not what the registry does meanwhile.
+            # Only the client's time counts, not what the registry does meanwhile.
             with anyio.move_on_after(min(SILENCE, SILENCE + received / RATE - waited)):
                 message = await receive()
             waited += time.perf_counter() - asked
@@ -77,7 +77,7 @@ class Traffic:
             nonlocal sent, status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                # To close a connection while the client still sends would lose the answer on the way.
+                # Closing the connection while the client still sends could lose the answer.
                 with anyio.move_on_after(_PATIENCE):
                     while not ended:
                         await receiving()
@@ -87,7 +87,7 @@ class Traffic:
         try:
             await app(scope, receiving, sending)
         except asyncio.CancelledError:
-            # The server is stopped, and this took longer than it waits for.
+            # The server is being stopped, and this took longer than it waits.
             ended = True
             if not status:
                 answer = JSONResponse({"error": "The registry is being stopped. Try again later."}, 503)
@@ -99,6 +99,6 @@ class Traffic:
 
 
 def _has_sound_host(scope: Scope) -> bool:
-    """Whether the request's Host, from which addresses in answers are made, is one. HTTP/1.0 needs none."""
+    """Return whether the request's Host, which addresses in answers use, is valid. HTTP/1.0 does not need one."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     return len(hosts) < 2 and all(host_name(value.decode("latin-1")) for value in hosts)

@@ -1,4 +1,4 @@
-"""The files and folders of each commit, as the index keeps them: written once, read by page."""
+"""The files and folders of each commit in the index: written once, read by page."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from lottapack_serve import cards
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A file as a commit has it: SHA-256 and git id of its content; ``changed``: the commit that last changed it."""
+    """A file in a commit: SHA-256 and git id of its content. ``changed``: the commit that changed it last."""
 
     sha256: str
     oid: str
@@ -21,7 +21,7 @@ class Placed:
 class Entry:
     """A file or folder in a commit.
 
-    ``oid``: git's id; ``sha256``: that of a file's content, None for a folder, whose ``size`` is 0; ``changed``: the
+    ``oid``: git's id. ``sha256``: that of a file's content; None for a folder, whose ``size`` is 0. ``changed``: the
     number of the commit that last changed it or anything in it.
     """
 
@@ -39,7 +39,7 @@ def write(
     files: Mapping[str, Placed],
     folders: Mapping[str, str],
 ) -> None:
-    """Keep the files of a commit, and its folders with their ids. A folder whose id is new is one that changed."""
+    """Store the files and folders of a commit. A folder with a new id has changed."""
     query = "SELECT folder, name, tree, changed FROM entries WHERE revision = ? AND sha256 IS NULL"
     before = {_join(folder, name): (tree, changed) for folder, name, tree, changed in db.execute(query, (parent,))}
     rows: list[tuple[object, ...]] = [
@@ -53,7 +53,7 @@ def write(
 
 
 def publish(db: sqlite3.Connection, repo: int, revision: int) -> None:
-    """Note what a repository is listed by: date and tags of a commit, the newest on ``main``."""
+    """Store the fields of a repository's listing: date and tags of the newest commit on ``main``."""
     db.execute("UPDATE repos SET updated = (SELECT date FROM commits WHERE number = ?) WHERE id = ?", (revision, repo))
     db.execute("DELETE FROM topics WHERE repo = ?", (repo,))
     db.executemany(
@@ -63,7 +63,7 @@ def publish(db: sqlite3.Connection, repo: int, revision: int) -> None:
 
 
 def readme(db: sqlite3.Connection, revision: int) -> str | None:
-    """The SHA-256 of a commit's card, if it has one."""
+    """Return the SHA-256 of a commit's card, or None."""
     entry = at(db, revision, cards.README)
     return entry.sha256 if entry else None
 
@@ -73,37 +73,37 @@ _ENTRY = """SELECT folder, name, sha256, coalesce(size, 0), coalesce(oid, tree),
 
 
 def at(db: sqlite3.Connection, revision: int, path: str) -> Entry | None:
-    """The file or folder at a path."""
+    """Return the file or folder at a path, or None."""
     query = f"{_ENTRY} WHERE revision = ? AND folder = ? AND name = ?"
     return next(_entries(db.execute(query, (revision, *split(path)))), None)
 
 
 def files(db: sqlite3.Connection, revision: int) -> list[Entry]:
-    """All files of a commit, by path."""
-    found = _entries(db.execute(f"{_ENTRY} WHERE revision = ? AND sha256 IS NOT NULL", (revision,)))
-    return sorted(found, key=lambda entry: entry.path)
+    """Return all files of a commit by path."""
+    entries = _entries(db.execute(f"{_ENTRY} WHERE revision = ? AND sha256 IS NOT NULL", (revision,)))
+    return sorted(entries, key=lambda entry: entry.path)
 
 
 def inside(db: sqlite3.Connection, revision: int, folder: str, after: str, count: int) -> list[Entry]:
-    """The first entries directly in a folder, by name, after the path ``after``."""
+    """Return the first entries directly in a folder, by name, after the path ``after``."""
     name = split(after)[1] if after and split(after)[0] == folder else ""
     query = f"{_ENTRY} WHERE revision = ? AND folder = ? AND name > ? ORDER BY name LIMIT ?"
     return list(_entries(db.execute(query, (revision, folder, name, count))))
 
 
 def below(db: sqlite3.Connection, revision: int, folder: str, after: str, count: int) -> list[Entry]:
-    """The first entries in a folder and in all folders below it, by folder and name, after the path ``after``."""
-    place = split(after) if after else (folder, "")
-    found = inside(db, revision, folder, after, count) if place[0] == folder else []
-    # Names of folders below "a" begin with "a/"; "0" comes next after "/". No name begins with a control character.
+    """Return the first entries in a folder and all folders below, by folder and name, after the path ``after``."""
+    position = split(after) if after else (folder, "")
+    entries = inside(db, revision, folder, after, count) if position[0] == folder else []
+    # Names of folders below "a" begin with "a/", and "0" follows "/". Names cannot begin with a control character.
     first, last, end = (f"{folder}/", "AND folder < ?", [f"{folder}0"]) if folder else ("\x01", "", [])
     query = f"{_ENTRY} WHERE revision = ? AND (folder, name) > (?, ?) {last} ORDER BY folder, name LIMIT ?"
-    begin = max(place, (first, ""))
-    return found + list(_entries(db.execute(query, (revision, *begin, *end, count - len(found)))))
+    begin = max(position, (first, ""))
+    return entries + list(_entries(db.execute(query, (revision, *begin, *end, count - len(entries)))))
 
 
 def split(path: str) -> tuple[str, str]:
-    """The folder of a path, ``""`` for the root, and the name in it."""
+    """Return the folder of a path, ``""`` for the root, and the name in it."""
     folder, _, name = path.rpartition("/")
     return folder, name
 

@@ -15,31 +15,34 @@ _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n
 
 
 def lfs(file: Entry, key: str) -> Json:
-    """SHA-256 and size, where clients look for them: as if git-lfs held the file. ``key``: what holds the SHA-256."""
+    """Return SHA-256 and size where clients expect them, as if git-lfs held the file.
+
+    ``key``: the key of the SHA-256.
+    """
     return {key: file.sha256, "size": file.size, "pointerSize": len(_POINTER.format(file.sha256, file.size))}
 
 
 def model(db: sqlite3.Connection, repo: Repo, commit: Commit) -> Json:
-    """A repository at a commit, with its files, their sizes and hashes."""
+    """Return a repository at a commit, with the sizes and hashes of its files."""
     files = trees.files(db, commit.number)
     card = cards.kept(db, trees.readme(db, commit.number), whole=True)
-    found = _model(repo, commit.id, commit.date, cards.brief(card))
-    found["cardData"] = card
-    found["siblings"] = [
+    description = _model(repo, commit.id, commit.date, cards.brief(card))
+    description["cardData"] = card
+    description["siblings"] = [
         {"rfilename": file.path, "size": file.size, "blobId": file.oid, "lfs": lfs(file, "sha256")} for file in files
     ]
-    found["usedStorage"] = sum({file.sha256: file.size for file in files}.values())
-    return found
+    description["usedStorage"] = sum({file.sha256: file.size for file in files}.values())
+    return description
 
 
 def listed(db: sqlite3.Connection, one: Listed, *, card: bool, siblings: bool) -> Json:
-    """A repository in a listing, with what was asked for."""
-    found = _model(one.repo, one.id, one.date, cards.kept(db, one.readme, whole=False))
+    """Return a repository in a listing, with the requested fields."""
+    description = _model(one.repo, one.id, one.date, cards.kept(db, one.readme, whole=False))
     if card:
-        found["cardData"] = cards.kept(db, one.readme, whole=True)
+        description["cardData"] = cards.kept(db, one.readme, whole=True)
     if siblings:
-        found["siblings"] = [{"rfilename": file.path} for file in trees.files(db, one.commit)]
-    return found
+        description["siblings"] = [{"rfilename": file.path} for file in trees.files(db, one.commit)]
+    return description
 
 
 def _model(repo: Repo, commit: str, date: str, brief: cards.Fields) -> Json:
@@ -60,23 +63,23 @@ def _model(repo: Repo, commit: str, date: str, brief: cards.Fields) -> Json:
 
 
 def entries(db: sqlite3.Connection, found: Iterable[Entry], *, expand: bool) -> Iterator[Json]:
-    """Files and folders; ``expand``: with the commits that last changed them."""
+    """Yield files and folders; ``expand``: with the commits that changed them last."""
     commits: dict[int, Json] = {}
     for entry in found:
-        one: Json = {"type": "file" if entry.sha256 else "directory", "oid": entry.oid, "size": entry.size}
+        item: Json = {"type": "file" if entry.sha256 else "directory", "oid": entry.oid, "size": entry.size}
         if entry.sha256:
-            one["lfs"] = lfs(entry, "oid")
-        one["path"] = entry.path
+            item["lfs"] = lfs(entry, "oid")
+        item["path"] = entry.path
         if expand:
             if entry.changed not in commits:
                 last = revisions.numbered(db, entry.changed)
                 commits[entry.changed] = {"id": last.id, "title": last.title, "date": last.date}
-            one["lastCommit"] = commits[entry.changed]
-        yield one
+            item["lastCommit"] = commits[entry.changed]
+        yield item
 
 
 def commit(found: Commit) -> Json:
-    """A commit in a history."""
+    """Return a commit in a history."""
     return {
         "id": found.id,
         "title": found.title,

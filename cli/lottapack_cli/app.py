@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
     except LottapackError as fault:
-        output.error(errors.record(fault), str(fault))
+        options = errors.options_of(typer.main.get_command(app), arguments)
+        output.error(errors.record(fault, options), errors.in_options(str(fault), options))
         return errors.exit_code(fault)
     except _UsageError as fault:
         message, hint = _usage(fault)
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as fault:  # such as of the help, which typer writes by itself
         if not isinstance(fault, BrokenPipeError):
             message = f"the system refused: {fault.strerror or str(fault) or type(fault).__name__}"
-            output.error(errors.record(OutputError(message)), message)
+            output.error(errors.record(OutputError(message), {}), message)
         discard(sys.stdout)
         return errors.WRONG_INPUT
     if code == errors.INTERRUPTED:

@@ -1,7 +1,7 @@
-"""Architectures as data: a module to JSON, JSON to an empty module (spec: architectures).
+"""Architectures as data: describe a module as JSON, and build an empty module from JSON (spec: architectures).
 
-A family is a record of functions. Nothing here imports a model library before a model or
-a pack of its family asks for it.
+A family is a record of functions. Importing this package does not import a model library; using a model or a pack of a
+family does.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,23 +27,23 @@ _UNKNOWN = Budget()
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one family of architectures is described and built.
+    """The functions that describe and build one family of architectures.
 
-    ``owns(model)``: whether a module belongs to it. ``describe(model)``: class name and config.
-    ``prepare(class_name, config)``: import what is needed (while modules are being built without weights, an import
-    would leave constants without values). ``construct(class_name, config)``: call the constructor (the caller
-    arranges that nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's
-    own random initialisation. ``heads(model)``: names of the modules that are output heads. ``renamed(model,
-    names)``: what entries of a checkpoint are called in the model, where the library saves them under other names;
-    None where none does that. ``converted(model, tensors, own)``: the same with the tensors, which it may save split or
-    joined. ``tools(class_name, config)``: packages whose versions go into the provenance.
-    ``current(model, architecture)``: the configuration that a model has now, adapters or not; ``saved(said,
-    architecture)``: the same from what the library saves as JSON beside a checkpoint. None where a model has none.
-    ``remembers``: whether its models cannot say how they were built, so that what builds them notes it on them.
-    ``fills(class_name, config)``: whether its library fills uninitialised memory after it made a tensor, so that this
-    needs memory to be computed; what comes out is then compared when a model is described.
-    ``numbers``: what the integers of its configurations are: ``"sizes"`` from which the library makes loops and lists;
-    ``"calls"``, arguments of which only the caller's own classes know what they are; or None, where they are harmless.
+    ``owns(model)``: whether a module belongs to the family. ``describe(model)``: its class name and config.
+    ``prepare(class_name, config)``: import what is needed; an import while modules are built without weights would
+    leave constants without values. ``construct(class_name, config)``: call the constructor (the caller ensures that
+    nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's random
+    initialisation. ``heads(model)``: the names of the modules that are output heads. ``renamed(model, names)``: the
+    model's names of entries of a checkpoint, if the library saves other names. ``converted(model, tensors, own)``: the
+    same for tensors, which the library may save split or joined. ``tools(class_name, config)``: the packages whose
+    versions go into the provenance. ``current(model, architecture)``: the present configuration of a model, with or
+    without adapters. ``saved(said, architecture)``: the same from the JSON that the library saves beside a checkpoint.
+    ``remembers``: whether models do not record how they were built, so that the builder notes it on them.
+    ``fills(class_name, config)``: whether the library fills uninitialised memory after creating a tensor, so that
+    computing it needs memory; describe() then compares the result. ``numbers``: the meaning of integers in
+    configurations: ``"sizes"`` that the library turns into loops and lists; ``"calls"``, arguments whose meaning only
+    the caller's own classes know; or None if they are harmless. Other functions are None if a family does not need
+    them.
     """
 
     name: str
@@ -63,54 +63,54 @@ class Family:
     prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
 
     def names_in_model(self, model: "nn.Module", names: Iterable[str]) -> dict[str, str]:
-        """What entries of a checkpoint are called in the model; those that are missing keep their names."""
+        """Return the model's names of a checkpoint's entries that the library saves under other names."""
         return self.renamed(model, names) if self.renamed else {}
 
     def as_in_model(
         self, model: "nn.Module", tensors: Mapping[str, "Tensor"], own: Collection[str]
     ) -> dict[str, "Tensor"]:
-        """The tensors of a checkpoint by the model's own names (``own``: all that it may have), in its own shapes."""
+        """Return a checkpoint's tensors by the model's names and in its shapes. ``own``: all names that it may have."""
         return self.converted(model, tensors, own) if self.converted else dict(tensors)
 
 
 def families() -> tuple[Family, ...]:
-    """All families. What is noted on a model goes before what its class says."""
+    """Return all families. What a model remembers takes precedence over its class."""
     from lottapack.arch import python_classes, timm_models, torch_nn, transformers_models
 
     return (python_classes.FAMILY, timm_models.FAMILY, transformers_models.FAMILY, torch_nn.FAMILY)
 
 
 def family_of(model: "nn.Module") -> Family:
-    """The family that a module belongs to. Raises ArchitectureError."""
+    """Return the family that a module belongs to. Raises ArchitectureError."""
     for family in families():
         if family.owns(model):
             return family
     raise ArchitectureError(
-        f"{type(model).__module__}.{type(model).__qualname__} belongs to no architecture family",
-        hint="A pack holds no code: use a model class of transformers or a torch.nn.Sequential of torch.nn modules, or "
-        'build it by name: lottapack.build("python", "package.module:Class", ...) or lottapack.build("timm", ...).',
+        f"{type(model).__module__}.{type(model).__qualname__} does not belong to a known architecture family",
+        hint="Packs do not contain code. Use a transformers model class or a torch.nn.Sequential of torch.nn modules, "
+        'or build it by name: lottapack.build("python", "package.module:Class", ...) or lottapack.build("timm", ...).',
     )
 
 
 def describe(model: "nn.Module") -> Architecture:
-    """The architecture of a module as data, checked by building it again. Raises ArchitectureError."""
+    """Return the architecture of a module, checked by building it again. Raises ArchitectureError."""
     return described(model)[0]
 
 
 def described(model: "nn.Module") -> "tuple[Architecture, nn.Module]":
-    """As describe(), and the empty module that was built again."""
+    """Return what describe() returns, and the empty module that was built to check it."""
     from lottapack.arch.skeleton import budget_of, require_same_computed, shapes_of
 
     family = family_of(model)
     class_name, config = family.describe(model)
     architecture = checked(family.name, class_name, config)
-    found, rebuilt = shapes_of(model), _built_again(architecture, budget_of(model))
+    actual, rebuilt = shapes_of(model), _built_again(architecture, budget_of(model))
     shapes = shapes_of(rebuilt)
-    different = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+    different = sorted(name for name in actual.keys() | shapes.keys() if actual.get(name) != shapes.get(name))
     if different:
         raise ArchitectureError(
-            f"rebuilding {class_name} from its configuration gives other tensors: {', '.join(different[:5])}",
-            hint="The model was changed after it was built; describe the change in its configuration or modules.",
+            f"rebuilding {class_name} from its configuration gives different tensors: {', '.join(different[:5])}",
+            hint="The model was changed after it was built. Describe the change in its configuration or modules.",
         )
     if family.fills(class_name, config):
         again = partial(_built_again, architecture, budget_of(model))
@@ -119,25 +119,29 @@ def described(model: "nn.Module") -> "tuple[Architecture, nn.Module]":
 
 
 def checked(family: str, class_name: str, config: dict[str, Any]) -> Architecture:
-    """An architecture that the format can hold. Raises ArchitectureError."""
+    """Check and return an architecture that the format can hold. Raises ArchitectureError."""
     try:
         text = canonical.view(canonical.dumps(config))
     except (ValueError, FormatError) as fault:
-        raise ArchitectureError(f"the configuration of this {class_name} is not canonical JSON: {fault}") from fault
+        raise ArchitectureError(
+            f"cannot write the configuration of this {class_name} as JSON: {fault}", hint="Use plain data."
+        ) from fault
     problems = architecture_problems(family, class_name, text)
     if problems:
-        raise ArchitectureError(f"this {class_name} cannot be described: {problems[0]}")
+        raise ArchitectureError(
+            f"cannot describe this {class_name}: {problems[0]}", hint="Change the model's configuration."
+        )
     return Architecture(family=family, class_=class_name, config=config)
 
 
 def _built_again(architecture: Architecture, budget: Budget) -> "nn.Module":
-    """What a model in this process was built from: the code is running already, so nothing more is trusted."""
+    """Build a model of this process again. Its code already runs, so this does not trust anything new."""
     with allowing(packages(architecture)):
         return build(architecture, budget)
 
 
 def packages(architecture: Architecture) -> tuple[str, ...]:
-    """The packages that a loader must allow by name. Imports nothing."""
+    """Return the packages that a loader must allow by name, without importing them."""
     paths = (
         (architecture.class_, *class_paths(list(architecture.config.values())))
         if architecture.family == "python"
@@ -147,11 +151,12 @@ def packages(architecture: Architecture) -> tuple[str, ...]:
 
 
 def build(architecture: Architecture, budget: Budget = _UNKNOWN) -> "nn.Module":
-    """An empty module: parameters and persistent buffers on the meta device, other buffers computed.
+    """Build an empty module: parameters and persistent buffers on the meta device, other buffers computed.
 
-    Draws no weight and takes no memory for any. ``budget``: what it may cost, by what its parameter table declares.
-    Raises UnsupportedError for a missing library, NotAllowedError for one that the caller did not allow, LimitError
-    for what costs more than the budget, and ArchitectureError.
+    Does not draw weights or allocate memory for them. ``budget``: the limits, from the size of its parameter table.
+
+    Raises UnsupportedError for a missing library, NotAllowedError for one that the caller did not allow, LimitError if
+    building costs more than the budget, and ArchitectureError.
     """
     from lottapack.arch.skeleton import build_skeleton
 
@@ -166,9 +171,9 @@ def build(architecture: Architecture, budget: Budget = _UNKNOWN) -> "nn.Module":
 
 
 def draw(architecture: Architecture, seed: int, budget: Budget = _UNKNOWN) -> "nn.Module":
-    """The module as its library builds it on the CPU under ``torch.manual_seed(seed)`` (spec: torch_cpu, section 2).
+    """Build the module with its library on the CPU under ``torch.manual_seed(seed)`` (spec: torch_cpu, section 2).
 
-    The random state of the process is not used. Takes the model's memory. Raises as build() does.
+    Does not use the process's random state. Takes the model's memory. Raises the errors of build().
     """
     from lottapack.arch.drawn import build_drawn
 
@@ -180,7 +185,7 @@ def draw(architecture: Architecture, seed: int, budget: Budget = _UNKNOWN) -> "n
 
 
 def _prepared(architecture: Architecture, budget: Budget) -> Family:
-    """The family of an architecture whose numbers are in proportion, with what it needs imported."""
+    """Return an architecture's family, after checking its numbers and importing what it needs."""
     from lottapack.arch.skeleton import named
 
     require_sound("torch")
@@ -203,16 +208,16 @@ def _noted(family: Family, model: "nn.Module", architecture: Architecture) -> "n
 
 
 def tools(architecture: Architecture) -> tuple[str, ...]:
-    """The packages that build an architecture, other than torch."""
+    """Return the packages that build an architecture, except torch."""
     return family_called(architecture.family).tools(architecture.class_, architecture.config)
 
 
 def family_called(name: str) -> Family:
-    """The family of that name. Raises UnsupportedError."""
+    """Return the family of that name. Raises UnsupportedError."""
     family = next((family for family in families() if family.name == name), None)
     if family is None:
         raise UnsupportedError(
-            f"the architecture family {name!r} is unknown",
-            hint=f"This lottapack knows {', '.join(FAMILIES)}; a newer one may know more.",
+            f"unknown architecture family {name!r}",
+            hint=f"This lottapack knows {', '.join(FAMILIES)}. Upgrade lottapack if the pack is newer.",
         )
     return family

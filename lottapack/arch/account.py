@@ -1,4 +1,4 @@
-"""How many tensors a constructor makes, and how much memory those take that hold numbers."""
+"""Count the tensors that a constructor creates, and the memory of those that hold numbers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -13,17 +13,17 @@ from lottapack.errors import LimitError
 from lottapack.limits import size_text
 
 _OBJECT: Final = 1_000
-"""Bytes of a tensor as an object of Python."""
+"""The bytes of a tensor as a Python object."""
 _NUMBER: Final = 32
-"""Bytes of a number as an object of Python, and of its place in a list."""
+"""The bytes of a number as a Python object, with its place in a list."""
 _UNDECLARED: Final = 2_000_000_000
-"""Bytes. Measured: a mixture of experts of 671 billion parameters sets 425 MB of them to zero, and none to a number."""
+"""In bytes. Measured: a 671-billion mixture of experts sets 425 MB of them to zero, and none to another number."""
 _UNKNOWN: Final = 16
-"""Where the size of a result depends on numbers: so many times the bytes that went in."""
+"""If numbers determine the size of a result, it may have at most this many times the bytes of the inputs."""
 
 
 class Account:
-    """The tensors of one build. Memory is asked for before it is taken."""
+    """The tensors of one build. Memory is checked before it is allocated."""
 
     def __init__(self, label: str, budget: Budget) -> None:
         self.label, self.budget = label, budget
@@ -33,32 +33,32 @@ class Account:
         self._total = 0
 
     def seconds(self) -> float:
-        """Processor time that is allowed by now."""
+        """Return the processor time that is allowed so far."""
         return self.budget.seconds(self.made, self.computed, self.drawn)
 
     def growth(self) -> int:
-        """Growth of the process that is allowed by now."""
+        """Return the growth of the process that is allowed so far."""
         return self.budget.growth(self.made)
 
     def count(self) -> None:
-        """One more tensor is made."""
+        """Count one more tensor."""
         self.made += 1
         if self.made > self.most:
             declared = self.budget.tensors
-            justified = "" if declared is None else f", and its table declares {declared:,}"
+            justified = "" if declared is None else f", but its table declares only {declared:,}"
             raise LimitError(
-                f"{self.label}: its configuration asks for more than {self.most:,} tensors{justified}",
-                hint="A pack is not loaded whose configuration asks for much more than it declares.",
+                f"{self.label}: its configuration creates more than {self.most:,} tensors{justified}",
+                hint="Do not use this pack: its configuration needs much more than its table declares.",
             )
 
     def allow(self, size: int) -> None:
-        """Where no table declares anything, the tensors of the empty module count for one, up to a limit."""
+        """Count the tensors of the empty module as declared, up to a limit, if a table does not declare any."""
         if self.budget.tensors is None:
             self.budget = replace(self.budget, nbytes=min(size, _UNDECLARED))
             self.host = self.budget.host_bytes
 
     def expect(self, size: int) -> None:
-        """Raise LimitError unless so many bytes are within what is allowed, beside those that are in use."""
+        """Raise LimitError if this many bytes, besides those in use, exceed the limit."""
         self.computed += size
         if self._total + size > self.host:
             self._forget()
@@ -66,37 +66,37 @@ class Account:
             self._refuse(self._total + size, self.host)
 
     def require_computed(self, size: int) -> None:
-        """Raise LimitError unless tensors that no checkpoint holds may take so many bytes."""
+        """Raise LimitError if this many bytes are too many for tensors that no checkpoint holds."""
         if size > self.budget.computed_bytes:
             self._refuse(size, self.budget.computed_bytes)
 
     def _refuse(self, size: int, allowed: int) -> None:
         limited = self.budget.max_bytes is not None and replace(self.budget, max_bytes=None).computed_bytes >= size
         raise LimitError(
-            f"{self.label}: its constructor computes tensors of {size_text(size)} that no checkpoint holds, and "
+            f"{self.label}: its constructor computes tensors of {size_text(size)} that no checkpoint holds, but only "
             f"{size_text(allowed)} are allowed",
-            hint="If you trust the pack, pass a larger max_bytes."
+            hint="If you trust the pack, pass a larger `max_bytes`."
             if limited
-            else "They may take somewhat more than the tensors that its table declares. A pack is not loaded whose "
-            "configuration asks for more, whatever max_bytes.",
+            else "Do not use this pack: its configuration needs much more than its table declares. No argument raises "
+            "this limit.",
         )
 
     def expect_result(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], ins: Iterable[torch.Tensor]
     ) -> None:
-        """As expect(), of what a function returns: found by calling it with tensors that have no memory."""
+        """Check the size of a function's result by calling the function with tensors that do not have memory."""
         before = {id(tensor): tensor for tensor in ins}
         try:
             bare = {key: tensor.to("meta") for key, tensor in before.items()}
             known = {tensor.untyped_storage()._cdata for tensor in bare.values()}
-            given, named = tree_map_only(
+            meta_args, named = tree_map_only(
                 torch.Tensor, lambda tensor: bare.get(id(tensor), tensor), (args, dict(kwargs))
             )
             if "device" in named or not before:
                 named["device"] = "meta"
-            results = list(tensors_in(func(*given, **named)))
+            results = list(tensors_in(func(*meta_args, **named)))
         except Exception:  # noqa: BLE001
-            # Without the numbers it cannot be told, or it fails: then it will with them too.
+            # The size depends on the numbers, or the call fails; then it will fail with the numbers too.
             self.expect(_UNKNOWN * sum(tensor.nbytes for tensor in before.values()))
             return
         sizes = {
@@ -107,11 +107,11 @@ class Account:
         self.expect(sum(sizes.values()))
 
     def expect_objects(self, tensor: torch.Tensor) -> None:
-        """As expect(), of a tensor that is to be taken apart into tensors, along any dimension."""
+        """Check the size of a tensor's parts before it is taken apart along any dimension."""
         self.expect(_OBJECT * max(tensor.shape, default=0))
 
     def expect_numbers(self, tensor: torch.Tensor) -> None:
-        """As expect(), of a tensor that is to become a list."""
+        """Check the size of a list before a tensor is turned into one."""
         self.expect(_NUMBER * tensor.numel())
 
     def note(self, result: Any) -> None:
@@ -134,7 +134,7 @@ def _gone(storage: StorageWeakRef) -> bool:
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors among arguments or results, in lists and the like too."""
+    """Yield the tensors among arguments or results, also inside lists, tuples and dicts."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The dtypes of tensors that a constructor computes and no checkpoint holds: a cast of the model casts them too."""
+"""Dtypes of tensors that a constructor computes and no checkpoint holds, which a cast of the model changes too."""
 
 from collections.abc import Mapping
 
@@ -10,19 +10,19 @@ from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 
 _BUILT = "_lottapack_computed"
-"""The attribute of a model that says in which dtypes its constructor computes them."""
+"""The attribute of a model that holds the dtypes of the tensors that its constructor computes."""
 
 
 def note_built(model: nn.Module, built: nn.Module) -> None:
-    """Note on a model what its constructor computes: what ``built`` holds, which may be the model itself."""
+    """Note on a model the dtypes that its constructor computes, from ``built``, which may be the model itself."""
     noted = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
     model.__dict__.setdefault(_BUILT, noted)
 
 
 def changed_dtypes(model: nn.Module, built: nn.Module | None = None) -> dict[str, str]:
-    """The dtypes that a model's computed tensors have now, by name, where its constructor gives them another.
+    """Return the present dtypes of a model's computed tensors, by name, that differ from those of its constructor.
 
-    ``built``: the model as its constructor gives it; by default what note_built() noted.
+    ``built``: the model as constructed; by default what note_built() noted.
     """
     noted: Mapping[str, str] = model.__dict__.get(_BUILT, {})
     if built is not None:
@@ -32,17 +32,17 @@ def changed_dtypes(model: nn.Module, built: nn.Module | None = None) -> dict[str
 
 
 def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn.Module:
-    """Give computed tensors the dtypes of a pack or recipe, in place; what the constructor gave stays noted.
+    """Cast computed tensors to the dtypes of a pack or recipe, in place; the constructor's dtypes stay noted.
 
-    Raises ArchitectureError for a name under which the model computes nothing.
+    Raises ArchitectureError for a name that the model does not compute.
     """
     note_built(model, model)
     held = _floating(model)
     for name, dtype in wanted.items():
         if name not in held:
             raise ArchitectureError(
-                f"{label} as built here computes no {name}, which was {dtype} when it was packed",
-                hint="The library may be another version than the one that the pack names in its provenance.",
+                f"{label} as built here does not compute {name}, which the pack records as {dtype}",
+                hint="Install the version of the library that the pack names in its provenance.",
             )
         prefix, _, leaf = name.rpartition(".")
         owner, tensor = model.get_submodule(prefix), held[name].to(dtypes.torch_dtype(dtype))
@@ -54,18 +54,21 @@ def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn
 
 
 def changed_values(model: nn.Module, built: nn.Module) -> str | None:
-    """The first of a model's computed tensors with other values than its constructor gives, in the model's dtype.
+    """Return the name of the first computed tensor whose values differ from the constructor's, in the model's dtype.
 
-    Not one of another shape, or on rotary embeddings that follow a sequence's length: forward passes make these anew.
+    Ignores tensors of another shape, and rotary embeddings that follow a sequence's length: forward passes renew these.
     """
     held, modules = _by_plain_name(model), dict(built.named_modules())
-    for name, due in _by_plain_name(built).items():
-        now = held.get(name)
+    for name, built_tensor in _by_plain_name(built).items():
+        current = held.get(name)
         rule = vars(modules[name.rpartition(".")[0]]).get("rope_type")
-        if now is None or now.is_meta or now.shape != due.shape or hasattr(now, "device_mesh"):
+        if current is None or current.is_meta or current.shape != built_tensor.shape or hasattr(current, "device_mesh"):
             continue
         rules = rule.values() if isinstance(rule, dict) else (rule,)
-        if not (_MADE_ANEW & {str(one) for one in rules} or same_tensor(now.detach().cpu(), due.to(now.dtype).cpu())):
+        if not (
+            _MADE_ANEW & {str(rule) for rule in rules}
+            or same_tensor(current.detach().cpu(), built_tensor.to(current.dtype).cpu())
+        ):
             return name
     return None
 

@@ -1,4 +1,4 @@
-"""Weights as torch draws them on the CPU while a model is built (spec: torch_cpu)."""
+"""Draw weights as torch does on the CPU while a model is built (spec: torch_cpu)."""
 
 from math import prod
 
@@ -14,13 +14,13 @@ from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
 
 _MOST = 4
-"""Bytes of an element of what is drawn."""
+"""The bytes of a drawn element."""
 
 
 def build_drawn(construct: Construct, label: str, seed: int, budget: Budget) -> nn.Module:
-    """Construct a module as under a seed, from random numbers of its own.
+    """Construct a module as under a seed, with a random generator of its own.
 
-    Without memory first, to see how much it needs. Raises as build_skeleton() does.
+    Builds it without memory first, to learn its size. Raises the errors of build_skeleton().
     """
     account = Account(label, budget)
 
@@ -35,16 +35,16 @@ def build_drawn(construct: Construct, label: str, seed: int, budget: Budget) -> 
 
 
 def versions() -> tuple[str, str]:
-    """What the numbers depend on: torch's version without its local part, and the processor's vector instructions."""
+    """Return what the numbers depend on: torch's version without its local part, and the CPU's vector instructions."""
     return torch.__version__.split("+")[0], torch.backends.cpu.get_cpu_capability()
 
 
 def require_versions(torch_version: object, capability: object) -> None:
-    """Raise UnsupportedError unless weights of which nothing else is known can be drawn again here."""
-    here = versions()
-    if (torch_version, capability) != here:
+    """Raise UnsupportedError unless this machine draws the same weights, for weights without recorded fingerprints."""
+    local_versions = versions()
+    if (torch_version, capability) != local_versions:
         raise UnsupportedError(
-            f"the backbone was drawn by torch {torch_version} on a CPU with {capability}, and here are torch {here[0]} "
-            f"and {here[1]}: whether they draw the same cannot be checked",
-            hint="Do this where the model was built, or load its pack, which is checked.",
+            f"the backbone was drawn by torch {torch_version} on a CPU with {capability}, but this machine has torch "
+            f"{local_versions[0]} and {local_versions[1]}, and it cannot be checked whether that draws the same",
+            hint="Do this where the model was built, or load its pack, whose weights can be checked.",
         )

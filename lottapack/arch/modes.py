@@ -1,7 +1,6 @@
-"""What torch does while a module is built: on which device, in which dtype, from which random numbers.
+"""Control torch while a module is built: the device, the dtype and the random numbers.
 
-Modes hold for their own thread, unlike everything that torch has for such ends: its defaults, its generator, and
-patches of its functions.
+Modes apply to their own thread only, unlike torch's defaults, its global generator, and patches of its functions.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -45,7 +44,7 @@ _INITIALISERS: Final = {
     "sparse_",
 }
 _OF_INITIALISERS: Final = ("torch.nn.init", "transformers.initialization")
-"""By name: transformers puts its own into torch's module while a model is initialised, in whatever thread."""
+"""By name, because transformers replaces these in torch's module while it initialises a model, for all threads."""
 _OF_ONE_VALUE: Final = {torch.zeros, torch.ones, torch.full}
 _OF_DATA: Final = {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor}
 _CREATE: Final = frozenset(_device_constructors())
@@ -80,7 +79,7 @@ _POINTWISE: Final = {
         *("__pow__", "__rpow__", "__neg__", "__floordiv__", "reciprocal", "clone", "contiguous"),
     )
 } | {torch.sin, torch.cos, torch.exp, torch.pow, torch.mul, torch.add, torch.div}
-"""Of two small tensors they make no large one."""
+"""Operations that do not create a large tensor from two small ones."""
 _SMALL: Final = 1024
 """Elements."""
 _FREE: Final = ("__get__", "__set__", "__delete__", "size", "dim", "numel", "stride", "is_floating_point", "__len__")
@@ -88,7 +87,7 @@ _FLOAT: Final = torch.float32
 
 
 def _size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape that zeros(), ones() and full() are asked for, in any of their forms; None if it is not plain."""
+    """Return the shape passed to zeros(), ones() or full() in any of their forms; None if it is not plain."""
     first = args[0] if args else kwargs.get("size")
     numbers = args if isinstance(first, int) else first
     if isinstance(numbers, list | tuple) and all(isinstance(number, int) for number in numbers):
@@ -97,28 +96,28 @@ def _size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] |
 
 
 def _itemsize(dtype: Any) -> int:
-    """Bytes of an element: of torch's dtypes, of Python's types, and at most of none."""
+    """Return the bytes of an element of a torch or Python type; without a type, the most that it can have."""
     return dtype.itemsize if isinstance(dtype, torch.dtype) else 1 if dtype is bool else torch.int64.itemsize
 
 
 def _draws(func: Callable[..., Any]) -> bool:
-    """Whether a function fills a tensor with random numbers."""
+    """Return whether a function fills a tensor with random numbers."""
     return func in _DRAWS or (
         getattr(func, "__name__", "") in _INITIALISERS and getattr(func, "__module__", "") in _OF_INITIALISERS
     )
 
 
 def _is_free(func: Callable[..., Any]) -> bool:
-    """Whether a function makes nothing: it reads a property, or works in place."""
+    """Return whether a function allocates nothing: it reads a property, or works in place."""
     name = getattr(func, "__name__", "")
     return name in _FREE or (name.endswith("_") and not name.endswith("__"))
 
 
 class WithoutWeights(TorchFunctionMode):
-    """Nothing is drawn, and tensors have no memory, unless ``computed`` asks for it.
+    """Does not draw numbers or allocate tensors, except for those that ``computed`` or ``memory`` enable.
 
-    ``computed``: tensors with numbers that follow from the arguments are real; those that are uninitialised or random
-    are not, nor those of one value and a shape of ``weights``. ``memory``: uninitialised ones of other shapes are real
+    ``computed``: make tensors real if their numbers follow from the arguments; not those that are uninitialised or
+    random, nor those of one value and a shape of ``weights``. ``memory``: make uninitialised ones of other shapes real
     too, for libraries that fill them afterwards.
     """
 
@@ -155,12 +154,13 @@ class WithoutWeights(TorchFunctionMode):
         return _computed(self.account, func, args, kwargs, foreign_dtype=self.foreign_dtype)
 
     def _default(self, func: Any, args: Any) -> str:
-        # transformers makes an empty tensor to ask for the device: on meta it does not walk all modules to initialise.
+        # transformers creates an empty tensor to learn the device: on meta it skips walking all modules to initialise
+        # them.
         return "meta" if func is torch.tensor and args and type(args[0]) is list and not args[0] else self.device
 
 
 class Drawing(TorchFunctionMode):
-    """Random numbers come from a generator of one's own, and tensors are in float32 on the CPU by default."""
+    """Takes random numbers from its own generator, and creates tensors in float32 on the CPU by default."""
 
     def __init__(self, account: Account, seed: int) -> None:
         super().__init__()
@@ -183,18 +183,18 @@ class Drawing(TorchFunctionMode):
 
 
 def _computed(account: Account, func: Any, args: Any, kwargs: dict[str, Any], *, foreign_dtype: bool) -> Any:
-    """Call a function; if it makes numbers, only where there is memory for them."""
-    given = list(tensors_in((args, kwargs)))
-    if func in _APART and given:
-        account.expect_objects(given[0])
-    real = [tensor for tensor in given if tensor.device.type != "meta"]
-    if func in _POINTWISE and len(given) <= 2 and all(tensor.numel() <= _SMALL for tensor in given):
+    """Call a function; if it makes numbers, check first that there is memory for them."""
+    inputs = list(tensors_in((args, kwargs)))
+    if func in _APART and inputs:
+        account.expect_objects(inputs[0])
+    real = [tensor for tensor in inputs if tensor.device.type != "meta"]
+    if func in _POINTWISE and len(inputs) <= 2 and all(tensor.numel() <= _SMALL for tensor in inputs):
         return _noted(account, func, args, kwargs, foreign_dtype)
     if func in _CREATE:
         device = kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
             real = []
-        elif func not in _OF_DATA:  # whose data are there already
+        elif func not in _OF_DATA:  # whose data already exist
             size = _size(args, kwargs) if func in _OF_ONE_VALUE else None
             if size is None:
                 account.expect_result(func, args, kwargs, [])
@@ -217,31 +217,31 @@ def _noted(account: Account, func: Any, args: Any, kwargs: dict[str, Any], forei
 
 
 def _in_float32(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """What a function would give if the default dtype of this process were float32.
+    """Return what a function would give if the default dtype of this process were float32.
 
-    That dtype is what comes out where no argument has a floating dtype: so one is given.
+    The default dtype applies if no argument has a floating dtype, so a floating argument is passed.
     """
     result = func(*args, **kwargs)
     foreign = isinstance(result, torch.Tensor) and result.dtype == torch.get_default_dtype()
     if not foreign or func in _CASTS or kwargs.get("dtype") is not None:
         return result
-    given = list(tensors_in((args, kwargs)))
-    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in given):
+    inputs = list(tensors_in((args, kwargs)))
+    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in inputs):
         return result
     if any(isinstance(value, torch.dtype) for value in args):
         return result
     if func in _CREATE:
         return result if func in _OF_DATA and not _plain(args) else func(*args, **{**kwargs, "dtype": _FLOAT})
-    if not given:
+    if not inputs:
         return result
-    floats = {id(tensor): tensor.to(_FLOAT) for tensor in given}
+    floats = {id(tensor): tensor.to(_FLOAT) for tensor in inputs}
     swap = torch.utils._pytree.tree_map_only
     given_args, given_kwargs = swap(torch.Tensor, lambda tensor: floats[id(tensor)], (args, kwargs))
     return func(*given_args, **given_kwargs)
 
 
 def _plain(args: Any) -> bool:
-    """Whether data are numbers of Python, whose dtype is the default: those of NumPy have their own."""
+    """Return whether data are Python numbers, which get the default dtype; NumPy numbers have their own."""
     first = args[0] if args else None
     while isinstance(first, list | tuple) and first:
         first = first[0]

@@ -1,7 +1,7 @@
-"""How large the numbers of a configuration may be, and where its texts may lead, before its library sees either.
+"""Limit the numbers of a configuration, and the texts in it, before its library sees either.
 
-A library makes lists and loops of numbers, some of which nothing can stop (``[x] * n``). No model needs a large one
-but for the sizes of its tensors, which the parameter table declares too (decision 0034).
+A library turns numbers into lists and loops, some of which cannot be stopped (``[x] * n``). Models only need large
+numbers for the sizes of their tensors, which the parameter table declares too (decision 0034).
 """
 
 import re
@@ -12,7 +12,7 @@ from lottapack.arch.budget import Budget
 from lottapack.errors import ArchitectureError, LimitError
 
 _MOST: Final = 2**21
-"""Token ids, lengths of audio, sizes of images."""
+"""The largest token ids, lengths of audio and sizes of images."""
 _LABELS: Final = 100_000
 _POSITIONS: Final = 2**25
 _CALLS: Final = 2**32
@@ -23,17 +23,17 @@ _IS_COUNT: Final = re.compile(r"layer|depth|block|stage|head")
 _SQUARES: Final = "use_tpu_fourier_optimizations"
 _SQUARED: Final = ("hidden_size", "tpu_short_seq_length")
 _SIDE: Final = 4096
-"""Of the matrices that an FNet has NumPy compute then, whose memory nothing else bounds."""
+"""The largest size of the matrices that an FNet computes with NumPy, whose memory nothing else limits."""
 _IS_REAL: Final = re.compile(r"theta|(^|_)(base|seed)$|value|_val$|clip")
-"""What is a real number or a seed, however it is written."""
+"""Keys of real numbers and seeds, which may also be written as integers."""
 _SCHEME: Final = re.compile(r"(hf[-_]hub|local[-_]dir|https?|file|s3|gs|ftp):")
 _WEIGHTS: Final = re.compile(r"\.(safetensors|gguf|pt2?|pth|ckpt|bin|pkl|pickle|npz|npy|onnx|h5|msgpack)$")
 
 
 def check_numbers(label: str, config: Any, budget: Budget, *, calls: bool = False) -> None:
-    """Raise LimitError for an integer that neither is small nor a dimension that the table declares.
+    """Raise LimitError for an integer that is neither small nor a dimension that the table declares.
 
-    ``calls``: for arguments of the caller's own classes, whose meaning nobody else knows.
+    ``calls``: whether the numbers are arguments of the caller's own classes, so that their meaning is unknown.
     """
     values = list(_values("config", "", config))
     squares = any(key == _SQUARES and value for _, key, value in values)
@@ -44,24 +44,24 @@ def check_numbers(label: str, config: Any, budget: Budget, *, calls: bool = Fals
                 most = _SIDE
             if abs(value) > most:
                 raise LimitError(
-                    f"{label}: {where} is {value:,}, and at most {most:,} is accepted there",
-                    hint="No tensor that is declared is as large. A pack is not loaded whose numbers are not those of "
-                    "its tensors; if it is your own model, check this number.",
+                    f"{label}: {where} is {value:,}, but at most {most:,} is accepted there",
+                    hint="No declared tensor is that large. Do not use this pack; if it is your own model, check this "
+                    "number.",
                 )
 
 
 def check_texts(label: str, config: Any) -> None:
     """Raise ArchitectureError for a text that makes timm load a model from a folder or the network, or names weights.
 
-    Not every loader of weights can be watched while it opens a file: that of safetensors cannot.
+    This check is needed because not every loader of weights can be watched: that of safetensors cannot.
     """
     for where, _, value in _values("config", "", config):
         if isinstance(value, str):
-            plain = re.sub(r"[\x00-\x20]", "", value).lower()  # as parsers of addresses skip these
+            plain = re.sub(r"[\x00-\x20]", "", value).lower()  # URL parsers skip these characters
             if _SCHEME.match(plain) or _WEIGHTS.search(plain):
                 raise ArchitectureError(
                     f"{label}: {where} is {value[:100]!r}, which names something to load",
-                    hint="A pack holds its weights itself. Do not use the pack.",
+                    hint="Do not use the pack: packs contain their own weights.",
                 )
 
 
@@ -75,14 +75,14 @@ def _most(key: str, value: int, budget: Budget) -> int:
 
 
 def _values(where: str, key: str, value: Any) -> Iterator[tuple[str, str, Any]]:
-    """Every value that is no container, where it lies, and the innermost key above it."""
+    """Yield every value that is not a container, with its location and the innermost key above it."""
     pending = [(where, key, value)]
     while pending:
         where, key, value = pending.pop()
         if isinstance(value, dict):
             pending += [(f"{where}.{name}", str(name), item) for name, item in value.items()]
         elif isinstance(value, list | tuple):
-            if _IS_COUNT.search(key):  # as many layers as all of them say
+            if _IS_COUNT.search(key):  # the model has as many layers as their sum
                 yield f"the sum of {where}", key, sum(item for item in value if isinstance(item, int))
             pending += [(f"{where}[{index}]", key, item) for index, item in enumerate(value)]
         else:

@@ -1,4 +1,4 @@
-"""Which files belong to installed packages, or say something about the machine: what building a module may open."""
+"""The files that building a module may open: those of installed packages, and a few that describe the machine."""
 
 import os
 import site
@@ -29,14 +29,15 @@ _METADATA = (".dist-info", ".egg-info")
 
 
 def may_read(path: str) -> bool:
-    """Whether a file or folder is in the folder of a package, or one of a few about the machine.
+    """Return whether a path is in the folder of a package, or one of a few that describe the machine.
 
-    Also one that Python itself looks for modules in, which may be the current folder: its names, not its files.
+    Also true for a folder in which Python looks for modules, which may be the current folder: its listing, not its
+    files.
     """
     full = os.path.realpath(path)
     return (
         _belongs(full)
-        or (".." not in path and _belongs(str(Path(path).absolute())))  # where packages are links
+        or (".." not in path and _belongs(str(Path(path).absolute())))  # for packages that are links
         or full == os.path.realpath(sys.executable)
         or any(full == os.path.realpath(entry or os.curdir) for entry in sys.path)
         or any(full == known or (known.endswith("/") and full.startswith(known)) for known in _MACHINE)
@@ -44,18 +45,18 @@ def may_read(path: str) -> bool:
 
 
 def is_temporary(full: str) -> bool:
-    """Whether a file lies in the system's folder for temporary ones."""
+    """Return whether a file is in the system's folder for temporary files."""
     return _within(full, os.path.realpath(tempfile.gettempdir()))
 
 
 def is_folder_of_temporaries(full: str) -> bool:
-    """Whether that is the folder itself, or where Python keeps compiled code of modules in it."""
+    """Return whether a path is that folder itself, or Python's folder for compiled modules in it."""
     folder = Path(tempfile.gettempdir()).resolve()
     return Path(full) in (folder, folder / "__pycache__")
 
 
 def may_write(path: str) -> bool:
-    """Whether a file is compiled code, which importing a module leaves in a package."""
+    """Return whether a file is compiled code that importing a module writes into a package."""
     full = os.path.realpath(path)
     if sys.pycache_prefix and _within(full, os.path.realpath(sys.pycache_prefix)):
         return True
@@ -63,7 +64,7 @@ def may_write(path: str) -> bool:
 
 
 def may_link(name: str) -> bool:
-    """Whether a compiled library may be loaded: one that the system finds by its name, or one of a package."""
+    """Return whether a compiled library may be loaded: one that the system finds by name, or one of a package."""
     full = os.path.realpath(name)
     return Path(name).name == name or any(_within(full, folder) for folder in _LIBRARIES) or may_read(name)
 
@@ -78,7 +79,7 @@ def _within(full: str, folder: str) -> bool:
 
 @cache
 def _installed() -> tuple[str, ...]:
-    """The standard library and the folders that packages are installed in."""
+    """Return the standard library and the folders in which packages are installed."""
     names = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     names |= {*site.getsitepackages(), site.getusersitepackages()}
     names |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
@@ -86,12 +87,12 @@ def _installed() -> tuple[str, ...]:
 
 
 def _imported(full: str) -> Iterator[str]:
-    """Folders of packages that lie elsewhere, such as in a checkout, and of what is said about them."""
+    """Yield the folders of packages elsewhere, such as in a checkout, and of their metadata."""
     for name, module in list(sys.modules.items()):
         if "." not in name:
             file = getattr(module, "__file__", None)
             if trust.is_allowed(name) and isinstance(file, str):
-                yield os.path.realpath(file)  # a module of one file
+                yield os.path.realpath(file)  # a single-file module
             for folder in list(getattr(module, "__path__", None) or ()):
                 if isinstance(folder, str):
                     yield os.path.realpath(folder)

@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(class_name: str, config: dict[str, Any]) -> None:
-    """Import what the architecture names, once all of it is allowed.
+    """Import what the architecture names, if all of it is allowed.
 
-    Raises NotAllowedError before anything is imported, and for a class that lies elsewhere than where it was found;
-    UnsupportedError for a missing package; ArchitectureError.
+    Raises NotAllowedError before anything is imported, and for a class that another module defines; UnsupportedError
+    for a missing package; ArchitectureError.
     """
     require_allowed(modules_of(class_name, config), f"the architecture {class_name}")
     for path in paths_of(class_name, config):
@@ -28,24 +28,27 @@ def prepare(class_name: str, config: dict[str, Any]) -> None:
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """Call what prepare() imported. Raises as it does."""
+    """Call the class that prepare() imported. Raises the errors of prepare()."""
     arguments = {name: decode(value, _make) for name, value in config.items()}
     model = _class_at(class_name)
     if not issubclass(model, nn.Module):
-        raise ArchitectureError(f"{class_name} is not a torch.nn.Module")
+        raise ArchitectureError(f"{class_name} is not a torch.nn.Module", hint="Name a class of modules.")
     made = model(**arguments)
     if not isinstance(made, nn.Module):
-        raise ArchitectureError(f"calling {class_name} gives a {type(made).__name__}, which is not a torch.nn.Module")
+        raise ArchitectureError(
+            f"calling {class_name} returns a {type(made).__name__}, not a torch.nn.Module",
+            hint="Name a class of modules.",
+        )
     return made
 
 
 def paths_of(class_name: str, config: dict[str, Any]) -> list[str]:
-    """The classes that an architecture names."""
+    """Return the classes that an architecture names."""
     return [class_name, *class_paths(list(config.values()))]
 
 
 def modules_of(class_name: str, config: dict[str, Any]) -> list[str]:
-    """The modules that these lie in."""
+    """Return the modules of these classes."""
     return [path.partition(":")[0] for path in paths_of(class_name, config)]
 
 
@@ -54,23 +57,23 @@ def _make(path: str, arguments: dict[str, Any]) -> Any:
 
 
 def _class_at(path: str) -> Any:
-    """The class at a path whose module is allowed."""
+    """Return the class at a path whose module is allowed."""
     module_name, _, name = path.partition(":")
     require_allowed([module_name], path)
     found = getattr(_imported(module_name), name, None)
     if found is None:
         raise ArchitectureError(
-            f"{module_name} has no {name!r}",
-            hint="The installed package may be older or newer than the one that the pack was made with.",
+            f"{module_name} does not define {name!r}",
+            hint="Install the version of the package that the pack was made with.",
         )
     if not isinstance(found, type):
-        raise ArchitectureError(f"{path} is a {type(found).__name__}, not a class")
-    # An allowed module may hold classes of any other that it imports itself.
+        raise ArchitectureError(f"{path} is a {type(found).__name__}, not a class", hint="Name a class.")
+    # An allowed module may contain classes of any other module that it imports.
     home = found.__module__
     if not is_allowed(home):
         raise NotAllowedError(
-            f"{path} is the class {found.__qualname__} of {home}, which this call does not allow",
-            hint=f"Name it as {home}:{found.__qualname__}; or allow {home.partition('.')[0]} as well, if you trust it.",
+            f"{path} is the class {found.__qualname__} of {home}, which `allow` does not include",
+            hint=f"Name it as {home}:{found.__qualname__}, or allow {home.partition('.')[0]} too if you trust it.",
         )
     return found
 
@@ -85,21 +88,23 @@ def _imported(module_name: str) -> Any:
         missing = fault.name or package
         if missing.partition(".")[0] == package and missing != package:
             raise ArchitectureError(
-                f"the installed {package} has no module {missing}",
-                hint="It may be older or newer than the one that the pack was made with.",
+                f"the installed {package} does not have the module {missing}",
+                hint="Install the version of the package that the pack was made with.",
             ) from fault
         wanted = missing.partition(".")[0]
         what = package if wanted == package else f"{package}, and that needs {wanted}"
         raise UnsupportedError(
-            f"this pack needs the package {what}, which is not installed",
+            f"the pack needs the package {what}, which is not installed",
             hint=f"Install it: pip install {wanted} (if its distribution has the same name).",
         ) from fault
     except ImportError as fault:
-        raise UnsupportedError(f"this pack needs {module_name}, which cannot be imported: {fault}") from fault
+        raise UnsupportedError(
+            f"the pack needs {module_name}, which cannot be imported: {fault}", hint="Repair its installation."
+        ) from fault
 
 
 def versions(class_name: str, config: dict[str, Any]) -> tuple[str, ...]:
-    """The packages whose versions a pack notes."""
+    """Return the packages whose versions a pack records."""
     return tuple(sorted({module.partition(".")[0] for module in modules_of(class_name, config)}))
 
 

@@ -1,4 +1,4 @@
-"""Models that cannot say how they were built: what built them notes it on them."""
+"""Remember on a model how it was built, for models that do not record it themselves."""
 
 from typing import Any
 
@@ -11,25 +11,27 @@ _ARCHITECTURE = "_lottapack_architecture"
 
 
 def remember(model: nn.Module, architecture: Architecture) -> None:
-    """Note on a model what it was built from."""
+    """Note on a model the architecture that it was built from."""
     model.__dict__[_ARCHITECTURE] = architecture
 
 
 def recall(model: nn.Module) -> Architecture | None:
-    """What a model was built from, or None."""
+    """Return the architecture that a model was built from, or None."""
     found: Architecture | None = model.__dict__.get(_ARCHITECTURE)
     return found
 
 
 def family(model: nn.Module) -> str | None:
-    """The family of a model that was built by name, or None."""
+    """Return the family of a model that was built by name, or None."""
     found = recall(model)
     return None if found is None else found.family
 
 
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Class name and config. Raises ArchitectureError."""
+    """Return the class name and config. Raises ArchitectureError."""
     found = recall(model)
     if found is None:
-        raise ArchitectureError(f"it is not known how this {type(model).__name__} was built")
+        raise ArchitectureError(
+            f"this {type(model).__name__} does not record how it was built", hint="Use lottapack.build()."
+        )
     return found.class_, found.config

@@ -1,7 +1,7 @@
-"""No network, no files and no processes while a library builds what a pack's configuration says.
+"""Block the network, files and processes while a library builds what a pack's configuration describes.
 
-Libraries look names up that a configuration holds: they ask a server, with the caller's token, or open a file of the
-machine, some of which are code. Rules on keys are one wall (spec: architectures, section 2); this is the second.
+Libraries look up names in a configuration: they ask a server with the caller's token, or open a local file, which may
+be code. Rules on keys are the first defence (spec: architectures, section 2); this is the second.
 """
 
 import os
@@ -18,7 +18,7 @@ from lottapack.arch import package_folders, trust
 from lottapack.errors import ArchitectureError
 
 _NETWORK: Final = "use the network"
-_HINT: Final = "Its configuration names something that its library would load from elsewhere. Do not use the pack."
+_HINT: Final = "Do not use the pack: its configuration names something that its library would load from elsewhere."
 _NEVER: Final = {
     **dict.fromkeys(
         (
@@ -54,10 +54,10 @@ _NEVER: Final = {
     **dict.fromkeys(("builtins.input", "builtins.input/result"), "ask for input"),
     "sqlite3.connect": "open a database",
 }
-"""What a sealed thread never does, and how an error says it."""
+"""What a sealed thread may never do, with the words for errors."""
 
 _PROBES: Final = (["ninja", "--version"],)
-"""What libraries start to find out whether it is there, and go on without: here it is not."""
+"""Programs that libraries start to see whether they are installed; here they appear to be missing."""
 
 _CHANGES: Final = frozenset(
     {
@@ -80,7 +80,7 @@ _CHANGES: Final = frozenset(
         "tempfile.mkstemp",
     }
 )
-"""Changes of files, of which the first argument says where."""
+"""Events that change files; the first argument is the path."""
 _LISTS: Final = frozenset({"os.listdir", "os.scandir", "os.walk", "os.fwalk", "glob.glob", "glob.glob/2"})
 _EVENTS: Final = frozenset({*_NEVER, *_CHANGES, *_LISTS, "open", "ctypes.dlopen"})
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -91,10 +91,10 @@ _thread = threading.local()
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """While this lasts, this thread reaches no other machine, starts no process, and opens only files of packages.
+    """Block the network and new processes for this thread, and any file outside of packages, inside this context.
 
-    An attempt raises ArchitectureError; and so does the block, whatever the library makes of that error, if it goes on
-    without.
+    An attempt raises ArchitectureError. If the library catches that error and goes on, the context raises it at the
+    end.
     """
     _install()
     before: tuple[bool, str, set[str]]
@@ -115,7 +115,7 @@ def sealed() -> Iterator[None]:
 
 @contextmanager
 def unsealed() -> Iterator[None]:
-    """For lottapack's own acts inside a block of sealed()."""
+    """Lift the block for lottapack's own actions inside sealed()."""
     before = getattr(_thread, "sealed", False)
     _thread.sealed = False
     try:
@@ -126,7 +126,7 @@ def unsealed() -> Iterator[None]:
 
 @cache
 def _install() -> None:
-    """Audit hooks cannot be removed, so there is one, from the first use on."""
+    """Install the one audit hook at the first use; audit hooks cannot be removed."""
     sys.addaudithook(_hook)
 
 
@@ -134,7 +134,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _EVENTS and getattr(_thread, "sealed", False):
         if event == "subprocess.Popen" and (arguments[1] in _PROBES or str(arguments[1]).split() in _PROBES):
             raise FileNotFoundError(arguments[0])
-        with unsealed():  # to look at a path may raise events too
+        with unsealed():  # looking at a path may raise events too
             refused = _refused(event, arguments, sys._getframe(1))
         if refused:
             _thread.tried = refused
@@ -142,11 +142,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) -> str:
-    """What a thread may not do, in words; or nothing."""
+    """Return what the thread tried to do and may not, in words; empty if it may."""
     never = _NEVER.get(event)
     if never == _NETWORK:
         return never
-    if importing(frame):  # what a package does then is no business of a configuration
+    if importing(frame):  # a configuration does not control what a package does on import
         return ""
     if never:
         return never
@@ -158,7 +158,7 @@ def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) ->
     if event in _LISTS:
         return _unless(package_folders.may_read, path, "list the folder")
     if event == "tempfile.mkstemp" and trust.allows_any() and package_folders.is_temporary(os.path.realpath(path)):
-        return ""  # the file is made by the next event, and only if there was none
+        return ""  # the next event creates the file, if it does not exist
     if event in _CHANGES and trust.allows_any() and _is_own_temporary(path, None):
         return ""
     if event in _CHANGES:
@@ -172,22 +172,23 @@ def _refused(event: str, arguments: tuple[Any, ...], frame: FrameType | None) ->
 
 
 def _is_own_temporary(path: str, flags: Any) -> bool:
-    """Whether a file lies in the system's folder for temporary ones and is made by this block now, or was before.
+    """Return whether this block creates, or created, the file in the system's folder for temporary files.
 
-    torch_geometric writes the code of its layers there and imports it. No file that was there can be opened so.
+    torch_geometric writes the code of its layers there and imports it. An existing file cannot be opened in this way.
     """
     full = os.path.realpath(path)
     if not package_folders.is_temporary(full):
         return False
     if isinstance(flags, int) and flags & _NEW == _NEW:
         _thread.made.add(full)
-    # tempfile opens the folder itself, with an opener that makes the file: to open a folder for writing does nothing.
+    # tempfile opens the folder itself, with an opener that creates the file; opening a folder for writing has no
+    # effect.
     cached = (cache_from_source(made) for made in _thread.made)
     return full in _thread.made or full.startswith(tuple(cached)) or package_folders.is_folder_of_temporaries(full)
 
 
 def importing(frame: FrameType | None) -> bool:
-    """Whether code runs because a module is being imported."""
+    """Return whether the code runs because a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTING:
             return True
@@ -200,7 +201,7 @@ def _unless(allowed: Callable[[str], bool], path: str, what: str) -> str:
 
 
 def _path(given: Any) -> str | None:
-    """A path as text; None for a number, which stands for a file that is open already."""
+    """Return a path as text, or None for a number, which stands for an open file."""
     try:
         return os.fsdecode(given)
     except TypeError:

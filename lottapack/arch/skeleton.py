@@ -1,4 +1,4 @@
-"""Building a module without its weights."""
+"""Build a module without its weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,28 +21,28 @@ Result = TypeVar("Result")
 _LARGE = 1 << 18
 """Elements."""
 _TOO_LARGE = ("Storage size calculation overflowed", "not enough memory", "can't allocate memory", "numel: integer")
-"""What torch says of sizes that no machine has; numbers that do not fit its own integers are Python's OverflowError."""
+"""torch's messages for sizes that no machine has; Python raises OverflowError for numbers beyond torch's integers."""
 
 
 def build_skeleton(construct: Construct, label: str, budget: Budget, *, memory: bool = False) -> nn.Module:
-    """Construct on the meta device; if the module has tensors that are in no state_dict, again, so that these are real.
+    """Construct on the meta device; construct again if some tensors are in no state_dict, so that these are real.
 
-    Only the constructor can compute such tensors (rotary frequencies, position ids). The first, pure meta pass
-    shows that the second is worth starting and fits the memory, whatever sizes the configuration names.
+    Only the constructor can compute such tensors (rotary frequencies, position ids). The first pass, all on meta, shows
+    that the second is worth starting and fits the memory, whatever sizes the configuration names.
 
-    ``budget``: what it may cost. ``memory``: where that is not enough, construct once more with the model's memory,
-    uninitialised. For families whose describe() compares what comes out, as it would be wrong if it depended on a
+    ``budget``: the limits. ``memory``: if that does not suffice, construct once more with the model's memory,
+    uninitialised. This is for families whose describe() compares the result, which would be wrong if it depended on a
     weight.
 
-    All this happens in another thread, which opens no file but those of packages: nothing that other threads can see
-    is changed. Raises ArchitectureError, LimitError.
+    All this runs in another thread that can only open files of packages, so other threads do not see any change. Raises
+    ArchitectureError, LimitError.
     """
     account = Account(label, budget)
     return run_watched(lambda: _build(construct, label, account, memory=memory), label, account)
 
 
 def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
-    """What a library makes of a configuration, without a module, under the same limits."""
+    """Run what a library does with a configuration, without a module, under the same limits."""
 
     def alone() -> Result:
         with named(label), sealed():
@@ -59,10 +59,10 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     account.require_computed(sum(tensor.nbytes for tensor in computed))
     state = list(module.state_dict().values())
     account.allow(sum(tensor.nbytes for tensor in state))
-    # Weights that begin as zeros or ones need no memory, if nothing is computed from them.
+    # Weights that begin as zeros or ones need no memory if nothing is computed from them.
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
     missing = _missing(module)
-    # What looks like a weight may be read by its constructor, which fails without its numbers; then it has some below.
+    # A constructor may read what looks like a weight and fail without its numbers; then the pass below gives it memory.
     with suppress(ArchitectureError):
         module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
         missing = _missing(module)
@@ -75,7 +75,7 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
         missing = _missing(module)
     if missing:
         raise ArchitectureError(
-            f"{label}: {', '.join(missing[:5])} cannot be computed without weights, and no checkpoint holds it",
+            f"{label}: cannot compute {', '.join(missing[:5])} without weights, and no checkpoint holds it",
             hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
         )
     _empty(module)
@@ -83,7 +83,7 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
 
 
 def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn.Module:
-    """Call a constructor that is not trusted, under a mode."""
+    """Call an untrusted constructor under a mode."""
     with named(label), sealed(), mode:
         return construct()
 
@@ -93,7 +93,7 @@ def _missing(module: nn.Module) -> list[str]:
 
 
 def _empty(module: nn.Module) -> None:
-    """Send what the state_dict will bring to the meta device; what is tied stays tied."""
+    """Move what the state_dict will bring to the meta device; tied tensors stay tied."""
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for inner in module.modules():
         stores: tuple[dict[str, Any], ...] = (inner._parameters, inner._buffers)
@@ -110,7 +110,7 @@ def _empty(module: nn.Module) -> None:
 
 @contextmanager
 def named(label: str) -> Iterator[None]:
-    """Whatever a library's constructor raises on a bad configuration becomes one typed error."""
+    """Turn whatever a library's constructor raises on a bad configuration into one typed error."""
     try:
         yield
     except LottapackError:
@@ -118,28 +118,28 @@ def named(label: str) -> Iterator[None]:
     except Exception as fault:
         if isinstance(fault, MemoryError | OverflowError) or any(words in str(fault) for words in _TOO_LARGE):
             raise LimitError(
-                f"{label} cannot be built from its configuration: it asks for more memory than there can be: {fault}",
-                hint="Its numbers are not those of a model that fits any machine.",
+                f"cannot build {label} from its configuration: it needs more memory than any machine has: {fault}",
+                hint="Check the sizes in its configuration. Do not use a pack with such sizes.",
             ) from fault
         raise ArchitectureError(
-            f"{label} cannot be built from its configuration: {type(fault).__name__}: {fault}",
-            hint="The installed library may be older or newer than the one that described the model.",
+            f"cannot build {label} from its configuration: {type(fault).__name__}: {fault}",
+            hint="Install the version of the library that described the model.",
         ) from fault
 
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Names under which torch.compile, FSDP and activation checkpointing hold the module that they wrap."""
+"""The names under which torch.compile, FSDP and activation checkpointing hold the module that they wrap."""
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside those wrappers."""
+    """Return the module inside those wrappers."""
     while (inner := next((module._modules[name] for name in WRAPPERS if name in module._modules), None)) is not None:
         module = inner
     return module
 
 
 def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Non-persistent buffers by name."""
+    """Yield non-persistent buffers by name."""
     for prefix, inner in module.named_modules():
         for name in inner._non_persistent_buffers_set:
             buffer = inner._buffers.get(name)
@@ -148,7 +148,7 @@ def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Non-persistent buffers, and tensors that are mere attributes, by name: what no checkpoint holds."""
+    """Yield non-persistent buffers, and tensors that are plain attributes, by name: those that no checkpoint holds."""
     yield from computed_buffers(module)
     for prefix, inner in module.named_modules():
         for name, value in vars(inner).items():
@@ -159,28 +159,29 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def require_same_computed(
     model: nn.Module, rebuilt: nn.Module, label: str, again: Callable[[], nn.Module] | None = None
 ) -> None:
-    """Raise ArchitectureError unless what no checkpoint holds is bit for bit the same in both.
+    """Raise ArchitectureError unless tensors that no checkpoint holds have the same bits in both models.
 
-    A constructor may compute it from numbers that differ each time, or a forward pass may have changed it. ``again``
-    builds the module once more, to tell which.
+    A constructor may compute them from numbers that differ each time, or a forward pass may have changed them.
+    ``again`` builds the module once more, to tell which.
     """
     name = _first_other(model, rebuilt)
     if name is None:
         return
     if again is None or _first_other(again(), rebuilt) is not None:
         raise ArchitectureError(
-            f"rebuilding {label} gives another {name}, which no checkpoint holds",
+            f"rebuilding {label} gives a different {name}, which no checkpoint holds",
             hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
         )
     raise ArchitectureError(
         f"{name}, which no checkpoint holds, has changed since this {label} was built",
-        hint="A forward pass keeps such a tensor as a cache, or other code set it. Build the model anew and scaffold "
-        "or pack it before it runs; load the trained weights into that one.",
+        hint="A forward pass uses such a tensor as a cache, or other code changed it. Build the model again, scaffold "
+        "or "
+        "pack it before it runs, and load the trained weights into that one.",
     )
 
 
 def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
-    """The first tensor that no checkpoint holds and that is another in the two, if any is."""
+    """Return the name of the first tensor that no checkpoint holds and that differs between the two, or None."""
     known = dict(computed_tensors(rebuilt))
     for name, tensor in computed_tensors(model):
         other = known.get(name)
@@ -189,27 +190,31 @@ def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
     return None
 
 
-def same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors have the same shape and bits."""
-    if one.shape != other.shape or one.is_meta:
-        return one.shape == other.shape
-    flat = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+def same_tensor(first: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors have the same shape and bits."""
+    if first.shape != other.shape or first.is_meta:
+        return first.shape == other.shape
+    flat = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, other))
     return torch.equal(*flat)
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the entries of a module's state_dict. Raises ArchitectureError for what has none."""
+    """Return the shapes of a module's state_dict. Raises ArchitectureError for an entry without a shape."""
     state = module.state_dict(keep_vars=True)
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
-            raise ArchitectureError(f"{name} in the state_dict is a {type(tensor).__name__}, which a pack cannot hold")
+            raise ArchitectureError(
+                f"a pack cannot hold {name} of the state_dict, a {type(tensor).__name__}", hint="Make it a tensor."
+            )
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-            raise ArchitectureError(f"{name} has no shape yet", hint="Give the layer its sizes when it is built.")
+            raise ArchitectureError(
+                f"{name} does not have a shape yet", hint="Pass the layer its sizes when you build it."
+            )
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def budget_of(module: nn.Module) -> Budget:
-    """What it may cost to build a module again that is here: as much as for whoever loads its pack."""
+    """Return the budget for building an existing module again: the same as for whoever loads its pack."""
     shapes = shapes_of(module)
     return Budget.of_shapes(
         (shapes[name], tensor.element_size()) for name, tensor in module.state_dict(keep_vars=True).items()

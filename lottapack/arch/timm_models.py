@@ -1,4 +1,4 @@
-"""The family ``timm``: a model by the name that the library registers it under (spec: architectures, section 4)."""
+"""The family ``timm``: a model by its name in timm's registry (spec: architectures, section 4)."""
 
 import logging
 import sys
@@ -21,23 +21,23 @@ def _library() -> Any:
         import timm
     except ImportError as fault:
         raise UnsupportedError(
-            "this pack holds a timm model, and timm is not installed",
-            hint="Install it, with the torchvision that goes with your torch: pip install 'lottapack[timm]'",
+            "the model needs timm, which is not installed",
+            hint="Install it with the torchvision that fits your torch: pip install 'lottapack[timm]'",
         ) from fault
     require_sound("timm")
     return timm
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """Call ``timm.create_model``, which loads nothing: what could make it do so was refused."""
+    """Call ``timm.create_model``, which does not load weights: arguments that could make it do so were refused."""
     library = _library()
     from timm.models import is_model, model_entrypoint
 
-    # Other packages may register models of their own, which are code that nobody allowed.
+    # Other packages may register models of their own, whose code nobody allowed.
     if not is_model(class_name) or not model_entrypoint(class_name).__module__.startswith("timm."):
         raise ArchitectureError(
-            f"timm has no model {class_name!r} of its own",
-            hint="The installed timm may be older or newer than the one that the pack was made with.",
+            f"timm does not have its own model {class_name!r}",
+            hint="Install the timm version that the pack was made with.",
         )
     arguments = {name: decode(value, _refuse) for name, value in config.items()}
     model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
@@ -45,14 +45,16 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 
 
 def _refuse(path: str, _: dict[str, Any]) -> Any:
-    raise ArchitectureError(f"{path}: a timm model takes no classes as arguments")  # pragma: no cover (checked before)
+    raise ArchitectureError(
+        f"{path}: a timm model cannot take classes as arguments", hint="Pass plain data."
+    )  # pragma: no cover (checked before)
 
 
 def heads(model: nn.Module) -> set[str]:
-    """What the library itself calls the classifiers, where these are layers."""
+    """Return the names of the layers that timm calls classifiers."""
     classifier: Any = getattr(model, "get_classifier", None)
-    found = None if classifier is None else classifier()
-    parts = found if isinstance(found, tuple | list) else [found]
+    classifiers = None if classifier is None else classifier()
+    parts = classifiers if isinstance(classifiers, tuple | list) else [classifiers]
     return {name for name, module in model.named_modules() if any(module is part for part in parts)}
 
 

@@ -12,12 +12,12 @@ from lottapack.format.torch_nn_classes import ARGUMENTS
 
 
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Class name and config of a module tree. Raises ArchitectureError naming the module that is not in the list."""
+    """Return the class name and config of a module tree. Raises ArchitectureError naming a module not in the list."""
     return _describe(model, "the model")
 
 
 def current(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
-    """The config of a module tree now, whose layers may have become other classes. Raises ArchitectureError."""
+    """Return a module tree's present config; its layers may have changed class. Raises ArchitectureError."""
     return _current(model, architecture.class_, architecture.config, "the model")
 
 
@@ -30,14 +30,14 @@ def _current(module: nn.Module, name: str, config: dict[str, Any], where: str) -
     known = {node["name"]: node for node in config["children"]}
     children = []
     for child_name, child in module._modules.items():
-        assert child is not None  # Sequential holds modules only
-        place = child_name if where == "the model" else f"{where}.{child_name}"
+        assert child is not None  # Sequential only holds modules
+        child_path = child_name if where == "the model" else f"{where}.{child_name}"
         node, inner = known.get(child_name), unwrapped(child)
         if node is None or (_is_listed(inner) and type(inner).__name__ != node["class"]):
-            class_name, found = _describe(inner, place)
+            class_name, found = _describe(inner, child_path)
             node = {"name": child_name, "class": class_name, "config": found}
         else:
-            node = {**node, "config": _current(inner, node["class"], node["config"], place)}
+            node = {**node, "config": _current(inner, node["class"], node["config"], child_path)}
         children.append(node)
     return {"children": children}
 
@@ -47,22 +47,24 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
     if type(module) is nn.Sequential:
         children = []
         for child_name, child in module._modules.items():
-            assert child is not None  # Sequential holds modules only
+            assert child is not None  # Sequential only holds modules
             class_name, config = _describe(child, child_name if where == "the model" else f"{where}.{child_name}")
             children.append({"name": child_name, "class": class_name, "config": config})
         return name, {"children": children}
     if not _is_listed(module):
         raise ArchitectureError(
-            f"{where}: {type(module).__module__}.{type(module).__qualname__} cannot be described as data",
-            hint="Supported: Sequential of the torch.nn modules in spec/v1/torch_nn.json, or a transformers model.",
+            f"{where}: cannot describe {type(module).__module__}.{type(module).__qualname__} as data",
+            hint="Use a Sequential of the torch.nn modules in spec/v1/torch_nn.json, or a transformers model.",
         )
     if getattr(module, "max_norm", None) is not None:
-        raise ArchitectureError(f"{where}: an embedding with max_norm changes its own weights; build it without")
+        raise ArchitectureError(
+            f"{where}: an embedding with max_norm changes its own weights", hint="Build it without max_norm."
+        )
     return name, {argument: _argument(module, argument, where) for argument in ARGUMENTS[name]}
 
 
 def _is_listed(module: nn.Module) -> bool:
-    """Whether a module is of exactly a class of the list."""
+    """Return whether a module's class is exactly one of the list."""
     name = type(module).__name__
     return name in ARGUMENTS and type(module) is getattr(nn, name)
 
@@ -74,14 +76,18 @@ def _argument(module: nn.Module, name: str, where: str) -> Any:
     if isinstance(value, tuple | list):
         value = [int(item) if type(item) is int else item for item in value]
         if any(type(item) is not int for item in value):
-            raise ArchitectureError(f"{where}: the argument {name}={value} is not a tuple of integers")
+            raise ArchitectureError(
+                f"{where}: the argument {name}={value} is not a tuple of integers", hint="Build it with integers."
+            )
     elif not (value is None or isinstance(value, bool | int | float | str)):
-        raise ArchitectureError(f"{where}: the argument {name}={value!r} cannot be described as data")
+        raise ArchitectureError(
+            f"{where}: cannot describe the argument {name}={value!r} as data", hint="Build it with plain data."
+        )
     return value
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """Build a tree. Names and arguments were checked against the list."""
+    """Build a tree whose names and arguments were checked against the list."""
     if class_name == "Sequential":
         root = nn.Sequential()
         for node in config["children"]:
@@ -93,7 +99,7 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 
 
 def heads(model: nn.Module) -> set[str]:
-    """The last linear layer."""
+    """Return the name of the last linear layer."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     return set(linear[-1:])
 

@@ -1,4 +1,4 @@
-"""The family ``transformers``: a class of the library by name and its config (spec: architectures, section 2)."""
+"""The family ``transformers``: a class of the library by name, and its config (spec: architectures, section 2)."""
 
 import logging
 import sys
@@ -27,13 +27,17 @@ _NOT_OF_THE_MODEL = (
     "torch_dtype",
     "transformers_version",
     "transformers_weights",
-    # Which of its own kernels the library runs; it notes them in the configurations of parts.
+    # The kernels that the library runs, which it notes in the configurations of parts.
     "attn_implementation",
     "experts_implementation",
 )
-"""Keys that say how a model was saved or is run, or where code of its own would be, not what it is."""
+"""Keys that say how a model was saved or runs, or where its own code would be, but not what it is."""
 _FLOAT = "__float__"
 _NOT_FINITE = ("Infinity", "-Infinity", "NaN")
+
+
+_BY_NAME = 'Use a class that transformers exports, or lottapack.build("python", "package.module:Class", ...).'
+_OWN_CONFIG = "Use the configuration that belongs to this model class."
 
 
 def _library() -> Any:
@@ -43,7 +47,7 @@ def _library() -> Any:
         import transformers
     except ImportError as fault:
         raise UnsupportedError(
-            "this pack holds a transformers model, and transformers is not installed",
+            "the model needs transformers, which is not installed",
             hint="Install it: pip install 'lottapack[transformers]'",
         ) from fault
     require_sound("transformers")
@@ -51,55 +55,65 @@ def _library() -> Any:
 
 
 def owns(model: nn.Module) -> bool:
-    """Whether a module is a transformers model (nothing is imported to find out)."""
+    """Return whether a module is a transformers model, without importing transformers."""
     library = sys.modules.get("transformers")
     base = getattr(library, "PreTrainedModel", None)
     return base is not None and isinstance(model, base)
 
 
 def model_class(name: str) -> Any:
-    """The class that the library exports under a name. Raises ArchitectureError, UnsupportedError."""
+    """Return the class that the library exports under a name. Raises ArchitectureError, UnsupportedError."""
     found = getattr(_library(), name, None)
     base = _library().PreTrainedModel
     if not (isinstance(found, type) and issubclass(found, base) and found.__name__ == name and found is not base):
         raise ArchitectureError(
-            f"transformers has no model class {name!r}",
-            hint="The installed transformers may be older or newer than the one that the pack was made with.",
+            f"transformers does not have the model class {name!r}",
+            hint="Install the transformers version that the pack was made with.",
         )
     return found
 
 
 def describe(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Class name and configuration. Raises ArchitectureError for classes that the library does not export."""
+    """Return the class name and configuration.
+
+    Raises ArchitectureError for classes that the library does not export.
+    """
     name = type(model).__name__
     if model_class(name) is not type(model):
-        raise ArchitectureError(f"{type(model).__module__}.{name} is not the class that transformers calls {name}")
+        raise ArchitectureError(
+            f"{type(model).__module__}.{name} is not the class that transformers exports as {name}", hint=_BY_NAME
+        )
     config: Any = model.config
     if getattr(config, "quantization_config", None):
-        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
+        raise ArchitectureError("the model was quantised by another tool", hint="Pack the model before quantising it.")
     return name, plain_config(config.to_dict())
 
 
 def current(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
-    """The configuration of a model now, whatever wraps or replaced its class. Raises ArchitectureError."""
+    """Return a model's present configuration, even if its class is wrapped or replaced. Raises ArchitectureError."""
     config: Any = getattr(model, "config", None)
     if config is None:
         return architecture.config
     if getattr(config, "quantization_config", None):
-        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
-    found: dict[str, Any] = plain_config(config.to_dict())
-    return found
+        raise ArchitectureError("the model was quantised by another tool", hint="Pack the model before quantising it.")
+    configuration: dict[str, Any] = plain_config(config.to_dict())
+    return configuration
 
 
 def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
-    """The configuration in a ``config.json``, as the library reads it. Raises ArchitectureError, UnsupportedError."""
+    """Return the configuration in a ``config.json`` as the library reads it.
+
+    Raises ArchitectureError, UnsupportedError.
+    """
     cls = model_class(architecture.class_)
     kind = cls.config_class.model_type
     if not isinstance(said, dict) or said.get("model_type") != kind:
         other = said.get("model_type") if isinstance(said, dict) else None
-        raise ArchitectureError(f"is not the configuration of a {cls.__name__}: its model_type is {other!r}")
+        raise ArchitectureError(
+            f"is not the configuration of a {cls.__name__}: its model_type is {other!r}", hint=_OWN_CONFIG
+        )
     if said.get("quantization_config"):
-        raise ArchitectureError("the model is quantised by another tool; pack the model before quantising")
+        raise ArchitectureError("the model was quantised by another tool", hint="Pack the model before quantising it.")
     plain = plain_config(said)
     check_numbers(cls.__name__, plain, Budget())
     made: Any = guarded(lambda: _configuration(cls, plain), cls.__name__, Budget())
@@ -108,9 +122,9 @@ def saved(said: Any, architecture: Architecture) -> dict[str, Any]:
 
 
 def plain_config(value: Any) -> Any:
-    """A configuration without what says how a model was saved. Raises ArchitectureError for what is not JSON.
+    """Return a configuration without keys that say how a model was saved. Raises ArchitectureError for other than JSON.
 
-    Floats that JSON lacks become what the library writes for them.
+    Writes NaN and infinities, which JSON lacks, as the library does.
     """
     if isinstance(value, dict):
         if _is_not_finite(value):
@@ -123,11 +137,11 @@ def plain_config(value: Any) -> Any:
         return {_FLOAT: "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ArchitectureError(f"the configuration holds {value!r}, which is not JSON")
+    raise ArchitectureError(f"the configuration contains {value!r}, which is not JSON", hint="Use plain data.")
 
 
 def _with_floats(value: Any) -> Any:
-    """A configuration from JSON, with the floats that JSON lacks."""
+    """Return a configuration read from JSON, with NaN and infinities as floats."""
     if isinstance(value, dict):
         if _is_not_finite(value):
             return float(value[_FLOAT])
@@ -140,7 +154,7 @@ def _is_not_finite(value: dict[str, Any]) -> bool:
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """Call the library's own class with its own configuration class."""
+    """Call the library's class with its own configuration class."""
     cls = model_class(class_name)
     model: Any = cls(_configuration(cls, config))
     model.tie_weights()
@@ -150,9 +164,9 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
 
 
 def _fill_buffers(module: nn.Module, owner: Any) -> None:
-    """Fill buffers that are in no state_dict: some classes do it only while they initialise weights.
+    """Fill buffers that are in no state_dict, because some classes only do it while they initialise weights.
 
-    As in the library, the innermost of its models around a module, ``owner``, does so.
+    As in the library, ``owner``, the innermost of its models around a module, does so.
     """
     for child in module.children():
         _fill_buffers(child, child if owns(child) else owner)
@@ -161,7 +175,7 @@ def _fill_buffers(module: nn.Module, owner: Any) -> None:
 
 
 def draw(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """As construct(), with the initialisation that the class brings."""
+    """Construct with the class's own initialisation."""
     cls = model_class(class_name)
     model: nn.Module = cls(_configuration(cls, config))
     return model
@@ -171,9 +185,10 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
     config_class = cls.config_class
     if config.get("model_type", config_class.model_type) != config_class.model_type:
         raise ArchitectureError(
-            f"{cls.__name__} is of model_type {config_class.model_type!r}, the pack says {config['model_type']!r}"
+            f"{cls.__name__} has model_type {config_class.model_type!r}, but the pack says {config['model_type']!r}",
+            hint=_OWN_CONFIG,
         )
-    # Not a dtype: the library would set the default of the whole process while it builds a part.
+    # A dtype would set the default dtype of the whole process while the library builds a part.
     made = config_class.from_dict(_with_floats(plain_config(config)))
     if mentions(made.to_dict(), "timm"):
         require_sound("timm")
@@ -181,28 +196,28 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
 
 
 def config_of(architecture: Architecture) -> Any:
-    """The library's own configuration of an architecture."""
+    """Return the library's own configuration of an architecture."""
     return _configuration(model_class(architecture.class_), architecture.config)
 
 
 def heads(model: nn.Module) -> set[str]:
-    """Linear layers outside the base model, and the output embeddings."""
+    """Return the names of linear layers outside the base model, and of the output embeddings."""
     base = getattr(model, "base_model", model)
     inner = {id(module) for module in base.modules()} if isinstance(base, nn.Module) else set()
-    found = {
+    names = {
         name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) not in inner
     }
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
-    found |= {name for name, module in model.named_modules() if module is output}
-    return found
+    names |= {name for name, module in model.named_modules() if module is output}
+    return names
 
 
 def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """What entries of a checkpoint are called in the model: save_pretrained() writes the old names of some models."""
+    """Return the model's names of a checkpoint's entries: save_pretrained() writes old names of some models."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightRenaming, rename_source_key
-    except ImportError:  # a version that saves the names that the model has
+    except ImportError:  # this version saves the model's names
         return {}
     rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
     return {name: rename_source_key(name, rules, [])[0] for name in sorted(names)}

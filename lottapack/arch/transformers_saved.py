@@ -1,4 +1,4 @@
-"""What ``save_pretrained`` of transformers writes: some models under other names, their experts one by one."""
+"""Convert what transformers' ``save_pretrained`` writes: other names for some models, and experts one by one."""
 
 from collections.abc import Collection, Mapping
 from copy import deepcopy
@@ -10,17 +10,17 @@ from lottapack.errors import CheckpointError
 
 
 def converted(model: nn.Module, tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint as the model holds them, by the rules that ``save_pretrained`` inverts.
+    """Return a checkpoint's tensors as the model holds them, by the rules that ``save_pretrained`` inverts.
 
     Args:
-        model: of the class that was saved; it may be without weights.
-        tensors: of the checkpoint; those that no rule knows keep their names.
-        own: the names of all tensors that the model may have, adapters included.
+        model: a model of the saved class; it may be without weights.
+        tensors: the tensors of the checkpoint. Those that no rule knows keep their names.
+        own: the names of all tensors that the model may have, including adapters.
     """
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
-    except ImportError:  # a version that saves what the model has
+    except ImportError:  # this version saves what the model has
         return dict(tensors)
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -47,8 +47,8 @@ def converted(model: nn.Module, tensors: Mapping[str, Tensor], own: Collection[s
             made = rule.convert(new, model=model, config=model.config)
         except (LookupError, RuntimeError, TypeError, ValueError) as fault:
             raise CheckpointError(
-                f"{new} cannot be put together from what the checkpoint holds of it: {fault}",
-                hint="A part of it may be missing or of another size. Save the model again, or its state_dict: "
+                f"cannot join {new} from its parts in the checkpoint: {fault}",
+                hint="A part may be missing or have another size. Save the model again, or its state_dict: "
                 "torch.save(model.state_dict(), FILE).",
             ) from fault
         found |= {name: part[0] if isinstance(part, list) else part for name, part in made.items()}

@@ -1,6 +1,6 @@
-"""What the caller of a loader allows packs to import (spec: architectures, section 5; decision 0018).
+"""The packages that the caller of a loader allows packs to import (spec: architectures, section 5; decision 0018).
 
-The loader's own call sets it, for as long as it runs and in its own thread; nothing that a pack says can reach it.
+The loader's call sets them for its duration and its own thread; a pack cannot change them.
 """
 
 import re
@@ -16,7 +16,7 @@ _ALLOWED: ContextVar[tuple[str, ...]] = ContextVar("lottapack_allowed", default=
 
 @contextmanager
 def allowing(names: str | Iterable[str]) -> Iterator[None]:
-    """Allow these packages and modules, with all that is inside them, and nothing else. Raises NotAllowedError."""
+    """Allow these packages and modules with everything inside them, and nothing else. Raises NotAllowedError."""
     token = _ALLOWED.set(checked(names))
     try:
         yield
@@ -25,35 +25,34 @@ def allowing(names: str | Iterable[str]) -> Iterator[None]:
 
 
 def checked(names: str | Iterable[str]) -> tuple[str, ...]:
-    """The names as a tuple. Raises NotAllowedError for what is not the name of a package or module."""
+    """Return the names as a tuple. Raises NotAllowedError for an invalid name of a package or module."""
     found = (names,) if isinstance(names, str) else tuple(names)
     for name in found:
         if not isinstance(name, str) or not _MODULE.fullmatch(name):
             raise NotAllowedError(
                 f"allow: {name!r} is not the name of a package or module",
-                hint='Name packages, such as "ncps", or modules, such as "torch_geometric.nn"; there are no patterns.',
+                hint='Name packages, such as "ncps", or modules, such as "torch_geometric.nn"; patterns do not work.',
             )
     return found
 
 
 def allows_any() -> bool:
-    """Whether the caller allowed anything: code that it trusts runs then."""
+    """Return whether the caller allowed anything, so that code it trusts runs."""
     return bool(_ALLOWED.get())
 
 
 def is_allowed(module: str) -> bool:
-    """Whether the caller allowed a module: by its own name, or by that of a package around it."""
+    """Return whether the caller allowed a module, by its own name or by that of a package around it."""
     return any(module == name or module.startswith(f"{name}.") for name in _ALLOWED.get())
 
 
 def require_allowed(modules: Iterable[str], what: str) -> None:
-    """Raise NotAllowedError, naming all modules that the caller did not allow. Imports nothing."""
+    """Raise NotAllowedError naming all modules that the caller did not allow. Imports nothing."""
     missing = sorted({module for module in modules if not is_allowed(module)})
     if missing:
         packages = sorted({module.partition(".")[0] for module in missing})
-        options = " ".join(f"--allow {name}" for name in packages)
         raise NotAllowedError(
-            f"{what} asks to import {', '.join(missing)}, which this call does not allow",
-            hint=f"If you trust the code of {' and '.join(packages)}: allow={packages!r}, or {options}. "
-            "A pack cannot allow anything itself.",
+            f"{what} needs to import {', '.join(missing)}, which `allow` does not include",
+            hint=f"If you trust the code of {' and '.join(packages)}, add it: `allow={packages!r}`. A pack "
+            "cannot allow anything itself.",
         )

@@ -1,6 +1,6 @@
-"""Libraries that are too old to be given a stranger's configuration, whatever the metadata of this package says.
+"""Refuse libraries that are too old to get an untrusted configuration, whatever this package's metadata say.
 
-Metadata bind an installer once; what is installed later, or without it, is only seen here.
+Metadata bind an installer once; only this check sees what was installed later or separately.
 """
 
 import re
@@ -11,26 +11,26 @@ from typing import Any, Final
 from lottapack.errors import UnsupportedError
 
 _LEAST: Final = {
-    "timm": ("1.0.31", "an argument of a model makes it unpickle a file"),
-    "torch": ("2.6", "it unpickles code from checkpoints that are said to hold tensors only"),
-    "transformers": ("5.5", "a configuration makes it load pretrained parts"),
+    "timm": ("1.0.31", "an argument of a model can make it unpickle a file"),
+    "torch": ("2.6", "it can unpickle code from checkpoints that should only hold tensors"),
+    "transformers": ("5.5", "a configuration can make it load pretrained parts"),
 }
 
 
 def require_sound(package: str) -> None:
-    """Raise UnsupportedError for a version of a package with a known hole; nothing for one that is not installed."""
+    """Raise UnsupportedError if an installed package has a version with a known security hole."""
     least, why = _LEAST[package]
-    here = installed(package)
-    if here is not None and _numbers(here) < _numbers(least):
+    installed_version = installed(package)
+    if installed_version is not None and _numbers(installed_version) < _numbers(least):
         raise UnsupportedError(
-            f"{package} {here} is too old to build what a pack describes: {why}",
+            f"{package} {installed_version} is too old to build what a pack describes: {why}",
             hint=f"Install a newer one: pip install '{package}>={least}'",
         )
 
 
 @cache
 def installed(package: str) -> str | None:
-    """The version of a package; None if it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -38,7 +38,7 @@ def installed(package: str) -> str | None:
 
 
 def mentions(config: Any, package: str) -> bool:
-    """Whether a configuration has a part of another library, by any key that is set or by any text."""
+    """Return whether a configuration has a part of another library, by any key that is set or by any text."""
     if isinstance(config, dict):
         return any((package in str(key).lower() and value) or mentions(value, package) for key, value in config.items())
     if isinstance(config, list | tuple):

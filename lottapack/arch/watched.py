@@ -1,8 +1,8 @@
-"""Work in a thread of its own, which is stopped when it takes too much time or memory (decision 0034).
+"""Run work in its own thread, and stop it if it takes too much time or memory (decision 0034).
 
-Libraries turn the numbers of a configuration into loops and lists. Python can stop such a loop in one way only: an
-exception that is raised in another thread at its next bytecode. It must not hit anybody else's code, so that the work
-has a thread of its own, which ends with it; the thread that wants the result waits, and watches.
+Libraries turn numbers of a configuration into loops and lists. Python can only stop such a loop by an exception that is
+raised in its thread at its next bytecode. It must not hit other code, so the work has a thread of its own that ends
+with it, and the thread that wants the result waits and watches.
 """
 
 import ctypes
@@ -21,34 +21,34 @@ from lottapack.errors import LimitError
 T = TypeVar("T")
 
 _EVERY: Final = 0.02
-"""Seconds between two looks."""
+"""The seconds between two checks."""
 _AGAIN: Final = 0.1
-"""Seconds after which the work is stopped once more: something may have caught the first."""
+"""The seconds after which the work is stopped once more, because something may have caught the first exception."""
 _WALL: Final = 4.0
-"""Where a thread's processor time cannot be read, so many seconds of the clock stand for one of it."""
+"""If a thread's processor time cannot be read, this many seconds of wall time count as one."""
 _SHARE: Final = 0.5
 _BUSY: Final = 0.1
-"""The memory of a process grows by what all threads do. It is this one's if it took so much of the processor time."""
+"""All threads make a process grow; the growth counts as this one's from this share of the processor time on."""
 
 
 class Stopped(BaseException):
-    """Raised inside the work to end it; no Exception, as libraries catch these."""
+    """Raised inside the work to end it. Not an Exception, because libraries catch those."""
 
 
 class Limits(Protocol):
-    """How much the work may take, asked for while it runs: it can have done something that justifies more."""
+    """The limits of the work, read while it runs, because it can do something that raises them."""
 
     def seconds(self) -> float:
-        """Processor time of the thread, without imports."""
+        """Return the processor time that the thread may take, without imports."""
 
     def growth(self) -> int:
-        """Bytes of anonymous memory by which the process may grow."""
+        """Return the bytes of anonymous memory by which the process may grow."""
 
 
 def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
-    """The result of ``work``, which runs in the caller's context but in another thread.
+    """Run ``work`` in another thread with the caller's context, and return its result.
 
-    Raises LimitError if it takes more than the limits; and whatever the work raises.
+    Raises LimitError if it takes more than the limits, and whatever the work raises.
     """
     task = _Task(work)
     with unsealed():
@@ -56,18 +56,18 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
     try:
         excess = task.watch(limits)
     except BaseException:
-        task.stop()  # Ctrl-C: the work is not wanted any more
+        task.stop()  # Ctrl-C: the work is no longer needed
         raise
     finally:
         task.leave.release()
-        # The error's traceback leads to the task. Without this and ``del error``, the two would hold each other, and
-        # all that the work has made, until Python looks for cycles.
+        # The error's traceback leads to the task. Without this and ``del error``, the two would form a reference cycle,
+        # and all that the work has made would stay until the garbage collector runs.
         error, task.error = task.error, None
     if excess:
         del error
         raise LimitError(
             f"{label}: building it from its configuration {excess}",
-            hint="Its numbers ask for more work than the tensors that it declares justify, and no argument raises this "
+            hint="Do not use this pack: its configuration needs more than its table declares. No argument raises this "
             "limit. If you trust the configuration, build the model with its own library.",
         )
     if error is not None:
@@ -79,10 +79,10 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
 
 
 class _Task(Generic[T]):
-    """Work, its thread, and what came of it.
+    """The work, its thread and its result.
 
-    The thread does not end before ``leave`` is released, after which nothing is raised in it. So its number is its own
-    whenever something is.
+    The thread does not end before ``leave`` is released, after which nothing is raised in it. So its id still
+    belongs to it whenever something is raised.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -96,7 +96,7 @@ class _Task(Generic[T]):
         self.thread = threading.Thread(target=self.run, args=[copy_context()], name="lottapack-build", daemon=True)
 
     def run(self, context: Context) -> None:
-        # A thread that is to be stopped may be anywhere here, also at its end.
+        # The exception of a stop may arrive anywhere here, also at the end.
         try:
             try:
                 self.begin(context)
@@ -124,7 +124,7 @@ class _Task(Generic[T]):
                 continue
 
     def watch(self, limits: Limits) -> str:
-        """Wait for the work; what it took too much of, or nothing."""
+        """Wait for the work; return what it exceeded, or an empty text."""
         meter, excess, since = _Meter(self), "", 0.0
         while not self.over.acquire(timeout=_EVERY):
             if not excess:
@@ -135,13 +135,13 @@ class _Task(Generic[T]):
         return excess
 
     def stop(self) -> None:
-        """Raise Stopped in the thread, which is this task's alone and cannot end yet."""
+        """Raise Stopped in the thread, which belongs to this task and cannot end yet."""
         number = ctypes.c_ulong(self.thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
 
 
 class _Meter:
-    """What a task has taken since it began."""
+    """Measures what a task has taken since it began."""
 
     def __init__(self, task: "_Task[Any]") -> None:
         self.task = task
@@ -171,7 +171,7 @@ class _Meter:
 
 
 def anonymous_memory() -> int:
-    """Bytes of this process that belong to no file; 0 where the system does not say."""
+    """Return the bytes of this process that belong to no file, or 0 if the system does not report them."""
     try:
         _, resident, shared = Path("/proc/self/statm").read_bytes().split()[:3]
     except OSError:

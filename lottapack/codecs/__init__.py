@@ -1,1 +1,1 @@
-"""Codings with a form of their own in the file, each one class that encodes and decodes (spec: codings)."""
+"""Codings with their own form in the file; one class encodes and decodes each (spec: codings)."""

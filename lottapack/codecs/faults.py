@@ -1,8 +1,8 @@
-"""What is wrong with coded bytes."""
+"""The error of invalid coded bytes."""
 
 
 class CodingFaultError(Exception):
-    """A coded tensor breaks the rules of its coding. ``part``: ``codes``, ``scales``, or empty for the value."""
+    """A coded tensor breaks the rules of its coding. ``part``: ``codes`` or ``scales``; empty for the whole value."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)

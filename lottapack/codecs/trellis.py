@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PIECE = 1 << 16  # elements of a step: a multiple of the lanes, and it stays in the cache
+_PIECE = 1 << 16  # elements decoded at a time: a multiple of the lanes that fits the cache
 
 
 @dataclass(frozen=True)
 class Grid:
-    """In which order elements are coded: ``rows`` of ``length``, of the matrix or of its transpose."""
+    """The order in which elements are coded: ``rows`` of ``length`` elements, of the matrix or of its transpose."""
 
     rows: int
     length: int
 
     @classmethod
     def of(cls, shape: tuple[int, ...], columns: bool) -> "Grid":
-        """That of a parameter: its rows are its first dimension, or all if it has but one."""
+        """Return the grid of a parameter: its rows are its first dimension; a vector is one row."""
         first = shape[0] if len(shape) > 1 else 1
         rest = 1
         for size in shape if len(shape) < 2 else shape[1:]:
@@ -51,25 +51,25 @@ class _Bytes:
         self.data, self.at = memoryview(data).cast("B"), 0
 
     def take(self, count: int) -> memoryview:
-        """The next bytes."""
+        """Return the next ``count`` bytes."""
         part = self.data[self.at : self.at + count]
         if len(part) < count:
-            raise CodingFaultError("codes", "ends before its tables and states do")
+            raise CodingFaultError("codes", "ends inside its tables or states")
         self.at += count
         return part
 
     def byte(self) -> int:
-        """The next byte."""
+        """Return the next byte."""
         return self.take(1)[0]
 
     def share(self) -> int:
-        """A number of seven bits in one byte, or of more in two."""
+        """Return a number stored in seven bits of one byte, or in two bytes."""
         low = self.byte()
         if low < 128:
             return low
         high = self.byte()
         if not 1 <= high <= 16:
-            raise CodingFaultError("codes", "has a frequency that is not in its shortest form, or over 2,048")
+            raise CodingFaultError("codes", "has a frequency that is over 2,048 or not in its shortest form")
         return high << 7 | low & 127
 
 
@@ -79,16 +79,16 @@ def decode(
     out: "NDArray[Any]",
     rounded: "Callable[[NDArray[np.float32]], NDArray[Any]]",
 ) -> None:
-    """Decode into ``out``, the bits of the parameter, shape (n,). ``rounded``: to bits of its dtype, or refuses.
+    """Decode into ``out``, the bits of the parameter, shape (n,). ``rounded`` turns values into bits of its dtype.
 
-    Raises CodingFaultError.
+    Raises CodingFaultError, also from ``rounded``.
     """
     import numpy as np
 
     from lottapack.codecs.trellis_stream import Reader
 
     if 0 in shape:
-        raise CodingFaultError("", "has no elements, and trellis8 is for some")
+        raise CodingFaultError("", "has 0 elements; trellis8 needs at least one")
     head = _Bytes(data)
     columns = head.byte()
     if columns > 1:
@@ -103,10 +103,10 @@ def decode(
     lanes = lanes_of(grid.count)
     states = np.frombuffer(head.take(4 * lanes), "<u4").astype(np.uint32)
     if ((states < LOW) | (states >= LOW << 16)).any():
-        raise CodingFaultError("codes", "has a state below 2**15 or beyond 2**31 - 1")
+        raise CodingFaultError("codes", "has a state outside 2**15 .. 2**31 - 1")
     rest = head.data[head.at :]
     if len(rest) % 2:
-        raise CodingFaultError("codes", "ends within a word")
+        raise CodingFaultError("codes", "ends inside a word")
     reader = Reader(states, np.frombuffer(rest, "<u2").astype(np.uint16), slots, classes, grid.length, step)
     target = np.empty(grid.count, out.dtype) if columns else out
     piece = np.empty(min(_PIECE, grid.count), np.float32)
@@ -116,7 +116,9 @@ def decode(
             raise CodingFaultError("codes", "ends before its last element")
         target[first : first + len(part)] = rounded(part)
     if not reader.finished():
-        raise CodingFaultError("codes", "has something after its last element, or does not end where it began")
+        raise CodingFaultError(
+            "codes", "has bytes after its last element, or its lanes do not return to their first state"
+        )
     if columns:
         out.reshape(grid.length, grid.rows)[...] = target.reshape(grid.rows, grid.length).T
 
@@ -127,7 +129,7 @@ def _step(head: _Bytes) -> float:
     bits = int.from_bytes(head.take(2), "little")
     step = float(np.array(bits << 16, np.uint32).view(np.float32))
     if not SMALLEST_STEP <= step <= LARGEST_STEP:
-        raise CodingFaultError("codes", "has a step that is not from 2**-100 to 2**100")
+        raise CodingFaultError("codes", "has a step outside 2**-100 .. 2**100")
     return step
 
 
@@ -153,9 +155,9 @@ def _classes(head: _Bytes, rows: int, kinds: int) -> "NDArray[np.uint8]":
     if kinds == 1:
         return np.zeros(rows, np.uint8)
     packed = np.frombuffer(head.take(-(-rows // 2)), np.uint8)
-    found = np.stack([packed & 15, packed >> 4], 1).reshape(-1)
-    if found[rows:].any():
-        raise CodingFaultError("codes", "has something in the half byte after the last class")
-    if (found >= kinds).any():
-        raise CodingFaultError("codes", f"has a row of a class that is not one of its {kinds}")
-    return np.ascontiguousarray(found[:rows])
+    classes = np.stack([packed & 15, packed >> 4], 1).reshape(-1)
+    if classes[rows:].any():
+        raise CodingFaultError("codes", "has bits set in the half byte after the last class")
+    if (classes >= kinds).any():
+        raise CodingFaultError("codes", f"has a row whose class is not below {kinds}")
+    return np.ascontiguousarray(classes[:rows])

@@ -1,7 +1,7 @@
 """Kernels of ``trellis8``: entropy decoding and encoding, and the search for the best path (spec: codings, section 6).
 
-Lessons of the profile: one element follows another only within its lane, so the processor works on several lanes at
-once; what the lanes share is the place in the stream, which one addition moves.
+Profiling showed: an element depends on the one before it only within its lane, so the processor works on several lanes
+at once. The lanes share only the position in the stream, which advances by one addition.
 """
 
 from typing import Any
@@ -38,13 +38,13 @@ _0, _1, _2, _3, _4 = u64(0), u64(1), u64(2), u64(3), u64(4)
 
 @jit
 def _after(state: Any, odd: Any) -> Any:
-    """The state of the trellis that follows."""
+    """Return the next state of the trellis."""
     return (_NEXT >> (_4 * (_2 * state + odd))) & u64(7)
 
 
 @jit
 def _raw_bits(magnitude: Any) -> Any:
-    """How many low bits of a magnitude are stored as they are."""
+    """Return how many low bits of a magnitude are stored uncoded."""
     raw = _0
     while magnitude >> raw >= u64(16):
         raw += _1
@@ -64,10 +64,11 @@ def decode(
     row: Any,
     step: Any,
 ) -> Any:
-    """Decode elements ``first`` to ``first + out.size - 1``; 1 if the stream ends before, else 0.
+    """Decode elements ``first`` to ``first + out.size - 1``; return 1 if the stream ends early, else 0.
 
-    ``state``: uint32, shape (2 * lanes + 1,): of each lane the decoder's state and the trellis's; then the place among
-    the words, behind which two more lie. ``slots``: uint32, shape (classes * 2 * 4096,). ``row``: elements of a row.
+    ``state``: uint32, shape (2 * lanes + 1,): the decoder's and the trellis's state of each lane, then the position in
+    the words, which end with two extra words. ``slots``: uint32, shape (classes * 2 * 4096,). ``row``: elements of a
+    row.
     """
     place, size = u64(state[_2 * lanes]), u64(words.size) - _2
     at = first // row
@@ -86,7 +87,7 @@ def decode(
         second = trellis & _1
         slot = u64(slots[table + second * _SLOTS + (x & (_SLOTS - _1))])
         x = ((slot & (_SLOTS - _1)) + _1) * (x >> _BITS) + ((slot >> _BITS) & (_SLOTS - _1))
-        due = u64(x < _LOW)  # half of these are: to ask would be to guess wrong
+        due = u64(x < _LOW)  # true for half of all elements, so a branch would be mispredicted
         x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
         place += due
         bucket = u64(buckets[(slot >> u64(24)) & u64(127)])
@@ -110,7 +111,7 @@ def decode(
 
 @jit
 def _candidates(cost: Any, levels: Any, a: Any, costs: Any, table: Any, weight: Any) -> None:
-    """For each quantiser, the even and the odd level that cost the least for a magnitude ``a``, in steps."""
+    """Find, for each quantiser, the cheapest even and odd level for a magnitude ``a``, in steps."""
     most = i64(costs.shape[1]) - i64(1)
     for b in range(i64(0), i64(2)):
         rates = costs[table + b]
@@ -134,7 +135,7 @@ def _candidates(cost: Any, levels: Any, a: Any, costs: Any, table: Any, weight: 
 
 @jit
 def _walk_back(found: Any, survivors: Any, best: Any, count: Any, lane: Any, lanes: Any) -> None:
-    """The levels of the path that ends in a state, from its end."""
+    """Write the levels of the path that ends in a state, from its end."""
     state, at = best, count
     while at > _0:
         at -= _1
@@ -156,10 +157,10 @@ def search(
     step: Any,
     weight: Any,
 ) -> None:
-    """The path of one lane with the least squared error plus ``weight`` times its bits (Viterbi).
+    """Find the path of one lane with the least squared error plus ``weight`` times its bits (Viterbi).
 
     ``found``: int32, shape (n,), the levels k. ``survivors``: working space, int32, shape (8 * elements of the lane,).
-    ``costs``: float32, bits of each magnitude, shape (classes * 2, largest magnitude + 1).
+    ``costs``: float32, the bits of each magnitude, shape (classes * 2, largest magnitude + 1).
     """
     levels, cost = _levels(i32), _costs(f64)
     sums, fresh = _sums(f64), _fresh(f64)
@@ -194,7 +195,7 @@ def search(
 
 @jit
 def count(levels: Any, seconds: Any, counts: Any, trellis: Any, classes: Any, row: Any) -> None:
-    """Which quantiser each level is of, and how often each symbol is. ``trellis``: uint32, shape (lanes,), zeros."""
+    """Write the quantiser of each level and count each symbol. ``trellis``: uint32, shape (lanes,), zeros."""
     lanes, lane = u64(trellis.size), _0
     for i in range(_0, u64(levels.size)):
         second = u64(trellis[lane]) & _1
@@ -213,9 +214,9 @@ def count(levels: Any, seconds: Any, counts: Any, trellis: Any, classes: Any, ro
 def encode(
     words: Any, state: Any, levels: Any, seconds: Any, frequencies: Any, starts: Any, classes: Any, row: Any
 ) -> Any:
-    """Encode the levels from the last to the first; the words fill the end of ``words``, whose first place it gives.
+    """Encode the levels from last to first. The words fill the end of ``words``; return the index of the first one.
 
-    ``state``: uint32, shape (lanes,), all LOW. ``frequencies``, ``starts``: uint32, of each symbol of each table, of
+    ``state``: uint32, shape (lanes,), all LOW. ``frequencies``, ``starts``: uint32, for each symbol of each table; for
     zero twice its share.
     """
     lanes = u64(state.size)

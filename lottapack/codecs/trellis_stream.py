@@ -1,4 +1,4 @@
-"""The entropy-coded stream of ``trellis8``: calls of the kernels, and the decoder in NumPy (spec: codings, 6)."""
+"""Encode and decode the entropy-coded stream of ``trellis8``, by kernels or in NumPy (spec: codings, section 6)."""
 
 from functools import partial
 from typing import Any
@@ -85,7 +85,8 @@ _ENCODE = Kernel(
 class Reader:
     """Decodes a stream piece by piece.
 
-    ``states``: of the lanes. ``slots``: see slots_of(). ``classes``: the class of each row, of ``row`` elements.
+    ``states``: the first state of each lane. ``slots``: see slots_of(). ``classes``: the class of each row of ``row``
+    elements.
     """
 
     def __init__(
@@ -101,27 +102,27 @@ class Reader:
         self.state = np.zeros(2 * self.lanes + 1, np.uint32)
         self.state[: self.lanes] = states
         self.count = len(words)
-        self.words = np.concatenate([words, np.zeros(2, np.uint16)])  # an element reads two at most
+        self.words = np.concatenate([words, np.zeros(2, np.uint16)])  # the decoder may read two words past the end
         self.slots, self.classes, self.row, self.step = slots, classes, row, step
         self.done = 0
 
     def into(self, out: NDArray[np.float32]) -> bool:
-        """Decode the next elements; whether the stream holds so many. All pieces but the last are whole in lanes."""
+        """Decode the next elements; return False if the stream ends early. All pieces but the last have whole lanes."""
         first, self.done = self.done, self.done + len(out)
         begin, skip = divmod(first, self.row)
         classes = self.classes[begin : -(-self.done // self.row)]
         given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.step)
         try:
             return _DECODE(out, self.state, *given) == 0
-        except UnsupportedError:  # there is no compiler, and no compiled kernel
+        except UnsupportedError:  # neither a compiler nor a compiled kernel is available
             return self.in_numpy(out, first)
 
     def finished(self) -> bool:
-        """Whether every word was used, and every lane is where its writer began."""
+        """Return whether every word was used and every lane returned to its first state."""
         return int(self.state[-1]) == self.count and bool((self.state[: self.lanes] == LOW).all())
 
     def in_numpy(self, out: NDArray[np.float32], first: int) -> bool:
-        """As the kernel, lane beside lane."""
+        """Decode like the kernel, all lanes at once."""
         x, trellis = self.state[: self.lanes].astype(np.int64), self.state[self.lanes : -1].astype(np.int64)
         rows = self.classes.astype(np.int64)
         for start in range(0, len(out), self.lanes):
@@ -133,7 +134,7 @@ class Reader:
             now = ((slot & (SLOTS - 1)) + 1) * (now >> PRECISION) + ((slot >> PRECISION) & (SLOTS - 1))
             words = BUCKETS[(slot >> 24) & 127].astype(np.int64)
             raw = words & 15
-            # A lane reads twice, and the next one after it: which words are whose follows from which lanes read.
+            # A lane reads up to two words before the next lane reads, so the lanes' reads give each word's position.
             due = (now < LOW).astype(np.int64)
             again = (now << 16 * due) >> raw < LOW  # whatever the word is
             begin = int(self.state[-1]) + np.concatenate([[0], np.cumsum(due + again)])
@@ -154,10 +155,10 @@ class Reader:
 
 
 def slots_of(shares: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """What each of the 4,096 slots of a table stands for, from the shares of its magnitudes, which add up to 2,048.
+    """Return the meaning of a table's 4,096 slots, from the shares of its magnitudes, which add up to 2,048.
 
-    In a slot: the symbol's frequency less one (12 bits), the slot's place in it (12), the magnitude's number (7), the
-    sign.
+    A slot holds the symbol's frequency minus one (12 bits), the slot's index in the symbol (12), the magnitude's number
+    (7) and the sign.
     """
     symbols = np.repeat(np.arange(len(shares), dtype=np.uint32), 2)[1:]  # 0, 1 and -1, 2 and -2, ...
     frequencies = shares[symbols]
@@ -180,22 +181,22 @@ def search(
     costs: NDArray[np.float32],
     weight: float,
 ) -> NDArray[np.int32]:
-    """The levels of the best path of each lane: see the kernel."""
-    found = np.zeros(len(values), np.int32)
+    """Return the levels of each lane's best path; see the kernel."""
+    levels = np.zeros(len(values), np.int32)
 
     def one(lane: int) -> None:
         survivors = np.empty(STATES * max(1, -(-(len(values) - lane) // lanes)), np.int32)
-        _SEARCH(values, survivors, found, classes, costs, lane, lanes, row, step, weight)
+        _SEARCH(values, survivors, levels, classes, costs, lane, lanes, row, step, weight)
 
     _SEARCH.prepare()
     run_all([partial(one, lane) for lane in range(min(lanes, len(values)))], default())
-    return found
+    return levels
 
 
 def counted(
     levels: NDArray[np.int32], lanes: int, classes: NDArray[np.uint8], kinds: int, row: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """The quantiser of each level, and how often each symbol is: shape (kinds, 2, SYMBOLS)."""
+    """Return the quantiser of each level, and the count of each symbol, shape (kinds, 2, SYMBOLS)."""
     seconds, counts = np.zeros(len(levels), np.uint8), np.zeros(kinds * 2 * SYMBOLS, np.uint32)
     _COUNT(levels, seconds, counts, np.zeros(lanes, np.uint32), classes, row)
     return seconds, counts.reshape(kinds, 2, SYMBOLS)
@@ -209,7 +210,7 @@ def encoded(
     classes: NDArray[np.uint8],
     row: int,
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """The states of the lanes, and the words."""
+    """Return the states of the lanes and the words."""
     pairs = 2 * shares
     starts = np.cumsum(pairs, -1, dtype=np.uint32) - pairs
     frequencies = shares.copy()

@@ -1,7 +1,7 @@
-"""The encoder of ``trellis8``: the step, the path and the tables (spec: codings, sections 6 and 8).
+"""The encoder of ``trellis8``: choose the step, the path and the tables (spec: codings, sections 6 and 8).
 
-The largest step that keeps the error asked for is looked for on a part of the tensor, and then checked on all of it.
-What ``trellis8`` decoded is found again: its step is the least magnitude, or nearly always.
+It looks for the largest step that keeps the requested error on a sample of the tensor, and then checks it on the whole
+tensor. It recognises values that ``trellis8`` decoded: their step is nearly always the least magnitude.
 """
 
 import math
@@ -32,7 +32,7 @@ Classes = NDArray[np.uint8]
 _SAMPLE = 1 << 17
 _TRIES = 6
 _WEIGHT = 2 * math.log(2)
-"""What a bit is worth, in mean squared errors: the slope of the distortion of a fine quantiser over its rate."""
+"""The price of a bit in mean squared errors: the slope of a fine quantiser's distortion over its rate."""
 
 _RAW = np.array([bucket(symbol)[1] for symbol in range(SYMBOLS)], np.int64)
 _HALF = SLOTS // 2
@@ -40,17 +40,17 @@ _HALF = SLOTS // 2
 
 @dataclass(frozen=True)
 class _Model:
-    """How rows are sorted into classes, and what levels cost there: bits, shape (classes, 2, SYMBOLS)."""
+    """The class of each row, and the bits of each level, shape (classes, 2, SYMBOLS)."""
 
     classes: Classes
     bits: Floats
 
 
 def encode(values: Floats, shape: tuple[int, ...], error: float, dtype: str = "float32") -> bytes | None:
-    """The coded bytes of finite values, shape (n,), in the parameter's order; None where the coding does not serve.
+    """Encode finite values, shape (n,), in the parameter's order; return None if the coding does not suit them.
 
-    ``error``: the largest root mean square error, as part of the values' own. ``dtype``: the parameter's, in which the
-    values are exact.
+    ``error``: the largest root mean square error, relative to that of the values. ``dtype``: the parameter's dtype,
+    which holds the values exactly.
     """
     size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
     if not size:
@@ -72,7 +72,7 @@ def _ordered(values: Floats, grid: Grid, columns: bool) -> Floats:
 
 
 def _columns(values: Floats, shape: tuple[int, ...]) -> bool:
-    """Whether columns differ in size more than rows do, with what it costs to say of which class each is."""
+    """Return whether sizes differ more between columns than between rows, counting the cost of storing the classes."""
     if len(shape) < 2:
         return False
     squares = np.square(values.reshape(shape[0], -1), dtype=np.float64)
@@ -85,7 +85,7 @@ def _columns(values: Floats, shape: tuple[int, ...]) -> bool:
 
 
 def _quantised(values: Floats, grid: Grid, target: float, dtype: str) -> tuple[float, Levels | None]:
-    """The largest step found that keeps the error, and its levels."""
+    """Return the largest step that keeps the error, and its levels."""
     peak = float(np.abs(values).max())
     step = _on_grid(2 * target)
     if len(values) > 2 * _SAMPLE:
@@ -124,12 +124,12 @@ def _quantised(values: Floats, grid: Grid, target: float, dtype: str) -> tuple[f
 
 
 def _least(peak: float) -> float:
-    """The least step whose levels reach a magnitude."""
+    """Return the least step whose levels reach a magnitude."""
     return _before(_before(peak / (2 * MAX_LEVEL - 8)), -2)
 
 
 def _on_grid(step: float) -> float:
-    """The largest bfloat16 number that is not above."""
+    """Return the largest bfloat16 number that does not exceed ``step``."""
     bits = np.array(step, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
     return float(bits.view(np.float32))
 
@@ -140,7 +140,7 @@ def _before(step: float, count: int = 1) -> float:
 
 
 def _path(values: Floats, grid: Grid, step: float) -> tuple[Levels, _Model]:
-    """Levels with little error for their bits: what a level costs is learned from a first, plain path."""
+    """Choose levels with little error for their bits; a first, plain path gives the costs of levels."""
     lanes = lanes_of(len(values))
     most = int(float(np.abs(values).max()) / step / 2) + 3
     classes = np.zeros(grid.rows, np.uint8)
@@ -151,7 +151,7 @@ def _path(values: Floats, grid: Grid, step: float) -> tuple[Levels, _Model]:
         model = _model(levels, grid, lanes)
         magnitudes = np.arange(most + 1)
         costs = np.ascontiguousarray(model.bits[..., _symbols(magnitudes)].reshape(-1, most + 1))
-        # As parts of the step: a coarse quantiser's own error would be more than a fine one's slope.
+        # The weight is relative to the step: a coarse quantiser's own error would exceed a fine one's slope.
         error = _error(values, levels, step) / step
         levels = search(values, lanes, model.classes, grid.length, step, costs, _WEIGHT * error * error)
     return levels, model
@@ -159,12 +159,12 @@ def _path(values: Floats, grid: Grid, step: float) -> tuple[Levels, _Model]:
 
 def _symbols(magnitudes: NDArray[Any]) -> NDArray[np.int64]:
     raw = np.maximum(np.frexp(magnitudes.astype(np.float64))[1] - 4, 0)
-    found: NDArray[np.int64] = 8 * raw + (magnitudes >> raw)
-    return found
+    symbols: NDArray[np.int64] = 8 * raw + (magnitudes >> raw)
+    return symbols
 
 
 def _error(values: Floats, levels: Levels, step: float, dtype: str = "float32") -> float:
-    """The root mean square error."""
+    """Return the root mean square error."""
     made = _wholes(levels, lanes_of(len(values))).astype(np.float32)
     made *= np.float32(step)
     made = _rounded(made, dtype)
@@ -173,7 +173,7 @@ def _error(values: Floats, levels: Levels, step: float, dtype: str = "float32") 
 
 
 def _rounded(values: Floats, dtype: str) -> Floats:
-    """Values once rounded to a dtype."""
+    """Round values once to a dtype."""
     if dtype == "float32":
         return values
     if dtype == "float16":
@@ -184,14 +184,14 @@ def _rounded(values: Floats, dtype: str) -> Floats:
 
 
 def _wholes(levels: Levels, lanes: int) -> Levels:
-    """The multiples of the step that levels stand for."""
+    """Return the multiples of the step that levels stand for."""
     seconds, _ = counted(levels, lanes, np.zeros(1, np.uint8), 1, max(1, len(levels)))
     wholes: Levels = 2 * levels - np.sign(levels) * seconds.astype(np.int32)
     return wholes
 
 
 def _model(levels: Levels, grid: Grid, lanes: int) -> _Model:
-    """The classes of rows that take the fewest bits, and what levels cost."""
+    """Return the classes of rows that take the fewest bits, and the costs of levels."""
     best: tuple[float, _Model] | None = None
     for classes in _sorted_rows(levels, grid):
         kinds = int(classes.max()) + 1
@@ -199,7 +199,7 @@ def _model(levels: Levels, grid: Grid, lanes: int) -> _Model:
         totals = np.maximum(counts.sum(-1, keepdims=True), 1)
         pairs = np.maximum(counts, 0.25) / totals
         bits = -np.log2(pairs) + (np.arange(SYMBOLS) > 0) + _RAW
-        bits = np.rint(bits * 64) / 64  # no result hangs on the last digit of a logarithm
+        bits = np.rint(bits * 64) / 64  # so that no result depends on the last digit of a logarithm
         whole = float((counts * bits).sum()) + 10.0 * np.count_nonzero(counts) + (4.0 * grid.rows if kinds > 1 else 0)
         if best is None or whole < best[0]:
             best = whole, _Model(classes, bits.astype(np.float32))
@@ -208,26 +208,26 @@ def _model(levels: Levels, grid: Grid, lanes: int) -> _Model:
 
 
 def _sorted_rows(levels: Levels, grid: Grid) -> list[Classes]:
-    """All rows in one class; and by their mean magnitude in classes of half an octave, an octave or two."""
+    """Return ways to class rows: all in one, or by mean magnitude in steps of half an octave, one or two octaves."""
     means = np.abs(levels).reshape(grid.rows, grid.length).sum(1, dtype=np.int64)
-    found = [np.zeros(grid.rows, np.uint8)]
+    ways = [np.zeros(grid.rows, np.uint8)]
     for width in (0.5, 1.0, 2.0):
         octaves = np.floor(np.log2(np.maximum(means, 1) + 0.5 * grid.length) / width).astype(np.int64)
         _, classes = np.unique(octaves, return_inverse=True)
         if 1 < int(classes.max()) + 1 <= MAX_CLASSES:
-            found.append(classes.astype(np.uint8))
-    return found
+            ways.append(classes.astype(np.uint8))
+    return ways
 
 
 def _shares(counts: NDArray[Any]) -> NDArray[np.uint32]:
-    """Shares of 2,048 that are nearest to counts: every symbol that is there has one at least. Whole numbers only."""
+    """Round counts to shares that add up to 2,048; every symbol that occurs gets at least one. Uses integers only."""
     many: list[int] = counts.tolist()
     total = sum(many)
     if not total:
         return np.array([_HALF], np.uint32)
-    shares = [max(1, one * _HALF // total) if one else 0 for one in many]
+    shares = [max(1, amount * _HALF // total) if amount else 0 for amount in many]
     while (left := _HALF - sum(shares)) != 0:
-        if left > 0:  # where one more saves most
+        if left > 0:  # add where one more saves most
             place = max(range(len(many)), key=lambda m: (many[m] * 2**40 // (2 * shares[m] + 1) if many[m] else -1, -m))
         else:
             place = min(
@@ -240,7 +240,7 @@ def _shares(counts: NDArray[Any]) -> NDArray[np.uint32]:
 
 
 def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
-    """The coded bytes of levels: one form, whatever they were made from."""
+    """Return the coded bytes of levels; their form depends on nothing else."""
     lanes = lanes_of(len(levels))
     classes = _model(levels, grid, lanes).classes
     kinds = int(classes.max()) + 1
@@ -264,7 +264,7 @@ def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
 
 
 def _again(values: Floats, dtype: str) -> tuple[float, Levels] | None:
-    """The step and the levels that give these values exactly, if the least magnitude is the step."""
+    """Return the step and the levels that give these values exactly, if the least magnitude is the step."""
     magnitudes = np.abs(values)
     step = float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
     if _on_grid(step) != step or not SMALLEST_STEP <= step <= LARGEST_STEP:
@@ -281,7 +281,7 @@ def _again(values: Floats, dtype: str) -> tuple[float, Levels] | None:
 
 
 def _levels_of(wholes: Levels, lanes: int) -> Levels | None:
-    """The only path that gives these multiples, or None. Lane beside lane."""
+    """Return the only path that gives these multiples, or None. Works on all lanes at once."""
     steps = -(-len(wholes) // lanes)
     padded = np.zeros(steps * lanes, np.int32)
     padded[: len(wholes)] = wholes

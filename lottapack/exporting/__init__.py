@@ -1,1 +1,1 @@
-"""Out of a pack: files that other tools open."""
+"""Export packs to files that other tools open."""

@@ -1,4 +1,4 @@
-"""export(): what other tools open: full checkpoints, adapters merged, written as they are made; folders with a pack."""
+"""export(): write full checkpoints with merged adapters, tensor by tensor, or folders with a pack."""
 
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
@@ -53,38 +53,39 @@ def export(
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Write what other tools open. The same pack gives the same files on every device.
+    """Write a pack in a format that other tools open. The same pack gives the same files on every device.
 
     Args:
         path: the pack, or a reference as in load().
-        output: for ``"safetensors"`` a file, or a folder in which ``model.safetensors`` is written, or shards and
-            their index, ``model.safetensors.index.json``; for the other formats a folder, made if missing.
-        format: ``"safetensors"`` holds every entry of the plain state_dict, tied ones too; ``"transformers"`` leaves
-            the tied ones to the library and adds ``config.json``, for ``from_pretrained``; ``"transformers-pack"``
-            is the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model where lottapack
-            has been imported; ``"peft"`` is a PEFT adapter, and in ``base`` the pack of the backbone it was trained on.
-            These three bring the pack's tokenizer and other files along; ``"files"`` writes these alone.
-        dtype: a torch.dtype or its name, such as ``"float16"``, to which floating tensors are converted (with
+        output: for ``"safetensors"`` a file, or a folder for ``model.safetensors``, or for shards and their index,
+            ``model.safetensors.index.json``; for the other formats a folder, created if missing.
+        format: ``"safetensors"`` writes every entry of the plain state_dict, including tied ones. ``"transformers"``
+            leaves ties to the library and adds ``config.json``, for ``from_pretrained``. ``"transformers-pack"`` writes
+            the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model if lottapack is
+            imported. ``"peft"`` writes a PEFT adapter, and in ``base`` the pack of its backbone. These three also write
+            the pack's tokenizer and other files; ``"files"`` writes only those.
+        dtype: a torch.dtype or its name, such as ``"float16"``, to which floating tensors are converted (for
             ``"transformers-pack"``, when the model is loaded); None keeps the recorded dtypes.
-        scaffold: on which of the pack's scaffolds; by default on that of its main seed.
-        device: where weights are generated and merged. On the CPU NumPy does it: torch is imported only for other
+        scaffold: the name of one of the pack's scaffolds; by default that of its main seed.
+        device: where weights are generated and merged. On the CPU NumPy does it: torch is only imported for other
             devices, for the format ``"peft"``, and for packs of ``torch-cpu``.
-        max_shard_size: bytes, or text such as ``"5GB"``: larger weights go into a folder of several files. By
-            default a file holds everything, and a folder's files at most 5 GB.
+        max_shard_size: bytes, or text such as ``"5GB"``: larger weights are written to a folder of several files. By
+            default a file holds everything, and each file of a folder at most 5 GB.
         max_bytes: the largest checkpoint to write; by default what the disk allows.
-        allow: as in load(), for what must build the module: the format ``"peft"``, and packs of ``torch-cpu``.
-        progress: called with bytes written and bytes in all.
+        allow: as in load(), where the module must be built: for the format ``"peft"`` and packs of ``torch-cpu``.
+        progress: called with the bytes written so far and in all.
 
     Returns:
         The path of the file with the weights, or of the shards' index.
 
-    Tensors are generated, merged and written a few MiB at a time, so memory does not grow with the model. Files appear
-    when all of them are whole; a checkpoint that was in the folder before is then removed.
+    Tensors are generated, merged and written a few MiB at a time, so memory does not grow with the model. The files
+    appear once all are complete; a previous checkpoint in the folder is then removed.
 
     Raises:
-        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError; ScaffoldError for a
-            scaffold that the pack does not hold; for a reference InvalidReferenceError, RegistryError. What was at
-            ``output`` stays untouched then.
+        FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError: as in load(). What was
+            at ``output`` stays then.
+        ScaffoldError: the pack does not have the named scaffold.
+        InvalidReferenceError, RegistryError: for a reference.
 
     Source:
         spec/v1/merge.md.
@@ -97,9 +98,9 @@ def export(
     pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)
     limit = None if max_shard_size is None else bytes_of(max_shard_size)
     if limit is not None and format not in ("safetensors", "transformers"):
-        raise UnsupportedError(f"{format} writes no shards", hint="Leave max_shard_size out.")
+        raise UnsupportedError(f"the format {format} cannot be written in shards", hint="Leave out `max_shard_size`.")
     if limit is not None and Path(output).is_file():
-        raise OutputError(f"{output} is a file, and shards need a folder", hint="Name a folder, which may be new.")
+        raise OutputError(f"cannot write shards to {output}: it is a file", hint="Pass a folder, which may be new.")
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         if format == "files":
             return write_files(pack, Path(output))
@@ -133,14 +134,14 @@ def export(
 
 
 def write_files(pack: PackFile, folder: Path) -> Path:
-    """Write the files that a pack carries beside its model into a folder, and replace no others. Returns the folder."""
+    """Write a pack's files into a folder without replacing others; return the folder."""
     if not files_of(pack.descriptor).keys() - {ADAPTER}:
         raise UnsupportedError(
-            f"{pack.path} carries no files beside the model",
-            hint="Pack the checkpoint's folder, or name the tokenizer's: files=FOLDER (--files).",
+            f"{pack.path} does not contain files beside the model",
+            hint="Pack the checkpoint's folder, or pass the tokenizer's folder as `files`.",
         )
     refuse_over(folder, pack.path)
-    companions.refuse_others(pack, folder, leave=(ADAPTER,))  # which would make an adapter of the folder
+    companions.refuse_others(pack, folder, leave=(ADAPTER,))  # ADAPTER would turn the folder into an adapter
     with staged_folder(folder) as opened:
         companions.write(pack, opened, leave=(ADAPTER,))
     return folder
@@ -148,7 +149,7 @@ def write_files(pack: PackFile, folder: Path) -> Path:
 
 def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:
     if dtype is not None:
-        raise UnsupportedError("an adapter is exported as it was trained", hint="Leave dtype out.")
+        raise UnsupportedError("an adapter is always exported in its trained dtype", hint="Leave out `dtype`.")
     try:
         from lottapack.peft.writing import write_adapter
     except ModuleNotFoundError as fault:
@@ -159,12 +160,12 @@ def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:
 def _write_folder(
     writer: "_Writer", folder: Path, files: dict[str, list[container.TensorInfo]], config: dict[str, Any] | None
 ) -> Path:
-    """Write a folder's files; the one that readers open first comes last. Returns its path."""
+    """Write a folder's files, and last the one that readers open first; return its path."""
     entry = WEIGHTS if WEIGHTS in files else INDEX
     gone = left_over(folder, files)
     if config is not None:
         companions.refuse_others(writer.pack, folder, leave=(ADAPTER,))
-        gone += [] if GENERATION in files_of(writer.pack.descriptor) else [GENERATION]  # another model's
+        gone += [] if GENERATION in files_of(writer.pack.descriptor) else [GENERATION]  # remove another model's
     with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=gone) as opened:
         if config is not None:
             companions.write(writer.pack, opened, leave=(ADAPTER,))
@@ -180,7 +181,7 @@ def _write_folder(
 
 
 def _tensors(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Name, dtype and shape of what is written."""
+    """Return name, dtype and shape of what is written."""
     wanted = []
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Tied) and not with_ties:
@@ -192,18 +193,18 @@ def _tensors(pack: PackFile, dtype: str | None, *, with_ties: bool) -> list[tupl
 
 
 Pieces = Callable[[PackFile, str, str], Iterator[Any]]
-"""``pieces(pack, name, dtype)``: one entry in a dtype, piece by piece: buffers of bytes in row-major order."""
+"""``pieces(pack, name, dtype)``: yields one entry in a dtype piece by piece, as buffers in row-major order."""
 
 
 class _Writer:
-    """Writes the files of one export, whose tensors are made while they are written."""
+    """Writes the files of one export, whose tensors are generated while they are written."""
 
     def __init__(self, pack: PackFile, pieces: Pieces, total: int, progress: Progress | None) -> None:
         self.pack, self.pieces = pack, pieces
         self.done, self.total, self.progress = 0, total, progress
 
     def write(self, file: BinaryIO, placed: list[container.TensorInfo]) -> None:
-        """One safetensors file."""
+        """Write one safetensors file."""
         file.write(container.header_bytes(placed, {"format": "pt"}))
         for info in placed:
             for piece in self.pieces(self.pack, self.pack.descriptor.resolve(info.name), info.dtype):
@@ -216,14 +217,14 @@ class _Writer:
 
 
 def _array_pieces(pack: PackFile, name: str, dtype: str) -> Iterator[Any]:
-    """On the CPU, by NumPy and the compiled kernels."""
+    """Yield pieces on the CPU, by NumPy and the compiled kernels."""
     recorded = pack.descriptor.parameters[name].dtype  # type: ignore[union-attr]
     for piece in arrays.pieces(pack, name):
         yield arrays.converted(piece, recorded, dtype).view(np.uint8).data
 
 
 def _tensor_pieces(device: "str | torch.device") -> Pieces:
-    """On another device, or of weights that torch draws: by torch."""
+    """Return pieces by torch, for another device or weights that torch draws."""
     try:
         import torch
     except ModuleNotFoundError as fault:

@@ -1,4 +1,4 @@
-"""The tokenizer of a language model: in its pack, or in a folder."""
+"""Open the tokenizer of a language model from its pack, or from a folder."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +12,11 @@ from lottapack.format.packfile import open_pack
 
 
 def tokenizer_in(folder: Path) -> Any:
-    """The tokenizer that a folder holds. Nothing is downloaded. Raises UnsupportedError."""
+    """Return the tokenizer of a folder. Nothing is downloaded. Raises UnsupportedError."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
         raise UnsupportedError(
-            f"{folder} holds no tokenizer, and the prompt is text",
-            hint="Name the folder of the model's tokenizer, or give token ids.",
+            f"{folder} does not contain a tokenizer, which a text prompt needs",
+            hint="Pass the folder of the model's tokenizer, or token ids instead of a prompt.",
         )
     from transformers import AutoTokenizer
 
@@ -24,17 +24,17 @@ def tokenizer_in(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, ImportError, KeyError, TypeError) as fault:
         raise UnsupportedError(
-            f"the tokenizer of {folder} cannot be opened: {fault}", hint="Give token ids, or another tokenizer."
+            f"cannot open the tokenizer in {folder}: {fault}", hint="Pass token ids, or another tokenizer."
         ) from fault
 
 
 def own_tokenizer(path: Path) -> Any:
-    """The tokenizer that a pack carries, or that lies beside it. Raises UnsupportedError."""
+    """Return the tokenizer in a pack, or else the one beside it. Raises UnsupportedError."""
     with open_pack(path) as pack, TemporaryDirectory() as scratch:
         if not files_of(pack.descriptor).keys() & set(TOKENIZER):
             return tokenizer_in(path.parent)
         folder = Path(scratch) / "tokenizer"
         write_files(pack, folder)
-        config = folder / "config.json"  # says whose tokenizer it is, where its own files do not
+        config = folder / "config.json"  # names the tokenizer's class if its own files do not
         config.write_bytes(json_bytes(transformers_config(pack.descriptor, None)))
         return tokenizer_in(folder)

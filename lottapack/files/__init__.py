@@ -1,1 +1,1 @@
-"""Reading and writing files safely: outputs, links, the cache folder, staging."""
+"""Read and write files safely: outputs, links, the cache folder and staging."""

@@ -1,7 +1,7 @@
-"""Files in folders that are read: what a folder holds, and nobody named, is a regular file of its own.
+"""Check files that a folder contains but the user did not name: they must be regular files inside that folder.
 
-A stranger's folder may hold a link to anything on this machine. What it leads to would end in a pack, and with the pack
-wherever that is sent. It may also hold a pipe, and whoever reads one waits for ever.
+A folder from someone else may contain a link to any file of this machine. Following it would copy that file into a
+pack, and send it wherever the pack goes. The folder may also contain a pipe, and reading a pipe can block for ever.
 """
 
 from pathlib import Path
@@ -10,25 +10,25 @@ from lottapack.errors import CheckpointError, LottapackError
 
 
 def require_own_file(path: Path, folder: Path | None = None, error: type[LottapackError] = CheckpointError) -> None:
-    """Refuse a file that a folder holds, and nobody named, if it is a link to somewhere else, or no regular file.
+    """Raise an error if an unnamed file of a folder links to somewhere else, or is not a regular file.
 
-    A Hub's cache is an exception: its folders hold links to the blobs of the same repository.
+    A Hub cache is an exception: its folders contain links to the blobs of the same repository.
 
     Args:
-        path: the file. A path at which nothing is, or a circle of links, is left to who reads it.
-        folder: what a person named; by default the file's own folder.
-        error: what is raised.
+        path: the file. If nothing is there, or a circle of links, the caller's own reading reports it.
+        folder: the folder that the user named; by default the file's own folder.
+        error: the class of the error.
     """
     try:
         real, root = path.resolve(strict=True), (folder or path.parent).resolve()
     except (OSError, RuntimeError, ValueError):
         return
-    revision = next((place for place in (root, *root.parents) if place.parent.name == "snapshots"), None)
+    revision = next((parent for parent in (root, *root.parents) if parent.parent.name == "snapshots"), None)
     in_cache = revision is not None and real.parent == revision.parent.parent / "blobs"
     if not (real.is_relative_to(root) or in_cache):
         raise error(
-            f"{path} is a link out of its folder, to {real}",
-            hint="If that is what you want, name the file itself, or copy it there.",
+            f"{path} links to {real}, outside of its folder",
+            hint="If you want that file, name it directly, or copy it into the folder.",
         )
     if not real.is_file():
-        raise error(f"{path} is no regular file")
+        raise error(f"{path} is not a regular file", hint="Replace it with a regular file, or remove it.")

@@ -1,7 +1,7 @@
-"""Writing files so that a path holds the old file or the whole new one, never anything else.
+"""Write files atomically: a path holds either the old file or the complete new one.
 
-Bytes go to a hidden file beside the path, locked by whoever writes it, and get their name at the end. A writer that is
-killed leaves its hidden file; the lock goes with the process, and the next writer of that path removes the file.
+The writer creates a hidden file beside the path, locks it, and renames it at the end. A killed writer leaves its hidden
+file behind, but its lock ends with the process, so the next writer of that path removes the file.
 """
 
 import os
@@ -19,28 +19,28 @@ if sys.platform != "win32":
     import fcntl
 
 TRIES = 10
-"""Names that are tried for something hidden."""
+"""How many hidden names are tried."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file in ``path``'s folder; on success flush it to disk and rename it to ``path``.
 
-    On any error or interruption the new file is removed and whatever was at ``path`` stays. Raises OutputError.
+    On any error or interruption the new file is removed and the old file stays. Raises OutputError.
     """
     temporary = None
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path} is no regular file, so it is not replaced", hint="Name another file.")
+            raise OutputError(f"cannot replace {path}: it is not a regular file", hint="Name another file.")
         sweep(path.parent, _start(path), Path.unlink)
         with _create(path) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if sys.platform != "win32":  # while it is locked; there, an open file has to keep its name
+            if sys.platform != "win32":  # rename while it is locked; Windows cannot rename open files
                 temporary.replace(path)
         if sys.platform == "win32":
             temporary.replace(path)
@@ -61,12 +61,12 @@ def refuse_over(path: Path, *sources: Path) -> None:
     for source in sources:
         if path.exists() and source.exists() and path.samefile(source):
             raise OutputError(
-                f"{path} is what is read, and would be lost", hint="Name another file. Nothing was changed."
+                f"{path} is the input file; refusing to overwrite it", hint="Name another file. Nothing was changed."
             )
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+    """Flush a folder to disk, where the system can, so that a rename in it is durable."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -76,28 +76,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def _start(path: Path) -> str:
-    """How the hidden files of a path begin.
+    """Return the first part of the names of a path's hidden files.
 
-    At most 40 characters of its name: four bytes each, and the whole must stay below 255.
+    It has at most 40 characters of the file's name, because these may take four bytes each and names end at 255 bytes.
     """
     return f".{path.name[:40]}."
 
 
 def _create(path: Path) -> BinaryIO:
-    """A new hidden file for ``path``, locked until it is closed."""
+    """Create a hidden file for ``path`` that is locked until it is closed."""
     for _ in range(TRIES):
-        # "x" creates with the permissions that the umask gives, and fails on anything that is there, links too.
+        # "x" applies the umask, and fails on anything that exists, including links.
         file = path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp").open("xb")
         if lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
             break
-        file.close()  # taken for a dead writer's before it was locked
+        file.close()  # another writer removed it before it was locked
     return file
 
 
 def lock(descriptor: int) -> bool:
-    """Whether an open file or folder is now ours alone.
+    """Lock an open file or folder and return whether this process now has the lock.
 
-    Where a file system has no locks every one is, and none is swept.
+    Without file locks in the file system, this returns True, and sweep() does not remove anything.
     """
     if sys.platform != "win32":
         try:
@@ -110,12 +110,12 @@ def lock(descriptor: int) -> bool:
 
 
 def sweep(parent: Path, start: str, remove: Callable[[Path], object]) -> None:
-    """Remove what writers that are gone left in a folder under hidden names with that beginning."""
+    """Remove the hidden files of a folder that begin with ``start`` and that dead writers left behind."""
     if sys.platform == "win32":
         return
     left = re.compile(re.escape(start) + r"[0-9a-f]{16}\.tmp")
     with suppress(OSError):
-        for name in os.listdir(parent):  # noqa: PTH208 - names are enough, and folders can be large
+        for name in os.listdir(parent):  # noqa: PTH208 - only names are needed, and folders can be large
             if left.fullmatch(name):
                 with suppress(OSError):
                     descriptor = os.open(parent / name, os.O_RDONLY | os.O_NOFOLLOW)

@@ -1,8 +1,8 @@
-"""Writing several files of one folder so that they appear together, when all of them are whole.
+"""Write several files of a folder so that they appear together, once all are complete.
 
-They are written into a hidden folder, locked by its writer, that gets the folder's name in one step; or, where the
-folder is there already, whose files get theirs one after another. A writer that is killed leaves its hidden folder; the
-lock goes with the process, and the next writer of the same folder removes it.
+The writer creates a hidden folder, locks it, and writes the files into it. It then gives the hidden folder its final
+name or, if the target folder already exists, moves the files one after another. A killed writer leaves its hidden
+folder behind, but its lock ends with the process, so the next writer of the same folder removes it.
 """
 
 import filecmp
@@ -19,30 +19,33 @@ from lottapack.errors import OutputError
 from lottapack.files.output import TRIES, lock, sweep, sync_folder
 
 Opener = Callable[[str], AbstractContextManager[BinaryIO]]
-"""Opens a new file by its name in the folder, which may be one in a folder inside it."""
+"""Opens a new file of the folder by its name, which may contain subfolders."""
 
 _SMALL = 1 << 20
-"""Bytes of a file up to which it is read to see whether it is what is there already."""
+"""Files up to this many bytes are compared with the existing file, and not replaced if they are equal."""
 
 
 @contextmanager
 def staged_folder(folder: Path, *, entries: Iterable[str] = (), gone: Iterable[str] = ()) -> Iterator[Opener]:
-    """Make a folder's files; they appear once all are on disk.
+    """Write a folder's files; they appear once all are on disk.
 
-    A folder that was not there appears in one step. In one that was, files are renamed in the order of their opening.
-    If that is more than one step, what readers look for first is away meanwhile, so that nobody reads a mixture.
+    A new folder appears in one step. In an existing folder, the files are renamed in the order in which they were
+    opened. If that takes more than one step, the entry files are removed meanwhile, so that readers never see a
+    mixture.
 
-    On any error or interruption before that, everything is removed again, and what was there stays.
+    On any error or interruption before that, the new files are removed and the old ones stay.
 
     Args:
-        folder: may be new; its parent must be there.
-        entries: names of what readers look for first: open the last one last. Those that are not opened are removed.
-        gone: more names that are removed, at the end.
+        folder: the folder, which may be new; its parent must exist.
+        entries: names of the files that readers look for first. Open the main one last. Those that are not opened are
+            removed.
+        gone: more names to remove at the end.
 
-    Raises: OutputError.
+    Raises:
+        OutputError: the folder cannot be written.
     """
-    there = _is_there(folder)
-    with _reporting(folder), _hidden(folder / ".lottapack" if there else folder) as stage:
+    exists = _is_there(folder)
+    with _reporting(folder), _hidden(folder / ".lottapack" if exists else folder) as stage:
         names: list[str] = []
 
         @contextmanager
@@ -56,16 +59,16 @@ def staged_folder(folder: Path, *, entries: Iterable[str] = (), gone: Iterable[s
                 os.fsync(file.fileno())
 
         yield opened
-        for place in {(stage / name).parent for name in names}:
-            sync_folder(place)
-        if there or not _is_renamed(stage, folder):
+        for touched in {(stage / name).parent for name in names}:
+            sync_folder(touched)
+        if exists or not _is_renamed(stage, folder):
             _replace(stage, folder, names, list(entries), list(gone))
-        for place in (folder, folder.parent):
-            sync_folder(place)
+        for touched in (folder, folder.parent):
+            sync_folder(touched)
 
 
 def _is_renamed(stage: Path, folder: Path) -> bool:
-    """Give the hidden folder its name; False if another writer was faster."""
+    """Rename the hidden folder to its final name; return False if another writer was faster."""
     try:
         stage.rename(folder)
     except OSError:
@@ -76,10 +79,12 @@ def _is_renamed(stage: Path, folder: Path) -> bool:
 
 
 def _replace(stage: Path, folder: Path, names: list[str], entries: list[str], gone: list[str]) -> None:
-    """Move files from the hidden folder to their places, and remove those of another checkpoint."""
+    """Move files from the hidden folder into the folder, and remove those of the previous checkpoint."""
     for name in names:
         if (folder / name).is_dir():
-            raise OutputError(f"{folder / name} is a folder", hint="Choose another folder to write to.")
+            raise OutputError(
+                f"cannot write {folder / name}: a folder has that name", hint="Choose another output folder."
+            )
         (folder / name).parent.mkdir(exist_ok=True)
     moved = [name for name in names if not _is_same(stage / name, folder / name)]
     others = [name for name in (*entries, *gone) if name not in names and (folder / name).exists()]
@@ -91,12 +96,12 @@ def _replace(stage: Path, folder: Path, names: list[str], entries: list[str], go
         (stage / name).replace(folder / name)
     for name in others:
         (folder / name).unlink(missing_ok=True)
-    for place in {(folder / name).parent for name in moved} - {folder}:
-        sync_folder(place)
+    for touched in {(folder / name).parent for name in moved} - {folder}:
+        sync_folder(touched)
 
 
 def _is_same(new: Path, old: Path) -> bool:
-    """Whether a small file is there already, byte for byte."""
+    """Return whether the small file already exists with the same bytes."""
     return old.is_file() and new.stat().st_size <= _SMALL and filecmp.cmp(new, old, shallow=False)
 
 
@@ -104,11 +109,11 @@ def _is_there(folder: Path) -> bool:
     if folder.is_dir():
         return True
     if os.path.lexists(folder):
-        raise OutputError(f"cannot make the folder {folder}: a file has that name", hint="Name a folder.")
+        raise OutputError(f"cannot create the folder {folder}: a file has that name", hint="Choose another name.")
     if not folder.parent.is_dir():
         raise OutputError(
-            f"cannot make the folder {folder}: {folder.parent} is no folder",
-            hint="Its parent must be there, and writable.",
+            f"cannot create the folder {folder}: {folder.parent} is not a folder",
+            hint="Create its parent first.",
         )
     return False
 
@@ -120,13 +125,13 @@ def _reporting(folder: Path) -> Iterator[None]:
     except OSError as fault:
         raise OutputError(
             f"cannot write {folder}: {fault.strerror or fault}",
-            hint="Check that the folder, or for a new one its parent, is writable and has space.",
+            hint="Check that the folder, or the parent of a new one, is writable and has space.",
         ) from fault
 
 
 @contextmanager
 def _hidden(beside: Path) -> Iterator[Path]:
-    """A new folder with a hidden name that begins like another's, locked, and removed at the end if still there."""
+    """Create a locked folder with a hidden name like ``beside``; remove it at the end if it still exists."""
     start = f".{beside.name.lstrip('.')[:40]}."
     sweep(beside.parent, start, shutil.rmtree)
     with ExitStack() as stack:
@@ -140,7 +145,7 @@ def _hidden(beside: Path) -> Iterator[Path]:
 
 
 def _is_ours(stage: Path, stack: ExitStack) -> bool:
-    """Lock a folder; False if another writer took it for a dead one's before."""
+    """Lock a folder; return False if another writer removed it before."""
     if sys.platform == "win32":
         return True
     try:

@@ -1,1 +1,1 @@
-"""Folders and checkpoints: what other libraries and trainers write, and what they open."""
+"""Read and write the folders and checkpoints of other libraries and trainers."""

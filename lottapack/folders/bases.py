@@ -1,7 +1,7 @@
-"""The base of a model that adapters are trained on: a small pack that the model carries with it.
+"""The base model of an adapter: a small pack that the model carries with it.
 
-An adapter's folder does not hold the weights that it was trained on. Where these were drawn by lottapack, they fit into
-a pack of some kilobytes: the model remembers it, and what saves adapters puts it beside them.
+An adapter's folder does not contain the weights below the adapter. If lottapack drew them, a pack of a few kilobytes
+describes them: the model carries it, and whatever saves adapters writes it beside them.
 """
 
 import io
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = "base"
-"""The folder beside an adapter's files that holds the pack of its base."""
+"""The folder beside an adapter's files that contains the pack of its base."""
 
 _BASE = "_lottapack_base"
 
@@ -39,9 +39,9 @@ def remember(model: "nn.Module", pack: bytes) -> None:
 
 
 def remember_pack(model: "nn.Module", pack: PackFile) -> None:
-    """As remember(), from an open pack.
+    """Let a model carry the plain part of an open pack.
 
-    Nothing where the model's weights have adapters merged into them, or are not of the pack's default scaffold.
+    Does nothing if adapters were merged into the weights, or if they are not on the pack's default scaffold.
     """
     if pack.scaffold == DEFAULT_SCAFFOLD and not any(
         isinstance(entry, Adapted) for entry in pack.descriptor.parameters.values()
@@ -52,9 +52,9 @@ def remember_pack(model: "nn.Module", pack: PackFile) -> None:
 
 
 def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
-    """The pack of a model's base with the configuration and the generation_config that the model has now.
+    """Return the pack of a model's base with the model's present configuration and generation_config.
 
-    Raises CheckpointError for a configuration that builds other tensors.
+    Raises CheckpointError for a configuration that builds different tensors.
     """
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / PACK_NAME
@@ -74,12 +74,12 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
 
 
 def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] | None = None) -> bytes:
-    """The file of a pack with another descriptor, which calls for tensors of this one or, by name, for ``more``."""
+    """Return a pack's file with another descriptor, whose tensors are this pack's or, by name, those in ``more``."""
     extra = more or {}
     wanted = []
-    for due in expected_tensors(descriptor):
-        shape = (len(extra[due.name]),) if due.name in extra else pack.tensors[due.name].shape
-        wanted.append((due.name, due.dtype, shape))
+    for expected in expected_tensors(descriptor):
+        shape = (len(extra[expected.name]),) if expected.name in extra else pack.tensors[expected.name].shape
+        wanted.append((expected.name, expected.dtype, shape))
     placed = container.layout(wanted)
     header = container.header_bytes(placed, container.pack_metadata(descriptor.to_bytes()))
     data = (extra[i.name] if i.name in extra else pack.read_bytes(pack.tensors[i.name]) for i in placed)
@@ -87,22 +87,22 @@ def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] 
 
 
 def recall(model: "nn.Module") -> bytes | None:
-    """The pack that a model carries, or None."""
-    found: bytes | None = model.__dict__.get(_BASE)
-    return found
+    """Return the pack that a model carries, or None."""
+    pack: bytes | None = model.__dict__.get(_BASE)
+    return pack
 
 
 def write_base(data: bytes, folder: Path) -> Path:
-    """Write the pack of a base into the folder ``base`` of an adapter's folder. Returns the pack's path."""
+    """Write the pack of a base into the folder ``base`` of an adapter's folder; return the pack's path."""
     with staged_folder(folder / FOLDER, entries=("config.json",)) as opened:
         write_base_files(data, opened)
     return folder / FOLDER / PACK_NAME
 
 
 def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
-    """Write the files of a base, whose names begin with ``within``.
+    """Write the files of a base; their names begin with ``within``.
 
-    For a transformers model a ``config.json`` comes with the pack, so that ``from_pretrained`` opens that folder.
+    For a transformers model this includes a ``config.json``, so that ``from_pretrained`` opens the folder.
     """
     with opened(within + PACK_NAME) as file:
         file.write(data)
@@ -121,23 +121,24 @@ def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
 
 
 def holds_pack(folder: Path) -> bool:
-    """Whether a folder holds packs."""
+    """Return whether a folder contains packs."""
     return any(folder.glob(f"*{PACK_END}"))
 
 
 def open_base(path: Path, within: Path | None = None) -> PackFile:
-    """Open the pack of a base: a file, or a folder that holds one. Raises CheckpointError, FormatError.
+    """Open the pack of a base: a file, or a folder with one pack. Raises CheckpointError, FormatError.
 
-    ``within``: the folder that a person named, in which ``path`` was found.
+    ``within``: the folder that the user named, which contains ``path``.
     """
     if not path.is_dir():
         return open_pack(path)
-    found = sorted(path.glob(f"*{PACK_END}"))
-    if len(found) != 1:
+    packs = sorted(path.glob(f"*{PACK_END}"))
+    if len(packs) != 1:
         raise CheckpointError(
-            f"{path} holds {len(found) or 'no'} packs, and the base of an adapter is one pack",
-            hint="Name the pack of the base, which lottapack.init_backbone_() drew. A pack carries no adapter on "
-            "pretrained weights, as it generates its backbone from a seed: share such an adapter as PEFT saved it.",
+            f"{path} contains {len(packs) or 'no'} packs, but the base of an adapter is exactly one",
+            hint="Name the pack of the base, which lottapack.init_backbone_() drew. A pack cannot hold an adapter on "
+            "pretrained weights, because it generates its backbone from a seed; share such an adapter as PEFT "
+            "saved it.",
         )
-    require_own_file(found[0], within or path)
-    return open_pack(found[0])
+    require_own_file(packs[0], within or path)
+    return open_pack(packs[0])

@@ -1,11 +1,11 @@
-"""Tensors compared by their bits."""
+"""Compare tensors by their bits."""
 
 import torch
 from torch import Tensor
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one dtype and shape, and in every element the same bits."""
+    """Return whether two tensors have the same dtype, shape and bits."""
     if one is other:
         return True
     if one.dtype != other.dtype or one.shape != other.shape:
@@ -15,7 +15,7 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def constant_bits(tensor: Tensor) -> str | None:
-    """The bits of the one value that all elements have, as big-endian hex; None if they differ or there is none."""
+    """Return the bits of the one value that all elements have, as big-endian hex; None if they differ or are empty."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if not flat.numel():
         return None

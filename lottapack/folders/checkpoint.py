@@ -1,4 +1,4 @@
-"""Finding the recipe and the tensors of a model in what a trainer saved, or in a live module."""
+"""Find the recipe and the tensors of a model in what a trainer saved, or in a live module."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +19,12 @@ from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRec
 def split(
     content: Mapping[str, Any], key: str | None = None, leaving: LeftOut | None = None
 ) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe, and the tensors by their names in the model. Raises CheckpointError.
+    """Return the recipe, and the tensors by their names in the model. Raises CheckpointError.
 
     Args:
         content: a state_dict, or dicts around it (``{"model": ..., "optimizer": ...}``).
-        key: which, where several could be meant.
-        leaving: what else may be left out; and takes note of it.
+        key: the name of the one to use, if there are several.
+        leaving: what else may be left out; what was left out is added to it.
     """
     return _split(content, key, leaving, {})
 
@@ -32,18 +32,20 @@ def split(
 def _split(
     content: Mapping[str, Any], key: str | None, leaving: LeftOut | None, buffers: Mapping[str, Tensor]
 ) -> tuple[Recipe, dict[str, Tensor]]:
-    """``buffers``: of a live model, by the same names; the backbone is in no state_dict."""
+    """Split like split(). ``buffers``: those of a live model by the same names; the backbone is in no state_dict."""
     leaving = LeftOut() if leaving is None else leaving
-    found = choose(content, _prefixes, key)
-    if found is None:
+    chosen = choose(content, _prefixes, key)
+    if chosen is None:
         raise CheckpointError(
-            "the checkpoint carries no lottapack recipe: lottapack packs models that were trained from random weights, "
-            "whose backbone a seed generates",
+            "the checkpoint does not contain a lottapack recipe. lottapack packs models that were trained from random "
+            "weights, whose backbone a seed generates",
             hint="Save the state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. Without "
-            "one: lottapack.recover.torch_cpu() if torch drew it from a known seed, lottapack.recover.merged() if it "
-            "is merged. Pretrained weights, fine-tuned or not, cannot be packed.",
+            "a "
+            "recipe, use lottapack.recover.torch_cpu() if torch drew the weights from a known seed, or "
+            "lottapack.recover.merged() if adapters were merged. Pretrained weights, fine-tuned or not, cannot "
+            "be packed.",
         )
-    state, others = found
+    state, others = chosen
     leaving.names += [other.address for other in others]
     require_none_beside(leaving.rest(beside(content, state, others)))
     tensors = state.own()
@@ -61,26 +63,26 @@ def _split(
 
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
-    """What stands before the recipes of a state_dict."""
+    """Return what precedes the recipes' names in a state_dict."""
     return [name.removesuffix(recipe.BUFFER) for name in state if name.rpartition(".")[2] == recipe.BUFFER]
 
 
 def require_none_beside(left: list[str]) -> None:
-    """Raise CheckpointError for tensors that a pack of the model would leave out."""
+    """Raise CheckpointError for tensors that the model's pack would leave out."""
     if left:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         raise CheckpointError(
             f"{len(left)} tensors beside the scaffolded model would not be in the pack: {', '.join(left[:5])}{more}",
-            hint="Scaffold the whole model, so that its pack holds them; or leave them out by name with ignore "
-            f"(--ignore), as in ignore=[{left[0].partition('.')[0]!r}].",
+            hint="Scaffold the whole model, so that its pack contains them; or leave them out by name, such as "
+            f"`ignore={left[0].partition('.')[0]}`.",
         )
 
 
 def require_plain(name: str, tensor: Tensor) -> None:
-    """Raise CheckpointError for a tensor that is more than its elements, or less."""
+    """Raise CheckpointError for a tensor that is not plain, dense and whole."""
     if hasattr(tensor, "device_mesh"):
         raise CheckpointError(
-            f"{name} is a distributed tensor, of which each process holds a part",
+            f"{name} is a distributed tensor, and each process holds only a part of it",
             hint="Gather it first, in every process: torch.distributed.checkpoint.state_dict.get_model_state_dict("
             "model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)); then pack the result in one.",
         )
@@ -89,32 +91,31 @@ def require_plain(name: str, tensor: Tensor) -> None:
         kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else layout
         way = "dequantize" if tensor.is_quantized else "to_dense"
         raise CheckpointError(
-            f"{name} is a {kind} tensor, which the format does not have",
+            f"{name} is a {kind} tensor, which the format does not support",
             hint=f"Save it dense: state[{name!r}] = state[{name!r}].{way}().",
         )
     if hasattr(type(tensor), "__tensor_flatten__"):
         raise CheckpointError(
             f"{name} is a {type(tensor).__module__}.{type(tensor).__name__}, not a plain tensor",
-            hint="Save the plain tensor that it stands for, of the shape and dtype that the model was scaffolded with.",
+            hint="Save the plain tensor that it stands for, in the shape and dtype that the model was scaffolded with.",
         )
 
 
 def require_finite(name: str, tensor: Tensor, *, infinity: bool) -> None:
-    """Raise CheckpointError for NaN in a tensor; and for infinity, which masks hold but nothing that was trained."""
+    """Raise CheckpointError for NaN in a tensor, and unless ``infinity`` for infinity, which only masks contain."""
     if not tensor.is_floating_point():
         return
     wide = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()
     count = int((~wide.isfinite() if infinity else wide.isnan()).sum())
     if count:
         raise CheckpointError(
-            f"{name} holds NaN or infinity in {count:,} of its {tensor.numel():,} elements",
-            hint="Training diverged: pack an earlier checkpoint; or pack it as it is with allow_nonfinite=True "
-            "(--allow-nonfinite).",
+            f"{name} has NaN or infinity in {count:,} of its {tensor.numel():,} elements",
+            hint="Training diverged. Pack an earlier checkpoint, or pack this one as it is with `allow_nonfinite`.",
         )
 
 
 def _own_names(plan: Recipe) -> set[str]:
-    """The names of all tensors that a recipe knows."""
+    """Return the names of all tensors that a recipe describes."""
     own = set(plan.parameters)
     for name, entry in plan.parameters.items():
         if isinstance(entry, AdaptedRecipe | TiedRecipe):
@@ -123,21 +124,21 @@ def _own_names(plan: Recipe) -> set[str]:
 
 
 def _unwrapped(own: set[str], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without what a wrapper such as DDP puts into the names of a part of the model."""
-    found = {}
+    """Return the tensors without what a wrapper such as DDP adds to the names of a part of the model."""
+    unwrapped = {}
     for name, tensor in tensors.items():
         if name not in own and ".module." in f".{name}":
             short = ".".join(part for part in name.split(".") if part != "module")
             if short in own and short not in tensors:
                 name = short
-        found[name] = tensor
-    return found
+        unwrapped[name] = tensor
+    return unwrapped
 
 
 def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as the model holds them: a library may save them under other names, split or joined."""
+    """Return the tensors as the model holds them; a library may save them under other names, split or joined."""
     own = _own_names(plan)
-    # Building the model could need a package or a permission, so only where it can help.
+    # Building the model may need a package or a permission, so this happens only if it can help.
     if tensors.keys() <= own or not arch.family_called(plan.architecture.family).converted:
         return tensors
     model = arch.build(plan.architecture)
@@ -145,43 +146,43 @@ def under_own_names(plan: Recipe, tensors: dict[str, Tensor]) -> dict[str, Tenso
 
 
 def fitted(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, stored ones of whole numbers in the model's dtype again. Raises CheckpointError for another shape.
+    """Return the tensors, with stored integer tensors in the model's dtype again. Raises CheckpointError for shapes.
 
-    Some tools save every buffer as float32. A recipe tells neither shapes nor dtypes of what is stored, so the model is
-    built, without weights, where it can be.
+    Some tools save every buffer as float32. A recipe records neither shapes nor dtypes of stored tensors, so the model
+    is built, without weights, if that is possible.
     """
     try:
         model = arch.build(plan.architecture)
     except (ArchitectureError, LimitError, NotAllowedError, UnsupportedError):
-        return dict(tensors)  # here; elsewhere it may be built
-    found, due = dict(tensors), model.state_dict(keep_vars=True)
+        return dict(tensors)  # the model cannot be built here, but may be elsewhere
+    fitting, expected = dict(tensors), model.state_dict(keep_vars=True)
     for name, shape in shapes_of(model).items():
         if name not in tensors or not isinstance(plan.parameters.get(name), StoredRecipe):
             continue
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(
-                f"{name} has shape {tuple(tensors[name].shape)}, and {shape} in the model that was scaffolded",
-                hint="A layer was replaced or resized after scaffold(), which keeps the model as it was: do it before.",
+                f"{name} has shape {tuple(tensors[name].shape)}, but {shape} in the model that was scaffolded",
+                hint="A layer was replaced or resized after scaffold(). Do that before scaffold().",
             )
-        if tensors[name].is_floating_point() and not due[name].is_floating_point():
-            found[name] = _as_whole_numbers(name, tensors[name], due[name].dtype)
-    return found
+        if tensors[name].is_floating_point() and not expected[name].is_floating_point():
+            fitting[name] = _as_whole_numbers(name, tensors[name], expected[name].dtype)
+    return fitting
 
 
 def _as_whole_numbers(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     whole = tensor.to(dtype)
     if not torch.equal(whole.to(tensor.dtype), tensor):
         raise CheckpointError(
-            f"{name} is {tensor.dtype} and not of whole numbers; in the model it is {dtype}",
-            hint="An average over buffers makes such numbers. Take this one from one of the checkpoints.",
+            f"{name} is {tensor.dtype} with values that are not integers; in the model it is {dtype}",
+            hint="Averaging buffers gives such values. Take this tensor from one of the checkpoints.",
         )
     return whole
 
 
 def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
-    """Tied entries may be in a checkpoint too: give the owner a tensor that only its copy has; return the copies.
+    """Give the owner of a tie a tensor that only its copy has; return the names of the copies.
 
-    Raises CheckpointError where a copy has drifted from its owner.
+    A checkpoint may contain tied entries too. Raises CheckpointError if a copy differs from its owner.
     """
     copies = set()
     for name, entry in plan.parameters.items():
@@ -196,8 +197,8 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
                 copies.add(copy)
                 if not same_bits(tensors[copy], tensors.setdefault(original, tensors[copy])):
                     raise CheckpointError(
-                        f"{copy} was tied to {original} when the model was scaffolded, and now differs",
-                        hint="Something untied them in training; tie them again, or scaffold an untied model.",
+                        f"{copy} was tied to {original} when the model was scaffolded, but now differs from it",
+                        hint="Training untied them. Tie them again, or scaffold a model without this tie.",
                     )
     return copies
 
@@ -205,5 +206,5 @@ def reconcile_ties(plan: Recipe, tensors: dict[str, Tensor]) -> set[str]:
 def of_model(
     model: nn.Module, key: str | None = None, leaving: LeftOut | None = None
 ) -> tuple[Recipe, dict[str, Tensor]]:
-    """As split(), of a live model, with its backbone, so that packing can compare it."""
+    """Split a live model like split(), including its backbone, so that packing can compare it."""
     return _split(model.state_dict(), key, leaving, dict(model.named_buffers(remove_duplicate=False)))

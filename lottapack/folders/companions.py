@@ -1,4 +1,4 @@
-"""Files beside the model: gathered from folders and tokenizers, carried by a model, and written out (spec: files)."""
+"""Files beside the model: gathered from folders and tokenizers, stored in packs, and written out (spec: files)."""
 
 import hashlib
 import tempfile
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Files = bool | str | PathLike[str] | Any
-"""What callers say: whether to take them, a folder that holds them, or tokenizers and processors (one, or several)."""
+"""True or False: whether to store files; a folder that contains them; or tokenizers and processors (one or several)."""
 
 _CARRIED = "_lottapack_files"
 _OF_THE_MODEL = (".safetensors", ".safetensors.index.json", ".bin.index.json", PACK_END, PACK_END + SIGNATURE_END)
@@ -61,7 +61,7 @@ def gathered(
     architecture: Architecture,
     known: Mapping[str, bytes] | None = None,
 ) -> Embedded:
-    """The files that belong to what is packed.
+    """Return the files that belong to what is packed.
 
     Args:
         files: what the caller says.
@@ -93,7 +93,7 @@ def gathered(
 
 
 def _folder_of(source: object) -> Path | None:
-    """The folder whose files are those of a checkpoint: itself, or that of weights under a library's own name."""
+    """Return the folder of a checkpoint: itself, or that of weights under a library's own name."""
     if not isinstance(source, str | PathLike):
         return None
     path = Path(source)
@@ -103,7 +103,7 @@ def _folder_of(source: object) -> Path | None:
 
 
 def _of_folder(folder: Path) -> Embedded:
-    """What a pack takes of a folder, and what it leaves there."""
+    """Return what a pack takes of a folder, and what it leaves there."""
     held: dict[str, bytes] = {}
     left = []
     inner = folder / TEMPLATES
@@ -162,7 +162,7 @@ def _given(files: Files) -> Embedded:
 
 
 def _generation(said: bytes | None, part: "nn.Module | None", architecture: Architecture) -> bytes | None:
-    """What a pack says of generation: a live model's own goes before a file."""
+    """Return what a pack says of generation: a live model's own goes before a file."""
     if architecture.family != "transformers":
         return None
     from lottapack.arch import generation
@@ -178,7 +178,7 @@ def _generation(said: bytes | None, part: "nn.Module | None", architecture: Arch
 
 
 def encoded(data: bytes) -> tuple[FileRecord, bytes]:
-    """The entry of a file, and the bytes that lie in the pack for it: the smaller form."""
+    """Return the entry of a file, and the bytes that lie in the pack for it: the smaller form."""
     sha256 = hashlib.sha256(data).hexdigest()
     packed = bytes(planes(np.frombuffer(data, np.uint8), 1)) if data else data
     if len(packed) >= len(data):
@@ -221,6 +221,6 @@ def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
 
 
 def carried(model: "nn.Module") -> dict[str, bytes]:
-    """The files that a model carries, by name."""
+    """Return the files that a model carries, by name."""
     found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
     return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}

@@ -1,7 +1,7 @@
-"""The configuration of the moment of packing, which training may have changed since scaffold().
+"""The model's configuration at the time of packing, which training may have changed since scaffold().
 
-transformers' Trainer sets special tokens by itself, and labels, names and dropouts are often set late. What a pack says
-of its architecture is therefore asked again when it is written, and must build the tensors that were scaffolded.
+transformers' Trainer sets special tokens by itself, and labels, names and dropouts are often set late. So a pack reads
+the configuration again when it is written, and checks that it builds the tensors that were scaffolded.
 """
 
 import json
@@ -34,7 +34,7 @@ from lottapack.nn.attach import PLAN
 
 CONFIG = "config.json"
 _NAMED_BY_LIBRARY = re.compile(r"(pytorch_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
-"""Weights beside which transformers saves a configuration."""
+"""Weight files beside which transformers saves a configuration."""
 
 _OF_THE_MOMENT = frozenset(
     {
@@ -47,13 +47,13 @@ _OF_THE_MOMENT = frozenset(
         "attention_scaling",
     }
 )
-"""Attributes by which libraries note how a model is being run, not what it is."""
+"""Attributes by which libraries note how a model runs, not what it is."""
 
 _Signature = dict[str, tuple[tuple[int, ...], torch.dtype, str]]
 
 
 def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> nn.Module | None:
-    """The module that carries a recipe; of several, the one that is called ``key``."""
+    """Return the module that carries a recipe; among several, the one called ``key``."""
     carrying = {
         name: module
         for name, module in model.named_modules()
@@ -63,10 +63,10 @@ def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> n
 
 
 def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
-    """The recipe with the configuration that the live module which carries it has now.
+    """Return the recipe with the present configuration of the live module that carries it.
 
-    Raises CheckpointError for one that builds other tensors, naming its keys; and for a module that is no longer what
-    its configuration builds, naming the attribute.
+    Raises CheckpointError for a configuration that builds different tensors, naming its keys; and for a module that
+    differs from what its configuration builds, naming the attribute.
     """
     if part is None:
         return plan
@@ -76,12 +76,12 @@ def of_module(plan: Recipe, part: nn.Module | None) -> Recipe:
 
 
 def _stored(plan: Recipe) -> Collection[str]:
-    """The names of what is stored, ties to it included: what a model may have resized, as it grows a vocabulary."""
+    """Return the names of stored tensors and ties to them: a model may have resized these, as a vocabulary grows."""
     return [name for name in plan.parameters if isinstance(plan.parameters[plan.resolve(name)], StoredRecipe)]
 
 
 def of_live(before: Architecture, model: nn.Module, free: Collection[str] = ()) -> Architecture:
-    """An architecture with the configuration that a live model of it has now. Raises CheckpointError.
+    """Return an architecture with the present configuration of a live model of it. Raises CheckpointError.
 
     ``free``: as in now().
     """
@@ -91,9 +91,9 @@ def of_live(before: Architecture, model: nn.Module, free: Collection[str] = ()) 
 
 
 def of_checkpoint(plan: Recipe, path: Path) -> Recipe:
-    """The recipe with the configuration that lies beside a checkpoint, where its library saves one there.
+    """Return the recipe with the configuration beside a checkpoint, if the library saves one there.
 
-    Raises CheckpointError for one of another model, or that builds other tensors.
+    Raises CheckpointError for a configuration of another model, or one that builds different tensors.
     """
     family = arch.family_called(plan.architecture.family)
     beside = (path if path.is_dir() else path.parent) / CONFIG
@@ -104,28 +104,28 @@ def of_checkpoint(plan: Recipe, path: Path) -> Recipe:
     try:
         said: Any = json.loads(beside.read_text("utf-8"))
     except (OSError, ValueError) as fault:
-        raise CheckpointError(f"{beside} cannot be read as JSON: {fault}", hint=_LEAVE_OUT) from fault
+        raise CheckpointError(f"cannot read {beside} as JSON: {fault}", hint=_LEAVE_OUT) from fault
     try:
         config = family.saved(said, plan.architecture)
     except UnsupportedError:
-        return plan  # without the library nothing can be compared, and the recipe holds what scaffold() saw
+        return plan  # without the library nothing can be compared; the recipe has what scaffold() saw
     except ArchitectureError as fault:
         raise CheckpointError(f"{beside}: {fault.message}", hint=_LEAVE_OUT) from fault
     return _with(plan, config, str(beside))
 
 
-_LEAVE_OUT = "Put the configuration of this checkpoint there; or name the file with the weights, somewhere else."
+_LEAVE_OUT = "Put this checkpoint's own configuration there, or move the file with the weights elsewhere and name it."
 
 
 def _with(plan: Recipe, config: dict[str, Any], where: str) -> Recipe:
-    """The recipe with another configuration, which must build what was scaffolded."""
+    """Return the recipe with another configuration, which must build what was scaffolded."""
     return msgspec.structs.replace(plan, architecture=now(plan.architecture, config, where, _stored(plan)))
 
 
 def now(before: Architecture, config: dict[str, Any], where: str, free: Collection[str] = ()) -> Architecture:
-    """An architecture with another configuration, which must build the same. Raises CheckpointError.
+    """Return an architecture with another configuration, which must build the same tensors. Raises CheckpointError.
 
-    ``free``: names of tensors that may have another shape. Whoever calls compares them with those that there are.
+    ``free``: names of tensors whose shape may differ. The caller compares them with the actual ones.
     """
     if config == before.config:
         return before
@@ -137,18 +137,18 @@ def now(before: Architecture, config: dict[str, Any], where: str, free: Collecti
         raise CheckpointError(f"{where} was changed after scaffold(): {fault.message}", hint=_SET_BACK) from fault
     if _builds(after, free) != due:
         keys = _guilty(before, config, due, free)
-        said = ", ".join(f"{key} ({_short(before.config.get(key))} -> {_short(config.get(key))})" for key in keys[:5])
+        listed = ", ".join(f"{key} ({_short(before.config.get(key))} -> {_short(config.get(key))})" for key in keys[:5])
         raise CheckpointError(
-            f"{where} was changed after scaffold(), and builds other tensors now: {said}", hint=_SET_BACK
+            f"{where} was changed after scaffold(), and now builds different tensors: {listed}", hint=_SET_BACK
         )
     return after
 
 
-_SET_BACK = "Set it back to what the model was scaffolded with, or scaffold a model that is built with it."
+_SET_BACK = "Set it back to its value at scaffold(), or scaffold a model that is built with this one."
 
 
 def _builds(architecture: Architecture, free: Collection[str]) -> _Signature | None:
-    """What an architecture builds; None where it builds nothing."""
+    """Return what an architecture builds, or None if it cannot be built."""
     try:
         with allowing(arch.packages(architecture)):
             return _signature(arch.build(architecture), free)
@@ -157,21 +157,21 @@ def _builds(architecture: Architecture, free: Collection[str]) -> _Signature | N
 
 
 def _guilty(before: Architecture, config: dict[str, Any], due: _Signature, free: Collection[str]) -> list[str]:
-    """The changed keys that by themselves build something else; all that changed if it takes several of them."""
+    """Return the changed keys that alone build something else; all changed keys if it takes several."""
     old = before.config
     changed = sorted(key for key in old.keys() | config.keys() if old.get(key) != config.get(key))
-    found = []
+    guilty = []
     for key in changed[:50]:
         alone = {name: value for name, value in old.items() if name != key}
         if key in config:
             alone[key] = config[key]
         if _builds(Architecture(family=before.family, class_=before.class_, config=alone), free) != due:
-            found.append(key)
-    return found or changed
+            guilty.append(key)
+    return guilty or changed
 
 
 def _signature(model: nn.Module, free: Collection[str]) -> _Signature:
-    """Shape, dtype and owner of every entry of the state_dict; no shape for the free ones."""
+    """Return shape, dtype and owner of every entry of the state_dict; no shape for free ones."""
     shapes, owners = shapes_of(model), dict[int, str]()
     return {
         name: (() if name in free else shapes[name], tensor.dtype, owners.setdefault(id(tensor), name))
@@ -180,9 +180,9 @@ def _signature(model: nn.Module, free: Collection[str]) -> _Signature:
 
 
 def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
-    """Raise CheckpointError for a module that differs from what the architecture builds in something that no tensor is.
+    """Raise CheckpointError if a module differs from what the architecture builds in anything except tensors.
 
-    Compared are classes and plain attributes, as far as both have them.
+    Compares classes and plain attributes, as far as both have them.
     """
     try:
         with allowing(arch.packages(architecture)):
@@ -205,9 +205,9 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
             if key.startswith("_") or key in _OF_THE_MOMENT or not _is_plain(value):
                 continue
             if key == "padding_idx" and (isinstance(due, nn.Embedding) or hasattr(due, "config_class")):
-                continue  # says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it
+                continue  # only says which row has no gradient, and a trainer that sets pad_token_id does not change it
             if key == "vocab_size" and hasattr(due, "config_class"):
-                continue  # resize_token_embeddings() sets it on the outermost model, and these read the configuration
+                continue  # resize_token_embeddings() only sets it on the outermost model
             now = vars(module).get(key, value)
             if _is_plain(now) and _as_json(now) != _as_json(value):
                 raise _changed(f"{where}.{key}", f"is {now!r}", repr(value), architecture)
@@ -215,11 +215,11 @@ def _require_as_built(model: nn.Module, architecture: Architecture) -> None:
 
 
 def require_computed(model: nn.Module, built: nn.Module, architecture: Architecture) -> None:
-    """Raise CheckpointError for a tensor that no checkpoint holds, and whose values the constructor does not give."""
+    """Raise CheckpointError for a tensor in no checkpoint whose values differ from those that the constructor gives."""
     if name := changed_values(model, built):
         raise CheckpointError(
             f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} that is built from "
-            "its configuration: a pack holds no such change",
+            "its configuration, and a pack cannot store that change",
             hint="lottapack.nn.regenerate_(model) gives a scaffolded model the constructor's values. If it was rounded "
             "by a cast to a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
         )
@@ -227,14 +227,14 @@ def require_computed(model: nn.Module, built: nn.Module, architecture: Architect
 
 def _changed(where: str, now: str, due: str, architecture: Architecture) -> LottapackError:
     return CheckpointError(
-        f"{where} {now}, and {due} in a {architecture.class_} that is built from its configuration: "
-        "a pack holds no such change",
-        hint="Set it back, or build the model with it; to leave the change out, pack model.state_dict().",
+        f"{where} {now}, but {due} in a {architecture.class_} that is built from its configuration, and a pack cannot "
+        "store that change",
+        hint="Set it back, or build the model with it. To leave the change out, pack model.state_dict().",
     )
 
 
 def _stock(kind: type) -> type:
-    """A class without what torch's parametrizations make of it, a new one for each module."""
+    """Return a class without torch's parametrizations, which create a class for each module."""
     return _stock(kind.__bases__[0]) if kind.__name__.startswith("Parametrized") else kind
 
 
@@ -245,7 +245,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _as_json(value: object) -> object:
-    """With lists for tuples, which a configuration that was data gives back as lists."""
+    """Return the value with lists for tuples, because a configuration read from JSON has lists."""
     return [_as_json(item) for item in value] if isinstance(value, tuple | list) else value
 
 

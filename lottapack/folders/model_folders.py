@@ -1,4 +1,4 @@
-"""Folders that other libraries open: a pack beside the ``config.json`` that names it."""
+"""Write folders that other libraries open: a pack beside the ``config.json`` that names it."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from lottapack.format.shapes import numel
 from lottapack.limits import check_disk
 
 PACK_NAME = f"model{PACK_END}"
-"""What a pack is called in a folder."""
+"""The file name of a pack in such a folder."""
 
 
 IMPORT_FIRST = "a lottapack pack, which opens once you have said: import lottapack (pip install lottapack)"
-"""What a folder's ``config.json`` says to those who open it without lottapack."""
+"""The text in a folder's ``config.json`` for those who open it without lottapack."""
 
 README = b"""\
 # A model as a lottapack pack
@@ -41,15 +41,16 @@ Without `import lottapack` transformers refuses the folder. For tools that canno
 
 
 def json_bytes(value: dict[str, Any]) -> bytes:
-    """JSON for people and other libraries."""
+    """Format JSON for people and other libraries."""
     return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) -> Path:
-    """Copy an open pack into a folder, with the ``config.json`` by which transformers' ``from_pretrained`` rebuilds it.
+    """Copy an open pack into a folder, with a ``config.json`` by which transformers' ``from_pretrained`` rebuilds it.
 
-    ``dtype``: what the model is loaded in unless its reader says otherwise; None for the recorded one.
-    Returns the copy's path. Raises UnsupportedError for a model that is none of transformers', OutputError.
+    ``dtype``: the dtype to load in by default; None for the recorded one.
+
+    Returns the copy's path. Raises UnsupportedError for a model that is not a transformers model; OutputError.
     """
     require_transformers(pack)
     check_disk(str(pack.path), pack.file_size, folder if folder.is_dir() else folder.parent)
@@ -57,7 +58,7 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
     if pack.scaffold != DEFAULT_SCAFFOLD:
         config["quantization_config"]["scaffold"] = pack.scaffold
     companions.refuse_others(pack, folder, leave=(ADAPTER,))
-    gone = () if GENERATION in files_of(pack.descriptor) else (GENERATION,)  # another model's
+    gone = () if GENERATION in files_of(pack.descriptor) else (GENERATION,)  # remove another model's
     with staged_folder(folder, entries=("config.json",), gone=gone) as opened:
         companions.write(pack, opened, leave=(ADAPTER,))
         with opened(PACK_NAME) as file:
@@ -75,21 +76,21 @@ def require_transformers(pack: PackFile) -> None:
     family = pack.descriptor.architecture.family
     if family != "transformers":
         raise UnsupportedError(
-            f"{pack.path} holds a {family} model, no transformers model", hint="Export it as safetensors."
+            f"{pack.path} holds a {family} model, not a transformers model", hint="Export it as safetensors."
         )
 
 
 def pack_config(descriptor: Descriptor, pack_name: str, dtype: str | None = None) -> dict[str, Any]:
-    """What ``config.json`` says of a folder whose weights are the pack ``pack_name``."""
+    """Return the ``config.json`` of a folder whose weights are the pack ``pack_name``."""
     return {
         **transformers_config(descriptor, dtype),
         "quantization_config": {"quant_method": "lottapack", "pack": pack_name},
-        "transformers_weights": IMPORT_FIRST,  # without lottapack, transformers refuses what is no file, and quotes it
+        "transformers_weights": IMPORT_FIRST,  # without lottapack, transformers quotes this in its error
     }
 
 
 def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, Any]:
-    """What ``config.json`` says of the plain model."""
+    """Return the ``config.json`` of the plain model."""
     count: dict[str, int] = {}
     for entry in descriptor.parameters.values():
         if not isinstance(entry, Tied) and "float" in entry.dtype:
@@ -103,5 +104,5 @@ def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, 
 
 
 def is_folder(given: str | PathLike[str]) -> bool:
-    """Whether a path means a folder: one that is there, or one that ends in a slash, which Path alone would forget."""
+    """Return whether a path means a folder: it exists, or ends in a slash, which Path alone would drop."""
     return Path(given).is_dir() or str(given).endswith(("/", os.sep))

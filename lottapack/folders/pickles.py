@@ -1,6 +1,6 @@
-"""Files of torch.save, read by torch's own unpickler that makes tensors and plain data, and runs no code.
+"""Read files of torch.save by torch's restricted unpickler, which makes tensors and plain data and runs no code.
 
-NumPy's scalars and dtypes are read too: trainers note them beside the state_dict. What else a file asks for is named.
+NumPy's scalars and dtypes are read too, because trainers store them beside the state_dict. Errors name anything else.
 """
 
 import pickle
@@ -26,16 +26,16 @@ _NUMPY: dict[str, Any] = {
     **{f"{kind.__module__}.{kind.__qualname__}": kind for kind in _DTYPES},
     **{f"numpy.{core}.multiarray.scalar": (_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")},
 }
-"""By the name that a pickle calls it."""
+"""The allowed classes of NumPy, by their names in a pickle."""
 
 _LOCK = threading.Lock()
-"""torch's list of what is safe is one for the process: two readers would take each other's entries off it."""
+"""torch's list of safe classes is global, so two readers would remove each other's entries from it."""
 
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def read(path: Path) -> Any:
-    """What a file of torch.save holds, tensors on the CPU. Raises CheckpointError naming the classes that it asks for.
+    """Return what a file of torch.save holds, with tensors on the CPU. Raises CheckpointError naming refused classes.
 
     Other exceptions of torch and pickle pass through.
     """
@@ -47,7 +47,7 @@ def read(path: Path) -> Any:
             raise _error(path, fault) from fault
     try:
         with _LOCK:
-            mine = [one for one in _NUMPY.values() if one not in torch.serialization.get_safe_globals()]
+            mine = [safe for safe in _NUMPY.values() if safe not in torch.serialization.get_safe_globals()]
             with torch.serialization.safe_globals(mine):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
@@ -55,20 +55,20 @@ def read(path: Path) -> Any:
 
 
 def _error(path: Path, fault: pickle.UnpicklingError) -> Exception:
-    """The classes by name, where that is what is wrong."""
+    """Return an error that names the refused classes, or the original one if it is another."""
     names = _classes(path, fault)
     if not names:
         return fault
     return CheckpointError(
-        f"{path} cannot be read as tensors: it contains {_listed(names)}, which torch refuses to unpickle safely",
-        hint="If you trust the file, save again what is packed: content = torch.load(path, weights_only=False); "
+        f"cannot read {path} as tensors: it contains {_listed(names)}, which torch refuses to unpickle safely",
+        hint="If you trust the file, save only its weights again: content = torch.load(path, weights_only=False); "
         "torch.save(content['state_dict'], 'state.pt'), where 'state_dict' is the key of the weights (for a whole "
         "model: content.state_dict()). That unpickling runs code that the file names.",
     )
 
 
 def _classes(path: Path, fault: Exception) -> list[str]:
-    """The classes that are refused: all, where torch can list them, else the first."""
+    """Return the refused classes: all if torch can list them, else the first."""
     refused = _REFUSED.search(str(fault))
     first = [refused[1]] if refused else []
     try:

@@ -1,4 +1,4 @@
-"""Reading whatever a trainer saved: files, shards and folders. Nothing is ever unpickled beyond tensors."""
+"""Read what a trainer saved: files, shards and folders. Only tensors and plain data are ever unpickled."""
 
 import json
 from collections.abc import Mapping
@@ -20,39 +20,39 @@ IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model
 
 
 def read_checkpoint(path: Path, leaving: LeftOut | None = None) -> dict[str, Any]:
-    """The content of a checkpoint file or folder (safetensors or torch.save, in shards too). Raises CheckpointError.
+    """Return the content of a checkpoint file or folder (safetensors or torch.save, also in shards).
 
-    ``leaving``: of what a folder holds besides its model, what may be left out; it takes note of that.
+    ``leaving``: what may be left out of a folder besides its model; what was left out is added to it. Raises
+    CheckpointError.
     """
     if path.is_dir():
-        found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
-        if found is None:
+        file = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
+        if file is None:
             raise CheckpointError(
-                f"{path} holds no checkpoint",
-                hint=folder_kinds.next_step(path) or f"Looked for {', '.join(IN_FOLDER)}. Name the file itself.",
+                f"{path} does not contain a checkpoint",
+                hint=folder_kinds.next_step(path) or f"Name the file itself; looked for {', '.join(IN_FOLDER)}.",
             )
-        require_own_file(found)
-        shards = _shards(found) if found.name.endswith(".index.json") else []
+        require_own_file(file)
+        shards = _shards(file) if file.name.endswith(".index.json") else []
         left = (leaving or LeftOut()).rest(folder_kinds.beside(path, shards))
         if left:
             raise CheckpointError(
-                f"{path} holds more weights than {found.name}: {', '.join(left[:5])}, which would not be in the pack",
-                hint="Name the file that you mean; or leave the others out by name with ignore (--ignore), as in "
-                f"ignore=[{left[0]!r}].",
+                f"{path} contains more weights than {file.name}, which would not be in the pack: {', '.join(left[:5])}",
+                hint=f"Name the file to pack, or leave the others out by name, such as `ignore={left[0]}`.",
             )
-        path = found
+        path = file
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file or folder", hint="Name a checkpoint's file or folder.")
+        raise CheckpointError(f"{path}: no such file or folder", hint="Pass the path of a checkpoint's file or folder.")
     if path.name.endswith(PACK_END):
         with suppress(FormatError), open_pack(path):
-            raise CheckpointError(f"{path} is a pack, and packed already", hint="See what it holds: lottapack inspect.")
+            raise CheckpointError(f"{path} is already a pack", hint="Show what it holds with lottapack inspect.")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return read_file(path)
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The content of one checkpoint file. Raises CheckpointError."""
+    """Return the content of one checkpoint file. Raises CheckpointError."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -63,22 +63,24 @@ def read_file(path: Path) -> dict[str, Any]:
             if isinstance(content, Mapping):
                 return dict(content)
             raise CheckpointError(
-                f"{path} holds a {type(content).__name__}, not a state_dict",
+                f"{path} contains a {type(content).__name__}, not a state_dict",
                 hint="Save model.state_dict(), not the model or a single tensor.",
             )
     except CheckpointError:
         raise
     except Exception as fault:
-        # Both libraries raise many kinds; a file that asks for more than tensors ends here too.
+        # Both libraries raise many kinds of errors, also for files that need more than tensors.
         raise CheckpointError(
-            f"{path} cannot be read as tensors: {_reason(path, fault)}",
+            f"cannot read {path} as tensors: {_reason(path, fault)}",
             hint="Save the model's state_dict with safetensors.torch.save_file or torch.save.",
         ) from fault
-    raise CheckpointError(f"{path}: unknown kind of file", hint=f"Known: .safetensors, {', '.join(_PICKLED)}")
+    raise CheckpointError(
+        f"{path}: unknown file type", hint=f"Save the state_dict as .safetensors or {', '.join(_PICKLED)}."
+    )
 
 
 def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
-    """Raise OutputError if a pack written to ``path`` would replace a file of the checkpoint, if that is a path."""
+    """Raise OutputError if a pack at ``path`` would replace a file of the checkpoint, if that is a path."""
     if isinstance(checkpoint, str | PathLike):
         folder = Path(checkpoint)
         packs = path.name.endswith(PACK_END)
@@ -87,7 +89,7 @@ def refuse_over_checkpoint(path: Path, checkpoint: object) -> None:
 
 
 def _reason(path: Path, fault: Exception) -> str:
-    """Why a file is no tensors, in a line; torch would advise to run whatever code a file holds."""
+    """Return in one line why a file is not a checkpoint; torch's own text would advise to run the file's code."""
     if path.stat().st_size == 0:
         return "it is empty"
     if isinstance(fault, OSError):
@@ -98,14 +100,16 @@ def _reason(path: Path, fault: Exception) -> str:
 
 
 def _shards(index: Path) -> list[str]:
-    """The names of the files that an index lists. Raises CheckpointError."""
+    """Return the names of the files that an index lists. Raises CheckpointError."""
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()), key=str)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as fault:
-        raise CheckpointError(f"{index} is not an index of shards: {fault}") from fault
+        raise CheckpointError(f"{index} is not an index of shards: {fault}", hint="Copy the index again.") from fault
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard:
-            raise CheckpointError(f"{index} names a shard outside its folder: {shard!r}")
+            raise CheckpointError(
+                f"{index} names a shard outside its folder: {shard!r}", hint="Do not use this checkpoint."
+            )
     return shards
 
 
@@ -113,7 +117,9 @@ def _read_shards(index: Path) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for shard in _shards(index):
         if not (index.parent / shard).is_file():
-            raise CheckpointError(f"{index.parent / shard} is missing", hint=f"{index.name} lists it; copy it there.")
+            raise CheckpointError(
+                f"{index.parent / shard} is missing, but {index.name} lists it", hint="Copy it there."
+            )
         require_own_file(index.parent / shard)
         merged |= read_file(index.parent / shard)
     return merged

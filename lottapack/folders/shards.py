@@ -1,4 +1,4 @@
-"""Checkpoints in several files: which tensor goes where, and the index that transformers reads."""
+"""Split checkpoints into several files, with the index that transformers reads."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from lottapack.format.container import TensorInfo, layout
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD = 5 * 10**9
-"""Bytes of a shard unless the caller says otherwise."""
+"""The default size of a shard in bytes."""
 
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)?", re.IGNORECASE)
@@ -19,34 +19,37 @@ _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def bytes_of(size: int | str) -> int:
-    """Bytes of a size: a number, or text such as ``5GB``, ``500 MB`` or ``2GiB``. Raises UnsupportedError."""
-    found = None
+    """Return the bytes of a size: a number, or text such as ``5GB``, ``500 MB`` or ``2GiB``.
+
+    Raises UnsupportedError.
+    """
+    parsed = None
     if isinstance(size, int) and not isinstance(size, bool):
-        found = size
+        parsed = size
     elif isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
         unit = (match[2] or "B").lower()
         power = 0 if unit == "b" else _UNITS[unit[0]]
-        found = int(float(match[1]) * (1024 if "i" in unit else 1000) ** power)
-    if found is None or not 0 < found < 2**63:
+        parsed = int(float(match[1]) * (1024 if "i" in unit else 1000) ** power)
+    if parsed is None or not 0 < parsed < 2**63:
         raise UnsupportedError(
-            f"{size!r} is no size of a shard", hint="Give bytes, or a number with kB, MB or GB, such as 5GB or 500MB."
+            f"{size!r} is not the size of a shard", hint="Pass bytes, or a number with a unit, such as 5GB or 500MB."
         )
-    return found
+    return parsed
 
 
 def split(tensors: Iterable[tuple[str, str, tuple[int, ...]]], limit: int) -> dict[str, list[TensorInfo]]:
-    """Tensors, given as (name, dtype, shape), by the file that holds them, in the order of their names.
+    """Assign tensors, given as (name, dtype, shape), to files, in the order of their names.
 
-    No file has more than ``limit`` bytes of tensors, but for one that has a single, larger tensor.
+    A file has at most ``limit`` bytes of tensors, unless a single tensor is larger.
     """
     groups: list[list[TensorInfo]] = [[]]
-    held = 0
+    filled = 0
     for info in sorted(layout(tensors), key=lambda info: info.name):
-        if groups[-1] and held + info.nbytes > limit:
+        if groups[-1] and filled + info.nbytes > limit:
             groups.append([])
-            held = 0
+            filled = 0
         groups[-1].append(info)
-        held += info.nbytes
+        filled += info.nbytes
     placed = [layout((info.name, info.dtype, info.shape) for info in group) for group in groups]
     if len(placed) == 1:
         return {WEIGHTS: placed[0]}
@@ -54,7 +57,7 @@ def split(tensors: Iterable[tuple[str, str, tuple[int, ...]]], limit: int) -> di
 
 
 def index_bytes(files: dict[str, list[TensorInfo]]) -> bytes:
-    """The index of shards, as transformers writes it."""
+    """Return the index of shards as transformers writes it."""
     where = {info.name: file for file, placed in files.items() for info in placed}
     total = sum(info.nbytes for placed in files.values() for info in placed)
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2, sort_keys=True)
@@ -62,12 +65,12 @@ def index_bytes(files: dict[str, list[TensorInfo]]) -> bytes:
 
 
 def left_over(folder: Path, written: Iterable[str]) -> list[str]:
-    """The shards of another checkpoint in a folder, which readers would take for a part of this one."""
+    """Return the shards of another checkpoint in a folder, which readers would take for parts of this one."""
     return sorted({path.name for path in folder.glob("model*") if _SHARD.fullmatch(path.name)} - set(written))
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file of weights; of an index, the bytes of all its shards."""
+    """Return the bytes of a weight file; for an index, those of all its shards."""
     if path.name != INDEX:
         return path.stat().st_size
     shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())

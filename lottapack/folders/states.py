@@ -1,4 +1,4 @@
-"""Which state_dict of a checkpoint is the model's, and what stands beside it."""
+"""Choose the model's state_dict in a checkpoint, and find what is beside it."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ _TRAINER = re.compile(
     "optim(s|i[sz]ers?)?|sched(ulers?)?|(grad)?scaler|rng|random|callbacks?|loops?|samplers?|dataloaders?|hparams|hyper|"
     "args|config|cfg|metrics?|meters?|history|logs?|stats|trainer"
 )
-"""Words in the keys of what a trainer keeps for itself. ``criterion`` is none of them: a loss can be trained."""
+"""Words in the keys of a trainer's own data. Not ``criterion``, because a loss can be trained."""
 
 _NUMBER = re.compile(
     "loss(es)?|acc(uracy)?|scores?|best|epochs?|steps?|iter(ations?)?|lr|time|error|perplexity|ppl|f1|bleu|wer|auc|"
@@ -32,8 +32,8 @@ Prefixes = Callable[[Mapping[str, Any]], list[str]]
 class State:
     """A state_dict within a checkpoint.
 
-    ``keys``: on the way to it; ``tensors``: all that it holds, wrappers' parts taken out of the names; ``prefix``: what
-    stands before the names of the model; ``mapping``: the state_dict as it is in the checkpoint.
+    ``keys``: the keys that lead to it. ``tensors``: all its tensors, with wrappers' parts removed from the names.
+    ``prefix``: what precedes the names of the model. ``mapping``: the state_dict itself.
     """
 
     keys: tuple[str, ...]
@@ -47,15 +47,15 @@ class State:
         return ".".join([*self.keys, *self.prefix.split(".")]).strip(".")
 
     def is_called(self, key: str) -> bool:
-        """Whether this is its address, or the keys in front of it."""
+        """Return whether ``key`` is its address, or the keys before the prefix."""
         return key in (self.address, ".".join(self.keys))
 
     def is_within(self, key: str) -> bool:
-        """Whether a part of its address is called so."""
+        """Return whether ``key`` is a part of its address."""
         return f".{key}." in f".{self.address}."
 
     def own(self) -> dict[str, Tensor]:
-        """The model's tensors by their names in it."""
+        """Return the model's tensors by their names in the model."""
         return {
             name.removeprefix(self.prefix): tensor
             for name, tensor in self.tensors.items()
@@ -64,18 +64,18 @@ class State:
 
 
 class LeftOut:
-    """What a caller tells pack() to leave out, and what was. ``names``: all that is not in the pack."""
+    """What pack() may leave out, and what it did leave out. ``names``: everything that is not in the pack."""
 
     def __init__(self, patterns: str | Iterable[str] = ()) -> None:
         given = [patterns] if isinstance(patterns, str) else list(patterns)
         if not all(isinstance(pattern, str) for pattern in given):
-            raise CheckpointError(f"ignore={patterns!r}: names or patterns of tensors, which are text")
+            raise CheckpointError(f"ignore={patterns!r} must be names or patterns", hint="Pass strings.")
         self.unused = dict.fromkeys(given)
         self.patterns = given
         self.names: list[str] = []
 
     def rest(self, names: Iterable[str]) -> list[str]:
-        """Those that no pattern names; the others are noted. A pattern names a tensor, or a module around it."""
+        """Return the names that no pattern matches, and note the others. Patterns match tensors or their modules."""
         left: list[str] = []
         for name in names:
             parts = name.split(".")
@@ -87,39 +87,39 @@ class LeftOut:
         return left
 
     def require_used(self) -> None:
-        """Raise CheckpointError for a pattern that names nothing that could be left out."""
+        """Raise CheckpointError for a pattern that does not match anything that can be left out."""
         if self.unused:
             raise CheckpointError(
-                f"ignore (--ignore): nothing beside the model is called {next(iter(self.unused))!r}",
-                hint="What belongs to the scaffolded model cannot be left out. Leave this pattern away.",
+                f"`ignore`: {next(iter(self.unused))!r} does not match anything beside the model",
+                hint="Remove this pattern. Tensors of the scaffolded model itself cannot be left out.",
             )
 
 
 def choose(content: Mapping[str, Any], prefixes: Prefixes, key: str | None) -> tuple[State, list[State]] | None:
-    """The state_dict to pack, and the others that could be meant; None if there is none.
+    """Return the state_dict to pack, and the others that could be meant; None if there are none.
 
     Args:
-        content: of the checkpoint.
-        prefixes: says of a state_dict what stands before the names of each model in it.
-        key: what the caller calls it, or None.
+        content: the content of the checkpoint.
+        prefixes: returns what precedes the names of each model in a state_dict.
+        key: the caller's name for it, or None.
 
-    Raises CheckpointError where several could be meant, or none is called so.
+    Raises CheckpointError if several could be meant, or if none is called ``key``.
     """
-    found = list(_walk(content, prefixes, ()))
-    if not found:
+    states = list(_walk(content, prefixes, ()))
+    if not states:
         return None
-    called = found
+    called = states
     if key is not None:
-        exactly = [state for state in found if state.is_called(key)]
-        called = exactly or [state for state in found if state.is_within(key)]
+        exactly = [state for state in states if state.is_called(key)]
+        called = exactly or [state for state in states if state.is_within(key)]
     if len(called) == 1:
-        return called[0], [state for state in found if state is not called[0]]
-    names = ", ".join(state.address or "(the top level)" for state in found[:5])
-    what = f"the checkpoint holds {len(found)} models: {names}"
+        return called[0], [state for state in states if state is not called[0]]
+    names = ", ".join(state.address or "(the top level)" for state in states[:5])
+    what = f"the checkpoint contains {len(states)} models: {names}"
     if key is not None and not called:
-        what = f"key={key!r} names no model in the checkpoint, which holds {names}"
-    one = (called or found)[-1].address
-    raise CheckpointError(what, hint=f"Each has a pack of its own. Name the one to pack with key (--key): {one!r}.")
+        what = f"key={key!r} does not name a model in the checkpoint, which contains {names}"
+    example = (called or states)[-1].address
+    raise CheckpointError(what, hint=f"Pack one at a time, such as `key={example}`.")
 
 
 def _walk(content: Mapping[str, Any], prefixes: Prefixes, keys: tuple[str, ...]) -> Iterator[State]:
@@ -133,27 +133,27 @@ def _walk(content: Mapping[str, Any], prefixes: Prefixes, keys: tuple[str, ...])
 
 
 def _plainly_named(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by name, without the parts that wrappers put into names."""
-    found: dict[str, Tensor] = {}
+    """Return the tensors by name, without what wrappers add to names."""
+    tensors: dict[str, Tensor] = {}
     for key, value in content.items():
         if isinstance(key, str) and isinstance(value, Tensor):
             name = plain_name(key)
-            if name in found:
+            if name in tensors:
                 raise CheckpointError(
-                    f"the checkpoint holds {name} twice, once inside a wrapper",
-                    hint="Keep the one that was trained, and save again.",
+                    f"the checkpoint contains {name} twice, once inside a wrapper",
+                    hint="Keep the one that was trained, and save the checkpoint again.",
                 )
-            found[name] = value
-    return found
+            tensors[name] = value
+    return tensors
 
 
 def plain_name(name: str) -> str:
-    """A name without the parts that wrappers put into it."""
+    """Return a name without what wrappers add to it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def beside(content: Mapping[str, Any], state: State, others: list[State]) -> Iterator[str]:
-    """The names of tensors that are neither the model's, nor another model's, nor what a trainer keeps for itself."""
+    """Yield the names of tensors that belong to no model and are not the trainer's own data."""
     known = {id(other.mapping) for other in [state, *others]}
     siblings = [other.prefix for other in others if other.mapping is state.mapping]
     for name, tensor in state.tensors.items():
@@ -163,7 +163,7 @@ def beside(content: Mapping[str, Any], state: State, others: list[State]) -> Ite
 
 
 def _within(value: Any, keys: tuple[str, ...], known: set[int]) -> Iterator[str]:
-    """The names of the tensors in a value, but for the tensors of the known state_dicts."""
+    """Yield the names of the tensors in a value, except those of the known state_dicts."""
     if isinstance(value, Tensor):
         if not keys or not _is_number(keys[-1], value):
             yield ".".join(keys)
@@ -176,25 +176,25 @@ def _within(value: Any, keys: tuple[str, ...], known: set[int]) -> Iterator[str]
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a container holds besides what a trainer keeps for itself."""
+    """Yield what a container holds besides the trainer's own data."""
     if isinstance(value, Mapping):
-        if not {"state", "param_groups"} <= value.keys():  # else it is an optimizer's
+        if not {"state", "param_groups"} <= value.keys():  # otherwise it is the state of an optimizer
             yield from ((str(key), item) for key, item in value.items() if not is_trainers(str(key)))
     elif isinstance(value, list | tuple | set):
         yield from ((str(number), item) for number, item in enumerate(value))
 
 
 def _is_number(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is a single number that trainers note, such as a loss. A parameter is none."""
+    """Return whether a tensor is a single number that trainers record, such as a loss. Parameters are not."""
     return tensor.dim() == 0 and not isinstance(tensor, nn.Parameter) and _has(_NUMBER, name.rpartition(".")[2])
 
 
 def is_trainers(key: str) -> bool:
-    """Whether a key or a file's name is that of something that a trainer keeps for itself."""
+    """Return whether a key or a file's name is that of a trainer's own data."""
     return _has(_TRAINER, key)
 
 
 def _has(words: re.Pattern[str], key: str) -> bool:
-    """Whether one of the words of a key, as in ``optimizer_states`` or ``lrScheduler``, is such."""
-    found = re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+(?![a-z])", key)
-    return any(words.fullmatch(word.lower()) for word in found)
+    """Return whether one of the words of a key, as in ``optimizer_states`` or ``lrScheduler``, matches."""
+    parts = re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+(?![a-z])", key)
+    return any(words.fullmatch(word.lower()) for word in parts)

@@ -1,4 +1,4 @@
-"""The file format: canonical JSON, the container, the descriptor's records and checks, the opened pack, the recipe.
+"""The file format: canonical JSON, the container, the descriptor's records and checks, open packs and recipes.
 
-Nothing here imports torch.
+Importing this package does not import torch.
 """

@@ -1,6 +1,6 @@
-"""Arguments of a call as JSON: what they may be, and the Python values that they stand for (spec: architectures, 3).
+"""Arguments of a call as JSON: their rules, and their Python values (spec: architectures, section 3).
 
-Nothing here imports anything: classes are resolved by whoever decodes.
+This module does not import the named classes; the caller of decode() resolves them.
 """
 
 import re
@@ -17,7 +17,7 @@ MAX_ARGUMENT_NODES = 10_000
 _MOST_PROBLEMS = 1000
 MAX_PATH = 512
 CLASS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*")
-"""``package.module:Class``, no part of which begins with an underscore."""
+"""``package.module:Class``, where no part begins with an underscore."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = {"class", "tuple"}
@@ -25,29 +25,29 @@ _CLASS, _TUPLE = {"class", "config"}, {"tuple"}
 
 
 def path_problems(where: str, path: str) -> list[Problem]:
-    """What is wrong with an import path."""
+    """Return what is wrong with an import path."""
     if len(path) <= MAX_PATH and CLASS_PATH.fullmatch(path):
         return []
-    return [Problem("architecture", where, 'should be of the form "package.module:Class", without leading underscores')]
+    return [Problem("architecture", where, 'should have the form "package.module:Class", without leading underscores')]
 
 
 def argument_problems(where: str, config: JsonText, refused: Callable[[str], bool] | None) -> list[Problem]:
-    """Everything wrong with keyword arguments. ``config``: an object.
+    """Return everything wrong with keyword arguments. ``config``: an object.
 
-    ``refused``: which keys may be nowhere, in a family without classes as arguments; None where there may be classes.
+    ``refused``: whether a key is forbidden, for a family whose arguments cannot be classes; None if they can.
     """
     return _Check(refused).run(where, config)
 
 
 class _Check:
-    """Goes through arguments, outer ones first, and notes what is wrong."""
+    """Checks arguments, outer ones first, and collects the problems."""
 
     def __init__(self, refused: Callable[[str], bool] | None) -> None:
         self.refused = refused
         self.problems: list[Problem] = []
         self.count = 0
         self.pending: deque[tuple[str, JsonText, int]] = deque()
-        """Objects and arrays whose values have been counted, but not looked into."""
+        """Objects and arrays that were counted but not checked yet."""
 
     def run(self, where: str, config: JsonText) -> list[Problem]:
         try:
@@ -57,7 +57,7 @@ class _Check:
                 self.inside(*self.pending.popleft())
         except _TooManyError as fault:
             limit = f"at most {MAX_ARGUMENT_DEPTH} levels and {MAX_ARGUMENT_NODES:,} values"
-            self.add(str(fault), f"the arguments are too large: {limit}")
+            self.add(str(fault), f"the arguments are too large; the format allows {limit}")
         return self.problems
 
     def add(self, where: str, message: str) -> None:
@@ -67,7 +67,7 @@ class _Check:
     def names(self, where: str, given: JsonText) -> None:
         for name, _ in given.members():
             if not _NAME.fullmatch(name) and not (self.refused and self.refused(name)):
-                self.add(f"{where}.{name}", "is not the name of an argument")
+                self.add(f"{where}.{name}", "is not a valid argument name")
 
     def fields(self, where: str, given: JsonText, depth: int) -> None:
         for key, _ in given.members() if self.refused else ():
@@ -81,7 +81,7 @@ class _Check:
             self.look(where, f"[{index}]", item, depth + 1)
 
     def look(self, where: str, step: str, value: JsonText, depth: int) -> None:
-        """Count a value, and note it down if there is anything in it."""
+        """Count a value, and schedule it for a check if it is not empty."""
         self.count += 1
         if depth > MAX_ARGUMENT_DEPTH or self.count > MAX_ARGUMENT_NODES:
             raise _TooManyError(where + step)
@@ -92,13 +92,18 @@ class _Check:
         if value.is_array:
             self.items(where, value, depth)
             return
-        held = dict(islice(value.members(), 3))
-        if held.keys() == _TUPLE and held["tuple"].is_array:
-            self.items(f"{where}.tuple", held["tuple"], depth)
-        elif self.refused is None and held.keys() == _CLASS and held["class"].is_string and held["config"].is_object:
-            self.problems += path_problems(f"{where}.class", held["class"].value())
-            self.names(f"{where}.config", held["config"])
-            self.fields(f"{where}.config", held["config"], depth + 1)
+        members = dict(islice(value.members(), 3))
+        if members.keys() == _TUPLE and members["tuple"].is_array:
+            self.items(f"{where}.tuple", members["tuple"], depth)
+        elif (
+            self.refused is None
+            and members.keys() == _CLASS
+            and members["class"].is_string
+            and members["config"].is_object
+        ):
+            self.problems += path_problems(f"{where}.class", members["class"].value())
+            self.names(f"{where}.config", members["config"])
+            self.fields(f"{where}.config", members["config"], depth + 1)
         elif any(key in _RESERVED for key, _ in value.members()):
             forms = '{"tuple": [...]}' + ("" if self.refused else ' and {"class": "...", "config": {...}}')
             self.add(where, f"only {forms} may have the keys tuple and class")
@@ -107,7 +112,7 @@ class _Check:
 
 
 class _TooManyError(Exception):
-    """There are too many values, or they are too deep, at the place that it names."""
+    """There are too many values, or they are too deep; the message is their location."""
 
 
 def _is_class(value: dict[str, Any]) -> bool:
@@ -115,7 +120,7 @@ def _is_class(value: dict[str, Any]) -> bool:
 
 
 def class_paths(config: Any) -> Iterator[str]:
-    """Every class that checked arguments name, however deep."""
+    """Yield every class that checked arguments name, at any depth."""
     if isinstance(config, list):
         for item in config:
             yield from class_paths(item)
@@ -127,7 +132,7 @@ def class_paths(config: Any) -> Iterator[str]:
 
 
 def encode(where: str, value: Any) -> Any:
-    """The JSON of an argument given in Python. Raises ArchitectureError for what is not data."""
+    """Return the JSON of a Python argument. Raises ArchitectureError for values that are not plain data."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
@@ -138,13 +143,13 @@ def encode(where: str, value: Any) -> Any:
         return {key: encode(f"{where}.{key}", item) for key, item in value.items()}
     raise ArchitectureError(
         f"the argument {where}={value!r} cannot be described as data",
-        hint="Arguments are numbers, booleans, strings, None, lists, tuples and dicts of these; an object is written "
-        'as {"class": "package.module:Class", "config": {...}}.',
+        hint="Pass numbers, booleans, strings, None, lists, tuples or dicts of these; write an object as "
+        '{"class": "package.module:Class", "config": {...}}.',
     )
 
 
 def decode(value: Any, make: Callable[[str, dict[str, Any]], Any]) -> Any:
-    """The Python value of a checked argument. ``make``: builds an object from a class path and decoded arguments."""
+    """Return the Python value of a checked argument. ``make``: builds an object from a class path and its arguments."""
     if isinstance(value, list):
         return [decode(item, make) for item in value]
     if not isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Canonical JSON: one text for one value (spec: container, section 4).
+"""Canonical JSON: exactly one text for each value (spec: container, section 4).
 
-Python's own ``json`` writes this form, given sorted keys and no spaces.
+Python's ``json`` writes this form if keys are sorted and spaces left out.
 """
 
 import json
@@ -12,7 +12,7 @@ from lottapack.strict_json.text import JsonText
 
 
 def dumps(value: Any) -> bytes:
-    """Write ``value`` as canonical JSON. Raises ValueError where it has no such form (NaN, lone surrogates)."""
+    """Write ``value`` as canonical JSON. Raises ValueError for values without such a form (NaN, lone surrogates)."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return text.encode("utf-8")
 
@@ -26,9 +26,9 @@ def view(
     error: type[FormatError] = FormatError,
     hint: str = "",
 ) -> JsonText:
-    """The value of canonical JSON, all of it checked and none of it made. ``end``: where it ends in ``data``.
+    """Check all of a canonical JSON text and return a view of its value, without building it.
 
-    Anything else raises ``error`` with one problem at ``where``.
+    ``end``: where the text ends in ``data``. Any other text raises ``error`` with one problem at ``where``.
     """
     try:
         check(data, end)
@@ -38,5 +38,5 @@ def view(
 
 
 def loads(data: bytes, *, source: str = "JSON", where: str = "json") -> Any:
-    """Read canonical JSON into Python's values; anything else raises FormatError with one problem at ``where``."""
+    """Read canonical JSON into Python values; any other text raises FormatError with one problem at ``where``."""
     return view(data, source=source, where=where).value()

@@ -1,4 +1,4 @@
-"""A tensor that lies in the file in another form: a stored parameter's, or one of an adapter."""
+"""Coded tensors: stored parameters and tensors of adapters that the file holds in another form."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from lottapack.format.names import adapter_prefix
 
 
 class CodedTensor(NamedTuple):
-    """What decoding gives, and from what. ``name``: the tensor's own; the file holds ``NAME.codes`` and so on.
+    """A decoded tensor and its source. ``name``: the tensor's own; the file holds ``NAME.codes`` and so on.
 
     ``infos``: the coded tensors in the order of the coding's parts.
     """
@@ -22,31 +22,31 @@ class CodedTensor(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        """Of the decoded tensor."""
+        """The dtype of the decoded tensor."""
         return self.entry.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the decoded tensor."""
+        """The shape of the decoded tensor."""
         return self.entry.shape
 
 
 def as_stored(record: TensorRecord, shape: tuple[int, ...]) -> Stored:
-    """A tensor of an adapter as the parameter whose rules it follows."""
+    """Return a tensor of an adapter as a stored parameter, because it follows the same rules."""
     return Stored(
         shape=shape, dtype=record.dtype, group="other", trained=True, sha256=record.sha256, coding=record.coding
     )
 
 
 def adapter_entries(name: str, entry: Adapted) -> Iterator[tuple[str, str, Stored]]:
-    """Yield the last name, the whole name and the entry, as a stored parameter's, of each tensor of an adapter."""
+    """Yield the last name, the full name and the entry, as a stored parameter, of each tensor of an adapter."""
     shapes = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
     for part, record in entry.adapter.tensors().items():
         yield part, adapter_prefix(name) + part, as_stored(record, shapes[part])
 
 
 def coded_entries(name: str, entry: Parameter) -> Iterator[tuple[str, Stored]]:
-    """Yield what of a parameter has a coding, by its name in errors: itself, or tensors of its adapter."""
+    """Yield the coded tensors of a parameter by their names in errors: itself, or tensors of its adapter."""
     if isinstance(entry, Stored) and coding_of(entry):
         yield name, entry
     elif isinstance(entry, Adapted):

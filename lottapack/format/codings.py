@@ -1,4 +1,4 @@
-"""Codings of stored tensors: what lies in the file for them, and decoding it (spec: codings)."""
+"""The codings of stored tensors: their tensors in the file, and how to decode them (spec: codings)."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 64
-"""Elements that share a scale."""
+"""The number of elements that share a scale."""
 
 LEVELS = (-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127)
-"""What the codes of ``normal4-block64`` stand for."""
+"""The levels of the codes of ``normal4-block64``."""
 
 NARROW = ("float16", "bfloat16")
 BLOCKS = ("int8-block64", "normal4-block64")
 PLANES = "planes-zlib"
 TRELLIS = "trellis8"
 COMPRESSED = (PLANES, TRELLIS)
-"""Those whose coded tensor has any size that can hold the parameter."""
+"""The codings whose coded tensor may have any size that can hold the parameter."""
 
 DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(NARROW, ("float32",)),
     **dict.fromkeys((*BLOCKS, TRELLIS), dtypes.GENERATED),
     PLANES: tuple(dtypes.ITEMSIZE),
 }
-"""Every coding, with the dtypes of parameters that it goes with."""
+"""Every coding with the dtypes of parameters that it supports."""
 
 MOST_GROWTH = 1032
-"""DEFLATE makes at most this many bytes of one, and no other coding may."""
+"""The most bytes that DEFLATE makes of one; other codings may not make more."""
 
 _STEP = 1 << 16  # elements, or bytes of a stream: a multiple of BLOCK that stays in the cache
-_INFINITE = 0x7C00  # in binary16, the bits from which on a number without sign is not finite
+_INFINITE = 0x7C00  # binary16 numbers without sign are not finite from these bits on
 _ZERO_CODE = {"int8-block64": 0, "normal4-block64": 8}
 
 
 def coding_of(entry: object) -> Coding | None:
-    """The coding of a parameter's entry, or None."""
+    """Return the coding of a parameter's entry, or None."""
     return entry.coding if isinstance(entry, Stored) and isinstance(entry.coding, Coding) else None
 
 
 def coded_tensors(entry: Stored, coding: Coding) -> Iterator[tuple[str, str, tuple[int, ...] | None, str]]:
-    """Yield (part, dtype, shape, sha256) for each tensor that lies in the file for a coded parameter.
+    """Yield (part, dtype, shape, sha256) of each tensor that the file holds for a coded parameter.
 
-    The shape of a compressed tensor is None: its size is not known beforehand.
+    The shape of a compressed tensor is None, because its size is not known in advance.
     """
     count = numel(entry.shape)
     if coding.id in NARROW:
@@ -65,7 +65,7 @@ def coded_tensors(entry: Stored, coding: Coding) -> Iterator[tuple[str, str, tup
 
 
 def decode_into(entry: Stored, coding: Coding, parts: dict[str, Any], out: memoryview) -> None:
-    """Decode a parameter into ``out``, which has its size in bytes.
+    """Decode a parameter into ``out``, which has the parameter's size in bytes.
 
     ``parts``: the bytes of its coded tensors, by part. Raises CodingFaultError.
     """
@@ -86,7 +86,7 @@ def decode_into(entry: Stored, coding: Coding, parts: dict[str, Any], out: memor
 
 
 def round_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
-    """The bits of finite binary32 values once rounded to a dtype (nearest, ties to even)."""
+    """Round finite binary32 values once to a dtype (to nearest, ties to even) and return their bits."""
     import numpy as np
 
     bits = values.view(np.uint32)
@@ -99,23 +99,23 @@ def round_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
 
 
 def finite_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
-    """As round_bits(). Raises CodingFaultError for a value that is not finite there."""
+    """Round like round_bits(). Raises CodingFaultError for a value that the dtype cannot hold."""
     made = round_bits(values, dtype)
     if dtype == "float16" and ((made & _INFINITE) == _INFINITE).any():
-        raise CodingFaultError("", "has a value beyond float16 once decoded")
+        raise CodingFaultError("", "decodes to a value outside the range of float16")
     return made
 
 
 def integers_of(coding: str, codes: "NDArray[Any]", count: int) -> "NDArray[np.float32]":
-    """The integers that codes of a block coding stand for, shape (count,)."""
+    """Return the integers that the codes of a block coding stand for, shape (count,)."""
     import numpy as np
 
     if coding == "int8-block64":
         return codes.astype(np.float32)
     levels = np.array(LEVELS, np.float32)
     byte = np.arange(256)
-    found: NDArray[np.float32] = np.stack([levels[byte & 15], levels[byte >> 4]], 1)[codes].reshape(-1)[:count]
-    return found
+    integers: NDArray[np.float32] = np.stack([levels[byte & 15], levels[byte >> 4]], 1)[codes].reshape(-1)[:count]
+    return integers
 
 
 def _widen(coding: str, codes: "NDArray[np.uint16]", out: "NDArray[np.uint32]") -> None:
@@ -125,7 +125,7 @@ def _widen(coding: str, codes: "NDArray[np.uint16]", out: "NDArray[np.uint32]") 
     for first in range(0, len(codes), _STEP):
         part = codes[first : first + _STEP]
         if ((part & infinite) == infinite).any():
-            raise CodingFaultError("codes", "holds infinity or NaN")
+            raise CodingFaultError("codes", "contains infinity or NaN")
         wide = part.view("<f2").astype("<f4").view(np.uint32) if coding == "float16" else part.astype(np.uint32) << 16
         out[first : first + _STEP] = wide
 
@@ -137,12 +137,12 @@ def _multiply(
 
     count = len(out)
     if (scales >= _INFINITE).any():
-        raise CodingFaultError("scales", "holds a scale that is infinite, NaN, or has a sign")
-    two = int(coding == "normal4-block64")  # codes to a byte, less one
+        raise CodingFaultError("scales", "contains a scale that is infinite, NaN or negative")
+    two = int(coding == "normal4-block64")  # codes in a byte, minus one
     if two and count % 2 and codes[-1] >> 4:
-        raise CodingFaultError("codes", "has something in the half byte after the last code")
+        raise CodingFaultError("codes", "has bits set in the half byte after the last code")
     if not two and count and codes.min() == -128:
-        raise CodingFaultError("codes", "holds the code -128")
+        raise CodingFaultError("codes", "contains the code -128")
     _check_zero_blocks(coding, codes, scales, count)
     wide = scales.view("<f2").astype(np.float32)
     for first in range(0, count, _STEP):
@@ -158,10 +158,10 @@ def _multiply(
 
 
 def _check_zero_blocks(coding: str, codes: "NDArray[Any]", scales: "NDArray[np.uint16]", count: int) -> None:
-    """Where a scale is zero, every code is the one that decodes to positive zero."""
+    """Check that every code in a block with scale 0 is the code of positive zero."""
     import numpy as np
 
-    due = _ZERO_CODE[coding]
+    zero = _ZERO_CODE[coding]
     for block in np.flatnonzero(scales == 0).tolist():
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         if coding == "int8-block64":
@@ -169,13 +169,13 @@ def _check_zero_blocks(coding: str, codes: "NDArray[Any]", scales: "NDArray[np.u
         else:
             part = codes[first // 2 : -(-last // 2)]
             halves = np.stack([part & 15, part >> 4], 1).reshape(-1)[: last - first]
-            right = bool((halves == due).all())
+            right = bool((halves == zero).all())
         if not right:
-            raise CodingFaultError("codes", f"has a code other than {due} in block {block}, whose scale is 0")
+            raise CodingFaultError("codes", f"has a code other than {zero} in block {block}, whose scale is 0")
 
 
 def _inflate(data: Any, out: "NDArray[np.uint8]", size: int) -> None:
-    """Decompress byte planes to their places, never more than there are."""
+    """Decompress byte planes into place, and refuse more bytes than expected."""
     import numpy as np
 
     places = out.reshape(-1, size).T  # shape (size, elements): row j is plane j
@@ -202,6 +202,6 @@ def _inflate(data: Any, out: "NDArray[np.uint8]", size: int) -> None:
                     raise CodingFaultError("codes", "has bytes after the end of its zlib stream")
                 break
     except zlib.error as fault:
-        raise CodingFaultError("codes", f"is no zlib stream: {fault}") from fault
+        raise CodingFaultError("codes", f"is not a zlib stream: {fault}") from fault
     if not stream.eof or done != len(out):
         raise CodingFaultError("codes", f"ends after {done:,} of {len(out):,} bytes, or without its checksum")

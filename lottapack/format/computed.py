@@ -10,30 +10,30 @@ from lottapack.strict_json.text import JsonText
 
 MAX_COMPUTED = 10_000
 FLOATING = tuple(name for name in dtypes.ITEMSIZE if "float" in name)
-_LONGEST = 64  # of the text of a dtype
+_LONGEST = 64  # characters of a dtype's name
 
 
 def read_computed(out: Collector, text: JsonText, parameters: Collection[str]) -> dict[str, str]:
-    """The dtypes by name. ``parameters``: the names of the pack's parameters, which a checkpoint holds or generates."""
-    found: dict[str, str] = {}
+    """Return the dtypes by name. ``parameters``: the names of the pack's parameters, which are not computed."""
+    computed: dict[str, str] = {}
     if not text.is_object:
         out.add("field", "computed", f"should be an object, not {text.kind}")
-        return found
+        return computed
     count = 0
     for name, item in text.members():
         count += 1
         if count > MAX_COMPUTED:
             continue
         place = f"computed[{quote(name)}]"
-        fault = name_fault(name) or ("is a parameter, whose own entry says its dtype" if name in parameters else None)
+        fault = name_fault(name) or ("is a parameter, whose own entry gives its dtype" if name in parameters else None)
         if fault:
             out.add("name", place, fault)
         if item.is_string:
-            said = str(item.value()) if len(item) <= _LONGEST else "(a long text)"
-            out.known(said, FLOATING, place, "floating dtype")
-            found[name] = sys.intern(said)  # of ten thousand names, a text each would take half of the memory
+            dtype = str(item.value()) if len(item) <= _LONGEST else "(a long text)"
+            out.known(dtype, FLOATING, place, "floating dtype")
+            computed[name] = sys.intern(dtype)  # ten thousand separate texts would take half of the memory
         else:
             out.add("field", place, f"should be a string, not {item.kind}")
     if not 1 <= count <= MAX_COMPUTED:
         out.add("field", "computed", f"names {count:,} tensors; it should name 1 to {MAX_COMPUTED:,}")
-    return found
+    return computed

@@ -1,4 +1,4 @@
-"""The safetensors file of a pack, in its one canonical form (spec: container)."""
+"""The safetensors file of a pack in its canonical form (spec: container)."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ from lottapack.format.strangers import checkpoint_hint, folder_hint, kind_of
 from lottapack.strict_json.text import JsonText
 
 PACK_END = ".lotta.safetensors"
-"""How a pack's file name ends, by which it is found again in folders and registries (spec: container, section 7)."""
+"""The end of a pack's file name, by which folders and registries find packs (spec: container, section 7)."""
 
 SIGNATURE_END = ".sig"
-"""What the name of a signature has beyond that of its pack (spec: container, section 8)."""
+"""What a signature's file name appends to that of its pack (spec: container, section 8)."""
 
 HEADER_CAP = 100_000_000
 _PREFIX = 8
-_STRANGE = "there is no lottapack descriptor, and it is not written as in a pack"
+_STRANGE = "does not contain a lottapack descriptor, and does not have the form of a pack"
 _BEGINNING = 512
-"""Bytes of a file that is not a pack by which it is recognised."""
+"""The first bytes of a file, by which files that are not packs are recognised."""
 
 
 class TensorInfo(msgspec.Struct, frozen=True, gc=False):
-    """Where a tensor lies: ``begin`` and ``end`` in bytes from the end of the header."""
+    """A tensor's position in the file: ``begin`` and ``end`` in bytes from the end of the header."""
 
     name: str
     dtype: str
@@ -44,15 +44,15 @@ class TensorInfo(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
+        """The size in bytes."""
         return self.end - self.begin
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header. ``data_start``: where the data begin in the file, in bytes.
+    """A checked header. ``data_start``: the offset of the data in the file, in bytes.
 
-    ``hashed``: a SHA-256 that has taken in just the bytes before the data, as they were when they were checked.
+    ``hashed``: a SHA-256 that was updated with exactly the checked bytes before the data.
     """
 
     tensors: dict[str, TensorInfo]
@@ -63,17 +63,17 @@ class Header:
 
 
 def layout(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
-    """Place tensors, given as (name, dtype, shape), in the canonical order (section 1)."""
-    place, placed = 0, []
+    """Order tensors, given as (name, dtype, shape), in the canonical layout (section 1)."""
+    offset, placed = 0, []
     for name, dtype, shape in sorted(tensors, key=lambda item: (-dtypes.ITEMSIZE[item[1]], item[0])):
-        end = place + numel(shape) * dtypes.ITEMSIZE[dtype]
-        placed.append(TensorInfo(name, dtype, tuple(shape), place, end))
-        place = end
+        end = offset + numel(shape) * dtypes.ITEMSIZE[dtype]
+        placed.append(TensorInfo(name, dtype, tuple(shape), offset, end))
+        offset = end
     return placed
 
 
 def header_bytes(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """Length prefix, canonical JSON and padding of a safetensors header."""
+    """Return the length prefix, canonical JSON and padding of a safetensors header."""
     entries: dict[str, Any] = {
         info.name: {
             "dtype": dtypes.CODE[info.dtype],
@@ -88,7 +88,7 @@ def header_bytes(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> 
 
 
 def pack_metadata(descriptor: bytes) -> dict[str, str]:
-    """The two keys of a pack's ``__metadata__``."""
+    """Return the two keys of a pack's ``__metadata__``."""
     return {METADATA_KEY: descriptor.decode(), DIGEST_KEY: hashlib.sha256(descriptor).hexdigest()}
 
 
@@ -97,14 +97,14 @@ def write(
 ) -> None:
     """Write a safetensors file.
 
-    ``data(name)`` gives a tensor's little-endian bytes, as any buffer; it is called in the file's order.
+    ``data(name)`` returns a tensor's little-endian bytes as any buffer; it is called in the file's order.
     """
     placed = list(tensors)
     file.write(header_bytes(placed, metadata))
     for info in placed:
         buffer = memoryview(data(info.name)).cast("B") if info.nbytes else b""
         if len(buffer) != info.nbytes:
-            raise ValueError(f"{info.name}: {len(buffer)} bytes where the header says {info.nbytes}")
+            raise ValueError(f"{info.name}: got {len(buffer)} bytes, but the header says {info.nbytes}")
         file.write(buffer)
 
 
@@ -130,7 +130,7 @@ def read_header(file: BinaryIO, source: str) -> Header:
             raise
         raise refuse(fault.problems[0].kind, "header", _STRANGE, hint) from fault
     if length - end != -end % _PREFIX:
-        raise refuse("canonical", "header", "more padding than needed")
+        raise refuse("canonical", "header", "has more padding than needed")
     if not root.is_object:
         raise refuse("metadata", "header", "the header is not an object")
     tensors, metadata, problems = _members(root)
@@ -140,25 +140,25 @@ def read_header(file: BinaryIO, source: str) -> Header:
     _check_layout(tensors, file_size - _PREFIX - length, source)
     digest = hashlib.sha256(descriptor).hexdigest()
     if digest != recorded:
-        raise refuse("digest", "descriptor", f"its SHA-256 is {digest}, not as recorded", "Get the file again.")
+        raise refuse("digest", "descriptor", f"has the SHA-256 {digest}, not the recorded one", "Get the file again.")
     hashed = hashlib.sha256(prefix)
     hashed.update(header)
     return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
 
 
 def _length_fault(length: int, file_size: int, beginning: bytes, source: str) -> tuple[str, str]:
-    """What is wrong with a file that does not begin as safetensors does, and the next step."""
+    """Return what is wrong with a file that does not begin like safetensors, and the next step."""
     if not file_size:
         return "the file is empty: under 8 bytes", "Get the file again."
     if known := kind_of(source, beginning):
-        return f"it is {known[0]}, not a pack", known[1]
-    said = f"a header of {length:,} bytes in a file of {file_size:,}" if file_size >= _PREFIX else "under 8 bytes"
-    return f"{said}: truncated, or no safetensors file", "Get the file again, or name a pack."
+        return f"this is {known[0]}, not a pack", known[1]
+    sizes = f"a header of {length:,} bytes in a file of {file_size:,}" if file_size >= _PREFIX else "under 8 bytes"
+    return f"{sizes}: truncated, or not a safetensors file", "Get the file again, or pass a pack."
 
 
 def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Problem]]:
-    """The tensors in the order of their names, the metadata, and what is wrong with the tensors' entries."""
-    found: list[TensorInfo] = []
+    """Return the tensors in the order of their names, the metadata, and the problems of the tensors' entries."""
+    tensors: list[TensorInfo] = []
     metadata: JsonText | None = None
     problems: list[Problem] = []
     fault: tuple[str, str] | None
@@ -167,26 +167,26 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
             metadata = text
             continue
         if len(text) > MAX_ENTRY:
-            fault = "entry", f"takes {len(text):,} bytes; the format allows an entry {MAX_ENTRY:,}"
+            fault = "entry", f"has {len(text):,} bytes; the format allows {MAX_ENTRY:,} bytes for an entry"
         else:
             entry = text.value()
             fault = _entry_fault(entry)
         if fault is None:
             begin, end = entry["data_offsets"]
-            found.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))
+            tensors.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))
         elif len(problems) < MOST:
             problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
-    return found, metadata, problems
+    return tensors, metadata, problems
 
 
 def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError], hint: str) -> tuple[bytes, str]:
-    """The descriptor, and the SHA-256 that is recorded of it. ``hint``: the next step where there is none."""
+    """Return the descriptor and its recorded SHA-256. ``hint``: the next step if it is missing."""
     place = f"header.{METADATA}"
     held = dict(islice(metadata.members(), 3)) if metadata is not None and metadata.is_object else {}
     if METADATA_KEY not in held:
-        raise refuse("metadata", place, "there is no lottapack descriptor", hint)
+        raise refuse("metadata", place, "does not contain a lottapack descriptor", hint)
     if held.keys() != {METADATA_KEY, DIGEST_KEY} or not all(item.is_string for item in held.values()):
-        raise refuse("metadata", place, f"should hold exactly {METADATA_KEY} and {DIGEST_KEY}, both text")
+        raise refuse("metadata", place, f"should contain exactly {METADATA_KEY} and {DIGEST_KEY}, both strings")
     return held[METADATA_KEY].string_bytes(), held[DIGEST_KEY].string_bytes()[:65].decode(errors="replace")
 
 
@@ -194,7 +194,7 @@ def _entry_fault(entry: Any) -> tuple[str, str] | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         return "entry", "should have exactly dtype, shape and data_offsets"
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes.FROM_CODE:
-        return "entry", f"the element type {json.dumps(entry['dtype'])[:40]} is unknown"
+        return "entry", f"unknown element type {json.dumps(entry['dtype'])[:40]}"
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not isinstance(shape, list) or any(type(size) is not int for size in shape):
         return "shape", "the shape is not a list of integers"
@@ -209,17 +209,19 @@ def _entry_fault(entry: Any) -> tuple[str, str] | None:
 
 
 def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> None:
-    """No gap, no overlap, nothing left over, in the one order. ``tensors``: in the order of their names."""
+    """Refuse gaps, overlaps, leftover bytes and any other order. ``tensors``: in the order of their names."""
     if (end := sum(info.nbytes for info in tensors)) != data_size:
-        message = f"the tensors take {end:,} bytes and the file holds {data_size:,}: truncated, or bytes were added"
+        message = f"the tensors need {end:,} bytes, but the file has {data_size:,}: truncated, or bytes were added"
         raise ContainerError(source, [Problem("offsets", "data", message)], hint="Get the file again.")
-    tensors.sort(key=lambda info: -dtypes.ITEMSIZE[info.dtype])  # those of one size stay in the order of names
-    place, wrong = 0, None
+    tensors.sort(
+        key=lambda info: -dtypes.ITEMSIZE[info.dtype]
+    )  # a stable sort keeps tensors of one size in the order of names
+    offset, wrong = 0, None
     for info in tensors:
-        if info.begin != place:
+        if info.begin != offset:
             wrong = info
             break
-        place = info.end
+        offset = info.end
     if wrong is not None:
         tensors.sort(key=lambda info: (info.begin, info.end))
         tight = tensors[0].begin == 0 and all(a.end == b.begin for a, b in pairwise(tensors))
@@ -230,16 +232,16 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
 
 
 def open_binary(path: Path) -> BufferedReader:
-    """Open a file for reading; one that is missing, unreadable or no regular file raises ContainerError."""
+    """Open a file for reading. Raises ContainerError if it is missing, unreadable or not a regular file."""
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe could wait for ever
-            problem = Problem("length", "file", "No regular file")
-            raise ContainerError(str(path), [problem], hint="Save what comes out of a pipe as a file first.")
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe could block for ever
+            problem = Problem("length", "file", "Not a regular file")
+            raise ContainerError(str(path), [problem], hint="Save the contents of a pipe as a file first.")
         return path.open("rb")
     except OSError as fault:
         hint = "Check the path."
         if isinstance(fault, IsADirectoryError) or path.is_dir():
             hint = folder_hint(path)
         elif isinstance(fault, FileNotFoundError):
-            hint = "Check the path; what is in a registry is brought here by lottapack pull."
+            hint = "Check the path. To get a pack from a registry, run lottapack pull."
         raise ContainerError(str(path), [Problem("length", "file", fault.strerror or str(fault))], hint=hint) from fault

@@ -1,4 +1,4 @@
-"""The records of the descriptor, and their canonical bytes (spec: descriptor)."""
+"""The records of the descriptor and their canonical bytes (spec: descriptor)."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from lottapack.format.ties import owners
 from lottapack.strict_json.text import JsonText
 
 FORMAT_VERSION = "1.0"
-"""The newest version that this reader knows."""
+"""The newest format version that this reader knows."""
 
 METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
@@ -26,17 +26,18 @@ SCALINGS = ("lora", "rslora")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """An object of the format: keywords only, unchangeable, unknown fields refused.
+    """The base of the format's objects: keyword-only, frozen, and without unknown fields.
 
-    Left out of the collection of cycles, of which JSON has none: a pack may have 100,000 of them.
+    The records are not tracked by the garbage collector, because JSON does not have cycles and a pack may have 100,000
+    of them.
     """
 
 
 class Architecture:
-    """``family``, ``class`` and ``config`` (JSON), from which an empty module can be built.
+    """The ``family``, ``class`` and ``config`` (JSON) from which an empty module can be built.
 
-    Of a configuration that was read, the text is kept: its values, which can take thirty times as much, are made each
-    time that they are asked for.
+    A configuration that was read keeps its text. Its values, which can take thirty times as much memory, are built each
+    time they are requested.
     """
 
     __slots__ = ("_config", "class_", "family")
@@ -53,7 +54,7 @@ class Architecture:
         return config
 
     def fields(self) -> dict[str, Any]:
-        """The architecture as JSON."""
+        """Return the architecture as JSON."""
         return {"family": self.family, "class": self.class_, "config": self.config}
 
     def __eq__(self, other: object) -> bool:
@@ -64,7 +65,7 @@ class Architecture:
 
 
 class ArchitectureRecord(Record, frozen=True):
-    """The form of an architecture."""
+    """The architecture as a record of the format."""
 
     family: str
     class_: str = msgspec.field(name="class")
@@ -72,21 +73,21 @@ class ArchitectureRecord(Record, frozen=True):
 
 
 def architecture_fields(value: Any) -> Any:
-    """What msgspec is to write of an architecture."""
+    """Return what msgspec should write for an architecture."""
     if isinstance(value, Architecture):
         return value.fields()
     raise NotImplementedError(type(value).__name__)
 
 
 class TableRecord(Record, frozen=True):
-    """A table that the pack carries: 2**bits binary32 values in the tensor ``lottapack.tables.<id>``."""
+    """A table in the pack: 2**bits binary32 values in the tensor ``lottapack.tables.<id>``."""
 
     bits: int
     sha256: str
 
 
 class ScaffoldRecord(Record, frozen=True):
-    """One more scaffold: its seed (16 hex digits), and the fingerprint there of each generated parameter."""
+    """An additional scaffold: its seed (16 hex digits) and its fingerprint of each generated parameter."""
 
     seed: str
     fingerprints: dict[str, str]
@@ -95,8 +96,8 @@ class ScaffoldRecord(Record, frozen=True):
 class Rng(Record, frozen=True):
     """The generator's id, the seed (16 hex digits) and the pack's own tables by id.
 
-    ``scaffolds``: by name those other than the default one, absent where there is none.
-    ``torch`` and ``capability``: the version and the processor's vector instructions, with ``torch-cpu`` only.
+    ``scaffolds``: the additional scaffolds by name; absent if there are none. ``torch`` and ``capability``: the torch
+    version and the processor's vector instructions, for ``torch-cpu`` only.
     """
 
     id: str
@@ -108,19 +109,19 @@ class Rng(Record, frozen=True):
 
 
 class Coding(Record, frozen=True):
-    """How a tensor lies in the file: the coding's id and the SHA-256 of its coded tensors (spec: codings)."""
+    """A tensor's coding: its id, and the SHA-256 of its coded tensors (spec: codings)."""
 
     id: str
     codes: str
     scales: str | msgspec.UnsetType = msgspec.UNSET
 
     def parts(self) -> dict[str, str]:
-        """The SHA-256 of each coded tensor, by its last name."""
+        """Return the SHA-256 of each coded tensor by its last name."""
         return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
 
 
 class TensorRecord(Record, frozen=True):
-    """One tensor of an adapter. ``sha256``: of its own bytes, decoded if need be."""
+    """One tensor of an adapter. ``sha256``: that of its decoded bytes."""
 
     dtype: str
     sha256: str
@@ -128,7 +129,10 @@ class TensorRecord(Record, frozen=True):
 
 
 class Adapter(Record, frozen=True):
-    """The tensors of an adapter. ``beta`` is absent where it is fixed at 1, ``magnitude`` where there is none."""
+    """The tensors of an adapter.
+
+    ``beta`` is absent if it is fixed at 1, ``magnitude`` if the adapter does not use it.
+    """
 
     lora_A: TensorRecord  # noqa: N815
     lora_B: TensorRecord  # noqa: N815
@@ -136,7 +140,7 @@ class Adapter(Record, frozen=True):
     magnitude: TensorRecord | msgspec.UnsetType = msgspec.UNSET
 
     def tensors(self) -> dict[str, TensorRecord]:
-        """The adapter's tensors by their last name, in the order of ADAPTER_PARTS."""
+        """Return the adapter's tensors by their last names, in the order of ADAPTER_PARTS."""
         every = {part: getattr(self, part) for part in ADAPTER_PARTS}
         return {part: tensor for part, tensor in every.items() if tensor is not msgspec.UNSET}
 
@@ -167,9 +171,9 @@ class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
 
 
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):
-    """A parameter or buffer whose tensor is in the file, as it is or with a coding.
+    """A parameter or buffer whose tensor is in the file, plain or coded.
 
-    ``sha256``: of the parameter's own bytes, decoded if need be.
+    ``sha256``: that of the parameter's decoded bytes.
     """
 
     shape: tuple[int, ...]
@@ -181,7 +185,7 @@ class Stored(Record, frozen=True, tag_field="role", tag="stored"):
 
 
 class FileRecord(Record, frozen=True):
-    """A file beside the model: its bytes, and their SHA-256 (spec: files)."""
+    """A file beside the model: its size in bytes and its SHA-256 (spec: files)."""
 
     size: int
     sha256: str
@@ -214,7 +218,7 @@ RECORDS: dict[str, type[Seeded] | type[Adapted] | type[Stored] | type[Constant] 
 
 
 def role_of(parameter: Parameter) -> Role:
-    """The role's word."""
+    """Return the role's name."""
     role: Role = parameter.__struct_config__.tag  # type: ignore[assignment]
     return role
 
@@ -237,27 +241,27 @@ class Descriptor(Record, frozen=True, dict=True, gc=True):
 
     @property
     def scaffolds(self) -> dict[str, ScaffoldRecord]:
-        """The scaffolds other than the default one, by name."""
+        """The additional scaffolds by name."""
         return self.rng.scaffolds or {}
 
     def on_scaffold(self, name: str) -> "Descriptor":
-        """The descriptor of the same model on that scaffold alone. Raises ScaffoldError for a name it does not hold."""
+        """Return the descriptor of the same model on one scaffold. Raises ScaffoldError for an unknown name."""
         if name == DEFAULT_SCAFFOLD:
             return self
-        found = self.scaffolds.get(name)
-        if found is None:
+        record = self.scaffolds.get(name)
+        if record is None:
             raise unknown_scaffold(name, self.scaffolds)
         parameters = {
-            key: msgspec.structs.replace(entry, fingerprint=found.fingerprints[key])
+            key: msgspec.structs.replace(entry, fingerprint=record.fingerprints[key])
             if isinstance(entry, Seeded | Adapted)
             else entry
             for key, entry in self.parameters.items()
         }
-        generator = msgspec.structs.replace(self.rng, seed=found.seed, scaffolds=msgspec.UNSET)
+        generator = msgspec.structs.replace(self.rng, seed=record.seed, scaffolds=msgspec.UNSET)
         return msgspec.structs.replace(self, rng=generator, parameters=parameters)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON in UTF-8."""
+        """Return the descriptor as canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self, enc_hook=architecture_fields))
 
     def resolve(self, name: str) -> str:
@@ -270,13 +274,13 @@ class Descriptor(Record, frozen=True, dict=True, gc=True):
 
 
 def unknown_scaffold(name: str, held: Iterable[str]) -> ScaffoldError:
-    """The error for a scaffold that is not among those held beside the default one."""
+    """Return the error for an unknown scaffold. ``held``: the names of the additional ones."""
     names = ", ".join([DEFAULT_SCAFFOLD, *sorted(held)])
-    return ScaffoldError(f"there is no scaffold {name!r} here", hint=f"Scaffolds: {names}.")
+    return ScaffoldError(f"unknown scaffold {name!r}", hint=f"Choose one of {names}.")
 
 
 def seed_text(seed: int) -> str:
-    """A seed as 16 hexadecimal digits."""
+    """Return a seed as 16 hexadecimal digits."""
     return f"{seed:016x}"
 
 
@@ -285,7 +289,7 @@ TABLE_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def factor_dims(shape: tuple[int, ...], fan_in_fan_out: bool) -> tuple[int, int]:
-    """``(d_out, d_in)`` of the matrix that a weight of this shape stands for (spec: descriptor, section 4)."""
+    """Return ``(d_out, d_in)`` of the matrix that a weight of this shape stands for (spec: descriptor, section 4)."""
     if fan_in_fan_out:
         return shape[1], shape[0]
     d_in = 1
@@ -295,5 +299,5 @@ def factor_dims(shape: tuple[int, ...], fan_in_fan_out: bool) -> tuple[int, int]
 
 
 def adapter_shapes(rank: int, d_out: int, d_in: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of an adapter's tensors, by their last name."""
+    """Return the shapes of an adapter's tensors by their last names."""
     return {"lora_A": (rank, d_in), "lora_B": (d_out, rank), "beta": (1,), "magnitude": (d_out,)}

@@ -21,10 +21,10 @@ _ROWS = (
 )
 
 ITEMSIZE: dict[str, int] = {name: size for name, _, size in _ROWS}
-"""Bytes of one element, by dtype."""
+"""The bytes of one element, by dtype."""
 
 CODE: dict[str, str] = {name: code for name, code, _ in _ROWS}
-"""safetensors' code, by dtype."""
+"""The safetensors code of each dtype."""
 
 FROM_CODE: dict[str, str] = {code: name for name, code, _ in _ROWS}
 
@@ -36,7 +36,7 @@ GENERATED = ("float32", "bfloat16", "float16")
 
 
 def torch_dtype(name: str) -> "torch.dtype":
-    """The torch dtype called ``name``."""
+    """Return the torch dtype called ``name``."""
     import torch
 
     dtype: torch.dtype = getattr(torch, name)
@@ -44,7 +44,7 @@ def torch_dtype(name: str) -> "torch.dtype":
 
 
 def floating_name(dtype: "torch.dtype | str") -> str:
-    """The name of a floating dtype to convert to. Raises UnsupportedError for a dtype that does not float."""
+    """Return the name of a floating dtype to convert to. Raises UnsupportedError for a dtype that does not float."""
     name = dtype_name(dtype)
     if name not in ITEMSIZE or "float" not in name:
         floating = ", ".join(f"torch.{known}" for known in ITEMSIZE if "float" in known)
@@ -54,7 +54,7 @@ def floating_name(dtype: "torch.dtype | str") -> str:
 
 
 def dtype_name(dtype: "torch.dtype | str") -> str:
-    """The format's name of a torch dtype, or of its name (it may be one that the format does not have).
+    """Return the format's name of a torch dtype or of its name, which the format may not support.
 
     The short names ``fp32``, ``fp16`` and ``bf16`` are understood.
     """

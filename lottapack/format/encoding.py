@@ -1,4 +1,4 @@
-"""Encoders of the codings (spec: codings, section 8). What they decode to, they encode to the same codes again."""
+"""The encoders of the codings (spec: codings, section 8). Encoding decoded values gives the same codes again."""
 
 import zlib
 from functools import partial
@@ -17,29 +17,29 @@ Halves = NDArray[np.uint16]
 
 _TOP = 127
 _LARGEST = 0x7BFF  # the bits of the largest finite float16
-_END_IN_FLOAT16 = 0x6007  # 515.5, the largest scale whose products with 127 float16 holds
+_END_IN_FLOAT16 = 0x6007  # 515.5, the largest scale whose product with 127 fits float16
 _TRIED = (1.0, 0.875, 0.9375, 1.0625, 1.125)
-"""Scales of 4-bit blocks that are tried, as parts of the one that makes the largest value the largest level."""
+"""The scales of 4-bit blocks to try, relative to the one that maps the largest value to the largest level."""
 
 _NEAR = {"float32": (0, 1), "float16": (-1, 0, 1, 2), "bfloat16": (-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5)}
-"""How many steps of float16 a block's scale can be from what its largest decoded value says, by dtype."""
+"""How many float16 steps a block's scale can differ from what its largest decoded value suggests, by dtype."""
 
 _ZLIB_LEVEL = 6
 _LEVELS = np.array(LEVELS, np.float32)
 _LAST_PLACE = np.float32(254)
-# Twice the midpoints of the positive levels are integers, so the whole part of twice a magnitude finds its code.
+# Twice the midpoints of the positive levels are integers, so the integer part of twice a magnitude gives its code.
 _CODE = (8 + np.searchsorted([a + b for a, b in pairwise(LEVELS[8:])], np.arange(255), "right")).astype(np.uint8)
 _POSITIVE = _LEVELS[_CODE]
 
 
 def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[Any], Halves]:
-    """Codes and scales (bits of float16) of finite values of a parameter, shape (n,), for a block coding.
+    """Return the codes and scales (float16 bits) of finite values, shape (n,), for a block coding.
 
-    ``dtype``: of the parameter; the values are exact in it. Raises ValueError for values that no scale reaches.
+    ``dtype``: the parameter's dtype, which holds the values exactly. Raises ValueError for values that are too large.
     """
     count = len(values)
     if count and float(np.abs(values).max()) > _TOP * 65504.0:
-        raise ValueError("has values beyond 127 * 65504, the largest of a block")
+        raise ValueError("has values beyond 127 * 65504, the largest value of a block")
     codes = np.empty(-(-count // BLOCK) * BLOCK, np.int8 if coding == "int8-block64" else np.uint8)
     scales = np.empty(-(-count // BLOCK), np.uint16)
     spread(0, count, partial(_encode_piece, values, dtype, coding, codes, scales), default())
@@ -51,7 +51,7 @@ def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[Any]
 
 
 def planes(data: NDArray[np.uint8], size: int) -> bytes:
-    """The zlib stream of the byte planes of elements of ``size`` bytes."""
+    """Return the zlib stream of the byte planes of elements of ``size`` bytes."""
     stream = zlib.compressobj(_ZLIB_LEVEL)
     places = data.reshape(-1, size)
     return b"".join([*(stream.compress(places[:, j].tobytes()) for j in range(size)), stream.flush()])
@@ -60,12 +60,12 @@ def planes(data: NDArray[np.uint8], size: int) -> bytes:
 def _encode_piece(
     values: Floats, dtype: str, coding: str, codes: NDArray[Any], scales: Halves, start: int, stop: int
 ) -> None:
-    step = 512 * BLOCK  # what is computed on stays in the cache
+    step = 512 * BLOCK  # so that the working data stays in the cache
     for first in range(start, stop, step):
         last = min(first + step, stop)
         rows = np.zeros((-(-(last - first) // BLOCK), BLOCK), np.float32)
         rows.reshape(-1)[: last - first] = values[first:last]
-        tail = last - first - (len(rows) - 1) * BLOCK  # elements of the last block; those after it do not count
+        tail = last - first - (len(rows) - 1) * BLOCK  # elements of the last block; the padding after them is ignored
         made, used = _Rows(dtype, coding, rows, tail).encode()
         codes[first : first + made.size] = made.reshape(-1)
         scales[first // BLOCK : first // BLOCK + len(rows)] = used
@@ -79,36 +79,36 @@ class _Rows:
         self.two = coding == "normal4-block64"
 
     def encode(self) -> tuple[NDArray[Any], Halves]:
-        """Codes and scales: exact where the values came out of this coding, else those with the least error."""
+        """Return codes and scales: exact for values that this coding decoded, else those with the least error."""
         scales, exact = self._exact(self.rows)
         if not exact.all():
             best = self._best()
             decoded = self._decode(self._codes(self.rows, best), best)
-            canonical, found = self._again(decoded, best)
-            scales = np.where(exact, scales, np.where(found, canonical, best))
+            canonical, repeats = self._again(decoded, best)
+            scales = np.where(exact, scales, np.where(repeats, canonical, best))
             rows = np.where(exact[:, None], self.rows, decoded)
             return self._codes(rows, scales), scales
         return self._codes(self.rows, scales), scales
 
     def _exact(self, rows: Floats) -> tuple[Halves, NDArray[np.bool_]]:
-        """The least scale near the largest value that gives each block exactly, and for which blocks there is one."""
+        """Return the least scale near the largest value that gives each block exactly, and which blocks have one."""
         peaks = self._peaks(rows)
         middle = _round_up(peaks / np.float32(_TOP)).astype(np.int32)
-        scales, found = np.zeros(len(rows), np.uint16), peaks == 0
+        scales, exact = np.zeros(len(rows), np.uint16), peaks == 0
         for near in _NEAR[self.dtype]:
             tried = np.clip(middle + near, 1, self._end()).astype(np.uint16)
-            left = np.flatnonzero(~found)
-            # The first elements tell nearly all blocks that are not exact.
+            left = np.flatnonzero(~exact)
+            # The first elements reveal nearly all blocks that are not exact.
             left = left[self._same(rows[left, :4], tried[left], 4)]
             left = left[self._same(rows[left], tried[left], BLOCK, last=len(rows) - 1, places=left)]
-            scales[left], found[left] = tried[left], True
-        return scales, found
+            scales[left], exact[left] = tried[left], True
+        return scales, exact
 
     def _again(self, decoded: Floats, best: Halves) -> tuple[Halves, NDArray[np.bool_]]:
-        """As _exact(), of what was decoded with given scales."""
+        """Look for scales like _exact(), for values that were decoded with known scales."""
         first = _round_up(self._peaks(decoded) / np.float32(_TOP))
         if self.dtype == "float32" and bool(((first == best) & (best > 0)).all()):
-            return best, np.ones(len(best), np.bool_)  # exact products, and the scale that is tried first
+            return best, np.ones(len(best), np.bool_)  # products are exact, and _exact() would try this scale first
         return self._exact(decoded)
 
     def _same(
@@ -120,20 +120,20 @@ class _Rows:
             same = same[:, : min(width, self.tail)]
         elif places is not None and len(places) and places[-1] == last:
             same[-1, self.tail :] = True
-        found: NDArray[np.bool_] = same.all(1)
-        return found
+        same_blocks: NDArray[np.bool_] = same.all(1)
+        return same_blocks
 
     def _best(self) -> Halves:
-        """The scale of each block that has the least squared error, of those tried; zero is always one of them.
+        """Return the scale of each block with the least squared error among those tried, which always include zero.
 
-        What rounding to the dtype adds is left out of account.
+        The error ignores the rounding to the dtype.
         """
         magnitudes = np.abs(self.rows)
         magnitudes[-1, self.tail :] = 0
         peaks = magnitudes.max(1)
         full = np.minimum(_round_up(peaks / np.float32(_TOP)), self._end()).astype(np.uint16)
         if not self.two:
-            # Of the smallest numbers, some are nearer to zero than to what the smallest scale gives.
+            # Some of the smallest numbers are nearer to zero than to what the smallest scale gives.
             tiny = (full < 64) & (self._squares(magnitudes, full) >= np.einsum("ij,ij->i", magnitudes, magnitudes))
             return np.where(tiny, np.uint16(0), full)
         best, least = np.zeros(len(magnitudes), np.uint16), np.einsum("ij,ij->i", magnitudes, magnitudes)
@@ -141,14 +141,14 @@ class _Rows:
             half = np.minimum(peaks * np.float32(part / _TOP), np.float32(65504)).astype(np.float16).view(np.uint16)
             tried = full if part == 1 else np.clip(half, 1, self._end()).astype(np.uint16)
             error = self._squares(magnitudes, tried)
-            # Where the largest value has another level than the largest, the scale could not be found again.
+            # If the largest value does not get the largest level, encoding again could not find the scale.
             reached = part == 1 or self._codes(peaks[:, None], tried)[:, 0] == 15
             better = (error < least) & reached & (peaks > 0)
             best, least = np.where(better, tried, best), np.where(better, error, least)
         return best
 
     def _squares(self, magnitudes: Floats, scales: Halves) -> Floats:
-        """The squared error of each block, of its magnitudes."""
+        """Return the squared error of each block from its magnitudes."""
         factors = _wide(scales)
         parts = magnitudes * _inverse(factors)
         if self.two:
@@ -163,7 +163,7 @@ class _Rows:
         return total
 
     def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
-        """The nearest codes; zero's where the scale is zero."""
+        """Return the nearest codes, and the code of zero where the scale is zero."""
         factors = _wide(scales)
         parts = rows * _inverse(factors)
         if not self.two:
@@ -174,7 +174,7 @@ class _Rows:
         return codes
 
     def _decode(self, codes: NDArray[Any], scales: Halves) -> Floats:
-        """The values of codes, rounded to the dtype."""
+        """Return the values of codes, rounded to the dtype."""
         integers = np.take(_LEVELS, codes) if self.two else codes.astype(np.float32)
         values = integers * _wide(scales)
         if self.dtype == "float32":
@@ -189,7 +189,7 @@ class _Rows:
         return _END_IN_FLOAT16 if self.dtype == "float16" else _LARGEST
 
     def _peaks(self, rows: Floats) -> Floats:
-        """The largest magnitude of each block."""
+        """Return the largest magnitude of each block."""
         magnitudes = np.abs(rows)
         magnitudes[-1, self.tail :] = 0
         peaks: Floats = magnitudes.max(1)
@@ -197,19 +197,19 @@ class _Rows:
 
 
 def _wide(scales: Halves) -> Floats:
-    """Scales as binary32 numbers, shape (blocks, 1)."""
+    """Return scales as binary32 numbers, shape (blocks, 1)."""
     wide: Floats = scales.view(np.float16).astype(np.float32)[:, None]
     return wide
 
 
 def _inverse(factors: Floats) -> Floats:
-    """One over scales; zero for zero."""
-    found: Floats = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
-    return found
+    """Return the reciprocals of scales, and zero for zero."""
+    inverse: Floats = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
+    return inverse
 
 
 def _round_up(values: Floats) -> Halves:
-    """The bits of the least float16 numbers that are not below positive values."""
+    """Return the bits of the least float16 numbers that are not below positive values."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
     bits = halves.view(np.uint16)

@@ -1,4 +1,4 @@
-"""Reading and checking the descriptor's ``parameters`` (spec: descriptor, sections 3 and 4; refusals, section 2)."""
+"""Read and check the descriptor's ``parameters`` (spec: descriptor, sections 3 and 4; refusals, section 2)."""
 
 import math
 import re
@@ -29,14 +29,14 @@ from lottapack.strict_json.text import JsonText
 
 
 def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None:
-    """The entries by name, or None where not all could be read. ``generator``: None if it is faulty itself."""
+    """Return the entries by name, or None if one cannot be read. ``generator``: None if it is invalid itself."""
     if not text.is_object:
         out.add("field", "parameters", f"should be an object, not {text.kind}")
         return None
     if len(text) > MAX_PARAMETERS * len('"":0,'):
         many = sum(1 for _ in text.members())
         if many > MAX_PARAMETERS:
-            out.add("name", "parameters", f"{many:,} parameters; the format allows {MAX_PARAMETERS:,}")
+            out.add("name", "parameters", f"has {many:,} parameters; the format allows {MAX_PARAMETERS:,}")
             return None
     count, found = 0, dict[str, Parameter]()
     for name, item in text.members():
@@ -67,9 +67,9 @@ def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
         out.add("field", f"{place}.role", "the role is missing or not a string")
         return None
     if role not in RECORDS:
-        out.add("id", f"{place}.role", f"the role {role[:100]!r} is unknown; known: {', '.join(RECORDS)}")
+        out.add("id", f"{place}.role", f"unknown role {role[:100]!r}; it should be one of {', '.join(RECORDS)}")
         return None
-    # msgspec would take an integer for a float, which the format does not; no float takes the place of None.
+    # msgspec would accept an integer for a float, which the format does not; no float replaces None.
     kinds = {field: kind_of(item[field]) for field in ("scale", "alpha") if type(item.get(field, 1.0)) is not float}
     item |= dict.fromkeys(kinds)
     if isinstance(item.get("adapter"), dict):
@@ -125,11 +125,11 @@ def _check_constant(out: Collector, entry: Constant, place: str) -> None:
 
 
 def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng | None, place: str) -> None:
-    """A built-in table here; the values of a pack's own are known only when its tensor is read."""
+    """Check a built-in table's scale here; a pack's own table is checked when its tensor is read."""
     if generator is not None and generator.id == rng.TORCH_CPU:
         out.known(entry.distribution, (rng.CONSTRUCTOR,), f"{place}.distribution", "distribution")
         if entry.scale != 1:
-            out.add("scale", f"{place}.scale", f"with {rng.TORCH_CPU} the scale is 1.0")
+            out.add("scale", f"{place}.scale", f"the scale should be 1.0 with {rng.TORCH_CPU}")
     elif entry.distribution in rng.BUILTIN:
         if entry.dtype in dtypes.GENERATED:
             fault = rng.fault_between(*rng.EXTREMES[entry.distribution], entry.scale, entry.dtype)
@@ -142,27 +142,29 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
 def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
     out.known(entry.scaling, SCALINGS, f"{place}.scaling", "scaling")
     if not (math.isfinite(entry.alpha) and entry.alpha > 0):
-        out.add("scale", f"{place}.alpha", "alpha must be above 0")
+        out.add("scale", f"{place}.alpha", "alpha should be finite and above 0")
     for name, tensor in entry.adapter.tensors().items():
         out.known(tensor.dtype, dtypes.GENERATED, f"{place}.adapter.{name}.dtype", "dtype")
         out.hexadecimal(tensor.sha256, HEX64, f"{place}.adapter.{name}.sha256")
         coding = None if tensor.coding is msgspec.UNSET else tensor.coding
         _check_coding(out, tensor.dtype, coding, f"{place}.adapter.{name}.coding")
     if len(entry.shape) < 2 or 0 in entry.shape:
-        out.add("shape", f"{place}.shape", "an adapter needs a weight of two or more dimensions and no zero")
+        out.add(
+            "shape", f"{place}.shape", "a weight with an adapter should have two or more dimensions, none of them 0"
+        )
     elif entry.fan_in_fan_out and len(entry.shape) != 2:
         out.add("shape", f"{place}.fan_in_fan_out", "only a weight of two dimensions can be stored as (in, out)")
     else:
         most = min(factor_dims(entry.shape, entry.fan_in_fan_out))
         if not 1 <= entry.rank <= most:
-            out.add("shape", f"{place}.rank", f"the rank {entry.rank} is not from 1 to {most}")
+            out.add("shape", f"{place}.rank", f"the rank {entry.rank} should be from 1 to {most}")
 
 
 def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
-    """Follow each tie once. ``faulty``: names that ties lead to and whose entries could not be read.
+    """Follow each tie once. ``faulty``: targets of ties whose entries could not be read.
 
-    In the place of a tie that was followed stands meanwhile the number of the walk: a second dict would take half as
-    much as the entries themselves.
+    While ties are followed, the number of the walk replaces each visited tie in the dict, because a second dict would
+    take half as much memory as the entries themselves.
     """
     entries = list(found.values())
     marked = cast("dict[str, Parameter | int]", found)
@@ -172,10 +174,10 @@ def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -
             marked[name] = walk
             target = marked.get(entry.to)
             if target is None and entry.to not in faulty:
-                out.add("tied", f"parameters[{quote(name)}].to", f"there is no parameter {quote(entry.to)}")
+                out.add("tied", f"parameters[{quote(name)}].to", f"the parameter {quote(entry.to)} does not exist")
             name, entry = entry.to, target
         if entry == walk:
-            out.add("tied", f"parameters[{quote(name)}].to", "the ties go round in a circle")
+            out.add("tied", f"parameters[{quote(name)}].to", "the ties form a circle")
     found.update(zip(found, entries, strict=True))
 
 
@@ -186,6 +188,8 @@ def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:
             stream = rng.stream_of(name)
             if stream in seen:
                 out.add(
-                    "name", f"parameters[{quote(name)}]", f"has the same stream as {quote(seen[stream])}: rename one"
+                    "name",
+                    f"parameters[{quote(name)}]",
+                    f"has the same stream as {quote(seen[stream])}; rename one of them",
                 )
             seen[stream] = name

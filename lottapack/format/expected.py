@@ -1,7 +1,7 @@
-"""The tensors that a descriptor calls for, and whether a file holds just these (spec: container, 5; refusals, 3).
+"""The tensors that a descriptor needs, and whether a file has exactly these (spec: container, 5; refusals, 3).
 
-Parameters and tensors have names of their own kinds: a parameter is asked for by its name, a tensor of the file by its
-TensorInfo. Where one name would mean both of two things, the pack is refused.
+Parameters and tensors have separate names: code refers to a parameter by its name, and to a tensor of the file by its
+TensorInfo. A pack in which one name would mean two things is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,15 +24,15 @@ from lottapack.format.names import clashes, file_tensor, table_tensor
 from lottapack.format.shapes import numel
 
 VALUE = "value"
-"""The part of a stored parameter without a coding: all of it. Other parts are called as in the file."""
+"""The part name of a stored parameter without a coding. Other parts are called as in the file."""
 
 
 class Expected(NamedTuple):
-    """A tensor that the descriptor calls for.
+    """A tensor that the descriptor needs.
 
-    ``parameter``: the name of the one that it is a part of; None for a table or a file, whose place in the descriptor
-    is then the part. ``shape``: None for a compressed tensor, of which only the file knows the size; ``decoded`` is
-    then what it must decompress to, in bytes.
+    ``parameter``: the name of the parameter that it belongs to; None for a table or a file, whose location in the
+    descriptor is then the part. ``shape``: None for a compressed tensor, whose size only the file knows; ``decoded`` is
+    then its size in bytes after decompression.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Expected(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a parameter as it is, under the parameter's own name."""
+        """Whether it is a plain parameter under the parameter's own name."""
         return self.name == self.parameter
 
     @property
     def owner(self) -> str:
-        """What errors call the entry that calls for it."""
+        """The name that errors use for the entry that needs it."""
         return self.part if self.parameter is None else self.parameter
 
 
 def expected_tensors(descriptor: Descriptor) -> Iterator[Expected]:
-    """Yield each tensor that the descriptor calls for: tables, files, then the parts of the parameters."""
+    """Yield each tensor that the descriptor needs: tables, files, then the parts of the parameters."""
     for table_id, table in descriptor.rng.tables.items():
         place = f"rng.tables.{table_id}"
         yield Expected(table_tensor(table_id), None, place, "float32", (2**table.bits,), table.sha256)
@@ -66,7 +66,7 @@ def expected_tensors(descriptor: Descriptor) -> Iterator[Expected]:
 
 
 def expected_file(name: str, record: FileRecord) -> Expected:
-    """The tensor that a file's entry calls for."""
+    """Return the tensor that a file's entry needs."""
     place, tensor = f"files[{quote(name)}]", file_tensor(name)
     if isinstance(record.coding, Coding):
         return Expected(f"{tensor}.codes", None, place, "uint8", None, record.coding.codes, record.size)
@@ -74,7 +74,7 @@ def expected_file(name: str, record: FileRecord) -> Expected:
 
 
 def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
-    """Yield each tensor that one parameter's entry calls for."""
+    """Yield each tensor that one parameter's entry needs."""
     if isinstance(entry, Stored):
         coding = codings.coding_of(entry)
         if coding is None:
@@ -97,48 +97,50 @@ def _coded_parts(parameter: str, whole: str, prefix: str, entry: Stored, coding:
 
 
 def name_clashes(descriptor: Descriptor) -> Iterator[tuple[str, str]]:
-    """Yield each name that would mean two things, and what it would mean."""
-    derived = ((due.name, due.owner) for due in expected_tensors(descriptor) if not due.is_whole)
+    """Yield each name that would mean two things, and what these are."""
+    derived = ((expected.name, expected.owner) for expected in expected_tensors(descriptor) if not expected.is_whole)
     adapted = (name for name, entry in descriptor.parameters.items() if isinstance(entry, Adapted))
     return clashes(descriptor.parameters, derived, adapted)
 
 
 def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], source: str) -> dict[str, str]:
-    """Check that a file holds the tensors that its descriptor calls for, each with one use; their SHA-256 by name.
+    """Check that a file has exactly the tensors that its descriptor needs, and return their SHA-256 by name.
 
-    ``source`` names the file in errors. Raises AgreementError with everything that differs.
+    ``source`` names the file in errors. Raises AgreementError with every difference.
     """
     out = Collector()
     digests: dict[str, str] = {}
     clashing = dict(name_clashes(descriptor))
     for name, message in clashing.items():
         out.add("two-roles", name, message)
-    for due in expected_tensors(descriptor):
-        digests[due.name] = due.sha256
-        if due.name in clashing:
+    for expected in expected_tensors(descriptor):
+        digests[expected.name] = expected.sha256
+        if expected.name in clashing:
             continue
-        info = tensors.get(due.name)
+        info = tensors.get(expected.name)
         if info is None:
-            out.add("missing", due.name, f"{due.owner} needs this tensor and the file lacks it")
-        elif due.shape is None:
-            for problem in _compressed_faults(due, info):
+            out.add("missing", expected.name, f"{expected.owner} needs this tensor, but the file lacks it")
+        elif expected.shape is None:
+            for problem in _compressed_faults(expected, info):
                 out.add(problem.kind, problem.where, problem.message)
-        elif (info.dtype, info.shape) != (due.dtype, due.shape):
-            found, wanted = f"{info.dtype} {list(info.shape)}", f"{due.dtype} {list(due.shape)}"
-            out.add("mismatch", due.name, f"the file holds {found}, the descriptor says {wanted}")
+        elif (info.dtype, info.shape) != (expected.dtype, expected.shape):
+            actual, wanted = f"{info.dtype} {list(info.shape)}", f"{expected.dtype} {list(expected.shape)}"
+            out.add("mismatch", expected.name, f"the file has {actual}, but the descriptor needs {wanted}")
     for name in tensors:
         if name not in digests:
-            out.add("unused", name, "no entry calls for this tensor")
+            out.add("unused", name, "the descriptor does not use this tensor")
     if out.problems:
         raise AgreementError(source, out.problems)
     return digests
 
 
-def _compressed_faults(due: Expected, info: TensorInfo) -> Iterator[Problem]:
-    """A compressed tensor is as large as it likes, but what it cannot hold is refused at once."""
+def _compressed_faults(expected: Expected, info: TensorInfo) -> Iterator[Problem]:
+    """Yield the faults of a compressed tensor: any size is allowed, unless it is too small for its contents."""
     if info.dtype != "uint8" or len(info.shape) != 1:
-        found = f"{info.dtype} {list(info.shape)}"
-        yield Problem("mismatch", info.name, f"the file holds {found}, and a compressed tensor is a row of uint8")
-    elif due.decoded > codings.MOST_GROWTH * info.nbytes:
-        message = f"{info.nbytes:,} bytes cannot decompress to the {due.decoded:,} of {due.owner}"
+        actual = f"{info.dtype} {list(info.shape)}"
+        yield Problem(
+            "mismatch", info.name, f"the file has {actual}, but a compressed tensor is one dimension of uint8"
+        )
+    elif expected.decoded > codings.MOST_GROWTH * info.nbytes:
+        message = f"{info.nbytes:,} bytes cannot decompress to the {expected.decoded:,} bytes of {expected.owner}"
         yield Problem("mismatch", info.name, message)

@@ -1,4 +1,4 @@
-"""Files that a pack carries beside the model: their names, limits and entries (spec: files)."""
+"""Files that a pack holds beside the model: their names, limits and entries (spec: files)."""
 
 import hashlib
 import re
@@ -65,7 +65,7 @@ NAMES = frozenset(
         ADAPTER,
     )
 )
-"""Every name that a file may have, but those of TEMPLATE."""
+"""Every name that a file may have, except those of TEMPLATE."""
 
 TEMPLATES = "additional_chat_templates"
 _TEMPLATE = re.compile(rf"{TEMPLATES}/(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\.)[a-z0-9][a-z0-9_-]{{0,63}}\.jinja")
@@ -75,23 +75,23 @@ MAX_SIZES = 1 << 28
 
 
 def is_name(name: str) -> bool:
-    """Whether a file of this name can be in a pack."""
+    """Return whether a pack can hold a file of this name."""
     return name in NAMES or _TEMPLATE.fullmatch(name) is not None
 
 
 def as_stored(record: FileRecord) -> Stored:
-    """A file as the parameter whose rules its bytes follow."""
+    """Return a file as a stored parameter, because its bytes follow the same rules."""
     return Stored(
         shape=(record.size,), dtype="uint8", group="other", trained=False, sha256=record.sha256, coding=record.coding
     )
 
 
 def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
-    """The entries by name, or None where not all could be read."""
+    """Return the entries by name, or None if one cannot be read."""
     if not text.is_object:
         out.add("field", "files", f"should be an object, not {text.kind}")
         return None
-    found: dict[str, FileRecord] = {}
+    records: dict[str, FileRecord] = {}
     count = 0
     for name, item in text.members():
         count += 1
@@ -99,73 +99,79 @@ def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
             continue
         place = f"files[{quote(name)}]"
         if not is_name(name):
-            out.add("name", place, "a pack holds no file of this name")
+            out.add("name", place, "a pack cannot hold a file of this name")
         fields = out.entry(item, place)
         record = out.record(fields, FileRecord, place) if fields is not None else None
         if record is not None:
-            found[name] = record
+            records[name] = record
             _check(out, record, place)
     if not 1 <= count <= MAX_FILES:
         out.add("field", "files", f"names {count:,} files; it should name 1 to {MAX_FILES}")
         return None
-    if sum(max(record.size, 0) for record in found.values()) > MAX_SIZES:
-        out.add("field", "files", f"files of more than {MAX_SIZES:,} bytes in all")
-    return found if len(found) == count else None
+    if sum(max(record.size, 0) for record in records.values()) > MAX_SIZES:
+        out.add("field", "files", f"has files of more than {MAX_SIZES:,} bytes in all")
+    return records if len(records) == count else None
 
 
 def _check(out: Collector, record: FileRecord, place: str) -> None:
     if not 0 <= record.size <= MAX_SIZE:
-        out.add("field", f"{place}.size", f"a file has 0 to {MAX_SIZE:,} bytes, not {record.size:,}")
+        out.add("field", f"{place}.size", f"{record.size:,} bytes; a file should have 0 to {MAX_SIZE:,}")
     out.hexadecimal(record.sha256, HEX64, f"{place}.sha256")
     if record.coding is not msgspec.UNSET:
         out.known(record.coding.id, (codings.PLANES,), f"{place}.coding.id", "coding of a file")
         if record.coding.scales is not msgspec.UNSET:
-            out.add("field", f"{place}.coding", f"{codings.PLANES} has no scales")
+            out.add("field", f"{place}.coding", f"{codings.PLANES} does not have scales")
         out.hexadecimal(record.coding.codes, HEX64, f"{place}.coding.codes")
 
 
 def content(pack: "PackFile", name: str) -> bytes:
-    """The checked bytes of a file in a pack. Raises IntegrityError; KeyError for one that it does not hold."""
+    """Return the checked bytes of a file in a pack. Raises IntegrityError; KeyError for an unknown name."""
     record = files_of(pack.descriptor)[name]
     return decoded(name, record, in_pack(pack, name), str(pack.path))
 
 
 def in_pack(pack: "PackFile", name: str) -> bytes:
-    """The checked bytes that lie in a pack for a file, with its coding if it has one. Raises IntegrityError."""
-    due = expected_file(name, files_of(pack.descriptor)[name])
-    return bytes(pack.read_bytes(pack.tensors[due.name]))
+    """Return the checked bytes that a pack holds for a file, still coded if it has a coding. Raises IntegrityError."""
+    expected = expected_file(name, files_of(pack.descriptor)[name])
+    return bytes(pack.read_bytes(pack.tensors[expected.name]))
 
 
 def decoded(name: str, record: FileRecord, data: bytes, source: str) -> bytes:
-    """A file from what in_pack() gave. Raises IntegrityError, naming ``source``."""
+    """Decode what in_pack() returned. Raises IntegrityError, naming ``source``."""
     if not isinstance(record.coding, Coding):
         return data
-    due = expected_file(name, record)
+    expected = expected_file(name, record)
     made = bytearray(record.size)
     try:
         codings.decode_into(as_stored(record), record.coding, {"codes": data}, memoryview(made))
     except CodingFaultError as fault:
-        problem = Problem("coding", due.name, f"{fault.message} ({record.coding.id})")
-        raise IntegrityError(source, [problem], hint="A faulty writer made this file.") from fault
+        problem = Problem("coding", expected.name, f"{fault.message} ({record.coding.id})")
+        raise IntegrityError(
+            source, [problem], hint="A faulty program wrote this pack. Get another copy from its author."
+        ) from fault
     digest = hashlib.sha256(made).hexdigest()
     if digest != record.sha256:
-        problem = Problem("sha256", due.part, f"decodes to the SHA-256 {digest}, recorded {record.sha256}")
-        raise IntegrityError(source, [problem], hint="A faulty writer made this file.")
+        problem = Problem(
+            "sha256", expected.part, f"decodes to bytes with the SHA-256 {digest}, recorded is {record.sha256}"
+        )
+        raise IntegrityError(
+            source, [problem], hint="A faulty program wrote this pack. Get another copy from its author."
+        )
     return bytes(made)
 
 
 def files_of(descriptor: Descriptor) -> dict[str, FileRecord]:
-    """The files of a pack by name."""
+    """Return the files of a pack by name."""
     return descriptor.files or {}
 
 
 def limit_fault(sizes: Mapping[str, int]) -> str | None:
-    """What is wrong with files of these sizes, or None."""
+    """Return what is wrong with files of these sizes, or None."""
     large: Iterable[str] = (name for name, size in sizes.items() if size > MAX_SIZE)
     if (name := next(iter(large), None)) is not None:
-        return f"{name} has {sizes[name]:,} bytes, and a pack holds files of at most {MAX_SIZE:,}"
+        return f"{name} has {sizes[name]:,} bytes, but a pack holds files of at most {MAX_SIZE:,}"
     if len(sizes) > MAX_FILES:
-        return f"{len(sizes)} files, and a pack holds at most {MAX_FILES}"
+        return f"{len(sizes)} files, but a pack holds at most {MAX_FILES}"
     if sum(sizes.values()) > MAX_SIZES:
-        return f"files of {sum(sizes.values()):,} bytes, and a pack holds at most {MAX_SIZES:,}"
+        return f"files of {sum(sizes.values()):,} bytes in all, but a pack holds at most {MAX_SIZES:,}"
     return None

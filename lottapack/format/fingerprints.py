@@ -1,4 +1,4 @@
-"""Fingerprints as the descriptor records them (spec: fingerprint; descriptor, section 6)."""
+"""Compute the fingerprints that the descriptor records (spec: fingerprint; descriptor, section 6)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,24 +12,24 @@ from lottapack.format.shapes import numel
 
 
 def of_source(source: rng.Source, shape: tuple[int, ...]) -> str:
-    """The fingerprint of what a source generates, 16 hex digits."""
+    """Return the fingerprint of what a source generates, 16 hex digits."""
     return rng.fingerprint_hex(rng.fingerprint_of(source, numel(shape)))
 
 
 def scaffold_records(
     plan: Recipe, parameters: Mapping[str, Parameter], progress: Callable[[int], None]
 ) -> dict[str, ScaffoldRecord] | msgspec.UnsetType:
-    """The scaffolds of a recipe but the default one, for these parameters. ``progress``: told the elements done."""
+    """Return a recipe's additional scaffolds for these parameters. ``progress`` is called with the elements done."""
     others = {name: seed for name, seed in plan.seeds.items() if name != DEFAULT_SCAFFOLD}
     shapes = {name: entry.shape for name, entry in parameters.items() if isinstance(entry, Seeded | Adapted)}
     done = 0
     sources = plan.sources()
-    found = {}
+    records = {}
     for scaffold, seed in others.items():
         prints = {}
         for name, shape in shapes.items():
             prints[name] = of_source(replace(sources[name], seed=seed), shape)
             done += numel(shape)
             progress(done)
-        found[scaffold] = ScaffoldRecord(seed=seed_text(seed), fingerprints=prints)
-    return found or msgspec.UNSET
+        records[scaffold] = ScaffoldRecord(seed=seed_text(seed), fingerprints=prints)
+    return records or msgspec.UNSET

@@ -1,4 +1,4 @@
-"""The names of parameters, and of the tensors that a file holds for them: one name, one meaning.
+"""The names of parameters and of their tensors in the file: each name means one thing.
 
 Spec: descriptor, section 3; container, section 5.
 """
@@ -8,22 +8,22 @@ from collections.abc import Collection, Container, Iterable, Iterator
 from itertools import chain
 
 METADATA = "__metadata__"
-"""The key of a safetensors header that is no tensor."""
+"""The key of a safetensors header that is not a tensor."""
 
 RECIPE = "lottapack_recipe"
 """The uint8 tensor that holds the recipe of a model in training."""
 
 NAMESPACE = "lottapack"
-"""What the names of the format's own tensors begin with, before a point."""
+"""The first part, before a point, of the names of the format's own tensors."""
 
 ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 
 BACKBONE = "backbone"
-"""In a scaffolded model, the last name of an adapted layer's generated weight: ``weight`` is what it stands for."""
+"""The last name of an adapted layer's generated weight in a scaffolded model; ``weight`` is the effective weight."""
 
 
 def name_fault(name: str, max_bytes: int = 1024) -> str | None:
-    """Say what is wrong with a parameter's name, or None (spec: descriptor, section 3)."""
+    """Return what is wrong with a parameter's name, or None (spec: descriptor, section 3)."""
     if not name:
         return "the name is empty"
     if len(name.encode("utf-8", "surrogatepass")) > max_bytes:
@@ -31,7 +31,7 @@ def name_fault(name: str, max_bytes: int = 1024) -> str | None:
     if name.isascii() and name.isprintable() and "/" not in name and "\\" not in name:
         return None
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "/\\" for character in name):
-        return "the name holds a control character, a slash or a backslash"
+        return "the name contains a control character, a slash or a backslash"
     if not unicodedata.is_normalized("NFC", name):
         return "the name is not in Unicode normalisation form C"
     return None
@@ -40,17 +40,17 @@ def name_fault(name: str, max_bytes: int = 1024) -> str | None:
 def clashes(
     parameters: Collection[str], derived: Iterable[tuple[str, str]], adapted: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each name that would mean two things, once, and what it would mean.
+    """Yield each name that would mean two things, once, and what these are.
 
-    ``parameters``: their names. ``derived``: each tensor that has no parameter's name of its own, as (name, owner):
-    those of adapters, codings and tables. ``adapted``: the parameters with adapters, which take the names of every part
-    that an adapter can have: the layer that is trained has them as attributes.
+    ``parameters``: their names. ``derived``: each tensor that does not have the name of its parameter, as (name,
+    owner): those of adapters, codings and tables. ``adapted``: the parameters with adapters; each reserves the names of
+    all parts of an adapter, because the layer in training has them as attributes.
     """
-    told: set[str] = set()
+    yielded: set[str] = set()
     for name in parameters:
         if _is_reserved(name):
-            told.add(name)
-            yield name, "is a name that the format keeps for itself, and no parameter can have it"
+            yielded.add(name)
+            yield name, "is reserved by the format, so a parameter cannot have this name"
     owners: dict[str, str] = {}
     parts = ((adapter_prefix(owner) + part, owner) for owner in adapted for part in ADAPTER_PARTS)
     for name, owner in chain(derived, parts):
@@ -58,19 +58,19 @@ def clashes(
             continue
         if name in owners or name in parameters:
             other = f"of {owners[name]}" if name in owners else f"the parameter {name}"
-            if name not in told:
+            if name not in yielded:
                 yield name, f"would be both a tensor of {owner} and {other}"
-            told.add(name)
+            yielded.add(name)
         owners.setdefault(name, owner)
 
 
 def adapter_prefix(parameter: str) -> str:
-    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
+    """Return what precedes ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
     return parameter[: parameter.rfind(".") + 1]
 
 
 def parameter_of(key: str, parameters: Container[str]) -> str:
-    """The name in the plain model, one of ``parameters``, of a tensor of the scaffolded one."""
+    """Return the name in the plain model, one of ``parameters``, of a tensor of the scaffolded model."""
     if key in parameters or key.rpartition(".")[2] != BACKBONE:
         return key
     weight = f"{key.removesuffix(BACKBONE)}weight"
@@ -78,12 +78,12 @@ def parameter_of(key: str, parameters: Container[str]) -> str:
 
 
 def table_tensor(table_id: str) -> str:
-    """The name of the tensor that carries a pack's own table."""
+    """Return the name of the tensor that holds a pack's own table."""
     return f"{NAMESPACE}.tables.{table_id}"
 
 
 def file_tensor(name: str) -> str:
-    """The name of the tensor that carries a file, without the ending of its coding."""
+    """Return the name of the tensor that holds a file, without the suffix of its coding."""
     return f"{NAMESPACE}.files.{name}"
 
 

@@ -1,4 +1,4 @@
-"""An opened pack: checked header and descriptor, and its tensors on request."""
+"""An open pack: the checked header and descriptor, and its tensors on demand."""
 
 import hashlib
 import shutil
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["PackFile", "open_pack"]
 
 _PIECE = 1 << 20
-_ENDED = "nothing: the file ended early"
+_ENDED = "bytes that are missing: the file ended early"
 
 Held = str | TensorInfo | CodedTensor
-"""What is read: a stored parameter, by its name, a tensor of the file, or a coded one of an adapter."""
+"""What can be read: a stored parameter, by its name; a tensor of the file; or a coded tensor of an adapter."""
 
 
 class PackFile:
-    """A pack that passed every check of its header; a context manager that holds the file open.
+    """A pack whose header passed every check; a context manager that keeps the file open.
 
     Attributes:
-        path: where it was opened.
-        descriptor: the checked records; of a scaffold other than the default one, those of the model on it alone.
-        whole: the records of all scaffolds, as the file holds them.
-        scaffold: the scaffold's name.
-        tensors: TensorInfo by name. Each has one use, and each is checked when it is read.
-        file_size: bytes of the whole file; ``data_start``: bytes before the tensors' data.
+        path: the path that was opened.
+        descriptor: the checked records, for the chosen scaffold alone.
+        whole: the records of all scaffolds, as in the file.
+        scaffold: the chosen scaffold's name.
+        tensors: TensorInfo by name. Each tensor belongs to one entry, and is checked when it is read.
+        file_size: the bytes of the whole file. ``data_start``: the bytes before the tensors' data.
     """
 
     def __init__(self, path: Path, file: BufferedReader, scaffold: str = DEFAULT_SCAFFOLD) -> None:
@@ -75,22 +75,22 @@ class PackFile:
         self._file.close()
 
     def parts(self, parameter: str) -> dict[str, TensorInfo]:
-        """The tensors of the file that a parameter's entry calls for, by part: ``value`` if it lies there as it is."""
+        """Return the tensors in the file of a parameter, by part; a plain stored parameter has one part, ``value``."""
         entry = self.descriptor.parameters[parameter]
-        return {due.part: self.tensors[due.name] for due in expected_parts(parameter, entry)}
+        return {expected.part: self.tensors[expected.name] for expected in expected_parts(parameter, entry)}
 
     def adapter(self, parameter: str) -> dict[str, TensorInfo | CodedTensor]:
-        """The tensors of a parameter's adapter, by their last names."""
+        """Return the tensors of a parameter's adapter by their last names."""
         entry = self.descriptor.parameters[parameter]
-        found: dict[str, TensorInfo | CodedTensor] = {}
+        tensors: dict[str, TensorInfo | CodedTensor] = {}
         if isinstance(entry, Adapted):
             for part, whole, tensor in adapter_entries(parameter, entry):
                 coding = codings.coding_of(tensor)
-                found[part] = self.tensors[whole] if coding is None else self._coded(whole, tensor, coding)
-        return found
+                tensors[part] = self.tensors[whole] if coding is None else self._coded(whole, tensor, coding)
+        return tensors
 
     def coded(self, held: Held) -> CodedTensor | None:
-        """What is decoded to read that, or None if it lies in the file as it is."""
+        """Return the coded tensor that must be decoded to read this, or None if the file holds it plain."""
         if not isinstance(held, str):
             return held if isinstance(held, CodedTensor) else None
         entry = self.descriptor.parameters[held]
@@ -102,9 +102,9 @@ class PackFile:
         return CodedTensor(name, entry, coding, infos)
 
     def read_into(self, held: Held, buffer: Any) -> None:
-        """Copy bytes into ``buffer`` (contiguous, writable, of their size) and check their SHA-256.
+        """Read into ``buffer`` (contiguous, writable, of the right size) and check the SHA-256.
 
-        A coded parameter is decoded. The copy is what is hashed, so a file that changes meanwhile cannot slip through.
+        A coded parameter is decoded. The hash is that of the copy, so a file that changes meanwhile is detected.
         Raises IntegrityError.
         """
         coded = self.coded(held)
@@ -113,7 +113,7 @@ class PackFile:
             return
         info = self.as_it_is(held)
         if info is None:
-            raise KeyError(f"{held} is not in the file")
+            raise KeyError(f"the file does not hold {held}")
         view = memoryview(buffer).cast("B") if info.nbytes else memoryview(b"")
         with self._lock:
             self._file.seek(self.data_start + info.begin)
@@ -127,9 +127,9 @@ class PackFile:
         self._compare(info, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
 
     def pieces(self, info: TensorInfo, size: int = _PIECE) -> Iterator[bytearray]:
-        """A tensor's bytes, ``size`` at a time, then the check of their SHA-256.
+        """Yield a tensor's bytes, ``size`` at a time, then check their SHA-256.
 
-        What was handed out counts only once the iterator has come to its end. Raises IntegrityError.
+        Do not trust the pieces before the iterator is exhausted. Raises IntegrityError.
         """
         digest, plain, done = hashlib.sha256(), True, 0
         while done < info.nbytes:
@@ -159,41 +159,41 @@ class PackFile:
             raise IntegrityError(
                 str(self.path),
                 [Problem("coding", where, f"{fault.message} ({coding.id})")],
-                hint="A faulty writer made this file, or it was changed.",
+                hint="A faulty program wrote this file, or it was changed. Get it again from its author.",
             ) from fault
         digest = hashlib.sha256(view).hexdigest()
         self._compare(coded, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
 
     def as_it_is(self, held: Held) -> TensorInfo | None:
-        """The tensor of the file that has the bytes which read_into() gives; None if they are decoded."""
-        found = self.parts(held).get(VALUE) if isinstance(held, str) else held
-        return found if isinstance(found, TensorInfo) else None
+        """Return the tensor of the file that read_into() copies, or None if it decodes."""
+        info = self.parts(held).get(VALUE) if isinstance(held, str) else held
+        return info if isinstance(info, TensorInfo) else None
 
     def form(self, held: Held) -> tuple[str, tuple[int, ...]]:
-        """The dtype and the shape of what read_into() gives."""
+        """Return the dtype and the shape of what read_into() gives."""
         if not isinstance(held, str):
             return held.dtype, held.shape
         entry = self.descriptor.parameters[held]
         if not isinstance(entry, Stored):
-            raise KeyError(f"{held} is not in the file")
+            raise KeyError(f"the file does not hold {held}")
         return entry.dtype, entry.shape
 
     def held_bytes(self, name: str) -> int:
-        """Bytes of what lies in the file for a parameter."""
+        """Return the bytes that the file holds for a parameter."""
         return sum(info.nbytes for info in self.parts(name).values())
 
     def check(self, info: TensorInfo) -> None:
-        """Check a tensor's SHA-256 piece by piece, keeping nothing of it. Raises IntegrityError."""
+        """Check a tensor's SHA-256 piece by piece, without keeping it. Raises IntegrityError."""
         for _ in self.pieces(info):
             pass
 
     def check_tensors(self) -> None:
-        """As check(), of every tensor of the file."""
+        """Check the SHA-256 of every tensor of the file. Raises IntegrityError."""
         for info in self.tensors.values():
             self.check(info)
 
     def read(self, held: Held) -> "NDArray[Any]":
-        """A checked NumPy array; ``bfloat16`` as ``uint16`` bits. Shape as form() says."""
+        """Return a checked NumPy array in the shape of form(); ``bfloat16`` as ``uint16`` bits."""
         import numpy as np
 
         dtype, shape = self.form(held)
@@ -202,17 +202,17 @@ class PackFile:
         return array
 
     def read_bytes(self, held: Held) -> bytearray:
-        """Checked bytes."""
+        """Return checked bytes."""
         dtype, shape = self.form(held)
         data = bytearray(numel(shape) * dtypes.ITEMSIZE[dtype])
         self.read_into(held, data)
         return data
 
     def file_sha256(self) -> str:
-        """The SHA-256 of the file that is open here, whatever lies at its path by now.
+        """Return the SHA-256 of the open file, even if its path names another file by now.
 
-        Of the header as it was checked, and the data as they are: a tensor that is read is what the header records. So
-        whoever knows this number knows all that this pack can give, even if someone writes to the file meanwhile.
+        It covers the header as it was checked, and the data as they are: a tensor that is read must match the header.
+        So this number identifies everything that the pack can give, even if someone writes to the file meanwhile.
         """
         digest, buffer = self._hashed.copy(), memoryview(bytearray(_PIECE))
         with self._lock:
@@ -222,45 +222,45 @@ class PackFile:
         return digest.hexdigest()
 
     def copy_to(self, target: BinaryIO) -> None:
-        """Write the whole file that is open here into another."""
+        """Copy the whole open file into another one."""
         with self._lock:
             self._file.seek(0)
             shutil.copyfileobj(self._file, target, 1 << 20)
 
     def fingerprint_place(self, name: str) -> str:
-        """What errors call the fingerprint of a generated parameter."""
+        """Return the location that errors use for the fingerprint of a generated parameter."""
         return name if self.scaffold == DEFAULT_SCAFFOLD else place_of(self.scaffold, name)
 
     def source(self, name: str) -> rng.Source:
-        """The stream of a generated parameter. With ``torch-cpu`` there are none."""
+        """Return the stream of a generated parameter, which must not be drawn by ``torch-cpu``."""
         entry = self.descriptor.parameters[name]
         if not isinstance(entry, Seeded | Adapted):
-            raise KeyError(f"{name} is not generated")
+            raise KeyError(f"the parameter {name} is not generated")
         table = self.tables.get(entry.distribution) or rng.builtin(entry.distribution)
         return rng.Source(self.descriptor.seed, name, table, entry.scale, entry.dtype)
 
     def declared_bytes(self, dtype: str | None = None) -> int:
-        """Bytes of the rebuilt plain model, ties counted once; ``dtype`` replaces that of floating tensors."""
+        """Return the bytes of the rebuilt plain model, without ties; ``dtype`` replaces that of floating tensors."""
         names = (name for name, entry in self.descriptor.parameters.items() if not isinstance(entry, Tied))
         return sum(self.declared_bytes_of(name, dtype) for name in names)
 
     def declared_bytes_of(self, name: str, dtype: str | None = None) -> int:
-        """Bytes of one parameter of the rebuilt plain model, which is not tied."""
+        """Return the bytes of one untied parameter of the rebuilt plain model."""
         entry = self.descriptor.parameters[name]
         assert not isinstance(entry, Tied)
         return numel(entry.shape) * dtypes.ITEMSIZE[dtype if dtype and "float" in entry.dtype else entry.dtype]
 
     def _compare(self, held: TensorInfo | CodedTensor, digest: str, plain: bool) -> None:
-        """``plain``: whether the bytes of a bool tensor are all 0 or 1."""
+        """Compare the SHA-256. ``plain``: whether the bytes of a bool tensor are all 0 or 1."""
         if isinstance(held, TensorInfo):
-            name, recorded, what = held.name, self.sha256[held.name], "its SHA-256 is"
+            name, recorded, what = held.name, self.sha256[held.name], "has the SHA-256"
         else:
-            name, recorded, what = held.name, held.entry.sha256, "decodes to the SHA-256"
+            name, recorded, what = held.name, held.entry.sha256, "decodes to bytes with the SHA-256"
         if digest != recorded:
-            problem = Problem("sha256", name, f"{what} {digest}, recorded {recorded}")
-            raise IntegrityError(str(self.path), [problem], hint="Get the file again from where it came.")
+            problem = Problem("sha256", name, f"{what} {digest}, recorded is {recorded}")
+            raise IntegrityError(str(self.path), [problem], hint="Get the file again from its source.")
         if not plain:
-            raise IntegrityError(str(self.path), [Problem("bool", name, "holds bytes other than 0 and 1")])
+            raise IntegrityError(str(self.path), [Problem("bool", name, "contains bytes other than 0 and 1")])
 
     def _read_table(self, table_id: str) -> "rng.Table":
         name = table_tensor(table_id)

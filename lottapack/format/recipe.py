@@ -34,6 +34,8 @@ from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 if TYPE_CHECKING:
     import torch
 
+_RESTORE = "Restore the tensor lottapack_recipe from a checkpoint as lottapack wrote it."
+
 BUFFER = names.RECIPE
 """The name of the uint8 tensor that holds the recipe."""
 
@@ -48,13 +50,13 @@ class OwnTable(Record, frozen=True):
 
 
 class ScaffoldSeed(Record, frozen=True):
-    """The seed of one more scaffold, 16 hex digits."""
+    """The seed of an additional scaffold, 16 hex digits."""
 
     seed: str
 
 
 class RecipeRng(Record, frozen=True):
-    """As the descriptor's ``rng``, with the tables' values, and of scaffolds the seed alone."""
+    """Like the descriptor's ``rng``, with the values of tables, and only the seeds of scaffolds."""
 
     id: str
     seed: str
@@ -74,7 +76,7 @@ class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
 
 
 class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
-    """A generated parameter with an adapter. ``beta``: whether it is learned; ``magnitude``: whether there is one."""
+    """A generated parameter with an adapter. ``beta``: whether it is learned. ``magnitude``: whether it has one."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -85,13 +87,13 @@ class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     beta: bool
-    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # left out where there is none
+    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent if there is none
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The last names of the adapter's tensors."""
-        held = {"beta": self.beta, "magnitude": self.magnitude is True}
-        return tuple(part for part in ADAPTER_PARTS if held.get(part, True))
+        present = {"beta": self.beta, "magnitude": self.magnitude is True}
+        return tuple(part for part in ADAPTER_PARTS if present.get(part, True))
 
 
 class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
@@ -111,10 +113,10 @@ ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
 
 
 class Recipe(Record, frozen=True, dict=True, gc=True):
-    """Everything about a scaffolded model but its learned tensors.
+    """Everything about a scaffolded model except its learned tensors.
 
-    ``dtypes``: those of the moment, where they differ, of generated weights and of what the architecture computes.
-    ``mixed``: that the checkpoint's own floating tensors were not all in the dtype of the generated weights.
+    ``dtypes``: present dtypes, where they differ, of generated weights and of tensors that the architecture computes.
+    ``mixed``: whether some floating tensors of the checkpoint do not have the dtype of the generated weights.
     """
 
     lottapack_recipe: str
@@ -137,15 +139,15 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
 
     @property
     def computed(self) -> dict[str, str]:
-        """The dtypes of tensors that the architecture computes in another, by name."""
+        """The dtypes of tensors that the architecture computes, by name, where they differ from its default."""
         return {name: dtype for name, dtype in (self.dtypes or {}).items() if name not in self.parameters}
 
     def is_scaffold_of(self, other: "Recipe") -> bool:
-        """Whether both are of one scaffold, whatever was cast or frozen since."""
+        """Return whether both recipes have the same scaffold, ignoring later casts and freezing."""
         return self.as_scaffolded()._with_all_trained() == other.as_scaffolded()._with_all_trained()
 
     def as_scaffolded(self) -> "Recipe":
-        """The recipe without what a cast of the model changes."""
+        """Return the recipe without what a cast of the model changes."""
         return msgspec.structs.replace(self, dtypes=msgspec.UNSET, mixed=msgspec.UNSET)
 
     def _with_all_trained(self) -> "Recipe":
@@ -156,7 +158,7 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         return msgspec.structs.replace(self, parameters=parameters)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON in UTF-8."""
+        """Return the recipe as canonical JSON in UTF-8."""
         return canonical.dumps(msgspec.to_builtins(self, enc_hook=architecture_fields))
 
     def resolve(self, name: str) -> str:
@@ -168,19 +170,19 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         return owners({name: entry.to for name, entry in self.parameters.items() if isinstance(entry, TiedRecipe)})
 
     def tables(self) -> dict[str, Table]:
-        """The model's own tables by id."""
-        found = {}
+        """Return the model's own tables by id."""
+        tables = {}
         for table_id, table in self.rng.tables.items():
             values = np.frombuffer(base64.b64decode(table.values, validate=True), "<f4")
-            found[table_id] = custom(table_id, values)
-            if found[table_id].bits != table.bits:
-                raise ValueError(f"the table {table_id!r} has {values.size} values, not 2**{table.bits}")
-        return found
+            tables[table_id] = custom(table_id, values)
+            if tables[table_id].bits != table.bits:
+                raise ValueError(f"the table {table_id!r} has {values.size} values; its bits need 2**{table.bits}")
+        return tables
 
     def sources(self, scaffold: str = DEFAULT_SCAFFOLD) -> dict[str, Source]:
-        """The stream of each generated parameter on a scaffold; none where torch's constructors draw them.
+        """Return the stream of each generated parameter on a scaffold; none if torch's constructors draw them.
 
-        Raises ScaffoldError for a scaffold that the recipe does not hold.
+        Raises ScaffoldError for an unknown scaffold.
         """
         if scaffold not in self.seeds:
             raise unknown_scaffold(scaffold, self.rng.scaffolds or {})
@@ -200,12 +202,12 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
 
 
 def _architecture(_: type[Architecture], value: Any) -> Architecture:
-    found = msgspec.convert(value, ArchitectureRecord, strict=True)
-    return Architecture(family=found.family, class_=found.class_, config=found.config)
+    record = msgspec.convert(value, ArchitectureRecord, strict=True)
+    return Architecture(family=record.family, class_=record.class_, config=record.config)
 
 
 def parse(data: bytes) -> Recipe:
-    """Read a recipe and check it by the rules of the descriptor. Raises CheckpointError."""
+    """Read a recipe and check it by the descriptor's rules. Raises CheckpointError."""
     try:
         value: Any = canonical.loads(data, source="the recipe", where="recipe")
         recipe = msgspec.convert(value, Recipe, strict=True, dec_hook=_architecture)
@@ -213,31 +215,36 @@ def parse(data: bytes) -> Recipe:
     except (FormatError, UnsupportedError, ValueError, msgspec.ValidationError) as fault:
         raise CheckpointError(
             f"the checkpoint's recipe cannot be read: {fault}",
-            hint="A newer lottapack may have written it, or the tensor lottapack_recipe was changed in training.",
+            hint="Upgrade lottapack, or restore the tensor lottapack_recipe if training changed it.",
         ) from fault
     if recipe.lottapack_recipe.split(".")[0] != RECIPE_VERSION.split(".")[0]:
         raise CheckpointError(
-            f"the recipe has version {recipe.lottapack_recipe}; this lottapack knows {RECIPE_VERSION}"
+            f"the recipe has version {recipe.lottapack_recipe}, but this lottapack knows {RECIPE_VERSION}",
+            hint="Install a lottapack that knows the version of the recipe.",
         )
     _, problems = validate.check(canonical.view(canonical.dumps(as_descriptor(value))))
     if problems:
-        raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}")
+        raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
     if recipe.dtypes == {} or recipe.mixed is False:
-        raise CheckpointError("the checkpoint's recipe breaks the format: dtypes or mixed says nothing")
+        raise CheckpointError(
+            "the checkpoint's recipe breaks the format: dtypes is empty or mixed is false", hint=_RESTORE
+        )
     for name, dtype in (recipe.dtypes or {}).items():
-        held = recipe.parameters.get(name)
-        if dtype not in FLOATING or isinstance(held, StoredRecipe | TiedRecipe):
-            raise CheckpointError(f"the checkpoint's recipe breaks the format: dtypes: {name} cannot be {dtype}")
+        entry = recipe.parameters.get(name)
+        if dtype not in FLOATING or isinstance(entry, StoredRecipe | TiedRecipe):
+            raise CheckpointError(
+                f"the checkpoint's recipe breaks the format: dtypes: {name} cannot be {dtype}", hint=_RESTORE
+            )
     return recipe
 
 
 def of_tensor(tensor: "torch.Tensor") -> Recipe:
-    """The recipe in the tensor that a checkpoint carries. Raises CheckpointError."""
+    """Read the recipe from the tensor of a checkpoint. Raises CheckpointError."""
     return parse(bytes_of(tensor, BUFFER))
 
 
 def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
-    """Tables as the recipe writes them."""
+    """Return tables as the recipe writes them."""
     return {
         name: OwnTable(bits=table.bits, values=base64.b64encode(table.values.astype("<f4").tobytes()).decode())
         for name, table in tables.items()
@@ -245,14 +252,14 @@ def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
 
 
 def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspec.UnsetType:
-    """Scaffolds beside the default one, by name, as the recipe writes them."""
+    """Return additional scaffolds by name, as the recipe writes them."""
     return {name: ScaffoldSeed(seed=seed) for name, seed in seeds.items()} or msgspec.UNSET
 
 
 def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: Mapping[str, str]) -> Recipe:
-    """The recipe of a packed model, so that it can be trained on and packed again.
+    """Return the recipe of a packed model, so that it can be trained further and packed again.
 
-    ``groups``: of parameters by name; a ``constant`` does not say its own.
+    ``groups``: the groups of parameters by name, because a ``constant`` entry does not record its own.
     """
     parameters: dict[str, ParameterRecipe] = {}
     for name, entry in descriptor.parameters.items():
@@ -296,5 +303,5 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
 
 
 def scaling_factor(alpha: float, rank: int, rule: str) -> float:
-    """The binary32 number that multiplies ``B A`` (spec: merge, step 1; paper: alpha / r, rsLoRA alpha / sqrt(r))."""
+    """Return the binary32 factor of ``B A`` (spec: merge, step 1; LoRA: alpha / r, rsLoRA: alpha / sqrt(r))."""
     return binary32(alpha / rank if rule == "lora" else alpha / math.sqrt(rank))

@@ -1,4 +1,4 @@
-"""The bytes of a recipe in a tensor, also where a tool made floats of them."""
+"""Read the bytes of a recipe from a tensor, even if a tool converted it to floats."""
 
 from typing import TYPE_CHECKING
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     import torch
 
 _ROUNDING = 0.125
-"""How far a float may be from the byte that it was: half a unit in the last place of bfloat16 below 64."""
+"""The most that a float may differ from its byte: half a unit in the last place of bfloat16 below 64."""
 
 
 def bytes_of(tensor: "torch.Tensor", name: str) -> bytes:
-    """The bytes in a uint8 tensor of one dimension. Raises CheckpointError, which calls the tensor ``name``.
+    """Return the bytes in a one-dimensional uint8 tensor. Raises CheckpointError, which calls the tensor ``name``.
 
-    Tools that convert or average checkpoints make floats of all that they hold. Every float dtype holds the numbers 0
-    to 255 exactly; an average with decay rounds them, and what is near one byte, and near no other, is that byte.
+    Tools that convert or average checkpoints turn all tensors into floats. Every float dtype holds the numbers 0 to 255
+    exactly. A moving average rounds them, and a value near exactly one byte is taken as that byte.
     """
     dtype = dtypes.dtype_name(tensor.dtype)
     if tensor.is_meta or tensor.dim() != 1 or tensor.dtype.is_complex or tensor.is_quantized:
         raise CheckpointError(
-            f"{name} is {dtype} of shape {tuple(tensor.shape)} on {tensor.device}; a recipe is uint8 with one "
-            "dimension",
-            hint="Leave it as it is when you convert or move a checkpoint.",
+            f"{name} has dtype {dtype} and shape {tuple(tensor.shape)} on {tensor.device}; a recipe is one-dimensional "
+            "uint8",
+            hint="Leave this tensor unchanged when you convert or move a checkpoint.",
         )
     values = tensor.detach().cpu().double().numpy()
     nearest = np.rint(values)
@@ -33,7 +33,8 @@ def bytes_of(tensor: "torch.Tensor", name: str) -> bytes:
         is_bytes = np.all((np.abs(values - nearest) <= _ROUNDING) & (nearest >= 0) & (nearest <= 255))
     if not is_bytes:
         raise CheckpointError(
-            f"{name} is {dtype} and holds numbers that are no bytes: it was changed, or averaged over different models",
-            hint=f"Take it from a checkpoint as it was saved: state[{name!r}] = saved[{name!r}].",
+            f"{name} has dtype {dtype} and values that are not bytes: it was changed, or averaged over different "
+            f"models",
+            hint=f"Restore it from the original checkpoint: state[{name!r}] = saved[{name!r}].",
         )
     return bytes(nearest.astype(np.uint8).data)

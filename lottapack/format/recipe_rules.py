@@ -1,4 +1,4 @@
-"""A recipe in the form of a descriptor, so that one set of rules checks both (spec: recipe)."""
+"""Convert a recipe to the form of a descriptor, so that the same rules check both (spec: recipe)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from lottapack.format.descriptor import FORMAT_VERSION
 
 
 def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
-    """The same with a stand-in for all that only packing knows, so that one set of rules checks both."""
+    """Return the recipe as a descriptor, with placeholders for what only packing knows."""
     tensor = {"dtype": "float32", "sha256": "0" * 64}
     parameters = {}
     for name, entry in value["parameters"].items():

@@ -1,4 +1,4 @@
-"""What an architecture may say, checked without torch (spec: architectures)."""
+"""Check without torch what an architecture may say (spec: architectures)."""
 
 import re
 from array import array
@@ -12,7 +12,7 @@ from lottapack.format.torch_nn_classes import ARGUMENTS
 from lottapack.strict_json.text import JsonText
 
 MAX_CONFIG_VALUES = 100_000
-"""Values at all levels of a configuration of transformers."""
+"""The most values at all levels of a transformers configuration."""
 MAX_TREE_DEPTH = 16
 MAX_TREE_NODES = 10_000
 _MOST_PROBLEMS = 1000
@@ -42,8 +42,8 @@ _REFUSED_KEYS = (
     "kernel_config",
     "attn_implementation",
     "experts_implementation",
-    "attribute_map",  # gives another key one of the names above
-    # What timm takes, which classes of transformers wrap.
+    "attribute_map",  # can rename another key to one of those above
+    # What timm accepts, which transformers classes wrap.
     "cache_dir",
     "checkpoint_path",
     "exportable",
@@ -59,22 +59,24 @@ _REFUSED_KEYS = (
     "pretrained_strict",
     "scriptable",
 )
-"""Keys by which a configuration makes its library run code, or fetch what it names, that is not the library's own."""
+"""Keys by which a configuration makes its library run code that is not its own, or fetch what they name."""
 _FLOATS = re.compile(rb'(?<=[\[:,])\{"__float__":"(?:-?Infinity|NaN)"\}')
-"""Within canonical JSON: a quotation mark in a string has a backslash before it."""
+"""Matches only outside strings of canonical JSON, where a quotation mark has a backslash before it."""
 
 
 def architecture_problems(family: str, class_name: str, config: JsonText) -> list[Problem]:
-    """Everything about an architecture that the format refuses. ``config``: an object."""
+    """Return everything in an architecture that the format refuses. ``config``: an object."""
     check = _CHECKS.get(family)
     if check is None:
         known = ", ".join(_CHECKS)
-        return [Problem("family", "architecture.family", f"the family {family[:100]!r} is unknown; known: {known}")]
+        return [
+            Problem("family", "architecture.family", f"unknown family {family[:100]!r}; it should be one of {known}")
+        ]
     return check(class_name, config)
 
 
 class _Children(NamedTuple):
-    """Modules of one Sequential that have yet to be looked at: their indices, and where they lie in the text."""
+    """Modules of one Sequential that are not checked yet: their indices and their offsets in the text."""
 
     where: str
     indices: "array[int]"
@@ -91,13 +93,13 @@ def _torch_nn(class_name: str, config: JsonText) -> list[Problem]:
         count += 1
         if len(levels) >= MAX_TREE_DEPTH or count > MAX_TREE_NODES:
             limit = f"at most {MAX_TREE_DEPTH} levels and {MAX_TREE_NODES:,} modules"
-            return [*problems, Problem("architecture", where, f"the tree is too large: {limit}")]
+            return [*problems, Problem("architecture", where, f"the tree is too large; the format allows {limit}")]
         if class_name == "Sequential":
             children, faults = _children(where, config)
             problems += faults
             levels.append(children)
         elif class_name not in ARGUMENTS:
-            message = f"the module {class_name[:100]!r} is not in the list"
+            message = f"the format does not allow the module {class_name[:100]!r}"
             problems.append(Problem("architecture", f"{where}.class", message))
         else:
             problems += _arguments(where, class_name, config)
@@ -113,44 +115,54 @@ def _torch_nn(class_name: str, config: JsonText) -> list[Problem]:
 
 def _children(where: str, config: JsonText) -> tuple[_Children, list[Problem]]:
     where = f"{where}.config"
-    found = _Children(f"{where}.children", array("I"), array("Q"), array("Q"))
-    held = dict(islice(config.members(), 2))
-    if held.keys() != {"children"} or not held["children"].is_array:
-        return found, [Problem("architecture", where, "a Sequential has exactly a list of children")]
+    children = _Children(f"{where}.children", array("I"), array("Q"), array("Q"))
+    members = dict(islice(config.members(), 2))
+    if members.keys() != {"children"} or not members["children"].is_array:
+        return children, [Problem("architecture", where, "a Sequential should have exactly a list of children")]
     problems: list[Problem] = []
     names: set[str] = set()
-    for index, item in enumerate(held["children"].items()):
+    for index, item in enumerate(members["children"].items()):
         if len(problems) >= _MOST_PROBLEMS:
             break
-        place = f"{found.where}[{index}]"
+        place = f"{children.where}[{index}]"
         node = dict(islice(item.members(), 4)) if item.is_object else {}
         if node.keys() != {"name", "class", "config"}:
-            problems.append(Problem("architecture", place, "a child has exactly name, class and config"))
+            problems.append(Problem("architecture", place, "a child should have exactly name, class and config"))
             continue
         name = node["name"].value() if node["name"].is_string else ""
         if not name or "." in name or name in names:
             problems.append(
-                Problem("architecture", f"{place}.name", "a child's name is unique, not empty, without points")
+                Problem(
+                    "architecture", f"{place}.name", "a child's name should be unique, not empty and without points"
+                )
             )
         elif not node["class"].is_string or not node["config"].is_object:
-            problems.append(Problem("architecture", place, "class is a string and config an object"))
+            problems.append(Problem("architecture", place, "class should be a string and config an object"))
         else:
             names.add(name)
-            for places, value in zip(found[1:], (index, item.begin, item.end), strict=True):
+            for places, value in zip(children[1:], (index, item.begin, item.end), strict=True):
                 places.append(value)
-    return found, problems
+    return children, problems
 
 
 def _arguments(where: str, class_name: str, config: JsonText) -> list[Problem]:
-    due = set(ARGUMENTS[class_name])
-    given = dict(islice(config.members(), len(due) + 1))
-    if due != given.keys():
-        wrong = ", ".join(sorted(key[:100] for key in due ^ given.keys()))
+    expected = set(ARGUMENTS[class_name])
+    given = dict(islice(config.members(), len(expected) + 1))
+    if expected != given.keys():
+        wrong = ", ".join(sorted(key[:100] for key in expected ^ given.keys()))
         return [
-            Problem("architecture", f"{where}.config", f"{class_name} takes exactly its own arguments; wrong: {wrong}")
+            Problem(
+                "architecture",
+                f"{where}.config",
+                f"{class_name} should have exactly its own arguments; missing or unknown: {wrong}",
+            )
         ]
     return [
-        Problem("architecture", f"{where}.config.{name}", "an argument is a number, boolean, string, null or integers")
+        Problem(
+            "architecture",
+            f"{where}.config.{name}",
+            "an argument should be a number, boolean, string, null or array of integers",
+        )
         for name, value in given.items()
         if value.is_object or (value.is_array and not value.is_integers)
     ]
@@ -159,9 +171,9 @@ def _arguments(where: str, class_name: str, config: JsonText) -> list[Problem]:
 def _transformers(class_name: str, config: JsonText) -> list[Problem]:
     problems: list[Problem] = []
     if not (class_name.isascii() and class_name.isidentifier()) or class_name.startswith("_"):
-        problems.append(Problem("architecture", "architecture.class", "is not the name of a model class"))
+        problems.append(Problem("architecture", "architecture.class", "is not a valid name of a model class"))
     if sum(1 for _ in islice(config.every_key(), MAX_CONFIG_VALUES + 1)) > MAX_CONFIG_VALUES:
-        message = f"holds more than {MAX_CONFIG_VALUES:,} values"
+        message = f"has more than {MAX_CONFIG_VALUES:,} values"
         return [*problems, Problem("architecture", "architecture.config", message)]
     for key, way in _without_floats(config).every_key():
         if (key.startswith("_") or key in _REFUSED_KEYS) and len(problems) < _MOST_PROBLEMS:
@@ -172,7 +184,7 @@ def _transformers(class_name: str, config: JsonText) -> list[Problem]:
 
 
 def _without_floats(config: JsonText) -> JsonText:
-    """A configuration without the objects that stand for floats which JSON lacks: their one key is no setting."""
+    """Return a configuration without objects that stand for NaN or infinity, because their one key is not a setting."""
     text = config.text()
     return JsonText(_FLOATS.sub(b"null", text)) if b'"__float__"' in text else config
 
@@ -180,12 +192,12 @@ def _without_floats(config: JsonText) -> JsonText:
 def _timm(class_name: str, config: JsonText) -> list[Problem]:
     problems = []
     if not (class_name.isascii() and class_name.isidentifier()) or class_name.startswith("_"):
-        problems.append(Problem("architecture", "architecture.class", "is not the name of a timm model"))
+        problems.append(Problem("architecture", "architecture.class", "is not a valid name of a timm model"))
     return problems + argument_problems("architecture.config", config, _loads_something)
 
 
 def _loads_something(key: str) -> bool:
-    """Whether an argument could make timm read files or the network, wrap the model, or change what builds it."""
+    """Return whether an argument could make timm read files or the network, wrap the model, or change its builder."""
     return key.startswith(("_", "pretrained")) or key in _REFUSED_BY_TIMM
 
 

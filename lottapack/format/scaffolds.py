@@ -1,4 +1,4 @@
-"""Reading and checking ``rng.scaffolds`` (spec: descriptor, section 6)."""
+"""Read and check ``rng.scaffolds`` (spec: descriptor, section 6)."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -19,22 +19,25 @@ from lottapack.strict_json.text import JsonText
 
 
 def place_of(name: str, parameter: str | None = None) -> str:
-    """Where a scaffold stands in the descriptor, or its fingerprint of a parameter."""
+    """Return the location of a scaffold in the descriptor, or of its fingerprint of a parameter."""
     where = f"rng.scaffolds[{quote(name)}]"
     return where if parameter is None else f"{where}.fingerprints[{quote(parameter)}]"
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with the name of a scaffold beside the default one, or None."""
+    """Return what is wrong with the name of an additional scaffold, or None."""
     if name == DEFAULT_SCAFFOLD:
         return f"{DEFAULT_SCAFFOLD!r} is the scaffold of the main seed"
     if not SCAFFOLD_NAME.fullmatch(name):
-        return "a name is 1 to 64 lower-case letters, digits, points, dashes and _, and begins with a letter or digit"
+        return (
+            "a name should be 1 to 64 lower-case letters, digits, points, dashes and _, and begin with a letter or "
+            "digit"
+        )
     return None
 
 
 def twins(main: str, seeds: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Each scaffold whose seed another had before it, and that one's name."""
+    """Yield each scaffold that has the seed of an earlier one, and the earlier one's name."""
     seen = {main: DEFAULT_SCAFFOLD}
     for name, seed in seeds.items():
         if seen.setdefault(seed, name) != name:
@@ -42,14 +45,14 @@ def twins(main: str, seeds: Mapping[str, str]) -> Iterable[tuple[str, str]]:
 
 
 class Scaffolds(NamedTuple):
-    """Scaffolds by name, and of each the first of its fingerprints, if any, that belongs to no parameter at all."""
+    """Scaffolds by name, and for each the first fingerprint, if any, that does not belong to a parameter."""
 
     records: dict[str, ScaffoldRecord]
     strays: dict[str, str]
 
 
 def read_scaffolds(out: Collector, text: JsonText, parameters: JsonText | None) -> Scaffolds | None:
-    """The entries by name, or None where one cannot be read. ``parameters``: those of the descriptor, to be read."""
+    """Return the entries by name, or None if one cannot be read. ``parameters``: the descriptor's, not read yet."""
     if not text.is_object:
         out.add("field", "rng.scaffolds", f"should be an object, not {text.kind}")
         return None
@@ -58,12 +61,12 @@ def read_scaffolds(out: Collector, text: JsonText, parameters: JsonText | None) 
         out.add("field", "rng.scaffolds", f"names {count} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
         return None
     names = {name: name for name, _ in parameters.members()} if parameters and parameters.is_object else {}
-    found = Scaffolds({}, {})
+    scaffolds = Scaffolds({}, {})
     for name, item in text.members():
-        entry = _read(out, name, item, names, found.strays)
+        entry = _read(out, name, item, names, scaffolds.strays)
         if entry is not None:
-            found.records[name] = entry
-    return found if len(found.records) == count else None
+            scaffolds.records[name] = entry
+    return scaffolds if len(scaffolds.records) == count else None
 
 
 def _read(
@@ -99,7 +102,7 @@ def _read(
 def check_scaffolds(
     out: Collector, generator: Rng, strays: Mapping[str, str], parameters: Mapping[str, Parameter] | None
 ) -> None:
-    """Seeds that differ, and a fingerprint for each generated parameter. ``parameters``: None where they are faulty."""
+    """Check that seeds differ and every generated parameter has a fingerprint. ``parameters``: None if invalid."""
     scaffolds = generator.scaffolds or {}
     for name, other in twins(generator.seed, {name: entry.seed for name, entry in scaffolds.items()}):
         out.add("scaffold", f"{place_of(name)}.seed", f"has the seed of the scaffold {other!r}")
@@ -111,5 +114,5 @@ def check_scaffolds(
         others = (key for key in entry.fingerprints if key not in generated)
         wrong = min(chain(missing, others, [strays[name]] if name in strays else []), default=None)
         if wrong is not None:
-            what = "is missing" if wrong in generated else "belongs to no generated parameter"
+            what = "is missing" if wrong in generated else "does not belong to a generated parameter"
             out.add("scaffold", f"{place_of(name)}.fingerprints", f"the fingerprint of {quote(wrong)} {what}")

@@ -8,7 +8,7 @@ MAX_BYTES = 2**63 - 1
 
 
 def numel(shape: Sequence[int]) -> int:
-    """The number of elements; 1 for the empty shape."""
+    """Return the number of elements; 1 for the empty shape."""
     product = 1
     for size in shape:
         product *= size
@@ -16,11 +16,11 @@ def numel(shape: Sequence[int]) -> int:
 
 
 def shape_fault(shape: Sequence[int], itemsize: int) -> str | None:
-    """Say what is wrong with a shape, or None. Zeros are left out of the product."""
+    """Return what is wrong with a shape, or None. The product leaves out zeros."""
     if len(shape) > MAX_DIMENSIONS:
-        return f"{len(shape):,} dimensions; the format allows {MAX_DIMENSIONS}"
+        return f"has {len(shape):,} dimensions; the format allows {MAX_DIMENSIONS}"
     if shape and not 0 <= min(shape) <= max(shape) <= MAX_SIZE:
-        return f"a dimension is not from 0 to {MAX_SIZE}"
+        return f"a dimension should be from 0 to {MAX_SIZE}"
     if numel(shape if 0 not in shape else [size for size in shape if size]) * itemsize > MAX_BYTES:
         return "the shape overflows: its size is 2**63 bytes or more"
     return None

@@ -1,15 +1,15 @@
-"""Following ties: in one pass, because a stranger's chain can be as long as a pack has parameters."""
+"""Follow ties in linear time, because a chain in an untrusted pack can be as long as its list of parameters."""
 
 from collections.abc import Mapping
 
 
 def owners(ties: Mapping[str, str]) -> dict[str, str]:
-    """Where following a tie ends, for each tied name. ``ties``: what each is tied to; without circles."""
-    found: dict[str, str] = {}
+    """Return the last name of each tie's chain. ``ties``: what each name is tied to, without circles."""
+    ends: dict[str, str] = {}
     for name in ties:
         path = []
-        while name in ties and name not in found:
+        while name in ties and name not in ends:
             path.append(name)
             name = ties[name]
-        found.update(dict.fromkeys(path, found.get(name, name)))
-    return found
+        ends.update(dict.fromkeys(path, ends.get(name, name)))
+    return ends

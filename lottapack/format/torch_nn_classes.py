@@ -111,4 +111,4 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "Upsample": ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor"),
     "ZeroPad2d": ("padding",),
 }
-"""Constructor arguments by class; ``Sequential``, the container, is not in the list."""
+"""The constructor arguments of each class; ``Sequential``, the container, is not in the list."""

@@ -1,6 +1,6 @@
-"""From the descriptor's bytes to its records, or to a list of everything that is wrong with it.
+"""Turn the descriptor's bytes into records, or into a list of everything that is wrong with them.
 
-Problems are collected with their places and raised once (spec: refusals, section 2).
+Problems are collected with their locations and raised together (spec: refusals, section 2).
 """
 
 import re
@@ -32,7 +32,7 @@ _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _MAJOR, _, _MINOR = FORMAT_VERSION.partition(".")
 _KNOWN = int(_MAJOR), int(_MINOR)
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
-_NO_VERSION = 'the format version is missing or not of the form "1.0"'
+_NO_VERSION = 'the format version is missing or does not have the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
 _OPTIONAL = ("computed", "files")
 
@@ -42,20 +42,20 @@ def _numbers(match: re.Match[str]) -> tuple[int, int]:
 
 
 def parse(data: bytes, source: str) -> Descriptor:
-    """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem found."""
+    """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem."""
     text = canonical.view(data, source=source, where="descriptor", error=DescriptorError)
     descriptor, problems = check(text)
     if descriptor is None or problems:
         said = _version(text)
         match = _VERSION.fullmatch(said) if said is not None else None
         newer = match is not None and _numbers(match) > _KNOWN
-        hint = f"It says format {said}; a newer lottapack may have written it: upgrade lottapack." if newer else ""
+        hint = f"It has format {said}, which a newer lottapack may have written. Upgrade lottapack." if newer else ""
         raise DescriptorError(source, problems, hint=hint)
     return descriptor
 
 
 def check(text: JsonText) -> tuple[Descriptor | None, list[Problem]]:
-    """The descriptor in a JSON value, and everything that is wrong with it; None where it cannot be read."""
+    """Return the descriptor in a JSON value, or None if it cannot be read, and everything that is wrong with it."""
     out = Collector()
     return _descriptor(out, text), out.problems
 
@@ -119,7 +119,7 @@ def _check_version(out: Collector, text: str) -> bool:
     if match is None:
         out.add("version", "lottapack", _NO_VERSION)
     elif match[1] != _MAJOR:
-        out.add("version", "lottapack", f"this reader knows format {FORMAT_VERSION}, not {text}")
+        out.add("version", "lottapack", f"has format {text}, but this reader knows {FORMAT_VERSION}")
         match = None
     return match is not None
 
@@ -138,7 +138,7 @@ def _architecture(out: Collector, text: JsonText) -> Architecture | None:
 
 
 def _generator(out: Collector, text: JsonText, parameters: JsonText | None) -> tuple[Rng | None, dict[str, str]]:
-    """The generator, and the fingerprints in its scaffolds that belong to no parameter."""
+    """Return the generator, and the fingerprints in its scaffolds that do not belong to a parameter."""
     fields = out.fields(text, "rng", large=("tables", "scaffolds"))
     if fields is None:
         return None, {}
@@ -163,12 +163,12 @@ def _generator(out: Collector, text: JsonText, parameters: JsonText | None) -> t
 
 
 def _check_versions(out: Collector, generator: Rng) -> None:
-    """The fields that go with ``torch-cpu`` and with no other generator (spec: torch_cpu, section 1)."""
+    """Check the fields that only ``torch-cpu`` has (spec: torch_cpu, section 1)."""
     versions = {"torch": generator.torch, "capability": generator.capability}
     if generator.id != rng.TORCH_CPU:
         for name, version in versions.items():
             if isinstance(version, str):
-                out.add("field", "rng", f"the field {name} goes with {rng.TORCH_CPU} only")
+                out.add("field", "rng", f"only {rng.TORCH_CPU} can have the field {name}")
         return
     for name, version in versions.items():
         if not isinstance(version, str):
@@ -176,32 +176,32 @@ def _check_versions(out: Collector, generator: Rng) -> None:
         elif not _PRINTABLE.fullmatch(version):
             out.add("field", f"rng.{name}", "should be 1 to 64 printable ASCII characters without spaces")
     if generator.tables:
-        out.add("field", "rng.tables", f"{rng.TORCH_CPU} has no tables")
+        out.add("field", "rng.tables", f"{rng.TORCH_CPU} cannot have tables")
     if generator.scaffolds:
-        out.add("field", "rng", f"the field scaffolds does not go with {rng.TORCH_CPU}")
+        out.add("field", "rng", f"{rng.TORCH_CPU} cannot have the field scaffolds")
 
 
 def _tables(out: Collector, text: JsonText) -> dict[str, TableRecord] | None:
-    found: dict[str, TableRecord] = {}
+    tables: dict[str, TableRecord] = {}
     faulty = False
     for table_id, item in text.members():
         entry = _table(out, table_id, item)
         if entry is None:
             faulty = True
         else:
-            found[table_id] = entry
-    return None if faulty else found
+            tables[table_id] = entry
+    return None if faulty else tables
 
 
 def _table(out: Collector, table_id: str, text: JsonText) -> TableRecord | None:
     place = f"rng.tables[{quote(table_id)}]"
     if not TABLE_ID.fullmatch(table_id) or table_id in (*rng.BUILTIN, rng.CONSTRUCTOR):
-        out.add("id", place, "a table's id is lower-case letters, digits and _, none of the format's own")
+        out.add("id", place, "a table's id should be lower-case letters, digits and _, and not one of the format's own")
     fields = out.entry(text, place)
     entry = out.record(fields, TableRecord, place) if fields is not None else None
     if entry is not None:
         if entry.bits not in WIDTHS:
-            out.add("field", f"{place}.bits", f"a table has 1, 2, 4, 8 or 16 bits, not {entry.bits}")
+            out.add("field", f"{place}.bits", f"a table should have 1, 2, 4, 8 or 16 bits, not {entry.bits}")
         out.hexadecimal(entry.sha256, HEX64, f"{place}.sha256")
     return entry
 
@@ -211,10 +211,10 @@ def _provenance(out: Collector, text: JsonText) -> dict[str, str] | None:
         out.add("field", "provenance", f"should be an object, not {text.kind}")
         return None
     if len(text) > MAX_ENTRY:
-        out.add("field", "provenance", f"takes {len(text):,} bytes; the format allows {MAX_ENTRY:,}")
+        out.add("field", "provenance", f"has {len(text):,} bytes; the format allows {MAX_ENTRY:,}")
         return None
-    found: dict[str, str] = text.value()
-    for key, item in found.items():
+    provenance: dict[str, str] = text.value()
+    for key, item in provenance.items():
         if not isinstance(item, str):
             out.add("field", f"provenance[{quote(key)}]", f"should be a string, not {kind_of(item)}")
-    return found
+    return provenance

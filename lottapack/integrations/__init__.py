@@ -1,4 +1,4 @@
-"""What other libraries are told of lottapack, as soon as they are imported, and never before."""
+"""Register lottapack with other libraries as soon as they are imported, and never before."""
 
 from lottapack.integrations.imports import after_import
 
@@ -6,10 +6,10 @@ HOOKS = {
     "transformers.quantizers.auto": "lottapack.integrations.transformers",
     "peft.peft_model": "lottapack.integrations.peft",
 }
-"""By module of another library: the module that registers lottapack with it."""
+"""The module that registers lottapack with each other library, by the library's module."""
 
 
 def install() -> None:
-    """Register with what is imported already, and wait for the rest. To call it again changes nothing."""
+    """Register with libraries that are imported already, and wait for the others. Repeated calls have no effect."""
     for watched, module in HOOKS.items():
         after_import(watched, module)

@@ -1,8 +1,8 @@
-"""Import a module of ours right after one of another library.
+"""Import a module of lottapack right after a module of another library.
 
-``import lottapack`` must stay quick, so it cannot import the libraries that it registers with; and users must not
-have to call anything. Python's place for this is a finder in ``sys.meta_path``: this one finds nothing itself, it
-lets the others find the watched module and appends to its execution.
+``import lottapack`` must stay quick, so it cannot import the libraries that it registers with, and users should not
+have to call anything. Python's mechanism for this is a finder in ``sys.meta_path``: this one lets the other finders
+find the watched module, and adds a step to its execution.
 """
 
 import sys
@@ -15,7 +15,7 @@ from types import ModuleType
 
 
 class _Watcher(MetaPathFinder):
-    """``waiting``: by watched module, what to import after it."""
+    """``waiting``: the module to import after each watched module."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, str] = {}
@@ -38,7 +38,7 @@ _WATCHER = _Watcher()
 
 
 def after_import(watched: str, module: str) -> None:
-    """Import ``module`` once ``watched`` has been imported: now, or when that happens."""
+    """Import ``module`` after ``watched``: now if that is imported already, else when it is."""
     if watched in sys.modules:
         import_module(module)
         return
@@ -48,7 +48,7 @@ def after_import(watched: str, module: str) -> None:
 
 
 def _append(spec: ModuleSpec, module: str) -> None:
-    """Let the spec's loader, which serves this one module, import ours when it is done."""
+    """Let the spec's loader, which only serves this module, import ours afterwards."""
     loader = spec.loader
     assert loader is not None
     execute = loader.exec_module
@@ -58,7 +58,7 @@ def _append(spec: ModuleSpec, module: str) -> None:
         try:
             import_module(module)
         except ImportError as fault:
-            # A version without the places that we use is still one to work with.
+            # Other versions of the library may lack what we use, and must still work.
             warnings.warn(f"lottapack cannot register with {watched.__name__}: {fault}", RuntimeWarning, stacklevel=2)
 
     loader.exec_module = exec_module  # type: ignore[assignment, method-assign]

@@ -1,8 +1,8 @@
-"""PEFT's ``save_pretrained`` puts the pack of the base beside an adapter, where lottapack drew the base; and finds it.
+"""Let PEFT's ``save_pretrained`` write the pack of the base beside an adapter if lottapack drew the base, and find it.
 
-PEFT has no place to register this, so its methods are wrapped. The folder ``base`` makes an adapter whole: without it,
-nothing in the files says what the adapter was trained on. A configuration that is read names the base that lies beside
-it, wherever the folder was moved to.
+PEFT does not have a hook for this, so its methods are wrapped. The folder ``base`` completes an adapter: without
+it, the files would not tell what the adapter was trained on. A configuration that is read names the base beside it,
+wherever the folder was moved to.
 """
 
 from functools import wraps
@@ -31,11 +31,11 @@ def _with_base(save: Any) -> Any:
 def _naming_base(read: Any) -> Any:
     @wraps(read)
     def from_pretrained(cls: Any, path: Any, subfolder: Any = None, **options: Any) -> Any:
-        found = read(cls, path, subfolder, **options)
+        config = read(cls, path, subfolder, **options)
         base = Path(path, subfolder or "", FOLDER)
         if holds_pack(base):
-            found.base_model_name_or_path = str(base.resolve())
-        return found
+            config.base_model_name_or_path = str(base.resolve())
+        return config
 
     wrapped: Any = from_pretrained
     return classmethod(wrapped)

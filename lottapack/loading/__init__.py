@@ -1,1 +1,1 @@
-"""Out of a pack: a ready model on one device or on many, or its arrays."""
+"""Load packs: as a ready model on one device or many, or as arrays."""

@@ -1,4 +1,4 @@
-"""load(): from a pack to a ready module."""
+"""load(): turn a pack into a ready module."""
 
 import logging
 from collections import deque
@@ -49,8 +49,9 @@ _log = logging.getLogger(__name__)
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
 _WAYS_OUT = (
-    "Load it in a smaller dtype (as dtype=torch.bfloat16), with merge=True, or on another device (device=); or, if you "
-    "trust the pack and know better what is free, pass a larger max_bytes."
+    "Load it in a smaller `dtype` such as bfloat16, with `merge`, or on another `device`. If you trust the pack "
+    "and know "
+    "better what is free, pass a larger `max_bytes`."
 )
 
 
@@ -72,34 +73,37 @@ def load(
     """Rebuild the model of a pack on a device, in evaluation mode. The backbone has the same bits on every device.
 
     Args:
-        path: the pack; or a reference, ``owner/name@revision`` or ``oci://host/repository:tag``, which is pulled into
-            the cache first. A file that exists goes before a repository of that name.
-        device: where the weights are generated, in place. No tensor is there in full more than once, nor is the
-            backbone anywhere else (but that of a ``torch-cpu`` pack, which the CPU draws); what merging and converting
-            need beside the model are some MiB, and on the CPU the largest coded parameter that is converted.
+        path: the pack; or a reference, ``owner/name@revision`` or ``oci://host/repository:tag``, which is first pulled
+            into the cache. An existing file takes precedence over a repository of that name.
+        device: where the weights are generated, in place. No tensor is ever in memory twice, and the backbone is
+            nowhere else (except that of a ``torch-cpu`` pack, which the CPU draws). Merging and converting need a few
+            more MiB and, on the CPU, the largest coded parameter that is converted.
         dtype: a torch.dtype or its name, to which floating tensors are converted; None keeps the recorded one.
         merge: return the plain model with merged weights; otherwise layers keep their adapters and can be trained on.
-        scaffold: on which of the pack's scaffolds; by default on that of its main seed. A model that is not merged can
-            change to another later: switch().
-        backbone: ``"materialised"``; or ``"virtual"``: weights are in no memory, but made in registers at each product,
-            forward and backward, as is quick for ``sign1``; or ``"blocks"``: weights of any table are made a block at a
-            time, multiplied, and forgotten. Or one of these by name or pattern of layers, as ``{"*.mlp.*": "blocks"}``
-            (what no pattern names is materialised), or a function of a weight's name and shape.
+        scaffold: the name of one of the pack's scaffolds; by default that of its main seed. A model that is not merged
+            can change to another one later with switch().
+        backbone: ``"materialised"``; or ``"virtual"``: weights take no memory but are generated in registers at each
+            product, forward and backward, which is quick for ``sign1``; or ``"blocks"``: weights of any table are
+            generated a block at a time, multiplied and dropped. Or a mapping from names or patterns of layers to these,
+            such as ``{"*.mlp.*": "blocks"}`` (others are materialised), or a function of a weight's name and shape.
         check_fingerprints: compare every rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the
             file is always checked.)
-        max_bytes: the largest model to accept; by default the device's free memory. Checked before any is taken. Of
-            weights that are not materialised it counts the largest block, which gets what the rest leaves.
+        max_bytes: the largest model to accept; by default the device's free memory. It is checked before any memory is
+            allocated. For weights that are not materialised it counts the largest block, which gets what the rest
+            leaves.
         allow: packages or modules whose code you trust, for packs of the family ``python``: ``["ncps"]`` allows
-            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
-        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key; what
-            was signed is what is loaded, even if someone writes to the file meanwhile.
+            ``ncps`` and everything inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key.
+            Exactly the signed bytes are loaded, even if someone writes to the file meanwhile.
 
     Raises:
-        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError; NotAllowedError for
-        a pack that asks to import what ``allow`` does not name; ScaffoldError for a scaffold that the pack does not
-        hold; with require_signature SignatureError, InvalidKeyError. For a backbone ScaffoldError where there is no
-        such mode or layer, and UnsupportedError, naming the first layer that cannot be without its weight. For a
-        reference also InvalidReferenceError, RegistryError.
+        FormatError, IntegrityError, LimitError, ArchitectureError, UnsupportedError, DeviceError: the pack is invalid,
+            too large, or cannot be rebuilt here.
+        NotAllowedError: the pack needs to import what ``allow`` does not include.
+        ScaffoldError: the pack does not have the named scaffold, or ``backbone`` names an unknown mode or layer.
+        UnsupportedError: a layer does not support the chosen backbone; the message names the first one.
+        SignatureError, InvalidKeyError: with ``require_signature``.
+        InvalidReferenceError, RegistryError: for a reference.
 
     Source:
         spec/v1/stream.md, spec/v1/merge.md and spec/v1/refusals.md.
@@ -149,41 +153,41 @@ def load(
 
 
 def _choose(pack: PackFile, backbone: Backbone, *, merge: bool) -> dict[str, str]:
-    """The names of the weights that are to be in no memory."""
+    """Return the mode of each weight that is not materialised."""
     parameters = pack.descriptor.parameters.items()
     generated = {n: (e.shape, e.distribution) for n, e in parameters if isinstance(e, Seeded | Adapted)}
-    found = {} if backbone == MATERIALISED else choose(backbone, generated)
-    if found and merge:
-        name = next(iter(found))
+    modes = {} if backbone == MATERIALISED else choose(backbone, generated)
+    if modes and merge:
+        name = next(iter(modes))
         raise UnsupportedError(
-            f"{name} cannot be {found[name]}: an adapter is merged into it, so that it must be in memory",
-            hint=f'Leave out merge, or backbone="{found[name]}".',
+            f"{name} cannot be {modes[name]}: merging an adapter into it needs its weight in memory",
+            hint=f'Leave out `merge`, or backbone="{modes[name]}".',
         )
-    return found
+    return modes
 
 
 def _way(virtual: dict[str, str], merge: bool) -> str:
-    """How the backbone is there, in words."""
+    """Return in words which weights are virtual, and whether adapters are merged."""
     modes = sorted(set(virtual.values()))
     count = f"{len(virtual)} weights {' or '.join(modes)}" if virtual else "backbone materialised"
     return f"{count}, adapters merged" if merge else count
 
 
 def _maker(pack: PackFile, device: torch.device) -> str:
-    """What generates the weights on a device."""
+    """Return the name of the backend that generates the weights on a device."""
     return "torch" if is_constructed(pack) else backends.select(device).name
 
 
-def _results(found: deque[tuple[str, Future[Tensor]]]) -> list[Named]:
-    """Return what each has read, in order, and keep none that failed: its error's traceback would hold the model."""
+def _results(tasks: deque[tuple[str, Future[Tensor]]]) -> list[Named]:
+    """Return what each task has read, in order, and keep none that failed: its traceback would hold the model."""
     results: list[Named] = []
-    while found:
-        results.append((found[0][0], found.popleft()[1].result()))
+    while tasks:
+        results.append((tasks[0][0], tasks.popleft()[1].result()))
     return results
 
 
 class _Rebuild:
-    """The tensors of one load, each converted as soon as it is made."""
+    """Rebuilds the tensors of one load, and converts each as soon as it is generated."""
 
     def __init__(
         self,
@@ -201,17 +205,18 @@ class _Rebuild:
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
-        """Read and hash the file's tensors in a thread of its own, until the given function asks for them.
+        """Read and hash the file's tensors in another thread, until the yielded function returns them.
 
-        Hashing takes as long as much of the generating, and needs no lock: it goes on while the module is built.
+        Hashing takes as long as much of the generating and does not hold the interpreter's lock, so it runs while the
+        module is built.
         """
         wanted: dict[Held, torch.dtype | None]
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
-            given = None if self.dtype is None else dtypes.dtype_name(self.dtype)
-            wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, given).items()}
+            dtype_name = None if self.dtype is None else dtypes.dtype_name(self.dtype)
+            wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, dtype_name).items()}
         with ThreadPoolExecutor(1) as reader:
-            found = deque(
+            futures = deque(
                 (
                     held if isinstance(held, str) else held.name,
                     reader.submit(stored_tensor, self.pack, held, self.device, dtype, self.pages),
@@ -219,13 +224,13 @@ class _Rebuild:
                 for held, dtype in wanted.items()
             )
             try:
-                yield lambda: _results(found)
+                yield lambda: _results(futures)
             finally:
-                for _, future in found:
+                for _, future in futures:
                     future.cancel()
 
     def generated(self) -> list[Named]:
-        """Backbones (merged, if that is asked for) and constants."""
+        """Return backbones (merged if requested) and constants."""
         weights = [n for n, e in self.entries.items() if isinstance(e, Seeded | Adapted) and n not in self.virtual]
         if self.check:
             for name in self.virtual:
@@ -236,12 +241,12 @@ class _Rebuild:
             if isinstance(entry, Constant)
         ]
         if is_constructed(self.pack):
-            constructed_weights(self.pack)  # in this thread, which knows what the caller allowed
+            constructed_weights(self.pack)  # in this thread, where the caller's `allow` applies
         at_once = self.device.type != "cpu" or backends.select(self.device).generate is not None
         return constants + (self._at_once(weights) if at_once else self._in_threads(weights))
 
     def _at_once(self, names: list[str]) -> list[Named]:
-        """All memory first, so that one launch can fill it; then adapters are merged in place."""
+        """Allocate all memory first, so that one launch can fill it; then merge adapters in place."""
         memory = {name: self._memory(name) for name in names}
         recorded = {name: weight for name, weight in memory.items() if is_recorded_dtype(self.pack, name, weight)}
         generate_all(self.pack, recorded, check=self.check)
@@ -253,14 +258,14 @@ class _Rebuild:
         return list(memory.items())
 
     def _in_threads(self, names: list[str]) -> list[Named]:
-        """A tensor a thread: a thread that is done takes the next. Only a tensor that keeps all busy is shared out."""
+        """Rebuild one tensor in each thread; only a tensor that is large enough for all threads is shared."""
         sizes = {name: numel(self.pack.descriptor.parameters[name].shape) for name in names}  # type: ignore[union-attr]
         names = sorted(names, key=lambda name: -sizes[name])
         large = [name for name in names if sizes[name] > _LARGE]
-        # Memory is asked for here: in a thread, each asking would wait for the page faults of the others; and a huge
-        # page may lie across neighbours. (In small pages, of the CPU time of a 300M Llama 0.39 s were page faults, 0.14
-        # generating, 0.06 hashing and 0.035 building; a clone of its checkpoint has the same faults, and copies in
-        # 0.08. Mapping small pages ahead, MADV_POPULATE_WRITE, gains nothing.)
+        # Memory is requested here: in the threads, each request would wait for the page faults of the others, and a
+        # huge page may span neighbours. (In small pages, page faults took 0.39 s of the CPU time of a 300M Llama,
+        # generating 0.14, hashing 0.06 and building 0.035; a clone of its checkpoint has the same faults, and copies
+        # in 0.08. Mapping small pages ahead with MADV_POPULATE_WRITE does not help.)
         tasks = [partial(self._one, name, self._memory(name)) for name in names[len(large) :]]
         return [self._one(name, self._memory(name)) for name in large] + run_all(tasks, torch.get_num_threads())
 

@@ -1,4 +1,4 @@
-"""What a caller accepts of a pack and trusts, in one record."""
+"""The options for reading a pack, in one record."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ from lottapack.signing import check_signature
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a pack is read. The public functions take these fields as keywords.
+    """The options for reading a pack. The public functions take these fields as keywords.
 
     Attributes:
-        scaffold: which of the pack's scaffolds; by default that of its main seed.
-        max_bytes: the most memory to take; by default what is free. It is checked before any is taken.
+        scaffold: the name of one of the pack's scaffolds; by default that of its main seed.
+        max_bytes: the most memory to use; by default what is free. It is checked before any is allocated.
         allow: packages or modules whose code the caller trusts, for packs of the family ``python``: ``["ncps"]`` allows
-            ``ncps`` and all that is inside it. Nothing else is imported, whatever the pack says.
-        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key;
-            what was signed is what is loaded, even if someone writes to the file meanwhile.
+            ``ncps`` and everything inside it. Nothing else is imported, whatever the pack says.
+        require_signature: a public key in PEM. ``<pack>.sig`` must be a signature of this file by its private key.
+            Exactly the signed bytes are loaded, even if someone writes to the file meanwhile.
         check_fingerprints: compare each rebuilt tensor with its fingerprint. (The SHA-256 of each tensor in the file is
             always checked.)
     """
@@ -34,7 +34,7 @@ class Reading:
 
     @contextmanager
     def open(self, path: str | PathLike[str]) -> Iterator[PackFile]:
-        """The pack of a path or reference, its signature checked; within, what ``allow`` names may be imported."""
+        """Open the pack of a path or reference, and check its signature; inside, ``allow`` applies to imports."""
         with allowing(self.allow), open_pack(local(path), self.scaffold) as pack:
             if self.require_signature is not None:
                 check_signature(pack, self.require_signature)

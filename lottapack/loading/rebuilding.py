@@ -1,4 +1,4 @@
-"""What a pack's model consists of: each tensor, made part by part, and what only a constructor can compute."""
+"""The tensors of a pack's model, rebuilt part by part, and those that only a constructor can compute."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from lottapack.weights.parts import Part, whole
 from lottapack.weights.rebuild import skeleton
 
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
-"""What torch.compile and checkpoint_wrapper put into names."""
+"""What torch.compile and checkpoint_wrapper add to names."""
 
 
 @dataclass(frozen=True)
 class RebuiltTensor:
     """A tensor of a rebuilt model.
 
-    ``dtype``: that which load() gives it. ``make(part)``: that part, perhaps narrower, as it is stored.
+    ``dtype``: the dtype that load() gives it. ``make(part)``: returns that part, possibly in a narrower, stored dtype.
     """
 
     name: str
@@ -41,74 +41,79 @@ class RebuiltTensor:
 
 
 def rebuilt_tensors(pack: PackFile, device: torch.device, *, merge: bool, check: bool) -> Iterator[RebuiltTensor]:
-    """Every tensor of a pack's model once. ``check``: compare the fingerprint of each generated one first."""
+    """Yield every tensor of a pack's model once. ``check``: first compare the fingerprint of each generated one."""
     kept = {} if merge else adapter_dtypes(pack, None)
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Tied):
             continue
-        found = PlainTensor(pack, name, device)
+        tensor = PlainTensor(pack, name, device)
         if check and isinstance(entry, Seeded | Adapted):
-            found.check_fingerprint()
+            tensor.check_fingerprint()
         if merge or not isinstance(entry, Adapted):
-            yield RebuiltTensor(name, found.shape, found.dtype, found.part)
+            yield RebuiltTensor(name, tensor.shape, tensor.dtype, tensor.part)
             continue
-        yield RebuiltTensor(name, found.shape, found.dtype, found.backbone)
+        yield RebuiltTensor(name, tensor.shape, tensor.dtype, tensor.backbone)
         for info in pack.adapter(name).values():
             dtype = dtypes.torch_dtype(kept[info])
             yield RebuiltTensor(info.name, info.shape, dtype, partial(stored_part, pack, info))
 
 
 def empty_model(pack: PackFile, *, merge: bool, max_bytes: int | None = None) -> tuple[nn.Module, recipe.Recipe]:
-    """The model of a pack without memory, with adapters unless ``merge``, and its recipe. ``max_bytes``: see load()."""
+    """Build a pack's model without memory, with adapters unless ``merge``, and its recipe.
+
+    ``max_bytes``: see load().
+    """
     model = skeleton(pack.descriptor, max_bytes)
     groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-    plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
+    model_recipe = recipe.of_descriptor(pack.whole, pack.tables, groups)
     if not merge:
-        attach(model, plan, scaffold=pack.scaffold)
+        attach(model, model_recipe, scaffold=pack.scaffold)
     companions.carry(model, pack)
-    return model, plan
+    return model, model_recipe
 
 
 def plain_name(name: str) -> str:
-    """A tensor's name without what wrappers put into it."""
+    """Return a tensor's name without what wrappers add to it."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def held_part(name: str, tensor: Tensor) -> Part:
-    """The part of a tensor that this process holds: all of it, if it is not distributed. Raises PlacementError."""
+    """Return the part of a tensor that this process holds, all of it if not distributed. Raises PlacementError."""
     if not hasattr(tensor, "device_mesh"):
         return whole(tuple(tensor.shape))
     sharded: Any = tensor
     part = part_of(name, tuple(tensor.shape), sharded.device_mesh, sharded.placements)
-    here = tuple(local_tensor(tensor).shape)
-    if here != part.shape:
+    local_shape = tuple(local_tensor(tensor).shape)
+    if local_shape != part.shape:
         raise PlacementError(
-            f"{name}: the shard of {sharded.placements} here has the shape {here}, not {part.shape}",
-            hint="Shard it with fully_shard(), parallelize_module() or distribute_tensor().",
+            f"{name}: the local shard of {sharded.placements} has shape {local_shape}, not {part.shape}",
+            hint="Shard the tensor with fully_shard(), parallelize_module() or distribute_tensor().",
         )
     return part
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor."""
+    """Return the local tensor of a distributed one, and any other as it is."""
     if not hasattr(tensor, "to_local"):
         return tensor
-    found: Tensor = tensor.to_local()
-    return found
+    local: Tensor = tensor.to_local()
+    return local
 
 
 def copy_part(tensor: Tensor, made: Tensor) -> None:
-    """Write what this process holds of a tensor."""
+    """Write the local part of a tensor."""
     memory = local_tensor(tensor)
     with torch.inference_mode(memory.is_inference()), torch.no_grad():
         memory.copy_(made.to(memory.device))
 
 
 def computed_by(source: nn.Module) -> dict[str, Tensor]:
-    """What only the constructor of a pack's model can compute, and the recipe, by name."""
-    found = dict(computed_tensors(source))
-    found |= {name: buffer for name, buffer in source.named_buffers() if name.rpartition(".")[2] == recipe.BUFFER}
-    return {name: tensor for name, tensor in found.items() if not tensor.is_meta and not hasattr(tensor, "device_mesh")}
+    """Return by name what only the constructor of a pack's model can compute, and the recipe."""
+    computed = dict(computed_tensors(source))
+    computed |= {name: buffer for name, buffer in source.named_buffers() if name.rpartition(".")[2] == recipe.BUFFER}
+    return {
+        name: tensor for name, tensor in computed.items() if not tensor.is_meta and not hasattr(tensor, "device_mesh")
+    }
 
 
 def give_computed(model: nn.Module, computed: dict[str, Tensor], device: torch.device) -> None:
@@ -119,9 +124,9 @@ def give_computed(model: nn.Module, computed: dict[str, Tensor], device: torch.d
         module = modules.get(prefix)
         if module is None:
             continue
-        held = module._buffers.get(leaf)
-        if held is not None and hasattr(held, "device_mesh"):  # parallelize_module() distributes buffers too
-            copy_part(held, held_part(name, held).take(value))
+        buffer = module._buffers.get(leaf)
+        if buffer is not None and hasattr(buffer, "device_mesh"):  # parallelize_module() distributes buffers too
+            copy_part(buffer, held_part(name, buffer).take(value))
         elif leaf in module._buffers:
             module._buffers[leaf] = value.to(device)
         elif isinstance(vars(module).get(leaf), Tensor):

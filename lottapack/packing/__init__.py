@@ -1,1 +1,1 @@
-"""Into a pack: from whatever a trainer saved to one file."""
+"""Write packs from what a trainer saved."""

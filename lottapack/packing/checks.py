@@ -1,4 +1,4 @@
-"""What a packer asks of names and recipes."""
+"""Check the names of a pack before it is written."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,11 @@ def require_names(found: Iterable[tuple[str, str]]) -> None:
     for name, message in found:
         raise CheckpointError(
             f"{name} {message}",
-            hint="Rename the module or parameter; or leave the layer out of targets, or its group without coding.",
+            hint="Rename the module or parameter, leave the layer out of `targets`, or choose another coding for its "
+            "group.",
         )
 
 
 def generated_elements(entry: AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe) -> int:
-    """How many elements of a parameter are generated."""
+    """Return how many elements of a parameter are generated."""
     return numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0

@@ -1,4 +1,4 @@
-"""Choosing an error for a caller who says how large a pack may be."""
+"""Find the error of a coding for a given size of the pack."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,9 @@ _LEAST, _MOST = 1e-4, 0.9
 
 
 def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size: int, path: Path) -> PackResult:
-    """Write the pack with the least error, the same for every coded tensor, that is not larger than ``max_size``.
+    """Write the pack with the least error, equal for all coded tensors, that is at most ``max_size`` bytes.
 
-    ``make``: a packer for one way of storing. Raises CheckpointError if no error makes the pack so small.
+    ``make``: returns a packer for a way of storing. Raises CheckpointError if no error makes the pack that small.
     """
     error, best, smallest = 0.01, None, None
     for _ in range(_TRIES):
@@ -37,7 +37,7 @@ def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size:
         error = following
     if best is None:
         raise CheckpointError(
-            f"max_size={max_size}: the smallest pack that the codings make has {smallest:,} bytes",
-            hint="Nothing was written. Allow more, store less (train), or take a smaller rank.",
+            f"the smallest pack that the codings allow has {smallest:,} bytes, more than max_size={max_size}",
+            hint="Nothing was written. Pass a larger `max_size`, train fewer layers in full, or use a smaller rank.",
         )
     return best[1].write(path)

@@ -1,4 +1,4 @@
-"""Compression: how pack() keeps what was trained."""
+"""Compression: the form in which pack() stores what was trained."""
 
 import math
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ from lottapack.format import codings, dtypes
 from lottapack.nn.select import GROUP_WORDS
 
 GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
-"""Groups as a caller names them, and as the descriptor does."""
+"""The groups' names for callers, and in the descriptor."""
 ALL = "*"
 CHOSEN = dict.fromkeys(("adapters", "embeddings", "heads", "rest"), codings.TRELLIS)
-"""What max_error or max_size alone asks for: all that is large; norms and biases keep their exact values."""
+"""The groups that max_error or max_size alone apply to: all large ones; norms and biases keep their exact values."""
 DEFAULT_ERROR = 0.01
-"""The root mean square error of ``trellis8``, as part of the tensor's own, where none is asked for."""
+"""The default root mean square error of ``trellis8``, relative to the tensor's own root mean square."""
 _MEANT_FOR = {codings.PLANES: (ALL,), codings.TRELLIS: tuple(CHOSEN)}
 _LOSSY_DEFAULT = ("embeddings",)
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """Say in which form a pack keeps what was trained. Without it, a pack keeps every bit.
+    """Choose in which form a pack stores what was trained. By default it stores every bit.
 
-    The errors are those of a whole tensor: root mean squares, as a part of the tensor's own. ``PackResult.kept`` lists
-    them, with the largest error of an element.
+    Errors apply to a whole tensor: they are root mean squares, relative to the tensor's own. ``PackResult.kept`` lists
+    them with the largest error of an element.
 
     Args:
         dtype: keep tensors that were trained in float32 (adapters too) as ``torch.float16`` or ``torch.bfloat16``, or
@@ -62,18 +62,19 @@ class Compression:
     def __post_init__(self) -> None:
         if self.dtype_name is not None and self.dtype_name not in codings.NARROW:
             raise CheckpointError(
-                f"dtype={self.dtype_name}: what was trained can be kept as {' or '.join(codings.NARROW)}",
-                hint="Leave it out to keep it as it was trained.",
+                f"cannot store what was trained as dtype={self.dtype_name}",
+                hint=f"Pass {' or '.join(codings.NARROW)}, or leave out `dtype` to keep the trained dtype.",
             )
         _check_error("max_error", self.max_error)
         size = self.max_size
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise CheckpointError(f"max_size={size!r}: not a size", hint="Give a whole number of bytes from 1 on.")
+            raise CheckpointError(f"max_size={size!r} is not a size", hint="Pass a whole number of bytes, 1 or more.")
         if size is not None and self.max_error is not None:
-            raise CheckpointError("max_size finds the error itself", hint="Leave max_error out.")
+            raise CheckpointError("`max_size` and `max_error` exclude each other", hint="Leave one of them out.")
         if not isinstance(self.coding, str | Mapping | None):
             raise CheckpointError(
-                f"coding={self.coding!r}: an id, or ids by group", hint=f"Groups: {', '.join((*GROUPS, ALL))}."
+                f"coding={self.coding!r} must be an id, or ids by group",
+                hint=f"The groups are {', '.join((*GROUPS, ALL))}.",
             )
         for group, coding in self.by_group.items():
             _check_coding(group, coding)
@@ -85,14 +86,14 @@ class Compression:
 
     @property
     def by_group(self) -> dict[str, str]:
-        """The codings by group or pattern, with the errors that they name."""
+        """The codings by group or pattern, with their errors."""
         named = self._named
         chosen = (not named and self.max_error is not None) or self.max_size is not None
         return {**CHOSEN, **named} if chosen and ALL not in named else named
 
     @property
     def defaults(self) -> frozenset[str]:
-        """The keys of by_group that the caller did not name, so that a pack may lack what they stand for."""
+        """The keys of by_group that the caller did not name, so that a pack may lack them."""
         by_default = isinstance(self.coding, str) and self.coding.startswith(codings.TRELLIS)
         return frozenset(self.by_group if by_default else self.by_group.keys() - self._named.keys())
 
@@ -104,7 +105,7 @@ class Compression:
 
 
 def is_pattern(key: str) -> bool:
-    """Whether a key of ``coding`` stands for names of tensors."""
+    """Return whether a key of ``coding`` is a pattern of tensors' names."""
     return key != ALL and any(sign in key for sign in ".*?[")
 
 
@@ -114,12 +115,13 @@ def _check_coding(group: str, given: object) -> None:
         _check_error(f"coding {given}", _number(error) if wanted == codings.TRELLIS else math.nan)
     known = (*codings.BLOCKS, codings.TRELLIS, codings.PLANES)
     if wanted not in known:
-        hint = "Narrower numbers are the dtype." if wanted in codings.NARROW else f"Name one of {', '.join(known)}."
-        raise CheckpointError(f"the coding {wanted!r} is unknown; known: {', '.join(known)}", hint=hint)
+        hint = "Pass narrower numbers as `dtype`." if wanted in codings.NARROW else f"Pass one of {', '.join(known)}."
+        raise CheckpointError(f"unknown coding {wanted!r}", hint=hint)
     if group not in (*GROUPS, ALL) and not (isinstance(group, str) and is_pattern(group)):
         raise CheckpointError(
-            f"there is no group {group!r} to code; known: {', '.join((*GROUPS, ALL))}",
-            hint="Name one of these, or a pattern of tensors' names with a point or a star, such as layers.5.*",
+            f"unknown group {group!r} for a coding",
+            hint=f"Pass one of {', '.join((*GROUPS, ALL))}, or a pattern of tensors' names with a point or a star, "
+            "such as layers.5.*",
         )
 
 
@@ -133,6 +135,7 @@ def _number(text: str) -> float:
 def _check_error(name: str, error: object) -> None:
     if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
         raise CheckpointError(
-            f"{name}: the error of {codings.TRELLIS} is above 0 and below 1, as part of a tensor's root mean square",
-            hint=f"As in max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
+            f"{name}: the error of {codings.TRELLIS} must be above 0 and below 1, relative to a tensor's root "
+            f"mean square",
+            hint=f"Pass, for example, max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
         )

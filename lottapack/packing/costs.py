@@ -1,4 +1,4 @@
-"""What each form costs for the tensors of a pack, measured on a sample of them."""
+"""Measure on a sample what each form costs for the tensors of a pack."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ _SAMPLE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one choice for a group of tensors costs, as measured on a sample of it.
+    """The cost of a form for a group of tensors, measured on a sample.
 
-    ``bits``: of an element; ``size``: bytes of the whole group; ``rms``: error as part of the root mean square.
+    ``bits``: bits of an element. ``size``: bytes of the whole group. ``rms``: error relative to the root mean square.
     """
 
     group: str
@@ -27,7 +27,7 @@ class Cost:
 
 
 def costs(seen: Mapping[str, list[Tensor]]) -> tuple[Cost, ...]:
-    """What the forms cost for each group of floating tensors, on a sample of its largest."""
+    """Return the costs of all forms for each group of floating tensors, from a sample of its largest."""
     found: list[Cost] = []
     for group, tensors in seen.items():
         floating = [tensor for tensor in tensors if tensor.dim() > 1 and tensor.is_floating_point()]
@@ -43,13 +43,13 @@ def costs(seen: Mapping[str, list[Tensor]]) -> tuple[Cost, ...]:
 
 
 def _part(tensor: Tensor) -> Tensor:
-    """The first rows of a tensor."""
+    """Return the first rows of a tensor."""
     rows = tensor.reshape(tensor.shape[0], -1)
     return rows[: max(1, _SAMPLE // max(1, rows.shape[1]))].contiguous()
 
 
 def _cost(tensor: Tensor, form: str) -> tuple[int, int, float] | None:
-    """Bytes, elements, and the root mean square error; None where the form does not go with the tensor."""
+    """Return bytes, elements and root mean square error, or None if the form does not fit the tensor."""
     name, dtype = "a sample", dtypes.dtype_name(tensor.dtype)
     wanted, _, error = form.partition("@")
     if dtype not in codings.DTYPES[wanted] or not bool(tensor.isfinite().all()):

@@ -1,4 +1,4 @@
-"""The forms in which pack() can keep a tensor, each with what it decodes to; and how near that is."""
+"""The forms in which pack() can store a tensor, with the decoded values and their error."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from lottapack.weights.rebuild import tensor_bytes
 
 
 def errors(before: Tensor, after: Tensor) -> tuple[float, float, float]:
-    """The largest, the mean and the root mean square error, as parts of the root mean square of ``before``."""
+    """Return the largest, mean and root mean square error, relative to the root mean square of ``before``."""
     if not before.numel() or not before.is_floating_point() or before is after:
         return 0.0, 0.0, 0.0
     worst, total, squares, wrong = 0.0, 0.0, 0.0, 0.0
@@ -40,13 +40,13 @@ def _pieces(tensor: Tensor) -> Iterable[Tensor]:
 
 
 def blocks(name: str, tensor: Tensor, dtype: str, coding: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """The decoded tensor, and its codes and scales. Raises CheckpointError for values that have none."""
+    """Return the decoded tensor, and its codes and scales. Raises CheckpointError for values that cannot be coded."""
     values = tensor.reshape(-1).float()
     _require_finite(name, values, coding)
     try:
         codes, scales = encode_blocks(values.numpy(), dtype, coding)
     except ValueError as fault:
-        raise CheckpointError(f"{name} {fault} in {coding}", hint="Keep it as it is.") from fault
+        raise CheckpointError(f"{name} {fault} in {coding}", hint="Leave its group out of `coding`.") from fault
     decoded = torch.empty_like(tensor)
     out = memoryview(tensor_bytes(decoded) or bytearray())
     entry = Stored(shape=tuple(tensor.shape), dtype=dtype, group="other", trained=True, sha256="")
@@ -56,7 +56,7 @@ def blocks(name: str, tensor: Tensor, dtype: str, coding: str) -> tuple[Tensor, 
 
 
 def trellis(name: str, tensor: Tensor, dtype: str, error: float) -> tuple[Tensor, dict[str, Tensor]] | None:
-    """The decoded tensor and its codes, or None where the coding does not serve."""
+    """Return the decoded tensor and its codes, or None if the coding does not suit the tensor."""
     values = tensor.reshape(-1).float()
     _require_finite(name, values, codings.TRELLIS)
     made = trellis_writer.encode(values.numpy(), tuple(tensor.shape), error, dtype)
@@ -70,14 +70,14 @@ def trellis(name: str, tensor: Tensor, dtype: str, error: float) -> tuple[Tensor
 
 
 def narrowed(name: str, tensor: Tensor, dtype: str) -> Tensor:
-    """The tensor in a narrower dtype. Raises CheckpointError for values beyond it."""
+    """Return the tensor in a narrower dtype. Raises CheckpointError for values outside its range."""
     _require_finite(name, tensor, dtype)
     made = tensor.to(dtypes.torch_dtype(dtype))
     if not bool(made.isfinite().all()):
         largest = float(tensor.abs().max())
         raise CheckpointError(
-            f"{name} holds {largest:.6g}, which is beyond {dtype}",
-            hint="Nothing was written. bfloat16 has the range of float32.",
+            f"{name} contains {largest:.6g}, which is outside the range of {dtype}",
+            hint="Nothing was written. Use bfloat16, which has the range of float32.",
         )
     return made
 
@@ -85,12 +85,12 @@ def narrowed(name: str, tensor: Tensor, dtype: str) -> Tensor:
 def _require_finite(name: str, tensor: Tensor, form: str) -> None:
     if not bool(tensor.isfinite().all()):
         raise CheckpointError(
-            f"{name} holds infinity or NaN, which {form} does not keep", hint=f"Use {codings.PLANES}, or train again."
+            f"{name} contains infinity or NaN, which {form} cannot store", hint=f"Use {codings.PLANES}, or train again."
         )
 
 
 def in_planes(tensor: Tensor) -> Tensor:
-    """The codes of ``planes-zlib``."""
+    """Return the codes of ``planes-zlib``."""
     flat = tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
     stream = bytearray(planes(flat, tensor.element_size()))
     return torch.frombuffer(stream, dtype=torch.uint8)

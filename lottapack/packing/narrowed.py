@@ -1,7 +1,7 @@
-"""Models that were cast after scaffold(), as by ``.half()``, and checkpoints that were cast by what saved them.
+"""Models that were cast after scaffold(), such as by ``.half()``, and checkpoints that were cast on saving.
 
-A weight that is generated in a narrower dtype is the wider one, rounded (spec: tables): a pack that records the dtype
-in which the model held it gives the same bits, and a model whose parts fit together when it is loaded.
+A weight generated in a narrower dtype is the wider one, rounded (spec: tables). So a pack that records the dtype in
+which the model held the weight gives the same bits, and loads a model whose dtypes fit together.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, Seed
 
 
 def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe with the dtypes in which the model held its generated weights, and the tensors in its dtypes.
+    """Return the recipe with the dtypes in which the model held generated weights, and the tensors in its dtypes.
 
-    Raises CheckpointError for generated weights that are in a wider dtype than in scaffold().
+    Raises CheckpointError for generated weights in a wider dtype than at scaffold().
     """
     held = _held(plan)
     _refuse_wider(plan, held)
@@ -42,7 +42,7 @@ def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Recipe, dict[s
 
 
 def _held(plan: Recipe) -> dict[str, str]:
-    """The dtype in which the model held each generated weight, whatever a checkpoint holds it in."""
+    """Return the dtype in which the model held each generated weight, whatever dtype the checkpoint has."""
     noted = plan.dtypes or {}
     return {
         name: noted.get(name, entry.dtype)
@@ -52,24 +52,24 @@ def _held(plan: Recipe) -> dict[str, str]:
 
 
 def _refuse_wider(plan: Recipe, held: Mapping[str, str]) -> None:
-    """Drawn in the wider dtype, a weight has other values; in the narrower, it does not fit the other parameters."""
+    """Refuse wider weights: drawn in the wider dtype they have other values, in the narrower one they do not fit."""
     for name, dtype in held.items():
         entry = plan.parameters[name]
         assert isinstance(entry, AdaptedRecipe | SeededRecipe)
         if dtypes.ITEMSIZE.get(dtype, 0) > dtypes.ITEMSIZE[entry.dtype]:
             raise CheckpointError(
-                f"{name} is {dtype} now, and was {entry.dtype} in scaffold(): its pack would load it as {entry.dtype}, "
+                f"{name} is {dtype} now, but was {entry.dtype} at scaffold(): its pack would load it as {entry.dtype}, "
                 "beside parameters of the wider dtype",
-                hint=f"Cast the model back before packing, model.to(torch.{entry.dtype}), which rounds what was "
-                "trained. Next time cast it before scaffold().",
+                hint=f"Cast the model back before packing, with model.to(torch.{entry.dtype}), which rounds what was "
+                "trained. Next time, cast it before scaffold().",
             )
 
 
 def _as_in_model(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, back in the model's dtype where whatever saved them put all of them into another.
+    """Return the tensors in the model's dtype, if whatever saved them converted all of them to another one.
 
-    A model in one dtype throughout is what its recipe says unless it says ``mixed``. A narrower adapter stays as it is:
-    it is widened when it is loaded.
+    The recipe gives the dtype of a uniform model unless it says ``mixed``. A narrower adapter stays as it is, because
+    loading widens it.
     """
     generated = {e.dtype for e in plan.parameters.values() if isinstance(e, AdaptedRecipe | SeededRecipe)}
     floating = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}

@@ -1,4 +1,4 @@
-"""pack(): from a trained model or checkpoint to one file."""
+"""pack(): write a trained model or checkpoint to one file."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -44,41 +44,43 @@ def pack(
     check: PackCheck | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
-    """Write a scaffolded model as one pack. The same model gives the same bytes.
+    """Write a scaffolded model as one pack. The same model always gives the same bytes.
 
-    The pack's configuration is that of this moment: the model's own, or ``config.json`` beside the checkpoint.
+    The pack gets the model's present configuration: that of the module, or of ``config.json`` beside the checkpoint.
 
     Args:
         model: a module from scaffold() or load(), its state_dict, or the path of a checkpoint: safetensors or
             torch.save; a folder as the Hugging Face Trainer writes it; a folder with a PEFT adapter that was trained
-            on a model of init_backbone_(). For a checkpoint without a recipe, what lottapack.recover gives.
+            on a model of init_backbone_(). For a checkpoint without a recipe, the result of lottapack.recover.
         path: the pack, usually ``NAME.lotta.safetensors``. An existing file is replaced in one step, at the end.
-        base: for a PEFT adapter, the pack of its base, or a folder that holds it; by default what lies beside the
-            adapter or what its configuration names.
-        key: which model, where the checkpoint holds several, such as ``{"state_dict": ..., "state_dict_ema": ...}``:
-            its key, or the name of the module.
+        base: for a PEFT adapter, the pack of its base, or a folder that contains it; by default the one beside the
+            adapter, or the one that its configuration names.
+        key: which model to pack if the checkpoint contains several, such as ``{"state_dict": ..., "state_dict_ema":
+            ...}``: its key, or the name of the module.
         ignore: names or patterns of tensors beside the scaffolded model, such as ``["classifier", "criterion.*"]``,
-            that the pack leaves out. Without it they are refused. What a trainer keeps for itself (the state of
-            optimizers, schedulers, random generators; single numbers) needs no mention.
+            that the pack leaves out. Others are refused. A trainer's own data (the state of optimizers, schedulers and
+            random generators; single numbers) need not be named.
         allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Other models are built without
-            weights to compare shapes, where that needs no permission and their library is installed.
-        compression: in which form what was trained is kept; by default every bit is.
-        allow_nonfinite: pack NaN and infinity in what was trained, and NaN in buffers. They are refused otherwise.
-        files: whether the pack carries the tokenizer, chat template, processor and generation_config that lie beside
-            the checkpoint, or that a loaded model brought with it; or the folder that holds them; or tokenizers and
-            processors (one, or a list). Other files are never taken: the result lists them. Spec: files.
-        check: called with the path of the new file before that takes its place; what it raises leaves everything as it
-            was, and what it gives back is the result's ``checked``. To compare outputs:
-            ``check=lambda new: lottapack.compare(model, new, inputs)``.
-        progress: called with elements generated and elements in all.
+            weights to compare shapes, if that needs no permission and their library is installed.
+        compression: the form in which the pack stores what was trained; by default it stores every bit.
+        allow_nonfinite: also pack NaN and infinity in what was trained, and NaN in buffers, which are refused
+            otherwise.
+        files: True to store the tokenizer, chat template, processor and generation_config that are beside the
+            checkpoint, or that a loaded model brought with it; False for none; or the folder that contains them; or
+            tokenizers and processors (one, or a list). Other files are never stored; the result lists them. Spec:
+            files.
+        check: called with the path of the new file before it replaces the old one. If it raises, nothing changes; what
+            it returns is the result's ``checked``. To compare outputs: ``check=lambda new: lottapack.compare(model,
+            new, inputs)``.
+        progress: called with the elements generated so far and in all.
 
     Raises:
-        CheckpointError: a configuration that was changed after scaffold() and builds other tensors, by key; a live
-            model that its configuration does not build; no recipe, or several; tensors missing, left over, beside the
-            model, or of another shape than in the scaffolded model; a coding that is unknown, that cannot hold a value,
-            or whose error is over the tolerance. Nothing is written then. OutputError: the path cannot be written, or
-            is the checkpoint's own.
-            UnsupportedError: an adapter has what a pack cannot carry.
+        CheckpointError: the configuration was changed after scaffold() and builds different tensors; a live model
+            differs from its configuration; there is no recipe, or there are several; tensors are missing, left over,
+            beside the model, or of another shape than in the scaffolded model; a coding is unknown, cannot hold a value
+            or exceeds the allowed error. Nothing is written then.
+        OutputError: the path cannot be written, or is the checkpoint itself.
+        UnsupportedError: an adapter has something that a pack cannot store.
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
@@ -128,12 +130,12 @@ def pack(
 
 
 def _require_read(**options: object) -> None:
-    """Raise CheckpointError for options of reading a checkpoint, where that was read before."""
+    """Raise CheckpointError for options of reading a checkpoint that lottapack.recover already read."""
     for name, value in options.items():
         if value:
             raise CheckpointError(
-                f"{name} says how a checkpoint is read, and this one was read by lottapack.recover",
-                hint=f"Give {name} to the function of lottapack.recover.",
+                f"`{name}` only applies to reading a checkpoint, but lottapack.recover already read this one",
+                hint=f"Pass `{name}` to the function of lottapack.recover.",
             )
 
 
@@ -143,13 +145,13 @@ def _read(
     key: str | None,
     leaving: LeftOut,
 ) -> Recovered:
-    """What a checkpoint with a recipe, or a PEFT adapter, holds."""
+    """Read a checkpoint with a recipe, or a PEFT adapter."""
     adapter = isinstance(model, str | PathLike) and is_adapter(Path(model))
     if base is not None and not adapter:
-        raise CheckpointError("base goes with a PEFT adapter, and the checkpoint is none", hint="Leave base out.")
+        raise CheckpointError("`base` is only valid for PEFT adapters", hint="Leave out `base`.")
     if key is not None and adapter:
         raise CheckpointError(
-            "key goes with a checkpoint of several models, and this is a PEFT adapter", hint="Leave key out."
+            "`key` is only valid for a checkpoint of several models, not for a PEFT adapter", hint="Leave out `key`."
         )
     part, known = None, dict[str, bytes]()
     if isinstance(model, nn.Module):

@@ -1,4 +1,4 @@
-"""What pack() gives back, and what it warns of."""
+"""The result of pack(), and its warnings."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,19 +12,18 @@ from lottapack.packing.recovered import Layer
 from lottapack.packing.storing import Kept
 
 PackCheck = Callable[[Path], object]
-"""What pack() calls with the new file before that takes its place."""
+"""A function that pack() calls with the new file before it replaces the old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackResult:
-    """What pack() wrote.
+    """The result of pack().
 
-    ``stored_instead``: generated parameters that had to be stored, with the bytes that they take. ``kept``: the tensors
-    that are in another form than they were, and their errors. ``left_out``: tensors, or whole models, of the checkpoint
-    that are not in the pack because ``ignore`` or ``key`` said so. ``files``: those that the pack carries beside the
-    model, with their bytes; ``files_left``: those that lie beside the checkpoint and are not in the pack. ``checked``:
-    what ``check`` gave back. ``costs``: what each form costs, where an error was asked for. ``layers``: what became of
-    each weight of a recovered model.
+    ``stored_instead``: generated parameters that had to be stored, with their bytes. ``kept``: tensors that are stored
+    in another form, with their errors. ``left_out``: tensors, or whole models, of the checkpoint that ``ignore`` or
+    ``key`` left out of the pack. ``files``: the files that the pack holds beside the model, with their bytes.
+    ``files_left``: files beside the checkpoint that are not in the pack. ``checked``: what ``check`` returned.
+    ``costs``: what each form costs, if an error was given. ``layers``: the role of each weight of a recovered model.
     """
 
     path: Path
@@ -41,15 +40,15 @@ class PackResult:
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:
-    """Warn the caller of pack() of generated weights that had to be stored; by name, with their bytes."""
+    """Warn the caller of pack() of generated weights that had to be stored. ``stored_instead``: their bytes by name."""
     if not stored_instead:
         return
     names = ", ".join(list(stored_instead)[:5])
     more = f" and {len(stored_instead) - 5} more" if len(stored_instead) > 5 else ""
-    what = "weights are not what torch draws from" if by_torch else "frozen weights are not what"
+    what = "weights differ from what torch draws from" if by_torch else "frozen weights differ from what"
     warnings.warn(
-        f"{len(stored_instead)} {what} seed {seed}{'' if by_torch else ' generates'}; they "
-        f"were stored, {size_text(sum(stored_instead.values()))} in all: {names}{more}",
+        f"{len(stored_instead)} {what} seed {seed}{'' if by_torch else ' generates'}, so the pack stores them "
+        f"({size_text(sum(stored_instead.values()))} in all): {names}{more}",
         BackboneChangedWarning,
         stacklevel=4,
     )

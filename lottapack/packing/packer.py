@@ -1,4 +1,4 @@
-"""From a recipe and tensors to one file."""
+"""Write a recipe and tensors to one file."""
 
 import hashlib
 from collections.abc import Mapping
@@ -51,12 +51,13 @@ from lottapack.weights.constructed import drawn_state
 from lottapack.weights.merge import merge_adapter
 from lottapack.weights.rebuild import tensor_bytes
 
-_WHY_LEFT = "Modules added after scaffold() cannot be packed: add them first, or leave them out by name with ignore."
-_WHY_LEFT_PEFT = "These are adapters of PEFT: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
+_OWN_TENSORS = "Pack the tensors of the model that the recipe describes."
+_WHY_LEFT = "Add modules before scaffold(), or leave these tensors out by name with `ignore`."
+_WHY_LEFT_PEFT = "These are PEFT adapters: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
 
 
 class Packer:
-    """Gathers entries of the descriptor and tensors of the file."""
+    """Collects the entries of the descriptor and the tensors of the file."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Packer:
         check: PackCheck | None = None,
         layers: tuple[Layer, ...] = (),
     ) -> None:
-        """``stored_instead``: known to differ; ``constructed``: what torch drew; ``files``: beside the model."""
+        """``stored_instead``: known differences; ``constructed``: torch's weights; ``files``: beside the model."""
         self.check = check
         self.layers = layers
         self._require_finite = (lambda *_, **__: None) if allow_nonfinite else checkpoint.require_finite
@@ -83,7 +84,7 @@ class Packer:
         self.given = tensors
         self.used: set[str] = set()
         self.sources = plan.sources()
-        self.seeds = list(plan.seeds.values())  # of the scaffolds that a backbone in the checkpoint may be of
+        self.seeds = list(plan.seeds.values())  # a backbone in the checkpoint may be on any scaffold
         self.by_torch = plan.rng.id == rng.TORCH_CPU
         self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
@@ -92,7 +93,7 @@ class Packer:
         self.files = files or Embedded()
 
     def write(self, path: Path) -> PackResult:
-        """Write the pack in one step, once it has been read back."""
+        """Write the pack in one step, after it has been read back."""
         descriptor, placed = self._prepared
         with atomic_file(path) as file:
             container.write(
@@ -123,16 +124,16 @@ class Packer:
         return costs(self.storage.seen) if self.storage.max_error is not None else ()
 
     def size(self) -> int:
-        """Bytes of the pack, which is then ready to be written."""
+        """Return the bytes of the pack, which is then ready to be written."""
         descriptor, placed = self._prepared
         header = container.header_bytes(placed, container.pack_metadata(descriptor))
         return len(header) + sum(info.nbytes for info in placed)
 
     @cached_property
     def _prepared(self) -> tuple[bytes, list[container.TensorInfo]]:
-        """The descriptor, and where tensors lie."""
+        """The descriptor, and the positions of the tensors."""
         made = self._descriptor()
-        require_names(expected.name_clashes(made))  # codings bring names of their own
+        require_names(expected.name_clashes(made))  # codings add names
         descriptor = made.to_bytes()
         self.storage.check()
         placed = container.layout(
@@ -141,10 +142,10 @@ class Packer:
         return descriptor, placed
 
     def _check(self, written: Path, descriptor: bytes) -> tuple[int, str]:
-        """Read back what was written, before it takes its name."""
+        """Read the written file back before it gets its final name."""
         with open_pack(written) as pack:
             if pack.descriptor.to_bytes() != descriptor:
-                raise OutputError(f"{written}: the descriptor reads back as another", hint="Please report this.")
+                raise OutputError(f"{written}: the descriptor reads back differently", hint="Please report this.")
             pack.check_tensors()
             return pack.file_size, pack.file_sha256()
 
@@ -167,7 +168,7 @@ class Packer:
         self.leaving.require_used()
         if left:
             raise CheckpointError(
-                f"the checkpoint holds {len(left)} tensors that the recipe does not know: {', '.join(left[:5])}",
+                f"the checkpoint contains {len(left)} tensors that its recipe does not describe: {', '.join(left[:5])}",
                 hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
             )
         return Descriptor(
@@ -197,7 +198,7 @@ class Packer:
         return record
 
     def _versions(self) -> dict[str, str]:
-        """What the fingerprints were computed with, where torch draws the weights."""
+        """Return the versions with which torch drew the weights, if it did."""
         return dict(zip(("torch", "capability"), versions(), strict=True)) if self.by_torch else {}
 
     def _parameter(self, name: str, entry: "AdaptedRecipe | SeededRecipe | StoredRecipe | TiedRecipe") -> Parameter:
@@ -242,25 +243,32 @@ class Packer:
         d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
         prefix = adapter_prefix(name)
         shapes = adapter_shapes(entry.rank, d_out, d_in)
-        found = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
-        for part, tensor in found.items():
+        adapter = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
+        for part, tensor in adapter.items():
             self._require_finite(prefix + part, tensor, infinity=True)
             if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
                 raise CheckpointError(
-                    f"{prefix}{part} is {tensor.dtype}", hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}."
+                    f"{prefix}{part} is {tensor.dtype}, which an adapter cannot have",
+                    hint=f"Convert it to one of {', '.join(dtypes.GENERATED)}.",
                 )
-        return found
+        return adapter
 
     def _take(self, name: str, shape: tuple[int, ...] | None) -> Tensor:
         tensor = self.given.get(name)
         if tensor is None:
             raise lacking(name, self.given)
         if shape is not None and tuple(tensor.shape) != shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, the recipe says {shape}")
+            raise CheckpointError(
+                f"{name} has shape {tuple(tensor.shape)}, but the recipe says {shape}", hint=_OWN_TENSORS
+            )
         if dtypes.dtype_name(tensor.dtype) not in dtypes.ITEMSIZE:
-            raise CheckpointError(f"{name} is {tensor.dtype}, which the format does not have")
+            raise CheckpointError(
+                f"{name} is {tensor.dtype}, which the format does not support", hint="Convert it to another dtype."
+            )
         if tensor.is_meta:
-            raise CheckpointError(f"{name} is on the meta device: it has no values")
+            raise CheckpointError(
+                f"{name} is on the meta device and does not have values", hint="Load the weights first."
+            )
         self.used.add(name)
         return tensor
 
@@ -280,18 +288,20 @@ class Packer:
 
     def _same_as_generated(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> bool:
         if tuple(weight.shape) != entry.shape:
-            raise CheckpointError(f"{name} has shape {tuple(weight.shape)}, the recipe says {entry.shape}")
+            raise CheckpointError(
+                f"{name} has shape {tuple(weight.shape)}, but the recipe says {entry.shape}", hint=_OWN_TENSORS
+            )
         matching = [
             seed
             for seed in self.seeds
             if same_bits(self._drawn(name, entry, weight.device, seed).to(weight.dtype), weight)
         ]
-        # All weights are of one scaffold: whichever the model was on.
+        # All weights are on one scaffold: the one that the model was on.
         self.seeds = matching or self.seeds
         return bool(matching)
 
     def _drawn(self, name: str, entry: SeededRecipe | AdaptedRecipe, device: torch.device, seed: int) -> Tensor:
-        """What is generated, in the recorded dtype."""
+        """Return the generated weight in the recorded dtype."""
         dtype = dtypes.torch_dtype(entry.dtype)
         if self.by_torch:
             return self.constructed[name].to(device, dtype).contiguous()
@@ -305,7 +315,7 @@ class Packer:
         return rng.fingerprint_hex(rng.fingerprint(self._drawn(name, entry, torch.device("cpu"), self.plan.seed)))
 
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
-        """A backbone that something changed: what the layer stands for is stored whole."""
+        """Store a changed backbone: the whole effective weight of the layer."""
         weight = weight.detach()
         if isinstance(entry, AdaptedRecipe):
             weight = merge_adapter(weight, self._adapter(name, entry), entry)

@@ -1,4 +1,4 @@
-"""What pack() writes: a recipe, tensors, and where they come from."""
+"""The input of pack(): a recipe, tensors and their source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from lottapack.format.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What became of one weight. ``role``: seeded, adapted or stored; ``error``: relative, in Frobenius norms.
+    """The role of one weight: seeded, adapted or stored. ``error``: relative, in Frobenius norms.
 
-    ``rank`` and ``beta`` are None where there is no adapter; ``size``: the bytes of a stored weight, in a PackResult
-    those in the file. What a compression loses is not in ``error``, but in the result's ``kept``.
+    ``rank`` and ``beta`` are None without an adapter. ``size``: the bytes of a stored weight; in a PackResult those in
+    the file. ``error`` does not include the loss of a compression, which the result's ``kept`` lists.
     """
 
     name: str
@@ -27,18 +27,18 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Recovered:
-    """A checkpoint whose recipe is known: what the functions of `lottapack.recover` return, and `pack` writes.
+    """A checkpoint with a known recipe: the functions of `lottapack.recover` return it, and `pack` writes it.
 
     Attributes:
         recipe: the role of each parameter.
         tensors: what the pack stores, by name.
-        layers: what became of each weight, where a search found it.
+        layers: the role of each weight, if a search found it.
         source: the checkpoint: a module, a state_dict or a path.
-        part: of a live model, the module that is packed.
-        known: files that the checkpoint brings by itself.
+        part: the module that is packed, for a live model.
+        known: files that come with the checkpoint.
         leaving: tensors that are left out.
-        drawn: what torch drew, by name, where torch generates the weights.
-        differing: bytes of the weights that are not what was drawn.
+        drawn: the weights that torch drew, by name, if torch generates them.
+        differing: the bytes of random weights that differ from those that were drawn.
     """
 
     recipe: Recipe

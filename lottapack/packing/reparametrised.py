@@ -1,4 +1,4 @@
-"""Parameters that are missing because torch computes them from others: pruned ones, those under weight norm."""
+"""Parameters that are missing because torch computes them from others, such as pruned or normalised weights."""
 
 from collections.abc import Collection
 
@@ -14,18 +14,18 @@ _WAYS = (
         "torch.nn.utils.parametrize.remove_parametrizations(module, {leaf!r})",
     ),
 )
-"""What begins the name of a tensor beside the parameter, what that says, and what undoes it and keeps the values."""
+"""The beginning of the name of a tensor beside the parameter, its meaning, and the call that undoes it."""
 
 
 def lacking(name: str, held: Collection[str]) -> CheckpointError:
-    """The error for a checkpoint without a parameter. ``held``: the names of its tensors."""
+    """Return the error for a checkpoint without a parameter. ``held``: the names of its tensors."""
     prefix, dot, leaf = name.rpartition(".")
     for begin, how, undone in _WAYS:
         if any(other.startswith(prefix + dot + begin.format(leaf=leaf)) for other in held):
             return CheckpointError(
-                f"{name} is {how}: the checkpoint holds what it is computed from, and a pack has no place for that",
+                f"{name} is {how}: the checkpoint contains what it is computed from, which a pack cannot store",
                 hint=f"Before saving or packing call {undone.format(leaf=leaf)}, where module is "
-                f"{f'model.get_submodule({prefix!r})' if prefix else 'the model'}: it keeps the values of now.",
+                f"{f'model.get_submodule({prefix!r})' if prefix else 'the model'}. It keeps the present values.",
             )
     return CheckpointError(
         f"the checkpoint lacks {name}",

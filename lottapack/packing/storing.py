@@ -1,4 +1,4 @@
-"""How pack() keeps what was trained: narrower, in blocks, compressed; and how near that is to what it was."""
+"""Store what was trained: narrower, in blocks, or compressed, and measure the error."""
 
 import hashlib
 import math
@@ -19,16 +19,16 @@ from lottapack.packing.forms import blocks, errors, in_planes, narrowed, trellis
 from lottapack.weights.rebuild import tensor_bytes
 
 _ENTRY = 128
-"""Bytes, or nearly, that a coding takes in the descriptor and the header; what saves less is left out."""
+"""About the bytes that a coding takes in the descriptor and the header; a smaller saving is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One tensor that the pack keeps in another form. Sizes in bytes.
+    """A tensor that the pack stores in another form. Sizes are in bytes.
 
-    ``form``: the id of its coding; for a tensor of an adapter its new dtype. ``worst``, ``mean`` and ``rms``: the
-    largest, the mean and the root mean square error of an element, as parts of the tensor's root mean square; 0 where
-    nothing is lost. ``numel``: elements.
+    ``form``: the id of its coding, or the new dtype of a tensor of an adapter. ``worst``, ``mean`` and ``rms``: the
+    largest, mean and root mean square error of an element, relative to the tensor's root mean square; 0 if lossless.
+    ``numel``: the number of elements.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Kept:
 
     @property
     def bits(self) -> float:
-        """Bits of an element in the file."""
+        """The bits of an element in the file."""
         return 8 * self.size / self.numel if self.numel else 0.0
 
 
 @dataclass
 class Storage:
-    """What pack() was asked for, and what came of it.
+    """The requested forms, and what was stored.
 
     ``dtype``: ``float16``, ``bfloat16`` or None; ``coding``: codings by group word, pattern of names or ``*``, with the
     error of those that have one behind an ``@``; ``max_error``: that of the others; ``bound``: the largest that a
@@ -68,16 +68,16 @@ class Storage:
 
     @classmethod
     def of(cls, wanted: Compression) -> "Storage":
-        """Storage as a caller asks for it."""
+        """Return the storage that a caller asks for."""
         error = DEFAULT_ERROR if wanted.max_size is not None else wanted.max_error
         return cls(wanted.dtype_name, wanted.by_group, wanted.max_error, error, defaults=wanted.defaults)
 
     def again(self, max_error: float) -> "Storage":
-        """The same request with another error, of which nothing has come yet."""
+        """Return the same request with another error, of which nothing has come yet."""
         return Storage(self.dtype, self.coding, self.bound, max_error, defaults=self.defaults)
 
     def coding_for(self, group: str, name: str) -> tuple[str | None, float]:
-        """The coding of a tensor, or None; and the error that it may have.
+        """Return the coding of a tensor, or None; and the error that it may have.
 
         The first pattern that names the tensor counts, then its group, then ``*``.
         """
@@ -90,9 +90,11 @@ class Storage:
     def entry(
         self, name: str, tensor: Tensor, recipe: StoredRecipe, keep: Callable[[str, Tensor], TensorRecord]
     ) -> Stored:
-        """The descriptor's entry of a stored parameter. ``keep``: puts a tensor into the file, and says its hash.
+        """Return the descriptor's entry of a stored parameter.
 
-        Raises CheckpointError for values that the form asked for cannot hold.
+        ``keep``: puts a tensor into the file and returns its record.
+
+        Raises CheckpointError for values that the requested form cannot hold.
         """
         tensor = tensor.detach().cpu().contiguous()
         shape, dtype = tuple(tensor.shape), dtypes.dtype_name(tensor.dtype)
@@ -110,7 +112,7 @@ class Storage:
     def _kept(
         self, name: str, tensor: Tensor, group: str, narrow: str | None, keep: Callable[[str, Tensor], TensorRecord]
     ) -> TensorRecord:
-        """Put a tensor into the file, coded if that is asked for and serves."""
+        """Put a tensor into the file, coded if that is requested and makes it smaller."""
         dtype = dtypes.dtype_name(tensor.dtype)
         decoded, form, parts = self._coded(name, tensor, dtype, group, narrow)
         if not form:
@@ -122,7 +124,7 @@ class Storage:
     def _coded(
         self, name: str, tensor: Tensor, dtype: str, group: str, narrow: str | None
     ) -> tuple[Tensor, str, dict[str, Tensor]]:
-        """The tensor as it will be decoded, the id of its coding or nothing, and its coded tensors by part."""
+        """Return the tensor as decoded, the id of its coding or an empty text, and its coded tensors by part."""
         before = tensor.numel() * tensor.element_size()
         wanted, error = self.coding_for(group, name)
         if wanted:
@@ -149,9 +151,9 @@ class Storage:
         return tensor, "", {}
 
     def adapter(self, name: str, tensor: Tensor, keep: Callable[[str, Tensor], TensorRecord]) -> TensorRecord:
-        """The record of a tensor of an adapter. Betas are one number a layer, and stay as they are.
+        """Return the record of a tensor of an adapter. Betas, one number for each layer, are never coded.
 
-        What no coding makes smaller is kept in ``dtype``: its own dtype is then that.
+        A tensor that no coding makes smaller is stored in ``dtype``, which is then its own dtype.
         """
         tensor = tensor.detach().cpu().contiguous()
         self.groups.add("adapter")
@@ -166,7 +168,7 @@ class Storage:
         return self._kept(name, tensor, "adapter", None, keep)
 
     def check(self) -> None:
-        """Raise CheckpointError if an error is over the bound, or a coding is for a group that is not stored."""
+        """Raise CheckpointError if an error exceeds its bound, or a coding's group is not in the pack."""
         stored = [word for word, group in GROUPS.items() if group in self.groups]
         for word, form in self.coding.items():
             if is_pattern(word):
@@ -177,7 +179,7 @@ class Storage:
                     )
             elif word not in (ALL, *stored, *self.defaults):
                 raise CheckpointError(
-                    f"coding: the pack stores no {word}, so {form} for them changes nothing",
+                    f"coding {form} for {word} has no effect: the pack does not store {word}",
                     hint=f"It stores {', '.join(stored) or 'no parameters'}. Name one of these groups, or leave the "
                     "coding out.",
                 )
@@ -186,28 +188,28 @@ class Storage:
             worst = max(over, key=lambda kept: kept.rms)
             more = f", and {len(over) - 1} more tensors are over it" if len(over) > 1 else ""
             raise CheckpointError(
-                f"{worst.name} as {worst.form} would have a root mean square error of {worst.rms:.3g} of its own; "
+                f"{worst.name} as {worst.form} would have a relative root mean square error of {worst.rms:.3g}, but "
                 f"max_error is {self.bound:g}{more}",
                 hint="Nothing was written. Choose a finer coding, other groups, or a larger max_error.",
             )
 
     def _bound(self, kept: Kept) -> float:
-        """The largest error that a tensor may have. ``trellis8`` keeps its own by itself."""
+        """Return the largest error that a tensor may have. ``trellis8`` limits its own."""
         return math.inf if self.bound is None or kept.form == codings.TRELLIS else self.bound
 
     def warn_of_unused(self) -> None:
-        """Warn the caller of pack() of what was asked for and changed nothing."""
-        said = [
-            f"coding {word}={form} changed nothing: no tensor of the group becomes smaller by it"
+        """Warn the caller of pack() of requested forms that had no effect."""
+        warned = [
+            f"coding {word}={form} had no effect: it does not make any tensor of the group smaller"
             for word, form in self.coding.items()
             if word not in self.defaults
             and not any(kept.form == form.partition("@")[0] and _covers(word, kept) for kept in self.kept)
         ]
         if self.defaults and self.defaults == set(self.coding) and not self.kept:
-            said.append("no tensor of the pack becomes smaller by a coding")
+            warned.append("the coding had no effect: it does not make any tensor of the pack smaller")
         if self.dtype and not any(kept.form == self.dtype for kept in self.kept):
-            said.append(f"dtype={self.dtype} changed nothing: no float32 tensor becomes smaller by it")
-        for line in said:
+            warned.append(f"dtype={self.dtype} had no effect: it does not make any float32 tensor smaller")
+        for line in warned:
             warnings.warn(line, UnusedOptionWarning, stacklevel=4)
 
     def _note(self, name: str, group: str, form: str, before: Tensor, after: Tensor, size: int) -> None:
@@ -216,12 +218,12 @@ class Storage:
 
 
 def _covers(key: str, kept: Kept) -> bool:
-    """Whether a key of ``coding`` may have decided a tensor's form."""
+    """Return whether a key of ``coding`` may have decided a tensor's form."""
     return matches(key, kept.name) if is_pattern(key) else key in (ALL, _word(kept.group))
 
 
 def _word(group: str) -> str:
-    """What a caller calls a group."""
+    """Return the caller's name of a group."""
     return next((word for word, of in GROUPS.items() if of == group), ALL)
 
 

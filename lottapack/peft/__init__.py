@@ -1,4 +1,4 @@
-"""Adapters of the library PEFT: their folders read into packs, and packs written as their folders.
+"""Adapters of the PEFT library: read their folders into packs, and write packs as their folders.
 
-Both work on files; the library itself need not be installed.
+Both work on files; PEFT itself need not be installed.
 """

@@ -1,4 +1,4 @@
-"""What ``adapter_config.json`` says, as far as a pack can carry it; all else is refused by name."""
+"""Read ``adapter_config.json`` as far as a pack can store it; everything else is refused by name."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _SAYS_NOTHING_OF_THE_WEIGHTS = {
     "revision",
     "task_type",
 }
-"""How the adapter was trained or is found. (Dropout is off in a model that is used.)"""
+"""Keys that say how the adapter was trained or found. (Dropout is off when a model is used.)"""
 
 _READ = {
     "alpha_pattern",
@@ -43,16 +43,16 @@ _READ = {
     "use_rslora",
 }
 BESIDE_THE_ROLES = ("init_lora_weights", "lora_dropout", "task_type")
-"""What a pack keeps of a configuration as it is: no role says it."""
+"""Keys that a pack stores unchanged, because no role records them."""
 
 _TASKS = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
-"""PEFT's tasks by the end of a class's name."""
+"""PEFT's task for the end of a class's name."""
 
 _KEEPS_THE_BASE = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Initialisations that leave the base's weights as they are."""
+"""Initialisations that do not change the base's weights."""
 
 _OF_AN_INITIALISATION = {"corda_config", "eva_config", "lora_ga_config"}
-"""Settings of initialisations; which one was used is said elsewhere."""
+"""Settings of initialisations; another key says which one was used."""
 
 
 _N = TypeVar("_N", int, float)
@@ -60,7 +60,7 @@ _N = TypeVar("_N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """An adapter that a pack can carry. ``targets`` and ``excluded``: a regular expression, or ends of names."""
+    """An adapter that a pack can store. ``targets`` and ``excluded``: a regular expression, or ends of names."""
 
     rank: int
     alpha: float
@@ -75,19 +75,19 @@ class AdapterConfig:
     alphas: dict[str, float] = field(default_factory=dict)
 
     def rank_of(self, module: str) -> int:
-        """The rank of a module's adapter."""
+        """Return the rank of a module's adapter."""
         return _by_pattern(self.ranks, module, self.rank)
 
     def alpha_of(self, module: str) -> float:
-        """The alpha of a module's adapter."""
+        """Return the alpha of a module's adapter."""
         return _by_pattern(self.alphas, module, self.alpha)
 
     def is_saved(self, module: str) -> bool:
-        """Whether a module is trained in full: PEFT compares the ends of names, points or not."""
+        """Return whether a module is trained in full. PEFT compares the ends of names, with or without a point."""
         return module.endswith(self.saved)
 
     def targeted(self, modules: Iterable[str]) -> set[str]:
-        """Those of the modules that should have an adapter; none where that cannot be said from the names alone."""
+        """Return the modules that should have an adapter; an empty set if their names alone do not tell."""
         if self.some_layers or self.targets == "all-linear":
             return set()
         return {
@@ -100,83 +100,86 @@ class AdapterConfig:
 
 
 def task_of(class_name: str) -> str | None:
-    """PEFT's task that goes with a class of transformers, or None."""
+    """Return PEFT's task for a transformers class, or None."""
     return next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
 
 
 def said_beside_the_roles(folder: Path, class_name: str) -> bytes | None:
-    """What an adapter's configuration says and no role does, as JSON; None where all of it is the class's default."""
-    said: Any = json.loads((folder / CONFIG).read_text("utf-8"))
+    """Return what an adapter's configuration says beyond the roles, as JSON; None if all of it is the default."""
+    configuration: Any = json.loads((folder / CONFIG).read_text("utf-8"))
     defaults = {"init_lora_weights": True, "lora_dropout": 0.0, "task_type": task_of(class_name)}
-    found = {key: said.get(key, defaults[key]) for key in BESIDE_THE_ROLES}
-    kept = {key: value for key, value in found.items() if value != defaults[key]}
+    settings = {key: configuration.get(key, defaults[key]) for key in BESIDE_THE_ROLES}
+    kept = {key: value for key, value in settings.items() if value != defaults[key]}
     return (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode() if kept else None
 
 
 def read_config(folder: Path) -> AdapterConfig:
-    """Read and check ``adapter_config.json``. Raises CheckpointError for a broken one, UnsupportedError."""
+    """Read and check ``adapter_config.json``. Raises CheckpointError if it is invalid; UnsupportedError."""
     path = folder / CONFIG
     require_own_file(path)
     try:
-        said: Any = json.loads(path.read_text("utf-8"))
+        configuration: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as fault:
         raise CheckpointError(
-            f"{folder} holds an adapter without its {CONFIG}", hint="Copy it there: it says rank, alpha and targets."
+            f"{folder} contains an adapter without its {CONFIG}",
+            hint="Copy that file there; it has rank, alpha and targets.",
         ) from fault
     except (OSError, ValueError) as fault:
-        raise CheckpointError(f"{path} cannot be read: {fault}") from fault
-    if not isinstance(said, dict):
-        raise CheckpointError(f"{path} is not an object")
-    _refuse(path, said)
+        raise CheckpointError(f"cannot read {path}: {fault}", hint="Save the adapter again.") from fault
+    if not isinstance(configuration, dict):
+        raise CheckpointError(f"{path} is not a JSON object", hint="Save the adapter again.")
+    _refuse(path, configuration)
     try:
-        return _config(said)
+        return _config(configuration)
     except (TypeError, ValueError, AttributeError, re.error) as fault:
-        raise CheckpointError(f"{path} has a value of another form than PEFT writes: {fault}") from fault
+        raise CheckpointError(f"{path} has an invalid value: {fault}", hint="Save the adapter again.") from fault
 
 
-def _refuse(path: Path, said: dict[str, Any]) -> None:
-    """Name what PEFT offers and a pack cannot carry."""
-    kind = said.get("peft_type")
+def _refuse(path: Path, configuration: dict[str, Any]) -> None:
+    """Refuse by name what PEFT supports but a pack cannot store."""
+    kind = configuration.get("peft_type")
     if kind != "LORA":
-        raise UnsupportedError(f"{path}: a pack carries LoRA adapters, not {kind}", hint="Train with a LoraConfig.")
-    start = said.get("init_lora_weights")
+        raise UnsupportedError(
+            f"{path}: a pack can only store LoRA adapters, not {kind}", hint="Train with a LoraConfig."
+        )
+    start = configuration.get("init_lora_weights")
     if not any(start is known or (isinstance(start, str) and start == known) for known in _KEEPS_THE_BASE):
         raise UnsupportedError(
             f"{path}: init_lora_weights={start!r} changed the weights of the base",
-            hint="Save with path_initial_model_for_weight_conversion, which makes a plain LoRA adapter of it.",
+            hint="Save with path_initial_model_for_weight_conversion, which converts it to a plain LoRA adapter.",
         )
     known = _SAYS_NOTHING_OF_THE_WEIGHTS | _READ | _OF_AN_INITIALISATION
-    carried = {key for key, value in said.items() if key in known or not value}
-    for key in sorted(said.keys() - carried):
+    carried = {key for key, value in configuration.items() if key in known or not value}
+    for key in sorted(configuration.keys() - carried):
         raise UnsupportedError(
-            f"{path}: a pack cannot carry PEFT's {key}", hint=f"Train without {key}, or pack merged weights."
+            f"{path}: a pack cannot store PEFT's {key}", hint=f"Train without {key}, or pack merged weights."
         )
 
 
-def _config(said: dict[str, Any]) -> AdapterConfig:
+def _config(configuration: dict[str, Any]) -> AdapterConfig:
     def names(key: str) -> str | tuple[str, ...]:
-        value = said.get(key) or ()
+        value = configuration.get(key) or ()
         return value if isinstance(value, str) else tuple(map(str, value))
 
-    for pattern in (*(said.get("rank_pattern") or {}), *(said.get("alpha_pattern") or {})):
+    for pattern in (*(configuration.get("rank_pattern") or {}), *(configuration.get("alpha_pattern") or {})):
         re.compile(pattern)
     return AdapterConfig(
-        rank=int(said["r"]) if "r" in said else 8,
-        alpha=float(said.get("lora_alpha", 8)),
-        scaling="rslora" if said.get("use_rslora") else "lora",
-        magnitude=bool(said.get("use_dora")),
+        rank=int(configuration["r"]) if "r" in configuration else 8,
+        alpha=float(configuration.get("lora_alpha", 8)),
+        scaling="rslora" if configuration.get("use_rslora") else "lora",
+        magnitude=bool(configuration.get("use_dora")),
         targets=names("target_modules"),
         excluded=names("exclude_modules"),
-        some_layers=said.get("layers_to_transform") not in (None, []),
-        saved=tuple(said.get("modules_to_save") or ()),
-        base=str(said.get("base_model_name_or_path") or ""),
-        ranks={key: int(value) for key, value in (said.get("rank_pattern") or {}).items()},
-        alphas={key: float(value) for key, value in (said.get("alpha_pattern") or {}).items()},
+        some_layers=configuration.get("layers_to_transform") not in (None, []),
+        saved=tuple(configuration.get("modules_to_save") or ()),
+        base=str(configuration.get("base_model_name_or_path") or ""),
+        ranks={key: int(value) for key, value in (configuration.get("rank_pattern") or {}).items()},
+        alphas={key: float(value) for key, value in (configuration.get("alpha_pattern") or {}).items()},
     )
 
 
 def _by_pattern(patterns: dict[str, _N], module: str, default: _N) -> _N:
-    """PEFT's rule: the first pattern that matches the end of the name, after a point or from its start."""
+    """Return a module's value by PEFT's rule: the first pattern that matches its name, or the end after a point."""
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 

@@ -1,4 +1,4 @@
-"""What the tensors of an adapter are called in the model: PEFT's names, in a file that it saved or in a state_dict."""
+"""Translate PEFT's names of an adapter's tensors, from a file or a state_dict, to names in the model."""
 
 import re
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ _ADAPTER = re.compile(
     r"\.(?:(lora_A|lora_B|lora_magnitude_vector)\.(?!weight$)([^.]+)\.weight|"
     r"(lora_embedding_[AB]|lora_magnitude_vector)\.(?!weight$)([^.]+))$"
 )
-"""A part of an adapter with the adapter's own name, which save_pretrained() leaves out: ``q.lora_A.default.weight``."""
+"""A part of an adapter that has the adapter's own name, which save_pretrained() omits: ``q.lora_A.default.weight``."""
 
 _SAVED = re.compile(r"\.modules_to_save\.([^.]+)\.")
 
 
 def names_of(folder: Path, keys: Iterable[str]) -> dict[str, str]:
-    """The name of each tensor without what wrappers, PEFT's layers and names of adapters add to it.
+    """Return each tensor's name without what wrappers, PEFT's layers and names of adapters add to it.
 
-    Left out are copies that PEFT keeps of what it trains in full, and the base's recipe. ``folder``: for errors. Raises
+    Omits the copies that PEFT keeps of modules trained in full, and the base's recipe. ``folder``: for errors. Raises
     CheckpointError for several adapters.
     """
     adapters: set[str] = set()
@@ -34,7 +34,7 @@ def names_of(folder: Path, keys: Iterable[str]) -> dict[str, str]:
         adapters.add(match[1])
         return "."
 
-    found = {}
+    names = {}
     for key in keys:
         name = plain_name(key)
         before, prefix, after = name.partition(_PREFIX)
@@ -42,10 +42,10 @@ def names_of(folder: Path, keys: Iterable[str]) -> dict[str, str]:
             name = after
         name = _SAVED.sub(saved, _ADAPTER.sub(adapter, name)).replace(".base_layer.", ".")
         if ".original_module." not in name and name.rpartition(".")[2] != recipe.BUFFER:
-            found[key] = name
+            names[key] = name
     if len(adapters) > 1:
         raise CheckpointError(
-            f"{folder} holds {len(adapters)} adapters: {', '.join(sorted(adapters))}",
-            hint="A pack carries one. Save it alone: peft_model.save_pretrained(FOLDER, selected_adapters=[NAME]).",
+            f"{folder} contains {len(adapters)} adapters: {', '.join(sorted(adapters))}",
+            hint="A pack holds one. Save it alone: peft_model.save_pretrained(FOLDER, selected_adapters=[NAME]).",
         )
-    return found
+    return names

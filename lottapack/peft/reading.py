@@ -1,4 +1,4 @@
-"""An adapter's folder and the pack of its base, as the recipe and tensors of one model."""
+"""Read an adapter's folder and the pack of its base as the recipe and tensors of one model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,41 +39,43 @@ _PARTS = {
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a path is the folder of an adapter, or what is left of one."""
+    """Return whether a path is the folder of an adapter, possibly incomplete."""
     return path.is_dir() and any((path / name).is_file() for name in (CONFIG, *_WEIGHTS))
 
 
 def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Tensor], dict[str, bytes]]:
-    """The recipe and tensors of the base with the adapter on it, and the files that both bring.
+    """Return the recipe and tensors of the base with the adapter, and the files of both.
 
     Args:
-        folder: what PEFT saved.
+        folder: the folder that PEFT saved.
         base: the pack of the base, or a folder with it; by default the folder ``base`` beside the adapter, or
             what ``adapter_config.json`` names.
 
     Raises:
-        CheckpointError: a file is missing or broken, or the adapter belongs to another base. UnsupportedError:
-            the adapter has what a pack cannot carry, named.
+        CheckpointError: a file is missing or invalid, or the adapter belongs to another base.
+        UnsupportedError: the adapter has something that a pack cannot store; the message names it.
     """
     config = read_config(folder)
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
-        raise CheckpointError(f"{folder} holds no {_WEIGHTS[0]}", hint="Save with peft_model.save_pretrained(FOLDER).")
+        raise CheckpointError(
+            f"{folder} does not contain {_WEIGHTS[0]}", hint="Save with peft_model.save_pretrained(FOLDER)."
+        )
     require_own_file(weights)
     tensors = read_file(weights)
     with _open_base(folder, config, base) as pack:
         around = _around_base(folder)
         if base is not None and around is not None:
-            with bases.open_base(around / bases.FOLDER, around) as own:
-                _require_same_base(folder, own, pack)
+            with bases.open_base(around / bases.FOLDER, around) as own_base:
+                _require_same_base(folder, own_base, pack)
         files = {name: content(pack, name) for name in files_of(pack.descriptor)}
-        said = said_beside_the_roles(folder, pack.descriptor.architecture.class_)
-        return *_Reader(folder, config, pack).read(tensors), {**files, **({ADAPTER: said} if said else {})}
+        settings = said_beside_the_roles(folder, pack.descriptor.architecture.class_)
+        return *_Reader(folder, config, pack).read(tensors), {**files, **({ADAPTER: settings} if settings else {})}
 
 
 def _around_base(folder: Path) -> Path | None:
-    """The folder in which the base lies: the adapter's own, or the one around it."""
-    return next((place for place in (folder, folder.parent) if bases.holds_pack(place / bases.FOLDER)), None)
+    """Return the folder that contains the base: the adapter's own, or the one around it."""
+    return next((parent for parent in (folder, folder.parent) if bases.holds_pack(parent / bases.FOLDER)), None)
 
 
 def _open_base(folder: Path, config: AdapterConfig, given: Path | None) -> PackFile:
@@ -84,12 +86,12 @@ def _open_base(folder: Path, config: AdapterConfig, given: Path | None) -> PackF
         return bases.open_base(around / bases.FOLDER, around)
     if config.base and bases.holds_pack(Path(config.base)):
         return bases.open_base(Path(config.base))
-    said = f"its base is {config.base!r}, which holds no pack" if config.base else "nothing says what its base is"
+    reason = f"its base {config.base!r} does not contain a pack" if config.base else "it does not name its base"
     raise CheckpointError(
-        f"{folder} cannot be packed: {said}. A pack generates its backbone from a seed, so it carries adapters on "
-        "weights that lottapack drew, and none on pretrained weights",
+        f"cannot pack {folder}: {reason}. A pack generates its backbone from a seed, so it can only hold adapters on "
+        "weights that lottapack drew, not on pretrained weights",
         hint="Share an adapter on pretrained weights as PEFT saved it. If lottapack.init_backbone_() drew the base, "
-        "name its pack with base (--base); where lottapack is imported, PEFT saves that pack beside the adapter.",
+        "pass its pack as `base`; if lottapack is imported, PEFT saves that pack beside the adapter.",
     )
 
 
@@ -105,27 +107,27 @@ def _require_same_base(folder: Path, own: PackFile, given: PackFile) -> None:
         raise CheckpointError(
             f"{folder} was trained on another base than {given.path}: fingerprints differ for {len(other)} weights, "
             f"{', '.join(other[:5])}",
-            hint=f"Its base is {own.path}; pack without --base.",
+            hint=f"Its base is {own.path}. Leave out `base`.",
         )
 
 
 @dataclass
 class _Reader:
-    """Puts an adapter's tensors into the recipe of its base."""
+    """Adds an adapter's tensors to the recipe of its base."""
 
     folder: Path
     config: AdapterConfig
     pack: PackFile
     adapters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     full: dict[str, Tensor] = field(default_factory=dict)
-    whole: bool = False  # a state_dict of all that the model has, not what PEFT saves
+    whole: bool = False  # a state_dict of the whole model, not only what PEFT saves
 
     def read(self, tensors: Mapping[str, Any]) -> tuple[Recipe, dict[str, Tensor]]:
         merged = [name for name, entry in self.pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
         if merged:
             raise CheckpointError(
-                f"{self.pack.path} is no base: it has adapters of its own, as on {merged[0]}",
-                hint="A pack carries one adapter for each weight. Train on a base without adapters.",
+                f"{self.pack.path} cannot be a base: it has adapters itself, such as on {merged[0]}",
+                hint="A pack holds one adapter for each weight. Train on a base without adapters.",
             )
         model = skeleton(self.pack.descriptor)
         entries = {entry.name: entry for entry in entries_of(model, arch.family_of(model).heads(model))}
@@ -135,9 +137,9 @@ class _Reader:
         parameters, held = dict(plan.parameters), self._held()
         for module, parts in self.adapters.items():
             name = f"{module}.weight" if module else "weight"
-            adapted, found = self._adapted(module, parts, entries[name], plan)
+            adapted, tensors_of_adapter = self._adapted(module, parts, entries[name], plan)
             parameters[name] = adapted
-            held |= {adapter_prefix(name) + part: tensor for part, tensor in found.items()}
+            held |= {adapter_prefix(name) + part: tensor for part, tensor in tensors_of_adapter.items()}
         for name, tensor in self.full.items():
             if self._is_trained(name, tensor):
                 self._refuse_tied(name, plan)
@@ -146,7 +148,7 @@ class _Reader:
         return msgspec.structs.replace(plan, parameters=parameters), held
 
     def _held(self) -> dict[str, Tensor]:
-        """What the base holds besides generated weights."""
+        """Return what the base stores besides generated weights."""
         cpu, held = torch.device("cpu"), {}
         for name, entry in self.pack.descriptor.parameters.items():
             if isinstance(entry, Stored):
@@ -156,7 +158,7 @@ class _Reader:
         return held
 
     def _sort(self, tensors: Mapping[str, Any], model: nn.Module, entries: dict[str, Entry]) -> None:
-        """Adapters by module, and tensors trained in full by name. What fits neither belongs to another base."""
+        """Sort adapters by module, and tensors trained in full by name. Others belong to another base."""
         left = []
         plain = names_of(self.folder, tensors)
         self.whole = any(".base_layer." in key for key in tensors)
@@ -174,9 +176,10 @@ class _Reader:
                 self.full[owner] = tensor
         if left:
             raise CheckpointError(
-                f"{self.folder} belongs to another base than {self.pack.path}: it holds {len(left)} tensors that this "
-                f"one has no place for, such as {left[0]}",
-                hint="Name the pack of the right base with --base.",
+                f"{self.folder} belongs to another base than {self.pack.path}: its {len(left)} tensors such as "
+                f"{left[0]} "
+                "do not fit that base",
+                hint="Pass the pack of the right base as `base`.",
             )
         weights = {name.removesuffix(".weight") for name, entry in entries.items() if entry.can_generate}
         missing = sorted(self.config.targeted(weights) - self.adapters.keys())
@@ -184,49 +187,52 @@ class _Reader:
             lacks = f"{missing[0]}, which it targets" if missing else "any layer"
             raise CheckpointError(
                 f"{self.folder} lacks the adapter of {lacks}",
-                hint="Save it whole: peft_model.save_pretrained().",
+                hint="Save all of it with peft_model.save_pretrained().",
             )
 
     def _adapted(
         self, module: str, parts: dict[str, Tensor], entry: Entry, plan: Recipe
     ) -> tuple[AdaptedRecipe, dict[str, Tensor]]:
-        """The recipe's entry of a weight with an adapter, and the adapter's tensors in the format's shapes."""
+        """Return the recipe's entry of a weight with an adapter, and the adapter's tensors in the format's shapes."""
         config, drawn = self.config, plan.parameters[entry.name]
         self._refuse_tied(entry.name, plan)
         if not isinstance(drawn, SeededRecipe):
             raise UnsupportedError(
-                f"{entry.name} has an adapter, and {self.pack.path} does not generate it",
-                hint="A pack carries adapters on generated weights only. Leave this layer out of target_modules.",
+                f"{entry.name} has an adapter, but {self.pack.path} does not generate this weight",
+                hint="A pack only holds adapters on generated weights. Leave this layer out of target_modules.",
             )
         if getattr(entry.module, "groups", 1) != 1:
             raise UnsupportedError(
-                f"{module}: a pack cannot carry PEFT's adapter of a convolution in groups", hint="Leave the layer out."
+                f"{module}: a pack cannot store PEFT's adapter of a grouped convolution", hint="Leave the layer out."
             )
-        due = {"lora_A", "lora_B", *(["magnitude"] if config.magnitude else [])}
-        if parts.keys() != due:
-            what = ", ".join(sorted(parts.keys() ^ due))
-            raise CheckpointError(f"{self.folder}: the adapter of {module} lacks or has left over: {what}")
+        expected = {"lora_A", "lora_B", *(["magnitude"] if config.magnitude else [])}
+        if parts.keys() != expected:
+            what = ", ".join(sorted(parts.keys() ^ expected))
+            raise CheckpointError(
+                f"{self.folder}: the adapter of {module} has missing or extra parts: {what}",
+                hint="Save the adapter again.",
+            )
         in_out = stored_as_in_out(entry.module)
         rank, (d_out, d_in) = config.rank_of(module), factor_dims(drawn.shape, in_out)
         if rank > min(d_out, d_in):
             raise UnsupportedError(
-                f"{module}: a pack cannot carry r={rank} on a weight of {d_out} x {d_in}",
-                hint=f"A rank over {min(d_out, d_in)} trains nothing more: use rank_pattern for this layer.",
+                f"{module}: a pack cannot store r={rank} on a weight of {d_out} x {d_in}",
+                hint=f"Set a rank of at most {min(d_out, d_in)} for this layer by rank_pattern; more has no effect.",
             )
-        found = {}
+        tensors_by_part = {}
         for part, shape in adapter_shapes(rank, d_out, d_in).items():
             if part not in parts:
                 continue
             if parts[part].numel() != torch.Size(shape).numel() or parts[part].shape[:1] not in (shape[:1], (1,)):
                 raise CheckpointError(
                     f"{self.folder} belongs to another base than {self.pack.path}: {part} of {module} has shape "
-                    f"{tuple(parts[part].shape)}, and {shape} fits",
-                    hint="Name the pack of the right base with --base.",
+                    f"{tuple(parts[part].shape)}, but {shape} fits",
+                    hint="Pass the pack of the right base as `base`.",
                 )
-            found[part] = parts[part].reshape(shape)
+            tensors_by_part[part] = parts[part].reshape(shape)
         alpha = config.alpha_of(module)
         if not alpha > 0:
-            raise UnsupportedError(f"{module}: a pack cannot carry lora_alpha={alpha:g}", hint="Alpha is above 0.")
+            raise UnsupportedError(f"{module}: a pack cannot store lora_alpha={alpha:g}", hint="Set an alpha above 0.")
         adapted = AdaptedRecipe(
             shape=drawn.shape,
             dtype=drawn.dtype,
@@ -239,21 +245,21 @@ class _Reader:
             beta=False,
             magnitude=True if config.magnitude else msgspec.UNSET,
         )
-        return adapted, found
+        return adapted, tensors_by_part
 
     def _is_trained(self, name: str, tensor: Tensor) -> bool:
-        """Whether a tensor that the adapter holds in full is more than a copy of the base's."""
+        """Return whether a tensor that the adapter has in full is more than a copy of the base's."""
         shapes = {key: getattr(entry, "shape", None) for key, entry in self.pack.descriptor.parameters.items()}
         shape = shapes[self.pack.descriptor.resolve(name)]
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
                 f"{self.folder} belongs to another base than {self.pack.path}: {name} has shape "
-                f"{tuple(tensor.shape)}, and {shape} in the base",
-                hint="Name the pack of the right base with --base.",
+                f"{tuple(tensor.shape)}, but {shape} in the base",
+                hint="Pass the pack of the right base as `base`.",
             )
         if self.config.is_saved(name.rpartition(".")[0]) or (name.endswith("bias") and not self.whole):
             return True
-        # PEFT saves embeddings without being asked, in case that they were resized.
+        # PEFT saves embeddings without a request, in case they were resized.
         return not same_bits(plain_tensor(self.pack, name, torch.device("cpu")).to(tensor.dtype), tensor)
 
     def _refuse_tied(self, name: str, plan: Recipe) -> None:
@@ -261,13 +267,13 @@ class _Reader:
         shared = {name, plan.resolve(name)} & {*tied, *(plan.resolve(key) for key in tied)}
         if shared:
             raise UnsupportedError(
-                f"{name} is tied to another weight, and PEFT trains a copy of it: a pack cannot carry both",
+                f"{name} is tied to another weight, but PEFT trains a copy of it, and a pack cannot store both",
                 hint="Leave it out of target_modules and modules_to_save, or build the model with untied weights.",
             )
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The module and which part of an adapter a tensor is; or the tensor's own name and nothing."""
+    """Return the module and the part of an adapter that a tensor is; or its own name and an empty text."""
     for end, part in _PARTS.items():
         if name.endswith(end):
             return name.removesuffix(end), part
@@ -275,5 +281,5 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _owner(name: str, part: str) -> str:
-    """The entry of the plain state_dict that a tensor belongs to."""
+    """Return the entry of the plain state_dict that a tensor belongs to."""
     return f"{name}.weight" if part else name

@@ -1,4 +1,4 @@
-"""A pack as the folder of a PEFT adapter, with the pack of its base beside it."""
+"""Write a pack as the folder of a PEFT adapter, with the pack of its base beside it."""
 
 import json
 import re
@@ -23,20 +23,21 @@ from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
+_MERGED = "Export merged weights."
 _HEADS = ("classifier", "score")
-"""Modules that PEFT's wrappers for classification train of their own accord."""
+"""Modules that PEFT's classification wrappers train by themselves."""
 
 
 def write_adapter(pack: PackFile, folder: Path) -> Path:
     """Write a pack as an adapter: its configuration, its tensors, and ``base`` with the pack of the plain backbone.
 
-    Returns the path of ``adapter_model.safetensors``. Raises UnsupportedError, naming it, for what the pack holds and
-    PEFT does not have.
+    Returns the path of ``adapter_model.safetensors``. Raises UnsupportedError naming what the pack has and PEFT does
+    not support.
     """
-    plan = _Plan(pack)
-    held = plan.tensors()
+    layout = _Plan(pack)
+    held = layout.tensors()
     infos = [(name, pack.form(source)[0], shape) for name, (source, shape) in held.items()]
-    beside = (ADAPTER, GENERATION)  # the first is a part of what is written, the second goes with the base
+    beside = (ADAPTER, GENERATION)  # the first is part of the configuration, the second belongs to the base
     companions.refuse_others(pack, folder, leave=beside)
     with staged_folder(folder, entries=(CONFIG,)) as opened:
         companions.write(pack, opened, leave=beside)
@@ -46,12 +47,12 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
                 file, {"format": "pt"}, container.layout(infos), lambda name: pack.read_bytes(held[name][0])
             )
         with opened(CONFIG) as file:
-            file.write(json_bytes(plan.config(str((folder / FOLDER).resolve()))))
+            file.write(json_bytes(layout.config(str((folder / FOLDER).resolve()))))
     return folder / _WEIGHTS
 
 
 def _base(pack: PackFile) -> bytes:
-    """The pack without its adapters."""
+    """Return the pack without its adapters."""
     plain = {
         name: Seeded(
             shape=entry.shape,
@@ -70,7 +71,7 @@ def _base(pack: PackFile) -> bytes:
 
 
 class _Plan:
-    """How PEFT calls what the pack holds."""
+    """PEFT's names and settings for what the pack holds."""
 
     def __init__(self, pack: PackFile) -> None:
         self.pack = pack
@@ -86,33 +87,39 @@ class _Plan:
     def _refuse(self) -> None:
         where = str(self.pack.path)
         if not self.adapted:
-            raise UnsupportedError(f"{where} holds no adapter", hint="Export it as safetensors or transformers-pack.")
+            raise UnsupportedError(
+                f"{where} does not have an adapter", hint="Export it as safetensors or transformers-pack."
+            )
         learned = [name for name, entry in self.adapted.items() if "beta" in entry.adapter.tensors()]
         if learned:
             raise UnsupportedError(
-                f"{where}: PEFT has no beta, and this pack learned {len(learned)}, as on {learned[0]}",
+                f"{where}: PEFT does not support beta, but this pack learned {len(learned)}, such as on {learned[0]}",
                 hint="Scaffold with beta=1.0 for PEFT, or export merged weights.",
             )
         grouped = [name for name in self.adapted if getattr(self.model.get_submodule(name), "groups", 1) != 1]
         if grouped:
-            raise UnsupportedError(f"{where}: PEFT has no such adapter of a convolution in groups: {grouped[0]}")
+            raise UnsupportedError(
+                f"{where}: PEFT does not support the adapter of the grouped convolution {grouped[0]}", hint=_MERGED
+            )
         magnitudes = {"magnitude" in entry.adapter.tensors() for entry in self.adapted.values()}
         rules = {entry.scaling for entry in self.adapted.values()}
         if len(magnitudes) > 1 or len(rules) > 1:
-            raise UnsupportedError(f"{where}: PEFT has one scaling rule, and magnitudes on all adapters or none")
+            raise UnsupportedError(
+                f"{where}: PEFT needs one scaling rule, and magnitudes on all adapters or none", hint=_MERGED
+            )
         tied = {self.pack.descriptor.resolve(name) for name, e in self._entries() if isinstance(e, Tied)}
         shared = [name for name in self.trained if name in tied]
         if shared:
             raise UnsupportedError(
-                f"{where}: {shared[0]} is trained and tied to another weight, and PEFT would train a copy of it",
-                hint="Export merged weights.",
+                f"{where}: {shared[0]} is trained and tied to another weight, but PEFT would train a copy of it",
+                hint=_MERGED,
             )
 
     def _entries(self) -> Any:
         return self.pack.descriptor.parameters.items()
 
     def _sort_trained(self) -> None:
-        """Whole modules become modules_to_save, biases alone are biases. Raises UnsupportedError for anything else."""
+        """Sort trained tensors into whole modules (modules_to_save) and biases. Raises UnsupportedError for others."""
         trained = set(self.trained)
         owners = sorted({name.rpartition(".")[0] for name in trained})
         for owner in owners:
@@ -125,20 +132,21 @@ class _Plan:
                 self.biases += mine
             else:
                 raise UnsupportedError(
-                    f"{self.pack.path}: PEFT trains whole modules or biases, and here is {mine[0]} alone",
-                    hint="Export merged weights.",
+                    f"{self.pack.path}: PEFT trains whole modules or biases, but here {mine[0]} alone is trained",
+                    hint=_MERGED,
                 )
         names = [name for name, _ in self.model.named_modules()]
         for owner in self.saved:
             others = [name for name in names if name.endswith(owner) and name not in self.saved]
             if others:
                 raise UnsupportedError(
-                    f"{self.pack.path}: PEFT cannot train {owner} without {others[0]}: it compares the ends of names",
-                    hint="Give the modules other names, or export merged weights.",
+                    f"{self.pack.path}: PEFT would train {others[0]} with {owner}, because it compares the ends "
+                    f"of names",
+                    hint="Rename the modules, or export merged weights.",
                 )
 
     def config(self, base: str) -> dict[str, Any]:
-        """What ``adapter_config.json`` says."""
+        """Return the contents of ``adapter_config.json``."""
         ranks = {name: entry.rank for name, entry in self.adapted.items()}
         alphas = {name: entry.alpha for name, entry in self.adapted.items()}
         rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
@@ -166,46 +174,49 @@ class _Plan:
         }
 
     def _said(self) -> dict[str, Any]:
-        """What the adapter's own configuration said, as far as the roles do not."""
+        """Return what the adapter's own configuration said beyond the roles."""
         held = ADAPTER in files_of(self.pack.descriptor)
-        said: dict[str, Any] = json.loads(content(self.pack, ADAPTER)) if held else {}
-        return {key: said[key] for key in BESIDE_THE_ROLES if key in said}
+        settings: dict[str, Any] = json.loads(content(self.pack, ADAPTER)) if held else {}
+        return {key: settings[key] for key in BESIDE_THE_ROLES if key in settings}
 
     def _task(self) -> str | None:
-        """PEFT's task of the class, unless its wrapper would train what the pack did not."""
+        """Return PEFT's task of the class, unless its wrapper would train what the pack did not."""
         task = task_of(self.pack.descriptor.architecture.class_)
         heads = [name for name, _ in self.model.named_children() if any(head in name for head in _HEADS)]
         return task if task in (None, "CAUSAL_LM") or (heads and set(heads) <= set(self.saved)) else None
 
     def _targets(self) -> list[str] | str:
-        """Last names where they say it exactly, else whole names in one pattern."""
+        """Return last names if they are exact, else one pattern of whole names."""
         ends = {name.rpartition(".")[2] for name in self.adapted}
         if {name for name, _ in self.model.named_modules() if name.rpartition(".")[2] in ends} == set(self.adapted):
             return sorted(ends)
         return "|".join(re.escape(name) for name in sorted(self.adapted))
 
     def tensors(self) -> dict[str, tuple[Held, tuple[int, ...]]]:
-        """By PEFT's name: what the pack holds, and its shape for PEFT. Raises UnsupportedError for a name of two."""
-        found: dict[str, tuple[Held, tuple[int, ...]]] = {}
+        """Return the pack's tensors and their PEFT shapes by PEFT's names.
+
+        Raises UnsupportedError for a double name.
+        """
+        tensors: dict[str, tuple[Held, tuple[int, ...]]] = {}
         for module, entry in self.adapted.items():
             layer = self.model.get_submodule(module)
             for part, info in self.pack.adapter(f"{module}.weight" if module else "weight").items():
-                found[f"{_PREFIX}{module}.{_name(part, layer)}"] = info, _shape(part, info.shape, entry)
+                tensors[f"{_PREFIX}{module}.{_name(part, layer)}"] = info, _shape(part, info.shape, entry)
         for name in self.trained:
             owner, _, leaf = name.rpartition(".")
             inner = "base_layer." if owner in self.adapted else ""
             called = f"{_PREFIX}{owner}.{inner}{leaf}"
-            if called in found:
+            if called in tensors:
                 raise UnsupportedError(
                     f"{self.pack.path}: PEFT would call both {name} and a tensor of an adapter {called}",
                     hint="Rename the module, or export merged weights.",
                 )
-            found[called] = name, self.pack.form(name)[1]
-        return found
+            tensors[called] = name, self.pack.form(name)[1]
+        return tensors
 
 
 def _exactly(name: str) -> str:
-    """A pattern for one module alone, though PEFT compares the ends of names."""
+    """Return a pattern that matches one module only, although PEFT compares the ends of names."""
     return f"^{re.escape(name)}"
 
 
@@ -220,7 +231,7 @@ def _name(part: str, layer: nn.Module) -> str:
 
 
 def _shape(part: str, shape: tuple[int, ...], entry: Adapted) -> tuple[int, ...]:
-    """Convolutions have their factors as kernels: A like the weight's, B of one pixel."""
+    """Return PEFT's shape of a part. Convolutions have kernels as factors: A like the weight's, B of one pixel."""
     kernel = entry.shape[2:]
     if not kernel or part == "beta":
         return shape

@@ -1,6 +1,6 @@
-"""Products with a backbone that is generated, used and forgotten: it never lies in memory."""
+"""Products with a generated backbone: its weights are generated, used and dropped, never stored in memory."""
 
 from typing import Final
 
 IN_REGISTERS: Final = ("sign1",)
-"""The tables whose weights a kernel makes in registers."""
+"""The tables whose weights a kernel can generate in registers."""

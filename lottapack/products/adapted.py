@@ -1,9 +1,9 @@
-"""The product of a linear layer with an adapter and a generated backbone, as one operator of torch's.
+"""The product of a linear layer with an adapter and a generated backbone, as one torch operator.
 
-``y = beta * W x + scaling * B (A x)`` in operations of torch's own makes four tensors of the size of ``y``, of which
-beta's gradient keeps one. Here it is one tensor, and none is kept: beta's gradient, the sum of the products of ``W x``
-and the gradient of ``y``, is also that of ``x``, which is kept for A, and the gradient times W, which the gradient of
-``x`` takes anyway.
+``y = beta * W x + scaling * B (A x)`` in separate torch operations creates four tensors of the size of ``y``, and the
+gradient of beta keeps one of them. This operator creates one and keeps none. The gradient of beta is the sum of the
+products of ``W x`` and the gradient of ``y``; equally, it is the sum of the products of ``x``, which is kept for A, and
+the gradient times W, which the gradient of ``x`` needs anyway.
 """
 
 from typing import Any
@@ -29,15 +29,15 @@ def generated_adapted_product(
     transposed: bool,
     max_bytes: int,
 ) -> Tensor:
-    """``beta * W x + scaling * B (A x)``, shape (..., d_out), for ``x``, shape (..., d_in), all in one dtype.
+    """Compute ``beta * W x + scaling * B (A x)``, shape (..., d_out), for ``x``, shape (..., d_in), all in one dtype.
 
     ``lora_a``: A, shape (rank, d_in). ``lora_b``: B, shape (d_out, rank). ``beta``: shape (1,), or None for 1. The
-    others are those of generated_product(). Differentiable in all four, any number of times.
+    other arguments are those of generated_product(). Differentiable in x, A, B and beta, any number of times.
     """
     refuse_forward_mode()
-    given = x.reshape(-1, x.shape[-1])
-    out = product(given, matrix_of(weight, table), transposed=transposed, max_bytes=max_bytes or None)
-    _add_(out, beta, (given @ lora_a.t()) * scaling, lora_b.t())
+    rows_of_x = x.reshape(-1, x.shape[-1])
+    out = product(rows_of_x, matrix_of(weight, table), transposed=transposed, max_bytes=max_bytes or None)
+    _add_(out, beta, (rows_of_x @ lora_a.t()) * scaling, lora_b.t())
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
@@ -54,25 +54,25 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, lora_a, lora_b, beta = ctx.saved_tensors
     of_x, of_a, of_b, of_beta = ctx.needs_input_grad[:4]
-    found: list[Tensor | None] = [None] * 4
-    given, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    gradients: list[Tensor | None] = [None] * 4
+    rows_of_x, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
     narrow = (gradient @ lora_b) * ctx.scaling
     if of_a:
-        found[1] = narrow.t() @ given
+        gradients[1] = narrow.t() @ rows_of_x
     if of_b:
-        found[2] = gradient.t() @ ((given @ lora_a.t()) * ctx.scaling)
+        gradients[2] = gradient.t() @ ((rows_of_x @ lora_a.t()) * ctx.scaling)
     if of_x or of_beta:
         back = generated_product(gradient, *ctx.weight, not ctx.transposed, ctx.max_bytes)
         if of_beta:
-            # In float32 at least: a sum of narrow numbers would be rounded as it grows.
-            terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, given))
-            found[3] = torch.dot(*terms).view(1).to(back.dtype)
-        if of_x and torch.is_grad_enabled():  # this pass is itself to be differentiated
+            # At least float32: narrow dtypes would round the sum as it grows.
+            terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, rows_of_x))
+            gradients[3] = torch.dot(*terms).view(1).to(back.dtype)
+        if of_x and torch.is_grad_enabled():  # this backward pass is differentiated itself
             back = (back if beta is None else back * beta) + narrow @ lora_a
         elif of_x:
             back = _add_(back, beta, narrow, lora_a)
-        found[0] = back.view(x.shape) if of_x else None
-    return *found, None, None, None, None, None
+        gradients[0] = back.view(x.shape) if of_x else None
+    return *gradients, None, None, None, None, None
 
 
 generated_adapted_product.register_autograd(_gradient, setup_context=_keep)
@@ -80,7 +80,7 @@ let_vmap(generated_adapted_product, rows=True)
 
 
 def _add_(backbone: Tensor, beta: Tensor | None, narrow: Tensor, wide: Tensor) -> Tensor:
-    """``beta * backbone + narrow @ wide``, in the memory of the backbone's product."""
+    """Add ``beta * backbone + narrow @ wide`` in the memory of the backbone's product."""
     if beta is not None:
         backbone.mul_(beta)
     return backbone.addmm_(narrow, wide)

@@ -1,8 +1,8 @@
-"""Convolutions with a generated kernel, some output channels at a time, as operators of torch's."""
+"""Convolutions with a generated kernel, some output channels at a time, as torch operators."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Sequence  # noqa: UP035 - the only one that operators may have before torch 2.7
+from typing import Sequence  # noqa: UP035 - operators before torch 2.7 need this one
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def generated_convolution(
     groups: int,
     max_bytes: int,
 ) -> Tensor:
-    """The convolution of ``x``, shape (batch, C_in, ...), with a kernel of shape (C_out, C_in / groups, ...).
+    """Convolve ``x``, shape (batch, C_in, ...), with a kernel of shape (C_out, C_in / groups, ...).
 
     ``table`` and ``weight`` are those of generated_product(). Differentiable in ``x``, once.
     """
@@ -32,15 +32,15 @@ def generated_convolution(
     matrix, shape = matrix_of(weight, table), parsed(weight).shape
     out: Tensor | None = None
     for part in _parts(matrix, shape, groups, max_bytes, x):
-        found: Tensor = torch.ops.aten.convolution(
+        result: Tensor = torch.ops.aten.convolution(
             x[:, part.inputs], part.kernel, None, stride, padding, dilation, False, [0] * len(stride), part.groups
         )
         if part.kernel.shape[0] == shape[0]:
-            return found
+            return result
         if out is None:
-            out = found.new_empty(found.shape[0], shape[0], *found.shape[2:])
-        out[:, part.outputs] = found
-    assert out is not None  # a convolution has an output channel
+            out = result.new_empty(result.shape[0], shape[0], *result.shape[2:])
+        out[:, part.outputs] = result
+    assert out is not None  # a convolution has at least one output channel
     return out
 
 
@@ -74,15 +74,15 @@ def generated_convolution_gradient(
     groups: int,
     max_bytes: int,
 ) -> Tensor:
-    """The gradient of an input of shape ``x`` of generated_convolution(), from that of its output."""
+    """Compute the gradient of the input of generated_convolution(), of shape ``x``, from that of its output."""
     matrix, shape = matrix_of(weight, table), parsed(weight).shape
-    # Parts of one group add to the same inputs.
+    # The parts of one group add to the same inputs.
     wide = gradient.dtype in NARROW and matrix.height(gradient, max_bytes or None) < shape[0] // groups
-    given = gradient.float() if wide else gradient
-    out = given.new_zeros(x)
+    wide_gradient = gradient.float() if wide else gradient
+    out = wide_gradient.new_zeros(x)
     for part in _parts(matrix, shape, groups, max_bytes, gradient, wide=wide):
-        found, _, _ = torch.ops.aten.convolution_backward(
-            given[:, part.outputs],
+        part_gradient, _, _ = torch.ops.aten.convolution_backward(
+            wide_gradient[:, part.outputs],
             out[:, part.inputs],
             part.kernel,
             None,
@@ -94,7 +94,7 @@ def generated_convolution_gradient(
             part.groups,
             [True, False, False],
         )
-        out[:, part.inputs] += found
+        out[:, part.inputs] += part_gradient
     return out.to(gradient.dtype)
 
 
@@ -108,8 +108,8 @@ def _keep(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:  # n
 
 
 def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    found = generated_convolution_gradient(gradient, ctx.shape, *ctx.rest)  # type: ignore[attr-defined]
-    return found, *[None] * 7
+    result = generated_convolution_gradient(gradient, ctx.shape, *ctx.rest)  # type: ignore[attr-defined]
+    return result, *[None] * 7
 
 
 generated_convolution.register_autograd(_gradient, setup_context=_keep)
@@ -118,7 +118,7 @@ let_vmap(generated_convolution, rows=False)
 
 @dataclass(frozen=True)
 class _Part:
-    """Some output channels: which, of which input channels, their kernel, and how many groups they are."""
+    """Some output channels: their indices, their input channels, their kernel and their number of groups."""
 
     outputs: slice
     inputs: slice
@@ -129,15 +129,15 @@ class _Part:
 def _parts(
     matrix: Matrix, shape: Sequence[int], groups: int, max_bytes: int, like: Tensor, *, wide: bool = False
 ) -> Iterator[_Part]:
-    """Parts that hold whole groups, or lie in one; each kernel is there until the next part is asked for."""
+    """Yield parts that hold whole groups, or lie in one; each kernel is valid until the next part is requested."""
     each, inputs = shape[0] // groups, shape[1]
     height = matrix.height(like, max_bytes or None, wide=wide)
     step = height // each * each or height
     ranges = []
-    for first in range(0, shape[0], max(step, each)):  # a group, or groups that fit
+    for first in range(0, shape[0], max(step, each)):  # one group, or as many as fit
         last = min(first + max(step, each), shape[0])
         ranges += [(begin, min(begin + step, last)) for begin in range(first, last, step)]
     for (begin, end), kernel in zip(ranges, matrix.tiles(ranges, like, wide=wide), strict=True):
-        one, behind = begin // each, (end + each - 1) // each
+        first_group, behind = begin // each, (end + each - 1) // each
         kernel = kernel.view(end - begin, *shape[1:])
-        yield _Part(slice(begin, end), slice(one * inputs, behind * inputs), kernel, behind - one)
+        yield _Part(slice(begin, end), slice(first_group * inputs, behind * inputs), kernel, behind - first_group)

@@ -1,4 +1,4 @@
-"""Products with ``sign1`` weights that a GPU makes in registers. Imports Triton, which torch brings."""
+"""Products with ``sign1`` weights that a GPU generates in registers. Imports Triton, which torch brings."""
 
 from typing import Final
 
@@ -10,28 +10,28 @@ from lottapack.rng.gpu import INTERPRETED, _running, _signed
 from lottapack.rng.stream import Source
 
 _RUN: Final = 256
-"""Elements that lie behind one another in a stream and in a row, which the kernel for vectors takes at a time."""
+"""The elements that the kernel for vectors takes at a time, consecutive in a stream and in a row."""
 _WORDS: Final = 1024
 _VECTORS: Final = 4
-"""Up to so many inputs each is taken alone: tensor cores would take 16 at least."""
+"""Up to this many inputs are multiplied one by one: tensor cores would take at least 16."""
 _ROWS: Final = 8
-"""Of a program of the kernel for vectors."""
+"""The rows of a program of the kernel for vectors."""
 _AS_WRITTEN: Final = {"enable_fp_fusion": False}
 _TILE: Final = {"ITEMS": 16, "ROWS": 64, "STEP": 16}
 _LARGE: Final = {"ITEMS": 64, "ROWS": 64, "STEP": 16}
 
 
 def fits(x: Tensor, columns: int, transposed: bool) -> bool:
-    """Whether the kernels take inputs of a matrix with so many columns."""
+    """Return whether the kernels support inputs of a matrix with this number of columns."""
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16) or not x.numel() or not columns:
         return False
     return columns % _WORDS == 0 or (not transposed and x.shape[0] <= _VECTORS and columns % _RUN == 0)
 
 
 def product(x: Tensor, source: Source, scale: float, shape: tuple[int, int], transposed: bool) -> Tensor:
-    """``x @ W.T``, or ``x @ W`` if ``transposed``, where W, of ``shape``, has the signs of the source, times ``scale``.
+    """Compute ``x @ W.T``, or ``x @ W`` if ``transposed``; W, of ``shape``, has the source's signs times ``scale``.
 
-    ``x``: shape (n, columns), or (n, rows). Raises UnsupportedError where Triton cannot compile.
+    ``x``: shape (n, columns), or (n, rows) if ``transposed``. Raises UnsupportedError if Triton cannot compile.
     """
     (rows, columns), items = shape, x.shape[0]
     x = x.contiguous()
@@ -43,7 +43,7 @@ def product(x: Tensor, source: Source, scale: float, shape: tuple[int, int], tra
             kernels.vector[grid](out, x, key, scale, rows, RUNS=columns // _RUN, ROWS=_ROWS, **_AS_WRITTEN)
             return out
         sizes = _TILE if items <= _TILE["ITEMS"] else _LARGE
-        # Products of float32 in full: tensor cores would take 10 bits of each input.
+        # Multiply float32 in full precision: tensor cores would use 10 bits of each input.
         rest = {"RUNS": columns // _WORDS, **sizes, "PRECISION": "ieee", **_AS_WRITTEN}
         rest["WIDE"] = INTERPRETED and x.dtype == torch.bfloat16
         across = -(-items // sizes["ITEMS"])

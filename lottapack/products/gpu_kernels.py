@@ -1,12 +1,13 @@
-"""Products with ``sign1`` weights that are made in registers, in Triton: for one vector, for batches, and transposed.
+"""Triton kernels of products with ``sign1`` weights generated in registers: one vector, batches, and transposed.
 
-Written so that the compiler and Triton's interpreter do the same. Weights are +1 and -1, which every dtype of inputs
-holds; sums are in float32, and scale is multiplied once, at the end. Element e of the tensor is bit ``(e >> 10) & 31``
-of word ``e & 1023`` of block ``e >> 15``; a call of the generator makes words j, j + 256, j + 512 and j + 768 of it.
+The code avoids what Triton's compiler and interpreter could do differently. Weights are +1 and -1, which every input
+dtype holds; sums are in float32, and the scale is multiplied once, at the end. Element e of the tensor is bit ``(e >>
+10) & 31`` of word ``e & 1023`` of block ``e >> 15``; one call of the generator makes the words j, j + 256, j + 512 and
+j + 768 of a block.
 
-``WIDE``: inputs are converted to float32 first, for the interpreter, which takes the bits of bfloat16 as integers.
+``WIDE``: convert inputs to float32 first, for the interpreter, which would read the bits of bfloat16 as integers.
 
-No atomic additions: each output is summed by one program in a fixed order.
+There are no atomic additions: one program sums each output in a fixed order.
 """
 
 import triton
@@ -19,15 +20,15 @@ _COUNTERS, _WORDS = tl.constexpr(256), tl.constexpr(1024)
 
 @triton.jit
 def _signs(word, field, like):
-    """+1 where the bit is 1, else -1, in the dtype of ``like``."""
+    """Return +1 where the bit is 1, else -1, in the dtype of ``like``."""
     return tl.where(((word >> field) & 1) != 0, 1.0, -1.0).to(like.dtype)
 
 
 @triton.jit
 def vector(out, x, key, scale, rows, RUNS: tl.constexpr, ROWS: tl.constexpr):
-    """``ROWS`` rows of W times one of the inputs: ``out``, shape (n, rows); ``x``, shape (n, 256 * RUNS).
+    """Multiply ``ROWS`` rows of W by one of the inputs: ``out``, shape (n, rows); ``x``, shape (n, 256 * RUNS).
 
-    ``key``: the name's stream and the seed, int64. Words are made again where a row begins another block.
+    ``key``: the name's stream and the seed, int64. Words are generated again when a row begins another block.
     """
     stream, seed = tl.load(key).to(tl.uint64), tl.load(key + 1).to(tl.uint64)
     first, item = tl.program_id(0).to(tl.int64) * ROWS, tl.program_id(1).to(tl.int64)
@@ -39,7 +40,7 @@ def vector(out, x, key, scale, rows, RUNS: tl.constexpr, ROWS: tl.constexpr):
         total = tl.zeros([_COUNTERS], tl.float32)
         if row < rows:
             for part in range(RUNS):
-                run = row * RUNS + part  # of 256 elements
+                run = row * RUNS + part  # the run's number; a run has 256 elements
                 if run // 128 != held:
                     held = run // 128
                     w0, w1, w2, w3 = _philox((held * _COUNTERS + place).to(tl.uint64), stream, seed)
@@ -55,14 +56,14 @@ def batch(
     out, x, key, scale, items, rows, RUNS: tl.constexpr,
     ITEMS: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """``x @ W.T`` for ``ITEMS`` inputs and ``ROWS`` rows; ``x``, shape (items, 1024 * RUNS)."""
+    """Compute ``x @ W.T`` for ``ITEMS`` inputs and ``ROWS`` rows; ``x``, shape (items, 1024 * RUNS)."""
     stream, seed = tl.load(key).to(tl.uint64), tl.load(key + 1).to(tl.uint64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     item = tl.program_id(1).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)
     total = tl.zeros([ITEMS, ROWS], tl.float32)
     for turn in range(RUNS * (256 // STEP)):
         run, begin = turn // (256 // STEP), turn % (256 // STEP) * STEP
-        number = row * RUNS + run  # of 1,024 elements
+        number = row * RUNS + run  # the run's number; a run has 1,024 elements
         place = begin + tl.arange(0, STEP)
         counter = (number // 32)[None, :] * _COUNTERS + place[:, None]
         words = _philox(counter.to(tl.uint64), stream, seed)
@@ -84,7 +85,7 @@ def transposed(
     out, x, key, scale, items, rows, RUNS: tl.constexpr,
     ITEMS: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """``x @ W`` for ``ITEMS`` inputs and 4 times ``STEP`` columns: the input's gradient; ``x``, shape (items, rows)."""
+    """Compute ``x @ W`` for ``ITEMS`` inputs and 4 * ``STEP`` columns, the input's gradient; ``x``: (items, rows)."""
     stream, seed = tl.load(key).to(tl.uint64), tl.load(key + 1).to(tl.uint64)
     run, begin = tl.program_id(0) // (256 // STEP), tl.program_id(0) % (256 // STEP) * STEP
     item = tl.program_id(1).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)

@@ -1,4 +1,4 @@
-"""What the operators take: refused with a way out, where torch would name neither lottapack nor the layer."""
+"""Check the inputs of the operators, because torch's own errors name neither lottapack nor the layer."""
 
 from typing import Any
 
@@ -9,18 +9,20 @@ from lottapack.errors import UnsupportedError
 
 
 def require_taken(x: Tensor, name: str) -> None:
-    """Raise UnsupportedError for an input that no operator takes. ``name``: of the weight."""
+    """Raise UnsupportedError for an input that the operators do not support. ``name``: that of the weight."""
     if torch.compiler.is_compiling():
         return
     if isinstance(x, fx.Proxy):
-        raise _refused(name, "torch.fx cannot trace a generated product", "Trace with torch.export")
+        raise _refused(name, "torch.fx cannot trace a product with a generated weight", "Trace with torch.export")
     if x.is_nested or x.layout != torch.strided:
-        raise _refused(name, f"an input of the layout {x.layout} cannot be multiplied", "Pass a dense tensor")
+        raise _refused(name, f"cannot multiply an input of layout {x.layout}", "Pass a dense tensor")
     if hasattr(x, "device_mesh"):
-        raise _refused(name, "a distributed tensor cannot be multiplied", "Pass its to_local()")
+        raise _refused(name, "cannot multiply a distributed tensor", "Pass its to_local()")
     level = torch._C._functorch.peek_interpreter_stack()
     if level is not None and level.key() == torch._C._functorch.TransformType.Grad:
-        raise _refused(name, "torch.func cannot differentiate a weight that is generated", "Use torch.autograd.grad")
+        raise _refused(
+            name, "torch.func cannot differentiate a product with a generated weight", "Use torch.autograd.grad"
+        )
 
 
 def _refused(name: str, why: str, instead: str) -> UnsupportedError:
@@ -28,12 +30,12 @@ def _refused(name: str, why: str, instead: str) -> UnsupportedError:
 
 
 def autocasts(device: str) -> bool:
-    """Whether autocast is on for a type of device; some types have none."""
+    """Return whether autocast is on for a type of device; some types do not have it."""
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def let_vmap(operator: Any, *, rows: bool) -> None:
-    """Let torch.func.vmap call an operator. ``rows``: its first argument may have any leading dimensions."""
+    """Let torch.func.vmap call an operator. ``rows``: whether its first argument may have any leading dimensions."""
 
     def batched(info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         first, *others = dims

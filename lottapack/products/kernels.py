@@ -1,18 +1,18 @@
-"""The kernels of products with ``sign1`` weights that are made in registers.
+"""The kernels of products with ``sign1`` weights that are generated in registers.
 
-A block of 1,024 words serves 32,768 weights, so making words costs little beside using them. A weight is the sign of
-one term: the word's bit is shifted to the place of the sign and flips it there, and scale is multiplied once, at the
-end.
+A block of 1,024 words serves 32,768 weights, so generating the words costs little compared with using them. A weight is
+the sign of one term: the word's bit is shifted to the sign's position and flips it there. The scale is multiplied once,
+at the end.
 
-The order of summation is fixed, whatever the number of threads and the width of the processor's vectors. A row is cut
-where the number of an element of the tensor is a multiple of 1,024. In each part, lane l of 64 adds elements l, l + 64,
+The order of summation does not depend on the number of threads or the width of the processor's vectors. A row is cut
+wherever an element's index in the tensor is a multiple of 1,024. In each part, lane l of 64 adds elements l, l + 64,
 l + 128, ... in this order; the lanes are folded by halves (lane l and lane l + 32, then l and l + 16, ...); parts are
-added in order, and their sum is multiplied by scale.
+added in order, and their sum is multiplied by the scale.
 
-Lessons of the profile (Zen 5): where words lie across cache lines a product takes twice as long, so they are aligned.
-Four accumulators hide the latency of an addition. Eight inputs of 4,096 elements take twice as long where they are
-read a row at a time, because a first-level cache holds three of them; and with one or two inputs the loops for more
-cost a tenth.
+Profiling showed (Zen 5): a product takes twice as long if words cross cache lines, so they are aligned. Four
+accumulators hide the latency of an addition. Eight inputs of 4,096 elements take twice as long if they are read a row
+at a time, because a first-level cache holds three of them. With one or two inputs, the loops for more inputs would cost
+a tenth.
 """
 
 from collections.abc import Callable
@@ -33,21 +33,21 @@ u32, u64 = np.uint32, np.uint64
 
 LANES = 16
 WAYS = 4
-"""Vectors of LANES that are summed side by side."""
+"""The number of vectors of LANES that are summed side by side."""
 TOGETHER = 4
-"""Inputs whose terms are signed alike at a time: their sums fill half of 32 registers."""
+"""The inputs whose terms get their signs together: their sums fill half of 32 registers."""
 NEAR = 8
-"""Inputs whose parts of 1,024 elements lie in a first-level cache together, beside the words."""
+"""The inputs whose parts of 1,024 elements fit a first-level cache together, beside the words."""
 
 _WORDS, _SERVED = u64(WORDS), u64(32 * WORDS)
 _space = space(WORDS)
 
 
 def _signed_sums(inputs: int) -> Any:
-    """An intrinsic that signs so many inputs alike, and so makes the signs once for all of them.
+    """Return an intrinsic that applies the same signs to several inputs, so that the signs are computed once.
 
-    It gives the sum of ``x[at:at + count]`` for each input, the next of which lies ``stride`` further on, each element
-    with the sign of bit ``shift`` of ``words[first:]``: 1 is plus.
+    For each input it returns the sum of ``x[at:at + count]``, where the next input follows after ``stride`` elements.
+    Each element gets the sign of bit ``shift`` of ``words[first:]``: 1 is plus.
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
@@ -71,7 +71,7 @@ def _signed_sums(inputs: int) -> Any:
                 words = v.load(3, b.add(first, place), v.u32)
                 add(way, words, lambda begin, place=place: v.load(0, b.add(begin, place), v.f32))  # type: ignore[misc]
         begun = b.mul(whole, number(LANES * WAYS))
-        with b.if_then(b.icmp_unsigned("<", begun, count)):  # lanes past the end add a zero
+        with b.if_then(b.icmp_unsigned("<", begun, count)):  # lanes past the end add zero
             for way in range(WAYS):
                 place = b.add(begun, number(LANES * way))
                 lane = b.add(v.spread(place), ir.Constant(ir.VectorType(number, LANES), list(range(LANES))))
@@ -115,10 +115,10 @@ def _scale(out: Any, begin: Any, end: Any, scale: Any) -> None:
 
 @jit
 def product(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """Rows ``begin`` to ``end - 1`` of W times each row of ``x``: ``out[:, begin:end]``, in the order stated above.
+    """Multiply rows ``begin`` to ``end - 1`` of W by each row of ``x``: ``out[:, begin:end]``, in the order above.
 
-    ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: shape (n, d_out), float32.
-    ``scale``: float32. The others: uint64. For one or two inputs; products() does the same for more.
+    ``x``: n rows of ``d_in``, one after another, float32. ``out``: shape (n, d_out), float32. ``scale``: float32. The
+    other arguments: uint64. For one or two inputs; products() does the same for more.
     """
     words = _space(u32)
     n = u64(out.shape[0])
@@ -144,9 +144,10 @@ def product(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: A
 
 @jit
 def products(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """As product(), bit for bit, with the signs of several inputs made together.
+    """Compute the same bits as product(), with the signs of several inputs computed together.
 
-    Of rows of whole parts, the same part of each row of a block is taken in turn, so that its inputs stay in the cache.
+    If rows consist of whole parts, the same part of all rows of a block is taken in turn, so that its inputs stay in
+    the cache.
     """
     words = _space(u32)
     n = u64(out.shape[0])

@@ -1,4 +1,4 @@
-"""The product as one operator of torch's, so that compilers see a single call and autograd generates it again."""
+"""The product as one torch operator, so that compilers see a single call, and autograd generates the weight again."""
 
 from typing import Any
 
@@ -14,23 +14,23 @@ from lottapack.products.weight_key import matrix_of, parsed
 
 @torch.library.custom_op("lottapack::generated_product", mutates_args=())
 def generated_product(x: Tensor, table: Tensor | None, weight: str, transposed: bool, max_bytes: int) -> Tensor:
-    """``x @ W.T``, or ``x @ W`` if ``transposed``, where W, a matrix, is generated meanwhile.
+    """Compute ``x @ W.T``, or ``x @ W`` if ``transposed``; W, a matrix, is generated meanwhile.
 
-    ``table``: shape (2**bits,), float32, of a distribution that is not built in. ``weight``: its key, of weight_key().
-    ``max_bytes``: see product(); 0 is no limit. Differentiable in ``x``, any number of times.
+    ``table``: shape (2**bits,), float32, for a distribution that is not built in. ``weight``: its weight_key().
+    ``max_bytes``: see product(); 0 means no limit. Differentiable in ``x``, any number of times.
     """
     refuse_forward_mode()
     return product(x, matrix_of(weight, table), transposed=transposed, max_bytes=max_bytes or None)
 
 
 def refuse_forward_mode() -> None:
-    """Raise UnsupportedError within ``torch.func.jvp`` and the like, where torch takes this derivative for zero.
+    """Raise UnsupportedError inside ``torch.func.jvp`` and the like, where torch would take this derivative for zero.
 
-    That is what it does for every operator that is not its own, and the input does not always show it.
+    torch does so for every custom operator, and the input does not always show it.
     """
     if getattr(forward_ad, "_current_level", -1) >= 0:
         raise UnsupportedError(
-            "a weight that is generated has no derivative in forward mode (torch.func.jvp, jacfwd, hessian)",
+            "cannot differentiate a generated weight in forward mode (torch.func.jvp, jacfwd, hessian)",
             hint='Use reverse mode (torch.autograd.grad), or load with backbone="materialised".',
         )
 
@@ -47,8 +47,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    found = generated_product(gradient, *ctx.weight, not ctx.transposed, ctx.max_bytes)
-    return found, None, None, None, None
+    result = generated_product(gradient, *ctx.weight, not ctx.transposed, ctx.max_bytes)
+    return result, None, None, None, None
 
 
 generated_product.register_autograd(_gradient, setup_context=_keep)

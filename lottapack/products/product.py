@@ -1,4 +1,4 @@
-"""Products with a generated matrix that is never there as a whole, on tensors."""
+"""Products of tensors with a generated matrix that is never in memory as a whole."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,13 +17,13 @@ from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.threads import default, run_all
 
 NARROW = (torch.bfloat16, torch.float16)
-"""Dtypes in which a sum over blocks would be rounded after every block: it is kept in float32, and rounded once."""
+"""Dtypes that would round a sum over blocks after every block: such a sum is kept in float32 and rounded once."""
 SMALL_BATCH = 32
-"""Up to so many inputs the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
+"""Up to this many inputs, the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
-"""Elements of a tile, if its memory is not limited to less: few enough for the L3 cache, and worth their threads.
+"""The elements of a tile, if memory does not limit it: they fit the L3 cache, and are worth several threads.
 
-Half as many and twice as many were as fast within a tenth or so; an eighth was up to 0.4 times slower (decision 0027).
+Half as many and twice as many were as fast within about a tenth; an eighth was up to 0.4 times slower (decision 0027).
 """
 
 _PRODUCT, _PRODUCTS = (
@@ -36,28 +36,28 @@ _PRODUCT, _PRODUCTS = (
     for name in ("product", "products")
 )
 _SPLIT = 8
-"""Inputs, and rows of a block, from which on two products in bfloat16 are faster than one in float32."""
-_PIECE = 1 << 20  # weights that are worth handing to a thread of their own
+"""From this many inputs, and rows of a block, on, two products in bfloat16 are faster than one in float32."""
+_PIECE = 1 << 20  # the fewest weights that are worth a thread of their own
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A generated weight as a matrix: ``source`` gives its elements, row by row; ``shape`` is (rows, columns)."""
+    """A generated weight as a matrix: ``source`` gives its elements row by row; ``shape`` is (rows, columns)."""
 
     source: rng.Source
     shape: tuple[int, int]
 
     def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
-        """Rows ``begin`` to ``end - 1`` for each of the ranges, in the dtype and on the device of ``like``.
+        """Yield rows ``begin`` to ``end - 1`` for each range, in the dtype and on the device of ``like``.
 
-        ``wide``: what that dtype makes of them, but in float32. They are there until the next ones are asked for: all
-        lie in the same memory.
+        ``wide``: convert them to that dtype and then to float32. Each tile is valid until the next one is requested,
+        because all use the same memory.
         """
         columns = self.shape[1]
         most = max((end - begin for begin, end in ranges), default=0) * columns
         steps = self._dtypes(like, wide)
-        with ExitStack() as held:
-            memory = {dtype: held.enter_context(scratch(most, dtype, like.device)) for dtype in set(steps)}
+        with ExitStack() as stack:
+            memory = {dtype: stack.enter_context(scratch(most, dtype, like.device)) for dtype in set(steps)}
             for begin, end in ranges:
                 size = (end - begin) * columns
                 tile = rng.fill_(memory[steps[0]][:size], self.source, begin * columns)
@@ -67,12 +67,12 @@ class Matrix:
                 yield tile.view(end - begin, columns)
 
     def _dtypes(self, like: Tensor, wide: bool) -> list[torch.dtype]:
-        """Those that a tile goes through."""
+        """Return the dtypes that a tile is converted through."""
         recorded: torch.dtype = getattr(torch, self.source.dtype)
         return [recorded, like.dtype, *([torch.float32] if wide else [])]
 
     def height(self, like: Tensor, max_bytes: int | None, *, wide: bool = False) -> int:
-        """Rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes that it goes through."""
+        """Return the rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes of the conversion."""
         rows, columns = self.shape
         size = sum(dtype.itemsize for dtype in set(self._dtypes(like, wide)))
         elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
@@ -80,19 +80,19 @@ class Matrix:
 
 
 def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
-    """``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, into which the weights are converted.
+    """Compute ``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, to which the weights are converted.
 
     Args:
         x: shape (..., columns), or (..., rows) if ``transposed``.
         matrix: W.
-        transposed: the product of the gradient, and of layers whose weight is stored as (in, out).
-        max_bytes: of the tile that is generated at a time; at least one row is.
+        transposed: for the gradient, and for layers whose weight is stored as (in, out).
+        max_bytes: the most bytes of the tile that is generated at a time; at least one row is.
 
-    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end. What a block adds
-    to it may be off by 2**-16 of itself where it comes from bfloat16 products (see _add_product_).
+    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end. The contribution
+    of a block may be off by 2**-16 of itself if it comes from bfloat16 products (see _add_product_).
 
-    A few inputs of ``sign1`` weights on a CPU are summed in the kernel's own order (kernels.py), in binary32; all else
-    is as BLAS adds.
+    On a CPU, a few inputs of ``sign1`` weights are summed in the kernel's own order (kernels.py), in binary32; all
+    other products are summed as BLAS does.
     """
     flat = x.reshape(-1, x.shape[-1])
     if direct(flat, matrix, transposed):
@@ -107,7 +107,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
 
 
 def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
-    """Whether the kernel that makes weights in registers takes this product."""
+    """Return whether the kernel that generates weights in registers takes this product."""
     return (
         matrix.source.table.id in IN_REGISTERS
         and not transposed
@@ -119,7 +119,7 @@ def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
 
 
 def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
-    """Whether a GPU's kernels that make weights in registers take this product."""
+    """Return whether a GPU's kernels that generate weights in registers take this product."""
     if x.device.type == "cpu" or matrix.source.table.id not in IN_REGISTERS:
         return False
     if backends.select(x.device).name != "triton":
@@ -130,7 +130,7 @@ def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
 
 
 def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
-    """The absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
+    """Return the absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
     return _converted(source.scale, source.dtype, dtype)
 
 
@@ -142,7 +142,7 @@ def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
 def _signs(x: Tensor, matrix: Matrix) -> Tensor:
     source, (rows, columns) = matrix.source, matrix.shape
     inputs = x.float().contiguous()
-    # Not zeros: threads of torch's would make them, and wait by spinning.
+    # Not zeros: torch's threads would write them, and wait by spinning.
     out = torch.empty(x.shape[0], rows, dtype=torch.float32, device=x.device)
     scale = magnitude(source, x.dtype)
     terms, sums = Memory.of_tensor(inputs.view(-1)), Memory.of_tensor(out)
@@ -164,7 +164,7 @@ def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -
     wide = summed and not split
     height = matrix.height(x, max_bytes, wide=wide)
     ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
-    given = x.float() if wide else x
+    converted = x.float() if wide else x
     out = result(x, x.shape[0], columns if transposed else rows, torch.float32 if summed else x.dtype)
     with scratch(2 * out.numel() if split else 0, x.dtype, x.device) as parts:
         if split:
@@ -173,29 +173,29 @@ def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -
             if not transposed:
                 torch.mm(x, tile.t(), out=out[:, begin:end])
             elif split:
-                _add_product_(out, given[:, begin:end], tile, parts)
+                _add_product_(out, converted[:, begin:end], tile, parts)
             elif begin:
-                out.addmm_(given[:, begin:end], tile)
+                out.addmm_(converted[:, begin:end], tile)
             else:
-                torch.mm(given[:, :end], tile, out=out)
+                torch.mm(converted[:, :end], tile, out=out)
     return out.to(x.dtype)
 
 
 def _add_product_(out: Tensor, x: Tensor, tile: Tensor, parts: Tensor) -> None:
     """Add ``x @ tile`` to sums in float32, from two products in bfloat16.
 
-    torch gives such a product in bfloat16 only, rounded from float32. So the second one adds to minus the first, which
-    leaves what that was rounded by, and the two together have 16 bits. On processors with instructions for bfloat16
-    this takes half the time of converting the tile and multiplying in float32. ``parts``: memory for both.
+    torch gives such a product in bfloat16 only, rounded from float32. The second product is added to minus the first,
+    which leaves the first one's rounding error, so the two together have 16 bits. On processors with bfloat16
+    instructions this takes half the time of converting the tile and multiplying in float32. ``parts``: memory for both.
     """
     high, low = parts.view(2, *out.shape)
     torch.mm(x, tile, out=high)
     torch.neg(high, out=low).addmm_(x, tile)
-    out.add_(high).add_(low.nan_to_num_(0.0, 0.0, 0.0))  # of what is not finite, the first says all
+    out.add_(high).add_(low.nan_to_num_(0.0, 0.0, 0.0))  # if a result is not finite, the first product gives it
 
 
 @lru_cache(maxsize=16)
 def _fast_in_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32, and summed in float32."""
+    """Return whether products in bfloat16 are faster than in float32, and summed in float32."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
     return device.type == "cpu" and torch._C._has_mkldnn and bool(supported())

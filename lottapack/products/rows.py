@@ -1,4 +1,4 @@
-"""Rows of a generated matrix, for embeddings, as an operator of torch's."""
+"""Rows of a generated matrix, for embeddings, as a torch operator."""
 
 import numpy as np
 import torch
@@ -11,19 +11,20 @@ from lottapack.products.weight_key import matrix_of, parsed
 
 @torch.library.custom_op("lottapack::generated_rows", mutates_args=())
 def generated_rows(indices: Tensor, like: Tensor, table: Tensor | None, weight: str) -> Tensor:
-    """``W[indices]``, shape (*indices.shape, columns), of which each row that is asked for is generated once.
+    """Return ``W[indices]``, shape (*indices.shape, columns); each requested row is generated once.
 
-    ``like``: a tensor of the dtype and device wanted. The others are those of generated_product(). Raises IndexError.
+    ``like``: a tensor of the requested dtype and device. The other arguments are those of generated_product(). Raises
+    IndexError.
     """
     matrix = matrix_of(weight, table)
     source, (rows, columns) = matrix.source, matrix.shape
     wanted, places = torch.unique(indices, return_inverse=True)
     starts = wanted.cpu().numpy().astype(np.int64)
     if starts.size and not 0 <= starts[0] <= starts[-1] < rows:
-        raise IndexError(f"{source.name}: index out of range: {starts[0]} to {starts[-1]}, of {rows} rows")
-    found = torch.empty(len(starts), columns, dtype=getattr(torch, source.dtype), device=like.device)
-    rng.fill_runs_(found, source, starts * columns, np.full_like(starts, columns))
-    return found.to(like.dtype)[places]
+        raise IndexError(f"{source.name}: indices from {starts[0]} to {starts[-1]} are out of range for {rows} rows")
+    generated = torch.empty(len(starts), columns, dtype=getattr(torch, source.dtype), device=like.device)
+    rng.fill_runs_(generated, source, starts * columns, np.full_like(starts, columns))
+    return generated.to(like.dtype)[places]
 
 
 @generated_rows.register_fake

@@ -1,10 +1,10 @@
-"""Memory that never lies in a heap: for blocks of generated weights, and for large results.
+"""Memory outside the heap, for blocks of generated weights and for large results.
 
-glibc takes mappings for what is large, but calls ever larger sizes small (up to 32 MiB) once such are freed. A block is
-needed for a moment; freed before the tensors that were made meanwhile, it leaves a hole between them, and so a training
-step of a 300M Llama left 300 MB of holes. What a backward pass keeps of results goes all at once, but the heap stays as
-large. So both have mappings of their own: one that is used again by block after block, and one for each large result,
-which goes back to the system with it.
+glibc uses mappings for large allocations, but raises the size that counts as large (up to 32 MiB) once such memory is
+freed. A block is needed for a moment; freed before the tensors allocated meanwhile, it leaves a hole between them. A
+training step of a 300M Llama left 300 MB of holes in this way. The results that a backward pass keeps are freed
+together, but the heap stays as large. So both get mappings of their own: one that block after block reuses, and one for
+each large result, which returns to the system with it.
 """
 
 import mmap
@@ -18,25 +18,25 @@ import torch
 from torch import Tensor
 
 IDLE: Final = 2
-"""Mappings that are kept while nothing uses them: what one product has at most, or two threads with a product each."""
+"""The mappings that are kept while unused: enough for one product, or for two threads with one product each."""
 
 _LEAST: Final = 1 << 23
-"""Bytes of a mapping at least, so that one serves many sizes; what was never written to takes no memory."""
+"""The least bytes of a mapping, so that one serves many sizes; pages that were never written take no memory."""
 
 LARGE: Final = 1 << 20
-"""Bytes of a result from which on it has a mapping: 256 page faults are little beside such a product."""
+"""Results of at least this many bytes get a mapping: 256 page faults cost little beside such a product."""
 
-# Taking and giving back are single operations of a deque, which threads share safely without a lock, so that none can
-# be held while a process forks; a fork copies the mappings, which are private. A full deque drops the oldest.
+# Taking and returning are single operations of a deque, which threads can share without a lock. So no lock can be held
+# while a process forks; a fork copies the mappings, which are private. A full deque drops the oldest one.
 _idle: deque[mmap.mmap] = deque(maxlen=IDLE)
 
 
 @contextmanager
 def scratch(count: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
-    """A tensor of shape (count,), with any values, whose memory is used again afterwards.
+    """Yield a tensor of shape (count,) with arbitrary values, whose memory is reused afterwards.
 
-    It is nobody else's meanwhile: other threads, and calls inside, get other memory. On a device that is not a CPU,
-    it comes from torch, whose allocators there keep what is freed anyway.
+    Other threads and nested calls get other memory meanwhile. On a device that is not a CPU the tensor comes from
+    torch, whose allocators there keep freed memory anyway.
     """
     if device.type != "cpu" or not count:
         yield torch.empty(count, dtype=dtype, device=device)
@@ -49,18 +49,18 @@ def scratch(count: int, dtype: torch.dtype, device: torch.device) -> Iterator[Te
 
 
 def _taken(size: int) -> mmap.mmap:
-    """A mapping of at least so many bytes. One that lay idle and is too small is given up."""
+    """Return a mapping of at least this many bytes. An idle one that is too small is dropped."""
     try:
-        held = _idle.pop()
+        idle = _idle.pop()
     except IndexError:
-        held = None
-    if held is not None and len(held) >= size:
-        return held
+        idle = None
+    if idle is not None and len(idle) >= size:
+        return idle
     return _mapped(max(size, _LEAST))
 
 
 def result(like: Tensor, rows: int, columns: int, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of shape (rows, columns), with any values, on the device of ``like``, and of its dtype by default."""
+    """Return a tensor of shape (rows, columns) with the device and, by default, dtype of ``like``."""
     dtype = dtype or like.dtype
     size = rows * columns * dtype.itemsize
     if like.device.type != "cpu" or size < LARGE:
@@ -69,7 +69,7 @@ def result(like: Tensor, rows: int, columns: int, dtype: torch.dtype | None = No
 
 
 def _mapped(size: int) -> mmap.mmap:
-    """So many bytes of the system's, which gets them back when nothing refers to them."""
+    """Map this many bytes of the system's memory, which returns to it when nothing refers to them."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

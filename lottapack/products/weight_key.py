@@ -1,4 +1,4 @@
-"""A generated weight as torch's operators name it: one string, which is parsed once.
+"""The key of a generated weight for torch's operators: one string, which is parsed once.
 
 Operators take tensors, numbers and strings, and each argument costs time at each call.
 """
@@ -15,7 +15,7 @@ from lottapack.products.product import Matrix
 
 
 class WeightKey(NamedTuple):
-    """What a key says. ``distribution``: the table's id. The others are those of rng.Source, and the weight's shape."""
+    """The fields of a key. ``distribution``: the table's id. The others are those of rng.Source, and the shape."""
 
     distribution: str
     seed: int
@@ -26,25 +26,25 @@ class WeightKey(NamedTuple):
 
 
 def weight_key(source: rng.Source, shape: Sequence[int]) -> str:
-    """The key of a weight of ``shape`` that ``source`` generates."""
+    """Return the key of a weight of ``shape`` that ``source`` generates."""
     sizes = "x".join([str(size) for size in shape])
     return f"{source.table.id} {source.seed} {source.scale!r} {source.dtype} {sizes} {source.name}"
 
 
 @lru_cache(maxsize=4096)
 def parsed(key: str) -> WeightKey:
-    """What a key of weight_key() says."""
+    """Return the fields of a key from weight_key()."""
     distribution, seed, scale, dtype, sizes, name = key.split(" ", 5)
     return WeightKey(distribution, int(seed), float(scale), dtype, tuple(map(int, sizes.split("x"))), name)
 
 
 def matrix_of(key: str, table: Tensor | None) -> Matrix:
-    """The weight that a key names, as a matrix. ``table``: the values of a distribution that is not built in."""
+    """Return the weight of a key as a matrix. ``table``: the values of a distribution that is not built in."""
     return _matrix(key, None if table is None else _Values(table))
 
 
 class _Values:
-    """A table's values, equal if they are the same tensor."""
+    """The values of a table; two are equal if they are the same tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -58,8 +58,8 @@ class _Values:
 
 @lru_cache(maxsize=4096)
 def _matrix(key: str, table: _Values | None) -> Matrix:
-    found = parsed(key)
-    distribution = found.distribution
+    fields = parsed(key)
+    distribution = fields.distribution
     values = rng.builtin(distribution) if table is None else rng.custom(distribution, table.tensor.cpu().numpy())
-    source = rng.Source(found.seed, found.name, values, found.scale, found.dtype)
-    return Matrix(source, (found.shape[0], prod(found.shape[1:])))
+    source = rng.Source(fields.seed, fields.name, values, fields.scale, fields.dtype)
+    return Matrix(source, (fields.shape[0], prod(fields.shape[1:])))

@@ -1,4 +1,4 @@
-"""Checkpoints without a recipe: each function finds what a seed generates, and gives what `lottapack.pack` takes."""
+"""Recover checkpoints without a recipe: each function finds what a seed generates, and returns what `pack` takes."""
 
 from lottapack.packing.recovered import Layer, Recovered
 from lottapack.recover.merged_weights import merged

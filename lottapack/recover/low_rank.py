@@ -1,4 +1,4 @@
-"""Finding ``beta * W + B A`` in a merged weight, given the backbone W."""
+"""Find ``beta * W + B A`` in a merged weight, given the backbone W."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torch import Tensor
 from lottapack.weights.merge import merged
 
 _SMALL = 128
-"""Sides up to which a whole decomposition is quick."""
+"""Up to this size of both sides, a full decomposition is fast."""
 _MORE = 8
 _STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What was found. ``error``: of the rebuilt weight, relative to the merged one (Frobenius norms).
+    """The result of a fit. ``error``: the rebuilt weight's, relative to the merged one (Frobenius norms).
 
-    ``lora_A``: shape (rank, d_in); ``lora_B``: (d_out, rank); both float32, to be used with the scaling 1.
+    ``lora_A``: shape (rank, d_in). ``lora_B``: (d_out, rank). Both are float32 and have the scaling 1.
     """
 
     beta: float
@@ -29,19 +29,19 @@ class Fit:
 
 
 def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fan_in_fan_out: bool) -> Fit | None:
-    """The smallest rank whose rebuilt weight is within the tolerance of the merged one, or None if there is none.
+    """Return the fit of the smallest rank that is within the tolerance, or None.
 
-    None too for a weight with a number that is not finite, and for one that a low-rank part alone gives: it would match
+    Also returns None for a weight that is not finite, and for one that a low-rank part alone explains: that would match
     every backbone, with a beta near 0.
 
-    For a given rank, beta and the low-rank part that fit best in the sense of least squares are found together: the
-    part is a truncated singular value decomposition of ``given - beta * drawn``, and beta that for which the
-    rest is orthogonal to W. (Least squares for beta alone would mistake some of the low-rank part for W.)
+    For each rank, beta and the low-rank part are the joint least-squares fit: the part is a truncated singular value
+    decomposition of ``given - beta * drawn``, and beta makes the remainder orthogonal to W. (A least-squares fit of
+    beta alone would mistake some of the low-rank part for W.)
 
     Args:
-        given: the merged weight, shape as recorded.
-        drawn: the backbone in its recorded dtype, the same shape.
-        max_rank: the largest rank to try. Ranks whose factors are no smaller than the weight are left out.
+        given: the merged weight in its recorded shape.
+        drawn: the backbone in its recorded dtype and the same shape.
+        max_rank: the largest rank to try. Ranks whose factors are not smaller than the weight are skipped.
         tolerance: the largest error, as in Fit.
         fan_in_fan_out: whether the weight is stored as (d_in, d_out).
     """
@@ -54,7 +54,7 @@ def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fa
     beta = _beta(target, backbone, most)
     _, values, _ = _svd(target - beta * backbone, most)
     tails = _tails(target - beta * backbone, values)
-    # The tails are lower bounds, but for their rounding; the rebuilt weight, rounded as a pack holds it, decides.
+    # The tails are lower bounds except for rounding; the rebuilt weight, rounded as in a pack, decides.
     first = next((rank for rank, tail in enumerate(tails.tolist(), 1) if tail <= 1.01 * tolerance * size), most + 1)
     for rank in range(first, most + 1):
         fit = _fit(drawn, target, backbone, rank, fan_in_fan_out)
@@ -65,13 +65,13 @@ def recover(given: Tensor, drawn: Tensor, *, max_rank: int, tolerance: float, fa
 
 
 def _tails(matrix: Tensor, values: Tensor) -> Tensor:
-    """What the first 1, 2, ... singular values leave over (Frobenius norms)."""
+    """Return what the first 1, 2, ... singular values leave over (Frobenius norms)."""
     energy = float(matrix.square().sum())
     return (energy - values.square().cumsum(0)).clamp(min=0).sqrt()
 
 
 def _matrix(weight: Tensor, fan_in_fan_out: bool) -> Tensor:
-    """A weight as (d_out, d_in), in binary64."""
+    """Return a weight as (d_out, d_in), in binary64."""
     wide = weight.detach().cpu().double()
     return wide.t().contiguous() if fan_in_fan_out else wide.reshape(wide.shape[0], -1)
 
@@ -93,7 +93,7 @@ def _number(value: float) -> Tensor:
 
 
 def _beta(target: Tensor, backbone: Tensor, rank: int) -> float:
-    """The beta for which what a low-rank part leaves over is orthogonal to W; by the secant method."""
+    """Return the beta for which the remainder of a low-rank part is orthogonal to W, by the secant method."""
     energy = float(backbone.square().sum())
 
     def slope(beta: float) -> float:
@@ -107,21 +107,21 @@ def _beta(target: Tensor, backbone: Tensor, rank: int) -> float:
     for _ in range(_STEPS):
         if abs(beta - before) <= 1e-12 * abs(beta):
             break
-        here = slope(beta)
-        if abs(here) >= abs(slope_before):  # rounding is all that is left
+        slope_now = slope(beta)
+        if abs(slope_now) >= abs(slope_before):  # only rounding is left
             return before
-        step = -here * (beta - before) / (here - slope_before)
-        before, slope_before = beta, here
+        step = -slope_now * (beta - before) / (slope_now - slope_before)
+        before, slope_before = beta, slope_now
         beta += step
     return beta
 
 
 def _svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``rank`` largest singular values with their vectors: (d_out, rank), (rank,), (rank, d_in)."""
+    """Return the ``rank`` largest singular values with their vectors: (d_out, rank), (rank,), (rank, d_in)."""
     if min(matrix.shape) <= max(_SMALL, rank + _MORE):
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return left[:, :rank], values[:rank], right[:rank]
-    # A random projection and some power steps (Halko, Martinsson and Tropp, 2011), from a generator of its own.
+    # A random projection and some power steps (Halko, Martinsson and Tropp, 2011), with its own random generator.
     draws = torch.Generator("cpu").manual_seed(0)
     size = matrix.shape[1], rank + _MORE
     basis = matrix @ torch.randn(size, generator=draws, dtype=matrix.dtype, device=matrix.device)

@@ -1,4 +1,4 @@
-"""merged(): recipe and adapters from nothing but merged weights and the seed."""
+"""merged(): recover recipe and adapters from merged weights and the seed alone."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ from lottapack.recover.low_rank import recover
 from lottapack.recover.plain import Checkpoint, Named, PlainModel, content_of, model_of
 
 TOLERANCE = {"float32": 2.0**-20, "float16": 2.0**-10, "bfloat16": 2.0**-8}
-"""By dtype of a weight the error that rounding it after the merge explains."""
+"""The error that rounding after the merge explains, by the weight's dtype."""
 
 
 @torch.no_grad()
@@ -53,31 +53,31 @@ def merged(
 ) -> Recovered:
     """Recover beta and adapters from merged weights whose backbone lottapack drew.
 
-    For each weight beta and a low-rank difference to the generated backbone are found, of the smallest rank that
-    meets the tolerance; a weight that has none is stored. The rebuilt weights are those of the checkpoint within
-    the tolerance, not bit for bit.
+    For each weight, this finds beta and a low-rank difference to the generated backbone, with the smallest rank within
+    the tolerance. A weight without such a fit is stored. The rebuilt weights equal the checkpoint's within the
+    tolerance, not bit for bit.
 
     Args:
         checkpoint: a plain module, its state_dict, or a path as in pack().
-        seed: that of the scaffold, from 0 to 2**64 - 1.
-        max_rank: the largest rank to look for.
-        tolerance: the largest error of a layer, relative, in Frobenius norms; by default what rounding to its dtype
+        seed: the seed of the scaffold, from 0 to 2**64 - 1.
+        max_rank: the largest rank to try.
+        tolerance: the largest relative error of a layer, in Frobenius norms; by default what rounding to its dtype
             explains: 2**-20 for float32, 2**-10 for float16, 2**-8 for bfloat16.
         architecture: as in torch_cpu().
-        distribution: that of the scaffold. (Its scale need not be known: beta takes up any other.)
+        distribution: that of the scaffold. (Its scale need not be known, because beta absorbs any other.)
         key: as in pack().
         ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
-        progress: called with layers looked at and layers in all.
+        progress: called with the layers done so far and in all.
 
     Returns:
-        What pack() takes; ``layers`` says what became of each weight.
+        The input of pack(); its ``layers`` give the role of each weight.
 
     Raises:
-        CheckpointError: no layer has anything of the backbone; tensors are missing or left over.
-        ScaffoldError: a seed out of range.
+        CheckpointError: no layer matches the backbone; tensors are missing or left over.
+        ScaffoldError: the seed is out of range.
         ArchitectureError: the architecture is unknown or cannot be built.
-        UnsupportedError: an unknown distribution.
+        UnsupportedError: the distribution is unknown.
 
     Source:
         The merged weight is ``beta * W + B A`` (arXiv 2604.08749); spec/v1/merge.md.
@@ -95,7 +95,7 @@ def merged(
         bounded = tolerance is None or 0 < tolerance < math.inf
         if not isinstance(max_rank, Integral) or max_rank < 1 or not bounded:
             raise CheckpointError(
-                f"max_rank={max_rank!r}, tolerance={tolerance!r}: both are above 0, and max_rank is a whole number"
+                f"max_rank={max_rank!r}, tolerance={tolerance!r}: both must be above 0, and max_rank a whole number",
             )
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         model = model_of(checkpoint, architecture)
@@ -106,16 +106,17 @@ def merged(
         if not any(layer.role != "stored" for layer in search.layers):
             raise CheckpointError(
                 f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "
-                f"difference of a rank up to {max_rank}",
-                hint="Check seed, distribution and architecture, and that the backbone was drawn by lottapack; or "
-                "allow a larger max_rank or tolerance.",
+                f"difference of rank {max_rank} or less",
+                hint="Check seed, distribution and architecture, and that lottapack drew the backbone; or pass a "
+                "larger "
+                "max_rank or tolerance.",
             )
         part = checkpoint if isinstance(checkpoint, nn.Module) else None
         return Recovered(plan, held, checkpoint, part, leaving=leaving, layers=tuple(search.layers))
 
 
 class _Search:
-    """Goes through the weights and notes what each is."""
+    """Goes through the weights and finds the role of each."""
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class _Search:
         self.layers: list[Layer] = []
 
     def run(self, progress: Progress | None) -> tuple[Recipe, dict[str, Tensor]]:
-        """The recipe and the tensors of the pack."""
+        """Return the recipe and the tensors of the pack."""
         entries = self.model.entries
         held = dict(self.given)
         plain: dict[str, ParameterRecipe] = {
@@ -159,12 +160,12 @@ class _Search:
         return msgspec.structs.replace(plan, parameters=parameters), held
 
     def _one(self, entry: Entry, given: Tensor) -> tuple[ParameterRecipe, dict[str, Tensor]]:
-        """The role of a parameter, and the tensors of its adapter."""
+        """Return the role of a parameter, and the tensors of its adapter."""
         dtype = dtypes.dtype_name(given.dtype)
         stored = StoredRecipe(group=entry.group, trained=entry.group != "buffer" and given.is_floating_point())
         if given.is_floating_point() and not bool(given.isfinite().all()):
             raise CheckpointError(
-                f"{entry.name} holds NaN or infinity", hint="Training diverged: take an earlier checkpoint."
+                f"{entry.name} contains NaN or infinity", hint="Training diverged. Use an earlier checkpoint."
             )
         if not entry.can_generate or dtype not in dtypes.GENERATED or not given.numel():
             return stored, {}

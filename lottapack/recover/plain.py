@@ -1,4 +1,4 @@
-"""Checkpoints without a recipe: whose architecture it is, and which tensor is which of its parameters."""
+"""Checkpoints without a recipe: find their architecture, and match tensors with its parameters."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class PlainModel:
     def __init__(self, architecture: Architecture) -> None:
         self.module = arch.build(architecture)
         self.family = arch.family_of(self.module)
-        # As the module says of itself: a config.json may leave out what its library's defaults say.
+        # Use what the module says: a config.json may omit what its library's defaults imply.
         self.architecture = arch.describe(self.module)
         entries = entries_of(self.module, self.family.heads(self.module))
         self.entries: dict[str, Entry] = {entry.name: entry for entry in entries}
@@ -40,18 +40,18 @@ class PlainModel:
     def tensors(
         self, content: Mapping[str, Any], key: str | None = None, leaving: LeftOut | None = None
     ) -> dict[str, Tensor]:
-        """The checkpoint's tensors by their names in the model, wherever a trainer put the state_dict.
+        """Return the checkpoint's tensors by their names in the model, wherever a trainer put the state_dict.
 
-        Tied entries may be missing. Raises CheckpointError for tensors that are missing, left over, of other shapes, or
-        beside the model. ``key`` and ``leaving``: as in checkpoint.split().
+        Tied entries may be missing. Raises CheckpointError for tensors that are missing, left over, beside the model or
+        of other shapes. ``key`` and ``leaving``: as in checkpoint.split().
         """
         leaving = LeftOut() if leaving is None else leaving
         owned = [entry.name for entry in self.entries.values() if not entry.tied] or [""]
         chosen = choose(content, lambda state: self._prefixes(state, owned), key)
         if chosen is None:
             raise CheckpointError(
-                f"the checkpoint holds none of the tensors of a {self.architecture.class_}, such as {owned[0]}",
-                hint="Name the architecture that it was trained with: --arch.",
+                f"the checkpoint does not contain tensors of a {self.architecture.class_}, such as {owned[0]}",
+                hint="Pass the architecture that it was trained with as `architecture`.",
             )
         state, others = chosen
         leaving.names += [other.address for other in others]
@@ -68,20 +68,21 @@ class PlainModel:
             names = ", ".join((lacking or left)[:5])
             raise CheckpointError(
                 f"the checkpoint {what} for a {self.architecture.class_}: {names}",
-                hint="Name the architecture that it was trained with: --arch. Adapters belong in a folder of PEFT.",
+                hint="Pass the architecture that it was trained with as `architecture`. Pack adapters as a PEFT "
+                "folder.",
             )
         found = {name: tensor for name, tensor in found.items() if name in self.entries}
         for name, tensor in found.items():
             due = tuple(self.entries[name].tensor.shape)
             if tuple(tensor.shape) != due:
                 raise CheckpointError(
-                    f"{name} has shape {tuple(tensor.shape)}, and {due} in a {self.architecture.class_}",
-                    hint="Name the architecture that it was trained with: --arch.",
+                    f"{name} has shape {tuple(tensor.shape)}, but {due} in a {self.architecture.class_}",
+                    hint="Pass the architecture that it was trained with as `architecture`.",
                 )
         return found
 
     def as_live(self, plan: Recipe, checkpoint: object) -> Recipe:
-        """A recipe with the dtypes of what a live model computes, which a cast changed; of other checkpoints as it is.
+        """Return a recipe with the dtypes of what a live model computes, which a cast may have changed.
 
         Raises CheckpointError if the model computes other values than its architecture does.
         """
@@ -91,7 +92,7 @@ class PlainModel:
         return msgspec.structs.replace(plan, dtypes=changed_dtypes(checkpoint, self.module) or msgspec.UNSET)
 
     def _prefixes(self, state: Mapping[str, Any], owned: list[str]) -> list[str]:
-        """What stands before the model's names in a state_dict, if that is one of this model."""
+        """Return what precedes the model's names in a state_dict, if that belongs to this model."""
         now = self.family.names_in_model(self.module, state)
         names = [now.get(name, name) for name in state]
         ends = (owned[0], owned[-1])
@@ -108,7 +109,7 @@ Named = Architecture | nn.Module | str | PathLike[str] | None
 
 
 def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
-    """The empty model of a checkpoint whose architecture a caller names, or its folder. Raises ArchitectureError."""
+    """Return the empty model of a checkpoint whose architecture the caller or its folder names. ArchitectureError."""
     folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
     named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
     if named is None and isinstance(checkpoint, nn.Module):
@@ -117,19 +118,19 @@ def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
 
 
 def content_of(checkpoint: Checkpoint, leaving: LeftOut) -> Mapping[str, Any]:
-    """What a checkpoint holds, wherever it is. ``leaving``: as in read_checkpoint(). Raises CheckpointError."""
+    """Return what a checkpoint holds, wherever it is. ``leaving``: as in read_checkpoint(). Raises CheckpointError."""
     if isinstance(checkpoint, nn.Module):
         return checkpoint.state_dict()
     return checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(Path(checkpoint), leaving)
 
 
 def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint: Path | None) -> Architecture:
-    """The architecture that a caller names.
+    """Return the architecture that a caller names.
 
     Args:
-        given: a module; or a file: an architecture as a descriptor has it, or the ``config.json`` of a transformers
-            model; or a folder with that; None for what lies in the checkpoint's folder.
-        checkpoint: where to look then.
+        given: a module; or a file: an architecture as in a descriptor, or the ``config.json`` of a transformers model;
+            or a folder with that; None for the one in the checkpoint's folder.
+        checkpoint: the checkpoint's folder.
 
     Raises:
         ArchitectureError: there is none, or it breaks the format.
@@ -141,8 +142,8 @@ def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint:
     if given is None:
         if checkpoint is None or not (checkpoint / "config.json").exists():
             raise ArchitectureError(
-                "which architecture the checkpoint has is unknown",
-                hint="Name it with --arch: a folder with a transformers config.json, or a JSON file.",
+                "the checkpoint's architecture is unknown",
+                hint="Pass `architecture`: a folder with a transformers config.json, or a JSON file.",
             )
         given = checkpoint
     path = given
@@ -150,36 +151,50 @@ def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint:
         path = given / "config.json"
         require_own_file(path)
     try:
-        said: Any = json.loads(path.read_text("utf-8"))
+        configuration: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as fault:
         reason = (fault.strerror if isinstance(fault, OSError) else "") or fault
         raise ArchitectureError(
-            f"{path} cannot be read as an architecture: {reason}",
-            hint="Name a folder with a transformers config.json, or a JSON file as spec/v1/architectures.md has it.",
+            f"cannot read {path} as an architecture: {reason}",
+            hint="Pass a folder with a transformers config.json, or a JSON file as in spec/v1/architectures.md.",
         ) from fault
-    return _parse(path, said)
+    return _parse(path, configuration)
 
 
-def _parse(path: Path, said: Any) -> Architecture:
-    if isinstance(said, dict) and {"family", "class", "config"} == said.keys() and isinstance(said["config"], dict):
-        found = Architecture(family=str(said["family"]), class_=str(said["class"]), config=said["config"])
-    elif isinstance(said, dict) and isinstance(said.get("architectures"), list) and said["architectures"]:
-        others = [key for key in _SAVED_BY_OTHERS if key in said]
+def _parse(path: Path, configuration: Any) -> Architecture:
+    if (
+        isinstance(configuration, dict)
+        and {"family", "class", "config"} == configuration.keys()
+        and isinstance(configuration["config"], dict)
+    ):
+        architecture = Architecture(
+            family=str(configuration["family"]), class_=str(configuration["class"]), config=configuration["config"]
+        )
+    elif (
+        isinstance(configuration, dict)
+        and isinstance(configuration.get("architectures"), list)
+        and configuration["architectures"]
+    ):
+        others = [key for key in _SAVED_BY_OTHERS if key in configuration]
         if others:
-            raise ArchitectureError(f"{path} sets {others[0]}, which a pack cannot carry")
+            raise ArchitectureError(
+                f"{path} sets {others[0]}, which a pack cannot store", hint="Pack the model before quantising it."
+            )
         from lottapack.arch.transformers_models import plain_config
 
-        found = Architecture(family="transformers", class_=str(said["architectures"][0]), config=plain_config(said))
+        architecture = Architecture(
+            family="transformers", class_=str(configuration["architectures"][0]), config=plain_config(configuration)
+        )
     else:
         raise ArchitectureError(
             f"{path} is neither a transformers config.json with its architectures nor an architecture of the format",
-            hint='Write {"family": ..., "class": ..., "config": ...} as spec/v1/architectures.md says.',
+            hint='Write {"family": ..., "class": ..., "config": ...} as in spec/v1/architectures.md.',
         )
     try:
-        text = canonical.view(canonical.dumps(found.config))
+        text = canonical.view(canonical.dumps(architecture.config))
     except (ValueError, FormatError) as fault:
-        raise ArchitectureError(f"{path} cannot be written as canonical JSON: {fault}") from fault
-    problems = architecture_problems(found.family, found.class_, text)
+        raise ArchitectureError(f"cannot write {path} as canonical JSON: {fault}", hint="Use plain data.") from fault
+    problems = architecture_problems(architecture.family, architecture.class_, text)
     if problems:
-        raise ArchitectureError(f"{path}: {problems[0]}")
-    return found
+        raise ArchitectureError(f"{path}: {problems[0]}", hint="Change the configuration.")
+    return architecture

@@ -1,4 +1,4 @@
-"""torch_cpu(): checkpoints of models that torch drew itself (spec: torch_cpu)."""
+"""torch_cpu(): recover checkpoints of models that torch drew itself (spec: torch_cpu)."""
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -46,28 +46,29 @@ def torch_cpu(
 ) -> Recovered:
     """Recover a model that was built under ``torch.manual_seed(seed)`` on the CPU, and then partly trained.
 
-    The model is built again under that seed, in this process and with its random state restored. What is equal bit for
-    bit needs no place in the pack; the rest is stored. Such a pack opens only where torch draws the same numbers
-    (the same version and kind of processor, as a rule) and is refused elsewhere: prefer ``scaffold()``.
+    The model is built again under that seed, in this process, whose random state is restored. Weights that are equal
+    bit for bit are not stored in the pack; all others are. Such a pack only loads where torch draws the same numbers
+    (usually the same version and kind of processor) and is refused elsewhere, so prefer ``scaffold()``.
 
     Args:
         checkpoint: the trained module, its state_dict, or a path as in pack(); or the folder of a PEFT adapter
-            that was trained on a model as it was built.
-        seed: what ``torch.manual_seed`` was called with, right before the model was built.
+            that was trained on the model as it was built.
+        seed: the argument of ``torch.manual_seed``, called right before the model was built.
         architecture: a module like the one that was built; or the path of an architecture as JSON, of a transformers
-            ``config.json`` or its folder; by default the module's own, or the
-            ``config.json`` in the checkpoint's folder.
+            ``config.json`` or of its folder; by default the module's own, or the ``config.json`` in the checkpoint's
+            folder.
         key: as in pack().
         ignore: as in pack().
         allow: as in load(), for an architecture of the family ``python``.
 
     Returns:
-        What pack() takes. pack() warns with BackboneChangedWarning of random weights that are not what torch draws.
+        The input of pack(), which warns with BackboneChangedWarning of random weights that differ from what torch
+        draws.
 
     Raises:
-        CheckpointError: nothing in the checkpoint is what torch draws here from that seed; tensors are missing or
+        CheckpointError: nothing in the checkpoint equals what torch draws here from that seed; tensors are missing or
             left over.
-        ScaffoldError: a seed out of range.
+        ScaffoldError: the seed is out of range.
         ArchitectureError: the architecture is unknown or cannot be built.
         NotAllowedError: the architecture needs a package that ``allow`` does not name.
 
@@ -98,7 +99,8 @@ def torch_cpu(
         if not any(isinstance(entry, SeededRecipe) for entry in plan.parameters.values()):
             here = versions()
             raise CheckpointError(
-                f"nothing matches: none of the {len(differing)} random weights of the checkpoint is what torch draws "
+                f"nothing matches: none of the {len(differing)} random weights of the checkpoint equals what "
+                f"torch draws "
                 f"from seed {seed}",
                 hint="Check the seed and the architecture; that torch.manual_seed was called right before the model "
                 f"was built, on the CPU; and that it was built with torch {here[0]} on a CPU with {here[1]}, as here.",
@@ -110,7 +112,7 @@ def torch_cpu(
 def _plan(
     model: PlainModel, seed: int, drawn: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> tuple[Recipe, dict[str, int]]:
-    """The recipe, and the bytes of the random weights that are not what was drawn."""
+    """Return the recipe, and the bytes of the random weights that differ from what was drawn."""
     parameters: dict[str, ParameterRecipe] = {}
     differing = {}
     for name, entry in model.entries.items():
@@ -119,7 +121,7 @@ def _plan(
             continue
         copies = [copy for copy, other in model.entries.items() if other.tied == name]
         tensor = next((tensors[found] for found in (name, *copies) if found in tensors), None)
-        assert tensor is not None  # PlainModel.tensors() saw to it
+        assert tensor is not None  # PlainModel.tensors() ensures this
         parameters[name] = found = _role(entry, drawn[name], tensor)
         random = drawn[name].is_floating_point() and constant_bits(drawn[name]) is None
         if isinstance(found, StoredRecipe) and random and entry.group != "buffer":
@@ -133,7 +135,7 @@ def _plan(
 
 
 def _role(entry: Entry, drawn: Tensor, tensor: Tensor) -> ParameterRecipe:
-    """Generated where every bit is as drawn; else stored, and trained where it is no buffer and has changed."""
+    """Return seeded if every bit is as drawn; else stored, and trained unless it is a buffer or unchanged."""
     same = same_bits(drawn.to(tensor.dtype), tensor)
     dtype = dtypes.dtype_name(tensor.dtype)
     if same and dtype in dtypes.GENERATED and constant_bits(tensor) is None and tensor.numel():

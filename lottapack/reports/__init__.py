@@ -1,1 +1,1 @@
-"""What can be said about a pack, and about this machine: contents, checks, sizes, speed."""
+"""Reports about a pack and about this machine: contents, checks, sizes and speed."""

@@ -1,4 +1,4 @@
-"""inspect(): what a pack says of itself. Reads the header and the betas; needs no torch."""
+"""inspect(): describe a pack from its header and betas, without torch."""
 
 import struct
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ __all__ = ["Summary", "inspect"]
 
 @dataclass(frozen=True, slots=True)
 class ParameterSummary:
-    """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 where it is fixed."""
+    """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 if it is fixed."""
 
     name: str
     role: str
@@ -43,11 +43,11 @@ class ParameterSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What inspect() returns. Sizes in bytes; ``numel`` counts the plain model's elements, ties once.
+    """The result of inspect(). Sizes are in bytes; ``numel`` counts the plain model's elements, tied ones once.
 
-    ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of those beside the default one, by
-    name. ``files``: those beside the model, with their bytes. ``torch`` and ``capability``: what drew the weights,
-    where ``rng`` is ``torch-cpu``; else None.
+    ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of additional scaffolds by name.
+    ``files``: the sizes of the files beside the model. ``torch`` and ``capability``: the versions that drew the weights
+    if ``rng`` is ``torch-cpu``, else None.
     """
 
     path: Path
@@ -118,7 +118,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
 
 
 def trained_elements(pack: PackFile) -> int:
-    """How many numbers were trained: adapters and what was trained in full."""
+    """Return the number of trained elements: adapters, and what was trained in full."""
     total = 0
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Stored) and entry.trained:

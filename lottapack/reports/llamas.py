@@ -22,9 +22,9 @@ MIB: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Llama:
-    """A scale. ``fp16``, ``four_bit`` and ``lottalora``: the sizes that the paper's Table 10 gives, in MiB.
+    """The shape of a scale. ``fp16``, ``four_bit`` and ``lottalora``: the sizes in the paper's Table 10, in MiB.
 
-    (It says MB; its own counts show that they are MiB.) Embeddings are tied; q, k, v and o have adapters of rank 8.
+    (The table says MB, but its own counts show MiB.) Embeddings are tied; q, k, v and o have adapters of rank 8.
     """
 
     layers: int
@@ -43,13 +43,13 @@ LLAMAS: Final = {
     "600M": Llama(30, 1344, 21, 3584, 1184, 333, 105),
     "900M": Llama(34, 1664, 26, 4608, 2312, 650, 109),
 }
-"""By the paper's names. (The last one has about 1.2 billion parameters.)"""
+"""The shapes by the paper's names. (The last one has about 1.2 billion parameters.)"""
 
 
 def scale_of(config: "dict[str, Any]") -> str | None:
-    """The name of the Llama that has a configuration's shape, or None."""
+    """Return the name of the Llama that has a configuration's shape, or None."""
     for name, shape in LLAMAS.items():
-        due = {
+        expected = {
             "num_hidden_layers": shape.layers,
             "hidden_size": shape.width,
             "num_attention_heads": shape.heads,
@@ -57,18 +57,19 @@ def scale_of(config: "dict[str, Any]") -> str | None:
             "vocab_size": VOCABULARY,
             "tie_word_embeddings": True,
         }
-        if due.items() <= config.items():
+        if expected.items() <= config.items():
             return name
     return None
 
 
 def empty_llama(shape: Llama) -> "nn.Module":
-    """The plain model of a shape, on the meta device. Raises UnsupportedError without transformers."""
+    """Return the plain model of a shape on the meta device. Raises UnsupportedError without transformers."""
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as fault:
         raise UnsupportedError(
-            "transformers is not installed, and the Llamas are its models", hint="pip install 'lottapack[transformers]'"
+            "the Llamas need transformers, which is not installed",
+            hint="Install it: pip install 'lottapack[transformers]'",
         ) from fault
     import torch
 
@@ -87,10 +88,10 @@ def empty_llama(shape: Llama) -> "nn.Module":
 
 
 def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[str, Tensor]":
-    """What a training checkpoint of a scaffolded Llama holds, without training it and without its backbone.
+    """Return what a training checkpoint of a scaffolded Llama holds, without training and without its backbone.
 
-    All that is trained is drawn: embeddings and adapters normal, norms and betas near 1, in float32. A pack of it
-    has the size of a trained one. ``adapted_embeddings``: the embeddings are random too, and have an adapter.
+    All that would be trained is drawn: embeddings and adapters normal, norms and betas near 1, in float32. Its pack has
+    the size of a trained one. ``adapted_embeddings``: the embeddings are random too, with an adapter.
 
     Raises UnsupportedError without transformers.
     """
@@ -108,7 +109,7 @@ def trained_state(shape: Llama, *, adapted_embeddings: bool = False) -> "dict[st
 
 
 def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
-    """What scaffold() makes of the model, which has no memory here."""
+    """Return the recipe that scaffold() would make for the model, which does not have memory here."""
     from lottapack import arch, rng
     from lottapack.format.recipe import RECIPE_VERSION, AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
     from lottapack.nn.attach import stored_as_in_out

@@ -1,4 +1,4 @@
-"""report(): how large a pack is beside the checkpoint that it replaces. Reads only the header; needs no torch."""
+"""report(): compare the size of a pack with the checkpoint that it replaces, from its header and without torch."""
 
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,10 +17,10 @@ from lottapack.weights.loaded_size import memory_by_backbone
 __all__ = ["Report", "report"]
 
 BITS = {"float32": 32.0, "fp16": 16.0, "8-bit": 8.5, "4-bit": 4.5}
-"""Bits of a weight in each form of the full checkpoint; the quantised ones carry an fp16 scale for each 32 weights."""
+"""The bits of a weight in each form of the full checkpoint; quantised forms have an fp16 scale for each 32 weights."""
 
 LINKS = (10, 100, 1000)
-"""Speeds of links in Mbit/s."""
+"""The speeds of links in Mbit/s."""
 
 _GROUP_LABEL = {
     "embedding": "embeddings",
@@ -34,7 +34,7 @@ _GROUP_LABEL = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A form of the model. ``ratio``: how many times this pack's size. ``seconds``: download by link in Mbit/s."""
+    """A form of the model. ``ratio``: its size over this pack's. ``seconds``: download time by link in Mbit/s."""
 
     label: str
     size: int
@@ -44,11 +44,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What report() returns. All sizes in bytes; ``by_role`` and ``by_group`` add up to the pack's size.
+    """The result of report(). All sizes are in bytes; ``by_role`` and ``by_group`` add up to the pack's size.
 
-    ``bits_by_group``: bits in the file for each number of a group. ``saved``: what each step saves beside the tensors
-    of the full model in their own dtypes; what a step costs is negative, and all add up to the difference.
-    ``memory``: what the loaded model takes, by the ``backbone`` that load() is told (memory_by_backbone()).
+    ``bits_by_group``: the bits in the file for each number of a group. ``saved``: the bytes that each step saves
+    compared with the tensors of the full model in their own dtypes; costs are negative, and the sum is the difference.
+    ``memory``: the bytes of the loaded model by the ``backbone`` that load() uses (memory_by_backbone()).
     """
 
     path: Path
@@ -64,7 +64,7 @@ class Report:
 
 
 def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = None) -> Report:
-    """Compare a pack with the full checkpoint in float32, fp16, 8-bit and 4-bit, and with a real one if it is given.
+    """Compare a pack with the full checkpoint in float32, fp16, 8-bit and 4-bit, and with a real one if given.
 
     Quantised sizes count 32-weight blocks with one fp16 scale for tensors of two or more dimensions; the others
     (norms, biases) stay in fp16, and integer buffers as they are. Tied weights count once.
@@ -74,7 +74,7 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
         against: a checkpoint file, or a folder of safetensors or torch files, to measure.
 
     Raises:
-        FormatError: the pack cannot be read. CheckpointError: there is nothing to measure at ``against``.
+        FormatError: the pack cannot be read. CheckpointError: ``against`` does not contain a checkpoint.
         InvalidReferenceError, RegistryError: as in load(), for a reference.
 
     Source:
@@ -106,7 +106,7 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
 
 
 def full_size(pack: PackFile, form: str) -> int:
-    """Bytes of the plain model's tensors in one of the forms of BITS."""
+    """Return the bytes of the plain model's tensors in one of the forms of BITS."""
     total = 0
     for entry in pack.descriptor.parameters.values():
         if isinstance(entry, Tied):
@@ -123,7 +123,7 @@ def full_size(pack: PackFile, form: str) -> int:
 
 
 def checkpoint_size(path: Path) -> int:
-    """Bytes of a checkpoint on disk: a file, or the weights in a folder."""
+    """Return the bytes of a checkpoint on disk: a file, or the weights in a folder."""
     if path.is_dir():
         kinds = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt")
         files = next((found for kind in kinds if (found := sorted(path.glob(kind)))), [])
@@ -131,7 +131,7 @@ def checkpoint_size(path: Path) -> int:
         files = [path] if path.is_file() else []
     total = sum(file.stat().st_size for file in files)
     if not total:
-        raise CheckpointError(f"{path} holds no checkpoint to measure", hint="Name a file of weights or its folder.")
+        raise CheckpointError(f"{path} does not contain a checkpoint", hint="Pass a file with weights, or its folder.")
     return total
 
 
@@ -166,7 +166,7 @@ def _bits_by_group(pack: PackFile) -> dict[str, float]:
 
 
 def _saved(pack: PackFile) -> dict[str, int]:
-    """What random weights, constants and codings save; and what the rest of the file costs."""
+    """Return what random weights, constants and codings save, and what the rest of the file costs."""
     saved = {"random weights": 0, "adapters of these": 0, "constants": 0, "codings": 0}
     for name, entry in pack.descriptor.parameters.items():
         if isinstance(entry, Tied):
@@ -188,7 +188,7 @@ def _saved(pack: PackFile) -> dict[str, int]:
 
 
 def _held(pack: PackFile, name: str) -> int:
-    """Bytes of tensors that the file holds for a parameter."""
+    """Return the bytes of tensors that the file holds for a parameter."""
     entry = pack.descriptor.parameters[name]
     return pack.held_bytes(name) if isinstance(entry, Stored | Adapted) else 0
 

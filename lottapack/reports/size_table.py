@@ -17,15 +17,15 @@ from lottapack.progress import Progress
 from lottapack.reports.llamas import LLAMAS, MIB, VOCABULARY, Llama, scale_of, trained_state
 
 FORMS: Final = {"fp16": None, "8-bit embeddings": "int8-block64", "4-bit embeddings": "normal4-block64"}
-"""What is packed of each Llama: everything trained in fp16, and the embeddings in a coding or not."""
+"""The packs of each Llama: everything trained in fp16, with or without a coding for the embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeRow:
-    """A pack, and what the paper says of its scale. ``size`` in bytes, ``mib`` and the paper's sizes in MiB.
+    """A pack beside the paper's numbers for its scale. ``size`` in bytes, ``mib`` and the paper's sizes in MiB.
 
-    ``scale`` and what follows from it are None for a model that is none of the paper's. ``of_paper``: ``mib`` over the
-    paper's LottaLoRA; ``of_fp16``: ``size`` over that of the same model packed in fp16, where it is in the table.
+    ``scale`` and what depends on it are None for a model that is not in the paper. ``of_paper``: ``mib`` over the
+    paper's LottaLoRA. ``of_fp16``: ``size`` over that of the same model packed in fp16, if that is in the table.
     """
 
     scale: str | None
@@ -43,7 +43,7 @@ class SizeRow:
 
 
 def compare(paths: Iterable[str | PathLike[str]]) -> tuple[SizeRow, ...]:
-    """A row for each pack, from its header. Raises FormatError."""
+    """Return a row for each pack, from its header. Raises FormatError."""
     rows = []
     for path in paths:
         with open_pack(path) as pack:
@@ -54,23 +54,23 @@ def compare(paths: Iterable[str | PathLike[str]]) -> tuple[SizeRow, ...]:
 def measure(
     scales: Sequence[str] = tuple(LLAMAS), *, shapes: dict[str, Llama] | None = None, progress: Progress | None = None
 ) -> tuple[SizeRow, ...]:
-    """Pack the paper's Llamas in each of FORMS, and see how large the files are.
+    """Pack the paper's Llamas in each of FORMS, and return the sizes of the files.
 
-    What is trained is drawn at random; the backbones are generated for their fingerprints, piece by piece. The files
-    lie in a temporary folder and are removed. The largest needs some seconds a pack, and 1.3 GB of memory in all.
+    What would be trained is drawn at random; backbones are generated piece by piece for their fingerprints. The files
+    are in a temporary folder and are removed. The largest Llama takes some seconds a pack, and 1.3 GB of memory in all.
 
     Args:
         scales: names of LLAMAS, or of ``shapes``.
         shapes: other Llamas by name.
-        progress: in packs.
+        progress: called with the packs done so far and in all.
 
     Raises:
-        UnsupportedError for an unknown scale or without transformers, LimitError, OutputError.
+        UnsupportedError: unknown scale, or transformers is not installed. LimitError, OutputError.
     """
     known = LLAMAS if shapes is None else shapes
     unknown = [scale for scale in scales if scale not in known]
     if unknown:
-        raise UnsupportedError(f"there is no Llama called {unknown[0]!r}", hint=f"Choose from {', '.join(known)}.")
+        raise UnsupportedError(f"unknown Llama {unknown[0]!r}", hint=f"Choose from {', '.join(known)}.")
     from lottapack.packing.compression import Compression
     from lottapack.packing.pack import pack
 
@@ -78,7 +78,7 @@ def measure(
     total = len(scales) * len(FORMS)
     for scale in scales:
         shape = known[scale]
-        # The embeddings in float32, as they are decoded, and as codes.
+        # The memory for the embeddings in float32, as decoded, and as codes.
         check_memory(f"Llama {scale}", 10 * VOCABULARY * shape.width + 2**28, None)
         state = trained_state(shape)
         fp16 = 0
@@ -126,7 +126,7 @@ def _row(
 
 
 def _form(pack: PackFile) -> str:
-    """How a pack keeps its largest embedding: a coding, a dtype, or generated."""
+    """Return how a pack stores its largest embedding: a coding, a dtype, or generated."""
     entries = [entry for entry in pack.descriptor.parameters.values() if not isinstance(entry, Tied)]
     stored = [entry for entry in entries if isinstance(entry, Stored) and entry.group == "embedding"]
     if not stored:

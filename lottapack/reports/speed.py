@@ -1,4 +1,4 @@
-"""bench(): how fast this machine rebuilds weights, beside what one would do instead."""
+"""bench(): measure how fast this machine rebuilds weights, compared with the alternatives."""
 
 import platform
 import statistics
@@ -22,26 +22,26 @@ from lottapack.rng.stream import ITEM_BITS
 __all__ = ["Speed", "SpeedReport", "bench"]
 
 ELEMENTS: Final = 1 << 25
-"""Weights of a case: more than any cache holds."""
+"""The weights of a case: more than any cache holds."""
 ROUNDS: Final = 5
 _PAUSE: Final = 0.01
-"""Seconds before each run: torch's own threads turn idly for a while after their work, and would take its time."""
+"""Seconds before each run: torch's own threads spin for a while after their work, which would take processor time."""
 
 DOWNLOAD: Final = 125e6
-"""Bytes a second of a line of 1 Gbit/s."""
+"""The bytes a second of a line of 1 Gbit/s."""
 
 Cases = Mapping[str, tuple[int, Callable[[], object]]]
-"""By name: how many elements it writes, and what writes them."""
+"""For each case, the number of elements that it writes, and the function that writes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One way to get weights of one dtype.
+    """The speed of one way to get weights of one dtype.
 
-    ``case``: a distribution, or what it is compared with: ``fill_``, ``torch.randn``, ``clone`` (of a checkpoint that
-    is in the page cache, read as safetensors and copied to the device) and ``download`` (1 Gbit/s, computed).
-    ``weights_per_s``: the median of the rounds. ``of_fill``, ``of_randn``, ``of_clone``, ``of_download``: how many
-    times as fast as those, medians of the ratios of each round.
+    ``case``: a distribution, or an alternative: ``fill_``, ``torch.randn``, ``clone`` (of a checkpoint in the page
+    cache, read as safetensors and copied to the device) and ``download`` (at 1 Gbit/s, computed). ``weights_per_s``:
+    the median of the rounds. ``of_fill``, ``of_randn``, ``of_clone``, ``of_download``: how many times as fast as those,
+    as medians of each round's ratio.
     """
 
     case: str
@@ -55,7 +55,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class SpeedReport:
-    """What bench() measured. ``machine``: processor or GPU, threads, versions."""
+    """The result of bench(). ``machine``: processor or GPU, threads, versions."""
 
     device: str
     machine: str
@@ -72,20 +72,21 @@ def bench(
     rounds: int = ROUNDS,
     progress: Progress | None = None,
 ) -> SpeedReport:
-    """Measure how fast each built-in distribution is rebuilt in each dtype, beside what one would do instead.
+    """Measure how fast each built-in distribution is rebuilt in each dtype, compared with the alternatives.
 
-    All cases of a dtype write the same memory and take turns, so that a busy spell of the machine meets all of them.
-    The first, unmeasured turn compiles, checks the known answers and touches the memory.
+    All cases of a dtype write the same memory and take turns, so that other load on the machine affects all of
+    them. The first turn is not measured: it compiles, runs the known-answer test and touches the memory.
 
     Args:
         device: where weights are generated.
-        elements: weights a case writes in a round. With few, what a call costs counts, and caches help.
-        rounds: turns that are measured.
-        progress: called with runs done and runs in all.
+        elements: the weights that a case writes in a round. With few, the cost of a call matters and caches help.
+        rounds: the turns that are measured.
+        progress: called with the runs done so far and in all.
 
     Raises:
-        UnsupportedError for a device that cannot be used, or numbers below 1; LimitError if there is no memory for the
-        weights; DeviceError if the device computes wrong bits.
+        UnsupportedError: the device cannot be used, or a number is below 1.
+        LimitError: the weights do not fit the free memory.
+        DeviceError: the device computes wrong bits.
 
     Source:
         benchmarks/RESULTS.md says how the published figures were taken.
@@ -97,7 +98,9 @@ def bench(
     """
     target = resolve(device)
     if elements < 1 or rounds < 1:
-        raise UnsupportedError(f"elements={elements}, rounds={rounds}: both are at least 1")
+        raise UnsupportedError(
+            f"elements={elements}, rounds={rounds}: both must be at least 1", hint="Pass larger numbers."
+        )
     check_memory("bench", 3 * 4 * elements, None, target)
     check_memory("bench", 2 * 4 * elements, None)
     speeds: list[Speed] = []
@@ -114,7 +117,10 @@ def bench(
 def measure(
     cases: Cases, rounds: int, *, progress: Progress | None = None, wait: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds by case and round. The cases take turns; a first turn is not measured. ``wait``: until all is done."""
+    """Return seconds by case and round.
+
+    The cases take turns; a first turn is not measured. ``wait``: waits for the end.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds + 1):
         for number, (name, (_, run)) in enumerate(cases.items()):
@@ -131,12 +137,12 @@ def measure(
 
 
 def ratio(seconds: list[float], other: list[float]) -> float:
-    """How many times as fast as the other, the median round by round: a drift of the machine meets both sides."""
+    """Return how many times as fast as the other, as the median over rounds: load on the machine affects both."""
     return statistics.median(two / one for one, two in zip(seconds, other, strict=True))
 
 
 def machine(device: torch.device) -> str:
-    """One line: processor or GPU, threads, versions."""
+    """Describe the machine in one line: processor or GPU, threads, versions."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""bench_virtual(): products with weights that are never in memory, beside those with weights that are."""
+"""bench_virtual(): compare products with weights that take no memory with those of weights in memory."""
 
 import statistics
 from collections.abc import Callable
@@ -23,12 +23,12 @@ ROUNDS: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class ProductSpeed:
-    """One way to multiply ``inputs`` vectors by a matrix.
+    """The speed of one way to multiply ``inputs`` vectors by a matrix.
 
     ``case``: ``virtual`` (``sign1``, float32 inputs), ``blocks`` (``normal16``), or the dtype of weights in memory.
-    ``weights_per_s``: of the matrix, once each product; the median of the rounds. ``of_float32``, ``of_bfloat16``: how
-    many times as fast as with such weights in memory, medians of the ratios of each round. ``weight_bytes``: of memory
-    for weights, the block that is there at a time included.
+    ``weights_per_s``: the weights of the matrix once for each product; the median of the rounds. ``of_float32``,
+    ``of_bfloat16``: how many times as fast as with such weights in memory, as medians of each round's ratio.
+    ``weight_bytes``: the memory for weights, including the block in memory at a time.
     """
 
     case: str
@@ -41,7 +41,7 @@ class ProductSpeed:
 
 @dataclass(frozen=True, slots=True)
 class VirtualReport:
-    """What bench_virtual() measured."""
+    """The result of bench_virtual()."""
 
     device: str
     machine: str
@@ -59,16 +59,24 @@ def bench_virtual(
     rounds: int = ROUNDS,
     progress: Progress | None = None,
 ) -> VirtualReport:
-    """Measure matrix products with a virtual backbone, beside float32 and bfloat16 weights in memory.
+    """Measure matrix products with a virtual backbone, compared with float32 and bfloat16 weights in memory.
 
-    The cases take turns. Args: device; shape, (d_out, d_in), of the matrix; inputs: how many vectors at once; rounds:
-    turns that are measured; progress: called with runs done and runs in all.
+    The cases take turns.
+
+    Args:
+        device: where to measure.
+        shape: (d_out, d_in), of the matrix.
+        inputs: the numbers of vectors to multiply at once.
+        rounds: the turns that are measured.
+        progress: called with the runs done so far and in all.
 
     Raises UnsupportedError for a device that cannot be used or numbers below 1; LimitError; DeviceError.
     """
     target = resolve(device)
     if min(*shape, *inputs, rounds) < 1:
-        raise UnsupportedError(f"shape={shape}, inputs={inputs}, rounds={rounds}: all are at least 1")
+        raise UnsupportedError(
+            f"shape={shape}, inputs={inputs}, rounds={rounds}: all must be at least 1", hint="Pass larger numbers."
+        )
     check_memory("bench", 8 * shape[0] * shape[1], None, target)
     matrices = {"virtual": _matrix("sign1", shape), "blocks": _matrix("normal16", shape)}
     weights = {"float32": torch.empty(shape, dtype=torch.float32, device=target)}
@@ -113,4 +121,4 @@ def _told(progress: Progress, before: int, total: int, done: int, _: int) -> Non
 
 
 def _nothing() -> None:
-    """A CPU has done all when the call returns."""
+    """Do nothing: a CPU has finished when the call returns."""

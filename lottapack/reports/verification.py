@@ -1,4 +1,4 @@
-"""verify(): every check of a pack, each with its outcome."""
+"""verify(): run every check of a pack, and report each outcome."""
 
 import logging
 import sys
@@ -32,11 +32,11 @@ __all__ = ["Check", "Verification", "verify"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One outcome.
+    """The outcome of one check.
 
     ``what``: ``format``, ``signature``, ``sha256``, ``bool``, ``coding``, ``fingerprint`` or ``architecture``.
 
-    ``where``: which tensor; of a scaffold other than the default one, where its fingerprint stands.
+    ``where``: the tensor; for an additional scaffold, the location of its fingerprint.
     """
 
     what: str
@@ -47,7 +47,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All outcomes for one file. ``sha256``: of the whole file."""
+    """All outcomes for one file. ``sha256``: that of the whole file."""
 
     path: Path
     sha256: str
@@ -55,7 +55,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return all(check.status != "failed" for check in self.checks)
 
 
@@ -115,7 +115,8 @@ def verify(
             if progress:
                 progress(len(checks), total)
         checks += [
-            Check(what, where, "failed", "the descriptor lists it, and nothing checked it") for what, where in unchecked
+            Check(what, where, "failed", "the descriptor lists it, but no check covered it")
+            for what, where in unchecked
         ]
         if build:
             checks.append(_architecture(pack, max_bytes))
@@ -134,13 +135,13 @@ def _signature(pack: PackFile, key: str | PathLike[str]) -> Check:
 
 
 Item = tuple[str, str]
-"""What is to be checked: ``sha256`` of a tensor, ``coding`` of a parameter, ``fingerprint`` at its place."""
+"""One item to check: ``sha256`` of a tensor, ``coding`` of a parameter, or ``fingerprint`` at its location."""
 
 
 def _listed(descriptor: Descriptor) -> Iterator[Item]:
-    """Everything of which the descriptor records a hash."""
-    for due in expected_tensors(descriptor):
-        yield "sha256", due.name
+    """Yield every item for which the descriptor records a hash."""
+    for expected in expected_tensors(descriptor):
+        yield "sha256", expected.name
     yield from (("coding", expected_file(*item).part) for item in _coded_files(descriptor))
     for name, entry in descriptor.parameters.items():
         yield from (("coding", coded) for coded, _ in coded_entries(name, entry))
@@ -155,7 +156,7 @@ def _coded_files(descriptor: Descriptor) -> Iterator[tuple[str, FileRecord]]:
 
 
 def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
-    """Each item that was looked at, and its outcome."""
+    """Yield each checked item and its outcome."""
     failed = set()
     coded: dict[str, tuple[list[str], Callable[[], object]]] = {
         coded.name: ([info.name for info in coded.infos], partial(pack.read_bytes, coded))
@@ -164,8 +165,8 @@ def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
         if isinstance(coded, CodedTensor)
     }
     for file, record in _coded_files(pack.descriptor):
-        due = expected_file(file, record)
-        coded[due.part] = [due.name], partial(content, pack, file)
+        expected = expected_file(file, record)
+        coded[expected.part] = [expected.name], partial(content, pack, file)
     for name, info in pack.tensors.items():
         try:
             pack.check(info)
@@ -177,7 +178,7 @@ def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
     for name, (tensors, decode) in coded.items():
         damaged = [tensor for tensor in tensors if tensor in failed]
         if damaged:
-            skipped = Check("coding", name, "skipped", f"{damaged[0]} is damaged, so there is nothing to decode")
+            skipped = Check("coding", name, "skipped", f"{damaged[0]} is damaged, so it cannot be decoded")
             yield ("coding", name), skipped
             continue
         try:
@@ -187,14 +188,14 @@ def _contents(pack: PackFile, device: str) -> Iterator[tuple[Item, Check]]:
             yield ("coding", name), Check(problem.kind, problem.where, "failed", problem.message)
         else:
             yield ("coding", name), Check("coding", name, "ok")
-    for name, found, recorded in _fingerprints(pack, device):
-        right = found == recorded
-        detail = "" if right else f"rebuilt {found}, recorded {recorded}"
+    for name, computed, recorded in _fingerprints(pack, device):
+        right = computed == recorded
+        detail = "" if right else f"was rebuilt with {computed}, recorded is {recorded}"
         yield ("fingerprint", name), Check("fingerprint", name, "ok" if right else "failed", detail)
 
 
 def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]:
-    """Of each generated parameter, on every scaffold, its name, the fingerprint found here, and the recorded one."""
+    """Yield each generated parameter on every scaffold with its computed and its recorded fingerprint."""
     generated = {n: e for n, e in pack.descriptor.parameters.items() if isinstance(e, Seeded | Adapted)}
     if pack.descriptor.rng.id != rng.TORCH_CPU:
         jobs: list[tuple[rng.Source, int]] = []
@@ -215,8 +216,8 @@ def _fingerprints(pack: PackFile, device: str) -> Iterator[tuple[str, str, str]]
             drawn = constructed_fingerprints(pack)
         except (UnsupportedError, ArchitectureError, NotAllowedError) as fault:
             drawn = {name: (f"none ({fault.message})", entry.fingerprint) for name, entry in generated.items()}
-        for name, (found, recorded) in drawn.items():
-            yield name, found, recorded
+        for name, (computed, recorded) in drawn.items():
+            yield name, computed, recorded
 
 
 def _computed(jobs: list[tuple[rng.Source, int]], device: str) -> Iterable[int]:

@@ -1,6 +1,6 @@
-"""Weights as a pure function of seed, name and index: the same bits on every device (spec: stream, tables).
+"""Generate weights as a pure function of seed, name and index, with the same bits on every device (spec: stream).
 
-Importing this package imports none of NumPy, numba and torch; they come with the first call that needs them.
+Importing this package does not import NumPy, numba or torch; the first call that needs one of them imports it.
 """
 
 from importlib import import_module

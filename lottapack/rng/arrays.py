@@ -1,4 +1,4 @@
-"""Fill NumPy arrays with an element's own bits, and take fingerprints, without torch.
+"""Fill NumPy arrays with the bits of elements, and take their fingerprints, without torch.
 
 Where kernels cannot be loaded, torch does the work if the process has imported it, else the reference in NumPy.
 """
@@ -44,7 +44,7 @@ def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
     """
     _check(out, {ITEM_BITS[source.dtype]}, start)
     if not out.flags.writeable:
-        raise UnsupportedError("cannot fill a read-only array", hint="Pass a copy.")
+        raise UnsupportedError("cannot fill a read-only array", hint="Pass a writable copy of it.")
     if _numba_ready():
         from lottapack.rng import cpu
 
@@ -149,7 +149,7 @@ def fingerprint_hex(fingerprint: int) -> str:
 
 
 def _numba_ready() -> bool:
-    """Whether numba can be used; if so, it has given the known answers."""
+    """Return whether numba can be used; if so, it has passed the known-answer test."""
     if not backends.numba_works():
         return False
     from lottapack.rng import cpu
@@ -164,7 +164,7 @@ def _numba_ready() -> bool:
 
 
 def _tensor(bits: npt.NDArray[Any], dtype: str) -> "torch.Tensor":
-    """A tensor over the memory of ``bits``."""
+    """Return a tensor that shares the memory of ``bits``."""
     import torch
 
     return torch.from_numpy(bits.view(f"i{bits.itemsize}")).view(getattr(torch, dtype))
@@ -174,7 +174,7 @@ def _check(bits: npt.NDArray[Any], widths: set[int], start: int) -> None:
     wanted = [np.dtype(f"u{width // 8}") for width in sorted(widths)]
     if bits.ndim != 1 or bits.dtype not in wanted or not bits.flags.c_contiguous:
         raise UnsupportedError(
-            f"cannot use an array of {bits.dtype} and shape {bits.shape} with strides {bits.strides}",
-            hint=f"Pass a contiguous array of one dimension, {' or '.join(map(str, wanted))}.",
+            f"cannot use an array of dtype {bits.dtype}, shape {bits.shape} and strides {bits.strides}",
+            hint=f"Pass a contiguous one-dimensional array of {' or '.join(map(str, wanted))}.",
         )
     check_range(start, bits.size)

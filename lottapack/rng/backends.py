@@ -1,7 +1,7 @@
-"""The backends: records of what fills a tensor on which device. All give the same bits.
+"""The backends that fill tensors, one or more for each kind of device. All give the same bits.
 
-There is no switch: the device of the tensor decides. The first backend in the list that supports it is taken.
-Code that must have a certain one, as a benchmark, asks for it by name.
+The tensor's device decides: the first backend in the list that supports it is used. Code that needs a particular
+backend, such as a benchmark, asks for it by name.
 """
 
 import functools
@@ -28,14 +28,13 @@ def _torch_fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, l
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to generate. The tensors given to it are contiguous and have the source's dtype.
+    """A way to generate elements. Its tensors are contiguous and have the source's dtype.
 
-    ``supports(device_type)``: whether it can, e.g. ``"cuda"``. ``fill(tensor, source, start)``: write elements from
-    number ``start`` on. ``fingerprint(tensor, start)``: the fingerprint, if ``start`` is the number of the first.
-    ``fill_runs(tensor, source, starts, lengths)``: write runs of elements one behind the other; plain torch operations
-    do so on any device.
-    ``generate(jobs, device, sums)``, where a backend has it: all jobs at once, and if ``sums`` the fingerprint of each.
-    ``fault(device_type)``: why it does not support a device, if more can be said.
+    ``supports(device_type)``: whether it works on a type of device such as ``"cuda"``. ``fill(tensor, source, start)``:
+    write elements from index ``start`` on. ``fingerprint(tensor, start)``: return the fingerprint of elements whose
+    first index is ``start``. ``fill_runs(tensor, source, starts, lengths)``: write runs of elements one after another;
+    by default in plain torch operations. ``generate(jobs, device, sums)``, optional: run all jobs at once and, if
+    ``sums``, return each fingerprint. ``fault(device_type)``: the reason why a device is not supported, if known.
     """
 
     name: str
@@ -51,19 +50,21 @@ _backends: list[Backend] = []
 
 
 def register(backend: Backend) -> None:
-    """Put ``backend`` behind those registered before. Raises UnsupportedError if its name is taken."""
+    """Add ``backend`` after those registered before. Raises UnsupportedError if its name is taken."""
     if any(backend.name == other.name for other in _backends):
-        raise UnsupportedError(f"a backend called {backend.name!r} exists", hint="Register it under another name.")
+        raise UnsupportedError(
+            f"a backend called {backend.name!r} already exists", hint="Register it under another name."
+        )
     _backends.append(backend)
 
 
 def registered() -> Iterator[Backend]:
-    """The backends, in the order in which they are asked."""
+    """Return the backends in the order in which they are tried."""
     return iter(tuple(_backends))
 
 
 def select(device: "str | torch.device", name: str | None = None) -> Backend:
-    """The backend for ``device``, or the one called ``name``. Raises UnsupportedError if there is none."""
+    """Return the backend for ``device``, or the one called ``name``. Raises UnsupportedError if it does not exist."""
     kind = device.partition(":")[0] if isinstance(device, str) else device.type
     if name is not None:
         return _named(name, kind)
@@ -71,29 +72,29 @@ def select(device: "str | torch.device", name: str | None = None) -> Backend:
         if backend.supports(kind):
             return backend
     raise UnsupportedError(
-        f"no backend generates on a {kind!r} device", hint="Generate on the CPU and move the tensor there."
+        f"no backend can generate on a {kind!r} device", hint="Generate on the CPU and move the tensor to the device."
     )
 
 
 def _named(name: str, kind: str) -> Backend:
-    found = next((backend for backend in _backends if backend.name == name), None)
-    if found is None:
+    chosen = next((backend for backend in _backends if backend.name == name), None)
+    if chosen is None:
         names = ", ".join(backend.name for backend in _backends)
-        raise UnsupportedError(f"there is no backend called {name!r}", hint=f"There are {names}.")
-    fault = found.fault(kind)
-    if fault is not None or not found.supports(kind):
-        others = [backend.name for backend in _backends if backend is not found and backend.supports(kind)]
-        fallback = f"{others[0]!r} gives the same bits there" if others else "generate on the CPU"
+        raise UnsupportedError(f"unknown backend {name!r}", hint=f"Choose one of {names}.")
+    fault = chosen.fault(kind)
+    if fault is not None or not chosen.supports(kind):
+        others = [backend.name for backend in _backends if backend is not chosen and backend.supports(kind)]
+        fallback = f"{others[0]!r} gives the same bits" if others else "generate on the CPU"
         raise UnsupportedError(
             f"the backend {name!r} cannot generate on a {kind!r} device{f': {fault}' if fault else ''}",
-            hint=f"Leave the backend out: {fallback}.",
+            hint=f"Do not name a backend: {fallback}.",
         )
-    return found
+    return chosen
 
 
 @functools.cache
 def numba_works() -> bool:
-    """Whether kernels can be loaded, or compiled; one warning if not."""
+    """Return whether kernels can be loaded or compiled; warn once if not."""
     try:
         from lottapack.rng.cpu import prepare
 
@@ -111,14 +112,14 @@ def numba_works() -> bool:
 
 
 _TRITON_DEVICES = ("cuda", "xpu")
-"""The types of device that Triton compiles for; AMD's are called ``cuda`` by torch too."""
+"""The types of device that Triton compiles for. torch calls AMD devices ``cuda`` too."""
 
 
 @functools.cache
 def triton_fault(kind: str) -> str | None:
-    """Why Triton's kernels cannot be used on a type of device, or None."""
+    """Return why Triton's kernels cannot be used on a type of device, or None."""
     if not _torch_finds(kind):
-        return f"Triton generates on {' and '.join(_TRITON_DEVICES)}, where torch finds such a device"
+        return f"Triton needs a device of type {' or '.join(_TRITON_DEVICES)}, and torch does not find one"
     try:
         from lottapack.rng import gpu
 
@@ -132,7 +133,7 @@ def triton_fault(kind: str) -> str | None:
 
 @functools.cache
 def triton_works(kind: str) -> bool:
-    """Whether Triton's kernels can be used on a type of device; one warning if a device is there, and they cannot."""
+    """Return whether Triton's kernels can be used on a type of device; warn once if such a device cannot use them."""
     fault = triton_fault(kind)
     if fault is not None and _torch_finds(kind):
         warnings.warn(
@@ -144,14 +145,14 @@ def triton_works(kind: str) -> bool:
 
 
 def _torch_finds(kind: str) -> bool:
-    """Whether a device of a type that Triton compiles for is there."""
+    """Return whether torch finds a device of a type that Triton compiles for."""
     import torch
 
     return kind in _TRITON_DEVICES and bool(torch.get_device_module(kind).is_available())
 
 
 def _array(tensor: "torch.Tensor") -> Bits:
-    """The tensor's own bits: an unsigned NumPy view of its memory, shape (n,)."""
+    """Return an unsigned NumPy view of the tensor's memory, shape (n,)."""
     import torch
 
     size = tensor.element_size()

@@ -1,4 +1,4 @@
-"""The CPU backend: kernels over pieces of the tensor, on NumPy arrays. Does not import torch, nor, as a rule, numba."""
+"""The CPU backend: kernels over pieces of NumPy arrays. It does not import torch, and numba only to compile."""
 
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,7 +19,7 @@ from lottapack.rng.threads import PIECE, default, run_all, spread
 
 
 def prepare() -> None:
-    """Load the kernels that are asked the known answers. Raises UnsupportedError if one can't be compiled."""
+    """Load the kernels of the known-answer test. Raises UnsupportedError if one cannot be compiled."""
     for kernel in declared.CHECKED:
         for bits in (np.dtype(np.uint32), np.dtype(np.uint16)):
             kernel.prepare(bits)
@@ -36,7 +36,7 @@ def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = N
 
 
 def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
-    """Fill ``out``, shape (n,), with runs of elements, one behind the other: ``starts`` and ``lengths``, ascending."""
+    """Fill ``out``, shape (n,), with runs of elements one after another: ``starts`` and ``lengths``, ascending."""
     way = _way(source, out.size)
     ends = np.cumsum(lengths)
     cuts = [0, *np.unique(np.searchsorted(ends, range(PIECE, out.size, PIECE))).tolist(), starts.size]
@@ -52,7 +52,7 @@ def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integer
 
 
 def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> int:
-    """The fingerprint of ``bits``, shape (n,), whose first element is number ``start`` (spec: fingerprint)."""
+    """Return the fingerprint of ``bits``, shape (n,), whose first element has index ``start`` (spec: fingerprint)."""
     memory = Memory.of(bits)
 
     def work(lo: int, hi: int) -> int:
@@ -62,12 +62,12 @@ def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> 
 
 
 def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
-    """The fingerprint of the first ``count`` elements, of which each thread holds one block at a time."""
+    """Return the fingerprint of the first ``count`` elements; each thread holds one block at a time."""
     way = _way(source, count)
     space = way.served, f"u{ITEM_BITS[source.dtype] // 8}"
 
     def work(lo: int, hi: int) -> int:
-        block, _ = way.place(lo)  # pieces begin with a block
+        block, _ = way.place(lo)  # each piece begins at a block
         return way.fingerprint(np.empty(*space), hi - lo, block, *way.given)
 
     return sum(spread(0, count, work, threads or default())) % 2**64
@@ -75,20 +75,20 @@ def fingerprint_of(source: Source, count: int, threads: int | None = None) -> in
 
 @dataclass(frozen=True)
 class _Way:
-    """The fastest way to a source's elements: its kernels, and what they are given."""
+    """The fastest way to generate a source's elements: its kernels and their arguments."""
 
     fill: Kernel
     fill_runs: Kernel
     fingerprint: Kernel
     given: tuple[Any, ...]
-    """What all take in the end: coefficients or table and its settings, key and stream."""
+    """The last arguments of all kernels: coefficients or table with its settings, key and stream."""
     served: int
-    """Elements that a block of words serves."""
+    """The number of elements that a block of words serves."""
     near: int
-    """Runs that begin no further from each other than so many elements on average share a block."""
+    """Runs whose starts are at most this many elements apart on average share a block."""
 
     def place(self, element: int) -> tuple[int, int]:
-        """The block that serves an element, and the element's number there."""
+        """Return the block that serves an element, and the element's index in that block."""
         return divmod(element, self.served)
 
 
@@ -97,7 +97,7 @@ _NORMAL16 = declared.FILL_NORMAL16, declared.FILL_RUNS_NORMAL16, declared.FINGER
 
 
 def _way(source: Source, count: int) -> _Way:
-    """The way to ``count`` elements. Checks the scale."""
+    """Choose the way to generate ``count`` elements, and check the scale."""
     check_scale(source.table, source.scale, source.dtype)
     served = WORDS * source.fields
     form = FORMS[source.dtype]
@@ -113,13 +113,13 @@ def _way(source: Source, count: int) -> _Way:
 
 @cache
 def formula_holds() -> bool:
-    """Whether this processor has the vectors for the formula of ``normal16``, and each entry is the table's."""
+    """Return whether this processor has the vectors for the formula of ``normal16`` and it gives every table entry."""
     if not declared.FORMULA:
         return False
     entries = builtin("normal16").values.view(np.uint32)
-    # The entries in order: of a block's words first the lower halves count, then the upper ones.
+    # The entries in order: the lower halves of a block's words come first, then the upper ones.
     fields = np.arange(entries.size, dtype=np.uint32).reshape(-1, 2, WORDS)
     words = fields[:, 0] | fields[:, 1] << np.uint32(16)
-    found = np.empty_like(entries)
-    declared.BLOCKS16(found, words.reshape(-1), coefficients(), 1.0, FORMS["float32"])
-    return np.array_equal(found, entries)
+    computed = np.empty_like(entries)
+    declared.BLOCKS16(computed, words.reshape(-1), coefficients(), 1.0, FORMS["float32"])
+    return np.array_equal(computed, entries)

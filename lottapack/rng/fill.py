@@ -1,4 +1,4 @@
-"""Fill tensors from a source, and take their fingerprints, on whatever device they are."""
+"""Fill tensors from a source, and take their fingerprints, on any device."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 _PIECE: Final = 1 << 19
-"""Elements generated at once where only their fingerprint is wanted."""
+"""The number of elements generated at a time when only their fingerprint is needed."""
 
 
 def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tensor":
@@ -116,20 +116,20 @@ def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bo
     """
     for tensor, source in jobs:
         _check(tensor, source)
-    found = [0] * len(jobs)
+    results = [0] * len(jobs)
     for device in {tensor.device for tensor, _ in jobs}:
         backend = _ready(device)
-        places = [place for place, (tensor, _) in enumerate(jobs) if tensor.device == device]
+        indices = [index for index, (tensor, _) in enumerate(jobs) if tensor.device == device]
         if backend.generate is not None:
-            here = [Job(jobs[place][1], 0, jobs[place][0].numel(), jobs[place][0]) for place in places]
-            totals = backend.generate(here, device, fingerprints)
+            batch = [Job(jobs[index][1], 0, jobs[index][0].numel(), jobs[index][0]) for index in indices]
+            totals = backend.generate(batch, device, fingerprints)
         else:
-            for place in places:
-                backend.fill(*jobs[place], 0)
-            totals = [backend.fingerprint(jobs[place][0], 0) for place in places] if fingerprints else []
-        for place, total in zip(places, totals, strict=fingerprints):
-            found[place] = total
-    return found if fingerprints else []
+            for index in indices:
+                backend.fill(*jobs[index], 0)
+            totals = [backend.fingerprint(jobs[index][0], 0) for index in indices] if fingerprints else []
+        for index, total in zip(indices, totals, strict=fingerprints):
+            results[index] = total
+    return results if fingerprints else []
 
 
 def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) -> list[int]:
@@ -164,15 +164,15 @@ def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) 
     backend = _ready(device)
     if backend.generate is not None:
         return backend.generate([Job(source, 0, count) for source, count in jobs], device, True)
-    found = []
+    results = []
     for source, count in jobs:
         total, memory = 0, torch.empty(min(_PIECE, count), dtype=getattr(torch, source.dtype), device=device)
         for start in range(0, count, _PIECE):
             piece = memory[: min(_PIECE, count - start)]
             backend.fill(piece, source, start)
             total += backend.fingerprint(piece, start)
-        found.append(total % 2**64)
-    return found
+        results.append(total % 2**64)
+    return results
 
 
 def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
@@ -196,9 +196,11 @@ def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
         >>> lottapack.rng.fingerprint_hex(lottapack.rng.fingerprint(torch.zeros(2, 2)))
         '575da3bc9ce078f2'
     """
-    found = _dtype(tensor)
-    if found not in ITEM_BITS:
-        raise UnsupportedError(f"a tensor of dtype {found} has no fingerprint", hint=f"Use {', '.join(ITEM_BITS)}.")
+    dtype = _dtype(tensor)
+    if dtype not in ITEM_BITS:
+        raise UnsupportedError(
+            f"cannot take the fingerprint of a tensor of dtype {dtype}", hint=f"Use one of {', '.join(ITEM_BITS)}."
+        )
     check_range(start, tensor.numel())
     _require_contiguous(tensor)
     return _ready(tensor.device).fingerprint(tensor, start)
@@ -206,11 +208,11 @@ def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
 
 def _check(tensor: "torch.Tensor", source: Source) -> None:
     """Raise UnsupportedError if the source cannot fill the tensor."""
-    found = _dtype(tensor)
-    if found != source.dtype:
+    dtype = _dtype(tensor)
+    if dtype != source.dtype:
         raise UnsupportedError(
-            f"{source.name!r}: cannot fill a tensor of dtype {found} from a source of {source.dtype}",
-            hint="Generate in the source's dtype, then convert.",
+            f"{source.name!r}: cannot fill a tensor of dtype {dtype} from a source of {source.dtype}",
+            hint="Generate in the source's dtype, then convert the tensor.",
         )
     _require_contiguous(tensor)
 
@@ -220,14 +222,14 @@ def _require_contiguous(tensor: "torch.Tensor") -> None:
 
     if tensor.layout != torch.strided or not tensor.is_contiguous():
         raise UnsupportedError(
-            f"a tensor of shape {tuple(tensor.shape)} that is not contiguous cannot be used",
-            hint="Pass tensor.contiguous(), or fill the whole tensor before taking a view of it.",
+            f"cannot use a tensor of shape {tuple(tensor.shape)} that is not contiguous",
+            hint="Pass tensor.contiguous(), or fill the tensor before you take a view of it.",
         )
     require_memory(tensor)
 
 
 def _ready(device: "torch.device") -> backends.Backend:
-    """The backend for a device, once it has given the known answers there."""
+    """Return the backend for a device, after it has passed the known-answer test there."""
     import torch
 
     backend = backends.select(device)

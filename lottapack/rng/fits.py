@@ -1,9 +1,9 @@
-"""Fits the short formula of ``normal16`` to a scale, until it gives each of the 65,536 elements in bfloat16.
+"""Fit the short formula of ``normal16`` to a scale, so that it gives each of the 65,536 elements in bfloat16.
 
-A bfloat16 number stands for 65,536 binary32 numbers, so a polynomial that is a few of them off is right nearly
-everywhere: at 57 of 100 scales it is as it is. Elsewhere the coefficients of those pieces that have a wrong element are
-moved by a few units, in a fixed order, until none is wrong. Each try computes and compares all elements with the
-table's, by the kernel that will be used: what comes of this is right, however it was found.
+A bfloat16 number stands for 65,536 binary32 numbers, so a polynomial that is a few of those off is still right almost
+everywhere; at 57 of 100 scales it needs no change. At other scales, the fit moves the coefficients of each piece with a
+wrong element by a few units, in a fixed order, until no element is wrong. Each attempt compares all elements with the
+table, using the kernel that will be used, so the result is right no matter how it was found.
 """
 
 from collections import Counter
@@ -18,20 +18,20 @@ from lottapack.rng.stream import WORDS
 from lottapack.rng.tables import Floats, builtin, scaled_bits
 
 WORTH: Final = 1 << 22
-"""Elements of one scale from which on fitting takes less time than it saves."""
+"""Fitting pays off from this many elements of one scale on."""
 
 _TRIES: Final = 150
-"""How often the coefficients of a piece are moved before it is given up."""
+"""How many times the coefficients of a piece are moved before the fit gives up."""
 
 _SCALES: Final = 1024
-"""Scales that are remembered."""
+"""How many scales are remembered."""
 
 _asked: Counter[float] = Counter()
-"""How many elements of a scale were asked for so far."""
+"""How many elements of each scale were requested so far."""
 
 
 def fitted_when_worth(scale: float, count: int) -> Floats | None:
-    """As fitted(), but None until WORTH elements of this scale were asked for, ``count`` of them now."""
+    """Like fitted(), but return None until WORTH elements of this scale were requested, ``count`` of them now."""
     if len(_asked) > _SCALES:
         _asked.clear()
     _asked[scale] += count
@@ -40,10 +40,10 @@ def fitted_when_worth(scale: float, count: int) -> Floats | None:
 
 @lru_cache(_SCALES)
 def fitted(scale: float) -> Floats | None:
-    """Coefficients that give all elements of a scale in bfloat16: shape (6 * PIECES,), float32, aligned; or None.
+    """Return aligned coefficients that give all elements of a scale in bfloat16, or None: shape (6 * PIECES,), float32.
 
-    The scale must be one that the table can have. Takes 0.1 ms for most, a few ms at worst; for five of a
-    thousand scales none are found.
+    The table must accept the scale. Takes 0.1 ms for most scales, a few ms at worst; about five of a thousand scales
+    cannot be fitted.
     """
     base, (words, pieces) = short_coefficients(), _all_indices()
     expected, out = scaled_bits(builtin("normal16"), scale, "bfloat16"), np.empty(1 << 16, np.uint16)
@@ -61,9 +61,9 @@ def fitted(scale: float) -> Floats | None:
 
 @cache
 def _moves() -> Any:
-    """By how many units the first three coefficients of a piece are moved, try by try: shape (_TRIES, 3), float64.
+    """Return how many units each attempt moves a piece's first three coefficients: shape (_TRIES, 3), float64.
 
-    A sequence that fills a cube evenly, whatever its length (Roberts 2018, R3), in a cube that grows.
+    A sequence that fills a cube evenly at any length (Roberts 2018, R3), in a cube that grows.
     """
     root = 1.2207440846057596  # of x**4 = x + 1
     number = np.arange(_TRIES)[:, None]
@@ -73,9 +73,9 @@ def _moves() -> Any:
 
 @cache
 def _units() -> Any:
-    """What changes a magnitude by about a unit of its last place, of 24 digits: shape (3, PIECES), relative.
+    """Return relative changes that move a magnitude by about one unit of its last of 24 digits: shape (3, PIECES).
 
-    At the ends of a piece, but of the first, t is about an eighth of the magnitude; the first has no constant.
+    At the ends of each piece except the first, t is about an eighth of the magnitude; the first lacks a constant.
     """
     first = short_coefficients()[1] == 0
     return np.stack([np.full(PIECES, 2.0**-23), np.where(first, 2.0**-23, 2.0**-20), np.full(PIECES, 2.0**-17)])
@@ -83,7 +83,7 @@ def _units() -> Any:
 
 @cache
 def _all_indices() -> tuple[Any, Any]:
-    """Words that serve each index once, in order and paired as kernels take them, and each index's piece."""
+    """Return words that serve each index once, in order and paired as for kernels, and the piece of each index."""
     fields = np.arange(1 << 16, dtype=np.uint32).reshape(-1, 2, WORDS)
     words = fields[:, 0] | fields[:, 1] << np.uint32(16)
     words = words.reshape(-1, GROUP // 2, 2).transpose(0, 2, 1).reshape(-1).copy()

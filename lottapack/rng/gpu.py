@@ -1,4 +1,4 @@
-"""The GPU backend: kernels in Triton, one launch for any number of tensors. Imports Triton, which torch brings."""
+"""The GPU backend: Triton kernels that fill any number of tensors in one launch. Imports Triton, which torch brings."""
 
 import struct
 import subprocess
@@ -18,24 +18,24 @@ from lottapack.rng.stream import WORDS, Source
 from lottapack.rng.tables import Table, builtin, check_scale
 
 INTERPRETED: Final = not isinstance(kernels.generate, triton.JITFunction)
-"""Whether Triton was told to interpret its kernels on the CPU (TRITON_INTERPRET)."""
+"""Whether Triton interprets its kernels on the CPU (TRITON_INTERPRET)."""
 
 _FORMS: Final = {"float32": 0, "bfloat16": 1, "float16": 2}
 _BLOCKS: Final = {16: 4, 8: 2, 4: 1, 2: 1, 1: 1}
-"""Blocks of words that a program makes, by the table's bits: 8,192 elements or more."""
+"""The blocks of words that a program generates, by the table's bits: 8,192 elements or more."""
 _STEPS: Final = 16
-"""Of 1,024 elements, that a program takes of a tensor whose fingerprint is asked."""
+"""The groups of 1,024 elements that a program reads of a tensor for its fingerprint."""
 _FAULTS: Final = (triton.TritonError, RuntimeError, OSError, subprocess.SubprocessError, AttributeError, TypeError)
-"""What Triton raises where it lacks a compiler, a driver, a processor it knows, or a function of a later version."""
+"""What Triton raises if it lacks a compiler, a driver, a supported processor, or a function of a later version."""
 
 
 def fill(tensor: Tensor, source: Source, start: int) -> None:
-    """Fill ``tensor`` (contiguous, of the source's dtype) with elements from number ``start`` (spec: stream)."""
+    """Fill ``tensor`` (contiguous, of the source's dtype) with elements from index ``start`` on (spec: stream)."""
     generate([Job(source, start, tensor.numel(), tensor)], tensor.device)
 
 
 def fingerprint(tensor: Tensor, start: int) -> int:
-    """The fingerprint of ``tensor`` (contiguous), whose first element is number ``start`` (spec: fingerprint)."""
+    """Return the fingerprint of contiguous ``tensor``, whose first element has index ``start`` (spec: fingerprint)."""
     count, wide = tensor.numel(), tensor.element_size() == 4
     sums = torch.zeros(1, dtype=torch.int64, device=tensor.device)
     if count:
@@ -47,38 +47,38 @@ def fingerprint(tensor: Tensor, start: int) -> int:
 
 
 def generate(jobs: Sequence[Job], device: torch.device, *, sums: bool = False) -> list[int]:
-    """Do all jobs, whose tensors lie on ``device``, in one launch for each table and dtype.
+    """Run all jobs, whose tensors are on ``device``, in one launch for each table and dtype.
 
-    Returns the fingerprint of each job's elements, counted from the job's start, if ``sums``; else nothing, and does
-    not wait for the device. Raises UnsupportedError if a scale does not fit, or Triton cannot compile.
+    If ``sums``, returns the fingerprint of each job's elements, counted from the job's start. Otherwise returns nothing
+    and does not wait for the device. Raises UnsupportedError if a scale does not fit, or Triton cannot compile.
     """
     groups: dict[tuple[Table, str, bool], list[int]] = {}
-    for place, job in enumerate(jobs):
+    for index, job in enumerate(jobs):
         check_scale(job.source.table, job.source.scale, job.source.dtype)
         if job.count:
             key = job.source.table, job.source.dtype, job.tensor is not None
-            groups.setdefault(key, []).append(place)
-    found = torch.zeros(len(jobs), dtype=torch.int64, device=device) if sums else None
-    for (table, dtype, store), places in groups.items():
-        part = _launch([jobs[place] for place in places], table, dtype, device, store, sums)
-        if found is not None:
-            found[torch.tensor(places, dtype=torch.int64, device=device)] = part
-    return [] if found is None else [total % 2**64 for total in found.tolist()]
+            groups.setdefault(key, []).append(index)
+    totals = torch.zeros(len(jobs), dtype=torch.int64, device=device) if sums else None
+    for (table, dtype, store), indices in groups.items():
+        part = _launch([jobs[index] for index in indices], table, dtype, device, store, sums)
+        if totals is not None:
+            totals[torch.tensor(indices, dtype=torch.int64, device=device)] = part
+    return [] if totals is None else [total % 2**64 for total in totals.tolist()]
 
 
 def probe(kind: str) -> None:
-    """Compile and run the kernels on a kind of device. Raises UnsupportedError that says why that fails."""
+    """Compile and run the kernels on a kind of device. Raises UnsupportedError with the reason if that fails."""
     if INTERPRETED and kind != "cpu":
         raise UnsupportedError(
-            f"Triton interprets its kernels on the CPU, and cannot write to {kind!r}", hint="Unset TRITON_INTERPRET."
+            f"Triton interprets its kernels on the CPU and cannot write to {kind!r}", hint="Unset TRITON_INTERPRET."
         )
-    one = torch.zeros(1, dtype=torch.float32, device=kind)
-    fill(one, Source(0, "probe", builtin("sign1"), 1.0, "float32"), 0)
-    fingerprint(one, 0)
+    sample = torch.zeros(1, dtype=torch.float32, device=kind)
+    fill(sample, Source(0, "probe", builtin("sign1"), 1.0, "float32"), 0)
+    fingerprint(sample, 0)
 
 
 def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device, store: bool, sums: bool) -> Tensor:
-    """One launch. Returns the sums, shape (jobs,), int64."""
+    """Launch the kernel once; return the sums, shape (jobs,), int64."""
     blocks = _BLOCKS[table.bits]
     rows, programs = _rows(jobs, WORDS * (32 // table.bits), blocks)
     totals = torch.zeros(len(jobs) if sums else 0, dtype=torch.int64, device=device)
@@ -102,7 +102,7 @@ def _launch(jobs: Sequence[Job], table: Table, dtype: str, device: torch.device,
 
 
 def _rows(jobs: Sequence[Job], served: int, blocks: int) -> tuple[list[list[int]], int]:
-    """What the kernel reads of each tensor (its columns are the kernels' ``_POINTER`` to ``_BLOCK``), and programs."""
+    """Return the kernel's row for each tensor (columns ``_POINTER`` to ``_BLOCK``), and the number of programs."""
     rows, programs = [], 0
     for job in jobs:
         first, last = job.start // served, (job.start + job.count - 1) // served
@@ -116,13 +116,13 @@ def _rows(jobs: Sequence[Job], served: int, blocks: int) -> tuple[list[list[int]
 
 @lru_cache(maxsize=8)
 def _on_device(table: Table, device: torch.device) -> Tensor:
-    """The entries, float32."""
+    """Return the entries as float32 on the device."""
     return torch.from_numpy(table.values.copy()).to(device)
 
 
 @contextmanager
 def _running(device: torch.device) -> Iterator[None]:
-    """Launch on that device; what Triton raises becomes one typed error."""
+    """Launch on that device, and turn what Triton raises into UnsupportedError."""
     current: Callable[[torch.device], AbstractContextManager[Any]]
     current = nullcontext if device.type == "cpu" else torch.get_device_module(device).device
     with current(device):
@@ -133,8 +133,8 @@ def _running(device: torch.device) -> Iterator[None]:
             raise UnsupportedError(
                 f"Triton {triton.__version__} cannot compile or run its kernels on '{device}': "
                 f"{type(fault).__name__}: {reason}",
-                hint="Plain torch operations generate the same bits there, slower: generate on the CPU, or repair "
-                "Triton (it needs a C compiler, and a driver and device that it supports).",
+                hint="Generate on the CPU, or repair Triton: it needs a C compiler, and a driver and device that it "
+                "supports. Without Triton, plain torch operations generate the same bits more slowly.",
             ) from fault
 
 

@@ -1,18 +1,19 @@
-"""The kernels in Triton: words, look-up, scale, rounding and fingerprint of a block in one pass (spec: stream, tables).
+"""The Triton kernels: words, look-up, scale, rounding and fingerprint of a block in one pass (spec: stream, tables).
 
-Written so that the compiler and Triton's interpreter do the same: integers but for one multiplication, whose product is
-never added to anything; no ``tl.rand``; rounding to bfloat16 in integer steps, because the interpreter truncates.
+The code avoids what Triton's compiler and interpreter could do differently: it uses integers except for one
+multiplication, whose product is never added to anything; it does not use ``tl.rand``; and it rounds to bfloat16 with
+integers, because the interpreter truncates.
 """
 
 import triton
 import triton.language as tl
 
 COLUMNS = 8
-"""Of a row, which describes one tensor: each an int64."""
+"""The number of int64 columns of a row, which describes one tensor."""
 _COLUMNS = tl.constexpr(COLUMNS)
 _POINTER, _START, _COUNT, _STREAM, _SEED, _SCALE, _PROGRAM, _BLOCK = (tl.constexpr(n) for n in range(COLUMNS))
-"""The address; the number of the first element; the number of elements; the name's stream; the seed; the bits of the
-scale; the first program that works on the tensor; the first block of words."""
+"""The columns: the address; the index of the first element; the number of elements; the name's stream; the seed; the
+bits of the scale; the first program that works on the tensor; the first block of words."""
 
 _FLOAT32, _BFLOAT16 = tl.constexpr(0), tl.constexpr(1)
 _WORDS, _COUNTERS = tl.constexpr(1024), tl.constexpr(256)
@@ -25,7 +26,7 @@ _MIX1, _MIX2 = tl.constexpr(0xBF58476D1CE4E5B9), tl.constexpr(0x94D049BB133111EB
 
 @triton.jit
 def _mix(bits, number):
-    """What one element adds to the fingerprint (spec: fingerprint): uint64."""
+    """Return what one element adds to the fingerprint (spec: fingerprint): uint64."""
     z = bits.to(tl.uint64) ^ (number.to(tl.uint64) * _GOLDEN)
     z = (z ^ (z >> 30)) * _MIX1
     z = (z ^ (z >> 27)) * _MIX2
@@ -34,7 +35,7 @@ def _mix(bits, number):
 
 @triton.jit
 def _philox(counter, stream, seed):
-    """The four output lanes of each counter, uint64: each a uint32 tensor of the counters' shape (spec: stream, 1)."""
+    """Return the four output lanes of each counter, uint64: each a uint32 of the counters' shape (spec: stream, 1)."""
     zero = tl.zeros_like(counter).to(tl.uint32)
     c0, c1 = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
     c2, c3 = zero + stream.to(tl.uint32), zero + (stream >> 32).to(tl.uint32)
@@ -52,9 +53,9 @@ def _philox(counter, stream, seed):
 
 @triton.jit
 def _element(word, shift, table, scale, BITS: tl.constexpr, FORM: tl.constexpr, UNIFORM: tl.constexpr):
-    """The bits of the elements in one field of the words: uint32, or uint16 for the dtypes of 16 bits."""
+    """Return the bits of the elements in one field of the words: uint32, or uint16 for dtypes of 16 bits."""
     index = (word >> shift) & ((1 << BITS) - 1)
-    if UNIFORM:  # the entries of uniform16 are exact: no need to look them up
+    if UNIFORM:  # the entries of uniform16 are exact, so they need not be looked up
         entry = (2 * index.to(tl.int32) - 65535).to(tl.float32) * 0.0000152587890625
     else:
         entry = tl.load(table + index.to(tl.int32))
@@ -71,10 +72,10 @@ def _element(word, shift, table, scale, BITS: tl.constexpr, FORM: tl.constexpr, 
 
 @triton.jit
 def _float16(whole):
-    """The float16 nearest to a float32, ties to even, which is finite there: bits from bits."""
+    """Round finite float32 bits to float16 bits, ties to even."""
     magnitude = whole & 0x7FFFFFFF
     normal = (magnitude + 0xFFF + ((magnitude >> 13) & 1) - 0x38000000) >> 13
-    # Below 2**-14: the significand, moved to units of 2**-24. From 25 places on nothing is left of it.
+    # Below 2**-14, the significand is shifted to units of 2**-24. From 25 places on, nothing of it remains.
     places = tl.minimum(tl.maximum(126 - (magnitude >> 23).to(tl.int32), 1), 25).to(tl.uint32)
     significand = (magnitude & 0x7FFFFF) | 0x800000
     subnormal = (significand + ((1 << (places - 1)) - 1) + ((significand >> places) & 1)) >> places
@@ -87,14 +88,14 @@ def generate(
     BLOCKS: tl.constexpr, BITS: tl.constexpr, FORM: tl.constexpr, UNIFORM: tl.constexpr,
     STORE: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """Generate ``BLOCKS`` blocks of words of one of the tensors that ``rows`` describes, shape (tensors, COLUMNS).
+    """Generate ``BLOCKS`` blocks of words of one of the tensors in ``rows``, shape (tensors, COLUMNS).
 
-    ``STORE``: write the elements. ``SUM``: add what they add to the fingerprint to ``sums``, shape (tensors,).
+    ``STORE``: write the elements. ``SUM``: add their part of the fingerprint to ``sums``, shape (tensors,).
     ``first_step``: the largest power of two below ``tensors``, or 0.
     """
     program = tl.program_id(0).to(tl.int64)
     tensor, step = program * 0, first_step + program * 0
-    while step > 0:  # the last row whose first program is not behind this one
+    while step > 0:  # find the last row whose first program is not after this one
         probe = tensor + step
         there = tl.load(rows + probe * _COLUMNS + _PROGRAM, mask=probe < tensors, other=0x7FFFFFFFFFFFFFFF)
         tensor = tl.where(there <= program, probe, tensor)
@@ -108,9 +109,9 @@ def generate(
     total = tl.zeros([_COUNTERS], tl.int64)
     for turn in range(BLOCKS):
         block = first + turn
-        base = block * (_WORDS * (32 // BITS)) - start  # where in the tensor the block's first element lies
+        base = block * (_WORDS * (32 // BITS)) - start  # the index in the tensor of the block's first element
         if base < count:
-            low = tl.maximum(-base, 0).to(tl.int32)  # what part of the block is in the tensor
+            low = tl.maximum(-base, 0).to(tl.int32)  # the part of the block inside the tensor
             high = tl.minimum(count - base, _WORDS * (32 // BITS)).to(tl.int32)
             counter = (block * _COUNTERS + tl.arange(0, _COUNTERS)).to(tl.uint64)
             word0, word1, word2, word3 = _philox(counter, stream, seed)
@@ -121,7 +122,7 @@ def generate(
                     place = field * _WORDS + lane * _COUNTERS + tl.arange(0, _COUNTERS)
                     inside = (place >= low) & (place < high)
                     if STORE:
-                        # Not more than one element a thread at once: that would need the bits moved between threads.
+                        # One element for each thread at a time: more would have to move bits between threads.
                         tl.store(pointer + base + place, bits, mask=inside)
                     if SUM:
                         total += tl.where(inside, _mix(bits, start + base + place).to(tl.int64), 0)
@@ -133,7 +134,7 @@ def generate(
 def fingerprint(bits, sums, start, count, STEPS: tl.constexpr, WIDE: tl.constexpr):
     """Add the fingerprint of ``STEPS`` times 1024 elements to ``sums``, shape (1,).
 
-    ``bits``: int32 (``WIDE``) or int16, shape (count,), of which the first is element number ``start``.
+    ``bits``: int32 (``WIDE``) or int16, shape (count,), whose first element has index ``start``.
     """
     first = tl.program_id(0).to(tl.int64) * (STEPS * _WORDS)
     total = tl.zeros([_WORDS], tl.int64)

@@ -1,4 +1,4 @@
-"""What a backend is asked to generate."""
+"""The unit of work of a backend."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Elements to generate: ``count`` from number ``start`` on, into ``tensor``, or into nothing if it is None."""
+    """Elements to generate: ``count`` from index ``start`` on, into ``tensor``; None if only the fingerprint counts."""
 
     source: Source
     start: int

@@ -1,4 +1,4 @@
-"""table(): any one-dimensional distribution as a table, from its quantile function (spec: tables, section 2)."""
+"""table(): make a table of any one-dimensional distribution from its quantile function (spec: tables, section 2)."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def table(
 ) -> Table:
     """Make a table of your own distribution, for `scaffold` and `draw`.
 
-    Entry k is the quantile at ``(k + 1/2) / 2**bits``, rounded to binary32, as in the built-in normal tables. The table
-    travels in the pack, so whoever rebuilds the model needs neither the function nor its library. It takes
+    Entry k is the quantile at ``(k + 1/2) / 2**bits``, rounded to binary32, as in the built-in normal tables. The pack
+    stores the table, so rebuilding the model needs neither the function nor its library. The table takes
     ``4 * 2**bits`` bytes there: 256 KiB with 16 bits, 1 KiB with 8.
 
     Args:
-        ppf: the quantile function (inverse of the distribution function), such as ``scipy.stats.laplace.ppf``: called
-            once with float64 probabilities, shape (2**bits,), between 0 and 1, and returns as many numbers that do not
-            decrease. An entry nearer to zero than binary32 has normal numbers, minus zero too, becomes zero.
+        ppf: the quantile function (the inverse of the distribution function), such as ``scipy.stats.laplace.ppf``. It
+            is called once with float64 probabilities between 0 and 1, shape (2**bits,), and returns as many numbers in
+            ascending order. Entries nearer to zero than binary32's normal numbers, and minus zero, become zero.
         bits: 1, 2, 4, 8 or 16.
         id: its name in the pack: lower-case letters, digits and _. By default ``table_`` and the beginning of its
             SHA-256, so that different tables have different names.
@@ -52,7 +52,7 @@ def table(
         [-0.75, -0.25, 0.25, 0.75]
     """
     if type(bits) is not int or bits not in WIDTHS:
-        raise UnsupportedError(f"bits={bits!r}: a table has 1, 2, 4, 8 or 16 bits")
+        raise UnsupportedError(f"a table cannot have bits={bits!r}", hint="Pass 1, 2, 4, 8 or 16.")
     count = 2**bits
     probabilities = (np.arange(count) + 0.5) / count
     try:
@@ -62,20 +62,20 @@ def table(
         values = returned.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise UnsupportedError(
-            f"the quantile function does not turn an array of {count} probabilities into numbers: {fault}",
+            f"the quantile function failed on an array of {count} probabilities: {fault}",
             hint="Make it take an array, for example with numpy.vectorize.",
         ) from fault
     if values.shape != (count,):
         raise UnsupportedError(
             f"the quantile function returned shape {values.shape} for {count} probabilities",
-            hint="It should return one number for each.",
+            hint="Return one number for each probability.",
         )
-    _require(np.isfinite(values), "is {value}, and should be finite", probabilities, values)
+    _require(np.isfinite(values), "is {value}, but must be finite", probabilities, values)
     rising = np.concatenate([[True], values[1:] >= values[:-1]])
-    _require(rising, "is {value}, below the one before it", probabilities, values)
+    _require(rising, "is {value}, less than the one before it", probabilities, values)
     with np.errstate(over="ignore", under="ignore"):
         entries = values.astype(np.float32)
-    _require(np.isfinite(entries), "is {value}, beyond binary32", probabilities, values)
+    _require(np.isfinite(entries), "is {value}, outside the range of binary32", probabilities, values)
     entries[np.abs(entries) < _TINY] = 0.0
     return custom(
         id if id is not None else f"table_{hashlib.sha256(entries.astype('<f4').tobytes()).hexdigest()[:12]}", entries
@@ -87,9 +87,9 @@ def _require(
 ) -> None:
     if not right.all():
         first = int(right.argmin())
-        said = fault.format(value=values[first])
+        problem = fault.format(value=values[first])
         raise UnsupportedError(
-            f"the quantile at {probabilities[first]!s} (entry {first}) {said}",
-            hint="A quantile function rises from the smallest to the largest value. For any other table of values, "
-            "such as a codebook: lottapack.rng.custom(id, values).",
+            f"the quantile at {probabilities[first]!s} (entry {first}) {problem}",
+            hint="A quantile function ascends from the smallest to the largest value. For any other table of values, "
+            "such as a codebook, use lottapack.rng.custom(id, values).",
         )

@@ -1,4 +1,4 @@
-"""The table ``normal16`` as a formula that gives each of its entries exactly (decision 0014).
+"""A formula for the table ``normal16`` that gives each of its entries exactly (decision 0014).
 
 With ``s = (n - 32767.5) / 65536`` for entry ``n``, every operation rounded once to binary32, fma fused::
 
@@ -7,22 +7,22 @@ With ``s = (n - 32767.5) / 65536`` for entry ``n``, every operation rounded once
     t = |s| - centre[piece]            exact
     line = fma(t, slope, start)        exact too: slope and start have few enough digits
     rest = polynomial of degree 6 in t, by Horner's rule with fma
-    |entry n| = fma(t, rest, line)     the only rounding that counts
+    |entry n| = fma(t, rest, line)     the only rounding that matters
 
-The rounding errors of ``rest`` are some 2**-33 of the result, so a formula of this kind gives a wrong last bit about
-once in a thousand entries; the coefficients here are those of a search among very many that err nowhere. That is no
-matter of trust: all 65,536 entries are compared with the table before the first use.
+The rounding errors of ``rest`` are about 2**-33 of the result, so a formula of this kind usually gets the last bit of
+one in a thousand entries wrong. These coefficients come from a search through very many, and get none wrong: all 65,536
+entries are compared with the table before the first use.
 
-For bfloat16, which keeps 8 digits, there is a shorter one (decision 0028). With ``f = 1 + k / 65536`` for the k-th
+For bfloat16, which keeps 8 digits, there is a shorter formula (decision 0028). With ``f = 1 + k / 65536`` for the k-th
 entry on its side of the middle, k from 0, and QUADRATIC ``a, b, c``::
 
     piece = bits(fma(f, fma(f, a, b), c)) >> 22      its lowest five bits
     t = f - centre[piece]                            exact
     |entry n| * scale = polynomial of degree 4 in t, by Horner's rule with fma
 
-Its coefficients are for scale 1 and in binary64. Times a scale and in binary32, they give the scaled entries within a
-few units of the last of 24 digits, and so those of 8 digits but for about one in 65,536. ``fits.py`` moves them until
-there is none, for each scale.
+Its coefficients are for scale 1 and in binary64. Multiplied by a scale and rounded to binary32, they give the scaled
+entries within a few units of the last of 24 digits, so that about one in 65,536 entries of 8 digits is wrong.
+``fits.py`` changes them for each scale until none is.
 """
 
 from functools import cache
@@ -37,7 +37,7 @@ from lottapack.rng.tables import Floats
 PIECES: Final = 32
 DEGREE: Final = 6
 ROWS: Final = 3 + DEGREE + 1
-"""centre, start, slope, and the coefficients of ``rest`` from t**0 up."""
+"""The rows: centre, start, slope, and the coefficients of ``rest`` from t**0 up."""
 
 FALL: Final = 127995.0
 FROM: Final = 64038.515625
@@ -46,23 +46,23 @@ QUADRATIC: Final = (1.9849090576171875, -6.088990211486816, 4.667449474334717)
 SHORT_DEGREE: Final = 4
 
 _LINE = 64
-"""Bytes of a cache line: a row that lies across two of them takes twice as long to read."""
+"""The bytes of a cache line. Reading a row that crosses two lines takes twice as long."""
 
 
 @cache
 def coefficients() -> Floats:
-    """All rows one after another: shape (ROWS * PIECES,), float32, read-only, at the beginning of a cache line."""
+    """Return all rows one after another: shape (ROWS * PIECES,), float32, read-only, aligned to a cache line."""
     return lines(np.frombuffer(_read("normal16.pieces.f32"), "<f4"))
 
 
 @cache
 def short_coefficients() -> npt.NDArray[np.float64]:
-    """The shorter formula's centres and coefficients from t**0 up: shape (2 + SHORT_DEGREE, PIECES), read-only."""
+    """Return the short formula's centres and coefficients from t**0 up: shape (2 + SHORT_DEGREE, PIECES), read-only."""
     return np.frombuffer(_read("normal16.short.f64"), "<f8").reshape(2 + SHORT_DEGREE, PIECES)
 
 
 def lines(values: npt.NDArray[np.floating[Any]]) -> Floats:
-    """A copy of one dimension in float32, read-only, at the beginning of a cache line, as kernels take coefficients."""
+    """Return a flat float32 copy, read-only and aligned to a cache line, as kernels take coefficients."""
     space = np.empty(values.size + _LINE // 4, np.float32)
     skip = -space.ctypes.data % _LINE // 4
     aligned = space[skip : skip + values.size]

@@ -1,4 +1,4 @@
-"""The stream as the spec says it, line by line, in NumPy. Slow on purpose: other code is compared with it."""
+"""The stream exactly as the spec defines it, in NumPy. It is slow on purpose; other code is compared with it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Array = npt.NDArray[Any]
 
 
 def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
-    """Four output words of Philox 4x32-10 (spec: stream, section 1): integers, or uint64 arrays of one shape."""
+    """Return four output words of Philox 4x32-10 (spec: stream, section 1): integers, or uint64 arrays of one shape."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -23,7 +23,7 @@ def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tupl
 
 
 def words(source: Source, block: Array, place: Array) -> Array:
-    """Word ``place`` of ``block``: uint64, all of shape (n,) (spec: stream, sections 2 and 3)."""
+    """Return word ``place`` of ``block``: uint64, all of shape (n,) (spec: stream, sections 2 and 3)."""
     j = 256 * block + (place & 255)
     stream = np.full_like(j, source.stream)
     lanes = philox4x32((j & 0xFFFFFFFF, j >> 32, stream & 0xFFFFFFFF, stream >> 32), source.key)
@@ -31,7 +31,7 @@ def words(source: Source, block: Array, place: Array) -> Array:
 
 
 def elements(source: Source, start: int, count: int) -> Array:
-    """The bits of elements ``start`` to ``start + count - 1``: shape (count,), uint32 or uint16 (section 4)."""
+    """Return the bits of elements ``start`` to ``start + count - 1``: shape (count,), uint32 or uint16 (section 4)."""
     k = source.table.bits
     fields = 32 // k
     i: Array = np.arange(count, dtype=np.uint64) + start
@@ -53,7 +53,7 @@ def elements(source: Source, start: int, count: int) -> Array:
 
 
 def fingerprint(bits: Array, start: int = 0) -> int:
-    """The fingerprint of ``bits``, shape (n,), whose first element is number ``start`` (spec: fingerprint)."""
+    """Return the fingerprint of ``bits``, shape (n,), whose first element has index ``start`` (spec: fingerprint)."""
     i: Array = np.arange(bits.size, dtype=np.uint64) + start
     z = bits ^ (i * 0x9E3779B97F4A7C15)
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9

@@ -1,4 +1,4 @@
-"""Runs: the places of a part of a tensor in its stream, as numbers of first elements and lengths."""
+"""Runs: the positions in the stream of a part of a tensor, as first indices and lengths."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,15 +12,16 @@ from lottapack.rng.stream import check_range
 Integers = npt.NDArray[np.int64]
 
 LONG: Final = 1 << 16
-"""Elements from which on a run is worth a call of its own."""
+"""Runs of at least this many elements are filled by a call of their own."""
 
 
 def check_runs(starts: Integers, lengths: Integers, count: int) -> None:
-    """Raise UnsupportedError unless these are runs of ``count`` elements in all, ascending and apart."""
+    """Raise UnsupportedError unless the runs ascend, do not overlap, and have ``count`` elements in all."""
     if starts.shape != lengths.shape or starts.ndim != 1 or int(lengths.sum()) != count or (lengths < 0).any():
         raise UnsupportedError(
-            f"{starts.shape} starts and {lengths.shape} lengths are no runs of {count} elements in all",
-            hint="Give each run's first element and length, as many elements as the tensor has.",
+            f"starts of shape {starts.shape} and lengths of shape {lengths.shape} do not describe runs of "
+            f"{count} elements in all",
+            hint="Pass each run's first index and length; the lengths must add up to the tensor's elements.",
         )
     if starts.size:
         check_range(int(starts[0]), 0)
@@ -30,13 +31,13 @@ def check_runs(starts: Integers, lengths: Integers, count: int) -> None:
 
 
 def grouped(starts: Integers, lengths: Integers) -> Iterator[tuple[int, int]]:
-    """Cut a list of runs into (first, last) of long runs, each alone, and of short ones between them, together."""
+    """Group runs as (first, last): each long run alone, and the short runs between them together."""
     long = np.flatnonzero(lengths >= LONG)
     before = 0
-    for place in long.tolist():
-        if before < place:
-            yield before, place
-        yield place, place + 1
-        before = place + 1
+    for index in long.tolist():
+        if before < index:
+            yield before, index
+        yield index, index + 1
+        before = index + 1
     if before < starts.size:
         yield before, starts.size

@@ -1,11 +1,11 @@
-"""What a scale must be (spec: tables, section 3). Plain Python: reading a pack's header needs no arrays."""
+"""Check scales (spec: tables, section 3). Plain Python, because reading a pack's header needs no arrays."""
 
 import math
 import struct
 from typing import Final
 
 WIDTHS: Final = (1, 2, 4, 8, 16)
-"""The bits that a table may take for an element."""
+"""The numbers of bits that a table may use for an element."""
 
 EXTREMES: Final = {
     "normal16": (1.912405605253298e-05, 4.3249192237854),
@@ -15,14 +15,14 @@ EXTREMES: Final = {
     "uniform16": (1.52587890625e-05, 0.9999847412109375),
     "sign1": (1.0, 1.0),
 }
-"""The smallest and the largest magnitude in each built-in table, zeros left out."""
+"""The smallest and the largest magnitude in each built-in table, without zeros."""
 
 BUILTIN: Final = tuple(EXTREMES)
 """The ids of the built-in tables."""
 
 _TINY: Final = 2.0**-126
 _OVERFLOW: Final = {"float32": math.inf, "bfloat16": 2.0**128 - 2.0**119, "float16": 65520.0}
-"""From here on a binary32 number becomes infinite in the dtype."""
+"""The binary32 numbers from which on values become infinite in each dtype."""
 
 
 def binary32(x: float) -> float:

@@ -1,6 +1,6 @@
-"""Known answers, asked of each backend on each device before its first use.
+"""The known-answer test that each backend must pass on each device before its first use.
 
-A device with a wrong compiler, driver or multiplier is refused here, before it writes a wrong weight.
+It refuses a device with a faulty compiler, driver or multiplier before it writes a wrong weight.
 """
 
 import threading
@@ -14,12 +14,12 @@ from lottapack.rng.stream import Source
 from lottapack.rng.tables import builtin
 
 Compute = Callable[[Source, int, int], int]
-"""``compute(source, start, count)``: generate these elements and return their fingerprint."""
+"""``compute(source, start, count)``: generates these elements and returns their fingerprint."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The fingerprint of ``count`` elements from ``start`` on, counted from the tensor's first element."""
+    """The fingerprint of ``count`` elements from index ``start`` of the tensor on."""
 
     seed: int
     distribution: str
@@ -30,12 +30,12 @@ class Answer:
 
     @property
     def source(self) -> Source:
-        """The source, named ``selfcheck`` and with a scale that is no power of two."""
+        """Return the source, which is named ``selfcheck`` and whose scale is not a power of two."""
         return Source(self.seed, "selfcheck", builtin(self.distribution), binary32(0.02), self.dtype)
 
 
 _FAR: Final = 2**35 - 1500
-"""Elements of 16 bits: this start and 3,000 elements lie on both sides of counter 2**32."""
+"""For elements of 16 bits: 3,000 elements from this index lie on both sides of counter 2**32."""
 
 ANSWERS: Final = (
     Answer(42, "normal16", "float32", 0, 4096, 0xBA7398200E79B53A),
@@ -53,20 +53,20 @@ _lock = threading.Lock()
 
 
 def ensure(backend: str, device: str, compute: Compute) -> None:
-    """Ask ``backend`` on ``device`` the known answers, once. Raises DeviceError if one is wrong."""
+    """Test ``backend`` on ``device`` once. Raises DeviceError if an answer is wrong."""
     if (backend, device) in _passed:
         return
     with _lock:
         if (backend, device) in _passed:
             return
         for answer in ANSWERS:
-            found = compute(answer.source, answer.start, answer.count)
-            if found != answer.fingerprint:
+            computed = compute(answer.source, answer.start, answer.count)
+            if computed != answer.fingerprint:
                 raise DeviceError(
                     f"the backend {backend!r} computes wrong bits on {device!r}: {answer.distribution} in "
                     f"{answer.dtype}, {answer.count} elements from {answer.start}, has the fingerprint "
-                    f"{found:016x}, not {answer.fingerprint:016x}",
+                    f"{computed:016x}, expected {answer.fingerprint:016x}",
                     hint="Nothing is generated there. Use another device, or update its driver, torch, numba or "
-                    "Triton; if it stays, report it with these numbers.",
+                    "Triton. If the error stays, report it with these numbers.",
                 )
         _passed.add((backend, device))

@@ -1,4 +1,4 @@
-"""Distributions as tables, and the one multiplication that scales them (spec: tables)."""
+"""Distributions as tables, and the multiplication that scales them (spec: tables)."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from lottapack.rng.stream import CONSTRUCTOR
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[Any]
-"""The elements' own bits: uint32 for float32, uint16 for bfloat16 and float16."""
+"""The type of elements' bits: uint32 for float32, uint16 for bfloat16 and float16."""
 
 _SHA256: Final = {
     "normal16": "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8",
@@ -40,11 +40,11 @@ class Table:
     bits: int
     values: Floats = field(compare=False, repr=False)
     sha256: str = field(init=False)
-    """SHA-256 of the values as little-endian binary32."""
+    """The SHA-256 of the values as little-endian binary32."""
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The smallest and the largest magnitude, zeros left out; a table of zeros has 1 and 1."""
+        """The smallest and the largest magnitude without zeros; 1 and 1 for a table of zeros."""
         if self.id in EXTREMES:
             return EXTREMES[self.id]
         magnitudes = np.abs(self.values[self.values != 0])
@@ -76,7 +76,7 @@ def builtin(id: str) -> Table:  # noqa: A002 - the spec's word
         [-1.0, 1.0]
     """
     if id not in BUILTIN:
-        raise UnsupportedError(f"unknown distribution {id!r}", hint=f"Known distributions: {', '.join(BUILTIN)}.")
+        raise UnsupportedError(f"unknown distribution {id!r}", hint=f"Choose one of {', '.join(BUILTIN)}.")
     if id == "sign1":
         values = np.array([-1, 1], np.float32)
     elif id == "uniform16":
@@ -115,14 +115,17 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
     """
     if not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
         raise UnsupportedError(
-            f"{id!r} cannot be the id of a table of your own",
-            hint=f"Use lower-case letters, digits and _ (at most 64), not {', '.join((*BUILTIN, CONSTRUCTOR))}.",
+            f"{id!r} cannot be the id of your own table",
+            hint=f"Use at most 64 lower-case letters, digits and _, but not {', '.join((*BUILTIN, CONSTRUCTOR))}.",
         )
-    with np.errstate(all="ignore"):  # what does not fit binary32 becomes an infinity or a subnormal: refused below
+    with np.errstate(all="ignore"):  # values outside binary32 become infinite or subnormal, which table_fault() refuses
         rounded = np.array(values, np.float32)
     fault = table_fault(rounded)
     if fault:
-        raise UnsupportedError(f"table {id!r}: {fault}", hint="See the format's page on tables, section 2.")
+        raise UnsupportedError(
+            f"table {id!r}: {fault}",
+            hint="Change the values to finite, normal numbers or zero, 2, 4, 16, 256 or 65536 of them.",
+        )
     return Table(id, (rounded.size - 1).bit_length(), rounded)
 
 
@@ -143,7 +146,7 @@ def table_fault(values: Floats) -> str | None:
         'entry 1 is not finite'
     """
     if values.shape not in {(2**k,) for k in WIDTHS}:
-        return f"has shape {values.shape}, but tables have 2, 4, 16, 256 or 65536 entries in one dimension"
+        return f"has shape {values.shape}, but a table has one dimension of 2, 4, 16, 256 or 65536 entries"
     for what, wrong in (
         ("is not finite", ~np.isfinite(values)),
         ("is subnormal", (values != 0) & (np.abs(values) < _TINY)),
@@ -216,7 +219,7 @@ def scaled_bits(table: Table, scale: float, dtype: str) -> Bits:
 
 
 def _round(values: Floats, dtype: str) -> Bits:
-    """The bits of ``values`` rounded to ``dtype``, to nearest, ties to even (spec: tables, section 4)."""
+    """Round ``values`` to ``dtype``, to nearest, ties to even, and return the bits (spec: tables, section 4)."""
     if dtype == "float16":
         with np.errstate(over="ignore", under="ignore"):
             return values.astype(np.float16).view(np.uint16)

@@ -1,4 +1,4 @@
-"""Work in pieces over one pool of threads. Its tasks are kernels that hold no lock."""
+"""Split work into pieces for one pool of threads. The tasks are kernels, which do not hold the interpreter's lock."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PIECE: Final = 1 << 18
-"""Elements in a piece: a multiple of what a block of words serves, well above the price of handing it out."""
+"""The elements of a piece: a multiple of a block's, and enough to outweigh the cost of starting it."""
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -20,7 +20,7 @@ _inside = threading.local()
 
 
 def default() -> int:
-    """How many threads to use: torch's own setting where torch is in use, else the CPUs of this process."""
+    """Return the number of threads to use: torch's setting if torch is loaded, else the CPUs of this process."""
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
         return int(torch.get_num_threads())
@@ -30,16 +30,16 @@ def default() -> int:
 
 
 def spread(start: int, stop: int, work: Callable[[int, int], T], threads: int) -> list[T]:
-    """``work(lo, hi)`` for the pieces of [start, stop), cut at multiples of PIECE; the results, in any order."""
+    """Call ``work(lo, hi)`` for pieces of [start, stop), cut at multiples of PIECE; return the results in any order."""
     cuts = [start, *range((start // PIECE + 1) * PIECE, stop, PIECE), stop]
     return run_all([partial(work, lo, hi) for lo, hi in pairwise(cuts) if lo < hi], threads)
 
 
 def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Run all tasks on ``threads`` threads, the caller's among them; the results, in any order.
+    """Run all tasks on ``threads`` threads, including the caller's; return the results in any order.
 
-    Threads take the next task when they are done with one, so none waits for a slower one. A task's own calls of
-    run_all() and spread() stay in its thread. The first error stops the taking of tasks, and is raised.
+    Each thread takes the next task when it has finished one, so none waits for a slower one. If a task calls run_all()
+    or spread() itself, that work stays in its thread. After the first error, no more tasks start, and it is raised.
     """
     if len(tasks) == 1:
         return [tasks[0]()]
@@ -64,9 +64,9 @@ def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
         results = run()
     finally:
         begun = [future for future in futures if not future.cancel()]
-        wait(begun)  # tasks write into memory of the caller's
-    # Popped, so that no variable of this frame holds the future of a task that failed: its error's traceback leads back
-    # to this frame, and all that the callers hold would stay until Python looks for cycles.
+        wait(begun)  # the tasks write into the caller's memory
+    # The futures are popped, because a variable of this frame that holds a failed task's future makes a reference cycle
+    # through the error's traceback, which would keep all that the callers hold until the garbage collector runs.
     futures.clear()
     while begun:
         results += begun.pop(0).result()
@@ -82,7 +82,7 @@ def _executor() -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """A forked child has the pool's records, but none of its threads."""
+    """Drop the pool in a forked child, which has its records but none of its threads."""
     global _pool, _lock
     _pool, _lock = None, threading.Lock()
 

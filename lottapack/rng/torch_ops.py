@@ -1,6 +1,6 @@
-"""The stream in plain torch operations on int64, for any device that torch has.
+"""The stream in plain torch operations on int64, for any device of torch.
 
-int64 has the same sums, products and left shifts modulo 2**64 as unsigned integers; right shifts are masked.
+Sums, products and left shifts of int64 are those of unsigned integers modulo 2**64; right shifts are masked.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS, Sou
 from lottapack.rng.tables import scaled_bits
 
 CHUNK: Final = 1 << 20
-"""Elements made at once: under 32 MiB of temporary memory, a multiple of what any block of words serves."""
+"""The elements made at a time: under 32 MiB of temporary memory, and a multiple of any block's elements."""
 
 _LOW32: Final = 0xFFFFFFFF
 _INTEGERS: Final = {4: torch.int32, 2: torch.int16}
 
 
 def fill(tensor: Tensor, source: Source, start: int) -> None:
-    """Fill ``tensor`` (contiguous, of the source's dtype) with elements from number ``start`` (spec: stream)."""
+    """Fill ``tensor`` (contiguous, of the source's dtype) with elements from index ``start`` on (spec: stream)."""
     flat = _bits(tensor)
     table = _table(source, tensor.device)
     k, served = source.table.bits, WORDS * source.fields
@@ -36,9 +36,10 @@ def fill(tensor: Tensor, source: Source, start: int) -> None:
 
 
 def fill_runs(tensor: Tensor, source: Source, starts: Integers, lengths: Integers) -> None:
-    """Fill ``tensor`` (contiguous, of the source's dtype) with runs of elements, one behind the other.
+    """Fill ``tensor`` (contiguous, of the source's dtype) with runs of elements, one after another.
 
-    ``starts``, ``lengths``: shape (n,), int64: the numbers of each run's first element, ascending, and of its elements.
+    ``starts``, ``lengths``: shape (n,), int64: the index of each run's first element, ascending, and its number of
+    elements.
     """
     flat, table, served = _bits(tensor), _table(source, tensor.device), WORDS * source.fields
     ends = np.cumsum(lengths)
@@ -61,7 +62,7 @@ def fill_runs(tensor: Tensor, source: Source, starts: Integers, lengths: Integer
 
 
 def fingerprint(tensor: Tensor, start: int) -> int:
-    """The fingerprint of ``tensor`` (contiguous), whose first element is number ``start`` (spec: fingerprint)."""
+    """Return the fingerprint of contiguous ``tensor``, whose first element has index ``start`` (spec: fingerprint)."""
     flat = _bits(tensor)
     mask = (1 << 8 * tensor.element_size()) - 1
     total = 0
@@ -75,13 +76,13 @@ def fingerprint(tensor: Tensor, start: int) -> int:
 
 
 def _table(source: Source, device: torch.device) -> Tensor:
-    """The bits of every possible element, as signed integers."""
+    """Return the bits of every possible element, as signed integers."""
     bits = scaled_bits(source.table, source.scale, source.dtype)
     return torch.from_numpy(bits.view(f"i{bits.itemsize}").copy()).to(device)
 
 
 def _words(source: Source, blocks: Tensor) -> Tensor:
-    """The words of blocks, shape (n,), int64, by their numbers: shape (n, 1024), int64, each from 0 to 2**32 - 1."""
+    """Return the words of blocks by their numbers, shape (n,), int64: shape (n, 1024), int64, each below 2**32."""
     j = (blocks[:, None] * COUNTERS + torch.arange(COUNTERS, dtype=torch.int64, device=blocks.device)).flatten()
     c0, c1 = j & _LOW32, j >> 32
     k0, k1, *stream = source.halves
@@ -95,7 +96,7 @@ def _words(source: Source, blocks: Tensor) -> Tensor:
 
 
 def _chunks(count: int, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut [0, count) where ``start +`` the place is a multiple of ``size``."""
+    """Cut [0, count) where ``start`` plus the offset is a multiple of ``size``."""
     lo = 0
     while lo < count:
         hi = min(count, lo + size - (start + lo) % size)

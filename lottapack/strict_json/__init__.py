@@ -1,1 +1,1 @@
-"""Strict JSON: one form a value, bounded depth and size, and views that make a value only when it is needed."""
+"""Strict JSON: one text for each value, bounded depth and size, and views that build values only on demand."""

@@ -1,7 +1,7 @@
-"""Whether a text is canonical JSON, in one pass that builds nothing (spec: container, section 4; refusals, section 6).
+"""Check in one pass that a text is canonical JSON, without building values (container, section 4; refusals, section 6).
 
-A stranger's text is looked through before any value of it is made: Python's values are up to forty times as large as
-the shortest texts for them. The text as a whole must be right, and then its parts can be read when they are needed.
+An untrusted text is checked completely before any value is built, because Python's values can take forty times the
+memory of the shortest texts for them. After that check, parts of it can be read on demand.
 """
 
 import codecs
@@ -12,8 +12,8 @@ from lottapack.strict_json.patterns import ANY_STRING, ITEMS, MEMBER, NUMBER, SP
 
 MAX_DEPTH = 64
 MAX_KEY = 8192
-"""Bytes of a key as it is written, between its quotes."""
-_MOST_DIGITS = 20  # of -2**63 and 2**64 - 1
+"""The most bytes of a key as it is written, between its quotes."""
+_MOST_DIGITS = 20  # as -2**63 and 2**64 - 1 have
 _INTEGERS = range(-(2**63), 2**64)
 _PIECE = 1 << 16
 
@@ -22,7 +22,7 @@ _OBJECT, _COMMA = ord("}"), ord(",")
 
 
 class JsonFaultError(ValueError):
-    """What is wrong with a text. ``kind``: ``json``, ``duplicate`` or ``canonical``."""
+    """The fault of a text. ``kind``: ``json``, ``duplicate`` or ``canonical``."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -32,13 +32,13 @@ class JsonFaultError(ValueError):
 def check(data: bytes, end: int | None = None) -> None:
     """Raise JsonFaultError unless ``data``, up to ``end``, is the canonical JSON of one value.
 
-    What is no JSON, or a key that follows itself, is said before what is only not canonical.
+    Invalid JSON and duplicate keys are reported before text that is only not canonical.
     """
     _Pass(data, len(data) if end is None else end).run()
 
 
 def characters(text: bytes) -> str:
-    """What the characters of a string, between its quotes, stand for."""
+    """Return the text of a string from its characters between the quotes."""
     return str(json.loads(b'"%b"' % text)) if b"\\" in text else text.decode()
 
 
@@ -47,13 +47,13 @@ def _is_shortest(text: bytes) -> bool:
 
 
 class _Pass:
-    """One pass over a text. Of each container that is open, its closing bracket and its last key are kept."""
+    """One pass over a text. It remembers the closing bracket and the last key of each open container."""
 
     def __init__(self, data: bytes, end: int) -> None:
         self.data, self.end = data, end
         self.open: list[int] = []
         self.keys: list[bytes | None] = []
-        self.loose = ""  # how the text first differs from the canonical form
+        self.loose = ""  # the first difference from the canonical form
 
     def run(self) -> None:
         self.check_utf8()
@@ -61,7 +61,7 @@ class _Pass:
         while self.open:
             at = self.members(at) if self.open[-1] == _OBJECT else self.items(at)
         if self.space(at) != self.end:
-            self.refuse(at, "there is more after the value")
+            self.refuse(at, "more text follows the value")
         if self.loose:
             raise JsonFaultError("canonical", f"is not canonical JSON: {self.loose}")
 
@@ -70,8 +70,8 @@ class _Pass:
 
     def differ(self, at: int, what: str) -> None:
         if not self.loose:
-            found = bytes(self.data[at : min(at + 16, self.end)])
-            self.loose = f"at byte {at:,}, {found!r}: {what} (keys sorted, no spaces, shortest numbers)"
+            shown = bytes(self.data[at : min(at + 16, self.end)])
+            self.loose = f"at byte {at:,}, {shown!r}: {what} (keys sorted, no spaces, shortest numbers)"
 
     def check_utf8(self) -> None:
         if self.data.isascii():
@@ -85,7 +85,7 @@ class _Pass:
                 self.refuse(begin, fault.reason)
 
     def space(self, at: int) -> int:
-        """The place behind white space."""
+        """Return the offset after white space."""
         found = SPACE.match(self.data, at, self.end)
         behind = found.end() if found else at
         if behind != at:
@@ -93,7 +93,7 @@ class _Pass:
         return behind
 
     def members(self, at: int) -> int:
-        """From where a key is due in the innermost object, up to where a container opens or this one closes."""
+        """Read members from a key of the innermost object on, until a container opens or this object closes."""
         data, end, match = self.data, self.end, MEMBER.match
         last = self.keys[-1]
         while found := match(data, at, end):
@@ -116,17 +116,17 @@ class _Pass:
         return self.lax_member(self.space(at))
 
     def lax_member(self, at: int) -> int:
-        """A member that is not canonical, or no member at all."""
-        key, behind = self.string(at, "a key is due")
+        """Read a member that is not canonical, or refuse it."""
+        key, behind = self.string(at, "expected a key")
         self.compare(self.keys[-1], key, at)
         self.keys[-1] = key
         at = self.space(behind)
         if self.byte(at) != ord(":"):
-            self.refuse(at, "a colon is due")
+            self.refuse(at, "expected a colon")
         return self.value(self.space(at + 1))
 
     def items(self, at: int) -> int:
-        """From where an item is due in the innermost array, up to where a container opens or this one closes."""
+        """Read items of the innermost array, until a container opens or this array closes."""
         found = ITEMS.match(self.data, at, self.end)
         if found is None:
             return self.value(self.space(at))
@@ -138,7 +138,7 @@ class _Pass:
         return self.data[at] if at < self.end else -1
 
     def value(self, at: int) -> int:
-        """Read any one value, up to where the next one or a key is due."""
+        """Read one value of any kind, and return the offset of the next value or key."""
         at = self.space(at)
         first = self.byte(at)
         if first in _OPEN:
@@ -149,47 +149,47 @@ class _Pass:
         return self.after(found.end() if found else self.number(at))
 
     def enter(self, at: int) -> int:
-        """Open the container that begins here."""
+        """Open the container that begins at ``at``."""
         closing = _OPEN[self.data[at]]
         self.open.append(closing)
         self.keys.append(None)
         if len(self.open) > MAX_DEPTH:
-            self.refuse(at, f"nested more than {MAX_DEPTH} deep")
+            self.refuse(at, f"nested more than {MAX_DEPTH} levels deep")
         at = self.space(at + 1)
         return self.close(at + 1) if self.byte(at) == closing else at
 
     def close(self, at: int) -> int:
-        """Close the innermost container, whose bracket ends here."""
+        """Close the innermost container, whose bracket ends at ``at``."""
         self.open.pop()
         self.keys.pop()
         return self.after(at)
 
     def after(self, at: int) -> int:
-        """Behind a value: on to the next in the same container, or out of it."""
+        """Continue after a value: return the offset of the next one in the same container or in an outer one."""
         while self.open:
             at = self.space(at)
             found = self.byte(at)
             if found == _COMMA:
                 return self.space(at + 1)
             if found != self.open[-1]:
-                self.refuse(at, f"a comma or {chr(self.open[-1])} is due")
+                self.refuse(at, f"expected a comma or {chr(self.open[-1])}")
             self.open.pop()
             self.keys.pop()
             at += 1
         return at
 
     def string(self, at: int, due: str) -> tuple[bytes, int]:
-        """The characters between the quotes as they are written, and the place behind the string."""
+        """Return a string's characters as written between the quotes, and the offset after the string."""
         found = STRING.match(self.data, at, self.end)
         if found is None:
             found = ANY_STRING.match(self.data, at, self.end)
             if found is None:
-                self.refuse(at, due if due and self.byte(at) != ord('"') else "a string that is not one")
-            self.differ(at, "an escape that is not the one for its character")
+                self.refuse(at, due if due and self.byte(at) != ord('"') else "an invalid string")
+            self.differ(at, "an escape that is not the canonical one for its character")
         return found["chars"], found.end()
 
     def compare(self, last: bytes | None, key: bytes, at: int) -> None:
-        """The length of a key, and the order of two, by code points, which is that of their UTF-8."""
+        """Check a key's length, and that it follows the last one by code points, which is the order of UTF-8 too."""
         if len(key) > MAX_KEY:
             self.refuse(at, f"a key of more than {MAX_KEY:,} bytes")
         if last is None:
@@ -197,20 +197,20 @@ class _Pass:
         before, here = characters(last).encode(), characters(key).encode()
         if before == here:
             shown = here.decode() if len(here) <= 80 else f"{here[:77].decode(errors='ignore')}..."
-            raise JsonFaultError("duplicate", f"the key {shown!r} stands twice in one object")
+            raise JsonFaultError("duplicate", f"the key {shown!r} appears twice in one object")
         if before > here:
-            self.differ(at, "a key that should stand before the one before it")
+            self.differ(at, "a key that should precede the one before it")
 
     def number(self, at: int) -> int:
         found = NUMBER.match(self.data, at, self.end)
         if found is None:
-            self.refuse(at, "no value here")
+            self.refuse(at, "expected a value")
         text = found[0]
         if found["fraction"] is None and found["exponent"] is None:
             if len(text) > _MOST_DIGITS or int(text) not in _INTEGERS:
                 self.refuse(at, "an integer is out of range")
             if text == b"-0":
-                self.differ(at, "minus zero as an integer")
+                self.differ(at, "minus zero written as an integer")
         else:
             value = float(text)
             if value in (float("inf"), float("-inf")):

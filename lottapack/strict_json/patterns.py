@@ -1,8 +1,8 @@
-r"""Patterns of JSON in bytes, canonical and not (spec: container, section 4).
+r"""Byte patterns of canonical and other JSON (spec: container, section 4).
 
-All take their time by the length of what they match: no repetition that can be matched in two ways gives back. Each
-repeated group ends with an empty alternative, ``|)*+``: where the last try fails in its middle, Python before 3.11.5
-goes on from that middle (python/cpython#106052), and so no try must fail.
+Each pattern takes time linear in the length of its match: a repetition that could match in two ways never backtracks.
+Each repeated group ends with an empty alternative, ``|)*+``, because it must not fail: Python before 3.11.5 resumes
+after such a failure from the middle of the last attempt (python/cpython#106052).
 """
 
 import re
@@ -35,16 +35,16 @@ _ENTRY = (
     rb'(?:"scaling":%string%,)?(?:"sha256":%string%,)?"shape":%shape%(?:,"trained":%boolean%)?'
     rb'(?:,"value":%string%)?)\}'
 )
-"""A tensor's or a parameter's entry as it nearly always is. Keys that stand in the pattern's order are in order."""
+"""The usual entry of a tensor or a parameter. Keys in the pattern's order are sorted."""
 
 MEMBER = _compile(rb'"(?P<key>%chars%)":(?:(?:%scalar%|' + _ENTRY + rb")(?P<behind>[,}])|(?P<open>[\[{]))?")
-"""A canonical key, and as far as they are simple its value and what stands behind; else, what container it opens.
+"""A canonical key with its value and what follows it, if these are simple; otherwise the container that it opens.
 
-The floats in an entry, ``alpha`` and ``scale``, have yet to be compared with the canonical form.
+The floats ``alpha`` and ``scale`` of an entry must still be compared with their canonical form.
 """
 
 ITEMS = _compile(rb"(?:%scalar%,|)*+(?:%scalar%(?P<behind>\])|(?P<open>[\[{]))?")
-"""The simple canonical items that come next in an array, and what container opens behind them."""
+"""The next simple canonical items of an array, and the container that opens after them."""
 
 STRING = _compile(rb'"(?P<chars>%chars%)"')
 SPACE = re.compile(rb"[ \t\n\r]*+")
@@ -54,7 +54,7 @@ WORD = re.compile(rb"true|false|null")
 _HIGH, _LOW = rb"u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|' + _HIGH + _LOW + rb")"
 ANY_STRING = re.compile(rb'"(?P<chars>(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb'|)*+)"')
-"""A string of JSON, canonical or not, without lone surrogates."""
+"""A JSON string, canonical or not, without lone surrogates."""
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+|)*+"'
 _CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|)*+[\]}]"
@@ -62,24 +62,24 @@ for _ in range(3):
     _CONTAINER = rb"[\[{](?:[^\[\]{}\"]++|" + _TEXT + rb"|" + _CONTAINER + rb"|)*+[\]}]"
 _VALUE = _TEXT + rb'|[^\[\]{}",:]++|' + _CONTAINER
 KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
-"""A member of an object in a text that is known to be canonical. Containers up to four deep are found as a whole."""
+"""A member of an object in text known to be canonical. Containers up to four levels deep match as a whole."""
 
 KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
-"""A value in such a text, if it is a container up to four deep."""
+"""A container up to four levels deep in such text."""
 
 KNOWN_BRACKETS = re.compile(
     rb'(?:[^\[\]{}"]++|' + _TEXT + rb"|" + _CONTAINER + rb"|)*+(?:(?P<open>[\[{]++)|(?P<close>[\]}]++))", re.DOTALL
 )
-"""The next brackets of one kind outside strings in such a text, but for containers up to four deep."""
+"""The next brackets of one kind outside strings in such text, after any containers up to four levels deep."""
 
 KNOWN_KEY = re.compile(
     rb'(?:[^\[\]{}",]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+"(?!:)|)*+(?:"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":|(?P<mark>[\[\]{},]))',
     re.DOTALL,
 )
-"""The next key, bracket or comma outside strings in such a text."""
+"""The next key, bracket or comma outside strings in such text."""
 
 KNOWN_INTEGERS = re.compile(rb"\[(?:-?[0-9]++(?:,(?=[-0-9])|(?=\]))|)*+\]")
-"""An array of nothing but integers."""
+"""An array that only has integers."""
 
 KNOWN_CHARS = re.compile(rb"(?:[^\\]{1,64}+|\\(?:u[0-9a-f]{4}|[^u])|){1,1024}+[\x80-\xbf]*+")
-"""At most 64 KiB of a string in such a text, cut between characters."""
+"""At most 64 KiB of a string in such text, cut between characters."""

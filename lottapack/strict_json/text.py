@@ -1,6 +1,7 @@
-"""Views of values in a text that is known to be canonical JSON: a value is made only when, and if, it is needed.
+"""Views of values in text known to be canonical JSON; a Python value is only built on demand.
 
-So a stranger's text costs its own bytes and what is made of it, never a second form of all of it (decision 0026).
+So an untrusted text takes its own bytes and those of the values that are used, not a second copy of everything
+(decision 0026).
 """
 
 import json
@@ -24,7 +25,7 @@ _KINDS = {b"{": "an object", b"[": "an array", b'"': "a string", b"t": "a boolea
 
 
 class JsonText:
-    """One value in a canonical text: where it begins and ends."""
+    """One value of a canonical text, given by its first and last offset."""
 
     __slots__ = ("begin", "data", "end")
 
@@ -32,12 +33,12 @@ class JsonText:
         self.data, self.begin, self.end = data, begin, len(data) if end is None else end
 
     def __len__(self) -> int:
-        """Bytes of the value's text."""
+        """Return the bytes of the value's text."""
         return self.end - self.begin
 
     @property
     def kind(self) -> str:
-        """What JSON calls the value, such as "an object"."""
+        """The JSON kind of the value, such as "an object"."""
         known = _KINDS.get(self.data[self.begin : self.begin + 1])
         if known is not None:
             return known
@@ -45,58 +46,58 @@ class JsonText:
 
     @property
     def is_object(self) -> bool:
-        """Whether it is an object."""
+        """Whether the value is an object."""
         return self.data.startswith(b"{", self.begin)
 
     @property
     def is_array(self) -> bool:
-        """Whether it is an array."""
+        """Whether the value is an array."""
         return self.data.startswith(b"[", self.begin)
 
     @property
     def is_integers(self) -> bool:
-        """Whether it is an array of nothing but integers."""
+        """Whether the value is an array that only has integers."""
         return KNOWN_INTEGERS.fullmatch(self.data, self.begin, self.end) is not None
 
     @property
     def is_string(self) -> bool:
-        """Whether it is a string."""
+        """Whether the value is a string."""
         return self.data.startswith(b'"', self.begin)
 
     def text(self) -> bytes:
-        """The value's text."""
+        """Return the value's text."""
         return self.data[self.begin : self.end]
 
     def value(self) -> Any:
-        """The value as ``json`` makes it."""
+        """Return the value as ``json`` decodes it."""
         return _decoder.raw_decode(self.text().decode())[0]
 
     def members(self) -> Iterator[tuple[str, "JsonText"]]:
-        """The keys of an object in their order, each with its value."""
+        """Yield the keys of an object in order, each with its value."""
         data, at = self.data, self.begin + 1
         while at < self.end - 1:
-            found = KNOWN_MEMBER.match(data, at, self.end)
-            assert found is not None, "the text is not canonical"
-            begin, end = found.span(2)
+            match = KNOWN_MEMBER.match(data, at, self.end)
+            assert match is not None, "the text is not canonical"
+            begin, end = match.span(2)
             if end < 0:
-                begin = found.end()
+                begin = match.end()
                 end = _closed(data, begin)
-            yield characters(found[1]), JsonText(data, begin, end)
+            yield characters(match[1]), JsonText(data, begin, end)
             at = end + 1
 
     def items(self) -> Iterator["JsonText"]:
-        """The items of an array."""
+        """Yield the items of an array."""
         data, at = self.data, self.begin + 1
         while at < self.end - 1:
-            found = KNOWN_VALUE.match(data, at, self.end)
-            end = found.end() if found else _closed(data, at)
+            match = KNOWN_VALUE.match(data, at, self.end)
+            end = match.end() if match else _closed(data, at)
             yield JsonText(data, at, end)
             at = end + 1
 
     def every_key(self) -> Iterator[tuple[str, list[str | int]]]:
-        """Every key at any depth, with the keys and indices that lead to its object, and "" for each item of an array.
+        """Yield every key at any depth with the keys and indices that lead to its object; "" for each item of an array.
 
-        The list is changed as one goes on.
+        The yielded list is reused and changes afterwards.
         """
         data, at, way = self.data, self.begin, list[str | int]()
         while at < self.end:
@@ -125,14 +126,14 @@ class JsonText:
                 way.pop()
 
     def member(self, name: str) -> "JsonText | None":
-        """One member of an object."""
+        """Return one member of an object, or None."""
         return next((value for key, value in self.members() if key == name), None)
 
     def string_bytes(self) -> bytes:
-        """The UTF-8 of what a string stands for: in one step where its only escapes are quotes, else in pieces."""
+        """Return the UTF-8 of a string: at once if quotes are its only escapes, else decoded in pieces."""
         at, end = self.begin + 1, self.end - 1
         escapes = self.data.count(b"\\", at, end)
-        if escapes == self.data.count(b'\\"', at, end):  # so no backslash follows another
+        if escapes == self.data.count(b'\\"', at, end):  # so every backslash escapes a quote
             plain = self.data[at:end]
             return plain.replace(b'\\"', b'"') if escapes else plain
         made = BytesIO()
@@ -145,7 +146,7 @@ class JsonText:
 
 
 def _closed(data: bytes, begin: int) -> int:
-    """The place behind a container that is nested deeper than one pattern finds."""
+    """Return the offset after a container that is nested too deep for one pattern."""
     depth, at = 0, begin
     while found := KNOWN_BRACKETS.match(data, at):
         at = found.end()

@@ -1,1 +1,1 @@
-"""From a pack's records to tensors: generated, read, merged, whole or in parts."""
+"""Turn a pack's records into tensors: generated, read or merged, whole or in parts."""

@@ -27,12 +27,12 @@ PIECE = 1 << 19
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The dtype of an array that holds a tensor of the recorded dtype."""
+    """Return the dtype of an array that holds a tensor of the recorded dtype."""
     return np.dtype("uint16" if name == "bfloat16" else name)
 
 
 def values(array: Array, dtype: str) -> Array:
-    """The numbers that an array of a recorded dtype holds; those of ``bfloat16`` as float32, which holds each."""
+    """Return the numbers in an array of a recorded dtype; those of ``bfloat16`` as float32, which is exact."""
     if dtype == "bfloat16":
         return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array
@@ -54,12 +54,12 @@ def bits(numbers: Array, dtype: str) -> Array:
 
 
 def converted(array: Array, dtype: str, wanted: str) -> Array:
-    """An array of one recorded dtype in another, which differs only between floating dtypes."""
+    """Return an array of one recorded dtype in another, which differs only between floating dtypes."""
     return array if dtype == wanted else bits(values(array, dtype), wanted)
 
 
 def whole(pack: PackFile, name: str) -> Array:
-    """One entry that is not tied, with its adapter merged: of its shape."""
+    """Return one entry that is not tied, with its adapter merged: of its shape."""
     entry = pack.descriptor.parameters[name]
     assert not isinstance(entry, Tied)
     if isinstance(entry, Stored):
@@ -72,7 +72,7 @@ def whole(pack: PackFile, name: str) -> Array:
 
 
 def pieces(pack: PackFile, name: str) -> Iterator[Array]:
-    """The same as flat arrays, in row-major order, a few MiB at a time.
+    """Yield the same as flat arrays, in row-major order, a few MiB at a time.
 
     What is read counts only after the last piece, when its hash is known. A coded parameter is decoded whole, and a
     weight with magnitudes over the columns is made whole, because each needs all of its rows.
@@ -103,7 +103,7 @@ def pieces(pack: PackFile, name: str) -> Iterator[Array]:
 
 
 def _rows_of(entry: Seeded | Adapted) -> tuple[int, ...]:
-    """The shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows."""
+    """Return the shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows."""
     return (numel(entry.shape),) if isinstance(entry, Seeded) else entry.shape
 
 
@@ -133,7 +133,7 @@ def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], 
 
 
 def _rows(tensor: Floats, part: str, entry: Adapted, first: int, count: int) -> Floats:
-    """What of an adapter's tensor belongs to some rows of the weight."""
+    """Return what of an adapter's tensor belongs to some rows of the weight."""
     if part == "lora_A" and entry.fan_in_fan_out:
         return tensor[:, first : first + count]
     if part in ("lora_B", "magnitude") and not entry.fan_in_fan_out:
@@ -147,7 +147,7 @@ def _over_columns(pack: PackFile, name: str) -> bool:
 
 
 def _adapter(pack: PackFile, name: str) -> dict[str, Floats]:
-    """The tensors of a parameter's adapter by their last name, in float32; their hashes are checked."""
+    """Return the tensors of a parameter's adapter by their last name, in float32; their hashes are checked."""
     return {
         part: values(pack.read(held), held.dtype).astype(np.float32, copy=False)
         for part, held in pack.adapter(name).items()

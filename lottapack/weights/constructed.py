@@ -1,4 +1,4 @@
-"""The weights that torch drew for a pack of ``torch-cpu``: built once, handed out only if all are those recorded."""
+"""Weights that torch drew for a ``torch-cpu`` pack: built once, and returned only if all match the record."""
 
 import threading
 from collections.abc import Mapping
@@ -17,40 +17,40 @@ from lottapack.format.packfile import PackFile
 
 _LOCK = threading.Lock()
 _BUILT: "WeakKeyDictionary[PackFile, dict[str, Tensor]]" = WeakKeyDictionary()
-"""By open pack, so that the model is built once for all its weights, and freed with it."""
+"""The weights of each open pack, so that the model is built once for all of them and freed with the pack."""
 
 
 def is_constructed(pack: PackFile) -> bool:
-    """Whether torch drew the pack's weights."""
+    """Return whether torch drew the pack's weights."""
     return pack.descriptor.rng.id == rng.TORCH_CPU
 
 
 def constructed_weights(pack: PackFile) -> Mapping[str, Tensor]:
-    """Every generated weight by name, in its recorded dtype, on the CPU.
+    """Return every generated weight by name, in its recorded dtype, on the CPU.
 
-    Raises IntegrityError with all that differ: nothing is handed out then. ArchitectureError.
+    Raises IntegrityError listing all that differ, without returning any; ArchitectureError.
     """
     with _LOCK:
         if pack not in _BUILT:
-            found = _draw(pack)
+            drawn = _draw(pack)
             problems = [
-                Problem("fingerprint", name, f"drawn with fingerprint {fingerprint}, recorded {recorded}")
-                for name, (fingerprint, recorded) in _fingerprints(pack, found).items()
+                Problem("fingerprint", name, f"was drawn with the fingerprint {fingerprint}, recorded is {recorded}")
+                for name, (fingerprint, recorded) in _fingerprints(pack, drawn).items()
                 if fingerprint != recorded
             ]
             if problems:
                 raise IntegrityError(str(pack.path), problems, hint=_hint(pack))
-            _BUILT[pack] = found
+            _BUILT[pack] = drawn
         return _BUILT[pack]
 
 
 def constructed_fingerprints(pack: PackFile) -> dict[str, tuple[str, str]]:
-    """Of each generated weight the fingerprint found here and the recorded one."""
+    """Return the computed and the recorded fingerprint of each generated weight."""
     return _fingerprints(pack, _draw(pack))
 
 
 def drawn_state(architecture: Architecture, seed: int, budget: Budget | None = None) -> dict[str, Tensor]:
-    """The state_dict that torch draws for an architecture. ``budget``: what it may cost, where a table declares it."""
+    """Return the state_dict that torch draws for an architecture. ``budget``: its limits, if a table declares it."""
     return dict(arch.draw(architecture, seed, budget or Budget()).state_dict())
 
 
@@ -60,28 +60,31 @@ def _draw(pack: PackFile) -> dict[str, Tensor]:
     other = [name for name, entry in wanted.items() if name not in state or tuple(state[name].shape) != entry.shape]
     if other:
         raise ArchitectureError(
-            f"{pack.path}: the model that is built here has no such parameter as {other[0]}", hint=_hint(pack)
+            f"{pack.path}: the model built here does not have the parameter {other[0]}", hint=_hint(pack)
         )
     return {name: state[name].to(dtypes.torch_dtype(entry.dtype)).contiguous() for name, entry in wanted.items()}
 
 
 def _fingerprints(pack: PackFile, weights: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
-    found = {}
+    fingerprints = {}
     for name, weight in weights.items():
         entry = pack.descriptor.parameters[name]
         assert isinstance(entry, Seeded | Adapted)
-        found[name] = rng.fingerprint_hex(rng.fingerprint(weight)), entry.fingerprint
-    return found
+        fingerprints[name] = rng.fingerprint_hex(rng.fingerprint(weight)), entry.fingerprint
+    return fingerprints
 
 
 def _hint(pack: PackFile) -> str:
-    """The versions there and here."""
+    """Return a hint with the recorded and the present versions."""
     recorded = pack.descriptor.rng
-    here = versions()
+    local_versions = versions()
     tools = ", ".join(f"{name} {version}" for name, version in pack.descriptor.provenance.items() if name != "torch")
     return (
-        f"Packed with torch {recorded.torch} on a CPU with {recorded.capability} ({tools}); here are torch {here[0]} "
-        f"and {here[1]}, which draw other numbers, or the pack was changed. Load it where it was packed, and export it."
+        f"It was packed with torch {recorded.torch} on a CPU with {recorded.capability} ({tools}). This machine "
+        f"has torch "
+        f"{local_versions[0]} and {local_versions[1]}, which draw other numbers, or the pack was changed. Load "
+        f"the pack "
+        "where it was packed, and export it there."
     )
 
 

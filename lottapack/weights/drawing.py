@@ -78,25 +78,31 @@ def checked(
     dtype: "torch.dtype | str",
     start: int,
 ) -> tuple[Source, tuple[int, ...]]:
-    """The source and the shape that draw()'s arguments name. Raises UnsupportedError."""
+    """Return the source and the shape that draw()'s arguments name. Raises UnsupportedError."""
     if not isinstance(name, str):
-        raise UnsupportedError(f"name={name!r}: a stream is named by text", hint='Such as "layers.0.weight".')
+        raise UnsupportedError(
+            f"name={name!r} is not a string", hint='Pass the name of a tensor, such as "layers.0.weight".'
+        )
     if not isinstance(seed, Integral):
-        raise UnsupportedError(f"{name!r}: the seed {seed!r} is no integer", hint="Give one from 0 to 2**64 - 1.")
+        raise UnsupportedError(f"{name!r}: the seed {seed!r} is not an integer", hint="Pass one from 0 to 2**64 - 1.")
     if not isinstance(scale, Real):
-        raise UnsupportedError(f"{name!r}: the scale {scale!r} is no number", hint="Rules are for scaffold().")
+        raise UnsupportedError(
+            f"{name!r}: the scale {scale!r} is not a number", hint="Pass a number. Only scaffold() takes rules."
+        )
     if not isinstance(start, Integral):
-        raise UnsupportedError(f"{name!r}: start={start!r} is no integer", hint="Elements are numbered from 0 on.")
+        raise UnsupportedError(f"{name!r}: start={start!r} is not an integer", hint="Pass an index from 0 on.")
     if not isinstance(distribution, str | Table):
         raise UnsupportedError(
-            f"{name!r}: the distribution {distribution!r} is no table",
-            hint="Give an id, or what lottapack.table() makes.",
+            f"{name!r}: the distribution {distribution!r} is not a table",
+            hint="Pass a table's id, or what lottapack.table() returns.",
         )
     table = builtin(distribution) if isinstance(distribution, str) else distribution
     wanted = dtype_name(dtype)
     if wanted not in ITEM_BITS:
         choices = ", ".join(f"torch.{known}" for known in ITEM_BITS)
-        raise UnsupportedError(f"{name!r}: cannot draw in {dtype!r}", hint=f"Draw in one of {choices}, then convert.")
+        raise UnsupportedError(
+            f"{name!r}: cannot draw in {dtype!r}", hint=f"Draw in one of {choices}, then convert the tensor."
+        )
     source = Source(int(seed), name, table, binary32(scale), wanted)
     sizes = _sizes(name, shape)
     check_range(int(start), numel(sizes))
@@ -119,6 +125,6 @@ def _sizes(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:
         sizes = (-1,)
     if any(size < 0 for size in sizes):
         raise UnsupportedError(
-            f"{name!r}: {shape!r} is no shape", hint="Give integers that are not negative, such as (256, 64)."
+            f"{name!r}: {shape!r} is not a shape", hint="Pass integers that are not negative, such as (256, 64)."
         )
     return sizes

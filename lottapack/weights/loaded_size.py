@@ -1,4 +1,4 @@
-"""How much memory a loaded model takes, from the header of its pack alone."""
+"""Compute the memory of a loaded model from the header of its pack."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ from lottapack.rng import TORCH_CPU
 
 
 def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = False, without: Iterable[str] = ()) -> int:
-    """Bytes of the model that load() gives, with its adapters if they stay.
+    """Return the bytes of the model that load() returns, including adapters that are not merged.
 
-    ``dtype``: of floating tensors, if not as recorded. ``without``: weights that are in no memory.
+    ``dtype``: the dtype of floating tensors, if not the recorded one. ``without``: weights that take no memory.
     """
     kept = {} if merge else adapter_dtypes(pack, dtype)
     sizes = [numel(info.shape) * dtypes.ITEMSIZE[of] for info, of in kept.items()]
@@ -23,23 +23,23 @@ def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = Fals
 
 
 def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo | CodedTensor, str]:
-    """The dtypes that the tensors of adapters are loaded in.
+    """Return the dtypes in which the tensors of adapters are loaded.
 
-    An adapter that is kept narrower than its float32 layer computes in float32, which is exact.
+    An adapter that is stored narrower than its float32 layer is loaded as float32, which is exact.
     """
-    found: dict[TensorInfo | CodedTensor, str] = {}
+    loaded_as: dict[TensorInfo | CodedTensor, str] = {}
     adapted = [(name, entry) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
     for name, entry in adapted:
         for info in pack.adapter(name).values():
-            found[info] = dtype or ("float32" if entry.dtype == "float32" else info.dtype)
-    return found
+            loaded_as[info] = dtype or ("float32" if entry.dtype == "float32" else info.dtype)
+    return loaded_as
 
 
 def memory_by_backbone(pack: PackFile) -> dict[str, int]:
-    """Bytes of the loaded model by what load() can be told of the backbone.
+    """Return the bytes of the loaded model for each kind of backbone that load() can use for it.
 
-    ``virtual``, if any weights are of a table with a kernel for it: these are in no memory. ``blocks``, unless torch
-    drew the weights: none is; the block that is there at a time is not counted, as its size is the user's choice.
+    ``virtual`` appears if a kernel supports the table of any weights; these take no memory. ``blocks`` appears unless
+    torch drew the weights; the size of the block in memory is not counted, because the user chooses it.
     """
     parameters = pack.descriptor.parameters.items()
     generated = {name: e.distribution for name, e in parameters if isinstance(e, Seeded | Adapted)}

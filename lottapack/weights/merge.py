@@ -1,4 +1,4 @@
-"""The plain weight that a layer with an adapter stands for, the same bits on every device (spec: merge)."""
+"""Merge an adapter into its weight, with the same bits on every device (spec: merge)."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +11,10 @@ from torch import Tensor
 from lottapack.format.descriptor import Adapted
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 
-_CHUNK = 1 << 17  # elements of a step: the partial sums stay in the cache
+_CHUNK = 1 << 17  # elements at a time: the partial sums stay in the cache
 _CHUNK_ELSEWHERE: Final = 1 << 20  # on other devices, where each operation costs a launch
 _CHUNK_LENGTHS = 1 << 20  # with magnitudes: lengths are summed input by input, all outputs of a step at once
-_SQUARED: Final = 64  # inputs whose squares are taken at once
+_SQUARED: Final = 64  # inputs whose squares are taken together
 
 Backbone = Callable[[int, int], Tensor]
 """``backbone(first, last)``: elements ``first`` to ``last - 1`` of the weight in its recorded dtype, one dimension."""
@@ -30,9 +30,9 @@ def merged(
     scaling: float,
     fan_in_fan_out: bool,
 ) -> Tensor:
-    """``beta * W + s * B A``, every operation rounded to binary32 by itself, ranks summed in order.
+    """Return ``beta * W + s * B A``, each operation rounded to binary32, ranks summed in order.
 
-    With a magnitude, the weights of each output are then scaled to that length (DoRA, arXiv 2402.09353).
+    With a magnitude, each output's weights are then scaled to that length (DoRA, arXiv 2402.09353).
 
     Args:
         weight: the backbone in its recorded dtype and shape.
@@ -70,9 +70,9 @@ def combined(
     scaling: float,
     fan_in_fan_out: bool,
 ) -> Tensor:
-    """As merged(), with torch's own products and with gradients: equal within rounding error, not bit for bit.
+    """Merge like merged(), but with torch's products and with gradients: equal within rounding error, not in bits.
 
-    As in DoRA, no gradient goes through the lengths. Computes in binary32, or the weight's dtype if that is wider.
+    As in DoRA, the lengths do not get gradients. Computes in binary32, or in the weight's dtype if that is wider.
     """
     kind = torch.promote_types(weight.dtype, torch.float32)
     rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
@@ -89,7 +89,7 @@ def combined(
 
 
 def _full_precision(device: str) -> AbstractContextManager[Any]:
-    """Autocast would compute the product of the factors in its own dtype."""
+    """Disable autocast, which would compute the product of the factors in its own dtype."""
     return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
@@ -105,20 +105,20 @@ def merge_into(
     scaling: float,
     fan_in_fan_out: bool,
 ) -> None:
-    """As merged(), into memory that is there, with some MiB more: the backbone is asked for piece by piece.
+    """Merge like merged(), but into existing memory, with a few MiB more: the backbone is requested piece by piece.
 
-    ``out``: contiguous, in the weight's shape; its dtype may be another than the recorded one, to which the result is
-    rounded first. It may be the memory that ``backbone`` reads: no piece is asked for once it is written.
-    ``backbone``: gives the weight's elements, on the device of ``out``.
+    ``out``: contiguous, in the weight's shape. Its dtype may differ from the recorded one, to which the result is
+    rounded first. It may be the memory that ``backbone`` reads: no piece is requested after it is written.
+    ``backbone``: returns the weight's elements, on the device of ``out``.
     """
-    # Products commute, so the transposed weight needs only the factors' places exchanged.
+    # The terms of a product commute, so a transposed weight only needs the two factors exchanged.
     rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
     rows, columns = rows.float().contiguous(), columns.float().contiguous()
     matrix = out.view(rows.shape[0], columns.shape[1])
     factor = None if beta is None else beta.float()
 
     def piece(part: slice) -> tuple[Tensor, torch.dtype]:
-        """The unrounded weights of some rows, and the recorded dtype."""
+        """Return the unrounded weights of some rows, and the recorded dtype."""
         # mul and add as two calls: addmm, addcmul and baddbmm may fuse them into one rounding.
         low_rank = rows[part, :1] * columns[:1]
         product = torch.empty_like(low_rank)
@@ -126,9 +126,9 @@ def merge_into(
             torch.mul(rows[part, r : r + 1], columns[r : r + 1], out=product)
             low_rank.add_(product)
         low_rank.mul_(scaling)
-        found = backbone(part.start * matrix.shape[1], part.stop * matrix.shape[1]).view(low_rank.shape)
-        wide = found.float()
-        return low_rank.add_(wide if factor is None else torch.mul(wide, factor, out=product)), found.dtype
+        recorded_weights = backbone(part.start * matrix.shape[1], part.stop * matrix.shape[1]).view(low_rank.shape)
+        wide = recorded_weights.float()
+        return low_rank.add_(wide if factor is None else torch.mul(wide, factor, out=product)), recorded_weights.dtype
 
     def parts(chunk: int) -> list[slice]:
         step = max(1, chunk // max(1, matrix.shape[1]))
@@ -137,7 +137,7 @@ def merge_into(
     shared: Tensor | None = None
     chunk = _CHUNK if out.device.type == "cpu" else _CHUNK_ELSEWHERE
     if magnitude is not None and fan_in_fan_out:
-        # A length is that of the unrounded weights, of which no more than a piece is kept: they are computed again.
+        # A length is that of the unrounded weights, of which only one piece is kept, so they are computed twice.
         lengths = _Lengths(matrix.shape[1], out.device)
         for part in parts(chunk):
             lengths.add(piece(part)[0])
@@ -154,16 +154,16 @@ def merge_into(
 
 
 class _Lengths:
-    """The sums of the squares of each output's weights, in binary64 and in the order of the inputs."""
+    """The sums of squares of each output's weights, in binary64 and in the order of the inputs."""
 
     def __init__(self, outputs: int, device: torch.device) -> None:
-        # Devices of other kinds lack binary64.
+        # Other kinds of devices lack binary64.
         self.device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self.total = torch.zeros(outputs, dtype=torch.float64, device=self.device)
         self.home = device
 
     def add(self, inputs: Tensor) -> None:
-        """The next inputs' weights: shape (inputs, outputs), binary32."""
+        """Add the next inputs' weights: shape (inputs, outputs), binary32."""
         inputs = inputs.to(self.device)
         for first in range(0, len(inputs), _SQUARED):
             wide = inputs[first : first + _SQUARED].double()
@@ -171,15 +171,15 @@ class _Lengths:
                 self.total.add_(squares)
 
     def factors(self, magnitude: Tensor) -> Tensor:
-        """What the weights of each output are multiplied by."""
-        lengths = np.sqrt(self.total.cpu().numpy())  # NumPy's root is correctly rounded wherever it runs
+        """Return the factor of each output's weights."""
+        lengths = np.sqrt(self.total.cpu().numpy())  # NumPy rounds square roots correctly on every platform
         wanted = magnitude.double().cpu().numpy()
         quotients = np.divide(wanted, lengths, out=np.zeros_like(lengths), where=lengths != 0)
         return torch.from_numpy(quotients).float().to(self.home)
 
 
 def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
-    """What the weights of each output are multiplied by: shape (d_out,), binary32 (spec: merge, step 4).
+    """Return the factor of each output's weights: shape (d_out,), binary32 (spec: merge, step 4).
 
     ``inputs``: the unrounded weights, shape (d_in, d_out), binary32. ``magnitude``: shape (d_out,).
     """
@@ -189,14 +189,14 @@ def length_factors(inputs: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def merge_adapter(weight: Tensor, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe) -> Tensor:
-    """As merged(), with the adapter's tensors by name and the rest from its entry."""
+    """Merge like merged(), with the adapter's tensors by name and its numbers from the entry."""
     return merged(weight, *_tensors(adapter), **_numbers(entry))
 
 
 def merge_adapter_into(
     out: Tensor, backbone: Backbone | None, adapter: Mapping[str, Tensor], entry: Adapted | AdaptedRecipe
 ) -> None:
-    """As merge_into(), with the adapter's tensors by name and the rest from its entry. No ``backbone``: in place."""
+    """Merge like merge_into(), with tensors by name and numbers from the entry; without ``backbone``, in place."""
     merge_into(out, backbone or _elements(out), *_tensors(adapter), **_numbers(entry))
 
 

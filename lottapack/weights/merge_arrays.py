@@ -1,4 +1,4 @@
-"""The merged weight in NumPy, with the bits that merge.py gives (spec: merge), for readers that have no torch."""
+"""Merge weights in NumPy with the bits of merge.py (spec: merge), for readers without torch."""
 
 from collections.abc import Mapping
 
@@ -10,14 +10,14 @@ from lottapack.format.recipe import scaling_factor
 
 Floats = npt.NDArray[np.float32]
 
-_CHUNK = 1 << 17  # elements of a step: the partial sums stay in the cache
+_CHUNK = 1 << 17  # elements at a time: the partial sums stay in the cache
 
 
 def merge_adapter(weight: Floats, adapter: Mapping[str, Floats], entry: Adapted) -> Floats:
-    """``beta * W + s * B A``, every operation rounded to binary32 by itself, ranks summed in order.
+    """Return ``beta * W + s * B A``, each operation rounded to binary32, ranks summed in order.
 
     Args:
-        weight: the backbone, shape as recorded, in float32, which holds each recorded dtype exactly.
+        weight: the backbone in its recorded shape, in float32, which holds each recorded dtype exactly.
         adapter: the adapter's tensors by their last name, in float32.
         entry: the parameter's entry.
 
@@ -25,14 +25,14 @@ def merge_adapter(weight: Floats, adapter: Mapping[str, Floats], entry: Adapted)
         A new array like ``weight``, not yet rounded to the recorded dtype.
     """
     down, up = adapter["lora_A"], adapter["lora_B"]
-    # Products commute, so the transposed weight needs only the factors' places exchanged.
+    # The terms of a product commute, so a transposed weight only needs the two factors exchanged.
     rows, columns = (down.T, up.T) if entry.fan_in_fan_out else (up, down)
     rows, columns = np.ascontiguousarray(rows), np.ascontiguousarray(columns)
     scaling = np.float32(scaling_factor(entry.alpha, entry.rank, entry.scaling))
     matrix = weight.reshape(rows.shape[0], columns.shape[1])
     result = np.empty_like(matrix)
     step = max(1, _CHUNK // max(1, columns.shape[1]))
-    with np.errstate(all="ignore"):  # what overflows becomes an infinity
+    with np.errstate(all="ignore"):  # overflows become infinite
         for first in range(0, matrix.shape[0], step):
             part = slice(first, first + step)
             total = rows[part, :1] * columns[:1]
@@ -50,7 +50,7 @@ def merge_adapter(weight: Floats, adapter: Mapping[str, Floats], entry: Adapted)
 
 
 def _factors(inputs: Floats, magnitude: Floats) -> Floats:
-    """What the weights of each output are multiplied by. ``inputs``: shape (d_in, d_out)."""
+    """Return the factor of each output's weights. ``inputs``: shape (d_in, d_out)."""
     total = np.zeros(inputs.shape[1], np.float64)
     for weights in np.ascontiguousarray(inputs):
         wide = weights.astype(np.float64)

@@ -1,7 +1,7 @@
-"""Parts of the tensors of a pack, made without the rest: generated, read, or merged with the fixed bits of the whole.
+"""Make parts of a pack's tensors without the rest: generated, read, or merged with the same bits as the whole.
 
-Each element of a merged weight is a sum of its own, so that any part of it has the bits that the whole would have
-(spec: merge). Only a magnitude looks at all weights of an output; these are generated a few at a time.
+Each element of a merged weight is a sum of its own, so any part of it has the bits that the whole would have (spec:
+merge). Only a magnitude depends on all weights of an output; these are generated a few at a time.
 """
 
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ from lottapack.weights.parts import Part, pieces, whole
 from lottapack.weights.rebuild import adapter_tensors, constant_tensor, stored_tensor
 
 PIECE = 1 << 20
-"""Elements of a piece: a few MiB, enough to keep every thread busy."""
+"""The elements of a piece: a few MiB, enough to keep every thread busy."""
 
 _FEW = 16
-"""Runs up to which slices are faster than an index for each element."""
+"""Up to this many runs, slices are faster than an index for each element."""
 
 
 class PlainTensor:
     """One entry of the plain model's state_dict, in its recorded dtype, part by part.
 
-    ``shape``: of the whole. An adapter's tensors are read, and their hashes checked, once.
+    ``shape``: that of the whole. An adapter's tensors are read, and their hashes checked, once.
     """
 
     def __init__(self, pack: PackFile, name: str, device: torch.device) -> None:
@@ -44,7 +44,7 @@ class PlainTensor:
         self.dtype = dtypes.torch_dtype(self.entry.dtype)  # type: ignore[union-attr]
 
     def pieces(self) -> Iterator[Tensor]:
-        """Everything, a piece at a time, in row-major order. What is read counts only after the last (hashes)."""
+        """Yield everything piece by piece, in row-major order. Do not trust the pieces before the end (hashes)."""
         if isinstance(self.entry, Stored):
             yield from stored_pieces(self.pack, self.name)
         else:
@@ -52,7 +52,7 @@ class PlainTensor:
                 yield self.part(part)
 
     def part(self, part: Part) -> Tensor:
-        """A part, with adapters merged, of the part's shape."""
+        """Return a part, with adapters merged, in the part's shape."""
         if isinstance(self.entry, Stored):
             return stored_part(self.pack, self.name, part).to(self.device)
         if isinstance(self.entry, Constant):
@@ -62,30 +62,32 @@ class PlainTensor:
             return weight
         if self._magnitude is None:
             return self._merged(weight, part)
-        # Binary32 throughout: a length is that of the unrounded weights.
-        found = self._merged(weight.float(), part)
-        factors = self._factors(part, found)
+        # All in binary32: a length is that of the unrounded weights.
+        unrounded = self._merged(weight.float(), part)
+        factors = self._factors(part, unrounded)
         across = (1, -1) if self.entry.fan_in_fan_out else (-1, *[1] * (len(self.shape) - 1))
-        return found.mul_(factors.view(across)).to(self.dtype)
+        return unrounded.mul_(factors.view(across)).to(self.dtype)
 
     def backbone(self, part: Part) -> Tensor:
-        """A part of the generated weight, without its adapter."""
+        """Return a part of the generated weight, without its adapter."""
         memory = torch.empty(part.shape, dtype=self.dtype, device=self.device)
         if is_constructed(self.pack):
             return memory.copy_(part.take(constructed_weights(self.pack)[self.name]))
         return rng.fill_runs_(memory, self.pack.source(self.name), *part.runs())
 
     def check_fingerprint(self) -> None:
-        """Generate everything once, keeping nothing of it, and compare fingerprints. Raises IntegrityError."""
+        """Generate everything once without keeping it, and compare fingerprints. Raises IntegrityError."""
         assert not isinstance(self.entry, Stored | Constant)
         recorded = self.entry.fingerprint  # type: ignore[union-attr]
         if is_constructed(self.pack):
-            constructed_weights(self.pack)  # hands out only what was compared
+            constructed_weights(self.pack)  # returns only weights whose fingerprints match
             return
-        found = rng.fingerprint_hex(rng.fingerprint_of(self.pack.source(self.name), numel(self.shape)))
-        if found != recorded:
-            problem = Problem("fingerprint", self.name, f"rebuilt with fingerprint {found}, recorded {recorded}")
-            hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
+        computed = rng.fingerprint_hex(rng.fingerprint_of(self.pack.source(self.name), numel(self.shape)))
+        if computed != recorded:
+            problem = Problem(
+                "fingerprint", self.name, f"was rebuilt with the fingerprint {computed}, recorded is {recorded}"
+            )
+            hint = "The pack's descriptor was changed, or this device computes wrong bits. Try another device."
             raise IntegrityError(str(self.pack.path), [problem], hint=hint)
 
     @cached_property
@@ -97,7 +99,7 @@ class PlainTensor:
         return self._adapter.get("magnitude")
 
     def _merged(self, weight: Tensor, part: Part) -> Tensor:
-        """The merge of a part, of the weight's dtype, before a magnitude."""
+        """Merge a part in the weight's dtype, before a magnitude."""
         assert isinstance(self.entry, Adapted)
         rest = Part(part.whole[1:], part.ranges[1:])
         numbers = torch.arange(numel(rest.whole), dtype=torch.int64, device="cpu")
@@ -115,7 +117,10 @@ class PlainTensor:
         )
 
     def _factors(self, part: Part, found: Tensor) -> Tensor:
-        """What a magnitude multiplies each output of a part with. ``found``: the part, if that is enough to know it."""
+        """Return the factors of a part's outputs for a magnitude.
+
+        ``found``: the part, if it suffices to compute them.
+        """
         assert isinstance(self.entry, Adapted)
         assert self._magnitude is not None
         axis = 1 if self.entry.fan_in_fan_out else 0
@@ -149,9 +154,9 @@ class PlainTensor:
 
 
 def stored_pieces(pack: PackFile, held: Held) -> Iterator[Tensor]:
-    """What the file holds as flat pieces, in order, on the CPU. They count only after the last: its hash comes then.
+    """Yield the file's flat pieces on the CPU, in order. Do not trust them before the end, when the hash is checked.
 
-    A coded parameter is decoded whole.
+    A coded parameter is decoded as a whole.
     """
     info = pack.as_it_is(held)
     if info is None:
@@ -162,8 +167,8 @@ def stored_pieces(pack: PackFile, held: Held) -> Iterator[Tensor]:
 
 
 def stored_part(pack: PackFile, held: Held, part: Part) -> Tensor:
-    """A part of what the file holds, on the CPU. All of its bytes are read for the hash, and only the part is kept."""
-    found = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(held)[0]), device="cpu")
+    """Return a part of a stored tensor, on the CPU. Reads all its bytes for the hash and keeps only the part."""
+    result = torch.empty(part.numel, dtype=dtypes.torch_dtype(pack.form(held)[0]), device="cpu")
     starts, lengths = part.runs()
     ends, places = starts + lengths, np.concatenate([[0], np.cumsum(lengths)])
     begin = 0
@@ -175,11 +180,11 @@ def stored_part(pack: PackFile, held: Held, part: Part) -> Tensor:
             place = int(places[first] + lo[0] - starts[first])
             count = hi - lo
             index = np.arange(count.sum()) + np.repeat(lo - begin - np.cumsum(count) + count, count)
-            found[place : place + index.size] = piece[torch.from_numpy(index)]
+            result[place : place + index.size] = piece[torch.from_numpy(index)]
         else:
             for run in range(first, last):
                 low, high = max(int(starts[run]), begin), min(int(ends[run]), end)
                 place = int(places[run]) + low - int(starts[run])
-                found[place : place + high - low] = piece[low - begin : high - begin]
+                result[place : place + high - low] = piece[low - begin : high - begin]
         begin = end
-    return found.view(part.shape)
+    return result.view(part.shape)

@@ -1,6 +1,6 @@
-"""Parts of tensors: the elements that one holder has, as ranges along each dimension, and their places in the stream.
+"""Parts of tensors: the elements of one holder as ranges along each dimension, and their positions in the stream.
 
-A shard of a distributed tensor is such a part, and so is a piece of a few MiB that is written before the next is made.
+A shard of a distributed tensor is such a part, and so is a piece of a few MiB that is written before the next one.
 """
 
 import math
@@ -15,12 +15,12 @@ from torch import Tensor
 from lottapack.rng.runs import Integers
 
 Ranges = tuple[tuple[int, int], ...]
-"""Ranges of indices, each from its first to before its second number; ascending, apart, none empty."""
+"""Ranges of indices, each as (first, last + 1); ascending, separate, not empty."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The elements of a tensor of shape ``whole`` whose index lies, in each dimension, in that dimension's ranges."""
+    """The elements of a tensor of shape ``whole`` whose index in each dimension is in that dimension's ranges."""
 
     whole: tuple[int, ...]
     ranges: tuple[Ranges, ...]
@@ -32,29 +32,29 @@ class Part:
 
     @property
     def numel(self) -> int:
-        """How many elements it has."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has every element."""
+        """Whether it has all elements."""
         return self.shape == self.whole
 
     def indices(self, dim: int) -> Integers:
-        """The indices along a dimension, ascending."""
+        """Return the indices along a dimension, ascending."""
         return np.concatenate([np.arange(0), *(np.arange(lo, hi) for lo, hi in self.ranges[dim])])
 
     def with_range(self, dim: int, ranges: Ranges) -> "Part":
-        """The same with other ranges along one dimension."""
+        """Return the part with other ranges along one dimension."""
         return Part(self.whole, (*self.ranges[:dim], ranges, *self.ranges[dim + 1 :]))
 
     def runs(self) -> tuple[Integers, Integers]:
-        """The numbers of the first elements of the runs in row-major order, and their lengths: shape (n,), int64."""
+        """Return the first indices of the runs in row-major order, and their lengths: shape (n,), int64."""
         if not self.numel:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         last = len(self.whole) - 1
         while last > 0 and self.shape[last] == self.whole[last]:
-            last -= 1  # whole dimensions at the end lengthen the runs of the one before
+            last -= 1  # complete last dimensions lengthen the runs of the one before
         if last < 0:
             return np.zeros(1, np.int64), np.ones(1, np.int64)
         step = math.prod(self.whole[last + 1 :])
@@ -65,12 +65,12 @@ class Part:
             starts = (self.indices(dim)[:, None] * step + starts).reshape(-1)
             step *= self.whole[dim]
         lengths = np.tile(lengths, starts.size // lengths.size)
-        # An index after the last of the row before: one run, not two.
+        # A run that begins right after the previous one ends is joined with it.
         joined = np.flatnonzero(np.concatenate([[True], starts[1:] != starts[:-1] + lengths[:-1]]))
         return starts[joined], np.add.reduceat(lengths, joined)
 
     def take(self, tensor: Tensor) -> Tensor:
-        """The part of a tensor of the whole shape, contiguous; the tensor itself where that is everything."""
+        """Return this part of a tensor of the whole shape, contiguous; the tensor itself if the part is everything."""
         for dim, ranges in enumerate(self.ranges):
             if self.shape[dim] == self.whole[dim]:
                 continue
@@ -87,41 +87,41 @@ def whole(shape: Sequence[int]) -> Part:
 
 
 def everything(size: int) -> Ranges:
-    """All indices along a dimension."""
+    """Return all indices along a dimension."""
     return ((0, size),) if size else ()
 
 
 def cut(ranges: Ranges, lo: int, hi: int) -> Ranges:
-    """Those of the indices, counted in their order, from the lo-th to before the hi-th."""
-    found: list[tuple[int, int]] = []
+    """Return the lo-th to (hi - 1)-th of the indices, counted in their order."""
+    selected: list[tuple[int, int]] = []
     done = 0
     for first, end in ranges:
         begin, stop = max(lo - done, 0), min(hi - done, end - first)
         if begin < stop:
-            found.append((first + begin, first + stop))
+            selected.append((first + begin, first + stop))
         done += end - first
-    return join(found)
+    return join(selected)
 
 
 def chunk(ranges: Ranges, count: int, number: int) -> Ranges:
-    """Chunk ``number`` of ``count``, as torch.chunk cuts: of one size but the last ones, which may be empty."""
+    """Return chunk ``number`` of ``count``, cut as by torch.chunk: equal sizes except the last, which may be empty."""
     size = -(-_count(ranges) // count)
     return cut(ranges, number * size, (number + 1) * size)
 
 
 def join(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    """Ascending ranges, those joined that touch."""
-    found: list[tuple[int, int]] = []
+    """Return ascending ranges with those joined that touch."""
+    joined: list[tuple[int, int]] = []
     for first, end in ranges:
-        if found and found[-1][1] == first:
-            found[-1] = found[-1][0], end
+        if joined and joined[-1][1] == first:
+            joined[-1] = joined[-1][0], end
         else:
-            found.append((first, end))
-    return tuple(found)
+            joined.append((first, end))
+    return tuple(joined)
 
 
 def pieces(shape: Sequence[int], limit: int) -> Iterator[Part]:
-    """Cut a tensor into contiguous pieces of at most ``limit`` elements, in order; of whole rows where they fit."""
+    """Cut a tensor into contiguous pieces of at most ``limit`` elements, in order; of whole rows if they fit."""
     sizes = tuple(shape)
     everywhere = whole(sizes)
     if not everywhere.numel:
@@ -136,8 +136,8 @@ def pieces(shape: Sequence[int], limit: int) -> Iterator[Part]:
     for outer in np.ndindex(*sizes[:dim]):
         fixed = tuple(((index, index + 1),) for index in outer)
         for lo in range(0, sizes[dim], step):
-            here = ((lo, min(lo + step, sizes[dim])),)
-            yield Part(sizes, (*fixed, here, *everywhere.ranges[dim + 1 :]))
+            window = ((lo, min(lo + step, sizes[dim])),)
+            yield Part(sizes, (*fixed, window, *everywhere.ranges[dim + 1 :]))
 
 
 def _count(ranges: Ranges) -> int:

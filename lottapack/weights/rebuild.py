@@ -1,4 +1,4 @@
-"""From an opened pack to an empty module, and to tensors: generated, read, or both merged."""
+"""Turn an open pack into an empty module and into tensors: generated, read, or both merged."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -21,14 +21,14 @@ from lottapack.weights.constructed import constructed_weights, fill_constructed,
 from lottapack.weights.merge import Backbone, merge_adapter_into
 
 _PIECE: Final = 1 << 19
-"""Elements of a weight that are held in its recorded dtype while it is generated in another."""
+"""The elements held in the recorded dtype at a time while a weight is generated in another dtype."""
 
 
 def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
-    """The empty module of a descriptor.
+    """Return the empty module of a descriptor.
 
-    ``max_bytes``: as in load(); what the constructor computes counts too. Raises ArchitectureError where the module
-    does not have the declared parameters, and LimitError where it costs more to build than these justify.
+    ``max_bytes``: as in load(); what the constructor computes counts too. Raises ArchitectureError if the module does
+    not have the declared parameters, LimitError if building it costs more than these justify.
     """
     model = arch.build(descriptor.architecture, Budget.of_descriptor(descriptor, max_bytes))
     shapes = shapes_of(model)
@@ -40,8 +40,9 @@ def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
             wrong.append(name)
     if wrong:
         raise ArchitectureError(
-            f"{descriptor.architecture.class_} as built here has other parameters than packed: {', '.join(wrong[:5])}",
-            hint="The library may be another version than the one that the pack names in its provenance.",
+            f"{descriptor.architecture.class_} as built here does not have the packed parameters: "
+            f"{', '.join(wrong[:5])} differ",
+            hint="Install the version of the library that the pack names in its provenance.",
         )
     return cast_computed(model, descriptor.computed or {}, descriptor.architecture.class_)
 
@@ -49,10 +50,10 @@ def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
 def stored_tensor(
     pack: PackFile, held: Held, device: torch.device, dtype: torch.dtype | None = None, pages: HugePages | None = None
 ) -> Tensor:
-    """A stored parameter, decoded if need be, or a tensor of the file; its SHA-256 checked.
+    """Return a stored parameter, decoded if it is coded, or a tensor of the file; check its SHA-256.
 
-    In another dtype if that is given and the tensor is floating: it is converted before it goes to the device, which
-    never holds it twice. Nor does the CPU: what is converted is read piece by piece, but for coded parameters.
+    ``dtype``: converts a floating tensor before it goes to the device, so that the device never holds it twice. The CPU
+    does not either: it converts piece by piece, except for coded parameters.
     """
     recorded, shape = pack.form(held)
     wanted = _wanted(recorded, dtype)
@@ -72,16 +73,16 @@ def stored_tensor(
 
 
 def tensor_bytes(tensor: Tensor) -> Any:
-    """The memory of a contiguous CPU tensor, as bytes, because NumPy has no bfloat16."""
+    """Return the memory of a contiguous CPU tensor as bytes, because NumPy does not have bfloat16."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def constant_tensor(
     entry: Constant, device: torch.device, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """A tensor of one value, given by its bits; of the entry's shape, or of another.
+    """Return a tensor of one value, given by its bits, in the entry's shape or another.
 
-    In another dtype if that is given and the value is floating.
+    ``dtype``: converts a floating value.
     """
     shape = entry.shape if shape is None else shape
     bits = np.frombuffer(bytes.fromhex(entry.value)[::-1], np.uint8).copy()
@@ -90,15 +91,15 @@ def constant_tensor(
 
 
 def empty_backbone(pack: PackFile, name: str, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Memory for a backbone weight, in its recorded dtype if no other is given."""
+    """Return uninitialised memory for a backbone weight, in its recorded dtype or another."""
     entry = _generated(pack, name)
     return torch.empty(entry.shape, dtype=_wanted(entry.dtype, dtype), device=device)
 
 
 def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) -> Tensor:
-    """Generate a backbone weight into its memory, whose dtype may be another than the recorded one; return it.
+    """Generate a backbone weight into its memory, whose dtype may differ from the recorded one; return it.
 
-    ``check``: compare the fingerprint. Beside the memory, no more than a piece of the weight is held.
+    ``check``: compare the fingerprint. Uses the memory of one piece of the weight in addition.
     """
     if is_constructed(pack):
         return fill_constructed(pack, name, weight)
@@ -117,23 +118,23 @@ def generate(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) 
 
 
 def generate_all(pack: PackFile, weights: Mapping[str, Tensor], *, check: bool = False) -> None:
-    """As generate() for each weight, all in their recorded dtypes; at once, where the device can do that."""
+    """Generate several weights in their recorded dtypes like generate(); at once if the device can."""
     if is_constructed(pack):
         for name, weight in weights.items():
             fill_constructed(pack, name, weight)
         return
-    found = rng.fill_all_([(weight, pack.source(name)) for name, weight in weights.items()], fingerprints=check)
-    for name, fingerprint in zip(weights, found, strict=check):
+    computed = rng.fill_all_([(weight, pack.source(name)) for name, weight in weights.items()], fingerprints=check)
+    for name, fingerprint in zip(weights, computed, strict=check):
         _check(pack, name, fingerprint)
 
 
 def is_recorded_dtype(pack: PackFile, name: str, weight: Tensor) -> bool:
-    """Whether a backbone weight has its recorded dtype."""
+    """Return whether a backbone weight has its recorded dtype."""
     return weight.dtype == dtypes.torch_dtype(_generated(pack, name).dtype)
 
 
 def merge_generated_(pack: PackFile, name: str, weight: Tensor) -> Tensor:
-    """Merge the adapter of a weight, which was generated in its recorded dtype, in place; return the weight."""
+    """Merge the adapter into a weight that was generated in its recorded dtype, in place; return the weight."""
     entry = _generated(pack, name)
     if isinstance(entry, Adapted):
         merge_adapter_into(weight, None, adapter_tensors(pack, name, weight.device), entry)
@@ -141,11 +142,11 @@ def merge_generated_(pack: PackFile, name: str, weight: Tensor) -> Tensor:
 
 
 def generate_merged(pack: PackFile, name: str, weight: Tensor, *, check: bool = False) -> Tensor:
-    """As generate(), and with the weight's adapter merged, if it has one."""
+    """Generate like generate(), and merge the weight's adapter if it has one."""
     entry = _generated(pack, name)
     if not isinstance(entry, Adapted) or is_recorded_dtype(pack, name, weight):
         return merge_generated_(pack, name, generate(pack, name, weight, check=check))
-    # Of the backbone in its recorded dtype there is only a piece at a time.
+    # Only a piece of the backbone at a time is in its recorded dtype.
     if check and not is_constructed(pack):
         check_generated(pack, name, weight.device)
     backbone = _backbone(pack, name, weight.device)
@@ -154,7 +155,7 @@ def generate_merged(pack: PackFile, name: str, weight: Tensor, *, check: bool = 
 
 
 def _backbone(pack: PackFile, name: str, device: torch.device) -> Backbone:
-    """A way to any elements of a weight."""
+    """Return a function that gives any elements of a weight."""
     if is_constructed(pack):
         flat = constructed_weights(pack)[name].view(-1)
         return lambda first, last: flat[first:last].to(device)
@@ -164,16 +165,16 @@ def _backbone(pack: PackFile, name: str, device: torch.device) -> Backbone:
 
 
 def check_generated(pack: PackFile, name: str, device: torch.device) -> None:
-    """Check the fingerprint of a weight, of which no more than a piece is there at once. Raises IntegrityError."""
+    """Check a weight's fingerprint with only one piece of it in memory. Raises IntegrityError."""
     _check(pack, name, *rng.fingerprints_on(device, [(pack.source(name), numel(_generated(pack, name).shape))]))
 
 
 def _check(pack: PackFile, name: str, fingerprint: int) -> None:
-    found, recorded = rng.fingerprint_hex(fingerprint), _generated(pack, name).fingerprint
-    if found != recorded:
+    computed, recorded = rng.fingerprint_hex(fingerprint), _generated(pack, name).fingerprint
+    if computed != recorded:
         where = pack.fingerprint_place(name)
-        problem = Problem("fingerprint", where, f"rebuilt with fingerprint {found}, recorded {recorded}")
-        hint = "The pack's descriptor was changed, or this device computes wrong bits: try another device."
+        problem = Problem("fingerprint", where, f"was rebuilt with the fingerprint {computed}, recorded is {recorded}")
+        hint = "The pack's descriptor was changed, or this device computes wrong bits. Try another device."
         raise IntegrityError(str(pack.path), [problem], hint=hint)
 
 
@@ -188,16 +189,16 @@ def _wanted(recorded: str, dtype: torch.dtype | None) -> torch.dtype:
 
 
 def adapter_tensors(pack: PackFile, name: str, device: torch.device) -> dict[str, Tensor]:
-    """The adapter of a parameter: ``lora_A``, ``lora_B`` and, where it is learned, ``beta``."""
+    """Return the tensors of a parameter's adapter: ``lora_A``, ``lora_B`` and, if it has them, beta and magnitude."""
     return {part: stored_tensor(pack, info, device) for part, info in pack.adapter(name).items()}
 
 
 def plain_tensor(
     pack: PackFile, name: str, device: torch.device, *, check: bool = False, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """The entry of the plain model's state_dict, adapters merged, ties followed.
+    """Return an entry of the plain model's state_dict, with adapters merged and ties followed.
 
-    In its recorded dtype; floating ones in another if that is given.
+    It has its recorded dtype; floating ones have ``dtype`` if that is given.
     """
     name = pack.descriptor.resolve(name)
     entry = pack.descriptor.parameters[name]

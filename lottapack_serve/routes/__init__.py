@@ -1,1 +1,1 @@
-"""The registry's endpoints, by job: one small module each, with the part of the Hub's protocol that it speaks."""
+"""The registry's endpoints: one small module for each part of the Hub's protocol."""

@@ -1,4 +1,4 @@
-"""Who am I, may I, and is this card's YAML valid."""
+"""Endpoints for the caller's identity and rights, and for checking a card's YAML."""
 
 import msgspec
 from starlette.requests import Request
@@ -58,16 +58,19 @@ def _may_read(request: Request) -> None:
 
 def _validate_yaml(_request: Request, body: _Card) -> Response:
     try:
-        found = cards.front_matter(body.content)
+        fields = cards.front_matter(body.content)
     except cards.CardError as fault:
         problem = {"message": f"The card's YAML is not valid: {fault}"}
         return JSONResponse({"errors": [problem], "warnings": []}, 400)
-    warnings = [] if found else [{"message": "empty or missing yaml metadata in repo card"}]
+    warnings = [] if fields else [{"message": "empty or missing yaml metadata in repo card"}]
     return JSONResponse({"errors": [], "warnings": warnings})
 
 
 def _harnesses(_request: Request) -> Response:
-    """Which programs count as agents: none. Clients keep the answer for a day; after a 404 they ask each time."""
+    """Return which programs count as agents: none.
+
+    Clients cache the answer for a day; after a 404 they ask each time.
+    """
     return JSONResponse({"standardEnvVars": [], "harnesses": {}})
 
 

@@ -1,4 +1,4 @@
-"""Commits: what is there already (preupload), and the commit itself, read as it arrives."""
+"""Endpoints for commits: what already exists (preupload), and the commit itself, read as it arrives."""
 
 import sqlite3
 
@@ -19,12 +19,12 @@ from lottapack_serve.refusals import bad_request, repo_not_found, too_large
 from lottapack_serve.repos import Repo
 
 _BATCH = 512 * 2**10
-"""Bytes of a body that are handed to a thread at once."""
+"""The bytes of a body that are handed to a thread at a time."""
 
 
 def _writable(db: sqlite3.Connection, request: Request, parent: str | None = None) -> tuple[Caller, Repo]:
     if flag(request, "create_pr"):
-        raise bad_request("This registry has no pull requests. Commit to a branch.")
+        raise bad_request("This registry does not support pull requests. Commit to a branch.")
     caller = identify(db, request, registry_of(request).rules)
     repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
     require_write(caller)
@@ -47,15 +47,15 @@ class _Files(msgspec.Struct):
 
 
 def _preupload(request: Request, body: _Files) -> Response:
-    """Every file comes in the commit, so that neither LFS nor Xet is needed; what is there already has an ``oid``."""
+    """Request every file in the commit itself, without LFS or Xet; files that already exist get an ``oid``."""
     registry = registry_of(request)
     limits = registry.limits
     if len(body.files) > limits.commit_files:
-        raise too_large(f"A commit can hold {limits.commit_files:,} files.")
+        raise too_large(f"A commit can have {limits.commit_files:,} files.")
     for file in body.files:
         if file.size > limits.file_bytes:
             raise too_large(
-                f"{file.path!r} has {file.size:,} bytes, and a file of a commit can have {limits.file_bytes:,}."
+                f"{file.path!r} has {file.size:,} bytes, but a file of a commit can have {limits.file_bytes:,}."
             )
     answers = []
     with registry.database.read() as db:
@@ -63,7 +63,7 @@ def _preupload(request: Request, body: _Files) -> Response:
         head = check_head(db, repo, part(request, "branch"), None)
         for file in body.files:
             held = trees.at(db, head.number, file.path)
-            # Named only while it is whole, so that a client mends what is lost by sending it again.
+            # Only named if it is complete, so that a client repairs lost content by sending it again.
             whole = held and held.sha256 and registry.store.is_there(Blob(held.sha256, held.size, held.oid))
             oid = held.oid if held and whole else None
             answers.append({"path": file.path, "uploadMode": "regular", "shouldIgnore": False, "oid": oid})
@@ -77,7 +77,7 @@ async def _commit(request: Request) -> Response:
 
     def allowed(db: sqlite3.Connection) -> tuple[str, Repo]:
         caller, repo = _writable(db, request)
-        if repo.number != begun.number:  # deleted meanwhile, and another one made by its name
+        if repo.number != begun.number:  # deleted meanwhile, and another one was created with its name
             raise repo_not_found(begun.id, anonymous=False)
         return caller.name, repo
 
@@ -85,7 +85,7 @@ async def _commit(request: Request) -> Response:
         change = await _receive(request, reader)
         await run_in_threadpool(registry.committer.prepare, change)
         branch = part(request, "branch")
-        # Those whose turn has not come wait here, and leave the threads to readers.
+        # Commits wait for their turn here, and leave the threads to readers.
         turn = request.app.state.turn
         repo, made = await to_thread.run_sync(registry.committer.commit, allowed, branch, change, limiter=turn)
     finally:
@@ -103,7 +103,7 @@ async def _receive(request: Request, reader: CommitReader) -> Change:
         await run_in_threadpool(reader.feed, bytes(batch))
         batch.clear()
         if reader.change.parent and not checked:
-            # Better now than after the whole file has come.
+            # Check before the whole file has arrived.
             checked = True
             await run_in_threadpool(_may_write, request, reader.change.parent)
     await run_in_threadpool(reader.feed, bytes(batch))

@@ -1,4 +1,4 @@
-"""Which models there are, and what is in one: listings, information, files, history."""
+"""Endpoints for models: listings, information, files and history."""
 
 import html
 import itertools
@@ -30,7 +30,7 @@ def _list(request: Request) -> Response:
     registry, query = registry_of(request), request.query_params
     tags = tuple(dict.fromkeys([*query.getlist("filter"), *query.getlist("pipeline_tag")]))
     if len(tags) > _MAX_FILTERS:
-        raise bad_request(f"At most {_MAX_FILTERS} filters can be asked for at once.")
+        raise bad_request(f"A request can have at most {_MAX_FILTERS} filters.")
     limit, after = page_asked(request)
     extra = {*query.getlist("expand"), *query.getlist("expand[]")}
     full = flag(request, "full")
@@ -41,10 +41,10 @@ def _list(request: Request) -> Response:
         require_read(caller)
         wanted = Wanted(caller.known, query.get("author"), query.get("search", ""), tags, sort, after)
         try:
-            found = repos.listed(db, wanted, limit + 1)
+            entries = repos.listed(db, wanted, limit + 1)
         except ValueError as fault:
-            raise bad_request("'cursor' must be what the page before gave.") from fault
-        shown = ((views.listed(db, one, card=card, siblings=siblings), one.after) for one in found)
+            raise bad_request("'cursor' must be that of the previous page.") from fault
+        shown = ((views.listed(db, entry, card=card, siblings=siblings), entry.after) for entry in entries)
         return page(request, shown)
 
 
@@ -54,9 +54,9 @@ def _info(request: Request) -> Response:
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, revision)
-        # With "blobs" or without: mirrors forget to pass that on.
-        found = views.model(db, repo, commit)
-    return JSONResponse(found, headers={"X-Repo-Commit": commit.id})
+        # Always with the sizes of "blobs", because mirrors forget to pass that parameter on.
+        description = views.model(db, repo, commit)
+    return JSONResponse(description, headers={"X-Repo-Commit": commit.id})
 
 
 def _tree(request: Request) -> Response:
@@ -71,9 +71,9 @@ def _tree(request: Request) -> Response:
             if entry is None or entry.sha256:
                 raise entry_not_found(folder, commit.id)
         listing = trees.below if flag(request, "recursive") else trees.inside
-        found = listing(db, commit.number, folder, after, limit + 1)
-        shown = views.entries(db, found, expand=flag(request, "expand"))
-        return page(request, ((one, one["path"]) for one in shown), {"X-Repo-Commit": commit.id})
+        listed_entries = listing(db, commit.number, folder, after, limit + 1)
+        shown = views.entries(db, listed_entries, expand=flag(request, "expand"))
+        return page(request, ((item, item["path"]) for item in shown), {"X-Repo-Commit": commit.id})
 
 
 class _Paths(msgspec.Struct):
@@ -92,12 +92,12 @@ def _paths_info(request: Request, body: _Paths) -> Response:
     named = [body.paths] if isinstance(body.paths, str) else body.paths
     paths = sorted({path.strip("/") for path in named})
     if len(named) > PATHS:
-        raise RefusedError(413, f"At most {PATHS:,} paths can be asked for at once.")
+        raise RefusedError(413, f"A request can have at most {PATHS:,} paths.")
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         commit = revisions.resolve(db, repo, part(request, "revision"))
-        found = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
-        shown = list(views.entries(db, found, expand=is_set(body.expand)))
+        existing = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
+        shown = list(views.entries(db, existing, expand=is_set(body.expand)))
     return JSONResponse(shown, headers={"X-Repo-Commit": commit.id})
 
 
@@ -108,10 +108,10 @@ def _commits(request: Request) -> Response:
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
         newest = revisions.resolve(db, repo, part(request, "revision"))
-        # A cursor is the commit that the page before ended with.
+        # A cursor is the last commit of the previous page.
         begin = revisions.resolve(db, repo, cursor) if cursor else newest
-        found = itertools.islice(revisions.history(db, begin, limit + 2), bool(cursor), None)
-        return page(request, ((_commit(commit, formatted), commit.id) for commit in found))
+        selected = itertools.islice(revisions.history(db, begin, limit + 2), bool(cursor), None)
+        return page(request, ((_commit(commit, formatted), commit.id) for commit in selected))
 
 
 def _commit(commit: Commit, formatted: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Branches and tags."""
+"""Endpoints for branches and tags."""
 
 import msgspec
 from starlette.requests import Request
@@ -16,9 +16,9 @@ def _list(request: Request) -> Response:
     registry = registry_of(request)
     with registry.database.read() as db:
         repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
-        found = revisions.refs(db, repo)
+        all_refs = revisions.refs(db, repo)
     shown: dict[str, list[dict[str, str]]] = {"heads": [], "tags": []}
-    for ref in found:
+    for ref in all_refs:
         entry = {"name": ref.name, "ref": f"refs/{ref.kind}/{ref.name}", "targetCommit": ref.commit}
         shown[ref.kind].append(entry)
     return JSONResponse({"branches": shown["heads"], "tags": shown["tags"], "converts": [], "pullRequests": []})
@@ -61,7 +61,7 @@ def _add_tag(request: Request, body: _Tag) -> Response:
 def _delete(request: Request) -> Response:
     kind, key = ("heads", "branch") if "branch" in request.path_params else ("tags", "revision")
     registry = registry_of(request)
-    _may_write(request)  # before anyone waits for the index
+    _may_write(request)  # before waiting for the index
     with registry.database.write() as db:
         caller = identify(db, request, registry.rules)
         repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))

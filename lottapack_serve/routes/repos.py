@@ -1,4 +1,4 @@
-"""Make, delete, move repositories and change their settings."""
+"""Endpoints to create, delete and move repositories, and to change their settings."""
 
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from lottapack_serve.repos import Repo
 
 
 class _Body(msgspec.Struct):
-    """What the requests about repositories say: each uses some of it."""
+    """The fields of requests about repositories; each request uses some of them."""
 
     name: str = ""
     organization: str | None = None
@@ -42,21 +42,21 @@ def _may_write(request: Request) -> None:
 
 
 def _private(body: _Body) -> bool | None:
-    """What a body says of who may see a repository, in today's words or those of older clients."""
+    """Return whether a body makes a repository private, in the words of current or older clients."""
     if body.visibility not in (None, "public", "private"):
-        raise bad_request(f"A repository can be public or private here, not {body.visibility!r}.")
+        raise bad_request(f"A repository here can be public or private, not {body.visibility!r}.")
     return body.private if body.visibility is None else body.visibility == "private"
 
 
 def _check_type(body: _Body) -> None:
     if body.type not in (None, "model"):
-        raise bad_request(f"This registry holds models only, no {body.type!r}.")
+        raise bad_request(f"This registry only holds models, not {body.type!r}.")
 
 
 def _split(full: str) -> tuple[str, str]:
     owner, slash, name = full.partition("/")
     if not slash:
-        raise bad_request(f"{full!r} is not of the form owner/name.")
+        raise bad_request(f"{full!r} does not have the form owner/name.")
     check_repo(owner, name)
     return owner, name
 
@@ -74,7 +74,7 @@ def _create(request: Request, body: _Body) -> Response:
     except RefusedError as fault:
         if fault.status != 409:
             raise
-        # Clients for which that is fine read the address.
+        # Clients that accept an existing repository read its address.
         return JSONResponse({"error": fault.message, **answer}, 409)
     return JSONResponse({**answer, "id": str(made.number)})
 
@@ -101,7 +101,7 @@ def _move(request: Request, body: _Body) -> Response:
 
 def _settings(request: Request, body: _Body) -> Response:
     if body.gated not in (None, False):
-        raise bad_request("This registry has no gated repositories; make it private.")
+        raise bad_request("This registry does not support gated repositories. Make it private instead.")
     private = _private(body)
     with registry_of(request).database.write() as db:
         repo = find_repo(db, _writer(request, db), part(request, "owner"), part(request, "name"))

@@ -1,4 +1,4 @@
-"""Files: their heads, their contents, and parts of them."""
+"""Endpoints for files: their heads, their contents, and ranges of them."""
 
 import re
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ def _resolve(request: Request) -> Response:
 
 
 def _headers(path: str, blob: Blob, commit: str) -> dict[str, str]:
-    # The SHA-256 is the ETag: what a client downloads can be checked with no other request.
+    # The SHA-256 is the ETag, so that a client can check a download without another request.
     etag = f'"{blob.sha256}"'
     name = path.rpartition("/")[2]
     plain = re.sub(r'[^\x20-\x7e]|["\\;]', "_", name)
@@ -64,7 +64,7 @@ def _headers(path: str, blob: Blob, commit: str) -> dict[str, str]:
 
 
 def _range(request: Request, size: int, etag: str) -> tuple[int, int]:
-    """Which bytes are asked for. More than one range, or one in another form, is answered with the whole."""
+    """Return the requested byte range. Several ranges, or other forms of range, are answered with the whole file."""
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if match is None or match[1] == match[2] == "" or request.headers.get("if-range", etag) != etag:
         return 0, size
@@ -83,20 +83,20 @@ def _range(request: Request, size: int, etag: str) -> tuple[int, int]:
 
 
 def _number(digits: str, size: int) -> int:
-    """A number of any length, as far as it matters: what has more digits than any size is past the end."""
+    """Return a number of any length, capped: one with more digits than any size is past the end."""
     digits = digits.lstrip("0")
     return int(digits or 0) if len(digits) <= 18 else size + 10**18
 
 
 class _FileResponse(StreamingResponse):
-    """A part of a file that is open, and is closed whatever becomes of the answer."""
+    """A part of an open file, which is closed whatever happens to the answer."""
 
     def __init__(self, opened: BinaryIO, begin: int, end: int, status: int, headers: dict[str, str]) -> None:
         self._opened = opened
         super().__init__(_pieces(opened, begin, end), status, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         with self._opened:
             await super().__call__(scope, receive, send)
 
@@ -106,7 +106,7 @@ async def _pieces(opened: BinaryIO, begin: int, end: int) -> AsyncIterator[bytes
     while begin < end:
         piece = await run_in_threadpool(opened.read, min(_PIECE, end - begin))
         if not piece:
-            return  # cut short on disk meanwhile: the client sees that bytes are missing
+            return  # the file was truncated meanwhile; the client notices missing bytes
         begin += len(piece)
         yield piece
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from cli_runs import Files, Result, Run, real
 from safetensors.torch import save_file
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 import lottapack
 from lottapack import errors as errors_module
 from lottapack_cli import errors
+from lottapack_cli.app import app
 
 
 def refused(result: Result, code: int, *words: str) -> None:
@@ -23,6 +25,17 @@ def refused(result: Result, code: int, *words: str) -> None:
     assert result.err.startswith("error: ")
     assert "Traceback" not in result.err
     assert [word for word in words if word not in result.err] == []
+
+
+def test_python_arguments_become_options() -> None:
+    command = typer.main.get_command(app)
+    options = errors.options_of(command, ["run", "PACK", "--tokens", "1"])
+    assert options["max_bytes"] == "--max-bytes"
+    assert errors.in_options("pass `given` or a larger `max_bytes`", options) == "pass --input or a larger --max-bytes"
+    assert errors.in_options("`new_tokens=8` of `pack`, not `others`", options) == "--new 8 of PACK, not `others`"
+    assert errors.in_options("`allow=['a', 'b.c']`", options) == "--allow a --allow b.c"
+    served = errors.options_of(command, ["serve", "token", "add"])
+    assert errors.in_options("`root`, `max_bytes`", served) == "--root, `max_bytes`"
 
 
 def command_lines(pack: Path, folder: Path) -> list[list[object]]:

@@ -56,7 +56,7 @@ def here(files: Files, tmp_path: Path) -> Path:
 def test_what_is_read_is_not_written_over(line: str, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     before = contents(here)
-    refused(run(*line.split()), 2, "is what is read, and would be lost", "Name another file")
+    refused(run(*line.split()), 2, "is the input file; refusing to overwrite it", "Name another file")
     assert contents(here) == before
 
 
@@ -71,7 +71,7 @@ def test_a_pack_beside_or_within_its_checkpoint_is_replaced(
 def test_the_library_keeps_what_it_reads_too(files: Files, tmp_path: Path) -> None:
     checkpoint = tmp_path / "model.pt"
     shutil.copy(files.checkpoint, checkpoint)
-    with pytest.raises(OutputError, match="would be lost"):
+    with pytest.raises(OutputError, match="is the input file"):
         lottapack.pack(checkpoint, checkpoint)
 
 
@@ -99,7 +99,7 @@ def test_a_layer_that_was_replaced_after_scaffold(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("pack model.pt --base model.lotta.safetensors", ["goes with a PEFT adapter", "--base"]),
+        ("pack model.pt --base model.lotta.safetensors", ["is only valid for PEFT adapters", "--base"]),
         ("pack model.lotta.safetensors", ["packed already", "lottapack inspect"]),
         ("pack none.pt", ["none.pt: no such file", "Name a checkpoint"]),
         ("pack empty.pt", ["empty.pt cannot be read as tensors: it is empty"]),
@@ -110,8 +110,8 @@ def test_a_layer_that_was_replaced_after_scaffold(
             ["none cannot be read as an architecture: No such file"],
         ),
         ("inspect ./my-org/digits", ["No such file", "lottapack pull"]),
-        ("verify model.lotta.safetensors --device mps", ["the device 'mps' cannot be used"]),
-        ("run model.lotta.safetensors --input none.npy", ["cannot be read as tensors: No such file", "numpy.save"]),
+        ("verify model.lotta.safetensors --device mps", ["cannot use the device 'mps'"]),
+        ("run model.lotta.safetensors --input none.npy", ["none.npy: No such file", "numpy.save"]),
         ("run nothing --input in.npy", ["'nothing' is not owner/name, nor is there a file"]),
         ("push none.txt my-org/digits", ["none.txt", "No such file"]),
         ("report", ["error: name one pack"]),
@@ -138,4 +138,4 @@ def test_a_pipe_is_refused_at_once(run: Run, tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: done.append(run("inspect", tmp_path / "pipe")), daemon=True)
     thread.start()
     thread.join(timeout=30)
-    refused(done[0], 2, "No regular file", "Save what comes out of a pipe")
+    refused(done[0], 2, "Not a regular file", "Save the contents of a pipe")

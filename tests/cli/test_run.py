@@ -105,15 +105,19 @@ def test_what_cannot_run_is_refused(files: Files, llama: Path, run: Run, tmp_pat
     (tmp_path / "broken.npy").write_bytes(b"no array")
     refused(run("run", files.pack), 2, "--prompt, --tokens and --input")
     refused(run("run", files.pack, "--tokens", "1,x"), 2, "token ids are numbers")
-    refused(run("run", files.pack, "--tokens", "1"), 2, "a Sequential writes no tokens", "--input")
-    refused(run("run", llama, "--tokens", "1,32"), 2, "numbers from 0 to 31")
-    refused(run("run", files.pack, "--input", tmp_path / "wide.npy"), 2, "does not take", "float32 (1, 17)")
-    refused(run("run", files.pack, "--input", tmp_path / "broken.npy"), 2, "cannot be read as tensors")
-    refused(run("run", files.pack, "--input", tmp_path / "x.csv"), 2, "unknown kind of file", ".npy")
-    refused(run("run", files.pack, "--input", tmp_path / "good.npy", "-o", tmp_path / "y.csv"), 2, "cannot hold output")
+    refused(run("run", files.pack, "--tokens", "1"), 2, "a Sequential cannot generate tokens", "--input")
+    refused(run("run", llama, "--tokens", "1,32"), 2, "token ids go from 0 to 31")
+    refused(run("run", files.pack, "--input", tmp_path / "wide.npy"), 2, "cannot take the input", "float32 (1, 17)")
+    refused(run("run", files.pack, "--input", tmp_path / "broken.npy"), 2, "cannot read tensors")
+    refused(run("run", files.pack, "--input", tmp_path / "x.csv"), 2, "unknown file type", ".npy")
+    refused(
+        run("run", files.pack, "--input", tmp_path / "good.npy", "-o", tmp_path / "y.csv"),
+        2,
+        "cannot write the outputs output",
+    )
     refused(run("run", files.pack, "--tokens", "1", "--backbone", "virtual"), 2, "0.weight cannot be virtual")
     refused(run("run", llama, "--tokens", "1", "--backbone", "quick"), 2, "backbone='quick'")
-    refused(run("run", llama, "--tokens", "1", "-o", tmp_path / "y.npy"), 2, "an output is written for a given input")
+    refused(run("run", llama, "--tokens", "1", "-o", tmp_path / "y.npy"), 2, "is only written for a model with --input")
 
 
 def test_bench_measures_products(run: Run) -> None:

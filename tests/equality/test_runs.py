@@ -98,13 +98,13 @@ def test_many_rows_are_one_call(monkeypatch):
 @pytest.mark.parametrize(
     ("starts", "lengths", "message"),
     [
-        ([0], [3], "no runs of 4 elements"),
-        ([0, 3], [4], "no runs of 4 elements"),
-        ([0, 1], [5, -1], "no runs of 4 elements"),
+        ([0], [3], "do not describe runs of 4 elements"),
+        ([0, 3], [4], "do not describe runs of 4 elements"),
+        ([0, 1], [5, -1], "do not describe runs of 4 elements"),
         ([0, 1], [2, 2], "overlap or are not in order"),
         ([9, 1], [2, 2], "overlap or are not in order"),
-        ([-1], [4], "elements from number -1 on"),
-        ([2**63 - 2], [4], "elements from number"),
+        ([-1], [4], "the range -1"),
+        ([2**63 - 2], [4], "exceeds the stream"),
     ],
 )
 def test_impossible_runs_are_refused(starts, lengths, message):

@@ -49,7 +49,7 @@ def test_export_needs_it_where_it_builds_the_model(net_pack, package, run, tmp_p
     assert run("export", net_pack, "-o", tmp_path / "plain.safetensors")[0] == 0
     code, _, err = run("export", net_pack, "-o", tmp_path / "adapter", "--format", "peft")
     assert code == 2
-    assert f"asks to import {PACKAGE}.nets" in " ".join(err.split())
+    assert f"needs to import {PACKAGE}.nets" in " ".join(err.split())
     assert f"--allow {PACKAGE}" in " ".join(err.split())
     assert not (tmp_path / "adapter").exists()
     assert marks(package) == []

@@ -68,10 +68,10 @@ def test_other_families_need_no_leave(tmp_path):
 
 @pytest.mark.parametrize("allow", [(), "torch", ["ncps"], [NETS[:-1]], [f"{NETS}.Net"], [f"{PACKAGE}.other"]])
 def test_what_is_not_allowed_is_not_imported(net_pack, package, allow):
-    with pytest.raises(NotAllowedError, match=f"asks to import {NETS}, which this call does not allow") as caught:
+    with pytest.raises(NotAllowedError, match=f"needs to import {NETS}, which `allow` does not include") as caught:
         lottapack.load(net_pack, allow=allow)
     assert f"allow=['{PACKAGE}']" in caught.value.hint
-    assert f"--allow {PACKAGE}" in caught.value.hint
+
     assert imported(package) == set()
     assert PACKAGE not in sys.modules
 
@@ -110,7 +110,7 @@ def test_classes_among_arguments_need_permission_too(package, pack_of):
     node = {"class": "subprocess:Popen", "config": {"args": ["touch", str(package / "owned")]}}
     path = pack_of(f"{NETS}:Net", {"width": 4, "options": [{"tuple": [{"x": node}]}]})
     assert lottapack.inspect(path).allow == (PACKAGE, "subprocess")
-    with pytest.raises(NotAllowedError, match="asks to import subprocess, which"):
+    with pytest.raises(NotAllowedError, match="needs to import subprocess, which"):
         lottapack.load(path, allow=PACKAGE)
     assert imported(package) == set()
     assert not (package / "owned").exists()
@@ -139,7 +139,11 @@ def test_an_allowed_module_does_not_lend_its_imports(package, pack_of, name, hom
         (f"{NETS}:Options", ArchitectureError, "is not a torch.nn.Module"),
         (f"{NETS}:Liar", ArchitectureError, "gives a str, which is not a torch.nn.Module"),
         (f"{NETS}:Nothing", ArchitectureError, f"{NETS} has no 'Nothing'"),
-        (f"{PACKAGE}.nowhere:Net", ArchitectureError, f"the installed {PACKAGE} has no module {PACKAGE}.nowhere"),
+        (
+            f"{PACKAGE}.nowhere:Net",
+            ArchitectureError,
+            f"the installed {PACKAGE} does not have the module {PACKAGE}.nowhere",
+        ),
         (
             f"{PACKAGE}.broken:Net",
             UnsupportedError,
@@ -179,7 +183,7 @@ def test_verify_checks_all_else_without_the_code(net_pack, package):
     assert {check.what for check in outcome.checks if check.status == "ok"} == {"format", "sha256", "fingerprint"}
     (skipped,) = (check for check in outcome.checks if check.what == "architecture")
     assert skipped.status == "skipped"
-    assert f"asks to import {NETS}" in skipped.detail
+    assert f"needs to import {NETS}" in skipped.detail
     assert imported(package) == set()
     assert all(check.status == "ok" for check in lottapack.verify(net_pack, allow=PACKAGE).checks)
 
@@ -209,12 +213,12 @@ def test_a_folder_for_from_pretrained_is_refused(net_pack, tmp_path):
 def test_what_differs_each_time_is_refused(package):
     with pytest.raises(ArchitectureError, match=r"rebuilding .*:Dice gives another noise, which no checkpoint holds"):
         lottapack.scaffold(build("Dice"), seed=1, rank=1)
-    with pytest.raises(ArchitectureError, match="noise cannot be computed without weights"):
+    with pytest.raises(ArchitectureError, match="cannot compute noise without weights"):
         lottapack.scaffold(build("Drawn"), seed=1, rank=1)
 
 
 @pytest.mark.parametrize(
-    ("name", "match"), [("Extra", "is a dict, which a pack cannot hold"), ("Lazy", "no shape yet")]
+    ("name", "match"), [("Extra", "is a dict, which a pack cannot hold"), ("Lazy", "does not have a shape yet")]
 )
 def test_what_has_no_tensors_yet_is_refused(package, name, match):
     with pytest.raises(ArchitectureError, match=match):
@@ -224,7 +228,7 @@ def test_what_has_no_tensors_yet_is_refused(package, name, match):
 def test_a_changed_model_is_refused(package):
     model = build("Net", width=4)
     model.more = torch.nn.Linear(2, 2)
-    with pytest.raises(ArchitectureError, match="gives other tensors: more"):
+    with pytest.raises(ArchitectureError, match="gives different tensors: more"):
         lottapack.scaffold(model, seed=1, rank=1)
 
 
@@ -237,8 +241,8 @@ def test_constants_of_a_module_keep_their_values(net_pack):
 @pytest.mark.parametrize(
     ("family", "path", "arguments", "match"),
     [
-        ("keras", "a:B", {}, "models of the families python and timm are built by name"),
-        ("torch.nn", "Linear", {}, "are built by name"),
+        ("keras", "a:B", {}, "only builds models of the families python and timm"),
+        ("torch.nn", "Linear", {}, "only builds models"),
         ("python", "__main__:Net", {}, "without leading underscores"),
         ("python", "torch.nn.Linear", {}, 'of the form "package.module:Class"'),
         ("python", "torch.nn:Linear", {"in_features": torch.zeros(1)}, "cannot be described as data"),

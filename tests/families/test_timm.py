@@ -55,9 +55,9 @@ def test_two_environments_have_one_set_of_bits(checked, name, tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("unknown", "ArchitectureError: timm has no model 'no_such_model' of its own"),
-        ("argument", "ArchitectureError: resnet10t cannot be built from its configuration: TypeError"),
-        ("someone_elses", "ArchitectureError: timm has no model 'theirs' of its own"),
+        ("unknown", "ArchitectureError: timm does not have its own model 'no_such_model'"),
+        ("argument", "ArchitectureError: cannot build resnet10t from its configuration: TypeError"),
+        ("someone_elses", "ArchitectureError: timm does not have its own model 'theirs'"),
         ("undeclared", 'lottapack.build("timm", ...)'),
     ],
 )
@@ -72,10 +72,10 @@ def no_timm(monkeypatch):
 
 def test_without_the_library(no_timm, tmp_path):
     """The rest of a pack can be used, and what is missing is named."""
-    with pytest.raises(UnsupportedError, match="holds a timm model, and timm is not installed") as caught:
+    with pytest.raises(UnsupportedError, match="the model needs timm, which is not installed") as caught:
         lottapack.load(VECTOR)
     assert "pip install 'lottapack[timm]'" in caught.value.hint
-    with pytest.raises(UnsupportedError, match="timm is not installed"):
+    with pytest.raises(UnsupportedError, match="timm, which is not installed"):
         lottapack.build("timm", "resnet18")
     (skipped,) = (check for check in lottapack.verify(VECTOR).checks if check.what == "architecture")
     assert skipped.status == "skipped"

@@ -153,7 +153,7 @@ def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
     )
     refused(
         errors.LimitError,
-        "max_bytes allows 10",
+        "`max_bytes=10` allows",
         lambda: distributed.load(pack, mesh=mesh, placements=Shard(0), max_bytes=10),
     )
     refused(
@@ -194,7 +194,7 @@ def damage_is_found_by_every_process(packs: Path, rank: int) -> None:
     """The hash is that of the whole tensor, also where a shard of it is kept."""
     refused(
         errors.IntegrityError,
-        "its SHA-256 is",
+        "has the SHA-256",
         lambda: distributed.load(packs / "damaged", mesh=line(), placements=Shard(0)),
     )
 

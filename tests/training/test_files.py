@@ -234,7 +234,7 @@ def test_a_generation_config_of_something_else_is_refused(text, said, checkpoint
 def test_links_out_of_the_folder_are_refused(checkpoint, tmp_path):
     (tmp_path / "secret").write_text("secret")
     (checkpoint / "vocab.txt").symlink_to(tmp_path / "secret")
-    with pytest.raises(CheckpointError, match="link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         lottapack.pack(checkpoint, tmp_path / f"a{S}")
 
 

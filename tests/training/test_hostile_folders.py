@@ -39,7 +39,7 @@ def move_out(path: Path, name: str = "elsewhere") -> Path:
 @pytest.mark.parametrize("what", ["adapter_config.json", "adapter_model.safetensors", f"base/{NAME}", "base"])
 def test_links_out_of_an_adapters_folder_are_refused(what, adapter, tmp_path):
     target = move_out(adapter / what)
-    with pytest.raises(CheckpointError, match="is a link out of its folder, to") as caught:
+    with pytest.raises(CheckpointError, match="links to") as caught:
         lottapack.pack(adapter, tmp_path / OUT)
     assert str(target) in str(caught.value)
     assert not (tmp_path / OUT).exists()
@@ -51,14 +51,14 @@ def test_the_base_that_lies_beside_the_adapter_is_in_the_folder_around_both(adap
     adapter.rename(tmp_path / "run" / "adapter")
     assert lottapack.pack(tmp_path / "run" / "adapter", tmp_path / OUT).size == (tmp_path / "due").stat().st_size
     move_out(tmp_path / "run" / "base")
-    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         lottapack.pack(tmp_path / "run" / "adapter", tmp_path / OUT)
 
 
 def test_links_out_of_a_base_that_is_named_are_refused_and_a_file_that_is_named_is_read(adapter, tmp_path):
     (adapter / "base").rename(tmp_path / "mine")
     target = move_out(tmp_path / "mine" / NAME)
-    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         lottapack.pack(adapter, tmp_path / OUT, base=tmp_path / "mine")
     for named in (tmp_path / "mine" / NAME, target):
         lottapack.pack(adapter, tmp_path / OUT, base=named)
@@ -79,7 +79,7 @@ def test_the_links_of_a_hubs_cache_are_followed(below, adapter, tmp_path):
     assert (tmp_path / OUT).read_bytes() == (tmp_path / "due").read_bytes()
     (blobs / "0").rename(tmp_path / "elsewhere")
     (blobs / "0").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         lottapack.pack(snapshot / below, tmp_path / OUT)
 
 
@@ -97,7 +97,7 @@ def test_pipes_are_no_files(what, adapter, tmp_path):
     """Reading one would wait for ever."""
     (adapter / what).unlink()
     os.mkfifo(adapter / what)
-    with pytest.raises(CheckpointError, match="is no regular file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         lottapack.pack(adapter, tmp_path / OUT)
 
 
@@ -118,11 +118,11 @@ def test_an_architecture_is_not_read_through_a_link_or_a_pipe(named, plain, tmp_
     lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     (tmp_path / OUT).unlink()
     move_out(plain / "config.json")
-    with pytest.raises(CheckpointError, match=r"config\.json is a link out of its folder"):
+    with pytest.raises(CheckpointError, match=r"config\.json links to"):
         lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     (plain / "config.json").unlink()
     os.mkfifo(plain / "config.json")
-    with pytest.raises(CheckpointError, match="is no regular file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         lottapack.pack(lottapack.recover.torch_cpu(plain, **options), tmp_path / OUT)
     assert not (tmp_path / OUT).exists()
 
@@ -133,7 +133,7 @@ def test_from_pretrained_follows_no_link_to_a_pack(tmp_path):
     lottapack.export(tmp_path / "a", tmp_path / "folder", format="transformers-pack")
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "folder")
     move_out(tmp_path / "folder" / NAME)
-    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "folder")
 
 
@@ -145,7 +145,7 @@ def test_what_lies_beside_a_pack_is_not_sent_through_a_link(where, tmp_path):
     lottapack.pack(trained("mlp"), pack)
     (tmp_path / "id_rsa").write_text("private")
     Path(f"{pack}.sig").symlink_to("../id_rsa")
-    with pytest.raises(SignatureError, match=r"\.sig is a link out of its folder"):
+    with pytest.raises(SignatureError, match=r"\.sig links to"):
         lottapack.push(pack, where)
 
 
@@ -159,5 +159,5 @@ def test_shards_and_indices_go_by_the_same_rule(tmp_path):
     assert lottapack.pack(tmp_path / "folder", tmp_path / OUT).size
     shutil.move(tmp_path / "folder" / "parts", tmp_path / "parts")
     (tmp_path / "folder" / "parts").symlink_to("../parts")
-    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its folder"):
         lottapack.pack(tmp_path / "folder", tmp_path / OUT)

@@ -198,7 +198,7 @@ def test_init_backbone_draws_in_place_and_wraps_nothing(tmp_path):
 def test_wrong_arguments_of_init_backbone(arguments, message):
     with pytest.raises(lottapack.errors.ScaffoldError, match=message):
         lottapack.init_backbone_(BUILD["gpt2"](), **arguments)
-    with pytest.raises(lottapack.errors.ScaffoldError, match="drawn by lottapack already"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="already has a lottapack backbone"):
         lottapack.init_backbone_(drawn("gpt2"), seed=1)
     with pytest.raises(lottapack.errors.ScaffoldError, match="on the meta device"):
         lottapack.init_backbone_(nn.Sequential(nn.Linear(2, 2, device="meta")), seed=1)

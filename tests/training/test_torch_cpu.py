@@ -150,7 +150,9 @@ def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch)
     state = loaded.state_dict()
     monkeypatch.setattr("lottapack.packing.packer.versions", lambda: ("1.0", "AVX9000"))
     monkeypatch.setattr("lottapack.arch.drawn.versions", lambda: ("1.0", "AVX9000"))
-    with pytest.raises(lottapack.errors.UnsupportedError, match=r"drawn by torch .* here are torch 1\.0 and AVX9000"):
+    with pytest.raises(
+        lottapack.errors.UnsupportedError, match=r"drawn by torch .* this machine has torch 1\.0 and AVX9000"
+    ):
         lottapack.pack(state, tmp_path / "b")
     with pytest.raises(lottapack.errors.UnsupportedError, match="cannot be checked"):
         lottapack.nn.regenerate_(loaded)
@@ -176,7 +178,7 @@ def test_a_machine_that_draws_other_numbers_is_refused(run, tmp_path):
     out = tmp_path / "plain.safetensors"
     refusal = elsewhere("export", tmp_path / PACK, "-o", out)
     assert (refusal.returncode, refusal.stdout) == (1, "")
-    words = [f"Packed with torch {version} on a CPU with {capability}", "DEFAULT", "transformers 5", "c_attn.weight"]
+    words = [f"packed with torch {version} on a CPU with {capability}", "DEFAULT", "transformers 5", "c_attn.weight"]
     assert [word for word in words if word not in refusal.stderr] == []
     assert not out.exists()
     checked = elsewhere("verify", tmp_path / PACK, "--json")
@@ -201,7 +203,7 @@ def test_a_changed_seed_is_found_at_loading(tmp_path):
         digests = [hashlib.sha256(found).hexdigest().encode() for found in (text, other)]
     escaped = [found.replace(b'"', b'\\"') for found in (text, other)]
     (tmp_path / "b").write_bytes(content.replace(escaped[0], escaped[1]).replace(*digests))
-    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight: drawn with fingerprint") as caught:
+    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight: was drawn with the fingerprint") as caught:
         lottapack.load(tmp_path / "b")
     assert len(caught.value.problems) == 6
     assert not lottapack.verify(tmp_path / "b").ok
@@ -245,7 +247,9 @@ def test_architectures_that_are_none(run, tmp_path):
     with_arch("{", "cannot be read as an architecture")
     with_arch("{}", "neither a transformers config.json")
     with_arch('{"family": "torch.nn", "class": "Exec", "config": {}}', "'Exec' is not in the list")
-    with_arch('{"model_type": "llama", "architectures": ["NoSuchModel"]}', "no model class 'NoSuchModel'")
+    with_arch(
+        '{"model_type": "llama", "architectures": ["NoSuchModel"]}', "does not have the model class 'NoSuchModel'"
+    )
     with_arch('{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "auto_map": {"a": "b"}}', "auto_map")
     refused(run, "pack", tmp_path / "a.safetensors", *OPTIONS, 11, tmp_path / PACK, words=["Name it with --arch"])
     gone = ("--arch", tmp_path / "gone.json", tmp_path / PACK)

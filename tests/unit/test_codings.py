@@ -310,7 +310,7 @@ def test_a_coded_tensor_that_was_changed_is_found(tmp_path):
     data = bytearray(packed.read_bytes())
     data[place] ^= 1
     packed.write_bytes(data)
-    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight\.codes: its SHA-256"):
+    with pytest.raises(lottapack.errors.IntegrityError, match=r"0\.weight\.codes: has the SHA-256"):
         lottapack.load(packed)
     failed = [(check.what, check.where) for check in lottapack.verify(packed).checks if check.status == "failed"]
     assert failed == [("sha256", "0.weight.codes")]

@@ -96,7 +96,7 @@ def test_impossible_exports_are_refused_and_change_nothing(tmp_path):
             "holds a torch.nn model, no transformers model",
         ),
         ({"device": "nowhere"}, errors.UnsupportedError, "'nowhere'"),
-        ({"max_bytes": 10}, errors.LimitError, "max_bytes allows 10"),
+        ({"max_bytes": 10}, errors.LimitError, "`max_bytes=10` allows"),
     ]
     for options, error, message in cases:
         with pytest.raises(error, match=message):

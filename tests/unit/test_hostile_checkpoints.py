@@ -108,9 +108,9 @@ def test_links_out_of_a_folder_are_refused(name, absolute, folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / name).rename(tmp_path / "elsewhere" / name)
     (folder / name).symlink_to((tmp_path if absolute else Path("..")) / "elsewhere" / name)
-    with pytest.raises(CheckpointError, match="a link out of its folder") as caught:
+    with pytest.raises(CheckpointError, match="outside of its folder") as caught:
         lottapack.pack(folder, tmp_path / "out")
-    assert "name the file itself" in caught.value.hint
+    assert "name it directly" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_hard_link_is_a_file(folder, tmp_path):
     before = (tmp_path / "one").read_bytes()
     lottapack.pack(folder, folder / "one.lotta.safetensors")
     assert (tmp_path / "one").read_bytes() == before
-    with pytest.raises(lottapack.errors.OutputError, match="would be lost"):
+    with pytest.raises(lottapack.errors.OutputError, match="is the input file"):
         lottapack.pack(folder, folder / "two.safetensors")  # over one of its own shards
     os.link(folder / "one.lotta.safetensors", tmp_path / "kept")
     kept = (tmp_path / "kept").read_bytes()

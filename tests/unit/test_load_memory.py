@@ -118,7 +118,7 @@ def test_a_wrong_fingerprint_is_found_whatever_the_dtype(tmp_path, monkeypatch):
     monkeypatch.setattr(rng, "fingerprints_on", lambda *given: [one ^ 1 for one in right(*given)], raising=False)
     assert lottapack.load(path, check_fingerprints=True)
     for merge in (True, False):
-        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with fingerprint"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with the fingerprint"):
             lottapack.load(path, dtype=torch.bfloat16, merge=merge, check_fingerprints=True)
 
 
@@ -134,7 +134,7 @@ def test_all_weights_at_once_are_those_one_by_one(name, way, merge, tmp_path, mo
     wrong = lambda jobs, fingerprints: [0] * len(jobs) if fingerprints else []  # noqa: E731
     monkeypatch.setattr(rng, "fill_all_", wrong, raising=False)
     if "check_fingerprints" in way:
-        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with fingerprint 0000000000000000"):
+        with pytest.raises(lottapack.errors.IntegrityError, match="rebuilt with the fingerprint 0000000000000000"):
             lottapack.load(path, merge=merge, **way)
 
 
@@ -151,9 +151,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_taken(pack, monkeypatch
     monkeypatch.setattr(rebuild, "empty_backbone", lambda *_: pytest.fail("memory was taken"))
     monkeypatch.setattr(limits, "free_memory", lambda device: 40_000_000)
     error = refused(pack)
-    assert "declares a model of 101 MB, and 40 MB are free on cpu" in error.message
+    assert "the model needs 101 MB, but only 40 MB are free on cpu" in error.message
     error = refused(pack, dtype=torch.bfloat16)
-    assert "declares a model of 50.5 MB" in error.message
+    assert "the model needs 50.5 MB" in error.message
 
 
 def test_a_gpu_is_asked_what_is_free(pack, monkeypatch):
@@ -164,7 +164,7 @@ def test_a_gpu_is_asked_what_is_free(pack, monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700_000)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200_000)
     error = refused(pack, device="cuda:1")
-    assert "declares a model of 101 MB, and 1.5 MB are free on cuda:1" in error.message
+    assert "the model needs 101 MB, but only 1.5 MB are free on cuda:1" in error.message
 
 
 def test_adapters_that_stay_count(tmp_path):

@@ -69,7 +69,7 @@ def test_weights_that_torch_drew_are_refused():
 
 
 def test_a_model_larger_than_allowed_is_refused():
-    with pytest.raises(lottapack.errors.LimitError, match="max_bytes allows 100"):
+    with pytest.raises(lottapack.errors.LimitError, match="`max_bytes=100` allows"):
         lottapack.numpy.load(VALID / "backbone_dtypes.lotta.safetensors", max_bytes=100)
 
 

@@ -78,7 +78,7 @@ def test_a_pack_is_read_back_before_it_takes_its_name(tmp_path, monkeypatch):
             return keep(self, name, tensor)
 
     monkeypatch.setattr(packer.Packer, "_keep", honest)
-    with pytest.raises(lottapack.errors.IntegrityError, match="its SHA-256 is"):
+    with pytest.raises(lottapack.errors.IntegrityError, match="has the SHA-256"):
         lottapack.pack(model, tmp_path / "a")
     assert only(tmp_path) == {"a": b"old"}
 
@@ -118,7 +118,7 @@ def test_read_only_folders_say_so(tmp_path):
 def test_devices_and_pipes_are_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull)):
-        with pytest.raises(OutputError, match="is no regular file"), atomic_file(path):
+        with pytest.raises(OutputError, match="is not a regular file"), atomic_file(path):
             pass
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)

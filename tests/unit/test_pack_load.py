@@ -152,7 +152,7 @@ def test_arguments_of_load_are_checked(tmp_path):
     for device in ("nowhere", "meta"):
         with pytest.raises(lottapack.errors.UnsupportedError, match=device):
             lottapack.load(tmp_path / "a", device=device)
-    with pytest.raises(lottapack.errors.LimitError, match="max_bytes allows 100"):
+    with pytest.raises(lottapack.errors.LimitError, match="`max_bytes=100` allows"):
         lottapack.load(tmp_path / "a", max_bytes=100)
     assert lottapack.load(tmp_path / "a", max_bytes=10_000)
 
@@ -293,7 +293,7 @@ def test_buffers_of_every_dtype_are_kept(tmp_path):
         assert bits(written[name]) == bits(buffer)
     assert bits(written["single"]) == bits(torch.tensor(True))
     assert written["empty"].shape == (0, 4)
-    with pytest.raises(lottapack.errors.ArchitectureError, match="other parameters than packed: empty, single"):
+    with pytest.raises(lottapack.errors.ArchitectureError, match="does not have the packed parameters: empty, single"):
         lottapack.load(tmp_path / "a")
 
 
@@ -313,10 +313,19 @@ def without(state, *names):
         (lambda s: {**s, "0.lora_A": s["0.lora_A"].double()}, r"0\.lora_A is torch\.float64"),
         (lambda s: {**s, "4.bias": s["4.bias"].to(torch.complex64)}, r"4\.bias is torch\.complex64"),
         (lambda s: {**s, "4.bias": s["4.bias"].to("meta")}, r"4\.bias is on the meta device"),
-        (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] * 0.5}, "lottapack_recipe is float32 and holds"),
-        (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] * torch.nan}, "numbers that are no bytes"),
-        (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"].to(torch.complex64)}, "lottapack_recipe is complex"),
-        (lambda s: {name: tensor.to("meta") for name, tensor in s.items()}, "lottapack_recipe is uint8.* on meta"),
+        (
+            lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] * 0.5},
+            "lottapack_recipe has dtype float32 and values",
+        ),
+        (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] * torch.nan}, "values that are not bytes"),
+        (
+            lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"].to(torch.complex64)},
+            "lottapack_recipe has dtype complex",
+        ),
+        (
+            lambda s: {name: tensor.to("meta") for name, tensor in s.items()},
+            "lottapack_recipe has dtype uint8.* on meta",
+        ),
         (lambda s: {**s, "more.lottapack_recipe": s["lottapack_recipe"]}, "2 models: .the top level., more"),
         (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] ^ 1}, "recipe cannot be read"),
         (lambda s: {}, "carries no lottapack recipe"),
@@ -343,7 +352,7 @@ def test_faulty_checkpoints_are_refused(change, message, tmp_path):
         ('"scale":0.25', '"scale":0.3', "breaks the format: .*scale"),
         ('"class":"ReLU"', '"class":"Exec"', "breaks the format: architecture"),
         ('"tables":{}', '"tables":{"own":{"bits":1,"values":"??"}}', "cannot be read"),
-        ('"tables":{}', '"tables":{"own":{"bits":2,"values":"AACAPwAAAEA="}}', "'own' has 2 values, not 2"),
+        ('"tables":{}', '"tables":{"own":{"bits":2,"values":"AACAPwAAAEA="}}', "'own' has 2 values; its bits need 2"),
         ('"group":"head"', '"group":"feet"', "breaks the format: .*group"),
     ],
 )

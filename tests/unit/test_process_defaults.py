@@ -147,7 +147,9 @@ def test_a_tensor_whose_memory_was_taken_away_is_not_written_to():
         tensor = torch.zeros(1024, dtype=torch.float32)
         tensor.untyped_storage().resize_(count * 4)
         for call in (lambda t: rng.fill_(t, SOURCE), rng.fingerprint, lambda t: rng.fill_all_([(t, SOURCE)])):
-            with pytest.raises(UnsupportedError, match=rf"has no memory: its storage holds {count * 4:,} bytes"):
+            with pytest.raises(
+                UnsupportedError, match=rf"does not have its memory: its storage holds {count * 4:,} bytes"
+            ):
                 call(tensor)
 
 
@@ -181,7 +183,7 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
             lambda: declared.FINGERPRINT_NORMAL16(wide, 9, 0, rows, 1.0, 0, *key),
         ]
     for call in calls:
-        with pytest.raises(TypeError, match="are sizes and settings that do not agree"):
+        with pytest.raises(TypeError, match="do not agree"):
             call()
     for array in (wide, out):
         array.flags.writeable = False

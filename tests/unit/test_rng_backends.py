@@ -37,17 +37,17 @@ def test_a_name_can_be_registered_once(monkeypatch):
     one = replace(backends.select("cpu"), name="mine")
     backends.register(one)
     assert list(backends.registered())[-1] is one
-    with pytest.raises(UnsupportedError, match="'mine' exists"):
+    with pytest.raises(UnsupportedError, match="'mine' already exists"):
         backends.register(one)
 
 
 def test_a_backend_can_be_asked_for_by_name():
     assert backends.select("cpu", "torch").name == "torch"
     assert backends.select(torch.device("cuda", 1), "torch").name == "torch"
-    with pytest.raises(UnsupportedError, match="no backend called 'fast'") as error:
+    with pytest.raises(UnsupportedError, match="unknown backend 'fast'") as error:
         backends.select("cpu", "fast")
-    assert error.value.hint == "There are numba, triton, torch."
-    with pytest.raises(UnsupportedError, match=r"'triton' cannot generate on a 'cpu' device: .* cuda and xpu") as error:
+    assert error.value.hint == "Choose one of numba, triton, torch."
+    with pytest.raises(UnsupportedError, match=r"'triton' cannot generate on a 'cpu' device: .* cuda or xpu") as error:
         backends.select("cpu", "triton")
     assert "'numba' gives the same bits" in error.value.hint
     with pytest.raises(UnsupportedError, match="'numba' cannot generate on a 'cuda' device\n") as error:
@@ -93,7 +93,7 @@ def test_what_triton_raises_is_one_typed_error():
 
     with pytest.raises(UnsupportedError, match=r"Triton \S+ cannot compile or run its kernels on 'cpu': ") as error:
         gpu.fill(torch.empty(3), SOURCE, 0)
-    assert "Plain torch operations generate the same bits" in error.value.hint
+    assert "plain torch operations generate the same bits" in error.value.hint
 
 
 def test_without_triton_torch_does_the_work_with_one_notice(as_a_gpu, monkeypatch):

@@ -58,7 +58,7 @@ def test_another_dtype_is_refused(dtype):
 
 
 def test_only_dtypes_of_the_format_have_fingerprints():
-    with pytest.raises(UnsupportedError, match="float64 has no fingerprint"):
+    with pytest.raises(UnsupportedError, match="cannot take the fingerprint of a tensor of dtype float64"):
         fingerprint(torch.zeros(3, dtype=torch.float64))
 
 
@@ -75,9 +75,9 @@ def test_elements_beyond_the_range_are_refused(start):
         lambda: fingerprint(torch.zeros(3), start),
         lambda: fingerprint_bits(np.zeros(3, np.uint32), start),
     ):
-        with pytest.raises(UnsupportedError, match="there are no 3 elements"):
+        with pytest.raises(UnsupportedError, match="exceeds the stream's"):
             call()
-    with pytest.raises(UnsupportedError, match="there are no -1"):
+    with pytest.raises(UnsupportedError, match="exceeds the stream's"):
         fingerprint_of(SOURCE, -1)
 
 

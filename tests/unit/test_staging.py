@@ -180,11 +180,11 @@ def test_a_new_hidden_folder_that_was_taken_for_a_dead_writers_is_made_again(tmp
 def test_places_that_are_none_are_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
-    for place, said in (("file", "a file has that name"), ("link", "a file has that name"), ("x/y", "is no folder")):
+    for place, said in (("file", "a file has that name"), ("link", "a file has that name"), ("x/y", "is not a folder")):
         with pytest.raises(OutputError, match=said):
             write(tmp_path / place, NEW)
     (tmp_path / "out" / "a").mkdir(parents=True)
-    with pytest.raises(OutputError, match="is a folder"):
+    with pytest.raises(OutputError, match="a folder has that name"):
         write(tmp_path / "out", NEW)
     assert content(tmp_path) == {"file": "mine"}
     (tmp_path / "mine").mkdir()

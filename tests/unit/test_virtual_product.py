@@ -183,7 +183,7 @@ def test_a_derivative_in_forward_mode_is_refused_and_never_zero(layer):
         "convolution": lambda x: generated_convolution(x[None, None], *named((2, 1, 3)), [1], [0], [1], 1, 0),
     }
     x = drawn(5) if layer == "convolution" else drawn(3, 5)
-    with pytest.raises(UnsupportedError, match="no derivative in forward mode"):
+    with pytest.raises(UnsupportedError, match="in forward mode"):
         torch.func.jvp(operators[layer], (x,), (torch.ones_like(x),))
     y = operators[layer](x.requires_grad_())
     assert torch.autograd.grad(y.sum(), x)[0].abs().sum() > 0

@@ -81,13 +81,13 @@ def command(
 
 
 def _one_of_several(pack: str, check: "Callable[[str], Verification]", sink: Output, every: bool) -> "Checked":
-    """Check a pack and show what came of it; the next ones are checked in any case."""
-    from lottapack_cli.views.verify import Checked, view_of
+    """Check a pack and show the outcome, without stopping at an error."""
+    from lottapack_cli.views.verify import OPTIONS, Checked, view_of
 
     found = errors.attempted(lambda: check(pack))
     if isinstance(found, LottapackError):
-        checked = Checked(pack, errors.exit_code(found), error=errors.record(found))
-        sink.complain(str(found))
+        checked = Checked(pack, errors.exit_code(found), error=errors.record(found, OPTIONS))
+        sink.complain(errors.in_options(str(found), OPTIONS))
     else:
         checked = Checked(pack, CHECK_FAILED * (not found.ok), found)
     sink.show(*view_of(checked, every=every))

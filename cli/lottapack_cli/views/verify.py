@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lottapack.reports.verification import Check, Verification
+from lottapack_cli.errors import in_options
 from lottapack_cli.render import Part, heading, plain, table
 
 _WHAT = {
@@ -18,6 +19,7 @@ _WHAT = {
     "architecture": "model can be built",
 }
 _STATUSES = ("ok", "failed", "skipped")
+OPTIONS = {"allow": "--allow", "max_bytes": "--max-bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +76,6 @@ def _outcomes(outcome: Verification, *, every: bool, but: tuple[str, ...] = ()) 
 def _lines(status: str, checks: list[Check]) -> Iterator[Part]:
     if checks:
         yield heading(status)
-        yield from (f"  {c.what}  {c.where}" + (f"  {c.detail}" if c.detail else "") for c in checks)
+        yield from (
+            f"  {c.what}  {c.where}" + (f"  {in_options(c.detail, OPTIONS)}" if c.detail else "") for c in checks
+        )

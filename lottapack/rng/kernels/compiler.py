@@ -1,4 +1,4 @@
-"""numba as a compiler: from a kernel's source to an object file that needs no numba to run."""
+"""Use numba as a compiler: turn a kernel's source into an object file that runs without numba."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -19,18 +19,20 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def jit(function: F) -> F:
-    """A kernel's source, or that of a part of one: to be compiled, not called from Python.
+    """Mark a kernel's source, or a part of one, for the compiler; it cannot be called from Python.
 
-    What it is made of calls nothing of numba's: no exception is caught, no memory taken (see space()), no wrapper made.
+    The compiled code does not call numba: it catches no exceptions, allocates no memory (see space()) and has no
+    wrapper.
     """
     alone = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return cast(F, numba.njit(**alone)(function))
 
 
 def space(count: int) -> Any:
-    """An intrinsic that gives a kernel an array of ``count`` numbers on the stack, at the beginning of a cache line.
+    """Return an intrinsic that gives a kernel an array of ``count`` numbers on the stack, aligned to a cache line.
 
-    Its argument says of which type: ``np.uint32``, or an array of the same. It is there until the kernel returns.
+    The intrinsic's argument gives the type: ``np.uint32``, or an array of that type. The array exists until the kernel
+    returns.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -49,7 +51,7 @@ def space(count: int) -> Any:
     return on_the_stack
 
 
-_HINT = "Report it with this version. Another one may do; or without numba, torch gives the same bits."
+_HINT = "Report this with the numba version. Try another version, or uninstall numba: torch then gives the same bits."
 
 _TYPES = {
     "u64": types.uint64,
@@ -65,16 +67,16 @@ _TYPES = {
 
 
 def object_file(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> bytes:
-    """The machine code of a kernel, ``name`` in ``module``, as a function called ``symbol``.
+    """Compile the kernel ``name`` of ``module`` to machine code, as a function called ``symbol``.
 
-    It takes numba's three arguments: where to put the result, where an exception, and the address of the kernel's own,
-    of eight bytes each: numbers, and of an array address and shape.
+    The function takes numba's three arguments: addresses of the result, of the exception and of the kernel's own
+    arguments. Those are eight bytes each: numbers, and for an array its address and shape.
     """
     return bytes(target_machine().emit_object(llvm_module(module, name, parameters, symbol)))
 
 
 def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> Any:
-    """The same before it is machine code: a module of LLVM that needs no other."""
+    """Compile the kernel to a module of LLVM that needs no other module."""
     entry: Any = _entry(getattr(import_module(module), name), [_TYPES[parameter] for parameter in parameters])
     given = (types.uint64,)
     try:
@@ -90,13 +92,13 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
             part.linkage = "internal"
         elif part.is_declaration and not part.name.startswith("llvm."):
             raise UnsupportedError(
-                f"numba {numba.__version__} made code of {module}.{name} that needs its own {part.name}", hint=_HINT
+                f"numba {numba.__version__} compiled {module}.{name} to code that needs numba's {part.name}", hint=_HINT
             )
     return unit
 
 
 def _entry(kernel: Any, kinds: list[Any]) -> Any:
-    """The function that takes a kernel's arguments from where they lie, and calls it."""
+    """Return a function that loads a kernel's arguments from memory and calls the kernel."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def arguments(_: Any, address: Any) -> Any:
@@ -126,7 +128,7 @@ def _entry(kernel: Any, kinds: list[Any]) -> Any:
 
 
 def _array(context: Any, builder: Any, kind: Any, address: Any, shape: list[Any]) -> Any:
-    """An array of contiguous numbers at an address, which owns nothing."""
+    """Build an array of contiguous numbers at an address, which it does not own."""
     made = context.make_array(kind)(context, builder)
     size = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
     strides = [size]

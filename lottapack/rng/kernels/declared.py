@@ -1,4 +1,4 @@
-"""The kernels of the stream, to be called, and what their callers and their sources must agree on."""
+"""The declared kernels of the stream, and the constants that callers and kernel sources share."""
 
 from typing import Any, Final
 
@@ -9,19 +9,19 @@ from lottapack.rng.scales import WIDTHS
 from lottapack.rng.stream import WORDS
 
 FORMS: Final = {"float32": 0, "bfloat16": 1, "float16": 2}
-"""The forms of an element."""
+"""The numbers of the dtypes of elements."""
 FITTED: Final = 3
-"""That of bfloat16 elements whose formula was fitted to the scale: see ``fits.py``."""
+"""The number of bfloat16 elements whose formula was fitted to the scale; see ``fits.py``."""
 
 GROUP: Final = 32
-"""Counters whose words are made at once, in 64-bit lanes; each processor takes them in parts of its own width."""
+"""The counters whose words are made together, in 64-bit lanes. Each processor splits them to its own vector width."""
 
 FORMULA: Final = processor().has("avx512f")
-"""Whether this processor has the vectors of the formula of ``normal16``."""
+"""Whether this processor has the vectors for the formula of ``normal16``."""
 
 _TABLES, _NORMAL16, _RUNS = (f"{__package__}.{module}" for module in ("tables", "normal16", "runs"))
 _KEY = "u64 u64 u64 u64"  # Source.halves
-_TABLE = f"bits[] u64 f32 u64 {_KEY}"  # scaled entries, bits of an index, unit of uniform16, form of an element
+_TABLE = f"bits[] u64 f32 u64 {_KEY}"  # scaled entries, bits of an index, unit of uniform16, form
 _ROWS = f"f32[] f32 u64 {_KEY}"  # coefficients, scale, form
 
 
@@ -67,7 +67,7 @@ FILL_RUNS = Kernel(
     ),
 )
 
-# What is only for processors with the vectors of the formula.
+# These need a processor with the vectors for the formula.
 BLOCKS16 = Kernel(
     _NORMAL16,
     "blocks16",
@@ -98,4 +98,4 @@ FILL_RUNS_NORMAL16 = Kernel(
 )
 
 CHECKED: Final = (FILL, FINGERPRINT, *((FILL_NORMAL16, BLOCKS16) if FORMULA else ()))
-"""Those that the known answers need."""
+"""The kernels of the known-answer test."""

@@ -1,7 +1,7 @@
-"""A kernel as callers see it: a function of machine code on numbers in memory. It holds no lock while it runs.
+"""Call compiled kernels on arrays and tensors. A running kernel does not hold the interpreter's lock.
 
-This is the one place where addresses come from, and where they are checked: a Memory is made of an array or a tensor
-that says itself what it holds, and a Kernel takes only what has the types and sizes that it was declared with.
+This is the only module that takes and checks addresses: a Memory is made from an array or a tensor that describes its
+own contents, and a Kernel only accepts memory of the types and sizes that it was declared with.
 """
 
 import ctypes
@@ -36,24 +36,24 @@ _ELEMENTS: Final = {
 _FLOAT32: Final = np.dtype(np.float32)
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
-"""As numba calls one: where to put the result, where an exception, and the arguments' address."""
+"""The C signature of a kernel: addresses of the result, of the exception and of the arguments."""
 _EXCEPTION: Final = ctypes.byref(ctypes.c_void_p())
-"""Nobody reads it, and so all calls share the place."""
+"""The place for exceptions. Nothing reads it, so all calls share it."""
 _DONE: Final = (0, -2)
-"""What it then returns: numba's codes for a number and for nothing."""
+"""The return codes of success: numba's codes for a number and for nothing."""
 
 _lock = threading.Lock()
 
 
 def _torch() -> Any:
-    """torch, which whoever has a tensor has imported: asked for so, it takes a tenth of the time of importing it."""
+    """Return torch, which is loaded if a tensor exists; this takes a tenth of the time of an import statement."""
     return sys.modules["torch"]
 
 
 class Memory:
-    """Contiguous numbers, as a kernel takes them, and who owns them: made by of(), of_tensor() and part() only.
+    """Contiguous numbers with their owner, as kernels take them. Create one by of(), of_tensor() or part() only.
 
-    To ask a NumPy array for its address takes as long as two calls.
+    Reusing a Memory saves time: asking a NumPy array for its address takes as long as two kernel calls.
     """
 
     __slots__ = ("address", "dtype", "owner", "shape", "writable")
@@ -65,42 +65,48 @@ class Memory:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Memory":
-        """An array's. Raises TypeError if it is not contiguous."""
+        """Return the memory of an array. Raises TypeError if it is not contiguous."""
         if not array.flags.c_contiguous:
-            raise TypeError(f"strides of {array.strides}, where numbers must be contiguous")
+            raise TypeError(f"an array with strides {array.strides} is not contiguous")
         return cls(array.ctypes.data, array.dtype, array.shape, array, array.flags.writeable)
 
     @classmethod
     def of_tensor(cls, tensor: "torch.Tensor") -> "Memory":
-        """A tensor's, of float32 on a CPU. Raises TypeError if it is another, UnsupportedError as require_memory()."""
+        """Return the memory of a contiguous CPU tensor of float32.
+
+        Raises TypeError for other tensors, UnsupportedError if the memory was freed.
+        """
         if tensor.dtype is not _torch().float32 or not tensor.is_cpu or not tensor.is_contiguous():
-            raise TypeError(f"a tensor of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}")
+            raise TypeError(
+                f"a tensor of {tensor.dtype} on {tensor.device} with strides {tensor.stride()} is not contiguous "
+                "float32 on the CPU"
+            )
         require_memory(tensor)
         return cls(tensor.data_ptr(), _FLOAT32, tuple(tensor.shape), tensor, True)
 
     @property
     def size(self) -> int:
-        """How many numbers there are."""
+        """The number of numbers."""
         return math.prod(self.shape)
 
     def part(self, begin: int, end: int) -> "Memory":
-        """Numbers ``begin`` to ``end - 1`` of one dimension."""
+        """Return numbers ``begin`` to ``end - 1`` of one-dimensional memory."""
         if not 0 <= begin <= end <= self.shape[0] or len(self.shape) != 1:
-            raise IndexError(f"{begin} to {end} of {self.shape}")
+            raise IndexError(f"{begin} to {end} is not a part of memory of shape {self.shape}")
         return Memory(self.address + begin * self.dtype.itemsize, self.dtype, (end - begin,), self.owner, self.writable)
 
 
 class Kernel:
-    """A kernel, compiled or loaded when it is first called.
+    """A kernel that is loaded or compiled at its first call.
 
     Args:
-        module: where its source is.
-        name: of the function there.
-        parameters: their types, as ``"=bits[] f32[] u64 f32"``. Arrays are contiguous: ``i64[]`` of one dimension,
-            ``f32[,]`` of two. ``bits[]`` is ``u32[]`` or ``u16[]``, the same for all of a call; there is a form of the
-            kernel for each. What is written has a ``=`` before it.
-        fits: of the arguments, arrays as their Memory: whether sizes and settings agree, so that the kernel neither
-            reads nor writes beyond an array.
+        module: the module with its source.
+        name: the name of its function there.
+        parameters: the types of its parameters, such as ``"=bits[] f32[] u64 f32"``. Arrays are contiguous: ``i64[]``
+            has one dimension, ``f32[,]`` two. ``bits[]`` is ``u32[]`` or ``u16[]``, the same throughout a call; the
+            kernel has one form for each. A ``=`` marks an array that the kernel writes.
+        fits: a check of the arguments, with arrays as Memory: whether sizes and settings agree, so that the kernel
+            neither reads nor writes beyond an array.
     """
 
     def __init__(self, module: str, name: str, parameters: str, fits: Callable[..., bool] = lambda *_: True) -> None:
@@ -113,42 +119,47 @@ class Kernel:
         self._forms: dict[np.dtype[Any] | None, Callable[..., int]] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        """Call it with arrays, or their Memory, and numbers; returns an unsigned number of 64 bits, or 0.
+        """Call the kernel with arrays (or Memory) and numbers; return an unsigned 64-bit number, or 0.
 
-        Raises TypeError for arrays of other types; UnsupportedError if it cannot be compiled, or fails.
+        Raises TypeError for arrays of other types, UnsupportedError if the kernel cannot be compiled or fails.
         """
         given, found, bits = list(arguments), list(arguments), None
-        for array in self._arrays:  # from the last on, so that the places of the others stay
+        for array in self._arrays:  # last first, so that the indices of the others stay valid
             memory = given[array.place]
             if type(memory) is not Memory:
                 memory = Memory.of(memory)
             if (kind := array.dtype) is None:
                 kind = bits = bits or memory.dtype
             if memory.dtype != kind or len(memory.shape) != array.dimensions or (bits is kind and kind not in _BITS):
-                raise TypeError(f"{self.name}: {memory.dtype}, shape {memory.shape}, among {self.parameters}")
+                raise TypeError(
+                    f"{self.name}: cannot take {memory.dtype} of shape {memory.shape}; it takes {self.parameters}"
+                )
             found[array.place] = memory
             given[array.place : array.place + 1] = memory.address, *memory.shape
         packed = self._pack(*given)  # refuses numbers below 0 and too many arguments
         if not self._fits(*found) or not all(found[place].writable for place in self._written):
-            raise TypeError(f"{self.name}: {', '.join(map(str, given))} are sizes and settings that do not agree")
+            raise TypeError(f"{self.name}: the sizes and settings {', '.join(map(str, given))} do not agree")
         function = self._forms.get(bits) or self._form(bits)
         result = ctypes.c_uint64(0)
         if function(ctypes.byref(result), _EXCEPTION, packed) not in _DONE:
-            raise UnsupportedError(f"the kernel {self.name} failed", hint="Report it, with these versions of all.")
+            raise UnsupportedError(
+                f"the kernel {self.name} failed",
+                hint="Report this, with the versions of lottapack, numba and llvmlite.",
+            )
         return result.value
 
     def prepare(self, bits: np.dtype[Any] | None = None) -> None:
-        """Load it, or compile it. Raises UnsupportedError if it must be compiled and that cannot be done."""
+        """Load or compile the kernel. Raises UnsupportedError if it cannot be compiled."""
         self._form(bits)
 
     def _form(self, bits: np.dtype[Any] | None) -> Callable[..., int]:
-        """The function for one type of ``bits[]``; it is the only one where a kernel takes none."""
+        """Return the function for one type of ``bits[]``, or the only one if the kernel does not take bits."""
         try:
             from lottapack.rng.kernels import machine, object_files
         except ImportError as fault:
             raise UnsupportedError(
-                f"llvmlite cannot be imported ({fault}), and the kernel {self.name!r} needs it",
-                hint="`pip install numba` restores it. Without it torch or NumPy does the work.",
+                f"the kernel {self.name!r} needs llvmlite, which cannot be imported ({fault})",
+                hint="Run `pip install numba`. Without it, torch or NumPy does the work.",
             ) from fault
         with _lock:
             if bits not in self._forms:
@@ -165,8 +176,8 @@ class Kernel:
             from lottapack.rng.kernels import compiler
         except ImportError as fault:
             raise UnsupportedError(
-                f"numba cannot be imported ({fault}), and the kernel {symbol!r} is not compiled yet",
-                hint="`pip install numba` restores it. Without numba and any compiled kernel, torch does the work.",
+                f"the kernel {symbol!r} is not compiled yet, and numba cannot be imported ({fault})",
+                hint="Run `pip install numba`. Without it, torch does the work.",
             ) from fault
         _log.info("compiling the kernel %s; its machine code is kept for the next time", symbol)
         types = self.parameters
@@ -176,7 +187,7 @@ class Kernel:
 
 
 class _Array:
-    """A parameter that is one. ``dtype``: None for bits."""
+    """An array parameter. ``dtype``: None for bits."""
 
     __slots__ = ("dimensions", "dtype", "place")
 

@@ -1,4 +1,4 @@
-"""This processor, as LLVM sees it, and machine code for it in this process's memory. Needs no numba."""
+"""Describe this processor to LLVM, and load machine code into this process. Needs no numba."""
 
 import os
 import threading
@@ -13,31 +13,31 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Processor:
-    """What code is made for. ``features``: as LLVM writes them, ``"+avx2,-sse4a"``."""
+    """The processor that code is compiled for. ``features``: in LLVM's notation, such as ``"+avx2,-sse4a"``."""
 
     triple: str
     name: str
     features: str
 
     def has(self, feature: str) -> bool:
-        """Whether it has a feature, as ``"avx512f"``."""
+        """Return whether it has a feature, such as ``"avx512f"``."""
         return f"+{feature}" in self.features.split(",")
 
 
 @cache
 def processor() -> Processor:
-    """This machine's; or the one that numba's variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name."""
+    """Return this machine's processor, or the one named by ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``."""
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
         try:
             features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
-        except RuntimeError:  # LLVM does not know how to ask this kind of processor
+        except RuntimeError:  # LLVM cannot query this kind of processor
             features = ""
     return Processor(llvm.get_process_triple(), name or llvm.get_host_cpu_name(), features)
 
 
 def target_machine() -> Any:
-    """LLVM's generator of code for processor() that is loaded where it is made."""
+    """Return LLVM's code generator for processor(), for code that is loaded in this process."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     this = processor()
@@ -53,7 +53,7 @@ def _engine() -> Any:
 
 
 def load(code: bytes, symbol: str) -> int:
-    """Load an object file that needs nothing else; the address of one of its functions."""
+    """Load a self-contained object file and return the address of one of its functions."""
     with _lock:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))

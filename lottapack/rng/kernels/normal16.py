@@ -1,15 +1,17 @@
-"""Kernels that compute ``normal16`` instead of looking it up, for processors with 512-bit vectors.
+"""Kernels that compute ``normal16`` by a formula instead of a look-up, for processors with 512-bit vectors.
 
-Lessons of the profile (one thread of Zen 5, nanoseconds a weight; decisions 0014, 0021 and 0028):
+Profiling showed (one thread of Zen 5, nanoseconds a weight; decisions 0014, 0021 and 0028):
 
-- The words take 0.08 and the formula 0.22. It is bound by the units: two of four do fused multiplications (twelve a
-  vector), one of those and one more do two-register permutations (ten), so what saves either counts most.
-- It runs in two passes over a block, because one long chain of operations leaves the units idle.
-- Into memory that is in no cache another 0.2 would be lost waiting for the output's lines: asked for during the first
-  pass, they are there when the second one writes. Asked for later, or a block ahead, they are late or in the way.
-- ``bfloat16`` keeps 8 of 24 digits: for that there is a formula of half the length (``normal16_short.py``), once many
-  elements of one scale are asked for.
-- Coefficients stay in registers only where the whole loop is one intrinsic: LLVM must think that a store changes them.
+- The words take 0.08 and the formula 0.22. The execution units are the limit: two of four do fused multiplications
+  (twelve for each vector), one of those and one more do two-register permutations (ten). So saving either counts most.
+- The formula runs in two passes over a block, because one long chain of operations leaves the units idle.
+- Writing to memory outside the caches would lose another 0.2 waiting for cache lines. The first pass prefetches
+them, so
+  that they are there when the second pass writes. Prefetching later, or a block ahead, is too late or evicts others.
+- ``bfloat16`` keeps 8 of 24 digits, so once many elements of one scale are requested, a formula of half the length is
+  used (``normal16_short.py``).
+- Coefficients stay in registers only if the whole loop is one intrinsic: otherwise LLVM assumes that stores change
+them.
 """
 
 from typing import Any
@@ -36,16 +38,16 @@ _part = space(2 * WORDS)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _pieces(_: Any, work: Any, rows: Any, out: Any, begin: Any, shift: Any) -> Any:
-    """The formula's first half for the indices in all words: ``t``, and ``piece`` with the sign of ``s``.
+    """Compute the formula's first half for the indices in all words: ``t``, and ``piece`` with the sign of ``s``.
 
-    On the way the lines of ``out[begin:]`` are asked for.
+    Prefetches the cache lines of ``out[begin:]``.
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
         begin, shift = arguments[3], v.spread(b.trunc(arguments[4], ir.IntType(32)))
         centre = Rows(v, 1, 0, 1)
-        once = 4 // (v.types[2].dtype.bitwidth // 8)  # vectors whose elements fill a line
+        once = 4 // (v.types[2].dtype.bitwidth // 8)  # vectors whose elements fill a cache line
         with v.steps(WORDS, once) as start:
             v.prefetch(2, b.add(begin, start))
             for vector in range(once):
@@ -63,14 +65,14 @@ def _pieces(_: Any, work: Any, rows: Any, out: Any, begin: Any, shift: Any) -> A
 
 
 def _scaled(v: Vectors, magnitude: Any, piece: Any, scale: Any) -> Any:
-    """The magnitude with the sign that ``piece`` carries, times the scale."""
+    """Give the magnitude the sign that ``piece`` carries, and scale it."""
     b = v.builder
     sign = b.and_(piece, v.every(0x80000000, v.u32))
     return b.fmul(b.bitcast(b.or_(v.bits(magnitude), sign), v.f32), scale)
 
 
 def _value(v: Vectors, place: Any, table: Rows, scale: Any) -> Any:
-    """The elements whose ``t`` and ``piece`` lie at ``place``, in binary32."""
+    """Compute the elements whose ``t`` and ``piece`` are stored at ``place``, in binary32."""
     b, word = v.builder, ir.IntType(64)
     t, piece = v.load(0, b.add(place, word(T)), v.f32), v.load(0, b.add(place, word(PIECE)), v.u32)
     line = v.fma(t, table.choose(2, piece), table.choose(1, piece))
@@ -78,7 +80,7 @@ def _value(v: Vectors, place: Any, table: Rows, scale: Any) -> Any:
 
 
 def _to_bfloat16(v: Vectors, value: Any) -> Any:
-    """Rounded to nearest, ties to even, in integers."""
+    """Round to nearest, ties to even, with integers."""
     b, u = v.builder, v.bits(value)
     odd = b.and_(b.lshr(u, v.every(16, v.u32)), v.every(1, v.u32))
     rounded = b.add(u, b.add(odd, v.every(0x7FFF, v.u32)))
@@ -88,7 +90,7 @@ def _to_bfloat16(v: Vectors, value: Any) -> Any:
 def _finish(dtype: str) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def finish(_: Any, work: Any, rows: Any, out: Any, begin: Any, scale: Any) -> Any:
-        """The formula's second half: the elements ``out[begin:]`` that the words of a block serve with one field."""
+        """Compute the formula's second half: the elements ``out[begin:]`` from one field of the words of a block."""
 
         def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(context, b, signature, arguments, LANES)
@@ -113,11 +115,11 @@ _finish_float32, _finish_bfloat16, _finish_float16 = map(_finish, ("float32", "b
 
 @jit
 def elements16(out: Any, work: Any, rows: Any, scale: Any, form: Any) -> None:
-    """The elements that the words of a block serve, without the table, where declared.FORMULA.
+    """Compute the elements that the words of a block serve, without the table. Needs declared.FORMULA.
 
-    ``out``: shape (2048,). ``work``: working_space(), with words as words_for() makes them. ``scale``: float32.
-    ``form``: one of FORMS, with ``rows`` of ``quantile.coefficients()``; or FITTED, with ``rows`` of ``fits.fitted()``
-    for this scale.
+    ``out``: shape (2048,). ``work``: working_space() with the words of words_for(). ``scale``: float32. ``form``:
+    one of FORMS, with ``rows`` of ``quantile.coefficients()``; or FITTED, with ``rows`` of ``fits.fitted()`` for
+    this scale.
     """
     if form == _FITTED:
         short16(out, work, rows)
@@ -135,7 +137,7 @@ def elements16(out: Any, work: Any, rows: Any, scale: Any, form: Any) -> None:
 
 @jit
 def words_for(words: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """The words of ``block`` in the order that elements16() takes them in."""
+    """Generate the words of ``block`` in the order of elements16()."""
     if form == _FITTED:
         generate_pairs(words, block, k0, k1, s0, s1)
     else:
@@ -144,7 +146,7 @@ def words_for(words: Any, form: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: 
 
 @jit
 def blocks16(out: Any, words: Any, rows: Any, scale: Any, form: Any) -> None:
-    """As elements16(), for several blocks. ``out``: shape (2048 n,). ``words``: shape (1024 n,)."""
+    """Run elements16() on several blocks. ``out``: shape (2048 n,). ``words``: shape (1024 n,)."""
     work = working_space(u32)
     for block in range(u64(0), u64(words.size) // _WORDS):
         start = block * _WORDS
@@ -156,7 +158,7 @@ def blocks16(out: Any, words: Any, rows: Any, scale: Any, form: Any) -> None:
 def fill_normal16(
     out: Any, block: Any, skip: Any, rows: Any, scale: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> None:
-    """As tables.fill(), by the formula of elements16()."""
+    """Fill like tables.fill(), by the formula of elements16()."""
     work = working_space(u32)
     words = work[:_WORDS]
     part = _part(out)
@@ -178,7 +180,7 @@ def fill_normal16(
 def fingerprint_normal16(
     part: Any, count: Any, block: Any, rows: Any, scale: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> Any:
-    """As tables.fingerprint_blocks(), by the formula of elements16()."""
+    """Return the fingerprint like tables.fingerprint_blocks(), by the formula of elements16()."""
     work = working_space(u32)
     words = work[:_WORDS]
     served, total = u64(2) * _WORDS, u64(0)

@@ -1,16 +1,17 @@
-"""The kernels for ``normal16`` in bfloat16, for processors with 512-bit vectors: a short formula fitted to each scale.
+"""Kernels for ``normal16`` in bfloat16, for 512-bit vectors, by a short formula that is fitted to each scale.
 
-Lessons of the profile (one thread of Zen 5, nanoseconds a weight in the L1 cache; decision 0028):
+Profiling showed (one thread of Zen 5, nanoseconds a weight in the L1 cache; decision 0028):
 
-- Words take 0.08, the two passes 0.14; those of float32 take 0.22. A vector costs six two-register permutations where
-  float32 has ten, six fused operations where it has eleven, and nothing asks whether a result is certain.
-- Words lie in pairs, those of even number in one vector and those of odd number in the other. So two neighbouring
-  elements end in the halves of one lane, and what would be permutations are shifts.
-- Signs, and the distance from the middle, are found for both halves of a lane at once.
-- What LLVM makes of these masks and shifts by itself are permutations and comparisons, which made the whole 1.15 times
-  as slow: hence ``Vectors.logic``.
-- ``vcvtne2ps2bf16`` keeps the units as long as the additions and the shift that it would replace.
-- A line of the output is asked for half a block ahead, since a pass is shorter than memory's answer takes.
+- The words take 0.08 and the two passes 0.14; those of float32 take 0.22. A vector needs six two-register permutations
+  instead of ten, six fused operations instead of eleven, and no check of whether a result is certain.
+- Words are stored in pairs: those with an even index in one vector, those with an odd index in another. Two
+neighbouring
+  elements then end in the halves of one lane, so shifts replace permutations.
+- Signs and distances from the middle are computed for both halves of a lane at once.
+- LLVM would turn these masks and shifts into permutations and comparisons, which took 1.15 times as long in all; hence
+  ``Vectors.logic``.
+- ``vcvtne2ps2bf16`` occupies the units as long as the additions and the shift that it would replace.
+- The cache line of the output is prefetched half a block ahead, because a pass is shorter than the memory's latency.
 """
 
 from typing import Any
@@ -28,21 +29,21 @@ from lottapack.rng.stream import WORDS
 u32, u64 = np.uint32, np.uint64
 
 LANES = 16
-"""Elements in a vector."""
+"""The number of elements in a vector."""
 
 T, PIECE, PACKED = WORDS, 2 * WORDS, 3 * WORDS
-"""Where in the working space the numbers of a block lie that the first pass leaves to the second; words lie at 0."""
+"""The offsets in the working space of the numbers that the first pass leaves for the second; the words are at 0."""
 
 working_space = space(PACKED + WORDS // 2)
-"""For a block, uint32. One array, since a call takes as long as 16 vectors for each array that it is given."""
+"""The size of the working space of a block, in uint32. It is one array, because each array argument takes time."""
 
 _WORDS = u64(WORDS)
 _SHIFT = 16
-"""Where the upper field of a word begins."""
+"""The shift of the upper field of a word."""
 
 
 def _packed(v: Vectors, even: Any, odd: Any, upper: bool) -> Any:
-    """The fields of two vectors of words, in the halves of one: element 2 n and 2 n + 1 in lane n."""
+    """Combine the fields of two vectors of words: elements 2 n and 2 n + 1 in the halves of lane n."""
     b = v.builder
     if upper:
         low = b.lshr(even, v.every(_SHIFT, v.u32))
@@ -52,7 +53,7 @@ def _packed(v: Vectors, even: Any, odd: Any, upper: bool) -> Any:
 
 
 def _distances(v: Vectors, packed: Any) -> list[Any]:
-    """``f`` of all even elements and of all odd: 1 + k / 65536, if the index is the k-th on its side of the middle."""
+    """Return ``f`` of the even and of the odd elements: 1 + k / 65536 for the k-th index on its side of the middle."""
     b, pairs = v.builder, ir.VectorType(ir.IntType(16), 2 * LANES)
     fifteen = ir.Constant(pairs, [ir.Constant(pairs.element, 15)] * (2 * LANES))
     above = b.bitcast(b.ashr(b.bitcast(packed, pairs), fifteen), v.u32)
@@ -65,14 +66,14 @@ def _distances(v: Vectors, packed: Any) -> list[Any]:
 def _first(upper: bool) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def first(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
-        """The formula's first half for one field of all words, while the lines behind those of ``out[begin:]`` come."""
+        """Compute the formula's first half for one field of all words, and prefetch the lines after ``out[begin:]``."""
 
         def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
             v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
             centre = Rows(v, 1, 0, 1)
             square, linear, constant = (v.every(value, v.f32) for value in QUADRATIC)
             with v.steps(WORDS, 2) as at:
-                v.prefetch(2, b.add(b.add(arguments[3], at), word(WORDS)))  # 32 elements fill a line
+                v.prefetch(2, b.add(b.add(arguments[3], at), word(WORDS)))  # 32 elements fill a cache line
                 places = at, b.add(at, word(LANES))
                 even, odd = (v.load(0, place, v.u32) for place in places)
                 indices = _packed(v, even, odd, upper)
@@ -93,7 +94,7 @@ _first_lower, _first_upper = _first(False), _first(True)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _second(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
-    """The formula's second half: polynomial, rounding to 16 bits, sign."""
+    """Compute the formula's second half: polynomial, rounding to 16 bits and sign."""
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
@@ -116,10 +117,10 @@ def _second(_: Any, work: Any, rows: Any, out: Any, begin: Any) -> Any:
 
 @jit
 def short16(out: Any, work: Any, rows: Any) -> None:
-    """The elements in bfloat16 that the words of a block serve, by a formula that was fitted to the scale.
+    """Compute the bfloat16 elements that the words of a block serve, by a formula fitted to the scale.
 
-    ``out``: shape (2048,), uint16. ``work``: working_space(), with words of generate_pairs(). ``rows``: of
-    fits.fitted().
+    ``out``: shape (2048,), uint16. ``work``: working_space() with the words of generate_pairs(). ``rows``: the result
+    of fits.fitted().
     """
     _first_lower(work, rows, out, u64(0))
     _second(work, rows, out, u64(0))

@@ -1,8 +1,8 @@
-"""Compiled kernels on disk: machine code in files of its own, each named by all that it was made from.
+"""Store compiled kernels on disk: each file is named by a hash of all that it was compiled from.
 
-They lie where Python keeps compiled modules (``__pycache__``, or under ``PYTHONPYCACHEPREFIX``); where nothing can be
-written there, in the user's cache. A file that is cut short or changed is made anew: it begins with the SHA-256 of the
-rest. What cannot be written is not kept.
+The files are in Python's folder for compiled modules (``__pycache__``, or under ``PYTHONPYCACHEPREFIX``); if that is
+not writable, in the user's cache. Each begins with the SHA-256 of the rest, so that a damaged file is compiled again. A
+file that cannot be written is not kept.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ _DIGEST = 32
 
 
 def read(name: str, module: str) -> bytes | None:
-    """The object file of a kernel whose source is in ``module``, or None if there is none that can be used."""
-    for path, own in _places(name, module):
+    """Return the object file of a kernel whose source is in ``module``, or None if none can be used."""
+    for path, must_own in _places(name, module):
         with suppress(OSError), path.open("rb") as file:
             digest, code = file.read(_DIGEST), file.read()
-            if (not own or _is_own(file)) and hashlib.sha256(code).digest() == digest:
+            if (not must_own or _is_own(file)) and hashlib.sha256(code).digest() == digest:
                 return code
     return None
 
 
 def write(name: str, module: str, code: bytes) -> None:
-    """Keep an object file, if there is a place to, and remove those of the same kernel that other source left there."""
+    """Store an object file, if a folder is writable, and remove older ones of the same kernel."""
     for path, _ in _places(name, module):
         with suppress(OSError, OutputError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,14 +49,15 @@ def write(name: str, module: str, code: bytes) -> None:
 
 
 def _places(name: str, module: str) -> Iterator[tuple[Path, bool]]:
-    """Where a kernel's object file may lie, and whether it must be this user's own there.
+    """Yield the paths where a kernel's object file may be, and whether the file must belong to this user there.
 
-    Beside the source, whoever can write code can write the source as well. A cache may be shared.
+    Whoever can write beside the source can change the source as well, so only a cache folder, which may be shared,
+    needs that check.
     """
     file = f"{name}-{_made_from(module)}.o"
     with suppress(NotImplementedError):
         yield Path(cache_from_source(__file__)).with_name(file), False
-    with suppress(RuntimeError):  # there is no home
+    with suppress(RuntimeError):  # the user does not have a home folder
         yield cache_folder() / "kernels" / file, True
 
 
@@ -66,13 +67,13 @@ def _is_own(file: BinaryIO) -> bool:
 
 @cache
 def _made_from(module: str) -> str:
-    """A hash of all that machine code is made from: the module and what it may use, compilers, processor."""
+    """Return a hash of all that machine code depends on: the module and what it uses, compilers and processor."""
     digest = hashlib.sha256(f"{llvmlite.__version__} {processor()}".encode())
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     for other, file in ((module, None), ("numba", "_version.py")):  # numba's version, without importing it
-        found = find_spec(other)
-        if found is not None and found.origin is not None:
-            sources.append(Path(found.origin).with_name(file) if file else Path(found.origin))
+        spec = find_spec(other)
+        if spec is not None and spec.origin is not None:
+            sources.append(Path(spec.origin).with_name(file) if file else Path(spec.origin))
     for path in sources:
         content = path.read_bytes() if path.is_file() else b""
         digest.update(hashlib.sha256(content).digest())

@@ -1,6 +1,6 @@
-"""Kernels for runs of elements, such as the columns of a matrix: no call for each row.
+"""Kernels for runs of elements, such as the columns of a matrix, without a call for each row.
 
-They lie upon those of ``tables.py`` and ``normal16.py``.
+They call the kernels of ``tables.py`` and ``normal16.py``.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ u64 = np.uint64
 
 
 def _runs(fill: Any) -> Any:
-    """The kernel for runs that lies upon ``fill``, which takes ``given`` behind block and skip."""
+    """Return the kernel for runs that calls ``fill``, which takes ``given`` after block and skip."""
 
     @jit
     def runs(out: Any, starts: Any, lengths: Any, part: Any, served: Any, *given: Any) -> None:
-        """Fill ``out``, shape (n,), with runs of elements, one behind the other, as ``fill`` would each.
+        """Fill ``out``, shape (n,), with runs of elements one after another, each as by ``fill``.
 
-        ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: elements that a block serves, uint64.
-        ``part``: working space for a block, shape (served,), which is made once for all runs that lie in it; or shape
-        (0,) for runs that lie far from each other, each of which then makes the words that it needs.
+        ``starts``, ``lengths``: int64, shape (runs,), ascending. ``served``: the elements that a block serves, uint64.
+        ``part``: working space of a block, shape (served,), which is generated once for all runs in it; or shape (0,)
+        for runs that are far apart, each of which generates the words that it needs.
         """
         held, done = u64(0xFFFFFFFFFFFFFFFF), u64(0)
         for run in range(starts.size):

@@ -1,20 +1,20 @@
-"""Kernels of all tables, in numba's part of Python: words, look-ups, fingerprints.
+"""Kernels of all tables, in numba's subset of Python: words, look-ups and fingerprints.
 
-Lessons of the profile (two cores of Zen 5, numba 0.68; decisions 0014, 0021 and 0028 have the figures):
+Profiling showed (two cores of Zen 5, numba 0.68; decisions 0014, 0021 and 0028 have the figures):
 
-- Philox is bound by its chain of multiplications, so 32 counters go side by side. Lanes of 64 bits: masked to 32 bits,
-  a product is one ``vpmuludq``, whose upper half is found by a shift. Written as vectors (``_group``) it doesn't hang
-  on what LLVM makes of a loop. Two lanes become one by another shift, where narrowing them takes permutations.
-- A look-up in the 256 KB table of ``normal16`` costs a line of the L2 cache, which is all that the core can fetch in
+- Philox is limited by its chain of multiplications, so 32 counters run side by side in 64-bit lanes: masked to 32 bits,
+  a product is one ``vpmuludq``, and a shift gives its upper half. Explicit vectors (``_group``) do not depend on how
+  LLVM vectorises a loop. One more shift combines two lanes, where narrowing them would take permutations.
+- A look-up in the 256 KB table of ``normal16`` fetches a line of the L2 cache, which is all that a core can fetch in
   that time. Where 32 numbers fit two vector registers (AVX-512), a formula gives the same bits (``normal16.py``).
-- Elsewhere look-ups store several entries at once and ask for the output's next lines on the way; so does all else
-  that writes: without it each line of the output is waited for.
-- Tried and no faster: half a table by symmetry, half of the elements looked up while the others are computed,
+- On other processors, look-ups store several entries at once and prefetch the output's next lines. Every other loop
+  that writes prefetches too, because it would otherwise wait for each line.
+- These were not faster: half a table by symmetry; looking up half of the elements while computing the others;
   streaming stores (half as fast).
-- Where the value follows from the index by exact arithmetic there is no look-up, and the loop is vectorised.
-- A fingerprint of what need not be kept is taken block by block, in the L1 cache.
+- Where the value follows from the index by exact arithmetic, no look-up is needed, and the loop is vectorised.
+- The fingerprint of elements that are not kept is taken block by block, in the L1 cache.
 
-All scalars are of one unsigned type, because numba makes a float of a signed and an unsigned integer.
+All scalars have one unsigned type, because numba turns a signed and an unsigned integer into a float.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
 _RUN, _AHEAD = u64(256), u64(512)
-"""Elements that are written in one go, and how far ahead of them lines are asked for."""
+"""The number of elements written at a time, and how far ahead their cache lines are prefetched."""
 
 _LOW32 = u64(0xFFFFFFFF)
 _32 = u64(32)
@@ -43,12 +43,14 @@ _space = space(WORDS)
 
 
 def _group(places: list[int]) -> Any:
-    """The intrinsic that fills the words of GROUP counters from ``low + first`` on.
+    """Return the intrinsic that fills the words of GROUP counters from ``low + first`` on.
 
-    They go to ``out[256 * lane + first + 0 .. GROUP - 1]``, each counter's to its number in ``places``.
+    It writes ``out[256 * lane + first + 0 .. GROUP - 1]``, each counter's word at its index in ``places``.
     """
     half = GROUP // 2
-    counters = [places.index(place) for place in (*range(0, GROUP, 2), *range(1, GROUP, 2))]  # as their lanes hold them
+    counters = [
+        places.index(place) for place in (*range(0, GROUP, 2), *range(1, GROUP, 2))
+    ]  # in the order of the lanes
 
     @intrinsic  # type: ignore[untyped-decorator]
     def group(_: Any, out: Any, first: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
@@ -60,7 +62,7 @@ def _group(places: list[int]) -> Any:
             _, first, low, high, s0, s1, k0, k1 = arguments
             c0 = b.add(v.spread(b.add(low, first)), ir.Constant(wide, counters))
             c1, c2, c3 = v.spread(high), v.spread(s0), v.spread(s1)
-            for _round in range(ROUNDS):  # only the lower halves of c0 to c3 count
+            for _round in range(ROUNDS):  # only the lower halves of c0 to c3 matter
                 p0, p1 = (b.mul(v.every(m, wide), b.and_(c, low32)) for m, c in zip(MULTIPLIERS, (c0, c2), strict=True))
                 c0 = b.xor(b.xor(b.lshr(p1, upper), c1), v.spread(k0))
                 c2 = b.xor(b.xor(b.lshr(p0, upper), c3), v.spread(k1))
@@ -94,7 +96,7 @@ def generate_words(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> 
 
 @jit
 def generate_pairs(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """As generate_words(), but of each 32 words first those of even number, then those of odd."""
+    """Like generate_words(), but of each 32 words, those with an even index come first, then those with an odd one."""
     first = block * _COUNTERS
     for t in range(u64(0), _COUNTERS, _GROUP):
         _in_pairs(out, t, first & _LOW32, first >> _32, s0, s1, k0, k1)
@@ -102,7 +104,7 @@ def generate_pairs(out: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> 
 
 @jit
 def copy(out: Any, given: Any) -> None:
-    """Copy what lies elsewhere. An assignment to a slice would ask whether it does, and take memory of numba's."""
+    """Copy an array that does not overlap. A slice assignment would check for overlap and allocate memory by numba."""
     for i in range(out.size):
         out[i] = given[i]
 
@@ -115,7 +117,7 @@ def _look_up(out: Any, words: Any, table: Any, shift: Any, mask: Any) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(_: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array[index]``, to be written; past the end it is harmless."""
+    """Prefetch the cache line of ``array[index]`` for writing; an index past the end is harmless."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         Vectors(context, builder, signature, arguments, 1).prefetch(0, arguments[1])
@@ -126,7 +128,7 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
 
 @jit
 def _look_up_block(out: Any, words: Any, table: Any, bits: Any, pair: Any) -> None:
-    """All elements that one block serves. ``out``, ``words``: seen as uint64; ``pair``: elements in 64 bits, 2 or 4."""
+    """Look up all elements of one block. ``out``, ``words``: as uint64; ``pair``: elements in 64 bits, 2 or 4."""
     mask, run, begin = (u64(1) << bits) - u64(1), _WORDS // pair, u64(0)
     for shift in range(u64(0), _32, bits):
         for line in range(u64(0), run, u64(8)):
@@ -145,7 +147,7 @@ def _look_up_block(out: Any, words: Any, table: Any, bits: Any, pair: Any) -> No
 
 @jit
 def _select(out: Any, words: Any, table: Any, shift: Any) -> None:
-    """One bit an element: choose between two entries without a look-up."""
+    """Choose between two entries by one bit, without a look-up."""
     zero, change = u32(table[0]), u32(table[0] ^ table[1])
     for i in range(out.size):
         out[i] = zero ^ (change * ((words[i] >> shift) & u32(1)))
@@ -153,7 +155,7 @@ def _select(out: Any, words: Any, table: Any, shift: Any) -> None:
 
 @jit
 def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
-    """``uniform16``: (2 n - 65535) * unit, where ``unit`` is scale / 65536, is rounded once like table[n] * scale."""
+    """Compute ``uniform16``: (2 n - 65535) * unit, with unit = scale / 65536, rounds once like table[n] * scale."""
     for i in range(out.size):
         twice = i32(((words[i] >> shift) & u32(0xFFFF)) << u32(1))
         value = f32(f32(twice - i32(65535)) * unit)
@@ -166,7 +168,9 @@ def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
             size = u32(bits & u32(0x7FFFFFFF))
             up = u32(u32(size >> u32(13)) & u32(1))
             normal = u32(u32(size + up) - u32((112 << 23) - 0xFFF)) >> u32(13)
-            small = u32(f32(size.view(f32) + f32(0.5)).view(u32) - u32(0x3F000000))  # 0.5 has the subnormals' unit
+            small = u32(
+                f32(size.view(f32) + f32(0.5)).view(u32) - u32(0x3F000000)
+            )  # the last place of 0.5 is the unit of subnormals
             sign = u32(u32(bits >> u32(16)) & u32(0x8000))
             out[i] = u32(small if size < u32(113 << 23) else u32(normal)) | sign
 
@@ -175,15 +179,15 @@ def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
 def fill(
     out: Any, block: Any, skip: Any, table: Any, bits: Any, unit: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> None:
-    """Fill ``out`` with elements from number ``skip`` of those that ``block`` and the blocks after it serve.
+    """Fill ``out`` with elements from index ``skip`` on, counted from the first one that ``block`` serves.
 
     ``out``: shape (n,), uint32 or uint16. ``table``: scaled bits, shape (2**bits,), the type of ``out``.
-    ``unit``: float32, above 0 for ``uniform16`` only. ``form``: one of FORMS. All others: uint64.
+    ``unit``: float32, above 0 for ``uniform16`` only. ``form``: one of FORMS. All other numbers are uint64.
     Spec: stream, section 4.
     """
     words = _space(u32)
     end = skip + u64(out.size)
-    place = u64(0)  # of the block's first element, counted from the first that the first block serves
+    place = u64(0)  # the index of the block's first element, counted from the first block's first one
     served = _WORDS * (_32 // bits)
     while place < end:
         generate_words(words, block, k0, k1, s0, s1)
@@ -198,7 +202,7 @@ def fill(
 
 @jit
 def _fill_part(out: Any, words: Any, table: Any, bits: Any, unit: Any, form: Any, place: Any, skip: Any) -> None:
-    """Those elements of one block, whose first is number ``place``, that lie in ``out``."""
+    """Fill those elements of one block that lie in ``out``; the block's first element has index ``place``."""
     end, mask = skip + u64(out.size), u32((u64(1) << bits) - u64(1))
     for shift in range(u64(0), _32, bits):
         for first in range(place, place + _WORDS, _RUN):
@@ -218,7 +222,7 @@ def _fill_part(out: Any, words: Any, table: Any, bits: Any, unit: Any, form: Any
 
 @jit
 def fingerprint(bits: Any, start: Any) -> Any:
-    """The fingerprint of ``bits``, shape (n,), uint32 or uint16, whose first element is number ``start`` (uint64)."""
+    """Return the fingerprint of ``bits``, shape (n,), uint32 or uint16; ``start`` (uint64) is its first index."""
     total, step = u64(0), u64(0x9E3779B97F4A7C15)
     number = start * step
     for i in range(bits.size):
@@ -234,9 +238,9 @@ def fingerprint(bits: Any, start: Any) -> Any:
 def fingerprint_blocks(
     part: Any, count: Any, block: Any, table: Any, bits: Any, unit: Any, form: Any, k0: Any, k1: Any, s0: Any, s1: Any
 ) -> Any:
-    """The fingerprint of the ``count`` elements from the first of ``block`` on, none of which is kept.
+    """Return the fingerprint of the ``count`` elements from the first of ``block`` on, without keeping them.
 
-    ``part``: working space for the elements of one block, of the type of ``table``. All others are as for fill().
+    ``part``: working space for the elements of one block, of the type of ``table``. The others are as for fill().
     """
     words = _space(u32)
     served, total = _WORDS * (_32 // bits), u64(0)

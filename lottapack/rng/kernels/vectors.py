@@ -1,4 +1,4 @@
-"""Vectors for the bodies of numba's intrinsics, in LLVM's terms."""
+"""Write vector code in LLVM for the bodies of numba's intrinsics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from numba.core import cgutils
 
 
 class Vectors:
-    """Writes the body of an intrinsic: values are LLVM's, ``lanes`` of them a vector."""
+    """Writes the body of an intrinsic. Values are LLVM values with ``lanes`` numbers in each vector."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, lanes: int) -> None:
         self.context, self.builder, self.types, self.arguments = context, builder, signature.args, arguments
@@ -17,29 +17,29 @@ class Vectors:
         self.f32, self.u32 = ir.VectorType(ir.FloatType(), lanes), ir.VectorType(ir.IntType(32), lanes)
 
     def every(self, value: Any, kind: Any) -> Any:
-        """A constant in all lanes of a vector type."""
+        """Return a constant in all lanes of a vector type."""
         return ir.Constant(kind, [ir.Constant(kind.element, value)] * self.lanes)
 
     def spread(self, scalar: Any) -> Any:
-        """A scalar in all lanes."""
+        """Return a scalar in all lanes."""
         kind = ir.VectorType(scalar.type, self.lanes)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
         return self.builder.shuffle_vector(one, one, ir.Constant(self.u32, [0] * self.lanes))
 
     def pointer(self, argument: int, place: Any, kind: Any) -> Any:
-        """Where element ``place`` of an array lies, as a pointer to ``kind``."""
+        """Return the address of element ``place`` of an array, as a pointer to ``kind``."""
         array = self.context.make_array(self.types[argument])(self.context, self.builder, self.arguments[argument])
         found = cgutils.get_item_pointer(self.context, self.builder, self.types[argument], array, [place])
         return self.builder.bitcast(found, ir.PointerType(kind))
 
     def load(self, argument: int, place: Any, kind: Any) -> Any:
-        """A vector from element ``place`` of an array on, at any address."""
+        """Load a vector from element ``place`` of an array on, at any alignment."""
         loaded = self.builder.load(self.pointer(argument, place, kind))
         loaded.align = 2
         return loaded
 
     def load_some(self, argument: int, place: Any, kind: Any, within: Any) -> Any:
-        """As load(), with zeros in the lanes where ``within`` is false, whose memory is not touched."""
+        """Load like load(), with zeros in the lanes where ``within`` is false, whose memory is not touched."""
         pointer = self.pointer(argument, place, kind)
         name = f"llvm.masked.load.v{self.lanes}{'f32' if kind is self.f32 else 'i32'}.p0"
         form = ir.FunctionType(kind, [pointer.type, ir.IntType(32), within.type, kind])
@@ -47,11 +47,11 @@ class Vectors:
         return self.builder.call(function, [pointer, ir.IntType(32)(2), within, ir.Constant(kind, None)])
 
     def store(self, argument: int, place: Any, vector: Any) -> None:
-        """Write a vector from element ``place`` of an array on, at any address."""
+        """Store a vector from element ``place`` of an array on, at any alignment."""
         self.builder.store(vector, self.pointer(argument, place, vector.type)).align = 2
 
     def prefetch(self, argument: int, place: Any) -> None:
-        """Ask for the cache line of element ``place`` of an array, to be written; past its end that is harmless."""
+        """Prefetch the cache line of element ``place`` of an array for writing; an index past the end is harmless."""
         byte, number = ir.IntType(8), ir.IntType(32)
         where = self.pointer(argument, place, byte)
         of = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
@@ -60,25 +60,25 @@ class Vectors:
 
     @contextmanager
     def steps(self, count: int, vectors: int = 1) -> Iterator[Any]:
-        """A loop over ``count`` elements, so many vectors at a time; gives the number of each step's first element."""
+        """Write a loop over ``count`` elements, ``vectors`` vectors at a time; yield each step's first index."""
         word = ir.IntType(64)
         bounds = word(0), word(count), word(vectors * self.lanes)
         with cgutils.for_range_slice(self.builder, *bounds) as (at, _):
             yield at
 
     def call(self, name: str, kinds: list[Any], *values: Any) -> Any:
-        """Call an intrinsic of LLVM that returns the first of ``kinds``, those of its arguments."""
+        """Call an LLVM intrinsic that returns the first of ``kinds``; the others are its arguments' types."""
         function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kinds[0], kinds), name)
         return self.builder.call(function, values)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """``a * b + c``, rounded once."""
+        """Return ``a * b + c``, rounded once."""
         return self.call(f"llvm.fma.v{self.lanes}f32", [self.f32] * 3, a, b, c)
 
     def logic(self, rule: Callable[[int, int, int], int], a: Any, b: Any, c: Any) -> Any:
-        """``rule`` of each bit of three vectors of 16 numbers of 32 bits, by one instruction of AVX-512.
+        """Apply ``rule`` to each bit of three vectors of 16 32-bit numbers, by one AVX-512 instruction.
 
-        By name: what LLVM makes of the same in and, or and shifts may be permutations, which are dearer.
+        LLVM may turn the same written as and, or and shifts into slower permutations.
         """
         table = sum((rule(n >> 2 & 1, n >> 1 & 1, n & 1) & 1) << n for n in range(8))
         number = ir.IntType(32)
@@ -87,7 +87,7 @@ class Vectors:
         return self.builder.call(function, [a, b, c, number(table)])
 
     def folded(self, vector: Any) -> Any:
-        """The sum of all lanes, of a power of two, by halves: lane l and lane l + lanes / 2, and so on."""
+        """Return the sum of a power of two of lanes, by halves: lane l plus lane l + lanes / 2, and so on."""
         lanes = self.lanes
         while lanes > 1:
             lanes //= 2
@@ -97,12 +97,12 @@ class Vectors:
         return self.builder.extract_element(vector, ir.IntType(32)(0))
 
     def bits(self, vector: Any) -> Any:
-        """Floats as their bits."""
+        """Reinterpret floats as their bits."""
         return self.builder.bitcast(vector, self.u32)
 
 
 class Rows:
-    """Rows of coefficients, two vectors of 16 a row, kept in registers for the length of a loop (AVX-512)."""
+    """Rows of coefficients, two vectors of 16 for each row, kept in registers throughout a loop (AVX-512)."""
 
     def __init__(self, v: Vectors, argument: int, first: int, count: int) -> None:
         self.v = v
@@ -112,13 +112,13 @@ class Rows:
         ]
 
     def choose(self, row: int, piece: Any) -> Any:
-        """Each lane's entry of a row, by the lowest five bits of ``piece``."""
+        """Return each lane's entry of a row, chosen by the lowest five bits of ``piece``."""
         low, high = self.halves[row]
         name = "llvm.x86.avx512.vpermi2var.ps.512"
         return self.v.call(name, [self.v.f32, self.v.u32, self.v.f32], low, piece, high)
 
     def polynomial(self, t: Any, piece: Any, first: int) -> Any:
-        """By Horner's rule; the coefficients are all rows from ``first`` on."""
+        """Evaluate a polynomial by Horner's rule; its coefficients are all rows from ``first`` on."""
         total = self.choose(len(self.halves) - 1, piece)
         for row in reversed(range(first, len(self.halves) - 1)):
             total = self.v.fma(t, total, self.choose(row, piece))
