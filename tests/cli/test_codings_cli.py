@@ -91,7 +91,7 @@ def test_values_beyond_fp16_are_refused(tmp_path: Path, run: Run) -> None:
     torch.save(model.state_dict(), tmp_path / "m.pt")
     result = run("pack", tmp_path / "m.pt", "--stored-dtype", "fp16")
     assert result.code == 2
-    assert "0.weight holds 100000, which is beyond float16" in result.err
+    assert "0.weight contains 100000, which is outside the range of float16" in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 

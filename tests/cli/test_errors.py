@@ -169,7 +169,7 @@ def test_a_model_over_the_limit(run: Run, files: Files, tmp_path: Path) -> None:
 
 
 def test_against_nothing(run: Run, files: Files, tmp_path: Path) -> None:
-    refused(run("report", files.pack, "--against", tmp_path / "none"), 2, "no checkpoint to measure")
+    refused(run("report", files.pack, "--against", tmp_path / "none"), 2, "does not contain a checkpoint")
 
 
 USAGE = [
@@ -274,7 +274,7 @@ def test_a_changed_backbone_is_a_warning(run: Run, tmp_path: Path) -> None:
     line = ["pack", tmp_path / "model.pt", "-o", tmp_path / "p"]
     result = run(*line)
     assert result.code == 0
-    assert result.err.startswith("warning: 1 frozen weights are not what seed")
+    assert result.err.startswith("warning: 1 frozen weights differ from what seed")
     result = run(*line, "--json")
     assert result.err == ""
     assert len(json.loads(result.out)["warnings"]) == 1

@@ -100,14 +100,14 @@ def test_a_layer_that_was_replaced_after_scaffold(
     ("line", "words"),
     [
         ("pack model.pt --base model.lotta.safetensors", ["is only valid for PEFT adapters", "--base"]),
-        ("pack model.lotta.safetensors", ["packed already", "lottapack inspect"]),
-        ("pack none.pt", ["none.pt: no such file", "Name a checkpoint"]),
-        ("pack empty.pt", ["empty.pt cannot be read as tensors: it is empty"]),
+        ("pack model.lotta.safetensors", ["is already a pack", "lottapack inspect"]),
+        ("pack none.pt", ["none.pt: no such file", "Pass the path of a checkpoint"]),
+        ("pack empty.pt", ["cannot read empty.pt as tensors: it is empty"]),
         ("pack text.pt", ["torch.save did not write it"]),
         ("pack list.pt", ["holds a list", "model.state_dict()"]),
         (
             "pack model.pt --rng torch-cpu --seed 1 --arch none",
-            ["none cannot be read as an architecture: No such file"],
+            ["cannot read none as an architecture: No such file"],
         ),
         ("inspect ./my-org/digits", ["No such file", "lottapack pull"]),
         ("verify model.lotta.safetensors --device mps", ["cannot use the device 'mps'"]),

@@ -55,7 +55,7 @@ def test_a_prompt_is_text_and_so_is_the_answer(llama: Path, run: Run, tmp_path: 
     assert "backbone virtual" in result.out
     alone = tmp_path / llama.name
     alone.write_bytes(llama.read_bytes())
-    refused(run("run", alone, "--prompt", "w1"), 2, "holds no tokenizer", "token ids")
+    refused(run("run", alone, "--prompt", "w1"), 2, "does not contain a tokenizer", "token ids")
     assert run("run", alone, "--prompt", "w1 w5", "--tokenizer", llama.parent, "--new", 1, "--quiet") == (0, "", "")
 
 

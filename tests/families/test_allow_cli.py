@@ -54,7 +54,7 @@ def test_export_needs_it_where_it_builds_the_model(net_pack, package, run, tmp_p
     assert not (tmp_path / "adapter").exists()
     assert marks(package) == []
     code, _, err = run("export", net_pack, "-o", tmp_path / "adapter", "--format", "peft", "--allow", PACKAGE)
-    assert "PEFT has no beta" in err
+    assert "PEFT does not support beta" in err
 
 
 def test_a_wrong_name_is_refused(net_pack, run):

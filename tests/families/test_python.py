@@ -205,7 +205,7 @@ def test_packing_and_exporting_need_no_code(net_pack, package, tmp_path):
 
 def test_a_folder_for_from_pretrained_is_refused(net_pack, tmp_path):
     for form in ("transformers", "transformers-pack"):
-        with pytest.raises(UnsupportedError, match="holds a python model, no transformers model"):
+        with pytest.raises(UnsupportedError, match="holds a python model, not a transformers model"):
             lottapack.export(net_pack, tmp_path / "folder", format=form)
     assert not (tmp_path / "folder").exists()
 

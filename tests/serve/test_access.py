@@ -326,7 +326,7 @@ def test_no_port_is_opened_to_others_without_tokens(tmp_path):
 
 
 def test_one_server_a_folder_and_a_port(tmp_path, registry):
-    with pytest.raises(OutputError, match="another process serves"), background(registry.root):
+    with pytest.raises(OutputError, match="another process already serves"), background(registry.root):
         pass
     port = int(registry.url.rpartition(":")[2])
     with (

@@ -187,15 +187,18 @@ def test_nothing_else_is_overwritten(registry, tmp_path):
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "mine").write_text("mine")
     for target in (registry.root, other, tmp_path / "files"):
-        with pytest.raises(OutputError, match="holds other files"):
+        with pytest.raises(OutputError, match="contains other files"):
             backup(registry.root, target)
         with pytest.raises(OutputError, match="is not empty"):
             restore(tmp_path / "copy", target)
     with pytest.raises(OutputError, match="is not empty"):
         restore(tmp_path / "copy", tmp_path / "copy")
-    with pytest.raises(OutputError, match="there is no registry in"):
+    with pytest.raises(OutputError, match="does not contain a registry"):
         backup(tmp_path / "none", tmp_path / "new")
-    with pytest.raises(OutputError, match="is a backup\nMake a registry of it"), background(tmp_path / "copy"):
+    with (
+        pytest.raises(OutputError, match="is a backup, not a registry\nRestore it first"),
+        background(tmp_path / "copy"),
+    ):
         pass
     (tmp_path / "copy" / FILE).write_bytes(b"no index" * 1000)
     with pytest.raises(OutputError, match="cannot copy"):

@@ -81,5 +81,5 @@ def test_a_newer_layout_is_left_alone(tmp_path):
     Database(tmp_path)
     with closing(sqlite3.connect(tmp_path / FILE)) as db:
         db.execute("PRAGMA user_version = 3")
-    with pytest.raises(UnsupportedError, match="has layout 3, and this lottapack knows 2"):
+    with pytest.raises(UnsupportedError, match="has layout 3, but this lottapack knows 2"):
         Database(tmp_path)

@@ -26,9 +26,9 @@ BAD_PATHS = {
     "a\x7fb": "control",
     "\ud800": "Unicode",
     unicodedata.normalize("NFD", "ä"): "NFC",
-    ".git/config": "belong to git",
-    "a/.GIT/x": "belong to git",
-    ".cache/x": "belong to git",
+    ".git/config": "are reserved for git",
+    "a/.GIT/x": "are reserved for git",
+    ".cache/x": "are reserved for git",
 }
 
 

@@ -135,7 +135,7 @@ def test_what_is_no_json_is_refused(tmp_path, body):
 
 def test_two_contents_in_a_line_are_refused(tmp_path):
     line = b'{"key":"file","value":{"content":"eA==","content":"eA==","path":"a","encoding":"base64"}}'
-    with pytest.raises(RefusedError, match="two contents"):
+    with pytest.raises(RefusedError, match="more than one content"):
         read(tmp_path, commit_body() + line)
 
 
@@ -146,7 +146,7 @@ LIMITS = Limits(file_bytes=10, commit_bytes=15, commit_files=3)
     ("operations", "words"),
     [
         ([add("a", b"x" * 11)], "A file of a commit"),
-        ([add("a", b"x" * 8), add("b", b"x" * 8)], "A commit can hold 15 bytes"),
+        ([add("a", b"x" * 8), add("b", b"x" * 8)], "A commit can have 15 bytes"),
         ([add(str(number), b"") for number in range(4)], "3 files"),
         ([{"key": "deletedFile", "value": {"path": str(number)}} for number in range(4)], "3 changes"),
     ],

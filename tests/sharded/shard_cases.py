@@ -113,7 +113,7 @@ def plain_models_on_the_meta_device(packs: Path, rank: int) -> None:
     try:
         distributed.fill_(other, packs / "mlp")
     except errors.ArchitectureError as error:
-        assert "0.bias of shape (12,), and the model has one of shape (3,)" in str(error), error
+        assert "0.bias of shape (12,), but the model has shape (3,)" in str(error), error
     else:
         raise AssertionError("filled another model")
 
@@ -135,11 +135,11 @@ def fsdp2_over_tensor_parallelism(packs: Path, rank: int) -> None:
 def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
     mesh, pack = line(), packs / "mlp"
     for message, given in (
-        ("0.bias: S(1) names a dimension that its shape (12,) lacks", Shard(1)),
+        ("0.bias: S(1) names a dimension that is not in its shape (12,)", Shard(1)),
         ("2 placements for a mesh of 1 dimensions", [Shard(0), Shard(0)]),
-        ("cannot be placed as P(sum)", Partial()),
-        ("is no placement", "Shard(0)"),
-        ("no tensor is called 'nothing'", {"nothing": Shard(0)}),
+        ("the placement P(sum) is not supported", Partial()),
+        ("is not a placement", "Shard(0)"),
+        ("'nothing' does not match any tensor", {"nothing": Shard(0)}),
     ):
         refused(
             errors.PlacementError,
@@ -148,7 +148,7 @@ def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
         )
     refused(
         errors.PlacementError,
-        "a mesh over cpu devices does not fit the device 'meta'",
+        "a mesh of cpu devices does not fit the device 'meta'",
         lambda: distributed.load(pack, mesh=mesh, placements=Shard(0), device="meta"),
     )
     refused(
@@ -167,7 +167,7 @@ def what_does_not_fit_is_refused_by_name(packs: Path, rank: int) -> None:
     if rank:
         refused(
             errors.PlacementError,
-            "this process is not in the mesh (1,)",
+            "this process does not belong to the mesh (1,)",
             lambda: distributed.load(pack, mesh=small, placements=Shard(0)),
         )
 

@@ -97,7 +97,7 @@ def test_what_a_trainer_keeps_for_itself_needs_no_mention(tmp_path):
 def test_an_unused_pattern_is_an_error(tmp_path):
     model = trained("mlp")
     for pattern in ("classifer", "0.weight", "2"):
-        with pytest.raises(CheckpointError, match=f"nothing beside the model is called '{pattern}'"):
+        with pytest.raises(CheckpointError, match=f"'{pattern}' does not match anything beside the model"):
             lottapack.pack(model, tmp_path / PACK, ignore=pattern)
     with pytest.raises(CheckpointError, match="text"):
         lottapack.pack(model, tmp_path / PACK, ignore=[3])
@@ -106,7 +106,7 @@ def test_an_unused_pattern_is_an_error(tmp_path):
 def test_a_module_added_after_scaffold_may_be_left_out(tmp_path):
     model = lottapack.scaffold(mlp(), seed=1, rank=2)
     model.probe = nn.Linear(4, 2)
-    with pytest.raises(CheckpointError, match="recipe does not know: probe"):
+    with pytest.raises(CheckpointError, match="recipe does not describe: probe"):
         lottapack.pack(model.state_dict(), tmp_path / PACK)
     assert lottapack.pack(model.state_dict(), tmp_path / PACK, ignore="probe").left_out == (
         "probe.bias",
@@ -127,7 +127,7 @@ def test_of_two_models_one_is_named(nested, tmp_path):
         result = lottapack.pack(content, tmp_path / PACK, key=key)
         assert result.left_out == ({"first": "second", "second": "first"}[key],)
         assert all_bits(lottapack.load(tmp_path / PACK)) == all_bits(model)
-    with pytest.raises(CheckpointError, match="key='third' names no model"):
+    with pytest.raises(CheckpointError, match="key='third' does not name a model"):
         lottapack.pack(content, tmp_path / PACK, key="third")
 
 

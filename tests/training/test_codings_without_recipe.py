@@ -139,6 +139,8 @@ def test_merged_weights_in_a_given_size(tmp_path):
 def test_options_of_reading_belong_to_the_reading(option, tmp_path):
     torch.manual_seed(3)
     found = lottapack.recover.torch_cpu(plain(), seed=3)
-    with pytest.raises(lottapack.errors.CheckpointError, match=f"{next(iter(option))} says how a checkpoint is read"):
+    with pytest.raises(
+        lottapack.errors.CheckpointError, match=f"`{next(iter(option))}` only applies to reading a checkpoint"
+    ):
         lottapack.pack(found, tmp_path / FIRST, **option)
     assert repr(found) == "<Recovered Sequential: 7 seeded>"

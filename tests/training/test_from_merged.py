@@ -122,8 +122,8 @@ def test_a_larger_tolerance_finds_a_smaller_rank(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (("--seed", 8, "--max-rank", 4), ["nothing matches", "seed 8", "a rank up to 4", "Check seed"]),
-        (("--seed", 7, "--max-rank", 1), ["nothing matches", "a rank up to 1", "larger max_rank"]),
+        (("--seed", 8, "--max-rank", 4), ["nothing matches", "seed 8", "rank 4 or less", "Check seed"]),
+        (("--seed", 7, "--max-rank", 1), ["nothing matches", "rank 1 or less", "larger max_rank"]),
     ],
 )
 def test_a_wrong_seed_or_rank_matches_nothing(line, words, run, tmp_path):
@@ -163,7 +163,7 @@ def test_wrong_arguments(tmp_path):
         {"max_rank": 1, "tolerance": 0.0},
         {"max_rank": 1, "tolerance": float("nan")},
     ):
-        with pytest.raises(lottapack.errors.CheckpointError, match="both are above 0"):
+        with pytest.raises(lottapack.errors.CheckpointError, match="both must be above 0"):
             lottapack.pack(lottapack.recover.merged(model, seed=1, architecture=model, **options), tmp_path / "a")
     with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is"):
         lottapack.pack(lottapack.recover.merged(model, seed=-1, max_rank=1, architecture=model), tmp_path / "a")

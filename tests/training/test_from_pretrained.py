@@ -168,9 +168,9 @@ def test_what_does_not_fit_is_refused(folders, tmp_path):
         transformers.AutoModelForCausalLM.from_pretrained(wider)
     other = changed(folders["vit"][0], tmp_path / "other")
     shutil.copy(pack, other / "model.lotta.safetensors")
-    with pytest.raises(errors.ArchitectureError, match="no parameter of a ViTForImageClassification"):
+    with pytest.raises(errors.ArchitectureError, match="without any parameter of a ViTForImageClassification"):
         transformers.ViTForImageClassification.from_pretrained(other)
-    with pytest.raises(errors.UnsupportedError, match="offloaded to disk"):
+    with pytest.raises(errors.UnsupportedError, match="cannot offload the weights of a pack to disk"):
         transformers.AutoModelForCausalLM.from_pretrained(
             folder, device_map={"": "disk"}, offload_folder=tmp_path / "o"
         )

@@ -167,7 +167,7 @@ def test_tying_once_more_changes_nothing(name, adapted, backbone, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_model_that_was_widened_is_refused_until_it_is_cast_back(dtype, tmp_path):
     model = change(lottapack.scaffold(BUILD["gpt2"]().to(dtype), seed=1, rank=2))
-    with pytest.raises(CheckpointError, match=r"is float32 now, and was b?float16 in scaffold") as caught:
+    with pytest.raises(CheckpointError, match=r"is float32 now, but was b?float16 at scaffold") as caught:
         lottapack.pack(model.float(), tmp_path / PACK)
     assert f"model.to({dtype})" in str(caught.value)
     assert not (tmp_path / PACK).exists()

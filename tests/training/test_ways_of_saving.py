@@ -184,7 +184,7 @@ TABLE = {
     swa: None,
     ema_of_the_state_dict: None,
     deepspeed_consolidated: None,
-    deepspeed_parts: "holds no checkpoint",
+    deepspeed_parts: "does not contain a checkpoint",
 }
 """By way of saving: None where the pack holds the bits of the model, or what the error says."""
 
@@ -219,7 +219,7 @@ def test_the_trainer(tmp_path, run):
         train_dataset=dataset("distilbert"),
     ).train()
     refused = run("pack", tmp_path / "run")
-    assert refused.code == 2 and f"The newest is {tmp_path / 'run' / 'checkpoint-1'}" in refused.err
+    assert refused.code == 2 and f"the newest is {tmp_path / 'run' / 'checkpoint-1'}" in refused.err
     assert run("pack", tmp_path / "run" / "checkpoint-1", "-o", tmp_path / PACK).code == 0
     rebuilt = lottapack.load(tmp_path / PACK)
     due = all_bits(model.eval())

@@ -269,7 +269,7 @@ def test_an_error_over_the_bound_is_refused(tmp_path):
         ("max_error: .* above 0", {"coding": "planes-zlib", "max_error": -1}),
         ("max_size=0", {"max_size": 0}),
         ("max_size=True", {"max_size": True}),
-        ("max_size finds the error", {"max_size": 9, "max_error": 0.1}),
+        ("`max_size` and `max_error` exclude each other", {"max_size": 9, "max_error": 0.1}),
         ("coding=5", {"coding": 5}),
     ],
 )
@@ -293,7 +293,7 @@ def test_values_beyond_float16_are_refused(tmp_path):
     model = trained()
     with torch.no_grad():
         model[0].weight[7, 3] = 70000.0
-    refused(tmp_path, model, r"0\.weight holds 70000, which is beyond float16", dtype="float16")
+    refused(tmp_path, model, r"0\.weight contains 70000, which is outside the range of float16", dtype="float16")
     with torch.no_grad():
         model[0].weight[7, 3] = 0.0
         model[1].lora_B[0, 0] = -1e6

@@ -93,7 +93,7 @@ def test_impossible_exports_are_refused_and_change_nothing(tmp_path):
         (
             {"format": "transformers"},
             errors.UnsupportedError,
-            "holds a torch.nn model, no transformers model",
+            "holds a torch.nn model, not a transformers model",
         ),
         ({"device": "nowhere"}, errors.UnsupportedError, "'nowhere'"),
         ({"max_bytes": 10}, errors.LimitError, "`max_bytes=10` allows"),
@@ -182,7 +182,7 @@ def test_report_measures_folders(tmp_path):
     assert {row.label: row.size for row in lottapack.report(path, against=folder).forms}["folder"] == 30
     (tmp_path / "empty").mkdir()
     for missing in ("none", "empty"):
-        with pytest.raises(errors.CheckpointError, match="holds no checkpoint to measure"):
+        with pytest.raises(errors.CheckpointError, match="does not contain a checkpoint"):
             lottapack.report(path, against=tmp_path / missing)
 
 

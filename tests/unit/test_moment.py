@@ -246,14 +246,14 @@ def test_what_is_mixed_stays_mixed(how, tmp_path):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_model_that_was_widened_is_refused(persistent, how, tmp_path):
     model = lottapack.scaffold(mlp().bfloat16(), seed=2, rank=2, persistent=persistent)
-    with pytest.raises(CheckpointError, match=r"is float32 now, and was bfloat16 in scaffold\(\)"):
+    with pytest.raises(CheckpointError, match=r"is float32 now, but was bfloat16 at scaffold\(\)"):
         packed(model.float(), tmp_path, how)
 
 
 @pytest.mark.parametrize("how", ["model", "state"])
 def test_a_model_in_double_precision_is_refused(how, tmp_path):
     model = lottapack.scaffold(mlp(), seed=2, rank=2).double()
-    with pytest.raises(CheckpointError, match=r"is float64 now, and was float32 in scaffold\(\)"):
+    with pytest.raises(CheckpointError, match=r"is float64 now, but was float32 at scaffold\(\)"):
         packed(model, tmp_path, how)
 
 

@@ -134,7 +134,7 @@ def test_dtype_converts_what_was_recorded(dtype, tmp_path):
     assert {**plain_bits(loaded), "lottapack_recipe": None} == {**expected, "lottapack_recipe": None}
     assert bits(loaded[0].backbone) == bits(model[0].backbone.to(dtype))
     if dtype == torch.float64:
-        with pytest.raises(CheckpointError, match=r"0\.weight is float64 now, and was float32"):
+        with pytest.raises(CheckpointError, match=r"0\.weight is float64 now, but was float32"):
             lottapack.pack(loaded, tmp_path / "b")
         return
     lottapack.pack(loaded, tmp_path / "b")
@@ -239,7 +239,7 @@ def test_a_changed_backbone_is_stored_merged_and_named(tmp_path):
     with torch.no_grad():
         model[0].backbone[3, 4] += 1
     expected = model[0].merged_weight()
-    with pytest.warns(BackboneChangedWarning, match=r"1 frozen weights are not what seed 42.*0\.weight") as warned:
+    with pytest.warns(BackboneChangedWarning, match=r"1 frozen weights differ from what seed 42.*0\.weight") as warned:
         result = lottapack.pack(model, tmp_path / "a")
     assert warned[0].filename == __file__
     assert result.stored_instead == {"0.weight": 12 * 16 * 4}
@@ -307,7 +307,7 @@ def without(state, *names):
         (lambda s: without(s, "0.lora_B"), r"lacks 0\.lora_B"),
         (lambda s: without(s, "4.bias"), r"lacks 4\.bias"),
         (lambda s: without(s, "lottapack_recipe"), "carries no lottapack recipe"),
-        (lambda s: {**s, "extra": torch.ones(2)}, "1 tensors that the recipe does not know: extra"),
+        (lambda s: {**s, "extra": torch.ones(2)}, "1 tensors that its recipe does not describe: extra"),
         (lambda s: {**s, "0.beta": torch.ones(2)}, r"0\.beta has shape \(2,\), the recipe says \(1,\)"),
         (lambda s: {**s, "0.weight": torch.ones(2)}, r"0\.weight has shape \(2,\)"),
         (lambda s: {**s, "0.lora_A": s["0.lora_A"].double()}, r"0\.lora_A is torch\.float64"),
@@ -382,8 +382,8 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, capsys):
         "list.pt": "holds a list, not a state_dict",
         "text.pt": "cannot be read as tensors",
         "text.safetensors": "cannot be read as tensors",
-        "model.h5": "unknown kind of file",
-        "empty": "holds no checkpoint",
+        "model.h5": "unknown file type",
+        "empty": "does not contain a checkpoint",
         "missing.pt": "no such file or folder",
     }
     for name, message in expected.items():

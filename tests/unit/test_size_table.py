@@ -96,5 +96,5 @@ def test_scales_are_known_by_their_shapes():
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(lottapack.errors.UnsupportedError, match="no Llama called '7B'"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="unknown Llama '7B'"):
         measure(["7B"])

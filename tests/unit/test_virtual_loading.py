@@ -100,7 +100,7 @@ REFUSED = [
         "sign1",
         {"backbone": "virtual", "merge": True},
         UnsupportedError,
-        "0.weight cannot be virtual: an adapter is merged",
+        "0.weight cannot be virtual: merging an adapter",
     ),
     ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: backbone='fast'"),
     ("sign1", {"backbone": {"0": "virtual", "7": "virtual"}}, ScaffoldError, "no generated layer is called '7'"),
