@@ -50,7 +50,7 @@ def pickles(folder: Path) -> list[Path]:
 def test_no_pickle_runs_whatever_its_name(tmp_path):
     RAN.clear()
     for path in pickles(tmp_path):
-        with pytest.raises(CheckpointError, match="cannot be read as tensors"):
+        with pytest.raises(CheckpointError, match="as tensors"):
             lottapack.pack(path, tmp_path / "out.lotta.safetensors")
         for read in (lottapack.load, lottapack.verify, lottapack.inspect, lottapack.report):
             with pytest.raises(ContainerError):

@@ -306,9 +306,9 @@ def without(state, *names):
     [
         (lambda s: without(s, "0.lora_B"), r"lacks 0\.lora_B"),
         (lambda s: without(s, "4.bias"), r"lacks 4\.bias"),
-        (lambda s: without(s, "lottapack_recipe"), "carries no lottapack recipe"),
+        (lambda s: without(s, "lottapack_recipe"), "does not contain a lottapack recipe"),
         (lambda s: {**s, "extra": torch.ones(2)}, "1 tensors that its recipe does not describe: extra"),
-        (lambda s: {**s, "0.beta": torch.ones(2)}, r"0\.beta has shape \(2,\), the recipe says \(1,\)"),
+        (lambda s: {**s, "0.beta": torch.ones(2)}, r"0\.beta has shape \(2,\), but the recipe says \(1,\)"),
         (lambda s: {**s, "0.weight": torch.ones(2)}, r"0\.weight has shape \(2,\)"),
         (lambda s: {**s, "0.lora_A": s["0.lora_A"].double()}, r"0\.lora_A is torch\.float64"),
         (lambda s: {**s, "4.bias": s["4.bias"].to(torch.complex64)}, r"4\.bias is torch\.complex64"),
@@ -328,7 +328,7 @@ def without(state, *names):
         ),
         (lambda s: {**s, "more.lottapack_recipe": s["lottapack_recipe"]}, "2 models: .the top level., more"),
         (lambda s: {**s, "lottapack_recipe": s["lottapack_recipe"] ^ 1}, "recipe cannot be read"),
-        (lambda s: {}, "carries no lottapack recipe"),
+        (lambda s: {}, "does not contain a lottapack recipe"),
     ],
 )
 def test_faulty_checkpoints_are_refused(change, message, tmp_path):
@@ -378,10 +378,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, capsys):
     (tmp_path / "model.h5").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     expected = {
-        "code.pt": "cannot be read as tensors",
+        "code.pt": "as tensors",
         "list.pt": "holds a list, not a state_dict",
-        "text.pt": "cannot be read as tensors",
-        "text.safetensors": "cannot be read as tensors",
+        "text.pt": "as tensors",
+        "text.safetensors": "as tensors",
         "model.h5": "unknown file type",
         "empty": "does not contain a checkpoint",
         "missing.pt": "no such file or folder",
@@ -411,7 +411,7 @@ def test_faulty_indices_are_refused(index, message, tmp_path):
 
 
 def test_models_that_cannot_be_packed_say_why(tmp_path):
-    with pytest.raises(CheckpointError, match="carries no lottapack recipe"):
+    with pytest.raises(CheckpointError, match="does not contain a lottapack recipe"):
         lottapack.pack(mlp(), tmp_path / "a")
     with pytest.raises(CheckpointError, match="on meta"):
         lottapack.pack(trained("mlp").to("meta"), tmp_path / "a")

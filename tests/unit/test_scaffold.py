@@ -352,7 +352,7 @@ def test_outputs_start_as_the_backbone_alone():
 
 def test_models_without_a_recipe_say_so():
     assert not lottapack.nn.is_scaffolded(mlp())
-    with pytest.raises(lottapack.errors.CheckpointError, match="carries no lottapack recipe"):
+    with pytest.raises(lottapack.errors.CheckpointError, match="does not contain a lottapack recipe"):
         recipe_of(mlp())
 
 
