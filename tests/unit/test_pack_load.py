@@ -250,7 +250,7 @@ def test_a_changed_backbone_is_stored_merged_and_named(tmp_path):
     assert plain_bits(lottapack.load(tmp_path / "a", merge=True))["0.weight"] == bits(expected)
     frozen = trained("mlp", targets="0", train=())
     frozen[4].weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"4\.weight holds NaN"):
+    with pytest.raises(CheckpointError, match=r"4\.weight has NaN"):
         lottapack.pack(frozen, tmp_path / "b")
     with pytest.warns(BackboneChangedWarning):
         lottapack.pack(frozen, tmp_path / "b", allow_nonfinite=True)
@@ -379,7 +379,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     expected = {
         "code.pt": "as tensors",
-        "list.pt": "holds a list, not a state_dict",
+        "list.pt": "contains a list, not a state_dict",
         "text.pt": "as tensors",
         "text.safetensors": "as tensors",
         "model.h5": "unknown file type",
