@@ -234,7 +234,7 @@ def recipe_of(model: nn.Module) -> Recipe:
             plan: Recipe = module.__dict__[PLAN]
             return plan
     raise CheckpointError(
-        "the model carries no lottapack recipe",
+        "the model does not contain a lottapack recipe",
         hint="Call lottapack.scaffold(model, seed=..., rank=...) before training.",
     )
 
