@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
 .PHONY: test-defaults guard

@@ -1,6 +1,6 @@
 """Packs on their way to registries: checked, described in a model card, and sent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -27,6 +27,7 @@ def push(
     license: str | None = None,  # noqa: A002 - the card's own word
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    results: Mapping[str, object] | None = None,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
@@ -48,6 +49,7 @@ def push(
         license: for the model card, in the Hub's own terms, as are the next two.
         datasets: names of datasets on the Hub.
         metrics: names of metrics.
+        results: what the model reached, for a table of the card: ``{"test accuracy": "99.1 %"}``.
         max_bytes: as in verify().
         allow: as in verify().
         progress: in bytes of the files that are sent.
@@ -67,7 +69,8 @@ def push(
     target = parse_remote(reference)
     pack = Path(path)
     _refuse_broken(pack, max_bytes, allow)
-    options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics))
+    reached = tuple((name, str(value)) for name, value in (results or {}).items())
+    options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics), reached)
     if isinstance(target, HubReference):
         from lottapack.pushing import hub
 

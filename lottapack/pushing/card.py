@@ -1,8 +1,11 @@
 """The model card of a pack: written once, then updated between its two markers only."""
 
 import json
+import re
+from collections.abc import Sequence
 from os import PathLike
 
+from lottapack.format.files import TOKENIZER
 from lottapack.pushing import front_matter
 from lottapack.registry.records import PushOptions
 from lottapack.reports.inspection import Summary, inspect
@@ -16,11 +19,11 @@ def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions
     """The card of a pack whose file has that SHA-256: a new one, or the old one brought up to date.
 
     Of a card that a person has edited only what stands between the markers changes, and missing keys are added to its
-    front matter; what the push was asked to say (license, datasets, metrics) replaces what is there. A card without
-    the markers is a person's own, and left as it is.
+    front matter; what the push was asked to say (license, datasets, metrics, results) replaces what is there. A
+    card without the markers is a person's own, and left as it is.
     """
     block, body = front_matter.split(old or "")
-    made = f"{BEGIN}\n{_facts(pack, repo, sha256)}\n{END}"
+    made = f"{BEGIN}\n{_facts(pack, repo, sha256, options.results, body)}{END}"
     if not body.strip():
         body = f"\n# {repo.rpartition('/')[2]}\n\n{made}\n"
     elif body.count(BEGIN) == body.count(END) == 1 and body.index(BEGIN) < body.index(END):
@@ -30,7 +33,9 @@ def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions
         return old or ""
     asked = {"license": options.license, "datasets": options.datasets, "metrics": options.metrics}
     wanted: dict[str, front_matter.Value] = {key: value for key, value in asked.items() if value}
-    defaults: dict[str, front_matter.Value] = {"library_name": "lottapack", "tags": _tags(inspect(pack))}
+    summary = inspect(pack)
+    task: dict[str, front_matter.Value] = {"pipeline_tag": found} if (found := _task(summary)) else {}
+    defaults: dict[str, front_matter.Value] = {"library_name": "lottapack", **task, "tags": _tags(summary)}
     merged = front_matter.merged(block or "", wanted, defaults)
     # Front matter that is no YAML stays: the registry will say what is wrong with it.
     return front_matter.join(block or "" if merged is None else merged, body)
@@ -47,7 +52,45 @@ def _scaffolds(summary: Summary) -> str:
     return f"| more scaffolds | {named}: `load(..., scaffold=NAME)` |\n" if named else ""
 
 
-def _tokenizer(summary: Summary, repo: str) -> str:
+_TASKS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForImageClassification": "image-classification",
+    "ForObjectDetection": "object-detection",
+    "ForSemanticSegmentation": "image-segmentation",
+    "ForAudioClassification": "audio-classification",
+    "ForCTC": "automatic-speech-recognition",
+    "ForSpeechSeq2Seq": "automatic-speech-recognition",
+}
+"""The Hub's word for what a class of transformers does, by the end of its name."""
+
+
+def _task(summary: Summary) -> str | None:
+    """The ``pipeline_tag``, where the class says it."""
+    if summary.family != "transformers":
+        return None
+    return next((task for end, task in _TASKS.items() if summary.architecture.endswith(end)), None)
+
+
+def _generate(summary: Summary, repo: str) -> str:
+    """How a language model writes, or nothing."""
+    if _task(summary) != "text-generation":
+        return ""
+    begin = '--prompt "Once upon a time"' if set(TOKENIZER) & summary.files.keys() else "--tokens 1,2,3"
+    return f"""
+Generate text:
+
+```console
+$ lottapack run {repo} {begin} --new 50 --temperature 0.8
+```
+"""
+
+
+def _files(summary: Summary, repo: str) -> str:
     """How the files beside the model are had, or nothing."""
     if not summary.files:
         return ""
@@ -64,12 +107,28 @@ $ lottapack pull {repo} --export FOLDER
 ```python
 from transformers import pipeline
 
-pipe = pipeline("TASK", "FOLDER")  # such as text-generation
+pipe = pipeline("{_task(summary) or "TASK"}", "FOLDER")
 ```
 """
 
 
-def _facts(pack: str | PathLike[str], repo: str, sha256: str) -> str:
+def _results(results: Sequence[tuple[str, str]], old: str, sha256: str) -> str:
+    """A table of what the model reached; where a push says nothing, that of the card before if it is of this file."""
+    if not results:
+        kept = _RESULTS.search(old.replace("\r\n", "\n")) if sha256 in old else None
+        return kept[0] if kept else ""
+    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in results)
+    return f"| result | value |\n| --- | ---: |\n{rows}\n\n"
+
+
+_RESULTS = re.compile(r"^\| result \| value \|\n\| --- \| ---: \|\n(?:\|.*\|\n)+\n", re.MULTILINE)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _facts(pack: str | PathLike[str], repo: str, sha256: str, results: Sequence[tuple[str, str]], old: str) -> str:
     summary, sizes = inspect(pack), report(pack)
     share = f", {summary.trained:,} of them trained ({summary.trained / summary.numel:.2%})" if summary.numel else ""
     drawn = sorted({entry.distribution for entry in summary.parameters if entry.distribution})
@@ -82,11 +141,11 @@ def _facts(pack: str | PathLike[str], repo: str, sha256: str) -> str:
 A [LottaLoRA]({_ABOUT}) model as one small file: a random, frozen backbone that is generated again from its seed, bit
 for bit the same on any device, and what was learned on it.
 
-| form | bytes | times this pack |
+{_results(results, old, sha256)}| form | bytes | times this pack |
 | --- | ---: | ---: |
 {rows}
 
-| | |
+| property | value |
 | --- | --- |
 | architecture | `{summary.architecture}` ({summary.family}) |
 | parameters | {summary.numel:,}{share} |
@@ -97,7 +156,6 @@ for bit the same on any device, and what was learned on it.
 ```python
 import lottapack
 
-model = lottapack.load("{repo}"{trust})  # pulls, checks every hash, generates the backbone
+model = lottapack.load("{repo}"{trust})  # pulls the file, checks its SHA-256, generates the backbone
 ```
-{_tokenizer(summary, repo)}
-Text between these two markers is written anew by each push; all other text is yours."""
+{_generate(summary, repo)}{_files(summary, repo)}"""

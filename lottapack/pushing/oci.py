@@ -134,6 +134,7 @@ def _target(reference: OciReference, options: PushOptions) -> OciReference:
         "a commit message": options.message,
         "a model card for datasets": options.datasets,
         "a model card for metrics": options.metrics,
+        "a model card for results": options.results,
     }
     for what, value in asked.items():
         if value:

@@ -9,7 +9,7 @@ class PushOptions:
     """What a push is asked for, beside pack and place.
 
     ``tag`` names the new commit or image; ``branch`` is where the commit goes (Hub only), made if missing. ``license``,
-    ``datasets`` and ``metrics`` go into the model card's front matter.
+    ``datasets`` and ``metrics`` go into the model card's front matter, ``results`` into a table of its text.
     """
 
     tag: str | None = None
@@ -20,6 +20,7 @@ class PushOptions:
     license: str | None = None
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    results: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

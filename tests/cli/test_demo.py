@@ -1,6 +1,8 @@
 """The demo tells same from different."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,12 @@ def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "DIFFERENT" in result.out
     told = result.out.partition("DIFFERENT")[2]
     assert [word for word in ("0.backbone", "test accuracy", "the pulled file") if word not in told] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_demo_shows_what_pip_does(tmp_path: Path) -> None:
+    line = ["make", "--dry-run", "--always-make", "demo", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    installs = [line for line in done.stdout.splitlines() if " install " in line]
+    assert any(".[demo]" in line for line in installs)
+    assert all("--quiet" not in line for line in installs)

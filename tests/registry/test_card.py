@@ -89,6 +89,33 @@ def test_broken_front_matter_is_a_persons_to_mend(new: str) -> None:
     assert card(PACK, "my-org/digits", SHA, PushOptions(license="x"), broken) == broken
 
 
+def test_results_are_those_of_this_file() -> None:
+    reached = PushOptions(results=(("test | accuracy", "99.1 %"), ("loss", "0.03")))
+    made = card(PACK, "my-org/digits", SHA, reached)
+    table = "| result | value |\n| --- | ---: |\n| test \\| accuracy | 99.1 % |\n| loss | 0.03 |\n\n"
+    assert table in made
+    assert card(PACK, "my-org/digits", SHA, NOTHING, made) == made
+    windows = made.replace("\n", "\r\n")
+    assert card(PACK, "my-org/digits", SHA, NOTHING, windows) == windows
+    assert "99.1 %" not in card(PACK, "my-org/digits", "cd" * 32, NOTHING, made)  # another file reached something else
+
+
+def test_no_table_has_an_empty_head_and_nothing_is_said_of_markers(new: str) -> None:
+    assert not re.search(r"^\|[ |]*\|$", new, re.MULTILINE)
+    assert "marker" not in new
+
+
+def test_a_language_model_says_how_it_writes(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=32, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    model = lottapack.scaffold(transformers.GPT2LMHeadModel(config), seed=1, rank=2)
+    lottapack.pack(model, tmp_path / "gpt.lotta.safetensors")
+    made = card(tmp_path / "gpt.lotta.safetensors", "my-org/gpt", SHA, NOTHING)
+    assert ModelCard(made).data.pipeline_tag == "text-generation"
+    assert "$ lottapack run my-org/gpt --tokens 1,2,3 --new 50" in made
+    assert "pipeline_tag" not in card(PACK, "my-org/digits", SHA, NOTHING)
+
+
 def test_more_scaffolds_are_named() -> None:
     pack = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid" / "scaffolds.lotta.safetensors"
     made = card(pack, "my-org/gated", SHA, NOTHING)

@@ -45,6 +45,15 @@ def command(
         list[str] | None,
         typer.Option("--metric", metavar="ID", help="For the model card; may be repeated.", show_default=False),
     ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--result",
+            metavar="NAME=VALUE",
+            help="What the model reached, for the model card, as in 'test accuracy=99.1 %'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     max_bytes: MaxBytes = None,
     allow: Allow = None,
     json: Json = False,
@@ -56,6 +65,7 @@ def command(
     A Hub (the one that HF_ENDPOINT names) gets one commit with the pack, a model card, and PACK.sig if there is one.
     What is there already is not sent again. A broken pack is refused.
     """
+    reached = dict(map(_result, results or ()))
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("pushing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         from lottapack.pushing import push
@@ -73,6 +83,7 @@ def command(
             license=licence,
             datasets=tuple(datasets or ()),
             metrics=tuple(metrics or ()),
+            results=reached,
             max_bytes=max_bytes,
             allow=allow or (),
             progress=bar.sized,
@@ -82,3 +93,10 @@ def command(
     from lottapack_cli.views.registry import pushed
 
     sink.result(result, lambda: pushed(result))
+
+
+def _result(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name.strip() and sign and value.strip()):
+        raise typer.BadParameter(f"--result {text!r}: a name, = and a value, as in 'test accuracy=99.1 %'")
+    return name.strip(), value.strip()
