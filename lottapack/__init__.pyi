@@ -43,6 +43,9 @@ from lottapack.signing import sign as sign
 from lottapack.weights.drawing import draw as draw
 from lottapack.rng.own_tables import table as table
 
+# Progress
+from lottapack.progress import ProgressBar as ProgressBar
+
 # Errors
 from lottapack.errors import LottapackError as LottapackError
 from lottapack.version import __version__ as __version__

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.trust import allowing
+from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, IntegrityError, Problem
 from lottapack.folders import checkpoint as checkpoints
 from lottapack.folders import configuration, pickles
@@ -31,8 +32,8 @@ from lottapack.peft.reading import is_adapter, read_adapter
 __all__ = ["Comparison", "compare"]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Displayed):
     """The differences between the outputs of a pack and those of the trained model.
 
     ``unmerged`` and ``merged``: the largest absolute difference of an element. ``largest``: the largest element of the
@@ -43,6 +44,13 @@ class Comparison:
     merged: float
     largest: float
     exact: bool
+
+    def _facts(self) -> Facts:
+        return Facts(
+            "outputs",
+            f"unmerged {self.unmerged:.3g} apart, merged {self.merged:.3g}, the largest is {self.largest:.3g}",
+            {"every trained tensor kept exactly": self.exact},
+        )
 
 
 @torch.no_grad()

@@ -105,12 +105,9 @@ def draw(
         start: the number of the first element.
 
     Raises:
-        UnsupportedError for an argument out of its range; LimitError for more than the free memory; DeviceError.
-
-    Source: spec, stream and tables.
-
-    Example:
-        >>> weight = lottapack.numpy.draw("layers.0.weight", (256, 64), seed=7)
+        UnsupportedError: an argument is out of its range.
+        LimitError: the array is larger than the free memory.
+        DeviceError: this machine fails the known answers.
 
     Source:
         spec/v1/stream.md and spec/v1/tables.md.

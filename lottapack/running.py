@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack.arch.trust import allowing
+from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
 from lottapack.exporting.tokenizer import own_tokenizer, tokenizer_in
 from lottapack.files.output import atomic_file, refuse_over
@@ -45,8 +46,8 @@ class Written:
     tokens_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunResult(Displayed):
     """What run() returns.
 
     ``backbone``: how it was loaded. ``text``: the decoded new tokens, if a tokenizer was used. ``outputs``: the shapes
@@ -66,6 +67,19 @@ class RunResult:
     output: Path | None = None
     prompt: str = ""
     values: Mapping[str, Any] | None = None
+
+    def _facts(self) -> Facts:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in (self.outputs or {}).items())
+        line = self.text or shapes or f"{len(self.tokens)} tokens"
+        more: dict[str, object] = {
+            "prompt": self.prompt,
+            "tokens": " ".join(map(str, self.tokens)),
+            "values": self.values,
+            "written to": self.output,
+            "backbone": self.backbone,
+            "seconds": f"{self.seconds:.3g} (loading {self.load_seconds:.3g})",
+        }
+        return Facts(self.path, line, {label: value for label, value in more.items() if value})
 
 
 def run(

@@ -32,6 +32,7 @@ LAYERS = (
     "extras",
     "version",
     "progress",
+    "display",
     "limits",
     "device",
     "files",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, TextIO
 
+from lottapack.display import clean as clean
 from lottapack.errors import OutputError
 from lottapack_cli.tables import Column, Facts, Heading, Prose, Table
 
@@ -125,11 +126,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return NOT_FINITE[repr(value)]
     return value
-
-
-def clean(text: str) -> str:
-    """Text without characters that could steer a terminal: a file decides what its names hold."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(

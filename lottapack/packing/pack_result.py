@@ -5,18 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lottapack.display import Displayed, Facts
 from lottapack.errors import BackboneChangedWarning
 from lottapack.limits import size_text
 from lottapack.packing.costs import Cost
-from lottapack.packing.recovered import Layer
+from lottapack.packing.recovered import LAYER_COLUMNS, Layer
 from lottapack.packing.storing import Kept
 
 PackCheck = Callable[[Path], object]
 """A function that pack() calls with the new file before it replaces the old one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class PackResult(Displayed):
     """The result of pack().
 
     ``stored_instead``: generated parameters that had to be stored, with their bytes. ``kept``: tensors that are stored
@@ -37,6 +38,25 @@ class PackResult:
     checked: object = None
     costs: tuple[Cost, ...] = ()
     layers: tuple[Layer, ...] = ()
+
+    def _facts(self) -> Facts:
+        more: dict[str, object] = {"sha256": self.sha256}
+        if self.stored_instead:
+            more["generated weights that had to be stored"] = ", ".join(self.stored_instead)
+        if self.left_out:
+            more["left out"] = ", ".join(self.left_out)
+        if self.files:
+            more["files"] = ", ".join(self.files)
+        if self.checked is not None:
+            more["checked"] = self.checked
+        columns: tuple[str, ...] = ("tensor", "group", "as", "before", "now", "rms error")
+        rows: list[tuple[object, ...]] = [
+            (kept.name, kept.group, kept.form, size_text(kept.size_before), size_text(kept.size), f"{kept.rms:.2g}")
+            for kept in self.kept
+        ]
+        if self.layers:
+            columns, rows = LAYER_COLUMNS, [layer.row for layer in self.layers]
+        return Facts(self.path, size_text(self.size), more, columns, rows)
 
 
 def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:

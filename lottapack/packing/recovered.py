@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from lottapack.display import Displayed, Facts
 from lottapack.folders.states import LeftOut
 from lottapack.format.recipe import Recipe
+
+LAYER_COLUMNS = ("layer", "role", "rank", "beta", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,15 @@ class Layer:
     error: float | None = None
     size: int = 0
 
+    @property
+    def row(self) -> tuple[object, ...]:
+        """The layer's values under LAYER_COLUMNS."""
+        beta, error = ("" if value is None else f"{value:.4g}" for value in (self.beta, self.error))
+        return self.name, self.role, self.rank, beta, error
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Recovered:
+class Recovered(Displayed):
     """A checkpoint with a known recipe: the functions of `lottapack.recover` return it, and `pack` writes it.
 
     Attributes:
@@ -51,7 +60,8 @@ class Recovered:
     differing: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
 
-    def __repr__(self) -> str:
+    def _facts(self) -> Facts:
         roles = [type(entry).__name__.removesuffix("Recipe").lower() for entry in self.recipe.parameters.values()]
         counts = ", ".join(f"{roles.count(role)} {role}" for role in sorted({*roles}))
-        return f"<Recovered {self.recipe.architecture.class_}: {counts}>"
+        rows = [layer.row for layer in self.layers]
+        return Facts(self.recipe.architecture.class_, counts, {}, LAYER_COLUMNS, rows)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lottapack.display import Displayed, Facts
+from lottapack.limits import size_text
+
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
@@ -31,8 +34,8 @@ class FileSize:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class PushResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class PushResult(Displayed):
     """A push that was done, or with ``dry_run`` one that would be.
 
     Attributes:
@@ -57,9 +60,17 @@ class PushResult:
     url: str
     removed: tuple[str, ...] = ()
 
+    def _facts(self) -> Facts:
+        line = f"{'would send' if self.dry_run else 'sent'} {len(self.sent)} files, {len(self.already)} were there"
+        more = {"revision": self.revision, "sha256": self.sha256, "url": self.url, "removed": ", ".join(self.removed)}
+        rows = [(one.name, size_text(one.size), "sent") for one in self.sent]
+        rows += [(one.name, size_text(one.size), "was there") for one in self.already]
+        shown = {label: value for label, value in more.items() if value}
+        return Facts(self.reference, line, shown, ("file", "size", ""), rows)
 
-@dataclass(frozen=True, slots=True)
-class PullResult:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PullResult(Displayed):
     """A pack in the cache whose every hash was checked.
 
     Attributes:
@@ -74,6 +85,10 @@ class PullResult:
     sha256: str
     size: int
     received: int
+
+    def _facts(self) -> Facts:
+        line = f"{size_text(self.size)}, {size_text(self.received)} received"
+        return Facts(self.reference, line, {"path": self.path, "revision": self.revision, "sha256": self.sha256})
 
 
 @dataclass(frozen=True, slots=True)

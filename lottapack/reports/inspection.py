@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lottapack import arch
+from lottapack.display import Displayed, Facts
 from lottapack.format.coded import CodedTensor
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
@@ -14,6 +15,7 @@ from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied,
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
+from lottapack.limits import size_text
 from lottapack.registry.local import local
 
 __all__ = ["Summary", "inspect"]
@@ -41,8 +43,8 @@ class ParameterSummary:
     to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+@dataclass(frozen=True, slots=True, repr=False)
+class Summary(Displayed):
     """The result of inspect(). Sizes are in bytes; ``numel`` counts the plain model's elements, tied ones once.
 
     ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of additional scaffolds by name.
@@ -68,6 +70,32 @@ class Summary:
     scaffolds: dict[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
+
+    def _facts(self) -> Facts:
+        line = f"{self.architecture}, {self.numel:,} parameters, {self.trained:,} trained, {size_text(self.file_size)}"
+        more: dict[str, object] = {
+            "family": self.family,
+            "generator": f"{self.rng}, seed {int(self.seed, 16)}",
+            "tables": ", ".join(self.tables),
+            "scaffolds": ", ".join(self.scaffolds),
+            "files": ", ".join(self.files),
+            "needs allow": ", ".join(self.allow),
+            "written by": ", ".join(f"{tool} {version}" for tool, version in self.provenance.items()),
+        }
+        rows = [
+            (
+                one.name,
+                one.role,
+                "" if one.shape is None else one.shape,
+                one.dtype,
+                one.distribution,
+                one.rank,
+                one.beta,
+            )
+            for one in self.parameters
+        ]
+        columns = ("name", "role", "shape", "dtype", "distribution", "rank", "beta")
+        return Facts(self.path, line, {label: value for label, value in more.items() if value}, columns, rows)
 
 
 def inspect(path: str | PathLike[str]) -> Summary:

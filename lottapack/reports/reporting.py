@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored, Tied, role_of
@@ -11,6 +12,7 @@ from lottapack.format.expected import expected_file
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
+from lottapack.limits import size_text
 from lottapack.registry.local import local
 from lottapack.weights.loaded_size import memory_by_backbone
 
@@ -42,8 +44,8 @@ class Row:
     seconds: dict[int, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Displayed):
     """The result of report(). All sizes are in bytes; ``by_role`` and ``by_group`` add up to the pack's size.
 
     ``bits_by_group``: the bits in the file for each number of a group. ``saved``: the bytes that each step saves
@@ -61,6 +63,16 @@ class Report:
     bits_by_group: dict[str, float] = field(default_factory=dict)
     saved: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+
+    def _facts(self) -> Facts:
+        line = f"{size_text(self.size)}, {self.bits_per_weight:.3g} bits per weight"
+        more = {label: size_text(size) for label, size in self.by_group.items() if size}
+        columns = ("form", "size", "times this pack", *(f"seconds at {link} Mbit/s" for link in LINKS))
+        rows = [
+            (row.label, size_text(row.size), f"{row.ratio:.3g}", *(f"{row.seconds[link]:.3g}" for link in LINKS))
+            for row in self.forms
+        ]
+        return Facts(self.path, line, more, columns, rows)
 
 
 def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = None) -> Report:

@@ -14,6 +14,7 @@ import torch
 
 from lottapack import rng
 from lottapack.device import resolve
+from lottapack.display import Displayed, Facts
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
 from lottapack.progress import Progress
@@ -53,8 +54,8 @@ class Speed:
     of_download: float
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class SpeedReport(Displayed):
     """The result of bench(). ``machine``: processor or GPU, threads, versions."""
 
     device: str
@@ -62,6 +63,25 @@ class SpeedReport:
     elements: int
     rounds: int
     speeds: tuple[Speed, ...]
+
+    def _facts(self) -> Facts:
+        columns = ("case", "dtype", "million weights/s", "of fill_", "of randn", "of clone", "of download")
+        rows = [
+            (
+                one.case,
+                one.dtype,
+                f"{one.weights_per_s / 1e6:,.0f}",
+                *(f"{part:.3g}" for part in (one.of_fill, one.of_randn, one.of_clone, one.of_download)),
+            )
+            for one in self.speeds
+        ]
+        return Facts(
+            self.device,
+            f"{len(self.speeds)} cases of {self.elements:,} weights",
+            {"machine": self.machine},
+            columns,
+            rows,
+        )
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
+from lottapack.display import Displayed, Facts
 from lottapack.errors import ArchitectureError, IntegrityError, NotAllowedError, SignatureError, UnsupportedError
 from lottapack.extras import without_torch
 from lottapack.format.coded import CodedTensor, coded_entries
@@ -45,8 +46,8 @@ class Check:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification(Displayed):
     """All outcomes for one file. ``sha256``: that of the whole file."""
 
     path: Path
@@ -57,6 +58,17 @@ class Verification:
     def ok(self) -> bool:
         """Whether no check failed."""
         return all(check.status != "failed" for check in self.checks)
+
+    def _facts(self) -> Facts:
+        counts = {status: sum(check.status == status for check in self.checks) for status in ("failed", "skipped")}
+        wrong = [check for check in self.checks if check.status != "ok"]
+        said = "".join(f", {count} {status}" for status, count in counts.items() if count)
+        first = next((f": {check.what} {check.where}" for check in wrong if check.status == "failed"), "")
+        line = f"{'ok' if self.ok else 'FAILED'}, {len(self.checks)} checks{said}{first}"
+        kinds = dict.fromkeys(check.what for check in self.checks)
+        more = {kind: sum(check.what == kind for check in self.checks) for kind in kinds}
+        rows = [(check.status, check.what, check.where, check.detail) for check in wrong]
+        return Facts(self.path, line, {"sha256": self.sha256, **more}, ("status", "check", "where", "detail"), rows)
 
 
 def verify(

@@ -16,8 +16,8 @@ FUNCTIONS = {
     for module in MODULES
     for name in getattr(module, "__all__", ())
     if inspect.isfunction(inspect.unwrap(getattr(module, name)))
-} | {"lottapack.Compression": lottapack.Compression}
-RAISE_NOTHING = {"binary32", "table_fault", "fingerprint_hex", "exclude_from_ddp"}
+} | {f"lottapack.{name}": getattr(lottapack, name) for name in ("Compression", "ProgressBar")}
+RAISE_NOTHING = {"binary32", "table_fault", "fingerprint_hex", "exclude_from_ddp", "ProgressBar"}
 """Functions without errors of their own."""
 NEED = {
     "keys": ("lottapack.sign",),

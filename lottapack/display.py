@@ -1,0 +1,66 @@
+"""How results show themselves: one line in a console, a table in a notebook. What a stranger wrote stays text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+_WIDTH = 160
+ROWS = 50
+"""Rows of a table in a notebook; the result itself holds all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a result says. ``title``: the file or repository; ``line``: the gist; ``more``: values by label."""
+
+    title: object
+    line: str
+    more: Mapping[str, object] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    rows: Iterable[Sequence[object]] = ()
+
+
+class Displayed:
+    """A result with a short ``repr``, and a table for notebooks. Subclasses say what in ``_facts``."""
+
+    __slots__ = ()
+
+    def _facts(self) -> Facts:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        return f"<{type(self).__name__} {_line(facts.title)}: {_line(facts.line)}>"
+
+    def _repr_html_(self) -> str:
+        facts = self._facts()
+        rows = [*facts.rows]
+        parts = [f"<p><b>{_text(facts.title)}</b>: {_text(facts.line)}</p>"]
+        if facts.more:
+            parts.append(_table((), facts.more.items()))
+        if rows:
+            parts.append(_table(facts.columns, rows[:ROWS]))
+        if len(rows) > ROWS:
+            parts.append(f"<p>and {len(rows) - ROWS:,} more</p>")
+        return f"<div>{''.join(parts)}</div>"
+
+
+def clean(value: object) -> str:
+    """Text without characters that could steer a terminal: a file decides what its names hold."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def _line(value: object) -> str:
+    """One short line of text."""
+    text = " ".join(clean(value).split())
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
+
+
+def _text(value: object) -> str:
+    return escape("" if value is None else clean(value))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    head = f"<thead><tr>{''.join(f'<th>{_text(column)}</th>' for column in columns)}</tr></thead>" if columns else ""
+    lines = (f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{head}<tbody>{''.join(lines)}</tbody></table>"
