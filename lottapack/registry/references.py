@@ -13,8 +13,8 @@ HUB, OCI = "hf://", "oci://"
 _HTTP = ("http://", "https://")
 
 FORMS = (
-    "Write owner/name[@revision] for a repository of the Hub, http(s)://host/owner/name[@revision] for one of another "
-    "server, oci://host/repository:tag (or @sha256:...) for an OCI image, or a path such as ./model.lotta.safetensors."
+    "Write ./model.lotta.safetensors for a file, owner/name[@revision] for a repository of the Hub, "
+    "http(s)://host/owner/name for another server's, or oci://host/repository:tag for an OCI image."
 )
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
