@@ -84,7 +84,7 @@ def resized(model: nn.Sequential) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "name"), [(replaced, "4.weight has shape (7, 32), and (4, 32)"), (resized, "0.bias")]
+    ("change", "name"), [(replaced, "4.weight has shape (7, 32), but (4, 32)"), (resized, "0.bias")]
 )
 def test_a_layer_that_was_replaced_after_scaffold(
     change: Callable[[nn.Sequential], None], name: str, run: Run, tmp_path: Path
@@ -104,7 +104,7 @@ def test_a_layer_that_was_replaced_after_scaffold(
         ("pack none.pt", ["none.pt: no such file", "Pass the path of a checkpoint"]),
         ("pack empty.pt", ["cannot read empty.pt as tensors: it is empty"]),
         ("pack text.pt", ["torch.save did not write it"]),
-        ("pack list.pt", ["holds a list", "model.state_dict()"]),
+        ("pack list.pt", ["contains a list", "model.state_dict()"]),
         (
             "pack model.pt --rng torch-cpu --seed 1 --arch none",
             ["cannot read none as an architecture: No such file"],
