@@ -25,6 +25,7 @@ from lottapack.format.descriptor import (
     factor_dims,
 )
 from lottapack.format.shapes import shape_fault
+from lottapack.rng.stream import HADAMARD, matrix_fault
 from lottapack.strict_json.text import JsonText
 
 
@@ -135,6 +136,9 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
             fault = rng.fault_between(*rng.EXTREMES[entry.distribution], entry.scale, entry.dtype)
             if fault:
                 out.add("scale", f"{place}.scale", fault)
+        fault = matrix_fault(entry.shape) if entry.distribution == HADAMARD else None
+        if fault:
+            out.add("shape", f"{place}.shape", fault)
     elif generator is not None:
         out.known(entry.distribution, (*rng.BUILTIN, *generator.tables), f"{place}.distribution", "distribution")
 

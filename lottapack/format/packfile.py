@@ -237,7 +237,7 @@ class PackFile:
         if not isinstance(entry, Seeded | Adapted):
             raise KeyError(f"the parameter {name} is not generated")
         table = self.tables.get(entry.distribution) or rng.builtin(entry.distribution)
-        return rng.Source(self.descriptor.seed, name, table, entry.scale, entry.dtype)
+        return rng.Source(self.descriptor.seed, name, table, entry.scale, entry.dtype, entry.shape)
 
     def declared_bytes(self, dtype: str | None = None) -> int:
         """Return the bytes of the rebuilt plain model, without ties; ``dtype`` replaces that of floating tensors."""

@@ -195,7 +195,7 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
             return own[table_id] if table_id in own else builtin(table_id)
 
         return {
-            name: Source(seed, name, table(entry.distribution), entry.scale, entry.dtype)
+            name: Source(seed, name, table(entry.distribution), entry.scale, entry.dtype, entry.shape)
             for name, entry in self.parameters.items()
             if isinstance(entry, SeededRecipe | AdaptedRecipe)
         }

@@ -114,6 +114,8 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
             raise _impossible(name, f"the weights of {plan.rng.id} cannot be made in parts")
         if leaf != "weight" or virtual_class(module) is None:
             raise _impossible(name, f"{leaf} of a {type(module).__name__} has no form without a backbone")
+        if sources[owner].matrix is not None:
+            raise _impossible(name, f"{sources[owner].table.id} weights have no form without a backbone")
         entry = plan.parameters[owner]
         assert isinstance(entry, SeededRecipe | AdaptedRecipe)
         row = numel(entry.shape[1:]) * dtypes.ITEMSIZE[entry.dtype]

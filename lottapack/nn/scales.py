@@ -26,8 +26,10 @@ RULES: Final[dict[str, Rule]] = {
     "kaiming": lambda _, d_in: math.sqrt(2 / d_in),
     "xavier": lambda d_out, d_in: math.sqrt(2 / (d_out + d_in)),
     "spectral_radius": lambda d_out, d_in: 0.95 / math.sqrt(min(d_out, d_in)),
+    "orthonormal": lambda d_out, d_in: 1 / math.sqrt(max(d_out, d_in)),
 }
-"""The paper's default; He et al. 2015, for ReLU; Glorot and Bengio 2010; and the spectral radius 0.95 of the paper.
+"""The paper's default; He et al. 2015, for ReLU; Glorot and Bengio 2010; the spectral radius 0.95 of the paper; and the
+length 1 of rows or columns of ``hadamard``.
 
 A square matrix of n x n independent numbers with mean 0 and deviation s has a spectral radius near ``s * sqrt(n)`` for
 large n (Geman 1986): a formula, not a measurement of each matrix. A weight that is not square has no spectral radius:

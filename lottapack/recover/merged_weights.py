@@ -170,7 +170,7 @@ class _Search:
         if not entry.can_generate or dtype not in dtypes.GENERATED or not given.numel():
             return stored, {}
         scale = rng.binary32(default_scale(entry, self.table))
-        source = rng.Source(self.seed, entry.name, self.table, scale, dtype)
+        source = rng.Source(self.seed, entry.name, self.table, scale, dtype, tuple(given.shape))
         drawn = rng.fill_(torch.empty(given.shape, dtype=given.dtype, device="cpu"), source)
         shape = tuple(given.shape)
         if same_bits(drawn, given.cpu()):

@@ -184,7 +184,7 @@ def _cases(dtype: str, elements: int, device: torch.device, folder: Path) -> Cas
         buffer.copy_(load_file(file)["weight"])
 
     def rebuild(distribution: str) -> tuple[int, Callable[[], object]]:
-        source = rng.Source(42, "bench", rng.builtin(distribution), rng.binary32(0.05), dtype)
+        source = rng.Source(42, "bench", rng.builtin(distribution), rng.binary32(0.05), dtype, buffer.shape)
         return elements, lambda: rng.fill_(buffer, source)
 
     return {

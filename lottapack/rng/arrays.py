@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
-from lottapack.rng import backends, fill, selfcheck
+from lottapack.rng import backends, fill, hadamard, selfcheck
 from lottapack.rng.stream import ITEM_BITS, Source, check_range
 from lottapack.rng.tables import check_scale
 from lottapack.rng.threads import PIECE
@@ -45,7 +45,9 @@ def fill_bits(out: npt.NDArray[Any], source: Source, start: int = 0) -> None:
     _check(out, {ITEM_BITS[source.dtype]}, start)
     if not out.flags.writeable:
         raise UnsupportedError("cannot fill a read-only array", hint="Pass a writable copy of it.")
-    if _numba_ready():
+    if source.matrix is not None:
+        hadamard.fill_bits(out, source, start)
+    elif _numba_ready():
         from lottapack.rng import cpu
 
         cpu.fill_bits(out, source, start)
@@ -117,7 +119,7 @@ def fingerprint_of(source: Source, count: int) -> int:
         16
     """
     check_range(0, count)
-    if _numba_ready():
+    if source.matrix is None and _numba_ready():
         from lottapack.rng import cpu
 
         return cpu.fingerprint_of(source, count)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
-from lottapack.rng import backends, selfcheck
+from lottapack.rng import backends, hadamard, selfcheck
 from lottapack.rng.jobs import Job
 from lottapack.rng.runs import Integers, check_runs, grouped
 from lottapack.rng.storages import require_memory
@@ -44,7 +44,7 @@ def fill_(tensor: "torch.Tensor", source: Source, start: int = 0) -> "torch.Tens
     """
     check_range(start, tensor.numel())
     _check(tensor, source)
-    _ready(tensor.device).fill(tensor, source, start)
+    _fill(_ready(tensor.device), tensor, source, start)
     return tensor
 
 
@@ -78,6 +78,9 @@ def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths
     _check(tensor, source)
     check_runs(starts, lengths, tensor.numel())
     backend, flat = _ready(tensor.device), tensor.view(-1)
+    if source.matrix is not None:
+        hadamard.fill_runs(tensor, source, starts, lengths)
+        return tensor
     done = 0
     for first, last in grouped(starts, lengths):
         count = int(lengths[first:last].sum())
@@ -120,12 +123,12 @@ def fill_all_(jobs: "Sequence[tuple[torch.Tensor, Source]]", *, fingerprints: bo
     for device in {tensor.device for tensor, _ in jobs}:
         backend = _ready(device)
         indices = [index for index, (tensor, _) in enumerate(jobs) if tensor.device == device]
-        if backend.generate is not None:
+        if backend.generate is not None and all(jobs[index][1].matrix is None for index in indices):
             batch = [Job(jobs[index][1], 0, jobs[index][0].numel(), jobs[index][0]) for index in indices]
             totals = backend.generate(batch, device, fingerprints)
         else:
             for index in indices:
-                backend.fill(*jobs[index], 0)
+                _fill(backend, *jobs[index], 0)
             totals = [backend.fingerprint(jobs[index][0], 0) for index in indices] if fingerprints else []
         for index, total in zip(indices, totals, strict=fingerprints):
             results[index] = total
@@ -162,14 +165,14 @@ def fingerprints_on(device: "torch.device", jobs: Sequence[tuple[Source, int]]) 
     for _, count in jobs:
         check_range(0, count)
     backend = _ready(device)
-    if backend.generate is not None:
+    if backend.generate is not None and all(source.matrix is None for source, _ in jobs):
         return backend.generate([Job(source, 0, count) for source, count in jobs], device, True)
     results = []
     for source, count in jobs:
         total, memory = 0, torch.empty(min(_PIECE, count), dtype=getattr(torch, source.dtype), device=device)
         for start in range(0, count, _PIECE):
             piece = memory[: min(_PIECE, count - start)]
-            backend.fill(piece, source, start)
+            _fill(backend, piece, source, start)
             total += backend.fingerprint(piece, start)
         results.append(total % 2**64)
     return results
@@ -204,6 +207,14 @@ def fingerprint(tensor: "torch.Tensor", start: int = 0) -> int:
     check_range(start, tensor.numel())
     _require_contiguous(tensor)
     return _ready(tensor.device).fingerprint(tensor, start)
+
+
+def _fill(backend: backends.Backend, tensor: "torch.Tensor", source: Source, start: int) -> None:
+    """Fill by the backend; by plain operations what none of them has a kernel for."""
+    if source.matrix is None:
+        backend.fill(tensor, source, start)
+    else:
+        hadamard.fill(tensor, source, start)
 
 
 def _check(tensor: "torch.Tensor", source: Source) -> None:

@@ -23,23 +23,22 @@ def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tupl
 
 
 def words(source: Source, block: Array, place: Array) -> Array:
-    """Return word ``place`` of ``block``: uint64, all of shape (n,) (spec: stream, sections 2 and 3)."""
+    """Return word ``place`` of ``block``: uint64, all of one shape (spec: stream, sections 2 and 3)."""
+    return words_of(source.stream, source.key, block, place)
+
+
+def words_of(stream: int, key: tuple[int, int], block: Array, place: Array) -> Array:
+    """As words(), by the number of the stream."""
     j = 256 * block + (place & 255)
-    stream = np.full_like(j, source.stream)
-    lanes = philox4x32((j & 0xFFFFFFFF, j >> 32, stream & 0xFFFFFFFF, stream >> 32), source.key)
+    low, high = np.full_like(j, stream & 0xFFFFFFFF), np.full_like(j, stream >> 32)
+    lanes = philox4x32((j & 0xFFFFFFFF, j >> 32, low, high), key)
     return np.choose((place >> 8).astype(np.intp), lanes)
 
 
 def elements(source: Source, start: int, count: int) -> Array:
     """Return the bits of elements ``start`` to ``start + count - 1``: shape (count,), uint32 or uint16 (section 4)."""
-    k = source.table.bits
-    fields = 32 // k
     i: Array = np.arange(count, dtype=np.uint64) + start
-    p = i & 1023
-    q = i >> 10
-    b = q // fields
-    f = q % fields
-    index = (words(source, b, p) >> (k * f)) & (2**k - 1)
+    index = hadamard_indices(source, i) if source.matrix else indices(source, source.table.bits, i)
     u: Array
     value = source.table.values[index] * np.float32(source.scale)
     if source.dtype == "float16":
@@ -50,6 +49,41 @@ def elements(source: Source, start: int, count: int) -> Array:
     else:
         u = value.view(np.uint32)
     return u
+
+
+def indices(source: Source, k: int, i: Array) -> Array:
+    """The field of ``k`` bits of each element's word: uint64, shape (n,) (section 4)."""
+    fields = 32 // k
+    p = i & 1023
+    q = i >> 10
+    b = q // fields
+    f = q % fields
+    found: Array = (words(source, b, p) >> (k * f)) & (2**k - 1)
+    return found
+
+
+def hadamard_indices(source: Source, i: Array) -> Array:
+    """The index of each element of a signed Hadamard matrix: uint64, shape (n,) (section 6)."""
+    assert source.matrix is not None
+    if not i.size:
+        return i
+    rows, columns = source.matrix
+    long, short = max(rows, columns), min(rows, columns)
+    n = 1
+    while long % (2 * n) == 0:
+        n *= 2
+    if n < short:
+        n = 1
+        while n < long:
+            n *= 2
+    along, v = (i % columns, i // columns) if columns >= rows else (i // columns, i % columns)
+    stream = source.stream
+    w = philox4x32((0, 1 << 30, stream & 0xFFFFFFFF, stream >> 32), source.key)
+    x = (along % n * (w[0] | 1) + w[1]) % n
+    y = (v * (w[2] | 1) + w[3]) % n
+    parity = np.bitwise_count(x & y) & 1
+    found: Array = parity ^ indices(source, 1, along) ^ indices(source, 1, long + along // n * short + v)
+    return found
 
 
 def fingerprint(bits: Array, start: int = 0) -> int:

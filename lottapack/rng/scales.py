@@ -14,6 +14,7 @@ EXTREMES: Final = {
     "normal2": (0.3186393678188324, 1.1503493785858154),
     "uniform16": (1.52587890625e-05, 0.9999847412109375),
     "sign1": (1.0, 1.0),
+    "hadamard": (1.0, 1.0),
 }
 """The smallest and the largest magnitude in each built-in table, without zeros."""
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Final
 
 from lottapack.errors import UnsupportedError
@@ -30,6 +31,13 @@ ROUNDS: Final = 10
 
 ITEM_BITS: Final = {"float32": 32, "bfloat16": 16, "float16": 16}
 """The bits of an element for each dtype that can be generated (spec: descriptor, section 4)."""
+
+PLACES: Final = 1 << 62
+"""The counter whose words say where rows of a Hadamard matrix are taken: no element's words need it (section 6)."""
+HADAMARD: Final = "hadamard"
+"""The distribution whose elements depend on the size of their matrix (section 6)."""
+LONGEST: Final = 1 << 29
+"""The longest side that a matrix of this distribution may have."""
 
 _LOW32: Final = 0xFFFFFFFF
 
@@ -62,9 +70,10 @@ class Source:
 
     ``seed``: 0 to 2**64 - 1. ``name``: the tensor's name in the plain model's ``state_dict``. ``table``: the
     distribution. ``scale``: a positive binary32 number. ``dtype``: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    ``shape``: the tensor's, which only ``hadamard`` needs.
 
-    Raises UnsupportedError if seed, name or dtype is invalid. The scale is checked against the table when elements are
-    first generated (:func:`lottapack.rng.scale_fault`).
+    Raises UnsupportedError if seed, name or dtype is invalid, or a shape is needed and missing. The scale is checked
+    against the table when elements are first generated (:func:`lottapack.rng.scale_fault`).
     """
 
     seed: int
@@ -72,8 +81,13 @@ class Source:
     table: "Table"
     scale: float
     dtype: str
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.table.id == HADAMARD:
+            fault = "its shape is needed" if self.shape is None else matrix_fault(self.shape)
+            if fault:
+                raise UnsupportedError(f"{self.name!r}: {HADAMARD}: {fault}", hint="Choose another distribution.")
         if not 0 <= self.seed < 2**64:
             raise UnsupportedError(
                 f"{self.name!r}: the seed {self.seed} is outside 0 .. 2**64 - 1",
@@ -91,6 +105,11 @@ class Source:
                 f"{self.name!r}: the name cannot be encoded in UTF-8", hint="Rename the tensor."
             ) from error
 
+    @cached_property
+    def matrix(self) -> tuple[int, int] | None:
+        """Rows and columns, for the distribution whose elements depend on them."""
+        return matrix_of(self.shape) if self.table.id == HADAMARD and self.shape is not None else None
+
     @property
     def key(self) -> tuple[int, int]:
         """``k0, k1``: the key of Philox."""
@@ -104,13 +123,33 @@ class Source:
     @cached_property
     def halves(self) -> tuple[int, int, int, int]:
         """``k0, k1, s0, s1``: the key, and the lower and upper half of the stream, for kernels."""
+        self._require_table()
         stream = self.stream
         return *self.key, stream & _LOW32, stream >> 32
 
     @property
     def fields(self) -> int:
         """F: the number of elements that one word serves (spec: stream, section 4)."""
+        self._require_table()
         return WORD_BITS // self.table.bits
+
+    def _require_table(self) -> None:
+        """Raise where elements do not follow from their number alone: what asks would compute others."""
+        if self.table.id == HADAMARD:
+            raise UnsupportedError(
+                f"{self.name!r}: {HADAMARD} weights cannot be generated here",
+                hint="Generate them with lottapack.load() or lottapack.draw(), which know their shape.",
+            )
+
+
+def matrix_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor: its first dimension, and all others; of one dimension one row."""
+    return (shape[0] if len(shape) > 1 else 1), prod(shape[1:] if len(shape) > 1 else shape)
+
+
+def matrix_fault(shape: tuple[int, ...]) -> str | None:
+    """Why a shape cannot have the distribution ``hadamard``, or None."""
+    return f"a side of {max(matrix_of(shape)):,} is longer than 2**29" if max(matrix_of(shape)) > LONGEST else None
 
 
 def check_range(start: int, count: int) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lottapack.errors import UnsupportedError
 from lottapack.rng.scales import BUILTIN, EXTREMES, WIDTHS, fault_between
-from lottapack.rng.stream import CONSTRUCTOR
+from lottapack.rng.stream import CONSTRUCTOR, HADAMARD
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[Any]
@@ -26,6 +26,7 @@ _SHA256: Final = {
     "normal2": "f5877bced148f7ee666da8f8e6ac746b3e935b10443951b0e5406571e58b0e54",
     "uniform16": "e5391733f9c5678058cffe956c9532c8be9b15b06f5dd65136e417815336f836",
     "sign1": "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1",
+    "hadamard": "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1",
 }
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TINY: Final = np.finfo(np.float32).tiny
@@ -77,7 +78,7 @@ def builtin(id: str) -> Table:  # noqa: A002 - the spec's word
     """
     if id not in BUILTIN:
         raise UnsupportedError(f"unknown distribution {id!r}", hint=f"Choose one of {', '.join(BUILTIN)}.")
-    if id == "sign1":
+    if id in ("sign1", HADAMARD):
         values = np.array([-1, 1], np.float32)
     elif id == "uniform16":
         values = ((2 * np.arange(2**16) + 1 - 2**16) / 2**16).astype(np.float32)

@@ -103,8 +103,8 @@ def checked(
         raise UnsupportedError(
             f"{name!r}: cannot draw in {dtype!r}", hint=f"Draw in one of {choices}, then convert the tensor."
         )
-    source = Source(int(seed), name, table, binary32(scale), wanted)
     sizes = _sizes(name, shape)
+    source = Source(int(seed), name, table, binary32(scale), wanted, sizes)
     check_range(int(start), numel(sizes))
     return source, sizes
 

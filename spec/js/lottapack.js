@@ -19,6 +19,7 @@ export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";
 export { verify } from "./verify.js";
 export { fingerprint, fingerprintHex } from "./fingerprint.js";
+export { fillHadamard, matrixOf } from "./hadamard.js";
 export { fill, halves, philox, streamOf } from "./stream.js";
 export { BUILTIN, bitsOf, builtinTable, roundTo, widen } from "./tables.js";
 export { mergeInto, scalingFactor } from "./merge.js";

@@ -7,13 +7,14 @@ import { readDescriptor } from "./descriptor.js";
 import { PackError, UnsupportedError, problem } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
+import { fillHadamard, matrixOf } from "./hadamard.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
 import { DEFAULT } from "./scaffolds.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
-import { BUILTIN, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
+import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
 
 /** Models that declare more are refused unless the caller says otherwise: checking one is that much work. */
 export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
@@ -151,9 +152,10 @@ export class Pack {
   backbone(name, start = 0n, count = null, scaffold = DEFAULT) {
     const entry = this.descriptor.parameters.get(name);
     const length = Number(count ?? numel(entry.shape) - BigInt(start));
-    const { lut, bits, stream, key } = this.sourceOf(name, scaffold);
+    const { lut, bits, matrix, stream, key } = this.sourceOf(name, scaffold);
     const out = entry.dtype === "float32" ? new Uint32Array(length) : new Uint16Array(length);
-    fill(out, lut, bits, stream, key, BigInt(start));
+    if (matrix) fillHadamard(out, lut, matrix, stream, key, BigInt(start));
+    else fill(out, lut, bits, stream, key, BigInt(start));
     return out;
   }
 
@@ -255,11 +257,12 @@ export class Pack {
       throw new UnsupportedError(`the pack has no scaffold ${JSON.stringify(scaffold)}; it has ${known}`);
     }
     if (this.looked?.name !== name) {
-      const { distribution, scale, dtype } = parameters.get(name);
+      const { distribution, scale, dtype, shape } = parameters.get(name);
       const table = this.tables.get(distribution) ?? builtinTable(distribution);
       const bits = BUILTIN.get(distribution)?.bits ?? rng.tables.get(distribution).bits;
       const lut = bitsOf(table, scale, dtype);
-      this.looked = { name, lut, bits, stream: streamOf(name) };
+      const matrix = distribution === HADAMARD ? matrixOf(shape) : null;
+      this.looked = { name, lut, bits, matrix, stream: streamOf(name) };
     }
     return { ...this.looked, key: halves(BigInt(`0x${seed}`)) };
   }

@@ -1,11 +1,12 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
 import { codingsOf, hasScales } from "./codings.js";
+import { matrixFault } from "./hadamard.js";
 import { factorDims } from "./merge.js";
 import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
 import { GENERATED, ITEM_SIZE, shapeFault } from "./shapes.js";
 import { streamOf } from "./stream.js";
-import { BUILTIN, extremes, scaleFault } from "./tables.js";
+import { BUILTIN, HADAMARD, extremes, scaleFault } from "./tables.js";
 import { kindOf, quote } from "./text.js";
 
 export const TORCH_CPU = "torch-cpu";
@@ -155,13 +156,15 @@ function checkConstant(out, { dtype, value }, place) {
 }
 
 /** A built-in table here; the values of a pack's own are known only when its tensor is read. */
-function checkDistribution(out, { distribution, scale, dtype }, rng, place) {
+function checkDistribution(out, { distribution, scale, dtype, shape }, rng, place) {
   if (rng?.id === TORCH_CPU) {
     out.known(distribution, [CONSTRUCTOR], `${place}.distribution`, "distribution");
     if (scale !== 1) out.add("scale", `${place}.scale`, `with ${TORCH_CPU} the scale is 1.0`);
   } else if (BUILTIN.has(distribution)) {
     const fault = GENERATED.includes(dtype) ? scaleFault(extremes(distribution), scale, dtype) : null;
     if (fault) out.add("scale", `${place}.scale`, fault);
+    const long = distribution === HADAMARD ? matrixFault(shape) : null;
+    if (long) out.add("shape", `${place}.shape`, long);
   } else if (rng) {
     out.known(distribution, [...BUILTIN.keys(), ...rng.tables.keys()], `${place}.distribution`, "distribution");
   }

@@ -11,10 +11,14 @@ const BUILTIN_ROWS = [
   ["normal2", 2, "f5877bced148f7ee666da8f8e6ac746b3e935b10443951b0e5406571e58b0e54"],
   ["uniform16", 16, "e5391733f9c5678058cffe956c9532c8be9b15b06f5dd65136e417815336f836"],
   ["sign1", 1, "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1"],
+  ["hadamard", 1, "c1112024d84bac179cfda8df2d45cdb8cb941ec29f75e8cffa61c3b4c46d44a1"],
 ];
 
 /** bits and SHA-256 of the built-in tables, by id. */
 export const BUILTIN = new Map(BUILTIN_ROWS.map(([id, bits, digest]) => [id, { bits, digest }]));
+
+/** The distribution whose elements depend on the size of their matrix: its indices are those of hadamard.js. */
+export const HADAMARD = "hadamard";
 
 const TINY = 2 ** -126;
 const INFINITE_FROM = { float32: Infinity, bfloat16: 2 ** 128 - 2 ** 119, float16: 65520 };
@@ -25,7 +29,7 @@ const ends = new Map();
 function upperEntry(id, n, guess) {
   const { bits } = BUILTIN.get(id);
   const half = 2 ** bits / 2;
-  if (id === "sign1") return 1;
+  if (bits === 1) return 1;
   if (id === "uniform16") return (2 * n + 1) / (2 * half);
   return upperQuantile((half - n - 0.5) / (2 * half), guess);
 }

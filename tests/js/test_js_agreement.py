@@ -28,7 +28,13 @@ LARGE = rng.custom("random16", np.random.default_rng(1).standard_cauchy(65536).a
 TABLES = [*rng.BUILTIN, OWN, LARGE]
 pytestmark = pytest.mark.filterwarnings("ignore::lottapack.errors.UnusedOptionWarning")
 DTYPES = ["float32", "bfloat16", "float16"]
-CODINGS = (None, "planes-zlib", {"embeddings": "int8-block64"}, {"embeddings": "normal4-block64", "*": "planes-zlib"})
+CODINGS = (
+    None,
+    "planes-zlib",
+    "trellis8@0.05",
+    {"embeddings": "int8-block64"},
+    {"embeddings": "normal4-block64", "*": "planes-zlib"},
+)
 
 
 def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:

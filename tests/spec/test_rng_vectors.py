@@ -26,7 +26,15 @@ def source_of(case):
         entries = np.resize(np.array(words(case["table"]), np.uint32), 2 ** case["bits"]).view(np.float32)
         table = rng.custom(case["distribution"], entries)
     assert table.bits == case["bits"]
-    return rng.Source(int(case["seed"], 16), case["name"], table, case["scale"], case["dtype"])
+    shape = case["shape"]
+    return rng.Source(
+        int(case["seed"], 16),
+        case["name"],
+        table,
+        case["scale"],
+        case["dtype"],
+        None if shape is None else tuple(shape),
+    )
 
 
 def little_endian(bits):

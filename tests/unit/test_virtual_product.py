@@ -90,7 +90,7 @@ def bound(x, w):
     return (n * unit / (1 - n * unit)) * (x.double().abs() @ w.double().abs().T)
 
 
-@pytest.mark.parametrize("table", rng.BUILTIN)
+@pytest.mark.parametrize("table", [table for table in rng.BUILTIN if table != "hadamard"])
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 30)], ids=str)
 def test_a_product_is_that_with_the_weights_within_the_error_of_a_sum(table, batch):
     w, x = weight((60, 300), table), drawn(*batch, 300)

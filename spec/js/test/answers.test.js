@@ -62,7 +62,10 @@ for (const [index, one] of answers("elements").cases.entries()) {
     const table = own ? new Float32Array(own.buffer) : lotta.builtinTable(one.distribution);
     const out = dtype === "float32" ? new Uint32Array(one.count) : new Uint16Array(one.count);
     const start = starts[index];
-    lotta.fill(out, lotta.bitsOf(table, one.scale, dtype), bits, lotta.streamOf(one.name), halvesOf(one.seed), start);
+    const source = [lotta.streamOf(one.name), halvesOf(one.seed), start];
+    const lut = lotta.bitsOf(table, one.scale, dtype);
+    if (one.shape) lotta.fillHadamard(out, lut, lotta.matrixOf(one.shape), ...source);
+    else lotta.fill(out, lut, bits, ...source);
     if (one.values) assert.deepEqual(Array.from(out), words(one.values));
     assert.equal(lotta.sha256(bytesOf(out)), one.sha256);
     assert.equal(lotta.fingerprintHex(lotta.fingerprint(out, start)), one.fingerprint);

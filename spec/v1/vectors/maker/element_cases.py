@@ -60,11 +60,16 @@ def case(
     seed: int = 42,
     scale: float = ODD_SCALE,
     words: list[int] | None = None,
+    shape: list[int] | None = None,
 ) -> dict[str, Any]:
-    """One case; ``words``: the table's binary32 bits (repeated up to its size), or None for a built-in one."""
+    """One case.
+
+    ``words``: the table's binary32 bits (repeated up to its size), or None for a built-in one. ``shape``: that of the
+    tensor, where elements depend on it.
+    """
     bits = BITS[distribution] if words is None else int(distribution.removeprefix("custom"))
     table: F32 = builtin(distribution) if words is None else np.resize(np.array(words, np.uint32), 2**bits).view("f4")
-    made = elements(seed, tensor, table, scale, dtype, start, count)
+    made = elements(seed, tensor, table, scale, dtype, start, count, shape)
     return {
         "case": name,
         "name": tensor,
@@ -76,6 +81,7 @@ def case(
         "dtype": dtype,
         "start": start,
         "count": count,
+        "shape": shape,
         "values": hex_digits(made) if count <= SHOWN else None,
         "sha256": hashlib.sha256(little_endian(made)).hexdigest(),
         "fingerprint": fingerprint(made, start),
@@ -85,6 +91,8 @@ def case(
 def tables() -> Iterator[dict[str, Any]]:
     """Every table in every dtype."""
     for distribution in BITS:
+        if distribution == "hadamard":
+            continue
         for dtype in DTYPES:
             yield case(f"{distribution} in {dtype}", distribution, dtype)
     for bits, entries in CUSTOM.items():
@@ -134,6 +142,32 @@ def starts() -> Iterator[dict[str, Any]]:
     yield case("the last elements, one bit each", "sign1", "float32", 2**63 - 9, 9)
 
 
+def hadamards() -> Iterator[dict[str, Any]]:
+    """Signed Hadamard matrices: whole ones, whose longer side a power of two divides, and cut ones."""
+    for shape, why in (
+        ([8, 8], "square"),
+        ([4, 12], "three tiles beside each other"),
+        ([12, 4], "three tiles below each other"),
+        ([6, 6], "cut out of a larger one"),
+        ([5, 3], "tall and cut"),
+        ([3, 5], "wide and cut"),
+        ([7], "one dimension"),
+        ([], "no dimension"),
+        ([4, 2, 3, 1], "four dimensions"),
+        ([1, 1], "one element"),
+        ([0, 4], "no elements"),
+    ):
+        count = int(np.prod(shape, dtype=int))
+        for dtype in DTYPES if shape == [6, 6] else DTYPES[:1]:
+            yield case(f"hadamard, {why}, in {dtype}", "hadamard", dtype, count=count, shape=shape)
+    yield case("hadamard: a large square", "hadamard", "bfloat16", count=100 * 100, shape=[100, 100])
+    yield case("hadamard: large tiles", "hadamard", "float32", count=32 * 96, shape=[32, 96])
+    yield case("hadamard: from inside a row", "hadamard", "float32", 37, 60, shape=[20, 24])
+    yield case("hadamard: from inside a tall one", "hadamard", "float16", 50, 70, shape=[40, 8])
+    yield case("hadamard: signs in a second block of words", "hadamard", "float32", 70_000, 40, shape=[3, 40_000])
+    yield case("hadamard, another seed", "hadamard", "float32", count=36, seed=2**64 - 1, tensor="w", shape=[6, 6])
+
+
 def keys() -> Iterator[dict[str, Any]]:
     """Seeds and names."""
     for seed in (0, 1, 2**32 - 1, 2**32, 0xDEADBEEF00000000, 2**63, 2**64 - 1):
@@ -151,4 +185,4 @@ def keys() -> Iterator[dict[str, Any]]:
 
 def known_answers() -> dict[str, Any]:
     """``elements.json``."""
-    return {"cases": [*tables(), *roundings(), *counts(), *starts(), *keys()]}
+    return {"cases": [*tables(), *roundings(), *counts(), *starts(), *hadamards(), *keys()]}

@@ -38,6 +38,17 @@ def shapes() -> Iterator[Invalid]:
         ("overflow_with_zero", "a size that overflows without the zero", [0, most, most]),
     ):
         yield fault(name, "shape", at(CONSTANT, "shape"), why, changed(put(f"parameters/{CONSTANT}/shape", sizes)))
+    model = Model(sequential())
+    model.constant("w", [1, 1], "float32", "3f800000")
+    model.parameters["w"] = {
+        "role": "seeded",
+        "shape": [1, 2**29 + 1],
+        "dtype": "float32",
+        "distribution": "hadamard",
+        "scale": 1.0,
+        "fingerprint": "0" * 16,
+    }
+    yield fault("hadamard_too_long", "shape", at("w", "shape"), "hadamard with a side over 2**29", model.file())
     rank, shape, fan = (at("w", field) for field in ("rank", "shape", "fan_in_fan_out"))
     adapted: list[tuple[str, str, str, list[int], dict[str, Any]]] = [
         ("rank_zero", rank, "a rank of 0", [3, 4], {"rank": 0}),

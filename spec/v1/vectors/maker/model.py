@@ -84,7 +84,8 @@ class Model:
         else:
             table = np.frombuffer(self.tensors[f"lottapack.tables.{distribution}"].data, "<f4")
         count = int(np.prod(shape, dtype=int))
-        return elements(self.seed, name, table, scale, dtype, 0, count).reshape(shape)
+        whole = shape if distribution == "hadamard" else None
+        return elements(self.seed, name, table, scale, dtype, 0, count, whole).reshape(shape)
 
     def seeded(
         self,

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,28 @@ def indices(seed: int, name: str, bits: int, start: int, count: int) -> U64:
         words[here] = block_of_words(seed, name, int(block))[p[here]]
     index: U64 = (words >> (bits * f)) & (2**bits - 1)
     return index
+
+
+def hadamard_indices(seed: int, name: str, shape: list[int], start: int, count: int) -> U64:
+    """The table indices of elements of a signed Hadamard matrix: section 6."""
+    rows, columns = shape[0] if len(shape) > 1 else 1, prod(shape[1:] if len(shape) > 1 else shape)
+    long, short = max(rows, columns), min(rows, columns)
+    size = next(2**m for m in range(30, -1, -1) if long % 2**m == 0)
+    if size < short:
+        size = next(2**m for m in range(31) if 2**m >= long)
+    stream = stream_of(name)
+    w = philox4x32((0, 2**30, lo32(stream), hi32(stream)), (lo32(seed), hi32(seed)))
+    tiles = -(-long // size)
+    signs = indices(seed, name, 1, 0, long + tiles * short).tolist()
+    found = []
+    for i in range(start, start + count):
+        row, column = divmod(i, columns)
+        along, across = (column, row) if columns >= rows else (row, column)
+        x = ((w[0] | 1) * (along % size) + w[1]) % size
+        y = ((w[2] | 1) * across + w[3]) % size
+        sign = signs[along] + signs[long + along // size * short + across]
+        found.append((bin(x & y).count("1") + sign) % 2)
+    return np.array(found, np.uint64)
 
 
 STREAM_NAMES = {

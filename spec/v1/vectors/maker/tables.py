@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .quantile import upper_quantile
 
 F32 = NDArray[np.float32]
-BITS = {"normal16": 16, "normal8": 8, "normal4": 4, "normal2": 2, "uniform16": 16, "sign1": 1}
+BITS = {"normal16": 16, "normal8": 8, "normal4": 4, "normal2": 2, "uniform16": 16, "sign1": 1, "hadamard": 1}
 NORMAL16_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"  # the page gives it
 
 
@@ -18,7 +18,7 @@ NORMAL16_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a84107
 def builtin(table_id: str) -> F32:
     """The entries of a built-in table, shape (2**bits,)."""
     size = 2 ** BITS[table_id]
-    if table_id == "sign1":
+    if BITS[table_id] == 1:
         return np.array([-1, 1], np.float32)
     if table_id == "uniform16":
         n = np.arange(size)

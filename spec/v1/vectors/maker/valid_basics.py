@@ -70,7 +70,7 @@ def backbone_dtypes() -> Model:
 
 @shows("every built-in table")
 def builtin_tables() -> Model:
-    ids = "normal16", "normal8", "normal4", "normal2", "uniform16", "sign1"
+    ids = "normal16", "normal8", "normal4", "normal2", "uniform16", "sign1", "hadamard"
     model = Model(sequential(*[linear(4, 4, bias=False)] * len(ids)))
     for number, distribution in enumerate(ids):
         model.seeded(f"{number}.weight", [4, 4], distribution=distribution)

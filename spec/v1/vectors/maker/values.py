@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import indices
+from .stream import hadamard_indices, indices
 from .tables import F32
 
 Bits = NDArray[Any]  # uint32 for float32, uint16 for bfloat16 and float16
@@ -42,10 +42,18 @@ def hex_digits(bits: Bits) -> list[str]:
     return [f"{b:0{2 * bits.dtype.itemsize}x}" for b in bits.ravel().tolist()]
 
 
-def elements(seed: int, name: str, table: F32, scale: float, dtype: str, start: int, count: int) -> Bits:
-    """The bits of elements ``start`` to ``start + count - 1`` of a generated tensor, shape (count,)."""
+def elements(
+    seed: int, name: str, table: F32, scale: float, dtype: str, start: int, count: int, shape: list[int] | None = None
+) -> Bits:
+    """The bits of elements ``start`` to ``start + count - 1`` of a generated tensor, shape (count,).
+
+    ``shape``: that of the tensor, if its distribution is ``hadamard``.
+    """
     bits = len(table).bit_length() - 1
-    entries = table[indices(seed, name, bits, start, count).astype(np.int64)]
+    found = indices(seed, name, bits, start, count)
+    if shape is not None:
+        found = hadamard_indices(seed, name, shape, start, count)
+    entries = table[found.astype(np.int64)]
     with np.errstate(over="ignore", under="ignore"):
         return to_bits(entries * np.float32(scale), dtype)
 
