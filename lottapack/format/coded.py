@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lottapack.format.codings import coding_of
+from lottapack.format.codings import SEEDED, coding_of
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Coding, Parameter, Stored, TensorRecord, adapter_shapes, factor_dims
 from lottapack.format.names import adapter_prefix
@@ -29,6 +29,11 @@ class CodedTensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """The shape of the decoded tensor."""
         return self.entry.shape
+
+
+def is_drawn(held: TensorInfo | CodedTensor) -> bool:
+    """Whether a tensor of an adapter comes from the seed."""
+    return isinstance(held, CodedTensor) and held.coding.id == SEEDED
 
 
 def as_stored(record: TensorRecord, shape: tuple[int, ...]) -> Stored:

@@ -25,6 +25,8 @@ NARROW = ("float16", "bfloat16")
 BLOCKS = ("int8-block64", "normal4-block64")
 PLANES = "planes-zlib"
 TRELLIS = "trellis8"
+SEEDED = "seeded"
+"""Of a tensor of an adapter that comes from the seed."""
 COMPRESSED = (PLANES, TRELLIS)
 """The codings whose coded tensor may have any size that can hold the parameter."""
 
@@ -48,19 +50,29 @@ def coding_of(entry: object) -> Coding | None:
     return entry.coding if isinstance(entry, Stored) and isinstance(entry.coding, Coding) else None
 
 
+def fields_of(coding: str) -> frozenset[str]:
+    """The fields that a coding has beside its id."""
+    if coding == SEEDED:
+        return frozenset(("distribution", "scale"))
+    return frozenset(("codes", "scales") if coding in BLOCKS else ("codes",))
+
+
 def coded_tensors(entry: Stored, coding: Coding) -> Iterator[tuple[str, str, tuple[int, ...] | None, str]]:
     """Yield (part, dtype, shape, sha256) of each tensor that the file holds for a coded parameter.
 
     The shape of a compressed tensor is None, because its size is not known in advance.
     """
     count = numel(entry.shape)
+    codes = str(coding.codes)
+    if coding.id == SEEDED:
+        return
     if coding.id in NARROW:
-        yield "codes", coding.id, entry.shape, coding.codes
+        yield "codes", coding.id, entry.shape, codes
     elif coding.id in COMPRESSED:
-        yield "codes", "uint8", None, coding.codes
+        yield "codes", "uint8", None, codes
     else:
         eight = coding.id == "int8-block64"
-        yield "codes", "int8" if eight else "uint8", (count if eight else -(-count // 2),), coding.codes
+        yield "codes", "int8" if eight else "uint8", (count if eight else -(-count // 2),), codes
         yield "scales", "float16", (-(-count // BLOCK),), str(coding.scales)
 
 

@@ -23,6 +23,8 @@ MAX_SCAFFOLDS = 64
 DEFAULT_SCAFFOLD = "default"
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
 SCALINGS = ("lora", "rslora")
+FACTORS = ("lora_A", "lora_B")
+"""The tensors of an adapter whose product is added, and of which one may come from the seed."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -109,15 +111,27 @@ class Rng(Record, frozen=True):
 
 
 class Coding(Record, frozen=True):
-    """A tensor's coding: its id, and the SHA-256 of its coded tensors (spec: codings)."""
+    """A tensor's coding: its id, and the SHA-256 of its coded tensors (spec: codings).
+
+    ``distribution`` and ``scale`` belong to a tensor that comes from the seed and lies in no file.
+    """
 
     id: str
-    codes: str
+    codes: str | msgspec.UnsetType = msgspec.UNSET
     scales: str | msgspec.UnsetType = msgspec.UNSET
+    distribution: str | msgspec.UnsetType = msgspec.UNSET
+    scale: float | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def given(self) -> set[str]:
+        """The fields beside the id that it has."""
+        fields = ("codes", "scales", "distribution", "scale")
+        return {field for field in fields if getattr(self, field) is not msgspec.UNSET}
 
     def parts(self) -> dict[str, str]:
         """Return the SHA-256 of each coded tensor by its last name."""
-        return {"codes": self.codes} | ({} if self.scales is msgspec.UNSET else {"scales": str(self.scales)})
+        held = {"codes": self.codes, "scales": self.scales}
+        return {part: sha256 for part, sha256 in held.items() if sha256 is not msgspec.UNSET}
 
 
 class TensorRecord(Record, frozen=True):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import cast
 
 import msgspec
@@ -10,6 +11,7 @@ from lottapack import rng
 from lottapack.format import codings, dtypes, names
 from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote, without_extensions
 from lottapack.format.descriptor import (
+    FACTORS,
     GROUPS,
     MAX_PARAMETERS,
     RECORDS,
@@ -72,6 +74,12 @@ def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
         return None
     # msgspec would accept an integer for a float, which the format does not; no float replaces None.
     kinds = {field: kind_of(item[field]) for field in ("scale", "alpha") if type(item.get(field, 1.0)) is not float}
+    for part, tensor in (item["adapter"] if isinstance(item.get("adapter"), dict) else {}).items():
+        coding = tensor.get("coding") if isinstance(tensor, dict) else None
+        if isinstance(coding, dict) and type(coding.get("scale", 1.0)) is not float:
+            where = f"{place}.adapter.{part}.coding.scale"
+            out.add("field", where, f"should be a float such as 1.0, not {kind_of(coding['scale'])}")
+            return None
     item |= dict.fromkeys(kinds)
     if isinstance(item.get("adapter"), dict):
         adapter = without_extensions(item["adapter"])
@@ -102,18 +110,20 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
         out.hexadecimal(entry.fingerprint, HEX16, f"{place}.fingerprint")
         _check_distribution(out, entry, generator, place)
         if isinstance(entry, Adapted):
-            _check_adapted(out, entry, place)
+            _check_adapted(out, entry, generator, place)
 
 
-def _check_coding(out: Collector, dtype: str, coding: Coding | None, place: str) -> None:
+def _check_coding(out: Collector, dtype: str, coding: Coding | None, place: str, *, seeded: bool = False) -> None:
+    """``seeded``: whether it may come from the seed."""
     if coding is None:
         return
     fitting = tuple(known for known, goes_with in codings.DTYPES.items() if dtype in goes_with)
+    fitting += (codings.SEEDED,) if seeded else ()
     out.known(coding.id, fitting, f"{place}.id", f"coding of a {dtype}")
-    parts = coding.parts()
-    if coding.id in codings.DTYPES and ("scales" in parts) != (coding.id in codings.BLOCKS):
-        out.add("field", place, f"{coding.id} has {'no ' if 'scales' in parts else ''}scales")
-    for part, sha256 in parts.items():
+    if coding.id in (*codings.DTYPES, codings.SEEDED):
+        for field in sorted(coding.given ^ codings.fields_of(coding.id))[:1]:
+            out.add("field", place, f"{coding.id} {'does not have' if field in coding.given else 'has'} {field}")
+    for part, sha256 in coding.parts().items():
         out.hexadecimal(sha256, HEX64, f"{place}.{part}")
 
 
@@ -143,7 +153,7 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
         out.known(entry.distribution, (*rng.BUILTIN, *generator.tables), f"{place}.distribution", "distribution")
 
 
-def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
+def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place: str) -> None:
     out.known(entry.scaling, SCALINGS, f"{place}.scaling", "scaling")
     if not (math.isfinite(entry.alpha) and entry.alpha > 0):
         out.add("scale", f"{place}.alpha", "alpha should be finite and above 0")
@@ -151,7 +161,14 @@ def _check_adapted(out: Collector, entry: Adapted, place: str) -> None:
         out.known(tensor.dtype, dtypes.GENERATED, f"{place}.adapter.{name}.dtype", "dtype")
         out.hexadecimal(tensor.sha256, HEX64, f"{place}.adapter.{name}.sha256")
         coding = None if tensor.coding is msgspec.UNSET else tensor.coding
-        _check_coding(out, tensor.dtype, coding, f"{place}.adapter.{name}.coding")
+        where = f"{place}.adapter.{name}.coding"
+        seeded = name in FACTORS and (generator is None or generator.id == rng.ALGORITHM)
+        _check_coding(out, tensor.dtype, coding, where, seeded=seeded)
+        if coding is not None and seeded and coding.given == codings.fields_of(codings.SEEDED):
+            if coding.distribution == HADAMARD:
+                out.add("id", f"{where}.distribution", f"{HADAMARD} is for weights, not for their adapters")
+            else:
+                _check_distribution(out, _drawn_as(tensor.dtype, coding), generator, where)
     if len(entry.shape) < 2 or 0 in entry.shape:
         out.add(
             "shape", f"{place}.shape", "a weight with an adapter should have two or more dimensions, none of them 0"
@@ -185,10 +202,26 @@ def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -
     found.update(zip(found, entries, strict=True))
 
 
+def _drawn_as(dtype: str, coding: Coding) -> Seeded:
+    """A tensor of an adapter that comes from the seed, as the parameter whose rules it follows."""
+    distribution, scale = str(coding.distribution), float(coding.scale)  # type: ignore[arg-type]
+    return Seeded(shape=(), dtype=dtype, distribution=distribution, scale=scale, fingerprint="")
+
+
+def _drawn(name: str, entry: Parameter) -> Iterator[str]:
+    """The names of what of a parameter comes from the seed: its own, and tensors of its adapter."""
+    if isinstance(entry, Seeded | Adapted):
+        yield name
+    if isinstance(entry, Adapted):
+        for part, tensor in entry.adapter.tensors().items():
+            if tensor.coding is not msgspec.UNSET and tensor.coding.id == codings.SEEDED:
+                yield names.adapter_prefix(name) + part
+
+
 def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:
     seen: dict[int, str] = {}
-    for name, entry in found.items():
-        if isinstance(entry, Seeded | Adapted):
+    for owner, entry in found.items():
+        for name in _drawn(owner, entry):
             stream = rng.stream_of(name)
             if stream in seen:
                 out.add(

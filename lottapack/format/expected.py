@@ -69,7 +69,7 @@ def expected_file(name: str, record: FileRecord) -> Expected:
     """Return the tensor that a file's entry needs."""
     place, tensor = f"files[{quote(name)}]", file_tensor(name)
     if isinstance(record.coding, Coding):
-        return Expected(f"{tensor}.codes", None, place, "uint8", None, record.coding.codes, record.size)
+        return Expected(f"{tensor}.codes", None, place, "uint8", None, str(record.coding.codes), record.size)
     return Expected(tensor, None, place, "uint8", (record.size,), record.sha256)
 
 

@@ -119,9 +119,11 @@ def _check(out: Collector, record: FileRecord, place: str) -> None:
     out.hexadecimal(record.sha256, HEX64, f"{place}.sha256")
     if record.coding is not msgspec.UNSET:
         out.known(record.coding.id, (codings.PLANES,), f"{place}.coding.id", "coding of a file")
-        if record.coding.scales is not msgspec.UNSET:
-            out.add("field", f"{place}.coding", f"{codings.PLANES} does not have scales")
-        out.hexadecimal(record.coding.codes, HEX64, f"{place}.coding.codes")
+        for field in record.coding.given ^ {"codes"}:
+            what = "does not have" if field in record.coding.given else "has"
+            out.add("field", f"{place}.coding", f"{codings.PLANES} {what} {field}")
+        if record.coding.codes is not msgspec.UNSET:
+            out.hexadecimal(record.coding.codes, HEX64, f"{place}.coding.codes")
 
 
 def content(pack: "PackFile", name: str) -> bytes:

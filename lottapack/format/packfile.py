@@ -8,7 +8,7 @@ from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from lottapack import rng
 from lottapack.codecs.faults import CodingFaultError
@@ -16,7 +16,7 @@ from lottapack.errors import AgreementError, ContainerError, DescriptorError, In
 from lottapack.format import canonical, codings, container, dtypes, validate
 from lottapack.format.coded import CodedTensor, adapter_entries
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Coding, Descriptor, Seeded, Stored, Tied
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Coding, Descriptor, Parameter, Seeded, Stored, Tied
 from lottapack.format.expected import VALUE, check_agreement, expected_parts
 from lottapack.format.names import table_tensor
 from lottapack.format.scaffolds import place_of
@@ -153,7 +153,10 @@ class PackFile:
         view = memoryview(bytearray()) if 0 in entry.shape else memoryview(buffer).cast("B")
         parts = {part: self.read_bytes(info) for part, info in tensors.items()}
         try:
-            codings.decode_into(entry, coding, parts, view)
+            if coding.id == codings.SEEDED:
+                self._draw_into(coded, view)
+            else:
+                codings.decode_into(entry, coding, parts, view)
         except CodingFaultError as fault:
             where = tensors[fault.part].name if fault.part else name
             raise IntegrityError(
@@ -163,6 +166,19 @@ class PackFile:
             ) from fault
         digest = hashlib.sha256(view).hexdigest()
         self._compare(coded, digest, not (entry.dtype == "bool" and any(byte > 1 for byte in view)))
+
+    def _draw_into(self, coded: CodedTensor, view: memoryview) -> None:
+        """Generate a tensor of an adapter, which is the same on every scaffold."""
+        import numpy as np
+
+        entry, coding = coded.entry, coded.coding
+        source = rng.Source(
+            self.whole.seed, coded.name, self._table(str(coding.distribution)), cast("float", coding.scale), entry.dtype
+        )
+        rng.fill_bits(np.frombuffer(view, f"<u{dtypes.ITEMSIZE[entry.dtype]}"), source)
+
+    def _table(self, table_id: str) -> "rng.Table":
+        return self.tables.get(table_id) or rng.builtin(table_id)
 
     def as_it_is(self, held: Held) -> TensorInfo | None:
         """Return the tensor of the file that read_into() copies, or None if it decodes."""
@@ -236,7 +252,7 @@ class PackFile:
         entry = self.descriptor.parameters[name]
         if not isinstance(entry, Seeded | Adapted):
             raise KeyError(f"the parameter {name} is not generated")
-        table = self.tables.get(entry.distribution) or rng.builtin(entry.distribution)
+        table = self._table(entry.distribution)
         return rng.Source(self.descriptor.seed, name, table, entry.scale, entry.dtype, entry.shape)
 
     def declared_bytes(self, dtype: str | None = None) -> int:
@@ -273,13 +289,24 @@ class PackFile:
     def _check_own_tables(self) -> None:
         problems = []
         for name, entry in self.descriptor.parameters.items():
-            if isinstance(entry, Seeded | Adapted) and entry.distribution in self.tables:
-                fault = rng.scale_fault(self.tables[entry.distribution], entry.scale, entry.dtype)
+            place = f"parameters[{canonical.dumps(name).decode()}]"
+            for where, distribution, scale, dtype in _scaled(entry, place):
+                fault = distribution in self.tables and rng.scale_fault(self.tables[distribution], scale, dtype)
                 if fault:
-                    place = f"parameters[{canonical.dumps(name).decode()}].scale"
-                    problems.append(Problem("scale", place, fault))
+                    problems.append(Problem("scale", f"{where}.scale", fault))
         if problems:
             raise DescriptorError(str(self.path), problems)
+
+
+def _scaled(entry: Parameter, place: str) -> Iterator[tuple[str, str, float, str]]:
+    """Yield place, distribution, scale and dtype of what of a parameter comes from the seed."""
+    if isinstance(entry, Seeded | Adapted):
+        yield place, entry.distribution, entry.scale, entry.dtype
+    if isinstance(entry, Adapted):
+        for part, tensor in entry.adapter.tensors().items():
+            if isinstance(tensor.coding, Coding) and tensor.coding.id == codings.SEEDED:
+                where = f"{place}.adapter.{part}.coding"
+                yield where, str(tensor.coding.distribution), cast("float", tensor.coding.scale), tensor.dtype
 
 
 def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFile:

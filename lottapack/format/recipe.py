@@ -4,19 +4,21 @@ import base64
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, names, validate
+from lottapack.format.codings import SEEDED
 from lottapack.format.computed import FLOATING
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
     Adapted,
     Architecture,
     ArchitectureRecord,
+    Coding,
     Constant,
     Descriptor,
     Record,
@@ -75,8 +77,19 @@ class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
     scale: float
 
 
+class SeededPart(Record, frozen=True):
+    """How a tensor of an adapter is drawn that stays as the seed gives it."""
+
+    distribution: str
+    scale: float
+
+
 class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
-    """A generated parameter with an adapter. ``beta``: whether it is learned. ``magnitude``: whether it has one."""
+    """A generated parameter with an adapter.
+
+    ``beta``: whether it is learned. ``magnitude``: whether it has one. ``seeded``: the adapter's frozen tensors
+    that come from the seed.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -88,6 +101,7 @@ class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
     scaling: str
     beta: bool
     magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent if there is none
+    seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent if there are none
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -189,16 +203,28 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         if self.rng.id == TORCH_CPU:
             return {}
         seed = self.seeds[scaffold]
-        own = self.tables()
-
-        def table(table_id: str) -> Table:
-            return own[table_id] if table_id in own else builtin(table_id)
-
         return {
-            name: Source(seed, name, table(entry.distribution), entry.scale, entry.dtype, entry.shape)
+            name: Source(seed, name, self._table(entry.distribution), entry.scale, entry.dtype, entry.shape)
             for name, entry in self.parameters.items()
             if isinstance(entry, SeededRecipe | AdaptedRecipe)
         }
+
+    def adapter_sources(self, name: str, dtype: str) -> dict[str, Source]:
+        """The streams of a parameter's adapter, by last name: of what comes from the seed, in a dtype."""
+        entry = self.parameters[name]
+        seeded = (entry.seeded or {}) if isinstance(entry, AdaptedRecipe) else {}
+        prefix = names.adapter_prefix(name)
+        return {
+            part: Source(self.seed, prefix + part, self._table(drawn.distribution), drawn.scale, dtype)
+            for part, drawn in seeded.items()
+        }
+
+    @cached_property
+    def _own_tables(self) -> dict[str, Table]:
+        return self.tables()
+
+    def _table(self, table_id: str) -> Table:
+        return self._own_tables[table_id] if table_id in self._own_tables else builtin(table_id)
 
 
 def _architecture(_: type[Architecture], value: Any) -> Architecture:
@@ -225,6 +251,8 @@ def parse(data: bytes) -> Recipe:
     _, problems = validate.check(canonical.view(canonical.dumps(as_descriptor(value))))
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
+    if any(isinstance(entry, AdaptedRecipe) and entry.seeded == {} for entry in recipe.parameters.values()):
+        raise CheckpointError("the checkpoint's recipe breaks the format: seeded is empty", hint=_RESTORE)
     if recipe.dtypes == {} or recipe.mixed is False:
         raise CheckpointError(
             "the checkpoint's recipe breaks the format: dtypes is empty or mixed is false", hint=_RESTORE
@@ -256,6 +284,15 @@ def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspe
     return {name: ScaffoldSeed(seed=seed) for name, seed in seeds.items()} or msgspec.UNSET
 
 
+def _seeded_parts(entry: Adapted) -> dict[str, SeededPart]:
+    """What of an adapter comes from the seed."""
+    return {
+        part: SeededPart(distribution=str(tensor.coding.distribution), scale=cast("float", tensor.coding.scale))
+        for part, tensor in entry.adapter.tensors().items()
+        if isinstance(tensor.coding, Coding) and tensor.coding.id == SEEDED
+    }
+
+
 def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: Mapping[str, str]) -> Recipe:
     """Return the recipe of a packed model, so that it can be trained further and packed again.
 
@@ -275,6 +312,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 scaling=entry.scaling,
                 beta="beta" in entry.adapter.tensors(),
                 magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
+                seeded=_seeded_parts(entry) or msgspec.UNSET,
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(

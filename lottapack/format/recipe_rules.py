@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lottapack.format.codings import SEEDED
 from lottapack.format.descriptor import FORMAT_VERSION
 
 
@@ -10,13 +11,15 @@ def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
     tensor = {"dtype": "float32", "sha256": "0" * 64}
     parameters = {}
     for name, entry in value["parameters"].items():
-        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude")}
+        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude", "seeded")}
         if entry["role"] == "stored":
             known |= {"shape": [], **tensor}
         elif entry["role"] != "tied":
             known["fingerprint"] = "0" * 16
         if entry["role"] == "adapted":
-            known["adapter"] = {"lora_A": tensor, "lora_B": tensor}
+            known["adapter"] = {"lora_A": tensor, "lora_B": tensor} | {
+                part: {**tensor, "coding": {"id": SEEDED, **drawn}} for part, drawn in entry.get("seeded", {}).items()
+            }
         parameters[name] = known
     generator = dict(value["rng"])
     generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}

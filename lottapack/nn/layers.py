@@ -50,7 +50,8 @@ class AdapterLayer(GeneratedLayer):
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
         new = self.backbone.new_empty
         for part, shape in adapter_shapes(entry.rank, d_out, d_in).items():
-            self.register_parameter(part, nn.Parameter(new(shape)) if part in entry.parts else None)
+            trains = part not in (entry.seeded or {})
+            self.register_parameter(part, nn.Parameter(new(shape), trains) if part in entry.parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
         self.lora_dropout = dropout
         self.fan_in_fan_out = entry.fan_in_fan_out

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Literal
 
+import msgspec
 import torch
 from torch import nn
 
@@ -12,12 +13,14 @@ from lottapack import arch, rng
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import SCALINGS
+from lottapack.format.descriptor import FACTORS, SCALINGS
 from lottapack.format.names import adapter_prefix
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
+    ParameterRecipe,
     Recipe,
+    SeededPart,
     StoredRecipe,
 )
 from lottapack.format.recipe_names import name_clashes
@@ -61,6 +64,7 @@ def scaffold(
     init: str | Rule | None = None,
     scale: float | None = None,
     beta: Literal["learned"] | float = "learned",
+    frozen_factor: Literal["lora_A", "lora_B"] | None = None,
     dropout: float = 0.0,
     persistent: bool = False,
     backbone: Backbone = MATERIALISED,
@@ -94,6 +98,9 @@ def scaffold(
             function of (d_out, d_in).
         scale: the factor of the table instead, above 0.
         beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
+        frozen_factor: ``"lora_A"`` keeps the first factor of each adapter random and frozen, so that it comes from the
+            seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
+            starts at zero.
         dropout: on the input of the low-rank path, in training.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
         backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
@@ -123,6 +130,8 @@ def scaffold(
     check_seed(seed)
     width = Width(init, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
+    if frozen_factor not in (None, *FACTORS):
+        raise ScaffoldError(f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None")
     architecture, built = arch.described(model)
     entries = entries_of(model, arch.family_of(model).heads(model))
     require_free_name(model, entries)
@@ -132,7 +141,7 @@ def scaffold(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
         rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
-        parameters=plan,
+        parameters=plan if frozen_factor is None else _with_frozen(plan, entries, frozen_factor),
     )
     for name, message in name_clashes(recipe):
         raise ScaffoldError(f"{name} {message}", hint="Rename the module or the parameter.")
@@ -170,6 +179,26 @@ def _check_arguments(
         raise ScaffoldError(f"dropout={dropout!r}: a probability from 0 up to, not including, 1")
 
 
+def _with_frozen(
+    plan: Mapping[str, ParameterRecipe], entries: Iterable[Entry], factor: str
+) -> dict[str, ParameterRecipe]:
+    """The plan with one factor of each adapter drawn from the seed for good."""
+    by_name = {entry.name: entry for entry in entries}
+
+    def frozen(name: str, entry: ParameterRecipe) -> ParameterRecipe:
+        if not isinstance(entry, AdaptedRecipe):
+            return entry
+        return msgspec.structs.replace(entry, seeded={factor: _drawn_factor(by_name[name], entry, factor)})
+
+    return {name: frozen(name, entry) for name, entry in plan.items()}
+
+
+def _drawn_factor(entry: Entry, plan: AdaptedRecipe, factor: str) -> SeededPart:
+    """The Kaiming uniform of a factor: of its inputs, which for ``lora_B`` are the ranks."""
+    bound = default_scale(entry, rng.builtin("normal16")) if factor == "lora_A" else plan.rank**-0.5
+    return SeededPart(distribution="uniform16", scale=rng.binary32(bound))
+
+
 @torch.no_grad()
 def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
     """Draw the initial values of what is trained.
@@ -177,16 +206,18 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
     A Kaiming uniform, B zeros, beta 1 (the paper); weights of layers trained in full normal with 1 / sqrt(d_in);
     biases of all these layers 0. Norms and what else there is keep their values.
     """
-    uniform, normal = rng.builtin("uniform16"), rng.builtin("normal16")
+    normal = rng.builtin("normal16")
     for entry in entries:
         plan = recipe.parameters[entry.name]
         if isinstance(plan, AdaptedRecipe):
             layer = entry.module
             assert isinstance(layer, AdapterLayer)
-            bound = rng.binary32(default_scale(entry, normal))
-            name = adapter_prefix(entry.name) + "lora_A"
-            rng.fill_(layer.lora_A.data, rng.Source(recipe.seed, name, uniform, bound, plan.dtype))
-            layer.lora_B.zero_()
+            factor = next(iter(plan.seeded or {}), "lora_A")
+            drawn = _drawn_factor(entry, plan, factor)
+            name = adapter_prefix(entry.name) + factor
+            source = rng.Source(recipe.seed, name, rng.builtin(drawn.distribution), drawn.scale, plan.dtype)
+            rng.fill_(getattr(layer, factor).data, source)
+            (layer.lora_B if factor == "lora_A" else layer.lora_A).zero_()
             if layer.beta is not None:
                 layer.beta.fill_(1.0)
         elif isinstance(plan, StoredRecipe) and plan.trained and entry.can_generate and entry.tensor.numel():

@@ -19,10 +19,12 @@ from lottapack.folders.bits import constant_bits, same_bits
 from lottapack.folders.companions import Embedded, encoded
 from lottapack.folders.states import LeftOut
 from lottapack.format import container, dtypes, expected, recipe_names
+from lottapack.format.codings import SEEDED
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
     Adapter,
+    Coding,
     Constant,
     Descriptor,
     FileRecord,
@@ -233,11 +235,24 @@ class Packer:
             scaling=entry.scaling,
             adapter=Adapter(
                 **{
-                    part: self.storage.adapter(adapter_prefix(name) + part, tensor, self._keep)
+                    part: self._drawn_part(name, part, tensor)
+                    or self.storage.adapter(adapter_prefix(name) + part, tensor, self._keep)
                     for part, tensor in self._adapter(name, entry).items()
                 }
             ),
         )
+
+    def _drawn_part(self, name: str, part: str, tensor: Tensor) -> TensorRecord | None:
+        """The record of a tensor of an adapter that is as the seed gives it; None for any other."""
+        dtype = dtypes.dtype_name(tensor.dtype)
+        source = self.plan.adapter_sources(name, dtype).get(part)
+        if source is None:
+            return None
+        held = tensor.detach().cpu().contiguous()
+        if not same_bits(rng.fill_(torch.empty_like(held), source), held):
+            return None
+        coding = Coding(id=SEEDED, distribution=source.table.id, scale=source.scale)
+        return TensorRecord(dtype=dtype, sha256=hashlib.sha256(tensor_bytes(held)).hexdigest(), coding=coding)
 
     def _adapter(self, name: str, entry: AdaptedRecipe) -> dict[str, Tensor]:
         d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -119,7 +120,11 @@ class Storage:
             return keep(name, tensor)
         hashes = {part: keep(f"{name}.{part}", coded).sha256 for part, coded in parts.items()}
         sha256 = hashlib.sha256(tensor_bytes(decoded)).hexdigest()
-        return TensorRecord(dtype=dtype, sha256=sha256, coding=Coding(id=form, **hashes))
+        return TensorRecord(
+            dtype=dtype,
+            sha256=sha256,
+            coding=Coding(id=form, codes=hashes["codes"], scales=hashes.get("scales", msgspec.UNSET)),
+        )
 
     def _coded(
         self, name: str, tensor: Tensor, dtype: str, group: str, narrow: str | None

@@ -8,7 +8,7 @@ from typing import Any
 
 from lottapack import arch
 from lottapack.display import Displayed, Facts
-from lottapack.format.coded import CodedTensor
+from lottapack.format.coded import CodedTensor, is_drawn
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, role_of
@@ -152,7 +152,7 @@ def trained_elements(pack: PackFile) -> int:
         if isinstance(entry, Stored) and entry.trained:
             total += numel(entry.shape)
         elif isinstance(entry, Adapted):
-            total += sum(numel(info.shape) for info in pack.adapter(name).values())
+            total += sum(numel(info.shape) for info in pack.adapter(name).values() if not is_drawn(info))
     return total
 
 

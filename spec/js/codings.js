@@ -12,6 +12,8 @@ const NARROW = ["float16", "bfloat16"];
 const BLOCKS = ["int8-block64", "normal4-block64"];
 const PLANES = "planes-zlib";
 const TRELLIS = "trellis8";
+/** Of a tensor of an adapter that comes from the seed. */
+export const SEEDED = "seeded";
 const BLOCK = 64n;
 const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
 const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
@@ -23,10 +25,11 @@ export function codingsOf(dtype) {
   return [...narrow, ...(GENERATED.includes(dtype) ? [...BLOCKS, TRELLIS] : []), ...(ITEM_SIZE.has(dtype) ? [PLANES] : [])];
 }
 
-/** Whether a coding has scales; null for an unknown one. */
-export function hasScales(id) {
-  if (BLOCKS.includes(id)) return true;
-  return [...NARROW, PLANES, TRELLIS].includes(id) ? false : null;
+/** The fields that a coding has beside its id; null for an unknown one. */
+export function fieldsOfCoding(id) {
+  if (id === SEEDED) return ["distribution", "scale"];
+  if (BLOCKS.includes(id)) return ["codes", "scales"];
+  return [...NARROW, PLANES, TRELLIS].includes(id) ? ["codes"] : null;
 }
 
 /** The tensors in the file for a coded parameter: `{part, dtype, shape, sha256}`; shape is null where it is free. */
@@ -34,6 +37,7 @@ export function codedTensors({ shape, coding }) {
   const { id, codes, scales } = coding;
   const count = numel(shape);
   const up = (divisor) => [(count + divisor - 1n) / divisor];
+  if (id === SEEDED) return [];
   if (NARROW.includes(id)) return [{ part: "codes", dtype: id, shape, sha256: codes }];
   if (id === PLANES || id === TRELLIS) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
   const [dtype, size] = id === "int8-block64" ? ["int8", [count]] : ["uint8", up(2n)];

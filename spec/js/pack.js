@@ -9,7 +9,7 @@ import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { fillHadamard, matrixOf } from "./hadamard.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
-import { TORCH_CPU, isGenerated, placeOf } from "./parameters.js";
+import { TORCH_CPU, isDrawn, isGenerated, placeOf, scaled } from "./parameters.js";
 import { DEFAULT } from "./scaffolds.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
@@ -96,9 +96,28 @@ export class Pack {
 
   /** The bytes of a tensor of an adapter, decoded if need be; checked. `tensor`: its entry of adapterEntries(). */
   readAdapter(name, part, tensor) {
+    if (isDrawn(tensor)) return this.drawAdapter(tensor);
     const own = ([key]) => key === part || key.startsWith(`${part}.`);
     const held = [...this.parts(name)].filter(own).map(([key, info]) => [key === part ? VALUE : key, info]);
     return this.readStored(tensor.name, tensor, new Map(held));
+  }
+
+  /** The bytes of a tensor of an adapter that comes from the seed, the same on every scaffold; checked. */
+  drawAdapter({ name, dtype, shape, sha256: recorded, coding }) {
+    const count = Number(numel(shape));
+    const out = dtype === "float32" ? new Uint32Array(count) : new Uint16Array(count);
+    const { lut, bits } = this.lookUp(coding.distribution, coding.scale, dtype);
+    fill(out, lut, bits, streamOf(name), halves(BigInt(`0x${this.descriptor.rng.seedText}`)));
+    const bytes = new Uint8Array(out.buffer);
+    compare(name, sha256(bytes), recorded, "decodes to the SHA-256");
+    return bytes;
+  }
+
+  /** The bits that each index stands for, and how many bits an index has. */
+  lookUp(distribution, scale, dtype) {
+    const table = this.tables.get(distribution) ?? builtinTable(distribution);
+    const bits = BUILTIN.get(distribution)?.bits ?? this.descriptor.rng.tables.get(distribution).bits;
+    return { lut: bitsOf(table, scale, dtype), bits };
   }
 
   /** The bytes of a file beside the model, decoded if need be; checked. */
@@ -237,10 +256,9 @@ export class Pack {
       ranges.set(id, extremesOf(table));
     }
     const problems = [];
-    for (const [name, entry] of this.descriptor.parameters) {
-      if (!isGenerated(entry) || !ranges.has(entry.distribution)) continue;
-      const fault = scaleFault(ranges.get(entry.distribution), entry.scale, entry.dtype);
-      if (fault) problems.push(problem("scale", `${placeOf(name)}.scale`, fault));
+    for (const { place, distribution, scale, dtype } of scaled(this.descriptor.parameters)) {
+      const fault = ranges.has(distribution) ? scaleFault(ranges.get(distribution), scale, dtype) : null;
+      if (fault) problems.push(problem("scale", `${place}.scale`, fault));
     }
     if (problems.length) throw new PackError("descriptor", problems);
   }
@@ -258,9 +276,7 @@ export class Pack {
     }
     if (this.looked?.name !== name) {
       const { distribution, scale, dtype, shape } = parameters.get(name);
-      const table = this.tables.get(distribution) ?? builtinTable(distribution);
-      const bits = BUILTIN.get(distribution)?.bits ?? rng.tables.get(distribution).bits;
-      const lut = bitsOf(table, scale, dtype);
+      const { lut, bits } = this.lookUp(distribution, scale, dtype);
       const matrix = distribution === HADAMARD ? matrixOf(shape) : null;
       this.looked = { name, lut, bits, matrix, stream: streamOf(name) };
     }

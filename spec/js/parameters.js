@@ -1,6 +1,6 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
-import { codingsOf, hasScales } from "./codings.js";
+import { SEEDED as DRAWN, codingsOf, fieldsOfCoding } from "./codings.js";
 import { matrixFault } from "./hadamard.js";
 import { factorDims } from "./merge.js";
 import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
@@ -14,13 +14,21 @@ export const CONSTRUCTOR = "constructor";
 /** The tensors of an adapter, in the order in which they are asked for. */
 export const ADAPTER_PARTS = ["lora_A", "lora_B", "beta", "magnitude"];
 
+const FACTORS = ADAPTER_PARTS.slice(0, 2);
+const PHILOX = "philox4x32-10";
 const MAX_PARAMETERS = 100_000;
 const MAX_NAME_BYTES = 1024;
 const GROUPS = ["embedding", "head", "norm", "bias", "buffer", "other"];
 const SCALINGS = ["lora", "rslora"];
 const DTYPES = [...ITEM_SIZE.keys()];
 
-const CODING = exactRecord({ id: TEXT, codes: TEXT, scales: optional(TEXT) });
+const CODING = exactRecord({
+  id: TEXT,
+  codes: optional(TEXT),
+  scales: optional(TEXT),
+  distribution: optional(TEXT),
+  scale: optional(FLOAT),
+});
 const TENSOR = record({ dtype: TEXT, sha256: TEXT, coding: optional(CODING) });
 const SEEDED = { role: TEXT, shape: INTEGERS, dtype: TEXT, distribution: TEXT, scale: FLOAT, fingerprint: TEXT };
 const FIELDS = {
@@ -131,19 +139,20 @@ function checkEntry(out, entry, rng, place) {
   } else {
     out.hexadecimal(entry.fingerprint, 16, `${place}.fingerprint`);
     checkDistribution(out, entry, rng, place);
-    if (entry.role === "adapted") checkAdapted(out, entry, place);
+    if (entry.role === "adapted") checkAdapted(out, entry, rng, place);
   }
 }
 
-function checkCoding(out, { dtype, coding }, place) {
-  out.known(coding.id, codingsOf(dtype), `${place}.id`, `coding of a ${dtype}`);
-  const due = hasScales(coding.id);
-  if (due !== null && due !== "scales" in coding) {
-    out.add("field", place, `${coding.id} has ${due ? "scales" : "no scales"}`);
-  }
+/** `seeded`: whether it may come from the seed. Gives whether it does, with the fields for that. */
+function checkCoding(out, { dtype, coding }, place, seeded = false) {
+  out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [DRAWN] : [])], `${place}.id`, `coding of a ${dtype}`);
+  const due = fieldsOfCoding(coding.id);
+  const wrong = due && ["codes", "distribution", "scale", "scales"].find((field) => due.includes(field) !== field in coding);
+  if (wrong) out.add("field", place, `${coding.id} has ${due.includes(wrong) ? "" : "no "}${wrong}`);
   for (const part of ["codes", "scales"]) {
     if (part in coding) out.hexadecimal(coding[part], 64, `${place}.${part}`);
   }
+  return seeded && coding.id === DRAWN && !wrong;
 }
 
 function checkConstant(out, { dtype, value }, place) {
@@ -170,14 +179,14 @@ function checkDistribution(out, { distribution, scale, dtype, shape }, rng, plac
   }
 }
 
-function checkAdapted(out, entry, place) {
+function checkAdapted(out, entry, rng, place) {
   const { shape, rank, alpha } = entry;
   out.known(entry.scaling, SCALINGS, `${place}.scaling`, "scaling");
   if (!(alpha > 0 && alpha < Infinity)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
   for (const [part, tensor] of entry.adapter) {
     out.known(tensor.dtype, GENERATED, `${place}.adapter.${part}.dtype`, "dtype");
     out.hexadecimal(tensor.sha256, 64, `${place}.adapter.${part}.sha256`);
-    if (tensor.coding) checkCoding(out, tensor, `${place}.adapter.${part}.coding`);
+    if (tensor.coding) checkPart(out, part, tensor, rng, `${place}.adapter.${part}.coding`);
   }
   if (shape.length < 2 || shape.includes(0n)) {
     out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions and no zero");
@@ -187,6 +196,18 @@ function checkAdapted(out, entry, place) {
     const [dOut, dIn] = factorDims(shape, entry.fan_in_fan_out);
     const most = dOut < dIn ? dOut : dIn;
     if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} is not from 1 to ${most}`);
+  }
+}
+
+/** The coding of a tensor of an adapter, which may come from the seed. */
+function checkPart(out, part, tensor, rng, place) {
+  const seeded = FACTORS.includes(part) && (rng === null || rng.id === PHILOX);
+  if (!checkCoding(out, tensor, place, seeded)) return;
+  const { distribution, scale } = tensor.coding;
+  if (distribution === HADAMARD) {
+    out.add("id", `${place}.distribution`, `${HADAMARD} is for weights, not for their adapters`);
+  } else {
+    checkDistribution(out, { distribution, scale, dtype: tensor.dtype, shape: [] }, rng, place);
   }
 }
 
@@ -208,10 +229,33 @@ function checkTies(out, found, declared) {
   }
 }
 
+/** Whether a tensor of an adapter comes from the seed. */
+export const isDrawn = (tensor) => tensor.coding?.id === DRAWN;
+
+/** Place, distribution, scale and dtype of everything that comes from the seed. */
+export function* scaled(parameters) {
+  for (const [name, entry] of parameters) {
+    const place = placeOf(name);
+    if (isGenerated(entry)) yield { ...entry, place };
+    for (const [part, tensor] of entry.adapter ?? []) {
+      if (isDrawn(tensor)) yield { ...tensor.coding, dtype: tensor.dtype, place: `${place}.adapter.${part}.coding` };
+    }
+  }
+}
+
+/** The names of everything that comes from the seed. */
+function* drawn(found) {
+  for (const [name, entry] of found) {
+    if (isGenerated(entry)) yield name;
+    if (entry.role !== "adapted") continue;
+    const prefix = name.slice(0, name.lastIndexOf(".") + 1);
+    for (const [part, tensor] of entry.adapter) if (isDrawn(tensor)) yield prefix + part;
+  }
+}
+
 function checkStreams(out, found) {
   const seen = new Map();
-  for (const [name, entry] of found) {
-    if (!isGenerated(entry)) continue;
+  for (const name of drawn(found)) {
     const stream = streamOf(name).join();
     if (seen.has(stream)) out.add("name", placeOf(name), `has the same stream as ${quote(seen.get(stream))}: rename one`);
     seen.set(stream, name);

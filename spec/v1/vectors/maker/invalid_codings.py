@@ -44,12 +44,59 @@ def coded_adapter(dtype: str = "float32") -> Model:
     return model
 
 
+def seeded_factors(fault: Callable[[str, str, str, str, Model], Invalid]) -> Iterator[Invalid]:
+    """Factors of an adapter that come from the seed."""
+
+    def made(**changed: object) -> Model:
+        model = Model(sequential(linear(13, 5, bias=False)))
+        model.adapted(NAME, [5, 13], drawn={"lora_A": ("uniform16", 0.5)})
+        coding = model.parameters[NAME]["adapter"]["lora_A"]["coding"]
+        coding |= changed
+        for field in [field for field, value in changed.items() if value is None]:
+            del coding[field]
+        return model
+
+    where = at(NAME, "adapter.lora_A.coding")
+    sound: list[tuple[str, str, str, str, dict[str, object]]] = [
+        ("with_codes", "field", "", "codes of what comes from the seed", {"codes": "0" * 64}),
+        ("with_scales", "field", "", "scales of what comes from the seed", {"scales": "0" * 64}),
+        ("without_scale", "field", "", "no scale", {"scale": None}),
+        ("without_distribution", "field", "", "no distribution", {"distribution": None}),
+        ("scale_of_integer", "field", ".scale", "a scale that is an integer", {"scale": 1}),
+        ("scale_of_text", "field", ".scale", "a scale that is a string", {"scale": "0.5"}),
+        ("unknown_table", "id", ".distribution", "a table that does not exist", {"distribution": "normal3"}),
+        ("hadamard", "id", ".distribution", "a distribution for whole weights", {"distribution": "hadamard"}),
+        ("scale_zero", "scale", ".scale", "a scale of 0", {"scale": 0.0}),
+        ("scale_rounded", "scale", ".scale", "a scale that is no binary32 number", {"scale": 0.1}),
+    ]
+    for name, kind, field, why, changed in sound:
+        yield fault(f"seeded_factor_{name}", kind, where + field, why, made(**changed))
+    model = made()
+    model.parameters[NAME]["adapter"]["beta"]["coding"] = {"id": "seeded", "distribution": "sign1", "scale": 1.0}
+    del model.tensors["0.beta"]
+    yield fault("seeded_beta", "id", at(NAME, "adapter.beta.coding.id"), "a beta from the seed", model)
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.stored(NAME, tensor("float32", 5, 13), "head")
+    model.parameters[NAME]["coding"] = {"id": "seeded", "distribution": "sign1", "scale": 1.0}
+    del model.tensors[NAME]
+    yield fault("seeded_stored", "id", at(NAME, "coding.id"), "a stored parameter from the seed", model)
+    model = coded_adapter()
+    model.parameters[NAME]["adapter"]["lora_A"]["coding"]["distribution"] = "sign1"
+    yield fault("coding_with_distribution", "field", where, "a distribution of a coding that lies in the file", model)
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.table("own", 1, [0x3F800000, 0x7F000000])
+    model.adapted(NAME, [5, 13], drawn={"lora_A": ("own", 1.0)})
+    model.parameters[NAME]["adapter"]["lora_A"]["coding"]["scale"] = 4.0
+    yield fault("seeded_factor_overflow", "scale", f"{where}.scale", "an infinite product with an entry", model)
+
+
 def descriptors() -> Iterator[Invalid]:
     """The entry."""
 
     def fault(name: str, kind: str, where: str, why: str, model: Model) -> Invalid:
         return Invalid(f"descriptor_{kind}_{name}", why, "descriptor", kind, where, model.file())
 
+    yield from seeded_factors(fault)
     place = at(NAME, "coding")
     model = coded()
     model.parameters[NAME]["coding"]["id"] = "int8-block32"
@@ -307,6 +354,18 @@ def trellises() -> Iterator[Invalid]:
     yield Invalid(
         "contents_sha256_adapter_decoded",
         "a tensor of an adapter that decodes to other bytes",
+        "contents",
+        "sha256",
+        "0.lora_A",
+        model.file(),
+    )
+
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.adapted(NAME, [5, 13], drawn={"lora_A": ("uniform16", 0.5)})
+    model.parameters[NAME]["adapter"]["lora_A"]["coding"]["scale"] = 0.25
+    yield Invalid(
+        "contents_sha256_seeded_factor",
+        "a factor of an adapter to which the seed gives other bytes",
         "contents",
         "sha256",
         "0.lora_A",

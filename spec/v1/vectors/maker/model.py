@@ -122,8 +122,12 @@ class Model:
         beta: bool = True,
         adapter_dtype: str = "float32",
         magnitude: bool = False,
+        drawn: dict[str, tuple[str, float]] | None = None,
     ) -> None:
-        """A generated parameter with an adapter."""
+        """A generated parameter with an adapter.
+
+        ``drawn``: distribution and scale of factors that come from the seed.
+        """
         self.seeded(name, shape, dtype, distribution, scale)
         d_out, d_in = sides(shape, fan_in_fan_out)
         adapter = {
@@ -135,7 +139,12 @@ class Model:
         if magnitude:
             adapter["magnitude"] = tensor(adapter_dtype, d_out, first=6)
         prefix = name[: name.rfind(".") + 1]
-        self.tensors |= {prefix + part: made for part, made in adapter.items()}
+        for part, (table_id, factor) in (drawn or {}).items():
+            bits = self.generated(prefix + part, adapter[part].shape, adapter_dtype, table_id, factor)
+            adapter[part] = self.decoded[prefix + part] = Tensor(
+                adapter_dtype, adapter[part].shape, little_endian(bits)
+            )
+        self.tensors |= {prefix + part: made for part, made in adapter.items() if part not in (drawn or {})}
         self.parameters[name] |= {
             "role": "adapted",
             "fan_in_fan_out": fan_in_fan_out,
@@ -144,6 +153,9 @@ class Model:
             "scaling": scaling,
             "adapter": {part: {"dtype": adapter_dtype, "sha256": made.sha256} for part, made in adapter.items()},
         }
+        for part, (table_id, factor) in (drawn or {}).items():
+            coding = {"id": "seeded", "distribution": table_id, "scale": factor}
+            self.parameters[name]["adapter"][part]["coding"] = coding
         if rank > 0:  # otherwise only in a file that is to be refused
             self.merge(name)
 

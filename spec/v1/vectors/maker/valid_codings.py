@@ -56,6 +56,20 @@ def coded_shapes() -> Model:
     return model
 
 
+@shows("adapters of which one factor comes from the seed, in each dtype and from a table of the pack's own")
+def seeded_factors() -> Model:
+    embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
+    model = Model(sequential(embedding, linear(4, 6, bias=False), linear(6, 4, bias=False), linear(4, 4, bias=False)))
+    model.table("own", 2, [0xBFC00000, 0xBE800000, 0x3E800000, 0x3FC00000])
+    first = {"lora_A": ("uniform16", 0.5)}
+    model.adapted("0.weight", [16, 4], rank=2, fan_in_fan_out=True, drawn=first)
+    model.adapted("1.weight", [6, 4], "bfloat16", rank=2, adapter_dtype="bfloat16", drawn={"lora_B": ("sign1", 0.125)})
+    model.adapted("2.weight", [4, 6], rank=2, adapter_dtype="float16", drawn={"lora_A": ("own", 0.25)}, magnitude=True)
+    both = {"lora_A": ("normal16", 0.0625), "lora_B": ("normal2", 0.5)}
+    model.adapted("3.weight", [4, 4], rank=3, drawn=both)
+    return model
+
+
 @shows("adapters with tensors in each coding, one with DoRA's magnitude, on linear layers and an embedding")
 def coded_adapters() -> Model:
     embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
