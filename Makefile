@@ -129,7 +129,7 @@ $(VENV)/bench-installed: $(VENV)/test-installed
 .venv-light/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-light
 	.venv-light/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
-	  --editable '.[serve,oci,sign]'
+	  --editable '.[serve,oci,sign,onnx]'
 	touch $@
 
 .venv-oldest/installed: tests/oldest.txt constraints.txt pyproject.toml

@@ -5,6 +5,7 @@ from lottapack import distributed as distributed
 from lottapack import errors as errors
 from lottapack import nn as nn
 from lottapack import numpy as numpy
+from lottapack import onnx as onnx
 from lottapack import recover as recover
 from lottapack import registry as registry
 from lottapack import rng as rng

@@ -1,5 +1,8 @@
 """Errors for optional libraries that are not installed."""
 
+from importlib import import_module
+from typing import Any
+
 from lottapack.errors import UnsupportedError
 
 
@@ -10,3 +13,14 @@ def without_torch(fault: ImportError, what: str) -> UnsupportedError:
     return UnsupportedError(
         f"{what} needs torch, which is not installed", hint="Install it: pip install 'lottapack[torch]'"
     )
+
+
+def require(library: str, extra: str, what: str) -> Any:
+    """Import a library of an extra. Raises UnsupportedError, saying what to install."""
+    try:
+        return import_module(library)
+    except ImportError as fault:
+        raise UnsupportedError(
+            f"{what} needs {library}, which cannot be imported ({fault})",
+            hint=f"Install it: pip install 'lottapack[{extra}]'",
+        ) from fault

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lottapack.arch.trust import allowing
 from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
-from lottapack.exporting.tokenizer import own_tokenizer, tokenizer_in
 from lottapack.files.output import atomic_file, refuse_over
+from lottapack.folders.tokenizer import own_tokenizer, tokenizer_in
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
 from lottapack.loading.load import load
@@ -264,7 +264,7 @@ def peak_bytes() -> int:
 
 @torch.no_grad()
 def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: Path, output: Path | None) -> RunResult:
-    inputs = _read(given)
+    inputs = read_inputs(given)
     tensors = [*model.parameters(), *model.buffers()]
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
@@ -287,7 +287,8 @@ def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: P
     return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output, values=small)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_inputs(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of inputs, by name. Raises CheckpointError."""
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -49,7 +49,6 @@ LAYERS = (
     "registry",
     "folders",
     "peft",
-    "exporting",
     "packing",
     "recover",
     "backbone",
@@ -61,6 +60,8 @@ LAYERS = (
     "numpy",
     "comparing",
     "running",
+    "onnx",
+    "exporting",
 )
 """The packages of lottapack, and the modules beside them, from the ground up: each imports from those before it."""
 
@@ -68,6 +69,9 @@ ABOVE = ("lottapack", "lottapack_serve", "lottapack_cli", "lottapack.__main__")
 """What may import from all of them, and from those before it here."""
 
 BROAD_EXCEPT = {
+    "lottapack.onnx.external": "a parser raises anything on a stranger's bytes",
+    "lottapack.onnx.graphs": "the exporters of torch and transformers raise anything on a model they cannot trace",
+    "lottapack.onnx.sessions": "ONNX Runtime raises anything on a graph that it refuses",
     "lottapack.arch.account": "what the size of a result is asked of may fail as it likes: then it is estimated",
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.arch.watched": "what is raised in one thread is raised again in the one that waits for it",

@@ -38,7 +38,15 @@ class Format(StrEnum):
     transformers = "transformers"
     transformers_pack = "transformers-pack"
     peft = "peft"
+    onnx = "onnx"
     files = "files"
+
+
+class Weights(StrEnum):
+    """Where the weights of an ONNX graph are."""
+
+    file = "file"
+    none = "none"
 
 
 Pack = Annotated[

@@ -26,7 +26,7 @@ from lottapack.folders.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_
 from lottapack.format import container, dtypes
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Stored, Tied
-from lottapack.format.files import ADAPTER, GENERATION, files_of
+from lottapack.format.files import ADAPTER, GENERATION, GRAPH, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
 from lottapack.limits import check_disk, check_memory
@@ -37,7 +37,7 @@ from lottapack.weights import arrays
 if TYPE_CHECKING:
     import torch
 
-Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "files"]
+Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "onnx", "files"]
 
 
 def export(
@@ -62,8 +62,9 @@ def export(
         format: ``"safetensors"`` writes every entry of the plain state_dict, including tied ones. ``"transformers"``
             leaves ties to the library and adds ``config.json``, for ``from_pretrained``. ``"transformers-pack"`` writes
             the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model if lottapack is
-            imported. ``"peft"`` writes a PEFT adapter, and in ``base`` the pack of its backbone. These three also write
-            the pack's tokenizer and other files; ``"files"`` writes only those.
+            imported. ``"peft"`` writes a PEFT adapter, and in ``base`` the pack of its backbone. ``"onnx"`` writes
+            the model's graph with its weights (see ``lottapack.onnx.export``). These four also write the pack's
+            tokenizer and other files; ``"files"`` writes only those.
         dtype: a torch.dtype or its name, such as ``"float16"``, to which floating tensors are converted (for
             ``"transformers-pack"``, when the model is loaded); None keeps the recorded dtypes.
         scaffold: the name of one of the pack's scaffolds; by default that of its main seed.
@@ -94,6 +95,8 @@ def export(
         >>> lottapack.export("model.lotta.safetensors", "full.safetensors").name
         'full.safetensors'
     """
+    if format == "onnx":
+        return _write_graph(path, output, (device, max_shard_size), dtype, scaffold, max_bytes, allow)
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)
     limit = None if max_shard_size is None else bytes_of(max_shard_size)
@@ -103,7 +106,7 @@ def export(
         raise OutputError(f"cannot write shards to {output}: it is a file", hint="Pass a folder, which may be new.")
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         if format == "files":
-            return write_files(pack, Path(output))
+            return companions.write_files(pack, Path(output))
         for written in (Path(output), Path(output) / WEIGHTS, Path(output) / "base" / PACK_NAME):
             refuse_over(written, pack.path)
         if format == "peft":
@@ -133,18 +136,22 @@ def export(
         return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
 
 
-def write_files(pack: PackFile, folder: Path) -> Path:
-    """Write a pack's files into a folder without replacing others; return the folder."""
-    if not files_of(pack.descriptor).keys() - {ADAPTER}:
+def _write_graph(
+    path: str | PathLike[str],
+    output: str | PathLike[str],
+    unused: tuple[object, object],
+    dtype: "torch.dtype | str | None",
+    scaffold: str | None,
+    max_bytes: int | None,
+    allow: str | Iterable[str],
+) -> Path:
+    from lottapack import onnx
+
+    if unused != ("cpu", None):
         raise UnsupportedError(
-            f"{pack.path} does not contain files beside the model",
-            hint="Pack the checkpoint's folder, or pass the tokenizer's folder as `files`.",
+            "a graph is traced on the CPU into one file", hint="Leave device and max_shard_size out."
         )
-    refuse_over(folder, pack.path)
-    companions.refuse_others(pack, folder, leave=(ADAPTER,))  # ADAPTER would turn the folder into an adapter
-    with staged_folder(folder) as opened:
-        companions.write(pack, opened, leave=(ADAPTER,))
-    return folder
+    return onnx.export(path, output, dtype=dtype, scaffold=scaffold, max_bytes=max_bytes, allow=allow)
 
 
 def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:
@@ -164,11 +171,11 @@ def _write_folder(
     entry = WEIGHTS if WEIGHTS in files else INDEX
     gone = left_over(folder, files)
     if config is not None:
-        companions.refuse_others(writer.pack, folder, leave=(ADAPTER,))
+        companions.refuse_others(writer.pack, folder, leave=(ADAPTER, GRAPH))
         gone += [] if GENERATION in files_of(writer.pack.descriptor) else [GENERATION]  # remove another model's
     with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=gone) as opened:
         if config is not None:
-            companions.write(writer.pack, opened, leave=(ADAPTER,))
+            companions.write(writer.pack, opened, leave=(ADAPTER, GRAPH))
             with opened("config.json") as file:
                 file.write(json_bytes(config))
         for name, placed in files.items():

@@ -12,13 +12,15 @@ import numpy as np
 
 from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
-from lottapack.files.staging import Opener
+from lottapack.files.output import refuse_over
+from lottapack.files.staging import Opener, staged_folder
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.format.descriptor import Architecture, Coding, FileRecord
 from lottapack.format.encoding import planes
 from lottapack.format.files import (
     ADAPTER,
     GENERATION,
+    GRAPH,
     MAX_SIZE,
     TEMPLATES,
     content,
@@ -109,7 +111,7 @@ def _of_folder(folder: Path) -> Embedded:
     inner = folder / TEMPLATES
     for path in sorted([*folder.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]):
         name = path.relative_to(folder).as_posix()
-        if is_name(name) and name != ADAPTER:
+        if is_name(name) and name not in (ADAPTER, GRAPH):
             require_own_file(path, folder)
             held[name] = _read(path)
         elif path.is_file() and not name.startswith(".") and not _is_of_the_model(name):
@@ -224,3 +226,17 @@ def carried(model: "nn.Module") -> dict[str, bytes]:
     """Return the files that a model carries, by name."""
     found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
     return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}
+
+
+def write_files(pack: PackFile, folder: Path) -> Path:
+    """Write a pack's files into a folder without replacing others; return the folder."""
+    if not files_of(pack.descriptor).keys() - {ADAPTER}:
+        raise UnsupportedError(
+            f"{pack.path} does not contain files beside the model",
+            hint="Pack the checkpoint's folder, or pass the tokenizer's folder as `files`.",
+        )
+    refuse_over(folder, pack.path)
+    refuse_others(pack, folder, leave=(ADAPTER,))  # ADAPTER would turn the folder into an adapter
+    with staged_folder(folder) as opened:
+        write(pack, opened, leave=(ADAPTER,))
+    return folder

@@ -52,6 +52,7 @@ TOKENIZER = (
 )
 GENERATION = "generation_config.json"
 ADAPTER = "adapter_config.json"
+GRAPH = "model.onnx"
 NAMES = frozenset(
     (
         *TOKENIZER,
@@ -63,6 +64,7 @@ NAMES = frozenset(
         "video_preprocessor_config.json",
         GENERATION,
         ADAPTER,
+        GRAPH,
     )
 )
 """Every name that a file may have, except those of TEMPLATE."""

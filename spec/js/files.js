@@ -17,6 +17,7 @@ export const NAMES = [
   "entity_vocab.json",
   "generation_config.json",
   "merges.txt",
+  "model.onnx",
   "normalizer.json",
   "preprocessor_config.json",
   "processor_config.json",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, examples
+from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, Weights, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 from lottapack_cli.sources import located
@@ -14,6 +14,7 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16 --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
+    "lottapack export model.lotta.safetensors -o graph/ --format onnx --weights none",
 )
 
 
@@ -29,7 +30,8 @@ def command(
             "--format",
             help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
             "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base. "
-            "files: the tokenizer and other files that the pack carries, alone.",
+            "onnx: the graph of the model, with its weights or without. files: the tokenizer and other files that the "
+            "pack carries, alone.",
         ),
     ] = Format.safetensors,
     dtype: Dtype = None,
@@ -49,6 +51,23 @@ def command(
             show_default=False,
         ),
     ] = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option(
+            help="With onnx: a file beside the graph (the default), or none: the graph takes its weights from a pack, "
+            "which is written beside it with the graph inside.",
+            show_default=False,
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="With onnx: an example input, .npy or .safetensors; most models need none.",
+            show_default=False,
+        ),
+    ] = None,
     max_bytes: MaxBytes = None,
     allow: Allow = None,
     json: Json = False,
@@ -60,6 +79,13 @@ def command(
     The same pack gives the same file on every device.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
+    if form.value == "onnx":
+        if device != "cpu" or max_shard_size is not None:
+            raise typer.BadParameter("--device and --max-shard-size do not go with --format onnx")
+        _graph(sink, located(pack, sink), output, weights, inputs, dtype, scaffold, max_bytes, allow)
+        return
+    if weights is not None or inputs is not None:
+        raise typer.BadParameter("--weights and --input are for --format onnx")
     source = located(pack, sink)
     with Bar("exporting", show=sink.human) as bar:
         from lottapack.exporting.export import export
@@ -80,4 +106,32 @@ def command(
     from lottapack.limits import size_text
 
     size = size_of(path)
+    sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])
+
+
+def _graph(
+    sink: Output,
+    pack: Path,
+    output: Path,
+    weights: Weights | None,
+    inputs: Path | None,
+    dtype: Dtype,
+    scaffold: str | None,
+    max_bytes: int | None,
+    allow: list[str] | None,
+) -> None:
+    from lottapack import onnx
+    from lottapack.limits import size_text
+
+    path = onnx.export(
+        pack,
+        output,
+        weights="file" if weights is None else weights.value,
+        inputs=inputs,
+        dtype=dtype,
+        scaffold=scaffold,
+        max_bytes=max_bytes,
+        allow=allow or (),
+    )
+    size = path.stat().st_size
     sink.result({"path": path, "size": size}, lambda: [f"exported {path}  {size_text(size)}"])

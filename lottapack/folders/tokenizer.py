@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lottapack.errors import UnsupportedError
-from lottapack.exporting.export import write_files
+from lottapack.folders.companions import write_files
 from lottapack.folders.model_folders import json_bytes, transformers_config
 from lottapack.format.files import TOKENIZER, files_of
 from lottapack.format.packfile import open_pack

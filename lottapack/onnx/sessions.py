@@ -1,0 +1,123 @@
+"""Sessions of ONNX Runtime whose weights a pack gives: neither torch nor the model's library is needed."""
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottapack import rng
+from lottapack.errors import CheckpointError, UnsupportedError
+from lottapack.extras import require
+from lottapack.format.descriptor import Stored, Tied
+from lottapack.format.files import GRAPH, content, files_of
+from lottapack.format.packfile import PackFile
+from lottapack.limits import check_memory
+from lottapack.loading.reading import Reading
+from lottapack.onnx.external import ELEMENTS, External, externals
+from lottapack.weights import arrays
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def session(
+    path: str | PathLike[str],
+    *,
+    graph: str | PathLike[str] | None = None,
+    providers: list[str] | None = None,
+    scaffold: str | None = None,
+    max_bytes: int | None = None,
+    require_signature: str | PathLike[str] | None = None,
+) -> "InferenceSession":
+    """Open the graph of a pack in ONNX Runtime, over the pack's merged weights.
+
+    The weights are generated and merged by NumPy and the compiled kernels, and handed to the runtime in memory.
+
+    Args:
+        path: the pack, or a reference as in load().
+        graph: an ``.onnx`` file without weights, as ``lottapack export --format onnx --weights none`` writes it; by
+            default the graph in the pack.
+        providers: ONNX Runtime's execution providers; by default ``["CPUExecutionProvider"]``.
+        scaffold: which of the pack's scaffolds; by default that of its main seed.
+        max_bytes: the most memory that the weights may take; by default what is free.
+        require_signature: a public key in PEM, as in load().
+
+    Returns:
+        An ``onnxruntime.InferenceSession``. Its inputs and outputs have the names of the graph.
+
+    Raises:
+        UnsupportedError: onnxruntime is not installed, the pack holds no graph, or torch drew its weights.
+        CheckpointError: the graph asks for a weight that the pack does not have, reads other files, or is refused by
+        the runtime. FormatError, IntegrityError, LimitError, SignatureError, RegistryError.
+
+    Source: spec, files, section 5.
+
+    Example:
+        >>> run = lottapack.onnx.session("model.lotta.safetensors").run
+        >>> (logits,) = run(None, {"input": pixels})
+    """
+    runtime = require("onnxruntime", "onnx", "a session")
+    with Reading(scaffold, max_bytes, (), require_signature).open(path) as pack:
+        if pack.descriptor.rng.id == rng.TORCH_CPU:
+            raise UnsupportedError(
+                f"{path}: torch drew its weights, and nothing else draws them",
+                hint="Export the graph with its weights where torch is: weights='file'.",
+            )
+        data = _graph(pack, None if graph is None else Path(graph))
+        wanted = externals(data, pack.path if graph is None else Path(graph))
+        for name, one in wanted.items():
+            _check(pack, name, one)
+        check_memory(str(path), sum(one.nbytes for one in wanted.values()), max_bytes)
+        values = [_value(runtime, pack, name, one) for name, one in wanted.items()]
+    options = runtime.SessionOptions()
+    options.add_external_initializers(list(wanted), values)
+    try:
+        return runtime.InferenceSession(data, options, providers=providers or ["CPUExecutionProvider"])
+    except Exception as fault:
+        raise CheckpointError(
+            f"{path}: ONNX Runtime refuses the graph: {str(fault).strip().splitlines()[0]}",
+            hint="Write it again: lottapack.onnx.export(pack, folder, weights='none').",
+        ) from fault
+
+
+def _graph(pack: PackFile, path: Path | None) -> bytes:
+    if path is not None:
+        try:
+            return path.read_bytes()
+        except OSError as fault:
+            raise CheckpointError(f"{path} cannot be read: {fault.strerror}", hint="Name an .onnx file.") from fault
+    if GRAPH not in files_of(pack.descriptor):
+        raise UnsupportedError(
+            f"{pack.path} holds no graph",
+            hint="Make a pack that does, where torch is: lottapack.onnx.export(pack, folder, weights='none').",
+        )
+    return content(pack, GRAPH)
+
+
+def _check(pack: PackFile, name: str, wanted: External) -> None:
+    """Refuse a graph that asks for a weight which the pack does not have so."""
+    entries = pack.descriptor.parameters
+    if name not in entries:
+        raise CheckpointError(
+            f"the graph asks for the weight {name!r}, which {pack.path} does not have",
+            hint="It is the graph of another model.",
+        )
+    owner = entries[pack.descriptor.resolve(name)]
+    assert not isinstance(owner, Tied)
+    same = owner.dtype == wanted.dtype or ("float" in owner.dtype and "float" in wanted.dtype)
+    if tuple(owner.shape) != wanted.shape or not same:
+        raise CheckpointError(
+            f"the graph asks for {name!r} as {wanted.dtype} of shape {wanted.shape}; the pack has {owner.dtype} of "
+            f"shape {tuple(owner.shape)}",
+            hint="It is the graph of another model.",
+        )
+
+
+def _value(runtime: Any, pack: PackFile, name: str, wanted: External) -> Any:
+    """The merged weight as the runtime's own value."""
+    owner = pack.descriptor.resolve(name)
+    entry = pack.descriptor.parameters[owner]
+    assert not isinstance(entry, Tied)
+    found = arrays.converted(arrays.whole(pack, owner), entry.dtype, wanted.dtype)
+    if isinstance(entry, Stored) and found.dtype == bool:
+        return runtime.OrtValue.ortvalue_from_numpy(found)
+    return runtime.OrtValue.ortvalue_from_numpy_with_onnx_type(found, ELEMENTS[wanted.dtype])
