@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from lottapack.format.codings import SEEDED, coding_of
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import Adapted, Coding, Parameter, Stored, TensorRecord, adapter_shapes, factor_dims
+from lottapack.format.descriptor import Adapted, Coding, Parameter, Stored, TensorRecord
+from lottapack.format.factors import adapter_shapes
 from lottapack.format.names import adapter_prefix
 
 
@@ -44,8 +45,8 @@ def as_stored(record: TensorRecord, shape: tuple[int, ...]) -> Stored:
 
 
 def adapter_entries(name: str, entry: Adapted) -> Iterator[tuple[str, str, Stored]]:
-    """Yield the last name, the full name and the entry, as a stored parameter, of each tensor of an adapter."""
-    shapes = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
+    """Yield the last name, the whole name and the entry, as a stored parameter's, of each tensor of an adapter."""
+    shapes = adapter_shapes(entry)
     for part, record in entry.adapter.tensors().items():
         yield part, adapter_prefix(name) + part, as_stored(record, shapes[part])
 

@@ -182,6 +182,7 @@ class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     adapter: Adapter
+    batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
 
 
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):
@@ -300,18 +301,3 @@ def seed_text(seed: int) -> str:
 
 SCAFFOLD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TABLE_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-def factor_dims(shape: tuple[int, ...], fan_in_fan_out: bool) -> tuple[int, int]:
-    """Return ``(d_out, d_in)`` of the matrix that a weight of this shape stands for (spec: descriptor, section 4)."""
-    if fan_in_fan_out:
-        return shape[1], shape[0]
-    d_in = 1
-    for size in shape[1:]:
-        d_in *= size
-    return shape[0], d_in
-
-
-def adapter_shapes(rank: int, d_out: int, d_in: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of an adapter's tensors by their last names."""
-    return {"lora_A": (rank, d_in), "lora_B": (d_out, rank), "beta": (1,), "magnitude": (d_out,)}

@@ -24,8 +24,8 @@ from lottapack.format.descriptor import (
     Seeded,
     Stored,
     Tied,
-    factor_dims,
 )
+from lottapack.format.factors import batch_dims_of, factors_of
 from lottapack.format.shapes import shape_fault
 from lottapack.rng.stream import HADAMARD, matrix_fault
 from lottapack.strict_json.text import JsonText
@@ -173,10 +173,11 @@ def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place:
         out.add(
             "shape", f"{place}.shape", "a weight with an adapter should have two or more dimensions, none of them 0"
         )
-    elif entry.fan_in_fan_out and len(entry.shape) != 2:
-        out.add("shape", f"{place}.fan_in_fan_out", "only a weight of two dimensions can be stored as (in, out)")
+    elif entry.batch_dims is not msgspec.UNSET and not 1 <= batch_dims_of(entry) <= len(entry.shape) - 2:
+        most = len(entry.shape) - 2
+        out.add("shape", f"{place}.batch_dims", f"{entry.batch_dims} should be from 1 to {most}")
     else:
-        most = min(factor_dims(entry.shape, entry.fan_in_fan_out))
+        most = factors_of(entry).most
         if not 1 <= entry.rank <= most:
             out.add("shape", f"{place}.rank", f"the rank {entry.rank} should be from 1 to {most}")
 

@@ -18,8 +18,14 @@ NAMESPACE = "lottapack"
 
 ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
 
+WEIGHT = "weight"
+"""The last name of most weights."""
+
 BACKBONE = "backbone"
-"""The last name of an adapted layer's generated weight in a scaffolded model; ``weight`` is the effective weight."""
+"""In a scaffolded model, the last name of an adapted layer's generated weight: ``weight`` is what it stands for.
+
+That of another parameter, such as ``gate_up_proj``, is ``gate_up_proj_backbone``.
+"""
 
 
 def name_fault(name: str, max_bytes: int = 1024) -> str | None:
@@ -65,16 +71,23 @@ def clashes(
 
 
 def adapter_prefix(parameter: str) -> str:
-    """Return what precedes ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
-    return parameter[: parameter.rfind(".") + 1]
+    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
+    layer, point, leaf = parameter.rpartition(".")
+    return f"{layer}{point}{leaf_prefix(leaf)}"
+
+
+def leaf_prefix(leaf: str) -> str:
+    """What stands before ``lora_A`` and ``backbone`` among a module's own names. A ``weight`` needs nothing."""
+    return "" if leaf == WEIGHT else f"{leaf}_"
 
 
 def parameter_of(key: str, parameters: Container[str]) -> str:
-    """Return the name in the plain model, one of ``parameters``, of a tensor of the scaffolded model."""
-    if key in parameters or key.rpartition(".")[2] != BACKBONE:
+    """The name in the plain model, one of ``parameters``, of a tensor of the scaffolded one."""
+    if key in parameters or not key.endswith(BACKBONE):
         return key
-    weight = f"{key.removesuffix(BACKBONE)}weight"
-    return weight if weight in parameters else key
+    before = key.removesuffix(BACKBONE)
+    name = before[:-1] if before.endswith("_") else before + WEIGHT
+    return name if name in parameters else key
 
 
 def table_tensor(table_id: str) -> str:

@@ -102,6 +102,7 @@ class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
     beta: bool
     magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent if there is none
     seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent if there are none
+    batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -313,6 +314,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 beta="beta" in entry.adapter.tensors(),
                 magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
                 seeded=_seeded_parts(entry) or msgspec.UNSET,
+                batch_dims=entry.batch_dims,
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +23,7 @@ from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
 from lottapack.loading.reading import Reading
 from lottapack.nn.attach import attach, locate, place, tie_all
-from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise
+from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise, with_forms
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.select import entries_of
 from lottapack.rng import backends
@@ -132,6 +132,9 @@ def load(
             groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
             plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
             if not merge:
+                virtual = rebuild.virtual = with_forms(model, plan, virtual, backbone)
+                needed = loaded_bytes(pack, name, without=virtual)
+                check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
                 left = None if max_bytes is None else max_bytes - needed
                 require_forms(model, plan, virtual, left)
                 attach(model, plan, scaffold=pack.scaffold)
@@ -196,7 +199,7 @@ class _Rebuild:
         dtype: torch.dtype | None,
         merge: bool,
         check: bool,
-        virtual: Collection[str],
+        virtual: Mapping[str, str],
     ) -> None:
         self.pack, self.device, self.dtype = pack, device, dtype
         self.merge, self.check, self.virtual = merge, check, virtual

@@ -10,54 +10,26 @@ from lottapack import arch, rng
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import recipe
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, factor_dims
-from lottapack.format.names import BACKBONE
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD
+from lottapack.format.factors import batch_dims_of
+from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
+from lottapack.nn.any_module import adapt, taken_from
 from lottapack.nn.generated_layer import held_as
+from lottapack.nn.kinds import inputs_first
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import of_the_moment
 from lottapack.nn.recomputing import watch
 from lottapack.nn.resizing import guard_resizing
 from lottapack.nn.resuming import reconcile_backbone
+from lottapack.nn.rows import row_of
 from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
 from lottapack.nn.virtual import VirtualLayer
 
-_ADAPTED: dict[type[nn.Module], type[layers.AdapterLayer]] = {
-    nn.Linear: layers.AdaptedLinear,
-    nn.Conv1d: layers.AdaptedConv1d,
-    nn.Conv2d: layers.AdaptedConv2d,
-    nn.Embedding: layers.AdaptedEmbedding,
-}
-_FAN_IN_FAN_OUT = ("Embedding", "Conv1D")
-_GRAPH_LINEAR = "torch_geometric.nn.dense.linear", "Linear"
 PLAN = "_lottapack_plan"
 """The attribute of the scaffolded module that holds its Recipe."""
-
-
-def adapted_class(module: nn.Module) -> type[layers.AdapterLayer] | None:
-    """The adapter layer for a module of exactly a stock class, or None. Subclasses may use their weight otherwise."""
-    found = _ADAPTED.get(type(module))
-    if found is None and _is(module, "transformers.pytorch_utils", "Conv1D"):
-        from lottapack.nn.conv1d import AdaptedConv1D
-
-        found = AdaptedConv1D
-    elif found is None and _is(module, *_GRAPH_LINEAR):
-        from lottapack.nn.graph_linear import AdaptedGraphLinear
-
-        found = AdaptedGraphLinear
-    return found
-
-
-def _is(module: nn.Module, where: str, name: str) -> bool:
-    """Whether a module is of exactly a class of another library, which is not imported to find out."""
-    return type(module).__name__ == name and type(module).__module__ == where
-
-
-def stored_as_in_out(module: nn.Module) -> bool:
-    """Whether a layer's weight is stored as (d_in, d_out): embeddings and transformers' Conv1D."""
-    return type(module).__name__.removeprefix("Virtual").removeprefix("Adapted") in _FAN_IN_FAN_OUT
 
 
 def attach(
@@ -81,30 +53,13 @@ def attach(
         module, leaf = locate(model, name)
         if name in sources:
             _set_source(module, leaf, sources[name], plan)
-        if isinstance(entry, SeededRecipe) and _is(module, *_GRAPH_LINEAR):
-            from lottapack.nn.graph_linear import SeededGraphLinear
-
-            module.__class__ = SeededGraphLinear
         if isinstance(entry, SeededRecipe):
+            row = row_of(module) if leaf == WEIGHT else None
+            if row is not None and row.frozen is not None:
+                module.__class__ = row.frozen
             _to_buffer(module, leaf, persistent)
-        if isinstance(entry, AdaptedRecipe):
-            found = adapted_class(module)
-            if found is None or leaf != "weight" or entry.fan_in_fan_out != stored_as_in_out(module):
-                raise ArchitectureError(
-                    f"{name}: a {type(module).__name__} has no form with this adapter",
-                    hint="Load it with merge=True, or export it.",
-                )
-            if taken := layers.AdapterLayer.taken_from(module):
-                raise ArchitectureError(
-                    f"the adapter of {name} would take the place of the layer's own {taken}",
-                    hint="Load it with merge=True, or export it.",
-                )
-            # Swapping the class keeps the module's identity, its hooks and every reference to it.
-            module.__class__ = found
-            _to_buffer(module, leaf, persistent)
-            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            assert isinstance(module, layers.AdapterLayer)
-            module.add_adapter(entry, d_out, d_in, dropout)
+        else:
+            _adapt(module, name, leaf, entry, dropout, persistent)
     tie_all(model, plan, persistent)
     for name, entry in plan.parameters.items():
         if isinstance(entry, recipe.StoredRecipe):
@@ -116,6 +71,36 @@ def attach(
     carry(model, plan)
     mark_saved_folders(model)
     guard_resizing(model)
+
+
+def _adapt(module: nn.Module, name: str, leaf: str, entry: AdaptedRecipe, dropout: float, persistent: bool) -> None:
+    """Give a layer or another module the form in which a parameter has an adapter."""
+    row = row_of(module) if leaf == WEIGHT else None
+    if row is not None and (batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(module)):
+        raise ArchitectureError(
+            f"{name}: a {type(module).__name__} has no form with this adapter",
+            hint="Load it with merge=True, or export it.",
+        )
+    taken = layers.AdapterLayer.taken_from(module) if row is not None else taken_from(module, leaf)
+    if taken:
+        raise ArchitectureError(
+            f"the adapter of {name} would take the place of the layer's own {taken}",
+            hint="Load it with merge=True, or export it.",
+        )
+    # Swapping the class keeps the module's identity, its hooks and every reference to it.
+    if row is not None:
+        module.__class__ = row.adapted
+        _to_buffer(module, leaf, persistent)
+        assert isinstance(module, layers.AdapterLayer)
+        module.add_adapter(entry, dropout)
+        return
+    try:
+        adapt(module, leaf, entry, persistent)
+    except TypeError as fault:
+        raise ArchitectureError(
+            f"{name}: a {type(module).__name__} has no form with an adapter: {fault}",
+            hint="Load it with merge=True, or export it.",
+        ) from fault
 
 
 def carry(model: nn.Module, plan: Recipe) -> None:
@@ -185,7 +170,7 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:
             share(owner_module, module)
-    elif isinstance(owner_module, layers.AdapterLayer) and owner_leaf == BACKBONE:
+    elif owner_leaf != owner.rpartition(".")[2]:
         # One layer under two names: the second must see the adapter, so it becomes the same module.
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module

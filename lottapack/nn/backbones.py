@@ -1,5 +1,6 @@
 """Which layers of a model do without their backbone in memory, and what memory that leaves for the parts they make."""
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
@@ -8,14 +9,15 @@ from torch import Tensor, nn
 
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import adapter_shapes, factor_dims
+from lottapack.format.factors import adapter_shapes
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
 from lottapack.nn.layer_weight import SOURCES
+from lottapack.nn.rows import virtual_class
 from lottapack.nn.select import matches
 from lottapack.nn.tied_head import leave_alone
-from lottapack.nn.virtual import VirtualLayer, make_virtual, virtual_class
+from lottapack.nn.virtual import VirtualLayer, make_virtual
 from lottapack.products import IN_REGISTERS
 
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]
@@ -29,6 +31,8 @@ MODES: Final = (MATERIALISED, "virtual", "blocks")
 """In memory; made in registers, as tables with a kernel for it allow; or made in blocks, as all tables allow."""
 
 _MOST: Final = 2**63 - 1  # that an operator's integer holds
+_SHOWN: Final = 4
+"""How many names a line of the log lists."""
 
 Generated = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and table of each generated weight by name."""
@@ -95,6 +99,29 @@ def _first(patterns: Iterable[str], name: str) -> str | None:
     return next((pattern for pattern in patterns if matches(pattern, layer) or matches(pattern, name)), None)
 
 
+def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbone: Backbone) -> dict[str, str]:
+    """What of the chosen weights can do without memory, where one mode is asked for all layers alike.
+
+    What cannot, as experts and recurrent weights, stays in memory, and a line of the log says so. What is chosen by
+    name or by a function is returned as it is, for require_forms() to refuse.
+    """
+    if not isinstance(backbone, str):
+        return dict(chosen)
+    without = {owner for name, owner in _with_ties(plan, chosen).items() if not _has_form(model, name)}
+    if without:
+        shown = ", ".join(sorted(without)[:_SHOWN])
+        more = f" and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
+        logging.getLogger("lottapack").warning(
+            "backbone=%r: %s%s stay in memory, as their layers have no form without a weight", backbone, shown, more
+        )
+    return {name: mode for name, mode in chosen.items() if name not in without}
+
+
+def _has_form(model: nn.Module, name: str) -> bool:
+    module, leaf = locate(model, name)
+    return leaf == "weight" and virtual_class(module) is not None
+
+
 def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
     """Raise where a weight cannot be in no memory; nothing is changed yet.
 
@@ -112,7 +139,7 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
         module, leaf = locate(model, name)
         if owner not in sources:
             raise _impossible(name, f"the weights of {plan.rng.id} cannot be made in parts")
-        if leaf != "weight" or virtual_class(module) is None:
+        if not _has_form(model, name):
             raise _impossible(name, f"{leaf} of a {type(module).__name__} has no form without a backbone")
         if sources[owner].matrix is not None:
             raise _impossible(name, f"{sources[owner].table.id} weights have no form without a backbone")
@@ -134,8 +161,9 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
     for name, owner in _with_ties(plan, chosen).items():
         module = locate(model, name)[0]
         source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
-        if not isinstance(module, VirtualLayer):  # else it is one layer under two names
-            make_virtual(module, source, min(left or 0, _MOST))
+        form = virtual_class(module)
+        if form is not None:  # else it is one layer under two names
+            make_virtual(module, form, source, min(left or 0, _MOST))
         if name != owner:
             leave_alone(model, {name, owner})
 
@@ -171,7 +199,6 @@ def needed_bytes(model: nn.Module, plan: Recipe, chosen: Collection[str]) -> int
             module, leaf = locate(model, name)
             total -= getattr(module, leaf).nbytes
         if isinstance(entry, AdaptedRecipe):
-            d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-            shapes = adapter_shapes(entry.rank, d_out, d_in)
+            shapes = adapter_shapes(entry)
             total += sum(numel(shapes[part]) for part in entry.parts) * dtypes.ITEMSIZE[entry.dtype]
     return total

@@ -9,12 +9,11 @@ import math
 from torch import nn
 
 from lottapack.format import dtypes
+from lottapack.nn.kinds import experts_inputs_first
 from lottapack.nn.select import Entry
 
 _TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 _OUTPUTS_FIRST = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Bilinear
-_GATES, _DOWN = "gate_up_proj", "down_proj"
-"""What transformers calls the weights of all experts of a layer."""
 
 
 def is_drawn(entry: Entry) -> bool:
@@ -41,17 +40,6 @@ def fans(entry: Entry) -> tuple[int, int]:
         return max(round(shape[1] * kernel), 1), max(round(shape[0] / module.groups * kernel), 1)
     if entry.leaf == "weight" and isinstance(module, _OUTPUTS_FIRST):
         return shape[0], math.prod(shape[1:])
-    if len(shape) == 3 and _inputs_first(module, entry.leaf):
+    if len(shape) == 3 and experts_inputs_first(module, entry.leaf):
         return shape[2], shape[1]
     return shape[-2], shape[-1]
-
-
-def _inputs_first(module: nn.Module, leaf: str) -> bool:
-    """Whether experts are stored as (experts, in, out), which the shapes of both weights, or the library, say."""
-    gates, down = module._parameters.get(_GATES), module._parameters.get(_DOWN)
-    if leaf not in (_GATES, _DOWN) or gates is None or down is None or (gates.dim(), down.dim()) != (3, 3):
-        return False
-    (_, first, second), (_, third, fourth) = gates.shape, down.shape
-    outputs_first = third == second and first in (fourth, 2 * fourth)
-    inputs_first = fourth == first and second in (third, 2 * third)
-    return inputs_first and (not outputs_first or bool(getattr(module, "is_transposed", False)))

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lottapack.format.names import BACKBONE
+from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
+from lottapack.nn.any_module import is_adapted
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.products.inputs import autocasts
@@ -68,4 +69,6 @@ class GeneratedLayer(nn.Module):
 
 def held_as(module: nn.Module, leaf: str) -> str:
     """The last name of the buffer or parameter that holds a generated weight, by its last name in the plain model."""
-    return BACKBONE if leaf == "weight" and isinstance(module, GeneratedLayer) else leaf
+    if (leaf == WEIGHT and isinstance(module, GeneratedLayer)) or is_adapted(module, leaf):
+        return leaf_prefix(leaf) + BACKBONE
+    return leaf

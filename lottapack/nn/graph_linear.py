@@ -4,6 +4,8 @@ A module of its own, because importing it imports torch_geometric. The library's
 which would hold the frozen weight and no adapter; both forms write what any module would.
 """
 
+from typing import Any
+
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
@@ -32,3 +34,8 @@ class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
 
     def _product(self, x: Tensor) -> Tensor:
         return F.linear(x, self._backbone_for(x))
+
+
+def forms() -> dict[str, Any]:
+    """The arguments of the layer's Row."""
+    return {"stock": Linear, "adapted": AdaptedGraphLinear, "virtual": {}, "frozen": SeededGraphLinear}

@@ -45,25 +45,46 @@ class LayerWeight(Tensor):
 
     Attributes:
         layer: the layer that was asked.
+        leaf: the name of the weight in that layer.
         adapter: the parameters that the weight is made from.
     """
 
     layer: nn.Module
+    leaf: str
     adapter: Adapter
     _compute: Callable[[], Tensor]
+    _pick: Callable[[Any], Tensor] | None
     _given_out: Tensor
 
     @staticmethod
     def __new__(
-        cls, like: Tensor, device: torch.device, layer: nn.Module, adapter: Adapter, compute: Callable[[], Tensor]
+        cls,
+        like: Tensor,
+        device: torch.device,
+        layer: nn.Module,
+        leaf: str,
+        adapter: Adapter,
+        compute: Callable[[], Tensor],
+        pick: Callable[[Any], Tensor] | None = None,
     ) -> Any:
-        """Args: like, of the shape, strides and dtype; device; layer; adapter; compute, which gives the values."""
+        """Make one.
+
+        Args:
+            cls: this class.
+            like: of the shape, strides and dtype.
+            device: where it counts as being.
+            layer: that was asked, for the weight that it calls ``leaf``.
+            leaf: see there.
+            adapter: as in the class.
+            compute: gives the values.
+            pick: gives what an index of the first dimension picks, if that can be computed alone.
+        """
         shell = Tensor._make_wrapper_subclass(
             cls, like.shape, like.stride(), like.storage_offset(), dtype=like.dtype, device=device
         )
         # Code outside Python that asks for the memory gets an error instead of address 0.
         torch._C._set_throw_on_mutable_data_ptr(shell)
-        shell.layer, shell.adapter, shell._compute = layer, adapter, compute
+        shell.layer, shell.leaf, shell.adapter, shell._compute, shell._pick = layer, leaf, adapter, compute, pick
         return shell
 
     def computed(self) -> Tensor:
@@ -82,12 +103,14 @@ class LayerWeight(Tensor):
         this = args[0] if args and isinstance(args[0], LayerWeight) else None
         if this is not None:
             if func in _WRITES:
-                raise read_only(this.layer, f"{_WRITES[func]} cannot change it")
+                raise read_only(this.layer, f"{_WRITES[func]} cannot change it", this.leaf)
             if func == _GRAD:
                 return None
             if func is Tensor.data_ptr:
                 this._given_out = this.computed()  # for as long as whoever asked keeps this object
                 return func(this._given_out)
+            if func == Tensor.__getitem__ and this._pick is not None and _is_of_first_dimension(args[1]):
+                return this._pick(args[1])
             if func in _READS_MEMORY:
                 return func(this.computed(), *args[1:], **given)
         with torch._C.DisableTorchFunctionSubclass():
@@ -101,14 +124,15 @@ class LayerWeight(Tensor):
             value = args[number] if number < len(args) else given.get(argument.name)
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(value, LayerWeight):
-                raise read_only(value.layer, f"{func._schema.name.removeprefix('aten::')} cannot change it")
+                what = f"{func._schema.name.removeprefix('aten::')} cannot change it"
+                raise read_only(value.layer, what, value.leaf)
         this = args[0] if args else None
         if isinstance(this, LayerWeight) and func.is_view and not _gives_several(func):
             like = torch.empty_strided(this.size(), this.stride(), dtype=this.dtype, device="meta")
             like = func(like, *args[1:], **given)
             rest = args[1:]
             return LayerWeight(
-                like, this.device, this.layer, this.adapter, lambda: func(this.computed(), *rest, **given)
+                like, this.device, this.layer, this.leaf, this.adapter, lambda: func(this.computed(), *rest, **given)
             )
         args, given = tree_map_only(LayerWeight, LayerWeight.computed, (args, given))
         return func(*args, **given)
@@ -118,10 +142,20 @@ def _gives_several(func: Any) -> bool:
     return isinstance(func._schema.returns[0].type, torch.ListType)
 
 
-def read_only(layer: nn.Module, what: str) -> ScaffoldError:
-    """The error for whoever writes to the weight of a layer. ``what``: that it cannot be done, in words."""
+def _is_of_first_dimension(index: Any) -> bool:
+    """Whether an index picks matrices of a batch, and nothing of each."""
+    if isinstance(index, Tensor):
+        return index.dtype in (torch.int64, torch.int32)
+    return isinstance(index, int | slice) and not isinstance(index, bool)
+
+
+def read_only(layer: nn.Module, what: str, leaf: str | None = None) -> ScaffoldError:
+    """The error for whoever writes to the weight of a layer.
+
+    Args: layer; what, that it cannot be done, in words; leaf, the name of the weight, if it is known.
+    """
     return ScaffoldError(
-        f"the weight of {name_of(layer)} follows from its seed and adapter: {what}",
+        f"the {leaf or 'weight'} of {name_of(layer)} follows from its seed and adapter: {what}",
         hint="Initialise, resize and replace layers before scaffold(). To train less, freeze lora_A, lora_B and beta. "
         "layer.weight.clone() is a copy to work on.",
     )
@@ -129,7 +163,8 @@ def read_only(layer: nn.Module, what: str) -> ScaffoldError:
 
 def name_of(layer: nn.Module) -> str:
     """What to call a layer in an error."""
-    source = layer.__dict__.get(SOURCES, {}).get("weight")
+    sources = layer.__dict__.get(SOURCES, {})
+    source = sources.get("weight") or next(iter(sources.values()), None)
     return f"a {type(layer).__name__}" if source is None else source.name.rpartition(".")[0] or "the layer"
 
 
@@ -137,29 +172,35 @@ class _History(torch.autograd.Function):
     """Turns a gradient of the weight into gradients of what it is made from."""
 
     @staticmethod
-    def forward(
-        ctx: Any, layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, *parts: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, shell: Callable[[Adapter], Tensor], combine: Combine, *parts: Tensor | None) -> Tensor:
         backbone, *adapter = parts
         ctx.combine = combine
         ctx.backbone = backbone if backbone is not None and backbone.is_inference() else None  # which cannot be saved
         ctx.save_for_backward(backbone if ctx.backbone is None else None, *adapter)
-        return _shell(layer, combine, like, device, parts)
+        return shell(parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         backbone, *adapter = ctx.saved_tensors
-        needed = ctx.needs_input_grad[5:]
+        needed = ctx.needs_input_grad[3:]
         wanted = [part for part, need in zip(adapter, needed, strict=True) if need]
         twice = torch.is_grad_enabled()
         with torch.enable_grad():
             weight = ctx.combine(backbone if ctx.backbone is None else ctx.backbone, *adapter)
             found = iter(torch.autograd.grad(weight, wanted, grads[0], create_graph=twice))
-        return None, None, None, None, None, *(next(found) if need else None for need in needed)
+        return None, None, None, *(next(found) if need else None for need in needed)
 
 
 def layer_weight(
-    layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, backbone: Tensor | None, adapter: Adapter
+    layer: nn.Module,
+    combine: Combine,
+    like: Tensor,
+    device: torch.device,
+    backbone: Tensor | None,
+    adapter: Adapter,
+    *,
+    leaf: str = "weight",
+    batched: bool = False,
 ) -> Tensor:
     """The weight ``combine(backbone, *adapter)``, computed when it is used.
 
@@ -170,15 +211,33 @@ def layer_weight(
         device: the weight's.
         backbone: the frozen weight, or None where ``combine`` generates it.
         adapter: its parameters; none for a layer that has no adapter.
+        leaf: what the layer calls it.
+        batched: whether the first dimension of backbone, factors and magnitude counts matrices, so that an index picks
+            some of them, and no others are computed.
     """
     parts = backbone, *adapter
     if _recorded(layer) or any(type(part) not in _PLAIN for part in parts):
         return combine(*parts)
     like = torch.empty(like.shape, dtype=like.dtype, device="meta")
+
+    def pick(index: Any) -> Tensor:
+        assert backbone is not None
+        some, factors = backbone[index], tuple(part_of(part, index) for part in adapter)
+        still = factors[0] is not None and factors[0].dim() > 2
+        return layer_weight(layer, combine, some, device, some, factors, leaf=leaf, batched=still)
+
+    def part_of(part: Tensor | None, index: Any) -> Tensor | None:
+        return part if part is None or part.dim() == 1 else part[index]
+
+    def shell(parts: Adapter) -> Tensor:
+        compute = _computing(layer, combine, parts)
+        made: Tensor = LayerWeight(like, device, layer, leaf, parts[1:], compute, pick if batched else None)
+        return made
+
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in adapter):
-        found: Tensor = _History.apply(layer, combine, like, device, *parts)  # type: ignore[no-untyped-call]
+        found: Tensor = _History.apply(shell, combine, *parts)  # type: ignore[no-untyped-call]
         return found
-    return _shell(layer, combine, like, device, parts)
+    return shell(parts)
 
 
 _PLAIN: Final = (Tensor, nn.Parameter, type(None))
@@ -200,7 +259,7 @@ def _recorded(layer: nn.Module) -> bool:
     )
 
 
-def _shell(layer: nn.Module, combine: Combine, like: Tensor, device: torch.device, parts: Adapter) -> Tensor:
+def _computing(layer: nn.Module, combine: Combine, parts: Adapter) -> Callable[[], Tensor]:
     versions = _versions(parts)
 
     def compute() -> Tensor:
@@ -211,8 +270,7 @@ def _shell(layer: nn.Module, combine: Combine, like: Tensor, device: torch.devic
             )
         return combine(*parts)
 
-    found: Tensor = LayerWeight(like, device, layer, parts[1:], compute)
-    return found
+    return compute
 
 
 def _versions(parts: Adapter) -> list[int]:

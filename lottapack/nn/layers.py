@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack.errors import PlacementError
-from lottapack.format.descriptor import adapter_shapes
+from lottapack.format.factors import adapter_shapes
 from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated_layer import GeneratedLayer
@@ -46,10 +46,10 @@ class AdapterLayer(GeneratedLayer):
     fan_in_fan_out: bool
     adapter_rank: int
 
-    def add_adapter(self, entry: AdaptedRecipe, d_out: int, d_in: int, dropout: float) -> None:
+    def add_adapter(self, entry: AdaptedRecipe, dropout: float) -> None:
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
         new = self.backbone.new_empty
-        for part, shape in adapter_shapes(entry.rank, d_out, d_in).items():
+        for part, shape in adapter_shapes(entry).items():
             trains = part not in (entry.seeded or {})
             self.register_parameter(part, nn.Parameter(new(shape), trains) if part in entry.parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)

@@ -4,11 +4,12 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from torch import nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError, UnusedOptionWarning
-from lottapack.format.descriptor import factor_dims
+from lottapack.format.factors import Factors, factors
 from lottapack.format.names import name_fault
 from lottapack.format.recipe import (
     AdaptedRecipe,
@@ -18,14 +19,13 @@ from lottapack.format.recipe import (
     TiedRecipe,
     scaling_factor,
 )
-from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.any_module import taken_from
 from lottapack.nn.frozen import is_drawn
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import Width, drawn_dtype, require_held, scale_and_dtype
-from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, without_effect
+from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, matches, without_effect
 from lottapack.nn.tied_head import can_share
 
-_STOCK = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding
 _GENERATED = SeededRecipe | AdaptedRecipe
 _SHOWN = 8
 """How many faults an error lists."""
@@ -76,7 +76,7 @@ class Planner:
         raise_all(faults)
         if train is not None:
             _warn_of_absent(words, groups, entries)
-        if not _is_of_use(plan, chosen=train is not None and targets is None):
+        if not _is_of_use(plan, chosen=train is not None and not (explicit and explicit.patterns)):
             raise self._no_adapter(entries)
         return plan
 
@@ -118,40 +118,45 @@ class Planner:
     ) -> ParameterRecipe:
         """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
         # One layer under two names sees its adapter under both.
-        others = [copy.module for copy in copies if copy.module is not entry.module]
+        others = [copy.module for copy in copies if copy.module is not entry.module or copy.leaf != entry.leaf]
         shared = not all(can_share(entry.module, other) for other in others)
         names = [entry, *copies]
         in_group = any(one.group in groups for one in names)
-        wanted = explicit is not None and entry.leaf == "weight" and explicit.first_match(entry) is not None
+        wanted = explicit is not None and _is_target(explicit, entry)
         in_full = any(named.first_match(one) is not None for one in names)
         if wanted and in_full:
             raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
-        if wanted and not entry.can_generate:
-            raise ScaffoldError(
-                f"{entry.name}: a {type(entry.module).__name__} cannot have an adapter",
-                hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
-            )
         if wanted:
             return self._adapted(entry, shared)
-        if not entry.can_generate or in_full or (in_group and entry.group != "other"):
+        in_full = in_full or (in_group and entry.group != "other")
+        if explicit is None and not in_full and not shared and self._by_default(names):
+            return self._adapted(entry, shared)
+        if not entry.can_generate or in_full:
             can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
-            trains = can_train and (in_full or in_group)
+            # Where layers are named, all other layers are frozen.
+            passed_by = explicit is not None and entry.kind is not None and entry.kind.by_default
+            trains = can_train and (in_full or (in_group and not (passed_by and self._is_drawn(names))))
             if trains and entry.can_generate:
                 drawn_dtype(entry)
             if not trains and not entry.can_generate and self._is_drawn(names):
                 return self._seeded(entry)
             return StoredRecipe(group=entry.group, trained=trains)
-        if explicit is None and not isinstance(entry.module, nn.Embedding):
-            if (
-                self._is_narrow(entry)
-                or AdapterLayer.taken_from(entry.module)
-                or (shared and GROUP_WORDS["rest"] in groups)
-            ):
-                drawn_dtype(entry)
-                return StoredRecipe(group=entry.group, trained=True)
-            if not shared:
-                return self._adapted(entry, shared)
+        small = self._is_narrow(entry) or _taken(entry) or (shared and GROUP_WORDS["rest"] in groups)
+        if explicit is None and small and not isinstance(entry.module, nn.Embedding):
+            drawn_dtype(entry)
+            return StoredRecipe(group=entry.group, trained=True)
         return self._seeded(entry)
+
+    def _by_default(self, names: Sequence[Entry]) -> bool:
+        """Whether a weight gets an adapter unless something else is asked for.
+
+        What the model's own code keeps from being trained stays as it is, but for the layers that scripts freeze as a
+        whole before they scaffold.
+        """
+        entry = names[0]
+        fixed = self.some_train and not entry.tensor.requires_grad and not entry.can_generate
+        fits = entry.kind is not None and entry.kind.by_default and not self._is_narrow(entry)
+        return fits and not fixed and not _taken(entry)
 
     def _is_drawn(self, names: Sequence[Entry]) -> bool:
         """Whether the seed gives a frozen parameter, all of whose names are given.
@@ -163,27 +168,23 @@ class Planner:
 
     def _is_narrow(self, entry: Entry) -> bool:
         """Whether a layer has fewer inputs or outputs than the rank of all: it is smaller than its adapter would be."""
-        return self.ranks.is_general(entry) and self.ranks.of(entry) > _most(entry)
+        return self.ranks.is_general(entry) and self.ranks.of(entry) > _factors(entry).most
 
     def _no_adapter(self, entries: list[Entry]) -> ScaffoldError:
         """What to say of a model in which no layer gets an adapter: which layers came near, and why they get none."""
-        own = [
-            f"{entry.module_name} ({type(entry.module).__name__})"
-            for entry in entries
-            if entry.leaf == "weight" and isinstance(entry.module, _STOCK) and not entry.can_generate
-        ]
-        narrow = [entry for entry in entries if entry.can_generate and not entry.tied and self._is_narrow(entry)]
+        named = [entry.name for entry in entries if entry.kind is not None and not entry.kind.by_default]
+        weights = [entry for entry in entries if entry.kind is not None and entry.kind.by_default and not entry.tied]
+        narrow = [entry for entry in weights if self._is_narrow(entry)]
         why, hint = "", "Name layers in targets, or fewer in train."
         if narrow:
             why = f": every layer left for one has fewer inputs or outputs than the rank, {self.ranks.of(narrow[0])}"
-            hint = f"The widest layer takes ranks up to {max(map(_most, narrow))}."
-        elif own:
-            why = f": {', '.join(own[:_SHOWN])} compute with a forward of their own"
-            hint += " Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers, and no subclass."
+            hint = f"The widest layer takes ranks up to {max(_factors(entry).most for entry in narrow)}."
+        elif named and not weights:
+            why = f": {', '.join(named[:_SHOWN])} get one only if targets names them"
         return ScaffoldError(f"no layer would get an adapter{why}", hint=hint)
 
     def _refuse_tied_target(self, entry: Entry, explicit: Patterns | None) -> None:
-        if explicit is not None and explicit.first_match(entry) is not None and entry.leaf == "weight":
+        if explicit is not None and _is_target(explicit, entry):
             raise ScaffoldError(
                 f"{entry.name} cannot have an adapter of its own: it is tied to {entry.tied}",
                 hint=f"Name {entry.tied} in train, or leave both frozen.",
@@ -200,7 +201,7 @@ class Planner:
                 f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
                 hint="Train it in full, or leave it frozen.",
             )
-        if taken := AdapterLayer.taken_from(entry.module):
+        if taken := _taken(entry):
             hint = f"Rename {entry.module_name}.{taken}, or leave the layer out of targets."
             raise ScaffoldError(
                 f"the adapter of {entry.name} would take the place of the layer's own {taken}", hint=hint
@@ -208,8 +209,8 @@ class Planner:
         table = self.tables.of(entry)
         scale, dtype = scale_and_dtype(entry, table, self.width)
         shape = tuple(entry.tensor.shape)
-        in_out = stored_as_in_out(entry.module)
-        rank, most = self.ranks.of(entry), _most(entry)
+        assert entry.kind is not None
+        rank, most = self.ranks.of(entry), _factors(entry).most
         if self._is_narrow(entry):
             rank = most  # it is named in targets, and takes what it can
         if rank > most:
@@ -226,7 +227,8 @@ class Planner:
             dtype=dtype,
             distribution=table.id,
             scale=scale,
-            fan_in_fan_out=in_out,
+            fan_in_fan_out=entry.kind.fan_in_fan_out,
+            batch_dims=entry.kind.batch_dims or msgspec.UNSET,
             rank=rank,
             alpha=alpha,
             scaling=self.scaling,
@@ -255,9 +257,29 @@ def _is_of_use(plan: Mapping[str, ParameterRecipe], chosen: bool) -> bool:
     return reservoir or any(isinstance(role, AdaptedRecipe) for role in roles)
 
 
-def _most(entry: Entry) -> int:
-    """The largest rank of an adapter on a weight."""
-    return min(factor_dims(tuple(entry.tensor.shape), stored_as_in_out(entry.module)))
+def _factors(entry: Entry) -> Factors:
+    """The matrices of a weight."""
+    assert entry.kind is not None
+    return factors(tuple(entry.tensor.shape), entry.kind.fan_in_fan_out, entry.kind.batch_dims)
+
+
+def _taken(entry: Entry) -> str | None:
+    """What of a module's own has a name that an adapter of the parameter needs, or None."""
+    return AdapterLayer.taken_from(entry.module) if entry.can_generate else taken_from(entry.module, entry.leaf)
+
+
+def _is_target(targets: Patterns, entry: Entry) -> bool:
+    """Whether a target means a weight: by the name of its layer, or by its own.
+
+    What is not known to be a weight has to be named itself; a pattern for modules does not reach it.
+    """
+    if entry.kind is None:
+        return False
+    known = entry.can_generate or entry.kind.by_default or isinstance(entry.module, nn.Embedding | nn.EmbeddingBag)
+    if known:
+        return targets.first_match(entry) is not None
+    named = [pattern for pattern in targets.patterns if matches(pattern, entry.name)]
+    return any(not matches(pattern, entry.module_name) for pattern in named)
 
 
 def _without_adapter(targets: Patterns, entries: list[Entry], adapted: list[Entry]) -> list[ScaffoldError]:
@@ -271,7 +293,7 @@ def _without_adapter(targets: Patterns, entries: list[Entry], adapted: list[Entr
                 ScaffoldError(
                     f"targets={pattern!r}: {entry.name}, a parameter of a {type(entry.module).__name__}, cannot have "
                     "an adapter",
-                    hint="Targets are Linear, Conv1d, Conv2d, Embedding and transformers' Conv1D layers.",
+                    hint="Targets are weights: floating parameters of two or more dimensions that are no norm or bias.",
                 )
             )
     return faults

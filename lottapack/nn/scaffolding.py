@@ -25,6 +25,7 @@ from lottapack.format.recipe import (
 )
 from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory
+from lottapack.nn.any_module import adapter_of
 from lottapack.nn.attach import attach, is_scaffolded
 from lottapack.nn.backbones import (
     MATERIALISED,
@@ -34,8 +35,8 @@ from lottapack.nn.backbones import (
     needed_bytes,
     require_forms,
     virtualise,
+    with_forms,
 )
-from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
 from lottapack.nn.regenerating import generate_
@@ -44,6 +45,7 @@ from lottapack.nn.scales import (
     Width,
     check_seed,
     default_scale,
+    factor_bound,
     recipe_rng,
     tables_of,
 )
@@ -85,8 +87,10 @@ def scaffold(
             targets, it gets an adapter of the largest rank that it can have.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
-        targets: names or patterns of the layers that get an adapter. Default: each Linear, Conv1d, Conv2d and
-            transformers Conv1D that is not trained in full; layers that share a weight are left out.
+        targets: names or patterns of what gets an adapter: layers and experts, or single parameters of two or more
+            dimensions, such as ``"*.in_proj_weight"``. Default: each linear, convolutional and recurrent layer,
+            subclasses included, attention, and experts, as far as they are not trained in full; layers that share a
+            weight are left out, and embeddings and other parameters have to be named.
         train: what is trained in full: names or patterns of modules or parameters, and the words ``heads``,
             ``norms``, ``biases``, ``embeddings``, ``rest`` (what lottapack cannot generate). Default: all five words.
             Whatever is neither a target nor trained stays frozen: weights come from the seed, whatever module holds
@@ -101,7 +105,8 @@ def scaffold(
         frozen_factor: ``"lora_A"`` keeps the first factor of each adapter random and frozen, so that it comes from the
             seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
             starts at zero.
-        dropout: on the input of the low-rank path, in training.
+        dropout: on the input of the low-rank path, in training, of Linear, Conv1d, Conv2d, Embedding and transformers'
+            Conv1D. All other modules compute with the weight that theirs stands for, which has no such path.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
         backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
             and make them at each product; by layer or by size if it is a mapping or a function.
@@ -146,6 +151,7 @@ def scaffold(
     for name, message in name_clashes(recipe):
         raise ScaffoldError(f"{name} {message}", hint="Rename the module or the parameter.")
     chosen = {} if backbone == MATERIALISED else choose(backbone, generated_by(recipe))
+    chosen = with_forms(model, recipe, chosen, backbone)
     if chosen and persistent:
         raise ScaffoldError(
             f"{next(iter(chosen))} cannot be both in checkpoints and in no memory", hint="Leave out persistent."
@@ -195,7 +201,7 @@ def _with_frozen(
 
 def _drawn_factor(entry: Entry, plan: AdaptedRecipe, factor: str) -> SeededPart:
     """The Kaiming uniform of a factor: of its inputs, which for ``lora_B`` are the ranks."""
-    bound = default_scale(entry, rng.builtin("normal16")) if factor == "lora_A" else plan.rank**-0.5
+    bound = factor_bound(entry) if factor == "lora_A" else plan.rank**-0.5
     return SeededPart(distribution="uniform16", scale=rng.binary32(bound))
 
 
@@ -210,16 +216,18 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
     for entry in entries:
         plan = recipe.parameters[entry.name]
         if isinstance(plan, AdaptedRecipe):
-            layer = entry.module
-            assert isinstance(layer, AdapterLayer)
             factor = next(iter(plan.seeded or {}), "lora_A")
             drawn = _drawn_factor(entry, plan, factor)
             name = adapter_prefix(entry.name) + factor
             source = rng.Source(recipe.seed, name, rng.builtin(drawn.distribution), drawn.scale, plan.dtype)
-            rng.fill_(getattr(layer, factor).data, source)
-            (layer.lora_B if factor == "lora_A" else layer.lora_A).zero_()
-            if layer.beta is not None:
-                layer.beta.fill_(1.0)
+            lora_a, lora_b, beta, _ = adapter_of(entry.module, entry.leaf)
+            assert lora_a is not None
+            assert lora_b is not None
+            random, zero = (lora_a, lora_b) if factor == "lora_A" else (lora_b, lora_a)
+            rng.fill_(random.data, source)
+            zero.zero_()
+            if beta is not None:
+                beta.fill_(1.0)
         elif isinstance(plan, StoredRecipe) and plan.trained and entry.can_generate and entry.tensor.numel():
             dtype = dtypes.dtype_name(entry.tensor.dtype)
             scale = rng.binary32(default_scale(entry, normal))

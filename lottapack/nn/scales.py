@@ -11,11 +11,12 @@ from torch import nn
 from lottapack import rng
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
-from lottapack.format.descriptor import MAX_SCAFFOLDS, factor_dims, seed_text
+from lottapack.format.descriptor import MAX_SCAFFOLDS, seed_text
+from lottapack.format.factors import factors
 from lottapack.format.recipe import RecipeRng, own_tables, scaffold_seeds
 from lottapack.format.scaffolds import name_fault, twins
-from lottapack.nn.attach import stored_as_in_out
 from lottapack.nn.frozen import fans
+from lottapack.nn.kinds import inputs_first
 from lottapack.nn.select import Entry, PerLayer
 
 Rule = Callable[[int, int], float]
@@ -72,8 +73,9 @@ class Width:
             return float(self.scale)
         shape = tuple(entry.tensor.shape)
         # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
-        in_out = stored_as_in_out(entry.module) and not isinstance(entry.module, nn.Embedding)
-        d_out, d_in = (max(fan, 1) for fan in (factor_dims(shape, in_out) if entry.can_generate else fans(entry)))
+        in_out = inputs_first(entry.module) and not isinstance(entry.module, nn.Embedding)
+        sides = factors(shape, in_out)[1:] if entry.can_generate else fans(entry)
+        d_out, d_in = (max(fan, 1) for fan in sides)
         wanted = (self.init if callable(self.init) else RULES[self.init or "lecun"])(d_out, d_in)
         if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
             raise ScaffoldError(
@@ -178,3 +180,11 @@ def deviation(table: rng.Table) -> float:
 def default_scale(entry: Entry, table: rng.Table) -> float:
     """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
     return Width().factor(entry, table)
+
+
+def factor_bound(entry: Entry) -> float:
+    """The bound of the uniform numbers that ``lora_A`` begins with: 1 / sqrt(d_in), as of Kaiming's rule."""
+    if entry.can_generate or entry.kind is None:
+        return default_scale(entry, rng.builtin("normal16"))
+    kind = entry.kind
+    return 1 / math.sqrt(factors(tuple(entry.tensor.shape), kind.fan_in_fan_out, kind.batch_dims).d_in)

@@ -10,12 +10,15 @@ from typing import Generic, TypeVar, cast
 from torch import Tensor, nn
 
 from lottapack.errors import ScaffoldError
+from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import BUFFER
-from lottapack.nn.attach import adapted_class
+from lottapack.nn.kinds import Kind, kind_of, takes_any_form
+from lottapack.nn.rows import row_of
 
 T = TypeVar("T")
 GROUP_WORDS = {"heads": "head", "norms": "norm", "biases": "bias", "embeddings": "embedding", "rest": "other"}
 DEFAULT_TRAIN = tuple(GROUP_WORDS)
+_NO_WEIGHTS = ("buffer", "norm", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Entry:
     """One entry of the plain state_dict.
 
     ``tied``: the earlier entry with the same tensor, or empty. ``can_generate``: whether this is the weight of a
-    layer that lottapack can draw and adapt.
+    layer whose product lottapack computes itself. ``kind``: how it is stored as a weight, or None where it cannot have
+    an adapter.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Entry:
     group: str
     tied: str
     can_generate: bool
+    kind: Kind | None = None
 
 
 def entries_of(model: nn.Module, heads: set[str]) -> list[Entry]:
@@ -46,8 +51,11 @@ def entries_of(model: nn.Module, heads: set[str]) -> list[Entry]:
         module = modules[module_name]
         tied = first.setdefault(id(tensor), name)
         group = group_of(module, leaf, module_name in heads)
-        can_generate = leaf == "weight" and adapted_class(module) is not None
-        found.append(Entry(name, module_name, module, leaf, tensor, group, "" if tied == name else tied, can_generate))
+        stock = leaf == WEIGHT and row_of(module) is not None
+        is_one = stock or (group not in _NO_WEIGHTS and takes_any_form(module))
+        kind = kind_of(module, leaf, tensor) if is_one else None
+        tied_to, can_generate = "" if tied == name else tied, stock and kind is not None
+        found.append(Entry(name, module_name, module, leaf, tensor, group, tied_to, can_generate, kind))
     return found
 
 
@@ -97,7 +105,7 @@ def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
         return "buffer"
     if is_norm(module):
         return "norm"
-    if leaf == "bias":
+    if leaf == "bias" or leaf.startswith("bias_") or leaf.endswith("_bias"):
         return "bias"
     if isinstance(module, nn.Embedding):
         return "embedding"

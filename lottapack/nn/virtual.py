@@ -99,12 +99,11 @@ def _cast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind))
 
 
-def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> None:
-    """Let a layer whose weight is a buffer that ``source`` fills do without it, in place. It has a virtual_class()."""
-    found = virtual_class(module)
+def make_virtual(module: nn.Module, form: type[VirtualLayer], source: rng.Source, max_bytes: int = 0) -> None:
+    """Let a layer whose weight is a buffer that ``source`` fills do without it, in place, by the form for that."""
     leaf = held_as(module, "weight")
     weight = module._buffers.pop(leaf)
-    assert found is not None and weight is not None
+    assert weight is not None
     module._non_persistent_buffers_set.discard(leaf)
     builtin = source.table.id in BUILTIN
     module.__dict__.setdefault(SOURCES, {})["weight"] = source
@@ -115,7 +114,7 @@ def make_virtual(module: nn.Module, source: rng.Source, max_bytes: int = 0) -> N
         max_bytes=max_bytes,
     )
     # Swapping the class keeps the module's identity, its hooks and every reference to it.
-    module.__class__ = found
+    module.__class__ = form
 
 
 def joined(layer: layers.AdapterLayer, x: Tensor) -> Tensor | None:
@@ -244,27 +243,3 @@ class VirtualAdaptedConv1d(_VirtualConv, layers.AdaptedConv1d):
 
 class VirtualAdaptedConv2d(_VirtualConv, layers.AdaptedConv2d):
     """``nn.Conv2d`` with an adapter, without a backbone."""
-
-
-_VIRTUAL: dict[type[nn.Module], type[VirtualLayer]] = {
-    nn.Linear: VirtualLinear,
-    nn.Conv1d: VirtualConv1d,
-    nn.Conv2d: VirtualConv2d,
-    nn.Embedding: VirtualEmbedding,
-    layers.AdaptedLinear: VirtualAdaptedLinear,
-    layers.AdaptedConv1d: VirtualAdaptedConv1d,
-    layers.AdaptedConv2d: VirtualAdaptedConv2d,
-    layers.AdaptedEmbedding: VirtualAdaptedEmbedding,
-    TiedHead: VirtualTiedHead,
-}
-
-
-def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
-    """The class of a layer's form without a backbone, or None."""
-    if type(module).__name__.removeprefix("Adapted") == "Conv1D":  # its module imports transformers
-        from lottapack.nn.virtual_conv1d import FORMS
-
-        return FORMS.get(type(module))
-    if isinstance(module, nn.Embedding) and module.max_norm is not None:
-        return None  # it would shrink rows in place
-    return _VIRTUAL.get(type(module))

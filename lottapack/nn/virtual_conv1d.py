@@ -3,6 +3,8 @@
 A module of its own, because importing it imports transformers.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -31,8 +33,7 @@ class VirtualAdaptedConv1D(VirtualLayer, AdaptedConv1D):
         return super().forward(x) if out is None else out + self.bias.to(out.dtype)
 
 
-FORMS: dict[type[nn.Module], type[VirtualLayer]] = {
-    Conv1D: VirtualConv1D,
-    AdaptedConv1D: VirtualAdaptedConv1D,
-}
-"""By the form with a backbone."""
+def forms() -> dict[str, Any]:
+    """The arguments of the layer's Row."""
+    virtual = {Conv1D: VirtualConv1D, AdaptedConv1D: VirtualAdaptedConv1D}
+    return {"stock": Conv1D, "adapted": AdaptedConv1D, "virtual": virtual}

@@ -34,9 +34,8 @@ from lottapack.format.descriptor import (
     TableRecord,
     TensorRecord,
     Tied,
-    adapter_shapes,
-    factor_dims,
 )
+from lottapack.format.factors import adapter_shapes
 from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
@@ -233,6 +232,7 @@ class Packer:
             rank=entry.rank,
             alpha=entry.alpha,
             scaling=entry.scaling,
+            batch_dims=entry.batch_dims,
             adapter=Adapter(
                 **{
                     part: self._drawn_part(name, part, tensor)
@@ -255,9 +255,7 @@ class Packer:
         return TensorRecord(dtype=dtype, sha256=hashlib.sha256(tensor_bytes(held)).hexdigest(), coding=coding)
 
     def _adapter(self, name: str, entry: AdaptedRecipe) -> dict[str, Tensor]:
-        d_out, d_in = factor_dims(entry.shape, entry.fan_in_fan_out)
-        prefix = adapter_prefix(name)
-        shapes = adapter_shapes(entry.rank, d_out, d_in)
+        prefix, shapes = adapter_prefix(name), adapter_shapes(entry)
         adapter = {part: self._take(prefix + part, shapes[part]) for part in entry.parts}
         for part, tensor in adapter.items():
             self._require_finite(prefix + part, tensor, infinity=True)

@@ -16,12 +16,13 @@ from lottapack.folders import bases
 from lottapack.folders.bits import same_bits
 from lottapack.folders.reading import read_file
 from lottapack.format import recipe
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, adapter_shapes, factor_dims
+from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
+from lottapack.format.factors import factors
 from lottapack.format.files import ADAPTER, content, files_of
 from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.kinds import inputs_first
 from lottapack.nn.select import Entry, entries_of
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config, said_beside_the_roles
 from lottapack.peft.names import names_of
@@ -212,15 +213,15 @@ class _Reader:
                 f"{self.folder}: the adapter of {module} has missing or extra parts: {what}",
                 hint="Save the adapter again.",
             )
-        in_out = stored_as_in_out(entry.module)
-        rank, (d_out, d_in) = config.rank_of(module), factor_dims(drawn.shape, in_out)
-        if rank > min(d_out, d_in):
+        in_out = inputs_first(entry.module)
+        rank, sides = config.rank_of(module), factors(drawn.shape, in_out)
+        if rank > sides.most:
             raise UnsupportedError(
-                f"{module}: a pack cannot store r={rank} on a weight of {d_out} x {d_in}",
-                hint=f"Set a rank of at most {min(d_out, d_in)} for this layer by rank_pattern; more has no effect.",
+                f"{module}: a pack cannot store r={rank} on a weight of {sides.d_out} x {sides.d_in}",
+                hint=f"Set a rank of at most {sides.most} for this layer by rank_pattern; more has no effect.",
             )
         tensors_by_part = {}
-        for part, shape in adapter_shapes(rank, d_out, d_in).items():
+        for part, shape in sides.shapes(rank).items():
             if part not in parts:
                 continue
             if parts[part].numel() != torch.Size(shape).numel() or parts[part].shape[:1] not in (shape[:1], (1,)):

@@ -25,7 +25,7 @@ from lottapack.format.recipe import (
     StoredRecipe,
     TiedRecipe,
 )
-from lottapack.nn.attach import stored_as_in_out
+from lottapack.nn.kinds import inputs_first
 from lottapack.nn.scales import check_seed, default_scale, recipe_rng
 from lottapack.nn.select import Entry
 from lottapack.packing.recovered import Layer, Recovered
@@ -176,7 +176,7 @@ class _Search:
         if same_bits(drawn, given.cpu()):
             self.layers.append(Layer(entry.name, "seeded", error=0.0))
             return SeededRecipe(shape=shape, dtype=dtype, distribution=self.table.id, scale=scale), {}
-        in_out = stored_as_in_out(entry.module)
+        in_out = inputs_first(entry.module)
         fit = recover(
             given,
             drawn,

@@ -112,7 +112,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
     """Return the recipe that scaffold() would make for the model, which does not have memory here."""
     from lottapack import arch, rng
     from lottapack.format.recipe import RECIPE_VERSION, AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
-    from lottapack.nn.attach import stored_as_in_out
+    from lottapack.nn.kinds import inputs_first
     from lottapack.nn.scales import Width, recipe_rng, scale_and_dtype
     from lottapack.nn.select import entries_of
 
@@ -132,7 +132,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
             if layer in adapted:
                 parameters[entry.name] = AdaptedRecipe(
                     **{field: getattr(drawn, field) for field in drawn.__struct_fields__},
-                    fan_in_fan_out=stored_as_in_out(entry.module),
+                    fan_in_fan_out=inputs_first(entry.module),
                     rank=RANK,
                     alpha=ALPHA,
                     scaling="lora",
@@ -148,7 +148,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
 
 def _trained(model: "nn.Module", recipe: "Recipe") -> "Iterator[tuple[str, tuple[int, ...], float, float]]":
     """Yield name, shape, mean and deviation of each tensor that is trained."""
-    from lottapack.format.descriptor import adapter_shapes, factor_dims
+    from lottapack.format.factors import adapter_shapes
     from lottapack.format.names import adapter_prefix
     from lottapack.format.recipe import AdaptedRecipe, StoredRecipe
 
@@ -157,6 +157,6 @@ def _trained(model: "nn.Module", recipe: "Recipe") -> "Iterator[tuple[str, tuple
         if isinstance(entry, StoredRecipe):
             yield (name, sizes[name], *((1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)))
         elif isinstance(entry, AdaptedRecipe):
-            shapes = adapter_shapes(entry.rank, *factor_dims(entry.shape, entry.fan_in_fan_out))
+            shapes = adapter_shapes(entry)
             for part in entry.parts:
                 yield adapter_prefix(name) + part, shapes[part], 0.915 if part == "beta" else 0.0, 0.02

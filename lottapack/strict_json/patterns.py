@@ -29,7 +29,7 @@ def _compile(pattern: bytes) -> re.Pattern[bytes]:
 _ENTRY = (
     rb'\{(?:"data_offsets":\[%natural%,%natural%\],"dtype":%string%,"shape":%shape%|"role":%string%,"to":%string%|'
     rb'(?:"adapter":\{(?:"beta":%tensor%,)?"lora_A":%tensor%,"lora_B":%tensor%(?:,"magnitude":%tensor%)?\},'
-    rb'"alpha":(?P<alpha>%float%),)?(?:"coding":\{"codes":%string%,"id":%string%(?:,"scales":%string%)?\},)?'
+    rb'"alpha":(?P<alpha>%float%),)?(?:"batch_dims":%natural%,)?(?:"coding":\{"codes":%string%,"id":%string%(?:,"scales":%string%)?\},)?'
     rb'(?:"distribution":%string%,)?"dtype":%string%,(?:"fan_in_fan_out":%boolean%,)?(?:"fingerprint":%string%,)?'
     rb'(?:"group":%string%,)?(?:"rank":%natural%,)?"role":%string%,(?:"scale":(?P<scale>%float%),)?'
     rb'(?:"scaling":%string%,)?(?:"sha256":%string%,)?"shape":%shape%(?:,"trained":%boolean%)?'

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lottapack import rng
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
+from lottapack.format.factors import batch_dims_of
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.rng.stream import ITEM_BITS
@@ -93,24 +94,39 @@ def pieces(pack: PackFile, name: str) -> Iterator[Array]:
     elif "magnitude" in (adapter := _adapter(pack, name)) and _over_columns(pack, name):
         yield whole(pack, name).reshape(-1)
     else:
-        shape = _rows_of(entry)
-        row = max(1, numel(shape[1:]))
-        step = max(1, PIECE // row) * default()
-        for first in range(0, shape[0] if numel(shape) else 0, step):
-            out: Array = np.empty((min(step, shape[0] - first), *shape[1:]), numpy_dtype(entry.dtype))
+        rows, row = _rows_of(entry)
+        step = max(1, PIECE // max(1, row)) * default()
+        for first in range(0, rows if row else 0, step):
+            out: Array = np.empty((min(step, rows - first), row), numpy_dtype(entry.dtype))
             _make_rows(out, pack, name, adapter, first)
             yield out.reshape(-1)
 
 
-def _rows_of(entry: Seeded | Adapted) -> tuple[int, ...]:
-    """Return the shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows."""
-    return (numel(entry.shape),) if isinstance(entry, Seeded) else entry.shape
+def _rows_of(entry: Seeded | Adapted) -> tuple[int, int]:
+    """The shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows.
+
+    The rows of a batch of matrices are those of all of them.
+    """
+    return (numel(entry.shape), 1) if isinstance(entry, Seeded) else (numel(entry.shape) // _row(entry), _row(entry))
+
+
+def _row(entry: Adapted) -> int:
+    """The elements of a row."""
+    return numel(entry.shape[batch_dims_of(entry) + 1 :])
+
+
+def _height(entry: Adapted) -> int:
+    """The rows of a matrix."""
+    return entry.shape[batch_dims_of(entry)]
 
 
 def _make_rows(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], first: int) -> None:
     """Generate and merge the rows of a weight from number ``first`` on, each thread some of them."""
-    row = max(1, numel(out.shape[1:]))
-    step = len(out) if "magnitude" in adapter and _over_columns(pack, name) else max(1, PIECE // row)
+    row = max(1, out.shape[1])
+    entry = pack.descriptor.parameters[name]
+    step = max(1, PIECE // row)
+    if isinstance(entry, Adapted) and entry.fan_in_fan_out and "magnitude" in adapter:
+        step = _height(entry)
     run_all(
         [
             partial(_make, out[at : at + step], pack, name, adapter, first + at)
@@ -123,13 +139,26 @@ def _make_rows(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floa
 def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], first: int) -> None:
     entry = pack.descriptor.parameters[name]
     assert isinstance(entry, Seeded | Adapted)
-    start = first * max(1, numel(out.shape[1:]))
+    start = first * max(1, out.shape[1])
     flat = out.reshape(-1)
     rng.fill_bits(flat.view(f"u{ITEM_BITS[entry.dtype] // 8}"), pack.source(name), start)
     if isinstance(entry, Adapted):
         weight = values(out, entry.dtype).astype(np.float32, copy=False)
-        some = {part: _rows(tensor, part, entry, first, len(out)) for part, tensor in adapter.items()}
-        out[...] = bits(merge_adapter(weight, some, entry), entry.dtype)
+        height, at = _height(entry), 0
+        while at < len(out):
+            number, row = divmod(first + at, height)
+            count = min(height - row, len(out) - at)
+            some = {part: _rows(_of_matrix(t, part, number), part, entry, row, count) for part, t in adapter.items()}
+            out[at : at + count] = bits(merge_adapter(weight[at : at + count], some, entry), entry.dtype)
+            at += count
+
+
+def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
+    """What of an adapter's tensor belongs to one matrix of a batch, or to the only one."""
+    if part == "beta":
+        return tensor
+    matrix: Floats = tensor.reshape(-1, *tensor.shape[-1 if part == "magnitude" else -2 :])[number]
+    return matrix
 
 
 def _rows(tensor: Floats, part: str, entry: Adapted, first: int, count: int) -> Floats:

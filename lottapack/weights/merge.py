@@ -1,5 +1,6 @@
 """Merge an adapter into its weight, with the same bits on every device (spec: merge)."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -36,12 +37,12 @@ def merged(
 
     Args:
         weight: the backbone in its recorded dtype and shape.
-        lora_A: shape (rank, d_in).
-        lora_B: shape (d_out, rank).
+        lora_A: shape (*batch, rank, d_in); a batch counts matrices, which are merged one by one.
+        lora_B: shape (*batch, d_out, rank).
         beta: shape (1,), or None for 1.
-        magnitude: shape (d_out,), or None.
+        magnitude: shape (*batch, d_out), or None.
         scaling: the binary32 factor s.
-        fan_in_fan_out: whether weight is stored as (d_in, d_out).
+        fan_in_fan_out: whether each matrix of weight is stored as (d_in, d_out).
 
     Returns:
         A new tensor like ``weight``.
@@ -75,13 +76,13 @@ def combined(
     As in DoRA, the lengths do not get gradients. Computes in binary32, or in the weight's dtype if that is wider.
     """
     kind = torch.promote_types(weight.dtype, torch.float32)
-    rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
+    rows, columns = (lora_A.mT, lora_B.mT) if fan_in_fan_out else (lora_B, lora_A)
     with _full_precision(weight.device.type):
         out = (rows.to(kind) @ columns.to(kind)) * scaling
         wide = weight.reshape(out.shape).to(kind)
         out = out + (wide if beta is None else wide * beta.to(kind))
         if magnitude is not None:
-            inputs = 0 if fan_in_fan_out else 1
+            inputs = -2 if fan_in_fan_out else -1
             lengths = torch.linalg.vector_norm(out.detach(), dim=inputs)
             factors = torch.where(lengths == 0, 0, magnitude.to(kind) / lengths)
             out = out * factors.unsqueeze(inputs)
@@ -111,7 +112,42 @@ def merge_into(
     rounded first. It may be the memory that ``backbone`` reads: no piece is requested after it is written.
     ``backbone``: returns the weight's elements, on the device of ``out``.
     """
-    # The terms of a product commute, so a transposed weight only needs the two factors exchanged.
+    batch = lora_A.shape[:-2]
+    count = math.prod(batch)
+    matrices = out.view(count, -1)
+    factors_a, factors_b = lora_A.reshape(count, *lora_A.shape[-2:]), lora_B.reshape(count, *lora_B.shape[-2:])
+    lengths = None if magnitude is None else magnitude.reshape(count, -1)
+    size = matrices.shape[1]
+    for number in range(count):
+
+        def elements(first: int, last: int, start: int = number * size) -> Tensor:
+            return backbone(start + first, start + last)
+
+        _merge_matrix(
+            matrices[number],
+            elements,
+            factors_a[number],
+            factors_b[number],
+            beta,
+            None if lengths is None else lengths[number],
+            scaling=scaling,
+            fan_in_fan_out=fan_in_fan_out,
+        )
+
+
+def _merge_matrix(
+    out: Tensor,
+    backbone: Backbone,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    beta: Tensor | None,
+    magnitude: Tensor | None,
+    *,
+    scaling: float,
+    fan_in_fan_out: bool,
+) -> None:
+    """As merge_into(), of one matrix."""
+    # Products commute, so the transposed weight needs only the factors' places exchanged.
     rows, columns = (lora_A.t(), lora_B.t()) if fan_in_fan_out else (lora_B, lora_A)
     rows, columns = rows.float().contiguous(), columns.float().contiguous()
     matrix = out.view(rows.shape[0], columns.shape[1])

@@ -15,6 +15,7 @@ from lottapack import rng
 from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored
+from lottapack.format.factors import batch_dims_of
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.recipe import scaling_factor
 from lottapack.format.shapes import numel
@@ -60,13 +61,20 @@ class PlainTensor:
         weight = self.backbone(part)
         if not isinstance(self.entry, Adapted) or not part.numel:
             return weight
-        if self._magnitude is None:
-            return self._merged(weight, part)
-        # All in binary32: a length is that of the unrounded weights.
-        unrounded = self._merged(weight.float(), part)
-        factors = self._factors(part, unrounded)
-        across = (1, -1) if self.entry.fan_in_fan_out else (-1, *[1] * (len(self.shape) - 1))
-        return unrounded.mul_(factors.view(across)).to(self.dtype)
+        batch = batch_dims_of(self.entry)
+        within = Part(part.whole[batch:], part.ranges[batch:])
+        for here in np.ndindex(*part.shape[:batch]):
+            place = tuple(int(part.indices(dim)[number]) for dim, number in enumerate(here))
+            weight[here] = self._matrix(place).merged(weight[here], within)
+        return weight
+
+    def _matrix(self, place: tuple[int, ...]) -> "_Matrix":
+        """One matrix of an adapted weight. The last one is kept, with what it knows of its lengths."""
+        if self._last is None or self._last.place != place:
+            self._last = _Matrix(self, place)
+        return self._last
+
+    _last: "_Matrix | None" = None
 
     def backbone(self, part: Part) -> Tensor:
         """Return a part of the generated weight, without its adapter."""
@@ -91,66 +99,91 @@ class PlainTensor:
             raise IntegrityError(str(self.pack.path), [problem], hint=hint)
 
     @cached_property
-    def _adapter(self) -> dict[str, Tensor]:
+    def adapter(self) -> dict[str, Tensor]:
+        """The adapter's tensors."""
         return adapter_tensors(self.pack, self.name, self.device)
 
-    @property
-    def _magnitude(self) -> Tensor | None:
-        return self._adapter.get("magnitude")
 
-    def _merged(self, weight: Tensor, part: Part) -> Tensor:
-        """Merge a part in the weight's dtype, before a magnitude."""
-        assert isinstance(self.entry, Adapted)
+class _Matrix:
+    """One matrix of a weight with an adapter: all of it, or the one at a place of its batch."""
+
+    def __init__(self, weight: PlainTensor, place: tuple[int, ...]) -> None:
+        assert isinstance(weight.entry, Adapted)
+        self.weight, self.place, self.entry = weight, place, weight.entry
+        self.shape = weight.shape[len(place) :]
+        self.adapter = {part: t if part == "beta" else t[place] for part, t in weight.adapter.items()}
+        self._known: tuple[object, Tensor] | None = None
+
+    def merged(self, weight: Tensor, part: Part) -> Tensor:
+        """A part of the merged matrix. ``weight``: that part of the backbone."""
+        if "magnitude" not in self.adapter:
+            return self._sum(weight, part)
+        # Binary32 throughout: a length is that of the unrounded weights.
+        found = self._sum(weight.float(), part)
+        return found.mul_(self._factors(part, found)).to(weight.dtype)
+
+    def _sum(self, weight: Tensor, part: Part) -> Tensor:
+        """The merge of a part, of the weight's dtype, before a magnitude."""
         rest = Part(part.whole[1:], part.ranges[1:])
         numbers = torch.arange(numel(rest.whole), dtype=torch.int64, device="cpu")
         rows, columns = self._index(part.indices(0)), rest.take(numbers.view(rest.whole))
-        outputs, inputs = rows, columns.reshape(-1).to(self.device)
+        outputs, inputs = rows, columns.reshape(-1).to(self.weight.device)
         if self.entry.fan_in_fan_out:
             outputs, inputs = inputs, outputs
         return merged(
             weight,
-            self._adapter["lora_A"][:, inputs],
-            self._adapter["lora_B"][outputs],
-            self._adapter.get("beta"),
+            self.adapter["lora_A"][:, inputs],
+            self.adapter["lora_B"][outputs],
+            self.adapter.get("beta"),
             scaling=scaling_factor(self.entry.alpha, self.entry.rank, self.entry.scaling),
             fan_in_fan_out=self.entry.fan_in_fan_out,
         )
 
     def _factors(self, part: Part, found: Tensor) -> Tensor:
-        """Return the factors of a part's outputs for a magnitude.
+        """What a magnitude multiplies a part with. ``found``: the part, if that is enough to know it.
 
-        ``found``: the part, if it suffices to compute them.
+        The part's outputs are some indices along one axis, with all or some of those along the axes behind it where
+        inputs come first.
         """
-        assert isinstance(self.entry, Adapted)
-        assert self._magnitude is not None
         axis = 1 if self.entry.fan_in_fan_out else 0
         outputs = part.ranges[axis]
-        if self._known is not None and self._known[0] == outputs:
-            return self._known[1]
-        wide = whole(self.shape).with_range(axis, outputs)
-        if wide == part:
-            factors = self._lengths(found, part.indices(axis))
-        else:
-            step = max(1, PIECE * part.shape[axis] // max(1, wide.numel))
-            parts = []
-            for lo, hi in outputs:
-                for first in range(lo, hi, step):
-                    some = wide.with_range(axis, ((first, min(first + step, hi)),))
-                    parts.append(self._lengths(self._merged(self.backbone(some).float(), some), some.indices(axis)))
-            factors = torch.cat(parts)
-        self._known = outputs, factors
-        return factors
+        behind = Part(part.whole[axis + 1 :], part.ranges[axis + 1 :])
+        if self._known is None or self._known[0] != outputs:
+            wide = whole(self.shape).with_range(axis, outputs)
+            if wide == part:
+                self._known = outputs, self._lengths(found, part.indices(axis))
+            else:
+                step = max(1, PIECE * part.shape[axis] // max(1, wide.numel))
+                parts = []
+                for lo, hi in outputs:
+                    for first in range(lo, hi, step):
+                        some = wide.with_range(axis, ((first, min(first + step, hi)),))
+                        backbone = self.weight.backbone(self._placed(some)).view(some.shape)
+                        parts.append(self._lengths(self._sum(backbone.float(), some), some.indices(axis)))
+                self._known = outputs, torch.cat(parts)
+        factors = self._known[1]
+        if axis == 0:
+            return factors.view(-1, *[1] * (len(self.shape) - 1))
+        numbers = torch.arange(numel(behind.whole), dtype=torch.int64, device="cpu").view(behind.whole)
+        kept = behind.take(numbers).reshape(-1).to(factors.device)
+        return factors.view(len(factors) // numel(behind.whole), -1)[:, kept].view(1, -1, *behind.shape)
 
-    _known: tuple[object, Tensor] | None = None
+    def _placed(self, part: Part) -> Part:
+        """A part of the matrix as a part of the whole weight."""
+        fixed = tuple(((index, index + 1),) for index in self.place)
+        return Part(self.weight.shape, (*fixed, *part.ranges))
 
     def _lengths(self, weight: Tensor, outputs: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Tensor:
-        assert isinstance(self.entry, Adapted)
-        assert self._magnitude is not None
-        inputs = weight if self.entry.fan_in_fan_out else weight.flatten(1).t()
-        return length_factors(inputs.contiguous(), self._magnitude[self._index(outputs)])
+        """The factors of the outputs at some indices along their axis, and at all of those behind it."""
+        magnitude = self.adapter["magnitude"]
+        if self.entry.fan_in_fan_out:
+            inputs, magnitude = weight.reshape(len(weight), -1), magnitude.view(self.shape[1], -1)
+        else:
+            inputs = weight.flatten(1).t()
+        return length_factors(inputs.contiguous(), magnitude[self._index(outputs)].reshape(-1))
 
     def _index(self, indices: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Tensor:
-        return torch.from_numpy(indices).to(self.device)
+        return torch.from_numpy(indices).to(self.weight.device)
 
 
 def stored_pieces(pack: PackFile, held: Held) -> Iterator[Tensor]:

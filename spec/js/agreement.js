@@ -57,15 +57,24 @@ function* codedParts(of, name, prefix, entry) {
 }
 
 /** The tensors of an adapter by part, each as a stored parameter's entry, with its name. */
-export function adapterEntries(parameter, { shape, fan_in_fan_out, rank, adapter }) {
-  const [dOut, dIn] = factorDims(shape, fan_in_fan_out);
-  const shapes = { lora_A: [rank, dIn], lora_B: [dOut, rank], beta: [1n], magnitude: [dOut] };
+export function adapterEntries(parameter, entry) {
+  const { rank, adapter } = entry;
+  const [batch, dOut, dIn] = factorDims(entry);
+  const shapes = {
+    lora_A: [...batch, rank, dIn],
+    lora_B: [...batch, dOut, rank],
+    beta: [1n],
+    magnitude: [...batch, dOut],
+  };
   const prefix = adapterPrefix(parameter);
   return new Map([...adapter].map(([part, tensor]) => [part, { ...tensor, name: prefix + part, shape: shapes[part] }]));
 }
 
 /** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */
-export const adapterPrefix = (parameter) => parameter.slice(0, parameter.lastIndexOf(".") + 1);
+export const adapterPrefix = (parameter) => {
+  const start = parameter.lastIndexOf(".") + 1;
+  return parameter.slice(start) === "weight" ? parameter.slice(0, start) : `${parameter}_`;
+};
 
 /** The name of the tensor of a pack's own table. */
 export const tableTensor = (id) => `lottapack.tables.${id}`;

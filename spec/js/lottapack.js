@@ -22,7 +22,7 @@ export { fingerprint, fingerprintHex } from "./fingerprint.js";
 export { fillHadamard, matrixOf } from "./hadamard.js";
 export { fill, halves, philox, streamOf } from "./stream.js";
 export { BUILTIN, bitsOf, builtinTable, roundTo, widen } from "./tables.js";
-export { mergeInto, scalingFactor } from "./merge.js";
+export { factorDims, mergeInto, scalingFactor } from "./merge.js";
 export { parse, parseCanonical, stringify } from "./json.js";
 export { sha256 } from "./sha256.js";
 

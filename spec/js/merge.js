@@ -7,18 +7,39 @@ export function scalingFactor(alpha, rank, rule) {
   return Math.fround(rule === "lora" ? alpha / rank : alpha / Math.sqrt(rank));
 }
 
-/** `[d_out, d_in]` of the matrix that a weight stands for (spec/v1/descriptor.md, section 4); all bigints. */
-export function factorDims(shape, fanInFanOut) {
-  return fanInFanOut ? [shape[1], shape[0]] : [shape[0], numel(shape.slice(1))];
+/**
+ * `[batch, d_out, d_in]` of the matrices that a weight consists of (spec/v1/descriptor.md, section 4); all bigints.
+ *
+ * `batch`: the sizes that count matrices, none where there is one.
+ */
+export function factorDims({ shape, fan_in_fan_out: fanInFanOut, batch_dims: batchDims = 0n }) {
+  const matrix = shape.slice(Number(batchDims));
+  const sides = [matrix[0], numel(matrix.slice(1))];
+  return [shape.slice(0, Number(batchDims)), ...(fanInFanOut ? sides.reverse() : sides)];
 }
 
 /**
- * Replace a backbone by the merged weight, in binary32 and in the recorded order.
+ * Replace a backbone by the merged weight, in binary32 and in the recorded order, matrix by matrix.
  *
- * `weight`: Float32Array, overwritten; `a`, `b`: lora_A (rank, dIn) and lora_B (dOut, rank); `beta`: a number;
- * `magnitude`: Float32Array of dOut or null; `dims`: [dOut, dIn].
+ * `weight`: Float32Array, overwritten; `a`, `b`: lora_A (rank, dIn) and lora_B (dOut, rank) of each matrix;
+ * `beta`: a number; `magnitude`: Float32Array of dOut for each matrix or null; `dims`: [dOut, dIn].
  */
-export function mergeInto(weight, { a, b, beta, magnitude, scaling, rank, dims, fanInFanOut }) {
+export function mergeInto(weight, { a, b, magnitude, rank, dims, ...rest }) {
+  const [dOut, dIn] = dims;
+  const part = (array, size, number) => array && array.subarray(number * size, (number + 1) * size);
+  for (let number = 0; number * dOut * dIn < weight.length; number += 1) {
+    mergeMatrix(part(weight, dOut * dIn, number), {
+      a: part(a, rank * dIn, number),
+      b: part(b, dOut * rank, number),
+      magnitude: part(magnitude, dOut, number),
+      rank,
+      dims,
+      ...rest,
+    });
+  }
+}
+
+function mergeMatrix(weight, { a, b, beta, magnitude, scaling, rank, dims, fanInFanOut }) {
   const { fround } = Math;
   const [dOut, dIn] = dims;
   const [rowStep, columnStep] = fanInFanOut ? [1, dOut] : [dIn, 1];

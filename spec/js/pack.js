@@ -239,7 +239,7 @@ export class Pack {
       magnitude: parts.magnitude ?? null,
       scaling: scalingFactor(entry.alpha, rank, entry.scaling),
       rank,
-      dims: factorDims(entry.shape, entry.fan_in_fan_out).map(Number),
+      dims: factorDims(entry).slice(1).map(Number),
       fanInFanOut: entry.fan_in_fan_out,
     });
     return roundTo(weight, entry.dtype);

@@ -36,6 +36,7 @@ const FIELDS = {
   adapted: {
     ...SEEDED,
     fan_in_fan_out: BOOLEAN,
+    batch_dims: optional(INTEGER),
     rank: INTEGER,
     alpha: FLOAT,
     scaling: TEXT,
@@ -180,7 +181,7 @@ function checkDistribution(out, { distribution, scale, dtype, shape }, rng, plac
 }
 
 function checkAdapted(out, entry, rng, place) {
-  const { shape, rank, alpha } = entry;
+  const { shape, rank, alpha, batch_dims: batchDims } = entry;
   out.known(entry.scaling, SCALINGS, `${place}.scaling`, "scaling");
   if (!(alpha > 0 && alpha < Infinity)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
   for (const [part, tensor] of entry.adapter) {
@@ -190,10 +191,11 @@ function checkAdapted(out, entry, rng, place) {
   }
   if (shape.length < 2 || shape.includes(0n)) {
     out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions and no zero");
-  } else if (entry.fan_in_fan_out && shape.length !== 2) {
-    out.add("shape", `${place}.fan_in_fan_out`, "only a weight of two dimensions can be stored as (in, out)");
+  } else if (batchDims !== undefined && (batchDims < 1n || batchDims > BigInt(shape.length - 2))) {
+    const most = shape.length - 2;
+    out.add("shape", `${place}.batch_dims`, `${batchDims} is not from 1 to ${most}, which leaves a matrix`);
   } else {
-    const [dOut, dIn] = factorDims(shape, entry.fan_in_fan_out);
+    const [, dOut, dIn] = factorDims(entry);
     const most = dOut < dIn ? dOut : dIn;
     if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} is not from 1 to ${most}`);
   }

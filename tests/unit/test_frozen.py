@@ -11,6 +11,8 @@ from lottapack.format.recipe import SeededRecipe, StoredRecipe
 from lottapack.nn.attach import recipe_of
 
 TRAIN = ["heads", "norms", "biases", "embeddings"]
+FROZEN = {"train": TRAIN, "targets": "mid"}
+EXPERTS_FROZEN = {"train": TRAIN, "targets": "q_proj"}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
 EXPERTS = {"vocab_size": 64, "num_local_experts": 3, "head_dim": 16, "intermediate_size": 48}
 
@@ -27,7 +29,7 @@ def seeded(model):
 @pytest.mark.parametrize("kind", ["mixtral", "gpt_oss"])
 def test_experts_are_in_no_pack_and_come_back(kind, tmp_path):
     kinds = {"mixtral": (MixtralForCausalLM, MixtralConfig), "gpt_oss": (GptOssForCausalLM, GptOssConfig)}
-    model = lottapack.scaffold(moe(*kinds[kind]), seed=7, rank=2, train=TRAIN).eval()
+    model = lottapack.scaffold(moe(*kinds[kind]), seed=7, rank=2, **EXPERTS_FROZEN).eval()
     assert {name.rpartition(".")[2] for name in seeded(model)} >= {"gate_up_proj", "down_proj"}
     path = tmp_path / "moe.lotta.safetensors"
     lottapack.pack(model, path)
@@ -44,8 +46,8 @@ def test_experts_are_in_no_pack_and_come_back(kind, tmp_path):
 
 
 def test_the_deviation_of_experts_follows_the_axis_of_their_inputs():
-    outputs_first = lottapack.scaffold(moe(), seed=7, rank=2, train=TRAIN)
-    inputs_first = lottapack.scaffold(moe(GptOssForCausalLM, GptOssConfig), seed=7, rank=2, train=TRAIN)
+    outputs_first = lottapack.scaffold(moe(), seed=7, rank=2, **EXPERTS_FROZEN)
+    inputs_first = lottapack.scaffold(moe(GptOssForCausalLM, GptOssConfig), seed=7, rank=2, **EXPERTS_FROZEN)
     for model in (outputs_first, inputs_first):
         roles = {name.rpartition(".")[2]: role for name, role in seeded(model).items() if "experts" in name}
         assert roles["gate_up_proj"].scale == pytest.approx(32**-0.5)
@@ -118,7 +120,7 @@ HELD = {
 @pytest.mark.parametrize("kind", HELD)
 def test_any_module(kind, package):
     leaves, inputs = HELD[kind]
-    model = lottapack.scaffold(net(package, "Net", kind=kind), seed=3, rank=2, train=TRAIN)
+    model = lottapack.scaffold(net(package, "Net", kind=kind), seed=3, rank=2, **FROZEN)
     roles = {name: role for name, role in seeded(model).items() if name.startswith("inner.")}
     assert {name.rpartition(".")[2] for name in roles} == leaves
     assert [role.scale for role in roles.values()] == pytest.approx([inputs**-0.5] * len(roles))
@@ -126,7 +128,7 @@ def test_any_module(kind, package):
 
 
 def test_a_recurrent_layer_computes_with_what_it_holds(package, tmp_path):
-    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, rank=2, train=TRAIN)
+    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, rank=2, **FROZEN)
     path = tmp_path / "rnn.lotta.safetensors"
     lottapack.pack(model, path)
     x = torch.randn(5, 1, 8)
@@ -143,12 +145,13 @@ def test_a_recurrent_layer_computes_with_what_it_holds(package, tmp_path):
             assert listed is getattr(other.inner, name)
     model.inner(x.requires_grad_())[0].sum().backward()
     assert x.grad.abs().sum() > 0
-    assert not any(weight.requires_grad for weight in model.inner._flat_weights)
+    held = dict(zip(model.inner._flat_weights_names, model.inner._flat_weights, strict=True))
+    assert {name for name, tensor in held.items() if tensor.requires_grad} == {"bias_ih_l0", "bias_hh_l0"}
 
 
 def test_a_switch_reaches_recurrent_weights(package):
-    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, scaffolds={"b": 4}, rank=2, train=TRAIN)
-    other = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=4, rank=2, train=TRAIN)
+    model = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=3, scaffolds={"b": 4}, rank=2, **FROZEN)
+    other = lottapack.scaffold(net(package, "Net", kind="lstm"), seed=4, rank=2, **FROZEN)
     lottapack.switch(model, "b")
     assert torch.equal(model.inner._flat_weights[0], other.inner._flat_weights[0])
     assert not model.inner._flat_weights[0].requires_grad
@@ -168,12 +171,12 @@ def test_what_no_random_start_gives_keeps_its_values(package):
 
 
 def test_what_is_trained_in_full_stays_so():
-    model = lottapack.scaffold(moe(), seed=7, rank=2)
+    model = lottapack.scaffold(moe(), seed=7, rank=2, train="down_proj")
     assert isinstance(recipe_of(model).parameters["model.layers.0.mlp.experts.down_proj"], StoredRecipe)
 
 
 def test_a_reservoir_needs_no_adapter(package, tmp_path):
-    model = lottapack.scaffold(net(package, "Reservoir"), seed=3, train=["head"])
+    model = lottapack.scaffold(net(package, "Reservoir"), seed=3, train=["head"], targets=[])
     path = tmp_path / "r.lotta.safetensors"
     lottapack.pack(model, path)
     loaded = lottapack.load(path, allow=package)

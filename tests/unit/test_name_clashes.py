@@ -100,8 +100,9 @@ def test_a_recipe_says_which_names_clash():
     assert dict(recipe_names.name_clashes(plan)) == {}
     other = plan.parameters["0.weight"]
     plan, _ = checkpoint_of(**{"0__other": (other, None)})
+    assert dict(recipe_names.name_clashes(plan)) == {}
+    taken = [f"0.other_{part}" for part in ("lora_A", "lora_B", "beta", "magnitude")]
+    plan, _ = checkpoint_of(**{"0__other": (other, None)} | {name.replace(".", "__"): (STORED, None) for name in taken})
     assert dict(recipe_names.name_clashes(plan)) == {
-        f"0.{part}": f"would be both a tensor of {second} and of {first}"
-        for part in ("lora_A", "lora_B", "beta", "magnitude")
-        for first, second in [("0.weight", "0.other")]
+        name: f"would be both a tensor of 0.other and the parameter {name}" for name in taken
     }

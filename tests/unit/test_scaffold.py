@@ -237,7 +237,7 @@ def tied_linears():
         (mlp, {"rank": True}, r"^rank=True: a rank is a whole number"),
         (mlp, {"rank": {"0": 2, "*": 2.5}}, r"^rank=.*2\.5.*: a rank is a whole number"),
         (mlp, {"targets": "0", "train": "0"}, r"^0\.weight is both in targets and in train"),
-        (cnn, {"targets": "1"}, r"^1\.weight: a BatchNorm2d cannot have an adapter"),
+        (cnn, {"targets": "1"}, r"^targets='1': 1\.weight, a parameter of a BatchNorm2d, cannot have an adapter"),
         (tied_linears, {"targets": "1"}, r"^1\.weight cannot have an adapter of its own: it is tied to 0\.weight"),
         (mlp, {"targets": ["0", "2.bias"]}, r"targets='2\.bias': 2\.bias, a parameter of a Linear, cannot have"),
         (lambda: with_bias(torch.complex64), {}, r"^0\.bias is torch\.complex64, which the format does not have"),

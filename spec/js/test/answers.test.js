@@ -76,7 +76,7 @@ for (const one of answers("merge").cases) {
   test(`merge: ${one.name}`, () => {
     const { rank, dtype, adapter_dtype: from } = one;
     const part = (texts) => texts && lotta.widen(bitsArray(texts, from), from);
-    const size = one.shape.slice(1).reduce((product, length) => product * length, 1);
+    const entry = { ...one, shape: one.shape.map(BigInt), batch_dims: BigInt(one.batch_dims) };
     const weight = lotta.widen(bitsArray(one.weight, dtype), dtype);
     lotta.mergeInto(weight, {
       a: part(one.lora_A),
@@ -85,7 +85,7 @@ for (const one of answers("merge").cases) {
       magnitude: part(one.magnitude),
       scaling: lotta.scalingFactor(one.alpha, rank, one.scaling),
       rank,
-      dims: one.fan_in_fan_out ? [size, one.shape[0]] : [one.shape[0], size],
+      dims: lotta.factorDims(entry).slice(1).map(Number),
       fanInFanOut: one.fan_in_fan_out,
     });
     assert.deepEqual(Array.from(lotta.roundTo(weight, dtype)), words(one.merged));

@@ -49,19 +49,33 @@ def shapes() -> Iterator[Invalid]:
         "fingerprint": "0" * 16,
     }
     yield fault("hadamard_too_long", "shape", at("w", "shape"), "hadamard with a side over 2**29", model.file())
-    rank, shape, fan = (at("w", field) for field in ("rank", "shape", "fan_in_fan_out"))
+    rank, shape, batch = (at("w", field) for field in ("rank", "shape", "batch_dims"))
     adapted: list[tuple[str, str, str, list[int], dict[str, Any]]] = [
         ("rank_zero", rank, "a rank of 0", [3, 4], {"rank": 0}),
         ("rank_over", rank, "a rank over the smaller side", [3, 4], {"rank": 4}),
         ("rank_over_kernel", rank, "a rank over the channels of a convolution", [2, 3, 3, 3], {"rank": 3}),
         ("one_dimension", shape, "an adapter on a vector", [4], {}),
         ("adapted_zero", shape, "an adapter on a weight without elements", [3, 0], {}),
-        ("fan_in_fan_out", fan, "fan_in_fan_out with three dimensions", [2, 2, 2], {"fan_in_fan_out": True}),
+        (
+            "rank_over_in",
+            rank,
+            "a rank over the inputs, which come first",
+            [2, 3, 3],
+            {"rank": 3, "fan_in_fan_out": True},
+        ),
+        ("rank_over_batch", rank, "a rank over the sides of each matrix", [9, 2, 3], {"rank": 3, "batch_dims": 1}),
+        ("batch_of_vectors", batch, "batch_dims that leaves a vector", [2, 3], {"batch_dims": 1}),
+        ("batch_of_numbers", batch, "batch_dims that leaves nothing", [2, 3, 4], {"batch_dims": 3}),
+        ("batch_negative", batch, "batch_dims below 0", [2, 3, 4], {"batch_dims": -1}),
     ]
     for name, where, why, sizes, options in adapted:
         model = Model(sequential())
         model.adapted("w", sizes, **options)
         yield fault(name, "shape", where, why, model.file())
+    model = Model(sequential())
+    model.adapted("w", [3, 4])
+    model.parameters["w"]["batch_dims"] = 0
+    yield fault("batch_zero", "shape", batch, "batch_dims of 0, where the field is left out", model.file())
 
 
 def scales() -> Iterator[Invalid]:

@@ -10,11 +10,11 @@ from .values import Bits, from_bits, hex_digits, to_bits
 Matrix = tuple[int, int]
 
 
-def sides(shape: list[int], fan_in_fan_out: bool) -> Matrix:
-    """``(d_out, d_in)`` of an adapted weight: descriptor.md, section 4."""
-    if fan_in_fan_out:
-        return shape[1], shape[0]
-    return shape[0], int(np.prod(shape[1:], dtype=np.int64))
+def sides(shape: list[int], fan_in_fan_out: bool, batch_dims: int = 0) -> Matrix:
+    """``(d_out, d_in)`` of each matrix of an adapted weight: descriptor.md, section 4."""
+    first, *others = shape[batch_dims:]
+    rest = int(np.prod(others, dtype=np.int64))
+    return (rest, first) if fan_in_fan_out else (first, rest)
 
 
 def scaling_factor(scaling: str, alpha: float, rank: int) -> np.float32:
@@ -34,10 +34,15 @@ def merge(
 ) -> Bits:
     """The merged weight's bits; ``weight`` in its recorded shape, ``lora_a`` (rank, d_in), ``lora_b`` (d_out, rank).
 
+    Of a weight that is a batch of matrices the factors have the batch's dimensions too.
     NumPy rounds every product and sum of arrays by itself, so the order of the steps is all there is to keep.
     """
+    if lora_a.ndim > 2:
+        lengths = [None] * len(weight) if magnitude is None else magnitude
+        parts = zip(weight, lora_a, lora_b, lengths, strict=True)
+        return np.stack([merge(w, dtype, fan_in_fan_out, s, a, b, beta, m) for w, a, b, m in parts])
     w = from_bits(weight, dtype)
-    matrix = w.T if fan_in_fan_out else w.reshape(len(lora_b), -1)
+    matrix = w.reshape(lora_a.shape[1], -1).T if fan_in_fan_out else w.reshape(len(lora_b), -1)
     with np.errstate(all="ignore"):
         d = lora_b[:, 0, None] * lora_a[None, 0, :]
         for r in range(1, len(lora_a)):
@@ -45,8 +50,8 @@ def merge(
         merged = (np.float32(1) if beta is None else beta[0]) * matrix + s * d
         if magnitude is not None:
             merged = factors(merged, magnitude)[:, None] * merged
-    plain = merged.T if fan_in_fan_out else merged.reshape(w.shape)
-    return to_bits(np.ascontiguousarray(plain), dtype)
+    plain = merged.T if fan_in_fan_out else merged
+    return to_bits(np.ascontiguousarray(plain).reshape(w.shape), dtype)
 
 
 def factors(merged: F32, magnitude: F32) -> F32:
@@ -79,19 +84,21 @@ def case(
     size: float = 1.0,
     with_magnitude: bool = False,
     zero_row: bool = False,
+    batch_dims: int = 0,
 ) -> dict[str, Any]:
     """One case of ``merge.json``; ``size`` scales all the numbers that go in."""
-    d_out, d_in = sides(shape, fan_in_fan_out)
+    d_out, d_in = sides(shape, fan_in_fan_out, batch_dims)
+    batch = shape[:batch_dims]
     wide = np.float32(size) * noise(0, *shape)
     if zero_row:
         wide[0] = 0
     weight = to_bits(wide, dtype)
-    a = to_bits(noise(1, rank, d_in), adapter_dtype)
-    wide_b = np.float32(size) * noise(2, d_out, rank)
+    a = to_bits(noise(1, *batch, rank, d_in), adapter_dtype)
+    wide_b = np.float32(size) * noise(2, *batch, d_out, rank)
     if zero_row:
         wide_b[0] = 0
     b = to_bits(wide_b, adapter_dtype)
-    magnitude = to_bits(np.float32(size) * noise(4, d_out), adapter_dtype) if with_magnitude else None
+    magnitude = to_bits(np.float32(size) * noise(4, *batch, d_out), adapter_dtype) if with_magnitude else None
     beta = to_bits(noise(3, 1), adapter_dtype) if learned_beta else None
     s = scaling_factor(scaling, alpha, rank)
     wide_beta = None if beta is None else from_bits(beta, adapter_dtype)
@@ -104,6 +111,7 @@ def case(
         "dtype": dtype,
         "adapter_dtype": adapter_dtype,
         "fan_in_fan_out": fan_in_fan_out,
+        "batch_dims": batch_dims,
         "rank": rank,
         "alpha": alpha,
         "scaling": scaling,
@@ -134,6 +142,24 @@ def known_answers() -> dict[str, Any]:
                 "fan_in_fan_out, rslora, beta fixed", [5, 2], scaling="rslora", fan_in_fan_out=True, learned_beta=False
             ),
             case("a convolution: the kernel as a matrix", [3, 2, 2, 2], rank=3),
+            case("fan_in_fan_out, more dimensions: a transposed convolution", [3, 2, 2, 2], fan_in_fan_out=True),
+            case("a batch of matrices", [3, 4, 5], batch_dims=1),
+            case(
+                "a batch of matrices stored as (in, out), rslora",
+                [3, 4, 5],
+                fan_in_fan_out=True,
+                batch_dims=1,
+                scaling="rslora",
+            ),
+            case(
+                "a batch of two dimensions, bfloat16, beta fixed",
+                [2, 2, 3, 4],
+                dtype="bfloat16",
+                batch_dims=2,
+                learned_beta=False,
+            ),
+            case("a batch of kernels", [2, 3, 2, 2], batch_dims=1),
+            case("a batch of one", [1, 3, 4], batch_dims=1, rank=3),
             case("bfloat16", [3, 4], dtype="bfloat16"),
             case("bfloat16, adapter too", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16"),
             case("bfloat16, fan_in_fan_out", [3, 4], dtype="bfloat16", adapter_dtype="float16", fan_in_fan_out=True),
@@ -146,6 +172,15 @@ def known_answers() -> dict[str, Any]:
             case("a magnitude", [3, 4], with_magnitude=True),
             case("a magnitude, rslora, beta fixed", [4, 9], scaling="rslora", learned_beta=False, with_magnitude=True),
             case("a magnitude, fan_in_fan_out", [3, 4], fan_in_fan_out=True, with_magnitude=True),
+            case("a magnitude, a transposed convolution", [3, 2, 2, 2], fan_in_fan_out=True, with_magnitude=True),
+            case("a magnitude, a batch of matrices", [2, 3, 4], batch_dims=1, with_magnitude=True),
+            case(
+                "a magnitude, a batch stored as (in, out)",
+                [2, 3, 4],
+                fan_in_fan_out=True,
+                batch_dims=1,
+                with_magnitude=True,
+            ),
             case("a magnitude, a convolution", [3, 2, 2, 2], with_magnitude=True),
             case("a magnitude, bfloat16", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16", with_magnitude=True),
             case("a magnitude, a row of length 0", [3, 4], with_magnitude=True, zero_row=True),

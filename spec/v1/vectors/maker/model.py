@@ -27,6 +27,12 @@ def linear(d_in: int, d_out: int, bias: bool = True) -> tuple[str, dict[str, Any
     return "Linear", {"in_features": d_in, "out_features": d_out, "bias": bias}
 
 
+def adapter_prefix(name: str) -> str:
+    """What stands before ``lora_A`` in the names of a parameter's adapter: container.md, section 5."""
+    before, leaf = name[: name.rfind(".") + 1], name[name.rfind(".") + 1 :]
+    return before if leaf == "weight" else f"{name}_"
+
+
 def tensor(dtype: str, *shape: int, first: int = 1) -> Tensor:
     """A tensor of small numbers of both signs, exact in every dtype, from ``first`` on."""
     numbers = [(7 * n) % 31 - 15 for n in range(first, first + int(np.prod(shape, dtype=int)))]
@@ -123,22 +129,24 @@ class Model:
         adapter_dtype: str = "float32",
         magnitude: bool = False,
         drawn: dict[str, tuple[str, float]] | None = None,
+        batch_dims: int = 0,
     ) -> None:
         """A generated parameter with an adapter.
 
         ``drawn``: distribution and scale of factors that come from the seed.
         """
         self.seeded(name, shape, dtype, distribution, scale)
-        d_out, d_in = sides(shape, fan_in_fan_out)
+        d_out, d_in = sides(shape, fan_in_fan_out, batch_dims) if 0 <= batch_dims < len(shape) else (1, 1)
+        batch = shape[: max(batch_dims, 0)]
         adapter = {
-            "lora_A": tensor(adapter_dtype, rank, d_in, first=3),
-            "lora_B": tensor(adapter_dtype, d_out, rank, first=5),
+            "lora_A": tensor(adapter_dtype, *batch, rank, d_in, first=3),
+            "lora_B": tensor(adapter_dtype, *batch, d_out, rank, first=5),
         }
         if beta:
             adapter["beta"] = tensor(adapter_dtype, 1, first=4)
         if magnitude:
-            adapter["magnitude"] = tensor(adapter_dtype, d_out, first=6)
-        prefix = name[: name.rfind(".") + 1]
+            adapter["magnitude"] = tensor(adapter_dtype, *batch, d_out, first=6)
+        prefix = adapter_prefix(name)
         for part, (table_id, factor) in (drawn or {}).items():
             bits = self.generated(prefix + part, adapter[part].shape, adapter_dtype, table_id, factor)
             adapter[part] = self.decoded[prefix + part] = Tensor(
@@ -156,12 +164,14 @@ class Model:
         for part, (table_id, factor) in (drawn or {}).items():
             coding = {"id": "seeded", "distribution": table_id, "scale": factor}
             self.parameters[name]["adapter"][part]["coding"] = coding
-        if rank > 0:  # otherwise only in a file that is to be refused
+        if batch_dims:
+            self.parameters[name]["batch_dims"] = batch_dims
+        if rank > 0 and 0 <= batch_dims <= len(shape) - 1:  # otherwise only in a file that is to be refused
             self.merge(name)
 
     def merge(self, name: str) -> None:
         """The weight that a parameter with an adapter stands for."""
-        entry, prefix = self.parameters[name], name[: name.rfind(".") + 1]
+        entry, prefix = self.parameters[name], adapter_prefix(name)
         parts = [prefix + part for part in ("lora_A", "lora_B", "beta", "magnitude")]
         a, b, beta, magnitude = (self.numbers(self.decoded.get(part, self.tensors.get(part))) for part in parts)
         assert a is not None
@@ -221,7 +231,7 @@ class Model:
         self, name: str, part: str, coding: str, codes: Tensor, scales: Tensor | None = None, dtype: str = "float32"
     ) -> None:
         """Another form for a tensor of an adapter, whose weight is then that of what it decodes to."""
-        entry, prefix = self.parameters[name], name[: name.rfind(".") + 1]
+        entry, prefix = self.parameters[name], adapter_prefix(name)
         shape = self.tensors.pop(prefix + part).shape
         made = Tensor(dtype, shape, codings.decode(coding, dtype, shape, codes, scales))
         entry["adapter"][part] = {"dtype": dtype, "sha256": made.sha256, "coding": {"id": coding}}
@@ -233,7 +243,7 @@ class Model:
 
     def recode_adapter(self, name: str, part: str, ending: str, made: Tensor) -> None:
         """Put a coded tensor of an adapter into the file, and its hash into the entry."""
-        self.tensors[f"{name[: name.rfind('.') + 1]}{part}.{ending}"] = made
+        self.tensors[f"{adapter_prefix(name)}{part}.{ending}"] = made
         self.parameters[name]["adapter"][part]["coding"][ending] = made.sha256
 
     def constant(self, name: str, shape: list[int], dtype: str, value: str) -> None:

@@ -118,10 +118,13 @@ def unicode_names() -> Model:
     return model
 
 
-@shows("names without a point, whose adapter is lora_A, lora_B and beta; the longest name", buildable=False)
+@shows(
+    "names without a point, such as weight, whose adapter is lora_A, lora_B and beta; the longest name", buildable=False
+)
 def bare_names() -> Model:
     model = Model(sequential())
     model.adapted("weight", [3, 2])
+    model.adapted("w", [2, 3])
     model.stored("b", tensor("float32", 3))
     model.seeded("é" * 512, [3])
     return model
@@ -183,6 +186,40 @@ def magnitude() -> Model:
     model.adapted("0.weight", [7, 3], rank=2, fan_in_fan_out=True, magnitude=True)
     model.adapted("1.weight", [4, 3], rank=2, scaling="rslora", beta=False, magnitude=True)
     model.adapted("2.weight", [2, 4], "bfloat16", adapter_dtype="bfloat16", magnitude=True)
+    return model
+
+
+@shows("adapters on any parameter of a module: recurrent weights, each under its own name", buildable=False)
+def recurrent() -> Model:
+    names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"
+    model = Model(sequential())
+    model.adapted(f"0.{names[0]}", [8, 3], rank=2)
+    model.adapted(f"0.{names[1]}", [8, 2], beta=False)
+    for name in names[2:]:
+        model.stored(f"0.{name}", tensor("float32", 8), "bias")
+    return model
+
+
+@shows("a transposed convolution with an adapter: the weight is stored as (in, out, ...)")
+def transposed() -> Model:
+    arguments = {"in_channels": 3, "out_channels": 2, "kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0]}
+    arguments |= {"output_padding": [0, 0], "groups": 1, "bias": False, "dilation": [1, 1], "padding_mode": "zeros"}
+    model = Model(sequential(("ConvTranspose2d", arguments)))
+    model.adapted("0.weight", [3, 2, 2, 2], rank=3, fan_in_fan_out=True)
+    return model
+
+
+@shows(
+    "batches of matrices with an adapter each: experts, stored either way, a coded factor, a magnitude", buildable=False
+)
+def experts() -> Model:
+    model = Model(sequential())
+    model.adapted("experts.gate_up_proj", [3, 8, 4], rank=2, batch_dims=1)
+    model.adapted("experts.down_proj", [3, 4, 4], "bfloat16", rank=2, batch_dims=1, adapter_dtype="bfloat16")
+    model.adapted("transposed.gate_up_proj", [2, 4, 6], rank=3, fan_in_fan_out=True, batch_dims=1, scaling="rslora")
+    model.adapted("transposed.down_proj", [2, 3, 4], fan_in_fan_out=True, batch_dims=1, magnitude=True)
+    model.adapted("experts.weight", [2, 2, 3, 4], rank=3, beta=False, batch_dims=2)
+    model.coded_adapter("experts.gate_up_proj", "lora_A", "float16", tensor("float16", 3, 2, 4))
     return model
 
 

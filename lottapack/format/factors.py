@@ -1,0 +1,68 @@
+"""The matrices that a weight with an adapter consists of, and the shapes of their factors (spec: descriptor, 4)."""
+
+from typing import NamedTuple, Protocol
+
+from lottapack.format.shapes import numel
+
+
+class Factors(NamedTuple):
+    """A weight seen as matrices of ``d_out`` outputs and ``d_in`` inputs: one, or one for each index in ``batch``."""
+
+    batch: tuple[int, ...]
+    d_out: int
+    d_in: int
+
+    @property
+    def most(self) -> int:
+        """The largest rank of an adapter."""
+        return min(self.d_out, self.d_in)
+
+    def shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of an adapter's tensors, by their last name."""
+        return {
+            "lora_A": (*self.batch, rank, self.d_in),
+            "lora_B": (*self.batch, self.d_out, rank),
+            "beta": (1,),
+            "magnitude": (*self.batch, self.d_out),
+        }
+
+
+class HasAdapter(Protocol):
+    """An entry with an adapter, of a descriptor or a recipe."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight."""
+
+    @property
+    def rank(self) -> int:
+        """Of the adapter."""
+
+    @property
+    def fan_in_fan_out(self) -> bool:
+        """Whether inputs come first."""
+
+    @property
+    def batch_dims(self) -> object:
+        """How many leading dimensions count matrices; unset where none does."""
+
+
+def factors(shape: tuple[int, ...], fan_in_fan_out: bool, batch_dims: int = 0) -> Factors:
+    """The matrices of a weight: its first dimension after those of the batch by the product of the rest."""
+    batch, first, rest = shape[:batch_dims], shape[batch_dims], numel(shape[batch_dims + 1 :])
+    return Factors(batch, rest, first) if fan_in_fan_out else Factors(batch, first, rest)
+
+
+def factors_of(entry: HasAdapter) -> Factors:
+    """The matrices of a weight with an adapter."""
+    return factors(entry.shape, entry.fan_in_fan_out, batch_dims_of(entry))
+
+
+def adapter_shapes(entry: HasAdapter) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors that an entry's adapter can have, by their last name."""
+    return factors_of(entry).shapes(entry.rank)
+
+
+def batch_dims_of(entry: HasAdapter) -> int:
+    """How many leading dimensions count matrices."""
+    return entry.batch_dims if isinstance(entry.batch_dims, int) else 0

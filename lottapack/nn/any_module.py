@@ -1,0 +1,211 @@
+"""Adapters in a module of any class: its own code reads, under a parameter's name, what that parameter stands for.
+
+The module gets a class of its own, which has a property for each such parameter and otherwise is the class that it was.
+The generated weight and the adapter are buffers and parameters beside it: of ``gate_up_proj`` they are called
+``gate_up_proj_backbone``, ``gate_up_proj_lora_A`` and so on, of ``weight`` ``backbone`` and ``lora_A``. Decision 0047.
+"""
+
+import copyreg
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from lottapack.errors import UnsupportedError
+from lottapack.format.factors import adapter_shapes, batch_dims_of
+from lottapack.format.names import ADAPTER_PARTS, BACKBONE, leaf_prefix
+from lottapack.format.recipe import AdaptedRecipe, scaling_factor
+from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
+from lottapack.nn.recomputing import refuse_other_backbone
+from lottapack.weights.merge import combined, merged
+
+_ADAPTERS: Final = "_lottapack_adapters"
+"""The attribute of a module that holds the numbers of each adapter, by the name of its parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What an adapter has beside its tensors."""
+
+    rank: int
+    scaling: float
+    fan_in_fan_out: bool
+    batch_dims: int
+
+    def combine(self, backbone: Tensor, *adapter: Any) -> Tensor:
+        """The weight, with gradients for the adapter."""
+        return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)
+
+
+class AdaptedModule(nn.Module):
+    """A module of any class, of which some parameters are generated and have an adapter."""
+
+    _lottapack_base: type[nn.Module]
+    _lottapack_leaves: frozenset[str]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse another weight."""
+        if name in self._lottapack_leaves:
+            raise read_only(self, f"a {type(value).__name__} cannot take its place", name)
+        super().__setattr__(name, value)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Refuse another weight, and what pruning and the like would make of one."""
+        if name in self._lottapack_leaves or isinstance(param, LayerWeight):
+            raise read_only(self, f"it cannot become {name}", name if name in self._lottapack_leaves else None)
+        super().register_parameter(name, param)
+
+    def extra_repr(self) -> str:
+        """The module's own, and rank, scaling and beta of each adapter."""
+        own = super().extra_repr()
+        told = [own] if own else []
+        for leaf, numbers in self.__dict__.get(_ADAPTERS, {}).items():
+            beta = "1" if self._parameters.get(f"{leaf_prefix(leaf)}beta") is None else "learned"
+            told.append(f"{leaf}: rank={numbers.rank}, scaling={numbers.scaling:g}, beta={beta}")
+        return ", ".join(told)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles name the class that the module was of, and make this one again."""
+        reduced: Any = super().__reduce_ex__(max(int(protocol), 2))
+        made, arguments, *rest = reduced
+        if made is not copyreg.__newobj__ or arguments[0] is not type(self):  # type: ignore[attr-defined]
+            raise UnsupportedError(
+                f"a {self._lottapack_base.__name__} with an adapter cannot be copied or pickled: it does so in a way "
+                "of its own",
+                hint="Save its state_dict, or pack it.",
+            )
+        return _new, (self._lottapack_base, self._lottapack_leaves, *arguments[1:]), *rest
+
+
+class AdaptedRecurrent(AdaptedModule):
+    """A recurrent layer of torch.nn, which keeps a list of its weights beside them.
+
+    The list is made at each pass, of weights in memory: what computes one step after another reads each of them often.
+    """
+
+    def _init_flat_weights(self) -> None:
+        """Nothing is kept."""
+
+    def _update_flat_weights(self) -> None:
+        """Nothing is kept."""
+
+    def flatten_parameters(self) -> None:
+        """Leave the weights apart: they are made at each pass."""
+
+    def _get_flat_weights(self) -> list[Any]:
+        names: list[str] = self.__dict__["_flat_weights_names"]
+        return [_in_memory(self, name) for name in names]
+
+    def _set_flat_weights(self, _: Any) -> None:
+        """Nothing is kept."""
+
+    _flat_weights = property(_get_flat_weights, _set_flat_weights)
+
+
+def _in_memory(module: nn.Module, name: str) -> Any:
+    numbers: Numbers | None = module.__dict__[_ADAPTERS].get(name)
+    if numbers is None:
+        return getattr(module, name)
+    refuse_other_backbone(module)
+    return numbers.combine(_backbone(module, name), *adapter_of(module, name))
+
+
+def _new(base: type[nn.Module], leaves: frozenset[str], *arguments: Any) -> nn.Module:
+    form = form_of(base, leaves)
+    return form.__new__(form, *arguments)
+
+
+_forms: dict[tuple[type[nn.Module], frozenset[str]], type[AdaptedModule]] = {}
+
+
+def form_of(base: type[nn.Module], leaves: frozenset[str]) -> type[AdaptedModule]:
+    """A class like ``base``, also in name, in which some parameters are properties; always the same one.
+
+    Raises TypeError if there can be none.
+    """
+    found = _forms.get((base, leaves))
+    return _forms.setdefault((base, leaves), _made(base, leaves)) if found is None else found
+
+
+def _made(base: type[nn.Module], leaves: frozenset[str]) -> type[AdaptedModule]:
+    kind = AdaptedRecurrent if issubclass(base, nn.RNNBase) else AdaptedModule
+    space: dict[str, Any] = {leaf: property(_reader(leaf)) for leaf in leaves}
+    space |= {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    space |= {"_lottapack_base": base, "_lottapack_leaves": leaves}
+    return type(base.__name__, (kind, base), space)
+
+
+def _reader(leaf: str) -> Callable[[AdaptedModule], Tensor]:
+    return lambda module: effective(module, leaf)
+
+
+def adapt(module: nn.Module, leaf: str, entry: AdaptedRecipe, persistent: bool) -> None:
+    """Give a module another form, in place, in which a parameter has an adapter, uninitialised.
+
+    The weight becomes a buffer; ``persistent``: that the state_dict holds. Raises TypeError for a class that cannot be
+    extended so.
+    """
+    base, leaves = type(module), frozenset({leaf})
+    if isinstance(module, AdaptedModule):
+        base, leaves = module._lottapack_base, module._lottapack_leaves | leaves
+    module.__class__ = form_of(base, leaves)
+    weight = module._parameters.pop(leaf)
+    assert weight is not None
+    scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
+    numbers = Numbers(entry.rank, scaling, entry.fan_in_fan_out, batch_dims_of(entry))
+    module.__dict__.setdefault(_ADAPTERS, {})[leaf] = numbers
+    module.__dict__.pop("_flat_weights", None)
+    prefix = leaf_prefix(leaf)
+    module.register_buffer(prefix + BACKBONE, weight.detach(), persistent=persistent)
+    for part, shape in adapter_shapes(entry).items():
+        trains = part not in (entry.seeded or {})
+        new = nn.Parameter(weight.detach().new_empty(shape), trains) if part in entry.parts else None
+        module.register_parameter(prefix + part, new)
+
+
+def taken_from(module: nn.Module, leaf: str) -> str | None:
+    """An attribute of a module whose place the adapter of a parameter would take, or None."""
+    names = (leaf_prefix(leaf) + part for part in (*ADAPTER_PARTS, BACKBONE))
+    return next((name for name in names if hasattr(module, name)), None)
+
+
+def is_adapted(module: nn.Module, leaf: str) -> bool:
+    """Whether a parameter of a module has an adapter in this way."""
+    return leaf in module.__dict__.get(_ADAPTERS, {})
+
+
+def adapter_of(module: nn.Module, leaf: str) -> Adapter:
+    """The parameters of an adapter, in the order of ADAPTER_PARTS."""
+    prefix = leaf_prefix(leaf)
+    return tuple(module._parameters.get(prefix + part) for part in ADAPTER_PARTS)
+
+
+def _backbone(module: nn.Module, leaf: str) -> Tensor:
+    name = leaf_prefix(leaf) + BACKBONE
+    found = module._parameters.get(name, module._buffers.get(name))
+    if found is None:
+        raise AttributeError(name)
+    return found
+
+
+def effective(module: nn.Module, leaf: str) -> Tensor:
+    """What a parameter with an adapter stands for, in the parameter's shape, with gradients for the adapter."""
+    refuse_other_backbone(module)
+    backbone, numbers = _backbone(module, leaf), module.__dict__[_ADAPTERS][leaf]
+    adapter = adapter_of(module, leaf)
+    batched = numbers.batch_dims > 0
+    return layer_weight(
+        module, numbers.combine, backbone, backbone.device, backbone, adapter, leaf=leaf, batched=batched
+    )
+
+
+def merged_parameter(module: nn.Module, leaf: str) -> Tensor:
+    """The plain weight that a parameter with an adapter stands for, in its shape and dtype (spec: merge)."""
+    numbers: Numbers = module.__dict__[_ADAPTERS][leaf]
+    return merged(
+        _backbone(module, leaf),
+        *adapter_of(module, leaf),  # type: ignore[arg-type]
+        scaling=numbers.scaling,
+        fan_in_fan_out=numbers.fan_in_fan_out,
+    )

@@ -1,0 +1,127 @@
+"""Which parameters are weights of a linear computation, and how each of them is stored.
+
+Any such parameter can have an adapter: the module's own code reads the weight that it stands for.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lottapack.format import dtypes
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a weight is stored (spec: descriptor, section 4).
+
+    Attributes:
+        fan_in_fan_out: whether each matrix is (in, out, ...) and not (out, in, ...).
+        batch_dims: how many leading dimensions count matrices.
+        by_default: whether it gets an adapter where no targets are named.
+    """
+
+    fan_in_fan_out: bool = False
+    batch_dims: int = 0
+    by_default: bool = True
+
+
+_OUTPUTS_FIRST, _INPUTS_FIRST = Kind(), Kind(fan_in_fan_out=True)
+_LOOKED_UP = Kind(fan_in_fan_out=True, by_default=False)
+
+_OF_WEIGHT: Final[tuple[tuple[type[nn.Module], int, Kind], ...]] = (
+    (nn.Embedding, 2, _LOOKED_UP),
+    (nn.EmbeddingBag, 2, _LOOKED_UP),
+    (nn.Linear, 2, _OUTPUTS_FIRST),
+    (nn.Bilinear, 3, _OUTPUTS_FIRST),
+    (nn.Conv1d, 3, _OUTPUTS_FIRST),
+    (nn.Conv2d, 4, _OUTPUTS_FIRST),
+    (nn.Conv3d, 5, _OUTPUTS_FIRST),
+    (nn.ConvTranspose1d, 3, _INPUTS_FIRST),
+    (nn.ConvTranspose2d, 4, _INPUTS_FIRST),
+    (nn.ConvTranspose3d, 5, _INPUTS_FIRST),
+)
+"""By class, subclasses included: the dimensions of its ``weight``, and how that is stored."""
+
+_ELSEWHERE: Final = {
+    ("transformers.pytorch_utils", "Conv1D"): _INPUTS_FIRST,
+    ("torch_geometric.nn.dense.linear", "Linear"): _OUTPUTS_FIRST,
+}
+"""The same for classes of other libraries, which are not imported to find out; of two dimensions."""
+
+_ATTENTION: Final = frozenset({"in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"})
+_GATES, _DOWN = "gate_up_proj", "down_proj"
+"""What transformers calls the weights of all experts of a layer."""
+
+
+def kind_of(module: nn.Module, leaf: str, tensor: Tensor) -> Kind | None:
+    """How a parameter is stored as a weight, or None where it is none, or cannot have an adapter.
+
+    A parameter of two or more dimensions that is called ``weight`` and has two, belongs to experts, or to a layer of
+    torch.nn, is known to be one. Any other counts as matrices in its last two dimensions, and gets an adapter only if
+    it is named.
+    """
+    dims = tensor.dim()
+    if dims < 2:
+        return None
+    known = _of_weight(module, dims) if leaf == "weight" else _of_other(module, leaf, dims)
+    if known is not None:
+        return known
+    if dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED or not tensor.numel():
+        return None
+    by_default = leaf == "weight" and dims == 2 and "Embed" not in type(module).__name__
+    return Kind(batch_dims=dims - 2, by_default=by_default)
+
+
+def inputs_first(module: nn.Module) -> bool:
+    """Whether a layer's weight is stored as (in, out, ...), as embeddings and transformers' Conv1D have it."""
+    found = next((kind for classes, _, kind in _OF_WEIGHT if isinstance(module, classes)), None) or _elsewhere(module)
+    return found is not None and found.fan_in_fan_out
+
+
+def _of_weight(module: nn.Module, dims: int) -> Kind | None:
+    for classes, due, kind in _OF_WEIGHT:
+        if isinstance(module, classes):
+            return kind if dims == due else None
+    return _elsewhere(module) if dims == 2 else _of_experts(module, "weight", dims)
+
+
+def _elsewhere(module: nn.Module) -> Kind | None:
+    found = ((cls.__module__, cls.__name__) for cls in type(module).__mro__)
+    return next((_ELSEWHERE[name] for name in found if name in _ELSEWHERE), None)
+
+
+def _of_other(module: nn.Module, leaf: str, dims: int) -> Kind | None:
+    recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase) and leaf.startswith("weight_")
+    if dims == 2 and (recurrent or (isinstance(module, nn.MultiheadAttention) and leaf in _ATTENTION)):
+        return _OUTPUTS_FIRST
+    return _of_experts(module, leaf, dims)
+
+
+def _of_experts(module: nn.Module, leaf: str, dims: int) -> Kind | None:
+    if dims != 3 or not (leaf in (_GATES, _DOWN) or "Expert" in type(module).__name__):
+        return None
+    return Kind(fan_in_fan_out=experts_inputs_first(module, leaf), batch_dims=1)
+
+
+def experts_inputs_first(module: nn.Module, leaf: str) -> bool:
+    """Whether experts are stored as (experts, in, out), which the shapes of both weights, or the library, say."""
+    gates, down = module._parameters.get(_GATES), module._parameters.get(_DOWN)
+    if leaf not in (_GATES, _DOWN) or gates is None or down is None or (gates.dim(), down.dim()) != (3, 3):
+        return bool(getattr(module, "is_transposed", False))
+    (_, first, second), (_, third, fourth) = gates.shape, down.shape
+    outputs_first = third == second and first in (fourth, 2 * fourth)
+    inputs_first = fourth == first and second in (third, 2 * third)
+    return inputs_first and (not outputs_first or bool(getattr(module, "is_transposed", False)))
+
+
+def takes_any_form(module: nn.Module) -> bool:
+    """Whether a module's class can be extended so that its own code reads what a parameter stands for."""
+    own = type(module)
+    return (
+        own._save_to_state_dict is nn.Module._save_to_state_dict
+        and "parametrizations" not in module._modules
+        and not isinstance(module, torch.jit.ScriptModule)
+        and type(own) is type
+    )

@@ -1,0 +1,81 @@
+"""The layers whose product with the backbone lottapack computes itself: one row for each kind of layer.
+
+A row of another library's class lies in a module of its own, which imports that library; it is looked for by the name
+of the class, so that nothing is imported to find out that a layer is of another kind.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Final
+
+from torch import nn
+
+from lottapack.nn.layers import AdaptedConv1d, AdaptedConv2d, AdaptedEmbedding, AdaptedLinear, AdapterLayer
+from lottapack.nn.tied_head import TiedHead
+from lottapack.nn.virtual import (
+    VirtualAdaptedConv1d,
+    VirtualAdaptedConv2d,
+    VirtualAdaptedEmbedding,
+    VirtualAdaptedLinear,
+    VirtualConv1d,
+    VirtualConv2d,
+    VirtualEmbedding,
+    VirtualLayer,
+    VirtualLinear,
+    VirtualTiedHead,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A kind of layer.
+
+    Attributes:
+        stock: exactly this class; a subclass may use its weight otherwise.
+        adapted: its form with an adapter.
+        frozen: its form with a generated weight, if it needs one.
+        virtual: those of its forms that do without a weight in memory, by the form with one.
+    """
+
+    stock: type[nn.Module]
+    adapted: type[AdapterLayer]
+    virtual: dict[type[nn.Module], type[VirtualLayer]]
+    frozen: type[nn.Module] | None = None
+
+
+_ROWS: Final = (
+    Row(nn.Linear, AdaptedLinear, {nn.Linear: VirtualLinear, AdaptedLinear: VirtualAdaptedLinear}),
+    Row(nn.Conv1d, AdaptedConv1d, {nn.Conv1d: VirtualConv1d, AdaptedConv1d: VirtualAdaptedConv1d}),
+    Row(nn.Conv2d, AdaptedConv2d, {nn.Conv2d: VirtualConv2d, AdaptedConv2d: VirtualAdaptedConv2d}),
+    Row(
+        nn.Embedding,
+        AdaptedEmbedding,
+        {nn.Embedding: VirtualEmbedding, AdaptedEmbedding: VirtualAdaptedEmbedding},
+    ),
+)
+_BY_CLASS: Final = {row.stock: row for row in _ROWS}
+_ELSEWHERE: Final = {
+    ("transformers.pytorch_utils", "Conv1D"): "lottapack.nn.virtual_conv1d",
+    ("torch_geometric.nn.dense.linear", "Linear"): "lottapack.nn.graph_linear",
+}
+"""Of other libraries' classes the module that holds ``forms()``, the arguments of their row."""
+
+
+def row_of(module: nn.Module) -> Row | None:
+    """The row of a layer that is exactly of a stock class."""
+    own = type(module)
+    found = _BY_CLASS.get(own)
+    if found is None and (name := (own.__module__, own.__name__)) in _ELSEWHERE:
+        found = _BY_CLASS[own] = Row(**importlib.import_module(_ELSEWHERE[name]).forms())
+    return found
+
+
+def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
+    """The class of a layer's form without a backbone, or None."""
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return None  # it would shrink rows in place
+    if type(module) is TiedHead:
+        return VirtualTiedHead
+    row_of(module)  # which may bring a row
+    forms = (row.virtual.get(type(module)) for row in _BY_CLASS.values())
+    return next((form for form in forms if form is not None), None)
