@@ -19,13 +19,13 @@ def tensor(digits, dtype, *shape):
 @pytest.mark.parametrize("name", MERGE)
 def test_merge(name):
     case = MERGE[name]
-    factors = case["adapter_dtype"]
+    factors, rank, batch = case["adapter_dtype"], case["rank"], case["shape"][: case["batch_dims"]]
     result = merged(
         tensor(case["weight"], case["dtype"], *case["shape"]),
-        tensor(case["lora_A"], factors, case["rank"], -1),
-        tensor(case["lora_B"], factors, -1, case["rank"]),
+        tensor(case["lora_A"], factors, *batch, rank, -1),
+        tensor(case["lora_B"], factors, *batch, -1, rank),
         None if case["beta"] is None else tensor(case["beta"], factors, 1),
-        None if case["magnitude"] is None else tensor(case["magnitude"], factors, -1),
+        None if case["magnitude"] is None else tensor(case["magnitude"], factors, *batch, -1),
         scaling=scaling_factor(case["alpha"], case["rank"], case["scaling"]),
         fan_in_fan_out=case["fan_in_fan_out"],
     )

@@ -214,7 +214,9 @@ def test_a_layer_without_such_a_form_is_named():
     arguments = {"num_embeddings": 20, "embedding_dim": 12, "max_norm": 1.0}
     model = lottapack.build("python", "torch.nn.modules.sparse:Embedding", **arguments)
     with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding has no form"):
-        lottapack.scaffold(model, seed=1, rank=2, targets="weight", distribution="sign1", backbone="virtual")
+        lottapack.scaffold(
+            model, seed=1, rank=2, targets="weight", distribution="sign1", backbone={"weight": "virtual"}
+        )
 
 
 def test_the_block_gets_what_the_limit_leaves():
