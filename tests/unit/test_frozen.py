@@ -14,7 +14,7 @@ TRAIN = ["heads", "norms", "biases", "embeddings"]
 FROZEN = {"train": TRAIN, "targets": "mid"}
 EXPERTS_FROZEN = {"train": TRAIN, "targets": "q_proj"}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-EXPERTS = {"vocab_size": 64, "num_local_experts": 3, "head_dim": 16, "intermediate_size": 48}
+EXPERTS = {"vocab_size": 64, "num_local_experts": 3, "head_dim": 16, "intermediate_size": 48, "num_experts_per_tok": 2}
 
 
 def moe(kind=MixtralForCausalLM, config=MixtralConfig):
