@@ -1,22 +1,28 @@
-"""The kernels of products with ``sign1`` weights that are generated in registers.
+"""The kernels of products with ``sign1`` weights, which are bits: they look sums up instead of multiplying.
 
-A block of 1,024 words serves 32,768 weights, so generating the words costs little compared with using them. A weight is
-the sign of one term: the word's bit is shifted to the sign's position and flips it there. The scale is multiplied once,
-at the end.
+Four elements of an input have 16 sums under all signs. They are made once, and then serve every row of the matrix: four
+bits of a row choose one of 16 numbers, which is one permutation of a vector register, for 16 rows at once. That and an
+addition take the place of 64 multiplications, and nothing is rounded that a sum in binary32 would not round.
 
-The order of summation does not depend on the number of threads or the width of the processor's vectors. A row is cut
-wherever an element's index in the tensor is a multiple of 1,024. In each part, lane l of 64 adds elements l, l + 64,
-l + 128, ... in this order; the lanes are folded by halves (lane l and lane l + 32, then l and l + 16, ...); parts are
-added in order, and their sum is multiplied by the scale.
+The order of summation is fixed, whatever the number of inputs and threads and the width of the processor's vectors.
+The terms of an output, in the order of the matrix's columns (of its rows, if transposed), are taken four at a time as
+``(t0 + t1) + (t2 + t3)``; the sums of 128 fours are added in order to a first zero, which makes a part; the parts
+are added in order, and their sum is multiplied by scale. Terms past the end are zeros.
 
-Profiling showed (Zen 5): a product takes twice as long if words cross cache lines, so they are aligned. Four
-accumulators hide the latency of an addition. Eight inputs of 4,096 elements take twice as long if they are read a row
-at a time, because a first-level cache holds three of them. With one or two inputs, the loops for more inputs would cost
-a tenth.
+Three layouts of the signs lead there:
+
+- *words* as the stream has them: bit f of word j is that of element ``1024 f + j`` of a block;
+- *bits*: that of element e is bit ``e % 32`` of number ``e // 32``, so that rows lie one behind the other;
+- *lanes*: in a vector of 16 numbers, each has the bits of 32 terms of one output; the next vector has their next terms.
+
+Lessons of the profile (Zen 5): a permutation and an addition go side by side in one and a half of four units each, so a
+vector of 64 terms takes two thirds of a cycle. Sixteen sums in registers, four inputs by four vectors of rows, hide
+their latency, and a table that was loaded serves four vectors. Turning 32 words of 32 bits in registers takes 0.02
+operations a weight; asking each word for each of its bits takes six times as many.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
@@ -24,165 +30,543 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lottapack.products.layout import BLOCK, CHUNK, SLAB, TABLES, TERMS
 from lottapack.rng.kernels.compiler import jit, space
-from lottapack.rng.kernels.tables import generate_words
+from lottapack.rng.kernels.machine import processor
+from lottapack.rng.kernels.tables import philox
 from lottapack.rng.kernels.vectors import Vectors
-from lottapack.rng.stream import WORDS
+from lottapack.rng.stream import COUNTERS, WORDS
 
-u32, u64 = np.uint32, np.uint64
+u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 LANES = 16
-WAYS = 4
-"""The number of vectors of LANES that are summed side by side."""
-TOGETHER = 4
-"""The inputs whose terms get their signs together: their sums fill half of 32 registers."""
-NEAR = 8
-"""The inputs whose parts of 1,024 elements fit a first-level cache together, beside the words."""
+WIDTH: Final = 32
+"""Bits of a number."""
+_AVX512, _AVX2 = processor().has("avx512f"), processor().has("avx2")
+SHAPES: Final = {4: 6, 2: 8, 1: 16} if _AVX512 else {4: 1, 2: 2, 1: 2}
+"""Vectors of rows that are summed side by side, by the inputs that are: what registers hold."""
 
-_WORDS, _SERVED = u64(WORDS), u64(32 * WORDS)
-_space = space(WORDS)
+_WORDS, _LANES, _WIDTH, _BLOCK = u64(WORDS), u64(LANES), u64(WIDTH), u64(BLOCK)
+_TERMS, _CHUNK, _SLAB, _TABLES = u64(TERMS), u64(CHUNK), u64(SLAB), u64(TABLES)
+_PART = u64(TERMS // WIDTH)  # numbers in a part
+_space, _near, _sums_space = space(WORDS), space(WIDTH), space(LANES * 24)
 
 
-def _signed_sums(inputs: int) -> Any:
-    """Return an intrinsic that applies the same signs to several inputs, so that the signs are computed once.
+# Words to bits
 
-    For each input it returns the sum of ``x[at:at + count]``, where the next input follows after ``stride`` elements.
-    Each element gets the sign of bit ``shift`` of ``words[first:]``: 1 is plus.
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _words_across(_: Any, words: Any, k: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
+    """Words k to k + 3 of each 32 of a block: word ``32 l + k`` becomes ``words[32 k + place of l]``.
+
+    ``low``, ``high``: of the block's first counter. Places are as _bits_of() takes them: halves of 16, in which lanes
+    l and l + 8 are neighbours, because two words of 64 bits become one by a shift.
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, b, signature, arguments, LANES)
-        _, at, stride, _, first, count, shift = arguments
-        number, half = ir.IntType(64), ir.IntType(32)
-        left = v.spread(b.trunc(b.sub(number(31), shift), half))
-        begins = [b.add(at, b.mul(stride, number(one))) for one in range(inputs)]
-        sums = [[cgutils.alloca_once_value(b, v.every(0.0, v.f32)) for _ in range(WAYS)] for _ in begins]
-
-        def add(way: int, words: Any, terms: Callable[[Any], Any]) -> None:
-            flip = b.and_(b.not_(b.shl(words, left)), v.every(0x80000000, v.u32))
-            for begin, ways in zip(begins, sums, strict=True):
-                signed = b.bitcast(b.xor(v.bits(terms(begin)), flip), v.f32)
-                b.store(b.fadd(b.load(ways[way]), signed), ways[way])
-
-        whole = b.udiv(count, number(LANES * WAYS))
-        with cgutils.for_range(b, whole) as loop:
-            for way in range(WAYS):
-                place = b.add(b.mul(loop.index, number(LANES * WAYS)), number(LANES * way))
-                words = v.load(3, b.add(first, place), v.u32)
-                add(way, words, lambda begin, place=place: v.load(0, b.add(begin, place), v.f32))  # type: ignore[misc]
-        begun = b.mul(whole, number(LANES * WAYS))
-        with b.if_then(b.icmp_unsigned("<", begun, count)):  # lanes past the end add zero
-            for way in range(WAYS):
-                place = b.add(begun, number(LANES * way))
-                lane = b.add(v.spread(place), ir.Constant(ir.VectorType(number, LANES), list(range(LANES))))
-                within = b.icmp_unsigned("<", lane, v.spread(count))
-                words = v.load_some(3, b.add(first, place), v.u32, within)
-                add(
-                    way,
-                    words,
-                    lambda begin, place=place, within=within: v.load_some(0, b.add(begin, place), v.f32, within),  # type: ignore[misc]
+        _, k, low, high, s0, s1, k0, k1 = arguments
+        count, across, word = 4, COUNTERS // WIDTH, ir.IntType(64)
+        v, few = (Vectors(context, b, signature, arguments, lanes) for lanes in (count * across, across))
+        offsets = [one + WIDTH * lane for one in range(count) for lane in range(across)]
+        c0 = b.add(
+            v.spread(b.add(low, k)),
+            ir.Constant(ir.VectorType(word, count * across), offsets),
+        )
+        narrow = ir.VectorType(word, across)
+        found = philox(v, c0, high, s0, s1, k0, k1)
+        for one in range(count):
+            lanes = ir.Constant(
+                ir.VectorType(ir.IntType(32), across),
+                list(range(one * across, one * across + across)),
+            )
+            parts = [b.shuffle_vector(words, words, lanes) for words in found]
+            for half in (0, 1):
+                even, odd = parts[2 * half : 2 * half + 2]
+                both = b.or_(
+                    b.and_(even, few.every(0xFFFFFFFF, narrow)),
+                    b.shl(odd, few.every(32, narrow)),
                 )
-        found = []
-        for ways in sums:
-            lanes = [b.load(one) for one in ways]
-            while len(lanes) > 1:
-                lanes = [b.fadd(*pair) for pair in zip(lanes, lanes[len(lanes) // 2 :], strict=False)]
-            found.append(v.folded(lanes[0]))
-        return context.make_tuple(b, signature.return_type, found)
+                place = b.add(b.mul(b.add(k, word(one)), word(WIDTH)), word(LANES * half))
+                few.store(0, place, b.bitcast(both, ir.VectorType(ir.IntType(32), LANES)))
+        return context.get_dummy_value()
 
-    def signed_sums(_: Any, x: Any, at: Any, stride: Any, words: Any, first: Any, count: Any, shift: Any) -> Any:
-        return types.UniTuple(types.float32, inputs)(x, at, stride, words, first, count, shift), generate
-
-    return intrinsic(signed_sums)
+    return types.void(words, k, low, high, s0, s1, k0, k1), generate
 
 
-_one, _several = _signed_sums(1), _signed_sums(TOGETHER)
+def _turned(v: Vectors, rows: list[Any]) -> list[Any]:
+    """32 vectors, of which bit i of vector n was bit n of vector i, in each lane."""
+    b, rows, size = v.builder, list(rows), WIDTH // 2
+
+    def chosen(mask: Any, one: Any, other: Any) -> Any:
+        if _AVX512:
+            return v.logic(lambda mask, one, other: one if mask else other, mask, one, other)
+        return b.or_(b.and_(mask, one), b.and_(b.not_(mask), other))
+
+    while size:
+        mask = v.every(sum(1 << n for n in range(WIDTH) if not n & size), v.u32)
+        by = v.every(size, v.u32)
+        for n in (n for n in range(WIDTH) if not n & size):
+            low, high = rows[n], rows[n + size]
+            rows[n], rows[n + size] = (
+                chosen(mask, low, b.shl(high, by)),
+                chosen(mask, b.lshr(low, by), high),
+            )
+        size //= 2
+    return rows
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_of(_: Any, words: Any, bits: Any, at: Any) -> Any:
+    """The bits of a block to ``bits[at:at + 1024]``, of words as _words_across() puts them."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        order = ir.Constant(v.u32, [lane % 8 * 2 + lane // 8 for lane in range(LANES)])
+        for half in (0, 1):
+            given = [v.load(0, word(WIDTH * k + LANES * half), v.u32) for k in range(WIDTH)]
+            for field, vector in enumerate(_turned(v, given)):
+                place = b.add(arguments[2], word(WIDTH * field + LANES * half))
+                v.store(1, place, b.shuffle_vector(vector, vector, order))
+        return context.get_dummy_value()
+
+    return types.void(words, bits, at), generate
 
 
 @jit
-def _clear(out: Any, begin: Any, end: Any) -> None:
-    for i in range(u64(0), u64(out.shape[0])):
-        for row in range(begin, end):
-            out[i, row] = 0
+def _block_bits(bits: Any, at: Any, words: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
+    """The bits of a block of the stream to ``bits[at:at + 1024]``. ``words``: working space, shape (1024,)."""
+    first = block * u64(COUNTERS)
+    for k in range(u64(0), _WIDTH, u64(4)):
+        _words_across(words, k, first & u64(0xFFFFFFFF), first >> u64(32), s0, s1, k0, k1)
+    _bits_of(words, bits, at)
 
 
 @jit
-def _scale(out: Any, begin: Any, end: Any, scale: Any) -> None:
-    for i in range(u64(0), u64(out.shape[0])):
-        for row in range(begin, end):
-            out[i, row] *= scale
-
-
-@jit
-def product(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """Multiply rows ``begin`` to ``end - 1`` of W by each row of ``x``: ``out[:, begin:end]``, in the order above.
-
-    ``x``: n rows of ``d_in``, one after another, float32. ``out``: shape (n, d_out), float32. ``scale``: float32. The
-    other arguments: uint64. For one or two inputs; products() does the same for more.
-    """
+def signs(bits: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
+    """The bits of whole blocks of the stream from ``block`` on. ``bits``: shape (1024 n,), uint32."""
     words = _space(u32)
-    n = u64(out.shape[0])
-    _clear(out, begin, end)
-    element, stop = begin * d_in, end * d_in
-    block = element // _SERVED
-    row, column = begin, u64(0)
-    while element < stop:
-        generate_words(words, block, k0, k1, s0, s1)
+    for at in range(u64(0), u64(bits.size), _WORDS):
+        _block_bits(bits, at, words, block, k0, k1, s0, s1)
         block += u64(1)
-        served = min(block * _SERVED, stop)
-        while element < served:
-            word, field = element & (_WORDS - u64(1)), (element // _WORDS) & u64(31)
-            count = min(_WORDS - word, d_in - column)
-            for i in range(n):
-                out[i, row] += _one(x, i * d_in + column, d_in, words, word, count, field)[0]
-            element += count
-            column += count
-            if column == d_in:
-                row, column = row + u64(1), u64(0)
-    _scale(out, begin, end, scale)
+
+
+# Bits to lanes
+
+
+def _row(v: Vectors, argument: int, first: Any) -> Any:
+    """512 bits from bit ``first`` of an array of 32-bit numbers on; reads the 17 numbers that they may lie in."""
+    b, word = v.builder, ir.IntType(64)
+    place = b.lshr(first, word(5))
+    low, high = (
+        v.load(argument, place, v.u32),
+        v.load(argument, b.add(place, word(1)), v.u32),
+    )
+    by = v.spread(b.trunc(b.and_(first, word(31)), ir.IntType(32)))
+    return v.call(f"llvm.fshr.v{LANES}i32", [v.u32] * 3, high, low, by)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _rows_to_lanes(_: Any, bits: Any, first: Any, stride: Any, rows: Any, lanes: Any, at: Any) -> Any:
+    """512 bits of each of 16 rows to 16 vectors, ``lanes[at:]``, of which lane l is of row l.
+
+    ``first``: the first row's first bit. ``stride``: bits from row to row. ``rows``: how many there are: the last one
+    stands for those that are not.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        _, first, stride, rows, _, at = arguments
+        last = b.sub(rows, word(1))
+        found = []
+        for lane in range(LANES):
+            inside = b.icmp_unsigned("<", word(lane), last)
+            found.append(
+                _row(
+                    v,
+                    0,
+                    b.add(first, b.mul(stride, b.select(inside, word(lane), last))),
+                )
+            )
+        size = LANES // 2
+        while size:
+            low = ir.Constant(v.u32, [n + LANES - size if n & size else n for n in range(LANES)])
+            high = ir.Constant(v.u32, [n + LANES if n & size else n + size for n in range(LANES)])
+            for n in (n for n in range(LANES) if not n & size):
+                pair = found[n], found[n + size]
+                found[n], found[n + size] = (
+                    b.shuffle_vector(*pair, low),
+                    b.shuffle_vector(*pair, high),
+                )
+            size //= 2
+        for n, vector in enumerate(found):
+            v.store(4, b.add(at, word(n * LANES)), vector)
+        return context.get_dummy_value()
+
+    return types.void(bits, first, stride, rows, lanes, at), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _columns_to_lanes(_: Any, bits: Any, first: Any, stride: Any, lanes: Any, at: Any, apart: Any) -> Any:
+    """512 bits of each of 32 rows to 32 vectors, ``lanes[at + n * apart:]``, lane l of column ``32 l + n``."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        _, first, stride, _, at, apart = arguments
+        rows = [_row(v, 0, b.add(first, b.mul(stride, word(n)))) for n in range(WIDTH)]
+        for n, vector in enumerate(_turned(v, rows)):
+            v.store(3, b.add(at, b.mul(apart, word(n))), vector)
+        return context.get_dummy_value()
+
+    return types.void(bits, first, stride, lanes, at, apart), generate
+
+
+# Tables and sums
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _tabulate(_: Any, terms: Any, start: Any, count: Any, tables: Any, at: Any, apart: Any) -> Any:
+    """The 16 sums of each of ``count`` fours of ``terms[start:]``, to ``tables[at + g * apart:]``.
+
+    Bit i of an entry's number is the sign of t_i: 1 is plus.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        _, start, count, _, at, apart = arguments
+        with cgutils.for_range(b, count) as loop:
+            signed = []
+            for n in range(4):
+                place = v.pointer(
+                    0,
+                    b.add(b.add(start, b.mul(loop.index, word(4))), word(n)),
+                    ir.IntType(32),
+                )
+                flip = ir.Constant(v.u32, [0 if lane >> n & 1 else 0x80000000 for lane in range(LANES)])
+                signed.append(b.bitcast(b.xor(v.spread(b.load(place)), flip), v.f32))
+            sums = b.fadd(b.fadd(signed[0], signed[1]), b.fadd(signed[2], signed[3]))
+            v.store(3, b.add(at, b.mul(loop.index, apart)), sums)
+        return context.get_dummy_value()
+
+    return types.void(terms, start, count, tables, at, apart), generate
+
+
+def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
+    """A function from numbers, whose lowest four bits count, to the entries of the table at ``tables[place:]``."""
+    b, number = v.builder, ir.IntType(32)
+    if _AVX512:
+        table = v.load(argument, place, v.f32)
+        return lambda index: v.call("llvm.x86.avx512.permvar.sf.512", [v.f32, v.u32], table, index)
+    if _AVX2:
+        short, half = ir.VectorType(ir.FloatType(), 8), ir.VectorType(number, 8)
+        low, high = (v.load(argument, b.add(place, ir.IntType(64)(first)), short) for first in (0, 8))
+
+        def look_up(index: Any) -> Any:
+            upper = b.icmp_unsigned("!=", b.and_(index, v.every(8, v.u32)), v.every(0, v.u32))
+            found = []
+            for part in (0, 8):
+                some = ir.Constant(half, list(range(part, part + 8)))
+                few = b.shuffle_vector(index, index, some)
+                one, other = (v.call("llvm.x86.avx2.permps", [short, half], table, few) for table in (low, high))
+                found.append(b.select(b.shuffle_vector(upper, upper, some), other, one))
+            return b.shuffle_vector(*found, ir.Constant(v.u32, list(range(LANES))))
+
+        return look_up
+
+    def look_up_one_by_one(index: Any) -> Any:
+        index = b.and_(index, v.every(15, v.u32))
+        found = ir.Constant(v.f32, ir.Undefined)
+        for lane in range(LANES):
+            entry = b.zext(b.extract_element(index, number(lane)), ir.IntType(64))
+            value = b.load(v.pointer(argument, b.add(place, entry), ir.FloatType()))
+            found = b.insert_element(found, value, number(lane))
+        return found
+
+    return look_up_one_by_one
+
+
+def _summing(inputs: int, vectors: int) -> Any:
+    """An intrinsic that sums a part for so many inputs and vectors of outputs.
+
+    ``lanes[at + r * apart:]``: the bits of vector r, ``count`` vectors of them. ``there``: how many vectors r there
+    are; the last stands for those that are not. ``tables``: of each four of terms, a table for each input.
+    Sums go to ``out[first + i * step + 16 r:]``, and if
+    ``add`` are added to what is there.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def summed(
+        _: Any,
+        lanes: Any,
+        at: Any,
+        apart: Any,
+        there: Any,
+        count: Any,
+        tables: Any,
+        out: Any,
+        first: Any,
+        step: Any,
+        add: Any,
+    ) -> Any:
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+            _, at, apart, there, count, _, _, to, step, add = arguments
+            totals = [
+                [cgutils.alloca_once_value(b, v.every(0.0, v.f32)) for _ in range(inputs)] for _ in range(vectors)
+            ]
+            last = b.sub(there, word(1))
+            begins = [
+                b.add(
+                    at,
+                    b.mul(
+                        apart,
+                        b.select(b.icmp_unsigned("<", word(r), last), word(r), last),
+                    ),
+                )
+                for r in range(vectors)
+            ]
+            four = v.every(4, v.u32)
+            with cgutils.for_range(b, count) as loop:
+                place = b.mul(loop.index, word(LANES))
+                indices = [v.load(0, b.add(begin, place), v.u32) for begin in begins]
+                table = b.mul(loop.index, word(WIDTH // 4 * inputs * LANES))
+                for group in range(WIDTH // 4):
+                    for i in range(inputs):
+                        look_up = _look_up(v, 5, b.add(table, word((group * inputs + i) * LANES)))
+                        for index, ways in zip(indices, totals, strict=True):
+                            b.store(b.fadd(b.load(ways[i]), look_up(index)), ways[i])
+                    indices = [b.lshr(index, four) for index in indices]
+            places = [
+                [b.add(to, b.add(b.mul(step, word(i)), word(LANES * r))) for i in range(inputs)] for r in range(vectors)
+            ]
+            with b.if_then(add):
+                for ways, row in zip(totals, places, strict=True):
+                    for total, place in zip(ways, row, strict=True):
+                        b.store(b.fadd(v.load(6, place, v.f32), b.load(total)), total)
+            for ways, row in zip(totals, places, strict=True):
+                for total, place in zip(ways, row, strict=True):
+                    v.store(6, place, b.load(total))
+            return context.get_dummy_value()
+
+        return types.void(lanes, at, apart, there, count, tables, out, first, step, add), generate
+
+    return summed
+
+
+_summed4, _summed2, _summed1 = (_summing(*shape) for shape in SHAPES.items())
+_BY4, _BY2, _BY1 = (u64(vectors) for vectors in SHAPES.values())
 
 
 @jit
-def products(out: Any, x: Any, d_in: Any, begin: Any, end: Any, scale: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """Compute the same bits as product(), with the signs of several inputs computed together.
+def _tables_of(tables: Any, near: Any, x: Any, inputs: Any, start: Any, stride: Any, terms: Any) -> None:
+    """The tables of ``terms`` terms of so many inputs, the first of which begins at ``x[start]``."""
+    whole = terms // _WIDTH * _WIDTH
+    for i in range(inputs):
+        begin, at = start + i * stride, i * _LANES
+        _tabulate(x, begin, whole // u64(4), tables, at, inputs * _LANES)
+        if whole < terms:
+            for n in range(_WIDTH):
+                near[n] = x[begin + whole + n] if whole + n < terms else f32(0)
+            _tabulate(
+                near,
+                u64(0),
+                _WIDTH // u64(4),
+                tables,
+                at + whole // u64(4) * inputs * _LANES,
+                inputs * _LANES,
+            )
 
-    If rows consist of whole parts, the same part of all rows of a block is taken in turn, so that its inputs stay in
-    the cache.
+
+@jit
+def _part(
+    out: Any,
+    width: Any,
+    begin: Any,
+    end: Any,
+    lanes: Any,
+    apart: Any,
+    terms: Any,
+    tables: Any,
+    sums: Any,
+    i: Any,
+    inputs: Any,
+    fresh: Any,
+) -> None:
+    """Add a part to rows ``i`` to ``i + inputs - 1`` of ``out``, of ``width``; or write it, if ``fresh``.
+
+    Of their columns ``begin`` to ``end - 1``, whose lanes lie vector after vector.
     """
-    words = _space(u32)
-    n = u64(out.shape[0])
-    _clear(out, begin, end)
-    element, stop = begin * d_in, end * d_in
-    turns = d_in // _WORDS if d_in % _WORDS == u64(0) and d_in <= _SERVED else u64(1)
-    while element < stop:
-        block = element // _SERVED
-        generate_words(words, block, k0, k1, s0, s1)
-        served = min((block + u64(1)) * _SERVED, stop)
-        for first in range(u64(0), n, u64(NEAR)):
-            last = min(first + u64(NEAR), n)
-            for turn in range(turns):
-                at = element
-                if turns > u64(1):
-                    at += (turn * _WORDS + d_in - element % d_in) % d_in
-                row = at // d_in
-                column = at - row * d_in
-                while at < served:
-                    word, field = at & (_WORDS - u64(1)), (at // _WORDS) & u64(31)
-                    count = min(_WORDS - word, d_in - column)
-                    i: Any = first
-                    while i + u64(TOGETHER) <= last:
-                        sums = _several(x, i * d_in + column, d_in, words, word, count, field)
-                        for j in range(TOGETHER):
-                            out[i + u64(j), row] += sums[j]
-                        i += u64(TOGETHER)
-                    while i < last:
-                        out[i, row] += _one(x, i * d_in + column, d_in, words, word, count, field)[0]
-                        i += u64(1)
-                    if turns > u64(1):
-                        at, row = at + d_in, row + u64(1)
-                        continue
-                    at, column = at + count, column + count
-                    if column == d_in:
-                        row, column = row + u64(1), u64(0)
-        element = served
-    _scale(out, begin, end, scale)
+    vectors, r = (end - begin + _LANES - u64(1)) // _LANES, u64(0)
+    count = (terms + _WIDTH - u64(1)) // _WIDTH
+    by = _BY4 if inputs == u64(4) else (_BY2 if inputs == u64(2) else _BY1)
+    while r < vectors:
+        there, first = vectors - r, begin + r * _LANES
+        whole = first + by * _LANES <= end
+        to, place, step = (out, i * width + first, width) if whole else (sums, u64(0), by * _LANES)
+        keep = whole and not fresh
+        if inputs == u64(4):
+            _summed4(lanes, r * apart, apart, there, count, tables, to, place, step, keep)
+        elif inputs == u64(2):
+            _summed2(lanes, r * apart, apart, there, count, tables, to, place, step, keep)
+        else:
+            _summed1(lanes, r * apart, apart, there, count, tables, to, place, step, keep)
+        if not whole:
+            for j in range(inputs):
+                for n in range(end - first):
+                    at, total = (i + j) * width + first + n, sums[j * step + n]
+                    out[at] = total if fresh else f32(out[at] + total)
+        r += by
+
+
+@jit
+def _taken(left: Any) -> Any:
+    """Inputs that are summed together, of so many that are left."""
+    return u64(4) if left >= u64(4) else (u64(2) if left >= u64(2) else u64(1))
+
+
+@jit
+def product(
+    out: Any,
+    x: Any,
+    work: Any,
+    width: Any,
+    held: Any,
+    d_in: Any,
+    begin: Any,
+    end: Any,
+    scale: Any,
+    k0: Any,
+    k1: Any,
+    s0: Any,
+    s1: Any,
+) -> None:
+    """Rows ``begin`` to ``end - 1`` of W times each row of ``x``, in the order stated above.
+
+    ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: n rows of ``width``, float32. ``work``: working
+    space, uint32, shape (layout.product_space(),), of which ``held`` numbers are for bits. ``scale``: float32. The
+    others: uint64.
+    """
+    words, near, sums = _space(u32), _near(f32), _sums_space(f32)
+    bits, tables, lanes = (
+        work[:held],
+        work[held : held + _TABLES].view(f32),
+        work[held + _TABLES :],
+    )
+    n, numbers = u64(out.size) // width, (d_in + _WIDTH - u64(1)) // _WIDTH
+    apart = (numbers + _LANES - u64(1)) // _LANES * _LANES * _LANES  # from one vector of rows to the next
+    _lanes_of_rows(lanes, bits, words, d_in, begin, end, apart, k0, k1, s0, s1)
+    for slab in range(u64(0), n, _SLAB):
+        last = min(slab + _SLAB, n)
+        for number in range(u64(0), numbers, _PART):
+            terms = min(_TERMS, d_in - number * _WIDTH)
+            here, i = lanes[number * _LANES :], slab
+            while i < last:
+                inputs = _taken(last - i)
+                _tables_of(tables, near, x, inputs, i * d_in + number * _WIDTH, d_in, terms)
+                _part(
+                    out,
+                    width,
+                    begin,
+                    end,
+                    here,
+                    apart,
+                    terms,
+                    tables,
+                    sums,
+                    i,
+                    inputs,
+                    number == 0,
+                )
+                i += inputs
+    for i in range(u64(0), n):
+        for row in range(i * width + begin, i * width + end):
+            out[row] *= scale
+
+
+@jit
+def _lanes_of_rows(
+    lanes: Any,
+    bits: Any,
+    words: Any,
+    d_in: Any,
+    top: Any,
+    bottom: Any,
+    apart: Any,
+    k0: Any,
+    k1: Any,
+    s0: Any,
+    s1: Any,
+) -> None:
+    """The lanes of rows ``top`` to ``bottom - 1``. ``bits``: working space for those of 16 rows and what is around."""
+    begin = top * d_in // _BLOCK * _BLOCK  # elements whose bits are there: begin to done - 1
+    done = begin
+    for row in range(top, bottom, _LANES):
+        rows = min(_LANES, bottom - row)
+        first, last = row * d_in, (row + rows) * d_in
+        keep = first // _BLOCK * _BLOCK
+        if keep > begin:  # what is behind stays, at the front
+            for n in range((done - keep) // _WIDTH if done > keep else u64(0)):
+                bits[n] = bits[n + (keep - begin) // _WIDTH]
+            begin, done = keep, max(done, keep)
+        while done < last:
+            _block_bits(bits, (done - begin) // _WIDTH, words, done // _BLOCK, k0, k1, s0, s1)
+            done += _BLOCK
+        for number in range(u64(0), (d_in + _WIDTH - u64(1)) // _WIDTH, _LANES):
+            at = (row - top) // _LANES * apart + number * _LANES
+            _rows_to_lanes(bits, first - begin + number * _WIDTH, d_in, rows, lanes, at)
+
+
+@jit
+def transposed(
+    out: Any,
+    x: Any,
+    work: Any,
+    bits: Any,
+    width: Any,
+    stride: Any,
+    skip: Any,
+    rows: Any,
+    d_in: Any,
+    top: Any,
+    bottom: Any,
+    begin: Any,
+    end: Any,
+    fresh: Any,
+) -> None:
+    """Add ``x @ W``, for some rows of W, to rows ``top`` to ``bottom - 1`` and some chunks of ``out``, without scale.
+
+    ``out``: rows of ``width``, CHUNK for each chunk there is, float32; column ``32 l + m`` of a chunk is its number
+    ``16 m + l``. ``x``: rows of ``stride``, float32, from the first number that counts on. ``bits``: those of W, the
+    first of which is number ``skip``, shape (layout.bits_space(),). ``rows``: of W; those of a call before the last are
+    a multiple of TERMS. ``begin``, ``end``: the chunks. ``work``: working space, uint32, shape
+    (layout.transposed_space(),). ``fresh``: 1 where what is in ``out`` does not count, else 0. Scalars: uint64.
+    """
+    near, sums = _near(f32), _sums_space(f32)
+    tables, lanes = work[:_TABLES].view(f32), work[_TABLES:]
+    apart = _PART * _LANES  # from the lanes of one vector of columns to the next
+    for row in range(u64(0), rows, _TERMS):
+        terms = min(_TERMS, rows - row)
+        for chunk in range(begin, end):
+            for number in range((terms + _WIDTH - u64(1)) // _WIDTH):
+                first = skip + (row + number * _WIDTH) * d_in + chunk * _CHUNK
+                at = (chunk - begin) * _CHUNK * _PART + number * _LANES
+                _columns_to_lanes(bits, first, d_in, lanes, at, apart)
+        i = top
+        while i < bottom:
+            inputs = _taken(bottom - i)
+            _tables_of(tables, near, x, inputs, i * stride + row, stride, terms)
+            over = fresh > 0 and row == 0
+            _part(
+                out,
+                width,
+                begin * _CHUNK,
+                end * _CHUNK,
+                lanes,
+                apart,
+                terms,
+                tables,
+                sums,
+                i,
+                inputs,
+                over,
+            )
+            i += inputs

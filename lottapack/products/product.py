@@ -3,41 +3,27 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lottapack import rng
-from lottapack.products import IN_REGISTERS
+from lottapack.products import IN_REGISTERS, signs
 from lottapack.products.scratch import result, scratch
 from lottapack.rng import backends
-from lottapack.rng.kernels.kernel import Kernel, Memory
-from lottapack.rng.threads import default, run_all
 
 NARROW = (torch.bfloat16, torch.float16)
 """Dtypes that would round a sum over blocks after every block: such a sum is kept in float32 and rounded once."""
-SMALL_BATCH = 32
-"""Up to this many inputs, the kernel of ``sign1`` is faster than tiles and BLAS (benchmarks/bench_virtual.py)."""
 TILE = 1 << 21
 """The elements of a tile, if memory does not limit it: they fit the L3 cache, and are worth several threads.
 
 Half as many and twice as many were as fast within about a tenth; an eighth was up to 0.4 times slower (decision 0027).
 """
 
-_PRODUCT, _PRODUCTS = (
-    Kernel(
-        "lottapack.products.kernels",
-        name,
-        "=f32[,] f32[] u64 u64 u64 f32 u64 u64 u64 u64",
-        lambda out, x, d_in, begin, end, *_: x.size == out.shape[0] * d_in and begin <= end <= out.shape[1],
-    )
-    for name in ("product", "products")
-)
 _SPLIT = 8
 """From this many inputs, and rows of a block, on, two products in bfloat16 are faster than one in float32."""
-_PIECE = 1 << 20  # the fewest weights that are worth a thread of their own
 
 
 @dataclass(frozen=True)
@@ -91,12 +77,13 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
     A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end. The contribution
     of a block may be off by 2**-16 of itself if it comes from bfloat16 products (see _add_product_).
 
-    On a CPU, a few inputs of ``sign1`` weights are summed in the kernel's own order (kernels.py), in binary32; all
-    other products are summed as BLAS does.
+    On a CPU, products with ``sign1`` weights are summed in the kernels' own order (kernels.py), in binary32, and
+    rounded once; all other products are summed as BLAS does.
     """
     flat = x.reshape(-1, x.shape[-1])
-    if direct(flat, matrix, transposed):
-        out = _signs(flat, matrix)
+    if signs.fits(flat, matrix.source, matrix.shape, transposed, max_bytes):
+        scale = magnitude(matrix.source, x.dtype)
+        out = signs.product(flat, matrix.source, scale, matrix.shape, transposed, max_bytes)
     elif _on_gpu(flat, matrix, transposed):
         from lottapack.products import gpu
 
@@ -104,18 +91,6 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
     else:
         out = _tiles(flat, matrix, transposed, max_bytes)
     return out.view(*x.shape[:-1], out.shape[-1])
-
-
-def direct(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
-    """Return whether the kernel that generates weights in registers takes this product."""
-    return (
-        matrix.source.table.id in IN_REGISTERS
-        and not transposed
-        and x.device.type == "cpu"
-        and 0 < x.shape[0] <= SMALL_BATCH
-        and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        and backends.numba_works()
-    )
 
 
 def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
@@ -137,23 +112,6 @@ def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
 @lru_cache(maxsize=4096)
 def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
     return torch.tensor(scale, dtype=torch.float32, device="cpu").to(getattr(torch, recorded)).to(dtype).float().item()
-
-
-def _signs(x: Tensor, matrix: Matrix) -> Tensor:
-    source, (rows, columns) = matrix.source, matrix.shape
-    inputs = x.float().contiguous()
-    # Not zeros: torch's threads would write them, and wait by spinning.
-    out = torch.empty(x.shape[0], rows, dtype=torch.float32, device=x.device)
-    scale = magnitude(source, x.dtype)
-    terms, sums = Memory.of_tensor(inputs.view(-1)), Memory.of_tensor(out)
-    parts = min(4 * default(), max(1, rows * columns // _PIECE), rows)
-    cuts = [rows * part // parts for part in range(parts + 1)]
-    kernel = _PRODUCT if x.shape[0] <= 2 else _PRODUCTS
-    run_all(
-        [partial(kernel, sums, terms, columns, begin, end, scale, *source.halves) for begin, end in pairwise(cuts)],
-        default(),
-    )
-    return out.to(x.dtype)
 
 
 def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:

@@ -56,7 +56,7 @@ def _taken(size: int) -> mmap.mmap:
         idle = None
     if idle is not None and len(idle) >= size:
         return idle
-    return _mapped(max(size, _LEAST))
+    return mapped(max(size, _LEAST))
 
 
 def result(like: Tensor, rows: int, columns: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -65,10 +65,10 @@ def result(like: Tensor, rows: int, columns: int, dtype: torch.dtype | None = No
     size = rows * columns * dtype.itemsize
     if like.device.type != "cpu" or size < LARGE:
         return like.new_empty(rows, columns, dtype=dtype)
-    return torch.frombuffer(_mapped(size), dtype=dtype).view(rows, columns)
+    return torch.frombuffer(mapped(size), dtype=dtype).view(rows, columns)
 
 
-def _mapped(size: int) -> mmap.mmap:
+def mapped(size: int) -> mmap.mmap:
     """Map this many bytes of the system's memory, which returns to it when nothing refers to them."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size)

@@ -12,7 +12,8 @@ from lottapack import rng
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
-from lottapack.products.product import Matrix, direct, product
+from lottapack.products import signs
+from lottapack.products.product import Matrix, product
 from lottapack.progress import Progress
 from lottapack.reports.speed import machine, measure, ratio
 
@@ -109,7 +110,8 @@ def _matrix(table: str, shape: tuple[int, int]) -> Matrix:
 
 
 def _held(matrix: Matrix, x: torch.Tensor) -> int:
-    return 0 if direct(x, matrix, False) else 4 * matrix.shape[1] * matrix.height(x, None)
+    direct = signs.fits(x, matrix.source, matrix.shape, False, None)
+    return 0 if direct else 4 * matrix.shape[1] * matrix.height(x, None)
 
 
 def _multiply(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lottapack import rng
-from lottapack.products.product import _PRODUCT, _PRODUCTS
+from lottapack.products import layout, signs
 from lottapack.rng import cpu, fits
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.kernel import Kernel
@@ -49,7 +49,7 @@ class Guarded:
             assert _libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(PAGE), access) == 0
 
 
-def run(kernel: Kernel, *arguments: Any) -> None:
+def run(kernel: Kernel, *arguments: Any, working: int | None = None) -> None:
     """Call a kernel on ordinary arrays, then on guarded copies, with which it must do the same."""
     due = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     answer = kernel(*due)
@@ -57,8 +57,8 @@ def run(kernel: Kernel, *arguments: Any) -> None:
         guarded = [Guarded(a, behind) if isinstance(a, np.ndarray) else a for a in arguments]
         given = [a.array if isinstance(a, Guarded) else a for a in guarded]
         assert kernel(*given) == answer
-        for one, other in zip(given, due, strict=True):
-            if isinstance(one, np.ndarray):
+        for place, (one, other) in enumerate(zip(given, due, strict=True)):
+            if isinstance(one, np.ndarray) and place != working:
                 assert np.array_equal(one.view(np.uint8), other.view(np.uint8)), kernel.name
         calls[kernel.name] += 1
 
@@ -130,13 +130,32 @@ def fingerprints(quick: bool) -> None:
 
 
 def products(quick: bool) -> None:
-    columns = [1, 33, 1024, 1056] if quick else [1, 2, 15, 17, 33, 63, 64, 65, 1000, 1023, 1024, 1025, 1056, 2048, 2816]
-    inputs = [1, 2, 9] if quick else [*range(1, 10), 16, 17, 31, 32]
+    columns = [1, 33, 1024, 1056] if quick else [1, 2, 15, 17, 33, 63, 64, 65, 511, 512, 513, 1000, 1024, 1025, 2816]
+    inputs = [1, 2, 9] if quick else [*range(1, 10), 16, 17, 64, 65]
     for width, n in itertools.product(columns, inputs):
         x = np.random.default_rng(n).standard_normal(n * width).astype(np.float32)
-        for rows, begin, end in ((1, 0, 1), (3, 1, 2), (5, 0, 0), (40, 0, 40), (40, 37, 40), (70, 3, 65)):
-            for kernel in (_PRODUCT, _PRODUCTS):
-                run(kernel, np.zeros((n, rows), np.float32), x, width, begin, end, 0.3, *KEY)
+        held = layout.bits_around(width)
+        for rows, begin, end in ((1, 0, 1), (3, 1, 2), (5, 0, 0), (40, 0, 40), (40, 37, 40), (170, 3, 165)):
+            space = np.zeros(layout.product_space(end - begin, width), np.uint32)
+            run(
+                signs._PRODUCT, np.zeros((n, rows), np.float32), x, space, held, width, begin, end, 0.3, *KEY, working=2
+            )
+    for blocks in (0, 1, 3):
+        run(signs._SIGNS, np.zeros(blocks * WORDS, np.uint32), 2**33 + 5, *KEY)
+    for width, n in itertools.product(columns, inputs):
+        transposed(width, n)
+
+
+def transposed(width: int, n: int) -> None:
+    chunks = -(-width // layout.CHUNK)
+    space = np.zeros(layout.transposed_space(chunks), np.uint32)
+    for stride, rows, skip, fresh in ((1, 1, 0, 1), (40, 33, 31, 0), (600, 600, 5, 1), (700, 513, 1000, 0)):
+        x = np.random.default_rng(n).standard_normal((n - 1) * stride + rows).astype(np.float32)
+        bits = np.arange(layout.bits_space(skip, rows, width), dtype=np.uint32) * np.uint32(2654435761)
+        out = np.ones(n * chunks * layout.CHUNK, np.float32)
+        sizes = chunks * layout.CHUNK, stride, skip, rows, width
+        run(signs._TRANSPOSED, out, x, space, bits, *sizes, 0, n, 0, chunks, fresh, working=2)
+        run(signs._TRANSPOSED, out, x, space, bits, *sizes, n - 1, n, chunks - 1, chunks, fresh, working=2)
 
 
 def callers(quick: bool) -> None:

@@ -14,6 +14,7 @@ from lottapack import distributed, rng
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
+from lottapack.products import layout, signs
 from lottapack.products import product as products
 from lottapack.products.product import Matrix
 from lottapack.rng import backends
@@ -156,14 +157,29 @@ def test_a_tensor_whose_memory_was_taken_away_is_not_written_to():
 @pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 def test_sizes_that_do_not_agree_reach_no_kernel():
     key, table, wide = (1, 2, 3, 4), np.zeros(2, np.uint32), np.zeros(4096, np.uint32)
-    kernel = products._PRODUCT
-    out, x = np.zeros((2, 8), np.float32), np.zeros(2 * 16, np.float32)
+    product, back = signs._PRODUCT, signs._TRANSPOSED
+    out, x = np.zeros(2 * 8, np.float32), np.zeros(2 * 16, np.float32)
+    held, space = layout.bits_around(16), np.zeros(layout.product_space(8, 16), np.uint32)
+    sums, bits = np.zeros(2 * 512, np.float32), np.zeros(layout.bits_space(0, 16, 8), np.uint32)
+    chunk = np.zeros(layout.transposed_space(1), np.uint32)
     runs = np.array([0, 5]), np.array([2, 3])
     few = np.zeros(0, np.uint32)
     calls = [
-        lambda: kernel(out, x, 16, 0, 9, 1.0, *key),  # rows beyond the result
-        lambda: kernel(out, x, 17, 0, 8, 1.0, *key),  # inputs beyond their memory
-        lambda: kernel(out, x, 16, 5, 4, 1.0, *key),
+        lambda: product(out, x, space, 8, held, 16, 0, 9, 1.0, *key),  # rows beyond the result
+        lambda: product(out, x, space, 8, held, 17, 0, 8, 1.0, *key),  # inputs beyond their memory
+        lambda: product(out, x, space, 8, held, 16, 5, 4, 1.0, *key),
+        lambda: product(out, x, space, 8, held + 16, 16, 0, 8, 1.0, *key),
+        lambda: product(out, x, space[1:], 8, held, 16, 0, 8, 1.0, *key),  # too little space
+        lambda: back(sums, x, chunk, bits, 256, 16, 0, 16, 8, 0, 2, 0, 1, 1),
+        lambda: signs._SIGNS(space[:1023], 0, *key),
+        lambda: back(sums[:1023], x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x[1:], chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x, chunk[1:], bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x, chunk, bits[1:], 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x, chunk, bits, 512, 16, 1024, 16, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x, chunk, bits, 512, 16, 0, 17, 8, 0, 2, 0, 1, 1),
+        lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 3, 0, 1, 1),
+        lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 2, 1),
         lambda: declared.FILL(wide, 0, 0, table, 2, 0.0, 0, *key),  # a table of two entries, indices of two bits
         lambda: declared.FILL(wide, 0, 0, table, 3, 0.0, 0, *key),
         lambda: declared.FILL(wide, 0, 0, table, 1, 0.0, 1, *key),  # bfloat16 in memory of float32
@@ -188,7 +204,7 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
     for array in (wide, out):
         array.flags.writeable = False
     with pytest.raises(TypeError, match="do not agree"):
-        kernel(out, x, 16, 0, 8, 1.0, *key)
+        product(out, x, space, 8, held, 16, 0, 8, 1.0, *key)
     with pytest.raises(TypeError, match="do not agree"):
         declared.FILL(wide, 0, 0, table, 1, 0.0, 0, *key)
     with pytest.raises(TypeError, match=r"a tensor of torch.float64 on cpu"):

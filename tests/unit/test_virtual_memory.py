@@ -295,7 +295,7 @@ from lottapack.products.scratch import scratch
 
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(300, 300))
-lottapack.scaffold(model, seed=1, rank=2, targets=["0"], distribution="sign1", backbone="virtual")
+lottapack.scaffold(model, seed=1, rank=2, targets=["0"], distribution="normal16", backbone="blocks")
 x = torch.linspace(-1, 1, 40 * 300).view(40, 300)
 with torch.no_grad():
     due = model(x)

@@ -10,11 +10,12 @@ from torch.nn import functional as F  # noqa: N812
 import lottapack
 from lottapack import rng
 from lottapack.errors import UnsupportedError
+from lottapack.products import layout, signs
 from lottapack.products import product as products
 from lottapack.products.adapted import generated_adapted_product
 from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
 from lottapack.products.op import generated_product
-from lottapack.products.product import Matrix, direct
+from lottapack.products.product import Matrix
 from lottapack.products.rows import generated_rows
 from lottapack.products.weight_key import parsed, weight_key
 from lottapack.rng import backends
@@ -40,22 +41,16 @@ def drawn(*shape, seed=0):
 
 
 def in_stated_order(x, signs, scale):
-    """What the documentation of the kernel says, element by element, in binary32."""
-    rows, columns = signs.shape
-    out = np.zeros((x.shape[0], rows), np.float32)
-    for i, row in np.ndindex(*out.shape):
-        column = 0
-        while column < columns:
-            count = min(1024 - (row * columns + column) % 1024, columns - column)
-            terms = x[i, column : column + count] * signs[row, column : column + count]
-            lanes = np.zeros(64, np.float32)
-            for first in range(0, count, 64):
-                part = terms[first : first + 64]
-                lanes[: part.size] += part
-            while lanes.size > 1:
-                lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
-            out[i, row] += lanes[0]
-            column += count
+    """What the documentation of the kernels says, in binary32: x, shape (n, terms); signs, shape (outputs, terms)."""
+    terms = x[:, None, :] * signs[None, :, :]
+    t = np.pad(terms, ((0, 0), (0, 0), (0, -terms.shape[-1] % 4))).reshape(*terms.shape[:2], -1, 4)
+    fours = (t[..., 0] + t[..., 1]) + (t[..., 2] + t[..., 3])
+    out = np.zeros(terms.shape[:2], np.float32)
+    for first in range(0, fours.shape[-1], 128):
+        part = np.zeros_like(out)
+        for four in np.moveaxis(fours[..., first : first + 128], -1, 0):
+            part += four
+        out += part
     return out * np.float32(scale)
 
 
@@ -63,24 +58,70 @@ def same_bits(one, other):
     return np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
 
 
-@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("n", [2, 15], ids=["one at a time", "several together"])
-def test_the_kernel_adds_in_the_stated_order(n, shape, monkeypatch):
-    x = drawn(n, shape[1])
-    due = in_stated_order(x.numpy(), weight(shape, scale=1.0).numpy(), rng.binary32(0.3))
-    assert direct(x, Matrix(source(), shape), False)
-    assert same_bits(products.product(x, Matrix(source(), shape)), due)
-    monkeypatch.setattr(products, "_PIECE", 64)  # more pieces, more threads: the same bits
-    monkeypatch.setattr(products, "default", lambda: 3)
-    assert same_bits(products.product(x, Matrix(source(), shape)), due)
+compiled = pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 
 
-@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
-def test_each_input_is_summed_alone():
-    x = drawn(products.SMALL_BATCH, 700)
-    together = products.product(x, Matrix(source(), (50, 700)))
-    assert all(torch.equal(products.product(x[[i]], Matrix(source(), (50, 700))), together[[i]]) for i in range(len(x)))
+@pytest.fixture
+def many_parts(monkeypatch):
+    """More pieces, and more threads."""
+    monkeypatch.setattr(signs, "_PIECE", 64)
+    monkeypatch.setattr(signs, "_BLOCKS", 1)
+    monkeypatch.setattr(signs, "default", lambda: 3)
+    signs._parts.cache_clear()
+    yield
+    signs._parts.cache_clear()
+
+
+@compiled
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("n", [1, 2, 15])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_kernels_add_in_the_stated_order(transposed, n, shape, request):
+    x, of_one = drawn(n, shape[0] if transposed else shape[1]), weight(shape, scale=1.0).numpy()
+    due = in_stated_order(x.numpy(), of_one.T if transposed else of_one, rng.binary32(0.3))
+    assert signs.fits(x, source(), shape, transposed, None)
+    assert same_bits(products.product(x, Matrix(source(), shape), transposed=transposed), due)
+    request.getfixturevalue("many_parts")
+    assert same_bits(products.product(x, Matrix(source(), shape), transposed=transposed), due)
+
+
+@compiled
+@pytest.mark.parametrize("transposed", [False, True])
+def test_each_input_is_summed_alone(transposed, monkeypatch):
+    """However many there are, and however much is generated at once."""
+    shape, inputs = (1100, 700), layout.SLAB + 3
+    matrix, x = Matrix(source(), shape), drawn(inputs, shape[0] if transposed else shape[1])
+    together = products.product(x, matrix, transposed=transposed)
+    for i in (0, 1, layout.SLAB, inputs - 1):
+        assert torch.equal(products.product(x[[i]], matrix, transposed=transposed), together[[i]])
+    least = 4 * signs._bits_of(layout.TERMS, shape[1])
+    assert signs.fits(x, source(), shape, transposed, least)
+    assert signs.fits(x, source(), shape, transposed, least - 1) != transposed
+    assert torch.equal(products.product(x, matrix, transposed=transposed, max_bytes=least), together)
+    monkeypatch.setattr(signs, "SLAB", 5)
+    assert torch.equal(products.product(x, matrix, transposed=transposed), together)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", products.NARROW)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_narrow_inputs_are_summed_in_float32_and_rounded_once(transposed, dtype):
+    x, matrix = drawn(6, 600).to(dtype), Matrix(source(), (600, 600))
+    wide = signs.product(x.float(), matrix.source, products.magnitude(matrix.source, dtype), (600, 600), transposed)
+    assert torch.equal(products.product(x, matrix, transposed=transposed), wide.to(dtype))
+
+
+@compiled
+@pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_is_not_finite_stays_with_its_input(transposed, special):
+    x = drawn(3, 70)
+    x[1, 5] = special
+    y = products.product(x, Matrix(source(), (70, 70)), transposed=transposed)
+    w = weight((70, 70))
+    due = x @ (w if transposed else w.T)
+    assert torch.allclose(y, due, rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert y[[0, 2]].isfinite().all()
 
 
 def bound(x, w):
@@ -290,7 +331,7 @@ def test_two_products_in_bfloat16_are_one_in_float32(special, size, monkeypatch)
     found = []
     for fast in (True, False):
         monkeypatch.setattr(products, "_fast_in_bfloat16", lambda _, fast=fast: fast)
-        found.append(products.product(g, Matrix(source(), size), transposed=True, max_bytes=size[0] * 16))
+        found.append(products.product(g, Matrix(source("normal16"), size), transposed=True, max_bytes=size[0] * 16))
     one, other = (each.double() for each in found)
     assert bool((one.isfinite() == other.isfinite()).all())
     assert bool((one.isnan() == other.isnan()).all())
@@ -307,7 +348,7 @@ def test_blocks_of_bfloat16_are_multiplied_in_two_parts_where_that_is_fast(monke
     for inputs, dtype, due in ((16, torch.bfloat16, 4), (2, torch.bfloat16, 0), (16, torch.float16, 0)):
         calls.clear()
         products.product(
-            drawn(inputs, 64).to(dtype), Matrix(source(), (64, 10)), transposed=True, max_bytes=16 * 10 * 6
+            drawn(inputs, 64).to(dtype), Matrix(source("normal16"), (64, 10)), transposed=True, max_bytes=16 * 10 * 6
         )
         assert len(calls) == due
 

@@ -42,6 +42,25 @@ FLOAT32, BFLOAT16 = u64(FORMS["float32"]), u64(FORMS["bfloat16"])
 _space = space(WORDS)
 
 
+def philox(v: Vectors, c0: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the four words of each counter, in the lower halves of 64-bit lanes.
+
+    ``c0``: the lower halves of the counters, a vector; the upper halves of its lanes do not matter. The others are
+    scalars, the same for all lanes.
+    """
+    b, word = v.builder, ir.IntType(64)
+    wide = ir.VectorType(word, v.lanes)
+    low32, upper = v.every(0xFFFFFFFF, wide), v.every(32, wide)
+    c1, c2, c3 = v.spread(high), v.spread(s0), v.spread(s1)
+    for _round in range(ROUNDS):  # only the lower halves of c0 to c3 matter
+        p0, p1 = (b.mul(v.every(m, wide), b.and_(c, low32)) for m, c in zip(MULTIPLIERS, (c0, c2), strict=True))
+        c0 = b.xor(b.xor(b.lshr(p1, upper), c1), v.spread(k0))
+        c2 = b.xor(b.xor(b.lshr(p0, upper), c3), v.spread(k1))
+        c1, c3 = p1, p0
+        k0, k1 = (b.and_(b.add(k, word(w)), word(0xFFFFFFFF)) for k, w in zip((k0, k1), WEYL, strict=True))
+    return c0, c1, c2, c3
+
+
 def _group(places: list[int]) -> Any:
     """Return the intrinsic that fills the words of GROUP counters from ``low + first`` on.
 
@@ -58,17 +77,9 @@ def _group(places: list[int]) -> Any:
             v, few = (Vectors(context, b, signature, arguments, lanes) for lanes in (GROUP, half))
             word, number = ir.IntType(64), ir.IntType(32)
             wide, narrow = ir.VectorType(word, GROUP), ir.VectorType(word, half)
-            low32, upper = v.every(0xFFFFFFFF, wide), v.every(32, wide)
             _, first, low, high, s0, s1, k0, k1 = arguments
             c0 = b.add(v.spread(b.add(low, first)), ir.Constant(wide, counters))
-            c1, c2, c3 = v.spread(high), v.spread(s0), v.spread(s1)
-            for _round in range(ROUNDS):  # only the lower halves of c0 to c3 matter
-                p0, p1 = (b.mul(v.every(m, wide), b.and_(c, low32)) for m, c in zip(MULTIPLIERS, (c0, c2), strict=True))
-                c0 = b.xor(b.xor(b.lshr(p1, upper), c1), v.spread(k0))
-                c2 = b.xor(b.xor(b.lshr(p0, upper), c3), v.spread(k1))
-                c1, c3 = p1, p0
-                k0, k1 = (b.and_(b.add(k, word(w)), word(0xFFFFFFFF)) for k, w in zip((k0, k1), WEYL, strict=True))
-            for lane, words in enumerate((c0, c1, c2, c3)):
+            for lane, words in enumerate(philox(v, c0, high, s0, s1, k0, k1)):
                 even, odd = (
                     b.shuffle_vector(words, words, ir.Constant(ir.VectorType(number, half), list(range(at, at + half))))
                     for at in (0, half)

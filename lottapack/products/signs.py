@@ -1,0 +1,258 @@
+"""Products with ``sign1`` weights on a CPU: parts of them for the kernels, and memory to work in."""
+
+import threading
+from functools import cache, lru_cache, partial
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lottapack.products import layout
+from lottapack.products.scratch import mapped, result, scratch
+from lottapack.rng import Source, backends
+from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.stream import WORDS
+from lottapack.rng.threads import default, run_all
+
+DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+"""Of inputs that the kernels take, as float32."""
+FEW: Final = 32
+"""Inputs up to which they are faster than blocks and BLAS where a table is looked up number by number."""
+SLAB: Final = 512
+"""Inputs that are multiplied at once: what is not the result of a product takes no more memory for more of them."""
+BITS: Final = 1 << 23
+"""Bytes of the bits that a transposed product makes at a time, unless it may take less: few enough for an L3 cache."""
+
+_SOURCES = "lottapack.products.kernels"
+_PRODUCT = Kernel(
+    _SOURCES,
+    "product",
+    "=f32[] f32[] =u32[] u64 u64 u64 u64 u64 f32 u64 u64 u64 u64",
+    lambda out, x, work, width, held, columns, begin, end, *_: (
+        x.size * width == out.size * columns
+        and begin <= end <= width
+        and held == layout.bits_around(columns)
+        and work.size >= layout.product_space(end - begin, columns)
+    ),
+)
+_SIGNS = Kernel(
+    _SOURCES,
+    "signs",
+    "=u32[] u64 u64 u64 u64 u64",
+    lambda bits, *_: bits.size % WORDS == 0,
+)
+_TRANSPOSED = Kernel(
+    _SOURCES,
+    "transposed",
+    "=f32[] f32[] =u32[] u32[] u64 u64 u64 u64 u64 u64 u64 u64 u64 u64",
+    lambda out, x, work, bits, width, stride, skip, rows, columns, top, bottom, begin, end, _: (
+        top <= bottom <= out.size // width
+        and begin <= end <= width // layout.CHUNK
+        and width == -(-columns // layout.CHUNK) * layout.CHUNK
+        and rows <= stride
+        and (bottom == top or x.size >= (bottom - 1) * stride + rows)
+        and work.size >= layout.transposed_space(end - begin)
+        and bits.size >= layout.bits_space(skip, rows, columns)
+    ),
+)
+
+_PIECE = 1 << 24
+"""Weights, times inputs and four for making them, that are worth handing to a thread of their own."""
+_LANES = 1 << 17
+"""Numbers of the lanes that a thread holds at a time, or what six vectors take: few enough for an L2 cache."""
+_ROWS = 768
+"""Rows that a thread takes at a time at most: beside them, making tables costs a twentieth."""
+_CHUNKS = 8
+"""Chunks of columns that a thread takes at a time, for the same reason."""
+_BLOCKS = 1 << 7
+"""Blocks whose bits are worth handing to a thread."""
+
+
+def fits(
+    x: Tensor,
+    source: Source,
+    shape: tuple[int, int],
+    transposed: bool,
+    max_bytes: int | None,
+) -> bool:
+    """Whether the kernels take a product, of inputs of shape (n, columns), or (n, rows) if ``transposed``."""
+    if source.table.id != "sign1" or x.device.type != "cpu" or x.dtype not in DTYPES or not x.numel() or not all(shape):
+        return False
+    if transposed and max_bytes is not None and max_bytes < 4 * _bits_of(layout.TERMS, shape[1]):
+        return False
+    return backends.numba_works() and (x.shape[0] <= FEW or _looks_up_in_registers())
+
+
+@cache
+def _looks_up_in_registers() -> bool:
+    from lottapack.rng.kernels.machine import (
+        processor,
+    )  # what imports llvmlite waits until that is known to be there
+
+    return processor().has("avx2")
+
+
+def product(
+    x: Tensor,
+    source: Source,
+    scale: float,
+    shape: tuple[int, int],
+    transposed: bool,
+    max_bytes: int | None = None,
+) -> Tensor:
+    """``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, where fits(). ``scale``: of every weight."""
+    multiply = partial(_transposed, max_bytes=max_bytes) if transposed else _forward
+    if x.shape[0] <= SLAB:
+        return multiply(x, source, scale, shape).to(x.dtype)
+    out = result(x, x.shape[0], shape[transposed])
+    for first in range(0, x.shape[0], SLAB):
+        out[first : first + SLAB] = multiply(x[first : first + SLAB], source, scale, shape)
+    return out
+
+
+def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) -> Tensor:
+    rows, columns = shape
+    # Not zeros: threads of torch's would make them, and wait by spinning.
+    out = result(x, x.shape[0], rows, torch.float32)
+    terms, sums, key = (
+        Memory.of_tensor(_inputs(x)),
+        Memory.of_tensor(out.view(-1)),
+        source.halves,
+    )
+    held = layout.bits_around(columns)
+
+    def work(begin: int, end: int) -> None:
+        space = _working(layout.product_space(end - begin, columns))
+        _PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
+
+    threads = default()
+    run_all(
+        [partial(work, *part) for part in _parts(x.shape[0], rows, columns, threads)],
+        threads,
+    )
+    return out
+
+
+def _inputs(x: Tensor) -> Tensor:
+    return x.to(torch.float32).contiguous().view(-1)
+
+
+@lru_cache(maxsize=4096)
+def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int, int]]:
+    """Ranges of rows for threads to take: of whole vectors, which are summed six at a time."""
+    six = 6 * layout.LANES
+    most = min(
+        _ROWS,
+        max(six, _LANES // layout.lanes_of_rows(columns) * layout.LANES // six * six),
+    )
+    wanted = max(-(-rows // most), min(threads, (4 + inputs) * rows * columns // _PIECE), 1)
+    unit = six if wanted > threads else layout.LANES
+    size = -(-rows // (wanted * unit)) * unit
+    return [(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
+
+
+def _transposed(
+    x: Tensor,
+    source: Source,
+    scale: float,
+    shape: tuple[int, int],
+    max_bytes: int | None,
+) -> Tensor:
+    (rows, columns), inputs, threads, terms = shape, x.shape[0], default(), _inputs(x)
+    chunks, height = -(-columns // layout.CHUNK), layout.TERMS
+    while height < rows and _bits_of(2 * height, columns) <= min(BITS, max_bytes or BITS) // 4:
+        height *= 2
+    wide = min(_CHUNKS, max(1, chunks // threads))
+    tasks = [
+        (top, min(top + layout.SLAB, inputs), begin, min(begin + wide, chunks))
+        for top in range(0, inputs, layout.SLAB)
+        for begin in range(0, chunks, wide)
+    ]
+    with (
+        scratch(_bits_of(min(height, rows), columns), torch.float32, x.device) as words,
+        scratch(inputs * chunks * layout.CHUNK, torch.float32, x.device) as flat,
+    ):
+        bits = Memory.of(words.numpy().view(np.uint32))
+        for first in range(0, rows, height):
+            last = min(first + height, rows)
+            begin, end = (
+                first * columns // layout.BLOCK,
+                -(-last * columns // layout.BLOCK),
+            )
+            cuts = [*range(begin, end, _BLOCKS), end]
+            parts = [bits.part((lo - begin) * WORDS, (hi - begin) * WORDS) for lo, hi in pairwise(cuts)]
+            make = zip(parts, cuts[:-1], strict=True)
+            run_all(
+                [partial(_SIGNS, part, block, *source.halves) for part, block in make],
+                threads,
+            )
+            sizes = (
+                chunks * layout.CHUNK,
+                rows,
+                first * columns - begin * layout.BLOCK,
+                last - first,
+                columns,
+            )
+            add = partial(
+                _add,
+                Memory.of_tensor(flat),
+                Memory.of_tensor(terms[first:]),
+                bits,
+                sizes,
+                first == 0,
+            )
+            run_all([partial(add, *task) for task in tasks], threads)
+        out = result(x, inputs, columns, torch.float32)
+        ordered = flat.view(inputs, chunks, 32, layout.LANES).transpose(2, 3)
+        if columns % layout.CHUNK:
+            return out.copy_(ordered.reshape(inputs, -1)[:, :columns]).mul_(scale)
+        torch.mul(ordered, scale, out=out.view(inputs, chunks, layout.LANES, 32))
+    return out
+
+
+def _add(
+    out: Memory,
+    terms: Memory,
+    bits: Memory,
+    sizes: tuple[int, ...],
+    fresh: bool,
+    top: int,
+    bottom: int,
+    begin: int,
+    end: int,
+) -> None:
+    """One thread's share of the transposed product with some rows."""
+    space = _working(layout.transposed_space(end - begin))
+    _TRANSPOSED(out, terms, space, bits, *sizes, top, bottom, begin, end, fresh)
+
+
+def _bits_of(rows: int, columns: int) -> int:
+    """Numbers of 32 bits for the bits of so many rows, from a block's beginning to a block's end."""
+    blocks = (rows * columns + 2 * layout.BLOCK) // layout.BLOCK
+    return max(blocks * WORDS, layout.bits_space(layout.BLOCK, rows, columns))
+
+
+class _Space(threading.local):
+    """The memory that a thread works in, which it keeps."""
+
+    held: Memory | None = None
+    parts: dict[int, Memory]
+
+    def __init__(self) -> None:
+        self.parts = {}
+
+
+_space = _Space()
+
+
+def _working(size: int) -> Memory:
+    """So many numbers of 32 bits, with any values, for this thread until it asks again."""
+    found = _space.parts.get(size)
+    if found is None:
+        if _space.held is None or _space.held.size < size:
+            _space.held = Memory.of(np.frombuffer(mapped(4 * size), np.uint32))
+            _space.parts.clear()
+        found = _space.parts[size] = _space.held.part(0, size)
+    return found

@@ -1,0 +1,56 @@
+"""Products with sign1 weights have the same bits whatever vectors a processor has: kernels are compiled for others."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lottapack.rng import backends
+
+PROGRAM = """
+import hashlib, json, torch
+from lottapack import rng
+from lottapack.products import signs
+from lottapack.rng.kernels.machine import processor
+found = []
+for rows, columns in ((37, 1000), (600, 33)):
+    source = rng.Source(5, "layers.0.weight", rng.builtin("sign1"), 1.0, "float32")
+    for transposed in (False, True):
+        x = torch.randn(7, rows if transposed else columns, generator=torch.Generator().manual_seed(1))
+        for inputs in (1, 2, 7):
+            y = signs.product(x[:inputs], source, 0.3, (rows, columns), transposed)
+            found.append(hashlib.sha256(y.numpy()).hexdigest())
+print(json.dumps([processor().name, processor().features, found]))
+"""
+
+
+def run(environment: dict[str, str]) -> list[object]:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def here() -> object:
+    return run({})[2]
+
+
+@pytest.mark.skipif(not backends.numba_works(), reason="no numba")
+@pytest.mark.parametrize("features", ["", "+avx,+avx2,+fma"], ids=["none", "avx2"])
+def test_the_kernels_for_another_processor_give_the_same_bits(features, here, tmp_path):
+    if features and sys.platform != "linux":
+        pytest.skip("the machine may have no such vectors")
+    given = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    there = run(given)
+    assert there == ["generic", features, here]
+    assert any(tmp_path.rglob("transposed-*.o"))
