@@ -137,9 +137,8 @@ def products(quick: bool) -> None:
         held = layout.bits_around(width)
         for rows, begin, end in ((1, 0, 1), (3, 1, 2), (5, 0, 0), (40, 0, 40), (40, 37, 40), (170, 3, 165)):
             space = np.zeros(layout.product_space(end - begin, width), np.uint32)
-            run(
-                signs._PRODUCT, np.zeros((n, rows), np.float32), x, space, held, width, begin, end, 0.3, *KEY, working=2
-            )
+            out, sizes = np.zeros(n * rows, np.float32), (rows, held, width, begin, end)
+            run(signs._PRODUCT, out, x, space, *sizes, 0.3, *KEY, working=2)
     for blocks in (0, 1, 3):
         run(signs._SIGNS, np.zeros(blocks * WORDS, np.uint32), 2**33 + 5, *KEY)
     for width, n in itertools.product(columns, inputs):
@@ -154,8 +153,8 @@ def transposed(width: int, n: int) -> None:
         bits = np.arange(layout.bits_space(skip, rows, width), dtype=np.uint32) * np.uint32(2654435761)
         out = np.ones(n * chunks * layout.CHUNK, np.float32)
         sizes = chunks * layout.CHUNK, stride, skip, rows, width
-        run(signs._TRANSPOSED, out, x, space, bits, *sizes, 0, n, 0, chunks, fresh, working=2)
-        run(signs._TRANSPOSED, out, x, space, bits, *sizes, n - 1, n, chunks - 1, chunks, fresh, working=2)
+        for of_it in ((0, n, 0, chunks), (n - 1, n, chunks - 1, chunks)):
+            run(signs._TRANSPOSED, out, x, space, bits, *sizes, *of_it, fresh, working=2)
 
 
 def callers(quick: bool) -> None:
