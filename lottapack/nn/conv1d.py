@@ -1,6 +1,6 @@
 """The adapted form of transformers' ``Conv1D``, a linear layer whose weight is stored as (in, out).
 
-A module of its own, because importing it imports transformers.
+This is a separate module because importing it imports transformers.
 """
 
 import torch

@@ -1,6 +1,6 @@
-"""Frozen parameters of any module: which of them the seed gives, and along which axis they take their inputs.
+"""Frozen parameters of any module: which of them the seed generates, and along which axis their inputs are.
 
-A layer that can have an adapter is drawn as it always was. This is for all else that holds weights: experts of three
+Layers that can have an adapter are always generated. This module is for everything else with weights: experts of three
 dimensions, recurrent weights, ``in_proj_weight``, other convolutions, bilinear layers, subclasses, raw parameters.
 """
 
@@ -17,10 +17,10 @@ _OUTPUTS_FIRST = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Bilinear
 
 
 def is_drawn(entry: Entry) -> bool:
-    """Whether the seed may give a frozen parameter that no adapter could be on.
+    """Return whether the seed may generate a frozen parameter that cannot have an adapter.
 
-    Norms, biases, vectors, and values that no random start gives keep what they have: a constant costs nothing in a
-    pack, and each row of Mamba's ``A_log`` is the same.
+    Norms, biases, vectors, and values that are never random keep what they have. A constant costs nothing in a pack,
+    and each row of Mamba's ``A_log`` is the same.
     """
     tensor = entry.tensor
     if entry.group in ("buffer", "norm", "bias") or dtypes.dtype_name(tensor.dtype) not in dtypes.GENERATED:
@@ -32,7 +32,7 @@ def is_drawn(entry: Entry) -> bool:
 
 
 def fans(entry: Entry) -> tuple[int, int]:
-    """``(d_out, d_in)`` of such a parameter: how many outputs each weight matrix of it has, and how many inputs."""
+    """Return ``(d_out, d_in)`` of such a parameter: the outputs and inputs of each weight matrix in it."""
     module, shape = entry.module, tuple(entry.tensor.shape)
     if entry.leaf == "weight" and isinstance(module, _TRANSPOSED):
         # Each output position receives one in stride of the kernel's elements.

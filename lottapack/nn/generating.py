@@ -1,4 +1,4 @@
-"""Generating a model's backbone again, in place: first looking at every weight, then writing."""
+"""Generate a model's backbone again, in place: check every weight first, then write."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from lottapack.rng.storages import require_memory
 
 
 def fill_backbone(model: nn.Module) -> None:
-    """Generate every backbone weight that has a source, in place. Raises before anything is written if one cannot be.
+    """Generate every backbone weight with a source, in place. Raises before anything is written.
 
-    PlacementError for a distributed tensor; ScaffoldError for a weight without memory of its own; UnsupportedError for
-    a device that generates nothing.
+    Raises PlacementError for a distributed tensor; ScaffoldError for a weight without memory of its own;
+    UnsupportedError for a device that cannot generate.
     """
     weights = list(_generated(model))
     for weight, source in weights:
@@ -25,12 +25,12 @@ def fill_backbone(model: nn.Module) -> None:
     for weight, source in weights:
         fill_any(weight, source)
         if not weight.is_inference():
-            # Kernels write past autograd, which must know that what it saved of a forward pass is gone.
+            # Kernels write past autograd, which must learn that its saved tensors of a forward pass have changed.
             torch.autograd.graph.increment_version(weight)
 
 
 def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:
-    """Each weight that is in memory once, with its source."""
+    """Yield each weight in memory once, with its source."""
     done: set[int] = set()
     for module in model.modules():
         for leaf, source in module.__dict__.get(SOURCES, {}).items():
@@ -44,26 +44,26 @@ def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:
 def _require_fillable(weight: Tensor, source: rng.Source) -> None:
     if hasattr(weight, "device_mesh"):
         raise PlacementError(
-            f"{source.name} is a distributed tensor, of which this process holds a part",
-            hint="lottapack.distributed.fill_(model, PACK, scaffold=NAME) generates the parts of a scaffold.",
+            f"{source.name} is a distributed tensor, and this process holds only a part of it",
+            hint="Generate the parts of a scaffold with lottapack.distributed.fill_(model, PACK, scaffold=NAME).",
         )
     if weight.is_meta:
         raise ScaffoldError(
             f"{source.name} is on the meta device",
-            hint="Fill it first: lottapack.distributed.fill_(model, PACK).",
+            hint="Fill it first with lottapack.distributed.fill_(model, PACK).",
         )
     if weight.is_contiguous():
         require_memory(weight)
     elif torch._debug_has_internal_overlap(weight) == 1:
-        raise _shared_elements(source, "its elements share memory, as expand() makes them")
+        raise _shared_elements(source, "its elements share memory, as after expand()")
 
 
 def _shared_elements(source: rng.Source, why: str) -> ScaffoldError:
-    return ScaffoldError(f"{source.name} cannot be written: {why}", hint="Clone the parameter first.")
+    return ScaffoldError(f"cannot write {source.name}: {why}", hint="Clone the parameter first.")
 
 
 def fill_any(weight: Tensor, source: rng.Source) -> None:
-    """Fill a tensor of any dtype and layout: generated in the recorded dtype, then converted."""
+    """Fill a tensor of any dtype and layout: generate in the recorded dtype, then convert."""
     recorded = dtypes.torch_dtype(source.dtype)
     if weight.dtype == recorded and weight.is_contiguous():
         rng.fill_(weight, source)

@@ -1,4 +1,4 @@
-"""Generated weights stay in their process: DistributedDataParallel leaves them alone."""
+"""Keep generated weights in their process: DistributedDataParallel must not send them."""
 
 from collections.abc import Iterator
 
@@ -13,19 +13,19 @@ from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
 
 _IGNORED = "_ddp_params_and_buffers_to_ignore"
-"""The attribute of the module given to DDP in which torch looks for names that it neither sends nor reduces."""
+"""The attribute of the module given to DDP with the names that torch neither sends nor reduces."""
 
 
 def exclude_from_ddp(module: nn.Module) -> nn.Module:
-    """Let DDP leave the generated weights inside a module alone. Changes the module and returns it.
+    """Exclude the generated weights inside a module from DDP. Changes the module and returns it.
 
-    By default DDP sends all buffers of the first process to the others, at the start and before each forward pass: a
-    whole backbone over the network, and onto processes that are on another scaffold. ``scaffold()`` and ``load()`` call
-    this for their model. Where that is a part of the module that DDP gets, such as a LightningModule, call it for that
-    module, before DDP does its work.
+    By default, DDP sends all buffers of the first process to the others, at the start and before each forward pass.
+    That would send a whole backbone over the network, and onto processes on another scaffold. ``scaffold()`` and
+    ``load()`` call this for their model. If that model is a part of the module that DDP gets, such as a
+    LightningModule, call it for that module before DDP wraps it.
 
     Args:
-        module: what DDP gets.
+        module: the module that DDP gets.
 
     Returns:
         The module.
@@ -46,7 +46,7 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
         if PLAN in part.__dict__:
             local = list(_local_names(part, part.__dict__[PLAN]))
             names |= {f"{path}.{name}" if path else name for name in local}
-            if not path:  # torch.compile wraps the module, and hands this attribute out
+            if not path:  # torch.compile wraps the module, and passes this attribute on
                 names |= {f"_orig_mod.{name}" for name in local}
     if names:
         module.__dict__[_IGNORED] = sorted(names)
@@ -54,7 +54,7 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
 
 
 def _local_names(part: nn.Module, plan: Recipe) -> Iterator[str]:
-    """The names of the recipe and of the generated weights: buffers, or frozen parameters that shards are made of."""
+    """Yield the names of the recipe and of generated weights: buffers, or frozen parameters that shards consist of."""
     for name, _ in part.named_buffers(remove_duplicate=False):
         short = ".".join(step for step in name.split(".") if step not in WRAPPERS)
         entry = plan.parameters.get(plan.resolve(parameter_of(short, plan.parameters)))

@@ -1,4 +1,4 @@
-"""regenerate_(): what follows from a model's seed and its constructor comes back, in place."""
+"""regenerate_(): restore in place what follows from a model's seed and its constructor."""
 
 import torch
 from torch import nn
@@ -17,11 +17,11 @@ from lottapack.nn.generating import fill_backbone
 
 @torch.no_grad()
 def regenerate_(model: nn.Module) -> nn.Module:
-    """Generate every backbone weight of the model again, in place, on the device where it is. Returns the model.
+    """Generate every backbone weight of the model again, in place, on its device. Returns the model.
 
-    For a model whose buffers were lost (``to_empty``) or changed; it stays on its scaffold. The recipe, the ties and
-    the buffers that the model's constructor computes (rotary frequencies) come back as well. What a state_dict holds
-    does not: after ``to_empty``, call ``load_state_dict()`` too.
+    For a model whose buffers were lost (``to_empty``) or changed; it stays on its scaffold. This also restores the
+    recipe, the ties, and the buffers that the model's constructor computes (such as rotary frequencies). It does not
+    restore what a state_dict holds: after ``to_empty``, call ``load_state_dict()`` too.
 
     Args:
         model: from scaffold() or load(), on any device.
@@ -30,8 +30,9 @@ def regenerate_(model: nn.Module) -> nn.Module:
         The model.
 
     Raises:
-        ArchitectureError: naming a buffer that no checkpoint holds and the constructor does not compute again.
-        PlacementError: a weight or such a buffer is distributed. Else as load().
+        ArchitectureError: a buffer is in no checkpoint and the constructor does not compute it; the message names it.
+        PlacementError: a weight or such a buffer is distributed.
+        Every error that load() raises.
 
     Source:
         spec/v1/recipe.md.
@@ -49,20 +50,20 @@ def regenerate_(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def generate_(model: nn.Module) -> nn.Module:
-    """What regenerate_() does, but for what the model's constructor computes."""
+    """Do what regenerate_() does, except for what the model's constructor computes."""
     for module in model.modules():
-        plan = module.__dict__.get(PLAN)
-        if plan is not None:
-            module._buffers[recipe.BUFFER] = recipe_text(plan).to(module.get_buffer(recipe.BUFFER).device)
-            tie_all(module, plan)
-            if plan.rng.id == rng.TORCH_CPU:
-                _draw_again(module, plan)
+        recipe_of_module = module.__dict__.get(PLAN)
+        if recipe_of_module is not None:
+            module._buffers[recipe.BUFFER] = recipe_text(recipe_of_module).to(module.get_buffer(recipe.BUFFER).device)
+            tie_all(module, recipe_of_module)
+            if recipe_of_module.rng.id == rng.TORCH_CPU:
+                _draw_again(module, recipe_of_module)
     fill_backbone(model)
     return model
 
 
 def _restore_computed(module: nn.Module, plan: Recipe) -> None:
-    """Write what no checkpoint holds and the constructor computes, as in a model that is built anew."""
+    """Write the tensors in no checkpoint that the constructor computes, from a newly built model."""
     ours = {
         name: buffer
         for name, buffer in computed_buffers(module)
@@ -70,18 +71,18 @@ def _restore_computed(module: nn.Module, plan: Recipe) -> None:
     }
     if not ours:
         return
-    with allowing(arch.packages(plan.architecture)):  # this code is running already
+    with allowing(arch.packages(plan.architecture)):  # this code already runs
         built = dict(computed_buffers(arch.build(plan.architecture)))
     for name, buffer in ours.items():
         new = built.get(name)
         if new is None or new.is_meta or new.shape != buffer.shape:
             raise ArchitectureError(
                 f"{name} is in no checkpoint, and the constructor of {plan.architecture.class_} does not compute it",
-                hint="Give it its values, make it persistent, or load the model from a pack.",
+                hint="Set its values, make it persistent, or load the model from a pack.",
             )
         if hasattr(buffer, "device_mesh"):
             raise PlacementError(
-                f"{name} is a distributed tensor", hint="lottapack.distributed.fill_(model, PACK) gives its part."
+                f"{name} is a distributed tensor", hint="Fill its part with lottapack.distributed.fill_(model, PACK)."
             )
         if not buffer.is_meta:
             buffer.copy_(new)

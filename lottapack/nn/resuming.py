@@ -1,4 +1,4 @@
-"""The backbone in a checkpoint: a function of the recipe, so a run may take up another's whatever both keep of it."""
+"""The backbone in a checkpoint follows from the recipe, so runs can resume each other, whether or not they save it."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from lottapack.nn.virtual import VirtualLayer
 
 
 def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], prefix: str) -> None:
-    """Let a checkpoint of the same recipe hold the backbone that the model expects: its own, or none.
+    """Give a checkpoint of the same recipe the backbone entries that the model expects, or remove them.
 
-    The model stays on its scaffold, whichever the checkpoint was saved on. Raises CheckpointError for a weight that is
-    not what the recipe says, where the model would drop it.
+    The model stays on its scaffold, whichever the checkpoint was saved on. Raises CheckpointError for a weight that
+    differs from the recipe, if the model would drop it.
     """
     for name in plan.parameters:
         if not isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
@@ -35,13 +35,13 @@ def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], p
             given = state.pop(key)
             if not plan.rng.scaffolds and not _same(given, owner, held):
                 raise CheckpointError(
-                    f"{name} in the checkpoint is not what the recipe's seed gives",
-                    hint="Something trained the backbone. Pack the checkpoint (what changed is stored), and load that.",
+                    f"{name} in the checkpoint differs from what the recipe's seed generates",
+                    hint="Something trained the backbone. Pack the checkpoint, which stores the change, and load that.",
                 )
 
 
 def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
-    """What lies there, and whether it is in the model's own state_dict."""
+    """Return the tensor there, and whether it is in the model's own state_dict."""
     parameter = owner._parameters.get(leaf)
     if parameter is not None:
         return parameter, True
@@ -51,7 +51,7 @@ def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
 
 @torch.no_grad()
 def _same(given: Any, owner: nn.Module, held: Tensor | None) -> bool:
-    """Whether a weight is the model's, as far as this process can tell."""
+    """Return whether a weight equals the model's, as far as this process can tell."""
     if held is None and isinstance(owner, VirtualLayer):
         held = owner.backbone
     if not isinstance(given, Tensor) or held is None or held.is_meta or given.is_meta:

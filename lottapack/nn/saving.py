@@ -1,8 +1,8 @@
-"""A folder from ``save_pretrained`` of a scaffolded model is refused by ``from_pretrained``, which cannot read it.
+"""Make ``from_pretrained`` refuse a folder from ``save_pretrained`` of a scaffolded model, which it cannot read.
 
-Such a folder holds what is trained and no generated weight. transformers would draw those at random and warn. Its
-``config.json`` therefore names under ``transformers_weights`` no file but a sentence: transformers refuses what is no
-file, and quotes it. lottapack reads the folder as any other checkpoint.
+Such a folder holds what was trained but no generated weights, which transformers would initialise at random with a
+warning. So its ``config.json`` has a sentence instead of a file name under ``transformers_weights``: transformers
+refuses what is not a file, and quotes the sentence. lottapack reads the folder like any other checkpoint.
 """
 
 import inspect
@@ -21,10 +21,10 @@ from lottapack.format import recipe
 from lottapack.nn.layer_weight import SOURCES
 
 SENTENCE: Final = (
-    "none, since save_pretrained() of a scaffolded model writes only what is trained. Pack this folder with "
+    "none, because save_pretrained() of a scaffolded model only writes what was trained. Pack this folder with "
     "'lottapack pack FOLDER -o model.lotta.safetensors', then open the pack with lottapack.load()"
 )
-"""What ``config.json`` says where transformers looks for the name of the weights."""
+"""The text in ``config.json`` where transformers looks for the name of the weights."""
 
 _UPLOAD: Final = "_upload_modified_files"
 
@@ -37,7 +37,7 @@ def mark_saved_folders(model: nn.Module) -> None:
 
 
 def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
-    """As the class's own method."""
+    """Save like the class's own method, and mark the folder."""
     save = type(model).save_pretrained
     given = inspect.signature(save).bind(model, *args, **options).arguments
     folder = Path(given["save_directory"])
@@ -50,7 +50,7 @@ def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
 
 
 def _lacks_weights(model: nn.Module, state: Any) -> bool:
-    """Whether what is saved is in a scaffolded form: the model's own tensors, or a state_dict of these."""
+    """Return whether the saved form is scaffolded: the model's own tensors, or a state_dict of these."""
     if state is None:
         return any(SOURCES in module.__dict__ for module in model.modules())
     return any(name.rpartition(".")[2] in (recipe.BUFFER, "lora_A") for name in state)
@@ -58,7 +58,7 @@ def _lacks_weights(model: nn.Module, state: Any) -> bool:
 
 @contextmanager
 def _marked_before_upload(model: Any, folder: Path) -> Iterator[None]:
-    """With ``push_to_hub=True`` transformers uploads the folder before it returns."""
+    """Mark the folder before transformers uploads it, which ``push_to_hub=True`` does before returning."""
 
     def upload(*args: Any, **options: Any) -> Any:
         _mark(folder)

@@ -1,4 +1,4 @@
-"""switch(): a model with several scaffolds goes from one to another, in place (spec: descriptor, section 6)."""
+"""switch(): change a model with several scaffolds to another one, in place (spec: descriptor, section 6)."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -18,9 +18,9 @@ from lottapack.nn.recomputing import note
 
 
 class Switched:
-    """What switch() returns: a context manager that goes back to the scaffold before; it may as well be dropped.
+    """The result of switch(): a context manager that returns to the previous scaffold; it may also be dropped.
 
-    ``previous``: that scaffold's name.
+    ``previous``: the name of that scaffold.
     """
 
     def __init__(self, model: nn.Module, previous: str) -> None:
@@ -38,11 +38,11 @@ class Switched:
 
 @torch.no_grad()
 def switch(model: nn.Module, scaffold: str) -> Switched:
-    """Put a scaffolded model on another of its scaffolds: generate its backbone from that seed, in place.
+    """Put a scaffolded model on another of its scaffolds, by generating its backbone from that seed in place.
 
-    Nothing is loaded or allocated; adapters and what is trained in full stay as they are. Do it between steps: a
-    backward pass needs the backbone of its forward pass, and raises torch's error where it is gone. With gradient
-    checkpointing, which runs the forward pass again, it raises ScaffoldError.
+    Nothing is loaded or allocated; adapters and what is trained in full stay as they are. Switch between training
+    steps: a backward pass needs the backbone of its forward pass, and raises torch's error if that was replaced.
+    With gradient checkpointing, which runs the forward pass again, it raises ScaffoldError.
 
     Args:
         model: from ``scaffold(..., scaffolds=...)`` or ``load()`` (not merged), also inside a wrapper such as DDP, on
@@ -50,11 +50,13 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
         scaffold: a name from ``scaffolds_of(model)``.
 
     Returns:
-        A context manager: ``with switch(model, "task-b"):`` goes back at its end. Without ``with``, the model stays.
+        A context manager: ``with switch(model, "task-b"):`` returns at its end. Without ``with``, the switch stays.
 
     Raises:
-        ScaffoldError: the model has no scaffold of that name. CheckpointError: it has no recipe. PlacementError: its
-        weights are distributed; fill_() fills these. After an error the model is on the scaffold that it was on.
+        ScaffoldError: the model does not have the named scaffold.
+        CheckpointError: the model does not have a recipe.
+        PlacementError: its weights are distributed; fill_() fills these.
+        After an error the model is on its previous scaffold.
 
     Source:
         The paper's seed gating; spec/v1/descriptor.md, section 6.
@@ -82,7 +84,7 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
                 fill_backbone(holder)
         except BaseException:
             _set_sources(before)
-            # Nothing was written where a weight cannot be; else this writes again what was there.
+            # Nothing was written if a weight cannot be; otherwise this restores what was there.
             with suppress(LottapackError):
                 for holder in moving:
                     fill_backbone(holder)
@@ -91,7 +93,7 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
 
 
 def note_scaffold(model: nn.Module, scaffold: str) -> None:
-    """Let a model know on which scaffold its weights are, after something else has filled them."""
+    """Record on a model which scaffold its weights are on, after something else has filled them."""
     _noted([module for module in model.modules() if PLAN in module.__dict__], scaffold)
 
 
@@ -99,7 +101,7 @@ _Sources = list[tuple[nn.Module, dict[str, rng.Source]]]
 
 
 def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
-    """Give every source the seed of a scaffold, the one place where the active one is kept; returns what was there."""
+    """Give every source the seed of a scaffold, which defines the active one; return the previous sources."""
     before: _Sources = []
     for holder in holders:
         seed = holder.__dict__[PLAN].seeds[scaffold]

@@ -1,4 +1,4 @@
-"""A head whose weight is an embedding with an adapter: it computes with the same adapter, transposed."""
+"""A head whose weight is tied to an embedding with an adapter: it uses the same adapter, transposed."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _OWNER = "_lottapack_embedding"
 class TiedHead(GeneratedLayer, nn.Linear):
     """``nn.Linear`` tied to an AdaptedEmbedding of shape (out_features, in_features).
 
-    The embedding owns the adapter, its parameters are the embedding's, and the weight is the same buffer.
+    The embedding owns the adapter and its parameters, and the weight is the same buffer.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
@@ -37,33 +37,33 @@ class TiedHead(GeneratedLayer, nn.Linear):
         return owner._combine(backbone, *adapter)
 
     def _product(self, x: Tensor) -> Tensor:
-        """The backbone's own product with an input, without bias."""
+        """Return the backbone's product with an input, without bias."""
         return F.linear(x, self._backbone_for(x))
 
 
 def can_share(embedding: nn.Module, head: nn.Module) -> bool:
-    """Whether an embedding may have an adapter although a head is tied to it: stock layers both."""
+    """Return whether an embedding may have an adapter although a head is tied to it: both must be stock layers."""
     return type(embedding) is nn.Embedding and type(head) is nn.Linear
 
 
 def share(embedding: AdaptedEmbedding, head: nn.Module) -> None:
-    """Turn a stock head into one that sees the adapter of the embedding that it is tied to."""
+    """Turn a stock head into one that sees the adapter of its tied embedding."""
     head.__class__ = TiedHead
-    # Not a submodule: its parameters are in the state_dict once.
+    # Not a submodule, so that its parameters are in the state_dict once.
     head.__dict__[_OWNER] = embedding
 
 
 def leave_alone(model: nn.Module, group: set[str]) -> None:
-    """Let transformers' ``tie_weights()`` pass by a tie that an adapter goes through, or a weight that is not there.
+    """Let transformers' ``tie_weights()`` skip a tie through an adapter, or of a weight that is not in memory.
 
-    It looks for a parameter or a buffer.
+    That method looks for a parameter or a buffer.
 
-    Args: model; group, the names that the tied weight has in the plain model.
+    Args: model; group, the names of the tied weight in the plain model.
     """
     for path, part in model.named_modules():
         prefix = f"{path}." if path else ""
         for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
             pairs = getattr(part, attribute, None)
             if isinstance(pairs, dict) and any({prefix + pair[0], prefix + pair[1]} <= group for pair in pairs.items()):
-                kept = {to: of for to, of in pairs.items() if not {prefix + to, prefix + of} <= group}
-                part.__dict__[attribute] = kept
+                remaining = {to: of for to, of in pairs.items() if not {prefix + to, prefix + of} <= group}
+                part.__dict__[attribute] = remaining

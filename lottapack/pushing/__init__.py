@@ -1,4 +1,4 @@
-"""Packs on their way to registries: checked, described in a model card, and sent."""
+"""Send packs to registries: check them, describe them in a model card, and upload them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -34,29 +34,30 @@ def push(
 ) -> PushResult:
     """Check a pack's hashes and fingerprints, and send it to a registry.
 
-    A model card (Hub) and the signature that lies beside the pack go along.
-
-    What the registry has already is not sent again.
+    A model card (Hub only) and the signature beside the pack are sent too. Files that the registry already has are not
+    sent again.
 
     Args:
-        path: the pack, ``*.lotta.safetensors``; ``<path>.sig`` beside it goes along.
+        path: the pack, ``*.lotta.safetensors``; ``<path>.sig`` beside it is sent too.
         reference: ``owner/name`` or ``oci://host/repository[:tag]``.
-        tag: names the commit or the image.
-        branch: where the commit goes (Hub only), made if missing.
-        private: for a repository that this push creates.
-        dry_run: only say what would be sent; nothing is changed anywhere.
+        tag: the tag of the commit or image.
+        branch: the branch to commit to (Hub only), created if missing.
+        private: whether a repository that this push creates is private.
+        dry_run: only return what would be sent; nothing is changed anywhere.
         message: the commit's title.
-        license: for the model card, in the Hub's own terms, as are the next two.
+        license: for the model card, in the Hub's own terms, like the next two.
         datasets: names of datasets on the Hub.
         metrics: names of metrics.
         results: what the model reached, for a table of the card: ``{"test accuracy": "99.1 %"}``.
         max_bytes: as in verify().
         allow: as in verify().
-        progress: in bytes of the files that are sent.
+        progress: called with the bytes sent so far and in all.
 
     Raises:
-        FormatError, IntegrityError: the pack is broken, nothing was sent. SignatureError: its signature is a link to
-            elsewhere. InvalidReferenceError. NetworkError, AccessError, NotFoundError, ConflictError: as RegistryError.
+        FormatError, IntegrityError: the pack is damaged; nothing was sent.
+        SignatureError: its signature is a link to somewhere else.
+        InvalidReferenceError: the reference is not valid.
+        NetworkError, AccessError, NotFoundError, ConflictError: the registry refused or failed.
 
     Source:
         spec/v1/oci.md for images; the Hub's own protocol for repositories.
@@ -81,19 +82,17 @@ def push(
 
 
 def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:
-    """Raise what is wrong with a pack that is about to be sent."""
+    """Raise the errors of a pack that is about to be sent."""
     if path.is_file() and not path.name.endswith(PACK_END):
-        hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, by which it is found again."
-        raise InvalidReferenceError(f"{path}: the name of a pack in a registry ends in {PACK_END}", hint=hint)
+        hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, so that readers find it."
+        raise InvalidReferenceError(f"{path}: the name of a pack in a registry must end in {PACK_END}", hint=hint)
     fault = name_fault(path.name + SIGNATURE_END)
     if fault:
-        raise InvalidReferenceError(
-            f"{path}: not every system can hold a file of that name: {fault}", hint="Rename it."
-        )
+        raise InvalidReferenceError(f"{path}: not every system allows this file name: {fault}", hint="Rename it.")
     require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
     from lottapack.reports.verification import verify
 
-    outcome = verify(path, max_bytes=max_bytes, allow=allow, build=False)  # pack() has built it
+    outcome = verify(path, max_bytes=max_bytes, allow=allow, build=False)  # pack() has already built the model
     failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
     if failed:
         raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")

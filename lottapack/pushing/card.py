@@ -1,4 +1,4 @@
-"""The model card of a pack: written once, then updated between its two markers only."""
+"""The model card of a pack: written once, later only updated between two markers."""
 
 import json
 import re
@@ -16,11 +16,11 @@ _ABOUT = "https://arxiv.org/abs/2604.08749"
 
 
 def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions, old: str | None = None) -> str:
-    """The card of a pack whose file has that SHA-256: a new one, or the old one brought up to date.
+    """Return the card of a pack whose file has that SHA-256: a new one, or the old one updated.
 
-    Of a card that a person has edited only what stands between the markers changes, and missing keys are added to its
-    front matter; what the push was asked to say (license, datasets, metrics, results) replaces what is there. A
-    card without the markers is a person's own, and left as it is.
+    In a card that a person has edited, only the text between the markers changes, and missing keys are added to its
+    front matter; the arguments of the push (license, datasets, metrics, results) replace existing values. A
+    card without the markers belongs to a person and stays as it is.
     """
     block, body = front_matter.split(old or "")
     made = f"{BEGIN}\n{_facts(pack, repo, sha256, options.results, body)}{END}"
@@ -37,7 +37,7 @@ def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions
     task: dict[str, front_matter.Value] = {"pipeline_tag": found} if (found := _task(summary)) else {}
     defaults: dict[str, front_matter.Value] = {"library_name": "lottapack", **task, "tags": _tags(summary)}
     merged = front_matter.merged(block or "", wanted, defaults)
-    # Front matter that is no YAML stays: the registry will say what is wrong with it.
+    # Front matter that is not YAML stays; the registry will say what is wrong with it.
     return front_matter.join(block or "" if merged is None else merged, body)
 
 
@@ -47,7 +47,7 @@ def _tags(summary: Summary) -> list[str]:
 
 
 def _scaffolds(summary: Summary) -> str:
-    """A row of the table, or nothing."""
+    """Return a row of the table, or an empty text."""
     named = ", ".join(f"`{name}` (seed {int(seed, 16)})" for name, seed in summary.scaffolds.items())
     return f"| more scaffolds | {named}: `load(..., scaffold=NAME)` |\n" if named else ""
 
@@ -66,18 +66,18 @@ _TASKS = {
     "ForCTC": "automatic-speech-recognition",
     "ForSpeechSeq2Seq": "automatic-speech-recognition",
 }
-"""The Hub's word for what a class of transformers does, by the end of its name."""
+"""The Hub's name of the task of a transformers class, by the suffix of the class's name."""
 
 
 def _task(summary: Summary) -> str | None:
-    """The ``pipeline_tag``, where the class says it."""
+    """Return the ``pipeline_tag`` if the class's name determines it."""
     if summary.family != "transformers":
         return None
     return next((task for end, task in _TASKS.items() if summary.architecture.endswith(end)), None)
 
 
 def _generate(summary: Summary, repo: str) -> str:
-    """How a language model writes, or nothing."""
+    """Return how to generate text with a language model, or an empty text."""
     if _task(summary) != "text-generation":
         return ""
     begin = '--prompt "Once upon a time"' if set(TOKENIZER) & summary.files.keys() else "--tokens 1,2,3"
@@ -91,14 +91,14 @@ $ lottapack run {repo} {begin} --new 50 --temperature 0.8
 
 
 def _files(summary: Summary, repo: str) -> str:
-    """How the files beside the model are had, or nothing."""
+    """Return how to get the files beside the model, or an empty text."""
     if not summary.files:
         return ""
     named = ", ".join(f"`{name}`" for name in summary.files)
     if summary.family != "transformers":
-        return f"\nIt carries {named}: `lottapack export {summary.path.name} -o FOLDER --format files`.\n"
+        return f"\nIt contains {named}: `lottapack export {summary.path.name} -o FOLDER --format files`.\n"
     return f"""
-It carries {named}. With these in one folder, transformers needs nothing else:
+It contains {named}. With these in one folder, transformers needs nothing else:
 
 ```console
 $ lottapack pull {repo} --export FOLDER
@@ -113,7 +113,7 @@ pipe = pipeline("{_task(summary) or "TASK"}", "FOLDER")
 
 
 def _results(results: Sequence[tuple[str, str]], old: str, sha256: str) -> str:
-    """A table of what the model reached; where a push says nothing, that of the card before if it is of this file."""
+    """Return a table of the model's results; without new ones, that of the old card if it belongs to the same file."""
     if not results:
         kept = _RESULTS.search(old.replace("\r\n", "\n")) if sha256 in old else None
         return kept[0] if kept else ""
@@ -138,8 +138,8 @@ def _facts(pack: str | PathLike[str], repo: str, sha256: str, results: Sequence[
         for number, form in enumerate(sizes.forms)
     )
     return f"""\
-A [LottaLoRA]({_ABOUT}) model as one small file: a random, frozen backbone that is generated again from its seed, bit
-for bit the same on any device, and what was learned on it.
+A [LottaLoRA]({_ABOUT}) model as one small file: a random, frozen backbone that is generated from its seed, with the
+same bits on any device, and what was learned on it.
 
 {_results(results, old, sha256)}| form | bytes | times this pack |
 | --- | ---: | ---: |

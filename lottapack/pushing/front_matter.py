@@ -1,8 +1,9 @@
-"""The YAML block at the top of a model card: keys are added or replaced, everything else stays as a person wrote it.
+"""The YAML block at the top of a model card: add or replace keys, and keep everything else as a person wrote it.
 
-Reading and writing it whole would lose comments and the way it is written, so only the lines of a changed key change.
-The text is a stranger's: what a parser cannot read, for whatever reason, and what names anything twice (aliases, by
-which a short text becomes an endless one), is left as it is.
+Parsing and writing the whole block would lose comments and style, so only the lines of a changed key change. The
+text is
+untrusted: if a parser cannot read it for any reason, or if it uses aliases, by which a short text can expand without
+end, it is left as it is.
 """
 
 import re
@@ -14,17 +15,17 @@ _BLOCK = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL
 
 Value = str | Sequence[str]
 _MOST = 100_000
-"""Characters of the longest block that is read: the parser takes up to three seconds for that."""
+"""The most characters of a block that is parsed; the parser takes up to three seconds for that."""
 
 
 def split(card: str) -> tuple[str | None, str]:
-    """The text between the two lines of dashes, and the body below; None if the card has no such block."""
-    found = _BLOCK.match(card)
-    return (found[1], card[found.end() :]) if found else (None, card)
+    """Return the text between the two lines of dashes, and the body below; None if the card does not have a block."""
+    match = _BLOCK.match(card)
+    return (match[1], card[match.end() :]) if match else (None, card)
 
 
 def join(block: str, body: str) -> str:
-    """A card of a block and a body, with the body's kind of line ends."""
+    """Return a card from a block and a body, with the body's kind of line ends."""
     if block and not block.endswith("\n"):
         block += "\n"
     top = f"---\n{block}---\n"
@@ -32,36 +33,36 @@ def join(block: str, body: str) -> str:
 
 
 def merged(block: str, wanted: Mapping[str, Value], defaults: Mapping[str, Value]) -> str | None:
-    """The block with ``wanted`` keys set and ``defaults`` added where there is no such key.
+    """Return the block with ``wanted`` keys set, and ``defaults`` added for missing keys.
 
-    A key that has the value already is not touched. None if the block cannot be kept whole that way: it is no YAML
-    mapping, which is a person's to mend, or uses anchors, or is longer than any that people write.
+    A key that already has the value is not touched. Returns None if the block cannot be edited that way: it is not a
+    YAML mapping, which a person must repair, or uses anchors, or is longer than any that people write.
     """
     try:
-        found = _parsed(block)
-        if not isinstance(found, dict):
+        current = _parsed(block)
+        if not isinstance(current, dict):
             return None
-        changes = {key: _plain(value) for key, value in wanted.items() if found.get(key) != _plain(value)}
-        changes |= {key: _plain(value) for key, value in defaults.items() if found.get(key) is None}
+        changes = {key: _plain(value) for key, value in wanted.items() if current.get(key) != _plain(value)}
+        changes |= {key: _plain(value) for key, value in defaults.items() if current.get(key) is None}
         if not changes:
             return block
         for key, value in changes.items():
             block = _set(block, key, value)
-        return block if _parsed(block) == {**found, **changes} else None
+        return block if _parsed(block) == {**current, **changes} else None
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - whatever it is, the text stays
+    except Exception:  # noqa: BLE001 - the text stays, whatever the error
         return None
 
 
 def _parsed(block: str) -> object:
-    """What a block says. Raises ValueError for aliases and length, and whatever the parser raises."""
+    """Return the parsed block. Raises ValueError for aliases and length, and whatever the parser raises."""
     if len(block) > _MOST:
         raise ValueError("too long")
     if "*" in block and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=yaml.SafeLoader)):
         raise ValueError("an alias")
-    found = yaml.safe_load(block)
-    return {} if found is None else found
+    parsed = yaml.safe_load(block)
+    return {} if parsed is None else parsed
 
 
 def _plain(value: Value) -> str | list[str]:
@@ -76,7 +77,7 @@ def _set(block: str, key: str, value: str | list[str]) -> str:
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     for number, (name, _) in enumerate(pairs):
         if name.value == key:
-            # To the next key's line; comments between the two belong to that one.
+            # Up to the next key's line; comments in between belong to that key.
             end = pairs[number + 1][0].start_mark.index if number + 1 < len(pairs) else len(block)
             return block[: name.start_mark.index] + line + _comments(block[name.start_mark.index : end]) + block[end:]
     if block and not block.endswith("\n"):
@@ -85,7 +86,7 @@ def _set(block: str, key: str, value: str | list[str]) -> str:
 
 
 def _comments(text: str) -> str:
-    """The empty lines and comments at the end of a text."""
+    """Return the empty lines and comments at the end of a text."""
     lines = text.splitlines(keepends=True)
     start = len(lines)
     while start and (not lines[start - 1].strip() or lines[start - 1].lstrip().startswith("#")):

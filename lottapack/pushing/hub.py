@@ -1,4 +1,4 @@
-"""Push to the Hub: one commit with the pack, its card and its signature, and nothing sent that is there already."""
+"""Push to the Hub in one commit with the pack, its card and its signature, without sending what is already there."""
 
 import re
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from lottapack.registry.references import HubReference
 CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_CARD = 10_000_000
-"""Bytes of the largest card that is brought up to date."""
+"""The bytes of the largest card that is updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a push goes. ``there``: what is at its branch, or at main if the branch is new; None: no repository."""
+    """The target of a push. ``there``: the contents of its branch, or of main for a new branch; None: no repository."""
 
     repo: str
     branch: str
@@ -39,7 +39,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the commit. ``there``: whether the registry has it with this content."""
+    """A file of the commit. ``there``: whether the registry already has it with this content."""
 
     name: str
     content: Path | bytes
@@ -47,16 +47,17 @@ class _File:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The bytes of the file."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
-    """See ``pushing.push``, which has verified the pack."""
+    """Push to the Hub; see ``pushing.push``, which has verified the pack."""
     try:
         return _push(path, target, options, progress)
     except ConflictError:
-        # The commit that came first may be of this pack: a killed run had asked for it, and the registry still did it.
+        # The commit that came first may be of this pack: a killed run requested it, and the registry completed it
+        # later.
         with suppress(LottapackError):
             if not _push(path, target, replace(options, dry_run=True), None).sent:
                 return _push(path, target, options, progress)
@@ -65,11 +66,13 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
 
 def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     if target.revision:
-        hint = f"Push to {target.repo} with --tag {target.revision} (names the commit) or --branch {target.revision}."
-        raise InvalidReferenceError(f"{target}: a push makes a new commit, so it takes no revision", hint=hint)
+        hint = f"Push to {target.repo} with `tag={target.revision}` (names the commit) or `branch={target.revision}`."
+        raise InvalidReferenceError(
+            f"{target}: a push creates a new commit, so the reference cannot have a revision", hint=hint
+        )
     if target.server:
-        hint = f"export HF_ENDPOINT={target.server}, then push to {target.repo}."
-        raise InvalidReferenceError(f"{target}: a push goes to the server of HF_ENDPOINT", hint=hint)
+        hint = f"Set HF_ENDPOINT={target.server}, then push to {target.repo}."
+        raise InvalidReferenceError(f"{target}: a push always goes to the server of HF_ENDPOINT", hint=hint)
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
@@ -98,7 +101,7 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
 
 
 def _look(repo: str, options: PushOptions) -> _Place:
-    """What is there now. Raises RegistryError for a public repository where a private one is asked for."""
+    """Look up what exists now. Raises RegistryError if the repository is public but should be private."""
     branch = options.branch or constants.DEFAULT_REVISION
     there, exists = None, True
     try:
@@ -111,18 +114,20 @@ def _look(repo: str, options: PushOptions) -> _Place:
         else:
             raise
     if there and options.private and there.private is False:
-        hint = f"Leave out private, or first: hf repos settings {repo} --private"
-        raise RegistryError(f"{repo}: is there already, and public; the push asked for private", hint=hint)
+        hint = "Leave out `private`, or make the repository private on the Hub first."
+        raise RegistryError(f"{repo} already exists and is public, but the push should be private", hint=hint)
     return _Place(repo, branch, there, exists)
 
 
 def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list[_File]:
-    """What the commit should hold. Raises RegistryError if another pack is there."""
+    """Return the files of the commit. Raises RegistryError if the repository has another pack."""
     there = place.there.files if place.there else {}
     others = [name for name in (place.there.packs() if place.there else []) if name != path.name]
     if others:
-        hint = f"Rename your pack to {others[0]}, or use another repository or branch: one revision, one pack."
-        raise RegistryError(f"{place.repo}: holds another pack, {answers.listed(others)}", hint=hint)
+        hint = (
+            f"Rename your pack to {others[0]}, or use another repository or branch, because a revision holds one pack."
+        )
+        raise RegistryError(f"{place.repo} already holds another pack, {answers.listed(others)}", hint=hint)
     signature = path.with_name(path.name + SIGNATURE_END)
     found = [path, signature] if signature.is_file() else [path]
     files = [
@@ -136,7 +141,7 @@ def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list
 
 
 def _stale(path: Path, place: _Place) -> list[str]:
-    """The signature of the pack that is replaced, if none of the new pack takes its place."""
+    """Return the signature of the replaced pack, unless the new pack's signature replaces it."""
     signature = path.with_name(path.name + SIGNATURE_END)
     there = place.there.files if place.there else {}
     return [signature.name] if signature.name in there and not signature.is_file() else []
@@ -145,29 +150,31 @@ def _stale(path: Path, place: _Place) -> list[str]:
 def _card(path: Path, repo: str, sha256: str, options: PushOptions, old: bytes | None) -> bytes:
     try:
         return card.card(path, repo, sha256, options, old.decode() if old else None).encode()
-    except UnicodeDecodeError:  # no text of ours: a person's, to be left alone
+    except UnicodeDecodeError:  # a card that a person wrote, which stays
         assert old is not None
         return old
 
 
 def _beginning(repo: str) -> str:
-    """The commit that a repository was made with. Raises ConflictError if another push came first."""
+    """Return the first commit of a new repository. Raises ConflictError if another push came first."""
     made = hub_files.contents(repo, None)
     if made.files.keys() - {".gitattributes"}:
-        hint = "Nothing was sent. Look at what is there now, and push again."
-        raise ConflictError(f"{repo}: was made by somebody else at the same time, and holds files already", hint=hint)
+        hint = "Nothing was sent. Check what is there now, then push again."
+        raise ConflictError(f"{repo} was created by somebody else at the same time, and already has files", hint=hint)
     return made.commit
 
 
 def _is_tagged(place: _Place, tag: str | None, revision: str | None) -> bool:
-    """Whether the tag stands for that commit already. Refuses, before anything is sent, one that stands for another."""
+    """Return whether the tag already names that commit. Raises ConflictError, before sending, if it names another."""
     if not tag or not place.there:
         return False
-    found = {ref.name: ref.target_commit for ref in hub.refs(place.repo).tags}.get(tag)
-    if found is not None and found != revision:
-        hint = f"Choose another tag, or remove it: hf repos tag delete {place.repo} {tag}"
-        raise ConflictError(f"{place.repo}: the tag {tag} is taken, by commit {found}; nothing was sent", hint=hint)
-    return found is not None
+    tagged_commit = {ref.name: ref.target_commit for ref in hub.refs(place.repo).tags}.get(tag)
+    if tagged_commit is not None and tagged_commit != revision:
+        hint = f"Choose another tag, or delete this one: hf repos tag delete {place.repo} {tag}"
+        raise ConflictError(
+            f"{place.repo}: the tag {tag} already names commit {tagged_commit}; nothing was sent", hint=hint
+        )
+    return tagged_commit is not None
 
 
 def _commit(
@@ -178,7 +185,7 @@ def _commit(
     options: PushOptions,
     progress: Progress | None,
 ) -> str:
-    """Do it: repository, branch, commit, each only if it is missing. Returns the commit."""
+    """Create repository, branch and commit, each only if missing; return the commit."""
     if place.there is None:
         api.create_repo(place.repo, private=options.private, exist_ok=True)
         parent = _beginning(place.repo)
@@ -192,7 +199,7 @@ def _commit(
     if files:
         adds = [CommitOperationAdd(file.name, file.content) for file in files]
         with _card_refused(place.repo):
-            # The parent makes the registry refuse if anyone committed since we looked, so that no card is lost.
+            # With the parent, the registry refuses if anyone committed since the lookup, so that no card is lost.
             done = api.create_commit(
                 place.repo,
                 [*adds, *(CommitOperationDelete(name) for name in stale)],
@@ -202,7 +209,9 @@ def _commit(
             )
         commit = str(done.oid)
         if not _COMMIT.fullmatch(commit):
-            raise RegistryError(f"{place.repo}: {constants.ENDPOINT} names no commit", hint=answers.DISTRUST)
+            raise RegistryError(
+                f"{place.repo}: {constants.ENDPOINT} did not return the id of the commit", hint=answers.DISTRUST
+            )
     else:
         assert place.there is not None
         commit = place.there.commit
@@ -213,19 +222,21 @@ def _commit(
 
 @contextmanager
 def _card_refused(repo: str) -> Iterator[None]:
-    """The client has the registry check a card first, and says with a plain ValueError that it is wrong."""
+    """Translate the client's plain ValueError for a card that the registry refuses."""
     try:
         yield
     except ValueError as fault:
         if not str(fault).startswith("Invalid metadata"):
             raise
-        hint = f"Mend the front matter of the card (at {constants.ENDPOINT}/{repo}), or change the words given to push."
-        raise RegistryError(f"{repo}: the card is refused: {answers.printable(str(fault), 500)}", hint=hint) from fault
+        hint = f"Correct the front matter of the card (at {constants.ENDPOINT}/{repo}), or the arguments of push."
+        raise RegistryError(
+            f"{repo}: the registry refuses the card: {answers.printable(str(fault), 500)}", hint=hint
+        ) from fault
 
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """The client's own bars stay off: the caller shows progress, or nothing."""
+    """Disable the client's own progress bars, because the caller shows progress itself."""
     if are_progress_bars_disabled() or constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:
         yield
         return

@@ -33,15 +33,15 @@ _LICENSES = "org.opencontainers.image.licenses"
 
 
 def push(path: Path, reference: OciReference, options: PushOptions, progress: Progress | None) -> PushResult:
-    """Send a pack that was verified, and its signature, and name them by a tag; what is there is not sent again.
+    """Send a verified pack and its signature, and tag them; what the registry has is not sent again.
 
-    ``progress``: in bytes of all that is sent. Raises: see pushing.push().
+    ``progress``: called with the bytes sent so far and in all. Raises the errors of pushing.push().
     """
     target = _target(reference, options)
     pack = _layer(oci_manifest.PACK_TYPE, path)
     if not oci_manifest.is_name(path.name):
-        hint = "Rename the file: at most 200 bytes, no point at the start, no control characters."
-        raise InvalidReferenceError(f"{path.name!r} is no name for a pack in a registry", hint=hint)
+        hint = "Rename the file: use at most 200 bytes, without a point at the start and without control characters."
+        raise InvalidReferenceError(f"{path.name!r} cannot be the name of a pack in a registry", hint=hint)
     signature_path = path.with_name(path.name + SIGNATURE_END)
     signature = _layer(oci_manifest.SIGNATURE_TYPE, signature_path) if signature_path.is_file() else None
     manifest = manifest_of(inspect(path), Image(pack, signature), options.license)
@@ -69,7 +69,7 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
 
 
 def manifest_of(summary: Summary, image: Image, license_: str | None) -> bytes:
-    """The manifest's bytes, which depend on the files and the licence only (spec: oci, sections 1 and 3)."""
+    """Return the manifest's bytes, which only depend on the files and the licence (spec: oci, sections 1 and 3)."""
     annotations = {
         TITLE: image.pack.title,
         "lottapack.format": summary.format_version,
@@ -121,25 +121,25 @@ def _layer(media_type: str, path: Path) -> Blob:
 
 
 def _target(reference: OciReference, options: PushOptions) -> OciReference:
-    """Where a push goes. Raises InvalidReferenceError; UnsupportedError for what only the Hub has."""
+    """Return the target of a push. Raises InvalidReferenceError; UnsupportedError for features of the Hub only."""
     if reference.digest:
-        hint = "The digest follows from the pack. Name a tag: oci://host/repository:tag."
-        raise InvalidReferenceError(f"{reference}: nothing can be pushed to a digest", hint=hint)
+        hint = "Use a tag instead, such as oci://host/repository:tag. The digest follows from the pack."
+        raise InvalidReferenceError(f"cannot push to the digest {reference}", hint=hint)
     if reference.tag and options.tag not in (None, reference.tag):
-        hint = "Name the tag once."
-        raise InvalidReferenceError(f"{reference}: another tag than --tag {options.tag}", hint=hint)
+        hint = "Name the tag only once."
+        raise InvalidReferenceError(f"{reference} has another tag than `tag={options.tag}`", hint=hint)
     asked = {
         "a branch": options.branch,
-        "private repositories of a client's making": options.private,
+        "private repositories": options.private,
         "a commit message": options.message,
-        "a model card for datasets": options.datasets,
-        "a model card for metrics": options.metrics,
-        "a model card for results": options.results,
+        "datasets in a model card": options.datasets,
+        "metrics in a model card": options.metrics,
+        "results in a model card": options.results,
     }
     for what, value in asked.items():
         if value:
-            hint = "Leave it out; these are for repositories of the Hub."
-            raise UnsupportedError(f"{reference}: an OCI registry has no place for {what}", hint=hint)
+            hint = "Leave it out. Only repositories of the Hub support it."
+            raise UnsupportedError(f"{reference}: an OCI registry does not support {what}", hint=hint)
     tagged = OciReference(reference.host, reference.repository, reference.tag or options.tag or DEFAULT_TAG)
-    parse(str(tagged))  # the tag of the options may be anything
+    parse(str(tagged))  # checks the tag from the options
     return tagged

@@ -1,7 +1,7 @@
-"""Packs in registries: pull them verified, and see what is there; ``lottapack.pushing`` sends them.
+"""Packs in registries: pull them verified, and list what is there. ``lottapack.pushing`` sends them.
 
-A reference decides which registry it is: ``hub`` (a Hugging Face Hub, ours too) or ``oci``. Neither is imported before
-it is needed.
+The reference determines the registry: ``hub`` (a Hugging Face Hub or compatible server) or ``oci``. Neither module is
+imported before it is needed.
 """
 
 from os import PathLike
@@ -28,21 +28,24 @@ __all__ = [
 
 
 def pull(reference: str, *, output: str | PathLike[str] | None = None, progress: Progress | None = None) -> PullResult:
-    """Bring a pack into the cache and check it: size and SHA-256 as the registry says them, then its own hashes.
+    """Fetch a pack into the cache and check it: size and SHA-256 as the registry says, then its own hashes.
 
-    A file that differs is removed and fetched once more. What is in the cache is not fetched again; a commit or digest
-    that is there needs no network at all.
+    A file that differs is removed and fetched once more. Files in the cache are not fetched again; a commit or digest
+    in the cache does not need the network at all.
 
     Args:
-        reference: ``owner/name[@revision]``, ``http(s)://host/owner/name[@revision]`` of another server (which is sent
-            no token), or ``oci://host/repository:tag`` (or ``@sha256:...``).
-        output: also copy the pack there, and its signature: a file, or a folder that exists. A file is replaced.
-        progress: in bytes of the pack.
+        reference: ``owner/name[@revision]``, ``http(s)://host/owner/name[@revision]`` for another server (which does
+            not get a token), or ``oci://host/repository:tag`` (or ``@sha256:...``).
+        output: a file or an existing folder to which the pack and its signature are copied too. A file is replaced.
+        progress: called with the bytes of the pack so far and in all.
 
     Raises:
-        IntegrityError: it differs twice; names both hashes. FormatError: it is not a pack. InvalidReferenceError.
-            LimitError: the disk has no room for it. OutputError: the cache or the output cannot be written.
-        NetworkError, AccessError, NotFoundError: see RegistryError.
+        IntegrityError: the file differs twice; the message has both hashes.
+        FormatError: the file is not a pack.
+        InvalidReferenceError: the reference is not valid.
+        LimitError: the pack does not fit on the disk.
+        OutputError: the cache or the output cannot be written.
+        NetworkError, AccessError, NotFoundError: the registry refused or failed.
 
     Source:
         spec/v1/oci.md and spec/v1/refusals.md.
@@ -56,31 +59,31 @@ def pull(reference: str, *, output: str | PathLike[str] | None = None, progress:
     if isinstance(source, HubReference):
         from lottapack.registry import hub_pull
 
-        found = hub_pull.pull(source, progress)
+        pulled = hub_pull.pull(source, progress)
     else:
         from lottapack.registry import oci
 
-        found = oci.pull(source, progress)
+        pulled = oci.pull(source, progress)
     if output is None:
-        return found
+        return pulled
     from lottapack.registry.placing import place
 
-    return place(found, output)
+    return place(pulled, output)
 
 
 def list_packs(owner: str) -> list[Listed]:
-    """List the repositories of a user or organisation that hold a pack.
+    """List the repositories of a user or organisation that contain a pack.
 
     Args:
         owner: ``my-org``; or ``oci://host[/prefix]``, for a registry that lists its repositories.
 
     Returns:
-        What to pull, and what the registry says of each.
+        The reference of each, and what the registry says about it.
 
     Raises:
-        InvalidReferenceError: the text names no owner.
+        InvalidReferenceError: the text does not name an owner.
         RegistryError: the registry cannot be reached, refuses, or does not know the owner.
-        UnsupportedError: an OCI registry that does not list its repositories.
+        UnsupportedError: the OCI registry does not list its repositories.
 
     Source:
         spec/v1/oci.md.

@@ -1,7 +1,7 @@
-"""Fetching one file whose size and hash are known, from wherever it comes: resumed, bounded, hashed as it arrives.
+"""Fetch a file of known size and hash from any source: resumed, limited, and hashed as it arrives.
 
-Bytes go to one partial file, which the caller names after the expected hash and holds a lock for. What an interrupted
-fetch left there, in this process or another, is read again, and the rest asked for.
+Bytes are written to a partial file, which the caller names after the expected hash and locks. What an interrupted fetch
+left there, in this process or another, is hashed again, and only the rest is requested.
 """
 
 import errno
@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _PARTIAL, _BEYOND = 206, 416
 _CUTS = 20
-"""How often one fetch goes on after the connection broke."""
+"""How many times a fetch continues after a broken connection."""
 WAITS = (0.5, 1.0, 2.0)
-"""Seconds to wait before it goes on, where the last attempts brought nothing."""
+"""The seconds to wait before continuing, after attempts that brought nothing."""
 _WINDOW, _SLOWEST = 60.0, 200
-"""Seconds, and the bytes a second that have to come in them on average."""
+"""The seconds of a window, and the least bytes a second on average within it."""
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A successful answer with a file's bytes: 206 from where it was asked, else from the start."""
+    """A successful answer with a file's bytes: with status 206 from the requested byte on, else from the start."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,7 +45,7 @@ class Body:
 
 
 Opener = Callable[[int], AbstractContextManager[Body]]
-"""Asks for a file from a byte on. Raises NetworkError for what may pass, also while the body is read."""
+"""Requests a file from a byte on. Raises NetworkError for temporary failures, also while the body is read."""
 
 
 class _Hash(Protocol):
@@ -55,21 +55,22 @@ class _Hash(Protocol):
 
 
 def fresh_hash(expected: Expected) -> _Hash:
-    """The hash by which a file is known, before its first byte."""
+    """Return a new hash of the file's algorithm."""
     if expected.algorithm == "sha256":
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % expected.size, usedforsecurity=False)
 
 
 def download(opener: Opener, expected: Expected, path: Path, what: str, progress: Progress | None) -> int:
-    """Fetch a file into ``path``, on disk and with the expected hash. What differs is removed and fetched once more.
+    """Fetch a file with the expected hash into ``path`` on disk. A file that differs is removed and fetched once more.
 
-    Returns how many bytes came over the network. ``progress``: in bytes of the file. ``what``: for messages.
+    Returns how many bytes came over the network. ``progress``: in bytes of the file. ``what``: its name for messages.
 
     Raises:
-        LimitError: the disk has no room for it. IntegrityError: it differs twice. OutputError: it cannot be written; of
-            a disk that became full nothing is kept.
-        NetworkError, AccessError, NotFoundError, RegistryError.
+        LimitError: the file does not fit on the disk.
+        IntegrityError: it differs twice.
+        OutputError: it cannot be written; if the disk became full, nothing is kept.
+        NetworkError, AccessError, NotFoundError, RegistryError: the registry refused or failed.
     """
     received = 0
     problem = None
@@ -96,7 +97,7 @@ def download(opener: Opener, expected: Expected, path: Path, what: str, progress
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The partial file, made if missing. A link in its place is not followed."""
+    """Open the partial file, or create it. A link in its place is not followed."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o666), "r+b")
 
@@ -110,11 +111,11 @@ def _unwritable(path: Path, fault: OSError) -> OutputError:
 
 
 class _OtherError(Exception):
-    """The server offers something else than the file that was announced."""
+    """The server offers something else than the announced file."""
 
 
 class _Fetch:
-    """One attempt at a file, over several connections if need be."""
+    """One attempt at a file, over several connections if necessary."""
 
     def __init__(
         self, opener: Opener, expected: Expected, file: BinaryIO, what: str, progress: Progress | None
@@ -126,7 +127,7 @@ class _Fetch:
         self._patient = True
 
     def run(self) -> Problem | None:
-        """Fetch what is missing; what is wrong with the whole, or None once it is on disk."""
+        """Fetch what is missing; return what is wrong with the whole file, or None once it is on disk."""
         self._keep()
         idle, furthest = 0, self._done
         for cuts in range(_CUTS + 1):
@@ -145,14 +146,14 @@ class _Fetch:
                 return Problem("size", "file", str(fault))
         self._file.flush()
         os.fsync(self._file.fileno())
-        found = self._hash.hexdigest()
-        if found == self._expected.digest:
+        computed = self._hash.hexdigest()
+        if computed == self._expected.digest:
             return None
         name = {"sha256": "SHA-256", "git": "git id"}[self._expected.algorithm]
-        return Problem("sha256", "file", f"its {name} is {found}, the registry says {self._expected.digest}")
+        return Problem("sha256", "file", f"has the {name} {computed}, but the registry says {self._expected.digest}")
 
     def _keep(self) -> None:
-        """Read what is there already; more than the file can have is nothing."""
+        """Hash what is already there; discard it if it is longer than the file."""
         if os.fstat(self._file.fileno()).st_size > self._expected.size:
             self._restart()
         while piece := self._file.read(_CHUNK):
@@ -174,7 +175,7 @@ class _Fetch:
             mark, at_mark = time.monotonic(), self.received
             for chunk in body.chunks:
                 if self._done + len(chunk) > size:
-                    raise _OtherError(f"has more than the {size:,} bytes that the registry says")
+                    raise _OtherError(f"has more than the {size:,} bytes that the registry announced")
                 self._file.write(chunk)
                 self._hash.update(chunk)
                 self._done += len(chunk)
@@ -184,19 +185,21 @@ class _Fetch:
                 if time.monotonic() - mark > _WINDOW:
                     if self.received - at_mark < _WINDOW * _SLOWEST:
                         self._patient = False
-                        raise NetworkError(f"{self._what}: fewer than {_SLOWEST} bytes a second arrive", hint=_AGAIN)
+                        raise NetworkError(f"{self._what}: fewer than {_SLOWEST} bytes a second arrived", hint=_AGAIN)
                     mark, at_mark = time.monotonic(), self.received
         if self._done < size:
             raise NetworkError(f"{self._what}: the answer ended after {self._done:,} of {size:,} bytes", hint=_AGAIN)
 
     def _check(self, body: Body) -> None:
-        """Whether the bytes that follow belong where the file ends."""
+        """Check that the bytes that follow belong at the end of the file."""
         if body.status == _BEYOND:
-            raise _OtherError(f"has no byte {self._done:,}, the registry says {self._expected.size:,} bytes")
+            raise _OtherError(
+                f"ends before byte {self._done:,}, but the registry announced {self._expected.size:,} bytes"
+            )
         if body.status == _PARTIAL:
-            found = _RANGE.fullmatch(body.headers.get("content-range", ""))
-            if self._done == 0 or not found or int(found[1]) != self._done:
-                raise _OtherError(f"comes from another place than byte {self._done:,}, which was asked for")
+            match = _RANGE.fullmatch(body.headers.get("content-range", ""))
+            if self._done == 0 or not match or int(match[1]) != self._done:
+                raise _OtherError(f"starts at another byte than the requested {self._done:,}")
         elif self._done:
             self._restart()
         length = body.headers.get("content-length")
@@ -204,10 +207,10 @@ class _Fetch:
             return
         if not _LENGTH.fullmatch(length) or self._done + int(length) != self._expected.size:
             shown = f"{self._done + int(length):,}" if _LENGTH.fullmatch(length) else repr(length[:40])
-            raise _OtherError(f"has {shown} bytes, the registry says {self._expected.size:,}")
+            raise _OtherError(f"has {shown} bytes, but the registry announced {self._expected.size:,}")
 
 
-_AGAIN = "Check the network, then run the same command again: it goes on."
+_AGAIN = "Check the network, then run the same command again; it continues where it stopped."
 
 
 def _pause(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, or any server that speaks its protocol: who has packs there, and what was pushed.
+"""List packs and history on the Hugging Face Hub, or any server with its protocol.
 
 ``hub_pull`` and ``pushing.hub`` do the rest.
 """
@@ -32,7 +32,7 @@ class _Ref(msgspec.Struct, rename="camel"):
 
 
 class Refs(msgspec.Struct):
-    """What the names of a repository stand for."""
+    """The branches and tags of a repository, with their commits."""
 
     branches: list[_Ref] = []
     tags: list[_Ref] = []
@@ -50,7 +50,7 @@ class _Commit(msgspec.Struct):
 
 
 def list_packs(owner: Owner) -> list[Listed]:
-    """See ``lottapack.registry.list_packs``."""
+    """List packs; see ``lottapack.registry.list_packs``."""
     with hub_server.at(owner.server), translated(str(owner)):
         asked = {"author": owner.name, "full": "true"}
         return sorted(
@@ -69,16 +69,16 @@ def list_packs(owner: Owner) -> list[Listed]:
 
 
 def refs(repo: str) -> Refs:
-    """The branches and tags of a repository. Raises as hub_http.get()."""
+    """Return the branches and tags of a repository. Raises the errors of hub_http.get()."""
     return hub_http.get(f"/api/models/{repo}/refs", Refs, repo)
 
 
 def log(source: HubReference) -> list[LogEntry]:
-    """See ``lottapack.registry.history``."""
+    """List the history; see ``lottapack.registry.history``."""
     with hub_server.at(source.server), translated(str(source)):
-        there = refs(source.repo)
+        named = refs(source.repo)
         names: dict[str, list[str]] = {}
-        for ref in [*there.tags, *there.branches]:
+        for ref in [*named.tags, *named.branches]:
             names.setdefault(ref.target_commit, []).append(ref.name)
         path = f"/api/models/{source.repo}/commits/{quote(source.revision or 'main', safe='')}"
         return [

@@ -1,18 +1,18 @@
-"""The cache of the Hub's clients on this machine, laid out as its documentation says, so that they all share it.
+"""The cache that the Hub's clients share on this machine, in the layout of its documentation.
 
 ::
 
     <cache>/models--owner--name/blobs/<sha256, or git's id>      the files
-                                      <the same>.incomplete      what an interrupted fetch left
+                                      <the same>.incomplete      left by an interrupted fetch
                                 snapshots/<commit>/<name>        links to blobs
-                                refs/<branch or tag>             the commit that it last stood for
+                                refs/<branch or tag>             the last known commit
     <cache>/.locks/models--owner--name/<sha256>.lock             held by whoever fetches
 
 ``<cache>`` is hub_server.cache(), by default HF_HUB_CACHE.
 
-Every name here is made of a repository's (references), of hashes that were checked, and of names of files that were
-checked (answers.name_fault). Nothing outside a repository's folder is written or removed, also where the cache holds
-links that lead out of it.
+Every name here consists of a repository's name (references), checked hashes, and checked file names
+(answers.name_fault). Nothing outside a repository's folder is written or removed, even if the cache contains links that
+lead out of it.
 """
 
 import os
@@ -35,28 +35,28 @@ _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 def folder(repo: str) -> Path:
-    """The folder of a repository."""
+    """Return the folder of a repository."""
     return hub_server.cache() / _name(repo)
 
 
 def blob(repo: str, digest: str) -> Path:
-    """Where the file of a hash lies; its folder is there."""
+    """Return the path of the file with a hash; its folder is created."""
     return _own_folder(repo, "blobs") / digest
 
 
 @contextmanager
 def locked(repo: str, digest: str) -> Iterator[None]:
-    """Hold off everyone else who would fetch the file of that hash, other clients too."""
+    """Lock the file of that hash against others who would fetch it, including other clients."""
     cache = hub_server.cache()
     path = cache / ".locks" / _name(repo) / f"{digest}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or not _is_inside(path.parent, cache):  # older lockers empty what a link leads to
+    if path.is_symlink() or not _is_inside(path.parent, cache):  # older lock libraries empty the target of a link
         hint = "Remove that link, or set HF_HOME to another folder. Nothing was written."
-        raise OutputError(f"{path} is or lies behind a link out of the cache", hint=hint)
+        raise OutputError(f"{path} is, or is behind, a link out of the cache", hint=hint)
     lock: BaseFileLock = FileLock(path)
     try:
         lock.acquire()
-    except NotImplementedError:  # the file system has no locks
+    except NotImplementedError:  # the file system does not support locks
         lock = SoftFileLock(path)
         lock.acquire()
     try:
@@ -66,24 +66,24 @@ def locked(repo: str, digest: str) -> Iterator[None]:
 
 
 def find(repo: str, commit: str, name: str) -> Path | None:
-    """A file of a commit if it is in the cache: a file there, or a link to one of the repository's blobs."""
+    """Return a file of a commit in the cache, or None: a file there, or a link to one of the repository's blobs."""
     path = folder(repo) / "snapshots" / commit / name
     return path if _is_cached(repo, path) else None
 
 
 def packs(repo: str, commit: str) -> list[Path]:
-    """The packs of a commit that are in the cache. Links that lead nowhere, or elsewhere, are none."""
-    there = (folder(repo) / "snapshots" / commit).rglob(f"*{PACK_END}")
-    return sorted(path for path in there if _is_cached(repo, path))
+    """Return the packs of a commit in the cache, without links that lead nowhere or elsewhere."""
+    paths = (folder(repo) / "snapshots" / commit).rglob(f"*{PACK_END}")
+    return sorted(path for path in paths if _is_cached(repo, path))
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a regular file is there, and no link."""
+    """Return whether a regular file is there, not a link."""
     return path.is_file() and not path.is_symlink()
 
 
 def expected_of(path: Path) -> Expected | None:
-    """What a cached file should be, by its blob's name. None where the file system has no links."""
+    """Return what a cached file should be, from its blob's name; None on file systems without links."""
     blob = path.resolve()
     if blob.parent.name != "blobs":
         return None
@@ -94,13 +94,13 @@ def expected_of(path: Path) -> Expected | None:
 
 
 def settle(partial: Path, blob: Path) -> None:
-    """Give a fetched file its name."""
+    """Give a fetched file its final name."""
     partial.replace(blob)
     sync_folder(blob.parent)
 
 
 def link(repo: str, commit: str, name: str, blob: Path) -> Path:
-    """Make a file of a commit from its blob: a link, or where that cannot be the blob itself. Returns its path."""
+    """Create a file of a commit from its blob, as a link or by moving the blob; return its path."""
     *folders, last = name.split("/")
     path = _own_folder(repo, "snapshots", commit, *folders) / last
     target = os.path.relpath(blob, path.parent)
@@ -119,14 +119,14 @@ def link(repo: str, commit: str, name: str, blob: Path) -> Path:
 
 
 def remove_link(repo: str, commit: str, name: str) -> None:
-    """Remove what stands for a file in a commit, and nothing that it leads to."""
+    """Remove the entry of a file in a commit, but not what it links to."""
     path = folder(repo) / "snapshots" / commit / name
     if _is_inside(path.parent, folder(repo)):
         path.unlink(missing_ok=True)
 
 
 def remove(repo: str, path: Path) -> None:
-    """Remove a file of a commit, and its blob if that is one of the repository's own."""
+    """Remove a file of a commit, and its blob if that belongs to the repository."""
     blob = path.resolve()
     if _is_inside(path.parent, folder(repo)):
         path.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def remove(repo: str, path: Path) -> None:
 
 
 def recall(source: HubReference) -> str | None:
-    """The commit that a revision stood for when the network was last asked."""
+    """Return the commit that a revision named when the network was last asked, or None."""
     if source.commit:
         return source.commit
     with suppress(OSError, UnicodeDecodeError):
@@ -145,7 +145,7 @@ def recall(source: HubReference) -> str | None:
 
 
 def remember(source: HubReference, commit: str) -> None:
-    """Keep what a branch or tag stands for, for when there is no network. A cache that is read-only stays so."""
+    """Store the commit of a branch or tag for offline use. A read-only cache is left as it is."""
     if source.commit:
         return
     *folders, last = (source.revision or "main").split("/")
@@ -162,9 +162,9 @@ def _name(repo: str) -> str:
 
 
 def _own_folder(repo: str, *parts: str) -> Path:
-    """A folder of a repository's, made if missing. Raises OutputError if a link on the way leads out of it."""
+    """Return a repository's own folder, created if missing. Raises OutputError if a link leads out of it."""
     path = folder(repo).joinpath(*parts)
-    # Made from above, so that none is made behind a link.
+    # Created from the top, so that none is created behind a link.
     for made in [*reversed(path.parents[: len(parts)]), path]:
         made.mkdir(parents=made == folder(repo), exist_ok=True)
         if not _is_inside(made, folder(repo)):
@@ -178,11 +178,11 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _is_cached(repo: str, path: Path) -> bool:
-    """Whether a path in a commit is a regular file of the repository's: its own, or one of its blobs."""
+    """Return whether a path in a commit is a regular file of the repository: its own, or one of its blobs."""
     root = folder(repo).resolve()
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a link to nothing, or in a circle
+    except (OSError, RuntimeError):  # a broken or circular link
         return False
     own = real.is_relative_to(root / "snapshots") and not path.is_symlink()
     return real.is_file() and (own or real.parent == root / "blobs")

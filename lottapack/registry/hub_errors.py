@@ -1,4 +1,4 @@
-"""What huggingface_hub raises, and what a Hub answers, as an error of lottapack with the next step: one table."""
+"""Translate huggingface_hub's errors and a Hub's refusals to lottapack's errors with a next step, by one table."""
 
 import errno
 import json
@@ -29,14 +29,14 @@ from lottapack.errors import (
 from lottapack.registry import answers, hub_server
 
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-"""The base of whatever HTTP library huggingface_hub uses in this version: the connection failed, not the request."""
+"""The base of connection errors of the HTTP library that huggingface_hub uses in this version."""
 
 _LOG_IN = "Log in with: hf auth login    (or set HF_TOKEN)."
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Refused(Exception):  # noqa: N818 - the server does, and translated() makes an error of it
-    """A Hub answered with an error status. ``code``: its own word for why."""
+class Refused(Exception):  # noqa: N818 - translated() turns it into an error
+    """A Hub answered with an error status. ``code``: its own code for the reason."""
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         super().__init__(f"HTTP {status}")
@@ -47,7 +47,7 @@ class Refused(Exception):  # noqa: N818 - the server does, and translated() make
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise whatever asking a Hub and reading its answer may raise as one of ours. ``what``: the reference."""
+    """Translate every error of asking a Hub and reading its answer. ``what``: the reference."""
     try:
         yield
     except (LottapackError, MemoryError):
@@ -57,15 +57,17 @@ def translated(what: str) -> Iterator[None]:
 
 
 def translate(fault: Exception, what: str) -> LottapackError:
-    """Our error for one of theirs; ``what``: the reference it is about."""
+    """Return lottapack's error for one of theirs. ``what``: the reference."""
     if isinstance(fault.__cause__, LottapackError):
-        return fault.__cause__  # of a watched request (hub_guard), which the client wraps in words of its own
+        return fault.__cause__  # from a watched request (hub_guard), which the client wraps
     if isinstance(fault, HFValidationError):
         return InvalidReferenceError(f"{what}: {fault}", hint="Write owner/name, as the Hub shows it.")
     if isinstance(fault, LocalTokenNotFoundError):
-        return AccessError(f"{what}: no token for {hub_server.endpoint()}", hint=log_in())
+        return AccessError(f"{what}: a token for {hub_server.endpoint()} is missing", hint=log_in())
     if isinstance(fault, OfflineModeIsEnabled):
-        return NetworkError(f"{what}: HF_HUB_OFFLINE is set, so no registry is asked", hint="Unset HF_HUB_OFFLINE.")
+        return NetworkError(
+            f"{what}: HF_HUB_OFFLINE is set, which forbids asking a registry", hint="Unset HF_HUB_OFFLINE."
+        )
     if isinstance(fault, LocalEntryNotFoundError):
         cause = fault.__cause__
         return translate(cause, what) if isinstance(cause, Exception) else _network(what, fault)
@@ -77,17 +79,20 @@ def translate(fault: Exception, what: str) -> LottapackError:
     if isinstance(fault, OSError) and fault.errno is not None and not isinstance(fault, HTTP_ERROR):
         return _local(fault, what)
     if isinstance(fault, json.JSONDecodeError):
-        hint = "Is it a Hub? Check HF_ENDPOINT."
-        return RegistryError(f"{what}: {hub_server.endpoint()} answers with something other than JSON", hint=hint)
+        hint = "Check that HF_ENDPOINT names a Hub."
+        return RegistryError(f"{what}: the answer of {hub_server.endpoint()} is not JSON", hint=hint)
     if isinstance(fault, (HTTP_ERROR, OSError, EntryNotFoundError, XetDownloadError)) or type(fault) is RuntimeError:
-        return _network(what, fault)  # RuntimeError: what hf_xet raises, and a failed upload to LFS
+        return _network(what, fault)  # hf_xet and failed uploads to LFS raise RuntimeError
     return answers.unreadable(
-        what, hub_server.endpoint(), fault, hint="Is it a Hub? Check HF_ENDPOINT. If it is, tell whoever runs it."
+        what,
+        hub_server.endpoint(),
+        fault,
+        hint="Check that HF_ENDPOINT names a Hub. If it does, report this to its operator.",
     )
 
 
 def _local(fault: OSError, what: str) -> OutputError:
-    """For a fault of this machine's disk."""
+    """Return the error for a failure of this machine's disk."""
     message = f"{what}: {fault.strerror}: {fault.filename or hub_server.cache()}"
     if fault.errno in _FULL_DISK:
         hint = f"Free some space in {hub_server.cache()}, or set HF_HOME to another disk. Nothing was kept."
@@ -97,30 +102,30 @@ def _local(fault: OSError, what: str) -> OutputError:
 
 
 def _message(content: bytes) -> str:
-    """The words of an error's content, if it has the Hub's form."""
+    """Return the message of an error's content in the Hub's form, or an empty text."""
     try:
-        found = json.loads(content)["error"]
+        message = json.loads(content)["error"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
-    return found if isinstance(found, str) else ""
+    return message if isinstance(message, str) else ""
 
 
 def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
-    """For an answer with an error status."""
+    """Return the error for an answer with an error status."""
     where = hub_server.endpoint()
     if code == "GatedRepo":
-        return AccessError(
-            f"{what}: access is granted by its owner", hint=f"Ask for access at {where}, then try again."
-        )
+        return AccessError(f"{what}: its owner must grant access", hint=f"Ask for access at {where}, then try again.")
     if code == "RepoNotFound" and status == 404:
         hint = "Check the name. If it is private, the token needs the right to read it."
         hint = hint if get_token() and hub_server.is_own() else f"{hint} {log_in()}"
-        return NotFoundError(f"{what}: {where} has no such repository", hint=hint)
+        return NotFoundError(f"{what}: the repository does not exist on {where}", hint=hint)
     if code == "RevisionNotFound":
-        hint = f"See what there is with: lottapack log {what.partition('@')[0]}"
-        return NotFoundError(f"{what}: no such branch, tag or commit", hint=hint)
+        hint = f"List them with: lottapack log {what.partition('@')[0]}"
+        return NotFoundError(f"{what}: the branch, tag or commit does not exist", hint=hint)
     if code == "EntryNotFound":
-        return NotFoundError(f"{what}: {where} has no such file", hint="It may have been removed just now: try again.")
+        return NotFoundError(
+            f"{what}: the file does not exist on {where}", hint="It may have been removed just now. Try again."
+        )
     kind, words, hint = (
         _no_token()
         if status == 401 and not (get_token() and hub_server.is_own())
@@ -132,36 +137,36 @@ def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
 
 _Row = tuple[type[RegistryError], str, str]
 _STATUS: dict[int, _Row] = {
-    401: (AccessError, "the token is not accepted by", f"It may be wrong or expired. {_LOG_IN}"),
+    401: (AccessError, "the token was not accepted by", f"It may be wrong or expired. {_LOG_IN}"),
     403: (AccessError, "the token lacks the right to do this at", f"Use a token that has it. {_LOG_IN}"),
-    404: (NotFoundError, "nothing of that name at", "Check the name, and HF_ENDPOINT: is a Hub there?"),
-    409: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
-    412: (ConflictError, "someone else's change came first at", "Look with lottapack log, then push again."),
-    413: (RegistryError, "too large for", "Ask who runs the registry for a higher limit."),
+    404: (NotFoundError, "the name does not exist at", "Check the name, and that HF_ENDPOINT names a Hub."),
+    409: (ConflictError, "someone else's change came first at", "Check it with lottapack log, then push again."),
+    412: (ConflictError, "someone else's change came first at", "Check it with lottapack log, then push again."),
+    413: (RegistryError, "too large for", "Ask the registry's operator for a higher limit."),
     429: (NetworkError, "too many requests to", "Wait some minutes, then try again."),
-    507: (RegistryError, "no space left at", "Tell who runs the registry. Nothing half-written is left."),
+    507: (RegistryError, "the disk is full at", "Report this to the registry's operator. Nothing was changed."),
 }
-"""What a status means: our error, the words before the registry's address, the next step."""
+"""For each status, the error, the words before the registry's address, and the next step."""
 
 _OTHER: dict[bool, _Row] = {
-    False: (RegistryError, "a refusal by", "The registry's own words say what to change."),
-    True: (NetworkError, "a failure inside", "Try again later. Nothing half-written is left."),
+    False: (RegistryError, "a refusal by", "The registry's message says what to change."),
+    True: (NetworkError, "a failure inside", "Try again later. Nothing was changed."),
 }
 
 
 def _no_token() -> _Row:
-    return AccessError, "private or not there, and no token was sent to", log_in()
+    return AccessError, "private or missing, and no token was sent to", log_in()
 
 
 def log_in() -> str:
-    """How a token comes to be sent."""
+    """Return how to send a token."""
     if hub_server.is_own():
         return _LOG_IN
-    return f"A token goes to HF_ENDPOINT only: export HF_ENDPOINT={hub_server.endpoint()}, and leave the address out."
+    return f"Tokens are only sent to HF_ENDPOINT. Set HF_ENDPOINT={hub_server.endpoint()}, and leave out the address."
 
 
 def _network(what: str, fault: Exception) -> NetworkError:
     words = answers.printable(str(fault), 300) or type(fault).__name__
     named = f"HF_ENDPOINT ({hub_server.endpoint()})" if hub_server.is_own() else "the address"
-    hint = f"Check the network and {named}, then run the same command again: it goes on."
+    hint = f"Check the network and {named}, then run the same command again; it continues."
     return NetworkError(f"{what}: the connection to {hub_server.endpoint()} failed: {words}", hint=hint)

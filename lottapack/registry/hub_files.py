@@ -1,4 +1,4 @@
-"""What a repository of the Hub holds at a revision, asked in one request, and its files, fetched into the cache."""
+"""List the files of a Hub repository at a revision in one request, and fetch them into the cache."""
 
 import logging
 import re
@@ -28,19 +28,19 @@ _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git": re.compile(r"[0-9a-f]{
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A repository at one commit. ``files``: size and hash of each, by name; ``private``: None if it is not said."""
+    """A repository at one commit. ``files``: size and hash of each by name. ``private``: None if unknown."""
 
     commit: str
     files: dict[str, Expected]
     private: bool | None
 
     def packs(self) -> list[str]:
-        """The names of the packs in it."""
+        """Return the names of its packs."""
         return sorted(name for name in self.files if name.endswith(PACK_END))
 
 
 class _Lfs(msgspec.Struct):
-    """What the Hub says of a file's content where it is not in git itself."""
+    """The Hub's record of a file's content that is not in git itself."""
 
     sha256: str
     size: int
@@ -56,7 +56,7 @@ class _File(msgspec.Struct, rename="camel"):
 
 
 class _Info(msgspec.Struct):
-    """A repository, as the Hub describes it; there is more in it."""
+    """A repository, as the Hub describes it; the Hub's record has more fields."""
 
     sha: str
     siblings: list[_File] = []
@@ -64,14 +64,16 @@ class _Info(msgspec.Struct):
 
 
 def contents(repo: str, revision: str | None) -> Contents:
-    """Ask what is there: one request. Raises RegistryError for what no Hub says; Refused.
+    """Return the contents of a repository, in one request. Raises RegistryError for an invalid answer; Refused.
 
-    (HfApi.model_info asks the same. To import it takes longer than the question, and it checks nothing.)
+    (HfApi.model_info does the same, but importing it takes longer than the request, and it does not check the answer.)
     """
     path = f"/api/models/{repo}" + (f"/revision/{quote(revision, safe='')}" if revision else "")
     info = hub_http.get(path, _Info, repo, {"blobs": "true"})
     if not _COMMIT.fullmatch(info.sha):
-        raise RegistryError(f"{repo}: {hub_server.endpoint()} names no commit", hint="Is it a Hub? Check HF_ENDPOINT.")
+        raise RegistryError(
+            f"{repo}: {hub_server.endpoint()} did not return a commit", hint="Check that HF_ENDPOINT names a Hub."
+        )
     files = {}
     for file in info.siblings:
         if file.lfs is not None:
@@ -82,12 +84,12 @@ def contents(repo: str, revision: str | None) -> Contents:
 
 
 def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress | None = None) -> tuple[Path, int]:
-    """A file whose bytes are what the registry said: where it lies in the cache, and how many of them came now.
+    """Return the path in the cache of a file with the announced bytes, and how many bytes were fetched.
 
-    By commit, not by the name of a branch or tag: that may have moved since the question. A cached file that differs
-    is removed and fetched anew. ``most``: bytes of the largest that is fetched.
+    Fetches by commit, not by branch or tag, which may have moved since the request. A cached file that differs is
+    removed and fetched again. ``most``: the most bytes of a file.
 
-    Raises IntegrityError; RegistryError for a name, size or hash that no file has, and for a larger file.
+    Raises IntegrityError; RegistryError for an invalid name, size or hash, and for a larger file.
     """
     expected = there.files[name]
     _refuse_odd(repo, name, expected, most)
@@ -109,7 +111,7 @@ def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress |
 
 @contextmanager
 def _opened(repo: str, commit: str, name: str, start: int) -> Iterator[Body]:
-    """A file as it comes. Only what the network does is translated, not what happens to the bytes."""
+    """Open a file's stream. Only network errors are translated, not what happens to the bytes."""
     with ExitStack() as stack:
         with translated(repo):
             body = stack.enter_context(hub_http.file(repo, commit, name, f"{repo}/{name}", start))
@@ -122,26 +124,26 @@ def _translated(chunks: Iterator[bytes], repo: str) -> Iterator[bytes]:
 
 
 def _refuse_odd(repo: str, name: str, expected: Expected, most: int) -> None:
-    """Raise RegistryError for what would not be a plain file of this repository in the cache."""
+    """Raise RegistryError for anything that is not a plain file of this repository in the cache."""
     fault = next((fault for part in name.split("/") if (fault := answers.name_fault(part))), None)
     if fault or len(name) > 1024:
         shown = answers.printable(name, 200)
         hint = "Rename it in the repository, or do not trust this server."
-        raise RegistryError(f"{repo}: {shown!r} cannot be a file's name: {fault or 'it is too long'}", hint=hint)
+        raise RegistryError(f"{repo}: {shown!r} cannot be the name of a file: {fault or 'it is too long'}", hint=hint)
     if not _DIGESTS[expected.algorithm].fullmatch(expected.digest) or not 0 <= expected.size < 1 << 62:
         shown = answers.printable(f"{expected.digest!r} of {expected.size} bytes", 200)
-        raise RegistryError(f"{repo}: {name} has no hash and size that a file can have: {shown}", hint=answers.DISTRUST)
+        raise RegistryError(f"{repo}: {name} has an invalid hash or size: {shown}", hint=answers.DISTRUST)
     if expected.size > most:
-        hint = "Tell whoever pushed it."
-        raise RegistryError(f"{repo}: {name} has {expected.size:,} bytes, {most:,} are allowed", hint=hint)
+        hint = "Report this to its author."
+        raise RegistryError(f"{repo}: {name} has {expected.size:,} bytes, but only {most:,} are allowed", hint=hint)
 
 
 def only_pack(source: HubReference, names: list[str], where: str) -> str:
-    """The one pack of a revision. Raises NotFoundError if there is none, RegistryError if there are several."""
+    """Return the one pack of a revision. Raises NotFoundError if there are none, RegistryError if there are several."""
     if not names:
-        hint = f"A pack's name ends in {PACK_END}. See the commits with: lottapack log {source.repo}"
-        raise NotFoundError(f"{source}: no pack {where}", hint=hint)
+        hint = f"A pack's name ends in {PACK_END}. List the commits with: lottapack log {source.repo}"
+        raise NotFoundError(f"{source}: found no pack {where}", hint=hint)
     if len(names) > 1:
-        hint = f"One revision, one pack: fetch the one you want with hf download {source.repo} NAME, and use its path."
-        raise RegistryError(f"{source}: several packs {where}: {answers.listed(names)}", hint=hint)
+        hint = f"Fetch the one you want with hf download {source.repo} NAME, and use its path."
+        raise RegistryError(f"{source}: found several packs {where}: {answers.listed(names)}", hint=hint)
     return names[0]

@@ -1,7 +1,7 @@
-"""Limits for what huggingface_hub asks by itself while it makes a commit for us.
+"""Limit the requests that huggingface_hub makes by itself while it creates a commit for us.
 
-Its client belongs to the whole process, so only requests of ours are watched: those that say so in their User-Agent,
-and uploads while a push is on.
+Its client is shared by the whole process, so only our requests are watched: those with our User-Agent, and uploads
+while a push is running.
 """
 
 import sys
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub import constants
-from huggingface_hub.utils import _http, get_session  # type: ignore[attr-defined]  # its documented place
+from huggingface_hub.utils import _http, get_session  # type: ignore[attr-defined]  # its documented location
 
 from lottapack.errors import NetworkError, RegistryError
 from lottapack.registry import answers
@@ -20,14 +20,14 @@ from lottapack.registry.hub_errors import HTTP_ERROR
 from lottapack.registry.hub_http import LIBRARY, OWN
 
 _CONNECT, _READ = 20.0, 600.0
-"""Seconds: to connect, and for an answer of a registry that must first put away what it was sent."""
+"""Seconds to connect, and for an answer of a registry that must first store what it was sent."""
 _library = sys.modules[HTTP_ERROR.__module__.partition(".")[0]]
 _lock, _pushes = threading.Lock(), 0
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Watch the client's requests for as long as the block runs, also when it makes a new client amid it."""
+    """Watch the client's requests while the block runs, even if a new client is created meanwhile."""
     global _pushes
     made = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
     if made is not None and not isinstance(made, _Factory):
@@ -43,7 +43,7 @@ def guarded() -> Iterator[None]:
 
 
 class _Factory:
-    """Makes clients as before, and has them watched."""
+    """Creates clients as before, and watches them."""
 
     def __init__(self, made: Any) -> None:
         self._made = made
@@ -60,14 +60,14 @@ def _watch(client: Any) -> Any:
 
 
 def _is_ours(request: Any) -> bool:
-    """Whether huggingface_hub asks this for us. Uploads do not say for whom they are."""
+    """Return whether huggingface_hub makes this request for us. Uploads do not show their origin."""
     if OWN in request.extensions or not _pushes:
         return False
     return request.method == "PUT" or str(request.headers.get("User-Agent", "")).startswith(f"{LIBRARY}/")
 
 
 def _before(request: Any) -> None:
-    """No compression, no waiting for ever, the token for the Hub's own host, and no plain HTTP after HTTPS."""
+    """Disable compression and endless waits, keep the token on the Hub's host, and refuse plain HTTP after HTTPS."""
     if not _is_ours(request):
         return
     request.headers["Accept-Encoding"] = "identity"
@@ -78,22 +78,20 @@ def _before(request: Any) -> None:
 
 
 def _after(response: Any) -> None:
-    """Refuse what would be larger than it looks, or a wait without end; bound what is read."""
+    """Refuse compressed answers and endless waits, and limit what is read."""
     if not _is_ours(response.request):
         return
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise RegistryError(
-            f"{constants.ENDPOINT}: an answer is compressed, which nobody asked for", hint=answers.DISTRUST
-        )
+        raise RegistryError(f"{constants.ENDPOINT}: an answer is compressed without request", hint=answers.DISTRUST)
     wait = answers.asked_wait(response.headers)
     if wait is not None and wait > answers.MAX_WAIT:
-        hint = "Try again later. Nothing half-written is left."
+        hint = "Try again later. Nothing was changed."
         raise NetworkError(f"{constants.ENDPOINT} asks to wait for {wait:.0f} seconds", hint=hint)
     response.stream = _Bounded(response.stream)
 
 
-class _Bounded(_library.SyncByteStream):  # type: ignore[misc, name-defined]  # of whichever library it uses
-    """An answer's bytes, of which no more than MAX_ANSWER are read, within ANSWER_SECONDS."""
+class _Bounded(_library.SyncByteStream):  # type: ignore[misc, name-defined]  # from the HTTP library that it uses
+    """The bytes of an answer, at most MAX_ANSWER of them within ANSWER_SECONDS."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -107,5 +105,5 @@ class _Bounded(_library.SyncByteStream):  # type: ignore[misc, name-defined]  # 
             yield chunk
 
     def close(self) -> None:
-        """Pass it on."""
+        """Close the stream."""
         self._stream.close()

@@ -1,7 +1,7 @@
-"""Questions to a Hub, each answered within limits of size and time, and the token for the Hub's own host only.
+"""Requests to a Hub, each with limits of size and time, and the token for the Hub's own host only.
 
-The connection is that of huggingface_hub, with its proxies and certificates. What it leaves to chance is decided here:
-redirects, compression (none is asked for, so that a small answer cannot become a large one), waits, and sizes.
+The connection is huggingface_hub's, with its proxies and certificates. This module controls what that leaves open:
+redirects, compression (not requested, so that a small answer cannot become a large one), waits and sizes.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its documented place
+from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its documented location
 
 from lottapack.errors import NetworkError, RegistryError
 from lottapack.registry import answers, hub_server
@@ -22,15 +22,15 @@ from lottapack.registry.hub_errors import Refused
 _log = logging.getLogger(__name__)
 
 LIBRARY = "lottapack"
-"""What we tell servers that we are."""
+"""Our name for servers."""
 OWN = "lottapack"
-"""Marks, among a request's extensions, those that are asked here."""
+"""Marks the extensions of requests that are made here."""
 
 _TIMEOUT = (20.0, 60.0, 60.0, 20.0)
 """Seconds to connect, without a byte of an answer, to send one, and for a free connection. (The client itself would
 wait for ever.)"""
 _ATTEMPTS = 5
-"""How often a server may ask to come back later."""
+"""How many times a server may ask to come back later."""
 _MAX_ERROR, _MAX_LIST = 64 << 10, 128 << 20
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -39,12 +39,12 @@ _Answer = TypeVar("_Answer")
 
 
 def get(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> _Answer:
-    """The answer to a question, as a record of that type. Raises RegistryError for one that is something else."""
+    """Return the answer to a request as a record of that type. Raises RegistryError for an invalid answer."""
     return _decoded(_get(hub_server.endpoint() + path, params, what)[0], kind, what)
 
 
 def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] | None = None) -> Iterator[_Answer]:
-    """The pages of a list, as many as the Hub has, but no more than MAX_PAGES. Raises as get()."""
+    """Yield the pages of a list, at most MAX_PAGES. Raises the errors of get()."""
     url: str | None = hub_server.endpoint() + path
     total = 0
     for _ in range(answers.MAX_PAGES):
@@ -62,16 +62,16 @@ def pages(path: str, kind: type[_Answer], what: str, params: Mapping[str, str] |
 
 @contextmanager
 def file(repo: str, commit: str, name: str, what: str, start: int) -> Iterator[Body]:
-    """A file of a repository as it comes, from ``start`` on if the Hub can (see Body)."""
+    """Open a file of a repository as a stream, from ``start`` on if the Hub supports it (see Body)."""
     url = f"{hub_server.endpoint()}/{repo}/resolve/{commit}/{quote(name)}"
-    # 416 is an answer too: what lies here is longer than the Hub's file.
+    # 416 is a valid answer too: the local file is longer than the Hub's.
     asked = {"Range": f"bytes={start}-"} if start else {}
     with _opened(url, None, asked, what) as response:
         yield Body(response.status_code, dict(response.headers.items()), response.iter_raw())
 
 
 def _get(url: str, params: Mapping[str, str] | None, what: str) -> tuple[bytes, str | None]:
-    """The content of an answer, and where the list goes on."""
+    """Return the content of an answer, and the address of the next page."""
     with _opened(url, params, {}, what) as response:
         content = answers.collect(_timely(response.iter_raw(), what), answers.MAX_ANSWER, what)
         return content, response.links.get("next", {}).get("url")
@@ -90,15 +90,15 @@ def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-        hint = "Is it a Hub? Check HF_ENDPOINT."
+        hint = "Check that HF_ENDPOINT names a Hub."
         raise RegistryError(
-            f"{what}: {hub_server.endpoint()} answers otherwise than a Hub: {fault}", hint=hint
+            f"{what}: {hub_server.endpoint()} does not answer like a Hub: {fault}", hint=hint
         ) from fault
 
 
 @contextmanager
 def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str) -> Iterator[Any]:
-    """The successful answer to GET, wherever that leads and once the server has time. Raises RegistryError."""
+    """Open the successful answer to GET, following redirects and waiting for a busy server. Raises RegistryError."""
     headers = {
         **build_hf_headers(token=hub_server.token(), library_name=LIBRARY),
         **asked,
@@ -128,7 +128,7 @@ def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str]
 
 
 def _check(response: Any, what: str) -> None:
-    """Raise what a status means, and refuse what cannot be read within limits."""
+    """Raise the error of a status, and refuse answers that cannot be read within limits."""
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if response.status_code not in (200, 206, 416):
         content = bytearray()
@@ -139,7 +139,7 @@ def _check(response: Any, what: str) -> None:
         raise Refused(response.status_code, response.headers, bytes(content))
     if coding != "identity":
         shown, hint = answers.printable(coding, 40), answers.DISTRUST
-        raise RegistryError(f"{what}: the answer is compressed ({shown}), which nobody asked for", hint=hint)
+        raise RegistryError(f"{what}: the answer is compressed ({shown}) without request", hint=hint)
 
 
 def _pause(seconds: float) -> None:

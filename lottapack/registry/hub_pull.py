@@ -1,4 +1,4 @@
-"""Pull from the Hub: ask what the pack should be, fetch it, check it before anyone parses it."""
+"""Pull from the Hub: ask what the pack should be, fetch it, and check it before it is parsed."""
 
 import logging
 from pathlib import Path
@@ -16,11 +16,11 @@ from lottapack.registry.references import HubReference
 _log = logging.getLogger(__name__)
 
 _PACK, _SIGNATURE = 1 << 62, 1_000_000
-"""Bytes of the largest pack and of the largest signature that are fetched."""
+"""The most bytes of a pack and of a signature that are fetched."""
 
 
 def pull(source: HubReference, progress: Progress | None) -> PullResult:
-    """See ``lottapack.registry.pull``."""
+    """Pull from the Hub; see ``lottapack.registry.pull``."""
     with hub_server.at(source.server), translated(str(source)):
         if constants.is_offline_mode():
             return _offline(source)
@@ -30,22 +30,22 @@ def pull(source: HubReference, progress: Progress | None) -> PullResult:
 
 
 def _online(source: HubReference, progress: Progress | None) -> PullResult:
-    there = hub_files.contents(source.repo, source.revision)
-    name = hub_files.only_pack(source, there.packs(), f"at commit {there.commit[:12]} of {hub_server.endpoint()}")
-    expected = there.files[name]
-    # The signature goes first, so that where a pack is in the cache its signature is too.
-    if name + SIGNATURE_END in there.files:
-        hub_files.fetch(source.repo, there, name + SIGNATURE_END, _SIGNATURE)
-    path, received = hub_files.fetch(source.repo, there, name, _PACK, progress)
+    contents = hub_files.contents(source.repo, source.revision)
+    name = hub_files.only_pack(source, contents.packs(), f"at commit {contents.commit[:12]} of {hub_server.endpoint()}")
+    expected = contents.files[name]
+    # The signature first, so that a pack in the cache always has its signature there too.
+    if name + SIGNATURE_END in contents.files:
+        hub_files.fetch(source.repo, contents, name + SIGNATURE_END, _SIGNATURE)
+    path, received = hub_files.fetch(source.repo, contents, name, _PACK, progress)
     if progress:
         progress(expected.size, expected.size)
     sha256 = integrity.check_pack(path, expected)
-    hub_cache.remember(source, there.commit)
-    return PullResult(path, str(source), there.commit, sha256, expected.size, received)
+    hub_cache.remember(source, contents.commit)
+    return PullResult(path, str(source), contents.commit, sha256, expected.size, received)
 
 
 def _cached(source: HubReference, commit: str) -> PullResult | None:
-    """The pack of a commit if it is in the cache as it should be; one that is not so is removed."""
+    """Return the intact pack of a commit in the cache, or None; a damaged one is removed."""
     packs = hub_cache.packs(source.repo, commit)
     if not packs:
         return None
@@ -61,7 +61,7 @@ def _offline(source: HubReference) -> PullResult:
     commit = hub_cache.recall(source)
     packs = hub_cache.packs(source.repo, commit) if commit else []
     if commit is None or not packs:
-        hint = "Unset HF_HUB_OFFLINE and pull it once, or set HF_HOME to where it is."
+        hint = "Unset HF_HUB_OFFLINE and pull it once, or set HF_HOME to the cache that has it."
         raise NotFoundError(f"{source}: not in the cache {hub_server.cache()}, and HF_HUB_OFFLINE is set", hint=hint)
     hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
     try:

@@ -1,4 +1,4 @@
-"""Which Hub is asked: that of HF_ENDPOINT, or the one that a reference names by its address."""
+"""The Hub to ask: that of HF_ENDPOINT, or the one that a reference names by its address."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _named: ContextVar[str | None] = ContextVar("lottapack_hub", default=None)
 
 @contextmanager
 def at(server: str | None) -> Iterator[None]:
-    """Within it, that server is asked; None stands for HF_ENDPOINT's."""
+    """Ask that server inside this context; None means HF_ENDPOINT's."""
     before = _named.set(server)
     try:
         yield
@@ -25,22 +25,22 @@ def at(server: str | None) -> Iterator[None]:
 
 
 def endpoint() -> str:
-    """The address of the server."""
+    """Return the address of the server."""
     return _named.get() or str(constants.ENDPOINT)
 
 
 def is_own() -> bool:
-    """Whether it is HF_ENDPOINT's, for which the token is: no other server is sent it."""
+    """Return whether the server is HF_ENDPOINT's, the only one that gets the token."""
     return answers.origin(endpoint()) == answers.origin(constants.ENDPOINT)
 
 
 def token() -> bool | None:
-    """What the client is told of the token: False where none may be sent, else None, for its own choice."""
+    """Return the client's token argument: False if none may be sent, else None for its own choice."""
     return None if is_own() else False
 
 
 def cache() -> Path:
-    """Where what comes from it is kept. A stranger's repository must not pass for one of the same name on the Hub."""
+    """Return the cache for the server. A repository of another server must not pass for one of the Hub."""
     if is_own():
         return Path(constants.HF_HUB_CACHE)
     return cache_folder() / "hubs" / re.sub(r"[^A-Za-z0-9.-]", "_", endpoint())

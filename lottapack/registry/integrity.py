@@ -1,4 +1,4 @@
-"""Whether a file that came over a network is what the registry said it is, and a whole pack."""
+"""Check that a fetched file is what the registry announced, and a complete pack."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from lottapack.errors import IntegrityError, Problem
 from lottapack.format.packfile import open_pack
 
 AGAIN = (
-    "It was removed from the cache. Pull again; if it stays so, the registry's copy is damaged: push the pack again."
+    "It was removed from the cache. Pull again. If it differs again, the registry's copy is damaged: push the "
+    "pack again."
 )
 _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a registry says of a file, learned before the file is fetched.
+    """What a registry says about a file before it is fetched.
 
-    ``algorithm``: ``sha256`` of the content; or ``git`` for git's SHA-1 of it, which is all that the Hub tells of a
+    ``algorithm``: ``sha256`` of the content; or ``git`` for git's SHA-1 of it, which is all that the Hub knows about a
     file that it keeps in git itself.
     """
 
@@ -28,19 +29,19 @@ class Expected:
 
 
 def difference(path: str | PathLike[str], expected: Expected) -> Problem | None:
-    """What is wrong with a file before anyone has looked into it, or None. The problem names both hashes."""
+    """Return what is wrong with a file, before it is parsed, or None. The problem has both hashes."""
     size = Path(path).stat().st_size
     if size != expected.size:
-        return Problem("size", "file", f"has {size:,} bytes, the registry says {expected.size:,}")
-    found = digest(path, expected.algorithm)
-    if found == expected.digest:
+        return Problem("size", "file", f"has {size:,} bytes, but the registry says {expected.size:,}")
+    computed = digest(path, expected.algorithm)
+    if computed == expected.digest:
         return None
     name = {"sha256": "SHA-256", "git": "git id"}[expected.algorithm]
-    return Problem("sha256", "file", f"its {name} is {found}, the registry says {expected.digest}")
+    return Problem("sha256", "file", f"has the {name} {computed}, but the registry says {expected.digest}")
 
 
 def digest(path: str | PathLike[str], algorithm: str) -> str:
-    """The hash of a whole file, ``sha256`` or ``git``, in hex."""
+    """Return the hash of a whole file, ``sha256`` or ``git``, in hex."""
     with Path(path).open("rb") as file:
         if algorithm == "sha256":
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -51,9 +52,9 @@ def digest(path: str | PathLike[str], algorithm: str) -> str:
 
 
 def check_pack(path: str | PathLike[str], known: Expected | None = None) -> str:
-    """Check a pack's header, descriptor and every stored tensor's hash, without torch; returns the file's SHA-256.
+    """Check a pack's header, descriptor and every stored tensor's hash, without torch; return the file's SHA-256.
 
-    ``known``: what the whole file was found to be, so that it need not be hashed again. Raises FormatError,
+    ``known``: the verified values of the whole file, so that it need not be hashed again. Raises FormatError,
     IntegrityError.
     """
     with open_pack(path) as pack:
@@ -62,5 +63,5 @@ def check_pack(path: str | PathLike[str], known: Expected | None = None) -> str:
 
 
 def refuse(path: str | PathLike[str], problem: Problem) -> IntegrityError:
-    """The error for a file that differs even when fetched again."""
+    """Return the error for a file that differs even when fetched again."""
     return IntegrityError(str(path), [problem], hint=AGAIN)

@@ -1,4 +1,4 @@
-"""Where a pack lies that is named by a path or a reference."""
+"""Find the file of a pack that a path or a reference names."""
 
 from os import PathLike
 from pathlib import Path
@@ -11,13 +11,13 @@ from lottapack.registry.references import parse
 
 
 def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
-    """Where the pack lies, once it has been pulled if need be; of a folder that holds one pack, that one.
+    """Return the path of a pack, pulled if necessary; of a folder with one pack, that pack.
 
     ``progress``: in bytes. Raises InvalidReferenceError, RegistryError; FormatError for a folder without a pack.
     """
-    found = parse(path)
-    if isinstance(found, Path):
-        return in_folder(found) if found.is_dir() else found
+    parsed = parse(path)
+    if isinstance(parsed, Path):
+        return in_folder(parsed) if parsed.is_dir() else parsed
     from lottapack.registry import pull
 
     try:
@@ -25,18 +25,18 @@ def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
     except RegistryError as fault:
         if "://" in str(path):
             raise
-        raise type(fault)(fault.message, hint=f"There is no file {path} here either. {fault.hint}") from fault
+        raise type(fault)(fault.message, hint=f"The file {path} does not exist either. {fault.hint}") from fault
 
 
 def in_folder(folder: Path) -> Path:
-    """The pack of a folder, as export and save_pretrained write it; or the folder, which open_pack() refuses.
+    """Return the pack of a folder from export or save_pretrained; or the folder, which open_pack() refuses.
 
-    Raises InvalidReferenceError where the folder holds several, and for a link out of it.
+    Raises InvalidReferenceError if the folder contains several, and for a link out of it.
     """
     packs = sorted(folder.glob(f"*{PACK_END}"))
     if len(packs) > 1:
         names = ", ".join(pack.name for pack in packs[:5])
-        raise InvalidReferenceError(f"{folder} holds {len(packs)} packs: {names}", hint="Name one of them.")
+        raise InvalidReferenceError(f"{folder} contains {len(packs)} packs: {names}", hint="Name one of them.")
     if not packs:
         return folder
     require_own_file(packs[0], error=InvalidReferenceError)

@@ -1,4 +1,4 @@
-"""Packs in OCI registries: pull, list and log (spec: oci); ``pushing.oci`` pushes."""
+"""Packs in OCI registries: pull, list and log (spec: oci). ``pushing.oci`` pushes."""
 
 import logging
 from contextlib import suppress
@@ -21,9 +21,9 @@ DEFAULT_TAG = "latest"
 
 
 def pull(reference: OciReference, progress: Progress | None) -> PullResult:
-    """Bring a pack, and its signature, into the cache (see oci_cache). ``progress``: in bytes of the pack.
+    """Fetch a pack and its signature into the cache (see oci_cache). ``progress``: in bytes of the pack.
 
-    Raises: see registry.pull().
+    Raises the errors of registry.pull().
     """
     source = _tagged(reference)
     with client_of(source, "pull") as client:
@@ -36,7 +36,7 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
                 if known is None:
                     raise
                 exact = OciReference(source.host, source.repository, digest=known)
-                hint = f"When it was last pulled it was {known}, which is in the cache: pull {exact}."
+                hint = f"The version last pulled, {known}, is in the cache. Pull {exact} to use it."
                 raise NetworkError(fault.message, hint=hint) from fault
         with oci_cache.locked(digest) as entry:
             image, received = entry.image(str(source)), 0
@@ -54,15 +54,15 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
 
 
 def log(reference: OciReference) -> list[LogEntry]:
-    """The packs of a repository by their tags, in the order of the tags; with a tag or digest, that one.
+    """Return the packs of a repository by tag, in the order of the tags; with a tag or digest, that one.
 
-    A registry keeps no history. Raises: NotFoundError, AccessError, NetworkError.
+    Registries do not keep a history. Raises NotFoundError, AccessError, NetworkError.
     """
     with client_of(reference, "pull") as client:
         name = reference.tag or reference.digest
         packs = _packs(client, [name] if name else client.tags())
         if not packs:
-            raise NotFoundError(f"{reference}: no pack under any tag", hint="Push one: lottapack push.")
+            raise NotFoundError(f"{reference}: found no pack under any tag", hint="Push one with lottapack push.")
         names: dict[str, list[str]] = {}
         for tag, (digest, _) in packs.items():
             names.setdefault(digest, []).extend([] if tag == reference.digest else [tag])
@@ -74,9 +74,9 @@ def log(reference: OciReference) -> list[LogEntry]:
 
 
 def list_packs(owner: Owner) -> list[Listed]:
-    """The packs of a registry that one may read, by repository and tag, in those below ``owner.name``, or in all.
+    """Return the readable packs of a registry by repository and tag, below ``owner.name`` or in all repositories.
 
-    Raises: UnsupportedError where the registry lists no repositories. AccessError, NetworkError.
+    Raises UnsupportedError if the registry does not list repositories; AccessError, NetworkError.
     """
     host = owner.host or ""
     with client_of(OciReference(host, ""), None) as client:
@@ -85,25 +85,25 @@ def list_packs(owner: Owner) -> list[Listed]:
         except NotFoundError as fault:
             hint = f"Name the repository: lottapack log oci://{host}/REPOSITORY lists its tags."
             raise UnsupportedError(f"{host} does not list its repositories", hint=hint) from fault
-    found = []
+    packs = []
     for name in repositories:
         if not owner.name or name == owner.name or name.startswith(f"{owner.name}/"):
-            # Listed, and yet without a tag after a push that was interrupted, or not for everyone to read.
+            # A listed repository may lack a tag after an interrupted push, or may not be readable.
             with client_of(OciReference(host, name), "pull") as client, suppress(NotFoundError, AccessError):
-                found += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
-    return found
+                packs += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
+    return packs
 
 
 def _packs(client: "Client", names: list[str]) -> dict[str, tuple[str, Blob]]:
-    """The digest and the pack of each tag that is a pack's."""
-    found = {}
+    """Return the digest and the pack of each tag of a pack."""
+    packs = {}
     for name in names:
         raw, digest = client.manifest(name)
         try:
-            found[name] = digest, oci_manifest.read(raw, f"{client.where}:{name}").pack
+            packs[name] = digest, oci_manifest.read(raw, f"{client.where}:{name}").pack
         except RegistryError:
-            continue  # another kind of image, or a broken one: pull says why
-    return found
+            continue  # another kind of image, or an invalid one; pull says why
+    return packs
 
 
 def _tagged(reference: OciReference) -> OciReference:
@@ -113,12 +113,12 @@ def _tagged(reference: OciReference) -> OciReference:
 
 
 def client_of(reference: OciReference, actions: str | None) -> "Client":
-    """A client that may do that, ``pull`` or ``pull,push``. Raises UnsupportedError without the extra."""
+    """Return a client with the rights for ``pull`` or ``pull,push``. Raises UnsupportedError without the extra."""
     try:
         from lottapack.registry.oci_client import Client
     except ModuleNotFoundError as fault:
         if fault.name not in ("oras", "requests"):
             raise
-        hint = "pip install 'lottapack[oci]'"
+        hint = "Install it: pip install 'lottapack[oci]'"
         raise UnsupportedError("OCI registries need the oras client, which is not installed", hint=hint) from fault
     return Client(reference, actions)

@@ -1,11 +1,11 @@
-"""Pulled images on this machine: one folder for each manifest digest, complete or not there.
+"""Pulled images on this machine: one folder for each manifest digest, either complete or absent.
 
 ::
 
     <cache>/oci/sha256/<manifest digest>/manifest.json        written last
                                          digits.lotta.safetensors
                                          digits.lotta.safetensors.sig
-    <cache>/oci/tags/<hash of the reference>                  the digest that a tag had when it was last pulled
+    <cache>/oci/tags/<hash of the reference>                  the digest of a tag when it was last pulled
     <cache>/oci/locks/<manifest digest>                       held by whoever fetches
 
 ``<cache>`` is cache_folder().
@@ -39,13 +39,13 @@ class Entry:
     folder: Path
 
     def file(self, blob: Blob) -> Path:
-        """Where a blob of the image lies."""
+        """Return the path of a blob of the image."""
         return self.folder / blob.title
 
     def image(self, where: str) -> Image | None:
-        """The files of a complete image, each read and found to be what its digest says; None if one is not.
+        """Return the files of a complete image, each read and checked against its digest; None if one is not complete.
 
-        What is damaged is removed, so that it is fetched again.
+        Damaged files are removed, so that they are fetched again.
         """
         path = self.folder / _MANIFEST
         try:
@@ -57,30 +57,30 @@ class Entry:
             return None
         try:
             image = oci_manifest.read(raw, where)
-        except RegistryError:  # stored by another version, with other rules
+        except RegistryError:  # stored by another version with other rules
             return None
-        whole = True
+        complete = True
         for blob in (image.pack, image.signature):
             file = self.file(blob) if blob else None
             if blob and file and file.is_file() and difference(file, expected(blob)):
                 file.unlink()
-            whole = whole and (file is None or file.is_file())
-        return image if whole else None
+            complete = complete and (file is None or file.is_file())
+        return image if complete else None
 
     def complete(self, manifest: bytes) -> None:
-        """Write the manifest, which makes the folder an image."""
+        """Write the manifest, which completes the image."""
         with atomic_file(self.folder / _MANIFEST) as file:
             file.write(manifest)
 
 
 def expected(blob: Blob) -> Expected:
-    """What the file of a blob must be."""
+    """Return what the file of a blob must be."""
     return Expected(blob.size, "sha256", blob.sha256)
 
 
 @contextmanager
 def locked(digest: str) -> Iterator[Entry]:
-    """The folder for a manifest digest, made if missing, while nobody else has it. Raises OutputError."""
+    """Lock and yield the folder of a manifest digest, created if missing. Raises OutputError."""
     name = digest.removeprefix("sha256:")
     folder = _root() / "sha256" / name
     with _writable():
@@ -94,11 +94,11 @@ def locked(digest: str) -> Iterator[Entry]:
     finally:
         taken.release()
         with suppress(OSError):
-            folder.rmdir()  # only where nothing was fetched
+            folder.rmdir()  # only succeeds if nothing was fetched
 
 
 def remember(reference: OciReference, digest: str) -> None:
-    """Keep the digest that a tag has, to be named when the registry cannot be reached. Raises OutputError."""
+    """Store the digest of a tag, to name it when the registry cannot be reached. Raises OutputError."""
     if recall(reference) == digest:
         return
     path = _tag(reference)
@@ -109,7 +109,7 @@ def remember(reference: OciReference, digest: str) -> None:
 
 
 def recall(reference: OciReference) -> str | None:
-    """The digest that a tag had when it was last pulled, if that image is still in the cache."""
+    """Return the digest of a tag when it was last pulled, if that image is still in the cache."""
     try:
         digest = _tag(reference).read_text("utf-8")
     except (OSError, UnicodeDecodeError):

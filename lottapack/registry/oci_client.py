@@ -1,8 +1,8 @@
-"""The oras client, made fit for files of any size.
+"""An adapted oras client that works for files of any size.
 
-What oras 0.2 does not do, and this does: time limits, no silent retries for minutes, uploads that stream, tokens for
-the scope that is needed, basic authentication without sending everything twice, plain HTTP to this machine only, and
-errors that say what to do.
+It adds what oras 0.2 lacks: time limits, no silent retries for minutes, streaming uploads, tokens for the required
+scope, basic authentication without sending everything twice, plain HTTP to this machine only, and errors with a
+next step.
 """
 
 import re
@@ -29,8 +29,11 @@ _MAX_ERROR = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
-class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
-    """One registry, for one reference; a context manager. ``actions``: ``pull`` or ``pull,push``; None: any."""
+class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not have types
+    """A client of one registry for one reference; a context manager.
+
+    ``actions``: ``pull``, ``pull,push``; None: any.
+    """
 
     def __init__(self, reference: OciReference, actions: str | None) -> None:
         host, repository = reference.host.lower(), reference.repository
@@ -41,9 +44,9 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         self.container = _container(self.hostname, repository)
         self._scope = f"repository:{repository}:{actions}" if actions else None
         self._origin = f"{self.prefix}://{self.hostname}"
-        self.session.trust_env = not plain  # no proxy on the way to this machine
+        self.session.trust_env = not plain  # do not use a proxy for this machine
         self.session.auth = oci_auth.OriginAuth(self._origin)
-        # exchange() follows redirects; requests would read the whole content of one to prepare the next.
+        # exchange() follows redirects; requests would read the whole content of one before following it.
         self.session.get_redirect_target = lambda _: None
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, Transport(plain))
@@ -67,10 +70,10 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         json: object = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send a request, after logging in if the registry asks for that. ``stream``: the content is left to be read.
+        """Send a request, and log in first if the registry requires it. ``stream``: leave the content to be read.
 
-        Returns: the answer if it is a success, or to HEAD if nothing is there. Raises: NetworkError, AccessError,
-        NotFoundError, RegistryError, IntegrityError for a blob that is not what its digest says.
+        Returns the answer if it is a success, or to HEAD also if nothing is there. Raises NetworkError, AccessError,
+        NotFoundError, RegistryError; IntegrityError for a blob that does not match its digest.
         """
         options = {"data": data, "headers": headers, "json": json}
         with self.network():
@@ -92,7 +95,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Turn what goes wrong on the way, also while an answer is being read, into NetworkError or RegistryError."""
+        """Translate network failures, also while an answer is read, to NetworkError or RegistryError."""
         try:
             yield
         except (LottapackError, MemoryError):
@@ -102,7 +105,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         except (ConnectionError, TimeoutError) as fault:
             raise self._failed(requests.exceptions.ConnectionError(fault)) from fault
         except Exception as fault:
-            hint = "Check the address. If it is right, tell whoever runs the registry."
+            hint = "Check the address. If it is right, report this to the registry's operator."
             raise answers.unreadable(self.where, self.host, fault, hint) from fault
 
     def _failed(self, fault: requests.exceptions.RequestException) -> LottapackError:
@@ -114,55 +117,58 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         )
         if isinstance(fault, passing):
             words = answers.printable(_innermost(fault), 300)
-            hint = "Check the address and the network, and do it again: what was done is kept."
+            hint = "Check the address and the network, then try again; finished parts are kept."
             return NetworkError(f"{self.where}: the connection failed: {words}", hint=hint)
-        hint = "Plain HTTP is for loopback hosts only; other registries need HTTPS."
-        return RegistryError(f"{self.where}: no way to ask: {answers.printable(str(fault), 300)}", hint=hint)
+        hint = "Use HTTPS. Plain HTTP is only allowed for loopback hosts."
+        return RegistryError(f"{self.where}: cannot send the request: {answers.printable(str(fault), 300)}", hint=hint)
 
     def manifest(self, name: str) -> tuple[bytes, str]:
-        """The manifest of a tag or digest, and its digest, which is the one asked for. Raises IntegrityError."""
+        """Return the manifest of a tag or digest, and its digest.
+
+        Raises IntegrityError if it is not the requested one.
+        """
         url = self.manifest_url(name)
         headers = {"Accept": MANIFEST_TYPE, "Accept-Encoding": "identity"}
         problem = ""
         for _ in range(2):
             with self.network(), self.do_request(url, headers=headers, stream=True) as response:
                 raw = oci_transport.content(response, MAX_MANIFEST, self.where)
-                due = name if name.startswith("sha256:") else response.headers.get("Docker-Content-Digest")
-            found = oci_manifest.digest_of(raw)
-            if due is None or found == due:
-                return raw, found
-            problem = f"its SHA-256 is {found}, the registry says {answers.printable(due, 100)}"
-        hint = "The registry delivers something else than was pushed. Tell whoever runs it, or push again."
+                expected = name if name.startswith("sha256:") else response.headers.get("Docker-Content-Digest")
+            computed = oci_manifest.digest_of(raw)
+            if expected is None or computed == expected:
+                return raw, computed
+            problem = f"has the SHA-256 {computed}, but the registry says {answers.printable(expected, 100)}"
+        hint = "The registry delivers something else than was pushed. Report this to its operator, or push again."
         raise IntegrityError(f"{self.where}, {name}", [Problem("sha256", "manifest", problem)], hint=hint)
 
     def digest(self, name: str) -> str | None:
-        """The digest that the registry says a tag has now; None if there is no such tag."""
+        """Return the digest that the registry gives for a tag, or None if the tag does not exist."""
         with self.do_request(self.manifest_url(name), "HEAD", headers={"Accept": MANIFEST_TYPE}) as response:
             return response.headers.get("Docker-Content-Digest", "") if response.ok else None
 
     def has(self, blob: Blob) -> bool:
-        """Whether the registry has a blob."""
+        """Return whether the registry has a blob."""
         return bool(self.blob_exists({"digest": blob.digest}, self.container))
 
     @contextmanager
     def open_blob(self, blob: Blob, start: int) -> Iterator[Body]:
-        """A blob's bytes as they come, from ``start`` on if the registry can. Raises as do_request()."""
+        """Open a blob's stream, from ``start`` on if the registry supports it. Raises the errors of do_request()."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         url = f"{self.prefix}://{self.container.get_blob_url(blob.digest)}"
         with self.do_request(url, headers=headers, stream=True) as response:
-            found = {name.lower(): value for name, value in response.headers.items()}
-            yield Body(response.status_code, found, self._chunks(response))
+            answer_headers = {name.lower(): value for name, value in response.headers.items()}
+            yield Body(response.status_code, answer_headers, self._chunks(response))
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         with self.network():
             yield from oci_transport.chunks(response, self.where)
 
     def upload(self, blob: Blob, content: Path | bytes, advance: Callable[[int], None] | None = None) -> None:
-        """Send a blob in one piece. ``advance`` is told the bytes of it sent so far."""
+        """Send a blob in one piece. ``advance`` is called with the bytes sent so far."""
         with self.do_request(f"{self.prefix}://{self.container.upload_blob_url()}", "POST") as response:
             if not response.headers.get("Location"):
                 raise RegistryError(
-                    f"{self.where}: the registry does not say where to send a blob", hint=answers.DISTRUST
+                    f"{self.where}: the registry did not return an address for a blob", hint=answers.DISTRUST
                 )
             url = answers.follow(response.url, response.headers["Location"], self.where)
         url += ("&" if "?" in url else "?") + f"digest={blob.digest}"
@@ -174,45 +180,52 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         """Put a manifest under a tag, unchanged."""
         headers = {"Content-Type": MANIFEST_TYPE}
         with self.do_request(self.manifest_url(name), "PUT", data=raw, headers=headers) as response:
-            due = oci_manifest.digest_of(raw)
-            found = response.headers.get("Docker-Content-Digest", due)
-        if found != due:
-            shown = answers.printable(found, 100)
-            raise RegistryError(f"{self.where}: the registry made {shown} of the manifest {due}", hint=answers.DISTRUST)
+            expected = oci_manifest.digest_of(raw)
+            returned = response.headers.get("Docker-Content-Digest", expected)
+        if returned != expected:
+            shown = answers.printable(returned, 100)
+            raise RegistryError(
+                f"{self.where}: the registry stored the manifest {expected} as {shown}", hint=answers.DISTRUST
+            )
 
     def tags(self) -> list[str]:
-        """The repository's tags, sorted, at most MAX_LISTED. Raises NotFoundError if there is no such repository."""
+        """Return the repository's tags, sorted, at most MAX_LISTED. Raises NotFoundError for an unknown repository."""
         return self._listing(self.container.tags_url(MAX_LISTED), "tags")
 
     def repositories(self) -> list[str]:
-        """The registry's repositories, sorted, at most MAX_LISTED. Raises NotFoundError where it lists none."""
+        """Return the registry's repositories, sorted, at most MAX_LISTED.
+
+        Raises NotFoundError if it does not list them.
+        """
         return self._listing(f"{self.hostname}/v2/_catalog?n={MAX_LISTED}", "repositories")
 
     def _listing(self, path: str, field: str) -> list[str]:
-        found: list[str] = []
+        listed: list[str] = []
         url: str | None = f"{self.prefix}://{path}"
         for _ in range(answers.MAX_PAGES):
-            if not url or len(found) >= MAX_LISTED:
-                return sorted(found[:MAX_LISTED])
+            if not url or len(listed) >= MAX_LISTED:
+                return sorted(listed[:MAX_LISTED])
             with self.network(), self.do_request(url, stream=True) as response:
                 answer = msgspec.json.decode(oci_transport.content(response, MAX_MANIFEST, self.where))
                 names = (answer.get(field) or []) if isinstance(answer, dict) else None
                 if not isinstance(names, list):
-                    raise RegistryError(f"{self.where}: the registry's list of {field} is none", hint=answers.DISTRUST)
+                    raise RegistryError(
+                        f"{self.where}: the registry's list of {field} is not valid", hint=answers.DISTRUST
+                    )
                 url = answers.next_page(url, response.links.get("next", {}).get("url") if names else None, self.where)
-            found += [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
+            listed += [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
         raise RegistryError(f"{self.where}: the list has more than {answers.MAX_PAGES} pages", hint=answers.DISTRUST)
 
     def manifest_url(self, name: str) -> str:
-        """Where the manifest of a tag or digest is."""
+        """Return the address of the manifest of a tag or digest."""
         return f"{self.prefix}://{self.container.manifest_url(name)}"
 
     def _log_in(self, challenge: str) -> bool:
-        """Prepare the session for a challenge. False: there is nothing new to try. Raises AccessError."""
+        """Prepare the session for a challenge; return False if there is nothing new to try. Raises AccessError."""
         scheme = challenge.partition(" ")[0].lower()
         if self._credentials is None:
             self._credentials = oci_auth.find_credentials(self.host)
-        if scheme == "bearer":  # also where there was a token: it may have expired
+        if scheme == "bearer":  # also after an earlier token, which may have expired
             token = oci_auth.fetch_token(self.session, challenge, self._scope, self._credentials, self.host)
             value = f"Bearer {token}"
         elif scheme == "basic" and self._credentials is not None and not self._basic:
@@ -227,8 +240,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         if status in (401, 403):
             return oci_auth.denied(self.host, self._credentials)
         if status == 404:
-            hint = "Check the name and the tag; lottapack log names the tags of a repository."
-            return NotFoundError(f"{self.where}: the registry has no such repository, tag or blob{told}", hint=hint)
+            hint = "Check the name and the tag. List the tags of a repository with lottapack log."
+            return NotFoundError(f"{self.where}: the repository, tag or blob does not exist{told}", hint=hint)
         if status >= 500 or status == 429:
             return NetworkError(
                 f"{self.where}: the registry failed with status {status}{told}", hint="Try again later."
@@ -236,19 +249,19 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
         if code == "DIGEST_INVALID":
             problem = Problem("sha256", str(response.request.url).rpartition("digest=")[2], "other bytes arrived")
             return IntegrityError(self.where, [problem], hint="The file was changed while it was sent. Push it again.")
-        hint = "The registry's own words, if it has any, say what to change."
+        hint = "The registry's message, if any, says what to change."
         return RegistryError(f"{self.where}: the registry refused with status {status}{told}", hint=hint)
 
 
 def _container(host: str | None, repository: str) -> Container:
-    """The oras client's own record, whose parser takes ``localhost/a`` and ``a.b/c`` for other things than they are."""
+    """Return the oras client's record of a repository; its own parser misreads ``localhost/a`` and ``a.b/c``."""
     container = Container("unnamed", registry=host)
     container.namespace, _, container.repository = repository.rpartition("/")
     return container
 
 
 def _told(response: requests.Response, where: str) -> tuple[str, str]:
-    """The code and the words of an OCI error, if the answer is one."""
+    """Return the code and the message of an OCI error, or empty texts."""
     try:
         error = msgspec.json.decode(oci_transport.content(response, _MAX_ERROR, where))["errors"][0]
         code, message = str(error["code"]), str(error.get("message", ""))
@@ -260,7 +273,7 @@ def _told(response: requests.Response, where: str) -> tuple[str, str]:
 
 
 def _innermost(fault: BaseException) -> str:
-    """What really happened, from under the layers of libraries."""
+    """Return the message of the innermost error, below the libraries' own."""
     while fault.__context__ is not None:
         fault = fault.__context__
     return str(fault) or type(fault).__name__

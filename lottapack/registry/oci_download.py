@@ -1,4 +1,4 @@
-"""Bringing an image's files into the cache, each exactly what its digest says before anyone looks into it."""
+"""Fetch an image's files into the cache, and check each against its digest before it is parsed."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Progress | None) -> int:
-    """Fetch the files of an image and look into the pack before it gets its name. Returns the bytes received of it."""
+    """Fetch the files of an image, and check the pack before it gets its name. Returns the bytes received of it."""
     if image.signature:
         part = _part(entry, image.signature)
         download(client, image.signature, part, None)
@@ -28,14 +28,17 @@ def fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Pr
         check_pack(part)
     except (FormatError, IntegrityError) as fault:
         part.unlink()
-        hint = "It is as it was pushed, and is not a pack that this version reads. Tell whoever pushed it."
+        hint = "The file is as it was pushed, but this version cannot read it as a pack. Report this to its author."
         raise type(fault)(where, fault.problems, hint=hint) from fault
     _settle(part, entry.file(image.pack))
     return received
 
 
 def _part(entry: Entry, blob: Blob) -> Path:
-    """Where a blob is fetched to. What an interrupted pull had named already goes back there, to be checked again."""
+    """Return the partial file of a blob.
+
+    A file that an interrupted pull had already named is moved back, to be checked.
+    """
     part = entry.folder / f"{blob.sha256}.part"
     file = entry.file(blob)
     if file.is_file():
@@ -44,7 +47,7 @@ def _part(entry: Entry, blob: Blob) -> Path:
 
 
 def _settle(part: Path, path: Path) -> None:
-    """Give a fetched file its name."""
+    """Give a fetched file its final name."""
     part.replace(path)
     sync_folder(path.parent)
 

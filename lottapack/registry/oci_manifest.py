@@ -1,4 +1,4 @@
-"""The OCI manifest of a pack: its records, and what a reader refuses (spec: oci)."""
+"""The OCI manifest of a pack: its records, and what readers refuse (spec: oci)."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _MAX_NAME = 200
 
 
 class Blob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a manifest says of a blob. ``size`` in bytes; ``digest``: ``sha256:`` and 64 hex digits."""
+    """A blob in a manifest. ``size`` in bytes; ``digest``: ``sha256:`` and 64 hex digits."""
 
     media_type: str
     digest: str
@@ -38,7 +38,7 @@ class Blob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     @property
     def title(self) -> str:
-        """The file's name, or nothing."""
+        """The file's name, or an empty text."""
         return (self.annotations or {}).get(TITLE, "")
 
 
@@ -46,7 +46,7 @@ EMPTY_BLOB = Blob(EMPTY_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21f
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """What a manifest holds; there may be more in it."""
+    """A manifest; it may have more fields."""
 
     schema_version: int
     media_type: str = ""
@@ -65,38 +65,38 @@ class Image:
 
 
 def is_name(name: str) -> bool:
-    """Whether a pack may have this name in a registry (spec: oci, section 2)."""
+    """Return whether a pack may have this name in a registry (spec: oci, section 2)."""
     if not name.endswith(PACK_END) or name.startswith(".") or answers.name_fault(name):
         return False
     return len(name.encode()) <= _MAX_NAME
 
 
 def blob(media_type: str, path: Path, sha256: str, size: int) -> Blob:
-    """The layer of a file."""
+    """Return the layer of a file."""
     return Blob(media_type, f"sha256:{sha256}", size, {TITLE: path.name})
 
 
 def digest_of(raw: bytes) -> str:
-    """The digest of a manifest's bytes."""
+    """Return the digest of a manifest's bytes."""
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def read(raw: bytes, where: str) -> Image:
-    """The files that a manifest names. ``where``: the reference, for messages.
+    """Return the files that a manifest names. ``where``: the reference, for messages.
 
     Raises:
-        NotFoundError: it is something else's manifest. RegistryError: it breaks the specification.
+        NotFoundError: the manifest is not of a pack. RegistryError: it breaks the specification.
     """
     try:
-        raw.decode()  # of what is not asked for, the parser does not say that it is no UTF-8
+        raw.decode()  # the parser does not check the UTF-8 of fields that it ignores
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise _broken(where, str(fault)) from fault
     if manifest.artifact_type != ARTIFACT_TYPE:
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else manifest.media_type)
         raise NotFoundError(
-            f"{where} is no pack but {kind or 'an artifact without a type'}",
-            hint="Name the tag of an image that was pushed with lottapack push.",
+            f"{where} is not a pack but {kind or 'an artifact without a type'}",
+            hint="Use the tag of an image that was pushed with lottapack push.",
         )
     if manifest.schema_version != 2 or manifest.media_type != MANIFEST_TYPE:
         raise _broken(where, "schemaVersion and mediaType are not those of an OCI image manifest")
@@ -106,11 +106,13 @@ def read(raw: bytes, where: str) -> Image:
         raise _broken(where, f"it has {len(packs)} packs and {len(signatures)} signatures")
     for layer in packs + signatures:
         if not _DIGEST.fullmatch(layer.digest) or not 0 <= layer.size < 1 << 62:
-            raise _broken(where, f"{layer.digest!r} of {layer.size} bytes is no SHA-256 digest with a size")
+            raise _broken(where, f"{layer.digest!r} of {layer.size} bytes is not a SHA-256 digest with a valid size")
     if not is_name(packs[0].title):
         raise _broken(where, f"the pack's name {packs[0].title!r} is not allowed")
     if signatures and signatures[0].title != packs[0].title + SIGNATURE_END:
-        raise _broken(where, f"the signature's name {signatures[0].title!r} is not the pack's and {SIGNATURE_END}")
+        raise _broken(
+            where, f"the signature's name {signatures[0].title!r} is not the pack's name with {SIGNATURE_END}"
+        )
     return Image(packs[0], signatures[0] if signatures else None)
 
 

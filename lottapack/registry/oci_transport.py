@@ -1,4 +1,4 @@
-"""How bytes go to an OCI registry and come back: within limits of time and size, encrypted beyond this machine."""
+"""Exchange bytes with an OCI registry: within limits of time and size, and encrypted beyond this machine."""
 
 import ipaddress
 import time
@@ -15,16 +15,16 @@ from lottapack.errors import NetworkError, RegistryError
 from lottapack.registry import answers
 
 CHUNK = 1 << 20
-"""Bytes that are read or sent at once."""
+"""The bytes that are read or sent at a time."""
 
 _CONNECT, _READ = 20, 60
 _WRITE = 600
-"""Seconds: to connect or between two pieces sent; without a byte of an answer; and for that of a registry that must
-first put away what it was sent."""
+"""Seconds to connect or between two pieces sent; without a byte of an answer; and for the answer of a registry that
+must first store what it was sent."""
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host name, without port, is this machine by name."""
+    """Return whether a host name, without port, is this machine."""
     if host is None or host == "localhost":
         return host is not None
     try:
@@ -34,7 +34,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 class Transport(HTTPAdapter):
-    """Time limits for every request, and no plain HTTP beyond this machine."""
+    """Sets time limits for every request, and refuses plain HTTP beyond this machine."""
 
     def __init__(self, plain: bool) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ _REDIRECTS, _SAME_METHOD = frozenset({301, 302, 303, 307, 308}), frozenset({307,
 
 
 def exchange(session: requests.Session, method: str, url: str, what: str, **options: Any) -> requests.Response:
-    """Send a request and follow where it leads; the answer's content is not read yet. Raises RegistryError.
+    """Send a request and follow redirects; the answer's content is not read yet. Raises RegistryError.
 
-    ``session.auth`` decides for each address anew whether credentials go along.
+    ``session.auth`` decides for each address whether credentials are sent.
     """
     headers = {**(options.pop("headers", None) or {}), "Accept-Encoding": "identity"}
     for _ in range(answers.MAX_REDIRECTS):
@@ -73,12 +73,12 @@ def exchange(session: requests.Session, method: str, url: str, what: str, **opti
 
 
 def chunks(response: requests.Response, what: str) -> Iterator[bytes]:
-    """An answer's content as it arrives. Raises RegistryError for a compressed one, which nobody asks for."""
+    """Yield an answer's content as it arrives. Raises RegistryError if it is compressed, which is never requested."""
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding != "identity":
         shown = answers.printable(coding, 40)
         hint = answers.DISTRUST
-        raise RegistryError(f"{what}: the answer is compressed ({shown}), which nobody asked for", hint=hint)
+        raise RegistryError(f"{what}: the answer is compressed ({shown}) without request", hint=hint)
     read = getattr(response.raw, "read1", response.raw.read)
     try:
         while piece := read(CHUNK):
@@ -88,12 +88,12 @@ def chunks(response: requests.Response, what: str) -> Iterator[bytes]:
 
 
 def content(response: requests.Response, most: int, what: str) -> bytes:
-    """An answer's content, of which no more than ``most`` bytes are read, nor for too long. Raises RegistryError."""
+    """Return an answer's content, with limits of size and time. Raises RegistryError."""
     return answers.collect(_timely(chunks(response, what), what), most, what)
 
 
 def drain(response: requests.Response, what: str) -> None:
-    """Read what is left of an answer that says nothing, so that the connection can be used again."""
+    """Read the rest of an answer without content, so that the connection can be reused."""
     content(response, _DRAIN, what)
 
 
@@ -101,7 +101,7 @@ def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
     end = time.monotonic() + answers.ANSWER_SECONDS
     for piece in pieces:
         if time.monotonic() > end:
-            hint = "Check the network, then do it again."
+            hint = "Check the network, then try again."
             raise NetworkError(f"{what}: the answer takes more than {answers.ANSWER_SECONDS} seconds", hint=hint)
         yield piece
 

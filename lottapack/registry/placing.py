@@ -1,4 +1,4 @@
-"""A pulled pack where a person wants it: a copy out of the cache, with its signature."""
+"""Copy a pulled pack, with its signature, out of the cache."""
 
 import hashlib
 from dataclasses import replace
@@ -15,7 +15,7 @@ _PIECE = 1 << 20
 
 
 def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
-    """Copy a pulled pack; returns the result with the path of the copy. What is copied is hashed once more.
+    """Copy a pulled pack; return the result with the path of the copy. The copied bytes are hashed once more.
 
     Raises IntegrityError, LimitError, OutputError.
     """
@@ -26,7 +26,7 @@ def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
     signature, beside = (path.with_name(path.name + SIGNATURE_END) for path in (pulled.path, target))
     if beside.exists() and not signature.is_file():
         raise OutputError(
-            f"{beside} is the signature of another pack, and {pulled.reference} has none",
+            f"{beside} is the signature of another pack, and {pulled.reference} does not have one",
             hint="Remove that signature, or name another file. Nothing was written.",
         )
     check_disk(pulled.reference, pulled.size, target.parent)
@@ -36,8 +36,12 @@ def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
             digest.update(piece)
             file.write(piece)
         if digest.hexdigest() != pulled.sha256:
-            changed = Problem("sha256", "file", f"its SHA-256 is {digest.hexdigest()}, it was {pulled.sha256}")
-            raise IntegrityError(str(pulled.path), [changed], hint="It changed while it was copied: pull it again.")
+            changed = Problem(
+                "sha256", "file", f"has the SHA-256 {digest.hexdigest()}, which was {pulled.sha256} before"
+            )
+            raise IntegrityError(
+                str(pulled.path), [changed], hint="It changed while it was being copied. Pull it again."
+            )
     if signature.is_file():
         with atomic_file(beside) as file:
             file.write(signature.read_bytes())

@@ -1,4 +1,4 @@
-"""What pushing, pulling and looking into a registry give back, for every kind of registry alike."""
+"""The results of pushing, pulling and listing, for every kind of registry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,11 @@ from lottapack.limits import size_text
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """What a push is asked for, beside pack and place.
+    """The options of a push, besides pack and target.
 
-    ``tag`` names the new commit or image; ``branch`` is where the commit goes (Hub only), made if missing. ``license``,
-    ``datasets`` and ``metrics`` go into the model card's front matter, ``results`` into a table of its text.
+    ``tag`` names the new commit or image. ``branch`` is the branch to commit to (Hub only), created if missing.
+    ``license``, ``datasets`` and ``metrics`` go into the model card's front matter, ``results`` into a table of its
+    text.
     """
 
     tag: str | None = None
@@ -36,17 +37,17 @@ class FileSize:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PushResult(Displayed):
-    """A push that was done, or with ``dry_run`` one that would be.
+    """A push that was done, or with ``dry_run`` would be.
 
     Attributes:
-        reference: where it is now, with its tag or branch if it has one.
-        revision: what never changes its meaning: the commit, or the manifest's digest. None if it is not known before
-            the push is done.
-        sha256, size: of the pack.
-        sent: files that the registry did not have. already: files that it had, so that nothing was sent.
+        reference: the pushed reference, with its tag or branch if it has one.
+        revision: the commit or the manifest's digest, whose meaning never changes. None if it is only known after the
+            push.
+        sha256, size: those of the pack.
+        sent: files that the registry did not have. already: files that it had, which were not sent.
         created: whether the repository is new.
-        url: where to look at it.
-        removed: a signature that was there, and is not of this pack.
+        url: the address of the result.
+        removed: a previous signature, which is not of this pack.
     """
 
     reference: str
@@ -71,12 +72,12 @@ class PushResult(Displayed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PullResult(Displayed):
-    """A pack in the cache whose every hash was checked.
+    """A pack in the cache after every check.
 
     Attributes:
-        path: the file in the cache; not to be changed.
-        reference: what was asked for. revision: the commit or manifest digest that it stood for.
-        sha256, size: of the file, in bytes. received: how many of them came over the network now; 0 from the cache.
+        path: the file in the cache; do not change it.
+        reference: the requested reference. revision: the commit or manifest digest that it named.
+        sha256, size: those of the file. received: how many bytes came over the network now; 0 from the cache.
     """
 
     path: Path
@@ -93,7 +94,7 @@ class PullResult(Displayed):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A repository with a pack in it. ``reference``: what to pull; ``modified``: ISO 8601, where the registry says."""
+    """A repository with a pack. ``reference``: what to pull. ``modified``: ISO 8601, if the registry gives it."""
 
     reference: str
     modified: str | None = None
@@ -102,11 +103,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One commit, or one tagged image. ``revision``: commit or digest; ``when``: ISO 8601, where the registry says."""
+    """A commit, or a tagged image. ``revision``: commit or digest. ``when``: ISO 8601, if the registry gives it."""
 
     revision: str
     names: tuple[str, ...] = ()
-    """Tags and branches that stand for it now."""
+    """The tags and branches that name it now."""
     when: str | None = None
     title: str = ""
     authors: tuple[str, ...] = ()

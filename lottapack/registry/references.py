@@ -1,4 +1,4 @@
-"""What a text names: a repository of the Hub, an OCI image, or a path."""
+"""Parse references: a repository of the Hub, an OCI image, or a path."""
 
 import os
 import re
@@ -31,9 +31,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
-    """A model repository of the Hub. ``repo``: ``owner/name``; ``revision``: a branch, tag or commit.
+    """A model repository of the Hub. ``repo``: ``owner/name``. ``revision``: a branch, tag or commit.
 
-    ``server``: the address of the server where the text names one; else it is that of ``HF_ENDPOINT``.
+    ``server``: the address of the server if the text names one; None for that of ``HF_ENDPOINT``.
     """
 
     repo: str
@@ -46,13 +46,16 @@ class HubReference:
 
     @property
     def commit(self) -> str | None:
-        """The revision where it is a whole commit hash, which never comes to mean another."""
+        """The revision if it is a full commit hash, whose meaning never changes."""
         return self.revision if self.revision and _COMMIT.fullmatch(self.revision) else None
 
 
 @dataclass(frozen=True, slots=True)
 class OciReference:
-    """An image. ``host``: with its port, if any; ``digest``: ``sha256:`` and 64 hex digits; at most one of the two."""
+    """An image.
+
+    ``host``: with its port, if any. ``digest``: ``sha256:`` and 64 hex digits. Tag and digest exclude each other.
+    """
 
     host: str
     repository: str
@@ -66,7 +69,7 @@ class OciReference:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose packs to list: ``name`` on the Hub, or where ``host`` is given the repositories there below ``name``.
+    """An owner of packs: ``name`` on the Hub, or with ``host`` the repositories there below ``name``.
 
     ``server``: as in HubReference.
     """
@@ -85,7 +88,7 @@ Reference = HubReference | OciReference | Path
 
 
 def parse(text: str | PathLike[str]) -> Reference:
-    """Parse a reference. A file that exists, or a folder with a pack, goes before a repository of the same name.
+    """Parse a reference. An existing file, or a folder with a pack, takes precedence over a repository of that name.
 
     Args:
         text: a path, ``owner/name[@revision]``, ``http(s)://host/owner/name[@revision]``, or
@@ -95,7 +98,7 @@ def parse(text: str | PathLike[str]) -> Reference:
         The path, the repository of the Hub, or the image.
 
     Raises:
-        InvalidReferenceError: the text is none of the four.
+        InvalidReferenceError: the text does not have any of these forms.
 
     Source:
         spec/v1/oci.md.
@@ -113,7 +116,7 @@ def parse_remote(text: str) -> HubReference | OciReference:
     """Parse a reference to a registry, without looking at the files of this machine.
 
     Args:
-        text: as in parse(), but for a path.
+        text: as in parse(), except paths.
 
     Returns:
         The repository of the Hub, or the image.
@@ -135,14 +138,14 @@ def parse_remote(text: str) -> HubReference | OciReference:
     if text.startswith(_HTTP):
         return _served(text)
     if "://" in text:
-        raise InvalidReferenceError(f"{text!r}: its scheme is unknown", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r} has an unknown scheme", hint=FORMS)
     if _looks_like_path(text):
-        raise InvalidReferenceError(f"{text!r} is a path, not a place in a registry", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r} is a path, not a reference to a registry", hint=FORMS)
     return _repository(text, text)
 
 
 def parse_owner(text: str) -> Owner:
-    """``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises InvalidReferenceError."""
+    """Parse ``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises InvalidReferenceError."""
     if text.startswith(OCI):
         host, _, name = text.removeprefix(OCI).rstrip("/").partition("/")
         if _HOST.fullmatch(host) and (not name or _IMAGE.fullmatch(name)):
@@ -153,12 +156,12 @@ def parse_owner(text: str) -> Owner:
             return Owner(name, server=server)
     elif _is_name(text.removeprefix(HUB), _OWNER):
         return Owner(text.removeprefix(HUB))
-    hint = "Write the user or organisation, such as my-org, http(s)://host/my-org, or oci://host[/prefix]."
-    raise InvalidReferenceError(f"{text!r} names no owner of packs", hint=hint)
+    hint = "Pass a user or organisation, such as my-org, http(s)://host/my-org, or oci://host[/prefix]."
+    raise InvalidReferenceError(f"{text!r} does not name an owner of packs", hint=hint)
 
 
 def _is_path(text: str) -> bool:
-    # OSError: a text too long for a file name. ValueError: a NUL in it.
+    # OSError: a text too long for a file name. ValueError: a text with a NUL.
     try:
         return "://" not in text and (_looks_like_path(text) or Path(text).is_file() or _is_folder(text))
     except (OSError, ValueError):
@@ -171,13 +174,13 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _is_folder(text: str) -> bool:
-    """Whether a folder is meant: one that holds a pack, or whose name cannot be that of a repository."""
+    """Return whether a folder is meant: one with a pack, or whose name cannot be that of a repository."""
     folder = Path(text)
     return text != "" and folder.is_dir() and (not _is_name(text, _REPO) or any(folder.glob(f"*{PACK_END}")))
 
 
 def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
-    # As the Hub has it: at most 96 characters, neither -- nor .. in them, and no .git at the end.
+    # The Hub's rule: at most 96 characters, without -- or .. and without .git at the end.
     plain = "--" not in text and ".." not in text and not text.endswith(".git")
     return len(text) <= 96 and plain and pattern.fullmatch(text) is not None
 
@@ -185,24 +188,24 @@ def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
 def _repository(text: str, rest: str) -> HubReference:
     repo, at, revision = rest.partition("@")
     if not _is_name(repo, _REPO):
-        missing = "" if "/" in repo else ", nor is there a file of that name"
+        missing = "" if "/" in repo else ", and a file of that name does not exist"
         which = "" if repo == text else f"{repo!r} "
         raise InvalidReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
     if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
-        raise InvalidReferenceError(f"{text!r}: {revision!r} is no branch, tag or commit", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {revision!r} cannot be a branch, tag or commit", hint=FORMS)
     return HubReference(repo, revision or None)
 
 
 def _served(text: str) -> HubReference:
-    """``http://host[:port]/owner/name[@revision]``, or the address of a page of it, ``.../tree/revision``."""
+    """Parse ``http://host[:port]/owner/name[@revision]``, or the address of a page of it, ``.../tree/revision``."""
     scheme, _, rest = text.partition("://")
     host, _, path = rest.partition("/")
     server = f"{scheme}://{host}"
     if not _is_server(server):
         raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port]", hint=FORMS)
     repo, tree, revision = path.rstrip("/").partition("/tree/")
-    found = _repository(text, f"{repo}@{revision}" if tree else repo)
-    return HubReference(found.repo, found.revision, server)
+    parsed = _repository(text, f"{repo}@{revision}" if tree else repo)
+    return HubReference(parsed.repo, parsed.revision, server)
 
 
 def _is_server(text: str) -> bool:
@@ -212,17 +215,17 @@ def _is_server(text: str) -> bool:
 def _image(text: str) -> OciReference:
     host, slash, rest = text.removeprefix(OCI).partition("/")
     if not slash or not _HOST.fullmatch(host):
-        raise InvalidReferenceError(f"{text!r}: {host!r} is no host[:port] with a repository behind it", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port] followed by a repository", hint=FORMS)
     named, at, digest = rest.partition("@")
     repository, colon, tag = named.partition(":")
     if at and colon:
-        raise InvalidReferenceError(f"{text!r}: a tag and a digest", hint="Give the digest alone: it says more.")
+        raise InvalidReferenceError(f"{text!r} has both a tag and a digest", hint="Leave out the tag.")
     if not _IMAGE.fullmatch(repository) or len(repository) > 255:
         raise InvalidReferenceError(
-            f"{text!r}: {repository!r} is no OCI repository (lower case, digits, . _ - /)", hint=FORMS
+            f"{text!r}: {repository!r} is not an OCI repository (lower case, digits, . _ - /)", hint=FORMS
         )
     if colon and not _TAG.fullmatch(tag):
-        raise InvalidReferenceError(f"{text!r}: {tag!r} is no OCI tag", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {tag!r} is not an OCI tag", hint=FORMS)
     if at and not _DIGEST.fullmatch(digest):
-        raise InvalidReferenceError(f"{text!r}: {digest!r} is no sha256: digest of 64 hex digits", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {digest!r} is not a sha256: digest of 64 hex digits", hint=FORMS)
     return OciReference(host, repository, tag or None, digest or None)

@@ -112,7 +112,7 @@ def test_a_layer_that_was_replaced_after_scaffold(
         ("inspect ./my-org/digits", ["No such file", "lottapack pull"]),
         ("verify model.lotta.safetensors --device mps", ["cannot use the device 'mps'"]),
         ("run model.lotta.safetensors --input none.npy", ["none.npy: No such file", "numpy.save"]),
-        ("run nothing --input in.npy", ["'nothing' is not owner/name, nor is there a file"]),
+        ("run nothing --input in.npy", ["'nothing' is not owner/name, and a file of that name does not exist"]),
         ("push none.txt my-org/digits", ["none.txt", "No such file"]),
         ("report", ["error: name one pack"]),
     ],

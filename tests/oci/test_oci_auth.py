@@ -88,11 +88,11 @@ def test_without_or_with_a_wrong_password(locked_registry, pack, docker, monkeyp
         lambda: packs.push(pack, reference),
         lambda: packs.history(reference),
     ):
-        with pytest.raises(AccessError, match="wants a login") as caught:
+        with pytest.raises(AccessError, match="requires a login") as caught:
             action()
         assert f"docker login {locked_registry.host}" in caught.value.hint
     docker(auths={locked_registry.host: entry(password="wrong")})
-    with pytest.raises(AccessError, match=f"does not let '{USER}'"):
+    with pytest.raises(AccessError, match=f"does not allow this to '{USER}'"):
         packs.pull(reference)
     with pytest.raises(AccessError):
         packs.push(pack, reference)
@@ -106,9 +106,9 @@ def test_without_or_with_a_wrong_password(locked_registry, pack, docker, monkeyp
     ("text", "why"),
     [
         ("{", "Expecting"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"auths": {"HOST": {"auth": "%%%"}}}', "not base64"),
-        ('{"auths": {"HOST": {"auth": "bm8="}}}', "not user:password"),
+        ('{"auths": {"HOST": {"auth": "bm8="}}}', "does not have the form user:password"),
     ],
 )
 def test_a_docker_configuration_that_cannot_be_read(locked_registry, tmp_path, docker, text, why):
@@ -124,7 +124,7 @@ def test_a_docker_configuration_that_cannot_be_read(locked_registry, tmp_path, d
 def test_a_credential_helper_that_answers_nonsense(docker, tmp_path, monkeypatch, body):
     helper(tmp_path, monkeypatch, body)
     docker(credsStore="ours")
-    with pytest.raises(AccessError, match="gave no Username and Secret"):
+    with pytest.raises(AccessError, match="did not return a Username and Secret"):
         oci_auth.find_credentials("registry.example")
 
 
@@ -168,18 +168,18 @@ def test_tokens_of_the_scope_that_is_needed(token_registry, tokens, pack, docker
 
 def test_a_reader_cannot_push(token_registry, tokens, pack, docker):
     docker(auths={token_registry.host: entry("reader")})
-    with pytest.raises(AccessError, match="does not let 'reader'"):
+    with pytest.raises(AccessError, match="does not allow this to 'reader'"):
         packs.push(pack, f"oci://{token_registry.host}/with/tokens:v1")
     assert token_registry.tags("with/tokens") == []
 
 
 def test_a_wrong_password_gets_no_token_and_nobody_one_that_allows_nothing(token_registry, tokens, pack, docker):
     reference = f"oci://{token_registry.host}/with/tokens:v1"
-    with pytest.raises(AccessError, match="wants a login"):
+    with pytest.raises(AccessError, match="requires a login"):
         packs.pull(reference)
     assert tokens.given == [("", "repository:with/tokens:pull")]
     docker(auths={token_registry.host: entry(password="wrong")})
-    with pytest.raises(AccessError, match=f"does not let '{USER}'"):
+    with pytest.raises(AccessError, match=f"does not allow this to '{USER}'"):
         packs.pull(reference)
 
 
@@ -276,8 +276,8 @@ def test_a_password_does_not_follow_a_redirection(docker):
     ("challenge", "why"),
     [
         ('Bearer realm="http://tokens.example/token",service="x"', "without encryption"),
-        ('Bearer realm="tokens.example",service="x"', "names no server"),
-        ('Bearer service="x"', "names no server"),
+        ('Bearer realm="tokens.example",service="x"', "does not name a server"),
+        ('Bearer service="x"', "does not name a server"),
     ],
 )
 def test_a_token_server_that_is_not_trusted(docker, challenge, why):

@@ -99,7 +99,7 @@ def test_a_blob_of_another_size(own_registry, pack, length):
     whole = blob.read_bytes()
     for data in (whole[:length], whole + b"x"):
         blob.write_bytes(data)
-        with pytest.raises(IntegrityError, match=f"{len(data):,} bytes, the registry says {len(whole):,}"):
+        with pytest.raises(IntegrityError, match=f"{len(data):,} bytes, but the registry announced {len(whole):,}"):
             packs.pull(reference)
     blob.write_bytes(whole)
     packs.pull(reference)

@@ -97,9 +97,9 @@ def test_what_is_no_manifest_is_refused(raw):
 
 def test_another_kind_of_image_is_missing_as_a_pack():
     raw = changed(lambda m: m.update(artifactType="application/vnd.example"))
-    with pytest.raises(NotFoundError, match=r"is no pack but application/vnd\.example"):
+    with pytest.raises(NotFoundError, match=r"is not a pack but application/vnd\.example"):
         oci_manifest.read(raw, "oci://h/r:t")
-    with pytest.raises(NotFoundError, match=r"is no pack but application/vnd\.oci\.empty"):
+    with pytest.raises(NotFoundError, match=r"is not a pack but application/vnd\.oci\.empty"):
         oci_manifest.read(changed(lambda m: m.pop("artifactType")), "oci://h/r:t")
 
 

@@ -140,7 +140,7 @@ def test_no_header_names_a_file(header: str, there: bool, hostile: Hostile, tmp_
 def test_no_description_names_another_file(files: dict[str, Any], hostile: Hostile, tmp_path: Path) -> None:
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     hostile.info = lambda handler: hostile.json(handler, hostile.repository(**files))
-    with pytest.raises(RegistryError, match=r"cannot be a file's name|no hash and size"):
+    with pytest.raises(RegistryError, match=r"cannot be the name of a file|invalid hash or size"):
         lottapack.pull(REPO)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
 
@@ -357,7 +357,7 @@ def test_ranges_that_are_ignored_or_lie(hostile: Hostile) -> None:
     assert lottapack.pull(REPO).path.read_bytes() == hostile.content
     hub_cache.blob(REPO, hostile.sha256).unlink()
     hostile.file = Cut(hostile, [1000, 2000, 1000], lie=7)
-    with pytest.raises(IntegrityError, match="another place"):
+    with pytest.raises(IntegrityError, match="starts at another byte"):
         lottapack.pull(REPO)
     hostile.file = Cut(hostile, [])
     assert lottapack.pull(REPO).path.read_bytes() == hostile.content

@@ -128,18 +128,18 @@ def test_an_answer_that_is_lost_is_not_pushed_twice(
 
 ANSWERS = [
     (403, {}, 3, "lacks the right", "hf auth login"),
-    (404, {}, 3, "nothing of that name", "HF_ENDPOINT"),
-    (404, {"X-Error-Code": "RepoNotFound"}, 3, "no such repository", "hf auth login"),
-    (403, {"X-Error-Code": "GatedRepo"}, 3, "granted by its owner", "Ask for access"),
+    (404, {}, 3, "the name does not exist", "HF_ENDPOINT"),
+    (404, {"X-Error-Code": "RepoNotFound"}, 3, "the repository does not exist", "hf auth login"),
+    (403, {"X-Error-Code": "GatedRepo"}, 3, "its owner must grant access", "Ask for access"),
     (409, {}, 3, "came first", "push again"),
     (412, {}, 3, "came first", "push again"),
     (413, {}, 3, "too large", "higher limit"),
-    (418, {}, 3, "a refusal by", "own words"),
+    (418, {}, 3, "a refusal by", "message says what to change"),
     (429, {}, 3, "too many requests", "Wait some minutes"),
     (500, {}, 3, "a failure inside", "Try again later"),
     (503, {}, 3, "a failure inside", "Try again later"),
-    (507, {}, 3, "no space left", "who runs the registry"),
-    (200, {}, 3, "answers otherwise than a Hub", "Is it a Hub?"),
+    (507, {}, 3, "the disk is full", "the registry's operator"),
+    (200, {}, 3, "does not answer like a Hub", "names a Hub"),
 ]
 
 
@@ -190,12 +190,14 @@ def test_what_is_not_there(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.M
     missing = "my-org/nothing"
     refused(run("pull", missing), 3, missing, "hf auth login")
     refused(run("log", missing), 3, missing, "hf auth login")
-    refused(run("pull", f"{REPO}@v2"), 3, f"{REPO}@v2", "no such branch, tag or commit", f"lottapack log {REPO}")
-    refused(run("pull", f"{REPO}@{'0' * 40}"), 3, "no such branch, tag or commit")
-    refused(run("log", f"{REPO}@v2"), 3, "no such branch, tag or commit")
+    refused(
+        run("pull", f"{REPO}@v2"), 3, f"{REPO}@v2", "the branch, tag or commit does not exist", f"lottapack log {REPO}"
+    )
+    refused(run("pull", f"{REPO}@{'0' * 40}"), 3, "the branch, tag or commit does not exist")
+    refused(run("log", f"{REPO}@v2"), 3, "the branch, tag or commit does not exist")
     monkeypatch.setenv("HF_TOKEN", hub.server.token("reader", "read"))
     result = run("pull", missing)
-    refused(result, 3, "no such repository", "the token needs the right")
+    refused(result, 3, "the repository does not exist", "the token needs the right")
     assert "hf auth login" not in result.err
 
 
@@ -208,7 +210,7 @@ def test_tokens(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch)
     refused(run("push", make_pack(pack, seed=43), REPO), 3, "lacks the right", "Use a token that has it")
     monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
     for line in (["pull", REPO], ["push", pack, REPO], ["log", REPO]):
-        refused(run(*line), 3, "the token is not accepted", "hf auth login")
+        refused(run(*line), 3, "the token was not accepted", "hf auth login")
     monkeypatch.delenv("HF_TOKEN")
     for line in (["pull", REPO], ["push", pack, REPO], ["log", REPO]):
         result = run(*line)

@@ -161,7 +161,7 @@ def test_private_is_kept(hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch) 
     lottapack.push(pack, "my-org/open")
     with pytest.raises(RegistryError, match="public") as caught:
         lottapack.push(pack, "my-org/open", private=True)
-    assert "hf repos settings my-org/open --private" in caught.value.hint
+    assert "make the repository private" in caught.value.hint
 
 
 def test_a_branch_is_made_and_main_stays(hub: Hub, pack: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_branch_is_made_and_main_stays(hub: Hub, pack: Path) -> None:
 def test_a_tag_that_is_taken_is_refused_before_anything_is_sent(hub: Hub, pack: Path) -> None:
     first = lottapack.push(pack, REPO, tag="v1")
     make_pack(pack, seed=43)
-    with pytest.raises(ConflictError, match=f"v1 is taken, by commit {first.revision}"):
+    with pytest.raises(ConflictError, match=f"v1 already names commit {first.revision}"):
         lottapack.push(pack, REPO, tag="v1")
     assert len(hub.api.list_repo_commits(REPO)) == 2
     assert lottapack.push(pack, REPO, tag="v2").revision != first.revision

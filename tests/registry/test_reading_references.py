@@ -44,7 +44,7 @@ def test_the_commands_read_a_reference(pushed: str, run: Run, tmp_path: Path) ->
 def test_neither_file_nor_repository(hub: Hub, run: Run) -> None:
     result = run("inspect", "my-org/none")
     assert result.code == 3
-    assert "There is no file my-org/none here either." in result.err
+    assert "The file my-org/none does not exist either." in result.err
 
 
 def test_a_server_by_its_address(hub: Hub, pack: Path, run: Run, tmp_path: Path) -> None:

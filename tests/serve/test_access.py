@@ -130,9 +130,9 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
         assert len(db.execute("SELECT sha256 FROM tokens").fetchone()[0]) == 64
     with pytest.raises(OutputError, match="a token for al already"):
         tokens.add(tmp_path, "al")
-    with pytest.raises(InvalidReferenceError, match="is no name"):
+    with pytest.raises(InvalidReferenceError, match="cannot be the name"):
         tokens.add(tmp_path, "../x")
-    with pytest.raises(OutputError, match="no token for bo"):
+    with pytest.raises(OutputError, match="bo does not have a token"):
         tokens.remove(tmp_path, "bo")
 
 

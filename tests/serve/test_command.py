@@ -135,7 +135,7 @@ def test_tokens(tmp_path, capsys):
         (["token", "list"], 2, "does not contain a registry"),
         (["token", "remove", "al"], 2, "does not contain a registry"),
         (["check"], 2, "does not contain a registry"),
-        (["token", "add", "a/b"], 2, "is no name"),
+        (["token", "add", "a/b"], 2, "cannot be the name"),
         (["--host", "0.0.0.0"], 3, "serve token add NAME --write"),
         (["--port", "70000"], 2, "65535"),
         (["--port", "0", "--host", "192.0.2.7"], 3, "serve token add NAME --write"),

@@ -356,7 +356,7 @@ def test_the_base_can_be_named_and_must_be_the_right_one(run, saved, tmp_path):
     refused(run, folder, "another base", "fingerprints differ for", options=("--base", tmp_path / "other"))
     shutil.rmtree(folder / "base")
     lottapack.pack(drawn("vit"), tmp_path / "vit")
-    refused(run, folder, "another base", "no place for", options=("--base", tmp_path / "vit"))
+    refused(run, folder, "another base", "do not fit that base", options=("--base", tmp_path / "vit"))
     lottapack.pack(lottapack.init_backbone_(BUILD["llama"](hidden_size=32), seed=5), tmp_path / "wide")
     refused(run, folder, "another base", options=("--base", tmp_path / "wide"))
     refused(run, folder, "cannot be a base: it has adapters itself", options=("--base", tmp_path / "expected"))

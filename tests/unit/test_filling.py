@@ -121,7 +121,7 @@ def test_a_number_of_another_kind_is_refused(tmp_path):
     model = lottapack.distributed.load_meta(pack, merge=True)
     model[1].num_batches_tracked = torch.empty((), dtype=torch.float32, device="meta")
     with pytest.raises(
-        ArchitectureError, match=r"num_batches_tracked in torch.int64, and the model has it in torch.fl"
+        ArchitectureError, match=r"num_batches_tracked in torch.int64, but the model has it in torch.fl"
     ):
         lottapack.distributed.fill_(model, pack)
 

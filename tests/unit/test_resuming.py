@@ -59,7 +59,9 @@ def test_a_backbone_that_was_trained_is_not_dropped_without_a_word(tmp_path):
     for way in ("load", "blocks", "buffer"):
         model = ways(pack)[way]()
         before = all_bits(model)
-        with pytest.raises(CheckpointError, match=r"0\.weight in the checkpoint is not what the recipe's seed gives"):
+        with pytest.raises(
+            CheckpointError, match=r"0\.weight in the checkpoint differs from what the recipe's seed generates"
+        ):
             model.load_state_dict(dict(state))
         assert all_bits(model) == before
 
