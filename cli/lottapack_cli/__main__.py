@@ -1,10 +1,10 @@
-"""Where the command begins, as the installed script or as ``python -m lottapack_cli``."""
+"""The entry point, as the installed script or as ``python -m lottapack_cli``."""
 
 import sys
 
 
 def main() -> int:
-    """Import the command line and run it; Ctrl-C may come before all of it is imported."""
+    """Import the command line and run it; Ctrl-C may arrive while it is being imported."""
     try:
         from lottapack_cli import app
 

@@ -1,4 +1,4 @@
-"""The typer app, and main() with the only try of the command line."""
+"""The typer app, and main(), the only place where the command line catches errors."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from lottapack_cli.commands import bench, demo, export, inspect, log, pack, pull
 from lottapack_cli.commands import list as list_
 from lottapack_cli.render import Output, discard
 
-# Rich's help costs as much to import as all the rest; plain help appears at once.
+# Importing rich for the help takes as long as all other imports together.
 app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
@@ -25,7 +25,7 @@ for module in (pack, inspect, verify, sign, export, report, run, push, pull, lis
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
 app.add_typer(serve.app, name="serve")
 
-# Newer versions of typer carry a copy of click, older ones import it: this is the UsageError of either.
+# Newer versions of typer contain a copy of click, older ones import it. This finds the UsageError of both.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -51,7 +51,7 @@ def _root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code.
+    """Run one command and return its exit code.
 
     0 done, 1 a check failed, 2 wrong usage or input, 3 a registry or the network failed, 130 interrupted.
     """
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = errors.INTERRUPTED
-    except OSError as fault:  # such as of the help, which typer writes by itself
+    except OSError as fault:  # such as one raised while typer prints its help
         if not isinstance(fault, BrokenPipeError):
             message = f"the system refused: {fault.strerror or str(fault) or type(fault).__name__}"
             output.error(errors.record(OutputError(message), {}), message)
@@ -90,7 +90,7 @@ def _run(arguments: Sequence[str]) -> object:
 def _usage(fault: Exception) -> tuple[str, str]:
     context = getattr(fault, "ctx", None)
     command = context.command_path if context else "lottapack"
-    # Of options that do not go together none is an invalid value by itself.
+    # Options that exclude one another are valid by themselves, so no single one is named as invalid.
     several = isinstance(fault, typer.BadParameter) and fault.param is None and fault.param_hint is None
     message: str = fault.message if several else fault.format_message()  # type: ignore[attr-defined]
     return message, f"Try: {command} --help"

@@ -1,4 +1,4 @@
-"""The table of errors: exit codes, and an error in words and as JSON."""
+"""The table of exit codes, and an error as text and as JSON."""
 
 import re
 from ast import literal_eval

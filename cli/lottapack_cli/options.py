@@ -10,7 +10,7 @@ from lottapack.format.dtypes import GENERATED, dtype_name
 
 
 def _floating(text: str) -> str:
-    """The name of a dtype that a person calls float16 or fp16."""
+    """Return the full name of a dtype given as float16 or fp16."""
     name = dtype_name(text)
     if name not in GENERATED:
         raise typer.BadParameter(f"{text!r} is not one of {', '.join(GENERATED)} (or fp32, bf16, fp16)")
@@ -20,19 +20,19 @@ def _floating(text: str) -> str:
 def _narrow(text: str) -> str:
     name = _floating(text)
     if name == "float32":
-        raise typer.BadParameter(f"{text!r} is what it was trained in: float16 or bfloat16 is narrower")
+        raise typer.BadParameter(f"{text!r} is the dtype of training: choose float16 or bfloat16")
     return name
 
 
 class Generator(StrEnum):
-    """What drew a model's weights."""
+    """What generated a model's weights."""
 
     philox = "philox4x32-10"
     torch_cpu = "torch-cpu"
 
 
 class Format(StrEnum):
-    """What export writes."""
+    """The form that export writes."""
 
     safetensors = "safetensors"
     transformers = "transformers"
@@ -70,13 +70,13 @@ Reference = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code tells.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; the exit code is the result.")]
 Dtype = Annotated[
     str | None,
     typer.Option(
         parser=_floating,
         metavar="DTYPE",
-        help="Convert the weights to float32, bfloat16 or float16; by default they stay as recorded.",
+        help="Convert the weights to float32, bfloat16 or float16; by default they keep their dtype.",
         show_default=False,
     ),
 ]
@@ -85,24 +85,22 @@ StoredDtype = Annotated[
     typer.Option(
         parser=_narrow,
         metavar="DTYPE",
-        help="Keep what was trained in float32, adapters too, as float16 or bfloat16.",
+        help="Store float32 tensors that were trained, including adapters, as float16 or bfloat16.",
         show_default=False,
     ),
 ]
 Verbose = Annotated[
     int,
-    typer.Option(
-        "--verbose", "-v", count=True, show_default=False, help="Say what happens, on standard error; -vv says more."
-    ),
+    typer.Option("--verbose", "-v", count=True, show_default=False, help="Log to standard error; -vv logs more."),
 ]
-All = Annotated[bool, typer.Option("--all", help="List every one, nothing collapsed.")]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")]
+All = Annotated[bool, typer.Option("--all", help="List every item on its own line.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")]
 MaxBytes = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Largest model to accept, in bytes; by default what is free.",
+        help="The largest model to accept, in bytes; by default the free memory.",
         show_default=False,
     ),
 ]
@@ -111,7 +109,7 @@ Allow = Annotated[
     typer.Option(
         "--allow",
         metavar="PACKAGE",
-        help="A package whose code you trust, where the pack asks to import it; may be repeated.",
+        help="A package whose code you trust, if the pack needs to import it; can be repeated.",
         show_default=False,
     ),
 ]
@@ -123,10 +121,10 @@ Root = Annotated[
 
 
 def root_of(context: typer.Context, root: Path | None) -> Path:
-    """The registry's folder: named after a command, or before it (``serve --root DIR token list``), or the default."""
+    """Return the registry's folder, named after a command or before it (``serve --root DIR token list``)."""
     return root or context.obj or Path("registry")
 
 
 def examples(*commands: str) -> str:
-    """The end of a command's help; the backspace keeps its lines apart."""
+    """Return the end of a command's help; the backspace makes click keep its line breaks."""
     return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])

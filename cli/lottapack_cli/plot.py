@@ -1,4 +1,4 @@
-"""The picture of ``report --plot``: a bar for each form, the pack's own cut into its groups."""
+"""The picture of ``report --plot``: a bar for each form; the pack's own bar is divided into its groups."""
 
 import warnings
 from pathlib import Path
@@ -13,23 +13,23 @@ from lottapack_cli.render import clean
 _FORMATS = (".png", ".svg")
 _GREY, _INK = "#c9ced6", "#24292f"
 _PARTS = ("#0b6e99", "#2f9e8f", "#8bc34a", "#f2b134", "#e4733c", "#b5446e", "#6f5fa8", "#8a8f98")
-"""Colours of the pack's groups, told apart by lightness as well as by hue."""
+"""Colours of the pack's groups, which differ in lightness as well as in hue."""
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the picture, PNG or SVG by the name's end. Raises UnsupportedError, OutputError."""
+    """Write the picture, as PNG or SVG depending on the file's suffix. Raises UnsupportedError, OutputError."""
     kind = path.suffix.lower()
     if kind not in _FORMATS:
-        raise OutputError(f"{path}: unknown kind of picture", hint=f"Name a file that ends in {' or '.join(_FORMATS)}.")
+        raise OutputError(f"{path}: unknown image format", hint=f"Name a file that ends in {' or '.join(_FORMATS)}.")
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as fault:
         raise UnsupportedError("matplotlib is not installed", hint="pip install 'lottapack[plot]'") from fault
-    # Text of the SVG stays text, and the same report gives the same bytes.
+    # Text in the SVG stays text, and the same report gives the same bytes.
     look = {"svg.fonttype": "none", "svg.hashsalt": "lottapack", "font.size": 10}
     with matplotlib.rc_context(look), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a character that the font lacks is drawn as a box
         figure = Figure(figsize=(8, 1.4 + 0.4 * len(report.forms)), layout="constrained")
         _bars(figure.subplots(), report)
         with atomic_file(path) as file:
@@ -66,7 +66,7 @@ def _bars(axes: Any, report: Report) -> None:
 
 
 def _plain(text: str, most: int) -> str:
-    """A file's name as matplotlib can draw it: no formula, nothing that is no character, and not too long."""
+    """Return a file's name as matplotlib can draw it: without formulas and invalid characters, and not too long."""
     text = clean(text)
     if len(text) > most:
         text = f"{text[: most // 2 - 1]}\u2026{text[-most // 2 :]}"

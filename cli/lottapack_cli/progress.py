@@ -1,4 +1,4 @@
-"""A progress bar on standard error, only where a person sees it."""
+"""A progress bar on standard error, shown only in a terminal."""
 
 import logging
 import os
@@ -12,21 +12,21 @@ from lottapack_cli.render import clean, is_terminal
 
 
 class _Note(logging.Handler):
-    """Hands on what is logged."""
+    """Passes on log messages."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
         self._show = show
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on one message."""
+        """Pass on one message."""
         self._show(clean(record.getMessage()))
 
 
 class Bar:
-    """A context manager to be called with done and total; it pulses until then. Without a terminal it does nothing.
+    """A context manager to call with done and total; it pulses until then. Without a terminal it does nothing.
 
-    ``show``: whether the output mode allows it. ``FORCE_COLOR`` in the environment counts as a terminal.
+    ``show``: whether the output mode permits it. ``FORCE_COLOR`` in the environment counts as a terminal.
     """
 
     def __init__(self, label: str, *, show: bool) -> None:
@@ -54,7 +54,7 @@ class Bar:
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Show what the library logs meanwhile, such as a large import, behind the bar."""
+        """Show the library's log messages, such as a large import, after the bar."""
         logger, handler = logging.getLogger("lottapack"), _Note(self._note)
         before = logger.level
         logger.addHandler(handler)
@@ -69,10 +69,10 @@ class Bar:
         self._progress.update(self._task, note=text, refresh=True)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show how far it is; ``note`` stands behind the bar."""
+        """Show the progress; ``note`` is printed after the bar."""
         if self._show:
             self._progress.update(self._task, completed=done, total=total, note=note)
 
     def sized(self, done: int, total: int) -> None:
-        """Show how far it is, in bytes."""
+        """Show the progress in bytes."""
         self(done, total, f"{size_text(done)} of {size_text(total)}")

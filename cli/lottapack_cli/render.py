@@ -1,4 +1,4 @@
-"""The one sink: tables, JSON or nothing on standard output; warnings and errors on standard error."""
+"""All output: tables, JSON or nothing on standard output; warnings and errors on standard error."""
 
 import dataclasses
 import io
@@ -17,19 +17,19 @@ from lottapack.errors import OutputError
 from lottapack_cli.tables import Column, Facts, Heading, Prose, Table
 
 Part = str | Table | Facts | Heading
-"""What a view is made of."""
+"""The parts of a view."""
 
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-"""What stands for numbers that JSON lacks."""
+"""The texts for numbers that JSON does not support."""
 _logger = logging.getLogger("lottapack")
 _USUAL, _WIDE = 80, 10_000
-"""Columns of a terminal that does not say, and without limit: in a pipe or file nothing is wrapped."""
+"""Columns of a terminal of unknown width, and no limit: lines in a pipe or file are not wrapped."""
 
 
 class Output:
-    """Where a command puts its result. ``json``: one object; ``quiet``: nothing but what is asked for.
+    """Prints the result of a command. ``json``: as one object; ``quiet``: only what was explicitly requested.
 
-    ``verbose``: what the library logs goes to standard error; from 2 on, its details too.
+    ``verbose``: the library's log goes to standard error; from 2 on, with details.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: int = 0) -> None:
@@ -38,13 +38,13 @@ class Output:
         self._begun = False
         self._warnings: list[str] = []
         listen(_Said() if verbose else None, logging.DEBUG if verbose > 1 else logging.INFO)
-        if not self.human:  # before huggingface_hub is imported, which would tell of its retries
+        if not self.human:  # before huggingface_hub is imported, which would print its retries
             os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
     def result(self, record: Any, view: Callable[[], Iterable[Part]], *, ok: bool = True) -> None:
-        """Show a command's result: ``record`` (a dataclass or mapping) as JSON, or what ``view()`` makes of it.
+        """Show a command's result: ``record`` (a dataclass or mapping) as JSON, or the parts of ``view()``.
 
-        ``ok``: whether what the command checks is in order.
+        ``ok``: whether the checks of the command passed.
         """
         if self.json:
             self._object({"ok": ok, **plain(record)})
@@ -56,7 +56,7 @@ class Output:
         self.text(json.dumps({**fields, "warnings": self._warnings}, indent=indent, allow_nan=False))
 
     def show(self, *parts: Part) -> None:
-        """Print text and tables for people; nothing in the other modes."""
+        """Print text and tables in the human mode; do nothing in the other modes."""
         if not self.human:
             return
         from rich.console import Console
@@ -72,31 +72,34 @@ class Output:
         self._begun = True
 
     def text(self, text: str) -> None:
-        """Print what was asked for in so many words: the JSON object, Markdown."""
+        """Print text that was explicitly requested: the JSON object or Markdown."""
         _write(sys.stdout, text + "\n")
 
     def warn(self, message: str) -> None:
-        """Say something on standard error, or keep it for the JSON object."""
+        """Print a warning on standard error, or keep it for the JSON object."""
         if self.json:
             self._warnings.append(message)
         else:
             _write(sys.stderr, f"warning: {clean(message)}\n")
 
     def error(self, record: Mapping[str, Any], text: str) -> None:
-        """Report a failure, on standard error and as the JSON object; the exit code tells where neither can be."""
+        """Report a failure on standard error and as the JSON object.
+
+        If neither can be written, the exit code remains.
+        """
         self.complain(text)
         if self.json:
             with suppress(OutputError):
                 self._object({"ok": False, "error": plain(record)})
 
     def complain(self, text: str) -> None:
-        """Say on standard error what failed."""
+        """Print an error on standard error."""
         with suppress(OutputError):
             _write(sys.stderr, f"error: {clean(text)}\n")
 
 
 class _Said(logging.Handler):
-    """What the library logs, as lines on standard error."""
+    """Prints the library's log on standard error, one line a message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -105,7 +108,7 @@ class _Said(logging.Handler):
 
 
 def listen(handler: logging.Handler | None, level: int) -> None:
-    """Let that handler hear what the library logs, in place of the one before."""
+    """Attach a handler to the library's log, in place of the previous one."""
     for old in [old for old in _logger.handlers if isinstance(old, _Said)]:
         _logger.removeHandler(old)
     if handler is not None:
@@ -114,7 +117,7 @@ def listen(handler: logging.Handler | None, level: int) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: dataclasses as objects, paths and numbers that are not finite as text."""
+    """Return a value as JSON: dataclasses as objects, paths and numbers that are not finite as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -131,24 +134,24 @@ def plain(value: Any) -> Any:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Callable[[int], bool] | None = None
 ) -> Table:
-    """A table without lines; see Column.of() for the titles. ``strong(i)``: row i is bold."""
+    """Return a table without rules; see Column.of() for the titles. ``strong(i)``: row i is bold."""
     cells = [[clean(cell) for cell in row] for row in rows]
     bold = frozenset(number for number in range(len(cells)) if strong and strong(number))
     return Table([Column.of(column) for column in columns], cells, bold)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Facts:
-    """Names and values below each other."""
+    """Return names and values, one pair a line."""
     return Facts([(name, clean(value)) for name, value in rows])
 
 
 def heading(text: str, note: str = "") -> Heading:
-    """A bold line above a table, with a dim remark."""
+    """Return a bold line above a table, with a dim remark."""
     return Heading(clean(text), clean(note))
 
 
 def duration(seconds: float) -> str:
-    """A time for people: ``12 ms``, ``3.6 s``, ``2 min 5 s``, ``1 h 4 min``."""
+    """Return a readable time: ``12 ms``, ``3.6 s``, ``2 min 5 s``, ``1 h 4 min``."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 59.95:
@@ -158,10 +161,10 @@ def duration(seconds: float) -> str:
 
 
 def _width(stream: TextIO | None) -> int:
-    """The columns to fill: what COLUMNS says, or else the terminal."""
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
+    """Return the columns to fill: COLUMNS if set, else the terminal's width."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
     if not is_terminal(stream):
         return _WIDE
     try:
@@ -171,16 +174,16 @@ def _width(stream: TextIO | None) -> int:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person sees a standard stream; one that was closed (``>&-``) is None."""
+    """Return whether a standard stream is a terminal; a closed one (``>&-``) is None."""
     return stream is not None and stream.isatty()
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Write at once. A reader that went away (``| head -1``) ends the output, not the command."""
+    """Write and flush. If the reader closed the pipe (``| head -1``), the output ends, not the command."""
     if stream is None:
         return
     try:
-        if stream.encoding and stream.encoding.lower().replace("-", "") != "utf8":  # what it cannot say is escaped
+        if stream.encoding and stream.encoding.lower().replace("-", "") != "utf8":  # what the encoding lacks is escaped
             text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
         stream.write(text)
         stream.flush()
@@ -191,6 +194,6 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 def discard(stream: TextIO | None) -> None:
-    """Send what is still buffered nowhere: it would fail again when the interpreter exits."""
+    """Discard buffered output, which would fail again when the interpreter exits."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,7 @@
-"""What ``--json`` prints, field by field: the one place. The documentation's page is made of it, and the tests hold it.
+"""The fields that ``--json`` prints. The documentation's page is generated from this module, and tests compare it.
 
-A number that is not finite is one of the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, as JSON has no number for
-it. Paths are texts. A field is there always; what does not apply is ``null`` or empty.
+A number that is not finite is one of the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, since JSON does not
+support it. Paths are texts. Every field is always present; one that does not apply is ``null`` or empty.
 """
 
 from typing import Any
@@ -54,9 +54,9 @@ def _record(meaning: str, **fields: Schema) -> Schema:
     }
 
 
-OK = _flag("Whether the command did what was asked, and what it checks is in order.")
-WARNINGS = _list("Warnings, which without --json stand on standard error.")
-_PATH, _SIZE, _SHA256 = _text("The file."), _whole("Its bytes."), _text("SHA-256 of the file, 64 hex digits.")
+OK = _flag("Whether the command succeeded and all its checks passed.")
+WARNINGS = _list("Warnings, which are printed on standard error without --json.")
+_PATH, _SIZE, _SHA256 = _text("The file."), _whole("Its size in bytes."), _text("SHA-256 of the file, 64 hex digits.")
 _COUNT = {"type": "integer"}
 
 _ERROR = _record(
@@ -67,10 +67,10 @@ _ERROR = _record(
     problems=_list(
         "Everything wrong with a pack; empty for other errors.",
         _record(
-            "One thing wrong.",
-            kind=_text("The word of spec/v1/refusals.md."),
+            "One fault.",
+            kind=_text("The kind of fault, from spec/v1/refusals.md."),
             where=_text("The place in the file."),
-            message=_text("The fault in words."),
+            message=_text("The fault as text."),
         ),
     ),
 )
@@ -79,9 +79,9 @@ _PACKED = {
     "path": _text("The pack."),
     "size": _SIZE,
     "sha256": _SHA256,
-    "stored_instead": _by_name("Generated parameters that had to be stored: their bytes by name.", _COUNT),
+    "stored_instead": _by_name("Bytes of generated parameters that had to be stored, by name.", _COUNT),
     "kept": _list(
-        "Tensors that are in another form than they were.",
+        "Tensors that are stored in another form than in the checkpoint.",
         _record(
             "One tensor.",
             name=_text("The tensor."),
@@ -89,33 +89,33 @@ _PACKED = {
             form=_text("The id of its coding, or its new dtype."),
             size_before=_whole("Bytes before."),
             size=_whole("Bytes in the pack."),
-            worst=_number("The largest error of an element, as a part of the tensor's root mean square."),
-            mean=_number("The mean error, as a part of the same."),
-            rms=_number("The root mean square error, as a part of the same."),
-            numel=_whole("Elements."),
+            worst=_number("The largest error of an element, relative to the tensor's root mean square."),
+            mean=_number("The mean error, relative to the same."),
+            rms=_number("The root mean square error, relative to the same."),
+            numel=_whole("Number of elements."),
         ),
     ),
-    "left_out": _list("What of the checkpoint is not in the pack, because --ignore or --key said so."),
-    "files": _by_name("Files that the pack carries beside the model: their bytes by name.", _COUNT),
-    "files_left": _list("Files beside the checkpoint that are not in the pack."),
+    "left_out": _list("Tensors of the checkpoint that are not in the pack because of --ignore or --key."),
+    "files": _by_name("Bytes of the files that the pack contains besides the model, by name.", _COUNT),
+    "files_left": _list("Files next to the checkpoint that are not in the pack."),
     "checked": _or_null(
         _record(
             "What --check found.",
             unmerged=_number("The largest difference of an output."),
             merged=_number("The same with adapters merged."),
             largest=_number("The largest output of the trained model."),
-            exact=_flag("Whether the pack keeps every trained tensor as it was."),
+            exact=_flag("Whether the pack stores every trained tensor without change."),
         )
     ),
     "costs": _list(
-        "What each form would cost, where --max-size or --max-error is given.",
+        "The size and error of each form, with --max-size or --max-error.",
         _record(
-            "One form for a group.",
+            "One form of a group.",
             group=_text("The group."),
             form=_text("The coding."),
-            bits=_number("Bits of an element."),
-            size=_whole("Bytes of the whole group."),
-            rms=_number("The error, as a part of the root mean square."),
+            bits=_number("Bits per element."),
+            size=_whole("Size of the whole group in bytes."),
+            rms=_number("The error, relative to the root mean square."),
         ),
     ),
     "layers": _list(
@@ -123,11 +123,11 @@ _PACKED = {
         _record(
             "One weight.",
             name=_text("The weight."),
-            role=_text("What became of it.", "seeded", "adapted", "stored"),
+            role=_text("How it is stored.", "seeded", "adapted", "stored"),
             rank=_or_null(_whole("The rank of its adapter.")),
             beta=_or_null(_number("Its beta.")),
             error=_or_null(_number("The relative error, in Frobenius norms.")),
-            size=_whole("Bytes of a stored weight."),
+            size=_whole("Size of a stored weight in bytes."),
         ),
     ),
 }
@@ -145,7 +145,7 @@ _CHECKS = {
             ),
             where=_text("The tensor or parameter."),
             status=_text("The outcome.", "ok", "failed", "skipped"),
-            detail=_text("More, or empty."),
+            detail=_text("Details, or empty."),
         ),
     ),
 }
@@ -158,106 +158,106 @@ _INSPECTED = {
     "format_version": _text("The version of the format."),
     "family": _text("The architecture family: torch.nn, transformers, timm or python."),
     "architecture": _text("The model's class."),
-    "config": _by_name("Its configuration.", _any("Whatever the class takes.")),
-    "rng": _text("The generator."),
+    "config": _by_name("Its configuration.", _any("Any value that the class accepts.")),
+    "rng": _text("The generator of random numbers."),
     "seed": _text("The seed, 16 hex digits."),
-    "tables": _by_name("Tables that the pack carries: their bits by name.", _COUNT),
-    "numel": _whole("Elements of the model, ties once."),
-    "trained": _whole("How many numbers were trained."),
+    "tables": _by_name("Bits of the tables that the pack contains, by name.", _COUNT),
+    "numel": _whole("Number of elements of the model; tied ones count once."),
+    "trained": _whole("Number of trained elements."),
     "parameters": _list(
-        "Each parameter. What its role does not have is null.",
+        "Each parameter. Fields that do not apply to its role are null.",
         _record(
             "One parameter.",
             name=_text("Its name."),
-            role=_text("How the pack has it.", "adapted", "seeded", "stored", "constant", "tied"),
+            role=_text("How the pack stores it.", "adapted", "seeded", "stored", "constant", "tied"),
             shape=_or_null(_list("Its shape.", _COUNT)),
             dtype=_or_null(_text("Its dtype.")),
-            distribution=_or_null(_text("The table that it is drawn from.")),
-            scale=_or_null(_number("What the table's values are multiplied by.")),
+            distribution=_or_null(_text("The table that its values come from.")),
+            scale=_or_null(_number("The factor of the table's values.")),
             rank=_or_null(_whole("The rank of its adapter.")),
             alpha=_or_null(_number("The adapter's alpha.")),
             scaling=_or_null(_text("How the adapter is scaled.")),
-            beta=_or_null(_number("The factor of the backbone; 1 where it is fixed.")),
+            beta=_or_null(_number("The factor of the backbone; 1 if it is fixed.")),
             beta_learned=_or_null(_flag("Whether beta was learned.")),
             magnitude=_or_null(_flag("Whether it has a magnitude, as in DoRA.")),
-            group=_or_null(_text("What a stored tensor is for.")),
+            group=_or_null(_text("The group of a stored tensor, such as norms.")),
             coding=_or_null(_text("Its coding.")),
             trained=_or_null(_flag("Whether it was trained.")),
             to=_or_null(_text("The parameter that it is tied to.")),
         ),
     ),
-    "provenance": _by_name("Tools that wrote the pack: their versions by name."),
-    "torch": _or_null(_text("The torch that drew the weights, for torch-cpu.")),
-    "capability": _or_null(_text("The processor's capability that it used.")),
-    "scaffolds": _by_name("More scaffolds: their seeds by name."),
-    "allow": _list("Packages that a loader must allow by name."),
-    "files": _by_name("Files beside the model: their bytes by name.", _COUNT),
+    "provenance": _by_name("Versions of the tools that wrote the pack, by name."),
+    "torch": _or_null(_text("The version of torch that generated the weights, for torch-cpu.")),
+    "capability": _or_null(_text("The processor capability that torch used.")),
+    "scaffolds": _by_name("Seeds of further scaffolds, by name."),
+    "allow": _list("Packages that the pack needs to import, which a loader must allow by name."),
+    "files": _by_name("Bytes of the files besides the model, by name.", _COUNT),
 }
 
 _REPORTED = {
     "path": _PATH,
     "size": _SIZE,
-    "numel": _whole("Elements of the model, ties once."),
-    "bits_per_weight": _number("Bits in the file for each of them."),
+    "numel": _whole("Number of elements of the model; tied ones count once."),
+    "bits_per_weight": _number("Bits in the file per element."),
     "forms": _list(
         "The pack, and the full checkpoint in other forms.",
         _record(
             "One form.",
             label=_text("Its name."),
             size=_SIZE,
-            ratio=_number("How many times the pack's size."),
-            seconds=_by_name("Seconds to download it: by the link's Mbit/s.", {"type": "number"}),
+            ratio=_number("Its size divided by the pack's size."),
+            seconds=_by_name("Seconds to download it, by the speed of the link in Mbit/s.", {"type": "number"}),
         ),
     ),
-    "by_role": _by_name("The pack's bytes by how they are kept.", _COUNT),
-    "by_group": _by_name("The pack's bytes by what they are for.", _COUNT),
-    "bits_by_group": _by_name("Bits in the file for each number of a group.", {"type": "number"}),
-    "saved": _by_name("Bytes that each step saves beside the full model; negative where it costs.", _COUNT),
-    "memory": _by_name("Bytes in memory once loaded, by the backbone that load() is told.", _COUNT),
-    "plot": _or_null(_text("The picture that was drawn.")),
+    "by_role": _by_name("The pack's bytes, by how parameters are stored.", _COUNT),
+    "by_group": _by_name("The pack's bytes, by group of parameters.", _COUNT),
+    "bits_by_group": _by_name("Bits in the file per element of a group.", {"type": "number"}),
+    "saved": _by_name("Bytes that each step saves compared with the full model; negative if it adds bytes.", _COUNT),
+    "memory": _by_name("Bytes in memory after loading, by the `backbone` argument of load().", _COUNT),
+    "plot": _or_null(_text("The image file that was written.")),
 }
 
 _TABLED = {
     "rows": _list(
         "A row for each pack.",
         _record(
-            "One pack beside the paper's figures, which are null for a model that is not one of the paper's.",
+            "One pack and the paper's figures, which are null for a model that is not in the paper.",
             scale=_or_null(_text("The paper's name of the model.")),
             form=_text("How it is packed."),
             size=_SIZE,
             mib=_number("Its size in MiB."),
-            numel=_whole("Elements of the model."),
-            bits_per_weight=_number("Bits for each of them."),
-            paper_fp16=_or_null(_whole("The paper's size in fp16, MiB.")),
-            paper_4bit=_or_null(_whole("The paper's size in 4 bits, MiB.")),
-            paper_lottalora=_or_null(_whole("The paper's size of the LottaLoRA, MiB.")),
-            of_paper=_or_null(_number("mib over paper_lottalora.")),
-            of_fp16=_or_null(_number("size over that of the fp16 pack.")),
+            numel=_whole("Number of elements of the model."),
+            bits_per_weight=_number("Bits per element."),
+            paper_fp16=_or_null(_whole("The paper's size in fp16, in MiB.")),
+            paper_4bit=_or_null(_whole("The paper's size in 4 bits, in MiB.")),
+            paper_lottalora=_or_null(_whole("The paper's size of the LottaLoRA, in MiB.")),
+            of_paper=_or_null(_number("mib divided by paper_lottalora.")),
+            of_fp16=_or_null(_number("size divided by that of the fp16 pack.")),
             path=_or_null(_text("The pack.")),
         ),
     )
 }
 
 _EVIDENCE = _record(
-    "The model as one process saw it.",
+    "The model as computed by one process.",
     weights=_by_name("SHA-256 of each tensor's bits, by name."),
-    values=_whole("Numbers in them."),
-    correct=_whole("Test images that were classified rightly."),
-    total=_whole("Test images."),
+    values=_whole("Number of elements in them."),
+    correct=_whole("Number of test images that were classified correctly."),
+    total=_whole("Number of test images."),
     logits=_text("SHA-256 of the logits."),
 )
 
 _TOKEN = {
-    "name": _text("Whose it is."),
-    "rights": _text("What it may.", "read", "write"),
+    "name": _text("The owner of the token."),
+    "rights": _text("What the token permits.", "read", "write"),
 }
 
 _COPIED = {
     "target": _text("The folder of the copy."),
-    "repositories": _whole("Repositories in it."),
-    "blobs": _whole("Files in it, each hashed."),
-    "size": _whole("Their bytes."),
-    "new": _whole("How many of them this run copied."),
+    "repositories": _whole("Number of repositories in it."),
+    "blobs": _whole("Number of files in it, each hashed."),
+    "size": _whole("Their size in bytes."),
+    "new": _whole("Number of files that this run copied."),
 }
 
 COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
@@ -267,7 +267,7 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
         _CHECKS,
         {
             "packs": _list(
-                "With several packs: each of them.",
+                "Each pack, if several are given.",
                 {
                     "anyOf": [
                         _record(
@@ -304,39 +304,39 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
     ),
     "push": (
         {
-            "reference": _text("Where it is now."),
-            "revision": _or_null(_text("The commit, or the manifest's digest; null where a dry run cannot know it.")),
+            "reference": _text("The reference of the pushed pack."),
+            "revision": _or_null(_text("The commit, or the manifest's digest; null if a dry run cannot know it.")),
             "sha256": _SHA256,
             "size": _SIZE,
-            "sent": _list("Files that the registry did not have.", _FILE),
-            "already": _list("Files that it had.", _FILE),
+            "sent": _list("Files that were sent, since the registry did not have them.", _FILE),
+            "already": _list("Files that the registry already had.", _FILE),
             "created": _flag("Whether the repository is new."),
             "dry_run": _flag("Whether nothing was changed."),
-            "url": _text("Where to look at it."),
-            "removed": _list("A signature that was there, and is not of this pack."),
+            "url": _text("The address of its page."),
+            "removed": _list("A signature in the registry that belongs to another pack, and was removed."),
         },
     ),
     "pull": (
         {
-            "path": _text("The pack: in the cache, or where --output says."),
-            "reference": _text("What was asked for."),
-            "revision": _text("The commit or digest that it stood for."),
+            "path": _text("The pack, in the cache or at --output."),
+            "reference": _text("The requested reference."),
+            "revision": _text("The commit or digest that it points to."),
             "sha256": _SHA256,
             "size": _SIZE,
-            "received": _whole("Bytes that came over the network now; 0 from the cache."),
-            "exported": _or_null(_text("What --export wrote.")),
+            "received": _whole("Bytes received over the network by this call; 0 if the pack was in the cache."),
+            "exported": _or_null(_text("The file or folder that --export wrote.")),
         },
     ),
     "list": (
         {
-            "owner": _text("Whose packs."),
+            "owner": _text("The owner of the packs."),
             "packs": _list(
                 "Each repository with a pack.",
                 _record(
                     "One repository.",
-                    reference=_text("What to pull."),
-                    modified=_or_null(_text("When it changed, ISO 8601, where the registry says.")),
-                    private=_or_null(_flag("Whether it is private, where the registry says.")),
+                    reference=_text("The reference to pull."),
+                    modified=_or_null(_text("When it changed, in ISO 8601, if the registry reports it.")),
+                    private=_or_null(_flag("Whether it is private, if the registry reports it.")),
                 ),
             ),
         },
@@ -347,124 +347,129 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
             "entries": _list(
                 "Commits, newest first, or tagged images.",
                 _record(
-                    "One of them.",
+                    "One commit or image.",
                     revision=_text("The commit or digest."),
-                    names=_list("Tags and branches that stand for it."),
-                    when=_or_null(_text("ISO 8601, where the registry says.")),
+                    names=_list("Tags and branches that point to it."),
+                    when=_or_null(_text("When it was made, in ISO 8601, if the registry reports it.")),
                     title=_text("The commit's title, or the pack's name."),
-                    authors=_list("Who made it."),
+                    authors=_list("Its authors."),
                 ),
             ),
         },
     ),
     "bench": (
         {
-            "device": _text("Where."),
-            "machine": _text("Processor or GPU, threads, versions."),
-            "elements": _whole("Weights that each case writes."),
-            "rounds": _whole("Rounds, of which the median counts."),
+            "device": _text("The device."),
+            "machine": _text("Processor or GPU, threads and versions."),
+            "elements": _whole("Weights that each case generates."),
+            "rounds": _whole("Rounds; the result is their median."),
             "speeds": _list(
                 "Each case.",
                 _record(
                     "One case.",
                     case=_text("A distribution, or what it is compared with."),
                     dtype=_text("The weights' dtype."),
-                    weights_per_s=_number("Weights a second."),
-                    of_fill=_number("How many times as fast as a fill of the memory."),
-                    of_randn=_number("How many times as fast as torch.randn."),
-                    of_clone=_number("How many times as fast as a clone of a checkpoint."),
-                    of_download=_number("How many times as fast as a download at 1 Gbit/s."),
+                    weights_per_s=_number("Weights per second."),
+                    of_fill=_number("Its speed divided by that of filling memory."),
+                    of_randn=_number("Its speed divided by that of torch.randn."),
+                    of_clone=_number("Its speed divided by that of cloning a checkpoint."),
+                    of_download=_number("Its speed divided by that of a download at 1 Gbit/s."),
                 ),
             ),
         },
         {
-            "device": _text("Where."),
-            "machine": _text("Processor or GPU, threads, versions."),
-            "shape": _list("Of the weights.", _COUNT),
-            "rounds": _whole("Rounds, of which the median counts."),
+            "device": _text("The device."),
+            "machine": _text("Processor or GPU, threads and versions."),
+            "shape": _list("The shape of the weights.", _COUNT),
+            "rounds": _whole("Rounds; the result is their median."),
             "products": _list(
                 "Each case, with --virtual.",
                 _record(
                     "One case.",
-                    case=_text("How the weights are had."),
-                    inputs=_whole("Vectors that are multiplied."),
-                    weights_per_s=_number("Weights a second."),
-                    of_float32=_number("How many times as fast as with float32 weights in memory."),
-                    of_bfloat16=_number("How many times as fast as with bfloat16 weights in memory."),
-                    weight_bytes=_whole("Memory for weights."),
+                    case=_text("How the weights are stored or generated."),
+                    inputs=_whole("Number of input vectors."),
+                    weights_per_s=_number("Weights per second."),
+                    of_float32=_number("Its speed divided by that with float32 weights in memory."),
+                    of_bfloat16=_number("Its speed divided by that with bfloat16 weights in memory."),
+                    weight_bytes=_whole("Memory for weights, in bytes."),
                 ),
             ),
         },
     ),
     "demo": (
         {
-            "same": _flag("Whether all was rebuilt bit for bit."),
-            "differing": _list("What was not."),
-            "parameters": _whole("Parameters of the model."),
-            "trained": _whole("How many numbers were trained."),
-            "values": _whole("Numbers that were compared."),
+            "same": _flag("Whether everything was rebuilt bit for bit."),
+            "differing": _list("What was not rebuilt bit for bit."),
+            "parameters": _whole("Number of parameters of the model."),
+            "trained": _whole("Number of trained elements."),
+            "values": _whole("Number of elements that were compared."),
             "verified": _flag("Whether verify passed."),
-            "training_seconds": _number("Seconds to train."),
-            "pull_seconds": _number("Seconds to pull."),
-            "load_seconds": _number("Seconds to load."),
+            "training_seconds": _number("Seconds for training."),
+            "pull_seconds": _number("Seconds for pulling."),
+            "load_seconds": _number("Seconds for loading."),
             "before": _EVIDENCE,
             "after": _EVIDENCE,
-            "pack": _text("The pack's name."),
+            "pack": _text("The pack's file name."),
             "pack_size": _SIZE,
             "pack_sha256": _SHA256,
-            "reference": _text("Where it was pushed."),
+            "reference": _text("The reference that it was pushed to."),
             "revision": _text("The commit."),
-            "full": _text("The full checkpoint's name."),
+            "full": _text("The full checkpoint's file name."),
             "full_size": _SIZE,
-            "ratio": _number("full_size over pack_size."),
+            "ratio": _number("full_size divided by pack_size."),
         },
     ),
     "serve": (
         {
-            "url": _text("Its address, for HF_ENDPOINT; the object is printed once it answers."),
+            "url": _text("Its address, for HF_ENDPOINT. The object is printed when the server is ready."),
             "root": _text("The registry's folder."),
             "anonymous_read": _flag("Whether reading public repositories needs no token."),
-            "tokens": _whole("How many tokens there are."),
+            "tokens": _whole("Number of tokens."),
         },
     ),
     "serve check": (
         {
             "root": _text("The registry's folder."),
-            "blobs": _whole("Files that were hashed."),
-            "size": _whole("Their bytes."),
+            "blobs": _whole("Number of files that were hashed."),
+            "size": _whole("Their size in bytes."),
             "damaged": _list(
-                "Those that are not what they should be.",
+                "Files that are missing or changed.",
                 _record(
                     "One file.",
                     sha256=_text("Its hash."),
                     size=_SIZE,
                     fault=_text("What is wrong.", "missing", "changed"),
-                    files=_list("All its uses, as owner/name: path."),
+                    files=_list("Where it is used, as owner/name: path."),
                 ),
             ),
         },
     ),
     "serve backup": (_COPIED,),
     "serve restore": (_COPIED,),
-    "serve token add": ({**_TOKEN, "token": _text("The token: it is shown this once.")},),
+    "serve token add": ({**_TOKEN, "token": _text("The token, which is shown only once.")},),
     "serve token list": (
-        {"tokens": _list("Each token.", _record("One token.", **_TOKEN, created=_text("When, ISO 8601 in UTC.")))},
+        {
+            "tokens": _list(
+                "Each token.",
+                _record("One token.", **_TOKEN, created=_text("When it was created, in ISO 8601 and UTC.")),
+            )
+        },
     ),
-    "serve token remove": ({"name": _text("Whose it was."), "removed": _flag("True.")},),
+    "serve token remove": ({"name": _text("The owner of the token."), "removed": _flag("True.")},),
 }
-"""The fields of each command beside ``ok`` and ``warnings``; of several, one set for each way to call it."""
+"""The fields of each command besides ``ok`` and ``warnings``; several sets if the command has several modes."""
 
 REFUSAL = _record("A command that was refused.", ok=_flag("False."), error=_ERROR, warnings=WARNINGS)
 
 
 def schema_of(command: str) -> Schema:
-    """The JSON schema of a command's object."""
+    """Return the JSON schema of a command's object."""
     made = [_record(f"lottapack {command}", ok=OK, **fields, warnings=WARNINGS) for fields in COMMANDS[command]]
     return {"anyOf": [*made, REFUSAL]}
 
 
 def document() -> Schema:
-    """One JSON schema document with all commands among its ``$defs``."""
+    """Return one JSON schema document with all commands in its ``$defs``."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What the commands of lottapack print with --json",

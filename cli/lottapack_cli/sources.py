@@ -1,4 +1,4 @@
-"""Where a pack lies that an argument names: a file, or one that is pulled first, with a bar of its own."""
+"""The file of a pack that an argument names. A reference is pulled first, with its own progress bar."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from lottapack_cli.render import Output
 
 
 def located(pack: str, sink: Output) -> Path:
-    """The file of a pack that is named by a path or a reference."""
+    """Return the file of a pack that is named by a path or a reference."""
     from lottapack.registry.local import local
 
     if isinstance(parse(pack), Path):

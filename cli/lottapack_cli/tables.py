@@ -1,4 +1,4 @@
-"""Tables that fit a width without a word of them broken: columns are left out, or stand below the first one.
+"""Tables that fit a width without breaking words: columns are left out, or moved below the first one.
 
 ::
 
@@ -21,7 +21,7 @@ _GAP, _INDENT = "  ", "  "
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A title and how its cells are set. ``spare``: it may be left out where there is no room."""
+    """A title and how its cells are aligned. ``spare``: the column may be left out if the width is too small."""
 
     title: str
     right: bool = False
@@ -29,7 +29,7 @@ class Column:
 
     @classmethod
     def of(cls, text: str) -> "Column":
-        """``>title`` is set to the right, ``?title`` may be left out, ``?>title`` both."""
+        """Parse a title: ``>title`` is aligned to the right, ``?title`` may be left out, ``?>title`` is both."""
         spare = text.startswith("?")
         text = text.removeprefix("?")
         return cls(text.removeprefix(">"), text.startswith(">"), spare)
@@ -37,14 +37,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells by row; ``strong``: the numbers of rows in bold. The first column says what a row is about."""
+    """Cells by row; ``strong``: the indices of bold rows. The first column names the subject of a row."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     strong: frozenset[int] = frozenset()
 
     def lines(self, width: int) -> "Iterator[Text]":
-        """The table in lines of that width. Only a word that is wider by itself makes a wider line."""
+        """Yield the table in lines of that width. Only a single word that is wider makes a line wider."""
         choices = list(self._choices())
         for chosen in choices:
             if self._total(chosen) <= width:
@@ -57,7 +57,7 @@ class Table:
         yield from self._records(width)
 
     def _choices(self) -> Iterator[list[int]]:
-        """The numbers of the columns that are shown: all of them, then without the last spare one, and so on."""
+        """Yield the indices of the columns to show: all of them, then without the last spare one, and so on."""
         shown = list(range(len(self.columns)))
         yield list(shown)
         for index in reversed(range(1, len(self.columns))):
@@ -85,7 +85,7 @@ class Table:
             yield self._line(row, chosen, self._style(number), indent)
 
     def _stacked(self, rest: Sequence[int], width: int) -> "Iterator[Text]":
-        """The first column's cells on lines of their own, the others below."""
+        """Yield the first column's cells on their own lines, and the others below."""
         below = self._grid(rest, indent=_INDENT)
         if any(column.title for column in self.columns):
             yield from self._first(self.columns[0].title, "bold", width)
@@ -96,7 +96,7 @@ class Table:
                 yield line
 
     def _records(self, width: int) -> "Iterator[Text]":
-        """Every cell that is not empty on a line of its own, behind its title."""
+        """Yield every cell that is not empty on its own line, after its title."""
         from rich.cells import cell_len, set_cell_size
         from rich.text import Text
 
@@ -132,12 +132,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names and values, of which long ones go on below themselves."""
+    """Names and values; long values continue on the next line."""
 
     rows: Sequence[tuple[str, str]]
 
     def lines(self, width: int) -> "Iterator[Text]":
-        """As Table.lines()."""
+        """Yield the lines, as Table.lines() does."""
         from rich.cells import cell_len
         from rich.text import Text
 
@@ -151,13 +151,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A bold line with a remark behind it, or below it where there is no room."""
+    """A bold line with a remark after it, or below it if the width is too small."""
 
     title: str
     note: str = ""
 
     def lines(self, width: int) -> "Iterator[Text]":
-        """As Table.lines(), after an empty line."""
+        """Yield the lines, as Table.lines() does, after an empty line."""
         from rich.cells import cell_len
         from rich.text import Text
 
@@ -172,22 +172,22 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Text as it is, in lines."""
+    """Plain text, in lines."""
 
     text: str
 
     def lines(self, width: int) -> "Iterator[Text]":
-        """As Table.lines()."""
+        """Yield the lines, as Table.lines() does."""
         from rich.text import Text
 
-        # Text, not str: names may hold brackets, which rich would read as markup.
+        # Text, not str: names may contain brackets, which rich would parse as markup.
         yield from map(Text, wrapped(self.text, width))
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines, broken between words only; each line keeps the indent of the one that it was part of.
+    """Return text in lines, broken only between words. Each line keeps the indent of the original line.
 
-    A word that is wider than a line stays where it is: on a line of its own it would not fit either.
+    A word that is wider than a line is not moved, since it would not fit on its own line either.
     """
     from rich.cells import cell_len
 

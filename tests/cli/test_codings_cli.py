@@ -65,10 +65,10 @@ def test_codings_by_group(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     [
         (["--coding", "int4"], ["'int4' is unknown", "int8-block64"]),
         (["--coding", "wings=int8-block64"], ["no group 'wings'", "embeddings"]),
-        (["--coding", "int8-block64", "--coding", "planes-zlib"], ["say for which group"]),
+        (["--coding", "int8-block64", "--coding", "planes-zlib"], ["name the group of each"]),
         (["--coding", "heads=planes-zlib", "--coding", "heads=int8-block64"], ["heads twice"]),
         (["--coding", "normal4-block64", "--max-error", "0.01"], ["0.weight as normal4-block64", "max_error is 0.01"]),
-        (["--tolerance", "0.01"], ["--tolerance goes with"]),
+        (["--tolerance", "0.01"], ["--tolerance is only valid with"]),
         (["--stored-dtype", "fp8"], ["'fp8'", "fp16", "bf16"]),
     ],
 )

@@ -181,7 +181,7 @@ USAGE = [
     (["pack", "x", "--rng", "mt19937"], "mt19937", "torch-cpu"),
     (["pack", "x", "--from-merged", "--seed", "1"], "--max-rank", "lottapack pack --help"),
     (["pack", "x", "--from-merged", "--rng", "torch-cpu", "--seed", "1"], "choose", "lottapack pack --help"),
-    (["pack", "x", "--max-rank", "3"], "go with --from-merged", "lottapack pack --help"),
+    (["pack", "x", "--max-rank", "3"], "are only valid with --from-merged", "lottapack pack --help"),
     (["pack", "x", "--rng", "torch-cpu", "--seed", "1", "--base", "b"], "--base", "lottapack pack --help"),
     (["export", "p", "-o", "x", "--dtype", "int3"], "int3", "bfloat16"),
     (["verify", "p", "--max-bytes", "0"], "--max-bytes", "lottapack verify --help"),

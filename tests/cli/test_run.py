@@ -104,7 +104,7 @@ def test_what_cannot_run_is_refused(files: Files, llama: Path, run: Run, tmp_pat
     np.save(tmp_path / "good.npy", np.zeros((1, 16), np.float32))
     (tmp_path / "broken.npy").write_bytes(b"no array")
     refused(run("run", files.pack), 2, "--prompt, --tokens and --input")
-    refused(run("run", files.pack, "--tokens", "1,x"), 2, "token ids are numbers")
+    refused(run("run", files.pack, "--tokens", "1,x"), 2, "expected numbers separated by commas")
     refused(run("run", files.pack, "--tokens", "1"), 2, "a Sequential cannot generate tokens", "--input")
     refused(run("run", llama, "--tokens", "1,32"), 2, "token ids go from 0 to 31")
     refused(run("run", files.pack, "--input", tmp_path / "wide.npy"), 2, "cannot take the input", "float32 (1, 17)")

@@ -116,7 +116,7 @@ def test_the_tolerance_is_that_of_the_search_alone(run, tmp_path):
     result = run(*line)
     assert (result.code, result.out) == (2, "")
     said = " ".join(result.err.replace("│", " ").split())
-    assert "--tolerance goes with --from-merged; --max-error" in said
+    assert "--tolerance is only valid with --from-merged; --max-error" in said
 
 
 def test_merged_weights_in_a_given_size(tmp_path):

@@ -1,1 +1,1 @@
-"""One file a command: parse, call one library function, hand the result to the sink."""
+"""One file per command: it parses, calls one library function and passes the result to the output."""

@@ -12,21 +12,23 @@ EXAMPLES = examples("lottapack bench", "lottapack bench --virtual", "lottapack b
 
 
 def command(
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
-    elements: Annotated[int, typer.Option(min=1, metavar="N", help="Weights that each case writes in a round.")] = 1
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")
+    ] = "cpu",
+    elements: Annotated[int, typer.Option(min=1, metavar="N", help="Weights that each case generates per round.")] = 1
     << 25,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds, of which the median counts.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the result is their median.")] = 5,
     virtual: Annotated[
-        bool, typer.Option("--virtual", help="Products with weights that are never in memory, beside those that are.")
+        bool, typer.Option("--virtual", help="Measure matrix products with weights that are never in memory.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Measure how fast weights are rebuilt here.
+    """Measure how fast this machine generates weights.
 
-    Each distribution and dtype, beside a fill of the memory, torch.randn, a clone of the same checkpoint out of the
-    page cache, and its download at 1 Gbit/s. Takes some seconds.
+    Measures each distribution and dtype, and compares it with filling memory, torch.randn, cloning the same checkpoint
+    from the page cache, and downloading it at 1 Gbit/s. Takes a few seconds.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     if virtual:

@@ -19,7 +19,7 @@ def command(
             "--output",
             "-o",
             metavar="DIR",
-            help="Keep the pack and the full checkpoint here; by default they are deleted.",
+            help="Keep the pack and the full checkpoint in this folder; by default they are deleted.",
             show_default=False,
         ),
     ] = None,
@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """Train, pack, push, pull and rebuild a model.
 
-    A registry is started on a free port of this machine. A new process that has the address and nothing else pulls the
-    pack and rebuilds the model; its weights and its test accuracy must be those of the trained one, bit for bit. Takes
-    some seconds and no internet. Exit code 1 if anything rebuilt differs.
+    Starts a registry on a free port of this machine. A new process that knows only its address pulls the
+    pack and rebuilds the model. Its weights and test accuracy must equal those of the trained model bit for bit. Takes
+    a few seconds and needs no internet. The exit code is 1 if anything differs.
     """
     from lottapack_cli.demo.story import tell
 

@@ -29,25 +29,29 @@ def command(
         typer.Option(
             "--format",
             help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
-            "pack itself, which from_pretrained rebuilds. peft: an adapter for PEFT, and its base. "
-            "onnx: the graph of the model, with its weights or without. files: the tokenizer and other files that the "
-            "pack carries, alone.",
+            "pack itself, from which from_pretrained rebuilds the model. peft: an adapter for PEFT, and its base. "
+            "onnx: the graph of the model, with or without its weights. files: only the tokenizer and other files that "
+            "the pack contains.",
         ),
     ] = Format.safetensors,
     dtype: Dtype = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where weights are generated, such as cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")
+    ] = "cpu",
     scaffold: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="On which of the pack's scaffolds; by default on its main seed.", show_default=False
+            metavar="NAME",
+            help="Which of the pack's scaffolds to use; by default the one of its main seed.",
+            show_default=False,
         ),
     ] = None,
     max_shard_size: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Largest file of weights, such as 5GB: larger checkpoints become a folder of shards with an index. "
-            "By default 5GB for a folder, and none for a file.",
+            help="Largest file of weights, such as 5GB. Larger checkpoints become a folder of shards with an index. "
+            "The default is 5GB for a folder, and unlimited for a file.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +78,7 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Write full weights, or what other tools open.
+    """Export full weights, or files that other tools open.
 
     The same pack gives the same file on every device.
     """

@@ -14,7 +14,7 @@ EXAMPLES = examples(
 def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
     """Show a pack's architecture, seed and layers.
 
-    Reads the header and the betas only. Layers that differ just in their number share a line.
+    Reads only the header and the betas. Layers that differ only in their number share a line.
     """
     from lottapack.reports.inspection import inspect
     from lottapack_cli.views.inspect import view

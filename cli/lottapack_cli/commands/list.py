@@ -19,7 +19,7 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """List an owner's repositories with packs."""
+    """List the repositories of an owner that contain packs."""
     from lottapack.registry import list_packs
     from lottapack_cli.views.registry import listed
 

@@ -9,7 +9,7 @@ EXAMPLES = examples("lottapack log my-org/digits", "lottapack log oci://127.0.0.
 def command(reference: Reference, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
     """Show what was pushed to a repository.
 
-    Commits, newest first, with the tags and branches that stand for each; of an OCI repository, its tags.
+    Lists commits, newest first, with the tags and branches that point to each. For an OCI repository, lists its tags.
     """
     from lottapack.registry import history
     from lottapack_cli.views.registry import logged

@@ -27,7 +27,7 @@ def command(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A state_dict: .safetensors, .pt, .pth, .bin, .ckpt, or a folder; or the folder of a PEFT adapter.",
+            help="A state_dict (.safetensors, .pt, .pth, .bin, .ckpt, or a folder) or the folder of a PEFT adapter.",
             show_default=False,
         ),
     ],
@@ -37,7 +37,7 @@ def command(
             "--output",
             "-o",
             metavar="PACK",
-            help="The pack to write; by default beside the checkpoint, as NAME.lotta.safetensors.",
+            help="The pack to write; by default NAME.lotta.safetensors next to the checkpoint.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +45,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="PACK",
-            help="For a PEFT adapter: the pack of its base; by default what lies beside the adapter.",
+            help="For a PEFT adapter: the pack of its base; by default the one next to the adapter.",
             show_default=False,
         ),
     ] = None,
@@ -53,7 +53,8 @@ def command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Which model, where the checkpoint holds several: its key, such as state_dict_ema, or its module.",
+            help="Which model to pack if the checkpoint contains several: its key, such as state_dict_ema, or its "
+            "module.",
             show_default=False,
         ),
     ] = None,
@@ -61,8 +62,9 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Leave out tensors beside the model, by name, module or pattern, as in classifier or 'criterion.*'; "
-            "without it they are refused. May be repeated.",
+            help="Leave out tensors that the model does not have, by name, module or pattern, such as classifier or "
+            "'criterion.*';  "
+            "without this option they are refused. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -70,13 +72,14 @@ def command(
         Generator, typer.Option(help="torch-cpu: the model was built under torch.manual_seed, not by lottapack.")
     ] = Generator.philox,
     seed: Annotated[
-        int | None, typer.Option(help="The model's seed, where no recipe tells it.", show_default=False)
+        int | None, typer.Option(help="The model's seed, if the checkpoint has no recipe.", show_default=False)
     ] = None,
     arch: Annotated[
         Path | None,
         typer.Option(
             metavar="ARCH",
-            help="The model's architecture, where no recipe tells it: a folder with a transformers config.json, or a "
+            help="The model's architecture, if the checkpoint has no recipe: a folder with a transformers "
+            "config.json, or a "
             "JSON file; by default the checkpoint's folder.",
             show_default=False,
         ),
@@ -92,10 +95,10 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="[GROUP=]ID",
-            help="Keep tensors as trellis8 (by default all that is large; trellis8@0.01 says the error), int8-block64 "
-            "or normal4-block64 (8 or 4 bits; by default the embeddings) or planes-zlib (nothing is lost; by default "
-            "all). GROUP: adapters, embeddings, heads, norms, biases, buffers, rest, * or a pattern of tensors' names "
-            "such as layers.5.*. May be repeated.",
+            help="Store tensors as trellis8 (by default all large ones; trellis8@0.01 sets the error), int8-block64 "
+            "or normal4-block64 (8 or 4 bits; by default the embeddings) or planes-zlib (lossless; by default "
+            "all). GROUP: adapters, embeddings, heads, norms, biases, buffers, rest, * or a pattern of tensor names "
+            "such as layers.5.*. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -104,8 +107,9 @@ def command(
         typer.Option(
             min=0.0,
             metavar="T",
-            help="With --from-merged: the largest error of a layer, relative, in Frobenius norms; by default what "
-            "rounding to its dtype explains.",
+            help="With --from-merged: the largest relative error of a layer, in Frobenius norms; by default the error "
+            "that "
+            "rounding to its dtype causes.",
             show_default=False,
         ),
     ] = None,
@@ -113,8 +117,9 @@ def command(
         float | None,
         typer.Option(
             metavar="E",
-            help="The largest root mean square error of a tensor, as part of its own: trellis8 aims at it (without "
-            "--coding, for all that is large), and other forms that exceed it are refused.",
+            help="The largest root mean square error of a tensor, relative to its root mean square. trellis8 aims at "
+            "it (without "
+            "--coding, for all large tensors); other codings that exceed it are refused.",
             show_default=False,
         ),
     ] = None,
@@ -122,33 +127,37 @@ def command(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Make the pack no larger than this, such as 16MB or 15MiB, with the least error that allows.",
+            help="The largest size of the pack, such as 16MB or 15MiB; the error is as small as this size permits.",
             show_default=False,
         ),
     ] = None,
     allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Pack NaN and infinity in what was trained; refused otherwise.")
+        bool,
+        typer.Option(
+            "--allow-nonfinite", help="Accept NaN and infinity in trained tensors; by default they are refused."
+        ),
     ] = False,
     files: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Carry the tokenizer, chat template and processor of this folder; by default of the checkpoint's.",
+            help="Add the tokenizer, chat template and processor of this folder; by default of the checkpoint's "
+            "folder.",
             show_default=False,
         ),
     ] = None,
-    no_files: Annotated[bool, typer.Option("--no-files", help="Carry no such files.")] = False,
+    no_files: Annotated[bool, typer.Option("--no-files", help="Do not add such files.")] = False,
     check: Annotated[
         Path | None,
         typer.Option(
             metavar="INPUTS",
             help="Run the trained model and the packed one, unmerged and merged, on these inputs, and refuse a pack "
-            "that computes something else: .pt, .safetensors, .npy or .npz, a tensor or arguments by name.",
+            "whose outputs differ. A .pt, .safetensors, .npy or .npz file with a tensor or arguments by name.",
             show_default=False,
         ),
     ] = None,
     distribution: Annotated[
-        str, typer.Option(metavar="ID", help="That of the scaffold whose merged weights these are.")
+        str, typer.Option(metavar="ID", help="The distribution of the scaffold that these weights were merged from.")
     ] = _NORMAL,
     allow: Allow = None,
     json: Json = False,
@@ -158,19 +167,19 @@ def command(
     """Pack a trained checkpoint into one small file.
 
     The checkpoint comes from a model of lottapack.scaffold() or init_backbone_(), or is a PEFT adapter on one.
-    Without a recipe: --rng torch-cpu for models that torch drew itself, --from-merged for merged weights.
+    Without a recipe, use --rng torch-cpu for models that torch itself initialised, or --from-merged for merged weights.
     An existing pack is replaced in one step, at the end.
     """
     torch_cpu = rng is Generator.torch_cpu
     _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
     if from_merged and allow_nonfinite:
-        raise typer.BadParameter("--allow-nonfinite does not go with --from-merged")
+        raise typer.BadParameter("--allow-nonfinite is not valid with --from-merged")
     codings = _by_group(coding or [])
     if check is not None and (torch_cpu or from_merged):
-        raise typer.BadParameter("--check goes with a checkpoint that carries its recipe, or a PEFT adapter")
+        raise typer.BadParameter("--check is only valid for a checkpoint with a recipe, or a PEFT adapter")
     limit = None if max_size is None else _bytes(max_size)
     if max_error is not None and limit is not None:
-        raise typer.BadParameter("choose --max-error or --max-size: the size finds the error itself")
+        raise typer.BadParameter("choose --max-error or --max-size: --max-size determines the error itself")
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
     carried = files or not no_files
@@ -223,7 +232,7 @@ def command(
 
 
 def _compare(checkpoint: Path, inputs: Path, new: Path, *, allow: Sequence[str], **how: Any) -> object:
-    """What the checkpoint computes beside what the new pack computes."""
+    """Return the outputs of the checkpoint compared with those of the new pack."""
     from lottapack.comparing import compare, read_inputs, trained
 
     how = {name: value for name, value in how.items() if value is not None}
@@ -240,7 +249,7 @@ def _check(
     distribution: str,
     base: Path | None,
 ) -> None:
-    """Options that need one another, or exclude one another."""
+    """Refuse options that lack another one, or exclude one another."""
     if torch_cpu and from_merged:
         raise typer.BadParameter("choose --rng torch-cpu or --from-merged")
     if (torch_cpu or from_merged) and seed is None:
@@ -248,24 +257,30 @@ def _check(
     if from_merged and max_rank is None:
         raise typer.BadParameter("--from-merged needs --max-rank")
     if not (torch_cpu or from_merged) and (seed is not None or arch is not None):
-        raise typer.BadParameter("--seed and --arch go with --rng torch-cpu or --from-merged; a recipe tells both")
+        raise typer.BadParameter(
+            "--seed and --arch are only valid with --rng torch-cpu or --from-merged; the recipe contains both"
+        )
     if not from_merged and tolerance is not None:
-        raise typer.BadParameter("--tolerance goes with --from-merged; --max-error bounds what a form loses")
+        raise typer.BadParameter(
+            "--tolerance is only valid with --from-merged; --max-error limits the error of a coding"
+        )
     if not from_merged and (max_rank is not None or distribution != _NORMAL):
-        raise typer.BadParameter("--max-rank and --distribution go with --from-merged")
+        raise typer.BadParameter("--max-rank and --distribution are only valid with --from-merged")
     if (torch_cpu or from_merged) and base is not None:
-        raise typer.BadParameter("--base goes with a PEFT adapter on a backbone that lottapack drew")
+        raise typer.BadParameter("--base is only valid for a PEFT adapter on a backbone that lottapack generated")
 
 
 def _by_group(given: list[str]) -> str | dict[str, str] | None:
-    """What the library takes: an id for its own groups, or ids by group."""
+    """Return the library's argument: one id for its default groups, or ids by group."""
     if len(given) == 1 and "=" not in given[0]:
         return given[0]
     found: dict[str, str] = {}
     for one in given:
         group, sign, name = one.rpartition("=")
         if not sign:
-            raise typer.BadParameter(f"--coding {one}: with more than one, say for which group, as in embeddings={one}")
+            raise typer.BadParameter(
+                f"--coding {one}: with several codings, name the group of each, such as embeddings={one}"
+            )
         if group in found:
             raise typer.BadParameter(f"--coding names {group} twice")
         found[group] = name
@@ -273,15 +288,15 @@ def _by_group(given: list[str]) -> str | dict[str, str] | None:
 
 
 def _bytes(text: str) -> int:
-    """A size such as 16MB (millions), 15MiB or a number of bytes."""
+    """Return the bytes of a size such as 16MB (millions), 15MiB or a plain number."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(|B|[kKMG]B|[KMG]iB)", text)
     if found is None:
-        raise typer.BadParameter(f"--max-size {text}: a size such as 16MB, 15MiB or 4000000")
+        raise typer.BadParameter(f"--max-size {text}: expected a size such as 16MB, 15MiB or 4000000")
     power = " KMG".index(found[2][:1].upper() or " ") if found[2] not in ("", "B") else 0
     return int(float(found[1]) * (1024 if "i" in found[2] else 1000) ** power)
 
 
 def beside(checkpoint: Path) -> Path:
-    """Where a pack goes: ``last.pt`` gives ``last.lotta.safetensors`` beside it, ``run/`` ``run.lotta.safetensors``."""
+    """Return the pack's path, such as ``last.lotta.safetensors`` next to ``last.pt`` or to the folder ``last/``."""
     place = checkpoint.resolve()
     return place.with_name(f"{place.name if place.is_dir() else place.stem}.lotta.safetensors")

@@ -24,7 +24,7 @@ def command(
             "--output",
             "-o",
             metavar="FILE_OR_DIR",
-            help="Also copy the pack there, and its signature.",
+            help="Also copy the pack and its signature there.",
             show_default=False,
         ),
     ] = None,
@@ -37,12 +37,12 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Bring a pack into the cache, checked.
+    """Download a pack into the cache and verify it.
 
-    Its size and SHA-256 must be what the registry says, and its own hashes must hold; a file that differs is removed
-    and fetched once more. For the Hub, HF_ENDPOINT, HF_TOKEN, HF_HOME (where the cache is) and HF_HUB_OFFLINE=1 (ask no
-    server) mean what they mean for every client. --export writes a folder that from_pretrained opens, or
-    DIR/model.safetensors if the pack holds no transformers model.
+    Its size and SHA-256 must match the registry's, and its own hashes must match. A file that differs is removed
+    and downloaded once more. For the Hub, HF_ENDPOINT, HF_TOKEN, HF_HOME (the cache's folder) and HF_HUB_OFFLINE=1 (do
+    not contact a server) work as for every client. --export writes a folder that from_pretrained opens, or
+    DIR/model.safetensors if the pack does not contain a transformers model.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("pulling", show=sink.human) as bar:
@@ -61,6 +61,6 @@ def _export(pack: Path, folder: Path, allow: list[str], sink: Output) -> Path:
         from lottapack.reports.inspection import inspect
 
         whole = inspect(pack).family == "transformers"
-        # The slash says that it is to be a folder.
+        # The slash makes it a folder.
         form: Format = "transformers" if whole else "safetensors"
         return export(pack, f"{folder}/", format=form, allow=allow, progress=bar)

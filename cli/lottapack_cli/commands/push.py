@@ -26,10 +26,12 @@ def command(
     ] = None,
     branch: Annotated[
         str | None,
-        typer.Option(metavar="BRANCH", help="Commit there, making it if missing (Hub only).", show_default=False),
+        typer.Option(
+            metavar="BRANCH", help="Commit to this branch, created if missing (Hub only).", show_default=False
+        ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and change nothing.")] = False,
     message: Annotated[
         str | None, typer.Option("--message", "-m", metavar="TEXT", help="The commit's title.", show_default=False)
     ] = None,
@@ -39,11 +41,11 @@ def command(
     ] = None,
     datasets: Annotated[
         list[str] | None,
-        typer.Option("--dataset", metavar="ID", help="For the model card; may be repeated.", show_default=False),
+        typer.Option("--dataset", metavar="ID", help="For the model card; can be repeated.", show_default=False),
     ] = None,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="ID", help="For the model card; may be repeated.", show_default=False),
+        typer.Option("--metric", metavar="ID", help="For the model card; can be repeated.", show_default=False),
     ] = None,
     results: Annotated[
         list[str] | None,
@@ -62,8 +64,8 @@ def command(
 ) -> None:
     """Verify a pack and send it to a registry.
 
-    A Hub (the one that HF_ENDPOINT names) gets one commit with the pack, a model card, and PACK.sig if there is one.
-    What is there already is not sent again. A broken pack is refused.
+    A Hub (the one that HF_ENDPOINT names) receives one commit with the pack, a model card, and PACK.sig if it exists.
+    Files that the registry already has are not sent again. A broken pack is refused.
     """
     reached = dict(map(_result, results or ()))
     sink = Output(json=json, quiet=quiet, verbose=verbose)
@@ -71,7 +73,9 @@ def command(
         from lottapack.pushing import push
 
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", "Warnings while validating metadata")  # the registry's, of the card
+        warnings.filterwarnings(
+            "always", "Warnings while validating metadata"
+        )  # the registry's warnings about the card
         result = push(
             pack,
             reference,

@@ -21,33 +21,33 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="PACK",
-            help="The pack, a file or a reference as for lottapack pull; with --table several, or none.",
+            help="The pack: a file, or a reference as for lottapack pull. With --table, any number of packs.",
             show_default=False,
         ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A real checkpoint to compare with.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="An existing checkpoint to compare with.", show_default=False)
     ] = None,
     table: Annotated[
         bool,
         typer.Option(
             "--table",
-            help="The paper's Table 10 beside packs; without any, the paper's five Llamas are packed for it and "
-            "measured (transformers is needed, 1.3 GB of memory, and a minute or more).",
+            help="Compare packs with the paper's Table 10. Without packs, the paper's five Llamas are packed and "
+            "measured (needs transformers, 1.3 GB of memory, and a minute or more).",
         ),
     ] = False,
     scale: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="With --table and without packs: 3M, 30M, 300M, 600M or 900M. May be repeated.",
+            help="With --table and without packs: 3M, 30M, 300M, 600M or 900M. Can be repeated.",
             show_default=False,
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print GitHub Markdown.")] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="PICTURE", help="Draw the sizes into a .png or .svg file.", show_default=False),
+        typer.Option(metavar="PICTURE", help="Draw the sizes to a .png or .svg file.", show_default=False),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -55,18 +55,20 @@ def command(
 ) -> None:
     """Compare a pack's size with full checkpoints.
 
-    Reads the header only. Sizes of full checkpoints follow from the shapes; --against measures a real one.
+    Reads only the header. Sizes of full checkpoints are computed from the shapes; --against measures an existing one.
     """
     if json and markdown:
         raise typer.BadParameter("choose --json or --markdown")
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     if table:
         if against is not None or plot is not None or (packs and scale):
-            raise typer.BadParameter("--table goes with neither --against nor --plot, and --scale with no pack")
+            raise typer.BadParameter(
+                "--table is not valid with --against or --plot, and --scale is not valid with packs"
+            )
         _table(sink, [located(pack, sink) for pack in packs or []], scale, markdown)
         return
     if scale or not packs or len(packs) > 1:
-        raise typer.BadParameter("name one pack; --scale and more packs go with --table")
+        raise typer.BadParameter("name one pack; --scale and several packs are only valid with --table")
     from lottapack.reports.reporting import report
     from lottapack_cli.views import report as views
 

@@ -20,42 +20,49 @@ EXAMPLES = examples(
 def command(
     pack: Pack,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Go on from this text.", show_default=False)
+        str | None, typer.Option(metavar="TEXT", help="The text to continue.", show_default=False)
     ] = None,
     tokens: Annotated[
-        str | None, typer.Option(metavar="IDS", help="Or from these token ids: 1,42,7.", show_default=False)
+        str | None, typer.Option(metavar="IDS", help="The token ids to continue, such as 1,42,7.", show_default=False)
     ] = None,
-    new: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to write at most.")] = 32,
+    new: Annotated[int, typer.Option(min=1, metavar="N", help="The largest number of tokens to generate.")] = 32,
     temperature: Annotated[
-        float, typer.Option(min=0, metavar="T", help="Above 0, draw tokens; at 0 take the most likely one.")
+        float, typer.Option(min=0, metavar="T", help="Above 0, sample tokens; at 0, take the most likely one.")
     ] = 0.0,
     top_p: Annotated[
-        float, typer.Option(max=1, metavar="P", help="Draw from the likeliest tokens that have this probability.")
+        float, typer.Option(max=1, metavar="P", help="Sample from the most likely tokens with this total probability.")
     ] = 1.0,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the drawing.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The seed for sampling.", show_default=False)
+    ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="The tokenizer; by default what lies beside the pack.", show_default=False),
+        typer.Option(metavar="FOLDER", help="The tokenizer; by default the one next to the pack.", show_default=False),
     ] = None,
     given: Annotated[
         Path | None,
         typer.Option(
-            "--input", metavar="FILE", help="The input of another model: .npy, or .safetensors.", show_default=False
+            "--input",
+            metavar="FILE",
+            help="The input of a model that is not a language model: .npy or .safetensors.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where its output goes.", show_default=False),
+        typer.Option("-o", "--output", metavar="FILE", help="The file for its output.", show_default=False),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
             metavar="MODE",
-            help="materialised, virtual or blocks; by default virtual where the pack's tables allow it.",
+            help="materialised, virtual or blocks; by default virtual if the pack's tables permit it.",
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where it runs, such as cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="The device that runs the model, such as cuda.")
+    ] = "cpu",
     dtype: Dtype = None,
     max_bytes: MaxBytes = None,
     allow: Allow = None,
@@ -63,9 +70,9 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Let a packed model write tokens or compute an output.
+    """Generate tokens with a packed model, or compute its output.
 
-    Its backbone need not be in memory: sign1 weights are made in registers as they are used, others in blocks.
+    Its backbone need not be in memory: sign1 weights are generated in registers during use, others in blocks.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     ids = _numbers(tokens) if tokens is not None else ()
@@ -98,4 +105,4 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"--tokens {text!r}: token ids are numbers with commas between them") from None
+        raise typer.BadParameter(f"--tokens {text!r}: expected numbers separated by commas") from None

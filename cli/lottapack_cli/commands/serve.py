@@ -29,25 +29,27 @@ BACKUP_EXAMPLES = examples("lottapack serve backup /mnt/backup --root ./registry
 RESTORE_EXAMPLES = examples("lottapack serve restore /mnt/backup --root ./registry")
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-app.add_typer(token.app, name="token", help="Say who may read and who may write.")
+app.add_typer(token.app, name="token", help="Manage who may read and who may write.")
 
 
 @app.callback(epilog=EXAMPLES)
 def command(
     context: typer.Context,
     root: Root = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8780,
-    anonymous_read: Annotated[bool, typer.Option(help="Reading public repositories needs no token.")] = True,
+    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 selects a free one.")] = 8780,
+    anonymous_read: Annotated[bool, typer.Option(help="Allow reading public repositories without a token.")] = True,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name of this host that requests may use; can be repeated."),
+        typer.Option(metavar="NAME", help="A host name that requests may use for this server; can be repeated."),
     ] = None,
     max_file_bytes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest file; by default 50 GB.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="The largest file to accept; by default 50 GB.", show_default=False),
     ] = None,
     max_commit_bytes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest commit; by default 100 GB.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="The largest commit to accept; by default 100 GB.", show_default=False),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -55,10 +57,10 @@ def command(
 ) -> None:
     """Serve a folder as a registry for Hub clients.
 
-    Set HF_ENDPOINT to the address it prints, and every client of the Hugging Face Hub works with it.
+    Set HF_ENDPOINT to the address that it prints, and every client of the Hugging Face Hub works with it.
 
-    Without any token, programs on this machine may read and write, and it can listen on this machine only. From the
-    first token on, writing needs a token that may.
+    Without tokens, every program on this machine may read and write, and the server listens only on this machine. With
+    the first token, writing starts to need a token with that right.
     """
     context.obj = root
     if context.invoked_subcommand:
@@ -79,7 +81,7 @@ def command(
             sink.text(_line(served))
 
     hosts = allow_host or []
-    with suppress(KeyboardInterrupt):  # how one stops it
+    with suppress(KeyboardInterrupt):  # Ctrl-C stops the server
         run(folder, host, port, anonymous_read=anonymous_read, hosts=hosts, limits=limits, log=log, ready=ready)
     sink.show("stopped")
 
@@ -114,7 +116,7 @@ def check_command(
 ) -> None:
     """Hash every file of a registry again.
 
-    Exit code 1 if one is missing or is not what its SHA-256 says. The registry may be served meanwhile.
+    The exit code is 1 if a file is missing or does not match its SHA-256. The registry may be served meanwhile.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("checking", show=sink.human) as bar:
@@ -143,8 +145,8 @@ def backup_command(
 ) -> None:
     """Copy a registry, which may be served meanwhile.
 
-    Every file of the copy is hashed. A next backup to the same folder copies what is new, and one that was interrupted
-    goes on; until it is whole, the folder holds the one before.
+    Every file of the copy is hashed. A later backup to the same folder copies only new files, and an interrupted one
+    continues. Until it is complete, the folder contains the previous backup.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("copying", show=sink.human) as bar:
@@ -163,9 +165,9 @@ def restore_command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Make a registry of a backup, in a new folder.
+    """Restore a backup to a registry in a new folder.
 
-    Every file is hashed. The backup stays.
+    Every file is hashed. The backup is kept.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("copying", show=sink.human) as bar:

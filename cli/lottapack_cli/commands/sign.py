@@ -23,10 +23,10 @@ def command(
 ) -> None:
     """Check a pack and sign it.
 
-    The signature is written to PACK.sig, by the OpenSSF model-signing standard, and goes along with push and pull. The
-    password of an encrypted key is taken from LOTTAPACK_KEY_PASSWORD. Whoever has the public key checks the signature
-    with lottapack verify PACK --key KEY.pub. To make the two: openssl ecparam -name prime256v1 -genkey -noout -out KEY,
-    and openssl ec -in KEY -pubout -out KEY.pub.
+    The signature is written to PACK.sig in the format of OpenSSF model-signing; push and pull transfer it too. The
+    password of an encrypted key is read from LOTTAPACK_KEY_PASSWORD. Whoever has the public key checks the signature
+    with lottapack verify PACK --key KEY.pub. To make both keys: openssl ecparam -name prime256v1 -genkey -noout
+    -out KEY, and openssl ec -in KEY -pubout -out KEY.pub.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack.signing import sign

@@ -17,7 +17,10 @@ REMOVE_EXAMPLES = examples("lottapack serve token remove alice --root ./registry
 app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Whose token; commits made with it carry it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME", help="The owner of the token, and the author of commits made with it.", show_default=False
+    ),
 ]
 
 
@@ -25,15 +28,15 @@ Name = Annotated[
 def add_command(
     context: typer.Context,
     name: Name,
-    write: Annotated[bool, typer.Option("--write", help="It may write too, not only read.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Permit writing as well as reading.")] = False,
     root: Root = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Make a token and print it.
+    """Create a token and print it.
 
-    This once: only its hash is kept. It counts immediately, also while the registry is served.
+    It is shown only once, since only its hash is stored. It is valid immediately, also while the registry is served.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens
@@ -55,7 +58,7 @@ def list_command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """List who has a token, and what it may."""
+    """List the tokens and their rights."""
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens
 
@@ -73,9 +76,9 @@ def remove_command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Take a token back.
+    """Revoke a token.
 
-    It stops counting immediately, also while the registry is served.
+    It becomes invalid immediately, also while the registry is served.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_serve import tokens

@@ -38,7 +38,7 @@ def command(
     key: Annotated[
         Path | None,
         typer.Option(
-            metavar="KEY.pub", help="Also check the signature PACK.sig: by this public key.", show_default=False
+            metavar="KEY.pub", help="Also check the signature PACK.sig with this public key.", show_default=False
         ),
     ] = None,
     device: Device = "cpu",
@@ -49,13 +49,14 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Check hashes, rebuilt weights, architecture.
+    """Check hashes, rebuilt weights and architecture.
 
-    With a key also the signature beside the pack.
+    With --key, also check the signature next to the pack.
 
-    Hashes and weights need no code of the model; its architecture is checked too where the code it asks for is
-    installed, and allowed with --allow where it is no library that lottapack knows. Exit code 1 if a check failed,
-    2 if the file is not a pack at all. Of several packs each is checked, and the largest code counts.
+    Hashes and weights are checked without the model's code. The architecture is checked if the code that it needs is
+    installed, and allowed with --allow if it is not a library that lottapack knows. The exit code is 1 if a check
+    failed, 2 if the file is not a pack. With several packs, each is checked, and the exit code is the largest of
+    theirs.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_cli.views import verify as views

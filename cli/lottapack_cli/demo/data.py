@@ -18,7 +18,7 @@ class Digits:
 
 
 def load_digits() -> tuple[Digits, Digits]:
-    """The training and the test part. An image's index decides, so the split is the same everywhere."""
+    """Return the training and the test part. The split depends only on each image's index."""
     try:
         from sklearn.datasets import load_digits as load
     except ImportError as fault:

@@ -1,4 +1,4 @@
-"""What two processes compare: hashes of every weight, and the outcome on the test images."""
+"""What two processes compare: hashes of all weights, and the results on the test images."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from lottapack_cli.demo.threads import one_thread
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """``weights``: SHA-256 of each tensor's bits; ``values``: numbers in them; ``logits``: SHA-256 of them."""
+    """``weights``: SHA-256 of each tensor; ``values``: count of its numbers; ``logits``: SHA-256 of the logits."""
 
     weights: dict[str, str]
     values: int
@@ -21,7 +21,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 def gather(model: nn.Module, test: Digits) -> Evidence:
-    """Hash every parameter and buffer, the generated backbone too, and classify the test images."""
+    """Hash every parameter and buffer, including the generated backbone, and classify the test images."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     del tensors["lottapack_recipe"]
     with torch.inference_mode(), one_thread():

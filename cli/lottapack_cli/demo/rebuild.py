@@ -1,4 +1,4 @@
-"""The demo's second process, ``python -m lottapack_cli.demo.rebuild REFERENCE``: an address is all that it has."""
+"""The demo's second process, ``python -m lottapack_cli.demo.rebuild REFERENCE``. It knows only an address."""
 
 import os
 import sys
@@ -12,9 +12,9 @@ from lottapack_cli.demo.evidence import Evidence, gather
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """What the process prints as JSON. Times in seconds: for pull() and load() alone, without the start of Python.
+    """The JSON that the process prints. Times are in seconds, for pull() and load() only, without starting Python.
 
-    ``path``: the pack in the cache; ``received``: bytes that came over the network; ``revision``: the commit.
+    ``path``: the pack in the cache; ``received``: bytes received over the network; ``revision``: the commit.
     """
 
     evidence: Evidence
@@ -27,7 +27,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 def main(reference: str) -> None:
-    """Pull the pack, load it, gather the evidence, print it."""
+    """Pull the pack, load it, gather the evidence and print it."""
     _, test = load_digits()
     begin = time.perf_counter()
     pulled = lottapack.pull(reference)
@@ -36,8 +36,8 @@ def main(reference: str) -> None:
     model = lottapack.load(pulled.path)
     load_seconds = time.perf_counter() - begin
     evidence = gather(model, test)
-    told = (os.getpid(), str(pulled.path), pulled.received, pulled.revision, pull_seconds, load_seconds)
-    sys.stdout.buffer.write(msgspec.json.encode(Rebuilt(evidence, *told)))
+    figures = (os.getpid(), str(pulled.path), pulled.received, pulled.revision, pull_seconds, load_seconds)
+    sys.stdout.buffer.write(msgspec.json.encode(Rebuilt(evidence, *figures)))
 
 
 if __name__ == "__main__":

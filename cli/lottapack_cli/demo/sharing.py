@@ -1,4 +1,4 @@
-"""The demo's registry: a server on a free loopback port, and the environment that makes clients use it."""
+"""The demo's registry: a server on a free loopback port, and the environment variables that make clients use it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import lottapack_serve
 
 REPO, TAG = "demo/digits", "v1"
 _PATIENCE = 300
-"""Seconds for a process of the demo; each needs a few."""
+"""Time limit in seconds for a process of the demo; each takes a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class Shop:
     home: Path
 
     def environment(self) -> dict[str, str]:
-        """For a process that is to use this registry, with no token and nothing else of this user's."""
+        """Return the environment of a process that uses this registry, without this user's token and settings."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         return {**plain, "HF_ENDPOINT": self.url, "HF_HOME": str(self.home)}
 
 
 @contextmanager
 def opened() -> Iterator[Shop]:
-    """A registry for as long as the block runs; what was in it is deleted."""
+    """Serve a registry while the block runs, and delete its contents afterwards."""
     with (
         TemporaryDirectory(prefix="lottapack-demo-") as name,
         lottapack_serve.background(Path(name) / "registry") as server,
@@ -41,17 +41,17 @@ def opened() -> Iterator[Shop]:
 
 
 def push(shop: Shop, pack: Path) -> dict[str, object]:
-    """Push with the real command; returns what it printed."""
+    """Push with the real command, and return what it printed."""
     out = run(shop, "lottapack_cli", "push", str(pack), REPO, "--tag", TAG, "--json")
-    found: dict[str, object] = json.loads(out)
-    return found
+    printed: dict[str, object] = json.loads(out)
+    return printed
 
 
 def run(shop: Shop, module: str, *arguments: str) -> bytes:
-    """What a Python module prints that runs in a process of its own."""
+    """Run a Python module in a new process, and return what it prints."""
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, check=False, timeout=_PATIENCE, env=shop.environment())
     if done.returncode:
-        told = done.stderr.decode(errors="replace")
-        raise RuntimeError(f"{module} {' '.join(arguments)} failed with {done.returncode}:\n{told}")
+        output = done.stderr.decode(errors="replace")
+        raise RuntimeError(f"{module} {' '.join(arguments)} failed with {done.returncode}:\n{output}")
     return done.stdout

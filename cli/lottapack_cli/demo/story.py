@@ -1,4 +1,4 @@
-"""The demo from beginning to end, told in numbered steps."""
+"""The demo from beginning to end, in numbered steps."""
 
 import time
 import warnings
@@ -27,7 +27,7 @@ _REFERENCE = f"{sharing.REPO}@{sharing.TAG}"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Every figure of a run, in bytes and seconds: ``before`` the model was deleted, ``after`` it was rebuilt."""
+    """All figures of a run, in bytes and seconds: ``before`` the model was deleted, and ``after`` it was rebuilt."""
 
     same: bool
     differing: tuple[str, ...]
@@ -51,16 +51,16 @@ class Outcome:
 
 
 def tell(output: Output, folder: Path | None) -> bool:
-    """Run the demo; returns whether all was rebuilt bit for bit. Its files stay in ``folder``, if that is given."""
-    # What torch or scikit-learn say of their own future is no concern of the one who watches.
-    with warnings.catch_warnings(action="ignore"), _folder(folder) as place:
-        outcome = _run(output, place)
+    """Run the demo, and return whether all was rebuilt bit for bit. Its files stay in ``folder``, if given."""
+    # Deprecation warnings of torch or scikit-learn do not matter to the user of the demo.
+    with warnings.catch_warnings(action="ignore"), _folder(folder) as work_folder:
+        outcome = _run(output, work_folder)
     output.result(outcome, lambda: [f"\nThe files are in {folder}"] if folder else [], ok=outcome.same)
     return outcome.same
 
 
-def _run(output: Output, place: Path) -> Outcome:
-    pack_path, full_path = place / "digits.lotta.safetensors", place / "digits-full.safetensors"
+def _run(output: Output, work_folder: Path) -> Outcome:
+    pack_path, full_path = work_folder / "digits.lotta.safetensors", work_folder / "digits-full.safetensors"
 
     output.show(heading("1  Train", f"random backbone of seed {training.SEED}, adapters of rank {training.RANK}"))
     learning, test = load_digits()
@@ -94,7 +94,7 @@ def _run(output: Output, place: Path) -> Outcome:
             f"$ lottapack push {pack_path.name} {sharing.REPO} --tag {sharing.TAG}", f"commit {pushed['revision']}"
         )
 
-        output.show(heading("5  Pull and rebuild", "the model is deleted; a new process has the address, and no more"))
+        output.show(heading("5  Pull and rebuild", "the model is deleted; a new process knows only the address"))
         del model
         rebuilt = _rebuild(shop)
         after = rebuilt.evidence
@@ -107,13 +107,13 @@ def _run(output: Output, place: Path) -> Outcome:
         differing = _differing(before, after)
         output.show(table(["", "before", "rebuilt", "same"], _rows(before, after)))
 
-        output.show(heading("7  Verify", "the pack as it came over the network"))
+        output.show(heading("7  Verify", "the pack as received over the network"))
         checked = lottapack.verify(rebuilt.path)
         output.show(f"{sum(check.status == 'ok' for check in checked.checks)} of {len(checked.checks)} checks passed")
         if checked.sha256 != packed.sha256:
             differing = (*differing, "the pulled file")
 
-    output.show(heading("8  Sizes", "both files as they lie on the disk"))
+    output.show(heading("8  Sizes", "both files as stored on disk"))
     full_size = lottapack.export(pack_path, full_path).stat().st_size
     ratio = full_size / packed.size
     sizes = [
@@ -123,7 +123,7 @@ def _run(output: Output, place: Path) -> Outcome:
     output.show(table(["file", ">bytes", ">size", ">ratio"], sizes))
 
     if differing or not checked.ok:
-        output.show(heading("DIFFERENT", f"rebuilt otherwise: {', '.join(differing or ['see verify'])}"))
+        output.show(heading("DIFFERENT", f"rebuilt differently: {', '.join(differing or ['see verify'])}"))
     else:
         output.show(
             heading(
@@ -156,7 +156,7 @@ def _run(output: Output, place: Path) -> Outcome:
 
 @contextmanager
 def _folder(wanted: Path | None) -> Iterator[Path]:
-    """The folder to work in: the one wanted, made if missing, or a temporary one."""
+    """Yield the folder to work in: ``wanted``, created if missing, or a temporary one."""
     if wanted is None:
         with TemporaryDirectory(prefix="lottapack-demo-") as name:
             yield Path(name)
@@ -164,18 +164,18 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
     try:
         wanted.mkdir(exist_ok=True)
     except OSError as fault:
-        hint = "Name a new folder in one that exists."
+        hint = "Name a new folder in an existing one."
         raise OutputError(f"cannot make the folder {wanted}: {fault.strerror or fault}", hint=hint) from fault
     yield wanted
 
 
 def _rebuild(shop: sharing.Shop) -> Rebuilt:
-    """Pull and load the pack in a process of its own."""
+    """Pull and load the pack in a new process."""
     return msgspec.json.decode(sharing.run(shop, "lottapack_cli.demo.rebuild", _REFERENCE), type=Rebuilt)
 
 
 def _differing(before: Evidence, after: Evidence) -> tuple[str, ...]:
-    """What is not the same: tensors by name, and the outcome on the test images."""
+    """Return what differs: names of tensors, and the results on the test images."""
     names = sorted(before.weights.keys() | after.weights.keys())
     found = [name for name in names if before.weights.get(name) != after.weights.get(name)]
     if (before.correct, before.total) != (after.correct, after.total):

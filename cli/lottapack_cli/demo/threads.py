@@ -1,4 +1,4 @@
-"""One thread for torch: so small a model gains nothing from more, and each sum has one order."""
+"""One thread for torch: a model this small gains nothing from more, and each sum has a fixed order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it torch computes on one thread."""
+    """Let torch compute on one thread inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

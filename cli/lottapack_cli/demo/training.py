@@ -13,11 +13,11 @@ SEED, RANK, EPOCHS, BATCH = 42, 8, 15, 64
 _LEARNING_RATE = 3e-3
 
 Report = Callable[[int, float, float], None]
-"""Called with epochs done, mean loss, and accuracy on the training images."""
+"""Called with the number of epochs done, the mean loss, and the accuracy on the training images."""
 
 
 def build() -> nn.Module:
-    """A classifier with two wide random layers; it learns their adapters, the biases and its head."""
+    """Return a classifier with two wide random layers; their adapters, the biases and the head are trained."""
     model = nn.Sequential(nn.Linear(64, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
     return lottapack.scaffold(model, seed=SEED, rank=RANK)
 

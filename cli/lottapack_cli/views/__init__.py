@@ -1,1 +1,1 @@
-"""What people see of a result, as rich tables. Each module takes one result of the library."""
+"""Results as rich tables. Each module shows one result type of the library."""

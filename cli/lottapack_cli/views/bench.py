@@ -1,4 +1,4 @@
-"""What bench measured, as one table."""
+"""The measurements of bench, as one table."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from lottapack_cli.render import Part, heading, table
 
 
 def view(report: SpeedReport) -> Iterator[Part]:
-    """A row for each case and dtype; the last columns are how many times as fast it is as others."""
+    """Yield a row for each case and dtype; the last columns compare its speed with others."""
     yield table(
         ["case", "dtype", ">10⁹ weights/s", "?>of fill_", "?>of randn", "?>of clone", "?>of download"],
         (
@@ -27,7 +27,7 @@ def view(report: SpeedReport) -> Iterator[Part]:
 
 
 def view_products(report: VirtualReport) -> Iterator[Part]:
-    """A row for each case and number of inputs."""
+    """Yield a row for each case and number of inputs."""
     yield table(
         ["weights", ">inputs", ">10⁹ weights/s", "?>of float32", "?>of bfloat16", ">memory of weights"],
         (

@@ -20,7 +20,7 @@ _WHAT = {
 
 
 def view(summary: Summary, *, every: bool) -> Iterator[Part]:
-    """Header and one table a role. ``every``: one line for each parameter."""
+    """Yield the header and one table per role. ``every``: one line for each parameter."""
     yield header(summary)
     for role, what in _WHAT.items():
         found = [entry for entry in summary.parameters if entry.role == role]
@@ -29,7 +29,7 @@ def view(summary: Summary, *, every: bool) -> Iterator[Part]:
 
 
 def header(summary: Summary) -> Part:
-    """What the pack is, without its parameters."""
+    """Return the summary of the pack, without its parameters."""
     share = f" ({summary.trained / summary.numel:.2%} trained: {summary.trained:,})" if summary.numel else ""
     tables = "".join(f", table {name} of {bits} bits" for name, bits in summary.tables.items())
     drawn_by = f" (torch {summary.torch}, {summary.capability})" if summary.torch else ""
@@ -53,7 +53,7 @@ def header(summary: Summary) -> Part:
 
 
 def _scaffolds(summary: Summary) -> str:
-    """Those beside the default one."""
+    """Return the scaffolds other than the default one."""
     return ", ".join(f"{name}: seed {int(seed, 16)} (0x{seed})" for name, seed in summary.scaffolds.items())
 
 
@@ -80,7 +80,7 @@ _OF_ROLE = {
     "tied": ("to",),
 }
 _SAID_ONCE = {"dtype": "", "coding": "", "distribution": "", "rank": "rank ", "alpha": "alpha ", "scaling": "scaling "}
-"""Columns that move into the heading where all rows say the same, with the word before their value."""
+"""Columns that move to the heading if all rows have the same value, with the word before that value."""
 
 
 def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) -> Iterator[Part]:
@@ -90,8 +90,8 @@ def _role(role: str, what: str, found: Sequence[ParameterSummary], every: bool) 
         title, cell = _COLUMNS[key]
         values = {cell(row) for row in rows}
         if key in _SAID_ONCE and len(values) == 1:
-            said = values.pop()
-            shared += [_SAID_ONCE[key] + said] if said else []
+            value = values.pop()
+            shared += [_SAID_ONCE[key] + value] if value else []
         else:
             columns.append((title, cell))
     count = f"{len(found)} tensor{'s' if len(found) > 1 else ''}"
@@ -116,7 +116,7 @@ def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
-    """``1024 x 64``; a shape without dimensions is a single number."""
+    """Return ``1024 x 64``; a shape without dimensions is a single number."""
     return " x ".join(map(str, shape)) if shape else "scalar"
 
 

@@ -1,4 +1,4 @@
-"""What was packed; after --from-merged, what was found in each layer."""
+"""The result of pack; with --from-merged, also the findings for each layer."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def view(result: "PackResult") -> Iterator[Part]:
-    """Path, size and hash, and a line for each layer that was looked at."""
+    """Yield path, size and hash, and a line for each examined layer."""
     if layers := result.layers:
         count = {role: sum(layer.role == role for layer in layers) for role in ("adapted", "seeded", "stored")}
         worst = max((layer.error for layer in layers if layer.error is not None), default=0.0)
-        said = ", ".join(f"{number} {role}" for role, number in count.items() if number)
-        yield heading("layers", f"{said}; largest relative error {worst:.2g}")
+        counts = ", ".join(f"{number} {role}" for role, number in count.items() if number)
+        yield heading("layers", f"{counts}; largest relative error {worst:.2g}")
         yield table(["name", "role", ">rank", ">beta", ">error", ">bytes stored"], (_row(layer) for layer in layers))
         yield ""
     if result.kept:
-        yield heading("kept in another form", "errors as parts of each tensor's root mean square")
+        yield heading("kept in another form", "errors relative to each tensor's root mean square")
         columns = ["what", "as", ">tensors", ">before", ">now", ">bits", ">worst error", ">mean error", ">rms error"]
         yield table(columns, _kept(result.kept))
         yield ""
@@ -52,7 +52,7 @@ def view(result: "PackResult") -> Iterator[Part]:
 
 
 def _kept(kept: "Sequence[Kept]") -> Iterator[list[str]]:
-    """A row for each group and form; the mean error is that of the elements."""
+    """Yield a row for each group and form; the mean error is the mean over the elements."""
     groups: dict[tuple[str, str], list[Kept]] = {}
     for one in kept:
         groups.setdefault((one.group, one.form), []).append(one)

@@ -11,16 +11,16 @@ _Part = str | frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class Group(Generic[T]):
-    """Items under one label, such as ``layers.0-9.weight``."""
+    """Items with one label, such as ``layers.0-9.weight``."""
 
     label: str
     items: tuple[T, ...]
 
 
 def collapse(items: Iterable[T], name: Callable[[T], str], likeness: Callable[[T], Hashable]) -> list[Group[T]]:
-    """Join items of equal likeness whose names differ only in numbers between points, in natural order.
+    """Join items of equal likeness whose names differ only in numbers between dots, in natural order.
 
-    A label stands for exactly its items: the ranges in it multiply to their number.
+    A label covers exactly its items: the lengths of its ranges multiply to their count.
     """
     groups = [(_parts(name(item)), likeness(item), [item]) for item in items]
     depth = max((len(parts) for parts, _, _ in groups), default=0)
@@ -42,12 +42,12 @@ def collapse(items: Iterable[T], name: Callable[[T], str], likeness: Callable[[T
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which ``layers.2`` comes before ``layers.10``."""
+    """Return a sort key that puts ``layers.2`` before ``layers.10``."""
     return [(0, int(part), "") if _number(part) else (1, 0, part) for part in re.split("[-.,]", name)]
 
 
 def _number(text: str) -> bool:
-    # At most nine digits without a leading zero, so that the number says the text.
+    # At most nine digits without a leading zero, so that the number determines the text.
     return text.isascii() and text.isdigit() and len(text) < 10 and (text == "0" or text[0] != "0")
 
 
@@ -60,7 +60,7 @@ def _label(parts: tuple[_Part, ...]) -> str:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """``[0, 1, 2, 5]`` as ``0-2,5``."""
+    """Return ``[0, 1, 2, 5]`` as ``0-2,5``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What a registry gave back: a push, a pull, a list, a log."""
+"""Results of a registry: a push, a pull, a list, a log."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from lottapack.registry import Listed, LogEntry, PullResult, PushResult
 from lottapack_cli.render import Part, table
 
 _SHORT = 12
-"""Characters of a commit or digest in a list; with --json it is whole."""
+"""Characters of a commit or digest in a list; with --json it is not shortened."""
 
 
 def pushed(result: PushResult) -> Iterator[Part]:
-    """What was sent and what was there, then what to pull it by."""
+    """Yield what was sent and what existed already, then the reference to pull."""
     verb = "would push" if result.dry_run else "pushed" if result.sent else "nothing new for"
     place = f"{result.reference}{' (new repository)' if result.created else ''}"
     yield f"{verb} {place}  {size_text(result.size)}"
@@ -29,7 +29,7 @@ def pushed(result: PushResult) -> Iterator[Part]:
 
 
 def pulled(result: PullResult, exported: Path | None) -> Iterator[Part]:
-    """What it is, how it came, and last where it lies."""
+    """Yield the reference, how the pack was received, and last its path."""
     how = f"{size_text(result.received)} received" if result.received else "from the cache"
     yield f"pulled {result.reference}  {size_text(result.size)}, {how}"
     yield f"{_kind(result.revision)} {result.revision}"
@@ -40,7 +40,7 @@ def pulled(result: PullResult, exported: Path | None) -> Iterator[Part]:
 
 
 def listed(owner: str, packs: Sequence[Listed]) -> Iterator[Part]:
-    """One line for each repository."""
+    """Yield one line for each repository."""
     if not packs:
         yield f"no packs of {owner}"
         return
@@ -52,7 +52,7 @@ def listed(owner: str, packs: Sequence[Listed]) -> Iterator[Part]:
 
 
 def logged(entries: Sequence[LogEntry]) -> Iterator[Part]:
-    """One line for each commit or image."""
+    """Yield one line for each commit or image."""
     yield table(
         ["revision", "names", "when", "title", "by"],
         (

@@ -9,26 +9,26 @@ from lottapack_cli.tables import Column
 
 _FORMS = ["form", ">size", ">times the pack", *(f"?>at {link} Mbit/s" for link in LINKS)]
 _PARTS = [
-    ("by group", "what it is for", ["part", ">size", ">share", ">bits per number"]),
-    ("by role", "how it is kept", ["part", ">size", ">share"]),
+    ("by group", "what the parameters are for", ["part", ">size", ">share", ">bits per number"]),
+    ("by role", "how the parameters are stored", ["part", ">size", ">share"]),
 ]
 
 
 def view(report: Report) -> Iterator[Part]:
-    """The forms, then what the pack is made of."""
+    """Yield the forms, then the parts of the pack."""
     yield heading(str(report.path), _summary(report))
     yield table(_FORMS, _form_rows(report), strong=lambda row: row == 0)
     for (title, note, columns), rows in zip(_PARTS, _part_rows(report), strict=True):
         yield heading(title, note)
         yield table(columns, rows)
-    yield heading("saved", "beside the full model's tensors in their own dtypes")
+    yield heading("saved", "compared with the full model's tensors in their own dtypes")
     yield table(["step", ">size"], _saved_rows(report))
-    yield heading("in memory", "once loaded, by the backbone that load() is told")
+    yield heading("in memory", "after loading, by the backbone argument of load()")
     yield table(["backbone", ">size"], _memory_rows(report))
 
 
 def markdown(report: Report) -> str:
-    """The same as GitHub Markdown."""
+    """Return the same as GitHub Markdown."""
     blocks = [f"**{_escape(report.path.name)}**: {_summary(report)}", markdown_table(_FORMS, _form_rows(report))]
     for (title, _, columns), rows in zip(_PARTS, _part_rows(report), strict=True):
         blocks.append(markdown_table([title, *columns[1:]], rows))
@@ -49,7 +49,7 @@ def _form_rows(report: Report) -> list[list[str]]:
 
 
 def _part_rows(report: Report) -> tuple[list[list[str]], list[list[str]]]:
-    """By group, with bits of a number; and by role."""
+    """Return the rows by group, with bits per number, and by role."""
     bits = report.bits_by_group
     groups = [[*row, f"{bits[row[0]]:.2f}" if row[0] in bits else ""] for row in _shares(report.by_group)]
     return groups, _shares(report.by_role)
@@ -69,7 +69,7 @@ def _memory_rows(report: Report) -> list[list[str]]:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of GitHub Markdown."""
+    """Return a table of GitHub Markdown."""
     made = [Column.of(column) for column in columns]
     lines = [
         [column.title for column in made],

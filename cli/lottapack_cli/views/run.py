@@ -1,4 +1,4 @@
-"""What a model wrote or computed."""
+"""The tokens or outputs of a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from lottapack_cli.render import Part, duration, heading
 
 
 def view(result: RunResult) -> Iterator[Part]:
-    """The prompt and the text or the tokens, or the outputs' shapes and small outputs; then what it took."""
+    """Yield the prompt and the text or tokens, or the outputs' shapes and small outputs; then time and memory."""
     if result.outputs is None:
         yield heading("prompt", result.prompt)
         yield result.text or " ".join(map(str, result.tokens))
@@ -28,7 +28,7 @@ def view(result: RunResult) -> Iterator[Part]:
 
 
 def _short(value: Any) -> str:
-    """Nested lists of numbers, each with six digits."""
+    """Return nested lists of numbers as text, each with six digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

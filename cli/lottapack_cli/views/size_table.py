@@ -1,4 +1,4 @@
-"""The paper's Table 10 beside measured packs."""
+"""The paper's Table 10 next to measured packs."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -24,13 +24,13 @@ _NOTE = "sizes in MiB (the paper writes MB); bits per weight over the whole mode
 
 
 def view(rows: "Sequence[SizeRow]") -> Iterator[Part]:
-    """The paper's sizes once a scale, then a line for each pack."""
-    yield heading("Table 10 of arXiv 2604.08749, and what was measured", _NOTE)
+    """Yield the paper's sizes once per scale, then a line for each pack."""
+    yield heading("Table 10 of arXiv 2604.08749, and measured packs", _NOTE)
     yield table(_COLUMNS, _lines(rows))
 
 
 def markdown(rows: "Sequence[SizeRow]") -> str:
-    """The same as GitHub Markdown."""
+    """Return the same as GitHub Markdown."""
     return markdown_table(_COLUMNS, list(_lines(rows)))
 
 

@@ -1,4 +1,4 @@
-"""The outcomes of a verification: counts, and every line that is not in order."""
+"""The outcomes of a verification: counts, and a line for each check that did not pass."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ OPTIONS = {"allow": "--allow", "max_bytes": "--max-bytes"}
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One of several packs. ``pack``: as it was named; ``outcome`` or ``error``: what came of it."""
+    """One of several packs. ``pack``: as it was named; ``outcome`` or ``error``: its result."""
 
     pack: str
     exit_code: int
@@ -33,25 +33,25 @@ class Checked:
 
 
 def record_of(checked: Checked) -> dict[str, Any]:
-    """One of several packs as JSON."""
-    found = {"error": checked.error} if checked.outcome is None else plain(checked.outcome)
-    return {"ok": not checked.exit_code, "pack": checked.pack, "exit_code": checked.exit_code, **found}
+    """Return one of several packs as JSON."""
+    result = {"error": checked.error} if checked.outcome is None else plain(checked.outcome)
+    return {"ok": not checked.exit_code, "pack": checked.pack, "exit_code": checked.exit_code, **result}
 
 
 def view_of(checked: Checked, *, every: bool) -> Iterator[Part]:
-    """One of several packs: what is not in order, and a line. Of an error nothing: it stands on standard error."""
+    """Yield the failed checks of one of several packs, and a line. An error is already on standard error."""
     if checked.outcome is not None:
         yield from _outcomes(checked.outcome, every=every, but=("skipped",))
 
 
 def counted(several: Sequence[Checked]) -> str:
-    """How many packs there were, and how many are as they should be."""
+    """Return how many packs were checked, and how many of them are intact."""
     intact = sum(not one.exit_code for one in several)
     return f"\n{intact} of {len(several)} packs intact"
 
 
 def view(outcome: Verification, *, every: bool) -> Iterator[Part]:
-    """Counts by kind, then every failed and skipped check in full; ``every``: those that passed as well."""
+    """Yield counts by kind, then every failed and skipped check in full; ``every``: also those that passed."""
     count: Counter[tuple[str, str]] = Counter((check.what, check.status) for check in outcome.checks)
     kinds = list(dict.fromkeys([*_WHAT, *(check.what for check in outcome.checks)]))
     yield table(
