@@ -12,6 +12,11 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError
 from lottapack.format.arguments import encode
 
+_COMPARE = (
+    'Compare the arguments with the constructor\'s. Pass a class itself as {"class": "package.module:Class"}, without '
+    "config."
+)
+
 
 def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:
     """Build a model from its import path or its timm name. The model remembers both, so that it can be packed.
@@ -21,7 +26,9 @@ def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:
         class_: ``"package.module:Class"``; or the name of a timm model, without a tag, such as
             ``"vit_base_patch16_224"``. No pretrained weights are loaded.
         arguments: the arguments of the call: numbers, booleans, strings, None, lists, tuples and dicts of these.
-                    Write an object as ``{"class": "package.module:Class", "config": {...}}`` (not for timm).
+            For ``"python"`` also classes and functions of a module, which may be written as
+            ``{"class": "package.module:Class"}``, and objects, written as
+            ``{"class": "package.module:Class", "config": {...}}``.
 
     Returns:
         The model on the CPU with its library's own initialisation, ready for scaffold().
@@ -46,9 +53,9 @@ def build(family: str, class_: str, /, **arguments: Any) -> nn.Module:
             hint='Pass "python" or "timm". Build other models as usual: they record how they were built.',
         )
     architecture = arch.checked(family, class_, {name: encode(name, value) for name, value in arguments.items()})
-    with allowing(arch.packages(architecture)), named(class_):
+    with allowing(arch.packages(architecture)), named(class_, _COMPARE):
         builder.prepare(architecture.class_, architecture.config)
-    with allowing(arch.packages(architecture)), named(class_), sealed():
+    with allowing(arch.packages(architecture)), named(class_, _COMPARE), sealed():
         model = builder.draw(architecture.class_, architecture.config)
     remember(model, architecture)
     return model

@@ -3,6 +3,7 @@
 import logging
 import sys
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -24,12 +25,12 @@ def prepare(class_name: str, config: dict[str, Any]) -> None:
     """
     require_allowed(modules_of(class_name, config), f"the architecture {class_name}")
     for path in paths_of(class_name, config):
-        _class_at(path)
+        _object_at(path)
 
 
 def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
     """Call the class that prepare() imported. Raises the errors of prepare()."""
-    arguments = {name: decode(value, _make) for name, value in config.items()}
+    arguments = {name: decode(value, _make, _object_at) for name, value in config.items()}
     model = _class_at(class_name)
     if not issubclass(model, nn.Module):
         raise ArchitectureError(f"{class_name} is not a torch.nn.Module", hint="Name a class of modules.")
@@ -58,6 +59,17 @@ def _make(path: str, arguments: dict[str, Any]) -> Any:
 
 def _class_at(path: str) -> Any:
     """Return the class at a path whose module is allowed."""
+    found = _object_at(path)
+    if not isinstance(found, type):
+        raise ArchitectureError(
+            f"{path} is a {type(found).__name__}, not a class",
+            hint="Name the class that it builds, with the arguments that it passes.",
+        )
+    return found
+
+
+def _object_at(path: str) -> Any:
+    """Return the class or function at a path whose module is allowed."""
     module_name, _, name = path.partition(":")
     require_allowed([module_name], path)
     found = getattr(_imported(module_name), name, None)
@@ -66,13 +78,14 @@ def _class_at(path: str) -> Any:
             f"{module_name} does not define {name!r}",
             hint="Install the version of the package that the pack was made with.",
         )
-    if not isinstance(found, type):
-        raise ArchitectureError(f"{path} is a {type(found).__name__}, not a class", hint="Name a class.")
+    if not isinstance(found, type | FunctionType):
+        what = "not a class or a function of Python"
+        raise ArchitectureError(f"{path} is a {type(found).__name__}, {what}", hint="Name a class.")
     # An allowed module may contain classes of any other module that it imports.
-    home = found.__module__
+    home, what = found.__module__, "class" if isinstance(found, type) else "function"
     if not is_allowed(home):
         raise NotAllowedError(
-            f"{path} is the class {found.__qualname__} of {home}, which `allow` does not include",
+            f"{path} is the {what} {found.__qualname__} of {home}, which `allow` does not include",
             hint=f"Name it as {home}:{found.__qualname__}, or allow {home.partition('.')[0]} too if you trust it.",
         )
     return found

@@ -109,7 +109,7 @@ def _empty(module: nn.Module) -> None:
 
 
 @contextmanager
-def named(label: str) -> Iterator[None]:
+def named(label: str, hint: str = "Install the version of the library that described the model.") -> Iterator[None]:
     """Turn whatever a library's constructor raises on a bad configuration into one typed error."""
     try:
         yield
@@ -123,7 +123,7 @@ def named(label: str) -> Iterator[None]:
             ) from fault
         raise ArchitectureError(
             f"cannot build {label} from its configuration: {type(fault).__name__}: {fault}",
-            hint="Install the version of the library that described the model.",
+            hint=hint,
         ) from fault
 
 

@@ -39,12 +39,12 @@ def construct(class_name: str, config: dict[str, Any]) -> nn.Module:
             f"timm does not have its own model {class_name!r}",
             hint="Install the timm version that the pack was made with.",
         )
-    arguments = {name: decode(value, _refuse) for name, value in config.items()}
+    arguments = {name: decode(value, _refuse, _refuse) for name, value in config.items()}
     model: nn.Module = library.create_model(class_name, pretrained=False, **arguments)
     return model
 
 
-def _refuse(path: str, _: dict[str, Any]) -> Any:
+def _refuse(path: str, _: dict[str, Any] | None = None) -> Any:
     raise ArchitectureError(
         f"{path}: a timm model cannot take classes as arguments", hint="Pass plain data."
     )  # pragma: no cover (checked before)

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
+from types import FunctionType
 from typing import Any
 
 from lottapack.errors import ArchitectureError, Problem
@@ -21,7 +22,7 @@ CLASS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _RESERVED = {"class", "tuple"}
-_CLASS, _TUPLE = {"class", "config"}, {"tuple"}
+_CLASS, _ITSELF, _TUPLE = {"class", "config"}, {"class"}, {"tuple"}
 
 
 def path_problems(where: str, path: str) -> list[Problem]:
@@ -104,8 +105,11 @@ class _Check:
             self.problems += path_problems(f"{where}.class", members["class"].value())
             self.names(f"{where}.config", members["config"])
             self.fields(f"{where}.config", members["config"], depth + 1)
+        elif self.refused is None and members.keys() == _ITSELF and members["class"].is_string:
+            self.problems += path_problems(f"{where}.class", members["class"].value())
         elif any(key in _RESERVED for key, _ in value.members()):
-            forms = '{"tuple": [...]}' + ("" if self.refused else ' and {"class": "...", "config": {...}}')
+            others = ', {"class": "..."} and {"class": "...", "config": {...}}'
+            forms = '{"tuple": [...]}' + ("" if self.refused else others)
             self.add(where, f"only {forms} may have the keys tuple and class")
         else:
             self.fields(where, value, depth + 1)
@@ -119,13 +123,17 @@ def _is_class(value: dict[str, Any]) -> bool:
     return set(value) == _CLASS and isinstance(value["class"], str) and isinstance(value["config"], dict)
 
 
+def _is_itself(value: dict[str, Any]) -> bool:
+    return set(value) == _ITSELF and isinstance(value["class"], str)
+
+
 def class_paths(config: Any) -> Iterator[str]:
-    """Yield every class that checked arguments name, at any depth."""
+    """Yield every class, and every function, that checked arguments name, at any depth."""
     if isinstance(config, list):
         for item in config:
             yield from class_paths(item)
     elif isinstance(config, dict):
-        if _is_class(config):
+        if _is_class(config) or _is_itself(config):
             yield config["class"]
         for item in config.values():
             yield from class_paths(item)
@@ -139,23 +147,30 @@ def encode(where: str, value: Any) -> Any:
         return {"tuple": [encode(f"{where}[{index}]", item) for index, item in enumerate(value)]}
     if isinstance(value, list):
         return [encode(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    if isinstance(value, type | FunctionType) and CLASS_PATH.fullmatch(f"{value.__module__}:{value.__qualname__}"):
+        return {"class": f"{value.__module__}:{value.__qualname__}"}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: encode(f"{where}.{key}", item) for key, item in value.items()}
     raise ArchitectureError(
         f"the argument {where}={value!r} cannot be described as data",
-        hint="Pass numbers, booleans, strings, None, lists, tuples or dicts of these; write an object as "
-        '{"class": "package.module:Class", "config": {...}}.',
+        hint="Pass numbers, booleans, strings, None, lists, tuples or dicts of these, or classes and functions of a "
+        'module; write an object as {"class": "package.module:Class", "config": {...}}.',
     )
 
 
-def decode(value: Any, make: Callable[[str, dict[str, Any]], Any]) -> Any:
-    """Return the Python value of a checked argument. ``make``: builds an object from a class path and its arguments."""
+def decode(value: Any, make: Callable[[str, dict[str, Any]], Any], find: Callable[[str], Any]) -> Any:
+    """Return the Python value of a checked argument.
+
+    ``make``: builds an object from a class path and its arguments. ``find``: returns the class or function at a path.
+    """
     if isinstance(value, list):
-        return [decode(item, make) for item in value]
+        return [decode(item, make, find) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == _TUPLE:
-        return tuple(decode(item, make) for item in value["tuple"])
+        return tuple(decode(item, make, find) for item in value["tuple"])
     if _is_class(value):
-        return make(value["class"], {name: decode(item, make) for name, item in value["config"].items()})
-    return {name: decode(item, make) for name, item in value.items()}
+        return make(value["class"], {name: decode(item, make, find) for name, item in value["config"].items()})
+    if _is_itself(value):
+        return find(value["class"])
+    return {name: decode(item, make, find) for name, item in value.items()}

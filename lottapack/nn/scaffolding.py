@@ -37,6 +37,7 @@ from lottapack.nn.backbones import (
     virtualise,
     with_forms,
 )
+from lottapack.nn.in_full import tell_of_what_is_in_full
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
 from lottapack.nn.regenerating import generate_
@@ -148,6 +149,7 @@ def scaffold(
         rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
         parameters=plan if frozen_factor is None else _with_frozen(plan, entries, frozen_factor),
     )
+    tell_of_what_is_in_full(entries, plan, rank)
     for name, message in name_clashes(recipe):
         raise ScaffoldError(f"{name} {message}", hint="Rename the module or the parameter.")
     chosen = {} if backbone == MATERIALISED else choose(backbone, generated_by(recipe))

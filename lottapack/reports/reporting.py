@@ -64,6 +64,16 @@ class Report(Displayed):
     saved: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def in_full(self) -> dict[str, float]:
+        """The share of the model's numbers that the pack stores one by one, by group, the largest first."""
+        counts = {
+            group: 8 * self.by_group[group] / bits / self.numel
+            for group, bits in self.bits_by_group.items()
+            if group != "adapters" and bits
+        }
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
     def _facts(self) -> Facts:
         line = f"{size_text(self.size)}, {self.bits_per_weight:.3g} bits per weight"
         more = {label: size_text(size) for label, size in self.by_group.items() if size}

@@ -48,8 +48,10 @@ export function argumentProblems(where, config, refused) {
     } else if (!refused && isClass(value)) {
       problems.push(...pathProblems(`${place}.class`, value.get("class")));
       named(`${place}.config`, value.get("config"), depth + 1);
+    } else if (!refused && value.size === 1 && typeof value.get("class") === "string") {
+      problems.push(...pathProblems(`${place}.class`, value.get("class")));
     } else if (value.has("tuple") || value.has("class")) {
-      const forms = `{"tuple": [...]}${refused ? "" : ' and {"class": "...", "config": {...}}'}`;
+      const forms = `{"tuple": [...]}${refused ? "" : ', {"class": "..."} and {"class": "...", "config": {...}}'}`;
       add(place, `only ${forms} may have the keys tuple and class`);
     } else {
       fields(place, value, depth + 1);

@@ -259,6 +259,55 @@ def test_what_cannot_be_built_by_name(family, path, arguments, match):
         lottapack.build(family, path, **arguments)
 
 
+@pytest.mark.parametrize("activation", [torch.nn.functional.relu, {"class": "torch.nn.functional:relu"}])
+def test_a_function_or_class_is_an_argument(activation, tmp_path):
+    layer = lottapack.build("python", "torch.nn:TransformerEncoderLayer", d_model=8, nhead=2, activation=activation)
+    model = lottapack.build(
+        "python",
+        "torch.nn:TransformerEncoder",
+        encoder_layer={
+            "class": "torch.nn:TransformerEncoderLayer",
+            "config": {"d_model": 8, "nhead": 2, "activation": activation, "dim_feedforward": 12},
+        },
+        num_layers=2,
+        enable_nested_tensor=False,
+    )
+    assert layer.activation is torch.nn.functional.relu
+    lottapack.scaffold(model, seed=1, rank=2)
+    path = tmp_path / "f.lotta.safetensors"
+    lottapack.pack(model, path)
+    with pytest.raises(NotAllowedError, match="torch"):
+        lottapack.load(path)
+    loaded = lottapack.load(path, allow="torch")
+    assert loaded.layers[0].activation is torch.nn.functional.relu
+    x = torch.randn(3, 1, 8)
+    assert torch.equal(loaded(x), model.eval()(x))
+    block = lottapack.build("python", "torch.nn:TransformerEncoderLayer", d_model=8, nhead=2, activation=torch.nn.GELU)
+    assert block.activation is torch.nn.GELU
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("torch.nn.functional:relu", "is a function, not a class"),
+        ("os:system", "not a class or a function of Python"),
+        ("torch:float32", "not a class or a function of Python"),
+        ("torch.nn:Nothing", "does not define 'Nothing'"),
+    ],
+)
+def test_only_classes_and_functions_are_arguments(path, match):
+    arguments = {"d_model": 8, "nhead": 2, "activation": {"class": path, "config": {}}}
+    with pytest.raises(ArchitectureError, match=match):
+        lottapack.build("python", "torch.nn:TransformerEncoderLayer", **arguments)
+
+
+def test_a_class_that_was_to_be_itself_is_told_apart_from_an_object():
+    arguments = {"d_model": 8, "nhead": 2, "activation": {"class": "torch.nn:Linear", "config": {}}}
+    with pytest.raises(ArchitectureError, match="missing 2 required positional") as caught:
+        lottapack.build("python", "torch.nn:TransformerEncoderLayer", **arguments)
+    assert '{"class": "package.module:Class"}' in caught.value.hint
+
+
 def test_a_class_is_named_where_it_lives(package):
     with pytest.raises(NotAllowedError, match=r"is the class Linear of torch\.nn\.modules\.linear") as caught:
         build("Linear", in_features=2, out_features=2)

@@ -38,7 +38,12 @@ def markdown(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    return f"{report.numel:,} parameters, {report.bits_per_weight:.3g} bits per weight"
+    summary = f"{report.numel:,} parameters, {report.bits_per_weight:.3g} bits per weight"
+    stored = report.in_full
+    if sum(stored.values()) <= 0.5:
+        return summary
+    shares = ", ".join(f"{group} {share:.0%}" for group, share in stored.items() if share >= 0.005)
+    return f"{summary}; {sum(stored.values()):.0%} of them stored in full: {shares}"
 
 
 def _form_rows(report: Report) -> list[list[str]]:

@@ -74,6 +74,15 @@ def python_class() -> Model:
     return model
 
 
+@shows("the family python with a function itself among the arguments", buildable=False)
+def python_reference() -> Model:
+    sizes = {"d_model": 4, "nhead": 2, "dim_feedforward": 3, "dropout": 0.0}
+    config = sizes | {"activation": {"class": "torch.nn.functional:relu"}}
+    model = Model({"family": "python", "class": "torch.nn:TransformerEncoderLayer", "config": config})
+    model.stored("norm1.weight", tensor("float32", 4), "norm")
+    return model
+
+
 @shows("the family python with a class among the arguments: built where the caller allows torch", buildable=False)
 def python_nested() -> Model:
     layer = {"class": "torch.nn:Linear", "config": {"in_features": 3, "out_features": 4, "bias": False}}

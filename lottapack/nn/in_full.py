@@ -1,0 +1,53 @@
+"""What of a model is kept in full, and why: a line of the log where that is most of it."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from lottapack.format.recipe import ParameterRecipe, StoredRecipe
+from lottapack.nn.select import Entry
+
+_log = logging.getLogger("lottapack")
+_MOST = 0.5
+_SHOWN = 3
+_GROUPS = {"embedding": "embeddings", "head": "heads", "norm": "norms", "bias": "biases", "buffer": "buffers"}
+"""What ``train`` calls the groups, and buffers, which a pack holds in any case."""
+
+
+def tell_of_what_is_in_full(entries: Iterable[Entry], plan: Mapping[str, ParameterRecipe], rank: object) -> None:
+    """Warn in the log of a model of which more than half is kept in full, with shares and causes.
+
+    Args:
+        entries: of the model.
+        plan: the role of each by name.
+        rank: the argument of scaffold().
+    """
+    sizes: dict[str, int] = {}
+    total = 0
+    others: list[Entry] = []
+    for entry in entries:
+        if entry.tied:
+            continue
+        size = entry.tensor.numel() * entry.tensor.element_size()
+        total += size
+        if isinstance(plan[entry.name], StoredRecipe):
+            group = _GROUPS.get(entry.group, "other weights")
+            sizes[group] = sizes.get(group, 0) + size
+            if entry.group == "other":
+                others.append(entry)
+    stored = sum(sizes.values())
+    if not total or stored <= _MOST * total:
+        return
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{group} {size / total:.0%}" for group, size in largest if size / total >= 0.005)
+    others.sort(key=lambda entry: -entry.tensor.numel())
+    causes = "".join(f"; {entry.name} {_cause(entry, rank)}" for entry in others[:_SHOWN])
+    _log.warning("scaffold() keeps %.0f%% of the model in full: %s%s", 100 * stored / total, shares, causes)
+
+
+def _cause(entry: Entry, rank: object) -> str:
+    """Why a weight has no adapter, for who reads it after its name."""
+    if entry.kind is None:
+        return f"({type(entry.module).__name__}) cannot have an adapter"
+    if not entry.kind.by_default:
+        return f"({type(entry.module).__name__}) has an adapter only if targets names it"
+    return f"({type(entry.module).__name__}) is named in train, shares its weight, or is narrower than rank={rank}"
