@@ -20,6 +20,7 @@ from lottapack.rng.stream import ITEM_BITS
 from lottapack.rng.threads import default, run_all
 from lottapack.weights.arrays import numpy_dtype, values, whole
 from lottapack.weights.drawing import check_size, checked
+from lottapack.weights.loaded_size import largest_drawn
 
 __all__ = ["draw", "load"]
 
@@ -68,7 +69,7 @@ def load(
         entries = pack.descriptor.parameters
         own = {name: entry for name, entry in entries.items() if not isinstance(entry, Tied)}
         needed = sum(numel(entry.shape) * _itemsize(entry.dtype) for entry in own.values())
-        check_memory(str(path), needed, max_bytes)
+        check_memory(str(path), needed + largest_drawn(pack), max_bytes)
         names = sorted(own, key=lambda name: -numel(own[name].shape))
         arrays = dict(run_all([partial(_named, pack, name, own[name].dtype) for name in names], default()))
         return {name: arrays[pack.descriptor.resolve(name)] for name in entries}

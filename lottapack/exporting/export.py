@@ -33,6 +33,7 @@ from lottapack.limits import check_disk, check_memory
 from lottapack.progress import Progress
 from lottapack.registry.local import local
 from lottapack.weights import arrays
+from lottapack.weights.loaded_size import peak_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,7 @@ def export(
         largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
         check_memory(str(path), 2 * largest, None)
         if pack.descriptor.rng.id == rng.TORCH_CPU:
-            check_memory(str(path), pack.declared_bytes(), None)
+            check_memory(str(path), peak_bytes(pack), None)
             pieces = _tensor_pieces(device)
         writer = _Writer(pack, pieces, total, progress)
         if folder is None:

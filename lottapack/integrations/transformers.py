@@ -26,6 +26,7 @@ from lottapack.format.container import PACK_END
 from lottapack.format.descriptor import Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
+from lottapack.weights.loaded_size import peak_bytes
 from lottapack.weights.rebuild import generate, plain_tensor
 
 METHOD = "lottapack"
@@ -88,7 +89,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
         scaffold = getattr(self.quantization_config, "scaffold", None)
         with open_pack(path, scaffold) as pack:
             names = names_in_pack(model, pack)
-            check_memory(str(path), pack.declared_bytes(), None)
+            check_memory(str(path), peak_bytes(pack), None)
         own = model.__dict__
         self._before = {key: own.get(key) for key in _IGNORED}
 

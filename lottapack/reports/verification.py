@@ -25,6 +25,7 @@ from lottapack.limits import check_memory
 from lottapack.progress import Progress
 from lottapack.registry.local import local
 from lottapack.signing import check_signature, signature_path
+from lottapack.weights.loaded_size import peak_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def verify(
         True
     """
     with allowing(allow), open_pack(local(path)) as pack:
-        check_memory(str(path), pack.declared_bytes(), max_bytes)
+        check_memory(str(path), peak_bytes(pack), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
         if key is not None:
             checks.append(_signature(pack, key))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from lottapack.format import dtypes
-from lottapack.format.coded import CodedTensor
+from lottapack.format.coded import CodedTensor, is_drawn
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import PackFile
@@ -15,11 +15,32 @@ from lottapack.rng import TORCH_CPU
 def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = False, without: Iterable[str] = ()) -> int:
     """Return the bytes of the model that load() returns, including adapters that are not merged.
 
-    ``dtype``: the dtype of floating tensors, if not the recorded one. ``without``: weights that take no memory.
+    ``dtype``: the dtype of floating tensors, if not the recorded one. ``without``: weights that take no memory. With
+    ``merge``, the factors that come from the seed count as in peak_bytes().
     """
     kept = {} if merge else adapter_dtypes(pack, dtype)
     sizes = [numel(info.shape) * dtypes.ITEMSIZE[of] for info, of in kept.items()]
+    if merge:
+        sizes.append(largest_drawn(pack))
     return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
+
+
+def peak_bytes(pack: PackFile) -> int:
+    """Return the bytes of the rebuilt plain model and of the factors that the seed gives one of its weights at a time.
+
+    The file holds nothing for such factors, so that its size says nothing about them.
+    """
+    return pack.declared_bytes() + largest_drawn(pack)
+
+
+def largest_drawn(pack: PackFile) -> int:
+    """Return the bytes of the factors that the seed gives one weight, of the weight with the most."""
+    drawn = (
+        sum(numel(info.shape) * dtypes.ITEMSIZE[info.dtype] for info in pack.adapter(name).values() if is_drawn(info))
+        for name, entry in pack.descriptor.parameters.items()
+        if isinstance(entry, Adapted)
+    )
+    return max(drawn, default=0)
 
 
 def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo | CodedTensor, str]:

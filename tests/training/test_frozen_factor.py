@@ -1,5 +1,7 @@
 """Adapters with one factor from the seed: trained, packed, loaded and read everywhere."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +129,15 @@ def test_checkpoints_go_with_models_of_the_same_factor():
         built(None).load_state_dict(trained("lora_A").state_dict())
     model = built("lora_A")
     model.load_state_dict(trained("lora_A").state_dict())
+
+
+def test_factors_count_where_memory_is_bounded(tmp_path):
+    """A file of a few kilobytes would otherwise take more than it declares."""
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(64, 64)), seed=1, rank=64, targets="*", frozen_factor="lora_A")
+    pack = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    plain, factor = 4 * (64 * 64 + 64), 4 * 64 * 64
+    for use in (lambda **options: lottapack.load(pack, merge=True, **options), lottapack.numpy.load, lottapack.verify):
+        call = partial(use, pack) if use in (lottapack.numpy.load, lottapack.verify) else use
+        call(max_bytes=plain + factor)
+        with pytest.raises(lottapack.errors.LimitError):
+            call(max_bytes=plain + factor - 1)
