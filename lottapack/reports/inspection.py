@@ -1,6 +1,7 @@
 """inspect(): describe a pack from its header and betas, without torch."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from lottapack.display import Displayed, Facts
 from lottapack.format.coded import CodedTensor, is_drawn
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied, role_of
+from lottapack.format.descriptor import FACTORS, Adapted, Constant, Seeded, Stored, Tied, role_of
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -23,7 +24,10 @@ __all__ = ["Summary", "inspect"]
 
 @dataclass(frozen=True, slots=True)
 class ParameterSummary:
-    """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 if it is fixed."""
+    """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 if it is fixed.
+
+    ``coding``: of an adapter, the codings of its factors, such as ``trellis8`` or ``lora_A seeded, lora_B trellis8``.
+    """
 
     name: str
     role: str
@@ -176,8 +180,26 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
     learned = "beta" in parts
     beta = _beta(pack, parts["beta"]) if learned else 1.0
     return ParameterSummary(
-        name, role, *drawn, entry.rank, entry.alpha, entry.scaling, beta, learned, "magnitude" in parts
+        name,
+        role,
+        *drawn,
+        entry.rank,
+        entry.alpha,
+        entry.scaling,
+        beta,
+        learned,
+        "magnitude" in parts,
+        coding=_codings(parts),
     )
+
+
+def _codings(adapter: Mapping[str, TensorInfo | CodedTensor]) -> str | None:
+    """Return the codings of an adapter's factors: one id if both have it, else each with its factor."""
+    forms = {part: held.coding.id for part, held in adapter.items() if isinstance(held, CodedTensor)}
+    factors = {part: form for part, form in forms.items() if part in FACTORS}
+    if len(factors) == len(FACTORS) and len(set(factors.values())) == 1:
+        return factors[FACTORS[0]]
+    return ", ".join(f"{part} {form}" for part, form in factors.items()) or None
 
 
 def _beta(pack: PackFile, info: TensorInfo | CodedTensor) -> float:

@@ -98,6 +98,8 @@ def test_it_halves_the_adapters_and_compresses_the_rest(tmp_path):
     assert adapter.lora_A.coding.id == "seeded"
     assert adapter.lora_A.dtype == "float32"
     assert adapter.lora_B.dtype == "float16"
+    forms = {one.name: one.coding for one in lottapack.inspect(small.path).parameters}
+    assert (forms["1.weight"], forms["3.weight"]) == ("lora_A seeded", None)
     trained_numbers = lottapack.inspect(small.path).trained
     assert lottapack.inspect(plain.path).trained - trained_numbers == 4 * (40 + 24 + 18)
 

@@ -123,6 +123,8 @@ def test_coded_adapters_are_loaded_as_they_decode(coding, model, tmp_path):
             assert found == pytest.approx(kept[name].rms, rel=1e-6, abs=1e-12)
             assert (0 < found <= 0.02) is lossy
     assert lottapack.verify(pack).ok
+    forms = {one.name: one.coding for one in lottapack.inspect(pack).parameters}
+    assert forms["1.weight"] == ("trellis8" if lossy else "planes-zlib")
     again = tmp_path / "again.lotta.safetensors"
     lottapack.pack(lottapack.load(pack), again, compression=lottapack.Compression(coding=coding))
     assert again.read_bytes() == pack.read_bytes()

@@ -73,7 +73,7 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
     "to": ("tied to", lambda row: row.items[0].to or ""),
 }
 _OF_ROLE = {
-    "adapted": ("shape", "dtype", "distribution", "scale", "rank", "alpha", "scaling", "beta"),
+    "adapted": ("shape", "dtype", "distribution", "scale", "rank", "alpha", "scaling", "coding", "beta"),
     "seeded": ("shape", "dtype", "distribution", "scale"),
     "stored": ("shape", "dtype", "coding", "group", "trained"),
     "constant": ("shape", "dtype"),
