@@ -20,6 +20,8 @@ except ImportError:
     zstandard = None
 
 COLUMNS = 512
+ROUNDS = 40
+"""Of decoding, of which the quickest counts: a machine with other work slows down single ones."""
 
 
 def entropy(numbers: np.ndarray) -> float:
@@ -62,9 +64,12 @@ def main() -> None:
         assert data is not None
         took = time.perf_counter() - start
         bits = np.empty(values.size, np.uint32)
-        start = time.perf_counter()
-        trellis.decode(data, shape, bits, lambda part: part.view(np.uint32))
-        speed = 4 * values.size / (time.perf_counter() - start) / 1e6
+        least = float("inf")
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            trellis.decode(data, shape, bits, lambda part: part.view(np.uint32))
+            least = min(least, time.perf_counter() - start)
+        speed = 4 * values.size / least / 1e6
         decoded = bits.view(np.float32)
         reached = rms(values, decoded)
         size, limit = 8 * len(data) / values.size, level_entropy(data, shape, decoded)

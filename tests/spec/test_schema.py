@@ -22,6 +22,7 @@ BEYOND_A_SCHEMA = {
     "descriptor_field_file_size_float": "1 and 1.0 are one number",
     "descriptor_field_files_too_large": "sums",
     "descriptor_field_seeded_factor_scale_of_integer": "1 and 1.0 are one number",
+    "descriptor_id_seeded_factor_torch": "which coding goes with rng.id",
     "descriptor_id_seeded_factor_unknown_table": "whether rng.tables has the id",
     **dict.fromkeys(
         (f"descriptor_field_{what}_too_long" for what in ("adapted", "entry", "file_entry", "provenance", "table")),

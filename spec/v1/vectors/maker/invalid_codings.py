@@ -75,6 +75,10 @@ def seeded_factors(fault: Callable[[str, str, str, str, Model], Invalid]) -> Ite
     model.parameters[NAME]["adapter"]["beta"]["coding"] = {"id": "seeded", "distribution": "sign1", "scale": 1.0}
     del model.tensors["0.beta"]
     yield fault("seeded_beta", "id", at(NAME, "adapter.beta.coding.id"), "a beta from the seed", model)
+    model = made()
+    model.descriptor["rng"] |= {"id": "torch-cpu", "torch": "2.13.0", "capability": "AVX2"}
+    model.parameters[NAME] |= {"distribution": "constructor", "scale": 1.0}
+    yield fault("seeded_factor_torch", "id", f"{where}.id", "a factor from the seed with torch-cpu", model)
     model = Model(sequential(linear(13, 5, bias=False)))
     model.stored(NAME, tensor("float32", 5, 13), "head")
     model.parameters[NAME]["coding"] = {"id": "seeded", "distribution": "sign1", "scale": 1.0}
