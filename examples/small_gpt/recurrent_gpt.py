@@ -7,9 +7,15 @@ from torch.nn import functional as F  # noqa: N812
 BYTES = 256
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear map without bias."""
-    return nn.Linear(inputs, outputs, bias=False)
+class Linear(nn.Linear):
+    """A linear map without bias. It computes in the dtype of its inputs, whatever its weight is kept in."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, shape (..., inputs). Returns: shape (..., outputs)."""
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class Block(nn.Module):
@@ -19,8 +25,8 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention_norm, self.feed_norm = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.queries, self.keys, self.values, self.mix = (linear(width, width) for _ in range(4))
-        self.up, self.down = linear(width, hidden), linear(hidden, width)
+        self.queries, self.keys, self.values, self.mix = (Linear(width, width) for _ in range(4))
+        self.up, self.down = Linear(width, hidden), Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (batch, length, width). Returns: the same shape."""
@@ -55,7 +61,7 @@ class RecurrentGPT(nn.Module):
         self.embedding = nn.Embedding(BYTES, width)
         self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(blocks))
         self.norm = nn.RMSNorm(width)
-        self.head = linear(width, BYTES)
+        self.head = Linear(width, BYTES)
         self.head.weight = self.embedding.weight
 
     def forward(self, text: Tensor) -> Tensor:

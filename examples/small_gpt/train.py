@@ -30,7 +30,10 @@ ADAPTED = ("queries", "keys", "values", "mix", "up", "down")
 
 @dataclass(frozen=True)
 class Settings:
-    """The sizes of a run. ``held_out``: the part of each text that is not trained on."""
+    """The sizes of a run.
+
+    ``held_out``: the part of each text that is not trained on. ``evaluated``: at most so many bytes of it are used.
+    """
 
     steps: int = 600
     batch: int = 12
@@ -40,9 +43,10 @@ class Settings:
     width: int = 128
     hidden: int = 384
     held_out: float = 0.05
+    evaluated: int = 1 << 20
 
 
-QUICK = Settings(steps=6, batch=4, length=32, rank=4, width=48, hidden=96)
+QUICK = Settings(steps=6, batch=4, length=32, rank=4, width=48, hidden=96, evaluated=2048)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def bits_per_byte(model: nn.Module, text: Tensor, length: int) -> float:
 def run(folder: Path, settings: Settings, files: list[Path], max_size: int) -> Outcome:
     """Train, pack below the limit, rebuild from the file alone, evaluate."""
     text, unseen = split(texts(files), settings.held_out)
+    unseen = unseen[: settings.evaluated]
     model = build(settings)
     train(model, text, settings)
     trained = bits_per_byte(model, unseen, settings.length)
