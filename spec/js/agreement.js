@@ -9,7 +9,7 @@ import { codedTensors, compressedFault } from "./codings.js";
 import { MOST, PackError, problem } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { factorDims } from "./merge.js";
-import { ADAPTER_PARTS } from "./parameters.js";
+import { ADAPTER_PARTS, adapterPrefix } from "./parameters.js";
 
 /** The part of a stored parameter without a coding: all of it. Other parts are called as in the file. */
 export const VALUE = "value";
@@ -69,12 +69,6 @@ export function adapterEntries(parameter, entry) {
   const prefix = adapterPrefix(parameter);
   return new Map([...adapter].map(([part, tensor]) => [part, { ...tensor, name: prefix + part, shape: shapes[part] }]));
 }
-
-/** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */
-export const adapterPrefix = (parameter) => {
-  const start = parameter.lastIndexOf(".") + 1;
-  return parameter.slice(start) === "weight" ? parameter.slice(0, start) : `${parameter}_`;
-};
 
 /** The name of the tensor of a pack's own table. */
 export const tableTensor = (id) => `lottapack.tables.${id}`;

@@ -13,7 +13,8 @@
  */
 
 export { PackError, UnsupportedError } from "./errors.js";
-export { adapterPrefix, expectedTensors } from "./agreement.js";
+export { expectedTensors } from "./agreement.js";
+export { adapterPrefix } from "./parameters.js";
 export { DEFAULT_MAX_BYTES, Pack, fromBlob, fromBytes, open } from "./pack.js";
 export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";

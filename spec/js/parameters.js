@@ -231,6 +231,12 @@ function checkTies(out, found, declared) {
   }
 }
 
+/** What stands before `lora_A` in the names of a parameter's adapter (spec/v1/container.md, section 5). */
+export const adapterPrefix = (parameter) => {
+  const start = parameter.lastIndexOf(".") + 1;
+  return parameter.slice(start) === "weight" ? parameter.slice(0, start) : `${parameter}_`;
+};
+
 /** Whether a tensor of an adapter comes from the seed. */
 export const isDrawn = (tensor) => tensor.coding?.id === DRAWN;
 
@@ -250,8 +256,7 @@ function* drawn(found) {
   for (const [name, entry] of found) {
     if (isGenerated(entry)) yield name;
     if (entry.role !== "adapted") continue;
-    const prefix = name.slice(0, name.lastIndexOf(".") + 1);
-    for (const [part, tensor] of entry.adapter) if (isDrawn(tensor)) yield prefix + part;
+    for (const [part, tensor] of entry.adapter) if (isDrawn(tensor)) yield adapterPrefix(name) + part;
   }
 }
 

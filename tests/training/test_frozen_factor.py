@@ -143,3 +143,22 @@ def test_factors_count_where_memory_is_bounded(tmp_path):
         call(max_bytes=plain + factor)
         with pytest.raises(lottapack.errors.LimitError):
             call(max_bytes=plain + factor - 1)
+
+
+def test_weights_of_other_names_have_frozen_factors_too(tmp_path):
+    torch.manual_seed(0)
+    net = lottapack.build("python", "torch.nn:GRU", input_size=12, hidden_size=8)
+    model = lottapack.scaffold(net, seed=3, rank=2, targets="weight_ih_l0", frozen_factor="lora_A")
+    with torch.no_grad():
+        model.weight_ih_l0_lora_B += torch.randn(24, 2)
+    assert not model.weight_ih_l0_lora_A.requires_grad
+    pack = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    parameters, tensors = entries(pack)
+    assert parameters["weight_ih_l0"].adapter.lora_A.coding.id == "seeded"
+    assert "weight_ih_l0_lora_A" not in tensors
+    assert lottapack.verify(pack, allow="torch.nn").ok
+    loaded = lottapack.load(pack, allow="torch.nn")
+    assert torch.equal(loaded.weight_ih_l0_lora_A, model.weight_ih_l0_lora_A)
+    assert not loaded.weight_ih_l0_lora_A.requires_grad
+    x = torch.randn(3, 1, 12)
+    assert torch.equal(loaded(x)[0], model(x)[0])
