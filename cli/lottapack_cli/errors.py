@@ -47,6 +47,8 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
         written = options.get(_CALLED.get(name, name)) or options.get(name)
         if written is None:
             return argument[0]
+        if value == "False":
+            return options.get(f"no_{name}", argument[0])
         if value is None:
             return written
         values = literal_eval(value) if value.startswith("[") else [value]

@@ -90,7 +90,7 @@ def gathered(
     if said is not None:
         held[GENERATION] = said
     if fault := limit_fault({name: len(data) for name, data in held.items()}):
-        raise CheckpointError(fault, hint="Leave the files out: files=False (--no-files).")
+        raise CheckpointError(fault, hint="Leave the files out: `files=False`.")
     return Embedded(held, own.left)
 
 
@@ -128,7 +128,10 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except OSError as fault:
-        raise CheckpointError(f"{path} cannot be read: {fault.strerror or fault}") from fault
+        raise CheckpointError(
+            f"{path} cannot be read: {fault.strerror or fault}",
+            hint="Make it readable, or leave the files out: `files=False`.",
+        ) from fault
     return data
 
 

@@ -136,7 +136,7 @@ def read_header(file: BinaryIO, source: str) -> Header:
     tensors, metadata, problems = _members(root)
     descriptor, recorded = _descriptor(metadata, refuse, hint)
     if problems:
-        raise ContainerError(source, problems)
+        raise ContainerError(source, problems, hint="Get the file again from where it came, or pack the model again.")
     _check_layout(tensors, file_size - _PREFIX - length, source)
     digest = hashlib.sha256(descriptor).hexdigest()
     if digest != recorded:
@@ -228,7 +228,11 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
         kind, message = (
             ("canonical", "tensors are not in order") if tight else ("offsets", "tensors overlap or leave gaps")
         )
-        raise ContainerError(source, [Problem(kind, f"header.{wrong.name[:200]}", message)])
+        raise ContainerError(
+            source,
+            [Problem(kind, f"header.{wrong.name[:200]}", message)],
+            hint="Get the file again from where it came, or pack the model again.",
+        )
 
 
 def open_binary(path: Path) -> BufferedReader:

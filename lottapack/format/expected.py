@@ -130,7 +130,9 @@ def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], s
         if name not in digests:
             out.add("unused", name, "the descriptor does not use this tensor")
     if out.problems:
-        raise AgreementError(source, out.problems)
+        raise AgreementError(
+            source, out.problems, hint="Get the file again from where it came, or pack the model again."
+        )
     return digests
 
 

@@ -276,14 +276,22 @@ class PackFile:
             problem = Problem("sha256", name, f"{what} {digest}, recorded is {recorded}")
             raise IntegrityError(str(self.path), [problem], hint="Get the file again from its source.")
         if not plain:
-            raise IntegrityError(str(self.path), [Problem("bool", name, "contains bytes other than 0 and 1")])
+            raise IntegrityError(
+                str(self.path),
+                [Problem("bool", name, "contains bytes other than 0 and 1")],
+                hint="Get the file again from where it came, or pack the model again.",
+            )
 
     def _read_table(self, table_id: str) -> "rng.Table":
         name = table_tensor(table_id)
         values = self.read(self.tensors[name])
         fault = rng.table_fault(values)
         if fault:
-            raise AgreementError(str(self.path), [Problem("table", name, fault)])
+            raise AgreementError(
+                str(self.path),
+                [Problem("table", name, fault)],
+                hint="Get the file again from where it came, or pack the model again.",
+            )
         return rng.custom(table_id, values)
 
     def _check_own_tables(self) -> None:
@@ -295,7 +303,9 @@ class PackFile:
                 if fault:
                     problems.append(Problem("scale", f"{where}.scale", fault))
         if problems:
-            raise DescriptorError(str(self.path), problems)
+            raise DescriptorError(
+                str(self.path), problems, hint="Get the file again from where it came, or pack the model again."
+            )
 
 
 def _scaled(entry: Parameter, place: str) -> Iterator[tuple[str, str, float, str]]:
@@ -341,7 +351,9 @@ def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFil
     except OSError as fault:
         file.close()
         problem = Problem("length", "file", fault.strerror or str(fault))
-        raise ContainerError(str(where), [problem]) from fault
+        raise ContainerError(
+            str(where), [problem], hint="Get the file again from where it came, or pack the model again."
+        ) from fault
     except BaseException:
         file.close()
         raise

@@ -221,7 +221,10 @@ class Planner:
         rank = int(rank)  # NumPy's integers count too
         alpha = float(rank if self.alpha is None else self.alpha)
         if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
-            raise ScaffoldError(f"{entry.name}: with alpha={alpha} the scaling is no binary32 number")
+            raise ScaffoldError(
+                f"{entry.name}: with alpha={alpha} the scaling is no binary32 number",
+                hint="Choose an alpha nearer to the rank.",
+            )
         return AdaptedRecipe(
             shape=shape,
             dtype=dtype,

@@ -176,15 +176,19 @@ def _check_arguments(
 ) -> None:
     for one in rank.values() if isinstance(rank, Mapping) else [rank]:
         if isinstance(one, bool) or not isinstance(one, Integral) or one < 1:
-            raise ScaffoldError(f"rank={rank!r}: a rank is a whole number, 1 or more")
+            raise ScaffoldError(
+                f"rank={rank!r}: a rank is a whole number, 1 or more", hint="Give 8, or ranks by pattern."
+            )
     if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
-        raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0")
+        raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0", hint="Leave it out for the rank itself.")
     if scaling not in SCALINGS:
-        raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}")
+        raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}", hint="The default is lora.")
     if beta not in ("learned", 1.0):
-        raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0')
+        raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0', hint="Give one of the two.")
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
-        raise ScaffoldError(f"dropout={dropout!r}: a probability from 0 up to, not including, 1")
+        raise ScaffoldError(
+            f"dropout={dropout!r}: a probability from 0 up to, not including, 1", hint="The default is 0."
+        )
 
 
 def _with_frozen(

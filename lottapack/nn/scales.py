@@ -123,7 +123,9 @@ def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, i
         raise ScaffoldError(f"scaffolds={scaffolds!r}: seeds by name", hint='As in scaffolds={"task-b": 43}.')
     seeds = {name: seed_text(_checked(name, other)) for name, other in (scaffolds or {}).items()}
     if len(seeds) > MAX_SCAFFOLDS:
-        raise ScaffoldError(f"{len(seeds)} scaffolds; a pack has at most {MAX_SCAFFOLDS} beside the default one")
+        raise ScaffoldError(
+            f"{len(seeds)} scaffolds; a pack has at most {MAX_SCAFFOLDS} beside the default one", hint="Leave some out."
+        )
     for name, other_name in twins(seed_text(seed), seeds):
         raise ScaffoldError(f"the scaffolds {name!r} and {other_name!r} have the same seed", hint="Give each its own.")
     return RecipeRng(id=rng.ALGORITHM, seed=seed_text(seed), tables=own_tables(own), scaffolds=scaffold_seeds(seeds))
@@ -133,7 +135,7 @@ def _checked(name: str, seed: int) -> int:
     """The seed of a scaffold, if its name and its seed are such."""
     fault = name_fault(name) if isinstance(name, str) else "a name is text"
     if fault:
-        raise ScaffoldError(f"the scaffold {name!r}: {fault}")
+        raise ScaffoldError(f"the scaffold {name!r}: {fault}", hint="Choose another name.")
     check_seed(seed)
     return seed
 
@@ -144,7 +146,7 @@ def scale_and_dtype(entry: Entry, table: rng.Table, width: Width) -> tuple[float
     found = rng.binary32(width.factor(entry, table))
     fault = rng.scale_fault(table, found, dtype)
     if fault:
-        raise ScaffoldError(f"{entry.name}: {fault}")
+        raise ScaffoldError(f"{entry.name}: {fault}", hint="Choose another `init` or `scale`.")
     return found, dtype
 
 
@@ -162,7 +164,10 @@ def drawn_dtype(entry: Entry) -> str:
     """The dtype of a weight that is drawn. Raises ScaffoldError for one that cannot be."""
     dtype = dtypes.dtype_name(entry.tensor.dtype)
     if dtype not in dtypes.GENERATED:
-        raise ScaffoldError(f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}")
+        raise ScaffoldError(
+            f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}",
+            hint="Convert the model to one of these.",
+        )
     return dtype
 
 

@@ -96,6 +96,7 @@ def merged(
         if not isinstance(max_rank, Integral) or max_rank < 1 or not bounded:
             raise CheckpointError(
                 f"max_rank={max_rank!r}, tolerance={tolerance!r}: both must be above 0, and max_rank a whole number",
+                hint="Such as max_rank=16, and no tolerance.",
             )
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         model = model_of(checkpoint, architecture)

@@ -69,7 +69,9 @@ class Verification(Displayed):
         kinds = dict.fromkeys(check.what for check in self.checks)
         more = {kind: sum(check.what == kind for check in self.checks) for kind in kinds}
         rows = [(check.status, check.what, check.where, check.detail) for check in wrong]
-        return Facts(self.path, line, {"sha256": self.sha256, **more}, ("status", "check", "where", "detail"), rows)
+        return Facts(
+            self.path, line, {"SHA-256 of the file": self.sha256, **more}, ("status", "check", "where", "detail"), rows
+        )
 
 
 def verify(
