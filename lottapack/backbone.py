@@ -67,7 +67,7 @@ def init_backbone_(
     require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
     architecture = arch.describe(model)
-    entries = entries_of(model, arch.family_of(model).heads(model))
+    entries = entries_of(model)
     for entry in entries:
         require_held(entry)
     require_free_name(model, entries)

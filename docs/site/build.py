@@ -31,6 +31,7 @@ PAGES = (
 )
 MORE = (
     "docs/*.svg",
+    "docs/notebooks/*.ipynb",
     "spec/v1/*.json",
     "spec/v1/vectors/*.json",
     "spec/v1/vectors/*.py",
@@ -95,12 +96,35 @@ def stage() -> None:
     (STAGE / "docs" / "commands.md").write_text("\n".join(command_line()), "utf-8")
     (STAGE / "docs" / "json.md").write_text("\n".join(json_output()), "utf-8")
     (STAGE / "docs" / "json.schema.json").write_text(json.dumps(schemas.document(), indent=1), "utf-8")
+    for path in sorted(ROOT.glob("docs/notebooks/*.ipynb")):
+        page = STAGE / path.relative_to(ROOT).with_suffix(".md")
+        page.write_text("\n".join(notebook(json.loads(path.read_text("utf-8")), path.name)), "utf-8")
     (STAGE / "docs" / "python.md").write_text("\n".join(python()), "utf-8")
+
+
+def notebook(content: dict[str, Any], name: str) -> Iterator[str]:
+    """The page of a notebook: its text, its code, and what the code printed when it was saved."""
+    for number, cell in enumerate(content["cells"]):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield f"{text}\n"
+            if number == 0:
+                yield f"[Download this notebook]({name})\n"
+            continue
+        yield f"```python\n{text}\n```\n"
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "text/html" in data:
+                yield f"{''.join(data['text/html'])}\n"
+            elif output.get("name") != "stderr":
+                yield f"```text\n{''.join(data.get('text/plain', output.get('text', ''))).rstrip()}\n```\n"
 
 
 def python() -> Iterator[str]:
     """The page of the Python library: a directive for each public name, which is replaced by its docstring."""
-    yield "# Python\n\nImport names from `lottapack`, or from the module in the heading of their section.\n"
+    yield "# Python\n\nImport names from `lottapack`, or from the module in the heading of their section. The examples "
+    yield "run after `import lottapack, numpy, torch` and `from torch import nn`, in a folder with a pack "
+    yield "(`model.lotta.safetensors`), its checkpoint (`checkpoint.pt`) and a pair of keys.\n"
     for section, names in public().items():
         yield f"## {section}\n"
         for name in names:

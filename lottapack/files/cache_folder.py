@@ -1,15 +1,17 @@
-"""The folder for files that lottapack can make or fetch again."""
+"""Where lottapack keeps what it can make or fetch again."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return ``$LOTTAPACK_CACHE``, or else ``lottapack`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """``$LOTTAPACK_CACHE``, or ``lottapack`` in the user's folder for caches, such as ``~/.cache``.
 
-    Raises RuntimeError if the user does not have a home folder.
+    Raises RuntimeError where there is no home.
     """
-    chosen, shared = os.environ.get("LOTTAPACK_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return (Path(shared) if shared else Path.home() / ".cache") / "lottapack"
+    own = os.environ.get("LOTTAPACK_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("lottapack", appauthor=False).expanduser()

@@ -11,7 +11,6 @@ from os import PathLike
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
@@ -25,7 +24,7 @@ from lottapack.loading.reading import Reading
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise, with_forms
 from lottapack.nn.local import exclude_from_ddp
-from lottapack.nn.select import entries_of
+from lottapack.nn.skeletons import skeleton_of
 from lottapack.rng import backends
 from lottapack.rng.huge_pages import HugePages
 from lottapack.rng.threads import run_all
@@ -40,7 +39,6 @@ from lottapack.weights.rebuild import (
     generate_merged,
     is_recorded_dtype,
     merge_generated_,
-    skeleton,
     stored_tensor,
 )
 
@@ -128,9 +126,7 @@ def load(
             _log.info("%s: onto %s, %s; weights by %s", pack.path, target, _way(virtual, merge), _maker(pack, target))
         rebuild = _Rebuild(pack, target, dtype, merge, check_fingerprints, virtual)
         with rebuild.reading() as read:
-            model = skeleton(pack.descriptor, max_bytes)
-            groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-            plan = recipe.of_descriptor(pack.whole, pack.tables, groups)
+            model, _, plan = skeleton_of(pack, max_bytes)
             if not merge:
                 virtual = rebuild.virtual = with_forms(model, plan, virtual, backbone)
                 needed = loaded_bytes(pack, name, without=virtual)

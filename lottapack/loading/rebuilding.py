@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottapack import arch
 from lottapack.arch.skeleton import computed_tensors
 from lottapack.errors import PlacementError
 from lottapack.folders import companions
@@ -17,11 +16,10 @@ from lottapack.format.descriptor import Adapted, Seeded, Tied
 from lottapack.format.packfile import PackFile
 from lottapack.loading.placements import part_of
 from lottapack.nn.attach import attach
-from lottapack.nn.select import entries_of
+from lottapack.nn.skeletons import skeleton_of
 from lottapack.weights.loaded_size import adapter_dtypes
 from lottapack.weights.part_tensors import PlainTensor, stored_part
 from lottapack.weights.parts import Part, whole
-from lottapack.weights.rebuild import skeleton
 
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 """What torch.compile and checkpoint_wrapper add to names."""
@@ -63,9 +61,7 @@ def empty_model(pack: PackFile, *, merge: bool, max_bytes: int | None = None) ->
 
     ``max_bytes``: see load().
     """
-    model = skeleton(pack.descriptor, max_bytes)
-    groups = {entry.name: entry.group for entry in entries_of(model, arch.family_of(model).heads(model))}
-    model_recipe = recipe.of_descriptor(pack.whole, pack.tables, groups)
+    model, _, model_recipe = skeleton_of(pack, max_bytes)
     if not merge:
         attach(model, model_recipe, scaffold=pack.scaffold)
     companions.carry(model, pack)

@@ -139,7 +139,7 @@ def scaffold(
     if frozen_factor not in (None, *FACTORS):
         raise ScaffoldError(f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None")
     architecture, built = arch.described(model)
-    entries = entries_of(model, arch.family_of(model).heads(model))
+    entries = entries_of(model)
     require_free_name(model, entries)
     require_values(entries)
     plan = Planner(rank, alpha, scaling, tables, width, beta != 1.0).plan(entries, targets, train)

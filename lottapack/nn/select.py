@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
+from lottapack import arch
 from lottapack.errors import ScaffoldError
 from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import BUFFER
@@ -41,8 +42,10 @@ class Entry:
     kind: Kind | None = None
 
 
-def entries_of(model: nn.Module, heads: set[str]) -> list[Entry]:
-    """Every entry of the model's state_dict, with its owner and group."""
+def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
+    """Every entry of the model's state_dict, with its owner and group. ``heads``: by default those of its family."""
+    if heads is None:
+        heads = arch.family_of(model).heads(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     first: dict[int, str] = {}
     found = []

@@ -15,7 +15,6 @@ from lottapack.files.links import require_own_file
 from lottapack.folders import bases
 from lottapack.folders.bits import same_bits
 from lottapack.folders.reading import read_file
-from lottapack.format import recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.factors import factors
 from lottapack.format.files import ADAPTER, content, files_of
@@ -23,10 +22,11 @@ from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn.kinds import inputs_first
-from lottapack.nn.select import Entry, entries_of
+from lottapack.nn.select import Entry
+from lottapack.nn.skeletons import skeleton_of
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config, said_beside_the_roles
 from lottapack.peft.names import names_of
-from lottapack.weights.rebuild import constant_tensor, plain_tensor, skeleton, stored_tensor
+from lottapack.weights.rebuild import constant_tensor, plain_tensor, stored_tensor
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PARTS = {
@@ -130,11 +130,8 @@ class _Reader:
                 f"{self.pack.path} cannot be a base: it has adapters itself, such as on {merged[0]}",
                 hint="A pack holds one adapter for each weight. Train on a base without adapters.",
             )
-        model = skeleton(self.pack.descriptor)
-        entries = {entry.name: entry for entry in entries_of(model, arch.family_of(model).heads(model))}
-        groups = {name: entry.group for name, entry in entries.items()}
+        model, entries, plan = skeleton_of(self.pack)
         self._sort(tensors, model, entries)
-        plan = recipe.of_descriptor(self.pack.descriptor, self.pack.tables, groups)
         parameters, held = dict(plan.parameters), self._held()
         for module, parts in self.adapters.items():
             name = f"{module}.weight" if module else "weight"
@@ -144,7 +141,7 @@ class _Reader:
         for name, tensor in self.full.items():
             if self._is_trained(name, tensor):
                 self._refuse_tied(name, plan)
-                parameters[name] = StoredRecipe(group=groups[name], trained=True)
+                parameters[name] = StoredRecipe(group=entries[name].group, trained=True)
                 held[name] = tensor
         return msgspec.structs.replace(plan, parameters=parameters), held
 

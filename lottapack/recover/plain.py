@@ -34,7 +34,7 @@ class PlainModel:
         self.family = arch.family_of(self.module)
         # Use what the module says: a config.json may omit what its library's defaults imply.
         self.architecture = arch.describe(self.module)
-        entries = entries_of(self.module, self.family.heads(self.module))
+        entries = entries_of(self.module)
         self.entries: dict[str, Entry] = {entry.name: entry for entry in entries}
 
     def tensors(

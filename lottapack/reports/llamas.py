@@ -119,7 +119,7 @@ def _recipe(model: "nn.Module", adapted_embeddings: bool) -> "Recipe":
     table = rng.builtin("normal16")
     adapted = (*_ATTENTION, *(["embed_tokens"] if adapted_embeddings else []))
     parameters: dict[str, ParameterRecipe] = {}
-    for entry in entries_of(model, arch.family_of(model).heads(model)):
+    for entry in entries_of(model):
         layer, size = entry.module_name.rpartition(".")[2], tuple(entry.tensor.shape)
         if entry.tied:
             parameters[entry.name] = TiedRecipe(to=entry.tied)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
-from lottapack.errors import IntegrityError, Problem
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored
 from lottapack.format.factors import batch_dims_of
@@ -22,7 +21,7 @@ from lottapack.format.shapes import numel
 from lottapack.weights.constructed import constructed_weights, is_constructed
 from lottapack.weights.merge import length_factors, merged
 from lottapack.weights.parts import Part, pieces, whole
-from lottapack.weights.rebuild import adapter_tensors, constant_tensor, stored_tensor
+from lottapack.weights.rebuild import adapter_tensors, check_generated, constant_tensor, stored_tensor
 
 PIECE = 1 << 20
 """The elements of a piece: a few MiB, enough to keep every thread busy."""
@@ -86,17 +85,10 @@ class PlainTensor:
     def check_fingerprint(self) -> None:
         """Generate everything once without keeping it, and compare fingerprints. Raises IntegrityError."""
         assert not isinstance(self.entry, Stored | Constant)
-        recorded = self.entry.fingerprint  # type: ignore[union-attr]
         if is_constructed(self.pack):
             constructed_weights(self.pack)  # returns only weights whose fingerprints match
-            return
-        computed = rng.fingerprint_hex(rng.fingerprint_of(self.pack.source(self.name), numel(self.shape)))
-        if computed != recorded:
-            problem = Problem(
-                "fingerprint", self.name, f"was rebuilt with the fingerprint {computed}, recorded is {recorded}"
-            )
-            hint = "The pack's descriptor was changed, or this device computes wrong bits. Try another device."
-            raise IntegrityError(str(self.pack.path), [problem], hint=hint)
+        else:
+            check_generated(self.pack, self.name, self.device)
 
     @cached_property
     def adapter(self) -> dict[str, Tensor]:

@@ -100,6 +100,11 @@ def test_the_reference_has_every_public_name(site, builder):
     assert [name for name in names if name not in places] == []
 
 
+def test_the_notebooks_are_pages_with_what_they_show(site, builder):
+    text = (builder.SITE / "docs" / "notebooks" / "quickstart.html").read_text("utf-8")
+    assert "digits.lotta.safetensors" in text and "<th>times this pack</th>" in text
+
+
 def test_the_reference_has_every_command(site, builder):
     text = (builder.SITE / "docs" / "commands.html").read_text("utf-8")
     for command in (

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
-from models import bits
+from models import bits, mlp
 
+import lottapack
 from lottapack.errors import IntegrityError
 from lottapack.format.descriptor import Adapted
 from lottapack.format.packfile import open_pack
+from lottapack.format.scaffolds import place_of
 from lottapack.weights import part_tensors
 from lottapack.weights.part_tensors import PlainTensor
 from lottapack.weights.parts import chunk, join, whole
@@ -69,3 +72,18 @@ def test_a_hash_is_that_of_the_whole_also_where_a_part_is_kept(tmp_path):
             part_tensors.stored_part(pack, last.name, part)
         with pytest.raises(IntegrityError, match="has the SHA-256"):
             list(part_tensors.stored_pieces(pack, last.name))
+
+
+def test_a_wrong_fingerprint_is_named_where_it_stands(tmp_path):
+    """Of a second scaffold that is not the parameter's own record; and it is computed on the tensor's device."""
+    model = lottapack.scaffold(mlp(), seed=1, scaffolds={"task-b": 2}, rank=2)
+    path = lottapack.pack(model, tmp_path / "a").path
+    for scaffold, place in ((None, "0.weight"), ("task-b", place_of("task-b", "0.weight"))):
+        with lottapack.open_pack(path, scaffold) as pack:
+            tensor = PlainTensor(pack, "0.weight", torch.device("cpu"))
+            tensor.check_fingerprint()
+            parameters = pack.descriptor.parameters
+            parameters["0.weight"] = msgspec.structs.replace(parameters["0.weight"], fingerprint="0" * 16)
+            with pytest.raises(IntegrityError) as caught:
+                tensor.check_fingerprint()
+            assert [problem.where for problem in caught.value.problems] == [place]
