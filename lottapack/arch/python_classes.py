@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from lottapack.arch import Family, remembered
+from lottapack.arch import remembered
+from lottapack.arch.family import Family
 from lottapack.arch.torch_nn import heads
 from lottapack.arch.trust import is_allowed, require_allowed
 from lottapack.errors import ArchitectureError, NotAllowedError, UnsupportedError

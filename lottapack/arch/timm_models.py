@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from lottapack.arch import Family, remembered
+from lottapack.arch import remembered
+from lottapack.arch.family import Family
 from lottapack.arch.versions import require_sound
 from lottapack.errors import ArchitectureError, UnsupportedError
 from lottapack.format.arguments import decode

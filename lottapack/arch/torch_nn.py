@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from lottapack.arch import Family
+from lottapack.arch.family import Family
 from lottapack.arch.skeleton import unwrapped
 from lottapack.errors import ArchitectureError
 from lottapack.format.descriptor import Architecture

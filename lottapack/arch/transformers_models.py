@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from lottapack.arch import Family
 from lottapack.arch.budget import Budget
+from lottapack.arch.family import Family
 from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
 from lottapack.arch.transformers_saved import converted

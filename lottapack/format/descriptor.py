@@ -159,23 +159,29 @@ class Adapter(Record, frozen=True):
         return {part: tensor for part, tensor in every.items() if tensor is not msgspec.UNSET}
 
 
-class Seeded(Record, frozen=True, tag_field="role", tag="seeded"):
-    """A generated parameter. ``scale``: a binary32 number; ``fingerprint``: 16 hex digits."""
+class Generated(Record, frozen=True):
+    """What a seed generates: the base of a generated parameter, in a descriptor and in a recipe."""
 
     shape: tuple[int, ...]
     dtype: str
     distribution: str
     scale: float
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """These four fields by name, for another record of the same tensor."""
+        return {name: getattr(self, name) for name in Generated.__struct_fields__}
+
+
+class Seeded(Generated, frozen=True, tag_field="role", tag="seeded"):
+    """A generated parameter. ``scale``: a binary32 number; ``fingerprint``: 16 hex digits."""
+
     fingerprint: str
 
 
-class Adapted(Record, frozen=True, tag_field="role", tag="adapted"):
+class Adapted(Generated, frozen=True, tag_field="role", tag="adapted"):
     """A generated parameter with a low-rank adapter."""
 
-    shape: tuple[int, ...]
-    dtype: str
-    distribution: str
-    scale: float
     fingerprint: str
     fan_in_fan_out: bool
     rank: int

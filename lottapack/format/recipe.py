@@ -21,6 +21,7 @@ from lottapack.format.descriptor import (
     Coding,
     Constant,
     Descriptor,
+    Generated,
     Record,
     Seeded,
     Stored,
@@ -68,13 +69,8 @@ class RecipeRng(Record, frozen=True):
     capability: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class SeededRecipe(Record, frozen=True, tag_field="role", tag="seeded"):
+class SeededRecipe(Generated, frozen=True, tag_field="role", tag="seeded"):
     """A generated, frozen parameter."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    distribution: str
-    scale: float
 
 
 class SeededPart(Record, frozen=True):
@@ -84,17 +80,13 @@ class SeededPart(Record, frozen=True):
     scale: float
 
 
-class AdaptedRecipe(Record, frozen=True, tag_field="role", tag="adapted"):
+class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     """A generated parameter with an adapter.
 
     ``beta``: whether it is learned. ``magnitude``: whether it has one. ``seeded``: the adapter's frozen tensors
     that come from the seed.
     """
 
-    shape: tuple[int, ...]
-    dtype: str
-    distribution: str
-    scale: float
     fan_in_fan_out: bool
     rank: int
     alpha: float
@@ -303,10 +295,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
     for name, entry in descriptor.parameters.items():
         if isinstance(entry, Adapted):
             parameters[name] = AdaptedRecipe(
-                shape=entry.shape,
-                dtype=entry.dtype,
-                distribution=entry.distribution,
-                scale=entry.scale,
+                **entry.drawn,
                 fan_in_fan_out=entry.fan_in_fan_out,
                 rank=entry.rank,
                 alpha=entry.alpha,
@@ -318,7 +307,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(
-                shape=entry.shape, dtype=entry.dtype, distribution=entry.distribution, scale=entry.scale
+                **entry.drawn,
             )
         elif isinstance(entry, Stored):
             parameters[name] = StoredRecipe(group=entry.group, trained=entry.trained)

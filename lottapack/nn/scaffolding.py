@@ -137,7 +137,10 @@ def scaffold(
     width = Width(init, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
     if frozen_factor not in (None, *FACTORS):
-        raise ScaffoldError(f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None")
+        raise ScaffoldError(
+            f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None",
+            hint="By default both factors are trained.",
+        )
     architecture, built = arch.described(model)
     entries = entries_of(model)
     require_free_name(model, entries)

@@ -216,17 +216,11 @@ class Packer:
         fingerprint = self._fingerprint(name, entry, weight is not None)
         if isinstance(entry, SeededRecipe):
             return Seeded(
-                shape=entry.shape,
-                dtype=entry.dtype,
-                distribution=entry.distribution,
-                scale=entry.scale,
+                **entry.drawn,
                 fingerprint=fingerprint,
             )
         return Adapted(
-            shape=entry.shape,
-            dtype=entry.dtype,
-            distribution=entry.distribution,
-            scale=entry.scale,
+            **entry.drawn,
             fingerprint=fingerprint,
             fan_in_fan_out=entry.fan_in_fan_out,
             rank=entry.rank,

@@ -232,10 +232,7 @@ class _Reader:
         if not alpha > 0:
             raise UnsupportedError(f"{module}: a pack cannot store lora_alpha={alpha:g}", hint="Set an alpha above 0.")
         adapted = AdaptedRecipe(
-            shape=drawn.shape,
-            dtype=drawn.dtype,
-            distribution=drawn.distribution,
-            scale=drawn.scale,
+            **drawn.drawn,
             fan_in_fan_out=in_out,
             rank=rank,
             alpha=alpha,

@@ -55,10 +55,7 @@ def _base(pack: PackFile) -> bytes:
     """Return the pack without its adapters."""
     plain = {
         name: Seeded(
-            shape=entry.shape,
-            dtype=entry.dtype,
-            distribution=entry.distribution,
-            scale=entry.scale,
+            **entry.drawn,
             fingerprint=entry.fingerprint,
         )
         if isinstance(entry, Adapted)
