@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from models import all_bits, same
+from torch import nn
 
 import lottapack
 from lottapack.folders import checkpoint
@@ -23,14 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::lottapack.errors.UnusedOptionWa
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="./\\"), min_size=1, max_size=8)
-
-
-def bits(model: nn.Module) -> dict[str, bytes]:
-    """Every entry of the state, and its bytes."""
-    return {
-        name: tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        for name, tensor in model.state_dict().items()
-    }
 
 
 @st.composite
@@ -99,7 +92,7 @@ def test_models(model: nn.Module, arguments: dict[str, Any], seed: int) -> None:
         lottapack.pack(made, first)
         assert lottapack.verify(first).ok
         loaded = lottapack.load(first, check_fingerprints=True)
-        assert bits(loaded) == bits(made.eval())
+        assert all_bits(loaded) == all_bits(made.eval())
         lottapack.pack(loaded, second)
         assert first.read_bytes() == second.read_bytes()
         plain = lottapack.load(first, merge=True).state_dict()
@@ -109,12 +102,6 @@ def test_models(model: nn.Module, arguments: dict[str, Any], seed: int) -> None:
         full = load_file(Path(folder, "full.safetensors"))
         assert full.keys() == plain.keys()
         assert all(same(full[name], plain[name]) for name in full)
-
-
-def same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.numpy(force=True).tobytes() == (
-        other.numpy(force=True).tobytes()
-    ) if one.dtype != torch.bfloat16 else same(one.view(torch.int16), other.view(torch.int16))  # fmt: skip
 
 
 @FEW

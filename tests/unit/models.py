@@ -124,7 +124,16 @@ def bits(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
     return tensor.dtype, tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
+def named(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer under each of its names."""
+    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one dtype and shape, and the same bits."""
+    return bits(one) == bits(other)
+
+
 def all_bits(model: nn.Module) -> dict[str, object]:
     """The bits of every parameter and buffer, the backbone and computed buffers too, under each of their names."""
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name: bits(tensor) for name, tensor in named}
+    return {name: bits(tensor) for name, tensor in named(model).items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import memory
 import pytest
 import torch
-from models import TRANSFORMERS, input_for, train
+from models import TRANSFORMERS, bits, input_for, train
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -38,10 +38,6 @@ def named(shape, table="sign1", dtype="float32"):
 
 def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def bits(tensor):
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).tolist()
 
 
 def resident():
