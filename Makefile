@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard
+.PHONY: test-defaults guard zoo
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -37,6 +37,13 @@ test-defaults: $(VENV)/test-installed
 	    virtual_product.py layers.py pack_load.py switch.py filling.py resuming.py merge.py part_tensors.py \
 	    numpy_loading.py scaffold.py adapted_embeddings.py codings.py rng_fill.py rng_draw.py) || exit 1; \
 	done
+
+# Over the models of transformers, timm and diffusers that are installed, for SWEEP seconds; what it has done is in
+# build/zoo.jsonl, where the next run takes up, and the table in build/zoo.md (not part of make test).
+SWEEP ?= 600
+zoo: $(VENV)/test-installed
+	mkdir -p build
+	PYTHONPATH=tests/zoo:tests/families $(BIN)/python tests/zoo/sweep.py --seconds $(SWEEP) --log build/zoo.jsonl --table build/zoo.md
 
 # Every kernel on memory between pages that nobody may touch (a part of it is in make test).
 guard: $(VENV)/test-installed

@@ -1,8 +1,10 @@
-"""Over the model classes of transformers: which adapters get no gradient? Run by hand: sweep.py --help.
+"""Over the models of transformers, timm and diffusers: what comes of each, and where it ends? Run by ``make zoo``.
 
-Each class is shrunk by the names of its configuration's fields, built, run once without adapters and once with those
-that scaffold() gives by default. An adapter is dead if it gets no gradient although the weight of the plain model does.
-Each runs in a process of its own, forked from one that has imported transformers, with a limit of time and memory.
+Each class of transformers and diffusers is shrunk by the names of its configuration's fields; models of timm are built
+as they are. Each is run once without adapters and once with those that scaffold() gives by default, packed and loaded.
+An adapter is dead if it gets no gradient although the weight of the plain model does. Each model has a process of its
+own, forked from one that has imported the library, with a limit of time and memory. A log makes a sweep resumable, and
+a table tells what it came to by library and cause. A library that is not installed is left out.
 """
 
 import argparse
@@ -12,95 +14,95 @@ import re
 import resource
 import select
 import signal
+import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from zoo_attempts import attempts
-from zoo_runs import adapted, reached, step
+from sweep_libraries import LIBRARIES, Case
+from zoo_runs import adapted, floating, reached, step
 
 import lottapack
 
-LIMIT_S = 25
+LIMIT_S = 90
 LIMIT_BYTES = 6 << 30
 LARGEST = 30_000_000  # parameters
-SMALL = (
-    (r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),
-    (r"vocab(ulary)?_size$", 64),
-    (r"(hidden_size|d_model|n_embd|embed_dim|embedding_size|dim|model_dim)$", 32),
-    (r"(intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|moe_intermediate_size|feed_forward)$", 48),
-    (r"(num_key_value_heads|num_kv_heads)$", 2),
-    (r"(attention_heads|num_heads|n_head|n_heads|encoder_attention_heads|decoder_attention_heads)$", 4),
-    (r"(head_dim|d_kv|qk_nope_head_dim|qk_rope_head_dim|v_head_dim)$", 8),
-    (r"(num_experts|num_local_experts|n_routed_experts)$", 4),
-    (r"(num_experts_per_tok|top_k_experts)$", 2),
-    (r"image_size$", 32),
-    (r"patch_size$", 8),
-    (r"(max_position_embeddings|n_positions|max_source_positions|max_target_positions)$", 64),
-    (r"state_size$", 4),
-    (r"(token|mask|image|audio|video)_(id|index)$", 3),
-)
+NEAR = 1e-3
+"""How far outputs of merged weights may be from those of adapters, in units of the largest."""
 
 
-def shrunk(kind: Any, depth: int = 0) -> Any:
-    """A configuration with small numbers where the name says what they are."""
-    found = kind()
-    values: dict[str, Any] = {}
-    for name, value in found.to_dict().items():
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            small = next((small for pattern, small in SMALL if re.search(pattern, name)), None)
-            if small is not None and small < value:
-                values[name] = small
-        elif "drop" in name and isinstance(value, float):
-            values[name] = 0.0
-    if getattr(found, "pad_token_id", 0) is None or getattr(found, "pad_token_id", 0) >= 64:
-        values["pad_token_id"] = 0  # without one, a batch of two cannot be classified
-    for name, sub in getattr(kind, "sub_configs", {}).items():
-        if depth < 2 and isinstance(sub, type) and hasattr(sub, "to_dict"):
-            values[name] = shrunk(sub, depth + 1)
-    return kind(**values)
-
-
-def examine(name: str) -> dict[str, Any]:
-    """What became of a class."""
-    kind = getattr(transformers, name)
+def examine(case: Case, allow: Sequence[str] = ("timm", "transformers", "diffusers")) -> dict[str, Any]:
+    """What became of a model. ``allow``: what its pack may import."""
     stage = "config"
     try:
-        config = shrunk(kind.config_class)
+        build = case.prepared()
         stage = "build"
         with torch.device("meta"):
-            size = sum(parameter.numel() for parameter in kind(config).parameters())
+            size = sum(parameter.numel() for parameter in build(False).parameters())
         if size > LARGEST:
             return {"stage": "too large"}
         torch.manual_seed(1)
-        model = kind(config)
+        model = build(True)
         stage = "plain step"
         with torch.no_grad():
             for parameter in model.parameters():  # so that no gradient is zero by how a model starts
                 if parameter.is_floating_point():
                     parameter.add_(torch.randn_like(parameter), alpha=0.02)
-        inputs = first_that_runs(model)
+        inputs = first_that_runs(model, case)
         due = reached(model)
-        model.zero_grad(set_to_none=True)
+        model = build(True)  # a forward pass may leave a cache behind
         stage = "scaffold"
         lottapack.scaffold(model, seed=1, rank=1)
         stage = "step"
         step(model, inputs)
         layers = adapted(model)
         dead = sorted((layers & due) - reached(model, "lora_B"))
-    except Exception as fault:  # noqa: BLE001 (a library of hundreds of classes)
+        stage = "pack"
+        share, faults = packed(model, inputs, allow)
+    except Exception as fault:  # noqa: BLE001 (libraries of hundreds of classes)
         return {"stage": stage, "why": f"{type(fault).__name__}: {fault}"[:200]}
-    return {"stage": "done", "adapters": len(layers), "unused": len(layers - due), "dead": dead}
+    if faults:
+        return {"stage": "load", "why": faults}
+    return {"stage": "done", "adapters": len(layers), "unused": len(layers - due), "dead": dead, "share": share}
 
 
-def first_that_runs(model: torch.nn.Module) -> dict[str, Any]:
+def packed(model: torch.nn.Module, inputs: dict[str, Any], allow: Sequence[str]) -> tuple[float, str]:
+    """The size of a pack as part of the checkpoint's, and what differs when it is loaded, if anything does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lotta.safetensors"
+        size = lottapack.pack(model, path).size
+        loaded = lottapack.load(path, allow=allow)
+        merged = lottapack.load(path, allow=allow, merge=True)
+    state, theirs = model.state_dict(), loaded.state_dict()
+    other = [name for name in state if name not in theirs or not torch.equal(state[name], theirs[name])]
+    if other:
+        return 0.0, f"tensors differ: {other[:3]}"
+    full = sum(tensor.numel() * tensor.element_size() for tensor in merged.state_dict().values())
+    with torch.no_grad():
+        wanted, same, near = (outputs(one, inputs) for one in (model, loaded, merged))
+    if not all(torch.equal(one, two) for one, two in zip(wanted, same, strict=True)):
+        return size / full, "outputs differ"
+    pairs = [(one, two) for one, two in zip(wanted, near, strict=True) if one.numel()]
+    far = max((float((one - two).abs().max() / one.abs().max().clamp(min=1)) for one, two in pairs), default=0.0)
+    return size / full, "" if far <= NEAR or far != far else f"merged outputs differ by {far:.2g}"
+
+
+def outputs(model: torch.nn.Module, inputs: dict[str, Any]) -> list[torch.Tensor]:
+    """The floating outputs in evaluation mode."""
+    torch.manual_seed(0)
+    model.eval()
+    positional = inputs.get("x")
+    return list(floating(model(positional) if positional is not None else model(**inputs)))
+
+
+def first_that_runs(model: torch.nn.Module, case: Case) -> dict[str, Any]:
     """Inputs with which a step of the model runs. Its first fault, if there are none."""
     first: Exception | None = None
-    for inputs in attempts(model):
+    for inputs in case.attempts(model):
         model.zero_grad(set_to_none=True)
         try:
             step(model, inputs)
@@ -112,7 +114,7 @@ def first_that_runs(model: torch.nn.Module) -> dict[str, Any]:
     raise first
 
 
-def in_a_process(name: str) -> dict[str, Any]:
+def in_a_process(case: Case) -> dict[str, Any]:
     """As examine(), in a fork that may hang, crash or take memory."""
     receive, send = os.pipe()
     child = os.fork()
@@ -124,7 +126,7 @@ def in_a_process(name: str) -> dict[str, Any]:
         os.dup2(quiet, 2)
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
         torch.set_num_threads(1)
-        os.write(send, json.dumps(examine(name)).encode())
+        os.write(send, json.dumps(examine(case)).encode())
         os._exit(0)
     os.close(send)
     ready, _, _ = select.select([receive], [], [], LIMIT_S)
@@ -136,74 +138,60 @@ def in_a_process(name: str) -> dict[str, Any]:
     return json.loads(data) if data else {"stage": "crashed" if ready else "time"}
 
 
-def classes() -> list[str]:
-    """One class of each kind of model: every one that has a configuration, heads of one family included."""
-    found = []
-    for name in sorted(dir(transformers)):
-        if name.endswith(
-            (
-                "Model",
-                "ForCausalLM",
-                "ForSequenceClassification",
-                "ForConditionalGeneration",
-                "ForCTC",
-                "ForImageClassification",
-                "LMHeadModel",
-                "ForMaskedLM",
-            )
-        ) and not name.endswith("PreTrainedModel"):
-            kind = getattr(transformers, name, None)
-            if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
-                found.append(name)
-    return found
-
-
 def main() -> None:
-    """Print a line for each class with dead adapters, and how many there were of what."""
+    """Examine models, print what needs attention, and write the table."""
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("names", nargs="*", help="classes, instead of all of them")
+    words.add_argument("names", nargs="*", help="models, instead of all of the libraries")
+    words.add_argument("--library", choices=LIBRARIES, action="append", help="by default each that is installed")
     words.add_argument("--seconds", type=float, default=600.0)
-    words.add_argument("--log", type=Path, help="a line for each class; those that it has already are not run again")
-    words.add_argument("--part", default="1/1", help="2/3: the second of three processes that share the classes")
+    words.add_argument("--log", type=Path, help="a line for each model; those that it has already are not run again")
+    words.add_argument("--table", type=Path, help="where to write what it came to, as Markdown")
+    words.add_argument("--part", default="1/1", help="2/3: the second of three processes that share the models")
     given = words.parse_args()
     log: Path | None = given.log
     done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
-    names = given.names or classes()
+    cases = [case for library in given.library or LIBRARIES for case in LIBRARIES[library](given.names)]
     # In an order that is the same everywhere and favours no letter, so that a sweep that is cut short is a sample.
-    names.sort(key=lambda name: sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 1009)
+    cases.sort(key=lambda case: sum(ord(letter) * 31**place for place, letter in enumerate(case.name)) % 1009)
     part, parts = map(int, given.part.split("/"))
-    known, began = {name for name, _ in done}, time.monotonic()
-    for name in names[part - 1 :: parts]:
+    known, began = {(library, name) for library, name, _ in done}, time.monotonic()
+    for case in cases[part - 1 :: parts]:
         if time.monotonic() - began > given.seconds:
             break
-        if name not in known:
-            done.append([name, in_a_process(name)])
+        if (case.library, case.name) not in known:
+            done.append([case.library, case.name, in_a_process(case)])
             if log:
                 with log.open("a") as file:
                     file.write(json.dumps(done[-1]) + "\n")
-    summary(done, len(names))
+    summary(done, len(cases))
+    if given.table:
+        given.table.write_text(table(done))
 
 
 def summary(done: list[Any], total: int) -> None:
-    """Print what the classes came to."""
-    counts, reasons = Counter[str](), Counter[str]()
-    adapters = unused = 0
-    for name, found in done:
-        counts[found["stage"]] += 1
-        if found["stage"] == "done":
-            adapters += found["adapters"]
-            unused += found["unused"]
-            if found["dead"]:
-                counts["with a dead adapter"] += 1
-                print(f"DEAD {name}: {len(found['dead'])} of {found['adapters']}: {found['dead'][:4]}")
-        elif found["stage"] in ("scaffold", "step"):
-            print(f"{found['stage']} {name}: {found.get('why')}")
-        else:
-            reasons[f"{found['stage']}: {found.get('why', '')[:90]}"] += 1
-    print(f"{len(done)} of {total} classes: {dict(counts)}")
-    print(f"{adapters} adapters, {unused} on layers that the plain model does not use either")
-    for reason, count in reasons.most_common(25):
-        print(f"  {count:4} {reason}")
+    """Print what needs attention, and how many models there were of what."""
+    counts = Counter(found["stage"] for _, _, found in done)
+    for library, name, found in done:
+        if found["stage"] == "done" and found["dead"]:
+            counts["with a dead adapter"] += 1
+            print(f"DEAD {library} {name}: {len(found['dead'])} of {found['adapters']}: {found['dead'][:4]}")
+        elif found["stage"] in ("scaffold", "step", "pack", "load"):
+            print(f"{found['stage']} {library} {name}: {found.get('why')}")
+    adapters, unused = (sum(found.get(key, 0) for _, _, found in done) for key in ("adapters", "unused"))
+    print(f"{len(done)} models in the log, of {total} asked for: {dict(counts)}")
+    print(f"{adapters} adapters, {unused} on weights that the plain model does not use either")
+
+
+def table(done: list[Any]) -> str:
+    """What the models came to, by library and cause."""
+    rows = Counter[tuple[str, str, str]]()
+    for library, _, found in done:
+        cause = "" if found["stage"] == "done" else re.sub(r"\s+", " ", found.get("why", ""))[:80].replace("|", "/")
+        rows[library, "dead adapters" if found.get("dead") else found["stage"], cause] += 1
+    lines = ["| library | ended at | cause | models |", "|---|---|---|---:|"]
+    for (library, stage, cause), count in sorted(rows.items(), key=lambda item: (item[0][0], -item[1], item[0])):
+        lines.append(f"| {library} | {stage} | {cause} | {count} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

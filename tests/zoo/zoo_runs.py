@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import lottapack
-from lottapack.nn import AdapterLayer
+from lottapack.format.names import adapter_prefix
+from lottapack.format.recipe import AdaptedRecipe
+from lottapack.nn import recipe_of
 
 
 def floating(value: Any) -> Iterator[Tensor]:
@@ -40,18 +42,19 @@ def step(model: nn.Module, inputs: dict[str, Any]) -> None:
     loss.backward()
 
 
-def reached(model: nn.Module, leaf: str = "weight") -> set[str]:
-    """The layers whose parameter of that last name has a gradient that is not zero."""
-    return {
-        name.rpartition(".")[0]
+def reached(model: nn.Module, part: str = "") -> set[str]:
+    """The parameters whose gradient is not zero; or with ``part`` those of whose adapters that part's is not."""
+    found = {
+        name
         for name, parameter in model.named_parameters(remove_duplicate=False)
-        if name.rpartition(".")[2] == leaf and parameter.grad is not None and bool(parameter.grad.any())
+        if parameter.grad is not None and bool(parameter.grad.any())
     }
+    return {name for name in adapted(model) if adapter_prefix(name) + part in found} if part else found
 
 
 def adapted(model: nn.Module) -> set[str]:
-    """The layers that have an adapter."""
-    return {name for name, layer in model.named_modules(remove_duplicate=False) if isinstance(layer, AdapterLayer)}
+    """The parameters that have an adapter."""
+    return {name for name, role in recipe_of(model).parameters.items() if isinstance(role, AdaptedRecipe)}
 
 
 def inputs_for(model: nn.Module, vocabulary: int = 32) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def train(model: nn.Module, inputs: dict[str, Any], path: Path) -> dict[str, Any
     parameters, idle = dict(model.named_parameters(remove_duplicate=False)), []
     with torch.no_grad():
         for layer in sorted(layers):
-            factor = parameters[f"{layer}.lora_B"]
+            factor = parameters[f"{adapter_prefix(layer)}lora_B"]
             before = factor.clone()
             factor.copy_(torch.randn(factor.shape, generator=random))  # no constant, which a norm would take away
             changed = run(model, inputs)

@@ -1,0 +1,167 @@
+"""The models of each library for sweep.py: how they are named, built small, and what may be given to them."""
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+import lottapack
+
+Inputs = dict[str, Any]
+Build = Callable[[bool], nn.Module]
+"""Builds a model; the argument is whether it is to be packed, or only looked at."""
+
+SMALL = (
+    (r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),
+    (r"vocab(ulary)?_size$", 64),
+    (r"(hidden_size|d_model|n_embd|embed_dim|embedding_size|dim|model_dim)$", 32),
+    (r"(intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|moe_intermediate_size|feed_forward)$", 48),
+    (r"(num_key_value_heads|num_kv_heads)$", 2),
+    (r"(attention_heads|num_heads|n_head|n_heads|encoder_attention_heads|decoder_attention_heads)$", 4),
+    (r"(head_dim|d_kv|qk_nope_head_dim|qk_rope_head_dim|v_head_dim)$", 8),
+    (r"(num_experts|num_local_experts|n_routed_experts)$", 4),
+    (r"(num_experts_per_tok|top_k_experts)$", 2),
+    (r"image_size$", 32),
+    (r"patch_size$", 8),
+    (r"(max_position_embeddings|n_positions|max_source_positions|max_target_positions)$", 64),
+    (r"state_size$", 4),
+    (r"(token|mask|image|audio|video)_(id|index)$", 3),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of a library.
+
+    ``prepared()`` gives what builds it; ``attempts(model)`` inputs to try in turn.
+    """
+
+    library: str
+    name: str
+    prepared: Callable[[], Build]
+    attempts: Callable[[nn.Module], Iterator[Inputs]]
+
+
+def small_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Smaller numbers for those fields whose names say what they are."""
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            small = next((small for pattern, small in SMALL if re.search(pattern, name)), None)
+            if small is not None and small < value:
+                values[name] = small
+        elif "drop" in name and isinstance(value, float):
+            values[name] = 0.0
+    return values
+
+
+def shrunk(kind: Any, depth: int = 0) -> Any:
+    """A configuration of transformers with small numbers."""
+    found = kind()
+    values = small_numbers(found.to_dict())
+    if getattr(found, "pad_token_id", 0) is None or getattr(found, "pad_token_id", 0) >= 64:
+        values["pad_token_id"] = 0  # without one, a batch of two cannot be classified
+    for name, sub in getattr(kind, "sub_configs", {}).items():
+        if depth < 2 and isinstance(sub, type) and hasattr(sub, "to_dict"):
+            values[name] = shrunk(sub, depth + 1)
+    return kind(**values)
+
+
+def of_transformers(names: list[str]) -> Iterator[Case]:
+    """Every class that has a configuration, heads of one family included."""
+    if importlib.util.find_spec("transformers") is None:
+        return
+    import transformers
+    from zoo_attempts import attempts
+
+    def prepared(kind: Any) -> Build:
+        config = shrunk(kind.config_class)
+        return lambda _: kind(config)
+
+    for name in names or sorted(dir(transformers)):
+        if name.endswith(
+            (
+                "Model",
+                "ForCausalLM",
+                "ForSequenceClassification",
+                "ForConditionalGeneration",
+                "ForCTC",
+                "ForImageClassification",
+                "LMHeadModel",
+                "ForMaskedLM",
+            )
+        ) and not name.endswith("PreTrainedModel"):
+            kind = getattr(transformers, name, None)
+            if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
+                yield Case("transformers", name, lambda kind=kind: prepared(kind), attempts)
+
+
+def of_timm(names: list[str]) -> Iterator[Case]:
+    """Every architecture that timm lists, at its own size."""
+    if importlib.util.find_spec("timm") is None:
+        return
+    with suppress(ImportError):
+        import torchvision_without_ops  # noqa: F401
+    import timm
+
+    def prepared(name: str) -> Build:
+        return lambda packs: lottapack.build("timm", name) if packs else timm.create_model(name)
+
+    def images(model: nn.Module) -> Iterator[Inputs]:
+        config: Any = model
+        yield {"x": torch.randn(2, *config.pretrained_cfg.get("input_size", (3, 224, 224)))}
+
+    for name in names or timm.list_models():
+        yield Case("timm", name, lambda name=name: prepared(name), images)
+
+
+def of_diffusers(names: list[str]) -> Iterator[Case]:
+    """Every model class of diffusers that takes an image or a latent, a step and a text."""
+    if importlib.util.find_spec("diffusers") is None:
+        return
+    import diffusers
+
+    def prepared(kind: Any) -> Build:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(kind.__init__).parameters.items()
+            if parameter.default is not parameter.empty
+        }
+        values = small_numbers(defaults)
+        path = f"{kind.__module__}:{kind.__name__}"
+        return lambda packs: lottapack.build("python", path, **values) if packs else kind(**values)
+
+    def latents(model: nn.Module) -> Iterator[Inputs]:
+        config: Any = model.config
+        channels = config.get("in_channels", 4)
+        takes = inspect.signature(model.forward).parameters
+        text = torch.randn(1, 4, config.get("cross_attention_dim") or config.get("joint_attention_dim") or 32)
+        for side in (8, 16, 32, 64):
+            found = {
+                "sample": torch.randn(1, channels, side, side),
+                "hidden_states": torch.randn(1, channels, side, side),
+            }
+            found |= {
+                "timestep": torch.tensor([1]),
+                "encoder_hidden_states": text,
+                "x": torch.randn(1, channels, side, side),
+            }
+            yield {name: value for name, value in found.items() if name in takes}
+
+    for name in names or sorted(dir(diffusers)):
+        kind = getattr(diffusers, name, None) if name.endswith(("Model", "ModelV", "Transformer2DModel")) else None
+        if isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin) and kind is not diffusers.ModelMixin:
+            yield Case("diffusers", name, lambda kind=kind: prepared(kind), latents)
+
+
+LIBRARIES: dict[str, Callable[[list[str]], Iterator[Case]]] = {
+    "transformers": of_transformers,
+    "timm": of_timm,
+    "diffusers": of_diffusers,
+}
