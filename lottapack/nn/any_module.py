@@ -84,6 +84,12 @@ class AdaptedRecurrent(AdaptedModule):
     The list is made at each pass, of weights in memory: what computes one step after another reads each of them often.
     """
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse another weight, and set all else as any module does: there is no list to bring up to date."""
+        if name in self._lottapack_leaves:
+            super().__setattr__(name, value)
+        nn.Module.__setattr__(self, name, value)
+
     def _init_flat_weights(self) -> None:
         """Nothing is kept."""
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import lottapack
 import lottapack.numpy
+from lottapack.errors import ScaffoldError
 from lottapack.format.recipe import AdaptedRecipe
 from lottapack.nn import recipe_of
-from lottapack.nn.any_module import merged_parameter
+from lottapack.nn.any_module import AdaptedModule, merged_parameter
 
 SOURCE = '''
 import torch
@@ -298,6 +300,23 @@ def test_packs_bring_the_same_bits_back(kind, package, tmp_path):
     exported = tmp_path / "plain"
     lottapack.export(path, exported, allow="any_modules")
     assert lottapack.verify(path, allow="any_modules").ok
+
+
+@pytest.mark.parametrize("kind", ["experts", "lstm", "subclass"])
+def test_a_weight_is_read_only_and_all_else_can_be_set(kind, package, monkeypatch):
+    model = scaffolded(kind)
+    path, _, leaf = adapted(model)[0].rpartition(".")
+    module = model.get_submodule(path)
+    with pytest.raises(ScaffoldError, match=f"the {leaf} of .* follows from its seed and adapter"):
+        setattr(module, leaf, nn.Parameter(torch.zeros(2, 2)))
+    with pytest.raises(ScaffoldError, match="cannot change it"):
+        getattr(module, leaf).mul_(2)
+    assert isinstance(module, AdaptedModule)
+    assert copy.deepcopy(module)._lottapack_base is module._lottapack_base
+    monkeypatch.setattr("lottapack.nn.any_module.combined", None)  # what is set asks for no weight
+    if kind == "lstm":
+        module.bias_ih_l0 = nn.Parameter(torch.ones_like(module.bias_ih_l0))
+        assert bool((module.bias_ih_l0 == 1).all())
 
 
 @pytest.mark.parametrize("kind", ["experts", "lstm", "attention", "transposed 2d, groups", "raw"])
