@@ -1,9 +1,12 @@
 """A layer with a generated backbone: who reads its ``weight`` gets what the layer stands for."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from lottapack.errors import PlacementError
 from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
 from lottapack.nn.any_module import is_adapted
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
@@ -24,7 +27,16 @@ class GeneratedLayer(nn.Module):
     if TYPE_CHECKING:
         weight: Tensor
     else:
-        weight = property(lambda self: self._read_weight())
+
+        @property
+        def weight(self) -> Tensor:
+            """What the layer stands for."""
+            if BACKBONE not in self._parameters and not torch.compiler.is_compiling() and from_a_plan():
+                raise PlacementError(
+                    f"RowwiseParallel cannot shard {self}: its backbone is not a parameter",
+                    hint='Load the model with backbone="parameter", or with merge=True.',
+                )
+            return self._read_weight()
 
     def _adapter(self) -> Adapter:
         """The adapter's parameters, in the order in which _combine() takes them."""
@@ -65,6 +77,16 @@ class GeneratedLayer(nn.Module):
             super().__setattr__(name, value)
         elif not (isinstance(value, LayerWeight) and [*map(id, value.adapter)] == [*map(id, self._adapter())]):
             raise read_only(self, f"a {type(value).__name__} cannot take its place")
+
+
+def from_a_plan() -> bool:
+    """Return whether a plan of torch's ``parallelize_module`` is among the nearest callers."""
+    frame = sys._getframe(1).f_back
+    for _ in range(3):
+        if frame is not None and frame.f_globals.get("__name__") == "torch.distributed.tensor.parallel.style":
+            return True
+        frame = frame and frame.f_back
+    return False
 
 
 def held_as(module: nn.Module, leaf: str) -> str:

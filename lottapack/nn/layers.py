@@ -6,7 +6,6 @@ Each class is the stock layer of the same name with another ``forward``: everyth
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
-import sys
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from lottapack.errors import PlacementError
 from lottapack.format.factors import adapter_shapes
 from lottapack.format.names import BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
-from lottapack.nn.generated_layer import GeneratedLayer
+from lottapack.nn.generated_layer import GeneratedLayer, from_a_plan
 from lottapack.nn.layer_weight import Adapter
 from lottapack.products.inputs import autocasts
 from lottapack.weights.merge import combined, merged
@@ -209,10 +208,11 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
         Only the caller tells the plan from FSDP2 or ``fill_``, which may shard the same tensors on that dimension.
         """
         placements = getattr(param, "placements", ())
-        if any(getattr(placement, "dim", 0) == 1 for placement in placements) and _from_a_plan():
+        if any(getattr(placement, "dim", 0) == 1 for placement in placements) and from_a_plan():
+            flat = [name for name, one in self._parameters.items() if one is not None and one.dim() == 1]
+            why = f"{' and '.join(flat)}, of one dimension, cannot be split by columns, and " if flat else ""
             raise PlacementError(
-                f"ColwiseParallel cannot shard {self}: beta and magnitude have one dimension, and lora_B would be "
-                "split by rank",
+                f"ColwiseParallel cannot shard {self}: {why}lora_B would be split by rank",
                 hint="Give this layer RowwiseParallel, or load the model with merge=True.",
             )
         super().register_parameter(name, param)
@@ -230,8 +230,3 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
-
-
-def _from_a_plan() -> bool:
-    """Whether a plan of torch's ``parallelize_module`` for embeddings asks the caller's caller to register."""
-    return sys._getframe(2).f_code.co_name == "_partition_embedding_fn"

@@ -57,7 +57,7 @@ _space, _near, _sums_space = space(WORDS), space(WIDTH), space(LANES * 24)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _words_across(_: Any, words: Any, k: Any, low: Any, high: Any, s0: Any, s1: Any, k0: Any, k1: Any) -> Any:
-    """Words k to k + 3 of each 32 of a block: word ``32 l + k`` becomes ``words[32 k + place of l]``.
+    """Write words k to k + 3 of each 32 words of a block: word ``32 l + k`` goes to ``words[32 k + place of l]``.
 
     ``low``, ``high``: of the block's first counter. Places are as _bits_of() takes them: halves of 16, in which lanes
     l and l + 8 are neighbours, because two words of 64 bits become one by a shift.
@@ -94,7 +94,7 @@ def _words_across(_: Any, words: Any, k: Any, low: Any, high: Any, s0: Any, s1: 
 
 
 def _turned(v: Vectors, rows: list[Any]) -> list[Any]:
-    """32 vectors, of which bit i of vector n was bit n of vector i, in each lane."""
+    """Return 32 vectors: in each lane, bit i of vector n is bit n of vector i of ``rows``."""
     b, rows, size = v.builder, list(rows), WIDTH // 2
 
     def chosen(mask: Any, one: Any, other: Any) -> Any:
@@ -117,7 +117,7 @@ def _turned(v: Vectors, rows: list[Any]) -> list[Any]:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _bits_of(_: Any, words: Any, bits: Any, at: Any) -> Any:
-    """The bits of a block to ``bits[at:at + 1024]``, of words as _words_across() puts them."""
+    """Write the bits of a block to ``bits[at:at + 1024]``, from words in the order of _words_across()."""
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
@@ -134,7 +134,7 @@ def _bits_of(_: Any, words: Any, bits: Any, at: Any) -> Any:
 
 @jit
 def _block_bits(bits: Any, at: Any, words: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """The bits of a block of the stream to ``bits[at:at + 1024]``. ``words``: working space, shape (1024,)."""
+    """Write the bits of a block of the stream to ``bits[at:at + 1024]``. ``words``: working space, shape (1024,)."""
     first = block * u64(COUNTERS)
     for k in range(u64(0), _WIDTH, u64(4)):
         _words_across(words, k, first & u64(0xFFFFFFFF), first >> u64(32), s0, s1, k0, k1)
@@ -143,7 +143,7 @@ def _block_bits(bits: Any, at: Any, words: Any, block: Any, k0: Any, k1: Any, s0
 
 @jit
 def signs(bits: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
-    """The bits of whole blocks of the stream from ``block`` on. ``bits``: shape (1024 n,), uint32."""
+    """Write the bits of whole blocks of the stream, from ``block`` on. ``bits``: shape (1024 n,), uint32."""
     words = _space(u32)
     for at in range(u64(0), u64(bits.size), _WORDS):
         _block_bits(bits, at, words, block, k0, k1, s0, s1)
@@ -154,7 +154,7 @@ def signs(bits: Any, block: Any, k0: Any, k1: Any, s0: Any, s1: Any) -> None:
 
 
 def _row(v: Vectors, argument: int, first: Any) -> Any:
-    """512 bits from bit ``first`` of an array of 32-bit numbers on; reads the 17 numbers that they may lie in."""
+    """Return 512 bits of an array of 32-bit numbers, from bit ``first`` on. Reads the 17 numbers that may hold them."""
     b, word = v.builder, ir.IntType(64)
     place = b.lshr(first, word(5))
     low, high = (
@@ -167,7 +167,7 @@ def _row(v: Vectors, argument: int, first: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _rows_to_lanes(_: Any, bits: Any, first: Any, stride: Any, rows: Any, lanes: Any, at: Any) -> Any:
-    """512 bits of each of 16 rows to 16 vectors, ``lanes[at:]``, of which lane l is of row l.
+    """Write 512 bits of each of 16 rows to 16 vectors, ``lanes[at:]``, whose lane l is of row l.
 
     ``first``: the first row's first bit. ``stride``: bits from row to row. ``rows``: how many there are: the last one
     stands for those that are not.
@@ -207,7 +207,7 @@ def _rows_to_lanes(_: Any, bits: Any, first: Any, stride: Any, rows: Any, lanes:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _columns_to_lanes(_: Any, bits: Any, first: Any, stride: Any, lanes: Any, at: Any, apart: Any) -> Any:
-    """512 bits of each of 32 rows to 32 vectors, ``lanes[at + n * apart:]``, lane l of column ``32 l + n``."""
+    """Write 512 bits of each of 32 rows to ``lanes[at + n * apart:]``, whose lane l is of column ``32 l + n``."""
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
@@ -225,7 +225,7 @@ def _columns_to_lanes(_: Any, bits: Any, first: Any, stride: Any, lanes: Any, at
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _tabulate(_: Any, terms: Any, start: Any, count: Any, tables: Any, at: Any, apart: Any) -> Any:
-    """The 16 sums of each of ``count`` fours of ``terms[start:]``, to ``tables[at + g * apart:]``.
+    """Write the 16 sums of each of ``count`` fours of ``terms[start:]``, to ``tables[at + g * apart:]``.
 
     Bit i of an entry's number is the sign of t_i: 1 is plus.
     """
@@ -251,7 +251,7 @@ def _tabulate(_: Any, terms: Any, start: Any, count: Any, tables: Any, at: Any, 
 
 
 def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
-    """A function from numbers, whose lowest four bits count, to the entries of the table at ``tables[place:]``."""
+    """Return a function from numbers, by their lowest four bits, to the entries of the table at ``tables[place:]``."""
     b, number = v.builder, ir.IntType(32)
     if _AVX512:
         table = v.load(argument, place, v.f32)
@@ -285,7 +285,7 @@ def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
 
 
 def _summing(inputs: int, vectors: int) -> Any:
-    """An intrinsic that sums a part for so many inputs and vectors of outputs.
+    """Return an intrinsic that sums a part for this many inputs and vectors of outputs.
 
     ``lanes[at + r * apart:]``: the bits of vector r, ``count`` vectors of them. ``there``: how many vectors r there
     are; the last stands for those that are not. ``tables``: of each four of terms, a table for each input.
@@ -358,7 +358,7 @@ _BY4, _BY2, _BY1 = (u64(vectors) for vectors in SHAPES.values())
 
 @jit
 def _tables_of(tables: Any, near: Any, x: Any, inputs: Any, start: Any, stride: Any, terms: Any) -> None:
-    """The tables of ``terms`` terms of so many inputs, the first of which begins at ``x[start]``."""
+    """Write the tables of ``terms`` terms of this many inputs, the first of which begins at ``x[start]``."""
     whole = terms // _WIDTH * _WIDTH
     for i in range(inputs):
         begin, at = start + i * stride, i * _LANES
@@ -419,7 +419,7 @@ def _part(
 
 @jit
 def _taken(left: Any) -> Any:
-    """Inputs that are summed together, of so many that are left."""
+    """Return how many of the remaining inputs are summed together."""
     return u64(4) if left >= u64(4) else (u64(2) if left >= u64(2) else u64(1))
 
 
@@ -439,7 +439,7 @@ def product(
     s0: Any,
     s1: Any,
 ) -> None:
-    """Rows ``begin`` to ``end - 1`` of W times each row of ``x``, in the order stated above.
+    """Multiply rows ``begin`` to ``end - 1`` of W by each row of ``x``, in the order stated above.
 
     ``x``: n rows of ``d_in``, one behind the other, float32. ``out``: n rows of ``width``, float32. ``work``: working
     space, uint32, shape (layout.product_space(),), of which ``held`` numbers are for bits. ``scale``: float32. The
@@ -496,7 +496,7 @@ def _lanes_of_rows(
     s0: Any,
     s1: Any,
 ) -> None:
-    """The lanes of rows ``top`` to ``bottom - 1``. ``bits``: working space for those of 16 rows and what is around."""
+    """Write the lanes of rows ``top`` to ``bottom - 1``. ``bits``: working space, layout.bits_around()."""
     begin = top * d_in // _BLOCK * _BLOCK  # elements whose bits are there: begin to done - 1
     done = begin
     for row in range(top, bottom, _LANES):

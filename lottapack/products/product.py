@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
-from lottapack.products import IN_REGISTERS, signs
+from lottapack.products import IN_REGISTERS, narrow, signs
 from lottapack.products.scratch import result, scratch
 from lottapack.rng import backends
 
@@ -21,9 +21,6 @@ TILE = 1 << 21
 
 Half as many and twice as many were as fast within about a tenth; an eighth was up to 0.4 times slower (decision 0027).
 """
-
-_SPLIT = 8
-"""From this many inputs, and rows of a block, on, two products in bfloat16 are faster than one in float32."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,12 @@ class Matrix:
         columns = self.shape[1]
         most = max((end - begin for begin, end in ranges), default=0) * columns
         steps = self._dtypes(like, wide)
+        source = _in_dtype(self.source, steps[0])
         with ExitStack() as stack:
             memory = {dtype: stack.enter_context(scratch(most, dtype, like.device)) for dtype in set(steps)}
             for begin, end in ranges:
                 size = (end - begin) * columns
-                tile = rng.fill_(memory[steps[0]][:size], self.source, begin * columns)
+                tile = rng.fill_(memory[steps[0]][:size], source, begin * columns)
                 for before, dtype in pairwise(steps):
                     if dtype != before:
                         tile = memory[dtype][:size].copy_(tile)
@@ -54,8 +52,8 @@ class Matrix:
 
     def _dtypes(self, like: Tensor, wide: bool) -> list[torch.dtype]:
         """Return the dtypes that a tile is converted through."""
-        recorded: torch.dtype = getattr(torch, self.source.dtype)
-        return [recorded, like.dtype, *([torch.float32] if wide else [])]
+        first: torch.dtype = getattr(torch, _in_dtype(self.source, like.dtype).dtype)
+        return [first, like.dtype, *([torch.float32] if wide else [])]
 
     def height(self, like: Tensor, max_bytes: int | None, *, wide: bool = False) -> int:
         """Return the rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes of the conversion."""
@@ -63,6 +61,18 @@ class Matrix:
         size = sum(dtype.itemsize for dtype in set(self._dtypes(like, wide)))
         elements = TILE if max_bytes is None else min(TILE, max_bytes // size)
         return max(1, min(rows, elements // max(columns, 1)))
+
+
+@lru_cache(maxsize=4096)
+def _in_dtype(source: rng.Source, dtype: torch.dtype) -> rng.Source:
+    """Return a source of the elements as converted to ``dtype``, or the same source if they must be converted.
+
+    An element is the table's entry times scale in binary32, rounded to the dtype (spec: tables, section 1).
+    """
+    name = str(dtype).removeprefix("torch.")
+    if source.dtype != "float32" or dtype not in NARROW or rng.scale_fault(source.table, source.scale, name):
+        return source
+    return replace(source, dtype=name)
 
 
 def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: int | None = None) -> Tensor:
@@ -74,8 +84,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
         transposed: for the gradient, and for layers whose weight is stored as (in, out).
         max_bytes: the most bytes of the tile that is generated at a time; at least one row is.
 
-    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end. The contribution
-    of a block may be off by 2**-16 of itself if it comes from bfloat16 products (see _add_product_).
+    A sum over blocks is kept in float32, or in float64 for such inputs, and rounded once at the end.
 
     On a CPU, products with ``sign1`` weights are summed in the kernels' own order (kernels.py), in binary32, and
     rounded once; all other products are summed as BLAS does.
@@ -116,44 +125,20 @@ def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
 
 def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:
     rows, columns = matrix.shape
-    height = matrix.height(x, max_bytes)
-    summed = transposed and height < rows and x.dtype in NARROW
-    split = summed and min(x.shape[0], height) >= _SPLIT and x.dtype == torch.bfloat16 and _fast_in_bfloat16(x.device)
-    wide = summed and not split
+    summed = transposed and matrix.height(x, max_bytes) < rows and x.dtype in NARROW
+    dots = summed and x.shape[0] * columns > 0 and narrow.fits(x)
+    wide = summed and not dots
     height = matrix.height(x, max_bytes, wide=wide)
     ranges = [(begin, min(begin + height, rows)) for begin in range(0, rows, height)]
-    converted = x.float() if wide else x
+    inputs = x.float() if wide else x.contiguous() if dots else x
     out = result(x, x.shape[0], columns if transposed else rows, torch.float32 if summed else x.dtype)
-    with scratch(2 * out.numel() if split else 0, x.dtype, x.device) as parts:
-        if split:
-            out.zero_()
-        for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x, wide=wide), strict=True):
-            if not transposed:
-                torch.mm(x, tile.t(), out=out[:, begin:end])
-            elif split:
-                _add_product_(out, converted[:, begin:end], tile, parts)
-            elif begin:
-                out.addmm_(converted[:, begin:end], tile)
-            else:
-                torch.mm(converted[:, :end], tile, out=out)
+    for (begin, end), tile in zip(ranges, matrix.tiles(ranges, x, wide=wide), strict=True):
+        if not transposed:
+            torch.mm(x, tile.t(), out=out[:, begin:end])
+        elif dots:
+            narrow.add_product_(out, inputs, begin, tile, fresh=not begin)
+        elif begin:
+            out.addmm_(inputs[:, begin:end], tile)
+        else:
+            torch.mm(inputs[:, :end], tile, out=out)
     return out.to(x.dtype)
-
-
-def _add_product_(out: Tensor, x: Tensor, tile: Tensor, parts: Tensor) -> None:
-    """Add ``x @ tile`` to sums in float32, from two products in bfloat16.
-
-    torch gives such a product in bfloat16 only, rounded from float32. The second product is added to minus the first,
-    which leaves the first one's rounding error, so the two together have 16 bits. On processors with bfloat16
-    instructions this takes half the time of converting the tile and multiplying in float32. ``parts``: memory for both.
-    """
-    high, low = parts.view(2, *out.shape)
-    torch.mm(x, tile, out=high)
-    torch.neg(high, out=low).addmm_(x, tile)
-    out.add_(high).add_(low.nan_to_num_(0.0, 0.0, 0.0))  # if a result is not finite, the first product gives it
-
-
-@lru_cache(maxsize=16)
-def _fast_in_bfloat16(device: torch.device) -> bool:
-    """Return whether products in bfloat16 are faster than in float32, and summed in float32."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return device.type == "cpu" and torch._C._has_mkldnn and bool(supported())

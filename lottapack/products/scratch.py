@@ -9,13 +9,17 @@ each large result, which returns to the system with it.
 
 import mmap
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lottapack.rng.kernels.kernel import Memory
 
 IDLE: Final = 2
 """The mappings that are kept while unused: enough for one product, or for two threads with one product each."""
@@ -73,3 +77,26 @@ def mapped(size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+class _Working(threading.local):
+    """The memory that a thread's kernels work in. The thread keeps it."""
+
+    whole: Memory | None = None
+
+    def __init__(self) -> None:
+        self.parts: dict[int, Memory] = {}
+
+
+_work = _Working()
+
+
+def working(size: int) -> Memory:
+    """Return this many 32-bit numbers with arbitrary values, which are this thread's until it asks again."""
+    part = _work.parts.get(size)
+    if part is None:
+        if _work.whole is None or _work.whole.size < size:
+            _work.whole = Memory.of(np.frombuffer(mapped(4 * size), np.uint32))
+            _work.parts.clear()
+        part = _work.parts[size] = _work.whole.part(0, size)
+    return part

@@ -1,6 +1,5 @@
 """Products with ``sign1`` weights on a CPU: parts of them for the kernels, and memory to work in."""
 
-import threading
 from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Final
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lottapack.products import layout
-from lottapack.products.scratch import mapped, result, scratch
+from lottapack.products.scratch import result, scratch, working
 from lottapack.rng import Source, backends
 from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.stream import WORDS
@@ -77,7 +76,7 @@ def fits(
     transposed: bool,
     max_bytes: int | None,
 ) -> bool:
-    """Whether the kernels take a product, of inputs of shape (n, columns), or (n, rows) if ``transposed``."""
+    """Return whether the kernels take a product of inputs of shape (n, columns), or (n, rows) if ``transposed``."""
     if source.table.id != "sign1" or x.device.type != "cpu" or x.dtype not in DTYPES or not x.numel() or not all(shape):
         return False
     if transposed and max_bytes is not None and max_bytes < 4 * _bits_of(layout.TERMS, shape[1]):
@@ -102,7 +101,7 @@ def product(
     transposed: bool,
     max_bytes: int | None = None,
 ) -> Tensor:
-    """``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``, where fits(). ``scale``: of every weight."""
+    """Return ``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``. ``scale``: of every weight."""
     multiply = partial(_transposed, max_bytes=max_bytes) if transposed else _forward
     if x.shape[0] <= SLAB:
         return multiply(x, source, scale, shape).to(x.dtype)
@@ -124,7 +123,7 @@ def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) ->
     held = layout.bits_around(columns)
 
     def work(begin: int, end: int) -> None:
-        space = _working(layout.product_space(end - begin, columns))
+        space = working(layout.product_space(end - begin, columns))
         _PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
 
     threads = default()
@@ -141,7 +140,7 @@ def _inputs(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int, int]]:
-    """Ranges of rows for threads to take: of whole vectors, which are summed six at a time."""
+    """Return ranges of rows for threads to take. Vectors of rows are summed six at a time."""
     six = 6 * layout.LANES
     most = min(
         _ROWS,
@@ -223,36 +222,12 @@ def _add(
     begin: int,
     end: int,
 ) -> None:
-    """One thread's share of the transposed product with some rows."""
-    space = _working(layout.transposed_space(end - begin))
+    """Add one thread's share of the transposed product with some rows."""
+    space = working(layout.transposed_space(end - begin))
     _TRANSPOSED(out, terms, space, bits, *sizes, top, bottom, begin, end, fresh)
 
 
 def _bits_of(rows: int, columns: int) -> int:
-    """Numbers of 32 bits for the bits of so many rows, from a block's beginning to a block's end."""
+    """Return the 32-bit numbers for the bits of this many rows, from a block's beginning to a block's end."""
     blocks = (rows * columns + 2 * layout.BLOCK) // layout.BLOCK
     return max(blocks * WORDS, layout.bits_space(layout.BLOCK, rows, columns))
-
-
-class _Space(threading.local):
-    """The memory that a thread works in, which it keeps."""
-
-    held: Memory | None = None
-    parts: dict[int, Memory]
-
-    def __init__(self) -> None:
-        self.parts = {}
-
-
-_space = _Space()
-
-
-def _working(size: int) -> Memory:
-    """So many numbers of 32 bits, with any values, for this thread until it asks again."""
-    found = _space.parts.get(size)
-    if found is None:
-        if _space.held is None or _space.held.size < size:
-            _space.held = Memory.of(np.frombuffer(mapped(4 * size), np.uint32))
-            _space.parts.clear()
-        found = _space.parts[size] = _space.held.part(0, size)
-    return found

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lottapack import rng
-from lottapack.products import layout, signs
+from lottapack.products import layout, narrow, signs
 from lottapack.rng import cpu, fits
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.kernel import Kernel
@@ -157,6 +157,20 @@ def transposed(width: int, n: int) -> None:
             run(signs._TRANSPOSED, out, x, space, bits, *sizes, *of_it, fresh, working=2)
 
 
+def dots(quick: bool) -> None:
+    columns = [1, 64, 65] if quick else [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200]
+    inputs = [1, 6, 7] if quick else range(1, 15)
+    random = np.random.default_rng(1)
+    for width, n, rows in itertools.product(columns, inputs, (1, 2, 255, 256, 257)):
+        block = random.integers(0, 2**14, rows * width, np.uint16)
+        space = np.zeros(layout.dots_space(n), np.uint32)
+        for start, behind, fresh in ((0, 0, 1), (3, 0, 0), (1, 2, 1)):
+            stride = start + rows + behind
+            x, out = random.integers(0, 2**14, n * stride, np.uint16), np.ones(n * width, np.float32)
+            run(narrow._DOTS, out, x, block, space, start, stride, width, 0, width, fresh, working=3)
+            run(narrow._DOTS, out, x, block, space, start, stride, width, width // 2, width, fresh, working=3)
+
+
 def callers(quick: bool) -> None:
     """The functions that hand memory to kernels, in pieces and threads."""
     for name, dtype in itertools.product(("normal16", "sign1", "uniform16"), declared.FORMS):
@@ -175,7 +189,9 @@ def callers(quick: bool) -> None:
 
 def main(quick: bool) -> None:
     parts: list[Callable[[bool], None]] = [table_kernels, fingerprints, products, callers]
-    for part in [*parts, *([formula_kernels] if declared.FORMULA else [])]:
+    parts += [formula_kernels] if declared.FORMULA else []
+    parts += [dots] if narrow._has_dots() else []
+    for part in parts:
         part(quick)
     print(*(f"{name} {count}" for name, count in sorted(calls.items())), sep="\n")
     print(f"{sum(calls.values())} calls on guarded memory, none beyond it")

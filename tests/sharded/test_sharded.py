@@ -28,6 +28,7 @@ WORLDS = {
         "every_way_gives_one_model",
         "tensor_parallelism_gives_one_model",
         "plans_for_adapted_embeddings_run_or_are_refused",
+        "other_plans_do_with_adapted_layers_what_they_do_with_stock_layers",
         "tied_weights_that_would_be_trained_apart_are_refused",
         "mixed_precision_of_fsdp2_takes_every_backbone",
         "a_distributed_checkpoint_is_taken_up",

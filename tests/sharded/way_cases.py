@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    PrepareModuleOutput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 
 import lottapack
 from lottapack import distributed, errors
@@ -150,6 +157,37 @@ def plans_for_adapted_embeddings_run_or_are_refused(packs: Path, rank: int) -> N
         lambda: parallelize_module(model, line(), {name: columns}),
     )
     assert not any(isinstance(tensor, DTensor) for tensor in model.parameters())
+    for layer in model.modules():  # the message names what the layer has
+        if isinstance(layer, nn.Embedding):
+            layer.register_parameter("beta", None)
+    refused(
+        errors.PlacementError,
+        "): lora_B would be split by rank",
+        lambda: parallelize_module(model, line(), {name: columns}),
+    )
+
+
+@case(2)
+def other_plans_do_with_adapted_layers_what_they_do_with_stock_layers(packs: Path, rank: int) -> None:
+    whole = lottapack.load(packs / "mlp")
+    x = torch.randn(2, 6, whole[0].in_features, generator=torch.Generator().manual_seed(0))
+    due = whole[0](x)
+    for kind in ("buffer", "parameter"):
+        styles = {
+            "sequence": SequenceParallel(use_local_output=True),
+            "input": PrepareModuleInput(
+                input_layouts=(Replicate(),), desired_input_layouts=(Replicate(),), use_local_output=True
+            ),
+            "output": PrepareModuleOutput(output_layouts=(Replicate(),), desired_output_layouts=(Replicate(),)),
+        }
+        for name, style in styles.items():
+            model = filled(packs / "mlp", lambda m, s=style: parallelize_module(m, line(), {"0": s}), backbone=kind)
+            own = (lambda t: t.chunk(2, 1)[rank]) if name == "sequence" else (lambda t: t)
+            found = whole_tensor(model[0](own(x)))
+            assert torch.allclose(found, own(due), rtol=1e-5, atol=1e-6), (kind, name)
+    rows = {"0": RowwiseParallel(input_layouts=Replicate())}
+    model = lottapack.distributed.load_meta(packs / "mlp")
+    refused(errors.PlacementError, "its backbone is not a parameter", lambda: parallelize_module(model, line(), rows))
 
 
 def whole_tensor(output: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from lottapack import distributed, rng
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
-from lottapack.products import layout, signs
+from lottapack.products import layout, narrow, signs
 from lottapack.products import product as products
 from lottapack.products.product import Matrix
 from lottapack.rng import backends
@@ -159,6 +159,7 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
     held, space = layout.bits_around(16), np.zeros(layout.product_space(8, 16), np.uint32)
     sums, bits = np.zeros(2 * 512, np.float32), np.zeros(layout.bits_space(0, 16, 8), np.uint32)
     chunk = np.zeros(layout.transposed_space(1), np.uint32)
+    dots = out, np.zeros(2 * 16, np.uint16), np.zeros(16 * 8, np.uint16)
     runs = np.array([0, 5]), np.array([2, 3])
     few = np.zeros(0, np.uint32)
     calls = [
@@ -177,6 +178,11 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 17, 8, 0, 2, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 3, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 2, 1),
+        lambda: narrow._DOTS(*dots, space, 0, 16, 8, 0, 9, 1),
+        lambda: narrow._DOTS(*dots, space, 1, 16, 8, 0, 8, 1),
+        lambda: narrow._DOTS(*dots, space, 0, 15, 8, 0, 8, 1),
+        lambda: narrow._DOTS(*dots, space, 0, 16, 7, 0, 7, 1),
+        lambda: narrow._DOTS(*dots, space[: layout.dots_space(2) - 1], 0, 16, 8, 0, 8, 1),
         lambda: declared.FILL(wide, 0, 0, table, 2, 0.0, 0, *key),  # a table of two entries, indices of two bits
         lambda: declared.FILL(wide, 0, 0, table, 3, 0.0, 0, *key),
         lambda: declared.FILL(wide, 0, 0, table, 1, 0.0, 1, *key),  # bfloat16 in memory of float32

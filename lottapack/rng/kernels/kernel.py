@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,7 +34,6 @@ _ELEMENTS: Final = {
     "i64": np.int64,
     "f32": np.float32,
 }
-_FLOAT32: Final = np.dtype(np.float32)
 _BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 """The C signature of a kernel: addresses of the result, of the exception and of the arguments."""
@@ -45,9 +45,11 @@ _DONE: Final = (0, -2)
 _lock = threading.Lock()
 
 
-def _torch() -> Any:
-    """Return torch, which is loaded if a tensor exists; this takes a tenth of the time of an import statement."""
-    return sys.modules["torch"]
+@cache
+def _kinds() -> dict[Any, np.dtype[Any]]:
+    """Return the kernels' types by dtype. torch is loaded if a tensor exists."""
+    torch = sys.modules["torch"]
+    return {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}
 
 
 class Memory:
@@ -72,17 +74,18 @@ class Memory:
 
     @classmethod
     def of_tensor(cls, tensor: "torch.Tensor") -> "Memory":
-        """Return the memory of a contiguous CPU tensor of float32.
+        """Return the memory of a contiguous CPU tensor of float32, or the bits of one of bfloat16.
 
         Raises TypeError for other tensors, UnsupportedError if the memory was freed.
         """
-        if tensor.dtype is not _torch().float32 or not tensor.is_cpu or not tensor.is_contiguous():
+        kind = _kinds().get(tensor.dtype)
+        if kind is None or not tensor.is_cpu or not tensor.is_contiguous():
             raise TypeError(
                 f"a tensor of {tensor.dtype} on {tensor.device} with strides {tensor.stride()} is not contiguous "
-                "float32 on the CPU"
+                "float32 or bfloat16 on the CPU"
             )
         require_memory(tensor)
-        return cls(tensor.data_ptr(), _FLOAT32, tuple(tensor.shape), tensor, True)
+        return cls(tensor.data_ptr(), kind, tuple(tensor.shape), tensor, True)
 
     @property
     def size(self) -> int:

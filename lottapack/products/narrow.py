@@ -1,0 +1,59 @@
+"""Add products of bfloat16 inputs and blocks to float32 sums, on CPUs with dot products of bfloat16."""
+
+from functools import cache, partial
+from itertools import pairwise
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lottapack.products import layout
+from lottapack.products.scratch import working
+from lottapack.rng import backends
+from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.threads import default, run_all
+
+_PIECE: Final = 1 << 22
+"""The fewest multiplications that are worth a thread of their own."""
+
+_DOTS = Kernel(
+    "lottapack.products.dots",
+    "dots",
+    "=f32[] u16[] u16[] =u32[] u64 u64 u64 u64 u64 u64",
+    lambda out, x, block, work, start, stride, columns, begin, end, _: (
+        begin <= end <= columns
+        and out.size * stride == x.size * columns
+        and block.size % columns == 0
+        and start + block.size // columns <= stride
+        and work.size >= layout.dots_space(out.size // columns)
+    ),
+)
+
+
+def fits(x: Tensor) -> bool:
+    """Return whether the kernel multiplies these inputs."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and backends.numba_works() and _has_dots()
+
+
+@cache
+def _has_dots() -> bool:
+    from lottapack.rng.kernels.machine import processor  # imports llvmlite, which numba_works() has found
+
+    return processor().has("avx512bf16")
+
+
+def add_product_(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bool) -> None:
+    """Add ``x[:, begin:begin + rows] @ block`` to ``out``, or write it there if ``fresh``.
+
+    ``out``: shape (n, columns), float32. ``x``: shape (n, ...), bfloat16. ``block``: shape (rows, columns), bfloat16.
+    """
+    columns, stride = block.shape[1], x.shape[1]
+    sums, terms, weights = (Memory.of_tensor(tensor.view(-1)) for tensor in (out, x, block))
+    size = layout.dots_space(x.shape[0])
+    parts = max(1, min(default(), columns // layout.DOT_COLUMNS, x.shape[0] * block.numel() // _PIECE))
+    cuts = [columns * part // parts // layout.DOT_COLUMNS * layout.DOT_COLUMNS for part in range(parts)]
+
+    def work(first: int, last: int) -> None:
+        _DOTS(sums, terms, weights, working(size), begin, stride, columns, first, last, fresh)
+
+    run_all([partial(work, *part) for part in pairwise([*cuts, columns])], default())
