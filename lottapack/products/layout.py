@@ -1,5 +1,6 @@
 """The sizes that the kernels of products and their callers share."""
 
+from functools import lru_cache
 from typing import Final
 
 from lottapack.rng.stream import WORDS
@@ -18,6 +19,7 @@ TABLES: Final = 4 * TERMS // 4 * 16
 """Numbers of the tables of a part, for the four inputs that are summed together at most."""
 
 
+@lru_cache(maxsize=4096)
 def bits_around(columns: int) -> int:
     """Return the 32-bit numbers around 16 rows, from block to block, and those that are read behind them."""
     return (columns // 2 + 2 * WORDS + 64 + 15) // 16 * 16
@@ -28,6 +30,7 @@ def lanes_of_rows(columns: int) -> int:
     return -(-columns // 512) * 16 * LANES
 
 
+@lru_cache(maxsize=4096)
 def product_space(rows: int, columns: int) -> int:
     """Return the 32-bit numbers that the product with this many rows needs to work."""
     return bits_around(columns) + TABLES + -(-rows // LANES) * lanes_of_rows(columns)

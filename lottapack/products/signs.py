@@ -69,15 +69,9 @@ _BLOCKS = 1 << 7
 """Blocks whose bits are worth handing to a thread."""
 
 
-def fits(
-    x: Tensor,
-    source: Source,
-    shape: tuple[int, int],
-    transposed: bool,
-    max_bytes: int | None,
-) -> bool:
+def fits(x: Tensor, source: Source, shape: tuple[int, int], transposed: bool, max_bytes: int | None) -> bool:
     """Return whether the kernels take a product of inputs of shape (n, columns), or (n, rows) if ``transposed``."""
-    if source.table.id != "sign1" or x.device.type != "cpu" or x.dtype not in DTYPES or not x.numel() or not all(shape):
+    if source.table.id != "sign1" or not x.is_cpu or x.dtype not in DTYPES or not (x.numel() and shape[0] and shape[1]):
         return False
     if transposed and max_bytes is not None and max_bytes < 4 * _bits_of(layout.TERMS, shape[1]):
         return False
@@ -86,25 +80,19 @@ def fits(
 
 @cache
 def _looks_up_in_registers() -> bool:
-    from lottapack.rng.kernels.machine import (
-        processor,
-    )  # what imports llvmlite waits until that is known to be there
+    from lottapack.rng.kernels.machine import processor  # imports llvmlite, which numba_works() has found
 
     return processor().has("avx2")
 
 
 def product(
-    x: Tensor,
-    source: Source,
-    scale: float,
-    shape: tuple[int, int],
-    transposed: bool,
-    max_bytes: int | None = None,
+    x: Tensor, source: Source, scale: float, shape: tuple[int, int], transposed: bool, max_bytes: int | None = None
 ) -> Tensor:
     """Return ``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``. ``scale``: of every weight."""
     multiply = partial(_transposed, max_bytes=max_bytes) if transposed else _forward
     if x.shape[0] <= SLAB:
-        return multiply(x, source, scale, shape).to(x.dtype)
+        out = multiply(x, source, scale, shape)
+        return out if out.dtype is x.dtype else out.to(x.dtype)
     out = result(x, x.shape[0], shape[transposed])
     for first in range(0, x.shape[0], SLAB):
         out[first : first + SLAB] = multiply(x[first : first + SLAB], source, scale, shape)
@@ -113,52 +101,39 @@ def product(
 
 def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) -> Tensor:
     rows, columns = shape
-    # Not zeros: threads of torch's would make them, and wait by spinning.
+    # Not zeros: torch's threads would write them, and wait by spinning.
     out = result(x, x.shape[0], rows, torch.float32)
-    terms, sums, key = (
-        Memory.of_tensor(_inputs(x)),
-        Memory.of_tensor(out.view(-1)),
-        source.halves,
-    )
-    held = layout.bits_around(columns)
+    terms, sums, key = Memory.of_tensor(_inputs(x)), Memory.of_tensor(out.view(-1)), source.halves
+    held, threads = layout.bits_around(columns), default()
 
     def work(begin: int, end: int) -> None:
         space = working(layout.product_space(end - begin, columns))
         _PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
 
-    threads = default()
-    run_all(
-        [partial(work, *part) for part in _parts(x.shape[0], rows, columns, threads)],
-        threads,
-    )
+    parts = _parts(x.shape[0], rows, columns, threads)
+    if len(parts) == 1:  # a small product: a call more would be felt
+        work(0, rows)
+    else:
+        run_all([partial(work, *part) for part in parts], threads)
     return out
 
 
 def _inputs(x: Tensor) -> Tensor:
-    return x.to(torch.float32).contiguous().view(-1)
+    return (x if x.dtype is torch.float32 else x.float()).contiguous().view(-1)
 
 
 @lru_cache(maxsize=4096)
 def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int, int]]:
     """Return ranges of rows for threads to take. Vectors of rows are summed six at a time."""
     six = 6 * layout.LANES
-    most = min(
-        _ROWS,
-        max(six, _LANES // layout.lanes_of_rows(columns) * layout.LANES // six * six),
-    )
+    most = min(_ROWS, max(six, _LANES // layout.lanes_of_rows(columns) * layout.LANES // six * six))
     wanted = max(-(-rows // most), min(threads, (4 + inputs) * rows * columns // _PIECE), 1)
     unit = six if wanted > threads else layout.LANES
     size = -(-rows // (wanted * unit)) * unit
     return [(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
-def _transposed(
-    x: Tensor,
-    source: Source,
-    scale: float,
-    shape: tuple[int, int],
-    max_bytes: int | None,
-) -> Tensor:
+def _transposed(x: Tensor, source: Source, scale: float, shape: tuple[int, int], max_bytes: int | None) -> Tensor:
     (rows, columns), inputs, threads, terms = shape, x.shape[0], default(), _inputs(x)
     chunks, height = -(-columns // layout.CHUNK), layout.TERMS
     while height < rows and _bits_of(2 * height, columns) <= min(BITS, max_bytes or BITS) // 4:
@@ -176,32 +151,13 @@ def _transposed(
         bits = Memory.of(words.numpy().view(np.uint32))
         for first in range(0, rows, height):
             last = min(first + height, rows)
-            begin, end = (
-                first * columns // layout.BLOCK,
-                -(-last * columns // layout.BLOCK),
-            )
+            begin, end = first * columns // layout.BLOCK, -(-last * columns // layout.BLOCK)
             cuts = [*range(begin, end, _BLOCKS), end]
             parts = [bits.part((lo - begin) * WORDS, (hi - begin) * WORDS) for lo, hi in pairwise(cuts)]
             make = zip(parts, cuts[:-1], strict=True)
-            run_all(
-                [partial(_SIGNS, part, block, *source.halves) for part, block in make],
-                threads,
-            )
-            sizes = (
-                chunks * layout.CHUNK,
-                rows,
-                first * columns - begin * layout.BLOCK,
-                last - first,
-                columns,
-            )
-            add = partial(
-                _add,
-                Memory.of_tensor(flat),
-                Memory.of_tensor(terms[first:]),
-                bits,
-                sizes,
-                first == 0,
-            )
+            run_all([partial(_SIGNS, part, block, *source.halves) for part, block in make], threads)
+            sizes = chunks * layout.CHUNK, rows, first * columns - begin * layout.BLOCK, last - first, columns
+            add = partial(_add, Memory.of_tensor(flat), Memory.of_tensor(terms[first:]), bits, sizes, first == 0)
             run_all([partial(add, *task) for task in tasks], threads)
         out = result(x, inputs, columns, torch.float32)
         ordered = flat.view(inputs, chunks, 32, layout.LANES).transpose(2, 3)
