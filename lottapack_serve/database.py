@@ -31,7 +31,7 @@ class Database:
             self._prepare()
         except (OSError, sqlite3.Error) as fault:
             raise OutputError(
-                f"cannot open the registry in {root}: {fault}",
+                f"cannot open the registry in {root}: {getattr(fault, 'strerror', None) or fault}",
                 hint="Pass a folder that can be written, and that is empty or contains a registry.",
             ) from fault
 

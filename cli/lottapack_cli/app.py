@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = errors.INTERRUPTED
     except OSError as fault:  # such as one raised while typer prints its help
         if not isinstance(fault, BrokenPipeError):
-            message = f"the system refused: {fault.strerror or str(fault) or type(fault).__name__}"
+            where = f"{fault.filename}: " if fault.filename else ""
+            message = f"{where}the system refused: {fault.strerror or str(fault) or type(fault).__name__}"
             output.error(errors.record(OutputError(message), {}), message)
         discard(sys.stdout)
         return errors.WRONG_INPUT

@@ -195,5 +195,7 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 def discard(stream: TextIO | None) -> None:
     """Discard buffered output, which would fail again when the interpreter exits."""
-    if stream is not None:
+    with suppress(OSError):  # a stream without a descriptor keeps nothing back
+        if stream is None:
+            return
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -244,7 +245,7 @@ def open_binary(path: Path) -> BufferedReader:
         return path.open("rb")
     except OSError as fault:
         hint = "Check the path."
-        if isinstance(fault, IsADirectoryError) or path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises for a folder that nobody may read
             hint = folder_hint(path)
         elif isinstance(fault, FileNotFoundError):
             hint = "Check the path. To get a pack from a registry, run lottapack pull."

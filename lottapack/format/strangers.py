@@ -1,5 +1,6 @@
 """What is given in place of a pack by mistake: it is called by its name, with the step that fits."""
 
+import os
 from pathlib import Path
 
 PACK_IT = "Make a pack of it: lottapack pack {path}."
@@ -50,7 +51,7 @@ def checkpoint_hint(source: str) -> str:
 
 def folder_hint(folder: Path) -> str:
     """The next step for a folder without a pack."""
-    if (folder / "adapter_config.json").is_file():
+    if os.path.isfile(folder / "adapter_config.json"):  # noqa: PTH113 - Path.is_file() raises where nobody may look
         return f"It holds a PEFT adapter. {PACK_IT.format(path=folder)}"
     if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
         return f"It holds a checkpoint. {PACK_IT.format(path=folder)}"

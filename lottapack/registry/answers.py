@@ -43,6 +43,11 @@ def printable(words: str, most: int) -> str:
     return "".join(char for char in line if char.isprintable())[:most]
 
 
+def without_number(words: str) -> str:
+    """A system's words without their number, such as ``[Errno 111]``."""
+    return re.sub(r"\[Errno -?[0-9]+\] ", "", words)
+
+
 def listed(names: Sequence[str]) -> str:
     """Return some of the names that a server sent, for a message."""
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""

@@ -166,7 +166,7 @@ def log_in() -> str:
 
 
 def _network(what: str, fault: Exception) -> NetworkError:
-    words = answers.printable(str(fault), 300) or type(fault).__name__
+    words = answers.without_number(answers.printable(str(fault), 300)) or type(fault).__name__
     named = f"HF_ENDPOINT ({hub_server.endpoint()})" if hub_server.is_own() else "the address"
     hint = f"Check the network and {named}, then run the same command again; it continues."
     return NetworkError(f"{what}: the connection to {hub_server.endpoint()} failed: {words}", hint=hint)

@@ -1,5 +1,6 @@
 """Find the file of a pack that a path or a reference names."""
 
+import os
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
     """
     parsed = parse(path)
     if isinstance(parsed, Path):
-        return in_folder(parsed) if parsed.is_dir() else parsed
+        return in_folder(parsed) if os.path.isdir(parsed) else parsed  # noqa: PTH112 - Path.is_dir() may raise
     from lottapack.registry import pull
 
     try:

@@ -116,7 +116,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
             requests.exceptions.HTTPError,
         )
         if isinstance(fault, passing):
-            words = answers.printable(_innermost(fault), 300)
+            words = answers.without_number(answers.printable(_innermost(fault), 300))
             hint = "Check the address and the network, then try again; finished parts are kept."
             return NetworkError(f"{self.where}: the connection failed: {words}", hint=hint)
         hint = "Use HTTPS. Plain HTTP is only allowed for loopback hosts."

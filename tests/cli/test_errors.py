@@ -88,7 +88,7 @@ def test_a_file_that_is_no_pack(
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(missing, "no such file"), (folder, "no checkpoint"), (empty, "cannot be")]
+    ("make", "words"), [(missing, "no such file"), (folder, "does not contain a checkpoint"), (empty, "cannot read")]
 )
 def test_a_checkpoint_that_cannot_be_read(
     make: Callable[[Files, Path], None], words: str, run: Run, files: Files, tmp_path: Path
@@ -100,7 +100,12 @@ def test_a_checkpoint_that_cannot_be_read(
 
 def test_a_checkpoint_without_a_recipe(run: Run, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
-    refused(run("pack", tmp_path / "model.safetensors", "-o", tmp_path / "p"), 2, "no lottapack recipe", "scaffold()")
+    refused(
+        run("pack", tmp_path / "model.safetensors", "-o", tmp_path / "p"),
+        2,
+        "does not contain a lottapack recipe",
+        "scaffold()",
+    )
 
 
 @pytest.fixture
@@ -164,8 +169,8 @@ def test_a_transformers_export_of_another_model(run: Run, files: Files, tmp_path
 
 
 def test_a_model_over_the_limit(run: Run, files: Files, tmp_path: Path) -> None:
-    refused(run("verify", files.pack, "--max-bytes", 100), 2, "max_bytes")
-    refused(run("export", files.pack, "-o", tmp_path / "x", "--max-bytes", 100), 2, "max_bytes")
+    refused(run("verify", files.pack, "--max-bytes", 100), 2, "--max-bytes 100")
+    refused(run("export", files.pack, "-o", tmp_path / "x", "--max-bytes", 100), 2, "--max-bytes 100")
 
 
 def test_against_nothing(run: Run, files: Files, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_help_has_examples_that_name_the_command(command: str, run: Run) -> None
     result = run(command, "--help")
     assert result.code == 0
     examples = result.out.partition("Examples:\n")[2].strip().splitlines()
-    assert 1 <= len(examples) <= 3
+    assert 1 <= len(examples) <= 4
     assert all(example.strip().startswith(f"lottapack {command}") for example in examples)
 
 

@@ -54,8 +54,8 @@ STRANGERS = [
     (picture, "a PNG picture, not a pack", "Name a pack"),
     (checkpoint, "a checkpoint that torch.save wrote", "lottapack pack "),
     (old_checkpoint, "an old checkpoint of torch.save", "lottapack pack "),
-    (of_transformers, "no lottapack descriptor", "lottapack pack "),
-    (plain, "no lottapack descriptor", "lottapack pack "),
+    (of_transformers, "not contain a lottapack descriptor", "lottapack pack "),
+    (plain, "not contain a lottapack descriptor", "lottapack pack "),
     (array, "a NumPy array", "Name a pack"),
     (config, "a JSON file", "Name a pack"),
     (page, "a web page", "Download the file itself"),
@@ -146,4 +146,4 @@ def test_dtypes_have_two_names(name: str, same: str, files: Files, run: Run, tmp
     for kind in ("safetensors", "python", "pack") if same != "float32" else ("safetensors", "python"):
         assert (tmp_path / f"0.{kind}").read_bytes() == (tmp_path / f"1.{kind}").read_bytes()
     assert "bfloat16" in run("export", files.pack, "-o", tmp_path / "x", "--dtype", "int8").err
-    assert "narrower" in run("pack", files.checkpoint, "--stored-dtype", "float32").err
+    assert "the dtype of training" in run("pack", files.checkpoint, "--stored-dtype", "float32").err

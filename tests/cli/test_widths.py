@@ -95,7 +95,8 @@ def test_packing_at_a_width(
     monkeypatch.delenv("COLUMNS", raising=False)
     whole = run(*line)
     monkeypatch.setenv("COLUMNS", str(width))
-    check(run(*line).out, whole.out, width)
+    spare = {word for word in words(whole.out) if word in ("tensors", "mean") or word[0].isdigit()}
+    check(run(*line).out, whole.out, width, spare)
 
 
 def views() -> Iterator[tuple[str, list[Part]]]:

@@ -77,7 +77,7 @@ def test_no_token_goes_to_a_server_that_is_not_the_own(
         monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(AccessError) as caught:
             lottapack.pull(f"{second.url}/{REPO}")
-        assert f"export HF_ENDPOINT={second.url}" in caught.value.hint
+        assert f"HF_ENDPOINT={second.url}" in caught.value.hint
 
 
 def test_pull_copies_to_a_file_or_a_folder(pushed: str, pack: Path, run: Run, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ EXAMPLES = examples(
 
 
 def command(
-    packs: Annotated[
+    pack: Annotated[
         list[str],
         typer.Argument(
             metavar="PACK...",
@@ -61,19 +61,19 @@ def command(
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     from lottapack_cli.views import verify as views
 
-    def check(pack: str) -> "Verification":
-        path = located(pack, sink)
+    def check(name: str) -> "Verification":
+        path = located(name, sink)
         with Bar("verifying", show=sink.human) as bar:
             from lottapack.reports.verification import verify
 
             return verify(path, key=key, device=device, max_bytes=max_bytes, allow=allow or (), progress=bar)
 
-    if len(packs) == 1:
-        outcome = check(packs[0])
+    if len(pack) == 1:
+        outcome = check(pack[0])
         sink.result(outcome, lambda: views.view(outcome, every=every), ok=outcome.ok)
         code = CHECK_FAILED * (not outcome.ok)
     else:
-        several = [_one_of_several(pack, check, sink, every) for pack in packs]
+        several = [_one_of_several(name, check, sink, every) for name in pack]
         code = max(one.exit_code for one in several)
         records = [views.record_of(one) for one in several]
         sink.result({"packs": records}, lambda: [views.counted(several)], ok=not code)

@@ -24,7 +24,7 @@ def view(result: "PackResult") -> Iterator[Part]:
         yield ""
     if result.kept:
         yield heading("kept in another form", "errors relative to each tensor's root mean square")
-        columns = ["what", "as", ">tensors", ">before", ">now", ">bits", ">worst error", ">mean error", ">rms error"]
+        columns = ["what", "as", "?>tensors", ">before", ">now", ">bits", ">worst error", "?>mean error", ">rms error"]
         yield table(columns, _kept(result.kept))
         yield ""
     if result.costs:
