@@ -70,7 +70,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     Raises:
         IntegrityError: the outputs differ by more than that.
         CheckpointError: the model returns no tensor, or two different outputs for the same inputs.
-        Every error that load() raises.
+        LottapackError: and every error that load() raises.
 
     Example::
 

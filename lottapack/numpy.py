@@ -48,9 +48,9 @@ def load(
         require_signature: a public key in PEM, as in load().
 
     Raises:
-        FormatError, IntegrityError, LimitError, DeviceError; ScaffoldError for a scaffold that the pack does not hold;
-        UnsupportedError for a pack whose weights only torch can draw. With require_signature SignatureError,
-        InvalidKeyError. For a reference also InvalidReferenceError, RegistryError.
+        UnsupportedError: only torch can draw the pack's weights.
+        ScaffoldError: the pack does not hold the scaffold.
+        LottapackError: and every other error that load() raises.
 
     Source:
         spec/v1/merge.md.

@@ -124,8 +124,10 @@ def run(
         allow: as in load().
 
     Raises:
-        As load(). CheckpointError: there is no input, or the model takes another. UnsupportedError: the model writes no
-        text, or there is no tokenizer. OutputError.
+        CheckpointError: there is no input, or the model takes another.
+        UnsupportedError: the model writes no text, or there is no tokenizer.
+        OutputError: the output cannot be written.
+        LottapackError: and every error that load() raises.
 
     Source:
         spec/v1/architectures.md.

@@ -32,7 +32,7 @@ def regenerate_(model: nn.Module) -> nn.Module:
     Raises:
         ArchitectureError: a buffer is in no checkpoint and the constructor does not compute it; the message names it.
         PlacementError: a weight or such a buffer is distributed.
-        Every error that load() raises.
+        LottapackError: and every error that load() raises.
 
     Source:
         spec/v1/recipe.md.

@@ -56,7 +56,8 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
         ScaffoldError: the model does not have the named scaffold.
         CheckpointError: the model does not have a recipe.
         PlacementError: its weights are distributed; fill_() fills these.
-        After an error the model is on its previous scaffold.
+
+    After an error the model is on its previous scaffold.
 
     Source:
         The paper's seed gating; spec/v1/descriptor.md, section 6.

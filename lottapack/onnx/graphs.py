@@ -68,11 +68,17 @@ def export(
         The path of ``model.onnx``.
 
     Raises:
-        UnsupportedError: torch, onnx or onnxscript is missing, or there is no example for this model. CheckpointError:
-        the exporter cannot trace the model. OutputError. And what load() raises.
+        UnsupportedError: torch, onnx or onnxscript is missing, or there is no example for this model.
+        CheckpointError: the exporter cannot trace the model.
+        OutputError: the folder cannot be written.
+        LottapackError: and every error that load() raises.
 
-    Example:
-        >>> lottapack.onnx.export("model.lotta.safetensors", "web", weights="none")
+    Source:
+        spec/v1/files.md, section 5.
+
+    Examples:
+        >>> lottapack.onnx.export("model.lotta.safetensors", "web", weights="none").name
+        'model.onnx'
     """
     if weights not in ("file", "none"):
         raise UnsupportedError(f"weights={weights!r} is not a choice", hint='Choose "file" or "none".')

@@ -47,13 +47,16 @@ def session(
     Raises:
         UnsupportedError: onnxruntime is not installed, the pack holds no graph, or torch drew its weights.
         CheckpointError: the graph asks for a weight that the pack does not have, reads other files, or is refused by
-        the runtime. FormatError, IntegrityError, LimitError, SignatureError, RegistryError.
+            the runtime.
+        LottapackError: and every error that ``lottapack.numpy.load`` raises.
 
-    Source: spec, files, section 5.
+    Source:
+        spec/v1/files.md, section 5.
 
-    Example:
-        >>> run = lottapack.onnx.session("model.lotta.safetensors").run
-        >>> (logits,) = run(None, {"input": pixels})
+    Examples:
+        >>> graph = lottapack.onnx.export("model.lotta.safetensors", "web", weights="none")
+        >>> session = lottapack.onnx.session(graph.with_name("model.lotta.safetensors"))
+        >>> (logits,) = session.run(None, {"input": numpy.ones((1, 16), numpy.float32)})
     """
     runtime = require("onnxruntime", "onnx", "a session")
     with Reading(scaffold, max_bytes, (), require_signature).open(path) as pack:

@@ -63,6 +63,9 @@ def test_each_parameter_is_explained(name):
 def test_the_examples_run(name, folder, request):
     if name == "lottapack.build":
         pytest.importorskip("ncps")
+    if name.startswith("lottapack.onnx."):
+        for library in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(library)
     for fixture, names in NEED.items():
         if name.startswith(names):
             request.getfixturevalue(fixture)
