@@ -227,7 +227,7 @@ def test_checkpoints_that_do_not_fit(run, tmp_path):
 
     with_tensors({k: v for k, v in whole.items() if "norm" not in k}, "lacks 5 tensors", "model.norm.weight")
     with_tensors({**whole, "other.weight": torch.ones(2)}, "has 1 tensors left over", "other.weight")
-    with_tensors({**whole, "model.norm.weight": torch.ones(3)}, "model.norm.weight has shape (3,), and (16,)")
+    with_tensors({**whole, "model.norm.weight": torch.ones(3)}, "model.norm.weight has shape (3,), but (16,)")
     with_tensors({"other.weight": torch.ones(2)}, "does not contain tensors of a LlamaForCausalLM")
     (tmp_path / "index").mkdir()
     index = {"weight_map": dict.fromkeys(whole, "gone.safetensors")}
@@ -246,7 +246,7 @@ def test_architectures_that_are_none(run, tmp_path):
 
     with_arch("{", "as an architecture")
     with_arch("{}", "neither a transformers config.json")
-    with_arch('{"family": "torch.nn", "class": "Exec", "config": {}}', "'Exec' is not in the list")
+    with_arch('{"family": "torch.nn", "class": "Exec", "config": {}}', "does not allow the module 'Exec'")
     with_arch(
         '{"model_type": "llama", "architectures": ["NoSuchModel"]}', "does not have the model class 'NoSuchModel'"
     )
@@ -346,5 +346,5 @@ def test_seeds_that_are_none(seed, tmp_path):
 
 
 def test_the_id_of_the_distribution_is_taken():
-    with pytest.raises(lottapack.errors.UnsupportedError, match="'constructor' cannot be the id of a table"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="'constructor' cannot be the id of your own table"):
         rng.custom("constructor", [-1.0, 1.0])

@@ -83,7 +83,7 @@ def test_a_model_that_ties_what_the_pack_does_not_is_refused(tmp_path):
         model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     with pytest.raises(
-        ArchitectureError, match=r"the model ties 1\.weight to 0\.weight, and the pack holds a tensor f"
+        ArchitectureError, match=r"the model ties 1\.weight to 0\.weight, but the pack holds a tensor f"
     ):
         lottapack.distributed.fill_(model, tmp_path / "p")
     assert model[0].weight.is_meta
