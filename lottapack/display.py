@@ -1,4 +1,4 @@
-"""How results show themselves: one line in a console, a table in a notebook. What a stranger wrote stays text."""
+"""The display of results: one line in a console, a table in a notebook. Names from files are escaped."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from html import escape
 
 _WIDTH = 160
 ROWS = 50
-"""Rows of a table in a notebook; the result itself holds all of them."""
+"""Rows of a table in a notebook; the result itself contains all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a result says. ``title``: the file or repository; ``line``: the gist; ``more``: values by label."""
+    """The content to display. ``title``: the file or repository; ``line``: the summary; ``more``: values by label."""
 
     title: object
     line: str
@@ -21,7 +21,7 @@ class Facts:
 
 
 class Displayed:
-    """A result with a short ``repr``, and a table for notebooks. Subclasses say what in ``_facts``."""
+    """A result with a short ``repr``, and a table for notebooks. Subclasses define its content in ``_facts``."""
 
     __slots__ = ()
 
@@ -46,12 +46,12 @@ class Displayed:
 
 
 def clean(value: object) -> str:
-    """Text without characters that could steer a terminal: a file decides what its names hold."""
+    """Escape characters that could control a terminal, since names in a file are not trusted."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def _line(value: object) -> str:
-    """One short line of text."""
+    """Return text as one short line."""
     text = " ".join(clean(value).split())
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
 

@@ -178,7 +178,7 @@ def run(
 
 
 def default_backbone(path: Path) -> Backbone:
-    """Return "virtual" for the weights whose table has a kernel for it; "materialised" if there are none."""
+    """Return "virtual" for the weights whose table has a kernel for it; "materialised" if it has none."""
     with open_pack(path) as pack:
         if pack.descriptor.rng.id == TORCH_CPU:
             return MATERIALISED
@@ -290,7 +290,7 @@ def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: P
 
 
 def read_inputs(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of inputs, by name. Raises CheckpointError."""
+    """Return the tensors of a file of inputs, by name. Raises CheckpointError."""
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.torch import load_file

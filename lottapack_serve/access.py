@@ -62,7 +62,7 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
     """Identify the caller.
 
     Raises RefusedError with status 401 for an unknown token, and 403 for a request to a host name that this registry
-    does not serve. While there are no tokens, also raises 403 for requests from web pages or through proxies, for
+    does not serve. Without tokens, also raises 403 for requests from web pages or through proxies, for
     reading and writing alike.
     """
     host = host_name(request.headers.get("host", "")) or ""

@@ -55,8 +55,8 @@ def backup(root: Path, target: Path, progress: Progress | None = None) -> Copied
     """Copy the registry in ``root``, which may be served meanwhile, to ``target``: a new folder, or an older backup.
 
     Every blob of the backup is hashed, including those of older runs, and copied again if it changed. ``progress`` is
-    called with bytes. Raises OutputError if there is no registry, or if the target contains something else, is in use
-    or cannot be written; IntegrityError if the registry has lost a content, without changing the backup.
+    called with bytes. Raises OutputError if the registry is missing, or if the target contains something else, is
+    in use or cannot be written; IntegrityError if the registry has lost a content, without changing the backup.
     """
     if target.exists() and any(target.iterdir()) and not (target / MARK).exists():
         raise OutputError(f"{target} contains other files", hint="Pass a new folder, or one with an older backup.")

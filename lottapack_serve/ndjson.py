@@ -24,7 +24,7 @@ _NOT_BASE64 = "The content of a file in a commit must be in base64, with nothing
 
 
 class CommitReader:
-    """Reads a body: feed() its pieces, then call finish(); ``change`` is what was read so far.
+    """Reads a body: feed() its pieces, then call finish(); ``change`` contains the entries read so far.
 
     ``receive`` creates a file for a content. Every method raises RefusedError with status 400, 413 or 507. The owner of
     a reader calls discard() at the end, which keeps what a commit has used.

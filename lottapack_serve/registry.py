@@ -20,7 +20,7 @@ class Rules:
     """The rules of access.
 
     ``anonymous_read``: whether reading public repositories works without a token. ``open_while_no_tokens``: whether
-    every program on this machine may read and write while there are no tokens. ``hosts``: names of this host besides
+    every program on this machine may read and write without tokens. ``hosts``: names of this host besides
     the loopback's; if there are any, requests to other names are refused, even with tokens.
     """
 

@@ -1,6 +1,9 @@
-"""The rules of CONTRIBUTING.md on prose that a test can hold."""
+"""The rules of CONTRIBUTING.md on prose, messages and docstrings that a test can hold."""
 
+import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,97 @@ def test_faults_of_prose_are_found():
     assert banned('It is no longer used. It has no effect. It has not run. `is no file` "are no"') == []
     assert odd_headings("# What one gains\n## 1. Results\n### Where it runs?\n") == ["What one gains", "Where it runs?"]
     assert len(sentences(f"# Title\n\nOne. Two\nthree.\n\n- four\n- five; six\n\n| {long} |\n")) == 5
+
+
+CODE = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for package in ("lottapack", "cli", "lottapack_serve")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+LIBRARY = [path for path in CODE if path.startswith("lottapack/")]
+BANNED_IN_CODE = (*BANNED, r"\b[Tt]here (is|are) no\b", r"\b(is|are|was) none\b", r"\b(go|goes) with\b")
+
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+COMMAND = re.compile(r"\b(lottapack|pip|git|openssl) [a-z]")
+"""A text with a whole command line may have options."""
+NOT_MESSAGES = {
+    "lottapack/arch/sealed.py": {"--version"},
+    "lottapack/pushing/card.py": {'--prompt "Once upon a time"', "--tokens 1,2,3"},
+}
+"""Arguments of a program, and a command line of the model card that is put together of parts."""
+
+NOT_IMPERATIVE = re.compile(
+    r"(The|An?|All|Any|Each|Every|One|Whether|What|Where|When|How|Who|Which|Whose|That|This|Those|It|Its|Of|With|In|As|"
+    r"Same|Bytes|Names?|Numbers?|True|False|None)\b"
+)
+
+
+def texts(source: str) -> list[str]:
+    """Return the texts and comments of a module. A value in an f-string is ``{}``."""
+    tree = ast.parse(source)
+    formatted = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    parts = {id(part) for node in formatted for part in ast.walk(node)}
+    found = [
+        "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values) for node in formatted
+    ]
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in parts]
+    found += [node.value for node in constants if isinstance(node.value, str)]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return found + [token.string for token in tokens if token.type == tokenize.COMMENT]
+
+
+def banned_in(source: str) -> list[str]:
+    """Return what BANNED_IN_CODE finds in the texts of a module. Quoted and code words do not count."""
+    plain = [re.sub(r"``[^`]*``|`[^`]*`|\"[^\"]*\"", "``", " ".join(text.split())) for text in texts(source)]
+    return [text for text in plain if any(re.search(pattern, text) for pattern in BANNED_IN_CODE)]
+
+
+def options_in(source: str) -> list[str]:
+    """Return the texts of a module that name an option of the command line, outside a whole command line."""
+    return [text for text in texts(source) if OPTION.search(text) and not COMMAND.search(text)]
+
+
+def odd_docstrings(source: str) -> list[str]:
+    """Return first lines of docstrings of public functions that are not a sentence in the imperative.
+
+    Properties are left out, as their docstrings name a value.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+            continue
+        marks = {getattr(mark, "attr", getattr(mark, "id", "")) for mark in node.decorator_list}
+        first = (ast.get_docstring(node) or "").split("\n\n")[0]
+        if first and not marks & {"property", "cached_property"}:
+            found += [first] if NOT_IMPERATIVE.match(first) or not first.endswith(".") else []
+    return found
+
+
+@pytest.mark.parametrize("path", CODE)
+def test_texts_of_the_code_negate_verbs(path):
+    assert banned_in(CODE[path]) == []
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_the_library_names_python_arguments(path):
+    """The command line translates them: ``errors.in_options``."""
+    assert set(options_in(CODE[path])) <= NOT_MESSAGES.get(path, set())
+
+
+@pytest.mark.parametrize("path", CODE)
+def test_docstrings_begin_with_an_imperative(path):
+    assert odd_docstrings(CODE[path]) == []
+
+
+def test_faults_of_texts_in_code_are_found():
+    assert banned_in('f"{path} is no pack"') == ["{} is no pack"]
+    assert banned_in("x = 1  # there is no recipe\n") == ["# there is no recipe"]
+    assert banned_in('"The option goes with `is no`."') == ["The option goes with ``."]
+    assert banned_in('f"{path} is not a pack"\nx = "`is no`"') == []
+    assert options_in('hint = "Pass --max-bytes N."\nother = "Run lottapack pack x --seed 1."') == [
+        "Pass --max-bytes N."
+    ]
+    source = 'def f():\n    """{}"""\n'
+    assert odd_docstrings(source.format("Whether it fits.")) == ["Whether it fits."]
+    assert odd_docstrings(source.format("Return whether it fits")) == ["Return whether it fits"]
+    assert odd_docstrings(source.format("Return whether it fits.")) == odd_docstrings("def f(): pass") == []

@@ -367,7 +367,7 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
                 "Each case.",
                 _record(
                     "One case.",
-                    case=_text("A distribution, or what it is compared with."),
+                    case=_text("A distribution, or the case to compare it with."),
                     dtype=_text("The weights' dtype."),
                     weights_per_s=_number("Weights per second."),
                     of_fill=_number("Its speed divided by that of filling memory."),

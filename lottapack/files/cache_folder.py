@@ -7,7 +7,7 @@ from pathlib import Path
 def cache_folder() -> Path:
     """``$LOTTAPACK_CACHE``, or ``lottapack`` in the user's folder for caches, such as ``~/.cache``.
 
-    Raises RuntimeError where there is no home.
+    Raises RuntimeError if the user has no home folder.
     """
     own = os.environ.get("LOTTAPACK_CACHE")
     if own:

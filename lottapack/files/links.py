@@ -1,7 +1,7 @@
 """Check files that a folder contains but the user did not name: they must be regular files inside that folder.
 
 A folder from someone else may contain a link to any file of this machine. Following it would copy that file into a
-pack, and send it wherever the pack goes. The folder may also contain a pipe, and reading a pipe can block for ever.
+pack, and send it wherever the pack goes. The folder may also contain a pipe, and reading a pipe can block forever.
 """
 
 from pathlib import Path

@@ -45,14 +45,14 @@ _ALSO_OF_THE_MODEL = ("config.json", "pytorch_model.bin", "adapter_model.bin", A
 
 @dataclass(frozen=True)
 class Embedded:
-    """Files for a pack, by name, and the names of those that a folder holds and a pack does not."""
+    """Files for a pack, by name, and the names of the folder's files that the pack does not store."""
 
     held: Mapping[str, bytes] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes by name."""
+        """The size of each file in bytes, by name."""
         return {name: len(data) for name, data in sorted(self.held.items())}
 
 
@@ -63,14 +63,14 @@ def gathered(
     architecture: Architecture,
     known: Mapping[str, bytes] | None = None,
 ) -> Embedded:
-    """Return the files that belong to what is packed.
+    """Return the files that belong to the packed model.
 
     Args:
-        files: what the caller says.
+        files: the argument of pack().
         source: the model, state_dict or path that is packed.
-        part: of a live model, the module that is packed.
+        part: the packed module of a live model.
         architecture: the pack's.
-        known: files that the source brings by itself.
+        known: files that the source already contains.
 
     Raises:
         CheckpointError: a folder that cannot be read, a file that is too large, a generation_config of another model.
@@ -90,7 +90,7 @@ def gathered(
     if said is not None:
         held[GENERATION] = said
     if fault := limit_fault({name: len(data) for name, data in held.items()}):
-        raise CheckpointError(fault, hint="Leave the files out: `files=False`.")
+        raise CheckpointError(fault, hint="Leave the files out with `files=False`.")
     return Embedded(held, own.left)
 
 
@@ -105,7 +105,7 @@ def _folder_of(source: object) -> Path | None:
 
 
 def _of_folder(folder: Path) -> Embedded:
-    """Return what a pack takes of a folder, and what it leaves there."""
+    """Return the files of a folder that a pack stores, and the names of the others."""
     held: dict[str, bytes] = {}
     left = []
     inner = folder / TEMPLATES
@@ -129,8 +129,8 @@ def _read(path: Path) -> bytes:
             data = file.read(MAX_SIZE + 1)
     except OSError as fault:
         raise CheckpointError(
-            f"{path} cannot be read: {fault.strerror or fault}",
-            hint="Make it readable, or leave the files out: `files=False`.",
+            f"cannot read {path}: {fault.strerror or fault}",
+            hint="Make it readable, or leave the files out with `files=False`.",
         ) from fault
     return data
 
@@ -145,7 +145,7 @@ def _given(files: Files) -> Embedded:
         found = _of_folder(folder)
         if not found.held:
             raise CheckpointError(
-                f"{folder} holds no file that a pack can carry",
+                f"{folder} does not contain a file that a pack can store",
                 hint="Name a folder with a tokenizer or processor of transformers; spec/v1/files.md lists the names.",
             )
         return found
@@ -155,8 +155,8 @@ def _given(files: Files) -> Embedded:
     for one in objects:
         if not hasattr(one, "save_pretrained") or hasattr(one, "state_dict"):
             raise CheckpointError(
-                f"files={one!r}: not a folder, a tokenizer or a processor",
-                hint="Give what has save_pretrained(), such as a tokenizer; a folder; True or False.",
+                f"files={one!r} is not a folder, a tokenizer or a processor",
+                hint="Pass an object with save_pretrained(), such as a tokenizer, or a folder, True or False.",
             )
         with tempfile.TemporaryDirectory() as scratch:
             one.save_pretrained(scratch)
@@ -167,7 +167,7 @@ def _given(files: Files) -> Embedded:
 
 
 def _generation(said: bytes | None, part: "nn.Module | None", architecture: Architecture) -> bytes | None:
-    """Return what a pack says of generation: a live model's own goes before a file."""
+    """Return the generation_config of a pack: a live model's own takes precedence over a file."""
     if architecture.family != "transformers":
         return None
     from lottapack.arch import generation
@@ -183,7 +183,7 @@ def _generation(said: bytes | None, part: "nn.Module | None", architecture: Arch
 
 
 def encoded(data: bytes) -> tuple[FileRecord, bytes]:
-    """Return the entry of a file, and the bytes that lie in the pack for it: the smaller form."""
+    """Return the entry of a file, and its bytes in the pack, compressed if that is smaller."""
     sha256 = hashlib.sha256(data).hexdigest()
     packed = bytes(planes(np.frombuffer(data, np.uint8), 1)) if data else data
     if len(packed) >= len(data):
@@ -193,10 +193,10 @@ def encoded(data: bytes) -> tuple[FileRecord, bytes]:
 
 
 def carry(model: "nn.Module", pack: PackFile) -> None:
-    """Let a loaded model carry its pack's files, and generate as it says. Raises IntegrityError, ArchitectureError."""
+    """Attach the pack's files and generation_config to a loaded model. Raises IntegrityError, ArchitectureError."""
     held = {}
     for name, record in files_of(pack.descriptor).items():
-        held[name] = record, in_pack(pack, name)  # kept as it lies there, which is smaller
+        held[name] = record, in_pack(pack, name)  # kept in the pack's form, which is smaller
         plain = decoded(name, *held[name], str(pack.path))
         if name == GENERATION and pack.descriptor.architecture.family == "transformers":
             from lottapack.arch import generation
@@ -207,18 +207,18 @@ def carry(model: "nn.Module", pack: PackFile) -> None:
 
 
 def refuse_others(pack: PackFile, folder: Path, leave: Iterable[str] = ()) -> None:
-    """Raise OutputError if writing a pack's files into a folder would replace others. But for ``leave``."""
+    """Raise OutputError if writing a pack's files into a folder would replace others. Files in ``leave`` are exempt."""
     for name in files_of(pack.descriptor).keys() - set(leave) - {GENERATION}:
         path = folder / name
         if path.exists() and not (path.is_file() and path.read_bytes() == content(pack, name)):
             raise OutputError(
-                f"{path} is there already, and is another than the pack's",
+                f"{path} is there already, and differs from the pack's",
                 hint="Remove it, or choose another folder. Nothing was changed.",
             )
 
 
 def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
-    """Write a pack's files among the other files of a folder. But for ``leave``. Raises IntegrityError."""
+    """Write a pack's files among the other files of a folder. Leaves out those in ``leave``. Raises IntegrityError."""
     for name in files_of(pack.descriptor):
         if name not in leave:
             with opened(name) as file:
@@ -226,7 +226,7 @@ def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
 
 
 def carried(model: "nn.Module") -> dict[str, bytes]:
-    """Return the files that a model carries, by name."""
+    """Return the files attached to a model, by name."""
     found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
     return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}
 
@@ -235,7 +235,7 @@ def write_files(pack: PackFile, folder: Path) -> Path:
     """Write a pack's files into a folder without replacing others; return the folder."""
     if not files_of(pack.descriptor).keys() - {ADAPTER}:
         raise UnsupportedError(
-            f"{pack.path} does not contain files beside the model",
+            f"{pack.path} does not contain files besides the model",
             hint="Pack the checkpoint's folder, or pass the tokenizer's folder as `files`.",
         )
     refuse_over(folder, pack.path)

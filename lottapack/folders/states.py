@@ -96,7 +96,7 @@ class LeftOut:
 
 
 def choose(content: Mapping[str, Any], prefixes: Prefixes, key: str | None) -> tuple[State, list[State]] | None:
-    """Return the state_dict to pack, and the others that could be meant; None if there are none.
+    """Return the state_dict to pack, and the others that could be meant; None if none exist.
 
     Args:
         content: the content of the checkpoint.

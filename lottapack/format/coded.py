@@ -33,7 +33,7 @@ class CodedTensor(NamedTuple):
 
 
 def is_drawn(held: TensorInfo | CodedTensor) -> bool:
-    """Whether a tensor of an adapter comes from the seed."""
+    """Return whether a tensor of an adapter comes from the seed."""
     return isinstance(held, CodedTensor) and held.coding.id == SEEDED
 
 

@@ -51,7 +51,7 @@ def coding_of(entry: object) -> Coding | None:
 
 
 def fields_of(coding: str) -> frozenset[str]:
-    """The fields that a coding has beside its id."""
+    """Return the fields that a coding has beside its id."""
     if coding == SEEDED:
         return frozenset(("distribution", "scale"))
     return frozenset(("codes", "scales") if coding in BLOCKS else ("codes",))

@@ -239,7 +239,7 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
 def open_binary(path: Path) -> BufferedReader:
     """Open a file for reading. Raises ContainerError if it is missing, unreadable or not a regular file."""
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe could block for ever
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe could block forever
             problem = Problem("length", "file", "Not a regular file")
             raise ContainerError(str(path), [problem], hint="Save the contents of a pipe as a file first.")
         return path.open("rb")

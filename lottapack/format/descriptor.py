@@ -98,7 +98,7 @@ class ScaffoldRecord(Record, frozen=True):
 class Rng(Record, frozen=True):
     """The generator's id, the seed (16 hex digits) and the pack's own tables by id.
 
-    ``scaffolds``: the additional scaffolds by name; absent if there are none. ``torch`` and ``capability``: the torch
+    ``scaffolds``: the additional scaffolds by name; absent if it has none. ``torch`` and ``capability``: the torch
     version and the processor's vector instructions, for ``torch-cpu`` only.
     """
 

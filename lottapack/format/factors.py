@@ -18,7 +18,7 @@ class Factors(NamedTuple):
         return min(self.d_out, self.d_in)
 
     def shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of an adapter's tensors, by their last name."""
+        """Return the shapes of an adapter's tensors, by their last name."""
         return {
             "lora_A": (*self.batch, rank, self.d_in),
             "lora_B": (*self.batch, self.d_out, rank),
@@ -32,11 +32,11 @@ class HasAdapter(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight."""
+        """The shape of the weight."""
 
     @property
     def rank(self) -> int:
-        """Of the adapter."""
+        """The rank of the adapter."""
 
     @property
     def fan_in_fan_out(self) -> bool:
@@ -44,25 +44,25 @@ class HasAdapter(Protocol):
 
     @property
     def batch_dims(self) -> object:
-        """How many leading dimensions count matrices; unset where none does."""
+        """The number of leading dimensions that count matrices; unset without any."""
 
 
 def factors(shape: tuple[int, ...], fan_in_fan_out: bool, batch_dims: int = 0) -> Factors:
-    """The matrices of a weight: its first dimension after those of the batch by the product of the rest."""
+    """Return the matrices of a weight: the first dimension after the batch by the product of the rest."""
     batch, first, rest = shape[:batch_dims], shape[batch_dims], numel(shape[batch_dims + 1 :])
     return Factors(batch, rest, first) if fan_in_fan_out else Factors(batch, first, rest)
 
 
 def factors_of(entry: HasAdapter) -> Factors:
-    """The matrices of a weight with an adapter."""
+    """Return the matrices of a weight with an adapter."""
     return factors(entry.shape, entry.fan_in_fan_out, batch_dims_of(entry))
 
 
 def adapter_shapes(entry: HasAdapter) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that an entry's adapter can have, by their last name."""
+    """Return the shapes of the tensors that an entry's adapter can have, by their last name."""
     return factors_of(entry).shapes(entry.rank)
 
 
 def batch_dims_of(entry: HasAdapter) -> int:
-    """How many leading dimensions count matrices."""
+    """Return the number of leading dimensions that count matrices."""
     return entry.batch_dims if isinstance(entry.batch_dims, int) else 0

@@ -22,7 +22,7 @@ WEIGHT = "weight"
 """The last name of most weights."""
 
 BACKBONE = "backbone"
-"""In a scaffolded model, the last name of an adapted layer's generated weight: ``weight`` is what it stands for.
+"""In a scaffolded model, the last name of an adapted layer's generated weight: ``weight`` names the adapted weight.
 
 That of another parameter, such as ``gate_up_proj``, is ``gate_up_proj_backbone``.
 """
@@ -71,18 +71,18 @@ def clashes(
 
 
 def adapter_prefix(parameter: str) -> str:
-    """What stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
+    """Return what stands before ``lora_A`` in the names of a parameter's adapter (spec: container, section 5)."""
     layer, point, leaf = parameter.rpartition(".")
     return f"{layer}{point}{leaf_prefix(leaf)}"
 
 
 def leaf_prefix(leaf: str) -> str:
-    """What stands before ``lora_A`` and ``backbone`` among a module's own names. A ``weight`` needs nothing."""
+    """Return what stands before ``lora_A`` and ``backbone`` among a module's own names. A ``weight`` needs nothing."""
     return "" if leaf == WEIGHT else f"{leaf}_"
 
 
 def parameter_of(key: str, parameters: Container[str]) -> str:
-    """The name in the plain model, one of ``parameters``, of a tensor of the scaffolded one."""
+    """Return the name in the plain model, one of ``parameters``, of a tensor of the scaffolded one."""
     if key in parameters or not key.endswith(BACKBONE):
         return key
     before = key.removesuffix(BACKBONE)

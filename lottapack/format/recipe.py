@@ -92,8 +92,8 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     alpha: float
     scaling: str
     beta: bool
-    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent if there is none
-    seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent if there are none
+    magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent without one
+    seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
 
     @property
@@ -203,7 +203,7 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         }
 
     def adapter_sources(self, name: str, dtype: str) -> dict[str, Source]:
-        """The streams of a parameter's adapter, by last name: of what comes from the seed, in a dtype."""
+        """Return the streams of a parameter's adapter, by last name: of what comes from the seed, in a dtype."""
         entry = self.parameters[name]
         seeded = (entry.seeded or {}) if isinstance(entry, AdaptedRecipe) else {}
         prefix = names.adapter_prefix(name)
@@ -278,7 +278,7 @@ def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspe
 
 
 def _seeded_parts(entry: Adapted) -> dict[str, SeededPart]:
-    """What of an adapter comes from the seed."""
+    """Return what of an adapter comes from the seed."""
     return {
         part: SeededPart(distribution=str(tensor.coding.distribution), scale=cast("float", tensor.coding.scale))
         for part, tensor in entry.adapter.tensors().items()

@@ -1,4 +1,4 @@
-"""What is given in place of a pack by mistake: it is called by its name, with the step that fits."""
+"""Recognise other files that are passed by mistake in place of a pack, and suggest the next step."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ _ZIP, _PICKLE, _TORCH_ENTRY = b"PK\x03\x04", tuple(bytes([0x80, protocol]) for p
 
 
 def kind_of(path: str, beginning: bytes) -> tuple[str, str] | None:
-    """What a file is, and what to do about it; None where its first bytes (some hundred) do not say."""
+    """Return the kind of a file and the next step, or None if its first few hundred bytes do not show it."""
     if beginning.startswith(_ZIP):
         if _TORCH_ENTRY in beginning:
             return "a checkpoint that torch.save wrote", PACK_IT.format(path=path)
@@ -45,8 +45,8 @@ def kind_of(path: str, beginning: bytes) -> tuple[str, str] | None:
 
 
 def checkpoint_hint(source: str) -> str:
-    """The next step for a safetensors file without a descriptor."""
-    return f"It is a safetensors file that is no pack, such as a checkpoint. {PACK_IT.format(path=source)}"
+    """Return the next step for a safetensors file without a descriptor."""
+    return f"It is a safetensors file, but not a pack; it may be a checkpoint. {PACK_IT.format(path=source)}"
 
 
 def folder_hint(folder: Path) -> str:
@@ -54,5 +54,5 @@ def folder_hint(folder: Path) -> str:
     if os.path.isfile(folder / "adapter_config.json"):  # noqa: PTH113 - Path.is_file() raises where nobody may look
         return f"It holds a PEFT adapter. {PACK_IT.format(path=folder)}"
     if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
-        return f"It holds a checkpoint. {PACK_IT.format(path=folder)}"
-    return "Name a pack, a .lotta.safetensors file, or a folder that holds one."
+        return f"It contains a checkpoint. {PACK_IT.format(path=folder)}"
+    return "Name a pack, a .lotta.safetensors file, or a folder that contains one."

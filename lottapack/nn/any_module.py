@@ -1,8 +1,8 @@
-"""Adapters in a module of any class: its own code reads, under a parameter's name, what that parameter stands for.
+"""Adapters in a module of any class. The module's own code reads the adapted weight under the parameter's name.
 
-The module gets a class of its own, which has a property for each such parameter and otherwise is the class that it was.
-The generated weight and the adapter are buffers and parameters beside it: of ``gate_up_proj`` they are called
-``gate_up_proj_backbone``, ``gate_up_proj_lora_A`` and so on, of ``weight`` ``backbone`` and ``lora_A``. Decision 0047.
+The module gets a subclass of its own class, with a property for each such parameter.
+The generated weight and the adapter are buffers and parameters of the module. For ``gate_up_proj`` they are called
+``gate_up_proj_backbone``, ``gate_up_proj_lora_A`` etc., for ``weight`` ``backbone`` and ``lora_A``. Decision 0047.
 """
 
 import copyreg
@@ -26,7 +26,7 @@ _ADAPTERS: Final = "_lottapack_adapters"
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What an adapter has beside its tensors."""
+    """The settings of an adapter, besides its tensors."""
 
     rank: int
     scaling: float
@@ -34,30 +34,30 @@ class Numbers:
     batch_dims: int
 
     def combine(self, backbone: Tensor, *adapter: Any) -> Tensor:
-        """The weight, with gradients for the adapter."""
+        """Return the weight, with gradients for the adapter."""
         return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)
 
 
 class AdaptedModule(nn.Module):
-    """A module of any class, of which some parameters are generated and have an adapter."""
+    """A module of any class, some of whose parameters are generated and have an adapter."""
 
     _lottapack_base: type[nn.Module]
     _lottapack_leaves: frozenset[str]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse another weight."""
+        """Refuse to replace an adapted weight."""
         if name in self._lottapack_leaves:
             raise read_only(self, f"a {type(value).__name__} cannot take its place", name)
         super().__setattr__(name, value)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Refuse another weight, and what pruning and the like would make of one."""
+        """Refuse to replace an adapted weight, also by pruning and similar tools."""
         if name in self._lottapack_leaves or isinstance(param, LayerWeight):
             raise read_only(self, f"it cannot become {name}", name if name in self._lottapack_leaves else None)
         super().register_parameter(name, param)
 
     def extra_repr(self) -> str:
-        """The module's own, and rank, scaling and beta of each adapter."""
+        """Return the text of the module's class, and rank, scaling and beta of each adapter."""
         own = super().extra_repr()
         told = [own] if own else []
         for leaf, numbers in self.__dict__.get(_ADAPTERS, {}).items():
@@ -66,13 +66,13 @@ class AdaptedModule(nn.Module):
         return ", ".join(told)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copies and pickles name the class that the module was of, and make this one again."""
+        """Store the module's original class in copies and pickles, and build this one from it."""
         reduced: Any = super().__reduce_ex__(max(int(protocol), 2))
         made, arguments, *rest = reduced
         if made is not copyreg.__newobj__ or arguments[0] is not type(self):  # type: ignore[attr-defined]
             raise UnsupportedError(
-                f"a {self._lottapack_base.__name__} with an adapter cannot be copied or pickled: it does so in a way "
-                "of its own",
+                f"a {self._lottapack_base.__name__} with an adapter cannot be copied or pickled: its class "
+                "defines its own __reduce_ex__",
                 hint="Save its state_dict, or pack it.",
             )
         return _new, (self._lottapack_base, self._lottapack_leaves, *arguments[1:]), *rest
@@ -81,7 +81,7 @@ class AdaptedModule(nn.Module):
 class AdaptedRecurrent(AdaptedModule):
     """A recurrent layer of torch.nn, which keeps a list of its weights beside them.
 
-    The list is made at each pass, of weights in memory: what computes one step after another reads each of them often.
+    The list is made at each forward pass, with weights in memory, since a recurrent layer reads each weight many times.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -91,20 +91,20 @@ class AdaptedRecurrent(AdaptedModule):
         nn.Module.__setattr__(self, name, value)
 
     def _init_flat_weights(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no list is kept."""
 
     def _update_flat_weights(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no list is kept."""
 
     def flatten_parameters(self) -> None:
-        """Leave the weights apart: they are made at each pass."""
+        """Do nothing: the weights are made at each forward pass."""
 
     def _get_flat_weights(self) -> list[Any]:
         names: list[str] = self.__dict__["_flat_weights_names"]
         return [_in_memory(self, name) for name in names]
 
     def _set_flat_weights(self, _: Any) -> None:
-        """Nothing is kept."""
+        """Do nothing: no list is kept."""
 
     _flat_weights = property(_get_flat_weights, _set_flat_weights)
 
@@ -126,9 +126,9 @@ _forms: dict[tuple[type[nn.Module], frozenset[str]], type[AdaptedModule]] = {}
 
 
 def form_of(base: type[nn.Module], leaves: frozenset[str]) -> type[AdaptedModule]:
-    """A class like ``base``, also in name, in which some parameters are properties; always the same one.
+    """Return the subclass of ``base``, with the same name, in which these parameters are properties. It is cached.
 
-    Raises TypeError if there can be none.
+    Raises TypeError if ``base`` cannot be extended.
     """
     found = _forms.get((base, leaves))
     return _forms.setdefault((base, leaves), _made(base, leaves)) if found is None else found
@@ -147,10 +147,10 @@ def _reader(leaf: str) -> Callable[[AdaptedModule], Tensor]:
 
 
 def adapt(module: nn.Module, leaf: str, entry: AdaptedRecipe, persistent: bool) -> None:
-    """Give a module another form, in place, in which a parameter has an adapter, uninitialised.
+    """Change a module in place so that a parameter has an adapter, which is not initialised.
 
-    The weight becomes a buffer; ``persistent``: that the state_dict holds. Raises TypeError for a class that cannot be
-    extended so.
+    The weight becomes a buffer; ``persistent``: the state_dict contains it. Raises TypeError for a class that cannot be
+    extended.
     """
     base, leaves = type(module), frozenset({leaf})
     if isinstance(module, AdaptedModule):
@@ -171,18 +171,18 @@ def adapt(module: nn.Module, leaf: str, entry: AdaptedRecipe, persistent: bool) 
 
 
 def taken_from(module: nn.Module, leaf: str) -> str | None:
-    """An attribute of a module whose place the adapter of a parameter would take, or None."""
+    """Return an attribute of a module that the adapter of a parameter would replace, or None."""
     names = (leaf_prefix(leaf) + part for part in (*ADAPTER_PARTS, BACKBONE))
     return next((name for name in names if hasattr(module, name)), None)
 
 
 def is_adapted(module: nn.Module, leaf: str) -> bool:
-    """Whether a parameter of a module has an adapter in this way."""
+    """Return whether adapt() gave a parameter of a module an adapter."""
     return leaf in module.__dict__.get(_ADAPTERS, {})
 
 
 def adapter_of(module: nn.Module, leaf: str) -> Adapter:
-    """The parameters of an adapter, in the order of ADAPTER_PARTS."""
+    """Return the parameters of an adapter, in the order of ADAPTER_PARTS."""
     prefix = leaf_prefix(leaf)
     return tuple(module._parameters.get(prefix + part) for part in ADAPTER_PARTS)
 
@@ -196,7 +196,7 @@ def _backbone(module: nn.Module, leaf: str) -> Tensor:
 
 
 def effective(module: nn.Module, leaf: str) -> Tensor:
-    """What a parameter with an adapter stands for, in the parameter's shape, with gradients for the adapter."""
+    """Return the adapted weight of a parameter, in the parameter's shape, with gradients for the adapter."""
     refuse_other_backbone(module)
     backbone, numbers = _backbone(module, leaf), module.__dict__[_ADAPTERS][leaf]
     adapter = adapter_of(module, leaf)
@@ -207,7 +207,7 @@ def effective(module: nn.Module, leaf: str) -> Tensor:
 
 
 def merged_parameter(module: nn.Module, leaf: str) -> Tensor:
-    """The plain weight that a parameter with an adapter stands for, in its shape and dtype (spec: merge)."""
+    """Return the merged weight of a parameter with an adapter, in its shape and dtype (spec: merge)."""
     numbers: Numbers = module.__dict__[_ADAPTERS][leaf]
     return merged(
         _backbone(module, leaf),

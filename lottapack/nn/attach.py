@@ -1,4 +1,4 @@
-"""Putting a recipe onto a plain model: generated weights become frozen buffers, targets become adapter layers."""
+"""Apply a recipe to a plain model: generated weights become frozen buffers, targets become adapter layers."""
 
 import reprlib
 from typing import Any
@@ -43,7 +43,7 @@ def attach(
     """Turn a plain model into the recipe's form, in place.
 
     Values of weights stay as they are; adapters are uninitialised. ``persistent``: keep the backbone in the state_dict.
-    ``scaffold``: on which the model's weights are.
+    ``scaffold``: the scaffold of the model's weights.
     """
     note_built(model, model)
     sources = plan.sources(scaffold)
@@ -74,11 +74,11 @@ def attach(
 
 
 def _adapt(module: nn.Module, name: str, leaf: str, entry: AdaptedRecipe, dropout: float, persistent: bool) -> None:
-    """Give a layer or another module the form in which a parameter has an adapter."""
+    """Give a layer or another module an adapter for a parameter."""
     row = row_of(module) if leaf == WEIGHT else None
     if row is not None and (batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(module)):
         raise ArchitectureError(
-            f"{name}: a {type(module).__name__} has no form with this adapter",
+            f"{name}: a {type(module).__name__} does not support this adapter",
             hint="Load it with merge=True, or export it.",
         )
     taken = layers.AdapterLayer.taken_from(module) if row is not None else taken_from(module, leaf)
@@ -98,13 +98,13 @@ def _adapt(module: nn.Module, name: str, leaf: str, entry: AdaptedRecipe, dropou
         adapt(module, leaf, entry, persistent)
     except TypeError as fault:
         raise ArchitectureError(
-            f"{name}: a {type(module).__name__} has no form with an adapter: {fault}",
+            f"{name}: a {type(module).__name__} does not support an adapter: {fault}",
             hint="Load it with merge=True, or export it.",
         ) from fault
 
 
 def carry(model: nn.Module, plan: Recipe) -> None:
-    """Let a model carry its recipe: in the state_dict, checked when a checkpoint is loaded."""
+    """Add the recipe to a model's state_dict, and check it when a checkpoint is loaded."""
     plan = plan.as_scaffolded()
     model.register_buffer(recipe.BUFFER, recipe_text(plan))
     model.__dict__[PLAN] = plan
@@ -119,24 +119,24 @@ def _set_source(module: nn.Module, leaf: str, source: rng.Source, plan: Recipe) 
 
 
 def recipe_text(plan: Recipe) -> Tensor:
-    """The recipe as the buffer of a model that holds it."""
+    """Return the recipe as the buffer of a model that holds it."""
     return torch.frombuffer(bytearray(plan.to_bytes()), dtype=torch.uint8)
 
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that owns a parameter of the plain model, and the parameter's last name."""
+    """Return the module that owns a parameter of the plain model, and the last part of the parameter's name."""
     prefix, _, leaf = name.rpartition(".")
     return model.get_submodule(prefix), leaf
 
 
 def where(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that owns a parameter of the plain model, and the last name under which it holds it now."""
+    """Return the module that owns a parameter of the plain model, and the last part of its present name."""
     module, leaf = locate(model, name)
     return module, held_as(module, leaf)
 
 
 def place(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a tensor in the place of a parameter, or the buffer that holds it; parameters keep ``requires_grad``."""
+    """Replace a parameter, or the buffer in its place, by a tensor; parameters keep ``requires_grad``."""
     module, leaf = where(model, name)
     old = module._parameters.get(leaf)
     if old is not None:
@@ -148,7 +148,7 @@ def place(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def list_again(module: nn.Module) -> None:
-    """Let a recurrent layer, which keeps a list of its weights beside them, compute with those that it has now."""
+    """Update the list of weights that a recurrent layer keeps."""
     if isinstance(module, nn.RNNBase):
         module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
@@ -252,7 +252,7 @@ def is_scaffolded(model: nn.Module) -> bool:
 
 
 def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
-    """A trainer that resumes hands in what save_pretrained() wrote, under a model's old names, or split."""
+    """Rename tensors that save_pretrained() wrote under old names or split, as a resuming trainer loads them."""
     own = module.state_dict(keep_vars=True).keys()
     given = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if given.keys() - own:
@@ -263,7 +263,10 @@ def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> Non
 
 
 def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Write what was cast or unfrozen since; and anew, as averages over buffers change the recipe's bytes."""
+    """Write the present recipe, with later casts and unfreezing.
+
+    Averages over buffers may also have changed its bytes.
+    """
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
         own = [value for key, value in state.items() if key.startswith(prefix) and isinstance(value, Tensor)]
@@ -271,7 +274,7 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A checkpoint of another seed or rank would load without a word, its adapters on the wrong backbone."""
+    """Refuse a checkpoint of another seed or rank, which would load its adapters on the wrong backbone."""
     _use_own_names(module, state, prefix)
     incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[PLAN]
     if incoming is None:
@@ -285,5 +288,5 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
             f"the checkpoint was trained on another scaffold: {what}",
             hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
         )
-    state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # theirs tells another moment
+    state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # the checkpoint's recipe is of another moment
     reconcile_backbone(module, ours, state, prefix)

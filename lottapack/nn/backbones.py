@@ -1,4 +1,4 @@
-"""Which layers of a model do without their backbone in memory, and what memory that leaves for the parts they make."""
+"""Choose the layers whose backbone is not in memory, and the memory for the parts that they generate."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,14 +23,14 @@ from lottapack.products import IN_REGISTERS
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]
 """One of MODES for all layers; or by name or pattern, the first that fits; or a function of a weight's name and shape.
 
-What no pattern names is materialised.
+Layers that no pattern names are materialised.
 """
 
 MATERIALISED: Final = "materialised"
 MODES: Final = (MATERIALISED, "virtual", "blocks")
-"""In memory; made in registers, as tables with a kernel for it allow; or made in blocks, as all tables allow."""
+"""In memory; generated in registers, for tables with a kernel for it; or generated in blocks, for all tables."""
 
-_MOST: Final = 2**63 - 1  # that an operator's integer holds
+_MOST: Final = 2**63 - 1  # the largest integer argument of an operator
 _SHOWN: Final = 4
 """How many names a line of the log lists."""
 
@@ -39,10 +39,10 @@ Generated = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 def choose(backbone: Backbone, generated: Generated) -> dict[str, str]:
-    """The mode of each weight that is not to be materialised.
+    """Return the mode of each weight that is not to be materialised.
 
-    Raises ScaffoldError for a mode that there is not or a pattern that fits nothing; UnsupportedError, by name, for a
-    weight that has no kernel to be virtual.
+    Raises ScaffoldError for an unknown mode or a pattern that matches nothing; UnsupportedError, by name, for a
+    weight whose table has no kernel for virtual weights.
     """
     if isinstance(backbone, Mapping):
         _require_used(backbone, generated)
@@ -50,11 +50,11 @@ def choose(backbone: Backbone, generated: Generated) -> dict[str, str]:
     for name, (shape, table) in generated.items():
         mode = _mode(backbone, name, shape)
         if mode not in MODES:
-            raise ScaffoldError(f"{name}: backbone={mode!r}", hint=f"Choose one of {', '.join(MODES)}.")
+            raise ScaffoldError(f"{name}: unknown backbone={mode!r}", hint=f"Choose one of {', '.join(MODES)}.")
         if mode == "virtual" and table not in IN_REGISTERS:
             raise UnsupportedError(
-                f"{name} cannot be virtual: no kernel makes {table} weights in registers",
-                hint='backbone="blocks" makes any weights a block at a time; virtual are those of '
+                f"{name} cannot be virtual: {table} weights have no kernel that generates them in registers",
+                hint='Use backbone="blocks", which generates any weights in blocks. Only these tables can be virtual: '
                 f"{', '.join(IN_REGISTERS)}.",
             )
         if mode != MATERIALISED:
@@ -63,7 +63,7 @@ def choose(backbone: Backbone, generated: Generated) -> dict[str, str]:
 
 
 def generated_by(plan: Recipe) -> Generated:
-    """What choose() has to know of a recipe."""
+    """Return the shape and table of each generated weight of a recipe, for choose()."""
     return {
         name: (tuple(entry.shape), entry.distribution)
         for name, entry in plan.parameters.items()
@@ -88,22 +88,22 @@ def _require_used(patterns: Iterable[str], generated: Generated) -> None:
             )
         if pattern not in deciding and pattern != "*":
             raise ScaffoldError(
-                f"backbone: {pattern!r} decides nothing, because other patterns stand before it",
-                hint="The first pattern that names a layer counts: put the narrower one first.",
+                f"backbone: {pattern!r} has no effect, because earlier patterns match its layers",
+                hint="The first matching pattern counts. Put the narrower pattern first.",
             )
 
 
 def _first(patterns: Iterable[str], name: str) -> str | None:
-    """The first pattern that names a weight or its layer."""
+    """Return the first pattern that names a weight or its layer."""
     layer = name.rpartition(".")[0]
     return next((pattern for pattern in patterns if matches(pattern, layer) or matches(pattern, name)), None)
 
 
 def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbone: Backbone) -> dict[str, str]:
-    """What of the chosen weights can do without memory, where one mode is asked for all layers alike.
+    """Return the chosen weights that support their mode, if one mode was requested for all layers.
 
-    What cannot, as experts and recurrent weights, stays in memory, and a line of the log says so. What is chosen by
-    name or by a function is returned as it is, for require_forms() to refuse.
+    The others, such as experts and recurrent weights, stay in memory, and a warning is logged. Weights chosen by
+    name or by a function are all returned, and require_forms() refuses those without support.
     """
     if not isinstance(backbone, str):
         return dict(chosen)
@@ -112,7 +112,10 @@ def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbo
         shown = ", ".join(sorted(without)[:_SHOWN])
         more = f" and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
         logging.getLogger("lottapack").warning(
-            "backbone=%r: %s%s stay in memory, as their layers have no form without a weight", backbone, shown, more
+            "backbone=%r: %s%s stay in memory, because their layers do not support generated products",
+            backbone,
+            shown,
+            more,
         )
     return {name: mode for name, mode in chosen.items() if name not in without}
 
@@ -123,40 +126,40 @@ def _has_form(model: nn.Module, name: str) -> bool:
 
 
 def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
-    """Raise where a weight cannot be in no memory; nothing is changed yet.
+    """Raise if a weight must be in memory. The model is not changed.
 
     Args:
         model: plain, before attach().
         plan: its recipe.
         chosen: names of weights.
-        left: bytes of memory for the part of a weight that is there at a time, or None.
+        left: bytes of memory for the part of a weight that is generated at a time, or None.
 
     Raises:
-        UnsupportedError: naming a layer that has no such form. LimitError: not one row of a weight fits.
+        UnsupportedError: naming a layer that must be in memory. LimitError: a single row of a weight does not fit.
     """
     sources = plan.sources()
     for name, owner in _with_ties(plan, chosen).items():
         module, leaf = locate(model, name)
         if owner not in sources:
-            raise _impossible(name, f"the weights of {plan.rng.id} cannot be made in parts")
+            raise _impossible(name, f"the weights of {plan.rng.id} cannot be generated in parts")
         if not _has_form(model, name):
-            raise _impossible(name, f"{leaf} of a {type(module).__name__} has no form without a backbone")
+            raise _impossible(name, f"{leaf} of a {type(module).__name__} must be in memory")
         if sources[owner].matrix is not None:
-            raise _impossible(name, f"{sources[owner].table.id} weights have no form without a backbone")
+            raise _impossible(name, f"{sources[owner].table.id} weights must be in memory")
         entry = plan.parameters[owner]
         assert isinstance(entry, SeededRecipe | AdaptedRecipe)
         row = numel(entry.shape[1:]) * dtypes.ITEMSIZE[entry.dtype]
         if left is not None and left < row:
             raise LimitError(
-                f"{name}: one row of it takes {row:,} bytes, and max_bytes leaves {max(left, 0):,}",
-                hint="Pass a larger max_bytes: it counts what is stored, adapters, and the largest block.",
+                f"{name}: one row needs {row:,} bytes, but `max_bytes` leaves only {max(left, 0):,}",
+                hint="Pass a larger `max_bytes`. It covers stored tensors, adapters, and the largest block.",
             )
 
 
 def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
-    """Let layers do without their weights, in place, after attach() and before any weight is generated.
+    """Make layers generate their weights at use, in place. Call it after attach() and before any weight is generated.
 
-    Arguments are those of require_forms(), which found nothing. What is tied to a weight goes with it.
+    The arguments are those of require_forms(), which did not raise. Weights tied to a chosen one are included.
     """
     for name, owner in _with_ties(plan, chosen).items():
         module = locate(model, name)[0]
@@ -169,7 +172,7 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
 
 
 def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:
-    """The chosen names and those tied to them; of each the weight's own name."""
+    """Return the chosen names and the names tied to them, each with the name of its owner."""
     owners = {name: name for name in chosen}
     tied = {name: plan.resolve(name) for name, entry in plan.parameters.items() if isinstance(entry, TiedRecipe)}
     return owners | {name: owner for name, owner in tied.items() if owner in owners}
@@ -178,12 +181,12 @@ def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:
 def _impossible(name: str, why: str) -> UnsupportedError:
     return UnsupportedError(
         f"{name} cannot be virtual: {why}",
-        hint='Keep it in memory: backbone={PATTERN: "virtual"} names the layers that do without.',
+        hint='Keep it in memory: name only other layers, such as backbone={PATTERN: "virtual"}.',
     )
 
 
 def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
-    """Let the weights of virtual layers count as on a device, and in a dtype, None for the recorded one."""
+    """Set the device and dtype of the weights of virtual layers; the dtype None is the recorded one."""
     for module in model.modules():
         if isinstance(module, VirtualLayer):
             kind = dtypes.torch_dtype(module.__dict__[SOURCES]["weight"].dtype) if dtype is None else dtype
@@ -191,7 +194,7 @@ def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
 
 
 def needed_bytes(model: nn.Module, plan: Recipe, chosen: Collection[str]) -> int:
-    """Bytes of a plain model's tensors, each once, and of its recipe's adapters, without the chosen weights."""
+    """Return bytes of a plain model's tensors, each once, and of its recipe's adapters, without the chosen weights."""
     tensors: dict[int, Tensor] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     total = sum(tensor.nbytes for tensor in tensors.values())
     for name, entry in plan.parameters.items():

@@ -1,4 +1,4 @@
-"""A layer with a generated backbone: who reads its ``weight`` gets what the layer stands for."""
+"""A layer with a generated backbone, whose ``weight`` is the adapted weight."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from lottapack.products.inputs import autocasts
 
 
 class GeneratedLayer(nn.Module):
-    """What layers with an adapter, heads tied to such a layer, and layers without a backbone in memory share.
+    """The base of layers with an adapter, heads tied to them, and layers without a backbone in memory.
 
     Attributes:
         backbone: the generated, frozen weight, without the adapter; a buffer, if it is in memory.
-        weight: what the layer stands for, _combine() of the backbone and the adapter; read-only.
+        weight: the adapted weight, _combine() of the backbone and the adapter; read-only.
     """
 
     backbone: Tensor
@@ -39,15 +39,15 @@ class GeneratedLayer(nn.Module):
             return self._read_weight()
 
     def _adapter(self) -> Adapter:
-        """The adapter's parameters, in the order in which _combine() takes them."""
+        """Return the adapter's parameters, in the order in which _combine() takes them."""
         return ()
 
     def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:  # noqa: ARG002 (for layers that have one)
-        """The weight, with gradients for the adapter."""
+        """Return the weight, with gradients for the adapter."""
         return backbone
 
     def _backbone_for(self, operand: Tensor) -> Tensor:
-        """The backbone, in the dtype of what it is computed with if that is narrower.
+        """Return the backbone, in the dtype of the other operand if that is narrower.
 
         FSDP2's mixed precision converts parameters and inputs, but not buffers. Autocast converts by itself.
         """
@@ -58,9 +58,9 @@ class GeneratedLayer(nn.Module):
         return backbone.to(kind)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Take a sharded weight for a sharded backbone: torch's tensor parallelism knows the stock name only."""
+        """Register a sharded weight as the sharded backbone, since torch's tensor parallelism uses the stock name."""
         if isinstance(param, LayerWeight):
-            raise read_only(self, f"it cannot become {name}, as pruning and the like would have it")
+            raise read_only(self, f"it cannot become {name}, which pruning and similar tools need")
         sharded = name == "weight" and BACKBONE in self._parameters and hasattr(param, "device_mesh")
         super().register_parameter(BACKBONE if sharded else name, param)
 
@@ -68,11 +68,11 @@ class GeneratedLayer(nn.Module):
         refuse_other_backbone(self)
         backbone = self.backbone
         if backbone.is_meta and isinstance(backbone, nn.Parameter):
-            return backbone  # there are no values to combine, and what shards the model looks for a parameter here
+            return backbone  # it has no values yet, and sharding code looks for a parameter here
         return layer_weight(self, self._combine, backbone, backbone.device, backbone, self._adapter())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse another weight. What ties a head to its embedding once more changes nothing."""
+        """Refuse another weight. Tying a head to its embedding again has no effect."""
         if name != "weight":
             super().__setattr__(name, value)
         elif not (isinstance(value, LayerWeight) and [*map(id, value.adapter)] == [*map(id, self._adapter())]):
@@ -90,7 +90,7 @@ def from_a_plan() -> bool:
 
 
 def held_as(module: nn.Module, leaf: str) -> str:
-    """The last name of the buffer or parameter that holds a generated weight, by its last name in the plain model."""
+    """Return the name within its module of the buffer or parameter with the generated weight of ``leaf``."""
     if (leaf == WEIGHT and isinstance(module, GeneratedLayer)) or is_adapted(module, leaf):
         return leaf_prefix(leaf) + BACKBONE
     return leaf

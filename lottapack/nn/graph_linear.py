@@ -1,7 +1,7 @@
 """The adapted form of torch_geometric's ``Linear``, and the form whose weight is generated and frozen.
 
-A module of its own, because importing it imports torch_geometric. The library's class writes its own state_dict,
-which would hold the frozen weight and no adapter; both forms write what any module would.
+This is a separate module because it imports torch_geometric. The library's class writes its own state_dict,
+which would contain the frozen weight and no adapter; both classes here write the default state_dict.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from lottapack.nn.layers import AdapterLayer
 
 
 class SeededGraphLinear(Linear):  # type: ignore[misc]
-    """torch_geometric's ``Linear`` with a frozen weight that no checkpoint holds."""
+    """torch_geometric's ``Linear`` with a frozen weight that checkpoints do not contain."""
 
     _save_to_state_dict = nn.Module._save_to_state_dict
     _load_from_state_dict = nn.Module._load_from_state_dict
@@ -37,5 +37,5 @@ class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
 
 
 def forms() -> dict[str, Any]:
-    """The arguments of the layer's Row."""
+    """Return the arguments of the layer's Row."""
     return {"stock": Linear, "adapted": AdaptedGraphLinear, "virtual": {}, "frozen": SeededGraphLinear}

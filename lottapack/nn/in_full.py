@@ -1,4 +1,4 @@
-"""What of a model is kept in full, and why: a line of the log where that is most of it."""
+"""Log which parameters of a model are stored in full and why, if they are most of it."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ _log = logging.getLogger("lottapack")
 _MOST = 0.5
 _SHOWN = 3
 _GROUPS = {"embedding": "embeddings", "head": "heads", "norm": "norms", "bias": "biases", "buffer": "buffers"}
-"""What ``train`` calls the groups, and buffers, which a pack holds in any case."""
+"""The names of the groups in ``train``, and buffers, which a pack always stores."""
 
 
 def tell_of_what_is_in_full(entries: Iterable[Entry], plan: Mapping[str, ParameterRecipe], rank: object) -> None:
-    """Warn in the log of a model of which more than half is kept in full, with shares and causes.
+    """Log a warning with shares and causes if more than half of a model is stored in full.
 
     Args:
-        entries: of the model.
+        entries: those of the model.
         plan: the role of each by name.
         rank: the argument of scaffold().
     """
@@ -45,7 +45,7 @@ def tell_of_what_is_in_full(entries: Iterable[Entry], plan: Mapping[str, Paramet
 
 
 def _cause(entry: Entry, rank: object) -> str:
-    """Why a weight has no adapter, for who reads it after its name."""
+    """Return the reason why a weight does not have an adapter, as text after its name."""
     if entry.kind is None:
         return f"({type(entry.module).__name__}) cannot have an adapter"
     if not entry.kind.by_default:

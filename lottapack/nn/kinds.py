@@ -1,6 +1,6 @@
 """Which parameters are weights of a linear computation, and how each of them is stored.
 
-Any such parameter can have an adapter: the module's own code reads the weight that it stands for.
+Any such parameter can have an adapter: the module's own code reads the adapted weight.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Kind:
     Attributes:
         fan_in_fan_out: whether each matrix is (in, out, ...) and not (out, in, ...).
         batch_dims: how many leading dimensions count matrices.
-        by_default: whether it gets an adapter where no targets are named.
+        by_default: whether it gets an adapter by default, without targets.
     """
 
     fan_in_fan_out: bool = False
@@ -42,25 +42,25 @@ _OF_WEIGHT: Final[tuple[tuple[type[nn.Module], int, Kind], ...]] = (
     (nn.ConvTranspose2d, 4, _INPUTS_FIRST),
     (nn.ConvTranspose3d, 5, _INPUTS_FIRST),
 )
-"""By class, subclasses included: the dimensions of its ``weight``, and how that is stored."""
+"""By class, including subclasses: the dimensions of its ``weight``, and how it is stored."""
 
 _ELSEWHERE: Final = {
     ("transformers.pytorch_utils", "Conv1D"): _INPUTS_FIRST,
     ("torch_geometric.nn.dense.linear", "Linear"): _OUTPUTS_FIRST,
 }
-"""The same for classes of other libraries, which are not imported to find out; of two dimensions."""
+"""The same for weights of two dimensions in classes of other libraries, which need not be imported."""
 
 _ATTENTION: Final = frozenset({"in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"})
 _GATES, _DOWN = "gate_up_proj", "down_proj"
-"""What transformers calls the weights of all experts of a layer."""
+"""The names in transformers of the weights of all experts of a layer."""
 
 
 def kind_of(module: nn.Module, leaf: str, tensor: Tensor) -> Kind | None:
-    """How a parameter is stored as a weight, or None where it is none, or cannot have an adapter.
+    """Return how a parameter is stored as a weight, or None if it is not a weight or cannot have an adapter.
 
-    A parameter of two or more dimensions that is called ``weight`` and has two, belongs to experts, or to a layer of
-    torch.nn, is known to be one. Any other counts as matrices in its last two dimensions, and gets an adapter only if
-    it is named.
+    Known weights are parameters called ``weight`` with two dimensions, those of experts, and those of layers of
+    torch.nn. Any other parameter counts as matrices in its last two dimensions, and gets an adapter only if
+    `targets` names it.
     """
     dims = tensor.dim()
     if dims < 2:
@@ -75,7 +75,7 @@ def kind_of(module: nn.Module, leaf: str, tensor: Tensor) -> Kind | None:
 
 
 def inputs_first(module: nn.Module) -> bool:
-    """Whether a layer's weight is stored as (in, out, ...), as embeddings and transformers' Conv1D have it."""
+    """Return whether a layer's weight is stored as (in, out, ...), as in embeddings and transformers' Conv1D."""
     found = next((kind for classes, _, kind in _OF_WEIGHT if isinstance(module, classes)), None) or _elsewhere(module)
     return found is not None and found.fan_in_fan_out
 
@@ -106,7 +106,7 @@ def _of_experts(module: nn.Module, leaf: str, dims: int) -> Kind | None:
 
 
 def experts_inputs_first(module: nn.Module, leaf: str) -> bool:
-    """Whether experts are stored as (experts, in, out), which the shapes of both weights, or the library, say."""
+    """Return whether experts are stored as (experts, in, out), from both weights' shapes or a flag of the library."""
     gates, down = module._parameters.get(_GATES), module._parameters.get(_DOWN)
     if leaf not in (_GATES, _DOWN) or gates is None or down is None or (gates.dim(), down.dim()) != (3, 3):
         return bool(getattr(module, "is_transposed", False))
@@ -117,7 +117,7 @@ def experts_inputs_first(module: nn.Module, leaf: str) -> bool:
 
 
 def takes_any_form(module: nn.Module) -> bool:
-    """Whether a module's class can be extended so that its own code reads what a parameter stands for."""
+    """Return whether a module's class can be extended so that its own code reads adapted weights."""
     own = type(module)
     return (
         own._save_to_state_dict is nn.Module._save_to_state_dict

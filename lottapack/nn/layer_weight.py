@@ -1,7 +1,7 @@
-"""The ``weight`` of a layer with an adapter, for whoever reads it instead of calling the layer.
+"""The ``weight`` of a layer with an adapter, for code that reads it instead of calling the layer.
 
 torch's fast paths, Mamba, and attention layers that call ``torch.nn.functional`` read a child's ``weight``. They get
-the weight that the layer stands for, computed when an operation uses it. Decision 0037.
+the adapted weight, computed when an operation uses it. Decision 0037.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Adapter = tuple[Tensor | None, ...]
 """The parameters of an adapter, in the order in which its layer combines them with the backbone."""
 
 Combine = Callable[..., Tensor]
-"""From the backbone, or None where it is generated for each use, and the adapter to the weight."""
+"""Computes the weight from the backbone (None if it is generated at each use) and the adapter."""
 
 SOURCES: Final = "_lottapack_sources"
 """The attribute of a module that holds the Source of each of its generated weights, by its last name."""
@@ -39,14 +39,14 @@ _GRAD: Final = getattr(Tensor, "grad").__get__  # noqa: B009 (to mypy it is a te
 
 
 class LayerWeight(Tensor):
-    """A tensor without memory: shape, dtype and device cost nothing, and an operation computes the values it needs.
+    """A tensor without memory. It has shape, dtype and device, and computes its values when an operation needs them.
 
-    torch's fast paths step aside, as they do for every type of tensor that overrides operations.
+    torch's fast paths are not used, as for every tensor type that overrides operations.
 
     Attributes:
-        layer: the layer that was asked.
+        layer: the layer whose weight this is.
         leaf: the name of the weight in that layer.
-        adapter: the parameters that the weight is made from.
+        adapter: the parameters that the weight is computed from.
     """
 
     layer: nn.Module
@@ -67,38 +67,38 @@ class LayerWeight(Tensor):
         compute: Callable[[], Tensor],
         pick: Callable[[Any], Tensor] | None = None,
     ) -> Any:
-        """Make one.
+        """Create the tensor.
 
         Args:
             cls: this class.
-            like: of the shape, strides and dtype.
-            device: where it counts as being.
-            layer: that was asked, for the weight that it calls ``leaf``.
-            leaf: see there.
+            like: a tensor with the shape, strides and dtype.
+            device: the device that it reports.
+            layer: the layer whose weight this is.
+            leaf: the name of the weight in that layer.
             adapter: as in the class.
-            compute: gives the values.
-            pick: gives what an index of the first dimension picks, if that can be computed alone.
+            compute: returns the values.
+            pick: returns the part at an index of the first dimension, if that can be computed alone.
         """
         shell = Tensor._make_wrapper_subclass(
             cls, like.shape, like.stride(), like.storage_offset(), dtype=like.dtype, device=device
         )
-        # Code outside Python that asks for the memory gets an error instead of address 0.
+        # Native code that asks for the memory gets an error instead of address 0.
         torch._C._set_throw_on_mutable_data_ptr(shell)
         shell.layer, shell.leaf, shell.adapter, shell._compute, shell._pick = layer, leaf, adapter, compute, pick
         return shell
 
     def computed(self) -> Tensor:
-        """The weight as it is now, in memory, without a history."""
+        """Return the present weight in memory, without autograd history."""
         with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
             return self._compute()
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        """As that of a tensor with these values."""
+        """Return the text of a tensor with these values."""
         return repr(self.computed())
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Treat what never reaches ``__torch_dispatch__``."""
+        """Handle operations that do not reach ``__torch_dispatch__``."""
         given = kwargs or {}
         this = args[0] if args and isinstance(args[0], LayerWeight) else None
         if this is not None:
@@ -107,7 +107,7 @@ class LayerWeight(Tensor):
             if func == _GRAD:
                 return None
             if func is Tensor.data_ptr:
-                this._given_out = this.computed()  # for as long as whoever asked keeps this object
+                this._given_out = this.computed()  # kept as long as this object
                 return func(this._given_out)
             if func == Tensor.__getitem__ and this._pick is not None and _is_of_first_dimension(args[1]):
                 return this._pick(args[1])
@@ -118,7 +118,7 @@ class LayerWeight(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Run an operation on values. Views are computed when they are used, as the weight is."""
+        """Run an operation on values. Views are computed when they are used, like the weight."""
         given = kwargs or {}
         for number, argument in enumerate(func._schema.arguments):
             value = args[number] if number < len(args) else given.get(argument.name)
@@ -143,16 +143,16 @@ def _gives_several(func: Any) -> bool:
 
 
 def _is_of_first_dimension(index: Any) -> bool:
-    """Whether an index picks matrices of a batch, and nothing of each."""
+    """Return whether an index selects whole matrices of a batch."""
     if isinstance(index, Tensor):
         return index.dtype in (torch.int64, torch.int32)
     return isinstance(index, int | slice) and not isinstance(index, bool)
 
 
 def read_only(layer: nn.Module, what: str, leaf: str | None = None) -> ScaffoldError:
-    """The error for whoever writes to the weight of a layer.
+    """Return the error for code that writes to the weight of a layer.
 
-    Args: layer; what, that it cannot be done, in words; leaf, the name of the weight, if it is known.
+    Args: layer; what, the refused change as text; leaf, the name of the weight, if it is known.
     """
     return ScaffoldError(
         f"the {leaf or 'weight'} of {name_of(layer)} follows from its seed and adapter: {what}",
@@ -162,14 +162,14 @@ def read_only(layer: nn.Module, what: str, leaf: str | None = None) -> ScaffoldE
 
 
 def name_of(layer: nn.Module) -> str:
-    """What to call a layer in an error."""
+    """Return the name of a layer for an error."""
     sources = layer.__dict__.get(SOURCES, {})
     source = sources.get("weight") or next(iter(sources.values()), None)
     return f"a {type(layer).__name__}" if source is None else source.name.rpartition(".")[0] or "the layer"
 
 
 class _History(torch.autograd.Function):
-    """Turns a gradient of the weight into gradients of what it is made from."""
+    """Computes the gradients of the adapter from the gradient of the weight."""
 
     @staticmethod
     def forward(ctx: Any, shell: Callable[[Adapter], Tensor], combine: Combine, *parts: Tensor | None) -> Tensor:
@@ -202,16 +202,16 @@ def layer_weight(
     leaf: str = "weight",
     batched: bool = False,
 ) -> Tensor:
-    """The weight ``combine(backbone, *adapter)``, computed when it is used.
+    """Return the weight ``combine(backbone, *adapter)``, computed when it is used.
 
     Args:
         layer: whose weight it is.
-        combine: makes the weight with operations of torch's, on which gradients go to the adapter.
+        combine: computes the weight with torch operations, so that gradients reach the adapter.
         like: a tensor of the weight's shape and dtype.
         device: the weight's.
-        backbone: the frozen weight, or None where ``combine`` generates it.
+        backbone: the frozen weight, or None if ``combine`` generates it.
         adapter: its parameters; none for a layer that has no adapter.
-        leaf: what the layer calls it.
+        leaf: the name of the weight in the layer.
         batched: whether the first dimension of backbone, factors and magnitude counts matrices, so that an index picks
             some of them, and no others are computed.
     """
@@ -244,13 +244,13 @@ _PLAIN: Final = (Tensor, nn.Parameter, type(None))
 
 
 def _recorded(layer: nn.Module) -> bool:
-    """Whether operations are recorded or transformed, so that an object that computes later would be in the way."""
+    """Return whether operations are recorded or transformed, which a tensor that computes later would prevent."""
     if torch.compiler.is_compiling():
         return True
     if is_fx_symbolic_tracing():
         raise UnsupportedError(
             f"{name_of(layer)}: torch.fx cannot trace a module that reads the weight of a layer with an adapter",
-            hint="Use torch.compile or torch.export, or trace the model that load(..., merge=True) gives.",
+            hint="Use torch.compile or torch.export, or trace the model that load(..., merge=True) returns.",
         )
     return (
         torch._C._get_tracing_state() is not None

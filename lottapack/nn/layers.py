@@ -1,8 +1,8 @@
 """Layers whose weight is generated and frozen, with a trained low-rank path beside it.
 
 ``h_out = beta * W h_in + s * B (A h_in)`` (LottaLoRA, arXiv 2604.08749), with a magnitude times that over the length of
-each output's weights (DoRA, arXiv 2402.09353). W is a buffer that is in no checkpoint.
-Each class is the stock layer of the same name with another ``forward``: everything that asks for the stock class,
+each output's weights (DoRA, arXiv 2402.09353). W is a buffer that checkpoints do not contain.
+Each class is the stock layer of the same name with another ``forward``: code that looks for the stock class,
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
@@ -23,10 +23,10 @@ from lottapack.weights.merge import combined, merged
 
 
 class AdapterLayer(GeneratedLayer):
-    """What all layers with an adapter share.
+    """The base of all layers with an adapter.
 
     Attributes:
-        weight: what the layer stands for, merged_weight() within rounding error and with gradients for the adapter,
+        weight: the adapted weight: merged_weight() within rounding error, with gradients for the adapter,
             in the stock layer's shape; read-only.
         backbone: the generated weight, a frozen buffer.
         lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank).
@@ -58,12 +58,12 @@ class AdapterLayer(GeneratedLayer):
 
     @classmethod
     def taken_from(cls, module: nn.Module) -> str | None:
-        """A parameter, buffer or child of a stock layer whose place an attribute of the adapter would take, or None."""
+        """Return a parameter, buffer or child of a stock layer that the adapter would replace, or None."""
         held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
         return min(held & (AdapterLayer.__annotations__.keys() | {BACKBONE}), default=None)
 
     def merged_weight(self) -> Tensor:
-        """The plain weight that this layer stands for, in the weight's shape and dtype (spec: merge)."""
+        """Return the merged weight of this layer, in the weight's shape and dtype (spec: merge)."""
         return merged(
             self.backbone,
             self.lora_A,
@@ -81,17 +81,17 @@ class AdapterLayer(GeneratedLayer):
         return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
-        """The stock layer's own, and rank, scaling and beta."""
+        """Return the stock layer's text, and rank, scaling and beta."""
         beta = "learned" if self.beta is not None else "1"
         dora = ", magnitude" if self.magnitude is not None else ""
         return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}{dora}"
 
     def _sum(self, x: Tensor, low_rank: Tensor) -> Tensor:
-        """The layer's output: that of the stock layer plus the low-rank path's, in the stock layer's dtype."""
+        """Return the layer's output: the stock layer's plus the low-rank path's, in the stock layer's dtype."""
         low_rank = low_rank * self.scaling
         beta, magnitude = self.beta, self.magnitude
         if beta is None and magnitude is None:
-            stock = self._stock(x)  # bias and all, as PEFT adds to it
+            stock = self._stock(x)  # including the bias, as in PEFT
             return (stock + low_rank).to(stock.dtype)
         backbone = self._product(x)
         out = low_rank + (backbone if beta is None else backbone * beta)
@@ -101,10 +101,10 @@ class AdapterLayer(GeneratedLayer):
         return self._biased(out if out.dtype == backbone.dtype else out.to(backbone.dtype))
 
     _after_channels = 0
-    """How many dimensions of an output follow that of its channels."""
+    """The number of an output's dimensions after its channels."""
 
     def _factors(self, magnitude: Tensor) -> Tensor:
-        """Magnitude over length. As in DoRA, no gradient goes through the length."""
+        """Return magnitude divided by length. As in DoRA, gradients do not pass through the length."""
         with torch.no_grad():
             backbone = self.backbone
             matrix = backbone.t() if self.fan_in_fan_out else backbone.flatten(1)
@@ -114,11 +114,11 @@ class AdapterLayer(GeneratedLayer):
         return factors
 
     def _product(self, x: Tensor) -> Tensor:
-        """The backbone's own product with an input, without bias."""
+        """Return the backbone's own product with an input, without bias."""
         raise NotImplementedError  # pragma: no cover (each layer has its own)
 
     def _stock(self, x: Tensor) -> Tensor:
-        """What the stock layer would give, without an adapter."""
+        """Return the output of the stock layer without an adapter."""
         return self._biased(self._product(x))
 
     def _biased(self, out: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class AdapterLayer(GeneratedLayer):
         return out + shaped
 
     def _dropped(self, x: Tensor) -> Tensor:
-        """The input of the low-rank path, in the dtype of the adapter, which may be wider than the backbone's."""
+        """Return the input of the low-rank path, in the adapter's dtype, which may be wider than the backbone's."""
         kind = self.lora_A.dtype
         if x.dtype != kind and not autocasts(x.device.type):
             x = x.to(kind)
@@ -157,7 +157,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
 
 
 class _AdaptedConv(AdapterLayer):
-    """The kernel seen as (C_out, C_in / groups * k); each group has the same A and its own rows of B."""
+    """Convolutions, with the kernel as (C_out, C_in / groups * k). Groups share A, and each has its own rows of B."""
 
     groups: int
     kernel_size: tuple[int, ...]
@@ -203,9 +203,9 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
     """``nn.Embedding`` with an adapter: the table is stored as (in, out), so ``fan_in_fan_out`` is true."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Refuse torch's column-wise plan before it fails: it shards every parameter on dimension 1.
+        """Refuse torch's column-wise plan before it fails, since it shards every parameter on dimension 1.
 
-        Only the caller tells the plan from FSDP2 or ``fill_``, which may shard the same tensors on that dimension.
+        Only the caller distinguishes the plan from FSDP2 or ``fill_``, which may shard the same tensors on dimension 1.
         """
         placements = getattr(param, "placements", ())
         if any(getattr(placement, "dim", 0) == 1 for placement in placements) and from_a_plan():

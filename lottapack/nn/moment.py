@@ -1,4 +1,4 @@
-"""The recipe of the moment: what was cast, frozen or unfrozen since scaffold() or load() (spec: recipe)."""
+"""The present recipe: with casts, freezing and unfreezing since scaffold() or load() (spec: recipe)."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from lottapack.nn.virtual import VirtualLayer
 
 
 def of_the_moment(module: nn.Module, plan: Recipe, saved: Iterable[Tensor]) -> Recipe:
-    """The recipe of a model as it is now.
+    """Return the recipe of a model in its present state.
 
     Args:
         module: the model that carries it.
@@ -35,10 +35,10 @@ def of_the_moment(module: nn.Module, plan: Recipe, saved: Iterable[Tensor]) -> R
 
 
 def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe]:
-    """The entries, with ``trained`` as parameters require a gradient now.
+    """Return the entries, with ``trained`` set to the parameters' present ``requires_grad``.
 
-    Where none does, the whole model was frozen, as one does to evaluate it: then what trained is what the recipe says.
-    So it is where generated weights do, in a model of init_backbone_(), which froze nothing.
+    If no parameter requires a gradient, the whole model was frozen, for example to evaluate it, and the recipe is kept.
+    The recipe is also kept if generated weights require one, in a model of init_backbone_(), which does not freeze.
     """
     trains = {_plain(name): one.requires_grad for name, one in module.named_parameters(remove_duplicate=False)}
     generated = (name for name, entry in plan.parameters.items() if isinstance(entry, SeededRecipe | AdaptedRecipe))
@@ -53,7 +53,7 @@ def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe
 
 
 def _generated_dtypes(module: nn.Module, plan: Recipe) -> dict[str, str]:
-    """The dtype of each generated weight, as far as it can be seen."""
+    """Return the dtype of each generated weight, as far as it is known."""
     owners = {_plain(name): owner for name, owner in module.named_modules(remove_duplicate=False)}
     found = {}
     for name, entry in plan.parameters.items():

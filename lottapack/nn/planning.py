@@ -1,4 +1,4 @@
-"""Which role each entry of a model gets, and with what numbers: the plan of scaffold()."""
+"""The plan of scaffold(): the role of each entry of a model, and its settings."""
 
 import math
 import warnings
@@ -28,7 +28,7 @@ from lottapack.nn.tied_head import can_share
 
 _GENERATED = SeededRecipe | AdaptedRecipe
 _SHOWN = 8
-"""How many faults an error lists."""
+"""The largest number of faults that an error lists."""
 
 
 class Planner:
@@ -49,7 +49,7 @@ class Planner:
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
     ) -> dict[str, ParameterRecipe]:
-        """The recipe of each entry by name. Raises one ScaffoldError for all that does not fit."""
+        """Return the recipe of each entry by name. Raises one ScaffoldError with all faults."""
         explicit = Patterns(targets, "targets") if targets is not None else None
         words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
         groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
@@ -83,7 +83,7 @@ class Planner:
     def _without_effect(
         self, entries: list[Entry], plan: Mapping[str, ParameterRecipe], named: Patterns
     ) -> list[ScaffoldError]:
-        """A fault for each pattern that changes nothing."""
+        """Return a fault for each pattern without effect."""
         faults = []
         by_role = ((self.ranks, AdaptedRecipe, "layer with an adapter"), (self.tables, _GENERATED, "generated layer"))
         for values, roles, kind in by_role:
@@ -95,8 +95,9 @@ class Planner:
             if all(entry.group == "buffer" or not entry.tensor.is_floating_point() for entry in mine):
                 faults.append(
                     ScaffoldError(
-                        f"train={pattern!r}: {mine[0].name} cannot be trained: it is a buffer, or holds no floats",
-                        hint="Leave it out of train. Buffers are in the pack in any case.",
+                        f"train={pattern!r}: {mine[0].name} cannot be trained: it is a buffer, or does not "
+                        f"contain floats",
+                        hint="Leave it out of `train`. The pack contains buffers in any case.",
                     )
                 )
         return faults
@@ -116,7 +117,10 @@ class Planner:
     def _role(
         self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
     ) -> ParameterRecipe:
-        """Names win over group words, group words over defaults. ``copies``: what is tied to the entry."""
+        """Return the role: names take precedence over group words, and these over defaults.
+
+        ``copies``: tied entries.
+        """
         # One layer under two names sees its adapter under both.
         others = [copy.module for copy in copies if copy.module is not entry.module or copy.leaf != entry.leaf]
         shared = not all(can_share(entry.module, other) for other in others)
@@ -125,7 +129,7 @@ class Planner:
         wanted = explicit is not None and _is_target(explicit, entry)
         in_full = any(named.first_match(one) is not None for one in names)
         if wanted and in_full:
-            raise ScaffoldError(f"{entry.name} is both in targets and in train", hint="Name it in one of them.")
+            raise ScaffoldError(f"{entry.name} is in both `targets` and `train`", hint="Name it in one of them.")
         if wanted:
             return self._adapted(entry, shared)
         in_full = in_full or (in_group and entry.group != "other")
@@ -148,10 +152,10 @@ class Planner:
         return self._seeded(entry)
 
     def _by_default(self, names: Sequence[Entry]) -> bool:
-        """Whether a weight gets an adapter unless something else is asked for.
+        """Return whether a weight gets an adapter by default.
 
-        What the model's own code keeps from being trained stays as it is, but for the layers that scripts freeze as a
-        whole before they scaffold.
+        Parameters that the model's own code freezes stay as they are, except for layers that scripts freeze as a
+        whole before scaffold().
         """
         entry = names[0]
         fixed = self.some_train and not entry.tensor.requires_grad and not entry.can_generate
@@ -159,23 +163,23 @@ class Planner:
         return fits and not fixed and not _taken(entry)
 
     def _is_drawn(self, names: Sequence[Entry]) -> bool:
-        """Whether the seed gives a frozen parameter, all of whose names are given.
+        """Return whether a frozen parameter is generated from the seed. ``names``: the entry and its tied ones.
 
-        What the model's own code keeps from being trained is no random start: sines of positions, for one.
+        Parameters that the model's own code freezes are not random, such as sines of positions.
         """
         fixed = self.some_train and not names[0].tensor.requires_grad
         return not fixed and all(map(is_drawn, names))
 
     def _is_narrow(self, entry: Entry) -> bool:
-        """Whether a layer has fewer inputs or outputs than the rank of all: it is smaller than its adapter would be."""
+        """Return whether a layer has fewer inputs or outputs than the general rank, so its adapter would be larger."""
         return self.ranks.is_general(entry) and self.ranks.of(entry) > _factors(entry).most
 
     def _no_adapter(self, entries: list[Entry]) -> ScaffoldError:
-        """What to say of a model in which no layer gets an adapter: which layers came near, and why they get none."""
+        """Return the error for a model in which no layer gets an adapter, with the closest layers and the reason."""
         named = [entry.name for entry in entries if entry.kind is not None and not entry.kind.by_default]
         weights = [entry for entry in entries if entry.kind is not None and entry.kind.by_default and not entry.tied]
         narrow = [entry for entry in weights if self._is_narrow(entry)]
-        why, hint = "", "Name layers in targets, or fewer in train."
+        why, hint = "", "Name layers in `targets`, or fewer in `train`."
         if narrow:
             why = f": every layer left for one has fewer inputs or outputs than the rank, {self.ranks.of(narrow[0])}"
             hint = f"The widest layer takes ranks up to {max(_factors(entry).most for entry in narrow)}."
@@ -186,8 +190,8 @@ class Planner:
     def _refuse_tied_target(self, entry: Entry, explicit: Patterns | None) -> None:
         if explicit is not None and _is_target(explicit, entry):
             raise ScaffoldError(
-                f"{entry.name} cannot have an adapter of its own: it is tied to {entry.tied}",
-                hint=f"Name {entry.tied} in train, or leave both frozen.",
+                f"{entry.name} cannot have its own adapter: it is tied to {entry.tied}",
+                hint=f"Name {entry.tied} in `train`, or leave both frozen.",
             )
 
     def _seeded(self, entry: Entry) -> SeededRecipe:
@@ -202,27 +206,25 @@ class Planner:
                 hint="Train it in full, or leave it frozen.",
             )
         if taken := _taken(entry):
-            hint = f"Rename {entry.module_name}.{taken}, or leave the layer out of targets."
-            raise ScaffoldError(
-                f"the adapter of {entry.name} would take the place of the layer's own {taken}", hint=hint
-            )
+            hint = f"Rename {entry.module_name}.{taken}, or leave the layer out of `targets`."
+            raise ScaffoldError(f"the adapter of {entry.name} would replace the layer's own {taken}", hint=hint)
         table = self.tables.of(entry)
         scale, dtype = scale_and_dtype(entry, table, self.width)
         shape = tuple(entry.tensor.shape)
         assert entry.kind is not None
         rank, most = self.ranks.of(entry), _factors(entry).most
         if self._is_narrow(entry):
-            rank = most  # it is named in targets, and takes what it can
+            rank = most  # it is named in targets, and gets its largest rank
         if rank > most:
             raise ScaffoldError(
-                f"rank={rank!r} for {entry.module_name or 'the layer'}: this layer takes ranks from 1 to {most}",
+                f"rank={rank!r} for {entry.module_name or 'the layer'}: this layer supports ranks from 1 to {most}",
                 hint=f'Give ranks by pattern, such as rank={{"{entry.module_name}": {most}, "*": 8}}.',
             )
-        rank = int(rank)  # NumPy's integers count too
+        rank = int(rank)  # NumPy integers are accepted too
         alpha = float(rank if self.alpha is None else self.alpha)
         if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
             raise ScaffoldError(
-                f"{entry.name}: with alpha={alpha} the scaling is no binary32 number",
+                f"{entry.name}: with alpha={alpha} the scaling is not a finite binary32 number above 0",
                 hint="Choose an alpha nearer to the rank.",
             )
         return AdaptedRecipe(
@@ -240,20 +242,20 @@ class Planner:
 
 
 def _warn_of_absent(words: Sequence[str], groups: set[str], entries: list[Entry]) -> None:
-    """Warn the caller of scaffold() of a ``train`` that names groups, and none that the model has.
+    """Warn the caller of scaffold() if ``train`` only names groups that the model does not have.
 
-    Words name kinds of parameters, so that one list of them does for many models.
+    Group words are not refused, so that one list of them serves many models.
     """
     if words and len(words) == len(groups) and groups.isdisjoint(entry.group for entry in entries):
         warnings.warn(
-            f"train: the model has no {' and no '.join(words)}, so nothing is trained but the adapters",
+            f"train: the model has no {' and no '.join(words)}, so only the adapters are trained",
             UnusedOptionWarning,
             stacklevel=4,
         )
 
 
 def _is_of_use(plan: Mapping[str, ParameterRecipe], chosen: bool) -> bool:
-    """Whether a plan has an adapter; or what was chosen to be trained stands on generated weights (a reservoir)."""
+    """Return whether a plan has an adapter, or trains chosen parameters on generated weights (a reservoir)."""
     roles = plan.values()
     trained = any(isinstance(role, StoredRecipe) and role.trained for role in roles)
     reservoir = chosen and trained and any(isinstance(role, SeededRecipe) for role in roles)
@@ -261,20 +263,20 @@ def _is_of_use(plan: Mapping[str, ParameterRecipe], chosen: bool) -> bool:
 
 
 def _factors(entry: Entry) -> Factors:
-    """The matrices of a weight."""
+    """Return the matrices of a weight."""
     assert entry.kind is not None
     return factors(tuple(entry.tensor.shape), entry.kind.fan_in_fan_out, entry.kind.batch_dims)
 
 
 def _taken(entry: Entry) -> str | None:
-    """What of a module's own has a name that an adapter of the parameter needs, or None."""
+    """Return an attribute of a module whose name the parameter's adapter needs, or None."""
     return AdapterLayer.taken_from(entry.module) if entry.can_generate else taken_from(entry.module, entry.leaf)
 
 
 def _is_target(targets: Patterns, entry: Entry) -> bool:
-    """Whether a target means a weight: by the name of its layer, or by its own.
+    """Return whether a target names a weight, by the name of its layer or its own.
 
-    What is not known to be a weight has to be named itself; a pattern for modules does not reach it.
+    A parameter that is not a known weight must be named itself; a pattern for modules does not include it.
     """
     if entry.kind is None:
         return False
@@ -286,7 +288,7 @@ def _is_target(targets: Patterns, entry: Entry) -> bool:
 
 
 def _without_adapter(targets: Patterns, entries: list[Entry], adapted: list[Entry]) -> list[ScaffoldError]:
-    """A fault for each target that names parameters of which none gets an adapter."""
+    """Return a fault for each target whose parameters all cannot have an adapter."""
     faults = []
     for pattern in targets.patterns:
         named = [entry for entry in entries if targets.names(pattern, entry)]
@@ -296,14 +298,14 @@ def _without_adapter(targets: Patterns, entries: list[Entry], adapted: list[Entr
                 ScaffoldError(
                     f"targets={pattern!r}: {entry.name}, a parameter of a {type(entry.module).__name__}, cannot have "
                     "an adapter",
-                    hint="Targets are weights: floating parameters of two or more dimensions that are no norm or bias.",
+                    hint="Name weights: floating-point parameters of two or more dimensions, except norms and biases.",
                 )
             )
     return faults
 
 
 def raise_all(faults: Sequence[ScaffoldError]) -> None:
-    """Raise one error for all that is wrong, if anything is."""
+    """Raise one error for all faults, if there are any."""
     if len(faults) > 1:
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
         listed = "".join(f"\n  {fault.message}" for fault in faults[:_SHOWN])

@@ -1,7 +1,7 @@
-"""Methods of transformers models that resize or replace an embedding or head, which one that is generated cannot be.
+"""Methods of transformers models that resize or replace an embedding or head: refused for generated layers.
 
-They would change a part of the model and its configuration before they fail, or train a layer that no pack can hold.
-What is trained in full is resized as in any model.
+They would change a part of the model and its configuration before they fail, or train a layer that a pack cannot store.
+Layers trained in full are resized as in any model.
 """
 
 import inspect
@@ -21,11 +21,11 @@ _GETTERS: Final = {
     "set_input_embeddings": ("get_input_embeddings",),
     "set_output_embeddings": ("get_output_embeddings",),
 }
-"""By method: what gives the layers that it resizes or replaces."""
+"""By method: the getters of the layers that it resizes or replaces."""
 
 
 def guard_resizing(model: nn.Module) -> None:
-    """Let these methods of a scaffolded transformers model, and of such models inside it, refuse generated layers."""
+    """Make these methods of a scaffolded transformers model, and of such models inside it, refuse generated layers."""
     for part in model.modules():
         if transformers_models.owns(part):
             for name in _GETTERS:
@@ -34,26 +34,26 @@ def guard_resizing(model: nn.Module) -> None:
 
 
 def _guarded(model: Any, name: str, *args: Any, **options: Any) -> Any:
-    """As the class's own method, after a look at the layers. Raises ScaffoldError, and has changed nothing then."""
+    """Call the class's own method after checking the layers. Raises ScaffoldError before any change."""
     method = getattr(type(model), name)
     given = list(inspect.signature(method).bind(model, *args, **options).arguments.values())[1:]
     for getter in _GETTERS[name]:
         try:
             layer = getattr(model, getter)()
-        except NotImplementedError:  # the method itself says so
+        except NotImplementedError:  # the method itself raises it too
             continue
         generated = isinstance(layer, GeneratedLayer) or (layer is not None and SOURCES in layer.__dict__)
         if generated and not _stays(layer, *given):
             raise ScaffoldError(
                 f"{name_of(layer)} is generated from its seed, so {name}() cannot change it",
-                hint="Resize and replace layers before scaffold(); or scaffold with this layer in train, not in "
-                "targets, so that it is trained in full.",
+                hint="Resize and replace layers before scaffold(); or scaffold with this layer in `train`, not in "
+                "`targets`, so that it is trained in full.",
             )
     return method(model, *args, **options)
 
 
 def _stays(layer: Any, new: Any = None, multiple: Any = None, *_: Any) -> bool:
-    """Whether a call leaves a layer as it is: the same layer, or the same number of rows."""
+    """Return whether a call does not change a layer: the same layer, or the same number of rows."""
     if new is layer:
         return True
     rows = layer.weight.shape[0]

@@ -1,7 +1,7 @@
 """The layers whose product with the backbone lottapack computes itself: one row for each kind of layer.
 
-A row of another library's class lies in a module of its own, which imports that library; it is looked for by the name
-of the class, so that nothing is imported to find out that a layer is of another kind.
+A row of another library's class is in its own module, which imports that library. It is found by the name
+of the class, so that the library is only imported for its own layers.
 """
 
 import importlib
@@ -31,10 +31,10 @@ class Row:
     """A kind of layer.
 
     Attributes:
-        stock: exactly this class; a subclass may use its weight otherwise.
+        stock: exactly this class, since a subclass may use its weight differently.
         adapted: its form with an adapter.
         frozen: its form with a generated weight, if it needs one.
-        virtual: those of its forms that do without a weight in memory, by the form with one.
+        virtual: its forms without a weight in memory, by the form with one.
     """
 
     stock: type[nn.Module]
@@ -58,11 +58,11 @@ _ELSEWHERE: Final = {
     ("transformers.pytorch_utils", "Conv1D"): "lottapack.nn.virtual_conv1d",
     ("torch_geometric.nn.dense.linear", "Linear"): "lottapack.nn.graph_linear",
 }
-"""Of other libraries' classes the module that holds ``forms()``, the arguments of their row."""
+"""For classes of other libraries, the module whose ``forms()`` returns the arguments of their row."""
 
 
 def row_of(module: nn.Module) -> Row | None:
-    """The row of a layer that is exactly of a stock class."""
+    """Return the row of a layer whose class is exactly a stock class."""
     own = type(module)
     found = _BY_CLASS.get(own)
     if found is None and (name := (own.__module__, own.__name__)) in _ELSEWHERE:
@@ -71,11 +71,11 @@ def row_of(module: nn.Module) -> Row | None:
 
 
 def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
-    """The class of a layer's form without a backbone, or None."""
+    """Return the class of a layer's form without a backbone, or None."""
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return None  # it would shrink rows in place
     if type(module) is TiedHead:
         return VirtualTiedHead
-    row_of(module)  # which may bring a row
+    row_of(module)  # which may add a row
     forms = (row.virtual.get(type(module)) for row in _BY_CLASS.values())
     return next((form for form in forms if form is not None), None)

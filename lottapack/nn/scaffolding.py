@@ -159,7 +159,7 @@ def scaffold(
     chosen = with_forms(model, recipe, chosen, backbone)
     if chosen and persistent:
         raise ScaffoldError(
-            f"{next(iter(chosen))} cannot be both in checkpoints and in no memory", hint="Leave out persistent."
+            f"{next(iter(chosen))} cannot be in checkpoints, since it is not in memory", hint="Leave out `persistent`."
         )
     needed = needed_bytes(model, recipe, chosen)
     left = None if max_bytes is None else max_bytes - needed
@@ -180,24 +180,24 @@ def _check_arguments(
     for one in rank.values() if isinstance(rank, Mapping) else [rank]:
         if isinstance(one, bool) or not isinstance(one, Integral) or one < 1:
             raise ScaffoldError(
-                f"rank={rank!r}: a rank is a whole number, 1 or more", hint="Give 8, or ranks by pattern."
+                f"rank={rank!r} must be integers of at least 1", hint="Pass an integer such as 8, or ranks by pattern."
             )
     if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
-        raise ScaffoldError(f"alpha={alpha!r}: alpha is a number above 0", hint="Leave it out for the rank itself.")
+        raise ScaffoldError(f"alpha={alpha!r} must be a number above 0", hint="Leave it out to use the rank.")
     if scaling not in SCALINGS:
         raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}", hint="The default is lora.")
     if beta not in ("learned", 1.0):
-        raise ScaffoldError(f'beta={beta!r}: beta is "learned" or 1.0', hint="Give one of the two.")
+        raise ScaffoldError(f'beta={beta!r} must be "learned" or 1.0', hint="Pass one of the two.")
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
         raise ScaffoldError(
-            f"dropout={dropout!r}: a probability from 0 up to, not including, 1", hint="The default is 0."
+            f"dropout={dropout!r} must be a probability of at least 0 and less than 1", hint="The default is 0."
         )
 
 
 def _with_frozen(
     plan: Mapping[str, ParameterRecipe], entries: Iterable[Entry], factor: str
 ) -> dict[str, ParameterRecipe]:
-    """The plan with one factor of each adapter drawn from the seed for good."""
+    """Return the plan with one factor of each adapter frozen and generated from the seed."""
     by_name = {entry.name: entry for entry in entries}
 
     def frozen(name: str, entry: ParameterRecipe) -> ParameterRecipe:
@@ -209,17 +209,17 @@ def _with_frozen(
 
 
 def _drawn_factor(entry: Entry, plan: AdaptedRecipe, factor: str) -> SeededPart:
-    """The Kaiming uniform of a factor: of its inputs, which for ``lora_B`` are the ranks."""
+    """Return the Kaiming uniform distribution of a factor, by its number of inputs (the rank for ``lora_B``)."""
     bound = factor_bound(entry) if factor == "lora_A" else plan.rank**-0.5
     return SeededPart(distribution="uniform16", scale=rng.binary32(bound))
 
 
 @torch.no_grad()
 def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
-    """Draw the initial values of what is trained.
+    """Draw the initial values of trained parameters.
 
     A Kaiming uniform, B zeros, beta 1 (the paper); weights of layers trained in full normal with 1 / sqrt(d_in);
-    biases of all these layers 0. Norms and what else there is keep their values.
+    biases of all these layers 0. Norms and all other tensors keep their values.
     """
     normal = rng.builtin("normal16")
     for entry in entries:

@@ -34,16 +34,16 @@ length 1 of rows or columns of ``hadamard``.
 
 A square matrix of n x n independent numbers with mean 0 and deviation s has a spectral radius near ``s * sqrt(n)`` for
 large n (Geman 1986): a formula, not a measurement of each matrix. A weight that is not square has no spectral radius:
-its largest square part is taken.
+the formula uses its largest square part.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """How wide weights are drawn: by a rule for the standard deviation, or by the factor of the table itself.
+    """The standard deviation of weights: from a rule, or from the factor of the table.
 
     ``init``: the name of a rule, or a rule; ``scale``: the factor. At most one is given; neither is ``"lecun"``.
-    Raises ScaffoldError for what cannot be one.
+    Raises ScaffoldError for invalid values.
     """
 
     init: str | Rule | None = None
@@ -52,8 +52,8 @@ class Width:
     def __post_init__(self) -> None:
         if self.scale is not None and not (isinstance(self.scale, Real) and 0 < self.scale < math.inf):
             raise ScaffoldError(
-                f"scale={self.scale!r}: the scale is a number above 0",
-                hint="It is the factor of the table. Give a rule for the standard deviation as init.",
+                f"scale={self.scale!r} must be a number above 0",
+                hint="It is the factor of the table. Pass a rule for the standard deviation as `init`.",
             )
         if (
             self.init is not None
@@ -61,47 +61,49 @@ class Width:
             and not (isinstance(self.init, str) and self.init in RULES)
         ):
             raise ScaffoldError(
-                f"init={self.init!r}: no such rule",
-                hint=f"Rules: {', '.join(RULES)}; or give a function of (d_out, d_in), or scale as a number.",
+                f"init={self.init!r}: unknown rule",
+                hint=f"Choose one of {', '.join(RULES)}, or pass a function of (d_out, d_in), or a number as `scale`.",
             )
         if self.init is not None and self.scale is not None:
-            raise ScaffoldError("init and scale both decide how wide weights are drawn", hint="Leave one of them out.")
+            raise ScaffoldError(
+                "`init` and `scale` both set the standard deviation of weights", hint="Leave one of them out."
+            )
 
     def factor(self, entry: Entry, table: rng.Table) -> float:
-        """The factor of a table for a weight. Raises ScaffoldError."""
+        """Return the factor of a table for a weight. Raises ScaffoldError."""
         if self.scale is not None:
             return float(self.scale)
         shape = tuple(entry.tensor.shape)
-        # An embedding's weight is a linear layer's, seen from its outputs: its rows are what it gives out.
+        # An embedding outputs rows of its weight, so the rule sees the transposed shape of a linear layer.
         in_out = inputs_first(entry.module) and not isinstance(entry.module, nn.Embedding)
         sides = factors(shape, in_out)[1:] if entry.can_generate else fans(entry)
         d_out, d_in = (max(fan, 1) for fan in sides)
         wanted = (self.init if callable(self.init) else RULES[self.init or "lecun"])(d_out, d_in)
         if not isinstance(wanted, Real) or not (math.isfinite(wanted) and wanted > 0):
             raise ScaffoldError(
-                f"{entry.name}: init gives the standard deviation {wanted!r}",
-                hint="A rule returns a number above 0 for each pair (d_out, d_in).",
+                f"{entry.name}: `init` returns the standard deviation {wanted!r}",
+                hint="Return a number above 0 for each pair (d_out, d_in).",
             )
         own = deviation(table)
         if own == 0:
-            raise ScaffoldError(f"the table {table.id!r} holds zeros alone", hint="Give scale as a number.")
+            raise ScaffoldError(f"the table {table.id!r} only contains zeros", hint="Pass a number as `scale`.")
         return float(wanted) / own
 
 
 def check_seed(seed: int) -> None:
-    """Raise ScaffoldError for what cannot be a seed."""
+    """Raise ScaffoldError for an invalid seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise ScaffoldError(f"seed={seed!r}: a seed is an integer from 0 to 2**64 - 1", hint="Choose another one.")
+        raise ScaffoldError(f"seed={seed!r} must be an integer from 0 to 2**64 - 1", hint="Choose another one.")
 
 
 def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> PerLayer[rng.Table]:
-    """The table of each layer. Raises UnsupportedError for the id of a table that is not built in."""
+    """Return the table of each layer. Raises UnsupportedError for the id of a table that is not built in."""
 
     def found(one: str | rng.Table) -> rng.Table:
         if not isinstance(one, str | rng.Table):
             raise ScaffoldError(
-                f"distribution={one!r}: the id of a table, a Table, or these by pattern",
-                hint=f"Built in are {', '.join(rng.BUILTIN)}; lottapack.table() makes others.",
+                f"distribution={one!r} must be the id of a table, a Table, or these by pattern",
+                hint=f"Choose one of {', '.join(rng.BUILTIN)}, or make a table with lottapack.table().",
             )
         return rng.builtin(one) if isinstance(one, str) else one
 
@@ -111,16 +113,18 @@ def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> 
 
 
 def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, int] | None = None) -> RecipeRng:
-    """The generator as a recipe names it. ``scaffolds``: more seeds by name. Raises ScaffoldError for one of these.
+    """Return the generator of a recipe. ``scaffolds``: more seeds by name. Raises ScaffoldError for an invalid one.
 
-    Also raises it where two tables have one id.
+    Also raises it if two tables have the same id.
     """
     own: dict[str, rng.Table] = {}
     for table in tables:
         if table.id not in rng.BUILTIN and own.setdefault(table.id, table) != table:
-            raise ScaffoldError(f"two different tables are called {table.id!r}", hint="Give each an id of its own.")
+            raise ScaffoldError(f"two different tables have the id {table.id!r}", hint="Give each its own id.")
     if not isinstance(scaffolds, Mapping | None):
-        raise ScaffoldError(f"scaffolds={scaffolds!r}: seeds by name", hint='As in scaffolds={"task-b": 43}.')
+        raise ScaffoldError(
+            f"scaffolds={scaffolds!r} must be seeds by name", hint='Pass, for example, scaffolds={"task-b": 43}.'
+        )
     seeds = {name: seed_text(_checked(name, other)) for name, other in (scaffolds or {}).items()}
     if len(seeds) > MAX_SCAFFOLDS:
         raise ScaffoldError(
@@ -132,7 +136,7 @@ def recipe_rng(seed: int, tables: Iterable[rng.Table], scaffolds: Mapping[str, i
 
 
 def _checked(name: str, seed: int) -> int:
-    """The seed of a scaffold, if its name and its seed are such."""
+    """Return the seed of a scaffold, after checking its name and the seed."""
     fault = name_fault(name) if isinstance(name, str) else "a name is text"
     if fault:
         raise ScaffoldError(f"the scaffold {name!r}: {fault}", hint="Choose another name.")
@@ -141,7 +145,7 @@ def _checked(name: str, seed: int) -> int:
 
 
 def scale_and_dtype(entry: Entry, table: rng.Table, width: Width) -> tuple[float, str]:
-    """The scale, a binary32 number, and the dtype of a weight. Raises ScaffoldError."""
+    """Return the scale, a binary32 number, and the dtype of a weight. Raises ScaffoldError."""
     dtype = drawn_dtype(entry)
     found = rng.binary32(width.factor(entry, table))
     fault = rng.scale_fault(table, found, dtype)
@@ -151,31 +155,31 @@ def scale_and_dtype(entry: Entry, table: rng.Table, width: Width) -> tuple[float
 
 
 def require_held(entry: Entry) -> None:
-    """Raise ScaffoldError for a tensor that no pack can hold: better now than after the training."""
+    """Raise ScaffoldError for a tensor that a pack cannot store, before the training instead of after it."""
     if dtypes.dtype_name(entry.tensor.dtype) not in dtypes.ITEMSIZE:
         raise ScaffoldError(
-            f"{entry.name} is {entry.tensor.dtype}, which the format does not have",
-            hint="Keep it in another dtype (a complex tensor as torch.view_as_real() gives it), or make it a buffer "
+            f"{entry.name} is {entry.tensor.dtype}, which the format does not support",
+            hint="Keep it in another dtype (a complex tensor by torch.view_as_real()), or make it a buffer "
             "that is computed when the model is built: register_buffer(..., persistent=False).",
         )
 
 
 def drawn_dtype(entry: Entry) -> str:
-    """The dtype of a weight that is drawn. Raises ScaffoldError for one that cannot be."""
+    """Return the dtype of a weight that is generated. Raises ScaffoldError if it cannot be generated."""
     dtype = dtypes.dtype_name(entry.tensor.dtype)
     if dtype not in dtypes.GENERATED:
         raise ScaffoldError(
-            f"{entry.name} is {dtype}; lottapack draws {', '.join(dtypes.GENERATED)}",
+            f"{entry.name} is {dtype}, but lottapack only generates {', '.join(dtypes.GENERATED)}",
             hint="Convert the model to one of these.",
         )
     return dtype
 
 
 def deviation(table: rng.Table) -> float:
-    """The standard deviation that a table stands for: 1 for the normal tables, whatever their width.
+    """Return the nominal standard deviation of a table: 1 for the normal tables, whatever their width.
 
-    Of a table of one's own it is the root mean square of the entries. Where their mean is zero that is the standard
-    deviation; where it is not, it still is what keeps a layer's outputs as large as its inputs.
+    For a custom table it is the root mean square of the entries. With a mean of zero, that is the standard
+    deviation; with another mean, it still keeps a layer's outputs as large as its inputs.
     """
     if table.id in rng.BUILTIN:
         return 1 / math.sqrt(3) if table.id == "uniform16" else 1.0
@@ -183,12 +187,12 @@ def deviation(table: rng.Table) -> float:
 
 
 def default_scale(entry: Entry, table: rng.Table) -> float:
-    """The factor that gives a table the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
+    """Return the factor for the standard deviation 1 / sqrt(d_in), in an embedding 1 / sqrt(embedding_dim)."""
     return Width().factor(entry, table)
 
 
 def factor_bound(entry: Entry) -> float:
-    """The bound of the uniform numbers that ``lora_A`` begins with: 1 / sqrt(d_in), as of Kaiming's rule."""
+    """Return the bound of the uniform initial values of ``lora_A``: 1 / sqrt(d_in), by Kaiming's rule."""
     if entry.can_generate or entry.kind is None:
         return default_scale(entry, rng.builtin("normal16"))
     kind = entry.kind

@@ -1,4 +1,4 @@
-"""Which parameter gets which role: targets, what is trained in full, and groups."""
+"""Select parameters for roles: by targets, by groups, or to be trained in full."""
 
 import difflib
 import fnmatch
@@ -27,7 +27,7 @@ class Entry:
     """One entry of the plain state_dict.
 
     ``tied``: the earlier entry with the same tensor, or empty. ``can_generate``: whether this is the weight of a
-    layer whose product lottapack computes itself. ``kind``: how it is stored as a weight, or None where it cannot have
+    layer whose product lottapack computes itself. ``kind``: how it is stored as a weight, or None if it cannot have
     an adapter.
     """
 
@@ -43,7 +43,7 @@ class Entry:
 
 
 def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
-    """Every entry of the model's state_dict, with its owner and group. ``heads``: by default those of its family."""
+    """Return the entries of a model's state_dict with owner and group. ``heads``: by default those of its family."""
     if heads is None:
         heads = arch.family_of(model).heads(model)
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -63,11 +63,11 @@ def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
 
 
 def require_free_name(model: nn.Module, entries: Iterable[Entry]) -> None:
-    """Raise ScaffoldError for a model in which something has the name of the recipe."""
+    """Raise ScaffoldError for a model that already uses the name of the recipe."""
     taken = [entry.name for entry in entries if entry.leaf == BUFFER]
     if hasattr(model, BUFFER) or taken:
         raise ScaffoldError(
-            f"the model has something of its own called {(taken or [BUFFER])[0]}, the name of lottapack's recipe",
+            f"the model already uses the name {(taken or [BUFFER])[0]}, which lottapack needs for its recipe",
             hint="Rename that module, parameter or buffer.",
         )
 
@@ -75,7 +75,7 @@ def require_free_name(model: nn.Module, entries: Iterable[Entry]) -> None:
 def require_random(model: nn.Module, overwrite: bool) -> None:
     """Raise ScaffoldError for a model that transformers loaded from a checkpoint, unless it may be overwritten.
 
-    The library marks each tensor that it loads. Of weights that came some other way nothing is known.
+    The library marks each tensor that it loads. Weights that were loaded in another way are not detected.
     """
     loaded = [
         name
@@ -86,7 +86,8 @@ def require_random(model: nn.Module, overwrite: bool) -> None:
         raise ScaffoldError(
             f"the model was loaded from a checkpoint ({len(loaded)} tensors, such as {loaded[0]}). lottapack is for "
             "models trained from random weights: a seed would replace every weight",
-            hint="Build the model from its configuration, as AutoModel.from_config(config) or by its class. To replace "
+            hint="Build the model from its configuration, such as AutoModel.from_config(config), or its class. To "
+            "replace "
             "the loaded weights, pass overwrite_pretrained=True.",
         )
 
@@ -98,12 +99,12 @@ def require_values(entries: Iterable[Entry]) -> None:
             raise ScaffoldError(
                 f"{entry.name} is on the meta device",
                 hint="Build the model on a CPU or a GPU. to_empty() alone leaves norms and buffers without values: "
-                "call model.init_weights() after it for a transformers model, its own initialisation for another.",
+                "call model.init_weights() after it for a transformers model, or the model's own initialisation.",
             )
 
 
 def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
-    """The group of a parameter or buffer (spec: descriptor, ``group``)."""
+    """Return the group of a parameter or buffer (spec: descriptor, ``group``)."""
     if leaf in module._buffers:
         return "buffer"
     if is_norm(module):
@@ -116,12 +117,12 @@ def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises; model libraries bring norms of their own, named so."""
+    """Return whether a module normalises. Libraries define their own norms, recognised by the class's name."""
     return "Norm" in type(module).__name__
 
 
 class PerLayer(Generic[T]):
-    """One value for all layers, or values by pattern, of which the first that names a layer counts."""
+    """One value for all layers, or values by pattern, where the first matching pattern counts."""
 
     def __init__(self, value: T | Mapping[str, T], what: str) -> None:
         self.what = what
@@ -130,15 +131,15 @@ class PerLayer(Generic[T]):
         self.patterns = Patterns(self.by_pattern, what) if several else None
 
     def is_general(self, entry: Entry) -> bool:
-        """Whether a layer's value is that of all layers: no pattern but ``*`` names it."""
+        """Return whether a layer has the general value: only the pattern ``*`` names it."""
         return self.patterns is None or self.patterns.first_match(entry) == "*"
 
     def of(self, entry: Entry) -> T:
-        """The value for a layer. Raises ScaffoldError where no pattern names it."""
+        """Return the value for a layer. Raises ScaffoldError if no pattern names it."""
         pattern = self.patterns.first_match(entry) if self.patterns else "*"
         if pattern is None:
             raise ScaffoldError(
-                f"{entry.module_name}: no pattern in {self.what} matches it", hint='Add a last pattern "*".'
+                f"{entry.module_name} does not match any pattern in {self.what}", hint='Add a last pattern "*".'
             )
         return self.by_pattern[pattern]
 
@@ -153,7 +154,7 @@ class Patterns:
         given = [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
         if not all(isinstance(pattern, str) for pattern in given):
             raise ScaffoldError(
-                f"{what}={reprlib.repr(patterns)}: names or patterns of layers, which are text",
+                f"{what}={reprlib.repr(patterns)} must be names or patterns of layers, as text",
                 hint="See model.named_modules() for the names.",
             )
         self.patterns: Sequence[str] = given
@@ -161,7 +162,7 @@ class Patterns:
         self.used: set[str] = set()
 
     def first_match(self, entry: Entry) -> str | None:
-        """The first pattern that names the entry or its module."""
+        """Return the first pattern that names the entry or its module."""
         for pattern in self.patterns:
             if self.names(pattern, entry):
                 self.used.add(pattern)
@@ -169,11 +170,11 @@ class Patterns:
         return None
 
     def names(self, pattern: str, entry: Entry) -> bool:
-        """Whether one of the patterns names an entry or its module."""
+        """Return whether a pattern names an entry or its module."""
         return any(matches(pattern, name) for name in (entry.module_name, entry.name))
 
     def unused(self, entries: Sequence[Entry]) -> list[ScaffoldError]:
-        """A fault for each pattern that names nothing."""
+        """Return a fault for each pattern that names nothing."""
         names = {entry.module_name for entry in entries} | {entry.name for entry in entries}
         faults = []
         for pattern in self.patterns:
@@ -187,13 +188,13 @@ class Patterns:
 def without_effect(
     patterns: Patterns, entries: Sequence[Entry], used: Sequence[Entry], kind: str
 ) -> list[ScaffoldError]:
-    """A fault for each pattern of values by pattern that decides nothing.
+    """Return a fault for each pattern without effect.
 
     Args:
-        patterns: of the values; a last ``*`` need not decide anything.
+        patterns: of the values; a last ``*`` may have no effect.
         entries: of the model.
-        used: those that take such a value.
-        kind: what these are, such as ``layer with an adapter``.
+        used: those that need such a value.
+        kind: the kind of these, such as ``layer with an adapter``.
     """
     deciding = {patterns.first_match(entry) for entry in used}
     faults = []
@@ -203,20 +204,20 @@ def without_effect(
         before = [patterns.first_match(entry) for entry in used if patterns.names(pattern, entry)]
         faults.append(
             ScaffoldError(
-                f"{patterns.what}: {pattern!r} decides nothing, because {before[0]!r} stands before it",
-                hint="The first pattern that names a layer counts: put the narrower one first.",
+                f"{patterns.what}: {pattern!r} has no effect, because {before[0]!r} comes before it",
+                hint="The first matching pattern counts. Put the narrower pattern first.",
             )
             if before
             else ScaffoldError(
-                f"{patterns.what}: {pattern!r} decides nothing, because it names no {kind}",
-                hint=f"Leave it out of {patterns.what}, or choose other layers with targets and train.",
+                f"{patterns.what}: {pattern!r} has no effect, because it does not match a {kind}",
+                hint=f"Leave it out of {patterns.what}, or choose other layers with `targets` and `train`.",
             )
         )
     return faults
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern names a module or parameter: a glob over full names, or the last parts of a name."""
+    """Return whether a pattern names a module or parameter: a glob over full names, or the last parts of a name."""
     if any(sign in pattern for sign in "*?["):
         return fnmatch.fnmatchcase(name, pattern)
     return name == pattern or name.endswith(f".{pattern}")

@@ -1,6 +1,6 @@
 """transformers' ``Conv1D``, whose weight is stored as (in, out), without a backbone.
 
-A module of its own, because importing it imports transformers.
+This is a separate module because it imports transformers.
 """
 
 from typing import Any
@@ -34,6 +34,6 @@ class VirtualAdaptedConv1D(VirtualLayer, AdaptedConv1D):
 
 
 def forms() -> dict[str, Any]:
-    """The arguments of the layer's Row."""
+    """Return the arguments of the layer's Row."""
     virtual = {Conv1D: VirtualConv1D, AdaptedConv1D: VirtualAdaptedConv1D}
     return {"stock": Conv1D, "adapted": AdaptedConv1D, "virtual": virtual}

@@ -44,7 +44,7 @@ class External:
 
 
 def externals(data: bytes, source: Path) -> dict[str, External]:
-    """The weights that a graph asks for, by name.
+    """Return the weights that a graph asks for, by name.
 
     Raises CheckpointError for what is not a graph, and for data that lie anywhere but in the pack: a runtime would read
     them from a path that the graph names.
@@ -78,7 +78,7 @@ def _elsewhere(source: Path, tensor: Any) -> CheckpointError:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Every TensorProto inside a message, wherever it stands."""
+    """Yield every TensorProto inside a message, wherever it stands."""
     pending = [message]
     while pending:
         one = pending.pop()

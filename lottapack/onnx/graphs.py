@@ -151,7 +151,7 @@ def _move_weights(pack: PackFile, graph: Any, onnx_ir: Any, location: str, data:
 
 
 def with_graph(pack: PackFile, graph: bytes) -> bytes:
-    """The file of a pack that holds a graph too, in place of the one that it had."""
+    """Return the file of a pack that holds a graph too, in place of the one that it had."""
     import msgspec
 
     record, data = companions.encoded(graph)

@@ -17,7 +17,7 @@ _GIVE_ONE = "Give an example with inputs: tensors by the names of forward(), or 
 
 @torch.no_grad()
 def traced(model: nn.Module, inputs: dict[str, Any] | tuple[Tensor, ...]) -> Any:
-    """The graph of a model, an ``onnx_ir.Model`` whose initializers have the names of its state_dict."""
+    """Return the graph of a model, an ``onnx_ir.Model`` whose initializers have the names of its state_dict."""
     if family_of(model).name == "transformers" and isinstance(inputs, dict):
         from transformers.exporters import OnnxConfig, OnnxExporter
 
@@ -38,7 +38,7 @@ def traced(model: nn.Module, inputs: dict[str, Any] | tuple[Tensor, ...]) -> Any
 
 @torch.no_grad()
 def example(model: nn.Module, inputs: Any) -> dict[str, Any] | tuple[Tensor, ...]:
-    """What to trace a model on: what the caller gives, or something made up. Raises UnsupportedError."""
+    """Return what to trace a model on: what the caller gives, or something made up. Raises UnsupportedError."""
     if isinstance(inputs, str | PathLike):
         path = Path(inputs)
         found = read_inputs(path)

@@ -76,7 +76,7 @@ def pack(
 
     Raises:
         CheckpointError: the configuration was changed after scaffold() and builds different tensors; a live model
-            differs from its configuration; there is no recipe, or there are several; tensors are missing, left over,
+            differs from its configuration; it has no recipe, or several; tensors are missing, left over,
             beside the model, or of another shape than in the scaffolded model; a coding is unknown, cannot hold a value
             or exceeds the allowed error. Nothing is written then.
         OutputError: the path cannot be written, or is the checkpoint itself.

@@ -23,7 +23,8 @@ def lacking(name: str, held: Collection[str]) -> CheckpointError:
     for begin, how, undone in _WAYS:
         if any(other.startswith(prefix + dot + begin.format(leaf=leaf)) for other in held):
             return CheckpointError(
-                f"{name} is {how}: the checkpoint contains what it is computed from, which a pack cannot store",
+                f"{name} is {how}: the checkpoint contains the tensors that it is computed from, which a pack "
+                f"cannot store",
                 hint=f"Before saving or packing call {undone.format(leaf=leaf)}, where module is "
                 f"{f'model.get_submodule({prefix!r})' if prefix else 'the model'}. It keeps the present values.",
             )

@@ -74,7 +74,7 @@ class Storage:
         return cls(wanted.dtype_name, wanted.by_group, wanted.max_error, error, defaults=wanted.defaults)
 
     def again(self, max_error: float) -> "Storage":
-        """Return the same request with another error, of which nothing has come yet."""
+        """Return the same request with another error and an empty outcome."""
         return Storage(self.dtype, self.coding, self.bound, max_error, defaults=self.defaults)
 
     def coding_for(self, group: str, name: str) -> tuple[str | None, float]:

@@ -7,7 +7,7 @@ j + 768 of a block.
 
 ``WIDE``: convert inputs to float32 first, for the interpreter, which would read the bits of bfloat16 as integers.
 
-There are no atomic additions: one program sums each output in a fixed order.
+They do not use atomic additions: one program sums each output in a fixed order.
 """
 
 import triton

@@ -6,17 +6,17 @@ from typing import Final
 from lottapack.rng.stream import WORDS
 
 BLOCK: Final = 32 * WORDS
-"""Weights that a block of words serves."""
+"""The number of weights from a block of words."""
 LANES: Final = 16
-"""Rows that are summed side by side."""
+"""The number of rows that are summed in parallel."""
 TERMS: Final = 512
-"""Terms in a part of a sum: the tables of four inputs take 32 KB, and stay in a first-level cache."""
+"""The number of terms in a part of a sum: the tables of four inputs take 32 KB and fit in an L1 cache."""
 CHUNK: Final = 512
-"""Columns that are taken at a time where W is transposed."""
+"""The number of columns processed at a time if W is transposed."""
 SLAB: Final = 64
-"""Inputs whose outputs stay in a cache while parts are added to them."""
+"""The number of inputs whose outputs stay in a cache while parts are added to them."""
 TABLES: Final = 4 * TERMS // 4 * 16
-"""Numbers of the tables of a part, for the four inputs that are summed together at most."""
+"""The number of table entries of a part, for the four inputs at most that are summed together."""
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Products with ``sign1`` weights on a CPU: parts of them for the kernels, and memory to work in."""
+"""Products with ``sign1`` weights on a CPU: their division into parts for the kernels, and working memory."""
 
 from functools import cache, lru_cache, partial
 from itertools import pairwise
@@ -16,13 +16,13 @@ from lottapack.rng.stream import WORDS
 from lottapack.rng.threads import default, run_all
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
-"""Of inputs that the kernels take, as float32."""
+"""The dtypes of inputs that the kernels take, as float32."""
 FEW: Final = 32
-"""Inputs up to which they are faster than blocks and BLAS where a table is looked up number by number."""
+"""The number of inputs up to which they are faster than blocks and BLAS, without table look-ups in registers."""
 SLAB: Final = 512
-"""Inputs that are multiplied at once: what is not the result of a product takes no more memory for more of them."""
+"""The number of inputs multiplied at once, so that working memory does not grow with more inputs."""
 BITS: Final = 1 << 23
-"""Bytes of the bits that a transposed product makes at a time, unless it may take less: few enough for an L3 cache."""
+"""Bytes of the bits that a transposed product generates at a time, unless it may use less; they fit in an L3 cache."""
 
 _SOURCES = "lottapack.products.kernels"
 _PRODUCT = Kernel(
@@ -58,15 +58,15 @@ _TRANSPOSED = Kernel(
 )
 
 _PIECE = 1 << 24
-"""Weights, times inputs and four for making them, that are worth handing to a thread of their own."""
+"""The smallest work for a separate thread: weights times inputs, plus four per weight to generate them."""
 _LANES = 1 << 17
-"""Numbers of the lanes that a thread holds at a time, or what six vectors take: few enough for an L2 cache."""
+"""The number of lane values that a thread holds at a time, or those of six vectors; they fit in an L2 cache."""
 _ROWS = 768
-"""Rows that a thread takes at a time at most: beside them, making tables costs a twentieth."""
+"""The largest number of rows that a thread takes at a time: building tables then costs a twentieth of the time."""
 _CHUNKS = 8
-"""Chunks of columns that a thread takes at a time, for the same reason."""
+"""The number of column chunks that a thread takes at a time, for the same reason."""
 _BLOCKS = 1 << 7
-"""Blocks whose bits are worth handing to a thread."""
+"""The smallest number of blocks whose bits are generated in a separate thread."""
 
 
 def fits(x: Tensor, source: Source, shape: tuple[int, int], transposed: bool, max_bytes: int | None) -> bool:

@@ -133,7 +133,7 @@ def architecture_of(given: "Architecture | nn.Module | Path | None", checkpoint:
         checkpoint: the checkpoint's folder.
 
     Raises:
-        ArchitectureError: there is none, or it breaks the format.
+        ArchitectureError: it is missing, or breaks the format.
     """
     if isinstance(given, Architecture):
         return given

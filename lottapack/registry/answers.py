@@ -30,7 +30,7 @@ _RATE = re.compile(r";\s*t\s*=\s*([0-9]{1,18})")
 
 
 def unreadable(what: str, server: str, fault: BaseException, hint: str) -> LottapackError:
-    """Return the error for an answer that cannot be read; a LottapackError stays what it is."""
+    """Return the error for an answer that cannot be read; a LottapackError is raised unchanged."""
     if isinstance(fault, LottapackError):
         return fault
     words = printable(f"{type(fault).__name__}: {fault}", 200)

@@ -139,7 +139,7 @@ def _refuse_odd(repo: str, name: str, expected: Expected, most: int) -> None:
 
 
 def only_pack(source: HubReference, names: list[str], where: str) -> str:
-    """Return the one pack of a revision. Raises NotFoundError if there are none, RegistryError if there are several."""
+    """Return the one pack of a revision. Raises NotFoundError if it has none, RegistryError if it has several."""
     if not names:
         hint = f"A pack's name ends in {PACK_END}. List the commits with: lottapack log {source.repo}"
         raise NotFoundError(f"{source}: found no pack {where}", hint=hint)

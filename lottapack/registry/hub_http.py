@@ -28,7 +28,7 @@ OWN = "lottapack"
 
 _TIMEOUT = (20.0, 60.0, 60.0, 20.0)
 """Seconds to connect, without a byte of an answer, to send one, and for a free connection. (The client itself would
-wait for ever.)"""
+wait forever.)"""
 _ATTEMPTS = 5
 """How many times a server may ask to come back later."""
 _MAX_ERROR, _MAX_LIST = 64 << 10, 128 << 20

@@ -1,4 +1,4 @@
-"""Check that a fetched file is what the registry announced, and a complete pack."""
+"""Check that a fetched file matches the size and hash that the registry announced, and is a complete pack."""
 
 import hashlib
 from dataclasses import dataclass

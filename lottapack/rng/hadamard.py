@@ -1,6 +1,6 @@
-"""Rows of a Hadamard matrix with random signs: the index of an element from its place (spec: stream, section 6).
+"""Rows of a Hadamard matrix with random signs: the index of an element from its position (spec: stream, section 6).
 
-Both codes of an element carry a random sign in two bits of their own, so that one parity gives its index.
+Both codes of an element contain a random sign in two separate bits, so that one parity gives its index.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.uint32]
 
 _PIECE: Final = 1 << 16
-"""Elements made at once: they stay in the cache."""
+"""The number of elements generated at once, so that they stay in the cache."""
 
 
 def order(rows: int, columns: int) -> int:
-    """The order of the Hadamard matrix for a matrix of this size: a power of two."""
+    """Return the order of the Hadamard matrix for a matrix of this size: a power of two."""
     long, short = max(rows, columns), min(rows, columns)
     dividing = long & -long
     return dividing if dividing >= short else 1 << (long - 1).bit_length()
@@ -35,7 +35,7 @@ def order(rows: int, columns: int) -> int:
 
 @lru_cache(maxsize=8)
 def _codes(seed: int, name: str, rows: int, columns: int) -> tuple[Codes, Codes]:
-    """Codes along the longer side, shape (long,), and of the shorter side for each tile, shape (tiles, short)."""
+    """Return codes along the longer side, shape (long,), and along the shorter side by tile, shape (tiles, short)."""
     long, short, size = max(rows, columns), min(rows, columns), order(rows, columns)
     tiles = -(-long // size)
     found: tuple[Codes, Codes] = np.empty(long, np.uint32), np.empty((tiles, short), np.uint32)
@@ -51,7 +51,7 @@ def _codes(seed: int, name: str, rows: int, columns: int) -> tuple[Codes, Codes]
 
 
 def _signs(stream: int, key: tuple[int, int], count: int) -> Array:
-    """The first ``count`` elements of one bit: shape (count,), uint64."""
+    """Return the first ``count`` elements of one bit: shape (count,), uint64."""
     blocks = np.arange(-(-count // (32 * WORDS)), dtype=np.uint64)[:, None]
     words = reference.words_of(stream, key, *np.broadcast_arrays(blocks, np.arange(WORDS, dtype=np.uint64)))
     fields: Array = words[:, None, :] >> np.arange(32, dtype=np.uint64)[:, None] & 1
@@ -59,22 +59,22 @@ def _signs(stream: int, key: tuple[int, int], count: int) -> Array:
 
 
 def codes_of(source: Source) -> tuple[Codes, Codes]:
-    """The codes of a source's matrix. Raises UnsupportedError for a scale that does not fit."""
+    """Return the codes of a source's matrix. Raises UnsupportedError for a scale that does not fit."""
     assert source.matrix is not None
     return _codes(source.seed, source.name, *source.matrix)
 
 
 def pieces(source: Source, start: int, count: int) -> Iterator[tuple[int, int, slice, slice]]:
-    """Cut elements into parts of rows: each as (first, last, rows, columns), whole rows or a part of one.
+    """Divide elements into parts of rows: each as (first, last, rows, columns), whole rows or a part of one.
 
-    ``first`` and ``last``: places counted from ``start``. Raises UnsupportedError for elements beyond the matrix.
+    ``first`` and ``last``: positions relative to ``start``. Raises UnsupportedError for elements beyond the matrix.
     """
     assert source.matrix is not None
     rows, columns = source.matrix
     if start + count > rows * columns:
         raise UnsupportedError(
             f"{source.name!r}: elements {start} to {start + count} exceed a matrix of {rows} x {columns}",
-            hint="Elements of this distribution belong to a whole matrix: give its shape.",
+            hint="Pass the shape of the whole matrix, since elements of this distribution depend on it.",
         )
     at = start
     while at < start + count:
@@ -91,7 +91,7 @@ def pieces(source: Source, start: int, count: int) -> Iterator[tuple[int, int, s
 
 
 def fill_bits(out: Array, source: Source, start: int) -> None:
-    """Fill ``out``, shape (n,), with the bits of elements from number ``start`` on."""
+    """Fill ``out``, shape (n,), with the bits of elements from index ``start`` on."""
     assert source.matrix is not None
     entries = scaled_bits(source.table, source.scale, source.dtype)
     if not out.size:
@@ -112,7 +112,7 @@ def fill_bits(out: Array, source: Source, start: int) -> None:
 
 
 def fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
-    """Fill a contiguous tensor of the source's dtype, on any device, with elements from number ``start`` on."""
+    """Fill a contiguous tensor of the source's dtype, on any device, with elements from index ``start`` on."""
     import torch
 
     if tensor.device.type == "cpu":
@@ -123,7 +123,7 @@ def fill(tensor: "torch.Tensor", source: Source, start: int) -> None:
 
 
 def fill_by_torch(tensor: "torch.Tensor", source: Source, start: int) -> None:
-    """As fill(), in plain operations of torch."""
+    """Fill a tensor as fill() does, with plain torch operations."""
     import torch
 
     wide = tensor.element_size() == 4
@@ -147,7 +147,7 @@ def fill_by_torch(tensor: "torch.Tensor", source: Source, start: int) -> None:
 
 
 def fill_runs(tensor: "torch.Tensor", source: Source, starts: Integers, lengths: Integers) -> None:
-    """Fill a contiguous tensor with runs of elements, one behind the other."""
+    """Fill a contiguous tensor with runs of elements, one after the other."""
     flat, done = tensor.view(-1), 0
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         fill(flat[done : done + length], source, start)

@@ -28,7 +28,7 @@ def words(source: Source, block: Array, place: Array) -> Array:
 
 
 def words_of(stream: int, key: tuple[int, int], block: Array, place: Array) -> Array:
-    """As words(), by the number of the stream."""
+    """Return words() of the stream with a number."""
     j = 256 * block + (place & 255)
     low, high = np.full_like(j, stream & 0xFFFFFFFF), np.full_like(j, stream >> 32)
     lanes = philox4x32((j & 0xFFFFFFFF, j >> 32, low, high), key)
@@ -52,7 +52,7 @@ def elements(source: Source, start: int, count: int) -> Array:
 
 
 def indices(source: Source, k: int, i: Array) -> Array:
-    """The field of ``k`` bits of each element's word: uint64, shape (n,) (section 4)."""
+    """Return the field of ``k`` bits of each element's word: uint64, shape (n,) (section 4)."""
     fields = 32 // k
     p = i & 1023
     q = i >> 10
@@ -63,7 +63,7 @@ def indices(source: Source, k: int, i: Array) -> Array:
 
 
 def hadamard_indices(source: Source, i: Array) -> Array:
-    """The index of each element of a signed Hadamard matrix: uint64, shape (n,) (section 6)."""
+    """Return the index of each element of a signed Hadamard matrix: uint64, shape (n,) (section 6)."""
     assert source.matrix is not None
     if not i.size:
         return i

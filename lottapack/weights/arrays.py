@@ -1,6 +1,6 @@
-"""The tensors of the plain model as NumPy arrays, whole or piece by piece, adapters merged: what needs no torch.
+"""The tensors of the plain model as NumPy arrays, whole or in pieces, with merged adapters, without torch.
 
-An array holds the bits that the pack records, ``bfloat16`` as ``uint16``, which NumPy lacks. ``values()`` and
+An array contains the recorded bits, with ``bfloat16`` as ``uint16``, since NumPy does not support it. ``values()`` and
 ``bits()`` convert between these and numbers.
 """
 
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 PIECE = 1 << 19
-"""Elements of a piece that one thread makes: a few MiB."""
+"""Elements of a piece that one thread generates: a few MiB."""
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -40,10 +40,10 @@ def values(array: Array, dtype: str) -> Array:
 
 
 def bits(numbers: Array, dtype: str) -> Array:
-    """Numbers as an array of a recorded dtype, rounded to nearest, ties to even; by way of float32 if they narrow."""
+    """Return numbers as an array of a recorded dtype, rounded to nearest, ties to even, through float32 if narrowed."""
     if "float" not in dtype or numbers.dtype == dtype:
         return numbers
-    with np.errstate(all="ignore"):  # what overflows becomes an infinity
+    with np.errstate(all="ignore"):  # overflowing values become infinite
         if dtype == "float64":
             return numbers.astype(np.float64)
         wide: Floats = numbers.astype(np.float32, copy=False)
@@ -60,7 +60,7 @@ def converted(array: Array, dtype: str, wanted: str) -> Array:
 
 
 def whole(pack: PackFile, name: str) -> Array:
-    """Return one entry that is not tied, with its adapter merged: of its shape."""
+    """Return one entry that is not tied, in its shape, with its adapter merged."""
     entry = pack.descriptor.parameters[name]
     assert not isinstance(entry, Tied)
     if isinstance(entry, Stored):
@@ -75,8 +75,8 @@ def whole(pack: PackFile, name: str) -> Array:
 def pieces(pack: PackFile, name: str) -> Iterator[Array]:
     """Yield the same as flat arrays, in row-major order, a few MiB at a time.
 
-    What is read counts only after the last piece, when its hash is known. A coded parameter is decoded whole, and a
-    weight with magnitudes over the columns is made whole, because each needs all of its rows.
+    The values are verified only after the last piece, when the hash is complete. A coded parameter is decoded
+    whole, and a weight with magnitudes over the columns is generated whole, because each column needs all rows.
     """
     entry = pack.descriptor.parameters[name]
     assert not isinstance(entry, Tied)
@@ -103,7 +103,7 @@ def pieces(pack: PackFile, name: str) -> Iterator[Array]:
 
 
 def _rows_of(entry: Seeded | Adapted) -> tuple[int, int]:
-    """The shape whose first axis is cut: a weight without an adapter anywhere, another only between its rows.
+    """Return the shape whose first axis is divided: without an adapter at any element, with one only between rows.
 
     The rows of a batch of matrices are those of all of them.
     """
@@ -111,17 +111,17 @@ def _rows_of(entry: Seeded | Adapted) -> tuple[int, int]:
 
 
 def _row(entry: Adapted) -> int:
-    """The elements of a row."""
+    """Return the elements of a row."""
     return numel(entry.shape[batch_dims_of(entry) + 1 :])
 
 
 def _height(entry: Adapted) -> int:
-    """The rows of a matrix."""
+    """Return the rows of a matrix."""
     return entry.shape[batch_dims_of(entry)]
 
 
 def _make_rows(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], first: int) -> None:
-    """Generate and merge the rows of a weight from number ``first`` on, each thread some of them."""
+    """Generate and merge the rows of a weight from index ``first`` on, divided among threads."""
     row = max(1, out.shape[1])
     entry = pack.descriptor.parameters[name]
     step = max(1, PIECE // row)
@@ -154,7 +154,7 @@ def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], 
 
 
 def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
-    """What of an adapter's tensor belongs to one matrix of a batch, or to the only one."""
+    """Return the part of an adapter's tensor for one matrix of a batch, or for the only one."""
     if part == "beta":
         return tensor
     matrix: Floats = tensor.reshape(-1, *tensor.shape[-1 if part == "magnitude" else -2 :])[number]
@@ -162,7 +162,7 @@ def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
 
 
 def _rows(tensor: Floats, part: str, entry: Adapted, first: int, count: int) -> Floats:
-    """Return what of an adapter's tensor belongs to some rows of the weight."""
+    """Return the part of an adapter's tensor for some rows of the weight."""
     if part == "lora_A" and entry.fan_in_fan_out:
         return tensor[:, first : first + count]
     if part in ("lora_B", "magnitude") and not entry.fan_in_fan_out:

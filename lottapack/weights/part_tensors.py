@@ -68,7 +68,7 @@ class PlainTensor:
         return weight
 
     def _matrix(self, place: tuple[int, ...]) -> "_Matrix":
-        """One matrix of an adapted weight. The last one is kept, with what it knows of its lengths."""
+        """Return one matrix of an adapted weight. The last one is kept, with what it knows of its lengths."""
         if self._last is None or self._last.place != place:
             self._last = _Matrix(self, place)
         return self._last
@@ -107,7 +107,7 @@ class _Matrix:
         self._known: tuple[object, Tensor] | None = None
 
     def merged(self, weight: Tensor, part: Part) -> Tensor:
-        """A part of the merged matrix. ``weight``: that part of the backbone."""
+        """Return a part of the merged matrix. ``weight``: that part of the backbone."""
         if "magnitude" not in self.adapter:
             return self._sum(weight, part)
         # Binary32 throughout: a length is that of the unrounded weights.
@@ -115,7 +115,7 @@ class _Matrix:
         return found.mul_(self._factors(part, found)).to(weight.dtype)
 
     def _sum(self, weight: Tensor, part: Part) -> Tensor:
-        """The merge of a part, of the weight's dtype, before a magnitude."""
+        """Return the merge of a part, of the weight's dtype, before a magnitude."""
         rest = Part(part.whole[1:], part.ranges[1:])
         numbers = torch.arange(numel(rest.whole), dtype=torch.int64, device="cpu")
         rows, columns = self._index(part.indices(0)), rest.take(numbers.view(rest.whole))
@@ -132,7 +132,7 @@ class _Matrix:
         )
 
     def _factors(self, part: Part, found: Tensor) -> Tensor:
-        """What a magnitude multiplies a part with. ``found``: the part, if that is enough to know it.
+        """Return what a magnitude multiplies a part with. ``found``: the part, if that is enough to know it.
 
         The part's outputs are some indices along one axis, with all or some of those along the axes behind it where
         inputs come first.
@@ -161,12 +161,12 @@ class _Matrix:
         return factors.view(len(factors) // numel(behind.whole), -1)[:, kept].view(1, -1, *behind.shape)
 
     def _placed(self, part: Part) -> Part:
-        """A part of the matrix as a part of the whole weight."""
+        """Return a part of the matrix as a part of the whole weight."""
         fixed = tuple(((index, index + 1),) for index in self.place)
         return Part(self.weight.shape, (*fixed, *part.ranges))
 
     def _lengths(self, weight: Tensor, outputs: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Tensor:
-        """The factors of the outputs at some indices along their axis, and at all of those behind it."""
+        """Return the factors of the outputs at some indices along their axis, and at all of those behind it."""
         magnitude = self.adapter["magnitude"]
         if self.entry.fan_in_fan_out:
             inputs, magnitude = weight.reshape(len(weight), -1), magnitude.view(self.shape[1], -1)

@@ -1,7 +1,7 @@
 /**
  * The tensors that a descriptor calls for, and whether a file holds just these (spec/v1/container.md, section 5).
  *
- * A parameter is asked for by its name, a tensor of the file by its record. Where one name would mean both of two things,
+ * Parameters are requested by name, tensors of the file by record. If one name would have two meanings,
  * the pack is refused.
  */
 
@@ -11,16 +11,16 @@ import { filePlace, fileTensor } from "./files.js";
 import { factorDims } from "./merge.js";
 import { ADAPTER_PARTS, adapterPrefix } from "./parameters.js";
 
-/** The part of a stored parameter without a coding: all of it. Other parts are called as in the file. */
+/** The part name of a stored parameter without a coding. Other parts have their names in the file. */
 export const VALUE = "value";
 
 const AGAIN = "Its writer gave it wrong names, or it was changed: get it again from whoever made it.";
 
 /**
  * Every tensor that a descriptor calls for, as `{name, parameter, part, owner, dtype, shape, sha256}`: tables and
- * files, whose `parameter` is null, then parts of parameters. `owner` is for errors alone; `entry`: whose part it is.
+ * files, whose `parameter` is null, then parts of parameters. `owner` is only for errors; `entry`: the entry of the part.
  *
- * The shape of a compressed tensor is null: only the file knows its size.
+ * The shape of a compressed tensor is null: only the file contains its size.
  */
 export function* expectedTensors({ rng, parameters, files }) {
   for (const [id, { bits, sha256 }] of rng.tables) {
@@ -82,7 +82,7 @@ function* taken(descriptor) {
   }
 }
 
-/** Each name that would mean two things, and what it would mean. */
+/** Each name that would have two meanings, and a message with both. */
 function clashes(descriptor) {
   const { parameters } = descriptor;
   const found = new Map();
@@ -107,8 +107,8 @@ function isReserved(name) {
 }
 
 /**
- * Check that a file holds the tensors that its descriptor calls for, each with one use; gives their SHA-256 by name.
- * Throws PackError with everything that differs.
+ * Check that a file has the tensors that its descriptor requires, each with one use; returns their SHA-256 by name.
+ * Throws PackError with all differences.
  */
 export function checkAgreement(descriptor, tensors) {
   const clashing = clashes(descriptor);

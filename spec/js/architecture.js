@@ -1,4 +1,4 @@
-/** What an architecture may say (spec/v1/architectures.md). */
+/** The rules for an architecture (spec/v1/architectures.md). */
 
 import { argumentProblems, pathProblems } from "./arguments.js";
 import { MOST, problem } from "./errors.js";
@@ -6,11 +6,11 @@ import { ARGUMENTS } from "./torch_nn.js";
 
 const MAX_TREE_DEPTH = 16;
 const MAX_TREE_NODES = 10_000;
-/** Keys that make the library transformers run or fetch code that is not its own. */
+/** Keys that make transformers run or download foreign code. */
 const REFUSED_KEYS = [
   ...["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "use_kernels", "kernel_config"],
   ...["attn_implementation", "experts_implementation", "attribute_map"],
-  // What timm takes, which classes of transformers wrap.
+  // Arguments of timm, which classes of transformers wrap.
   ...["cache_dir", "checkpoint_path", "exportable", "feature_cls", "kwargs_filter", "model_cls", "no_jit", "pretrained"],
   ...["pretrained_cfg", "pretrained_cfg_overlay", "pretrained_custom_load", "pretrained_filter_fn"],
   ...["pretrained_strict", "scriptable"],
@@ -35,7 +35,7 @@ const FAMILIES = new Map([
 /** Values at all levels of a configuration of transformers. */
 const MAX_CONFIG_VALUES = 100_000;
 
-/** Everything about an architecture that the format refuses. */
+/** Return all faults of an architecture. */
 export function architectureProblems(family, className, config) {
   const check = FAMILIES.get(family);
   if (check) return check(className, config);
@@ -45,7 +45,7 @@ export function architectureProblems(family, className, config) {
 
 const fault = (where, message) => problem("architecture", where, message);
 
-/** How many of so many values are left behind those inside a value; below 0 once there are none left. */
+/** Return how many of `left` values remain after those inside a value; below 0 if they are exceeded. */
 function valuesLeft(value, most) {
   const inside = Array.isArray(value) ? value : value instanceof Map ? value.values() : [];
   let rest = most;
@@ -68,7 +68,7 @@ function torchNn(className, config) {
     if (node.name === "Sequential") {
       for (const child of children(node, problems)) nodes.push(child); // push(...many) would fill the stack
     } else if (!Object.hasOwn(ARGUMENTS, node.name)) {
-      problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not in the list`));
+      problems.push(fault(`${node.where}.class`, `the module ${JSON.stringify(node.name)} is not allowed by the format`));
     } else {
       for (const one of argumentFaults(node)) problems.push(one);
     }
@@ -124,8 +124,8 @@ function isPlain(value) {
 const isName = (text) => /^[A-Za-z][A-Za-z0-9_]*$/.test(text);
 
 function timm(className, config) {
-  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a timm model")];
-  // What could make timm read files or the network, wrap the model, or change what builds it.
+  const problems = isName(className) ? [] : [fault("architecture.class", "must be the name of a timm model")];
+  // Keys that could make timm read files or the network, wrap the model, or change its builder.
   const refused = (key) => key.startsWith("_") || key.startsWith("pretrained") || REFUSED_BY_TIMM.includes(key);
   return [...problems, ...argumentProblems("architecture.config", config, refused)];
 }
@@ -135,9 +135,9 @@ function python(className, config) {
 }
 
 function transformers(className, config) {
-  const problems = isName(className) ? [] : [fault("architecture.class", "is not the name of a model class")];
+  const problems = isName(className) ? [] : [fault("architecture.class", "must be the name of a model class")];
   if (valuesLeft(config, MAX_CONFIG_VALUES) < 0) {
-    return [...problems, fault("architecture.config", `holds more than ${MAX_CONFIG_VALUES} values`)];
+    return [...problems, fault("architecture.config", `contains more than ${MAX_CONFIG_VALUES} values`)];
   }
   lookForKeys(CONFIG, config, problems);
   return problems;
@@ -158,7 +158,7 @@ function lookForKeys(where, value, problems) {
   }
 }
 
-/** Whether an object stands for a float that JSON lacks: its one key is no setting. */
+/** Whether an object represents a float that JSON does not support: its one key is not a setting. */
 function isFloat(value) {
   return value instanceof Map && value.size === 1 && FLOATS.includes(value.get("__float__"));
 }

@@ -8,16 +8,16 @@ const MAX_PATH = 512;
 const NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
 const CLASS_PATH = /^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*$/;
 
-/** What is wrong with an import path. */
+/** The fault of an import path, or null. */
 export function pathProblems(where, path) {
   if (path.length <= MAX_PATH && CLASS_PATH.test(path)) return [];
   return [problem("architecture", where, 'should be of the form "package.module:Class", without leading underscores')];
 }
 
 /**
- * Everything wrong with keyword arguments.
+ * All faults of keyword arguments.
  *
- * `refused(key)`: which keys may be nowhere, in a family without classes as arguments; null where there may be classes.
+ * `refused(key)`: keys that are not allowed anywhere, in a family without classes as arguments; null if classes are allowed.
  */
 export function argumentProblems(where, config, refused) {
   const problems = [];

@@ -1,4 +1,4 @@
-/** Codings of tensors: what lies in the file for them, and decoding it (spec/v1/codings.md). */
+/** Codings of tensors: their tensors in the file, and decoding (spec/v1/codings.md). */
 
 import { CodingFault } from "./faults.js";
 import { StreamFault, inflate } from "./inflate.js";
@@ -12,27 +12,27 @@ const NARROW = ["float16", "bfloat16"];
 const BLOCKS = ["int8-block64", "normal4-block64"];
 const PLANES = "planes-zlib";
 const TRELLIS = "trellis8";
-/** Of a tensor of an adapter that comes from the seed. */
+/** The coding of an adapter's tensor that comes from the seed. */
 export const SEEDED = "seeded";
 const BLOCK = 64n;
 const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
 const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
 const MOST_GROWTH = 1032n;
 
-/** The codings that go with a dtype. */
+/** The codings that a dtype may have. */
 export function codingsOf(dtype) {
   const narrow = dtype === "float32" ? NARROW : [];
   return [...narrow, ...(GENERATED.includes(dtype) ? [...BLOCKS, TRELLIS] : []), ...(ITEM_SIZE.has(dtype) ? [PLANES] : [])];
 }
 
-/** The fields that a coding has beside its id; null for an unknown one. */
+/** The fields of a coding besides its id; null for an unknown one. */
 export function fieldsOfCoding(id) {
   if (id === SEEDED) return ["distribution", "scale"];
   if (BLOCKS.includes(id)) return ["codes", "scales"];
   return [...NARROW, PLANES, TRELLIS].includes(id) ? ["codes"] : null;
 }
 
-/** The tensors in the file for a coded parameter: `{part, dtype, shape, sha256}`; shape is null where it is free. */
+/** The tensors in the file for a coded parameter: `{part, dtype, shape, sha256}`; shape is null if it is free. */
 export function codedTensors({ shape, coding }) {
   const { id, codes, scales } = coding;
   const count = numel(shape);
@@ -47,7 +47,7 @@ export function codedTensors({ shape, coding }) {
   ];
 }
 
-/** What is wrong with a compressed tensor of a parameter, or null: it has any size that can hold the parameter. */
+/** The fault of a compressed tensor of a parameter, or null. Any size that can contain the parameter is valid. */
 export function compressedFault(name, entry, info) {
   if (info.dtype !== "uint8" || info.shape.length !== 1) {
     return `the file holds ${info.dtype} [${info.shape.join(", ")}], and a compressed tensor is a row of uint8`;

@@ -34,8 +34,8 @@ export function readJson(bytes, section, where, hint = "") {
 /**
  * Read and check everything before the data (spec/v1/refusals.md, section 1).
  *
- * `source` has `size` in bytes and `read(begin, end)`, which gives a Uint8Array (or a promise of one).
- * Gives `{tensors, descriptor, dataStart}`: the tensors by name as `{name, dtype, shape, begin, end}` (begin and end
+ * `source` has `size` in bytes and `read(begin, end)`, which returns a Uint8Array (or a promise of one).
+ * Returns `{tensors, descriptor, dataStart}`: the tensors by name as `{name, dtype, shape, begin, end}` (begin and end
  * are numbers, counted from dataStart; shape holds bigints), and the descriptor's bytes.
  */
 export async function readHeader(source) {
@@ -44,7 +44,7 @@ export async function readHeader(source) {
   if (length === 0n || length % 8n || length > BigInt(Math.min(HEADER_CAP, source.size - PREFIX))) {
     const said = `a header of ${length} bytes in a file of ${source.size}`;
     const what = prefix.length === PREFIX ? said : "under 8 bytes";
-    throw refuse("length", "length", `${what}: truncated, or no safetensors file`, AGAIN);
+    throw refuse("length", "length", `${what}: truncated, or not a safetensors file`, AGAIN);
   }
   const dataStart = PREFIX + Number(length);
   const header = await source.read(PREFIX, dataStart);
@@ -57,7 +57,7 @@ export async function readHeader(source) {
   const tensors = entries(value);
   checkLayout(tensors, BigInt(source.size - dataStart));
   const found = sha256(descriptor);
-  if (found !== recorded) throw refuse("digest", "descriptor", `its SHA-256 is ${found}, not as recorded`, AGAIN);
+  if (found !== recorded) throw refuse("digest", "descriptor", `its SHA-256 is ${found}, which differs from the recorded one`, AGAIN);
   const placed = tensors.map((info) => [info.name, { ...info, begin: Number(info.begin), end: Number(info.end) }]);
   return { tensors: new Map(placed), descriptor, dataStart };
 }
@@ -66,10 +66,10 @@ function metadata(value) {
   const found = value.get("__metadata__");
   const place = "header.__metadata__";
   if (!(found instanceof Map) || !found.has(DESCRIPTOR)) {
-    throw refuse("metadata", place, "there is no lottapack descriptor", NO_PACK);
+    throw refuse("metadata", place, "does not contain a lottapack descriptor", NO_PACK);
   }
   if (!exactly(found, DESCRIPTOR, DIGEST) || ![...found.values()].every((item) => typeof item === "string")) {
-    throw refuse("metadata", place, `should hold exactly ${DESCRIPTOR} and ${DIGEST}, both text`);
+    throw refuse("metadata", place, `must contain exactly ${DESCRIPTOR} and ${DIGEST}, both text`);
   }
   return [new TextEncoder().encode(found.get(DESCRIPTOR)), found.get(DIGEST)];
 }
@@ -111,7 +111,7 @@ function entryFault(entry) {
   return null;
 }
 
-/** No gap, no overlap, nothing left over, in the one order. */
+/** Refuse gaps, overlaps, a rest, and any other order. */
 function checkLayout(tensors, dataSize) {
   const due = [...tensors].sort(
     (a, b) => ITEM_SIZE.get(b.dtype) - ITEM_SIZE.get(a.dtype) || compareCodePoints(a.name, b.name),

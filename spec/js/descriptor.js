@@ -1,4 +1,4 @@
-/** From the descriptor's bytes to its records, or to everything that is wrong with it (spec/v1/descriptor.md). */
+/** Reads the descriptor's bytes into records, or reports all their faults (spec/v1/descriptor.md). */
 
 import { architectureProblems } from "./architecture.js";
 import { readComputed } from "./computed.js";
@@ -11,7 +11,7 @@ import { checkScaffolds, readScaffolds } from "./scaffolds.js";
 import { BUILTIN } from "./tables.js";
 import { kindOf, quote } from "./text.js";
 
-/** The newest version that this reader knows. */
+/** The newest version that this reader supports. */
 export const FORMAT_VERSION = "1.0";
 const PHILOX = "philox4x32-10";
 const FIELDS = ["lottapack", "architecture", "rng", "parameters", "provenance"];
@@ -22,7 +22,7 @@ const WIDTHS = [1n, 2n, 4n, 8n, 16n];
 /**
  * Read a descriptor; a PackError names every problem found.
  *
- * Gives `{version, architecture, rng, parameters, provenance, computed, files}`: architecture has family, class and config (a Map);
+ * Returns `{version, architecture, rng, parameters, provenance, computed, files}`: architecture has family, class and config (a Map);
  * rng has id, seedText, tables (bits and sha256 by id), scaffolds (seed and fingerprints by name), torch and
  * capability; parameters: see parameters.js; computed: dtypes by name; files: see files.js.
  */
@@ -108,7 +108,7 @@ function readRng(out, value) {
   return { id, seedText: seed, tables, scaffolds, torch, capability };
 }
 
-/** The fields that go with `torch-cpu` and with no other generator (spec/v1/torch_cpu.md, section 1). */
+/** The fields that only the generator `torch-cpu` has (spec/v1/torch_cpu.md, section 1). */
 function checkTorch(out, id, versions, tables) {
   for (const [name, version] of Object.entries(versions)) {
     if (id !== TORCH_CPU) {

@@ -9,14 +9,14 @@ const SUMMARIES = {
 };
 const SHOWN = 10;
 
-/** Problems that are noted of one file; more only cost memory. */
+/** The largest number of problems recorded for a file. */
 export const MOST = 1000;
 
 /**
  * A pack is refused.
  *
- * `section`: container, descriptor, agreement, contents or limit; `problems`: everything found, each as
- * `{kind, where, message}`; `hint`: what to do next, or empty.
+ * `section`: container, descriptor, agreement, contents or limit; `problems`: all faults, each as
+ * `{kind, where, message}`; `hint`: the next step, or empty.
  */
 export class PackError extends Error {
   constructor(section, problems, hint = "") {
@@ -30,7 +30,7 @@ export class PackError extends Error {
   }
 }
 
-/** Something that this reader does not do, such as drawing weights as PyTorch does. */
+/** Something that this reader does not support, such as generating weights as PyTorch does. */
 export class UnsupportedError extends Error {
   constructor(message) {
     super(message);
@@ -38,7 +38,7 @@ export class UnsupportedError extends Error {
   }
 }
 
-/** One thing wrong with a pack. */
+/** One fault of a pack. */
 export function problem(kind, where, message) {
   return { kind, where, message };
 }

@@ -1,4 +1,4 @@
-/** What is wrong with coded bytes. */
+/** Faults of coded bytes. */
 
 /** A coded tensor breaks the rules of its coding. `part`: codes, scales, or empty for the value. */
 export class CodingFault extends Error {

@@ -1,9 +1,9 @@
-/** Files that a pack carries beside the model: their names and entries (spec/v1/files.md). */
+/** Files that a pack contains besides the model: their names and entries (spec/v1/files.md). */
 
 import { INTEGER, TEXT, exactRecord, fieldsOf, optional } from "./records.js";
 import { kindOf, quote } from "./text.js";
 
-/** Every name that a file may have, but those of TEMPLATE. */
+/** Every name that a file may have, except those of TEMPLATE. */
 export const NAMES = [
   "adapter_config.json",
   "added_tokens.json",
@@ -51,7 +51,7 @@ const MAX_SIZE = 1n << 27n;
 const MAX_SIZES = 1n << 28n;
 const PLANES = "planes-zlib";
 
-/** Where a file stands in the descriptor. */
+/** The place of a file in the descriptor. */
 export const filePlace = (name) => `files[${quote(name)}]`;
 
 /** The name of a file's tensor, without the ending of its coding. */

@@ -10,14 +10,14 @@ export const LONGEST = 2 ** 29;
 const BITS = Uint8Array.of(0, 1);
 let last = null; // the codes of the last matrix: pieces of one tensor share them
 
-/** Rows and columns of a tensor, as Numbers: its first dimension, and all others; of one dimension one row. */
+/** Rows and columns of a tensor, as Numbers: its first dimension and all others, or one row for a single dimension. */
 export function matrixOf(shape) {
   const sizes = Array.from(shape, Number);
   const rest = sizes.length > 1 ? sizes.slice(1) : sizes;
   return [sizes.length > 1 ? sizes[0] : 1, rest.reduce((product, size) => product * size, 1)];
 }
 
-/** Why a shape cannot have this distribution, or null. */
+/** The reason why a shape cannot have this distribution, or null. */
 export function matrixFault(shape) {
   const longest = Math.max(...matrixOf(shape));
   return longest > LONGEST ? `a side of ${longest} is longer than 2**29` : null;

@@ -1,7 +1,7 @@
 /**
  * Canonical JSON: one text for one value (spec/v1/container.md, section 4).
  *
- * `JSON.parse` keeps neither 64-bit integers, nor the difference of 1 and 1.0, nor duplicate keys. Values here are
+ * `JSON.parse` does not preserve 64-bit integers, the difference of 1 and 1.0, or duplicate keys. Values here are
  * null, booleans, strings, bigint (an integer), number (a float), arrays, and Map (an object, in the text's order).
  */
 
@@ -16,7 +16,7 @@ const PLAIN = /[^"\\\u0000-\u001f]*/y;
 const SPACE = /[ \t\n\r]*/y;
 const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
 
-/** What is wrong with a text: `kind` is json, duplicate or canonical. */
+/** The fault of a text; `kind` is json, duplicate or canonical. */
 export class JsonFault extends Error {
   constructor(kind, message) {
     super(message);
@@ -64,7 +64,7 @@ class Parser {
     this.skip();
     const value = this.value();
     this.skip();
-    if (this.at < this.text.length) this.refuse("there is more after the value");
+    if (this.at < this.text.length) this.refuse("unexpected text after the value");
     return value;
   }
 
@@ -84,7 +84,7 @@ class Parser {
   }
 
   word(text, value) {
-    if (!this.text.startsWith(text, this.at)) this.refuse("no value here");
+    if (!this.text.startsWith(text, this.at)) this.refuse("expected a value");
     this.at += text.length;
     return value;
   }
@@ -122,7 +122,7 @@ class Parser {
   more(end) {
     this.skip();
     const next = this.text[this.at];
-    if (next !== "," && next !== end) this.refuse(`a comma or ${end} is due`);
+    if (next !== "," && next !== end) this.refuse(`expected a comma or ${end}`);
     this.at += 1;
     if (next === end) return false;
     this.skip();
@@ -137,7 +137,7 @@ class Parser {
     }
     let last = null;
     do {
-      if (this.text[this.at] !== '"') this.refuse("a key is due");
+      if (this.text[this.at] !== '"') this.refuse("expected a key");
       const begin = this.at + 1;
       const key = this.string();
       if (3 * (this.at - begin) > MAX_KEY_BYTES && utf8Length(this.text.slice(begin, this.at - 1)) > MAX_KEY_BYTES) {
@@ -146,7 +146,7 @@ class Parser {
       if (key === last) throw new JsonFault("duplicate", `the key ${quote(key, 80)} stands twice in one object`);
       last = key;
       this.skip();
-      if (this.text[this.at] !== ":") this.refuse("a colon is due");
+      if (this.text[this.at] !== ":") this.refuse("expected a colon");
       this.at += 1;
       this.skip();
       const value = this.value();
@@ -173,7 +173,7 @@ class Parser {
     for (;;) {
       parts.push(this.match(PLAIN)[0]);
       const next = this.text[this.at];
-      if (next === undefined) this.refuse("a string has no end");
+      if (next === undefined) this.refuse("a string does not end");
       this.at += 1;
       if (next === '"') break;
       if (next !== "\\") this.refuse("a control character in a string");
@@ -199,7 +199,7 @@ class Parser {
 
   number() {
     const found = this.match(NUMBER);
-    if (!found) this.refuse("no value here");
+    if (!found) this.refuse("expected a value");
     const [text, fraction, exponent] = found;
     if (fraction === undefined && exponent === undefined) {
       const value = text.length <= 20 ? BigInt(text) : null; // 2**64 - 1 has 20 digits, -2**63 with its sign too
@@ -212,12 +212,12 @@ class Parser {
   }
 }
 
-/** Whether the canonical text of a value takes more than so many bytes; looks no further than it must. */
+/** Whether the canonical text of a value takes more than `limit` bytes; stops as early as possible. */
 export function isLonger(value, bytes) {
   return left(value, bytes) < 0;
 }
 
-/** What is left of so many bytes behind the canonical text of a value; below 0 once there is nothing left. */
+/** The bytes that remain of `left` after the canonical text of a value; below 0 if they are exceeded. */
 function left(value, bytes) {
   if (typeof value === "string") return bytes < value.length ? -1 : bytes - utf8Length(writeString(value));
   if (Array.isArray(value)) {
@@ -264,7 +264,7 @@ function write(value, parts) {
   }
 }
 
-/** A float as Python's `repr` writes it; JavaScript finds the same digits and places them otherwise. */
+/** A float as Python's `repr` writes it; JavaScript finds the same digits, but formats them differently. */
 export function writeFloat(value) {
   if (value === 0) return Object.is(value, -0) ? "-0.0" : "0.0";
   const [, sign, head, tail = "", power] = /^(-?)([0-9])(?:\.([0-9]+))?e([-+][0-9]+)$/.exec(value.toExponential());

@@ -3,10 +3,10 @@
  *
  *     import { fromBlob, open, verify } from "./lottapack.js";
  *     const pack = await open(fromBlob(file));          // refused with a PackError if anything is wrong
- *     pack.descriptor.architecture.class;               // what it says
+ *     pack.descriptor.architecture.class;               // what it declares
  *     pack.backbone("0.weight", 1024n, 512);            // any range of a generated tensor, as bits
  *     await pack.plain("0.weight");                     // a merged weight, as little-endian bytes
- *     await pack.file("tokenizer.json");                // a file beside the model
+ *     await pack.file("tokenizer.json");                // a file besides the model
  *     (await verify(pack)).ok;                          // every hash and every fingerprint
  *
  * README.md in this folder says which module does what. For files in Node: node.js.

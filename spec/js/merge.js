@@ -1,4 +1,4 @@
-/** The plain weight that a layer with an adapter stands for, with fixed bits (spec/v1/merge.md). */
+/** The merged weight of a layer with an adapter, with fixed bits (spec/v1/merge.md). */
 
 import { numel } from "./shapes.js";
 
@@ -10,7 +10,7 @@ export function scalingFactor(alpha, rank, rule) {
 /**
  * `[batch, d_out, d_in]` of the matrices that a weight consists of (spec/v1/descriptor.md, section 4); all bigints.
  *
- * `batch`: the sizes that count matrices, none where there is one.
+ * `batch`: the sizes that count matrices; empty for a single matrix.
  */
 export function factorDims({ shape, fan_in_fan_out: fanInFanOut, batch_dims: batchDims = 0n }) {
   const matrix = shape.slice(Number(batchDims));

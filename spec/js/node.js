@@ -3,9 +3,9 @@
  *
  *     node spec/js/node.js [--plain] PACK...
  *
- * It writes one line of JSON for each pack: what verify() gives, or the refusal as `section`, `problems` and `hint`;
+ * It writes one line of JSON for each pack: the result of verify(), or the refusal as `section`, `problems` and `hint`;
  * with --plain also the SHA-256 of each parameter of the plain, merged model, on each scaffold; null for one that cannot be
- * made here, and then `unsupported` says why. Exit code 1 if a pack is not right.
+ * made here, and then `unsupported` says why. The exit code is 1 if a pack is not valid.
  */
 
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";

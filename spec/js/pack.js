@@ -16,14 +16,14 @@ import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
 import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
 
-/** Models that declare more are refused unless the caller says otherwise: checking one is that much work. */
+/** Larger models are refused by default, since checking them takes as much work as they declare. */
 export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
 
 const PIECE = 1 << 20; // elements or bytes of a step
-const AGAIN = "Get the file again from where it came.";
+const AGAIN = "Download the file again from its source.";
 
 /**
- * Open a pack and check header, descriptor and their agreement; throws PackError. No weights are made.
+ * Open a pack and check header, descriptor and their agreement; throws PackError. Weights are not generated.
  *
  * `source`: see container.js; fromBytes() and fromBlob() below make one, and fromFile() in node.js.
  */
@@ -34,12 +34,12 @@ export async function open(source) {
   return pack;
 }
 
-/** A source of bytes that are in memory. */
+/** Return a source for bytes in memory. */
 export function fromBytes(bytes) {
   return { size: bytes.length, read: (begin, end) => bytes.slice(begin, end) };
 }
 
-/** A source of a Blob or File, read piece by piece. */
+/** Return a source for a Blob or File, which is read in pieces. */
 export function fromBlob(blob) {
   return { size: blob.size, read: async (begin, end) => new Uint8Array(await blob.slice(begin, end).arrayBuffer()) };
 }
@@ -70,11 +70,11 @@ export class Pack {
   checkLimit(maxBytes = DEFAULT_MAX_BYTES) {
     const needed = this.declaredBytes();
     if (needed <= BigInt(maxBytes)) return;
-    const message = `the model is one of ${needed.toLocaleString("en")} bytes, and ${maxBytes.toLocaleString("en")} are allowed`;
+    const message = `the model needs ${needed.toLocaleString("en")} bytes, but only ${maxBytes.toLocaleString("en")} are allowed`;
     throw new PackError("limit", [problem("limit", "parameters", message)], "If you trust the pack, allow more.");
   }
 
-  /** The records of the tensors that a parameter's entry calls for, by part: `value` if it lies in the file as it is. */
+  /** The records of the tensors that a parameter's entry requires, by part: `value` if it has no coding. */
   parts(name) {
     const due = [...expectedParts(name, this.descriptor.parameters.get(name))];
     return new Map(due.map((tensor) => [tensor.part, this.tensors.get(tensor.name)]));
@@ -113,7 +113,7 @@ export class Pack {
     return bytes;
   }
 
-  /** The bits that each index stands for, and how many bits an index has. */
+  /** The bits of each index's value, and the number of bits of an index. */
   lookUp(distribution, scale, dtype) {
     const table = this.tables.get(distribution) ?? builtinTable(distribution);
     const bits = BUILTIN.get(distribution)?.bits ?? this.descriptor.rng.tables.get(distribution).bits;
@@ -123,12 +123,12 @@ export class Pack {
   /** The bytes of a file beside the model, decoded if need be; checked. */
   file(name) {
     const entry = this.descriptor.files.get(name);
-    if (!entry) throw new UnsupportedError(`the pack has no file ${JSON.stringify(name)}`);
+    if (!entry) throw new UnsupportedError(`the pack does not contain the file ${JSON.stringify(name)}`);
     const [due] = expectedParts(fileTensor(name), entry);
     return this.readStored(filePlace(name), entry, new Map([[due.part, this.tensors.get(due.name)]]));
   }
 
-  /** What an entry stands for. `held`: the records of its tensors by part; `name`: what errors call it. */
+  /** The bytes of an entry. `held`: the records of its tensors by part; `name`: its name in errors. */
   async readStored(name, entry, held) {
     if (held.has(VALUE)) return this.read(held.get(VALUE));
     const parts = {};
@@ -140,7 +140,7 @@ export class Pack {
       if (!(fault instanceof CodingFault)) throw fault;
       const due = [...held].find(([part]) => part.split(".").at(-1) === fault.part);
       const where = due ? due[1].name : name;
-      const hint = "A faulty writer made this file, or it was changed.";
+      const hint = "The file was changed, or its writer has a fault. Get another copy, or pack the model again.";
       throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
     }
     compare(name, sha256(bytes), entry.sha256, "decodes to the SHA-256");
@@ -148,7 +148,7 @@ export class Pack {
     return bytes;
   }
 
-  /** Check a tensor's SHA-256 piece by piece, keeping nothing of it. */
+  /** Check a tensor's SHA-256 in pieces, without keeping its bytes. */
   async check(info) {
     const { name, begin, end, dtype } = info;
     const hash = new Sha256();
@@ -165,7 +165,7 @@ export class Pack {
   /**
    * Bits of a generated parameter in its recorded dtype: Uint32Array for float32, else Uint16Array.
    *
-   * `start` and `count`: which elements, in row-major order; all by default. `scaffold`: on which of the pack's.
+   * `start` and `count`: which elements, in row-major order; all by default. `scaffold`: one of the pack's scaffolds.
    * Throws UnsupportedError for torch-cpu, and for a scaffold that the pack does not have.
    */
   backbone(name, start = 0n, count = null, scaffold = DEFAULT) {
@@ -190,7 +190,7 @@ export class Pack {
     return fingerprintHex(sum);
   }
 
-  /** Where following a parameter's ties ends; each tie of a chain is followed once, whoever asks. */
+  /** The owner at the end of a parameter's ties; each tie of a chain is followed once. */
   resolve(name) {
     const path = [];
     const { parameters } = this.descriptor;
@@ -263,16 +263,16 @@ export class Pack {
     if (problems.length) throw new PackError("descriptor", problems);
   }
 
-  /** What fill() needs for a parameter. The last one's bits are kept: pieces of one tensor share them. */
+  /** The arguments of fill() for a parameter. The last one's bits are cached for further pieces of the same tensor. */
   sourceOf(name, scaffold) {
     const { rng, parameters } = this.descriptor;
     if (rng.id === TORCH_CPU) {
-      throw new UnsupportedError(`needs torch: PyTorch ${rng.torch} (${rng.capability}) drew these weights`);
+      throw new UnsupportedError(`needs torch: PyTorch ${rng.torch} (${rng.capability}) generated these weights`);
     }
     const seed = scaffold === DEFAULT ? rng.seedText : rng.scaffolds.get(scaffold)?.seed;
     if (seed === undefined) {
       const known = [DEFAULT, ...rng.scaffolds.keys()].join(", ");
-      throw new UnsupportedError(`the pack has no scaffold ${JSON.stringify(scaffold)}; it has ${known}`);
+      throw new UnsupportedError(`the pack does not have a scaffold ${JSON.stringify(scaffold)}; it has ${known}`);
     }
     if (this.looked?.name !== name) {
       const { distribution, scale, dtype, shape } = parameters.get(name);
@@ -291,5 +291,5 @@ function compare(name, digest, recorded, what) {
 
 function refuseOdd(name, dtype, bytes) {
   if (dtype !== "bool" || !bytes.some((byte) => byte > 1)) return;
-  throw new PackError("contents", [problem("bool", name, "holds bytes other than 0 and 1")], AGAIN);
+  throw new PackError("contents", [problem("bool", name, "contains bytes other than 0 and 1")], AGAIN);
 }

@@ -11,7 +11,7 @@ import { kindOf, quote } from "./text.js";
 
 export const TORCH_CPU = "torch-cpu";
 export const CONSTRUCTOR = "constructor";
-/** The tensors of an adapter, in the order in which they are asked for. */
+/** The tensors of an adapter, in the order in which they are required. */
 export const ADAPTER_PARTS = ["lora_A", "lora_B", "beta", "magnitude"];
 
 const FACTORS = ADAPTER_PARTS.slice(0, 2);
@@ -55,7 +55,7 @@ const FIELDS = {
   tied: { role: TEXT, to: TEXT },
 };
 
-/** Whether an entry's values are drawn. */
+/** Whether an entry's values are generated. */
 export const isGenerated = (entry) => entry.role === "seeded" || entry.role === "adapted";
 
 /** The place of an entry in errors. */
@@ -63,16 +63,16 @@ export const placeOf = (name) => `parameters[${quote(name)}]`;
 
 /**
  * The entries by name as objects with the fields of their role; shapes are arrays of bigints, `adapter` has its
- * tensors by part. Adds what is wrong to `out`; null where an entry cannot be read. `rng`: null where it is faulty itself.
+ * tensors by part. Adds faults to `out`; null if an entry cannot be read. `rng`: null if it is faulty itself.
  */
 export function readParameters(out, value, rng) {
   const found = new Map();
   if (!(value instanceof Map)) {
-    out.add("field", "parameters", `should be an object, not ${kindOf(value)}`);
+    out.add("field", "parameters", `must be an object, not ${kindOf(value)}`);
     return null;
   }
   if (value.size > MAX_PARAMETERS) {
-    out.add("name", "parameters", `${value.size} parameters; the format allows ${MAX_PARAMETERS}`);
+    out.add("name", "parameters", `${value.size} parameters, but the format allows only ${MAX_PARAMETERS}`);
     return null;
   }
   for (const [name, item] of value) {
@@ -90,7 +90,7 @@ export function readParameters(out, value, rng) {
   return found.size === value.size ? found : null;
 }
 
-/** What is wrong with a parameter's name, or null. */
+/** The fault of a parameter's name, or null. */
 export function nameFault(name) {
   if (!name) return "the name is empty";
   if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return `the name is longer than ${MAX_NAME_BYTES} bytes`;
@@ -101,7 +101,7 @@ export function nameFault(name) {
 
 function readEntry(out, item, place) {
   if (!(item instanceof Map)) {
-    out.add("field", place, `should be an object, not ${kindOf(item)}`);
+    out.add("field", place, `must be an object, not ${kindOf(item)}`);
     return null;
   }
   if (!out.small(item, place)) return null;
@@ -144,7 +144,7 @@ function checkEntry(out, entry, rng, place) {
   }
 }
 
-/** `seeded`: whether it may come from the seed. Gives whether it does, with the fields for that. */
+/** `seeded`: whether it may come from the seed. Returns whether it does, with its fields. */
 function checkCoding(out, { dtype, coding }, place, seeded = false) {
   out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [DRAWN] : [])], `${place}.id`, `coding of a ${dtype}`);
   const due = fieldsOfCoding(coding.id);
@@ -161,15 +161,15 @@ function checkConstant(out, { dtype, value }, place) {
   const right = value.length === digits && /^[0-9a-f]*$/.test(value);
   if (digits && (!right || (dtype === "bool" && value !== "00" && value !== "01"))) {
     const form = dtype === "bool" ? '"00" or "01"' : `${digits} lower-case hexadecimal digits`;
-    out.add("value", `${place}.value`, `the value of a ${dtype} should be ${form}`);
+    out.add("value", `${place}.value`, `the value of a ${dtype} must be ${form}`);
   }
 }
 
-/** A built-in table here; the values of a pack's own are known only when its tensor is read. */
+/** Only built-in tables are checked here; a pack's own table is known when its tensor is read. */
 function checkDistribution(out, { distribution, scale, dtype, shape }, rng, place) {
   if (rng?.id === TORCH_CPU) {
     out.known(distribution, [CONSTRUCTOR], `${place}.distribution`, "distribution");
-    if (scale !== 1) out.add("scale", `${place}.scale`, `with ${TORCH_CPU} the scale is 1.0`);
+    if (scale !== 1) out.add("scale", `${place}.scale`, `with ${TORCH_CPU} the scale must be 1.0`);
   } else if (BUILTIN.has(distribution)) {
     const fault = GENERATED.includes(dtype) ? scaleFault(extremes(distribution), scale, dtype) : null;
     if (fault) out.add("scale", `${place}.scale`, fault);
@@ -190,14 +190,14 @@ function checkAdapted(out, entry, rng, place) {
     if (tensor.coding) checkPart(out, part, tensor, rng, `${place}.adapter.${part}.coding`);
   }
   if (shape.length < 2 || shape.includes(0n)) {
-    out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions and no zero");
+    out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions, all above 0");
   } else if (batchDims !== undefined && (batchDims < 1n || batchDims > BigInt(shape.length - 2))) {
     const most = shape.length - 2;
-    out.add("shape", `${place}.batch_dims`, `${batchDims} is not from 1 to ${most}, which leaves a matrix`);
+    out.add("shape", `${place}.batch_dims`, `${batchDims} must be from 1 to ${most}, so that a matrix remains`);
   } else {
     const [, dOut, dIn] = factorDims(entry);
     const most = dOut < dIn ? dOut : dIn;
-    if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} is not from 1 to ${most}`);
+    if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} must be from 1 to ${most}`);
   }
 }
 
@@ -207,7 +207,7 @@ function checkPart(out, part, tensor, rng, place) {
   if (!checkCoding(out, tensor, place, seeded)) return;
   const { distribution, scale } = tensor.coding;
   if (distribution === HADAMARD) {
-    out.add("id", `${place}.distribution`, `${HADAMARD} is for weights, not for their adapters`);
+    out.add("id", `${place}.distribution`, `${HADAMARD} is only valid for weights, not for adapters`);
   } else {
     checkDistribution(out, { distribution, scale, dtype: tensor.dtype, shape: [] }, rng, place);
   }
@@ -220,12 +220,12 @@ function checkTies(out, found, declared) {
     for (let name = start; found.has(name) && !grounded.has(name); name = found.get(name).to) {
       const place = `${placeOf(name)}.to`;
       if (path.has(name)) {
-        out.add("tied", place, "the ties go round in a circle");
+        out.add("tied", place, "the ties form a cycle");
         break;
       }
       path.add(name);
       const { to } = found.get(name);
-      if (!declared.has(to)) out.add("tied", place, `there is no parameter ${quote(to)}`);
+      if (!declared.has(to)) out.add("tied", place, `the parameter ${quote(to)} does not exist`);
     }
     path.forEach((name) => grounded.add(name));
   }
@@ -240,7 +240,7 @@ export const adapterPrefix = (parameter) => {
 /** Whether a tensor of an adapter comes from the seed. */
 export const isDrawn = (tensor) => tensor.coding?.id === DRAWN;
 
-/** Place, distribution, scale and dtype of everything that comes from the seed. */
+/** Place, distribution, scale and dtype of all tensors from the seed. */
 export function* scaled(parameters) {
   for (const [name, entry] of parameters) {
     const place = placeOf(name);
@@ -251,7 +251,7 @@ export function* scaled(parameters) {
   }
 }
 
-/** The names of everything that comes from the seed. */
+/** The names of all tensors from the seed. */
 function* drawn(found) {
   for (const [name, entry] of found) {
     if (isGenerated(entry)) yield name;
@@ -264,7 +264,7 @@ function checkStreams(out, found) {
   const seen = new Map();
   for (const name of drawn(found)) {
     const stream = streamOf(name).join();
-    if (seen.has(stream)) out.add("name", placeOf(name), `has the same stream as ${quote(seen.get(stream))}: rename one`);
+    if (seen.has(stream)) out.add("name", placeOf(name), `has the same stream as ${quote(seen.get(stream))}; rename one of them`);
     seen.set(stream, name);
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The normal quantile with additions, multiplications, divisions and square roots only, which IEEE 754 fixes.
  *
- * So every engine computes the same numbers (`Math.exp` and `Math.log` are each engine's own). Rounded to binary32
+ * So every engine computes the same numbers (`Math.exp` and `Math.log` differ between engines). Rounded to binary32,
  * they are the entries of the normal tables; tables.js compares the SHA-256 before it uses any.
  */
 
@@ -22,14 +22,14 @@ function expOfMinus(x) {
 
 const density = (x) => expOfMinus((x * x) / 2) / ROOT_OF_2_PI;
 
-/** How much of the distribution lies above x >= 0, over the density at x (Mills' ratio). */
+/** The probability above x >= 0, divided by the density at x (Mills' ratio). */
 function mills(x) {
   let fraction = 0;
   for (let n = 200; n > 0; n -= 1) fraction = n / (x + fraction);
   return 1 / (x + fraction);
 }
 
-/** How much lies between 0 and x >= 0, over the density at x: x + x**3 / 3 + x**5 / 15 + ... */
+/** The probability between 0 and x >= 0, divided by the density at x: x + x**3 / 3 + x**5 / 15 + ... */
 function series(x) {
   let term = x;
   let sum = x;

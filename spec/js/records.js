@@ -1,4 +1,4 @@
-/** Collecting everything that is wrong with a descriptor, each with its place. */
+/** Collects all faults of a descriptor, each with its place. */
 
 import { MOST, problem } from "./errors.js";
 import { isLonger } from "./json.js";
@@ -9,7 +9,7 @@ export const MAX_ENTRY = 32_768;
 
 const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
 
-/** Checks of a field's form: null, or where in the field something is wrong, and what. */
+/** Checks of a field's form: null, or the place in the field and the fault. */
 export const TEXT = ofType("string", "a string");
 export const INTEGER = ofType("bigint", "an integer");
 export const FLOAT = ofType("number", "a float such as 1.0");
@@ -25,7 +25,7 @@ export const optional = (check) => Object.assign((value) => check(value), { opti
 /** An object with exactly these fields, `x-...` aside, as a check. */
 export const record = (fields) => (value) => recordFault(value, fields);
 
-/** The same where not even `x-...` is allowed. */
+/** The same if `x-...` is not allowed either. */
 export const exactRecord = (fields) => (value) => recordFault(value, fields, true);
 
 function recordFault(value, fields, exact = false) {
@@ -54,7 +54,7 @@ export class Collector {
     for (const { kind, where, message } of problems) this.add(kind, where, message);
   }
 
-  /** Whether a value takes no more bytes than an entry may; notes it if it does. */
+  /** Whether a value is within the size of an entry; records a fault otherwise. */
   small(value, where) {
     const fault = isLonger(value, MAX_ENTRY);
     if (fault) this.add("field", where, `takes more than ${MAX_ENTRY} bytes`);
@@ -71,24 +71,24 @@ export class Collector {
     return true;
   }
 
-  /** Whether an object has exactly these fields, each of its form; notes the first fault. */
+  /** Whether an object has exactly these fields, each of its form; records the first fault. */
   record(value, fields, where) {
     const fault = recordFault(value, fields);
     if (fault) this.add("field", where + fault[0], fault[1]);
     return !fault;
   }
 
-  /** The word must be one of those allowed. */
+  /** Check that the word is one of those allowed. */
   known(word, allowed, where, what) {
     if (allowed.includes(word)) return true;
-    this.add("id", where, `the ${what} ${JSON.stringify(word)} is unknown here; known: ${allowed.join(", ")}`);
+    this.add("id", where, `the ${what} ${JSON.stringify(word)} is unknown; known: ${allowed.join(", ")}`);
     return false;
   }
 
-  /** The text must be `digits` lower-case hexadecimal digits. */
+  /** Check that the text is `digits` lower-case hexadecimal digits. */
   hexadecimal(text, digits, where) {
     if (text.length !== digits || !/^[0-9a-f]*$/.test(text)) {
-      this.add("field", where, `should be ${digits} lower-case hexadecimal digits`);
+      this.add("field", where, `must be ${digits} lower-case hexadecimal digits`);
     }
   }
 }

@@ -4,26 +4,26 @@ import { isGenerated } from "./parameters.js";
 import { OBJECT, TEXT } from "./records.js";
 import { compareCodePoints, kindOf, quote } from "./text.js";
 
-/** The name of the scaffold that the main seed draws. */
+/** The name of the scaffold of the main seed. */
 export const DEFAULT = "default";
 
 const MOST = 64;
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
-/** Where a scaffold stands in the descriptor, or its fingerprint of a parameter. */
+/** The place of a scaffold in the descriptor, or of its fingerprint of a parameter. */
 export function scaffoldPlace(name, parameter = null) {
   const place = `rng.scaffolds[${quote(name)}]`;
   return parameter === null ? place : `${place}.fingerprints[${quote(parameter)}]`;
 }
 
-/** The entries by name as `{seed, fingerprints}` (text, and a Map), or null where one cannot be read. */
+/** The entries by name as `{seed, fingerprints}` (text, and a Map), or null if one cannot be read. */
 export function readScaffolds(out, value) {
   if (!(value instanceof Map)) {
-    out.add("field", "rng.scaffolds", `should be an object, not ${kindOf(value)}`);
+    out.add("field", "rng.scaffolds", `must be an object, not ${kindOf(value)}`);
     return null;
   }
   if (!value.size || value.size > MOST) {
-    out.add("field", "rng.scaffolds", `names ${value.size} scaffolds; it should name 1 to ${MOST}`);
+    out.add("field", "rng.scaffolds", `names ${value.size} scaffolds; it must name 1 to ${MOST}`);
     return null;
   }
   const found = new Map([...value].map(([name, item]) => [name, readScaffold(out, name, item)]));
@@ -33,13 +33,13 @@ export function readScaffolds(out, value) {
 function readScaffold(out, name, item) {
   const place = scaffoldPlace(name);
   if (name === DEFAULT || !NAME.test(name)) {
-    out.add("id", place, "a name is 1 to 64 of a-z, 0-9, point, dash and _, begins with one of the first, and is not default");
+    out.add("id", place, "a name has 1 to 64 of a-z, 0-9, point, dash and _, begins with a letter or digit, and is not default");
   }
   if (!out.smallFields(item, place, "fingerprints")) return null;
   const prints = item instanceof Map ? item.get("fingerprints") : null;
   for (const [parameter, text] of prints instanceof Map ? prints : []) {
     if (typeof text !== "string") {
-      out.add("field", scaffoldPlace(name, parameter), `should be a string, not ${kindOf(text)}`);
+      out.add("field", scaffoldPlace(name, parameter), `must be a string, not ${kindOf(text)}`);
       return null;
     }
     out.hexadecimal(text, 16, scaffoldPlace(name, parameter));
@@ -49,7 +49,7 @@ function readScaffold(out, name, item) {
   return { seed: item.get("seed"), fingerprints: prints };
 }
 
-/** Seeds that differ, and a fingerprint for each generated parameter. `parameters`: null where they are faulty. */
+/** Check that seeds differ and each generated parameter has a fingerprint. `parameters`: null if they are faulty. */
 export function checkScaffolds(out, { seedText, scaffolds }, parameters) {
   const seen = new Map([[seedText, DEFAULT]]);
   for (const [name, { seed }] of scaffolds) {

@@ -1,4 +1,4 @@
-/** SHA-256 (FIPS 180-4), in pieces. WebCrypto's takes only whole buffers, and only in secure contexts. */
+/** SHA-256 (FIPS 180-4), in pieces. WebCrypto only hashes whole buffers, and only in secure contexts. */
 
 const K = new Int32Array(64);
 const START = new Int32Array(8);
@@ -25,7 +25,7 @@ const START = new Int32Array(8);
 const big0 = (x) => ((x >>> 2) | (x << 30)) ^ ((x >>> 13) | (x << 19)) ^ ((x >>> 22) | (x << 10));
 const big1 = (x) => ((x >>> 6) | (x << 26)) ^ ((x >>> 11) | (x << 21)) ^ ((x >>> 25) | (x << 7));
 
-/** An incremental hash: update(bytes) as often as wanted, then hex() or digest() once. */
+/** An incremental hash: call update(bytes) any number of times, then hex() or digest() once. */
 export class Sha256 {
   constructor() {
     this.state = START.slice();
@@ -87,7 +87,7 @@ export class Sha256 {
       }
       let a = a0, b = b0, c = c0, d = d0, e = e0, f = f0, g = g0, h = h0;
       for (let i = 0, t = 0; i < 64; i += 8) {
-        // Eight rounds with the names turned, so that nothing is moved.
+        // Eight rounds with rotated names, so that no value is moved.
         t = (h + big1(e) + (g ^ (e & (f ^ g))) + K[i] + w[i]) | 0;
         d = (d + t) | 0;
         h = (t + big0(a) + ((a & b) | (c & (a | b)))) | 0;

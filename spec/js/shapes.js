@@ -22,7 +22,7 @@ export const FROM_CODE = new Map(ROWS.map(([name, code]) => [code, name]));
 /** The dtypes that a backbone or an adapter can have. */
 export const GENERATED = ["float32", "bfloat16", "float16"];
 
-/** The dtypes of numbers with a point. */
+/** The floating-point dtypes. */
 export const FLOATING = ["float64", ...GENERATED];
 
 export const MAX_SIZE = 2n ** 53n - 1n;
@@ -34,7 +34,7 @@ export function numel(shape) {
   return shape.reduce((product, size) => product * size, 1n);
 }
 
-/** What is wrong with a shape of bigints, or null. Zeros are left out of the product. */
+/** The fault of a shape of bigints, or null. Zeros are left out of the product. */
 export function shapeFault(shape, itemSize) {
   if (shape.length > MAX_DIMENSIONS) return `${shape.length} dimensions; the format allows ${MAX_DIMENSIONS}`;
   if (shape.some((size) => size < 0n || size > MAX_SIZE)) return `a dimension is not from 0 to ${MAX_SIZE}`;

@@ -53,7 +53,7 @@ export function builtinTable(id) {
   return made.get(id);
 }
 
-/** The smallest and largest magnitude of a built-in table, without making all of it. */
+/** The smallest and largest magnitude of a built-in table, without computing all of it. */
 export function extremes(id) {
   if (!ends.has(id)) {
     const half = 2 ** BUILTIN.get(id).bits / 2;
@@ -62,7 +62,7 @@ export function extremes(id) {
   return ends.get(id);
 }
 
-/** The smallest and largest magnitude of a table, zeros left out; null where there are only zeros. */
+/** The smallest and largest magnitude of a table, zeros left out; null if it only contains zeros. */
 export function extremesOf(table) {
   let [least, most] = [Infinity, 0];
   for (const value of table) {
@@ -73,7 +73,7 @@ export function extremesOf(table) {
   return most ? [least, most] : null;
 }
 
-/** What is wrong with a table that a pack carries (section 2), or null. */
+/** The fault of a table that a pack contains (section 2), or null. */
 export function tableFault(table) {
   for (let n = 0; n < table.length; n += 1) {
     const value = table[n];
@@ -86,7 +86,7 @@ export function tableFault(table) {
 }
 
 /**
- * What is wrong with `scale` for magnitudes between two (section 3), or null. `range`: as extremesOf() gives it.
+ * The fault of `scale` for magnitudes between two (section 3), or null. `range`: from extremesOf().
  *
  * All other products lie between those of the two; and the product of two binary32 numbers is exact in binary64.
  */
@@ -104,7 +104,7 @@ export function scaleFault(range, scale, dtype) {
   return null;
 }
 
-/** The bits that each index of a table stands for: the products with the scale, rounded to the dtype. */
+/** The bits of the value of each index of a table: the products with the scale, rounded to the dtype. */
 export function bitsOf(table, scale, dtype) {
   return roundTo(
     table.map((value) => value * scale), // one multiplication, rounded to binary32 by the array

@@ -1,4 +1,4 @@
-/** Strings as the format orders, writes and shortens them: by code points, not by UTF-16 units. */
+/** Ordering, writing and shortening strings by code points, not by UTF-16 units. */
 
 const SHORT = { '"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r" };
 
@@ -48,7 +48,7 @@ export function quote(name, limit = 100) {
   return writeString(cut(name, limit) === name ? name : `${cut(name, limit - 3)}...`);
 }
 
-/** What JSON calls a value. */
+/** The JSON name of a value's type. */
 export function kindOf(value) {
   if (value instanceof Map) return "an object";
   if (Array.isArray(value)) return "an array";

@@ -42,7 +42,7 @@ export function trellis(bytes, shape) {
   return turned;
 }
 
-/** Reads what comes before the words. */
+/** Reads the part before the words. */
 class Head {
   constructor(bytes) {
     this.bytes = bytes;

@@ -1,4 +1,4 @@
-/** Every check of a pack, each with its outcome. */
+/** All checks of a pack, each with its outcome. */
 
 import { adapterEntries, expectedParts, expectedTensors } from "./agreement.js";
 import { PackError, UnsupportedError } from "./errors.js";
@@ -12,11 +12,12 @@ import { ITEM_SIZE, numel } from "./shapes.js";
 const PIECE = 1 << 20;
 
 /**
- * Check each tensor's SHA-256, what each coded tensor decodes to, and on every scaffold each generated parameter's fingerprint; weights are made piece by piece.
+ * Check each tensor's SHA-256, the value of each coded tensor, and on every scaffold each generated parameter's
+ * fingerprint; weights are generated in pieces.
  *
- * Gives `{ok, checks, sha256}`: checks as `{what, where, status, detail}` with a status of ok, failed or skipped, and
- * the SHA-256 of the whole file. `progress(done, total)` counts bytes read and made; what it returns is awaited.
- * Throws PackError for a model over `maxBytes`, which bounds the work that a small file can ask for.
+ * Returns `{ok, checks, sha256}`: checks as `{what, where, status, detail}` with a status of ok, failed or skipped, and
+ * the SHA-256 of the whole file. `progress(done, total)` counts bytes read and generated; its result is awaited.
+ * Throws PackError for a model over `maxBytes`, which limits the work that a small file can cause.
  */
 export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = () => {} } = {}) {
   pack.checkLimit(maxBytes);
@@ -49,7 +50,7 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
   const damaged = new Set(checks.filter(({ status }) => status === "failed").map(({ where }) => where));
   for (const [name, entry, held, read] of coded) {
     const lost = held.find((info) => damaged.has(info.name));
-    const detail = lost && `${lost.name} is damaged, so there is nothing to decode`;
+    const detail = lost && `${lost.name} is damaged, so it cannot be decoded`;
     const skipped = { what: "coding", where: name, status: "skipped", detail };
     note("coding", name, lost ? skipped : await contentCheck("coding", name, read));
     await advance(size([name, entry]));
@@ -69,7 +70,7 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
   return { ok: checks.every(({ status }) => status !== "failed"), checks, sha256 };
 }
 
-/** As the other coded tensors: name, entry, what the file holds for it, and how it is read. */
+/** Coded files, like the other coded tensors: name, entry, tensors in the file, and how to read it. */
 function* codedAdapters(pack) {
   for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role !== "adapted") continue;
@@ -81,7 +82,7 @@ function* codedAdapters(pack) {
   }
 }
 
-/** Everything of which the descriptor records a hash, as pairs of what and where. */
+/** All items with a hash in the descriptor, as pairs of what and where. */
 function listed(descriptor) {
   const found = [...expectedTensors(descriptor)].map(({ name }) => ["sha256", name]);
   for (const [name, { coding }] of descriptor.files) if (coding) found.push(["coding", filePlace(name)]);
@@ -108,7 +109,7 @@ async function contentCheck(what, name, check) {
   }
 }
 
-/** The check of a generated parameter; skipped where this reader cannot make it. */
+/** The check of a generated parameter; skipped if this reader cannot generate it. */
 export async function fingerprintCheck(pack, name, recorded, progress, scaffold = DEFAULT) {
   const what = "fingerprint";
   const where = scaffold === DEFAULT ? name : scaffoldPlace(scaffold, name);

@@ -128,7 +128,7 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
     assert text.encode() not in stored
     with closing(sqlite3.connect(tmp_path / "registry.sqlite3")) as db:
         assert len(db.execute("SELECT sha256 FROM tokens").fetchone()[0]) == 64
-    with pytest.raises(OutputError, match="a token for al already"):
+    with pytest.raises(OutputError, match="al already has a token"):
         tokens.add(tmp_path, "al")
     with pytest.raises(InvalidReferenceError, match="cannot be the name"):
         tokens.add(tmp_path, "../x")
@@ -310,7 +310,7 @@ def test_addresses_of_others(host):
 
 def test_no_port_is_opened_to_others_without_tokens(tmp_path):
     with (
-        pytest.raises(AccessError, match=r"anyone could write to it\nMake one first"),
+        pytest.raises(AccessError, match=r"anyone could write to it\nCreate a token first"),
         background(tmp_path, host="0.0.0.0"),
     ):
         pass

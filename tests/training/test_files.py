@@ -160,7 +160,7 @@ def test_files_can_be_named_and_left_out(checkpoint, tmp_path, run):
         with pytest.raises(CheckpointError, match="files="):
             lottapack.pack(scaffolded(), path, files=wrong)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no file that a pack can carry"):
+    with pytest.raises(CheckpointError, match="does not contain a file that a pack can store"):
         lottapack.pack(scaffolded(), path, files=tmp_path / "empty")
 
 

@@ -165,7 +165,7 @@ def test_wrong_arguments(tmp_path):
     ):
         with pytest.raises(lottapack.errors.CheckpointError, match="both must be above 0"):
             lottapack.pack(lottapack.recover.merged(model, seed=1, architecture=model, **options), tmp_path / "a")
-    with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="must be an integer"):
         lottapack.pack(lottapack.recover.merged(model, seed=-1, max_rank=1, architecture=model), tmp_path / "a")
 
 

@@ -302,7 +302,7 @@ BROKEN = {
     "magnitudes without dora": (
         None,
         adding(**{f"{LAYER}lora_magnitude_vector": torch.ones(16)}),
-        ["left over: magnitude"],
+        ["missing or extra parts: magnitude"],
     ),
     "another model's": (
         None,
@@ -329,15 +329,15 @@ def test_broken_adapters_are_refused(case, run, saved, tmp_path):
 def test_missing_files_are_named(run, saved, tmp_path):
     for lost, words in [
         ("adapter_config.json", ["without its adapter_config.json"]),
-        ("adapter_model.safetensors", ["holds no adapter_model.safetensors"]),
-        ("base/model.lotta.safetensors", ["cannot be packed: "]),
+        ("adapter_model.safetensors", ["does not contain adapter_model.safetensors"]),
+        ("base/model.lotta.safetensors", ["cannot pack "]),
     ]:
         folder = copied(saved, tmp_path / lost.split("/")[0] / "a")
         (folder / lost).unlink()
         refused(run, folder, *words)
     folder = copied(saved, tmp_path / "nobase")
     shutil.rmtree(folder / "base")
-    refused(run, folder, "cannot be packed: ", "--base", "init_backbone_()")
+    refused(run, folder, "cannot pack ", "--base", "init_backbone_()")
     (folder / "adapter_config.json").write_text("{")
     refused(run, folder, "adapter_config.json cannot be read")
     (folder / "adapter_config.json").write_text("[]")

@@ -339,7 +339,7 @@ def test_the_default_dtype_and_device_of_the_caller_play_no_part(tmp_path):
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "3"])
 def test_seeds_that_are_none(seed, tmp_path):
-    with pytest.raises(lottapack.errors.ScaffoldError, match="a seed is an integer"):
+    with pytest.raises(lottapack.errors.ScaffoldError, match="must be an integer from 0"):
         lottapack.pack(
             lottapack.recover.torch_cpu({}, seed=seed, architecture=nn.Sequential(nn.Linear(2, 2))), tmp_path / "a"
         )

@@ -13,12 +13,12 @@ PACK = "pack.lotta.safetensors"
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rank": {"*": 2, "0": 4}}, r"rank: '0' decides nothing, because '\*' stands before it"),
-        ({"rank": {"0": 4, "[02]": 3, "2": 1, "*": 2}}, r"'2' decides nothing, because '\[02\]' stands before"),
-        ({"rank": {"4": 1, "*": 2}}, "rank: '4' decides nothing, because it names no layer with an adapter"),
+        ({"rank": {"*": 2, "0": 4}}, r"rank: '0' has no effect, because '\*' comes before it"),
+        ({"rank": {"0": 4, "[02]": 3, "2": 1, "*": 2}}, r"'2' has no effect, because '\[02\]' comes before"),
+        ({"rank": {"4": 1, "*": 2}}, "rank: '4' has no effect, because it does not match a layer with an adapter"),
         ({"distribution": {"4": "sign1", "*": "normal16"}}, "distribution: '4' .* names no generated layer"),
         ({"distribution": {"*": "normal16", "0": "sign1"}}, r"distribution: '0' .* because '\*' stands before"),
-        ({"backbone": {"*": "blocks", "0": "blocks"}}, "backbone: '0' decides nothing"),
+        ({"backbone": {"*": "blocks", "0": "blocks"}}, "backbone: '0' has no effect"),
         ({"backbone": {"4": "blocks"}}, "backbone: no generated layer is called '4'"),
     ],
 )
@@ -30,7 +30,9 @@ def test_patterns_that_decide_nothing(options, words):
 def test_train_names_what_can_be_trained():
     with pytest.raises(ScaffoldError, match=r"train='running_mean': 1\.running_mean cannot be trained"):
         lottapack.scaffold(cnn(), seed=1, rank=2, train=["running_mean"])
-    with pytest.warns(UnusedOptionWarning, match="no norms and no embeddings, so nothing is trained") as warned:
+    with pytest.warns(
+        UnusedOptionWarning, match="no norms and no embeddings, so only the adapters are trained"
+    ) as warned:
         lottapack.scaffold(mlp(), seed=1, rank=2, train=["norms", "embeddings"])
     assert warned[0].filename == __file__
     for train in (["norms", "biases"], ["norms", "0.bias"], ()):

@@ -185,7 +185,7 @@ def test_a_reservoir_needs_no_adapter(package, tmp_path):
 
 
 def test_a_virtual_mode_by_name_refuses_what_has_no_such_form():
-    with pytest.raises(lottapack.errors.UnsupportedError, match="weight of a MixtralTopKRouter has no form without"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="weight of a MixtralTopKRouter must be in memory"):
         lottapack.scaffold(moe(), seed=7, rank=2, distribution="sign1", backbone={"*.gate": "virtual"})
 
 

@@ -195,8 +195,8 @@ def test_a_checkpoint_of_other_scaffolds_is_refused():
         ({"Task": 8}, "lower-case"),
         ({"": 8}, "lower-case"),
         ({"b": -1}, "seed=-1"),
-        ({"b": 2**64}, "a seed is an integer"),
-        ({"b": "8"}, "a seed is an integer"),
+        ({"b": 2**64}, "must be an integer from 0"),
+        ({"b": "8"}, "must be an integer from 0"),
         ({f"n{number}": number + 100 for number in range(65)}, "65 scaffolds; a pack has at most 64"),
     ],
 )

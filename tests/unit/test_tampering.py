@@ -230,7 +230,7 @@ def one_layer(tmp_path, *layers):
 def test_an_adapter_must_fit_its_layer(tmp_path):
     """A square linear weight, recorded as if it were transposed: only the merged form is defined."""
     path = rewrite(one_layer(tmp_path), tmp_path / "a", set_at("parameters", "0.weight", "fan_in_fan_out", to=True))
-    with pytest.raises(ArchitectureError, match=r"0\.weight: a Linear has no form with this adapter"):
+    with pytest.raises(ArchitectureError, match=r"0\.weight: a Linear does not support this adapter"):
         lottapack.load(path)
     assert lottapack.load(path, merge=True)
 

@@ -213,7 +213,7 @@ def test_what_cannot_be_is_said_by_name_before_anything_changes(case):
 def test_a_layer_without_such_a_form_is_named():
     arguments = {"num_embeddings": 20, "embedding_dim": 12, "max_norm": 1.0}
     model = lottapack.build("python", "torch.nn.modules.sparse:Embedding", **arguments)
-    with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding has no form"):
+    with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding must be in memory"):
         lottapack.scaffold(
             model, seed=1, rank=2, targets="weight", distribution="sign1", backbone={"weight": "virtual"}
         )
@@ -225,7 +225,7 @@ def test_the_block_gets_what_the_limit_leaves():
     assert {layer.max_bytes for layer in virtual_layers(model)} == {2_000 - held}
     full = scaffolded("mlp", table="normal16")
     assert close(output(model, input_for("mlp")), output(full, input_for("mlp")))
-    with pytest.raises(LimitError, match="one row of it takes 64 bytes, and max_bytes leaves 4"):
+    with pytest.raises(LimitError, match="one row needs 64 bytes, but `max_bytes` leaves only 4"):
         scaffolded("mlp", "blocks", "normal16", max_bytes=held + 4)
 
 

@@ -85,7 +85,7 @@ def command(
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     if form.value == "onnx":
         if device != "cpu" or max_shard_size is not None:
-            raise typer.BadParameter("--device and --max-shard-size do not go with --format onnx")
+            raise typer.BadParameter("--device and --max-shard-size are not valid with --format onnx")
         _graph(sink, located(pack, sink), output, weights, inputs, dtype, scaffold, max_bytes, allow)
         return
     if weights is not None or inputs is not None:

@@ -1,4 +1,4 @@
-/** Building the page. Names in a pack are a stranger's text: everything is set as text, never as markup. */
+/** Building the page. Names in a pack are not trusted, so they are set as text, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -25,7 +25,7 @@ export function number(value) {
   return value.toLocaleString("en");
 }
 
-/** A size for people, in decimal units, as the command line writes it: 24.3 MB. */
+/** A readable size in decimal units, as in the command line: 24.3 MB. */
 export function size(bytes) {
   if (bytes < 1000) return `${bytes} bytes`;
   const units = ["kB", "MB", "GB", "TB", "PB", "EB", "ZB"];

@@ -1,4 +1,4 @@
-/** The page: takes a file, hands it to a worker, shows what the worker says. */
+/** The page: takes a file, passes it to a worker and shows the worker's results. */
 
 import { element } from "./dom.js";
 import { showRefusal, showResult, showVerdict, summaryCards } from "./views.js";
@@ -61,7 +61,7 @@ function check(name, order) {
   worker.postMessage(order);
 }
 
-/** A way on for a model over the limit: checking it takes time, not memory. */
+/** A button for a model over the limit, since checking it takes time, but not memory. */
 function offer(name, declared) {
   const button = element("button", "", { type: "button" }, "Check it anyway");
   button.addEventListener("click", () => check(name, { maxBytes: BigInt(declared) }));

@@ -1,4 +1,4 @@
-/** The pictures: where a pack's bytes go, how large it is beside full checkpoints, and its betas. */
+/** The pictures: the parts of a pack's bytes, its size next to full checkpoints, and its betas. */
 
 import { element, number, percent, size, svg } from "./dom.js";
 
@@ -23,7 +23,7 @@ export function bytesPicture(groups, total) {
   return [bar, legend];
 }
 
-/** This pack beside the checkpoint that it stands for. `full`: bytes by form. */
+/** This pack next to the checkpoint that it replaces. `full`: bytes by form. */
 export function sizePicture(fileSize, full) {
   const rows = [["this pack", fileSize], ...Object.entries(full).map(([form, bytes]) => [`full, ${form}`, bytes])];
   const most = Math.max(...rows.map(([, bytes]) => bytes));

@@ -1,10 +1,10 @@
-/** What the page shows of a pack, as plain data: a worker can post it, and a test can compare it. */
+/** The data of a pack that the page shows, as plain objects: a worker can post it, and a test can compare it. */
 
 import { adapterEntries } from "../agreement.js";
 import { expectedTensors, widen } from "../lottapack.js";
 import { ITEM_SIZE, numel } from "../shapes.js";
 
-/** How the groups of stored tensors are called, as `lottapack report` calls them. */
+/** The labels of the groups of stored tensors, as in `lottapack report`. */
 const GROUPS = {
   embedding: "embeddings",
   head: "heads",
@@ -43,7 +43,7 @@ export async function summarise(pack) {
   };
 }
 
-/** How many numbers were trained: adapters and what was trained in full. */
+/** The number of trained elements: adapters and parameters trained in full. */
 function trainedElements(pack) {
   let total = 0;
   for (const [name, entry] of pack.descriptor.parameters) {
@@ -73,7 +73,7 @@ function groups({ descriptor, tensors, dataStart }) {
   return [...sizes].filter(([, size]) => size);
 }
 
-/** Parameters that are alike but for the numbers in their names, as one row. */
+/** Parameters that differ only in the numbers in their names, as one row. */
 function rows(parameters) {
   const found = new Map();
   for (const [name, entry] of parameters) {

@@ -107,7 +107,7 @@ const COLUMNS = {
   constant: ["shape", "dtype"],
   tied: ["to"],
 };
-/** Columns that move into the heading where all rows say the same. */
+/** Columns that move to the heading if all rows have the same value. */
 const ONCE = ["dtype", "coding", "rank", "scaling", "parts"];
 const SHOWN = 500;
 
@@ -135,7 +135,7 @@ export function showVerdict(node, kind, title, detail, ...children) {
   node.replaceChildren(mark, element("strong", "", {}, title), element("span", "detail", {}, detail), ...children);
 }
 
-/** What a finished check says. */
+/** Show the result of a finished check. */
 export function showResult(node, name, { ok, checks, sha256, seconds }) {
   const failed = checks.filter(({ status }) => status === "failed");
   const skipped = checks.filter(({ status }) => status === "skipped");
@@ -144,7 +144,7 @@ export function showResult(node, name, { ok, checks, sha256, seconds }) {
   if (!ok) {
     const problems = failed.map(({ what, where, detail }) => ({ kind: what, where, message: detail }));
     showVerdict(node, "bad", TITLES.contents, `${name}: what it holds is not what it records.`, problemList(problems), digest);
-    node.append(element("p", "hint", {}, "Get the file again from where it came."));
+    node.append(element("p", "hint", {}, "Download the file again from its source."));
   } else if (skipped.length) {
     const what = `Every hash is right. ${number(skipped.length)} drawn tensors were not rebuilt: this page ${skipped[0].detail}.`;
     const hint = element("p", "hint", {}, "To check them too: lottapack verify PACK");
@@ -158,7 +158,7 @@ export function showResult(node, name, { ok, checks, sha256, seconds }) {
   }
 }
 
-/** What a refusal says. */
+/** Show a refusal. */
 export function showRefusal(node, name, { section, problems, count, hint }) {
   showVerdict(node, "bad", TITLES[section], name, problemList(problems, count));
   if (hint) node.append(element("p", "hint", {}, hint));

@@ -1,4 +1,4 @@
-/** Reads and checks packs beside the page, so that it stays alive. One worker checks one file. */
+/** Reads and checks packs outside the page's thread, so that the page stays responsive. One worker checks one file. */
 
 import { PackError, fromBlob, open, verify } from "../lottapack.js";
 import { summarise } from "./summary.js";

@@ -87,7 +87,7 @@ for (const page of ["descriptor", "torch_cpu"]) {
 
 test("a file that the pack does not have is refused", async () => {
   const pack = await open(fromBytes(packs("valid")[0].bytes));
-  assert.throws(() => pack.file("vocab.json"), { name: "UnsupportedError", message: /no file "vocab\.json"/ });
+  assert.throws(() => pack.file("vocab.json"), { name: "UnsupportedError", message: /does not contain the file "vocab\.json"/ });
 });
 
 test("weights of torch-cpu are refused and named", async () => {
@@ -101,7 +101,7 @@ test("a scaffold that the pack does not have is refused, and those that it has a
   const { bytes } = packs("valid").find(({ name }) => name === "scaffolds");
   const pack = await open(fromBytes(bytes));
   const [other] = pack.descriptor.rng.scaffolds.keys();
-  const message = new RegExp(`no scaffold "none"; it has default, .*${other.replaceAll(".", "\\.")}`);
+  const message = new RegExp(`does not have a scaffold "none"; it has default, .*${other.replaceAll(".", "\\.")}`);
   assert.throws(() => pack.backbone("0.weight", 0n, null, "none"), { name: "UnsupportedError", message });
 });
 
