@@ -240,7 +240,7 @@ def tied_linears():
         (cnn, {"targets": "1"}, r"^targets='1': 1\.weight, a parameter of a BatchNorm2d, cannot have an adapter"),
         (tied_linears, {"targets": "1"}, r"^1\.weight cannot have its own adapter: it is tied to 0\.weight"),
         (mlp, {"targets": ["0", "2.bias"]}, r"targets='2\.bias': 2\.bias, a parameter of a Linear, cannot have"),
-        (lambda: with_bias(torch.complex64), {}, r"^0\.bias is torch\.complex64, which the format does not have"),
+        (lambda: with_bias(torch.complex64), {}, r"^0\.bias is torch\.complex64, which the format does not support"),
         (lambda: with_bias(torch.float8_e4m3fn), {}, r"^0\.bias is torch\.float8_e4m3fn"),
         (mlp, {"targets": ["0", "nine"], "train": "normz"}, r"2 layers .*\n  targets: .*'nine'\n  train: .*'normz'"),
         (tied_linears, {"targets": "0"}, r"^0\.weight cannot have an adapter: another layer shares"),

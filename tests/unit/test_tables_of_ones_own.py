@@ -246,7 +246,7 @@ def test_ids_that_no_table_may_have(name):
         ({"scale": "kaiming"}, "Pass a rule for the standard deviation as `init`"),
         ({"init": "xavier", "scale": 1.0}, "`init` and `scale` both set"),
         ({"init": [1.0]}, "a function of"),
-        ({"init": lambda d_out, d_in: 0.0}, r"0\.weight: init gives the standard deviation 0\.0"),
+        ({"init": lambda d_out, d_in: 0.0}, r"0\.weight: `init` returns the standard deviation 0\.0"),
         ({"init": lambda d_out, d_in: "1"}, "0.weight: `init` returns the standard deviation '1'"),
         ({"init": lambda d_out, d_in: math.nan}, "0.weight: `init` returns the standard deviation nan"),
         ({"init": lambda d_out, d_in: 1e39}, "0.weight: scale inf"),

@@ -193,7 +193,7 @@ REFUSED = {
     ),
     "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: backbone='quick'"),
     "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
-    "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be both"),
+    "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be in checkpoints"),
     "too little memory": ({"backbone": "virtual", "max_bytes": 200}, LimitError, "`max_bytes=200` allows"),
 }
 

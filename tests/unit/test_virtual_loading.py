@@ -107,7 +107,7 @@ REFUSED = [
         UnsupportedError,
         "0.weight cannot be virtual: merging an adapter",
     ),
-    ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: backbone='fast'"),
+    ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: unknown backbone='fast'"),
     ("sign1", {"backbone": {"0": "virtual", "7": "virtual"}}, ScaffoldError, "no generated layer is called '7'"),
 ]
 
