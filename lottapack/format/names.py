@@ -38,8 +38,6 @@ def name_fault(name: str, max_bytes: int = 1024) -> str | None:
         return None
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "/\\" for character in name):
         return "the name contains a control character, a slash or a backslash"
-    if not unicodedata.is_normalized("NFC", name):
-        return "the name is not in Unicode normalisation form C"
     return None
 
 

@@ -116,7 +116,7 @@ def test_what_is_not_checked_is_a_failure(lost, monkeypatch):
     found = lottapack.verify(coded if lost == "coding" else path)
     assert not found.ok
     failed = {(check.what, check.detail) for check in found.checks if check.status == "failed"}
-    assert failed == {(lost, "the descriptor lists it, and nothing checked it")}
+    assert failed == {(lost, "the descriptor lists it, but no check covered it")}
 
 
 def test_every_tensor_of_a_file_has_one_use():

@@ -14,7 +14,6 @@ EXAMPLES = examples(
     "lottapack export model.lotta.safetensors -o model.safetensors",
     "lottapack export model.lotta.safetensors -o model/ --format transformers --dtype bfloat16 --max-shard-size 2GB",
     "lottapack export model.lotta.safetensors -o adapter/ --format peft",
-    "lottapack export model.lotta.safetensors -o graph/ --format onnx --weights none",
 )
 
 

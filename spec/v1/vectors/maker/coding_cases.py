@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import trellis
+from . import deflate, trellis
 from .codings import as_stream, decode, int8_tensor, nibbles, planes, scales_tensor, stream
 from .model import tensor
 from .pack import Tensor
@@ -104,6 +104,8 @@ def lossless() -> Iterator[dict[str, Any]]:
     yield case("no elements", "planes-zlib", "float32", [0, 2], stream(b""))
     yield case("fixed Huffman codes", "planes-zlib", "float32", [8, 12], as_stream(FIXED))
     yield case("dynamic Huffman codes, a window of 512 bytes", "planes-zlib", "float32", [8, 12], as_stream(DYNAMIC))
+    for why, (data, given) in deflate.valid().items():
+        yield case(why, "planes-zlib", "uint8", [len(given)], as_stream(data))
     nan = np.array([0x7FC00001, 0xFF800000, 0x80000000, 0x00000001], "<u4").tobytes()
     yield case("NaN, infinity, negative zero", "planes-zlib", "float32", [4], stream(planes(nan, 4)))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import trellis
+from . import deflate, trellis
 from .coding_cases import FIXED
 from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, stream
 from .invalid_form import at
@@ -281,6 +281,12 @@ def contents() -> Iterator[Invalid]:
     }
     for name, (why, data) in broken.items():
         yield fault("coding", f"planes_{name}", CODES, why, with_tensor("planes-zlib", "codes", as_stream(data)))
+    for name, (why, data) in deflate.invalid().items():
+        model = Model(sequential(linear(1, 1)))
+        model.seeded("0.weight", [1, 1])
+        model.coded("0.bias", "float32", [1], "planes-zlib", stream(b"AAAA"), group="bias")
+        model.recode("0.bias", "codes", as_stream(data))
+        yield fault("coding", f"deflate_{name}", "0.bias.codes", why, model)
     model = Model(sequential())
     model.coded("mask", "bool", [4], "planes-zlib", stream(bytes([0, 1, 2, 1])), group="buffer")
     yield fault("bool", "planes", "mask", "a bool whose byte is 2 once decompressed", model)

@@ -29,6 +29,10 @@ ACCEPTED = [
     ("several digits and an exponent", "[1.5e+16,1.7976931348623157e308,2.2250738585072014e-308,-1.25e-7]"),
     ("more digits than the shortest", "[0.1000000000000000055511151231257827,0.30000000000000004,2.50]"),
     ("a binary32 number", "0.05103103816509247"),
+    (
+        "of two nearest digits the even one",
+        "[2.9802322387695312e-08,82.12527465820312,0.9297256469726562,2.98023223876953125e-08]",
+    ),
     ("too small for binary64: zero", "[1e-400,-1e-400]"),
     ("half of the least number: zero, to even", "2.4703282292062327e-324"),
     ("nested 64 deep", "[" * 64 + "]" * 64),

@@ -17,6 +17,24 @@ def minimal() -> Model:
     return model
 
 
+@shows(
+    "names as their library has them: decomposed, beside a name of the same normal form, and of newer Unicode",
+    buildable=False,
+)
+def names_of_any_form() -> Model:
+    model = Model(sequential())
+    for name in ("gro\u0308ße", "größe", "a\U0001e4ec\u0301", "\U000105d2\u0307"):
+        model.constant(name, [1], "float32", "3f800000")
+    return model
+
+
+@shows("a scale between two shortest decimals that are equally near: the even last digit")
+def scale_of_even_digit() -> Model:
+    model = Model(sequential(linear(2, 2, bias=False)))
+    model.seeded("0.weight", [2, 2], scale=0.9297256469726562)
+    return model
+
+
 @shows("a model without parameters; its root is not a container")
 def no_parameters() -> Model:
     return Model({"family": "torch.nn", "class": "ReLU", "config": {"inplace": False}})
