@@ -104,7 +104,7 @@ def test_impossible_exports_are_refused_and_change_nothing(tmp_path):
     for target in (tmp_path / "none" / "file", tmp_path / "none" / "folder" / ""):
         with pytest.raises(errors.OutputError, match=r"cannot (write|make)"):
             lottapack.export(path, target)
-    with pytest.raises(errors.OutputError, match="cannot make the folder"):
+    with pytest.raises(errors.OutputError, match="cannot create the folder"):
         lottapack.export(packed("gpt2", tmp_path), tmp_path / "old", format="transformers")
     assert (tmp_path / "old").read_bytes() == b"as before"
 

@@ -49,7 +49,9 @@ function trainedElements(pack) {
   for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
     if (entry.role !== "adapted") continue;
-    for (const { shape } of adapterEntries(name, entry).values()) total += Number(numel(shape));
+    for (const { shape, coding } of adapterEntries(name, entry).values()) {
+      if (coding?.id !== "seeded") total += Number(numel(shape));
+    }
   }
   return total;
 }
