@@ -253,7 +253,7 @@ def test_architectures_that_are_none(run, tmp_path):
     with_arch('{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "auto_map": {"a": "b"}}', "auto_map")
     refused(run, "pack", tmp_path / "a.safetensors", *OPTIONS, 11, tmp_path / PACK, words=["Pass --arch"])
     gone = ("--arch", tmp_path / "gone.json", tmp_path / PACK)
-    refused(run, "pack", tmp_path / "a.safetensors", *OPTIONS, 11, *gone, words=["cannot be read"])
+    refused(run, "pack", tmp_path / "a.safetensors", *OPTIONS, 11, *gone, words=["cannot read", "as an architecture"])
 
 
 class Code:
