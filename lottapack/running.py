@@ -124,8 +124,8 @@ def run(
         allow: as in load().
 
     Raises:
-        CheckpointError: there is no input, or the model takes another.
-        UnsupportedError: the model writes no text, or there is no tokenizer.
+        CheckpointError: the input is missing, or the model takes another.
+        UnsupportedError: the model does not generate text, or its tokenizer is missing.
         OutputError: the output cannot be written.
         LottapackError: and every error that load() raises.
 

@@ -50,9 +50,9 @@ def checkpoint_hint(source: str) -> str:
 
 
 def folder_hint(folder: Path) -> str:
-    """The next step for a folder without a pack."""
+    """Return the next step for a folder without a pack."""
     if os.path.isfile(folder / "adapter_config.json"):  # noqa: PTH113 - Path.is_file() raises where nobody may look
-        return f"It holds a PEFT adapter. {PACK_IT.format(path=folder)}"
+        return f"It contains a PEFT adapter. {PACK_IT.format(path=folder)}"
     if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
         return f"It contains a checkpoint. {PACK_IT.format(path=folder)}"
     return "Name a pack, a .lotta.safetensors file, or a folder that contains one."

@@ -85,7 +85,7 @@ class AdaptedRecurrent(AdaptedModule):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse another weight, and set all else as any module does: there is no list to bring up to date."""
+        """Refuse another weight, and set all other attributes as usual, since no list of weights is kept."""
         if name in self._lottapack_leaves:
             super().__setattr__(name, value)
         nn.Module.__setattr__(self, name, value)

@@ -68,7 +68,7 @@ def export(
         The path of ``model.onnx``.
 
     Raises:
-        UnsupportedError: torch, onnx or onnxscript is missing, or there is no example for this model.
+        UnsupportedError: torch, onnx or onnxscript is missing, or this model needs an example.
         CheckpointError: the exporter cannot trace the model.
         OutputError: the folder cannot be written.
         LottapackError: and every error that load() raises.

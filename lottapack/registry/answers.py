@@ -44,7 +44,7 @@ def printable(words: str, most: int) -> str:
 
 
 def without_number(words: str) -> str:
-    """A system's words without their number, such as ``[Errno 111]``."""
+    """Return a system's error text without its number, such as ``[Errno 111]``."""
     return re.sub(r"\[Errno -?[0-9]+\] ", "", words)
 
 

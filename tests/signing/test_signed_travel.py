@@ -49,7 +49,7 @@ def test_a_pack_that_is_replaced_by_one_without_a_signature(hub: object, signed:
 def test_a_signature_as_large_as_a_model_is_not_fetched(hub: object, pack: Path) -> None:
     pack.with_name(f"{pack.name}.sig").write_bytes(b" " * 1_000_001)
     lottapack.push(pack, REPO)
-    with pytest.raises(RegistryError, match=r"\.sig has 1,000,001 bytes, 1,000,000 are allowed"):
+    with pytest.raises(RegistryError, match=r"\.sig has 1,000,001 bytes, but only 1,000,000 are allowed"):
         lottapack.pull(REPO)
 
 

@@ -339,7 +339,7 @@ def test_missing_files_are_named(run, saved, tmp_path):
     shutil.rmtree(folder / "base")
     refused(run, folder, "cannot pack ", "--base", "init_backbone_()")
     (folder / "adapter_config.json").write_text("{")
-    refused(run, folder, "adapter_config.json cannot be read")
+    refused(run, folder, "cannot read")
     (folder / "adapter_config.json").write_text("[]")
     refused(run, folder, "is not an object")
 

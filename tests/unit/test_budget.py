@@ -111,7 +111,7 @@ def test_max_bytes_bounds_what_is_computed():
     config = {**GPT2, "model_type": "gpt_neo", **NEO, "max_position_embeddings": 5000}
     architecture = Architecture(family="transformers", class_="GPTNeoForCausalLM", config=config)
     arch.build(architecture, Budget(100, 10**6))
-    with pytest.raises(LimitError, match=r"computes tensors of .* and 16 MB are allowed") as caught:
+    with pytest.raises(LimitError, match=r"computes tensors of .* but only 16 MB are allowed") as caught:
         arch.build(architecture, Budget(100, 10**6, max_bytes=10**7))
     assert caught.value.hint == "If you trust the pack, pass a larger `max_bytes`."
 
@@ -126,7 +126,7 @@ def test_numbers_that_models_have():
     numbers.check_numbers("it", {"vocab_size": 20_000_000}, Budget(1, 8, 20_000_000))
     numbers.check_numbers("it", {"vocab_size": 20_000_000}, Budget())
     for config in ({"vocab_size": 20_000_000}, {"a": [{"layers": 3 * 10**6}]}, {"depth": -(2**40)}):
-        with pytest.raises(LimitError, match=r"it: config\.[\w.\[\]]+ is -?[\d,]+, and at most [\d,]+ is accepted"):
+        with pytest.raises(LimitError, match=r"it: config\.[\w.\[\]]+ is -?[\d,]+, but at most [\d,]+ is accepted"):
             numbers.check_numbers("it", config, SMALL)
     with pytest.raises(LimitError):  # a table does not justify layers
         numbers.check_numbers("it", {"num_hidden_layers": 10**9}, Budget(1, 4 * 10**9, 10**9))

@@ -109,7 +109,7 @@ def test_where_a_model_was_saved_is_not_what_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"vocab_size": 65}, "model.embed_tokens.weight has shape (32, 16), and (65, 16)"),
+        ({"vocab_size": 65}, "model.embed_tokens.weight has shape (32, 16), but (65, 16)"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings (true -> false)"),
         ({"num_hidden_layers": 2, "bos_token_id": 7}, "num_hidden_layers (1 -> 2)"),
         ({"intermediate_size": 25}, "intermediate_size (24 -> 25)"),
@@ -160,7 +160,7 @@ def test_a_folder_of_another_family_may_hold_any_config(tmp_path):
 def test_what_a_module_was_built_with_must_agree_with_its_configuration(tmp_path):
     model = lottapack.scaffold(tied_llama(), seed=1, rank=1)
     model.config.rms_norm_eps = 0.5  # read when it was built: the module still has the old one
-    with pytest.raises(CheckpointError, match=r"variance_epsilon is 1e-06, and 0.5"):
+    with pytest.raises(CheckpointError, match=r"variance_epsilon is 1e-06, but 0.5"):
         lottapack.pack(model, tmp_path / f"a{S}")
     model.config.rms_norm_eps = 1e-6
     model.model.norm.variance_epsilon = 0.25
@@ -172,7 +172,7 @@ def test_what_a_module_was_built_with_must_agree_with_its_configuration(tmp_path
 def test_a_replaced_module_is_refused(tmp_path):
     model = lottapack.scaffold(tied_llama(), seed=1, rank=1)
     model.model.layers[0].mlp.act_fn = nn.ReLU()
-    with pytest.raises(CheckpointError, match=r"layers.0.mlp.act_fn is a ReLU, and a SiLU"):
+    with pytest.raises(CheckpointError, match=r"layers.0.mlp.act_fn is a ReLU, but a SiLU"):
         lottapack.pack(model, tmp_path / f"a{S}")
 
 
@@ -211,7 +211,7 @@ def test_a_wrapped_sequential_is_the_one_inside(tmp_path):
 def test_a_resized_layer_of_a_sequential_is_refused(tmp_path):
     model = lottapack.scaffold(mlp(), seed=1, rank=2)
     model[4].in_features = 9
-    with pytest.raises(CheckpointError, match=r"4\.weight has shape \(4, 8\), and \(4, 9\)"):
+    with pytest.raises(CheckpointError, match=r"4\.weight has shape \(4, 8\), but \(4, 9\)"):
         lottapack.pack(model, tmp_path / f"a{S}")
 
 
@@ -220,7 +220,7 @@ def test_a_called_architecture_holds_no_late_change(tmp_path):
     model = lottapack.scaffold(model, seed=1, rank=2, targets="linear*")
     lottapack.pack(model, tmp_path / f"a{S}")
     model.norm_first = True
-    with pytest.raises(CheckpointError, match="norm_first is True, and False"):
+    with pytest.raises(CheckpointError, match="norm_first is True, but False"):
         lottapack.pack(model, tmp_path / f"a{S}")
 
 
@@ -236,5 +236,5 @@ def test_a_padding_token_that_positions_depend_on_is_refused(tmp_path):
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = lottapack.scaffold(RobertaModel(RobertaConfig(vocab_size=32, **sizes)), seed=1, rank=1)
     model.config.pad_token_id = 2
-    with pytest.raises(CheckpointError, match=r"embeddings\.padding_idx is 1, and 2"):
+    with pytest.raises(CheckpointError, match=r"embeddings\.padding_idx is 1, but 2"):
         lottapack.pack(model, tmp_path / f"a{S}")

@@ -167,7 +167,7 @@ def unwritable(model, fault):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("shared", "2.weight cannot be written"),
+        ("shared", "cannot write 2.weight"),
         ("freed", "does not have its memory"),
         ("meta", "2.weight is on the meta device"),
     ],

@@ -141,7 +141,7 @@ def test_all_weights_at_once_are_those_one_by_one(name, way, merge, tmp_path, mo
 def refused(path: Path, **way: object) -> lottapack.errors.LimitError:
     with pytest.raises(lottapack.errors.LimitError) as error:
         lottapack.load(path, **way)
-    for word in ("dtype=", "device=", "max_bytes", "merge=True"):
+    for word in ("`dtype`", "`device`", "`max_bytes`", "`merge`"):
         assert word in error.value.hint
     return error.value
 
