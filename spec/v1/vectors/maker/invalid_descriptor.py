@@ -222,7 +222,8 @@ def calls() -> Iterator[Invalid]:
         "python_argument", "config.layer[0].class", "python: a path among the arguments", "python", "a:B", bad
     )
     for name, why, value in (
-        ("half_class", "class without config", {"class": "a:B"}),
+        ("half_class", "class and another key than config", {"class": "a:B", "x": 1}),
+        ("class_of_none", "a class of no text", {"class": None}),
         ("more_class", "class, config and more", {**node, "args": []}),
         ("tuple_and_more", "tuple and another key", {"tuple": [], "x": 1}),
         ("tuple_of_none", "a tuple of no array", {"tuple": None}),
