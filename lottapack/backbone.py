@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lottapack import arch, rng
+from lottapack.arch.as_built import note_as_built
 from lottapack.errors import ScaffoldError
 from lottapack.folders import bases
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
@@ -66,7 +67,7 @@ def init_backbone_(
     width = Width(init, scale)
     require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
-    architecture = arch.describe(model)
+    architecture, built = arch.described(model)
     entries = entries_of(model)
     for entry in entries:
         require_held(entry)
@@ -87,6 +88,7 @@ def init_backbone_(
             bias = entry.module._parameters.get("bias")
             if bias is not None:
                 bias.zero_()
+    note_as_built(model, built)
     carry(model, recipe)
     stored = [name for name, entry in recipe.parameters.items() if isinstance(entry, StoredRecipe)]
     bases.remember(model, _base(model, stored))

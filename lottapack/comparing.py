@@ -141,7 +141,7 @@ def trained(
             recipe, tensors, _ = read_adapter(source, None if base is None else Path(base))
         else:
             recipe, tensors = checkpoints.split(read_checkpoint(source, leaving), key, leaving)
-            recipe = configuration.of_checkpoint(recipe, source)
+            recipe = configuration.of_recipe(recipe, tensors, leaving, source)
         tensors = checkpoints.fitted(recipe, tensors)
         if not is_adapter(source):
             recipe, tensors = as_held(recipe, tensors)

@@ -151,9 +151,13 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield non-persistent buffers, and tensors that are plain attributes, by name: those that no checkpoint holds."""
     yield from computed_buffers(module)
     for prefix, inner in module.named_modules():
-        for name, value in vars(inner).items():
-            if isinstance(value, torch.Tensor):
-                yield f"{prefix}.{name}" if prefix else name, value
+        for name, value in attributes(inner):
+            yield f"{prefix}.{name}" if prefix else name, value
+
+
+def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of one module that are mere attributes, by name."""
+    return ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
 
 
 def require_same_computed(

@@ -30,7 +30,8 @@ def _current(module: nn.Module, name: str, config: dict[str, Any], where: str) -
     known = {node["name"]: node for node in config["children"]}
     children = []
     for child_name, child in module._modules.items():
-        assert child is not None  # Sequential only holds modules
+        if child is None:
+            raise ArchitectureError(f"{where}: {child_name} is None, which cannot be described as data")
         child_path = child_name if where == "the model" else f"{where}.{child_name}"
         node, inner = known.get(child_name), unwrapped(child)
         if node is None or (_is_listed(inner) and type(inner).__name__ != node["class"]):
@@ -47,7 +48,8 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
     if type(module) is nn.Sequential:
         children = []
         for child_name, child in module._modules.items():
-            assert child is not None  # Sequential only holds modules
+            if child is None:
+                raise ArchitectureError(f"{where}: {child_name} is None, which cannot be described as data")
             class_name, config = _describe(child, child_name if where == "the model" else f"{where}.{child_name}")
             children.append({"name": child_name, "class": class_name, "config": config})
         return name, {"children": children}

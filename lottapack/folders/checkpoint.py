@@ -10,6 +10,7 @@ from lottapack import arch
 from lottapack.arch.skeleton import shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.folders.bits import same_bits
+from lottapack.folders.changes import refuse_changes
 from lottapack.folders.states import LeftOut, beside, choose, plain_name
 from lottapack.format import recipe
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE, adapter_prefix, parameter_of
@@ -47,9 +48,12 @@ def _split(
         )
     state, others = chosen
     leaving.names += [other.address for other in others]
-    require_none_beside(leaving.rest(beside(content, state, others)))
     tensors = state.own()
     plan = recipe.of_tensor(tensors.pop(recipe.BUFFER))
+    left = leaving.rest(beside(content, state, others))
+    if left and plan.changed:  # what was put into the model says more than the tensors that it brought
+        refuse_changes(plan.changed, plan.architecture.class_, leaving)
+    require_none_beside(left)
     own = _own_names(plan)
     tensors = _unwrapped(own, tensors)
     inside = {plain_name(name): buffer for name, buffer in buffers.items()}

@@ -119,11 +119,20 @@ class TiedRecipe(Record, frozen=True, tag_field="role", tag="tied"):
 ParameterRecipe = SeededRecipe | AdaptedRecipe | StoredRecipe | TiedRecipe
 
 
+class Change(Record, frozen=True):
+    """What of a model no tensor and no configuration tells: what is there ``now``, and what is ``due``, in words."""
+
+    now: str
+    due: str
+
+
 class Recipe(Record, frozen=True, dict=True, gc=True):
     """Everything about a scaffolded model except its learned tensors.
 
     ``dtypes``: present dtypes, where they differ, of generated weights and of tensors that the architecture computes.
     ``mixed``: whether some floating tensors of the checkpoint do not have the dtype of the generated weights.
+    ``config``: the present configuration, where it differs from the architecture's.
+    ``changed``: by place, what of the model differs from what the architecture builds, and no tensor shows.
     """
 
     lottapack_recipe: str
@@ -132,6 +141,8 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
     parameters: dict[str, ParameterRecipe]
     dtypes: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     mixed: bool | msgspec.UnsetType = msgspec.UNSET
+    config: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    changed: dict[str, Change] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def seed(self) -> int:
@@ -150,12 +161,13 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         return {name: dtype for name, dtype in (self.dtypes or {}).items() if name not in self.parameters}
 
     def is_scaffold_of(self, other: "Recipe") -> bool:
-        """Return whether both recipes have the same scaffold, ignoring later casts and freezing."""
+        """Return whether both recipes have the same scaffold, ignoring later casts, freezing and changes."""
         return self.as_scaffolded()._with_all_trained() == other.as_scaffolded()._with_all_trained()
 
     def as_scaffolded(self) -> "Recipe":
-        """Return the recipe without what a cast of the model changes."""
-        return msgspec.structs.replace(self, dtypes=msgspec.UNSET, mixed=msgspec.UNSET)
+        """Return the recipe without what it records of the present, except what trains."""
+        unset = msgspec.UNSET
+        return msgspec.structs.replace(self, dtypes=unset, mixed=unset, config=unset, changed=unset)
 
     def _with_all_trained(self) -> "Recipe":
         parameters = {
@@ -246,9 +258,9 @@ def parse(data: bytes) -> Recipe:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
     if any(isinstance(entry, AdaptedRecipe) and entry.seeded == {} for entry in recipe.parameters.values()):
         raise CheckpointError("the checkpoint's recipe breaks the format: seeded is empty", hint=_RESTORE)
-    if recipe.dtypes == {} or recipe.mixed is False:
+    if recipe.dtypes == {} or recipe.mixed is False or recipe.changed == {}:
         raise CheckpointError(
-            "the checkpoint's recipe breaks the format: dtypes is empty or mixed is false", hint=_RESTORE
+            "the checkpoint's recipe breaks the format: dtypes or changed is empty, or mixed is false", hint=_RESTORE
         )
     for name, dtype in (recipe.dtypes or {}).items():
         entry = recipe.parameters.get(name)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
+from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import recipe
@@ -21,6 +22,7 @@ from lottapack.nn.kinds import inputs_first
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import of_the_moment
 from lottapack.nn.recomputing import watch
+from lottapack.nn.reparametrising import guard_parameters
 from lottapack.nn.resizing import guard_resizing
 from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
@@ -46,6 +48,7 @@ def attach(
     ``scaffold``: the scaffold of the model's weights.
     """
     note_built(model, model)
+    note_as_built(model, model)
     sources = plan.sources(scaffold)
     for name, entry in plan.parameters.items():
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
@@ -69,6 +72,14 @@ def attach(
             if parameter is not None:
                 parameter.requires_grad_(entry.trained)
     carry(model, plan)
+    _guard(model, plan)
+
+
+def _guard(model: nn.Module, plan: Recipe) -> None:
+    """Let the model refuse, or mark, what other libraries would do to it and its generated weights."""
+    for name in plan.parameters:
+        if isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
+            guard_parameters(*locate(model, name), name)
     mark_saved_folders(model)
     guard_resizing(model)
 
@@ -269,7 +280,11 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
     """
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
-        own = [value for key, value in state.items() if key.startswith(prefix) and isinstance(value, Tensor)]
+        own = {
+            key.removeprefix(prefix): value
+            for key, value in state.items()
+            if key.startswith(prefix) and isinstance(value, Tensor)
+        }
         state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, module.__dict__[PLAN], own)).to(found.device)
 
 

@@ -11,6 +11,7 @@ from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
 from lottapack.nn.any_module import is_adapted
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
+from lottapack.nn.reparametrising import refuse_parametrization
 from lottapack.products.inputs import autocasts
 
 
@@ -27,6 +28,7 @@ class GeneratedLayer(nn.Module):
     if TYPE_CHECKING:
         weight: Tensor
     else:
+        parametrizations = property(lambda self: self._read_parametrizations())
 
         @property
         def weight(self) -> Tensor:
@@ -70,6 +72,11 @@ class GeneratedLayer(nn.Module):
         if backbone.is_meta and isinstance(backbone, nn.Parameter):
             return backbone  # it has no values yet, and sharding code looks for a parameter here
         return layer_weight(self, self._combine, backbone, backbone.device, backbone, self._adapter())
+
+    def _read_parametrizations(self) -> None:
+        """Find nothing here, so that nn.Module looks among the children, where torch puts parametrizations."""
+        refuse_parametrization(self)
+        raise AttributeError
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse another weight. Tying a head to its embedding again has no effect."""

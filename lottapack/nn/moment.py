@@ -1,37 +1,55 @@
-"""The present recipe: with casts, freezing and unfreezing since scaffold() or load() (spec: recipe)."""
+"""The present recipe: with casts, freezing and other changes since scaffold() or load() (spec: recipe)."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
+from lottapack import arch
+from lottapack.arch.as_built import differences
 from lottapack.arch.computed_dtypes import changed_dtypes
 from lottapack.arch.skeleton import WRAPPERS
+from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
+from lottapack.nn.changes import changed_backbones, changes_of_layers
 from lottapack.nn.generated_layer import held_as
 from lottapack.nn.virtual import VirtualLayer
 
 
-def of_the_moment(module: nn.Module, plan: Recipe, saved: Iterable[Tensor]) -> Recipe:
+def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) -> Recipe:
     """Return the recipe of a model in its present state.
 
     Args:
         module: the model that carries it.
         plan: the recipe that it carries.
-        saved: the tensors of its state_dict.
+        saved: its state_dict.
     """
     generated = _generated_dtypes(module, plan)
     changed = {name: dtype for name, dtype in generated.items() if dtype != plan.parameters[name].dtype}  # type: ignore[union-attr]
     kinds = set(generated.values())
-    held = {dtypes.dtype_name(tensor.dtype) for tensor in saved if tensor.is_floating_point()}
+    held = {dtypes.dtype_name(tensor.dtype) for tensor in saved.values() if tensor.is_floating_point()}
     return msgspec.structs.replace(
         plan,
         parameters=_as_they_train(module, plan),
         dtypes=changed | changed_dtypes(module) or msgspec.UNSET,
         mixed=True if (kinds and held and held != kinds) or len(kinds) > 1 else msgspec.UNSET,
+        config=_config(module, plan),
+        changed=differences(module) | changes_of_layers(module, plan) | changed_backbones(module, plan, saved)
+        or msgspec.UNSET,
     )
+
+
+def _config(module: nn.Module, plan: Recipe) -> dict[str, Any] | msgspec.UnsetType:
+    """The configuration that a model has now, where it is another, and as far as it can be described."""
+    current = arch.family_called(plan.architecture.family).current
+    try:
+        config = plan.architecture.config if current is None else current(module, plan.architecture)
+    except ArchitectureError:
+        return msgspec.UNSET  # what stands in the way is a class or an attribute that is another, which is told
+    return msgspec.UNSET if config == plan.architecture.config else config
 
 
 def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe]:

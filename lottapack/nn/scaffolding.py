@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lottapack import arch, rng
+from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ScaffoldError
 from lottapack.format import dtypes
@@ -167,6 +168,7 @@ def scaffold(
         check_memory("scaffold()", needed, max_bytes)
     require_forms(model, recipe, chosen, left)
     note_built(model, built)
+    note_as_built(model, built)
     attach(model, recipe, dropout=dropout, persistent=persistent)
     virtualise(model, recipe, chosen, left)
     generate_(model)

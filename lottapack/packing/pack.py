@@ -57,8 +57,9 @@ def pack(
             adapter, or the one that its configuration names.
         key: which model to pack if the checkpoint contains several, such as ``{"state_dict": ..., "state_dict_ema":
             ...}``: its key, or the name of the module.
-        ignore: names or patterns of tensors beside the scaffolded model, such as ``["classifier", "criterion.*"]``,
-            that the pack leaves out. Others are refused. A trainer's own data (the state of optimizers, schedulers and
+        ignore: names or patterns of what the pack leaves out: tensors beside the scaffolded model, such as
+            ``["classifier", "criterion.*"]``, and changes that a pack cannot store, such as ``["norm.eps",
+            "fc.forward"]`` (a hook). Others are refused. A trainer's own data (the state of optimizers, schedulers and
             random generators; single numbers) need not be named.
         allow: as in load(), for a PEFT adapter whose base is of the family ``python``. Other models are built without
             weights to compare shapes, if that needs no permission and their library is installed.
@@ -157,14 +158,15 @@ def _read(
     if isinstance(model, nn.Module):
         recipe, tensors = checkpoint.of_model(model, key, leaving)
         part = configuration.scaffolded_part(recipe, model, key)
-        recipe = configuration.of_module(recipe, part)
     elif isinstance(model, Mapping):
         recipe, tensors = checkpoint.split(model, key, leaving)
     elif adapter:
         recipe, tensors, known = read_adapter(Path(model), None if base is None else Path(base))
     else:
         recipe, tensors = checkpoint.split(read_checkpoint(Path(model), leaving), key, leaving)
-        recipe = configuration.of_checkpoint(recipe, Path(model))
+    if not adapter:
+        beside = Path(model) if isinstance(model, str | PathLike) else None
+        recipe = configuration.of_recipe(recipe, tensors, leaving, beside)
     tensors = checkpoint.fitted(recipe, tensors)
     if not adapter:
         recipe, tensors = as_held(recipe, tensors)

@@ -45,7 +45,7 @@ from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.provenance import provenance
 from lottapack.packing.recovered import Layer
-from lottapack.packing.reparametrised import lacking
+from lottapack.packing.reparametrised import lacking, left_over
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
 from lottapack.weights.constructed import drawn_state
@@ -53,8 +53,6 @@ from lottapack.weights.merge import merge_adapter
 from lottapack.weights.rebuild import tensor_bytes
 
 _OWN_TENSORS = "Pack the tensors of the model that the recipe describes."
-_WHY_LEFT = "Add modules before scaffold(), or leave these tensors out by name with `ignore`."
-_WHY_LEFT_PEFT = "These are PEFT adapters: save them with peft_model.save_pretrained(FOLDER), and pack that folder."
 
 
 class Packer:
@@ -168,10 +166,7 @@ class Packer:
         left = self.leaving.rest(sorted(self.given.keys() - self.used))
         self.leaving.require_used()
         if left:
-            raise CheckpointError(
-                f"the checkpoint contains {len(left)} tensors that its recipe does not describe: {', '.join(left[:5])}",
-                hint=_WHY_LEFT_PEFT if any(".lora_A." in name for name in left) else _WHY_LEFT,
-            )
+            raise left_over(left)
         return Descriptor(
             lottapack=FORMAT_VERSION,
             architecture=self.plan.architecture,

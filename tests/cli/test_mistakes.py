@@ -3,7 +3,6 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,25 +74,16 @@ def test_the_library_keeps_what_it_reads_too(files: Files, tmp_path: Path) -> No
         lottapack.pack(checkpoint, checkpoint)
 
 
-def replaced(model: nn.Sequential) -> None:
-    model[4] = nn.Linear(32, 7)
-
-
 def resized(model: nn.Sequential) -> None:
     model[0].bias = nn.Parameter(torch.zeros(33))
 
 
-@pytest.mark.parametrize(
-    ("change", "name"), [(replaced, "4.weight has shape (7, 32), but (4, 32)"), (resized, "0.bias")]
-)
-def test_a_layer_that_was_replaced_after_scaffold(
-    change: Callable[[nn.Sequential], None], name: str, run: Run, tmp_path: Path
-) -> None:
+def test_a_layer_that_was_resized_after_scaffold(run: Run, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
     model = lottapack.scaffold(model, seed=1, rank=2)
-    change(model)
+    resized(model)
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    refused(run("pack", tmp_path / "model.pt"), 2, name, "in the model that was scaffolded", "after scaffold()")
+    refused(run("pack", tmp_path / "model.pt"), 2, "0.bias", "in the model that was scaffolded", "after scaffold()")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_where_a_model_was_saved_is_not_what_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"vocab_size": 65}, "model.embed_tokens.weight has shape (32, 16), but (65, 16)"),
+        ({"vocab_size": 65}, "its configuration (changed since: vocab_size)"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings (true -> false)"),
         ({"num_hidden_layers": 2, "bos_token_id": 7}, "num_hidden_layers (1 -> 2)"),
         ({"intermediate_size": 25}, "intermediate_size (24 -> 25)"),
@@ -166,7 +166,7 @@ def test_what_a_module_was_built_with_must_agree_with_its_configuration(tmp_path
     model.model.norm.variance_epsilon = 0.25
     with pytest.raises(CheckpointError, match=r"model.norm.variance_epsilon is 0.25"):
         lottapack.pack(model, tmp_path / f"a{S}")
-    lottapack.pack(model.state_dict(), tmp_path / f"a{S}")  # the way out that the error names
+    lottapack.pack(model, tmp_path / f"a{S}", ignore="model.norm.variance_epsilon")  # the way out that the error names
 
 
 def test_a_replaced_module_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import lottapack
-from lottapack.errors import CheckpointError, ScaffoldError
+from lottapack.errors import BackboneChangedWarning, CheckpointError, ScaffoldError
 
 
 class Twice(nn.Module):
@@ -17,9 +17,12 @@ class Twice(nn.Module):
         return 2 * x
 
 
+def layers():
+    return nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.LayerNorm(12), nn.Linear(12, 4))
+
+
 def model():
-    layers = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.LayerNorm(12), nn.Linear(12, 4))
-    return train(lottapack.scaffold(layers, seed=1, rank=2))
+    return train(lottapack.scaffold(layers(), seed=1, rank=2))
 
 
 WAYS = {
@@ -64,17 +67,68 @@ def test_older_ways_are_named(apply, said, tmp_path):
         lottapack.pack(trained, tmp_path / "p")
 
 
-def test_the_weight_of_an_adapted_layer_is_not_pruned():
+REFUSED = {
+    "prune": lambda layer, leaf: prune.l1_unstructured(layer, leaf, 0.5),
+    "prune nothing": prune.identity,
+    "prune structure": lambda layer, leaf: prune.ln_structured(layer, leaf, 0.5, 2, 0),
+    "weight_norm": nn.utils.weight_norm,
+    "spectral_norm": nn.utils.spectral_norm,
+    "new weight_norm": parametrizations.weight_norm,
+    "new spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "parametrize": lambda layer, leaf: parametrize.register_parametrization(layer, leaf, Twice()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("way", REFUSED)
+def test_the_weight_of_an_adapted_layer_is_not_replaced(way):
     trained = model()
     before = {name: bits(tensor) for name, tensor in trained.state_dict().items()}
-    with pytest.raises(ScaffoldError, match="the weight of 0 follows from its seed") as caught:
-        prune.l1_unstructured(trained[0], "weight", 0.5)
-    assert "weight_orig" in str(caught.value)
+    with pytest.raises(ScaffoldError, match=r"0\.weight is generated from its seed, and no parameter") as e:
+        REFUSED[way](trained[0], "weight")
+    assert "lora_A and lora_B can be" in e.value.hint
     assert {name: bits(tensor) for name, tensor in trained.state_dict().items()} == before
     assert not trained[0]._forward_pre_hooks
+    trained(torch.randn(2, 16))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "way", [way for way in REFUSED if "new" not in way and way not in ("orthogonal", "parametrize")]
+)
+def test_a_generated_weight_without_an_adapter_is_not_replaced(way):
+    trained = train(lottapack.scaffold(layers(), seed=1, rank=2, targets="0", train=["norms"]))
+    with pytest.raises(ScaffoldError, match=r"3\.weight is generated from its seed, and no parameter"):
+        REFUSED[way](trained[3], "weight")
+    trained(torch.randn(2, 16))
+
+
+@pytest.mark.parametrize("way", ["new weight_norm", "new spectral_norm", "orthogonal", "parametrize"])
+def test_a_parametrized_generated_weight_is_named(way, tmp_path):
+    """torch lets a buffer be parametrized."""
+    trained = train(lottapack.scaffold(layers(), seed=1, rank=2, targets="0", train=["norms"]))
+    REFUSED[way](trained[3], "weight")
+    given = torch.randn(2, 16)
+    expected = trained.eval()(given)
+    for source in (trained, trained.state_dict()):
+        with pytest.raises(
+            CheckpointError, match=r"(?s)3\.weight is parametrized.*remove_parametrizations\(module, 'weight'"
+        ):
+            lottapack.pack(source, tmp_path / "p")
+    parametrize.remove_parametrizations(trained[3], "weight")
+    with pytest.warns(BackboneChangedWarning):
+        lottapack.pack(trained, tmp_path / "p")
+    assert torch.allclose(lottapack.load(tmp_path / "p")(given), expected, atol=1e-6)
+
+
+def test_the_parts_of_an_adapter_are_pruned():
+    trained = model()
     for adapter in ("lora_A", "lora_B"):
         prune.l1_unstructured(trained[0], adapter, 0.5)
         prune.remove(trained[0], adapter)
+    with pytest.raises(ScaffoldError, match=r"0\.weight is generated"):
+        prune.l1_unstructured(trained[0], "backbone", 0.5)
 
 
 def test_what_wraps_a_layer_is_refused_by_name(tmp_path):

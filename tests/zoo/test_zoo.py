@@ -99,3 +99,23 @@ def test_models_of_timm(tmp_path):
     found = process(TIMM_PYTHON, "again", tmp_path)
     assert len(found) == len(TIMM) * len(DTYPES)
     require_came_back(found)
+
+
+@pytest.mark.parametrize("kind", ["Model", "EncoderModel", "ForConditionalGeneration"])
+def test_every_expert_of_a_switch_that_gets_a_token_is_reached(kind):
+    """Each token goes to one expert: with few of them, an expert may get none, and its adapter no gradient."""
+    import transformers
+
+    import lottapack
+
+    sizes = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2}
+    sizes |= {"num_heads": 2, "num_experts": 4, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+    config = transformers.SwitchTransformersConfig(**sizes, expert_capacity=256, router_jitter_noise=0.0)
+    torch.manual_seed(0)
+    model = lottapack.scaffold(getattr(transformers, f"SwitchTransformers{kind}")(config), seed=1, rank=1)
+    tokens = torch.randint(3, 64, (2, 256), generator=torch.Generator().manual_seed(0))
+    given = {"input_ids": tokens} if kind == "EncoderModel" else {"input_ids": tokens, "decoder_input_ids": tokens}
+    next(iter(model(**given).values())).square().sum().backward()
+    adapters = {name: one for name, one in model.named_parameters() if name.endswith("lora_B")}
+    assert any("expert_3" in name for name in adapters)
+    assert [name for name, one in adapters.items() if one.grad is None or not one.grad.any()] == []

@@ -1,0 +1,95 @@
+"""Refusing what of a trained model no pack can hold: other modules, attributes, hooks, frozen parts of adapters."""
+
+from collections.abc import Mapping, Sequence
+
+from lottapack.errors import CheckpointError
+from lottapack.folders.states import LeftOut
+from lottapack.format.recipe import Change
+
+_QUANTISED = ("torch.ao.", "torchao.", "bitsandbytes.", "torch.nn.quantized", "torch.nn.qat")
+_SHOWN = 5
+
+
+def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: LeftOut, keys: Sequence[str] = ()) -> None:
+    """Raise CheckpointError for the changes that may not be left out, by place.
+
+    Args:
+        changes: what is otherwise than a model of the configuration has it.
+        class_name: of that model.
+        leaving: what the caller leaves out by name; and takes note of it.
+        keys: of the configuration that are otherwise than in scaffold().
+    """
+    left = leaving.rest(sorted(changes, key=lambda place: (not changes[place].now.startswith("is a "), place)))
+    if not left:
+        return
+    place, change = left[0], changes[left[0]]
+    if change.now.startswith("holds values"):
+        place += ", which no checkpoint holds,"
+    now, due = _shortened(change)
+    more = f" (and {len(left) - 1} more: {', '.join(left[1:_SHOWN])}{', ...' if len(left) > _SHOWN else ''})"
+    raise CheckpointError(
+        f"{place} {now}, but {due} in a {class_name} that is built from its configuration"
+        + (f" (changed since: {', '.join(keys[:_SHOWN])})" if keys else "")
+        + f", and a pack cannot store that change{more if left[1:] else ''}",
+        hint=_hint(place, change),
+    )
+
+
+def _hint(place: str, change: Change) -> str:
+    ignored = f"ignore=[{place!r}] (--ignore)"
+    if change.now.removeprefix("is a ").startswith(_QUANTISED):
+        return "Pack the model, or its checkpoint, before it is quantised; quantise what load(PACK, merge=True) gives."
+    if change.now.startswith("is a peft."):
+        return (
+            "A pack of PEFT adapters is made from their folder: draw the base with init_backbone_(), train, "
+            "peft_model.save_pretrained(FOLDER), and pack FOLDER. A scaffolded model has adapters of its own: train "
+            "it without PEFT."
+        )
+    if change.due == "has an adapter":
+        return (
+            "Put the layer with the adapter back. To train this layer in full, scaffold a model with it in train "
+            f"(train=[{place!r}, ...])."
+        )
+    if change.now.startswith("is a "):
+        return (
+            f"Put the layer back, with what it wraps inside, or scaffold a model that is built so; or leave the change "
+            f"out with {ignored}, if its tensors are those of the layer."
+        )
+    if change.now == "is not what its seed gives":
+        return (
+            "Pack the live model, which stores what changed; or scaffold with persistent=True, so that checkpoints "
+            f"hold it. To leave the change out: {ignored}."
+        )
+    if change.now == "does not train":
+        return (
+            f"Every adapter trains when it is loaded. Unfreeze it before packing: "
+            f"model.get_parameter({place!r}).requires_grad_(True); or leave that out with {ignored}."
+        )
+    if change.now.startswith("is tied to "):
+        return (
+            f"Tie parameters before scaffold(). Give it a copy of its own before packing, nn.Parameter("
+            f"parameter.detach().clone()); or leave the tie out with {ignored}, and both get the same values."
+        )
+    if change.now.startswith("holds values"):
+        return (
+            "lottapack.nn.regenerate_(model) gives a scaffolded model the constructor's values. If it was rounded by a "
+            "cast to a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16). To leave "
+            f"the change out: {ignored}."
+        )
+    if place.rpartition(".")[2] == "forward":
+        return (
+            f"Remove the hook, or put it into a module of the model. If it only watches, leave it out with {ignored}."
+        )
+    return f"Set it back, or build the model with it; or leave the change out with {ignored}."
+
+
+def _shortened(change: Change) -> tuple[str, str]:
+    """The two halves of the sentence, with the names of classes alone where they tell them apart."""
+    now, due = change.now, change.due
+    if now.startswith("holds values"):
+        return "has other values", "those of its constructor"
+    if now.startswith("is a ") and due.startswith("is a "):
+        short = [text.rpartition(".")[2] for text in (now, due)]
+        if short[0] != short[1]:
+            return f"is a {short[0]}", f"a {short[1]}"
+    return now, due if due == "is not there" else due.removeprefix("is ")

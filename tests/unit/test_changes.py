@@ -1,0 +1,457 @@
+"""What of a trained model no tensor tells comes back, or is refused by name: from the live model and its state_dict."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from models import bits, cnn, mlp, tied_llama, train
+from torch import nn
+
+import lottapack
+from lottapack.arch.as_built import as_built
+from lottapack.errors import CheckpointError, ScaffoldError
+
+S = ".lotta.safetensors"
+GIVEN = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.tensor([[1, 5, 7, 3, 2, 9]])
+
+
+def layers():
+    return nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.LayerNorm(12), nn.Dropout(0.1), nn.Linear(12, 4))
+
+
+def model(build=layers, **options):
+    return train(lottapack.scaffold(build(), **{"seed": 1, "rank": 2, **options}))
+
+
+def outputs(made, given=GIVEN):
+    with torch.no_grad():
+        found = made.eval()(given)
+    return bits(found if isinstance(found, torch.Tensor) else found.logits)
+
+
+def packed(made, how, tmp_path, **options):
+    lottapack.pack(made if how == "model" else made.state_dict(), tmp_path / S, **options)
+    return lottapack.load(tmp_path / S)
+
+
+HOW = pytest.mark.parametrize("how", ["model", "state"])
+
+
+class Doubled(nn.LayerNorm):
+    """A norm of a user's own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Around(nn.Module):
+    """A wrapper of a user's own."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def double_input(_, args):
+    return (2 * args[0],)
+
+
+def double_output(_, __, output):
+    return 2 * output
+
+
+def hooked(made):
+    made[0].register_forward_pre_hook(double_input)
+
+
+def replaced_forward(made):
+    before = made[2].forward
+    made[2].forward = lambda x: 2 * before(x)
+
+
+def wrapped(made, place):
+    made[place] = Around(made[place])
+
+
+def set_class(module, cls):
+    module.__class__ = cls
+
+
+# What the configuration of the moment tells comes back
+
+
+TOLD = {
+    "an activation": lambda made: made.__setitem__(1, nn.GELU(approximate="tanh")),
+    "the class of an activation": lambda made: set_class(made[1], nn.Tanh),
+    "eps": lambda made: setattr(made[2], "eps", 0.5),
+    "a probability": lambda made: setattr(made[3], "p", 0.7),
+    "one more module": lambda made: made.append(nn.Tanh()),
+    "another head": lambda made: made.__setitem__(4, nn.Linear(12, 7)),
+}
+
+
+@HOW
+@pytest.mark.parametrize("change", TOLD)
+def test_what_the_configuration_of_the_moment_tells_comes_back(change, how, tmp_path):
+    made = model()
+    before = outputs(made)
+    TOLD[change](made)
+    loaded = packed(made, how, tmp_path)
+    assert outputs(loaded) == outputs(made)
+    assert loaded[3].p == made[3].p
+    assert (outputs(made) == before) == (change == "a probability")
+
+
+@HOW
+def test_a_convolution_is_what_it_was_set_to(how, tmp_path):
+    made = model(cnn)
+    made[3].stride = (2, 2)
+    given = torch.randn(2, 3, 6, 6)
+    assert outputs(packed(made, how, tmp_path), given) == outputs(made, given)
+
+
+def test_a_checkpoint_takes_the_configuration_of_transformers_along(tmp_path):
+    made = model(tied_llama)
+    made.config.pad_token_id, made.config.id2label = 7, {0: "no", 1: "yes"}
+    torch.save(made.state_dict(), tmp_path / "state.pt")
+    lottapack.pack(tmp_path / "state.pt", tmp_path / S)
+    loaded = lottapack.load(tmp_path / S)
+    assert loaded.config.pad_token_id == 7
+    assert loaded.config.id2label == {0: "no", 1: "yes"}
+
+
+def test_a_checkpoint_with_another_configuration_resumes():
+    made = model(tied_llama)
+    made.config.pad_token_id = 7
+    fresh = lottapack.scaffold(tied_llama(), seed=1, rank=2)
+    fresh.load_state_dict(made.state_dict())
+    assert outputs(fresh, TOKENS) == outputs(made, TOKENS)
+
+
+def test_a_model_that_nothing_was_done_to_says_nothing():
+    text = bytes(model(tied_llama).state_dict()["lottapack_recipe"].numpy())
+    assert b'"changed"' not in text
+    assert b'"model_type"' in text
+    assert text.count(b'"config"') == 1
+
+
+# What it does not tell is refused, or left out by name
+
+
+REFUSED = {
+    "a hook before": (hooked, r"^0\.forward runs the forward pre-hook .*double_input", "0"),
+    "a hook after": (lambda made: made[4].register_forward_hook(double_output), r"^4\.forward runs the .*_output", "4"),
+    "a hook of the whole": (lambda made: made.register_forward_hook(double_output), r"^forward runs the", "forward"),
+    "a partial hook": (
+        lambda made: made[4].register_forward_hook(functools.partial(double_output)),
+        r"^4\.forward runs the .*double_output",
+        "4.forward",
+    ),
+    "another forward": (replaced_forward, r"^2\.forward is replaced by .*lambda", "2.forward"),
+    "a function for a forward": (
+        lambda made: setattr(made[1], "forward", functools.partial(nn.functional.leaky_relu, negative_slope=0.5)),
+        r"^1\.forward is replaced by torch\.nn\.functional\.leaky_relu",
+        "1",
+    ),
+    "some rows of a generated weight": (
+        lambda made: made[0].backbone[3].zero_(),
+        r"^0\.weight is not what its seed gives",
+        "0.weight",
+    ),
+    "a class of one's own": (
+        lambda made: set_class(made[2], Doubled),
+        "^2 is a Doubled, but a LayerNorm in a Seq",
+        "2",
+    ),
+    "a subclass of an adapted layer": (
+        lambda made: set_class(made[0], type("Mine", (type(made[0]),), {"__module__": "mine"})),
+        "^0 is a Mine, but a Linear",
+        "0",
+    ),
+    "the scaling": (lambda made: setattr(made[0], "scaling", 3.0), r"^0\.scaling is 3\.0, but 1\.0", "scaling"),
+    "a frozen beta": (lambda made: made[0].beta.requires_grad_(False), r"^0\.beta does not train", "*.beta"),
+    "a frozen A": (lambda made: made[0].lora_A.requires_grad_(False), r"^0\.lora_A does not train", "lora_A"),
+    "a tie": (lambda made: setattr(made[2], "weight", made[2].bias), r"^2\.(weight|bias) is tied to 2\.", "2"),
+    "a generated weight": (lambda made: made[0].backbone.mul_(2), r"^0\.weight is not what its seed gives", "0.weight"),
+}
+
+
+@HOW
+@pytest.mark.parametrize("change", REFUSED)
+def test_what_no_configuration_tells_is_refused_by_name_or_left_out(change, how, tmp_path):
+    apply, said, ignored = REFUSED[change]
+    made = model()
+    due = outputs(made)
+    apply(made)
+    if "generated weight" in change and how == "model":
+        with pytest.warns(lottapack.errors.BackboneChangedWarning):
+            packed(made, how, tmp_path)
+        return
+    with pytest.raises(CheckpointError, match=said) as caught:
+        packed(made, how, tmp_path)
+    assert caught.value.hint
+    assert not list(tmp_path.iterdir())
+    result = lottapack.pack(made if how == "model" else made.state_dict(), tmp_path / S, ignore=ignored)
+    assert result.left_out
+    if change != "a tie":
+        assert outputs(lottapack.load(tmp_path / S)) == due
+
+
+def test_copies_and_pickles_of_a_model_are_looked_at_too(tmp_path):
+    made = model()
+    hooked(made)
+    with pytest.raises(CheckpointError, match="double_input"):
+        packed(copy.deepcopy(made), "state", tmp_path)
+    torch.save(made, tmp_path / "whole.pt")
+    again = torch.load(tmp_path / "whole.pt", weights_only=False)
+    with pytest.raises(CheckpointError, match="double_input"):
+        packed(again, "model", tmp_path)
+
+
+def test_a_loaded_model_is_looked_at_too(tmp_path):
+    loaded = packed(model(), "model", tmp_path)
+    loaded[2].forward = lambda x: x
+    with pytest.raises(CheckpointError, match=r"2\.forward is replaced"):
+        packed(loaded, "state", tmp_path)
+
+
+@HOW
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_wrapped_layer_is_refused_by_its_class(place, how, tmp_path):
+    made = model()
+    wrapped(made, place)
+    with pytest.raises(CheckpointError, match=f"^{place} is a Around, but a L") as caught:
+        packed(made, how, tmp_path)
+    assert "Put the layer back" in str(caught.value)
+    made[place] = made[place].inner
+    packed(made, how, tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_names_that_a_wrapper_changed_say_which(place, tmp_path):
+    """As another tool renames them, of which the recipe knows nothing."""
+    state = model().state_dict()
+    renamed = {name.replace(f"{place}.", f"{place}.inner."): tensor for name, tensor in state.items()}
+    with pytest.raises(CheckpointError, match=rf"lacks {place}\.\w+, but contains {place}\.inner\.\w+") as caught:
+        lottapack.pack(renamed, tmp_path / S)
+    assert f"'{place}.inner.'" in str(caught.value)
+    lottapack.pack({name.replace(f"{place}.inner.", f"{place}."): t for name, t in renamed.items()}, tmp_path / S)
+
+
+@HOW
+def test_a_plain_layer_in_the_place_of_an_adapted_one_is_refused(how, tmp_path):
+    made = model()
+    before, made[0] = made[0], nn.Linear(16, 12)
+    with pytest.raises(CheckpointError, match=r"^0 is a torch\.nn\.modules\.linear\.Linear, but has an adapter in a"):
+        packed(made, how, tmp_path)
+    made[0] = before
+    packed(made, how, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*(torch.ao.quantization|quantize_dynamic|quantized):DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@HOW
+def test_a_quantised_model_is_refused_with_what_can_be_done(how, tmp_path):
+    made = model().eval()
+    given = torch.ao.quantization.quantize_dynamic(made, {nn.Linear})
+    with pytest.raises(CheckpointError, match=r"^4 is a torch\.ao\..*Linear, but a torch\.nn\.modules") as caught:
+        packed(given, how, tmp_path)
+    assert "load(PACK, merge=True)" in str(caught.value)
+    packed(made, how, tmp_path)
+    merged = torch.ao.quantization.quantize_dynamic(lottapack.load(tmp_path / S, merge=True).eval(), {nn.Linear})
+    assert torch.allclose(merged(GIVEN), made(GIVEN), atol=0.3)
+
+
+@HOW
+def test_other_values_of_what_the_constructor_computes_are_refused(how, tmp_path):
+    made = model(tied_llama)
+    made.model.rotary_emb.inv_freq.mul_(0.5)
+    with pytest.raises(CheckpointError, match=r"rotary_emb\.inv_freq, which no checkpoint holds, has other values"):
+        packed(made, how, tmp_path)
+    packed(lottapack.nn.regenerate_(made), how, tmp_path)
+
+
+@HOW
+def test_attributes_of_a_library_are_compared(how, tmp_path):
+    made = model(tied_llama)
+    made.model.norm.variance_epsilon = 0.25
+    with pytest.raises(CheckpointError, match=r"model\.norm\.variance_epsilon is 0\.25, but 1e-06 in a Llama"):
+        packed(made, how, tmp_path)
+    made.model.norm.variance_epsilon = 1e-6
+    made.config.rms_norm_eps = 0.25
+    with pytest.raises(CheckpointError, match=r"variance_epsilon is 1e-06, but 0\.25 in a Llama"):
+        packed(made, how, tmp_path)
+    made.model.norm.variance_epsilon = 0.25
+    for layer in made.model.layers:
+        layer.input_layernorm.variance_epsilon = layer.post_attention_layernorm.variance_epsilon = 0.25
+    assert outputs(packed(made, how, tmp_path), TOKENS) == outputs(made, TOKENS)
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_one_to_be_evaluated(tmp_path):
+    packed(model().requires_grad_(False), "state", tmp_path)
+
+
+def test_a_whole_adapter_that_is_frozen_is_named(tmp_path):
+    made = model()
+    for part in (made[0].lora_A, made[0].lora_B, made[0].beta):
+        part.requires_grad_(False)
+    with pytest.raises(CheckpointError, match=r"^0\.beta does not train.*2 more: 0\.lora_A, 0\.lora_B"):
+        packed(made, "model", tmp_path)
+    loaded = packed(made, "model", tmp_path, ignore=["0.lora_A", "0.lora_B", "0.beta"])
+    assert loaded[0].beta.requires_grad
+
+
+# What watches a model or runs it otherwise is no change
+
+
+def averaged(made):
+    average = torch.optim.swa_utils.AveragedModel(
+        made, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
+    )
+    train(made, seed=3)
+    for _ in range(20):
+        average.update_parameters(made)
+    return average
+
+
+RUN = {
+    "compiled": lambda made: torch.compile(made, backend="eager"),
+    "compiled in place": lambda made: made.compile(backend="eager"),
+    "a compiled part": lambda made: made.__setitem__(0, torch.compile(made[0], backend="eager")),
+    "a compiled forward": lambda made: setattr(made, "forward", torch.compile(made.forward, backend="eager")),
+    "data parallel": lambda made: made.__setitem__(0, nn.DataParallel(made[0])),
+    "averaged": averaged,
+    "its own forward": lambda made: setattr(made[0], "forward", made[0].forward),
+    "a note": lambda made: setattr(made[0], "note", "x"),
+    "inference": lambda made: made.eval(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@HOW
+@pytest.mark.parametrize("run", RUN)
+def test_how_a_model_is_run_is_no_change(run, how, tmp_path):
+    made = model()
+    made = RUN[run](made) or made
+    assert outputs(packed(made, how, tmp_path)) == outputs(made)
+
+
+@HOW
+def test_a_synchronised_norm_is_the_norm(how, tmp_path):
+    made = model(cnn)
+    packed(nn.SyncBatchNorm.convert_sync_batchnorm(made), how, tmp_path)
+
+
+def test_a_weight_that_average_rounding_moved_is_no_change(tmp_path):
+    made = model(mlp)
+    made[0].backbone.mul_(1 + 2**-10)
+    packed(made, "state", tmp_path)
+
+
+class Scaled(nn.Module):
+    """As a library writes it: a method, a function and numbers that its forward uses."""
+
+    factor = 2.0
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 12)
+        self.act = nn.functional.relu
+        self.sizes = {"a": 1}
+        self._offset = 1.0
+
+    def scaled(self, x):
+        return self.factor * x
+
+    def forward(self, x):
+        return self.scaled(self.act(self.fc(x))) + self._offset
+
+
+SET = {
+    "_offset": 3.0,
+    "act": nn.functional.gelu,
+    "factor": 3.0,
+    "scaled": lambda x: x,
+    "sizes": {"a": 2},
+}
+
+
+@HOW
+@pytest.mark.parametrize("attribute", SET)
+def test_attributes_of_a_module_of_ones_own_are_compared(attribute, how, tmp_path):
+    made = train(lottapack.scaffold(lottapack.build("python", "test_changes:Scaled"), seed=1, rank=2, targets="fc"))
+    lottapack.pack(made, tmp_path / S, allow="test_changes")
+    setattr(made, attribute, SET[attribute])
+    with pytest.raises(CheckpointError, match=rf"^{attribute} is .*, but .* in a test_changes:Scaled"):
+        packed(made, how, tmp_path)
+    given = made if how == "model" else made.state_dict()
+    assert lottapack.pack(given, tmp_path / S, allow="test_changes", ignore=attribute).left_out == (attribute,)
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.5, torch.tensor(0.5).numpy()[()]), (1, 1.0), ((1, 2), [1, 2])])
+def test_numbers_that_are_equal_are_no_change(one, other, tmp_path):
+    made = train(lottapack.scaffold(lottapack.build("python", "test_changes:Scaled"), seed=1, rank=2, targets="fc"))
+    made.sizes = one
+    noted = as_built(made)
+    made.sizes = other
+    assert noted.differences(made) == {}
+
+
+def test_layers_that_changed_places_are_refused(tmp_path):
+    made = model(lambda: nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)))
+    made[0], made[1] = made[1], made[0]
+    with pytest.raises(CheckpointError, match=r"^0\.weight is not what its seed gives.*1 more: 1\.weight"):
+        packed(made, "state", tmp_path)
+
+
+def test_a_module_that_is_gone_is_refused_when_it_is_packed(tmp_path):
+    made = model()
+    made[3] = None
+    with pytest.raises(CheckpointError, match=r"^3 is not there, but a torch\.nn\.modules\.dropout\.Dropout in a"):
+        packed(made, "state", tmp_path)
+
+
+def test_a_state_dict_of_fake_tensors_can_be_made():
+    from torch._subclasses import FakeTensorMode
+
+    made, mode = model(tied_llama), FakeTensorMode()
+    for module in made.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name != "lottapack_recipe":
+                module._buffers[name] = mode.from_tensor(buffer)
+    assert b"changed" not in bytes(made.state_dict()["lottapack_recipe"].numpy())
+
+
+# transformers' ties
+
+
+@pytest.mark.parametrize("options", [{}, {"targets": ["*.embed_tokens", "*_proj"], "train": ["norms"]}])
+@pytest.mark.parametrize("tied", [False, True])
+def test_tie_weights_after_the_configuration_was_changed_is_refused(tied, options):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = model(lambda: LlamaForCausalLM(LlamaConfig(vocab_size=32, tie_word_embeddings=tied, **sizes)), **options)
+    before = outputs(made, TOKENS)
+    made.tie_weights()
+    made.config.tie_word_embeddings = not tied
+    with pytest.raises(ScaffoldError, match=f"tie_word_embeddings is {not tied}, and was {tied}"):
+        made.tie_weights()
+    made.config.tie_word_embeddings = tied
+    made.tie_weights()
+    assert outputs(made, TOKENS) == before
+
+
+def test_a_head_that_was_tied_by_hand_is_refused(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = model(lambda: LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)), targets="*_proj", train="norms")
+    made.lm_head.weight = made.model.embed_tokens.weight
+    with pytest.raises(CheckpointError, match=r"^lm_head\.weight is not what its seed gives"):
+        packed(made, "state", tmp_path)
