@@ -8,7 +8,7 @@ The generated weight and the adapter are buffers and parameters of the module. F
 import copyreg
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from lottapack.format.names import ADAPTER_PARTS, BACKBONE, leaf_prefix
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
+from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.weights.merge import combined, merged
 
 _ADAPTERS: Final = "_lottapack_adapters"
@@ -44,6 +45,14 @@ class AdaptedModule(nn.Module):
     _lottapack_base: type[nn.Module]
     _lottapack_leaves: frozenset[str]
 
+    if not TYPE_CHECKING:
+        parametrizations = property(lambda self: self._read_parametrizations())
+
+    def _read_parametrizations(self) -> None:
+        """Find nothing here, so that nn.Module looks among the children, where torch puts parametrizations."""
+        refuse_parametrization(self)
+        raise AttributeError
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to replace an adapted weight."""
         if name in self._lottapack_leaves:
@@ -52,6 +61,7 @@ class AdaptedModule(nn.Module):
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Refuse to replace an adapted weight, also by pruning and similar tools."""
+        refuse_pruning(self, name, param)
         if name in self._lottapack_leaves or isinstance(param, LayerWeight):
             raise read_only(self, f"it cannot become {name}", name if name in self._lottapack_leaves else None)
         super().register_parameter(name, param)
@@ -179,6 +189,12 @@ def taken_from(module: nn.Module, leaf: str) -> str | None:
 def is_adapted(module: nn.Module, leaf: str) -> bool:
     """Return whether adapt() gave a parameter of a module an adapter."""
     return leaf in module.__dict__.get(_ADAPTERS, {})
+
+
+def numbers_of(module: nn.Module, leaf: str) -> Numbers | None:
+    """The numbers of a parameter's adapter, if it has one in this way."""
+    found: Numbers | None = module.__dict__.get(_ADAPTERS, {}).get(leaf)
+    return found
 
 
 def adapter_of(module: nn.Module, leaf: str) -> Adapter:

@@ -16,8 +16,8 @@ from lottapack.format.factors import batch_dims_of
 from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
-from lottapack.nn.any_module import adapt, taken_from
-from lottapack.nn.generated_layer import held_as
+from lottapack.nn.any_module import AdaptedModule, adapt, taken_from
+from lottapack.nn.generated_layer import GeneratedLayer, held_as
 from lottapack.nn.kinds import inputs_first
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import of_the_moment
@@ -79,7 +79,8 @@ def _guard(model: nn.Module, plan: Recipe) -> None:
     """Let the model refuse, or mark, what other libraries would do to it and its generated weights."""
     for name in plan.parameters:
         if isinstance(plan.parameters[plan.resolve(name)], SeededRecipe | AdaptedRecipe):
-            guard_parameters(*locate(model, name), name)
+            module, leaf = locate(model, name)
+            guard_parameters(module, leaf, name, of_torch=not isinstance(module, GeneratedLayer | AdaptedModule))
     mark_saved_folders(model)
     guard_resizing(model)
 

@@ -12,9 +12,10 @@ from lottapack import rng
 from lottapack.arch.as_built import has_values, plain_modules
 from lottapack.arch.skeleton import WRAPPERS
 from lottapack.format import dtypes
-from lottapack.format.names import ADAPTER_PARTS, adapter_prefix, parameter_of
+from lottapack.format.names import ADAPTER_PARTS, WEIGHT, adapter_prefix, leaf_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Change, Recipe, SeededRecipe, scaling_factor
-from lottapack.nn.generated_layer import GeneratedLayer, held_as
+from lottapack.nn.any_module import numbers_of
+from lottapack.nn.generated_layer import held_as
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.layers import AdapterLayer
 
@@ -81,24 +82,23 @@ _FROZEN = "does not train"
 
 
 def _of_layer(name: str, entry: AdaptedRecipe, layer: nn.Module) -> Iterator[tuple[str, Change]]:
-    """Places and changes of one layer with an adapter."""
-    where = name.rpartition(".")[0]
-    if not isinstance(layer, GeneratedLayer):
-        inside = [inner for inner, module in layer.named_modules() if isinstance(module, AdapterLayer)]
-        if not inside:
+    """Places and changes of one module of which a parameter has an adapter."""
+    where, _, leaf = name.rpartition(".")
+    numbers: Any = layer if isinstance(layer, AdapterLayer) else numbers_of(layer, leaf)
+    if numbers is None:
+        if not any(SOURCES in vars(module) for module in layer.modules()):  # else it is inside a wrapper
             yield where, Change(now=f"is a {type(layer).__module__}.{type(layer).__qualname__}", due="has an adapter")
         return
-    if not isinstance(layer, AdapterLayer):
-        return
     due = scaling_factor(entry.alpha, entry.rank, entry.scaling)
-    if layer.scaling != due:
-        yield f"{where}.scaling", Change(now=f"is {layer.scaling!r}", due=f"is {due!r}")
-    if layer.fan_in_fan_out != entry.fan_in_fan_out:
-        yield f"{where}.fan_in_fan_out", Change(now=f"is {layer.fan_in_fan_out}", due=f"is {entry.fan_in_fan_out}")
+    prefix = adapter_prefix(name)
+    if numbers.scaling != due:
+        yield f"{prefix}scaling", Change(now=f"is {numbers.scaling!r}", due=f"is {due!r}")
+    if numbers.fan_in_fan_out != entry.fan_in_fan_out:
+        yield f"{prefix}fan_in_fan_out", Change(now=f"is {numbers.fan_in_fan_out}", due=f"is {entry.fan_in_fan_out}")
     for part in entry.parts:
-        parameter = layer._parameters.get(part)
-        if parameter is not None and not parameter.requires_grad:
-            yield adapter_prefix(name) + part, Change(now=_FROZEN, due="trains")
+        parameter = layer._parameters.get(leaf_prefix(leaf) + part)
+        if parameter is not None and not parameter.requires_grad and part not in (entry.seeded or {}):
+            yield prefix + part, Change(now=_FROZEN, due="trains")
 
 
 def _ties(model: nn.Module, plan: Recipe) -> dict[str, Change]:
@@ -120,9 +120,12 @@ def _owner(name: str, plan: Recipe) -> str | None:
     """What owns a parameter by the recipe; None for what the recipe does not know."""
     if name in plan.parameters:
         return plan.resolve(name)
-    prefix, _, leaf = name.rpartition(".")
-    weight = plan.resolve(f"{prefix}.weight" if prefix else "weight")
-    return f"{weight} {leaf}" if leaf in ADAPTER_PARTS and weight in plan.parameters else None
+    for part in ADAPTER_PARTS:
+        before = name.removesuffix(part)
+        if before != name:
+            weight = plan.resolve(before[:-1] if before.endswith("_") else before + WEIGHT)
+            return f"{weight} {part}" if weight in plan.parameters else None
+    return None
 
 
 def _plain(name: str) -> str:

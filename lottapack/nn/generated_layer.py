@@ -11,7 +11,7 @@ from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
 from lottapack.nn.any_module import is_adapted
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
-from lottapack.nn.reparametrising import refuse_parametrization
+from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.products.inputs import autocasts
 
 
@@ -61,6 +61,8 @@ class GeneratedLayer(nn.Module):
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a sharded weight as the sharded backbone, since torch's tensor parallelism uses the stock name."""
+        if name.endswith("_orig"):
+            refuse_pruning(self, name, param)
         if isinstance(param, LayerWeight):
             raise read_only(self, f"it cannot become {name}, which pruning and similar tools need")
         sharded = name == "weight" and BACKBONE in self._parameters and hasattr(param, "device_mesh")

@@ -43,37 +43,49 @@ def refused(name: str, what: str) -> NoParameterError:
     )
 
 
-def guard_parameters(module: nn.Module, leaf: str, name: str) -> None:
+def guard_parameters(module: nn.Module, leaf: str, name: str, *, of_torch: bool) -> None:
     """Let a module tell who looks for a generated weight among its parameters.
 
-    Args: module, which holds the weight; leaf, the last name of that; name, the whole name.
+    Args:
+        module: holds the weight.
+        leaf: the last name of that.
+        name: the whole name.
+        of_torch: whether the module's class is torch's own, which does not call refuse_pruning() itself.
     """
     held = module.__dict__["_parameters"]
     if not isinstance(held, Parameters):
         made = Parameters(held)
         made.generated = {}
         module.__dict__["_parameters"] = held = made
-        module.__dict__["register_parameter"] = partial(_register, module)
+        if of_torch:
+            module.__dict__["register_parameter"] = partial(_register, module)
     held.generated[leaf] = name
 
 
 def _register(module: nn.Module, name: str, param: Any) -> None:
-    """As the class's own method, but for what pruning makes of a generated weight."""
-    held: Parameters = module.__dict__["_parameters"]
-    leaf = name.removesuffix("_orig")
-    source = held.generated.get("weight" if leaf == "backbone" else leaf)
-    if name != leaf and source is not None and isinstance(param, Tensor) and not isinstance(param, nn.Parameter):
-        raise refused(source, "torch.nn.utils.prune")
+    """As the class's own method."""
+    refuse_pruning(module, name, param)
     type(module).register_parameter(module, name, param)
 
 
+def refuse_pruning(module: nn.Module, name: str, param: Any) -> None:
+    """Raise NoParameterError for what pruning would register of a generated weight."""
+    generated = getattr(module.__dict__["_parameters"], "generated", {})
+    leaf = name.removesuffix("_orig")
+    source = generated.get("weight" if leaf == "backbone" else leaf)
+    if name != leaf and source is not None and isinstance(param, Tensor) and not isinstance(param, nn.Parameter):
+        raise refused(source, "torch.nn.utils.prune")
+
+
 def refuse_parametrization(module: nn.Module) -> None:
-    """Raise NoParameterError if the caller's caller registers a parametrization of the weight that a layer stands for.
+    """Raise NoParameterError if the caller's caller registers a parametrization of a weight that a layer stands for.
 
     torch looks for ``parametrizations`` on the module first, and does not read the weight.
     """
     asks = sys._getframe(3)  # behind the property and what it calls
     caller = asks.f_back if asks.f_code.co_name == "is_parametrized" else None
-    if caller is not None and caller.f_code.co_name == _REGISTER and caller.f_locals.get("tensor_name") == "weight":
-        held = module.__dict__["_parameters"]
-        raise refused(getattr(held, "generated", {}).get("weight", "weight"), f"torch.nn.utils.parametrize.{_REGISTER}")
+    if caller is None or caller.f_code.co_name != _REGISTER:
+        return
+    leaf, generated = caller.f_locals.get("tensor_name"), getattr(module.__dict__["_parameters"], "generated", {})
+    if leaf in generated:
+        raise refused(generated[leaf], f"torch.nn.utils.parametrize.{_REGISTER}")
