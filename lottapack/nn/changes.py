@@ -58,7 +58,7 @@ def changed_backbones(model: nn.Module, plan: Recipe, saved: Collection[str]) ->
         weight = module._buffers.get(held_as(module, leaf))
         seen = weight is not None and has_values(weight)
         if source.name != name or (seen and not _as_drawn(weight, source)):  # a module may have changed its place
-            found[name] = Change(now="is not what its seed gives", due="is drawn from it")
+            found[name] = Change(now="is not what its seed gives", due="follows from it")
     return found
 
 

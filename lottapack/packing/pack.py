@@ -1,5 +1,6 @@
 """pack(): write a trained model or checkpoint to one file."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from os import PathLike
@@ -105,6 +106,7 @@ def pack(
             content = model
             refuse_over_checkpoint(Path(path), content.source)
         else:
+            _require_checkpoint(model)
             refuse_over_checkpoint(Path(path), model)
             content = _read(model, base, key, leaving)
         beside = companions.gathered(files, content.source, content.part, content.recipe.architecture, content.known)
@@ -138,6 +140,15 @@ def _require_read(**options: object) -> None:
                 f"`{name}` only applies to reading a checkpoint, but lottapack.recover already read this one",
                 hint=f"Pass `{name}` to the function of lottapack.recover.",
             )
+
+
+def _require_checkpoint(model: object) -> None:
+    """Raise CheckpointError for an argument of another type."""
+    if not isinstance(model, nn.Module | Mapping | str | PathLike):
+        raise CheckpointError(
+            f"pack() takes a model, its state_dict or the path of a checkpoint, not {reprlib.repr(model)}",
+            hint="Pass the model from scaffold(), model.state_dict(), or a path.",
+        )
 
 
 def _read(

@@ -409,6 +409,63 @@ def test_layers_that_changed_places_are_refused(tmp_path):
         packed(made, "state", tmp_path)
 
 
+def mixtral():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return MixtralForCausalLM(MixtralConfig(vocab_size=32, num_local_experts=4, **sizes))
+
+
+def experts(made, block=0):
+    return made.model.layers[block].mlp.experts
+
+
+def exchanged(made):
+    first, second = made.model.layers[0].mlp, made.model.layers[1].mlp
+    first.experts, second.experts = second.experts, first.experts
+
+
+EXPERTS = {
+    "a frozen beta": (
+        lambda made: experts(made).gate_up_proj_beta.requires_grad_(False),
+        r"experts\.gate_up_proj_beta does not train",
+    ),
+    "a generated weight": (
+        lambda made: experts(made).down_proj_backbone.mul_(2),
+        r"experts\.down_proj is not what its seed gives",
+    ),
+    "another place": (exchanged, r"experts\.\w+ is not what its seed gives"),
+    "a tie": (
+        lambda made: setattr(made.model.layers[1].mlp, "experts", experts(made)),
+        r"^model\.layers\.1\.mlp\.experts\.\w+ is tied to model\.layers\.0\.mlp\.experts\.",
+    ),
+    "a wrapper": (
+        lambda made: setattr(made.model.layers[0].mlp, "experts", Around(experts(made))),
+        r"^model\.layers\.0\.mlp\.experts is a Around, but a MixtralExperts in",
+    ),
+    "a class": (
+        lambda made: set_class(experts(made), type("Mine", (type(experts(made)),), {"__module__": "mine"})),
+        r"^model\.layers\.0\.mlp\.experts is a Mine, but a MixtralExperts in",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", EXPERTS)
+def test_changes_of_modules_of_any_class_are_refused(change, tmp_path):
+    made = model(mixtral)
+    assert b'"changed"' not in bytes(made.state_dict()["lottapack_recipe"].numpy())
+    apply, said = EXPERTS[change]
+    apply(made)
+    with pytest.raises(CheckpointError, match=said):
+        packed(made, "state", tmp_path)
+
+
+@pytest.mark.parametrize("given", [3, None, torch.nn.Parameter(torch.zeros(2)), ["a"]])
+def test_what_is_no_model_is_refused(given, tmp_path):
+    with pytest.raises(CheckpointError, match="a model, its state_dict or the path of a checkpoint, not"):
+        lottapack.pack(given, tmp_path / S)
+
+
 def test_a_module_that_is_gone_is_refused_when_it_is_packed(tmp_path):
     made = model()
     made[3] = None

@@ -122,6 +122,15 @@ def test_a_parametrized_generated_weight_is_named(way, tmp_path):
     assert torch.allclose(lottapack.load(tmp_path / "p")(given), expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("way", [way for way in REFUSED if not way.startswith("new spec") and way != "orthogonal"])
+def test_an_adapted_weight_of_any_module_is_not_replaced(way):
+    made = lottapack.scaffold(nn.Sequential(nn.Linear(8, 8), nn.Bilinear(8, 8, 4)), seed=1, rank=2, targets="1")
+    with pytest.raises(ScaffoldError, match=r"1\.weight"):
+        REFUSED[way](made[1], "weight")
+    made.state_dict()
+
+
 def test_the_parts_of_an_adapter_are_pruned():
     trained = model()
     for adapter in ("lora_A", "lora_B"):
