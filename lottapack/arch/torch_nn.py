@@ -31,7 +31,7 @@ def _current(module: nn.Module, name: str, config: dict[str, Any], where: str) -
     children = []
     for child_name, child in module._modules.items():
         if child is None:
-            raise ArchitectureError(f"{where}: {child_name} is None, which cannot be described as data")
+            raise _is_none(where, child_name)
         child_path = child_name if where == "the model" else f"{where}.{child_name}"
         node, inner = known.get(child_name), unwrapped(child)
         if node is None or (_is_listed(inner) and type(inner).__name__ != node["class"]):
@@ -49,7 +49,7 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
         children = []
         for child_name, child in module._modules.items():
             if child is None:
-                raise ArchitectureError(f"{where}: {child_name} is None, which cannot be described as data")
+                raise _is_none(where, child_name)
             class_name, config = _describe(child, child_name if where == "the model" else f"{where}.{child_name}")
             children.append({"name": child_name, "class": class_name, "config": config})
         return name, {"children": children}
@@ -63,6 +63,12 @@ def _describe(module: nn.Module, where: str) -> tuple[str, dict[str, Any]]:
             f"{where}: an embedding with max_norm changes its own weights", hint="Build it without max_norm."
         )
     return name, {argument: _argument(module, argument, where) for argument in ARGUMENTS[name]}
+
+
+def _is_none(where: str, name: str) -> ArchitectureError:
+    return ArchitectureError(
+        f"{where}: {name} is None, which cannot be described as data", hint="Put a module there, such as nn.Identity()."
+    )
 
 
 def _is_listed(module: nn.Module) -> bool:

@@ -36,7 +36,7 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
 
 
 def _hint(place: str, change: Change) -> str:
-    ignored = f"ignore=[{place!r}] (--ignore)"
+    ignored = f"`ignore={place}`"
     if change.now.removeprefix("is a ").startswith(_QUANTISED):
         return "Pack the model, or its checkpoint, before it is quantised; quantise what load(PACK, merge=True) gives."
     if change.now.startswith("is a peft."):
