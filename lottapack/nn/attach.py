@@ -20,7 +20,7 @@ from lottapack.nn.any_module import AdaptedModule, adapt, taken_from
 from lottapack.nn.generated_layer import GeneratedLayer, held_as
 from lottapack.nn.kinds import inputs_first
 from lottapack.nn.layer_weight import SOURCES
-from lottapack.nn.moment import of_the_moment
+from lottapack.nn.moment import note_config, of_the_moment
 from lottapack.nn.recomputing import watch
 from lottapack.nn.reparametrising import guard_parameters
 from lottapack.nn.resizing import guard_resizing
@@ -120,6 +120,7 @@ def carry(model: nn.Module, plan: Recipe) -> None:
     plan = plan.as_scaffolded()
     model.register_buffer(recipe.BUFFER, recipe_text(plan))
     model.__dict__[PLAN] = plan
+    note_config(model, plan)
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
     model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
 

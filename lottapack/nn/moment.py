@@ -42,14 +42,27 @@ def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) 
     )
 
 
+_CONFIG = "_lottapack_config"
+"""The attribute of a model that holds the configuration that it had when it was given its recipe."""
+
+
+def note_config(module: nn.Module, plan: Recipe) -> None:
+    """Note the configuration that a model has: some libraries' configurations grow whenever a model is built."""
+    module.__dict__[_CONFIG] = _current(module, plan)
+
+
 def _config(module: nn.Module, plan: Recipe) -> dict[str, Any] | msgspec.UnsetType:
     """The configuration that a model has now, where it is another, and as far as it can be described."""
+    config = _current(module, plan)
+    return msgspec.UNSET if config in (plan.architecture.config, module.__dict__.get(_CONFIG), None) else config
+
+
+def _current(module: nn.Module, plan: Recipe) -> Any:
     current = arch.family_called(plan.architecture.family).current
     try:
-        config = plan.architecture.config if current is None else current(module, plan.architecture)
+        return None if current is None else current(module, plan.architecture)
     except ArchitectureError:
-        return msgspec.UNSET  # what stands in the way is a class or an attribute that is another, which is told
-    return msgspec.UNSET if config == plan.architecture.config else config
+        return None  # what stands in the way is a class or an attribute that is another, which is told
 
 
 def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe]:
