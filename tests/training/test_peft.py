@@ -341,7 +341,7 @@ def test_missing_files_are_named(run, saved, tmp_path):
     (folder / "adapter_config.json").write_text("{")
     refused(run, folder, "cannot read")
     (folder / "adapter_config.json").write_text("[]")
-    refused(run, folder, "is not an object")
+    refused(run, folder, "is not a JSON object")
 
 
 def test_the_base_can_be_named_and_must_be_the_right_one(run, saved, tmp_path):

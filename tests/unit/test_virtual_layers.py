@@ -191,7 +191,7 @@ REFUSED = {
         UnsupportedError,
         "0.weight cannot be virtual",
     ),
-    "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: backbone='quick'"),
+    "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: unknown backbone=.quick."),
     "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
     "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be in checkpoints"),
     "too little memory": ({"backbone": "virtual", "max_bytes": 200}, LimitError, "`max_bytes=200` allows"),
