@@ -21,8 +21,11 @@ TIMM_PYTHON = ROOT / ".venv-timm" / "bin" / "python"
 DTYPES = ("float32", "bfloat16")
 FAST_PATH = {"float32": 1e-5, "bfloat16": 0.05}
 """How far outputs with and without gradients may be from each other: torch orders its sums in two ways."""
-MERGED = {"float32": 1e-4, "bfloat16": 0.1}
-"""How far outputs of merged weights may be from those of adapters: they are rounded once more."""
+MERGED = {"float32": 1e-4, "bfloat16": 0.15}
+"""How far outputs of merged weights may be from those of adapters: they are rounded once more.
+
+Jamba is the furthest in bfloat16, 0.11: its outputs are 0.05 (adapters) and 0.08 (merged) from those in float32.
+"""
 
 
 def process(python, *arguments):
