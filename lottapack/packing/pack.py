@@ -169,6 +169,8 @@ def _read(
     if isinstance(model, nn.Module):
         recipe, tensors = checkpoint.of_model(model, key, leaving)
         part = configuration.scaffolded_part(recipe, model, key)
+        if part is not None:
+            configuration.require_no_sequence(model, part, leaving)
     elif isinstance(model, Mapping):
         recipe, tensors = checkpoint.split(model, key, leaving)
     elif adapter:

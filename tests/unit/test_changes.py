@@ -512,3 +512,16 @@ def test_a_head_that_was_tied_by_hand_is_refused(tmp_path):
     made.lm_head.weight = made.model.embed_tokens.weight
     with pytest.raises(CheckpointError, match=r"^lm_head\.weight is not what its seed gives"):
         packed(made, "state", tmp_path)
+
+
+def test_a_sequence_around_the_scaffolded_model_is_no_wrapper(tmp_path):
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), seed=1, rank=1)
+    path = tmp_path / "m.lotta.safetensors"
+    whole = nn.Sequential(model, nn.Tanh())
+    with pytest.raises(CheckpointError, match=r"leave out 1 \(a Tanh\)"):
+        lottapack.pack(whole, path)
+    assert not path.exists()
+    lottapack.pack(whole, path, ignore="1")
+    lottapack.pack(nn.Sequential(model), path)
+    lottapack.pack(nn.Sequential(nn.Identity(), model), path)
+    lottapack.pack(model, path)
