@@ -211,9 +211,7 @@ def test_a_folder_for_from_pretrained_is_refused(net_pack, tmp_path):
 
 
 def test_what_differs_each_time_is_refused(package):
-    with pytest.raises(
-        ArchitectureError, match=r"rebuilding .*:Dice gives a different noise, which no checkpoint holds"
-    ):
+    with pytest.raises(ArchitectureError, match=r"rebuilding .*:Dice gives a different noise, which no checkpoint"):
         lottapack.scaffold(build("Dice"), seed=1, rank=1)
     with pytest.raises(ArchitectureError, match="cannot compute noise without weights"):
         lottapack.scaffold(build("Drawn"), seed=1, rank=1)
@@ -221,7 +219,7 @@ def test_what_differs_each_time_is_refused(package):
 
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("Extra", "a pack cannot hold _extra_state of the state_dict, a dict"), ("Lazy", "does not have a shape yet")],
+    [("Extra", "a pack cannot hold _extra_state of the state_dict"), ("Lazy", "does not have a shape yet")],
 )
 def test_what_has_no_tensors_yet_is_refused(package, name, match):
     with pytest.raises(ArchitectureError, match=match):
@@ -254,7 +252,7 @@ def test_constants_of_a_module_keep_their_values(net_pack):
             "python",
             "torch.nn:Linear",
             {"bias": float("nan")},
-            "cannot write the configuration of this torch.nn:Linear as JSON",
+            "cannot write the configuration of this torch.nn",
         ),
         ("python", "torch.nn:Linear", {"_x": 1}, "is not a valid argument name"),
         ("python", "torch.nn:Linear", {"bias": {"class": 1}}, "may have the keys tuple and class"),
