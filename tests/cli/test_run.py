@@ -131,6 +131,7 @@ def test_bench_measures_products(run: Run) -> None:
     assert [(one["case"], one["inputs"]) for one in record["products"] if one["weight_bytes"] == 0] == [
         ("virtual", 1),
         ("virtual", 8),
+        ("virtual", 128),
     ]
 
 
