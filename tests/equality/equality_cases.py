@@ -10,6 +10,7 @@ import torch
 
 from lottapack.rng import BUILTIN, Source, binary32, builtin, custom, fill_, reference
 from lottapack.rng.backends import Backend, registered
+from lottapack.rng.stream import HADAMARD
 from lottapack.rng.tables import Table
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -22,7 +23,10 @@ def _own(bits: int) -> Table:
     return custom(f"own{bits}", values)
 
 
-TABLES = {table.id: table for table in [*map(builtin, BUILTIN), *map(_own, (1, 2, 4, 8, 16))]}
+ALONE = [table for table in BUILTIN if table != HADAMARD]
+"""The built-in tables whose elements need no shape: tests/unit/test_hadamard.py has the tests of the other one."""
+
+TABLES = {table.id: table for table in [*map(builtin, ALONE), *map(_own, (1, 2, 4, 8, 16))]}
 
 
 def source(table: str, dtype: str, *, seed: int = 2**63 + 42, name: str = "layers.0.weight") -> Source:
