@@ -117,7 +117,8 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
     if not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
         raise UnsupportedError(
             f"{id!r} cannot be the id of your own table",
-            hint=f"Use at most 64 lower-case letters, digits and _, but not {', '.join((*BUILTIN, CONSTRUCTOR))}.",
+            hint=f"Use at most 64 lower-case letters, digits and _, a letter first, but not "
+            f"{', '.join((*BUILTIN, CONSTRUCTOR))}.",
         )
     with np.errstate(all="ignore"):  # values outside binary32 become infinite or subnormal, which table_fault() refuses
         rounded = np.array(values, np.float32)

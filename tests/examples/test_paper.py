@@ -132,5 +132,5 @@ def test_the_package_of_an_example_must_be_allowed(tmp_path):
     path = lottapack.pack(model, tmp_path / "gin.lotta.safetensors").path
     assert lottapack.inspect(path).allow == ("paper_models",)
     for allow in ((), "torch_geometric", ["ncps", "paper"]):
-        with pytest.raises(lottapack.errors.NotAllowedError, match="asks to import paper_models"):
+        with pytest.raises(lottapack.errors.NotAllowedError, match="needs to import paper_models"):
             lottapack.load(path, allow=allow)

@@ -226,7 +226,7 @@ def test_a_folder_with_a_second_model_is_refused_by_name(tmp_path):
 def test_the_name_of_the_recipe_is_taken():
     for build in (lottapack.scaffold, lambda m, **o: lottapack.init_backbone_(m, seed=1)):
         model = nn.Sequential(OrderedDict(lottapack_recipe=nn.Linear(8, 8), z=nn.Linear(8, 2)))
-        with pytest.raises(ScaffoldError, match="called lottapack_recipe"):
+        with pytest.raises(ScaffoldError, match="already uses the name lottapack_recipe"):
             build(model, seed=1, rank=2)
 
 

@@ -13,6 +13,7 @@ import lottapack
 from lottapack import limits, rng
 from lottapack.format.descriptor import Adapted
 from lottapack.loading import load as loading
+from lottapack.nn import skeletons
 from lottapack.weights import rebuild
 
 SHARE = 1.05
@@ -147,7 +148,7 @@ def refused(path: Path, **way: object) -> lottapack.errors.LimitError:
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_taken(pack, monkeypatch):
-    monkeypatch.setattr(loading, "skeleton", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr(skeletons, "skeleton", lambda *_: pytest.fail("something was built"))
     monkeypatch.setattr(rebuild, "empty_backbone", lambda *_: pytest.fail("memory was taken"))
     monkeypatch.setattr(limits, "free_memory", lambda device: 40_000_000)
     error = refused(pack)
@@ -158,7 +159,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_taken(pack, monkeypatch
 
 def test_a_gpu_is_asked_what_is_free(pack, monkeypatch):
     """No GPU here: its answers are given for it."""
-    monkeypatch.setattr(loading, "skeleton", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr(skeletons, "skeleton", lambda *_: pytest.fail("something was built"))
     monkeypatch.setattr(loading, "resolve", torch.device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000_000, 80_000_000_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700_000)

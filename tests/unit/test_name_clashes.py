@@ -69,7 +69,7 @@ def checkpoint_of(**more):
 
 def test_scaffold_refuses_a_module_with_a_name_of_the_format():
     model = nn.Sequential(OrderedDict([("lottapack", nn.Linear(4, 4)), ("head", nn.Linear(4, 3))]))
-    with pytest.raises(ScaffoldError, match=r"lottapack\.weight is a name that the format keeps for itself"):
+    with pytest.raises(ScaffoldError, match=r"lottapack\.weight is reserved by the format"):
         lottapack.scaffold(model, seed=1, rank=1)
     assert set(model.state_dict()) == {"lottapack.weight", "lottapack.bias", "head.weight", "head.bias"}
 

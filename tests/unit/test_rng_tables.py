@@ -100,7 +100,7 @@ def test_custom_tables_that_break_the_format(values, fault):
 
 @pytest.mark.parametrize("name", ["", "Mine", "1st", "a-b", "a" * 65, "normal16", "mine\n"])
 def test_custom_tables_need_an_id_of_their_own(name):
-    with pytest.raises(UnsupportedError, match="id of a table"):
+    with pytest.raises(UnsupportedError, match="cannot be the id of your own table"):
         custom(name, [0.0, 1.0])
 
 

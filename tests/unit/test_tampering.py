@@ -192,7 +192,7 @@ def test_declared_terabytes_are_refused_without_allocating(role, tmp_path):
 
 def test_configurations_without_end_are_refused():
     config = {"model_type": "gpt2", "n_embd": 4, "n_head": 1, "n_layer": 2**60}
-    with pytest.raises(LimitError, match=r"GPT2Model: config\.n_layer is 1,152,921,504,606,846,976, and at most"):
+    with pytest.raises(LimitError, match=r"GPT2Model: config\.n_layer is 1,152,921,504,606,846,976, but at most"):
         lottapack.arch.build(Architecture(family="transformers", class_="GPT2Model", config=config))
     with pytest.raises(LimitError, match=r"more than 2,004 tensors, but its table declares only 1\n"):
         lottapack.arch.build(

@@ -56,7 +56,7 @@ def test_integers_of_numpy_are_integers():
 def test_a_parameter_whose_elements_share_memory():
     model = mlp()
     model[0].weight = nn.Parameter(torch.zeros(1, 1).expand(16, 8))
-    with pytest.raises(ScaffoldError, match=r"0\.weight cannot be written"):
+    with pytest.raises(ScaffoldError, match=r"cannot write 0\.weight: its elements share memory"):
         lottapack.scaffold(model, seed=1, rank=2)
 
 
@@ -70,7 +70,7 @@ def test_a_parameter_whose_elements_share_memory():
         {"scale": "lecun"},
         {"distribution": None},
         {"start": 1.5},
-        {"dtype": "float32"},
+        {"dtype": "float33"},
         {"dtype": None},
         {"device": "abacus"},
         {"shape": (2**40, 2**30)},
@@ -88,7 +88,7 @@ def test_drawing_more_than_the_memory():
         lottapack.draw("w", 2**50, seed=1)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "x", 5, torch.int8, torch.complex64])
+@pytest.mark.parametrize("dtype", ["bfloat17", "x", 5, torch.int8, torch.complex64])
 def test_dtypes_that_nothing_converts_to(dtype, tmp_path):
     path = tmp_path / "a.lotta.safetensors"
     lottapack.pack(lottapack.scaffold(mlp(), seed=1, rank=2), path)
