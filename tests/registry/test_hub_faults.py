@@ -245,5 +245,5 @@ def test_names_that_leave_the_cache(
     before = sorted(tmp_path.rglob("*.lotta.safetensors"))
     result = run("pull", REPO)
     assert result.code == 3
-    assert "cannot be a file's name" in result.err
+    assert "cannot be the name of a file" in result.err
     assert sorted(tmp_path.rglob("*.lotta.safetensors")) == before
