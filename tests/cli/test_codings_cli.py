@@ -107,8 +107,9 @@ def test_the_table_of_given_packs(checkpoint: Path, tmp_path: Path, run: Run) ->
     assert run("report", "--table", *packs, "--markdown").out.splitlines()[0].startswith("| Llama | paper: fp16 |")
 
 
-def test_the_table_measures_what_it_packs(run: Run) -> None:
+def test_the_table_measures_what_it_packs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
+    monkeypatch.delenv("COLUMNS", raising=False)
     lines = run("report", "--table", "--scale", "3M").out.splitlines()
     fp16, eight, four = (line.split() for line in lines[2:5])
     assert fp16[:4] == ["3M", "5", "1", "4"]

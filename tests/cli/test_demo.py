@@ -37,6 +37,7 @@ def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) ->
             lottapack.pack(training.build(), pack)
         return push(shop, pack)
 
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(training, "EPOCHS", 1)
     monkeypatch.setattr(sharing, "push", swapped)
     result = run("demo")

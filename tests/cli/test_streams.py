@@ -55,7 +55,7 @@ def test_a_stream_that_is_full(line: str, said: bytes, files: Files) -> None:
 def test_what_an_encoding_cannot_say_is_escaped(encoding: str, files: Files, tmp_path: Path) -> None:
     pack = tmp_path / "\u2615 tea.lotta.safetensors"
     pack.write_bytes(files.pack.read_bytes())
-    with start("inspect", pack, env={**os.environ, "PYTHONIOENCODING": encoding}) as process:
+    with start("inspect", pack, env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "400"}) as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert "\\u2615 tea.lotta.safetensors" in out

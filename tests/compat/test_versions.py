@@ -72,15 +72,15 @@ def test_a_later_minor_version_with_an_unknown_optional_field(tmp_path: Path) ->
 REQUIRED = {
     "top": (put(lottapack=LATER, sparsity={}), "the field \"sparsity\" is unknown"),
     "parameter": (on_a_parameter(sparsity=0.5), "sparsity"),
-    "role": (on_a_parameter(role="hashed"), "the role 'hashed' is unknown"),
-    "distribution": (on_a_parameter(distribution="normal32"), "the distribution 'normal32' is unknown"),
+    "role": (on_a_parameter(role="hashed"), "unknown role 'hashed'"),
+    "distribution": (on_a_parameter(distribution="normal32"), "unknown distribution 'normal32'"),
     "generator": (
         lambda d: d.update(lottapack=LATER) or d["rng"].update(id="philox4x32-12"),
-        "the generator 'philox4x32-12' is unknown",
+        "unknown generator 'philox4x32-12'",
     ),
     "family": (
         lambda d: d.update(lottapack=LATER) or d["architecture"].update(family="jax"),
-        "the family 'jax' is unknown",
+        "unknown family 'jax'",
     ),
 }  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_a_later_minor_version_with_something_unknown_that_counts(name: str, tmp
     with pytest.raises(DescriptorError) as caught:
         lottapack.load(path)
     assert words in str(caught.value)
-    assert caught.value.hint == f"It says format {LATER}; a newer lottapack may have written it: upgrade lottapack."
+    assert caught.value.hint == f"It has format {LATER}, which a newer lottapack may have written. Upgrade lottapack."
 
 
 def test_the_same_without_a_later_version_blames_no_version(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_same_without_a_later_version_blames_no_version(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("version", [f"{MAJOR + 1}.0", "0.9"])
 def test_another_major_version(version: str, tmp_path: Path) -> None:
-    with pytest.raises(DescriptorError, match=f"this reader knows format {FORMAT_VERSION}, not {version}"):
+    with pytest.raises(DescriptorError, match=f"has format {version}, but this reader knows {FORMAT_VERSION}"):
         lottapack.load(changed(tmp_path / "a", put(lottapack=version)))
 
 

@@ -80,7 +80,7 @@ def test_a_way_without_room_is_left_out(tmp_path, monkeypatch, capsys):
     assert report["largest_difference"] is None
     assert ["refused" in row for row in report["rows"]] == [False, True]
     assert generate.show(report) == 0
-    assert f"and {limits.size_text(free)} are free on cpu" in capsys.readouterr().out
+    assert f"but only {limits.size_text(free)} are free on cpu" in capsys.readouterr().out
     monkeypatch.setattr(limits, "free_memory", lambda _: 10_000)
     assert generate.show(generate.compared("tiny", generate.WAYS, "float32", 1, tmp_path)) == 1
 

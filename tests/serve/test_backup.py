@@ -205,7 +205,8 @@ def test_nothing_else_is_overwritten(registry, tmp_path):
         restore(tmp_path / "copy", tmp_path / "new")
 
 
-def test_commands(registry, tmp_path, capsys):
+def test_commands(registry, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     push(registry.url, "org/digits", "a")
     copy, new = str(tmp_path / "copy"), str(tmp_path / "new")
     assert main(["serve", "backup", copy, "--root", str(registry.root)]) == 0

@@ -1,9 +1,12 @@
 """The command ``lottapack serve``, and its subcommands, as people and scripts use them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,20 @@ from serve_runs import ROOT, add, ask, command, commit_body, files_in
 from lottapack_cli.app import main
 from lottapack_serve import tokens
 
+UNLIMITED = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+"""Without the width that pytest's import of readline hands to child processes, at which lines would be broken."""
 
-def started(root: Path, *options: str) -> "subprocess.Popen[str]":
+
+@contextmanager
+def started(root: Path, *options: str) -> "Iterator[subprocess.Popen[str]]":
+    """The real command, ended with the block even where a check in it fails."""
     arguments = [sys.executable, "-m", "lottapack_cli", "serve", "--root", str(root), "--port", "0", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(arguments, **pipes)
+    with subprocess.Popen(arguments, env=UNLIMITED, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def push(url: str) -> None:
@@ -54,8 +66,9 @@ def test_scripts_get_one_object(tmp_path):
     with started(tmp_path / "registry", "--json", "--no-anonymous-read") as process:
         assert process.stdout
         told = json.loads(process.stdout.readline())
-        assert told.keys() == {"url", "root", "anonymous_read", "tokens", "warnings"}
-        assert (told["root"], told["anonymous_read"], told["tokens"]) == (str(tmp_path / "registry"), False, 1)
+        assert told.keys() == {"ok", "url", "root", "anonymous_read", "tokens", "warnings"}
+        assert (told["ok"], told["root"]) == (True, str(tmp_path / "registry"))
+        assert (told["anonymous_read"], told["tokens"]) == (False, 1)
         assert ask(told["url"], "GET", "/api/models").status == 401
         assert ask(told["url"], "GET", "/api/models", token=text).status == 200
         process.send_signal(signal.SIGINT)
@@ -184,7 +197,8 @@ def test_further_names_of_the_host(tmp_path):
         assert statuses == [200, 200, 200, 403]
 
 
-def test_check(tmp_path, capsys):
+def test_check(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     root = tmp_path / "registry"
     with command(root) as server:
         push(server.url)

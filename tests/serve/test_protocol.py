@@ -63,7 +63,7 @@ def test_two_contents_or_a_file_as_folder_are_refused(registry):
     body = commit_body(add("a/b", b"2"))
     answer = ask(registry.url, "POST", f"{REPO}/commit/main", body)
     assert answer.error == (400, "")
-    assert "'a' cannot be a file and the folder" in answer.json["error"]
+    assert "'a' cannot be both a file and the folder" in answer.json["error"]
     assert len(files_in(registry.root)) == 1
     commit(registry, {"key": "deletedFile", "value": {"path": "a"}}, add("a/b", b"2"))
 
