@@ -79,7 +79,7 @@ class AsBuilt:
         return self  # nothing in it is ever changed
 
     def differences(self, model: nn.Module) -> dict[str, Change]:
-        """What is otherwise in a model now, by place."""
+        """Return what is otherwise in a model now, by place."""
         changes: dict[str, Change] = {}
         live = {place: (text, usual) for place, text, usual in _told(model)}
         for place, (text, usual) in live.items():
@@ -101,7 +101,7 @@ class AsBuilt:
         return changes
 
     def seen_from(self, other: "AsBuilt", changes: Mapping[str, Change]) -> dict[str, Change]:
-        """The differences from another build of a model that differs from this one by ``changes``."""
+        """Return the differences from another build of a model that differs from this one by ``changes``."""
         found = dict(changes)
         for place, due in other.told.items():
             now = changes[place].now if place in changes else self.told.get(place)
@@ -124,7 +124,7 @@ class AsBuilt:
 
 
 def as_built(model: nn.Module) -> AsBuilt:
-    """What a module is now."""
+    """Return what a module is now."""
     told = {place: text for place, text, _ in _told(model)}
     containers = frozenset(
         name for name, module in plain_modules(model) if isinstance(module, nn.Sequential | nn.ModuleList)
@@ -145,13 +145,13 @@ def note_as_built(model: nn.Module, built: nn.Module) -> None:
 
 
 def differences(model: nn.Module) -> dict[str, Change]:
-    """What of a model is no longer what was noted, by place."""
+    """Return what of a model is no longer what was noted, by place."""
     noted: AsBuilt | None = model.__dict__.get(_NOTED)
     return {} if noted is None else noted.differences(model)
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether a tensor is an ordinary one in memory: not sharded, not fake, not sparse, not on the meta device."""
+    """Return whether a tensor is ordinary and in memory: not sharded, not fake, not sparse, not on the meta device."""
     return type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
 
 
@@ -196,7 +196,7 @@ def _is_of_a_base(cls: type, key: str) -> bool:
 def plain_modules(
     module: nn.Module, name: str = "", around: tuple[nn.Module, ...] = ()
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Every module under each of its names, without those that wrap it to run it."""
+    """Return every module under each of its names, without those that wrap it to run it."""
     module = _inside(module)
     if any(module is one for one in around):
         return

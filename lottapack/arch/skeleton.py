@@ -156,7 +156,7 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of one module that are mere attributes, by name."""
+    """Return the tensors of one module that are mere attributes, by name."""
     return ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
 
 

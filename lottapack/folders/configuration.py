@@ -78,7 +78,7 @@ def require_no_sequence(model: nn.Module, part: nn.Module, leaving: LeftOut) -> 
 
 
 def of_recipe(plan: Recipe, tensors: Collection[str], leaving: LeftOut, path: Path | None = None) -> Recipe:
-    """The recipe with the configuration that the model had when its state_dict was made, and nothing else of then.
+    """Return the recipe with the configuration of the moment when its state_dict was made, and nothing else of then.
 
     Args:
         plan: as the checkpoint carries it.

@@ -192,7 +192,7 @@ def is_adapted(module: nn.Module, leaf: str) -> bool:
 
 
 def numbers_of(module: nn.Module, leaf: str) -> Numbers | None:
-    """The numbers of a parameter's adapter, if it has one in this way."""
+    """Return the numbers of a parameter's adapter, if it has one in this way."""
     found: Numbers | None = module.__dict__.get(_ADAPTERS, {}).get(leaf)
     return found
 

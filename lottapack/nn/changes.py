@@ -21,7 +21,7 @@ from lottapack.nn.layers import AdapterLayer
 
 
 def changes_of_layers(model: nn.Module, plan: Recipe) -> dict[str, Change]:
-    """The layers that have lost their adapter, scale it otherwise, or froze a part of it; and new ties, by place."""
+    """Return layers that lost their adapter, scale it otherwise, or froze a part of it, and new ties, by place."""
     modules = dict(plain_modules(model))
     found: dict[str, Change] = {}
     for name, entry in plan.parameters.items():
@@ -40,7 +40,7 @@ _SAMPLE = 256
 
 @torch.no_grad()
 def changed_backbones(model: nn.Module, plan: Recipe, saved: Collection[str]) -> dict[str, Change]:
-    """The generated weights that are no longer what their seeds give, and that no checkpoint holds, by name.
+    """Return the generated weights that are no longer what their seeds give, and that no checkpoint holds, by name.
 
     A sample of each is drawn again. It may differ by what rounding does, as in averages over buffers.
 

@@ -34,7 +34,7 @@ class Parameters(dict[str, Any]):
 
 
 def refused(name: str, what: str) -> NoParameterError:
-    """The error for a function of torch.nn.utils on a generated weight. ``what``: the function, if that is known."""
+    """Return the error for a function of torch.nn.utils on a generated weight. ``what``: the function, if known."""
     return NoParameterError(
         f"{name} is generated from its seed, and no parameter: {what or 'torch.nn.utils'} cannot replace it",
         hint="To prune or normalise this weight, scaffold the model with the layer in train, so that it is trained in "

@@ -42,7 +42,7 @@ def lacking(name: str, held: Collection[str]) -> CheckpointError:
 
 
 def left_over(names: Sequence[str]) -> CheckpointError:
-    """The error for tensors that the recipe does not know, of a checkpoint that lacks none."""
+    """Return the error for tensors that the recipe does not know, of a checkpoint that lacks none."""
     for name in names:
         owner, _, rest = name.partition(".parametrizations.") if ".parametrizations." in name else ("", "", "")
         if owner:
