@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import sys
 import threading
+import types
 
 import torch
 from torch import nn
@@ -76,7 +77,10 @@ def wrapped(function, words):
         finally:
             _inside.pop()
 
-    return inner
+    # pack() asks of a function in whose module it was written.
+    written = {**globals(), "__name__": function.__module__}
+    moved = types.FunctionType(inner.__code__, written, inner.__name__, inner.__defaults__, inner.__closure__)
+    return functools.update_wrapper(moved, function)
 
 
 def modules():
