@@ -11,7 +11,6 @@ import inspect
 import pkgutil
 import sys
 import threading
-import types
 
 import torch
 from torch import nn
@@ -61,6 +60,10 @@ class Defaults:
         torch.use_deterministic_algorithms(False)
 
 
+ON_MODULES = ("refuse_other_backbone", "_guarded", "_register")
+"""Functions that lottapack puts on modules, and that make no tensor: pack() asks where such a function was written."""
+
+
 def wrapped(function, words):
     """A function that sets the defaults, if it isn't called by lottapack itself."""
 
@@ -77,10 +80,7 @@ def wrapped(function, words):
         finally:
             _inside.pop()
 
-    # pack() asks of a function in whose module it was written.
-    written = {**globals(), "__name__": function.__module__}
-    moved = types.FunctionType(inner.__code__, written, inner.__name__, inner.__defaults__, inner.__closure__)
-    return functools.update_wrapper(moved, function)
+    return inner
 
 
 def modules():
@@ -109,7 +109,7 @@ def pytest_configure(config):
     for module in found:
         for function in list(vars(module).values()):
             plain = inspect.isfunction(function) and function.__module__.startswith("lottapack.")
-            if plain and not inspect.isgeneratorfunction(function):
+            if plain and not inspect.isgeneratorfunction(function) and function.__name__ not in ON_MODULES:
                 made.setdefault(function, wrapped(function, words))
     import lottapack
 

@@ -213,6 +213,7 @@ def test_what_cannot_be_is_said_by_name_before_anything_changes(case):
 def test_a_layer_without_such_a_form_is_named():
     arguments = {"num_embeddings": 20, "embedding_dim": 12, "max_norm": 1.0}
     model = lottapack.build("python", "torch.nn.modules.sparse:Embedding", **arguments)
+    model = model.float().to_empty(device="cpu")  # whatever the defaults of the process
     with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding must be in memory"):
         lottapack.scaffold(
             model, seed=1, rank=2, targets="weight", distribution="sign1", backbone={"weight": "virtual"}
