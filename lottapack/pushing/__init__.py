@@ -50,7 +50,7 @@ def push(
         metrics: names of metrics.
         results: what the model reached, for a table of the card: ``{"test accuracy": "99.1 %"}``.
         max_bytes: as in verify().
-        allow: as in verify().
+        allow: as in verify(); only for packs of ``torch-cpu``, whose model is built to check its weights.
         progress: called with the bytes sent so far and in all.
 
     Raises:

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +31,21 @@ ALONE = [table for table in BUILTIN if table != HADAMARD]
 """The built-in tables whose elements need no shape: tests/unit/test_hadamard.py has the tests of the other one."""
 
 TABLES = {table.id: table for table in [*map(builtin, ALONE), *map(_own, (1, 2, 4, 8, 16))]}
+
+
+def printed(program: list[str | Path], environment: dict[str, str]) -> Any:
+    """The JSON that a program prints, run by this Python in another environment."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *program],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def source(table: str, dtype: str, *, seed: int = 2**63 + 42, name: str = "layers.0.weight") -> Source:

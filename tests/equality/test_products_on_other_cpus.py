@@ -1,10 +1,8 @@
 """Products with sign1 weights have the same bits whatever vectors a processor has: kernels are compiled for others."""
 
-import json
-import os
-import subprocess
 import sys
 
+import equality_cases
 import pytest
 
 from lottapack.rng import backends
@@ -27,17 +25,7 @@ print(json.dumps([processor().name, processor().features, found]))
 
 
 def run(environment: dict[str, str]) -> list[object]:
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return equality_cases.printed(["-c", PROGRAM], environment)
 
 
 @pytest.fixture(scope="module")
