@@ -75,6 +75,13 @@ def attach(
     _guard(model, plan)
 
 
+def without_dropout(model: nn.Module, plan: Recipe) -> list[str]:
+    """Return the parameters whose adapter has no low-rank path, so that dropout cannot act on its input."""
+    adapted = (name for name, entry in plan.parameters.items() if isinstance(entry, AdaptedRecipe))
+    places = ((name, *locate(model, name)) for name in adapted)
+    return [name for name, module, leaf in places if leaf != WEIGHT or row_of(module) is None]
+
+
 def _guard(model: nn.Module, plan: Recipe) -> None:
     """Let the model refuse, or mark, what other libraries would do to it and its generated weights."""
     for name in plan.parameters:

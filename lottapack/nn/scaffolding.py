@@ -1,6 +1,7 @@
 """scaffold(): a plain model becomes a random, frozen backbone with trained adapters."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Literal
@@ -12,7 +13,7 @@ from torch import nn
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ScaffoldError, UnusedOptionWarning
 from lottapack.format import dtypes
 from lottapack.format.descriptor import FACTORS, SCALINGS
 from lottapack.format.names import adapter_prefix
@@ -27,7 +28,7 @@ from lottapack.format.recipe import (
 from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory
 from lottapack.nn.any_module import adapter_of
-from lottapack.nn.attach import attach, is_scaffolded
+from lottapack.nn.attach import attach, is_scaffolded, without_dropout
 from lottapack.nn.backbones import (
     MATERIALISED,
     Backbone,
@@ -108,7 +109,8 @@ def scaffold(
             seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
             starts at zero.
         dropout: on the input of the low-rank path, in training, of Linear, Conv1d, Conv2d, Embedding and transformers'
-            Conv1D. All other modules compute with the weight that theirs stands for, which has no such path.
+            Conv1D. All other modules compute with the whole weight, without such a path: an UnusedOptionWarning names
+            them.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
         backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
             and make them at each product; by layer or by size if it is a mapping or a function.
@@ -167,6 +169,8 @@ def scaffold(
     if max_bytes is not None:
         check_memory("scaffold()", needed, max_bytes)
     require_forms(model, recipe, chosen, left)
+    if dropout:
+        _warn_of_dropout(without_dropout(model, recipe))
     note_built(model, built)
     note_as_built(model, built)
     attach(model, recipe, dropout=dropout, persistent=persistent)
@@ -174,6 +178,18 @@ def scaffold(
     generate_(model)
     _draw_trained(entries, recipe)
     return exclude_from_ddp(model)
+
+
+def _warn_of_dropout(inert: list[str]) -> None:
+    """Warn the caller of scaffold() of adapters on which dropout has no effect, by name."""
+    if inert:
+        more = f" and {len(inert) - 3} more" if len(inert) > 3 else ""
+        warnings.warn(
+            f"dropout has no effect on {', '.join(inert[:3])}{more}: their modules compute with the whole weight, "
+            "without a low-rank path",
+            UnusedOptionWarning,
+            stacklevel=3,
+        )
 
 
 def _check_arguments(

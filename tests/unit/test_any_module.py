@@ -15,7 +15,7 @@ from torch import nn
 
 import lottapack
 import lottapack.numpy
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ScaffoldError, UnusedOptionWarning
 from lottapack.format.recipe import AdaptedRecipe
 from lottapack.nn import recipe_of
 from lottapack.nn.any_module import AdaptedModule, merged_parameter
@@ -340,3 +340,14 @@ for name, tensor in model.state_dict().items():
     reader = Path(__file__).parents[2] / "spec" / "js" / "node.js"
     done = subprocess.run([node, reader, "--plain", path], capture_output=True, text=True, check=True)
     assert ours.items() <= json.loads(done.stdout.splitlines()[0])["plain"]["default"].items()
+
+
+def test_dropout_that_acts_nowhere_is_said_by_name():
+    def made():
+        return lottapack.build("python", "torch.nn:LSTM", input_size=6, hidden_size=5)
+
+    with pytest.warns(UnusedOptionWarning, match=r"dropout has no effect on weight_ih_l0, weight_hh_l0: their modules"):
+        lottapack.scaffold(made(), seed=1, rank=1, dropout=0.5)
+    lottapack.scaffold(made(), seed=1, rank=1)
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(6, 6)), seed=1, rank=1, dropout=0.5, targets=["0"])
+    assert model[0].lora_dropout == 0.5
