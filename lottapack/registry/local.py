@@ -1,5 +1,6 @@
 """Find the file of a pack that a path or a reference names."""
 
+import json
 import os
 from os import PathLike
 from pathlib import Path
@@ -9,6 +10,9 @@ from lottapack.files.links import require_own_file
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry.references import parse
+
+_LARGEST = 1 << 24
+"""Bytes of a config.json that are read."""
 
 
 def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
@@ -32,7 +36,8 @@ def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
 def in_folder(folder: Path) -> Path:
     """Return the pack of a folder from export or save_pretrained; or the folder, which open_pack() refuses.
 
-    Raises InvalidReferenceError if the folder contains several, and for a link out of it.
+    Raises InvalidReferenceError if the folder contains several, for a link out of it, and for a folder that stands for
+    another scaffold than the pack's default one, which the pack alone would not tell.
     """
     packs = sorted(folder.glob(f"*{PACK_END}"))
     if len(packs) > 1:
@@ -41,4 +46,21 @@ def in_folder(folder: Path) -> Path:
     if not packs:
         return folder
     require_own_file(packs[0], error=InvalidReferenceError)
+    scaffold = _scaffold_of(folder)
+    if scaffold is not None:
+        raise InvalidReferenceError(
+            f"{folder} stands for the scaffold {scaffold!r} of its pack",
+            hint=f"Name the pack itself, {packs[0]}, with `scaffold={scaffold}` where you need that one.",
+        )
     return packs[0]
+
+
+def _scaffold_of(folder: Path) -> str | None:
+    """Return the scaffold that a folder's ``config.json`` names, or None for the default one."""
+    try:
+        with (folder / "config.json").open("rb") as file:
+            config = json.loads(file.read(_LARGEST))
+        scaffold = config["quantization_config"]["scaffold"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return scaffold if isinstance(scaffold, str) else None

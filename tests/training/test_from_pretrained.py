@@ -211,6 +211,20 @@ def test_a_folder_may_be_of_another_scaffold(tmp_path):
     assert "scaffold" not in json.loads((tmp_path / "default" / "config.json").read_text())["quantization_config"]
 
 
+def test_the_functions_of_lottapack_do_not_take_such_a_folder_for_the_default_scaffold(tmp_path):
+    pack, folder = tmp_path / "p.lotta.safetensors", tmp_path / "folder"
+    lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2, scaffolds={"task-b": 4}), "llama"), pack)
+    held = lottapack.export(pack, folder, format="transformers-pack", scaffold="task-b")
+    for read in (lottapack.load, lottapack.numpy.load, lottapack.verify, lottapack.inspect):
+        with pytest.raises(
+            lottapack.errors.InvalidReferenceError, match=r"stands for the scaffold 'task-b'.*\n.*`scaffold=task-b`"
+        ):
+            read(folder)
+    assert all_bits(lottapack.load(held, scaffold="task-b")) == all_bits(lottapack.load(pack, scaffold="task-b"))
+    lottapack.export(pack, tmp_path / "default", format="transformers-pack")
+    assert all_bits(lottapack.load(tmp_path / "default")) == all_bits(lottapack.load(pack))
+
+
 def test_a_folder_of_a_scaffold_that_the_pack_lacks_is_refused(tmp_path):
     pack, folder = tmp_path / "a.lotta.safetensors", tmp_path / "folder"
     lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2, scaffolds={"task-b": 4}), "llama"), pack)
