@@ -1,9 +1,9 @@
-"""Accuracy beside size: the demo's classifier of handwritten digits, trained in full and as adapters on random weights.
+"""Compare accuracy and size: the demo's digit classifier, trained in full and as adapters on random weights.
 
 ``python benchmarks/bench_accuracy.py [--seeds N] [--json]``
 
-Both sides choose their learning rate on the same images, which neither trains on nor is tested with. Each seed draws
-another model and another order. Takes some minutes.
+Both sides choose their learning rate on the same validation images, which are used for nothing else. Each seed draws
+another model and another order of the data. Takes some minutes.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 
 
 def measured(rank: int | None, seeds: int) -> dict[str, float]:
-    """Of one side: mean and deviation of the test accuracy, the rate, bytes of its file, and seconds to load it."""
+    """Measure one side: mean and deviation of the test accuracy, learning rate, bytes and load time of its file."""
     digits, tests = load_digits()
     held = len(digits.labels) // 5
     tried = {}

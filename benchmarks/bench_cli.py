@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: ``lottapack --help`` and ``lottapack inspect``, each a process of its own.
+"""Time ``lottapack --help`` and ``lottapack inspect``, each run in its own process.
 
 ``python benchmarks/bench_cli.py [--rounds N] [--json]``
 """
@@ -17,7 +17,7 @@ GOALS = {"--help": 0.25, "inspect": 0.4}
 
 
 def small_pack(path: Path) -> None:
-    """A pack of three linear layers."""
+    """Write a pack of three linear layers."""
     from torch import nn
 
     import lottapack
@@ -27,7 +27,7 @@ def small_pack(path: Path) -> None:
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall time of one run of the command."""
+    """Return the wall time of one run of the command."""
     command = [sys.executable, "-m", "lottapack_cli", *arguments]
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
@@ -35,7 +35,7 @@ def seconds(arguments: list[str]) -> float:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Medians over ``rounds`` alternating runs, after one warm-up."""
+    """Return medians over ``rounds`` alternating runs, after one warm-up."""
     with tempfile.TemporaryDirectory() as folder:
         pack = Path(folder) / "small.lotta.safetensors"
         small_pack(pack)

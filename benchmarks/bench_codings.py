@@ -1,8 +1,8 @@
-"""Rate and distortion of `trellis8` beside rounding, its entropy, and int8 by row with zstandard.
+"""Compare rate and distortion of `trellis8` with plain rounding, its entropy, and int8 by row with zstandard.
 
 python benchmarks/bench_codings.py [--million 1]
 
-Normal values, as trained adapters have. `zstandard` is optional: without it those columns are left out.
+The values are normal, like those of trained adapters. `zstandard` is optional: without it its columns are left out.
 """
 
 import argparse
@@ -25,18 +25,18 @@ ROUNDS = 40
 
 
 def entropy(numbers: np.ndarray) -> float:
-    """Bits of one of these integers."""
+    """Return the entropy of the integers, in bits per value."""
     shares = np.unique(numbers, return_counts=True)[1] / numbers.size
     return float(-(shares * np.log2(shares)).sum())
 
 
 def rms(values: np.ndarray, decoded: np.ndarray) -> float:
-    """The root mean square error, as part of the values' own."""
+    """Return the root mean square error, relative to that of the values."""
     return float(np.sqrt(np.mean((values - decoded) ** 2, dtype=float) / np.mean(values**2, dtype=float)))
 
 
 def level_entropy(data: bytes, shape: tuple[int, ...], decoded: np.ndarray) -> float:
-    """Bits of a level, given its quantiser, of an encoded tensor."""
+    """Return the entropy of an encoded tensor's levels given the quantiser, in bits per value."""
     step = float((np.frombuffer(data[2:4], "<u2").astype(np.uint32) << 16).view(np.float32)[0])
     ordered = decoded.reshape(shape).T.reshape(-1) if data[0] else decoded
     lanes = lanes_of(ordered.size)

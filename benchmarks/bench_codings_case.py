@@ -1,12 +1,12 @@
-"""A whole artifact: twelve blocks with adapters of rank 160, beside int8 by row with zstandard.
+"""Compare a whole artifact, twelve blocks with adapters of rank 160, with int8 by row and zstandard.
 
 python benchmarks/bench_codings_case.py
 
-The shapes are those of an entry of a public competition for language models in 16 MB (12 blocks, width 512, MLPs of
-1,536 that are random with adapters, attention random, tied embeddings of 1,024 tokens). What is trained is drawn:
-normal values of standard deviation 0.05, embeddings 0.3. Both sides keep the same error, tensor by tensor. The script
-of the entry keeps embeddings in float16, vectors in float32, rounds the rest to 8 bits with a scale for each row that
-is at least 1/127, and compresses all of it with zstandard 22; three blocks are rounded to 6 bits. Needs `zstandard`.
+The shapes come from an entry of a public competition for language models in 16 MB: 12 blocks of width 512, random
+MLPs of width 1,536 with adapters, random attention, tied embeddings of 1,024 tokens. The trained values are drawn from
+normal distributions with standard deviation 0.05 (embeddings: 0.3). Both sides keep the same error, tensor by tensor.
+The entry's script keeps embeddings in float16 and vectors in float32. It rounds the rest to 8 bits (three blocks to 6)
+with a scale of at least 1/127 for each row, and compresses everything with zstandard 22. Needs `zstandard`.
 """
 
 import io
@@ -26,7 +26,7 @@ MILLION = 1e6
 
 
 def model() -> nn.Module:
-    """The tensors of the artifact in their sizes; it is packed, never run."""
+    """A model with the tensors of the artifact. It is packed, never run."""
 
     def linear(inputs: int, outputs: int) -> nn.Linear:
         return nn.Linear(inputs, outputs, bias=False)
@@ -57,7 +57,7 @@ def model() -> nn.Module:
 
 
 def trained(made: nn.Module) -> dict[str, Tensor]:
-    """What either side stores, by name."""
+    """Return the tensors that both sides store, by name."""
     return {name: value.detach() for name, value in made.named_parameters() if value.requires_grad}
 
 
@@ -66,7 +66,7 @@ def is_adapter(name: str) -> bool:
 
 
 def by_row(values: Tensor, coarse: bool, error: float | None) -> tuple[Tensor, Tensor]:
-    """Codes in int8 and a scale for each row: as the entry's script rounds; or with an error."""
+    """Round to int8 codes with a scale for each row, as the entry's script does, or to a relative error."""
     if error is None:
         scale = (values.abs().amax(1) / 127).clamp_min(1 / 127)
     else:
@@ -78,12 +78,12 @@ def by_row(values: Tensor, coarse: bool, error: float | None) -> tuple[Tensor, T
 
 
 def rms(before: Tensor, after: Tensor) -> float:
-    """The root mean square error, as part of the tensor's own."""
+    """Return the root mean square error, relative to that of the tensor."""
     return float((after.double() - before.double()).square().mean().sqrt() / before.double().square().mean().sqrt())
 
 
 def hand_made(tensors: dict[str, Tensor], coarse: tuple[int, ...], error: float | None) -> tuple[int, dict[str, float]]:
-    """Bytes of the artifact, and the error of each tensor."""
+    """Return the bytes of the artifact and the error of each tensor."""
     kept: dict[str, object] = {}
     errors = {}
     for name, value in tensors.items():
@@ -101,7 +101,7 @@ def hand_made(tensors: dict[str, Tensor], coarse: tuple[int, ...], error: float 
 
 
 def packed(made: nn.Module, errors: dict[str, float], coarse: tuple[int, ...]) -> tuple[int, dict[str, float]]:
-    """Bytes of the pack whose tensors have at most these errors, and their own. Norms stay exact."""
+    """Pack with at most these errors; return the bytes and each tensor's error. Norms stay exact."""
 
     def least(chosen: bool) -> float:
         return min(

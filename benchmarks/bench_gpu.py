@@ -1,8 +1,8 @@
-"""What has a goal on a GPU: ``normal16`` beside a plain fill and torch.randn, and a virtual product of one token.
+"""Measure the GPU figures that have goals: ``normal16`` beside a plain fill and torch.randn, and a one-token product.
 
 ``python benchmarks/bench_gpu.py [--device cuda] [--rounds N] [--json]``
 
-Where there is no such device it says so, and measures nothing: then no goal is shown to hold.
+Without such a device it says so and measures nothing.
 """
 
 import argparse
@@ -18,7 +18,7 @@ GOALS = {"of_fill": 0.5, "of_randn": 1.0, "of_bfloat16": 1.0}
 
 
 def measured(device: str, rounds: int) -> dict[str, object]:
-    """The ratios that have a goal, by dtype and of one vector's product."""
+    """Return the ratios that have goals: fills by dtype, and the product of one vector."""
     report = bench(device=device, rounds=rounds)
     rows = [one for one in report.speeds if one.case == "normal16" and one.dtype in DTYPES]
     products = bench_virtual(device=device, inputs=(1,), rounds=rounds).products

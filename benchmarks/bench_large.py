@@ -1,4 +1,4 @@
-"""Time and peak memory of packing and rebuilding the paper's largest Llama (1.2 billion parameters) on the CPU.
+"""Measure time and peak memory of packing and rebuilding the paper's largest Llama (1.2 billion parameters) on the CPU.
 
 python benchmarks/bench_large.py [SCALE]      each step in a process of its own; 12 GB of memory should be free
 """
@@ -43,7 +43,7 @@ print(json.dumps({{"seconds": seconds, "cpu": cpu, "size": size, "peak": peak * 
 
 
 def run(code: str) -> dict[str, float]:
-    """What a new process measured."""
+    """Run a step in a new process and return what it measured."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED.format(code=code)], capture_output=True, text=True, check=True, timeout=900
     )
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def show(what: str, found: dict[str, float]) -> None:
-    """A line of figures."""
+    """Format one line of figures."""
     size = f"{found['size'] / 1e6:9,.1f} MB" if found["size"] else " " * 12
     memory = f"peak {found['peak'] / 1e9:.2f} GB ({found['imports'] / 1e9:.2f})"
     print(f"{what:28} {found['seconds']:7.2f} s, CPU {found['cpu']:6.2f} s  {size}  {memory}", flush=True)

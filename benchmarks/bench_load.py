@@ -1,11 +1,12 @@
-"""load() of a 300M-parameter Llama beside cloning the same full checkpoint out of the page cache.
+"""Compare load() of a 300M-parameter Llama with cloning the same full checkpoint from the page cache.
 
-Each measurement is one call in a process of its own, as a user's would be: libraries imported and kernels compiled,
-memory new to the process. They take turns, in both orders, so that a drift of the machine meets both. Before the clock
-starts, each process takes 2 GB and gives them back, so that the machine has the memory: on a virtual machine the first
-touch of what the host has taken away costs up to fifty times what the kernel's own page fault does, and would drown
-both figures. Once in huge pages, which then can be had at their own price, as on a machine that is nobody's guest; and
-once in small ones, after which load() finds huge ones dear on such a virtual machine, and does without.
+Each measurement is one call in its own process, as a user would make it: libraries are imported, kernels compiled, and
+the memory is new to the process. The two alternate in both orders, so that a drift of the machine affects both.
+
+Before the clock starts, each process allocates 2 GB and frees them, so that the machine holds the memory. On a virtual
+machine the first touch of a page that the host has reclaimed costs up to fifty times the kernel's own page fault, which
+would hide both figures. One run does this with huge pages, which then cost what they cost on a physical machine. The
+other uses small pages; load() then measures that huge ones are slow on such a virtual machine and avoids them.
 
 ``python benchmarks/bench_load.py [--rounds N] [--json]``
 """
@@ -27,7 +28,7 @@ PAGES = ("huge", "small")
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """The pack and the full checkpoint, as files."""
+    """Write the pack and the full checkpoint."""
     from llama import scaffolded
 
     import lottapack
@@ -38,7 +39,7 @@ def make(folder: Path) -> tuple[Path, Path]:
 
 
 def peak_bytes() -> int:
-    """The process's largest resident size so far. (Linux: getrusage would count the parent's, from before exec.)"""
+    """Return the process's peak resident size. (On Linux getrusage would include the parent's, from before exec.)"""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -47,13 +48,13 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> None:
-    """Let the peak count from now on (Linux; elsewhere it counts what came before too, and errs upwards)."""
+    """Reset the peak (Linux only; elsewhere the peak includes what came before)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def own_memory(pages: str) -> None:
-    """Take 2 GB from the host to this machine, and give them back to its kernel."""
+    """Make the host give this machine 2 GB, then free them to the kernel."""
     memory = mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if pages == "huge" and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
@@ -63,7 +64,7 @@ def own_memory(pages: str) -> None:
 
 
 def child(what: str, path: Path, pages: str) -> None:
-    """Time one load or one clone and print seconds, peak bytes above the start, and the model's bytes."""
+    """Time one load or clone; print seconds, peak bytes above the start, and the model's bytes."""
     import torch
     from safetensors.torch import load_file
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -92,7 +93,7 @@ def child(what: str, path: Path, pages: str) -> None:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Medians of alternating child processes."""
+    """Return the medians of alternating child processes."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         pack, full = make(Path(folder))

@@ -1,10 +1,9 @@
-"""Push and pull of a 100 MB pack over loopback, beside ``hf upload`` and ``hf download`` to the same server.
+"""Compare push and pull of a 100 MB pack over loopback with ``hf upload`` and ``hf download`` on the same server.
 
 ``python benchmarks/bench_registry.py [--megabytes N] [--rounds N] [--json]``
 
-Each measurement is a command in a process of its own with an empty ``HF_HOME``, as a user's first one would be; the
-commands take turns, in both orders. What a second push and a second pull cost is counted by the server, in requests
-and bytes of bodies.
+Each measurement is a command in its own process with an empty ``HF_HOME``, like a user's first one. The commands
+alternate in both orders. For a second push and pull the server counts requests and bytes of bodies.
 """
 
 import argparse
@@ -28,7 +27,7 @@ HF = [str(Path(sys.executable).with_name("hf"))]
 
 
 def make(path: Path, size: int) -> None:
-    """A pack of about that many bytes, nearly all of them a trained embedding."""
+    """Write a pack of about that many bytes, nearly all of them a trained embedding."""
     import torch
     from torch import nn
 
@@ -40,7 +39,7 @@ def make(path: Path, size: int) -> None:
 
 
 def seconds(command: list[str], url: str, home: Path) -> float:
-    """The wall time of a command that uses this server and this cache."""
+    """Return the wall time of a command that uses this server and cache."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment = {**plain, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     start = time.perf_counter()
@@ -53,21 +52,21 @@ def seconds(command: list[str], url: str, home: Path) -> float:
 def take_turns(
     commands: dict[str, list[str]], turn: int, url: str, folder: Path, found: dict[str, list[float]]
 ) -> None:
-    """Time each command once, the other way round in every second turn, with a new and empty cache."""
+    """Time each command once with a new, empty cache; every second turn reverses the order."""
     for name, command in list(commands.items())[:: 1 if turn % 2 else -1]:
         with tempfile.TemporaryDirectory(dir=folder) as home:
             found.setdefault(name, []).append(seconds(command, url, Path(home)))
 
 
 def measure(folder: Path, size: int, rounds: int) -> dict[str, float]:
-    """Medians in seconds, and what a second push and pull cost."""
+    """Return medians in seconds, and the cost of a second push and pull."""
     pack = folder / "large.lotta.safetensors"
     make(pack, size)
     served: list[Served] = []
     found: dict[str, list[float]] = {}
     with background(folder / "registry", log=served.append) as server:
-        # One round more than is counted of each, to warm caches. All pushes go first: what is fetched right after one
-        # takes 0.2 s longer, whoever fetches it, while the machine still writes and takes memory back.
+        # The first round warms caches and does not count. All pushes go first: any download right after a push
+        # takes 0.2 s longer, while the machine still writes and reclaims memory.
         for turn in range(rounds + 1):
             pushes = {
                 "lottapack push": [*LOTTAPACK, "push", str(pack), f"bench/ours{turn}", "--quiet"],

@@ -1,10 +1,10 @@
-"""How fast weights are generated on the CPU, beside ``fill_`` and ``torch.randn``, and fingerprints beside that.
+"""Compare the CPU generator with ``fill_`` and ``torch.randn``, and fingerprints with the generator.
 
     python benchmarks/bench_rng.py [--elements N] [--rounds N] [--json]
 
-Every case writes the same number of elements of the same buffer. The rounds are interleaved, so that a busy spell of
-the machine hits all cases alike, and the median of the rounds counts. (``lottapack bench`` measures every distribution
-and dtype; here are those that have a goal, in its way.)
+Every case writes the same number of elements to the same buffer. The rounds are interleaved, so that a busy machine
+slows all cases alike; the median counts. ``lottapack bench`` measures every distribution and dtype in the same way;
+this script measures those that have goals.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TORCH_OPS_SHARE = 16
 
 
 def cases(elements: int) -> Cases:
-    """By name: how many elements it writes, and what writes them."""
+    """Return by name the number of elements and the function that writes them."""
     buffer = torch.ones(elements)
     small = buffer[: elements // TORCH_OPS_SHARE]
 

@@ -1,9 +1,9 @@
-"""The memory of ``lottapack serve`` while eight clients push 100 MB each, and how fast they get through.
+"""Measure the memory and throughput of ``lottapack serve`` while eight clients push 100 MB each.
 
 ``python benchmarks/bench_serve.py [--clients N] [--megabytes N] [--json]``
 
-The server is a process of its own; each client is the stock huggingface_hub in a process and an ``HF_HOME`` of its own,
-and all commit at the same moment. The memory is the server's largest resident set, as the kernel counts it.
+The server and each client run in their own process. A client is the stock huggingface_hub with its own ``HF_HOME``; all
+commit at the same moment. The memory is the server's peak resident set, as the kernel counts it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ api.create_commit(repo, [operation], commit_message="push")
 
 
 def peak(process: int) -> int:
-    """The largest resident set of a process so far, in bytes."""
+    """Return the peak resident set of a process, in bytes."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -40,7 +40,7 @@ def peak(process: int) -> int:
 
 
 def measure(clients: int, size: int) -> dict[str, float]:
-    """Peak memory before and after the pushes, in bytes, and their time in seconds."""
+    """Return the peak memory before and after the pushes in bytes, and their time in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lottapack_cli", "serve", "--root", f"{folder}/registry", "--port", "0"]
         server = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)

@@ -1,12 +1,12 @@
-"""What 50 readers and 8 writers wait for at a crowded ``lottapack serve``.
+"""Measure response times of ``lottapack serve`` under 50 readers and 8 writers.
 
 ``python benchmarks/bench_serve_load.py [--repos N] [--files N] [--readers N] [--writers N] [--seconds N] [--source DIR]
 [--root DIR] [--json]``
 
-The registry holds 1,000 repositories of 100 files each. Every reader and writer keeps a connection and asks again as
-soon as it was answered; all of them are threads of this process, the server is one of its own, and both share the
-machine. It takes a minute or two to fill the registry on a disk that takes a millisecond to flush; ``--root`` keeps
-what was filled, and begins with what lies there. ``--source`` is another checkout, whose server is measured instead.
+The registry holds 1,000 repositories of 100 files each. Every reader and writer keeps one connection and sends the next
+request as soon as it has an answer. They are threads of this process; the server has its own, on the same machine.
+Filling the registry takes a minute or two on a disk that needs a millisecond to flush. ``--root`` keeps and reuses a
+filled registry. ``--source`` measures the server of another checkout.
 """
 
 import argparse
@@ -31,14 +31,14 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Asking:
-    """A connection that is kept; ask() returns the body of an answer that must be a success."""
+    """A kept connection. ask() returns the body of an answer, which must be a success."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._connection = http.client.HTTPConnection(address, timeout=120)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """One request; once more if the server has closed the connection meanwhile."""
+        """Send one request; retry once if the server has closed the connection."""
         for last in (False, True):
             try:
                 self._connection.request(method, path, body, JSON if body else {})
@@ -57,7 +57,7 @@ class Asking:
 
 @contextmanager
 def serving(root: Path, source: Path | None) -> Iterator[tuple[int, str]]:
-    """The command in a process of its own: its number, and its address."""
+    """Start the server in its own process; return its process id and address."""
     environment = dict(os.environ)
     if source:
         environment["PYTHONPATH"] = os.pathsep.join(str(source / name) for name in (".", "cli"))
@@ -71,7 +71,7 @@ def serving(root: Path, source: Path | None) -> Iterator[tuple[int, str]]:
 
 
 def memory(process: int) -> float:
-    """The largest resident set of a process so far, in MB."""
+    """Return the peak resident set of a process, in MB."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1000
@@ -79,7 +79,7 @@ def memory(process: int) -> float:
 
 
 def commit_body(files: dict[str, bytes]) -> bytes:
-    """A commit's lines."""
+    """Return the lines of a commit."""
     lines: list[object] = [{"key": "header", "value": {"summary": "bench", "description": ""}}]
     for path, content in files.items():
         value = {"path": path, "encoding": "base64", "content": base64.b64encode(content).decode()}
@@ -88,7 +88,7 @@ def commit_body(files: dict[str, bytes]) -> bytes:
 
 
 def fill(address: str, repos: int, files: int) -> None:
-    """Make the repositories: a card and small files, the contents of which repeat from one to the next."""
+    """Make the repositories: a card and small files, whose contents repeat between repositories."""
     body = {f"folder{number % 10}/file{number}": f"{number}".encode() for number in range(files - 1)}
 
     def one(number: int) -> None:
@@ -104,7 +104,7 @@ def fill(address: str, repos: int, files: int) -> None:
 
 
 def questions(repos: int, files: int) -> dict[str, Callable[[random.Random], str]]:
-    """What readers ask, by name."""
+    """Return the readers' requests, by name."""
 
     def repo(draw: random.Random) -> str:
         number = draw.randrange(repos)
@@ -124,7 +124,7 @@ def questions(repos: int, files: int) -> dict[str, Callable[[random.Random], str
 
 
 def measure(address: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of every request that began in the time measured, by name."""
+    """Return the seconds of every request that began within the measured time, by name."""
     taken: dict[str, list[float]] = defaultdict(list)
     asked = questions(options.repos, options.files)
     faults: list[BaseException] = []

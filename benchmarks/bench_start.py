@@ -1,8 +1,8 @@
-"""The first weight of a process, in seconds of the clock beyond importing torch.
+"""Time the first weight of a process, in seconds beyond importing torch.
 
 ``python benchmarks/bench_start.py [--rounds N] [--json]``
 
-A process of its own each round. The first finds nothing compiled, the others find what it left, and import no numba.
+Each round is its own process. The first finds an empty cache; the others use what it compiled and skip numba.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GOAL = 0.3
 
 
 def child(folder: str) -> dict[str, float]:
-    """One process, whose compiled kernels lie in a folder."""
+    """Run one process, which keeps compiled kernels in a folder."""
     line = [sys.executable, "-c", CHILD, folder]
     done = subprocess.run(line, check=True, capture_output=True, text=True, timeout=300)
     found: dict[str, float] = json.loads(done.stdout)
@@ -34,7 +34,7 @@ def child(folder: str) -> dict[str, float]:
 
 
 def measured(rounds: int) -> dict[str, float]:
-    """The first process, and the median of those after it."""
+    """Return the time of the first process and the median of the others."""
     with tempfile.TemporaryDirectory() as folder:
         first = child(folder)
         later = [child(folder) for _ in range(rounds)]

@@ -1,14 +1,13 @@
-"""A backbone that is in no memory beside one that is: products, tokens of a Llama, and a training step.
+"""Compare virtual and materialised backbones: products, tokens of a Llama, and a training step.
 
-Each figure that is compared comes from one run: products take turns; the Llamas run one after the other in processes
-of their own, so that their memory can be told apart.
+All compared figures come from one run. Products alternate; the Llamas run one after the other in their own processes,
+so that their memory can be told apart.
 
 ``python benchmarks/bench_virtual.py [--scale 300M] [--rounds N] [--pack FILE] [--json]``
 ``python benchmarks/bench_virtual.py --large [--json]``
 
-``--large`` is the 8B shape of examples/generate.py instead, virtual alone: a model whose own bytes are many beside
-those of the libraries. It takes 5 GB of memory, 4.3 GB of disk (TMPDIR) and a minute or two, and is no part of
-``make bench``.
+``--large`` runs the 8B shape of examples/generate.py instead, virtual only: a model that needs much more memory than
+the libraries do. It takes 5 GB of memory, 4.3 GB of disk (TMPDIR) and a minute or two. ``make bench`` leaves it out.
 """
 
 import argparse
@@ -32,7 +31,7 @@ TIMEOUT = 600
 
 
 def train(path: Path, way: str) -> None:
-    """One training step after a first one; prints its seconds and the peak above the libraries' memory."""
+    """Run one training step after a first one; print its seconds and the peak above the libraries' memory."""
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
@@ -58,7 +57,7 @@ RETURNED = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "10000
 
 
 def trained(path: Path, way: str, malloc: dict[str, str]) -> dict[str, float]:
-    """train() in a new process."""
+    """Run train() in a new process."""
     command = [sys.executable, __file__, "--child", str(path), way]
     given = {"env": os.environ | malloc, "check": True, "capture_output": True, "text": True, "timeout": TIMEOUT}
     out = subprocess.run(command, **given).stdout
@@ -99,7 +98,7 @@ def measure(scale: str, rounds: int, pack: Path | None) -> dict[str, object]:
 
 
 def measure_large() -> dict[str, object]:
-    """The large shape, virtual, in each dtype; its logits beside those in float32. Raises LimitError."""
+    """Run the large shape, virtual, in each dtype; compare logits with float32. Raises LimitError."""
     from lottapack.errors import LimitError
 
     with tempfile.TemporaryDirectory() as name:
@@ -114,7 +113,7 @@ def measure_large() -> dict[str, object]:
 
 
 def show_large(found: dict[str, object]) -> None:
-    """Print what measure_large() found."""
+    """Print the result of measure_large()."""
     show({**found, "largest_difference": None})
     first = found["rows"][0]
     whole = f"peak of the whole process / (adapters + stored + activations) {first['whole_ratio']:.2f}"
@@ -168,7 +167,7 @@ def main() -> None:
 
 
 def step(ways: list[dict[str, float]]) -> str:
-    """Seconds and peaks of a training step, virtual and materialised."""
+    """Return seconds and memory peaks of a training step, virtual and materialised."""
     one, two = ways
     return f"{one['seconds']:.2f} and {two['seconds']:.2f} s, peak {one['peak_bytes']:,} and {two['peak_bytes']:,}"
 

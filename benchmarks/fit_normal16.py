@@ -1,13 +1,13 @@
-"""Search for coefficients of the formula of ``normal16`` (lottapack/rng/quantile.py) that are right in all entries.
+"""Search for coefficients of the formula of ``normal16`` (lottapack/rng/quantile.py) that give all entries exactly.
 
-``python benchmarks/fit_normal16.py NEW.f32 [--seconds N] [--seed N]``, about N seconds a piece at most.
+``python benchmarks/fit_normal16.py NEW.f32 [--seconds N] [--seed N]``, at most about N seconds a piece.
 ``python benchmarks/fit_normal16.py NEW.f64 --short`` fits the short formula for bfloat16 to the pieces of QUADRATIC;
 ``--quadratic`` looks for another QUADRATIC first.
 
-Each piece is fitted by least squares around a centre at which the quantile is nearly a binary32 number. That leaves
-relative errors of about 2**-34, and the roundings of Horner's rule add 2**-33, so one entry in a thousand or so comes
-out one unit off. Which ones is chance: coefficients are moved by less than matters, keeping what is no worse, until
-none is off. The file that the package ships was found by such a search; any file that passes gives the same bits.
+Least squares fits each piece around a centre at which the quantile is nearly a binary32 number. That leaves relative
+errors of about 2**-34. The roundings of Horner's rule add 2**-33, so about one entry in a thousand is one unit off.
+Which entries are off is chance: the search moves coefficients by tiny amounts and keeps each change that is not worse,
+until every entry is right. The shipped file comes from such a search; any file that passes gives the same bits.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CLOSE = 2.0**-36
 
 
 class Piece(NamedTuple):
-    """The entries of a piece: ``s`` above 0, their quantiles in binary64, and as the table has them."""
+    """Return the entries of a piece: ``s`` above 0, their quantiles in binary64, and the table's values."""
 
     s: Any
     x: Any
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
 
 
 def pieces() -> list[Piece]:
-    """All pieces, each with its entries in order of falling risk: those nearest to where rounding changes first."""
+    """Return all pieces. Entries nearest to a rounding boundary come first."""
     s = (32767.5 - np.arange(2**15)) / 65536
     x, entry = ndtri(0.5 + s), -builtin("normal16").values[: 2**15]
     m = (FROM - s * FALL).astype(np.float32)
@@ -56,7 +56,7 @@ def pieces() -> list[Piece]:
 
 
 def line(piece: Piece, rng: Any) -> tuple[float, float, float] | None:
-    """centre, start and slope for which ``s - centre`` and ``start + slope * t`` are exact in binary32, or None."""
+    """Return centre, start and slope with ``s - centre`` and ``start + slope * t`` exact in binary32, or None."""
     low, high = piece.s.min(), piece.s.max()
     grain = 2.0 ** (np.floor(np.log2(piece.x.max())) - 23)
     if low < 2.0**-16:  # the middle: all is relative to s
@@ -80,7 +80,7 @@ def line(piece: Piece, rng: Any) -> tuple[float, float, float] | None:
 
 
 def rest(t: Any, y: Any, weight: Any) -> Any:
-    """The polynomial in ``t`` nearest to ``y``: shape (DEGREE + 1,), binary64, from t**0 up."""
+    """Fit the polynomial in ``t`` nearest to ``y``: shape (DEGREE + 1,), binary64, from t**0 up."""
     middle, half = (t.min() + t.max()) / 2, max((t.max() - t.min()) / 2, 1e-9)
     u, degree = (t - middle) / half, min(DEGREE, len(t) - 1)
     weight = weight * (1.0001 - u * u) ** -0.25
@@ -91,9 +91,9 @@ def rest(t: Any, y: Any, weight: Any) -> Any:
 
 @njit
 def wander(t, base, entry, first, width, trials, seed, out):
-    """Move the coefficients at random, keep what is no worse; the number of wrong entries, ``out`` the coefficients.
+    """Move the coefficients at random and keep what is not worse. Returns the number of wrong entries; fills ``out``.
 
-    A fused operation is written as one in binary64, which then rounds twice: wrong once in 2**29 or so.
+    A fused operation is computed in binary64 and rounded again: wrong about once in 2**29.
     """
     np.random.seed(seed)
     here, cand, best, mine, since = first.copy(), first.copy(), 1 << 30, 1 << 30, 0
@@ -131,7 +131,7 @@ def wander(t, base, entry, first, width, trials, seed, out):
 
 
 def search(piece: Piece, seconds: float, rng: Any) -> tuple[int, Any]:
-    """The fewest wrong entries found, and the piece's column of coefficients."""
+    """Return the fewest wrong entries found and the piece's column of coefficients."""
     best, column, end = 1 << 30, np.zeros(ROWS, np.float32), time.monotonic() + seconds
     while best and time.monotonic() < end:
         chosen = line(piece, rng)
@@ -156,9 +156,9 @@ def search(piece: Piece, seconds: float, rng: Any) -> tuple[int, Any]:
 
 
 def short(quadratic: tuple[float, float, float], rounds: int) -> tuple[Any, Any, Any] | None:
-    """For 32 pieces by ``quadratic``: coefficients, errors in units of the last of 24 digits, entries; None for more.
+    """Fit 32 pieces by ``quadratic``: coefficients, errors in units of the last of 24 digits, entries; else None.
 
-    Least squares of the relative error in binary64, with more and more weight where it is largest.
+    Minimises the relative error in binary64 by least squares, with growing weight where it is largest.
     """
     k = np.arange(2**15)
     f, x = 1 + k / 65536, ndtri(0.5 + (k + 0.5) / 65536)
@@ -195,7 +195,7 @@ def short(quadratic: tuple[float, float, float], rounds: int) -> tuple[Any, Any,
 
 
 def quadratic(seed: int) -> tuple[float, float, float]:
-    """The product of two lines for whose pieces short() has the fewest entries off, no error far above 6 units."""
+    """Return the product of two lines with the fewest wrong entries in short() and errors near 6 units at most."""
 
     def factors(found: Any) -> tuple[float, float, float]:
         one, two = 1.5 - 2.0**-17 + np.exp(found[:2])
@@ -210,7 +210,7 @@ def quadratic(seed: int) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Search all pieces and write the file if none has a wrong entry."""
+    """Search all pieces; write the file if every entry is right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=120)

@@ -1,4 +1,4 @@
-"""The Llama shapes of the paper, with adapters on q, k, v, o, a frozen MLP and trained, tied embeddings."""
+"""Llama shapes of the paper: adapters on q, k, v, o, a frozen MLP, and trained, tied embeddings."""
 
 import torch
 
@@ -9,7 +9,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def scaffolded(scale: str, *, rank: int = 8, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """A scaffolded Llama of one of the paper's shapes. B is filled as training would, since zeros say little."""
+    """Build a scaffolded Llama of one of the paper's shapes. B is filled, since zeros would test little."""
     model = empty_llama(LLAMAS[scale])
     model = model.to_empty(device="cpu").to(dtype)
     model.tie_weights()

@@ -1,4 +1,4 @@
-"""Run every benchmark, one after another, and print their tables: what ``make bench`` does."""
+"""Run every benchmark in turn and print the tables (``make bench``)."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ SCRIPTS = (
 
 
 def main() -> None:
-    """Each in a process of its own, so that none warms the next one's memory."""
+    """Run each in its own process, so that none warms the memory of the next."""
     for script in SCRIPTS:
         print(f"\n=== {script}", flush=True)
         subprocess.run([sys.executable, str(Path(__file__).with_name(script))], check=True)

@@ -1,13 +1,12 @@
-"""Tokens from a Llama whose backbone is in no memory, beside the same model with it.
+"""Generate tokens with a virtual backbone, beside the same model materialised.
 
-A shape of the paper with a sign1 scaffold is packed, once, as if it had been trained. Each way to hold its backbone
-then loads the pack in a process of its own and writes tokens; their speed, their memory and their logits are compared.
-Nothing is downloaded.
+The script packs a shape of the paper with a sign1 backbone once, as if it had been trained. Each mode then loads the
+pack in its own process and writes tokens. The script compares speed, memory and logits. It downloads nothing.
 
     python examples/generate.py [--scale 300M] [--ways virtual] [--dtype bfloat16] [--new 24] [--json]
 
-``--scale 8B`` is the shape of Llama 3 8B, whose 7 billion generated weights would take 28 GB: a way that this machine
-has no memory for is left out, and said to be. It takes 4.9 GB of memory, and 4.3 GB of disk where temporary files are
+``--scale 8B`` is the shape of Llama 3 8B, whose 7 billion generated weights would take 28 GB. Modes that do not fit
+into memory are left out and named. The virtual mode takes 4.9 GB of memory and 4.3 GB of disk for temporary files
 (TMPDIR).
 """
 
@@ -44,31 +43,31 @@ LARGE = {
         "num_key_value_heads": 8,
         "intermediate_size": 14336,
         "vocab_size": 128_256,
-        "tie_word_embeddings": False,  # as those of 8 billion have it: embeddings and head are 2.1 GB each
+        "tie_word_embeddings": False,  # as in the 8B model: embeddings and head take 2.1 GB each
     }
 }
 """Shapes that are none of the paper's: arguments of LlamaConfig."""
 
 
 def untouched(scale: str) -> nn.Module:
-    """A Llama whose memory is asked for, and written to for its norms alone: what becomes virtual never takes any."""
+    """Build a Llama whose memory is reserved but written for its norms only, so that virtual weights never take any."""
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.initialization import no_init_weights
 
     config = LlamaConfig(**LARGE[scale]) if scale in LARGE else empty_llama(LLAMAS[scale]).config
     with no_init_weights():
         model = LlamaForCausalLM(config)
-    model.tie_weights()  # which is a part of what was left out
+    model.tie_weights()  # part of the skipped initialisation
     return model
 
 
 def held(model: nn.Module) -> int:
-    """Bytes of a model's tensors."""
+    """Return the bytes of a model's tensors."""
     return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
 
 
 def packing(scale: str, folder: Path) -> dict[str, object]:
-    """Write the pack of a scaffolded Llama with sign1 weights; what would be trained is random. What it took."""
+    """Pack a scaffolded Llama with sign1 weights and random trained values. Returns time and memory."""
     warm_up()
     before, begin = resident("VmRSS"), time.perf_counter()
     torch.manual_seed(0)
@@ -92,29 +91,29 @@ def packing(scale: str, folder: Path) -> dict[str, object]:
 
 
 def resident(what: str) -> int:
-    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most so far (Linux)."""
+    """Return this process's bytes: ``VmRSS`` (now) or ``VmHWM`` (peak). Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1024
 
 
 def warm_up() -> None:
-    """Import what layers and writing need, and compile kernels or read compiled ones: the libraries' memory."""
+    """Import the libraries and compile or read kernels, so that their memory can be subtracted."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from lottapack.running import generate
 
     small = torch.nn.Sequential(torch.nn.Linear(64, 64))
     lottapack.scaffold(small, seed=0, rank=1, distribution="sign1", backbone="virtual", train=())
-    for inputs in (1, 8, 64):  # each has a kernel of its own
+    for inputs in (1, 8, 64):  # each has its own kernel
         small(torch.ones(inputs, 64, requires_grad=True)).sum().backward()
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     generate(LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)), [1, 2, 3], 2, stop=False)
 
 
 class Activations(TorchDispatchMode):
-    """Counts the memory of tensors that operators return, while it is entered: hidden states, logits, the cache.
+    """Counts the memory of tensors that operators return inside the context: hidden states, logits, the cache.
 
-    ``most``: bytes at once at most. Views of one memory count once, and what is in ``known`` does not.
+    ``most`` is the peak in bytes. Views of one memory count once; memory in ``known`` does not count.
     """
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
@@ -135,13 +134,13 @@ class Activations(TorchDispatchMode):
         return out
 
     def gone(self, place: int, size: int) -> None:
-        """One of the tensors that lie there is not used any more."""
+        """Forget one tensor of this memory."""
         self.tensors[place] -= 1
         self.live -= 0 if self.tensors[place] else size
 
 
 def working(path: Path, way: str, dtype: str, new: int, logits: Path) -> dict[str, object]:
-    """Load, write tokens, and say what it took; the logits of the prompt go to a file."""
+    """Load, write tokens and return time and memory; write the prompt's logits to a file."""
     from lottapack.format.descriptor import Adapted, Seeded
     from lottapack.format.packfile import open_pack
     from lottapack.running import generate
@@ -177,25 +176,25 @@ def working(path: Path, way: str, dtype: str, new: int, logits: Path) -> dict[st
 
 
 def in_new_process(*arguments: str | Path) -> dict[str, object]:
-    """What packing() or working() says there; or what has no room on this machine, as ``refused``."""
+    """Return the result of packing() or working(), or ``refused`` with the reason if memory is short."""
     command = [sys.executable, __file__, "--child", *map(str, arguments)]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
 
 def packed(scale: str, folder: Path) -> tuple[Path, dict[str, object]]:
-    """The pack's path, and packing() in a new process."""
+    """Return the pack's path and the result of packing() in a new process."""
     return folder / "llama.lotta.safetensors", in_new_process("pack", scale, folder)
 
 
 def measured(path: Path, way: str, new: int, folder: Path, dtype: str = "float32") -> dict[str, object]:
-    """working() in a new process."""
+    """Run working() in a new process."""
     logits = folder / f"{way}-{dtype}.pt"
     return {"way": way, "dtype": dtype, **in_new_process("work", path, way, dtype, str(new), logits)}
 
 
 def child(what: str, *arguments: str) -> None:
-    """Print what in_new_process() reads."""
+    """Print the result that in_new_process() reads."""
     try:
         if what == "pack":
             found = packing(arguments[0], Path(arguments[1]))
@@ -208,13 +207,13 @@ def child(what: str, *arguments: str) -> None:
 
 
 def difference(folder: Path, one: tuple[str, str], other: tuple[str, str]) -> float:
-    """The largest one of the prompt's logits, each a way and a dtype; as part of the largest of the other's."""
+    """Return the largest difference of the prompt's logits, relative to the largest logit of the reference."""
     first, second = (torch.load(folder / f"{way}-{dtype}.pt") for way, dtype in (one, other))
     return float((first - second).abs().max() / second.abs().max())
 
 
 def compared(scale: str, ways: Iterable[str], dtype: str, new: int, folder: Path) -> dict[str, object]:
-    """Pack, let each way work, compare."""
+    """Pack, run each mode, compare."""
     path, took = packed(scale, folder)
     report: dict[str, object] = {"scale": scale, "packing": took, "rows": []}
     if "refused" in took:
@@ -226,7 +225,7 @@ def compared(scale: str, ways: Iterable[str], dtype: str, new: int, folder: Path
 
 
 def show_memory(what: str, took: dict[str, object]) -> None:
-    """A process's peak, and what it consists of."""
+    """Format a process's peak memory and its parts."""
     parts = {"libraries": took["libraries_bytes"], "model": took["model_bytes"]}
     parts["activations"] = took.get("activation_bytes", 0)
     whole = took["whole_peak_bytes"]
@@ -237,7 +236,7 @@ def show_memory(what: str, took: dict[str, object]) -> None:
 
 
 def show(report: dict[str, object]) -> int:
-    """Print a report; 1 if nothing worked."""
+    """Print a report. Returns 1 if every mode was refused."""
     took, rows = report["packing"], report["rows"]
     if "refused" in took:
         print(took["refused"])
@@ -265,7 +264,7 @@ def show(report: dict[str, object]) -> int:
 
 
 def main() -> int:
-    """Parse the command line, run the ways, print them beside each other."""
+    """Parse the command line, run the modes, print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="300M", choices=(*LLAMAS, *LARGE))
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)

@@ -1,8 +1,8 @@
 """Seed gating: one adapter, three scaffolds, three tasks (LottaLoRA, arXiv 2604.08749).
 
-The tasks have the same inputs and contradict each other: each gives the ten kinds of input other labels. All that is
-learned is shared; only the random backbone tells the tasks apart, and it costs the pack a seed for each. A seed that
-was not trained on knows nothing.
+The tasks share their inputs and contradict each other: each gives the ten kinds of input other labels. All learned
+values are shared. Only the random backbone tells the tasks apart, which costs one seed a task. With a seed that was
+not trained on, the model's accuracy is at chance.
 
     python examples/seed_gating.py
 """
@@ -23,7 +23,7 @@ SHIFT = {"default": 0, "task-b": 3, "task-c": 7}  # label of kind k in a task: (
 
 
 def made(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs of ten kinds, noise around ten points: shape (count, 32); their kinds, shape (count,)."""
+    """Make inputs of ten kinds, noise around ten points, shape (count, 32), and their kinds, shape (count,)."""
     centres = torch.randn(CLASSES, FEATURES, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.randint(CLASSES, (count,), generator=generator)
@@ -31,12 +31,12 @@ def made(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def labels(kinds: Tensor, task: str) -> Tensor:
-    """What a task calls them."""
+    """Return a task's labels of these kinds."""
     return (kinds + SHIFT[task]) % CLASSES
 
 
 def build(seed: int, scaffolds: dict[str, int]) -> nn.Module:
-    """A classifier with three random layers, its head among them: nothing but biases is trained in full."""
+    """Build a classifier whose three layers, the head included, are random: only biases are trained in full."""
     model = nn.Sequential(
         nn.Linear(FEATURES, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES)
     )
@@ -44,7 +44,7 @@ def build(seed: int, scaffolds: dict[str, int]) -> nn.Module:
 
 
 def train(model: nn.Module) -> None:
-    """One step is a batch of each task, each on its scaffold."""
+    """Train; each step takes one batch of each task, each on its own scaffold."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     inputs, kinds = made(STEPS * BATCH, seed=1)
@@ -59,13 +59,13 @@ def train(model: nn.Module) -> None:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, task: str) -> float:
-    """Of inputs that were not trained on, the share that the model labels as the task does."""
+    """Return the model's accuracy in a task on new inputs."""
     inputs, kinds = made(2000, seed=2)
     return float((model(inputs).argmax(1) == labels(kinds, task)).float().mean())
 
 
 def run(folder: Path) -> dict[str, dict[str, float]]:
-    """Train, pack, load; by scaffold, the accuracy in each task. ``untrained``: a seed that training never saw."""
+    """Train, pack, load; return the accuracy by scaffold and task. ``untrained`` is a seed that training never saw."""
     first, *others = SEEDS.items()
     model = build(first[1], dict(others))
     train(model)

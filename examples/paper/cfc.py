@@ -26,10 +26,10 @@ def build(layers: int | None = None) -> nn.Module:
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """Patients with irregular and missing measurements; who dies is a matter of the first measure."""
+    """Make patients with irregular and missing measurements; the first measure decides who dies."""
     values = torch.randn(32, HOURS, MEASURES, generator=generator)
     mask = (torch.rand(32, HOURS, MEASURES, generator=generator) < 0.3).float()
-    # The library multiplies a step's gap with each unit, and wants it as often.
+    # The library multiplies a step's gap with each unit, so it expects one gap a unit.
     gaps = torch.rand(32, HOURS, 1, generator=generator).expand(-1, -1, UNITS)
     died = (values[:, :, 0].mean(1) > 0).long()
     logits, _ = model(torch.cat([values * mask, mask], 2), timespans=gaps)

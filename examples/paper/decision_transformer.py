@@ -19,7 +19,8 @@ def build(width: int, depth: int, heads: int, layers: int | None = None) -> nn.M
             n_layer=layers or depth,
             n_head=heads,
             max_ep_len=EPISODE,
-            n_positions=3 * STEPS,  # the library's GPT-2 has tables of words and positions; the first has one row here
+            n_positions=3
+            * STEPS,  # the library's GPT-2 has embeddings of words and positions; the first has one row here
             vocab_size=1,
             bos_token_id=None,
             eos_token_id=None,
@@ -28,7 +29,7 @@ def build(width: int, depth: int, heads: int, layers: int | None = None) -> nn.M
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """Action is a mix of the state; as offline reinforcement learning, without the learning of rewards."""
+    """Make actions that mix the state: offline reinforcement learning without learning rewards."""
     states = torch.randn(8, STEPS, STATE, generator=generator)
     actions = states[..., :ACTION].tanh()
     start = torch.randint(EPISODE - STEPS, (8, 1), generator=generator)

@@ -23,7 +23,7 @@ def build(layers: int | None = None) -> nn.Module:
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """500 papers that cite five others each; the subject is in the first features."""
+    """Make 500 papers that cite five others each; the first features hold the subject."""
     papers = 500
     subjects = torch.randint(SUBJECTS, (papers,), generator=generator)
     x = torch.randn(papers, 128, generator=generator)

@@ -13,7 +13,7 @@ def build(layers: int | None = None) -> nn.Module:
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """Molecules that are rings of 20 atoms; active are those with much of the first feature."""
+    """Make molecules that are rings of 20 atoms; those with a large first feature are active."""
     molecules, size = 16, 20
     atoms = torch.stack([torch.randint(n, (molecules * size,), generator=generator) for n in ATOM], 1)
     here = torch.arange(molecules * size)

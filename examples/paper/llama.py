@@ -37,7 +37,7 @@ def build(shape: tuple[int, int, int, int], layers: int | None = None) -> nn.Mod
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """Texts in which each word is followed by the next of the vocabulary."""
+    """Make texts in which each word is followed by the next of the vocabulary."""
     first = torch.randint(WORDS, (2, 1), generator=generator)
     words = (first + torch.arange(32)) % WORDS
     return model(input_ids=words, labels=words).loss

@@ -1,4 +1,4 @@
-"""A graph isomorphism network for molecules, as a class of one's own: a pack of it is loaded with ``allow``."""
+"""A graph isomorphism network for molecules as a user's own class: load its pack with ``allow``."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ BOND = (5, 6, 2)
 
 
 class Features(nn.Module):
-    """Categorical features as the sum of one embedding each."""
+    """Sums one embedding for each categorical feature."""
 
     def __init__(self, sizes: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Features(nn.Module):
 
 
 class MoleculeGIN(nn.Module):
-    """GIN with bonds; the mean over a molecule's atoms gives one logit a task."""
+    """GIN with bonds. The mean over a molecule's atoms gives one logit a task."""
 
     def __init__(self, layers: int, width: int, tasks: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the examples share: scaffold, train a few steps, pack, verify, rebuild, compare every bit, count."""
+"""Shared by the examples: scaffold, train a few steps, pack, verify, rebuild, compare every bit, count."""
 
 import argparse
 import json
@@ -22,10 +22,9 @@ class Case:
     """One model of the paper.
 
     ``build(layers)``: the model; ``layers`` is its depth, None for the paper's. ``scaffold``: arguments of
-    lottapack.scaffold(). ``loss(model, generator)``: on a batch made in place. ``paper_total`` and
-    ``paper_percent``: parameters and trained share as the paper says them. ``left_out``:
-    what that share leaves out. ``note``: what explains a difference. ``large``: tests build a shallow model in its
-    place.
+    lottapack.scaffold(). ``loss(model, generator)``: the loss on a new batch. ``paper_total`` and ``paper_percent``:
+    parameters and trained share from the paper. ``left_out``: parameters that this share leaves out. ``note``: the
+    reason for a difference. ``large``: tests build a shallow model instead.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What came out. ``percent``: trained, of ``counted_total``; the latter two leave out what the paper leaves out."""
+    """The result. ``percent`` is the trained share of ``counted_total``; both leave out what the paper leaves out."""
 
     name: str
     total: int
@@ -62,14 +61,14 @@ class Row:
 
 
 def counts(model: nn.Module, left_out: Iterable[str] = (), *, trained: bool = False) -> int:
-    """Parameters, tied ones once; ``trained``: those that get a gradient."""
+    """Count parameters, tied ones once; with ``trained`` those that get a gradient."""
     skip = set(left_out)
     found = (p for name, p in model.named_parameters() if name not in skip and (p.requires_grad or not trained))
     return sum(parameter.numel() for parameter in found)
 
 
 def run(case: Case, *, layers: int | None = None, steps: int = 3) -> Row:
-    """Do all of it. Raises AssertionError where a bit of the rebuilt model differs."""
+    """Run the whole example. Raises AssertionError if a bit of the rebuilt model differs."""
     began = time.perf_counter()
     torch.manual_seed(SEED)
     model = case.build(layers)
@@ -98,7 +97,7 @@ def run(case: Case, *, layers: int | None = None, steps: int = 3) -> Row:
 
 
 def train(model: nn.Module, case: Case, steps: int) -> list[float]:
-    """An ordinary loop; the losses."""
+    """Train in an ordinary loop; return the losses."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     made = torch.Generator().manual_seed(SEED)
     losses = []
@@ -112,7 +111,7 @@ def train(model: nn.Module, case: Case, steps: int) -> list[float]:
 
 
 def require_same(model: nn.Module, rebuilt: nn.Module, case: Case) -> None:
-    """Every parameter and buffer, the backbone among them, and the loss on a new batch have the same bits."""
+    """Check that all parameters, buffers, the backbone and the loss on a new batch have the same bits."""
     ours, theirs = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (model, rebuilt))
     assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
     for name, tensor in ours.items():
@@ -123,12 +122,12 @@ def require_same(model: nn.Module, rebuilt: nn.Module, case: Case) -> None:
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """The bits of a tensor, to be compared."""
+    """Return the bits of a tensor as integers."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Markdown."""
+    """Return the table as Markdown."""
     head = (
         "| model | parameters | in the paper | trained | % | in the paper | pack |\n|---|---:|---:|---:|---:|---:|---:|"
     )
@@ -136,13 +135,13 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def line(row: Row) -> str:
-    """A line of the table."""
+    """Return one line of the table."""
     cells = [row.name, f"{row.total:,}", row.paper_total, f"{row.trained:,}", f"{row.percent:.4g}"]
     return f"| {' | '.join([*cells, f'{row.paper_percent:g}', f'{row.pack_bytes:,}'])} |"
 
 
 def main(cases: Iterable[Case]) -> None:
-    """The command line of each example."""
+    """Run an example from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", metavar="NAME", help="part of a model's name; by default all of the file")
     parser.add_argument("--steps", type=int, default=3, help="training steps (default 3)")

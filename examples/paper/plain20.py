@@ -1,4 +1,4 @@
-"""CIFAR-10: a plain convolutional network with 20 layers, a ResNet-20 without its short cuts."""
+"""CIFAR-10: a plain convolutional network with 20 layers (ResNet-20 without shortcuts)."""
 
 from collections import OrderedDict
 

@@ -1,4 +1,4 @@
-"""All models of the paper, one after another: the table of README.md. The largest takes 11 GB of memory."""
+"""Run all models of the paper in turn and print the table of README.md. The largest takes 11 GB of memory."""
 
 import cfc
 import decision_transformer

@@ -15,7 +15,7 @@ def build(layers: int | None = None) -> nn.Module:
 
 
 def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-    """Reviews of 64 words; good are those whose first word is in the upper half."""
+    """Make reviews of 64 words; those whose first word is in the upper half are positive."""
     words = torch.randint(WORDS, (16, 64), generator=generator)
     good = (words[:, 0] >= WORDS // 2).long()
     return nn.functional.cross_entropy(model(input_ids=words).logits, good)

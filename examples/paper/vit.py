@@ -1,4 +1,4 @@
-"""Flowers-102: ViT-B/16. The paper adapts pre-trained weights; here the backbone is random, which it also reports."""
+"""Flowers-102: ViT-B/16. The paper adapts pre-trained weights and also reports a random backbone; here it is random."""
 
 import torch
 from paper_run import Case, main

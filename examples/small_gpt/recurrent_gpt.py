@@ -1,4 +1,4 @@
-"""A GPT over bytes whose few blocks are passed several times, and whose head is its embedding."""
+"""A GPT over bytes that reuses its few blocks several times and ties its head to its embedding."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ BYTES = 256
 
 
 class Linear(nn.Linear):
-    """A linear map without bias. It computes in the dtype of its inputs, whatever its weight is kept in."""
+    """A linear map without bias that computes in the dtype of its inputs, whatever the dtype of its weight."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -53,7 +53,7 @@ def rotated(x: Tensor) -> Tensor:
 
 
 class RecurrentGPT(nn.Module):
-    """``blocks`` different blocks, all of them passed ``passes`` times in turn."""
+    """``blocks`` blocks, run in turn, ``passes`` times over."""
 
     def __init__(self, width: int = 128, heads: int = 4, hidden: int = 384, blocks: int = 2, passes: int = 3) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A language model below a size limit: trained on text, packed, rebuilt, evaluated.
+"""Train a language model on text, pack it below a size limit, rebuild and evaluate it.
 
 Competitions for small language models limit the bytes of the artifact and measure bits per byte of unseen text. Here
 the weights of every linear map are random and come from the seed; the artifact holds adapters and embeddings, quantised
@@ -8,7 +8,7 @@ with the least error that fits the limit.
     python examples/small_gpt/train.py --quick               (seconds; learns next to nothing)
     python examples/small_gpt/train.py --text FILES --max-size 60000
 
-Without --text it reads the licences that a Debian system holds, and the help of Python's own `help()`.
+Without --text it reads the licences of a Debian system and the topics of Python's `help()`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ADAPTED = ("queries", "keys", "values", "mix", "up", "down")
 class Settings:
     """The sizes of a run.
 
-    ``held_out``: the part of each text that is not trained on. ``evaluated``: at most so many bytes of it are used.
+    ``held_out``: the part of each text kept for evaluation. ``evaluated``: the most bytes of it to use.
     """
 
     steps: int = 600
@@ -51,7 +51,7 @@ QUICK = Settings(steps=6, batch=4, length=32, rank=4, width=48, hidden=96, evalu
 
 @dataclass(frozen=True)
 class Outcome:
-    """Bits per byte of unseen text before packing and of the rebuilt model; bytes of the packs."""
+    """Bits per byte of unseen text, before packing and of the rebuilt model; bytes of the packs."""
 
     trained: float
     rebuilt: float
@@ -61,7 +61,7 @@ class Outcome:
 
 
 def texts(files: list[Path]) -> list[bytes]:
-    """What to read: the files, or real text that is on most machines."""
+    """Return the documents: the given files, or real text that most machines hold."""
     if files:
         return [path.read_bytes() for path in files]
     from pydoc_data.topics import topics
@@ -71,7 +71,7 @@ def texts(files: list[Path]) -> list[bytes]:
 
 
 def split(documents: list[bytes], held_out: float) -> tuple[Tensor, Tensor]:
-    """Bytes to train on, and the end of each document to evaluate on."""
+    """Split into bytes to train on and the end of each document to evaluate on."""
     cuts = [round(len(one) * (1 - held_out)) for one in documents]
     parts = zip(documents, cuts, strict=True)
     train, test = zip(*((one[:cut], one[cut:]) for one, cut in parts), strict=True)
@@ -79,13 +79,13 @@ def split(documents: list[bytes], held_out: float) -> tuple[Tensor, Tensor]:
 
 
 def build(settings: Settings) -> nn.Module:
-    """A random backbone with adapters; only these, the embeddings and the norms are trained."""
+    """Build a random backbone with adapters; only adapters, embeddings and norms are trained."""
     model = lottapack.build("python", MODEL, width=settings.width, hidden=settings.hidden)
     return lottapack.scaffold(model, seed=20, rank=settings.rank, targets=ADAPTED, train=["embeddings", "norms"])
 
 
 def train(model: nn.Module, text: Tensor, settings: Settings) -> None:
-    """AdamW with a cosine."""
+    """Train with AdamW and a cosine schedule."""
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=settings.steps)
@@ -104,7 +104,7 @@ def train(model: nn.Module, text: Tensor, settings: Settings) -> None:
 
 @torch.no_grad()
 def bits_per_byte(model: nn.Module, text: Tensor, length: int) -> float:
-    """Of text that is cut into windows of a length."""
+    """Return bits per byte of text cut into windows of a length."""
     count = (len(text) - 1) // length
     inputs, labels = (text[first : first + count * length].view(count, length) for first in (0, 1))
     pairs = zip(inputs.split(32), labels.split(32), strict=True)
@@ -129,7 +129,7 @@ def run(folder: Path, settings: Settings, files: list[Path], max_size: int) -> O
 
 
 def main() -> None:
-    """Run it, and print what came of it."""
+    """Run the example and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, nargs="+", default=[], help="files to train on")
     parser.add_argument("--max-size", type=int, default=80_000, help="bytes that the artifact may have")
