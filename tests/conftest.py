@@ -1,4 +1,4 @@
-"""What all tests share: no network, and a quiet transformers."""
+"""Shared by all tests: no network, and a quiet transformers."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""For an environment with nothing but what lottapack needs: what asks for another library is skipped, not failed.
+"""Skip tests that need optional libraries, in an environment with required packages only.
 
-Loaded with ``-p core_only`` by ``make test-oldest``, and by nothing else: elsewhere a missing library is a fault.
+Only ``make test-oldest`` loads it (``-p core_only``): elsewhere a missing library is an error.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def _skip(fault: BaseException) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Iterator[None]:
-    """A fixture that needs one."""
+    """Skip if a fixture needs a missing library."""
     try:
         return (yield)
     except Exception as fault:
@@ -43,7 +43,7 @@ def pytest_runtest_setup() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """A test that needs one, also where lottapack said so."""
+    """Skip if a test needs a missing library, also if lottapack reports it."""
     try:
         return (yield)
     except Exception as fault:

@@ -1,6 +1,6 @@
-"""A pytest plugin: the tests as they are, but lottapack's own code runs under other defaults of the process.
+"""A pytest plugin that runs lottapack's own code under other defaults of the process.
 
-``pytest -p other_defaults --defaults bfloat16,meta,deterministic``. Whenever a function of lottapack's is called from
+``pytest -p other_defaults --defaults bfloat16,meta,deterministic``. Whenever a function of lottapack is called from
 outside, the default dtype, the default device and the rest are set for as long as it runs. The tests themselves, their
 models and what they expect stay as they are: whatever they find has to be the same.
 """
@@ -33,7 +33,7 @@ _inside: list[str] = []
 
 
 class Defaults:
-    """What is set while lottapack runs: names of a dtype and a device, ``deterministic``, ``one-thread``."""
+    """Set defaults while lottapack runs: a dtype, a device, ``deterministic``, ``one-thread``."""
 
     def __init__(self, words):
         dtypes = [getattr(torch, word) for word in words if isinstance(getattr(torch, word, None), torch.dtype)]
@@ -65,7 +65,7 @@ ON_MODULES = ("refuse_other_backbone", "_guarded", "_register")
 
 
 def wrapped(function, words):
-    """A function that sets the defaults, if it isn't called by lottapack itself."""
+    """Wrap a function so that it sets the defaults when the caller is outside lottapack."""
 
     @functools.wraps(function)
     def inner(*arguments, **options):

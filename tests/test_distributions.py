@@ -1,4 +1,4 @@
-"""What is published: the wheel, tried in an environment that has never seen this checkout, and the source."""
+"""The distributions: the wheel in a fresh environment, and the sdist."""
 
 import json
 import os
@@ -16,7 +16,7 @@ VALID = ROOT / "spec" / "v1" / "vectors" / "files" / "valid"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source distribution, and the wheel that is built from it."""
+    """Build the sdist and a wheel from it; return the folder."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
@@ -32,7 +32,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def test_the_wheel_works_by_itself(built, tmp_path):
-    """Its files alone are in the new environment; what it depends on is taken from this one."""
+    """Install the wheel alone; its dependencies come from this environment."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True, timeout=120)
     (home,) = (tmp_path / "env").glob("[lL]ib/**/site-packages")
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:

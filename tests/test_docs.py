@@ -1,4 +1,4 @@
-"""The guide to training is run as it stands, from top to bottom."""
+"""Run the guide to training as written."""
 
 import os
 import re

@@ -33,19 +33,19 @@ RECORDS = "spec/decisions/"
 
 
 def prose(text: str) -> list[str]:
-    """The lines outside code, each without the targets of its links."""
+    """Return the lines outside code, without the targets of links."""
     text = re.sub(r"^( *)```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
     return [re.sub(r"\]\([^)]*\)", "]", line) for line in text.splitlines()]
 
 
 def long_lines(text: str) -> list[str]:
-    """Lines of prose over WIDTH characters; tables and pictures cannot be wrapped, nor words without a space."""
+    """Return lines of prose over WIDTH characters that can be wrapped."""
     lines = [line for line in prose(text) if not line.startswith(("|", "!["))]
     return [line for line in lines if len(line) > WIDTH and " " in line.strip("-> ")]
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences outside code, tables and headings. An item of a list begins one."""
+    """Return the sentences outside code, tables and headings. A list item starts a sentence."""
     lines = [line for line in prose(text) if not line.startswith(("|", "#", "!["))]
     blocks = re.split(r"\n\s*\n|\n\s*(?:[-*]|\d+\.) ", "\n".join(lines))
     return [
@@ -54,19 +54,19 @@ def sentences(text: str) -> list[str]:
 
 
 def banned(text: str) -> list[str]:
-    """What the rules do not allow, with the words around it. Quoted and code words do not count."""
+    """Return forbidden phrases with their context. Quoted words and code do not count."""
     whole = re.sub(r"`[^`]*`|\"[^\"]*\"", "``", " ".join(" ".join(prose(text)).split()))
     found = [match for pattern in BANNED for match in re.finditer(pattern, whole)]
     return [whole[max(0, match.start() - 30) : match.end() + 30] for match in found]
 
 
 def headings(text: str) -> list[str]:
-    """The words of the headings, without numbers."""
+    """Return the words of the headings, without numbers."""
     return [re.sub(r"^#+ (\d+(\.\d+)*\.? )?", "", line) for line in prose(text) if re.match(r"#+ ", line)]
 
 
 def odd_headings(text: str) -> list[str]:
-    """Headings that ask or tell something instead of naming their content."""
+    """Return headings that are questions or statements instead of names."""
     return [line for line in headings(text) if QUESTION.match(line) or line.endswith((".", "?", "!", ":", ","))]
 
 

@@ -87,18 +87,18 @@ BROAD_EXCEPT = {
 
 
 def package_of(module: str) -> str:
-    """The package of a module: the first part of its name below ``lottapack``, or what is above all layers."""
+    """Return the package of a module: the first part of its name below ``lottapack``, or the top."""
     root, *rest = module.split(".")
     return module if module in ABOVE else rest[0] if root == "lottapack" else root
 
 
 def layer_of(module: str) -> int:
-    """The number of a module's package, from the ground up."""
+    """Return the layer number of a module's package, from the bottom."""
     return (*LAYERS, *ABOVE).index(package_of(module))
 
 
 def imports(module: str, tree: ast.AST) -> Iterator[str]:
-    """The modules of the project that a module imports when it runs, at its top or later; not those for types only."""
+    """Return the project's modules that a module imports at run time, not those for types only."""
     pending = [tree]
     while pending:
         node = pending.pop()
@@ -117,7 +117,7 @@ def imports(module: str, tree: ast.AST) -> Iterator[str]:
 
 
 def upward(module: str, source: str) -> list[str]:
-    """The imports of a module that go up."""
+    """Return the imports of a module that go up."""
     return [name for name in imports(module, ast.parse(source)) if layer_of(name) > layer_of(module)]
 
 
@@ -127,7 +127,7 @@ def test_imports_go_downwards(module):
 
 
 def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """The groups of modules of which each imports each other, at whatever remove."""
+    """Return the groups of modules that import each other, directly or not."""
     reached: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()
@@ -164,7 +164,7 @@ def test_imports_that_go_up_are_found():
 
 
 def loaded_by(code: str) -> set[str]:
-    """The modules that are loaded after some code ran in a fresh interpreter."""
+    """Run code in a fresh interpreter; return the loaded modules."""
     code += "\nimport sys; print(*sys.modules)"
     path = [str(ROOT), str(ROOT / "cli")]
     script = f"import sys; sys.path[:0] = {path!r}\n{code}"
@@ -200,7 +200,7 @@ def test_modules_say_what_they_do(module):
 
 
 def broad(source: str) -> list[int]:
-    """Lines with an ``except`` that catches everything and does not raise it again as it is."""
+    """Return lines with an ``except`` that catches everything and does not re-raise."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ExceptHandler):
@@ -275,7 +275,7 @@ FACTORIES = {
 
 
 def of_defaults(source: str) -> list[str]:
-    """The calls that leave dtype or device to the process. ``new_*`` and ``*_like`` have those of a tensor."""
+    """Return calls that use the process's default dtype or device. ``new_*`` and ``*_like`` do not."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -301,7 +301,7 @@ def test_tensors_of_defaults_are_found():
 
 
 def test_addresses_of_tensors_are_asked_for_in_one_place():
-    """A kernel that is handed an address must believe the rest: kernel.py looks at dtype, size and memory first."""
+    """Kernels trust addresses, so kernel.py checks dtype, size and memory first."""
     found = {module for module, path in MODULES.items() if ".data_ptr()" in path.read_text("utf-8")}
     assert found == {"lottapack.rng.kernels.kernel", "lottapack.rng.gpu", "lottapack.rng.huge_pages"}
 
@@ -318,7 +318,7 @@ ONLY_HERE = {
 
 
 def strangers(module: str, source: str) -> list[str]:
-    """The libraries of ONLY_HERE that a module imports and may not."""
+    """Return the libraries of ONLY_HERE that a module imports without permission."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

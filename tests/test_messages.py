@@ -20,7 +20,7 @@ FOR_OTHERS = {"lottapack.arch.sealed": "ninja --version", "lottapack.pushing.car
 
 
 def without_a_step(source: str) -> Iterator[int]:
-    """The lines of errors that are made without a hint: what to do next."""
+    """Return the lines that make an error without a hint."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in KINDS:
             named = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -31,7 +31,7 @@ def without_a_step(source: str) -> Iterator[int]:
 
 
 def options(source: str) -> Iterator[str]:
-    """Texts of a module, but for its docstrings, that name an option of a command."""
+    """Return texts of a module, except docstrings, that name a command's option."""
     tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docs = {

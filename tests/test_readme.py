@@ -1,4 +1,4 @@
-"""What the README and the guides show is run as it stands."""
+"""Run the examples of README and guides as written."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
-    """But for those that need a registry: tests/registry has them."""
+    """Leaves out those that need a registry: tests/registry runs them."""
     run(CHECKPOINT, tmp_path)
     (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
     lines = [line.removeprefix("$ lottapack ") for line in block.splitlines()]
@@ -84,6 +84,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Run against this checkout, whether or not it is installed."""
+    """Run against this checkout, installed or not."""
     paths = [str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

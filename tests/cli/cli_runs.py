@@ -15,7 +15,7 @@ class Result(NamedTuple):
 
 
 class Files(NamedTuple):
-    """A checkpoint of a scaffolded model and its pack."""
+    """Write a checkpoint of a scaffolded model and its pack."""
 
     checkpoint: Path
     pack: Path
@@ -25,14 +25,14 @@ Run = Callable[..., Result]
 
 
 def start(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
-    """The real command in a process of its own."""
+    """Start the real command in its own process."""
     command = [sys.executable, "-m", "lottapack_cli", *map(str, arguments)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **{**pipes, "env": {**os.environ, "COLUMNS": "80"}, **options})
 
 
 def real(*arguments: object) -> Result:
-    """The real command, to its end."""
+    """Run the real command to its end."""
     with start(*arguments) as process:
         out, err = process.communicate(timeout=120)
     return Result(process.returncode, out, err)

@@ -1,4 +1,4 @@
-"""Tiny models on disk, and main() with its output captured."""
+"""Tiny models on disk, and Return main() with captured output."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """main() in this process: fast, for the many cases."""
+    """Call main() in this process, which is fast."""
 
     def call(*arguments: object) -> Result:
         capsys.readouterr()

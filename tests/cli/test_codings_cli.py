@@ -13,7 +13,7 @@ import lottapack
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with embeddings worth coding."""
+    """Build a model with embeddings worth coding."""
     path = tmp_path_factory.mktemp("coded") / "model.pt"
     torch.manual_seed(1)
     model = lottapack.scaffold(
@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_codings_are_packed_measured_and_read(checkpoint: Path, tmp_path: Path) -> None:
-    """The whole way, in processes of their own."""
+    """Pack, report and load, each in its own process."""
     pack = tmp_path / "m.lotta.safetensors"
     forms = ["--stored-dtype", "fp16", "--coding", "int8-block64", "--max-error", "0.05"]
     result = real("pack", checkpoint, "-o", pack, *forms)

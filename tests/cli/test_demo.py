@@ -1,4 +1,4 @@
-"""The demo tells same from different."""
+"""The demo detects a changed pack."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def test_all_is_rebuilt_and_kept(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pack is replaced by that of another seed before it is pushed."""
+    """Replace the pack by one of another seed before the push."""
     push = sharing.push
 
     def swapped(shop: sharing.Shop, pack: Path) -> dict[str, object]:

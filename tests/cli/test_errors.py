@@ -1,4 +1,4 @@
-"""Every failure: its exit code, its words, and never a traceback."""
+"""Every failure: exit code and message, never a traceback."""
 
 import json
 import sys
@@ -110,7 +110,7 @@ def test_a_checkpoint_without_a_recipe(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def damaged(files: Files, tmp_path: Path) -> Path:
-    """One bit of the last tensor is flipped."""
+    """Flip one bit of the last tensor."""
     path = tmp_path / "damaged.lotta.safetensors"
     content = bytearray(files.pack.read_bytes())
     content[-1] ^= 1

@@ -1,4 +1,4 @@
-"""Commands that need no tensor load no torch."""
+"""Commands that do not compute with tensors do not import torch."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ sys.exit(code)
 
 
 def loaded(*arguments: object) -> set[str]:
-    """The heavy libraries that a command imports, in a process of its own."""
+    """Return the heavy libraries that a command imports, in its own process."""
     command = [sys.executable, "-c", CHECK.format(heavy=HEAVY + CLIENTS), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.splitlines()[-1].split()[1:])

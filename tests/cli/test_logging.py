@@ -1,4 +1,4 @@
-"""What the library logs, and who sees it."""
+"""Logging of the library and of the command."""
 
 import logging
 import subprocess

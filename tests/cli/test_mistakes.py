@@ -1,4 +1,4 @@
-"""What people type by mistake: nothing that they have is lost, and they are told what to do instead."""
+"""Mistyped commands: no file is lost, and the message names the next step."""
 
 import os
 import shutil
@@ -26,10 +26,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def here(files: Files, tmp_path: Path) -> Path:
-    """A folder with a checkpoint, a pack, a link to it and an input."""
+    """Make a folder with a checkpoint, a pack, a link to it and an input."""
     shutil.copy(files.checkpoint, tmp_path / "model.pt")
     shutil.copy(files.pack, tmp_path / "model.lotta.safetensors")
-    shutil.copy(files.pack, tmp_path / "model.safetensors")  # a pack by another name
+    shutil.copy(files.pack, tmp_path / "model.safetensors")  # a pack under another name
     (tmp_path / "link.lotta.safetensors").symlink_to("model.lotta.safetensors")
     np.save(tmp_path / "in.npy", np.ones((1, 16), np.float32))
     (tmp_path / "run").mkdir()

@@ -1,4 +1,4 @@
-"""``lottapack run``: tokens of a language model, outputs of any other, with and without a backbone in memory."""
+"""``lottapack run``: tokens of a language model, outputs of other models, materialised and virtual."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ WORDS = [f"w{number}" for number in range(32)]
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama with sign1 weights, and its tokenizer beside it."""
+    """Write a small Llama with sign1 weights and its tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -136,7 +136,7 @@ def test_bench_measures_products(run: Run) -> None:
 
 
 def test_a_pack_that_torch_drew_runs_from_memory(tmp_path: Path, run: Run) -> None:
-    """Weights that torch drew are in no stream: such a pack runs with its backbone in memory."""
+    """A pack of weights drawn by torch runs with a materialised backbone."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = nn.Sequential(nn.Linear(4, 3))

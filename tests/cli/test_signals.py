@@ -1,4 +1,4 @@
-"""Interrupted commands and readers that go away."""
+"""Interrupted commands and closed pipes."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def test_an_interrupted_write_keeps_the_old_file(
 
 
 def test_an_interruption_while_it_is_imported() -> None:
-    """As by someone who sees at once that he mistyped."""
+    """Interrupt the command right after its start."""
     interrupted = """
 import runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

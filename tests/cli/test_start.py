@@ -1,4 +1,4 @@
-"""Other ways in: the module, and what a shell asks to complete a word."""
+"""Other ways to start: `python -m lottapack`, and shell completion."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What is given in place of a pack by mistake, and folders that hold one."""
+"""Files that are not packs, and folders that hold one."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_a_damaged_pack_is_not_called_something_else(run: Run, files: Files, tmp
 
 @pytest.fixture
 def folder(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a pack and its configuration, in the folder where commands run."""
+    """Make a folder with a pack and its configuration in the working folder."""
     made = tmp_path / "made"
     made.mkdir()
     (made / "model.lotta.safetensors").write_bytes(files.pack.read_bytes())

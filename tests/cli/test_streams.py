@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, narrow, or cannot say every character."""
+"""Standard streams that are closed, full, narrow, or lack characters."""
 
 import io
 import os
@@ -16,7 +16,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="shells and /dev of P
 
 
 def shell(line: str, **extra: str) -> "subprocess.CompletedProcess[bytes]":
-    """A command line with redirections, ``lottapack`` standing for the real command."""
+    """Run a shell command line in which ``lottapack`` is the real command."""
     command = line.replace("lottapack", f"'{sys.executable}' -m lottapack_cli")
     return subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, env={**os.environ, **extra})
 

@@ -1,4 +1,4 @@
-"""Parts of the output that need no files."""
+"""Parts of the output that do not need files."""
 
 import json
 import math

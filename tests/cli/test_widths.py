@@ -1,4 +1,4 @@
-"""What people see at 80, 60 and 30 columns: no word is broken, and no line is wider than it has to be."""
+"""Output at 80, 60 and 30 columns: words stay whole, and lines fit."""
 
 import io
 import sys
@@ -42,7 +42,7 @@ def words(text: str) -> set[str]:
 
 
 def check(narrow: str, whole: str, width: int, spare: Set[str] = frozenset()) -> None:
-    """``spare``: words of columns that may be left out. Titles stand again and again where rows become lines."""
+    """``spare``: words of optional columns. Titles repeat where rows become lines."""
     assert words(narrow) <= words(whole), "a word was broken"
     assert words(whole) - words(narrow) <= {*spare, *FIRST}, "a word was lost"
     for line in narrow.splitlines():
@@ -100,7 +100,7 @@ def test_packing_at_a_width(
 
 
 def views() -> Iterator[tuple[str, list[Part]]]:
-    """What every other command shows, of results that are as wide as they can be."""
+    """Return the output of every other command for the widest results."""
     when, digest, path = "2026-11-29T09:30:11", "sha256:" + "0123456789abcdef" * 4, Path(f"/tmp/{LONG}/{WIDE}")
     titles = ("Push a pack with a title that goes on for quite some time", WIDE)
     entries = [LogEntry(digest, ("v1", "main", LONG[:40]), when, title, ("alice", "bob")) for title in titles]

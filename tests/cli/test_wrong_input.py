@@ -1,4 +1,4 @@
-"""A newcomer's mistakes with every command: a line that says what is wrong, and one that says what to do."""
+"""Wrong input to every command: one line says what is wrong, one says what to do."""
 
 import os
 from pathlib import Path
@@ -67,7 +67,7 @@ LINES = [
 
 @pytest.fixture
 def here(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be wrong in; every registry is a port at which nobody listens."""
+    """Make a working folder; every registry is a port without a listener."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     (tmp_path / "ok.lotta.safetensors").write_bytes(files.pack.read_bytes())
@@ -98,7 +98,7 @@ def test_what_is_wrong_and_what_to_do(line: str, here: Path, run: Run) -> None:
 
 
 def test_what_nobody_may_look_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root one may look everywhere, so the system's answer is made up."""
+    """Fake the system's answer, since root may read everything."""
 
     def refuse(*_: object, **__: object) -> bool:
         raise PermissionError(13, "Permission denied", "folder/x.lotta.safetensors")

@@ -1,4 +1,4 @@
-"""Packs of all released versions load, and rebuild the same bits."""
+"""Packs of all released versions load and rebuild the same bits."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What this version does with packs of others: as spec/v1/versions.md says, and saying which it is."""
+"""Packs of other versions: handled as spec/v1/versions.md says, with the version named."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ LATER = f"{MAJOR}.{MINOR + 1}"
 
 
 def changed(target: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """A pack with another descriptor, and all about it right."""
+    """Write a pack with another descriptor, otherwise valid."""
     whole = PACK.read_bytes()
     start = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:start])
@@ -108,7 +108,7 @@ def test_another_major_version(version: str, tmp_path: Path) -> None:
 
 
 def test_the_packs_of_the_next_version_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the day of a release will need it: the program writes a folder that the tests then read."""
+    """On a release day, write.py writes a folder that these tests read."""
     shutil.copy(HERE / "write.py", tmp_path)
     monkeypatch.setattr(lottapack, "__version__", "9.9.9")
     monkeypatch.setattr(sys, "argv", ["write.py", "9.9.9"])

@@ -1,4 +1,4 @@
-"""Write the packs of a released version: ``python tests/compat/write.py 0.1.0``. What is there is never overwritten.
+"""Write the packs of a released version: ``python tests/compat/write.py 0.1.0``. Existing files are never overwritten.
 
 A version's folder holds packs, and for each a JSON file with its SHA-256, the fingerprint of every generated tensor,
 and the SHA-256 of every merged tensor. Every later version reads them and must find the same.
@@ -21,13 +21,13 @@ SUFFIX = ".lotta.safetensors"
 
 
 def digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's bytes."""
+    """Return the SHA-256 of a tensor's bytes."""
     flat = tensor.detach().contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"").hexdigest()
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """What must stay true of a pack."""
+    """Return the facts that must stay true of a pack."""
     with lottapack.open_pack(path) as pack:
         entries = pack.descriptor.parameters
         fingerprints = {
@@ -44,7 +44,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 
 def models() -> dict[str, nn.Module]:
-    """Scaffolded models with every role, dtype of a backbone and kind of layer; learned values drawn by lottapack."""
+    """Build scaffolded models with every role, backbone dtype and kind of layer; lottapack draws the learned values."""
     twice = nn.Linear(8, 8)
     text = nn.Sequential(nn.Embedding(12, 8, padding_idx=0), twice, nn.Tanh(), twice, nn.Flatten(), nn.Linear(24, 3))
     image = nn.Sequential(
@@ -83,7 +83,7 @@ def main() -> None:
     if version != lottapack.__version__:
         parser.error(f"this is lottapack {lottapack.__version__}")
     folder = HERE / f"v{version}"
-    folder.mkdir()  # fails if it is there: a released version's packs never change
+    folder.mkdir()  # fails if it exists: packs of a released version never change
     for name, model in models().items():
         path = folder / f"{name}{SUFFIX}"
         lottapack.pack(model, path)

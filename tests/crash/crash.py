@@ -1,8 +1,8 @@
-"""Kill lottapack N times at random moments, over all that it writes, and count what became of the files.
+"""Kill lottapack N times at random moments while it writes, and check the files.
 
 python tests/crash/crash.py N [--seed S]
 
-Prints a table, and exits with 1 at the first thing that is lost.
+Prints a table. Exits with 1 at the first loss.
 """
 
 import argparse
@@ -24,7 +24,7 @@ KERNELS = 20
 
 
 def table(counts: list[Count]) -> str:
-    """A line for each scenario, and one for all."""
+    """Print a line for each scenario and a total."""
     total = Count("all")
     for count in counts:
         for field in ("kills", "old", "new", "mixed"):
@@ -39,13 +39,13 @@ def table(counts: list[Count]) -> str:
 
 
 def share(kills: int, scenarios: list[type[Scenario]]) -> list[int]:
-    """How many kills each scenario gets."""
+    """Return the number of kills by scenario."""
     least, more = divmod(kills, len(scenarios))
     return [least + (number < more) for number in range(len(scenarios))]
 
 
 def main() -> int:
-    """Kill and count; the exit status."""
+    """Kill and count; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
@@ -56,7 +56,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lottapack-crash-")))
         try:
-            # First what must be forked before the kernels are imported; then all that a child would have to import.
+            # Scenarios that must fork before the kernels are imported come first; then import everything a child needs.
             work: list[tuple[type[Scenario], int]] = [(KernelCache, max(1, options.kills // KERNELS))]
             counts += [one(kind, kills, folder, draw) for kind, kills in work]
             kinds = [*served(folder, stack), *oci(folder, stack), *local()]  # clients read their settings once
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def one(kind: type[Scenario], kills: int, folder: Path, draw: random.Random) -> Count:
-    """One scenario, in a folder of its own."""
+    """Run one scenario in its own folder."""
     own = folder / kind.__name__
     own.mkdir()
     return kill_often(kind(own), kills, draw)

@@ -1,4 +1,4 @@
-"""Places where writing fails: a disk that is full, a folder that is read-only, also for root."""
+"""Places where writing fails: a full disk, and a folder that is read-only even for root."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def _unmount(folder: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of a few kilobytes."""
+    """Mount a file system of a few kilobytes."""
     _mount(folder, "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs")
     try:
         yield folder
@@ -34,7 +34,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[Path]:
-    """A folder that nobody can write to, not even root."""
+    """Mount a folder that is read-only even for root."""
     folder.mkdir(parents=True, exist_ok=True)
     _mount(folder, "--bind", str(folder))
     try:

@@ -1,6 +1,6 @@
-"""kill -9 at a random moment, over and over: what is at the path is the old or the new, and the next run goes through.
+"""kill -9 at random moments: the path holds the old or the new file, and the next run succeeds.
 
-A killed process is a fork of one that has imported everything, so that a kill costs milliseconds, not an import.
+Killed processes are forks of one that has imported everything, so a kill costs milliseconds.
 """
 
 import os
@@ -19,11 +19,11 @@ LONGEST = 120.0
 
 
 class LostError(Exception):
-    """Something was lost: neither the old nor the new, or a run that does not go through."""
+    """The path holds neither the old nor the new file, or the next run fails."""
 
 
 class Scenario(ABC):
-    """Something that writes. Between its methods only the files in ``folder`` carry anything over."""
+    """Something that writes. Only the files in ``folder`` carry state between its methods."""
 
     name: str
 
@@ -32,29 +32,29 @@ class Scenario(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make what is needed. In a child."""
+        """Make the files. Runs in a child."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Bring back the old state. In the parent, so with files only."""
+        """Restore the old state. Runs in the parent, so it uses files only."""
 
     @abstractmethod
     def run(self) -> None:
-        """What is killed. In a child."""
+        """Write; this is what gets killed. Runs in a child."""
 
     @abstractmethod
     def state(self) -> str:
-        """ "old" or "new" (or, of several files, that they are being replaced). In the parent. Raises LostError."""
+        """Return "old", "new", or (of several files) "being replaced". Runs in the parent. Raises LostError."""
 
     def complete(self) -> None:
-        """Check what must be true after a run that went through. In the parent."""
+        """Check the state after a run that succeeded. Runs in the parent."""
         if self.state() != "new":
             raise LostError(f"{self.name}: a run that went through left {self.state()}")
 
 
 @dataclass
 class Count:
-    """What became of the kills of one scenario. ``late``: runs that were done before they could be killed."""
+    """The results of one scenario. ``late``: runs that ended before the kill."""
 
     name: str
     kills: int = 0
@@ -67,7 +67,7 @@ class Count:
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Fork, and do something there; the process id."""
+    """Fork and call a function there; return the process id."""
     child = os.fork()
     if child:
         return child
@@ -82,7 +82,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 def to_the_end(work: Callable[[], None], what: str) -> float:
-    """Do something in a child; how many seconds it took. Raises LostError if it fails or hangs."""
+    """Call a function in a child; return its seconds. Raises LostError if it fails or hangs."""
     begin = time.monotonic()
     child = in_child(work)
     status = waited(child, LONGEST)
@@ -96,7 +96,7 @@ def to_the_end(work: Callable[[], None], what: str) -> float:
 
 
 def waited(child: int, seconds: float) -> int | None:
-    """A child's exit code, negative for a signal; None if it goes on for longer than ``seconds``."""
+    """Return a child's exit code, negative for a signal, or None after ``seconds``."""
     end = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -108,7 +108,7 @@ def waited(child: int, seconds: float) -> int | None:
 
 
 def kill_often(scenario: Scenario, kills: int, draw: random.Random) -> Count:
-    """Kill ``scenario`` that often. Raises LostError as soon as anything is lost."""
+    """Kill ``scenario`` that often. Raises LostError at the first loss."""
     count = Count(scenario.name)
     to_the_end(scenario.prepare, f"{scenario.name}: to prepare")
     times = []
@@ -142,7 +142,7 @@ def kill_often(scenario: Scenario, kills: int, draw: random.Random) -> Count:
 
 
 def hidden(folder: Path) -> list[str]:
-    """The temporary files that are left below a folder."""
+    """Return the temporary files left below a folder."""
     return [str(path) for path in folder.rglob("*.tmp")]
 
 

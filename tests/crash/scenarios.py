@@ -1,4 +1,4 @@
-"""What is killed: packing, exporting, signing, pushing, pulling, and the cache of compiled kernels."""
+"""The scenarios: packing, exporting, signing, pushing, pulling, and caching compiled kernels."""
 
 import json
 import os
@@ -19,7 +19,7 @@ REPO = "org/model"
 
 
 def make_packs(folder: Path) -> None:
-    """Two models' packs ``old/`` and ``new/``, their checkpoints, and the full weights of both."""
+    """Write two models' packs ``old/`` and ``new/``, their checkpoints and full weights."""
     import torch
     from torch import nn
 
@@ -38,7 +38,7 @@ def make_packs(folder: Path) -> None:
 
 
 class OneFile(Scenario):
-    """A run that replaces one file: ``out`` holds the old one, ``made`` names what the new one must be."""
+    """A run that replaces one file: ``out`` holds the old one, ``made`` names the expected new one."""
 
     made: str
 
@@ -48,11 +48,11 @@ class OneFile(Scenario):
 
     @property
     def out(self) -> Path:
-        """The file that is replaced."""
+        """The path of the replaced file."""
         return self.folder / "out" / self.made
 
     def due(self, word: str) -> bytes:
-        """What the old or the new file holds."""
+        """Return the content of the old or the new file."""
         return (self.folder / word / self.made).read_bytes()
 
     def reset(self) -> None:
@@ -95,7 +95,7 @@ class Export(OneFile):
 
 
 class Sign(OneFile):
-    """lottapack sign. Two signatures are never the same bytes, so each is judged by whether it verifies."""
+    """lottapack sign. Signatures differ each time, so each is judged by verifying it."""
 
     name, made = "sign", f"{NAME}.sig"
 
@@ -138,7 +138,7 @@ class Sign(OneFile):
 
 
 class ExportFolder(Scenario):
-    """lottapack export --format transformers-pack, into a folder that holds another model's."""
+    """lottapack export --format transformers-pack, into a folder with another model's files."""
 
     name = "export over a folder"
     entry = "config.json"
@@ -173,7 +173,7 @@ class ExportFolder(Scenario):
         self._export("new", self.folder / "out")
 
     def _content(self, word: str) -> dict[str, bytes]:
-        """The files of a folder by their names, without what is hidden."""
+        """Return the visible files of a folder, by name."""
         folder = self.folder / word
         found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         return {
@@ -204,7 +204,7 @@ class ExportFolder(Scenario):
 
 
 class ExportShards(ExportFolder):
-    """lottapack export --max-shard-size, where there are other shards."""
+    """lottapack export --max-shard-size, over other shards."""
 
     name = "export of shards over others"
     entry = "model.safetensors.index.json"
@@ -212,7 +212,7 @@ class ExportShards(ExportFolder):
 
 
 class ExportNewFolder(ExportFolder):
-    """lottapack export --format peft: files in two folders, where nothing was."""
+    """lottapack export --format peft: files in two new folders."""
 
     name = "export of a new folder"
     options: ClassVar[dict[str, str]] = {"format": "peft"}
@@ -221,7 +221,7 @@ class ExportNewFolder(ExportFolder):
         shutil.rmtree(self.folder / "out", ignore_errors=True)
 
     def _content(self, word: str) -> dict[str, bytes]:
-        """The configuration of an adapter says where its base is."""
+        """Return the base that an adapter's configuration names."""
         place = str(self.folder / word).encode()
         return {name: content.replace(place, b"") for name, content in super()._content(word).items()}
 
@@ -239,7 +239,7 @@ class ExportNewFolder(ExportFolder):
 
 
 class Push(Scenario):
-    """lottapack push: a commit with pack and card, to a registry that stays up. Each run turns old and new around."""
+    """lottapack push: a commit with pack and card to a running registry. Each run swaps old and new."""
 
     name = "push"
 
@@ -253,9 +253,9 @@ class Push(Scenario):
         lottapack.push(self.folder / word / NAME, REPO)
 
     def _there(self) -> dict[str, str]:
-        """SHA-256 of the pack and the card, as the registry's current commit has them.
+        """Return the SHA-256 of pack and card in the registry's current commit.
 
-        By its hash: what a killed client had asked for may be done a moment later, and "main" be another commit then.
+        It asks for the commit by hash: a killed client's request can still move "main" a moment later.
         """
         import hashlib
 
@@ -292,7 +292,7 @@ class Push(Scenario):
 
 
 class Pull(Scenario):
-    """lottapack pull of a branch that moved on: the cache holds the old commit's pack."""
+    """lottapack pull of a branch that has moved: the cache holds the old commit's pack."""
 
     name = "pull"
 
@@ -308,7 +308,7 @@ class Pull(Scenario):
 
     @property
     def cache(self) -> Path:
-        """The client's folder of the repository."""
+        """Return the client's folder of the repository."""
         return Path(os.environ["HF_HOME"]) / "hub" / "models--org--pulled"
 
     def reset(self) -> None:
@@ -338,7 +338,7 @@ class Pull(Scenario):
 
 
 class OciPush(Push):
-    """The same to an OCI registry, where a tag moves from one pack to the other."""
+    """lottapack push to an OCI registry, where a tag moves from one pack to the other."""
 
     name = "push, OCI"
     repository = "tests/pushed"
@@ -362,9 +362,9 @@ class OciPush(Push):
         raise LostError("the registry holds a third thing")
 
     def _ask(self, what: str) -> bytes:
-        """What the registry answers, once it is done with what a killed client had asked of it.
+        """Return the registry's answer after it has finished a killed client's request.
 
-        Debian's writes a tag in place: who reads it just then gets an answer 500.
+        Debian's registry writes a tag in place, and answers 500 meanwhile.
         """
         accept = {"Accept": "application/vnd.oci.image.manifest.v1+json, */*"}
         request = urllib.request.Request(f"http://{self.host}/v2/{self.repository}/{what}", headers=accept)
@@ -415,7 +415,7 @@ class OciPull(OciPush):
 
 
 class KernelCache(Scenario):
-    """The cache of compiled kernels. Each round it lacks one kernel, which is compiled and written."""
+    """The cache of compiled kernels. Each round one missing kernel is compiled and written."""
 
     name = "cache of kernels"
 
@@ -432,7 +432,7 @@ class KernelCache(Scenario):
 
         sys.pycache_prefix = str(self.folder / "out")
         for kernel in (declared.FILL, declared.FINGERPRINT_BLOCKS):
-            kernel._forms.clear()  # a child has those of this process
+            kernel._forms.clear()  # a child inherits those of this process
 
         source = rng.Source(7, "x", rng.builtin("sign1"), 1.0, "float32")
         elements = reference.elements(source, 0, 5000)
@@ -463,13 +463,13 @@ class KernelCache(Scenario):
 
 
 def local() -> list[type[Scenario]]:
-    """What writes to this machine alone. Imports all that these need, so that a forked child imports nothing."""
+    """Return the scenarios that write to this machine only. Imports everything, so that a forked child need not."""
     import torch
 
     import lottapack
     from lottapack import rng
 
-    torch.set_num_threads(1)  # other threads would not be there after a fork
+    torch.set_num_threads(1)  # other threads do not survive a fork
     rng.fingerprint_of(rng.Source(7, "x", rng.builtin("normal16"), 1.0, "float32"), 100)
     for name in lottapack.__all__:
         getattr(lottapack, name)
@@ -492,7 +492,7 @@ def local() -> list[type[Scenario]]:
 
 
 def served(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
-    """Push and pull, with a registry of our own in a process of its own."""
+    """Push and pull, with our own registry in its own process."""
     from serve_runs import command
 
     os.environ["HF_HOME"] = str(folder / "hf")
@@ -508,7 +508,7 @@ def served(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
 
 
 def oci(folder: Path, stack: ExitStack) -> list[type[Scenario]]:
-    """The same with Debian's docker-registry, where it is installed."""
+    """Push and pull with Debian's docker-registry, if it is installed."""
     if shutil.which("docker-registry") is None:
         print("not killed: push and pull, OCI (docker-registry is not installed)", flush=True)
         return []

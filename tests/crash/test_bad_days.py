@@ -1,4 +1,4 @@
-"""A full disk, a read-only folder, two writers at once, a clock that is wrong: the old file or the new one."""
+"""A full disk, a read-only folder, two writers, a wrong clock: the old file or the new one remains."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ NAME = "model.lotta.safetensors"
 
 
 def make(folder: Path, seed: int) -> Path:
-    """A checkpoint and its pack of 140 kB, and the full weights of 280 kB."""
+    """Write a checkpoint, its pack of 140 kB, and full weights of 280 kB."""
     folder.mkdir()
     model = lottapack.scaffold(nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 64)), seed=seed, rank=2)
     torch.save(model.state_dict(), folder / "model.pt")
@@ -115,7 +115,7 @@ def test_a_read_only_folder_keeps_the_old_file(made: str, packs: tuple[Path, Pat
             RUNS[made](new, folder)
         assert content(folder) == before
         if made == NAME:
-            assert lottapack.load(folder / made)  # reading needs no writing
+            assert lottapack.load(folder / made)  # reading does not write
     RUNS[made](new, tmp_path / "folder")
     assert content(tmp_path / "folder") == {made: (new / made).read_bytes()}
 
@@ -131,7 +131,7 @@ def test_a_read_only_folder_takes_no_signature(key: Path, packs: tuple[Path, Pat
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """What is forked has no other threads."""
+    """A forked process has one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -140,7 +140,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("made", RUNS)
 def test_four_writers_of_one_file(made: str, packs: tuple[Path, Path], tmp_path: Path, one_thread: None) -> None:
-    """Each write is whole; a reader finds one of the two at any moment, and nothing is left beside it."""
+    """A reader sees one of two whole files at any moment, and no other file remains."""
     due = {(folder / made).read_bytes() for folder in packs}
     folder = tmp_path / "out"
     folder.mkdir()
@@ -168,7 +168,7 @@ def test_four_writers_of_one_file(made: str, packs: tuple[Path, Path], tmp_path:
 
 @pytest.mark.parametrize("when", ["1980-01-01 00:00:01", "2037-12-31 23:59:58"])
 def test_the_clock_changes_no_byte(when: str, packs: tuple[Path, Path], tmp_path: Path) -> None:
-    """Packing and exporting by a clock that is decades off, over files whose times lie in its past and its future."""
+    """Pack and export with a clock that is decades off, over files from its past and future."""
     if shutil.which("faketime") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("faketime is not installed")

@@ -1,6 +1,6 @@
-"""The object files of kernels, when they cannot be written or were left in disorder: the same numbers come out.
+"""Unwritable or damaged object files of kernels do not change results.
 
-The kernels themselves take seconds to compile; this is a small one, kept the same way.
+The real kernels take seconds to compile; this is a small one, cached the same way.
 """
 
 import os
@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def call(source: Path, cache: Path, *words: str, library: Path = ROOT, **environment: str) -> int:
-    """Call the kernel in a new process; how often it had to be compiled."""
+    """Call the kernel in a new process; return the number of compilations."""
     environment = {**os.environ, "PYTHONPATH": f"{source}:{library}", **environment}
     line = [sys.executable, "-P", "-W", "error", "-c", CALL, str(cache), *words]
     done = subprocess.run(line, env=environment, cwd=source, capture_output=True, text=True, timeout=120, check=False)
@@ -76,7 +76,7 @@ def test_what_was_compiled_is_used_without_numba(source: Path, cache: Path) -> N
 
 
 def test_files_that_were_cut_short_or_changed_are_made_again(source: Path, cache: Path) -> None:
-    """Code of which one bit is another could do anything."""
+    """Machine code with one flipped bit could do anything."""
     one, other = files(cache)
     one.write_bytes(one.read_bytes()[: one.stat().st_size // 2])
     changed = bytearray(other.read_bytes())
@@ -124,7 +124,7 @@ def test_code_in_a_cache_of_somebody_elses_is_not_run(source: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("place", ["lottapack/rng/stream.py", "module.py"])
 def test_other_source_of_the_same_time_and_size_is_other_source(place: str, source: Path, tmp_path: Path) -> None:
-    """As in two releases whose files all carry the time of 1980, or after a clock was set back."""
+    """Two releases may carry the same file times (1980), or a clock was set back."""
     library, cache = tmp_path / "library", tmp_path / "cache"
     shutil.copytree(ROOT / "lottapack", library / "lottapack", ignore=shutil.ignore_patterns("__pycache__"))
     assert call(source, cache, "uint32", library=library) == 1

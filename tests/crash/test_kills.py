@@ -1,4 +1,4 @@
-"""Killed at random moments, for real; ``make crash N=1000`` does it more often."""
+"""Real kills at random moments; ``make crash N=1000`` runs more of them."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What the examples in docstrings find: a pack, its checkpoint, keys, and a registry on loopback."""
+"""Files for the examples in docstrings: a pack, its checkpoint, keys, and a registry on loopback."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ import lottapack
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder in which examples run."""
+    """Make the folder in which examples run."""
     here = tmp_path / "examples"
     here.mkdir()
     make_pack(here / "model.lotta.safetensors")
@@ -26,14 +26,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def keys(folder: Path) -> None:
-    """A pair of keys in the folder."""
+    """Write a pair of keys."""
     pytest.importorskip("model_signing")
     make_keys(folder)
 
 
 @pytest.fixture
 def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A registry on loopback with one pack, to which this process's client is led."""
+    """Start a registry on loopback with one pack and point this process's client to it."""
     with serving(tmp_path / "registry", tmp_path / "home") as running:
         lead_to(monkeypatch, running.url, running.home)
         yield
@@ -41,13 +41,13 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def digits(hub: None) -> None:
-    """A repository in the registry."""
+    """Make a repository in the registry."""
     lottapack.push("model.lotta.safetensors", "my-org/digits", tag="v1")
 
 
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process group of this process alone."""
+    """Make a process group of one process."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Each public name says what it takes, what it raises and where it comes from, and its example runs."""
+"""Each public name documents arguments, errors and source, and its example runs."""
 
 import doctest
 import inspect

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and what they show was printed by such a run."""
+"""The notebooks run from top to bottom, and their stored output comes from such a run."""
 
 import json
 import os

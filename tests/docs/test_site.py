@@ -1,4 +1,4 @@
-"""The documentation as a site: built without a warning, complete, and no link of it leads nowhere."""
+"""The documentation site: built without warnings, complete, every link works."""
 
 import importlib.util
 import subprocess
@@ -18,7 +18,7 @@ BUILDER = ROOT / "docs" / "site" / "build.py"
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and the places in it that links can name."""
+    """Collects a page's links, loaded files, and anchors."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def site(builder: ModuleType) -> dict[Path, Page]:
 
 
 def local(page: Path, links: list[str]) -> Iterator[tuple[Path, str, str]]:
-    """Of each link that stays in the site: the file, the place in it, and the link."""
+    """Return file, anchor and text of each link within the site."""
     for link in links:
         parts = urlsplit(link)
         if not parts.scheme and not parts.netloc:
@@ -64,7 +64,7 @@ def local(page: Path, links: list[str]) -> Iterator[tuple[Path, str, str]]:
 def test_every_link_leads_somewhere(site):
     lost = []
     for page, content in site.items():
-        if page.name == "404.html":  # its links are of the site's root
+        if page.name == "404.html":  # its links start at the site's root
             continue
         for target, place, link in local(page, [*content.links, *content.loaded]):
             known = site.get(target)

@@ -1,4 +1,4 @@
-"""What every backend must agree on. Run as a program, it prints a digest of the bits of every backend as JSON."""
+"""Cases on which all backends must agree. As a program it prints a digest of each backend's bits as JSON."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ TABLES = {table.id: table for table in [*map(builtin, ALONE), *map(_own, (1, 2, 
 
 
 def printed(program: list[str | Path], environment: dict[str, str]) -> Any:
-    """The JSON that a program prints, run by this Python in another environment."""
+    """Run a program with this Python and another environment; return the JSON that it prints."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         [sys.executable, "-W", "error", *program],
@@ -53,7 +53,7 @@ def source(table: str, dtype: str, *, seed: int = 2**63 + 42, name: str = "layer
 
 
 def ranges(fields: int) -> list[tuple[int, int]]:
-    """Pairs of start and count around every border of a word's fields and of blocks, words and counters."""
+    """Return pairs of start and count around the borders of fields, words, blocks and counters."""
     served = 1024 * fields
     counts = (0, 1, 2, 1023, 1024, 1025, served - 1, served, served + 1)
     starts = (1, 1000, 1023, 1024, served - 1, served + 1, 2**32 - 700, 2**34 * fields - 700, 2**63 - 1500)
@@ -71,7 +71,7 @@ def bits_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 def blank(source: Source, count: int, device: str = "cpu") -> torch.Tensor:
-    """A tensor in which an element that was never written is seen: no table has such a value."""
+    """Make a tensor filled with a value that tables do not contain, so that unwritten elements show."""
     return torch.full((count,), 777.0, dtype=getattr(torch, source.dtype), device=device)
 
 
@@ -82,7 +82,7 @@ def filled(backend: Backend, device: str, source: Source, start: int, count: int
 
 
 def digests() -> dict[str, str]:
-    """The SHA-256, by backend, of the bits of all tables, dtypes and ranges, and of their fingerprints."""
+    """Return, by backend, the SHA-256 of the bits of all tables, dtypes and ranges, and of their fingerprints."""
     found = {}
     for backend in registered():
         if not backend.supports("cpu"):

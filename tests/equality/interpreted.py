@@ -1,6 +1,6 @@
-"""The kernels in Triton under its interpreter, in a process of its own: it must be told before Triton is imported.
+"""Triton kernels under its interpreter, in their own process, since the mode is set before import.
 
-Sources and bits travel between the two; what is compared with them is computed by the caller.
+Sources and bits travel between the processes; the caller computes the expected values.
 """
 
 import os
@@ -38,7 +38,7 @@ def interpreter() -> Iterator[Interpreter]:
         yield Interpreter(pool)
     finally:
         for process in list((pool._processes or {}).values()):
-            process.terminate()  # nothing is lost, and a kernel that never ends would hold up the tests
+            process.terminate()  # a kernel that never ends would block the tests
         pool.shutdown()
 
 
@@ -64,7 +64,7 @@ def chosen() -> str:
 
 
 def filled(piece: Piece, seed: int, name: str) -> tuple[np.ndarray, int]:
-    """A tensor's bits from the kernel that writes alone, and its fingerprint from the kernel that reads."""
+    """Return a tensor's bits from the filling kernel, and its fingerprint from the reading kernel."""
     from equality_cases import bits_of, blank, source
 
     from lottapack.rng import gpu
@@ -77,9 +77,9 @@ def filled(piece: Piece, seed: int, name: str) -> tuple[np.ndarray, int]:
 
 
 def at_once(pieces: list[Piece], store: bool = True) -> tuple[list[np.ndarray], list[int], int]:
-    """All pieces in one call: bits, fingerprints, and how many launches it took.
+    """Fill all pieces in one call; return bits, fingerprints and the number of launches.
 
-    The tensors lie side by side in one piece of memory, with an element between them that must not change, at
+    The tensors lie side by side in one buffer, separated by an element that must not change, at
     addresses of no special alignment.
     """
     import torch
@@ -102,7 +102,7 @@ def at_once(pieces: list[Piece], store: bool = True) -> tuple[list[np.ndarray], 
 
 
 def far_end(piece: Piece) -> tuple[np.ndarray, int]:
-    """The last elements of a tensor that is larger than any memory, and their part of its fingerprint.
+    """Return the last elements of a tensor larger than memory, and their part of its fingerprint.
 
     The kernel runs for these alone, with the address where the tensor would begin. ``start``, the number of elements
     before them, is a multiple of what a program makes.
@@ -134,7 +134,7 @@ def far_end(piece: Piece) -> tuple[np.ndarray, int]:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """float32 values as the bits of float16, by the kernels' own steps."""
+    """Round float32 values to float16 bits, as the kernels do."""
     import torch
     from rounding_kernel import SIZE, to_float16
 
@@ -144,7 +144,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def loaded(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """The bits of a model that is loaded, and how many launches generated it."""
+    """Return the bits of a loaded model and the number of launches."""
     import torch
 
     from lottapack import load, rng
@@ -156,7 +156,7 @@ def loaded(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def verified(path: Path) -> list[tuple[str, str, str]]:
-    """Each check of verify() on the device "cpu:0", which is not the way without torch."""
+    """Return each check of verify() on the device "cpu:0", which uses torch."""
     from lottapack import verify
 
     return [(check.what, check.where, check.status) for check in verify(path, device="cpu:0").checks]
@@ -181,7 +181,7 @@ def _counting() -> Iterator[list[None]]:
 
 
 def bits(model: Any) -> dict[str, tuple[str, bytes]]:
-    """Dtype and bytes of every parameter and buffer, the backbone too."""
+    """Return dtype and bytes of every parameter and buffer, backbone included."""
     import torch
 
     named = [*model.named_parameters(), *model.named_buffers()]

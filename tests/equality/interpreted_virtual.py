@@ -1,4 +1,4 @@
-"""Products by the kernels in Triton, for the interpreter's process of ``interpreted.py``."""
+"""Products by Triton kernels, for the process of ``interpreted.py``."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ import torch
 def multiplied(
     x: np.ndarray, dtype: str, seed: int, name: str, scale: float, shape: tuple[int, int], transposed: bool
 ) -> np.ndarray:
-    """``x @ W.T``, or ``x @ W``, for inputs of that dtype; float32."""
+    """Compute ``x @ W.T`` or ``x @ W`` for inputs of a dtype; return float32."""
     from lottapack import rng
     from lottapack.products import gpu
 

@@ -1,4 +1,4 @@
-"""A kernel around the rounding to float16, so that it can be asked about any number."""
+"""A kernel that rounds any number to float16."""
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-"""Every backend gives the bits of the reference, on every device there is. Bits are equal or not; no tolerance."""
+"""Every backend gives the bits of the reference on every available device, without tolerance."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,7 +85,7 @@ def test_fingerprints_of_parts_add_up(backend, device):
 
 @everywhere
 def test_more_than_one_chunk_or_piece(backend, device, monkeypatch):
-    """Where work is cut in pieces, the seams leave no trace."""
+    """The borders between pieces of work do not change results."""
     from lottapack.rng import torch_ops
 
     monkeypatch.setattr(threads, "PIECE", 2048)
@@ -122,7 +122,7 @@ def test_many_tensors_in_one_launch():
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_entry_of_a_table_is_hit(table):
-    """So that the tests above compare all of it, and not its middle alone."""
+    """The tests above then compare the whole buffer."""
     one = source(table, "float32")
     count = 2**20 if one.table.bits == 16 else 2**14
     bits = np.empty(count, np.uint32)

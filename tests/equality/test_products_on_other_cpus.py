@@ -1,4 +1,4 @@
-"""Products with sign1 weights have the same bits whatever vectors a processor has: kernels are compiled for others."""
+"""Products with sign1 weights have the same bits for all vector units: kernels are compiled for several."""
 
 import sys
 

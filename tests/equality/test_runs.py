@@ -1,4 +1,4 @@
-"""Runs of elements, by every backend: the same bits as the reference has at those places."""
+"""Runs of elements: every backend gives the reference's bits."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def listed(*pairs):
 
 
 def columns(rows, width, lo, hi, start=0):
-    """The runs of the columns lo to hi - 1 of a matrix."""
+    """Return the runs of the columns lo to hi - 1 of a matrix."""
     starts = np.arange(rows, dtype=np.int64) * width + lo + start
     return starts, np.full(rows, hi - lo, np.int64)
 
@@ -78,7 +78,7 @@ def test_long_and_short_runs_together(long, monkeypatch):
 
 
 def test_many_rows_are_one_call(monkeypatch):
-    """A column shard of a large matrix does not call a kernel for each row."""
+    """A column shard of a large matrix does not call a kernel a row."""
     calls = []
     real = Kernel.__call__
 

@@ -1,4 +1,4 @@
-"""The kernels in Triton: under its interpreter they give the bits of the reference, and they compile for GPUs.
+"""Triton kernels give the reference's bits under the interpreter, and compile for GPUs.
 
 On a CUDA device they are in ``test_equality.py`` too.
 """
@@ -38,7 +38,7 @@ def test_the_interpreter_is_chosen(interpreter):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_and_fingerprints_of_many_tensors_in_one_launch(interpreter, table, dtype):
     borders = ranges(32 // TABLES[table].bits)
-    if table.startswith("own"):  # the way of a built-in table of that width, with other entries
+    if table.startswith("own"):  # handled as a built-in table of that width, with other entries
         borders = borders[5:7] + borders[-3:]
     pieces = [(table, dtype, start, count) for start, count in borders]
     found, sums, launches = interpreter(interpreted.at_once, pieces)
@@ -77,7 +77,7 @@ def test_any_source_and_range(interpreter, start, count, seed, name, table, dtyp
 
 @pytest.mark.parametrize("tensors", [1, 2, 3, 4, 5, 31, 33])
 def test_each_program_finds_its_tensor(interpreter, tensors):
-    """Sizes around those of a program, and none at all; each table and dtype is a launch, others' rows apart."""
+    """Sizes around that of a program, and zero; each table and dtype is one launch."""
     sizes = (8192, 1, 0, 8193, 3000)
     pieces = [("normal8", "bfloat16", 5 * n, sizes[n % 5]) for n in range(tensors)]
     pieces[1::4] = [("sign1", "float32", start, count) for _, _, start, count in pieces[1::4]]
@@ -107,7 +107,7 @@ def test_fingerprints_of_what_is_never_stored(interpreter):
 
 
 def test_float16_is_rounded_to_the_nearest_even(interpreter):
-    """Every float16 but infinities, the two float32 numbers beside each, all ties between two, and many others."""
+    """Every finite float16, both neighbouring float32 numbers, all ties, and many others."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     ties = (halves[1:] + halves[:-1]) / 2
     drawn = np.random.default_rng(1).integers(0x00800000, 0x477FEFFF, 2**15, dtype=np.uint32).view(np.float32)
@@ -154,7 +154,7 @@ def test_verify_on_a_device(interpreter, pack):
 
 
 def compiled(target: str, kernel: str, **constants: object) -> str:
-    """The assembly of a kernel for a processor that need not be here."""
+    """Return the assembly of a kernel for any processor."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -187,7 +187,7 @@ FUSED = re.compile(r"\b(fma|mad|v_fma|v_mad|v_mac|v_fmac|v_pk_fma|v_dot)\w*[._](
     ids=str,
 )
 def test_it_compiles_and_fuses_nothing(target, changed, tmp_path, monkeypatch):
-    """In machine code for GPUs too, the one multiplication is never part of another operation."""
+    """In machine code for GPUs too, the multiplication is never fused."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     constants = {"BLOCKS": 4, "BITS": 16, "FORM": 0, "UNIFORM": False, "STORE": True, "SUM": False, **changed}
     assembly = compiled(target, "generate", **constants)

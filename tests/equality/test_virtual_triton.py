@@ -1,4 +1,4 @@
-"""Products in Triton with sign1 weights that are made in registers: under its interpreter, and compiled for GPUs."""
+"""Triton products with sign1 weights made in registers: under the interpreter, and compiled for GPUs."""
 
 from collections.abc import Iterator
 

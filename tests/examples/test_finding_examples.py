@@ -1,4 +1,4 @@
-"""The examples of the paper's findings: seed gating, and any initialisation."""
+"""Examples of the paper's findings: seed gating, and any initialisation."""
 
 import initialisations
 import pytest

@@ -1,4 +1,4 @@
-"""The example whose backbone is in no memory, and its large shape in the benchmark, at the size of a thimble."""
+"""The example with a virtual backbone, and its large shape in the benchmark, with tiny sizes."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ BACKBONE = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128) * 4
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch, capsys):
-    """Small shapes beside the large one, and what the example starts processes for is done in this one."""
+    """Use small shapes, and run in this process what the example runs in others."""
 
     def in_this_process(*arguments):
         generate.child(*map(str, arguments))
@@ -45,13 +45,13 @@ def here(monkeypatch, capsys):
 
 def test_packing_takes_no_memory_for_the_backbone(tmp_path):
     generate.warm_up()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = generate.resident("VmRSS")
     took = generate.packing("hollow", tmp_path)
     grown = took["whole_peak_bytes"] - before
     backbone = 8 * (512 * 512 * 2 + 512 * 256 * 2 + 3 * 512 * 16384) * 4
     assert took["model_bytes"] < 40_000_000
-    assert grown < 100_000_000 < backbone / 8  # it may be less than the model's: free memory is used again
+    assert grown < 100_000_000 < backbone / 8  # can be less than the model's: free memory is reused
 
 
 def test_both_ways_write_the_same_tokens(tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_both_ways_write_the_same_tokens(tmp_path, capsys):
     virtual, materialised = report["rows"]
     assert (virtual["backbone_bytes"], materialised["backbone_bytes"]) == (0, BACKBONE)
     assert materialised["model_bytes"] == virtual["model_bytes"] + BACKBONE
-    assert virtual["model_bytes"] > 2 * 7000 * 64 * 4  # embeddings and a head of its own
+    assert virtual["model_bytes"] > 2 * 7000 * 64 * 4  # embeddings and a separate head
     assert virtual["tokens"] == materialised["tokens"]
     assert len(virtual["tokens"]) == 3
     assert 0 < report["largest_difference"] < 1e-5

@@ -48,7 +48,7 @@ NOT_OURS = {
 
 
 def rows(path: Path) -> dict[str, list[str]]:
-    """The lines of the table in README.md by model."""
+    """Return the lines of the table in README.md, by model."""
     lines = [line.strip("| ").split(" | ") for line in path.read_text("utf-8").splitlines() if line.startswith("| ")]
     return {cells[0]: cells for cells in lines if cells[0] in BY_NAME}
 
@@ -70,19 +70,19 @@ def test_rebuilt_at_the_papers_size(name):
 
 
 def same_rounded(percent: float, said: float) -> bool:
-    """Whether a share is what was said, with the digits with which it was said."""
+    """Compare a share with the stated one, rounded to its digits."""
     digits = len(f"{said:g}".partition(".")[2])
     return f"{percent:.{digits}f}" == f"{said:.{digits}f}"
 
 
 @pytest.mark.parametrize("name", ["Llama 30M, rank 8", *LARGE])
 def test_rebuilt_with_one_layer(name):
-    """The whole shape is counted without memory, and built with one of its layers."""
+    """Count the whole shape on meta, and build one layer of it."""
     case = BY_NAME[name]
     with torch.device("meta"):
         assert counts(case.build(None)) == due_total(name)
     if name in ("Llama 600M, rank 8", "Llama 900M, rank 8"):
-        return  # one layer of them is 100 million parameters, as one of the others is in kind
+        return  # one layer has 100 million parameters, and is of the same kind as the others
     row = run(case, layers=1, steps=1)
     assert row.pack_bytes > 0
 

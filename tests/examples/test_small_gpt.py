@@ -1,4 +1,4 @@
-"""The language model below a size limit, trained for a few steps."""
+"""The example of a language model below a size limit, trained for a few steps."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "small_gpt"
 
 @pytest.fixture
 def train(monkeypatch):
-    """The example, as the interpreter finds it when its script runs."""
+    """Import the example as its script does."""
     monkeypatch.syspath_prepend(str(FOLDER))
     for name in ("train", "recurrent_gpt"):
         monkeypatch.delitem(sys.modules, name, raising=False)

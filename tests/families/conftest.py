@@ -1,4 +1,4 @@
-"""A package of models that notes its own import, and packs that ask for it."""
+"""A package of models that records its import, and packs that need it."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from lottapack.format.descriptor import Architecture
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """The folder of the package, importable and not imported."""
+    """Write the package; it is importable and not imported."""
     home = tmp_path / "site"
     folder = home / PACKAGE
     folder.mkdir(parents=True)
@@ -39,7 +39,7 @@ def forget():
 
 @pytest.fixture
 def net_pack(package, tmp_path) -> Path:
-    """A pack of the package's Net, whose code is not imported any more."""
+    """Write a pack of the package's Net, then forget its code."""
     model = lottapack.scaffold(lottapack.build("python", f"{PACKAGE}.nets:Net", width=8, norm=(4, 1)), seed=3, rank=2)
     path = lottapack.pack(model, tmp_path / "net.lotta.safetensors").path
     forget()
@@ -50,7 +50,7 @@ def net_pack(package, tmp_path) -> Path:
 
 @pytest.fixture
 def pack_of(tmp_path):
-    """Makes a pack that says of itself what it likes."""
+    """Makes a pack with arbitrary metadata."""
 
     def make(class_: str, config: dict, family: str = "python") -> Path:
         plain = lottapack.scaffold(torch.nn.Sequential(torch.nn.Linear(4, 4)), seed=1, rank=1, train="biases")

@@ -1,4 +1,4 @@
-"""The package that the tests of the family ``python`` import, or must not."""
+"""The package that tests of the family ``python`` import or must not import."""
 
 PACKAGE = "lottapack_test_models"
 

@@ -1,7 +1,7 @@
-"""Build every model type of transformers, or models of timm, at their default configurations, without memory.
+"""Build every model type of transformers, or timm models, at default configurations on meta.
 
 Run by hand: ``python tests/families/sweep_defaults.py transformers 0 2`` (part 0 of 2), or ``... timm 0 1``. Prints a
-line for each class; ends with counts, and with status 1 where lottapack refuses what the library itself builds.
+line for each class and counts. Exits with 1 where lottapack refuses what the library itself builds.
 """
 
 import sys
@@ -38,7 +38,7 @@ hrnet_w18 nfnet_f0 ghostnet_100 csatv2
 
 
 def of_transformers() -> Iterator[Case]:
-    """Two classes of each model type."""
+    """Return two classes of each model type."""
     import transformers
     from transformers.models.auto import modeling_auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -75,7 +75,7 @@ def of_timm() -> Iterator[Case]:
 
 
 def outcome(describe: Callable[[], Architecture], plainly: Callable[[Architecture], object]) -> tuple[str, str]:
-    """In a word, and in words."""
+    """Return the result as one word and as a message."""
     try:
         architecture = describe()
     except errors.LottapackError as fault:

@@ -1,4 +1,4 @@
-"""``--allow`` on the real command, in processes of their own."""
+"""``--allow`` on the real command, in its own process."""
 
 import json
 
@@ -85,7 +85,7 @@ def test_torch_cpu_by_the_command(package, run, tmp_path):
 
 
 def test_a_pushed_pack_is_verified_without_its_code(net_pack, package, run):
-    """push verifies, and says in the card how the pack is loaded."""
+    """push verifies, and the card says how to load the pack."""
     from lottapack.pushing.card import card
     from lottapack.registry.records import PushOptions
 

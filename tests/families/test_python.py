@@ -1,4 +1,4 @@
-"""The family ``python``: what is imported, what is refused and when, and that the rebuilt model is the same."""
+"""The family ``python``: imports, refusals, and equality of the rebuilt model."""
 
 import copy
 import json
@@ -234,7 +234,7 @@ def test_a_changed_model_is_refused(package):
 
 
 def test_constants_of_a_module_keep_their_values(net_pack):
-    """The package is first imported while the model is built without weights."""
+    """The package is first imported while the skeleton is built."""
     lottapack.load(net_pack, allow=PACKAGE)
     assert sys.modules[NETS].REAL.tolist() == [0.0, 1.0, 2.0]
 
@@ -376,7 +376,7 @@ def test_an_adapter_takes_the_place_of_nothing(name, package, tmp_path):
 
 
 def test_a_pack_whose_adapter_would_take_the_place_of_something_is_loaded_merged(package, tmp_path):
-    """The pack is right; only its layer cannot be trained."""
+    """The pack is valid, but its layer cannot be trained."""
     model = lottapack.scaffold(build("Clash", called="extra"), seed=1, rank=1, targets="body")
     text = model.state_dict()["lottapack_recipe"].numpy().tobytes()
     renamed = bytearray(

@@ -1,4 +1,4 @@
-"""The family ``timm``: in an environment of its own (``make unit`` makes it), and what needs none."""
+"""The family ``timm``: in its own environment (from ``make unit``), and without timm."""
 
 import json
 import os
@@ -18,7 +18,7 @@ MODELS = ("vit_tiny_patch16_224", "resnet10t", "swin_tiny_patch4_window7_224")
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
-    """What timm_checks.py found, and the folder with its packs."""
+    """Return the results of timm_checks.py and the folder with its packs."""
     if not PYTHON.is_file():
         if os.environ.get("CI"):
             pytest.fail("there is no .venv-timm: run make unit")
@@ -46,7 +46,7 @@ def test_tuples_stay_tuples(checked):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_two_environments_have_one_set_of_bits(checked, name, tmp_path):
-    """Here there is no timm: the merged weights need none, and are the same file."""
+    """Without timm, export gives the same merged weights."""
     _, folder = checked
     lottapack.export(folder / f"{name}.lotta.safetensors", tmp_path / "here.safetensors")
     assert (tmp_path / "here.safetensors").read_bytes() == (folder / f"{name}.safetensors").read_bytes()
@@ -71,7 +71,7 @@ def no_timm(monkeypatch):
 
 
 def test_without_the_library(no_timm, tmp_path):
-    """The rest of a pack can be used, and what is missing is named."""
+    """The rest of a pack stays usable, and the message names the missing library."""
     with pytest.raises(UnsupportedError, match="the model needs timm, which is not installed") as caught:
         lottapack.load(VECTOR)
     assert "pip install 'lottapack[timm]'" in caught.value.hint

@@ -1,4 +1,4 @@
-"""What timm takes to load files or the network is refused where a class of transformers hands it to timm, too."""
+"""timm's options that load files are refused also inside classes of transformers."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PYTHON = ROOT / ".venv-timm" / "bin" / "python"
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What wrapped_timm_checks.py found. This environment has transformers, the other one timm."""
+    """Return the results of wrapped_timm_checks.py. This environment has transformers, the other one timm."""
     transformers = pytest.importorskip("transformers")
     if not PYTHON.is_file():
         if os.environ.get("CI"):
@@ -40,7 +40,7 @@ def test_what_names_nothing_is_built(found):
 
 
 def test_memory_that_timm_fills_afterwards_is_computed(found):
-    """The windows' indices and masks of a Swin."""
+    """Return the window indices and masks of a Swin."""
     count, _, verdict = found["filled"].partition(" tensors, ")
     assert (verdict, int(count) > 10) == ("equal", True), found["filled"]
 

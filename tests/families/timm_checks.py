@@ -1,6 +1,6 @@
-"""What the tests of the family ``timm`` run in its own environment, in one process. Prints JSON.
+"""Checks of the family ``timm``, run in its own environment and process. Prints JSON.
 
-The argument is a folder for files: packs that another environment is to check are left there.
+The argument is a folder: it receives packs that another environment checks.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ MODELS = {
 
 
 def digest(model: nn.Module) -> str:
-    """Of every parameter and buffer, the generated ones among them."""
+    """Return the bits of every parameter and buffer, generated ones included."""
     found = hashlib.sha256()
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         if name != "lottapack_recipe":
@@ -86,7 +86,7 @@ def undeclared() -> str:
 
 
 def someone_elses(folder: Path) -> str:
-    """A model that another package has registered with the library."""
+    """Register a model from another package with the library."""
     source = folder / "their_models.py"
     source.write_text(
         "from timm.models import register_model\nfrom torch import nn\n"

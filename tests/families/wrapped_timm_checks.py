@@ -1,6 +1,6 @@
-"""What the tests of timm inside transformers run where both are. Prints JSON: what became of each configuration.
+"""Checks of timm inside transformers, run where both are installed. Prints the result of each configuration as JSON.
 
-The argument is an empty folder. Configurations go straight to the builder, past the rules on keys: the second wall.
+The argument is an empty folder. Configurations go straight to the builder and skip the rules on keys.
 """
 
 import json
@@ -32,7 +32,7 @@ BACKBONE = {"model_type": "timm_backbone", "backbone": "resnet10t", "out_indices
 
 
 class Evil:
-    """Unpickled, it leaves a file."""
+    """Writes a file when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -50,7 +50,7 @@ def built(family: str, cls: str, config: dict) -> str:
 
 
 def described() -> str:
-    """A model whose timm part fills memory after it made it, described, built again and compared by that."""
+    """Describe and rebuild a model whose timm part fills buffers after construction; compare them."""
     from transformers import TimmBackbone, TimmBackboneConfig
 
     model = TimmBackbone(TimmBackboneConfig(backbone="swin_tiny_patch4_window7_224", out_indices=[3]))

@@ -1,4 +1,4 @@
-"""A sample of the sweep over the configurations of all model types: new ones each time; an error names the seed."""
+"""A random sample of the sweep over configurations of all model types; an error names the seed."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import configs
 import pytest
 
-# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+# Stopped may arrive in a callback of the garbage collector, where Python drops it; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 pytest.importorskip("transformers")
@@ -19,7 +19,7 @@ def test_changed_configurations_cost_no_more_than_they_may() -> None:
 
     number = random.SystemRandom().randrange(2**32)
     draw = random.Random(number)
-    # What a type needs is imported once, so that few types and many changes of each say the most.
+    # Each type's imports cost once, so use few types and many changes of each.
     names = draw.sample(list(CONFIG_MAPPING), 12)
 
     def seeds() -> Iterator[configs.Seed]:

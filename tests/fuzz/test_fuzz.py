@@ -1,4 +1,4 @@
-"""The fuzzer's targets and their mutations, without the fuzzer; and the fuzzer for some seconds, where it is."""
+"""The fuzzer's targets and mutations without the fuzzer; and the fuzzer for some seconds, if installed."""
 
 import importlib
 import importlib.util
@@ -12,7 +12,7 @@ import target
 from fuzz import TARGETS
 from mutation import mutated, put_together, take_apart
 
-# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+# Stopped may arrive in a callback of the garbage collector, where Python drops it; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ def test_the_mutations_leave_a_sound_pack_sound() -> None:
 
 
 def test_nothing_but_errors_of_the_tree_comes_out(tmp_path: Path) -> None:
-    """New files each time; an error names the seed."""
+    """Files are new each time; an error names the seed."""
     path = target.scratch(tmp_path)
     seed = random.SystemRandom().randrange(2**32)
     draw = random.Random(seed)
@@ -39,7 +39,7 @@ def test_nothing_but_errors_of_the_tree_comes_out(tmp_path: Path) -> None:
     data, accepted = b"", False
     try:
         for _ in range(EXECUTIONS):
-            # What was accepted is changed further, so that faults come together; else begin anew.
+            # An accepted file is changed further, so that faults combine; otherwise start again.
             source = data if accepted else draw.choice(PACKS).read_bytes()
             data = mutated(source, draw.randrange(2**32)) or b""
             accepted = target.one(data, path)
@@ -84,7 +84,7 @@ def test_the_fuzzer_runs_and_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_each_target_takes_its_first_inputs_and_changed_ones(name: str) -> None:
-    """As the fuzzer calls it. An error names the seed."""
+    """Call it as the fuzzer does. An error names the seed."""
     module = importlib.import_module(f"targets.{name}")
     first = sorted(module.seeds(), key=len)[:20]
     assert first
@@ -102,13 +102,13 @@ def test_each_target_takes_its_first_inputs_and_changed_ones(name: str) -> None:
 
 
 def cut(data: bytes, draw: random.Random) -> bytes:
-    """One byte changed and some removed, as a fuzzer without knowledge of the structure does it."""
+    """Change one byte and remove some, like a fuzzer that does not know the structure."""
     start = draw.randrange(len(data) + 1)
     return data[:start] + draw.randbytes(1) + data[start + draw.randrange(4) :]
 
 
 def test_every_bit_of_a_pack_counts(tmp_path: Path) -> None:
-    """Any byte set to any value that differs in one bit, to 0, 255 or a space: refused, where the whole pack is not."""
+    """Set any byte to a value that differs in one bit, to 0, 255 or a space: the pack is refused."""
     whole, path = SMALL.read_bytes(), target.scratch(tmp_path)
     assert target.one(whole, path)
     accepted = [

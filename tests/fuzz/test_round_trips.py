@@ -1,4 +1,4 @@
-"""Random models, recipes and tensors: packed and loaded, every bit is the same, and the same model is the same file."""
+"""Random models, recipes and tensors keep every bit; the same model gives the same file."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ from lottapack.format import recipe
 from lottapack.format.packfile import open_pack
 from lottapack.packing.packer import Packer
 
-# A word of train may name nothing of a random model, which scaffold() says.
+# An entry of train may match nothing in a random model; scaffold() then says so.
 pytestmark = pytest.mark.filterwarnings("ignore::lottapack.errors.UnusedOptionWarning")
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -28,10 +28,10 @@ NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_character
 
 @st.composite
 def models(draw: st.DrawFn) -> nn.Module:
-    """A Sequential of a few layers, some of them nested, some one module in two places."""
+    """Build a Sequential of a few layers, some nested, some used twice."""
     width = draw(st.integers(1, 9))
     layers: list[tuple[str, nn.Module]] = []
-    # torch takes no name that every module has, such as __dict__.
+    # torch refuses names that every module has, such as __dict__.
     usable = NAMES.filter(lambda name: not hasattr(nn.Sequential(), name))
     names = draw(st.lists(usable, min_size=1, max_size=5, unique=True))
     for name in names:
@@ -58,7 +58,7 @@ def models(draw: st.DrawFn) -> nn.Module:
 
 @st.composite
 def choices(draw: st.DrawFn) -> dict[str, Any]:
-    """Arguments of scaffold()."""
+    """Return random arguments of scaffold()."""
     return {
         "seed": draw(st.integers(0, 2**64 - 1)),
         "rank": 1,
@@ -119,7 +119,7 @@ STORED = (torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torc
 @FEW
 @given(st.data())
 def test_tensors(data: st.DataObject) -> None:
-    """Any bits of any dtype and shape, NaN of every kind among them, come back as they were."""
+    """Any bits of any dtype and shape, all NaNs included, come back unchanged."""
     dtype = data.draw(st.sampled_from(STORED))
     shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=4)))
     size = int(np.prod(shape, dtype=int)) * dtype.itemsize

@@ -1,8 +1,8 @@
-"""Every kernel on memory between pages that nobody may touch: ``python guard.py [quick]``.
+"""Run every kernel on memory between guard pages: ``python guard.py [quick]``.
 
-Each array that a kernel is given, read or written, ends where such a page begins, and then begins where one ends. A
-kernel that touches a byte beyond kills the process. What it wrote is compared with what it writes into ordinary
-memory, so that it is known to have done its work. Prints how many calls there were of each kernel.
+Each array that a kernel reads or writes ends at a guard page, and in a second call begins after one. A
+kernel that touches a byte beyond kills the process. Its results are compared with those in ordinary
+memory. Prints the number of calls of each kernel.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ _libc = ctypes.CDLL(None)
 
 
 class Guarded:
-    """A copy of an array that lies against a page which nobody may touch: behind it, or before it."""
+    """Copy an array to memory directly before or after a guard page."""
 
     def __init__(self, values: np.ndarray, behind: bool) -> None:
         pages = max(1, -(-values.nbytes // PAGE))
@@ -50,7 +50,7 @@ class Guarded:
 
 
 def run(kernel: Kernel, *arguments: Any, working: int | None = None) -> None:
-    """Call a kernel on ordinary arrays, then on guarded copies, with which it must do the same."""
+    """Call a kernel on ordinary arrays and on guarded copies; compare the results."""
     due = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     answer = kernel(*due)
     for behind in (True, False):
@@ -68,18 +68,18 @@ SMALL = (0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1023, 1024, 1025)
 
 
 def around(served: int, quick: bool) -> list[int]:
-    """Sizes, in elements, around the borders of what is made together."""
+    """Return sizes, in elements, around the kernels' block borders."""
     borders = (served - 1, served, served + 1, 2 * served - 1, 2 * served + 1)
     return [1, 17, 1025, served + 1] if quick else [*SMALL, *borders]
 
 
 def skips(served: int, quick: bool) -> list[int]:
-    """Where in a block the first element lies."""
+    """Return offsets of the first element in its block."""
     return [0, served - 1] if quick else [0, 1, 16, 1023, 1024, 1025, served - 17, served - 1]
 
 
 def runs(served: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Runs within a block, over borders, empty ones, and far ones."""
+    """Return runs within a block, over borders, empty ones, and distant ones."""
     for starts, lengths in (
         ([], []),
         ([0], [1]),
@@ -172,7 +172,7 @@ def dots(quick: bool) -> None:
 
 
 def callers(quick: bool) -> None:
-    """The functions that hand memory to kernels, in pieces and threads."""
+    """Call the functions that give memory to kernels, in pieces and threads."""
     for name, dtype in itertools.product(("normal16", "sign1", "uniform16"), declared.FORMS):
         source = rng.Source(3, "guard", rng.builtin(name), rng.binary32(0.3), dtype)
         for size in (1, 2049, 40_000) if quick else (1, 2049, 32_769, (1 << 18) + 1, 1_000_003):

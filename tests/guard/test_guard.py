@@ -1,4 +1,4 @@
-"""Kernels touch nothing beyond what they are given: a part of ``make guard``, and that it would notice."""
+"""A part of ``make guard``: kernels stay within their memory, and the guard detects one that does not."""
 
 import subprocess
 import sys

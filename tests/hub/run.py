@@ -1,7 +1,7 @@
 """Run huggingface_hub's own tests against ``lottapack serve``: python tests/hub/run.py [--suite PATH] [GROUP...]
 
 The tests come from the sdist of the client's pinned version, which pip downloads, or from ``--suite``: an sdist, or a
-folder that has ``tests``, such as a checkout. None of their files is part of this project. README.md says what runs.
+folder that has ``tests``, such as a checkout. Their files are not part of this project. README.md says what runs.
 """
 
 import argparse
@@ -28,13 +28,13 @@ MARKERS = ("api", "transfer", "inference", "xet", "no_xet", "production", "depre
 
 
 def version() -> str:
-    """The pinned version of the client."""
+    """Return the pinned version of the client."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith("huggingface_hub=="))
 
 
 def downloaded() -> Path:
-    """The sdist of the pinned version, by way of pip."""
+    """Download the sdist of the pinned version with pip."""
     name = f"huggingface_hub-{version()}.tar.gz"
     if not (WORK / name).exists():
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
@@ -67,7 +67,7 @@ def unpack(source: Path, folder: Path) -> Path:
 
 @contextmanager
 def registry(root: Path) -> Iterator[dict[str, str]]:
-    """A registry with two users who may write; what its clients find in their environment."""
+    """Start a registry with two writing users; yield its clients' environment."""
     command = [sys.executable, "-m", "lottapack_cli", "serve"]
 
     def token(name: str) -> str:
@@ -85,7 +85,7 @@ def registry(root: Path) -> Iterator[dict[str, str]]:
 
 
 def environment(told: dict[str, str], home: Path) -> dict[str, str]:
-    """The clients' environment: nothing of this machine's, and no way to the real Hub."""
+    """Return the clients' environment, isolated from this machine and the real Hub."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "PYTHON"))}
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
     proxies |= {name.lower(): value for name, value in proxies.items()}
@@ -94,13 +94,13 @@ def environment(told: dict[str, str], home: Path) -> dict[str, str]:
 
 
 def left_out(groups: list[str]) -> list[str]:
-    """The tests that scope.toml leaves out of these groups."""
+    """Return the tests that scope.toml leaves out of these groups."""
     every = [test for entry in SCOPE["left_out"] for test in entry["tests"]]
     return [test for test in every if test.partition("::")[0] in {f"test_{group}.py" for group in groups}]
 
 
 def outcomes(report: Path) -> dict[str, str]:
-    """Each test and what became of it: ``passed``, ``skipped`` or ``failed``."""
+    """Return each test's result: ``passed``, ``skipped`` or ``failed``."""
     found = {}
     for case in ET.parse(report).iter("testcase"):
         if "." not in case.attrib["classname"]:  # the file could not be read
@@ -114,7 +114,7 @@ def outcomes(report: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run; the exit status is 1 if a test fails that scope.toml does not leave out, or an entry there is stale."""
+    """Run. The exit status is 1 if a test outside scope.toml fails, or an entry there is stale."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="by default all of scope.toml")
     parser.add_argument("--suite", type=Path, help="an sdist of huggingface_hub, or a checkout")

@@ -1,4 +1,4 @@
-"""What the client's tests expect of their conftest.py, with ``lottapack serve`` in the place of the Hub.
+"""The conftest.py of the client's tests, with ``lottapack serve`` in place of the Hub.
 
 run.py puts this file beside them. It takes the registry's address and two users' tokens from the environment.
 """
@@ -48,7 +48,7 @@ def _is_on_the_hub() -> bool:
 
 @functools.wraps(_create_repo)
 def create_repo(self: HfApi, repo_id: str, **options: Any) -> RepoUrl:
-    """As the Hub does it for these tests: with a first commit that adds .gitattributes."""
+    """Create a repository with a first commit of .gitattributes, as the Hub does."""
     url = _create_repo(self, repo_id, **options)
     if _is_on_the_hub():
         _upload_file(self, path_or_fileobj=b"*.bin -text\n", path_in_repo=".gitattributes", repo_id=url.repo_id)
@@ -57,7 +57,7 @@ def create_repo(self: HfApi, repo_id: str, **options: Any) -> RepoUrl:
 
 @functools.wraps(_upload_file)
 def upload_file(self: HfApi, **options: Any) -> CommitInfo:
-    """With a branch where these tests ask for a pull request."""
+    """Commit to a branch where these tests ask for a pull request."""
     if _is_on_the_hub() and options.pop("create_pr", False):
         self.create_branch(options["repo_id"], branch=PULL_REQUEST)
         options["revision"] = PULL_REQUEST
@@ -68,7 +68,7 @@ HfApi.create_repo, HfApi.upload_file = create_repo, upload_file
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked as a test of the production Hub, of Xet or of git-lfs."""
+    """Leave out tests marked for the production Hub, Xet or git-lfs."""
     kept = [item for item in items if not any(map(item.get_closest_marker, ("production", "xet", "git_lfs", "vcr")))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has a cache and tokens of its own."""
+    """Give each test its own cache and tokens."""
     home = tmp_path_factory.mktemp("home")
     for name, inside in (
         ("HF_HOME", ""),
@@ -93,7 +93,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, 200 columns, and nobody but a person at the keyboard."""
+    """Set plain output with 200 columns, as without a coding agent."""
     monkeypatch.setattr(_detect_agent, "_registry", _detect_agent._EMPTY_REGISTRY)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
@@ -103,7 +103,7 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def deprecations(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test marked ``deprecated(name)`` warns of that name."""
+    """Expect a warning of the name in tests marked ``deprecated(name)``."""
     with ExitStack() as stack:
         for mark in request.node.iter_markers("deprecated"):
             for name in mark.args:
@@ -113,19 +113,19 @@ def deprecations(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def api() -> HfApi:
-    """A client that may write."""
+    """Return a client with write access."""
     return HfApi(endpoint=testing_constants.ENDPOINT_STAGING, token=testing_constants.TOKEN)
 
 
 @pytest.fixture(scope="session")
 def api_prod() -> HfApi:
-    """A client of nothing."""
+    """Return a client without a token."""
     return HfApi(endpoint=NOWHERE)
 
 
 @pytest.fixture
 def repo_factory(api: HfApi) -> Iterator[RepoFactory]:
-    """Makes repositories, which are deleted when the test ends."""
+    """Return a function that makes repositories, deleted when the test ends."""
     made: list[tuple[str, str]] = []
 
     def make(repo_type: str = "model", **options: object) -> RepoUrl:
@@ -141,7 +141,7 @@ def repo_factory(api: HfApi) -> Iterator[RepoFactory]:
 
 @pytest.fixture
 def new_repo_id(api: HfApi) -> Iterator[str]:
-    """A repository that a test makes; deleted when it ends."""
+    """Make a repository for one test."""
     name = f"{testing_constants.USER}/{testing_utils.repo_name()}"
     yield name
     api.delete_repo(name, missing_ok=True)

@@ -1,4 +1,4 @@
-"""The list of what make test-hub leaves out. The tests themselves are not run by make test: README.md."""
+"""The list of tests that make test-hub leaves out. make test does not run the suite itself: README.md."""
 
 import tomllib
 from pathlib import Path

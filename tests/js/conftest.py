@@ -1,4 +1,4 @@
-"""A browser for the page of spec/js, and a server for its folder."""
+"""A browser for the page of spec/js, and a server of its folder."""
 
 import functools
 import http.server
@@ -35,7 +35,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def address():
-    """The address of the page, served as the README says."""
+    """Serve the page as the README says; yield its address."""
     handler = functools.partial(_Quiet, directory=str(JS))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -47,7 +47,7 @@ def address():
 
 @pytest.fixture
 def page(browser, address):
-    """The page, opened; what it logs, throws or asks of other servers fails the test."""
+    """Open the page; anything it logs, throws or requests from other servers fails the test."""
     context = browser.new_context()
     faults = []
     opened = context.new_page()

@@ -13,17 +13,17 @@ SUFFIX = ".lotta.safetensors"
 
 
 def node(*arguments: str | Path, timeout: int = 120) -> subprocess.CompletedProcess[str]:
-    """Run Node and give what it wrote, whatever its exit code."""
+    """Run Node; return its output, whatever its exit code."""
     command = [str(word) for word in (NODE, *arguments)]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=timeout, check=False)
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """Lines of JSON that a run wrote; a run that wrote errors of its own fails the test."""
+    """Return the JSON lines of a run; output on standard error fails the test."""
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def reports(packs: list[Path], *flags: str) -> list[dict[str, Any]]:
-    """What node.js says of each pack."""
+    """Return node.js's result for each pack."""
     return lines(node(JS / "node.js", *flags, *packs))

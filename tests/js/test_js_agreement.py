@@ -1,4 +1,4 @@
-"""The two implementations against each other: weights of random models, and verdicts on random faults."""
+"""Compare the two implementations: weights of random models, and verdicts on random faults."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def random_model(chance: random.Random, dtype: torch.dtype) -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A pack for each table and dtype, trained by drawing: its path, and its plain weights' digests by scaffold."""
+    """Write a pack for each table and dtype; return paths and the digests of plain weights by scaffold."""
     folder = tmp_path_factory.mktemp("packs")
     chance = random.Random(11)
     made = {}
@@ -107,7 +107,7 @@ def digests(exported: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def rebuilt(trained):
-    """What Node says of each of the packs."""
+    """Return Node's result for each pack."""
     return dict(zip(trained, reports([path for path, _ in trained.values()], "--plain"), strict=True))
 
 
@@ -128,7 +128,7 @@ def test_node_rebuilds_the_same_weights(table, dtype, trained, rebuilt):
 
 
 def test_codings_beside_weights_that_torch_drew_or_that_were_recovered(tmp_path):
-    """What Node cannot draw it says; all else it decodes to the same bytes."""
+    """Node names what it cannot draw, and decodes the rest to the same bytes."""
     form = lottapack.Compression(dtype="float16", coding={"*": "planes-zlib", "embeddings": "int8-block64"})
     net = nn.Sequential(nn.Embedding(90, 24), nn.Linear(24, 50), nn.Linear(50, 40))
     torch.manual_seed(6)
@@ -267,14 +267,14 @@ def faulty(chance: random.Random, pack: Path) -> bytes:
 
 
 def verdict(path: Path) -> object:
-    """How lottapack judges a pack: the first fault's section, kind and place, and how many there are."""
+    """Return lottapack's verdict on a pack: section, kind and place of the first fault, and the count."""
     try:
         checks = lottapack.verify(path).checks
     except (FormatError, IntegrityError) as error:
         found = sorted((problem.kind, problem.where) for problem in error.problems)
         return [PLACES[type(error).__name__], *map(list, found)]
     except lottapack.errors.LimitError as error:
-        # Node builds no model, and so meets no number of its configuration.
+        # Node does not build models, so it does not check numbers of the configuration.
         return "right" if "config." in error.message else "limit"
     failed = [
         [check.what, check.where] for check in checks if check.status == "failed" and check.what != "architecture"
@@ -310,7 +310,7 @@ def test_random_faults_are_judged_alike(tmp_path):
 
 
 def test_node_leaves_no_hash_and_no_part_of_the_data_out(tmp_path):
-    """As tests/spec/test_every_hash.py. What needs torch is said to be skipped."""
+    """Like tests/spec/test_every_hash.py. Checks that need torch are reported as skipped."""
     paths, due = [], []
     for pack in sorted(VALID.glob(f"*{SUFFIX}")):
         for what, where, data in changes(pack):
@@ -374,7 +374,7 @@ def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
 
 
 def written(path: Path, parameters: dict) -> Path:
-    """A pack of these parameters, none of which lies in the file; unchecked."""
+    """Write a pack of parameters that are not in the file; unchecked."""
     text = canonical.dumps(
         {
             "lottapack": "1.0",

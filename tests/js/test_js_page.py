@@ -1,4 +1,4 @@
-"""The page of spec/js in a real browser: packs that are whole, damaged, refused, too large, or full of odd names."""
+"""The page of spec/js in a real browser: valid, damaged, refused, too large packs, and odd names."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ def vector(name):
 
 
 def of_descriptor(parameters, generator=None):
-    """A pack without tensors, as a file for the page."""
+    """Return a pack without tensors, as a file for the page."""
     text = canonical.dumps(
         {
             "lottapack": "1.0",
@@ -90,7 +90,7 @@ def test_faulty_packs_are_refused_with_the_place(page, name):
     expect(page.locator(".verdict")).to_have_class(re.compile("bad"))
     expect(page.locator(".problems .where")).to_have_text([sidecar["where"]])
     expect(page.locator(".problems li")).to_contain_text(f"({sidecar['kind']})")
-    shown = sidecar["section"] == "contents"  # what it says of itself is still to be seen
+    shown = sidecar["section"] == "contents"  # its own metadata still shows
     expect(page.locator(".facts")).to_have_count(int(shown))
 
 

@@ -1,4 +1,4 @@
-"""The JavaScript implementation over every vector: one run of ``node --test``, one item a pack or a file of answers."""
+"""The JavaScript implementation on every vector, in one run of ``node --test``."""
 
 from pathlib import Path
 

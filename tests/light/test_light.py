@@ -1,4 +1,4 @@
-"""What works where torch is not installed: an environment of its own, which ``make unit`` makes."""
+"""What works without torch, in an environment that ``make unit`` makes."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Start:
 
 @pytest.fixture
 def command(start: Start) -> Callable[..., Any]:
-    """Run ``lottapack ... --json`` there; its object."""
+    """Run ``lottapack ... --json`` there; return its object."""
 
     def call(*arguments: object, code: int = 0, **environment: str) -> Any:
         done = start("-m", "lottapack", *arguments, "--json", **environment)
@@ -52,7 +52,7 @@ def command(start: Start) -> Callable[..., Any]:
 
 
 def known_answers() -> dict[str, dict[str, str]]:
-    """By pack the SHA-256 of each merged weight, as the vectors have them."""
+    """Return by pack the SHA-256 of each merged weight, from the vectors."""
     return {
         str(pack): json.loads(Path(str(pack).replace(".lotta.safetensors", ".json")).read_text("utf-8"))[
             "merged_sha256"

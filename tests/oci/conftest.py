@@ -1,4 +1,4 @@
-"""Registries, a proxy before them, packs, and for each test a cache and a docker configuration of its own."""
+"""Registries, a proxy, packs, and a cache and docker configuration for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ pytest.importorskip("oras")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache; no login of whoever runs the tests."""
+    """Use an empty cache and no login of the user."""
     monkeypatch.setenv("LOTTAPACK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     for name in ("ORAS_USER", "ORAS_PASS"):
@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One registry that all tests share; each takes repositories of its own."""
+    """One registry for all tests, each with its own repositories."""
     with running(tmp_path_factory.mktemp("registry")) as found:
         yield found
 
@@ -86,19 +86,19 @@ def _packed(folder: Path, name: str, width: int) -> Path:
 
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of a few hundred kilobytes: its head is stored."""
+    """Write a pack of a few hundred kilobytes, mostly a stored head."""
     return _packed(tmp_path_factory.mktemp("pack"), "digits.lotta.safetensors", 128)
 
 
 @pytest.fixture(scope="session")
 def big_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of 34 MB, more than lies on the way between two sockets."""
+    """Write a pack of 34 MB, more than socket buffers hold."""
     return _packed(tmp_path_factory.mktemp("big"), "big.lotta.safetensors", 16384)
 
 
 @pytest.fixture
 def repository(request: pytest.FixtureRequest) -> str:
-    """A repository's name that no other test has."""
+    """Return a unique repository name."""
     return "tests/" + "-".join(
         filter(None, "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).split("-"))
     )

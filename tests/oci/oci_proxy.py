@@ -1,4 +1,4 @@
-"""A proxy between client and registry that counts bytes and requests, and cuts connections where it is told to."""
+"""A proxy between client and registry that counts bytes and requests, and cuts connections on demand."""
 
 import contextlib
 import re
@@ -13,8 +13,8 @@ class Proxy:
     """Forwards TCP to a port of this machine.
 
     Attributes:
-        up, down: bytes so far from and to the client. requests: their first lines.
-        cut_up, cut_down: after how many more bytes the connection is cut, once for each number.
+        up, down: bytes from and to the client so far. requests: their first lines.
+        cut_up, cut_down: bytes until the next cuts, one number a cut.
     """
 
     def __init__(self, host: str) -> None:

@@ -26,7 +26,7 @@ Settings = dict[str, dict[str, str]]
 
 
 def needs(*programs: str) -> None:
-    """Skip a test where a program is not installed, and fail it in CI."""
+    """Skip a test if a program is missing; fail it in CI."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         reason = f"not installed: {', '.join(missing)}"
@@ -91,19 +91,19 @@ class Registry:
             self._process = None
 
     def blob(self, digest: str) -> Path:
-        """Where the registry keeps a blob's bytes."""
+        """Return the path of a blob in the registry's storage."""
         sha256 = digest.removeprefix("sha256:")
         return self.storage / "docker/registry/v2/blobs/sha256" / sha256[:2] / sha256 / "data"
 
     def tags(self, repository: str) -> list[str]:
-        """The tags as they lie in the registry's storage."""
+        """Return the tags in the registry's storage."""
         folder = self.storage / "docker/registry/v2/repositories" / repository / "_manifests/tags"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 @contextmanager
 def running(folder: Path, auth: Settings | None = None, tls: dict[str, str] | None = None) -> Iterator[Registry]:
-    """A registry, stopped at the end."""
+    """Start a registry; stop it at the end."""
     needs("docker-registry")
     registry = Registry(folder, auth, tls)
     try:
@@ -128,7 +128,7 @@ class TokenServer:
 
     @property
     def auth(self) -> Settings:
-        """What the registry must be configured with."""
+        """Return the registry's configuration for these tokens."""
         realm = f"http://127.0.0.1:{self._server.server_port}/token"
         pairs = {"realm": realm, "service": "tests", "issuer": "tests", "rootcertbundle": str(self.certificate)}
         return {"token": pairs}
@@ -162,7 +162,7 @@ class TokenServer:
         return Handler
 
     def token(self, user: str, scope: str) -> str:
-        """A signed token that allows what the user may do of what is asked."""
+        """Return a signed token for those requested actions that the user may do."""
         access = []
         if scope:
             kind, name, actions = scope.split(":")

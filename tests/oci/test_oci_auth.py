@@ -1,4 +1,4 @@
-"""Logging in: passwords and tokens, where they come from, and to whom they never go."""
+"""Logging in: where passwords and tokens come from, and who never gets them."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def entry(user=USER, password=PASSWORD):
 
 
 def helper(folder, monkeypatch, body):
-    """A credential helper called ``docker-credential-ours``, before all others in the PATH."""
+    """Put a credential helper ``docker-credential-ours`` first in the PATH."""
     program = folder / "docker-credential-ours"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o755)
@@ -99,7 +99,7 @@ def test_without_or_with_a_wrong_password(locked_registry, pack, docker, monkeyp
     assert main(["pull", reference]) == 3
     assert "docker login" in capsys.readouterr().err
     assert locked_registry.tags("locked") == []
-    assert time.monotonic() - started < 30  # the oras client repeats what failed with waits of 131 seconds
+    assert time.monotonic() - started < 30  # the oras client retries failures for 131 seconds
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_token_that_expires_is_replaced(token_registry, tokens, pack, docker):
 
 
 def test_other_hosts_are_spoken_to_with_encryption(tmp_path, pack, monkeypatch):
-    """The registry has a name that is not this machine's; only its address is looked up differently."""
+    """Give the registry a foreign name that resolves to this machine."""
     key, certificate = certify(tmp_path, "registry.test")
     look_up = socket.getaddrinfo
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What goes wrong on the way, for real: every fault ends in a message or in the whole pack, never in between."""
+"""Real transport faults: each ends in a message or in the whole pack."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def files_below(folder):
 
 
 def python(code, *arguments):
-    """A new process with the same environment; what it prints goes to a pipe."""
+    """Start a process with the same environment; its output goes to a pipe."""
     command = [sys.executable, "-u", "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -132,7 +132,7 @@ def test_a_pull_cut_at_random_bytes(proxy, repository, pack, round_):
             continue
         break
     assert got.path.read_bytes() == pack.read_bytes()
-    assert proxy.down < size + 2 * 65536 + 10_000  # what came before a cut is not fetched again
+    assert proxy.down < size + 2 * 65536 + 10_000  # bytes received before a cut are not fetched again
 
 
 @pytest.mark.parametrize("round_", range(8))
@@ -262,7 +262,7 @@ def test_racing_pulls_fetch_once(proxy, repository, big_pack):
 def test_no_room_for_the_pack(registry, repository, big_pack, cache):
     reference = f"oci://{registry.host}/{repository}:v1"
     packs.push(big_pack, reference)
-    # The limit is on each file of the process: a write beyond it fails as on a full disk.
+    # The limit applies to each file of the process: a write beyond it fails as on a full disk.
     code = f"""
         import resource, signal, sys
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -310,5 +310,5 @@ def test_the_memory_does_not_grow_with_the_file(registry, repository, tmp_path):
     with python(code, big, f"oci://{registry.host}/{repository}") as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert int(out) * 1024 < 100 << 20  # the highest in this process; getrusage would tell that of its parent too
+    assert int(out) * 1024 < 100 << 20  # this process's peak; getrusage would include its parent's
     os.truncate(big, 0)

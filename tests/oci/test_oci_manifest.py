@@ -1,4 +1,4 @@
-"""The manifest: its bytes, and what a reader refuses."""
+"""The manifest: its bytes, and a reader's refusals."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pushing and pulling with a registry that we did not write."""
+"""Push and pull with an independent registry."""
 
 import hashlib
 import json
@@ -294,7 +294,7 @@ def skopeo(command, source, target):
 
 
 def write_other_image(folder):
-    """An OCI layout with an image that is no pack."""
+    """Write an OCI layout with an image that is not a pack."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""Graphs of packed models in ONNX Runtime: the outputs of torch, with weights that the pack gives or a file holds."""
+"""Graphs of packed models in ONNX Runtime give torch's outputs, with weights from the pack or from a file."""
 
 import json
 import os
@@ -24,7 +24,7 @@ LIGHT = ROOT / ".venv-light" / "bin" / "python"
 
 
 def trained(model: nn.Module, path: Path, **options: object) -> Path:
-    """A pack of a model whose adapters are not zero."""
+    """Write a pack of a model with nonzero adapters."""
     model = lottapack.scaffold(model, seed=3, rank=2, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def llama() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
-    """A folder for each model: its pack, a graph without weights and the pack that holds it."""
+    """Write a folder for each model: its pack, a graph without weights, and the pack with the graph."""
     home = tmp_path_factory.mktemp("onnx")
     examples = {"cnn": (torch.zeros(2, 1, 8, 8),)}
     for make in (mlp, cnn, vit, llama):
@@ -74,7 +74,7 @@ def packs(tmp_path_factory):
 
 
 def difference(pack, session, inputs):
-    """The largest difference between torch and the session, which runs on another batch than the trace."""
+    """Return the largest difference between torch and the session, on another batch size than the trace's."""
     model = lottapack.load(pack, merge=True)
     with torch.no_grad():
         found = model(**inputs) if isinstance(inputs, dict) else model(inputs)
@@ -110,7 +110,7 @@ def test_a_graph_beside_the_pack_will_do(packs):
 
 
 def written(session, prompt, count):
-    """Tokens that a session writes greedily, one at a time over its own cache."""
+    """Return the tokens that a session writes greedily with its cache."""
     shapes = {one.name: one.shape for one in session.get_inputs() if "past_key_values" in one.name}
     past = {name: np.zeros((1, 2, 0, 8), np.float32) for name in shapes}
     names = [one.name for one in session.get_outputs()]
@@ -160,7 +160,7 @@ def test_weights_in_a_file_need_no_pack(packs, tmp_path):
     session = runtime.InferenceSession(tmp_path / "llama" / "model.onnx", providers=["CPUExecutionProvider"])
     own = lottapack.onnx.session(packs / "llama" / "model.lotta.safetensors")
     assert written(session, [7, 8], 8) == written(own, [7, 8], 8)
-    # A tied embedding is in the file once.
+    # The file holds a tied embedding once.
     assert (tmp_path / "llama" / "model.onnx.data").stat().st_size < 4 * 96 * 32 + 4 * 30_000
 
 
@@ -232,7 +232,7 @@ def test_another_models_graph_is_refused(packs):
 
 
 def changed(packs, tmp_path, change):
-    """The graph of the digits model, changed."""
+    """Return the changed graph of the digits model."""
     model = onnx.load(packs / "mlp" / "model.onnx", load_external_data=False)
     change(model)
     path = tmp_path / "changed.onnx"

@@ -1,4 +1,4 @@
-"""A small trained pack, a server with a client that knows it, and main() with its output captured."""
+"""A small trained pack, a server with a client, and main() with captured output."""
 
 from collections.abc import Iterator
 from pathlib import Path

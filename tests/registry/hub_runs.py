@@ -1,4 +1,4 @@
-"""A Hub on loopback for a test: what it served, and the environment that leads a client to it."""
+"""A Hub on loopback for tests, its log, and its clients' environment."""
 
 import base64
 import contextlib
@@ -26,7 +26,7 @@ from lottapack_serve.traffic import Served
 
 
 class Result(NamedTuple):
-    """What a command did."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ Run = Callable[..., Result]
 
 
 def make_pack(path: Path, seed: int = 42, width: int = 32) -> Path:
-    """A pack of a tiny model; another seed makes another. ``width``: 4 bytes of each unit's bias are in the pack."""
+    """Write a pack of a tiny model. ``width``: each unit's bias adds 4 bytes to the pack."""
     model = lottapack.scaffold(nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 4)), seed=seed, rank=2)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -57,7 +57,7 @@ class Hub:
 
     @property
     def served(self) -> list[Served]:
-        """Every request so far. A client has its answer a moment before the server notes it, so one more goes ahead."""
+        """Return all requests so far. The server logs after it answers, so this sends one more request first."""
         marker = f"/marker-{secrets.token_hex(8)}"
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(self.url + marker, timeout=30).close()
@@ -75,7 +75,7 @@ class Hub:
 
     @property
     def api(self) -> HfApi:
-        """A client that is not ours, to look from outside; with no token but the environment's."""
+        """Return a stock client, with the environment's token."""
         return HfApi(self.url)
 
     @property
@@ -83,13 +83,13 @@ class Hub:
         return self.home / "hub"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For a process of its own."""
+        """Return the environment for a process."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         told = {"HF_ENDPOINT": self.url, "HF_HOME": str(self.home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         return {**plain, **told, "COLUMNS": "80", **more}
 
     def commit(self, repo: str, name: str, content: bytes) -> str:
-        """Commit a file past the checks that the client makes. Returns the commit."""
+        """Commit a file without the client's checks. Returns the commit."""
         file = {"content": base64.b64encode(content).decode(), "path": name, "encoding": "base64"}
         lines = [{"key": "header", "value": {"summary": "raw"}}, {"key": "file", "value": file}]
         body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
@@ -99,21 +99,21 @@ class Hub:
             return str(json.load(answer)["commitOid"])
 
     def store_file(self, content: bytes) -> Path:
-        """Where the server keeps these bytes."""
+        """Return the server's path of these bytes."""
         [found] = [path for path in self.server.root.rglob("*") if path.is_file() and path.read_bytes() == content]
         return found
 
 
 @contextmanager
 def serving(root: Path, home: Path) -> Iterator[Hub]:
-    """A server for as long as the block runs; nothing leads to it yet."""
+    """Run a server while the block runs."""
     served: list[Served] = []
     with background(root, log=served.append) as server:
         yield Hub(server, served, home)
 
 
 def lead_to(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
-    """Make this process's huggingface_hub a client of that server, with a cache of its own and no token."""
+    """Point this process's huggingface_hub to that server, with its own cache and no token."""
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
         patch.delenv(name)
     patch.setattr(constants, "ENDPOINT", url)

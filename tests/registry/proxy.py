@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks connections, or holds them, after a number of bytes."""
+"""A TCP proxy that breaks or holds connections after a number of bytes."""
 
 import contextlib
 import socket
@@ -51,7 +51,7 @@ class Proxy:
         self._limit = (way, self.passed[way] + count)
 
     def heal(self) -> None:
-        """Let everything pass again."""
+        """Forward everything again."""
         self._limit = None
         self.broken.clear()
         self._healthy.set()

@@ -1,6 +1,6 @@
-"""Whatever a registry answers, and whatever is changed in an answer, only errors of the tree come out of a client.
+"""Whatever a registry answers, clients raise only errors of lottapack.
 
-The registries are scripts (tests/fuzz/scripts.py), so that thousands of answers take seconds; test_hostile_hub.py has
+The registries are scripts (tests/fuzz/scripts.py), so thousands of answers take seconds. test_hostile_hub.py has
 some over real sockets.
 """
 

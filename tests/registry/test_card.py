@@ -1,4 +1,4 @@
-"""A model card says what is true, is valid on the Hub, and never overwrites a person's words."""
+"""A model card is true, valid on the Hub, and keeps a person's text."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Only what has to change in a person's front matter changes."""
+"""Updates change only the necessary keys of a person's front matter."""
 
 import pytest
 import yaml

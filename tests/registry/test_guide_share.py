@@ -1,4 +1,4 @@
-"""The guide to sharing is run as it stands, but for the address of the registry."""
+"""Run the guide to sharing as written, with another registry address."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A Hub that wants more than to be asked: files of the user, memory, disk, time, and the token. Over real sockets."""
+"""Hostile Hubs, over real sockets: they try for the user's files, memory, disk, time and token."""
 
 import gzip
 import hashlib
@@ -189,7 +189,7 @@ def test_no_pack_is_pushed_under_a_name_that_some_system_cannot_hold(name: str, 
 
 @pytest.mark.parametrize("folder", ["models--o--m", "blobs", "snapshots", "refs"])
 def test_a_link_out_of_the_cache_is_not_followed(folder: str, hostile: Hostile, tmp_path: Path) -> None:
-    """For writing. A whole cache, or a whole repository of it, may be a link: a person moved it to another disk."""
+    """A whole cache, or a repository in it, may be a link to another disk."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     path = cache() / "models--o--m" / (folder if folder != "models--o--m" else "")
@@ -292,7 +292,7 @@ def test_the_token_stays_at_home(status: int, hostile: Hostile) -> None:
 
 
 def test_the_token_stays_at_home_in_a_push(hostile: Hostile, tmp_path: Path) -> None:
-    """Where huggingface_hub asks by itself, and the server leads it elsewhere."""
+    """Redirects of requests that huggingface_hub makes itself."""
     from huggingface_hub.utils import get_session
 
     from lottapack.registry.hub_guard import guarded
@@ -306,7 +306,7 @@ def test_the_token_stays_at_home_in_a_push(hostile: Hostile, tmp_path: Path) -> 
 
 
 class Cut:
-    """Sends a file up to a byte and closes the connection; honours ranges, or does not, or lies."""
+    """Sends a file up to a byte and closes the connection; honours, ignores or falsifies ranges."""
 
     def __init__(self, hostile: Hostile, ends: list[int], lie: int = 0, ranges: bool = True) -> None:
         self.hostile, self.ends, self.lie, self.ranges = hostile, ends, lie, ranges
@@ -395,7 +395,7 @@ def test_many_packs_are_not_all_named(hostile: Hostile) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_pull_goes_on_in_another_process(number: signal.Signals, hostile: Hostile, tmp_path: Path) -> None:
-    """And two that go on at once fetch the rest once."""
+    """Two concurrent resumptions fetch the rest once."""
     hostile.content = make_pack(tmp_path / "pack" / NAME, width=12_000).read_bytes()
     hostile.sha256 = hashlib.sha256(hostile.content).hexdigest()
     half, holding = len(hostile.content) // 2, threading.Event()

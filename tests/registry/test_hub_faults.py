@@ -1,4 +1,4 @@
-"""What goes wrong between here and a Hub, for real: each failure has its words, its next step and its exit code."""
+"""Real faults between client and Hub: each has a message, a next step and an exit code."""
 
 import hashlib
 import random
@@ -27,14 +27,14 @@ CUTS = [round(random.Random(seed).random(), 3) for seed in range(12)]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The waits between attempts, the client's own of up to half a minute, take no time."""
+    """Remove the waits between attempts (the client's own take up to half a minute)."""
     for module in (downloading, _http):
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), "sleep": lambda seconds: None}))
 
 
 @pytest.fixture
 def proxy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Stands between the client and the server."""
+    """Put a proxy between client and server."""
     with Proxy(hub.url) as between:
         lead_to(monkeypatch, between.url, hub.home)
         yield between
@@ -48,7 +48,7 @@ def refused(result: Result, code: int, *words: str) -> None:
 
 
 def in_cache(hub: Hub) -> list[str]:
-    """What lies in the cache that a pull, or anyone, could take for a file."""
+    """Return the files in the cache that a pull could take for a pack."""
     found = [path for path in hub.cache.rglob("*") if path.is_file() and path.parent.name in ("blobs", "snapshots")]
     return [path.name for path in found if path.suffix != ".incomplete"]
 
@@ -108,7 +108,7 @@ def test_a_push_that_is_cut_off_is_finished_by_the_next(
 def test_an_answer_that_is_lost_is_not_pushed_twice(
     hub: Hub, pack: Path, proxy: Proxy, run: Run, impatient: None
 ) -> None:
-    """The commit is made, and the connection breaks before the client hears of it."""
+    """The commit succeeds, and the connection breaks before the answer."""
     hub.api.create_repo(REPO)
     seen = len(hub.served)
 
@@ -116,7 +116,7 @@ def test_an_answer_that_is_lost_is_not_pushed_twice(
         return any(served.path.endswith("/commit/main") for served in hub.served[seen:])
 
     steps = iter(range(100))
-    while not committed():  # each time the answers get one further
+    while not committed():  # each round lets one more answer through
         proxy.heal()
         proxy.after("down", 100 * next(steps))
         refused(run("push", pack, REPO), 3, "run the same command again")
@@ -230,7 +230,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub, pack: Path, run: Run, monkeypa
 def test_names_that_leave_the_cache(
     folder: str, hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A server that says its pack is somewhere else on this machine."""
+    """A server that redirects to another address of this machine."""
     from lottapack.registry import hub_files
 
     assert run("push", pack, REPO).code == 0

@@ -26,12 +26,12 @@ CUTS = [round(random.Random(seed).uniform(0.05, 0.95), 3) for seed in range(3)]
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A pack of half a megabyte, more than sockets swallow before anyone reads."""
+    """Write a pack of half a megabyte, more than socket buffers hold."""
     return make_pack(tmp_path / "large.lotta.safetensors", width=12_000)
 
 
 def start(hub: Hub, *arguments: object, **more: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own, as a client of the hub or of ``HF_ENDPOINT``."""
+    """Start the command as a client of the hub or of ``HF_ENDPOINT``."""
     command = [sys.executable, "-m", "lottapack_cli", *map(str, arguments)]
     pipes = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipes, stderr=pipes, text=True, env=hub.environment(**more))
@@ -51,7 +51,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def in_cache(hub: Hub) -> list[Path]:
-    """What lies in the cache under a name that a pull would take for a file."""
+    """Return the files in the cache whose names a pull would use."""
     found = (path for path in hub.cache.rglob("*") if path.parent.name == "blobs" or "snapshots" in path.parts)
     return [path for path in found if not path.is_dir() and path.suffix != ".incomplete"]
 
@@ -91,7 +91,7 @@ def test_two_processes_pull_one_pack_once(hub: Hub, large: Path) -> None:
         first = start(hub, "pull", REPO, HF_ENDPOINT=proxy.url)
         assert proxy.broken.wait(60)
         second = start(hub, "pull", REPO)
-        wait_for(lambda: asked(f"/api/models/{REPO}") == 2)  # the second knows what to fetch, and waits for the first
+        wait_for(lambda: asked(f"/api/models/{REPO}") == 2)  # the second process waits for the first
         proxy.heal()
         assert finish(first)[0] == 0
         assert finish(second)[0] == 0
@@ -192,7 +192,7 @@ def test_a_full_disk(hub: Hub, large: Path, small_disk: Path) -> None:
     assert finish(start(hub, "push", large, REPO))[0] == 0
     code, out, err = finish(start(hub, "pull", REPO, HF_HOME=str(small_disk)))
     assert (code, out) == (2, "")
-    assert "are free in" in err  # it is known before anything is fetched
+    assert "are free in" in err  # known before the download
     assert "Free some space" in err
     assert "Traceback" not in err
     assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size > 100_000] == []

@@ -1,4 +1,4 @@
-"""Pulls from a real server: what comes is checked, what is there is not asked for again."""
+"""Pulls from a real server: downloads are checked, cached files are not fetched again."""
 
 import hashlib
 import shutil
@@ -30,7 +30,7 @@ def pushed(hub: Hub, pack: Path) -> registry.PushResult:
 
 
 def requests(hub: Hub) -> list[str]:
-    """What the server was asked since the last time; the client asks once a day what else is new."""
+    """Return the requests since the last call, without the client's daily request for new versions."""
     found = [f"{served.method} {served.path}" for served in hub.served if "agent" not in served.path]
     hub.served.clear()
     return found
@@ -44,7 +44,7 @@ def test_the_pack_is_in_the_cache_as_it_was_pushed(hub: Hub, pack: Path, pushed:
     assert (result.revision, result.sha256, result.size) == (pushed.revision, pushed.sha256, pushed.size)
     assert result.received == pack.stat().st_size
     assert result.reference == f"{REPO}@v1"
-    # It lies where other clients look for it.
+    # It lies where other clients expect it.
     assert hf_hub_download(REPO, pack.name, revision=pushed.revision, endpoint=hub.url) == str(result.path)
 
 
@@ -166,7 +166,7 @@ def test_load_pulls_and_rebuilds(hub: Hub, pack: Path, pushed: registry.PushResu
 def test_the_hubs_git_ids_are_checked_where_it_says_no_sha256(
     hub: Hub, pushed: registry.PushResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Hub keeps small files in git and tells git's id of them only."""
+    """The Hub keeps small files in git and gives their git id only."""
     monkeypatch.setattr(views, "lfs", lambda *_: None)
     path = lottapack.pull(REPO).path
     content = path.read_bytes()

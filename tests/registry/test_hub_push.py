@@ -1,4 +1,4 @@
-"""Pushes to a real server, looked at from outside with a client that is not ours."""
+"""Pushes to a real server, checked with a stock client."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ REPO = "my-org/digits"
 
 
 def content(hub: Hub, name: str, revision: str = "main") -> bytes:
-    """A file as another client gets it."""
+    """Fetch a file with another client."""
     return Path(
         hf_hub_download(REPO, name, revision=revision, endpoint=hub.url, cache_dir=hub.home / "other")
     ).read_bytes()
@@ -217,7 +217,7 @@ def test_a_commit_in_between_is_a_conflict(hub: Hub, pack: Path, monkeypatch: py
 def test_of_first_pushes_at_once_one_wins_and_the_others_learn_it(
     when: str, hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another first push comes between the making of the repository and the commit."""
+    """Another first push happens between creating the repository and the commit."""
     make, ask = HfApi.create_repo, hub_files.contents
 
     def overtaken() -> None:
@@ -271,7 +271,7 @@ def test_the_log_and_the_list(hub: Hub, pack: Path) -> None:
 def test_a_commit_that_a_killed_run_had_asked_for_is_no_conflict(
     hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry does it while the next run looks: then all is there."""
+    """The registry finishes it while the next run looks: then everything exists."""
     commit = HfApi.create_commit
 
     def overtaken(*arguments: object, **options: object) -> object:

@@ -1,4 +1,4 @@
-"""What each command prints with --json is what its schema says, also when it refuses."""
+"""The --json output of each command follows its schema, also on refusal."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ REPO = "my-org/digits"
 
 
 def commands(group: Any, name: str = "") -> Iterator[str]:
-    """Every command by its words. Of a group that does something itself (serve) the group too."""
+    """Return every command; a group that does something itself (serve) counts too."""
     context = group.make_context("lottapack", [], resilient_parsing=True)
     for word in group.list_commands(context):
         found = group.get_command(context, word)
@@ -42,7 +42,7 @@ def test_every_command_has_a_schema() -> None:
 
 @pytest.fixture
 def here(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where the commands run, with a checkpoint, merged weights and inputs."""
+    """Make the working folder, with a checkpoint, merged weights and inputs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "EPOCHS", 1)
     model = lottapack.scaffold(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), seed=1, rank=2)

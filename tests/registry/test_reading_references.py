@@ -1,4 +1,4 @@
-"""Whatever reads a pack takes a reference, the commands and the functions alike; and pull copies where one likes."""
+"""All commands and functions that read packs take references; pull copies to a path."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_neither_file_nor_repository(hub: Hub, run: Run) -> None:
 
 
 def test_a_server_by_its_address(hub: Hub, pack: Path, run: Run, tmp_path: Path) -> None:
-    """Another server than HF_ENDPOINT's, with a pack of the same name: neither passes for the other."""
+    """Two servers with a pack of the same name are kept apart."""
     lottapack.push(pack, REPO)
     (tmp_path / "other").mkdir()
     other = make_pack(tmp_path / "other" / "digits.lotta.safetensors", seed=7)

@@ -1,4 +1,4 @@
-"""Each text is read as one thing, or refused with the three forms."""
+"""Each text is one kind of reference, or is refused with the three forms."""
 
 from pathlib import Path
 
@@ -45,11 +45,11 @@ def test_a_file_goes_before_a_repository(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-org").mkdir()
     (tmp_path / "my-org" / "digits").mkdir()
-    assert parse("my-org/digits") == HubReference("my-org/digits")  # a folder is no pack
+    assert parse("my-org/digits") == HubReference("my-org/digits")  # a folder is not a pack
     (tmp_path / "my-org" / "digits" / "model.lotta.safetensors").touch()
     assert parse("my-org/digits") == Path("my-org/digits")
     assert parse("my-org/none/") == Path("my-org/none")
-    assert parse("my-org") == Path("my-org")  # and no repository is called so
+    assert parse("my-org") == Path("my-org")  # nor a valid repository name
     (tmp_path / "my-org" / "file").touch()
     assert parse("my-org/file") == Path("my-org/file")
     assert parse("hf://my-org/file") == HubReference("my-org/file")

@@ -1,4 +1,4 @@
-"""A registry in this process, with a repository in it."""
+"""A registry in this process, with one repository."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +22,13 @@ def serving(root: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Running]:
-    """A test's own."""
+    """A registry for one test."""
     with serving(tmp_path / "registry") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One for many requests that change nothing."""
+    """A shared registry for read-only requests."""
     with serving(tmp_path_factory.mktemp("shared") / "registry") as running:
         yield running

@@ -1,4 +1,4 @@
-"""Ask a registry without any client in between, run real clients in processes of their own, start the real command."""
+"""Send raw requests to a registry, run real clients in processes, start the real command."""
 
 import base64
 import http.client
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> tuple[int, str]:
-        """Status and code of a refusal, whose body must be JSON with words and whose headers must say the same."""
+        """Return status and code of a refusal; check that JSON body and headers agree."""
         assert self.json["error"]
         assert len(self.headers["x-error-message"]) == len(self.json["error"])
         return self.status, self.headers.get("x-error-code", "")
@@ -42,7 +42,7 @@ def ask(
     token: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request. ``path`` is sent as it is; ``body``: bytes, or what becomes JSON."""
+    """Send one request. ``path`` is sent verbatim; ``body``: bytes, or a value for JSON."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     try:
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -55,20 +55,20 @@ def ask(
 
 
 def commit_body(*operations: Mapping[str, Any], title: str = "test", parent: str | None = None) -> bytes:
-    """The body of a commit, as clients send it."""
+    """Return the body of a commit, as clients send it."""
     header = {"summary": title, "description": "", **({"parentCommit": parent} if parent else {})}
     lines = [{"key": "header", "value": header}, *operations]
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def add(path: str, content: bytes) -> dict[str, Any]:
-    """A file in a commit."""
+    """Return the line of a file in a commit."""
     encoded = base64.b64encode(content).decode()
     return {"key": "file", "value": {"content": encoded, "path": path, "encoding": "base64"}}
 
 
 class Client(NamedTuple):
-    """A client with a cache of its own: where its HF_HOME is, and which Python has it."""
+    """A client with its own cache: its HF_HOME and its Python."""
 
     url: str
     home: Path
@@ -97,7 +97,7 @@ class Client(NamedTuple):
         return out.strip()
 
     def hf(self, *arguments: object) -> str:
-        """Run the client's own command line."""
+        """Run the client's command line."""
         command = [str(Path(self.python).with_name("hf")), *map(str, arguments)]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
@@ -105,7 +105,7 @@ class Client(NamedTuple):
 
 
 class Server(NamedTuple):
-    """``lottapack serve`` in a process of its own."""
+    """``lottapack serve`` in a process."""
 
     process: "subprocess.Popen[str]"
     url: str
@@ -118,7 +118,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def command(root: Path, *options: object, port: int = 0) -> Iterator[Server]:
-    """The real command, for as long as the block runs."""
+    """Run the real command while the block runs."""
     started = [sys.executable, "-m", "lottapack_cli", "serve", "--root", str(root), "--port", str(port), "--json"]
     with subprocess.Popen([*started, *map(str, options)], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -129,6 +129,6 @@ def command(root: Path, *options: object, port: int = 0) -> Iterator[Server]:
 
 
 def files_in(root: Path) -> list[str]:
-    """What lies in a registry's folder beside the index: contents, and what arrives."""
+    """Return the files in a registry's folder beside the index: contents and uploads."""
     return sorted(str(path.relative_to(root)) for name in ("blobs", "incoming") for path in (root / name).rglob("*")
                   if path.is_file())  # fmt: skip

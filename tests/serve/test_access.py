@@ -1,4 +1,4 @@
-"""Who may do what: with tokens, without, and with the wrong ones."""
+"""Access rights: with tokens, without, and with wrong ones."""
 
 import hashlib
 import socket
@@ -164,7 +164,7 @@ ASKED = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_without_tokens_only_programs_of_this_machine_are_answered(registry, headers):
-    """Neither a web page in a browser here, by whatever trick of names, nor whoever comes through a proxy."""
+    """Refuse web pages in a local browser (DNS rebinding) and requests through a proxy."""
     assert ask(registry.url, "POST", "/api/models/org/digits/commit/main", commit_body(add("a", b"1"))).status == 200
     for request in ASKED:
         answer = ask(registry.url, *request, headers=headers)
@@ -285,7 +285,7 @@ def test_a_first_token_counts_for_uploads_that_have_begun(registry):
     ("POST", "/api/models/org/public/tag/main", b'{"tag":"'), ("POST", "/api/models/org/public/commit/main", b"{"),
 ])  # fmt: skip
 def test_who_asks_is_known_before_a_body_is_read(guarded, method, path, body):
-    """The refusal does not wait for a body that would be read for someone who may ask."""
+    """A refusal does not wait for the body."""
     running, texts, anonymous_read = guarded
     host, port = running.url.removeprefix("http://").split(":")
     for who in ("nobody", "wrong"):
@@ -320,7 +320,7 @@ def test_no_port_is_opened_to_others_without_tokens(tmp_path):
         body = {"name": "x"}
         assert ask(url, "POST", "/api/repos/create", body).status == 401
         assert ask(url, "POST", "/api/repos/create", body, token=text).status == 200
-        # Without the last token it does not fall back to being open, as it would on loopback.
+        # Removing the last token does not open the registry, as a start on loopback would.
         tokens.remove(tmp_path, "al")
         assert ask(url, "POST", "/api/repos/create", body).status == 401
 

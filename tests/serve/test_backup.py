@@ -1,4 +1,4 @@
-"""Backups of a registry that is in use: each is one whole state, and a registry can be made of it."""
+"""Backups of a busy registry: each is one consistent state and can be restored."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def push(url: str, repo: str, *names: str) -> str:
 
 
 def state(url: str) -> dict[str, object]:
-    """All that a registry holds, and each content compared with its name."""
+    """Return everything in a registry; check each content's hash."""
     found: dict[str, object] = {}
     for one in ask(url, "GET", "/api/models?full=true").json:
         commits = [commit["id"] for commit in ask(url, "GET", f"/api/models/{one['id']}/commits/main").json]
@@ -72,7 +72,7 @@ def test_what_is_gone_from_the_registry_goes_from_the_backup(registry, tmp_path)
 
 
 def test_backups_while_others_write_and_delete(tmp_path):
-    """Each is one state: all that was confirmed before it began is there, and nothing in it is missing or changed."""
+    """Each backup is one state: it holds every commit confirmed before it began, complete and unchanged."""
     root = tmp_path / "registry"
     with command(root) as server, contextlib.ExitStack() as stack:
         confirmed: list[tuple[str, str]] = []
@@ -172,7 +172,7 @@ def test_what_decayed_in_a_backup_is_copied_again_and_never_restored(registry, t
     with pytest.raises(IntegrityError, match="is changed"):
         restore(copy, tmp_path / "restored")
     assert backup(registry.root, copy).new == 1
-    # An interrupted restore goes on as well.
+    # An interrupted restore resumes too.
     assert restore(copy, tmp_path / "restored").new == 1
     with background(tmp_path / "restored") as running:
         assert state(running.url) == state(registry.url)

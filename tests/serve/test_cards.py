@@ -1,4 +1,4 @@
-"""Cards: whatever front matter a stranger commits, everybody's listings stay whole, and what is listed is JSON."""
+"""Cards: whatever front matter someone commits, listings stay complete and valid JSON."""
 
 import json
 import time
@@ -40,7 +40,7 @@ READABLE = {
     "a number as a name": ("1: x", {"1": "x"}),
     "a set": ("x: !!set {b, a}", {"x": ["a", "b"]}),
     "64 bits": ("x: -9223372036854775808", {"x": -(2**63)}),
-    "an emoji in two halves": ('x: "\\uD83D\\uDE00"', None),  # YAML has no pairs of halves
+    "an emoji in two halves": ('x: "\\uD83D\\uDE00"', None),  # YAML does not support surrogate pairs
 }
 
 

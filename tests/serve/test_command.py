@@ -1,4 +1,4 @@
-"""The command ``lottapack serve``, and its subcommands, as people and scripts use them."""
+"""The command ``lottapack serve`` and its subcommands."""
 
 import json
 import os
@@ -21,7 +21,7 @@ UNLIMITED = {name: value for name, value in os.environ.items() if name != "COLUM
 
 @contextmanager
 def started(root: Path, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    """The real command, ended with the block even where a check in it fails."""
+    """Run the real command; end it with the block, also when a check fails."""
     arguments = [sys.executable, "-m", "lottapack_cli", "serve", "--root", str(root), "--port", "0", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(arguments, env=UNLIMITED, **pipes) as process:
@@ -87,7 +87,7 @@ def test_limits_can_be_set(tmp_path):
 
 
 def test_requests_in_progress_end_first(tmp_path):
-    """Ctrl-C while a push comes in: it is finished, or given up after the grace; either way nothing half is left."""
+    """Ctrl-C during a push: it completes, or is dropped after the grace period; nothing partial remains."""
     with command(tmp_path / "registry") as server:
         push(server.url)
         before = files_in(tmp_path / "registry")
@@ -125,7 +125,7 @@ def test_tokens(tmp_path, capsys):
     code, quiet, _ = run(capsys, "serve", "token", "add", "bo", "--root", root, "--quiet")
     told = json.loads(run(capsys, "serve", "token", "add", "cy", "--root", root, "--json")[1])
     assert (told["name"], told["rights"]) == ("cy", "read")
-    # The folder may be named before the command too.
+    # The folder may precede the command.
     code, out, _ = run(capsys, "serve", "--root", root, "token", "list")
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [["al", "write"], ["bo", "read"], ["cy", "read"]]
     with command(root) as server:
@@ -173,7 +173,7 @@ def test_a_port_that_is_taken(tmp_path, capsys):
 
 
 def test_one_process_serves_a_folder_by_whatever_name(tmp_path, capsys):
-    """The lock goes with its process, kill -9 or not, and the next one serves at once; until then nobody else does."""
+    """The lock ends with its process, also by kill -9; until then no other process serves."""
     root = tmp_path / "one"
     with command(root) as server:
         push(server.url)
@@ -181,7 +181,7 @@ def test_one_process_serves_a_folder_by_whatever_name(tmp_path, capsys):
         for name in (root, tmp_path / "link", tmp_path / "link" / "." / ".." / "one"):
             code, _, err = run(capsys, "serve", "--root", name, "--port", "0")
             assert (code, "another process already serves" in err) == (2, True)
-        # Commands beside it are fine.
+        # Other commands may run beside it.
         assert run(capsys, "serve", "token", "add", "al", "--root", root)[0] == 0
         assert run(capsys, "serve", "check", "--root", root)[0] == 0
         port = int(server.url.rpartition(":")[2])

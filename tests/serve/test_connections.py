@@ -1,4 +1,4 @@
-"""Connections that cost without asking for anything: they end, and make room for those that ask."""
+"""Idle and slow connections end and make room for others."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def connected(url: str, begin: bytes = b"") -> Iterator[socket.socket]:
 
 
 def ended(connection: socket.socket, seconds: float) -> bool:
-    """Whether the server ends a connection within some time."""
+    """Return whether the server ends a connection in time."""
     connection.settimeout(seconds)
     try:
         while connection.recv(2**16):
@@ -43,7 +43,7 @@ def test_a_head_that_does_not_come_ends_the_connection(registry, monkeypatch):
     for begin in (b"", HALF, whole + HALF):
         with connected(registry.url, begin) as connection:
             assert ended(connection, 10), begin
-    # A byte now and then does not help.
+    # An occasional byte does not extend the limit.
     with connected(registry.url) as connection:
         begin = time.monotonic()
         with contextlib.suppress(ConnectionError):
@@ -92,7 +92,7 @@ def test_an_answer_that_is_not_read_ends_the_connection(tmp_path, monkeypatch, s
 
 
 def test_a_body_that_trickles_counts_as_gone(registry, monkeypatch):
-    """A byte before each limit of silence is not enough: a body has to come at some rate."""
+    """A body must arrive at a minimum rate; a byte before each timeout is not enough."""
     monkeypatch.setattr(traffic, "SILENCE", 1)
     body = commit_body(add("a", b"x" * 1000))
     head = f"POST {REPO}/commit/main HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -114,7 +114,7 @@ def test_beyond_the_limit_the_one_that_waited_longest_makes_room(tmp_path, monke
         for _ in range(3):
             assert ask(running.url, "GET", REPO).status == 200
         assert all(ended(one, 5) for one in idle[:7])
-        # Those that are worked on are never ended: if all are, who comes is told to come again.
+        # Busy connections are never closed; if all are busy, a new one is told to retry.
         body = commit_body(add("a", b"x" * 100_000))
         head = f"POST {REPO}/commit/main HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         busy = [stack.enter_context(connected(running.url, head.encode())) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Faults, for real: racing writers, a server that is killed, connections that break, a disk that is full."""
+"""Real faults: racing writers, a killed server, broken connections, a full disk."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ def make_repo(url: str) -> None:
 
 
 def state(url: str) -> tuple[object, object]:
-    """The history and the files of the repository."""
+    """Return the history and the files of the repository."""
     commits = [one["id"] for one in ask(url, "GET", f"{REPO}/commits/main").json]
     return commits, ask(url, "GET", f"{REPO}/tree/main?recursive=true").json
 
@@ -80,7 +80,7 @@ def test_forty_racing_commits_from_four_processes(tmp_path, mode):
         landed = [oid for oid in results if oid != "412"]
         history = ask(server.url, "GET", f"{REPO}/commits/main").json
         assert len(results) == 40
-        # One line, in which each commit that was confirmed is once, and nothing else.
+        # The history is linear and holds each confirmed commit once.
         assert sorted(landed) == sorted(one["id"] for one in history[:-1])
         assert len(landed) == 40 if mode == "free" else 0 < len(landed) < 40
         made = {one["title"].replace(" ", "/") for one in history[:-1]}
@@ -100,7 +100,7 @@ def test_forty_racing_commits_from_four_processes(tmp_path, mode):
 
 
 def send_part(url: str, path: str, body: bytes, count: int) -> socket.socket:
-    """Send a commit's first ``count`` bytes, and go on holding the connection."""
+    """Send a commit's first ``count`` bytes and keep the connection open."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=30)
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -148,7 +148,7 @@ def test_a_server_killed_at_any_moment_keeps_what_it_confirmed(tmp_path, seed):
         pusher.join()
     with command(root) as server:
         history = [one["id"] for one in ask(server.url, "GET", f"{REPO}/commits/main").json][-2::-1]
-        # The last one may have been made without the answer getting through.
+        # The last commit may exist although its answer was lost.
         assert history[: len(confirmed)] == confirmed
         assert len(history) - len(confirmed) in (0, 1)
         for number in range(len(history)):
@@ -186,7 +186,7 @@ def test_a_client_that_falls_silent_counts_as_gone(tmp_path, monkeypatch):
             wait_for(lambda: files_in(running.root) == [])
             wait_for(lambda: len(log) == 2)
             assert silent.recv(1000).startswith(b"HTTP/1.1 400")
-        # Whoever only waits for an answer is not meant.
+        # Does not apply to clients that wait for an answer.
         assert ask(running.url, "POST", COMMIT, body).status == 200
 
 
@@ -226,7 +226,7 @@ print(hf_hub_download("org/digits", "big", tqdm_class=Held))
 
 
 def test_a_pull_outlives_a_server_that_is_killed(tmp_path):
-    """The stock client, whose connection breaks, goes on where it was when the server is back."""
+    """The stock client resumes when the server is back."""
     root, content, log = tmp_path / "registry", os.urandom(60_000_000), []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -273,7 +273,7 @@ def test_a_full_disk_is_said_so_and_harms_nothing(small_disk):
         assert answer.error == (507, "")
         assert "disk is full" in answer.json["error"]
         assert (state(running.url), files_in(root)) == (before, stored)
-        # Filled to the last byte by others, even the index has no room; reading still works.
+        # On a completely full disk even the index cannot grow; reading still works.
         with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
             while filler.write(b"x" * 4096):
                 pass

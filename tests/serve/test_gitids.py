@@ -1,4 +1,4 @@
-"""The ids are git's: compared with known ones, and with git itself where it is installed."""
+"""The ids are git's: compared with known ids, and with git if it is installed."""
 
 import io
 import os

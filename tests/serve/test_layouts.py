@@ -1,4 +1,4 @@
-"""Registries of older layouts: opened once, they have what today's listings need, bad cards and all."""
+"""Registries of older layouts gain what today's listings need when opened, bad cards included."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A read-only mirror that is not ours, olah, in front of the registry: pulls through it work."""
+"""Pulls work through olah, an independent read-only mirror."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not OLAH.exists() and os.environ.get("CI") != "t
 
 
 def lottapack_run(client: Client, *arguments: object) -> str:
-    """Our own command, as that client."""
+    """Run our command as a client."""
     command = [sys.executable, "-m", "lottapack_cli", *map(str, arguments)]
     done = subprocess.run(
         command, env=client.environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -40,7 +40,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def mirrored(tmp_path: Path) -> Iterator[tuple[str, str, list]]:
-    """Addresses of a registry and of its mirror, and what the registry served."""
+    """Yield the addresses of a registry and its mirror, and the registry's log."""
     log: list = []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Names: what a registry takes, and what it refuses with a reason."""
+"""Names that a registry accepts, and names that it refuses with a reason."""
 
 import unicodedata
 

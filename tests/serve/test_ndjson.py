@@ -18,7 +18,7 @@ from lottapack_serve.refusals import RefusedError
 
 
 def read(folder: Path, body: bytes, cuts: list[int] | None = None, limits: Limits | None = None) -> Change:
-    """Read a body that is cut at some places. The contents stay."""
+    """Read a body cut into pieces; the contents stay the same."""
     reader = CommitReader(BlobStore(folder).receive, limits or Limits())
     try:
         places = [0, *sorted(cut % (len(body) + 1) for cut in cuts or []), len(body)]

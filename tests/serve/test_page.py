@@ -1,4 +1,4 @@
-"""The operators' page: its commands run, its table of the protocol is the server's."""
+"""docs/serve.md: its commands run, and its protocol table matches the server."""
 
 import os
 import re

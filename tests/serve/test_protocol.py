@@ -1,4 +1,4 @@
-"""What the registry answers, asked without any client in between."""
+"""The registry's answers to raw requests."""
 
 import contextlib
 import hashlib
@@ -87,7 +87,7 @@ def test_missing_paths_cannot_be_deleted_or_linked(registry):
     for key in ("deletedFile", "deletedFolder"):
         answer = ask(registry.url, "POST", f"{REPO}/commit/main", commit_body({"key": key, "value": {"path": "a"}}))
         assert answer.error == (404, "EntryNotFound")
-    # Content of another repository stays there, even for those who know its hash.
+    # Content of another repository stays private, even to those who know its hash.
     ask(registry.url, "POST", "/api/repos/create", {"name": "other", "organization": "org"})
     ask(registry.url, "POST", "/api/models/org/other/commit/main", commit_body(add("a", b"secret")))
     link = {"key": "lfsFile", "value": {"path": "a", "algo": "sha256", "oid": hashlib.sha256(b"secret").hexdigest()}}
@@ -148,7 +148,7 @@ def test_limits_of_files_and_commits(tmp_path):
         assert ask(running.url, "POST", f"{REPO}/preupload/main", files).error == (413, "")
         for operations in (
             [add("a", b"x" * 1001)],
-            [add("a", b"x" * 5_000_000)],  # refused long before it has all come
+            [add("a", b"x" * 5_000_000)],  # refused long before the whole body has arrived
             [add("a", b"x" * 1000), add("b", b"x" * 501)],
             [add(str(number), b"") for number in range(4)],
         ):
@@ -203,7 +203,7 @@ def test_ranges_of_any_number(registry):
         answer = ask(registry.url, "GET", "/org/digits/resolve/main/a", headers={"Range": wanted})
         assert answer.status == status, wanted[:30]
         assert body is None or answer.body == body
-    # A head is of the whole, as ranges are of GET alone.
+    # HEAD describes the whole file, since ranges apply to GET only.
     head = ask(registry.url, "HEAD", "/org/digits/resolve/main/a", headers={"Range": "bytes=1-2"})
     assert (head.status, head.headers["content-length"]) == (200, "10")
     for header in ("*", 'W/"{}"', '"x", "{}"'):
@@ -212,7 +212,7 @@ def test_ranges_of_any_number(registry):
 
 
 def test_repositories_without_an_owner_or_of_another_type_are_not_there(shared):
-    """So that clients, asked whether one exists, say no."""
+    """Clients then report that it does not exist."""
     for path in ("/api/models/gpt2", "/api/models/gpt2/revision/main", "/api/models/gpt2/tree/main",
                  "/api/models/gpt2/refs", "/gpt2/resolve/main/config.json", "/api/datasets/org/digits",
                  "/api/datasets/digits", "/api/spaces/org/digits/revision/main",
@@ -260,7 +260,7 @@ def test_branches_and_tags_have_a_limit(registry, monkeypatch):
 
 
 def test_racing_creators_all_learn_the_address(registry):
-    """One makes it; the others are told that it is there, and where, as clients want to know."""
+    """One client creates it; the others learn that it exists, and its address."""
     body = {"name": "raced", "organization": "org"}
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: ask(registry.url, "POST", "/api/repos/create", body), range(6)))
@@ -477,7 +477,7 @@ def test_a_lost_blob_is_said_so_and_mended_by_pushing_again(registry):
     answer = ask(registry.url, "GET", "/org/digits/resolve/main/a")
     assert answer.error == (500, "")
     assert "lost the content of 'a'" in answer.json["error"]
-    # Not "unchanged" any more, so that a client sends it again.
+    # No longer "unchanged", so that a client sends it again.
     assert ask(registry.url, "POST", f"{REPO}/preupload/main", body).json["files"][0]["oid"] is None
     commit(registry, add("a", b"content"))
     assert ask(registry.url, "GET", "/org/digits/resolve/main/a").body == b"content"

@@ -1,4 +1,4 @@
-"""Any request at all: an answer below 500, in JSON, and the registry as it was for everyone else."""
+"""Any request gets a JSON answer below 500 and leaves the registry unchanged for others."""
 
 import http.client
 import json
@@ -64,7 +64,7 @@ RAW = st.one_of(
 
 
 def to_json(value: object) -> bytes:
-    """As a hostile client writes it: NaN, half characters and numbers of any size among it."""
+    """Return JSON as a hostile client writes it, with NaN, surrogates and huge numbers."""
     return json.dumps(value).encode()
 
 
@@ -79,7 +79,7 @@ BODIES = st.one_of(
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, str, bytes | None, dict[str, str]]:
-    """Method, path, body and headers, near those that are served."""
+    """Return method, path, body and headers close to valid ones."""
     route = draw(st.sampled_from(ROUTES))
     method = draw(
         st.sampled_from([*(route.methods or ["GET"])] * 4 + ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"])
@@ -105,7 +105,7 @@ def served(request, tmp_path_factory) -> Iterator[tuple[Running, str]]:
 
 
 def restore(running: Running, text: str) -> None:
-    """Have the repository that requests are near of, whatever the last one did to it."""
+    """Restore the repository that the requests use."""
     body = {"name": "digits", "organization": "org"}
     if ask(running.url, "POST", "/api/repos/create", body, token=text).status == 200:
         files = commit_body(add("a", b"1"), add("README.md", b"---\ntags: [a]\n---\n"), add("d/e", b""))

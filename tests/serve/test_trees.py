@@ -1,4 +1,4 @@
-"""Files and folders of commits: listings by page are what a commit holds, and cost what they show."""
+"""Files and folders of commits: paged listings are complete and cost their own length."""
 
 import random
 import sqlite3
@@ -15,7 +15,7 @@ REPO = "/api/models/org/digits"
 
 
 def pages(url: str, path: str) -> list[dict]:
-    """All entries of a listing, by its links."""
+    """Return all entries of a listing by following its links."""
     found, count = [], 0
     while path:
         answer = ask(url, "GET", path)
@@ -93,7 +93,7 @@ def test_every_listing_is_what_the_commits_made(registry, seed):
 @pytest.mark.parametrize("sort", ["", "updated", "created"])
 @pytest.mark.parametrize("after", ["", "a"])
 def test_listings_of_repositories_walk_an_index(tmp_path, private, sort, after):
-    """So that a page costs its length, however many repositories there are."""
+    """A page then costs its own length, for any number of repositories."""
     after = after and {"": "a/b"}.get(sort, "2026 5")
     plans: list[str] = []
 

@@ -1,7 +1,7 @@
-"""What every process of a sharded test does: run as ``python shard_cases.py RANK WORLD STORE PACKS OUT``.
+"""The program of each process in a sharded test: ``python shard_cases.py RANK WORLD STORE PACKS OUT``.
 
-Each case loads or fills without communication, which a mode that refuses every collective sees to, and compares its
-shards with those of the tensor that one process makes. Then they are gathered, by torch, and compared whole.
+Each case loads or fills under a mode that refuses every collective, and compares its
+shards with those of the tensor of one process. Then torch gathers them, and the whole is compared.
 """
 
 import json
@@ -101,7 +101,7 @@ def fsdp2(packs: Path, rank: int) -> None:
 
 @case(2, 4)
 def plain_models_on_the_meta_device(packs: Path, rank: int) -> None:
-    """The user's own model, not made by lottapack: merged weights, and the buffers that only a constructor computes."""
+    """A user's own model: merged weights, and buffers that only its constructor computes."""
     merged = lottapack.load(packs / "llama", merge=True)
     with torch.device("meta"):
         model = type(merged)(merged.config)
@@ -191,7 +191,7 @@ def the_guide_runs(packs: Path, rank: int) -> None:
 
 @case(2)
 def damage_is_found_by_every_process(packs: Path, rank: int) -> None:
-    """The hash is that of the whole tensor, also where a shard of it is kept."""
+    """The hash covers the whole tensor, also where only a shard is kept."""
     refused(
         errors.IntegrityError,
         "has the SHA-256",
@@ -201,7 +201,7 @@ def damage_is_found_by_every_process(packs: Path, rank: int) -> None:
 
 @case(2)
 def communication_would_be_noticed(packs: Path, rank: int) -> None:
-    """So that the checks above can fail."""
+    """Show that the checks above can fail."""
     tensor = distribute_tensor(torch.ones(4), line(), [Shard(0)], src_data_rank=None)
 
     def gather() -> None:
@@ -223,7 +223,7 @@ def main(rank: int, store: str, packs: Path, out: Path) -> None:
             results[name] = ""
         except Exception:  # noqa: BLE001 - reported to the test
             results[name] = traceback.format_exc()
-            break  # the others wait in a collective, which ends by its timeout
+            break  # the other processes wait in a collective until its timeout
     out.write_text(json.dumps(results))
     if all(not text for text in results.values()):
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What the cases share: registering them, comparing models, and refusing to communicate."""
+"""Helpers of the cases: registering them, comparing models, refusing collectives."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 
 def compare(model: nn.Module, whole: nn.Module, *, distributed: bool = True) -> int:
-    """Every tensor of a sharded model beside that of one process; how many of them are distributed."""
+    """Compare every tensor of a sharded model with that of one process; return the number of distributed ones."""
     found, expected, count = named(model), named(whole), 0
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
     for name, tensor in found.items():

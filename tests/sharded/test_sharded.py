@@ -1,4 +1,4 @@
-"""Shards made by 2 and by 4 processes over gloo: the bits of one process, and no communication."""
+"""Shards of 2 and 4 processes over gloo have the bits of one process, without communication."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def packs(tmp_path_factory):
 
 @pytest.fixture(scope="session", params=WORLDS)
 def results(request, packs, tmp_path_factory):
-    """Of each case the faults that the processes met; every case of one world runs in the same processes."""
+    """Return each case's faults. All cases of one world size run in the same processes."""
     world, folder = request.param, tmp_path_factory.mktemp(f"world{request.param}")
     script = [sys.executable, str(HERE / "shard_cases.py")]
     running = [

@@ -1,4 +1,4 @@
-"""One model, whichever way it comes: the table of ways by models by dtypes, and resuming over them."""
+"""The table of ways to load, by models, by dtypes; and resuming over them."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def input_of(model: nn.Module, name: str) -> Tensor:
 
 
 def whole_output(model: nn.Module, given: Tensor) -> Tensor:
-    """What a model gives, gathered."""
+    """Return a model's output, gathered."""
     found = model(given)
     found = getattr(found, "logits", found)
     return found.full_tensor() if isinstance(found, DTensor) else found
@@ -63,7 +63,7 @@ def sharded(model: nn.Module, **policy: object) -> nn.Module:
 
 
 def ways(pack: Path, merge: bool) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """Every way to a model. Each gives the model of load()."""
+    """Return every way to load. Each gives the model of load()."""
     kinds = ("buffer",) if merge else ("buffer", "parameter")
     for kind in kinds:
         yield f"fill_, {kind}", lambda kind=kind: filled(pack, merge=merge, backbone=kind)
@@ -80,14 +80,14 @@ def ways(pack: Path, merge: bool) -> Iterator[tuple[str, Callable[[], nn.Module]
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state_dict, gathered."""
+    """Return the gathered state_dict."""
     state = model.state_dict()
     return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in state.items()}
 
 
 @case(2)
 def every_way_gives_one_model(packs: Path, rank: int) -> None:
-    """Tensors and state_dicts bit for bit, the mode, and outputs: bit for bit too, but for blocks (order of sums)."""
+    """Compare tensors, state_dicts and outputs bit for bit (outputs of blocks within rounding), and the mode."""
     for name in MODELS:
         for merge in (False, True):
             whole = lottapack.load(packs / name, merge=merge)
@@ -119,7 +119,7 @@ def every_way_gives_one_model(packs: Path, rank: int) -> None:
 
 @case(2)
 def tensor_parallelism_gives_one_model(packs: Path, rank: int) -> None:
-    """Tied weights, trained or frozen, that one plan shards alike. Outputs differ by the order of sums."""
+    """Tied weights, trained or frozen, sharded alike by one plan. Outputs differ by the order of sums."""
     mlp = {"0": ColwiseParallel(), "2": RowwiseParallel()}
     head = {
         "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
@@ -215,7 +215,12 @@ def tied_weights_that_would_be_trained_apart_are_refused(packs: Path, rank: int)
 @case(2)
 def mixed_precision_of_fsdp2_takes_every_backbone(packs: Path, rank: int) -> None:
     policy = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16)}
-    for name in ("mlp", "llama", "llama adapted", "gpt2"):  # a batch norm takes no such policy, whoever made it
+    for name in (
+        "mlp",
+        "llama",
+        "llama adapted",
+        "gpt2",
+    ):  # a batch norm does not support such a policy, with or without lottapack
         whole = lottapack.load(packs / name)
         due = whole_output(whole, input_of(whole, name)).detach()
         for make in (
@@ -233,7 +238,7 @@ def mixed_precision_of_fsdp2_takes_every_backbone(packs: Path, rank: int) -> Non
 
 @case(2)
 def a_distributed_checkpoint_is_taken_up(packs: Path, rank: int) -> None:
-    """Saved and loaded by torch, with one scaffold and with two; as many tensors as the model has."""
+    """Saved and loaded by torch, with one scaffold and with two; the number of tensors matches."""
     shared = [tempfile.mkdtemp() if rank == 0 else ""]
     dist.broadcast_object_list(shared)
     for number, (name, kind) in enumerate(

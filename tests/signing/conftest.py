@@ -17,7 +17,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture(scope="session")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """Someone else's."""
+    """Another person's keys."""
     return make_keys(tmp_path_factory.mktemp("others"))
 
 
@@ -28,6 +28,6 @@ def pack(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signed(pack: Path, keys: Keys) -> Path:
-    """A pack with its signature beside it."""
+    """Write a pack with its signature."""
     lottapack.sign(pack, keys.private)
     return pack

@@ -1,4 +1,4 @@
-"""Signatures travel with their packs through both kinds of registry."""
+"""Signatures travel with packs through both kinds of registry."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Signed, checked, and refused for the right reason."""
+"""Signing, checking, and refusing for the right reason."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ def signature_of(pack: Path) -> Path:
 
 
 def refused(pack: Path, key: Path) -> str:
-    """Why load() refuses; load_numpy() and verify() must say the same."""
+    """Return load()'s refusal; numpy.load() and verify() must give the same."""
     with pytest.raises(SignatureError) as caught:
         lottapack.load(pack, require_signature=key)
     assert caught.value.hint
@@ -40,7 +40,7 @@ def refused(pack: Path, key: Path) -> str:
 
 
 def other_tool(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """The command line of the library that the standard's makers keep."""
+    """The command line of the standard's reference library."""
     line = [str(Path(sys.executable).with_name("model_signing")), *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
@@ -105,7 +105,7 @@ def changed(signed: Path, change: "object") -> None:
 
 
 def lie(bundle: Bundle) -> None:
-    """The digest of another file, under the same signature."""
+    """Put the digest of another file under the same signature."""
     envelope = bundle["dsseEnvelope"]
     assert isinstance(envelope, dict)
     payload = json.loads(base64.b64decode(envelope["payload"]))
@@ -119,7 +119,7 @@ def test_a_changed_statement(signed: Path, keys: Keys) -> None:
 
 
 def test_a_signature_that_claims_another_key_by_its_hint(signed: Path, keys: Keys, others: Keys) -> None:
-    """The hint is no proof: with the right hint the signature itself is still checked."""
+    """A right hint does not replace the check of the signature."""
     right = json.loads(signature_of(signed).read_text("utf-8"))["verificationMaterial"]
     lottapack.sign(signed, others.private)
     changed(signed, lambda bundle: bundle.update(verificationMaterial=right))
@@ -166,7 +166,7 @@ def test_files_that_are_no_signature(content: bytes, signed: Path, keys: Keys) -
 
 
 def test_a_folder_is_not_what_is_signed(pack: Path, keys: Keys, tmp_path: Path) -> None:
-    """A signature over a whole folder names its files; ours says that it is this one file."""
+    """A signature over a folder names its files; ours covers this one file."""
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(pack, folder)
@@ -251,7 +251,7 @@ def test_a_pack_that_changes_while_it_is_signed(
 
 
 def test_what_lies_at_the_path_later_does_not_count(pack: Path, keys: Keys, tmp_path: Path) -> None:
-    """An attacker's pack is opened, and the right one put in its place before the signature is looked at."""
+    """Swap an attacker's opened pack for the right one before the signature is checked."""
     right = pack.read_bytes()
     lottapack.sign(pack, keys.private)
     make_pack(tmp_path / "evil", seed=43).replace(pack)
@@ -263,7 +263,7 @@ def test_what_lies_at_the_path_later_does_not_count(pack: Path, keys: Keys, tmp_
 
 
 def test_a_header_written_over_after_it_was_read_does_not_count(pack: Path, keys: Keys, tmp_path: Path) -> None:
-    """The same inside one file: what was parsed is an attacker's header, what is hashed afterwards would be right."""
+    """The same inside one file: the parsed header is the attacker's, the bytes hashed later are right."""
     right = pack.read_bytes()
     lottapack.sign(pack, keys.private)
     evil = make_pack(tmp_path / "evil", seed=43).read_bytes()

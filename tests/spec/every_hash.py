@@ -1,4 +1,4 @@
-"""Each hash of a pack changed by itself, and each part of its data; the digest of the descriptor is right again."""
+"""Change each hash and each part of the data of a pack, one at a time, and fix the descriptor's digest."""
 
 import copy
 import hashlib
@@ -39,7 +39,7 @@ def changes(pack: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def hashes(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The places of every hash and fingerprint of a descriptor."""
+    """Return the places of every hash and fingerprint of a descriptor."""
     for key, item in value.items():
         if isinstance(item, dict) and place[:1] != ("architecture",) and key not in ("architecture", "provenance"):
             yield from hashes(item, (*place, key))

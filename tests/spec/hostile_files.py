@@ -23,7 +23,7 @@ def dump(value: Any) -> bytes:
 
 
 def descriptor(tensors: dict[str, Any] | None = None, **fields: Any) -> bytes:
-    """A pack without data, right but for what is given. ``tensors``: the entries of the header."""
+    """Return a pack without data, valid except for the given parts. ``tensors``: the header's entries."""
     architecture = {"family": "torch.nn", "class": "ReLU", "config": {"inplace": False}}
     rng = {"id": "philox4x32-10", "seed": "0" * 16, "tables": {}}
     whole = {"lottapack": "1.0", "architecture": architecture, "rng": rng, "parameters": {}, "provenance": {}}
@@ -51,7 +51,7 @@ def sha256(shape: list[int]) -> str:
 
 
 def packs_that_are_right() -> Iterator[tuple[str, bytes]]:
-    """Packs that a reader accepts, with as little text as possible for what is made of it."""
+    """Return valid packs with as little text as possible for their cost."""
     constant = {"role": "constant", "shape": [], "dtype": "int8", "value": "00"}
     yield "constants", descriptor(parameters=numbered(BYTES // 100, constant))
     cubes = {"role": "constant", "shape": [1] * 8, "dtype": "int8", "value": "00"}
@@ -138,7 +138,7 @@ def as_trained(layers: int) -> bytes:
 
 
 def values_in_every_place() -> Iterator[tuple[str, bytes]]:
-    """Many small values wherever a stranger can put them."""
+    """Return packs with many small values in every possible place."""
     many = [[]] * 10_000 + [{"a": 0}] * 3_000
     places = [f"{number:06d}" for number in range(BYTES // 35_000)]
     constant = {"role": "constant", "shape": [], "dtype": "int8", "value": "00", "x-": [[]] * 10_500}
@@ -184,7 +184,7 @@ def values_in_every_place() -> Iterator[tuple[str, bytes]]:
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """Each with a name for it."""
+    """Return all of them by name."""
     for item in ('[]', '{}', '0', '999', '"ab"', '1.5', 'null', '{"a":0}', '[0]', '"\u0142\u0142"'):  # fmt: skip
         data = item.encode()
         yield (

@@ -1,4 +1,4 @@
-"""Where the specification and its vectors lie, and how the vectors are read. Independent of lottapack."""
+"""Paths of the specification and its vectors, and readers of the vectors. Independent of lottapack."""
 
 import json
 import re
@@ -12,13 +12,13 @@ SUFFIX = ".lotta.safetensors"
 
 
 def answers(name: str) -> dict[str, Any]:
-    """A file of known answers, such as ``elements``."""
+    """Read a file of known answers, such as ``elements``."""
     loaded: dict[str, Any] = json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
     return loaded
 
 
 def files(folder: str) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """The packs in ``files/<folder>`` by name, each with its sidecar."""
+    """Return the packs in ``files/<folder>`` by name, with their sidecars."""
     found = {}
     for pack in sorted((VECTORS / "files" / folder).glob(f"*{SUFFIX}")):
         name = pack.name.removesuffix(SUFFIX)
@@ -27,20 +27,20 @@ def files(folder: str) -> dict[str, tuple[Path, dict[str, Any]]]:
 
 
 def split(pack: Path) -> tuple[dict[str, Any], bytes]:
-    """The header and the data of a safetensors file, unchecked."""
+    """Return header and data of a safetensors file, unchecked."""
     whole = pack.read_bytes()
     data_start = 8 + int.from_bytes(whole[:8], "little")
     return json.loads(whole[8:data_start]), whole[data_start:]
 
 
 def descriptor_of(pack: Path) -> dict[str, Any]:
-    """The descriptor of a pack, unchecked."""
+    """Return the descriptor of a pack, unchecked."""
     descriptor: dict[str, Any] = json.loads(split(pack)[0]["__metadata__"]["lottapack"])
     return descriptor
 
 
 def examples() -> list[tuple[str, str, Any]]:
-    """The fenced JSON of the pages: where it stands, what it is an example of, and its value."""
+    """Return the fenced JSON of the pages: place, kind of example, value."""
     found = []
     for page in sorted(SPEC.rglob("*.md")):
         text = page.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The decoder against the known answers of the specification."""
+"""The decoder against the specification's known answers."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""verify() leaves nothing out: whichever hash is changed, or part of the data, the pack is not right."""
+"""verify() detects a change of any hash and of any part of the data."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_no_reader_hands_out_what_has_another_hash(name, tmp_path):
     accepted = []
     for what, where, data in changes(path):
         changed.write_bytes(data)
-        # Files beside the model are checked by who asks for them.
+        # Companion files are checked when someone asks for them.
         of_model = what != "fingerprint" and not where.startswith(("files.", "lottapack.files."))
         for reader, read in readers.items() if of_model else ():
             try:
@@ -71,7 +71,7 @@ def test_no_reader_hands_out_what_has_another_hash(name, tmp_path):
 
 
 def test_weights_that_torch_drew(tmp_path):
-    """Beside fingerprints that no other generator can check: stored tensors with a coding."""
+    """Stored tensors with a coding, beside fingerprints that other generators cannot check."""
     net = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 6))
     torch.manual_seed(6)
     drawn = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 6))
@@ -106,7 +106,7 @@ def test_the_packs_have_every_kind_of_hash():
 
 @pytest.mark.parametrize("lost", ["sha256", "coding", "fingerprint"])
 def test_what_is_not_checked_is_a_failure(lost, monkeypatch):
-    """A verify() that forgets some checks says so: it counts them against the descriptor's list."""
+    """verify() detects its own missing checks: it counts them against the descriptor's list."""
     path, _ = VALID["every_role"]
     coded = next(path for path, _ in VALID.values() if '"coding"' in json.dumps(descriptor_of(path)))
     every = verification._contents

@@ -1,4 +1,4 @@
-"""The names of files beside the model: the page, the schema and both readers say the same."""
+"""Names of companion files: page, schema and both readers agree."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""lottapack against the example files: valid packs give the recorded bits, faulty ones the recorded refusal."""
+"""Example files: valid packs give the recorded bits, faulty ones the recorded refusal."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def buildable():
 
 
 def scaffolds(sidecar):
-    """Each scaffold's name, None for the default one, and what the sidecar says of its weights."""
+    """Return each scaffold's name (None for the default) and its weights from the sidecar."""
     return [(None, sidecar), *sidecar.get("scaffolds", {}).items()]
 
 

@@ -1,4 +1,4 @@
-"""The program that makes the vectors: it makes what is committed, alone, and notices a difference."""
+"""The program that makes the vectors reproduces the committed files and detects a difference."""
 
 import ast
 import shutil

@@ -1,4 +1,4 @@
-"""What a hostile file costs: under a second, and memory by the file's size, not by what the file says."""
+"""A hostile file costs under a second, and memory in proportion to its size."""
 
 import time
 import tracemalloc
@@ -24,7 +24,7 @@ OF_A_PACK = 4
 
 
 def cost(path: Path) -> tuple[float, int]:
-    """Seconds of processor time, and the most bytes that are held at once, of opening a file or refusing it."""
+    """Return processor seconds and peak bytes of opening or refusing a file."""
     begin = time.process_time()
     attempt(path)
     seconds = time.process_time() - begin
@@ -51,7 +51,7 @@ def attempt(path: Path) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    """What is imported and computed once is no file's cost."""
+    """One-time imports and tables do not count."""
     attempt(VECTORS["every_role"][0])
 
 

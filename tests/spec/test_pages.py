@@ -1,4 +1,4 @@
-"""The pages of the specification: links, headings, the words for refusals."""
+"""The pages of the specification: links, headings, the terms for refusals."""
 
 import re
 
@@ -25,7 +25,7 @@ def test_a_broken_link_is_found():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(SPEC).as_posix())
 def test_sections_that_are_cited_exist(page):
-    """``[container.md](container.md), section 4``: the page cited has that section."""
+    """A citation such as ``[container.md](container.md), section 4`` names an existing section."""
     text = " ".join(page.read_text("utf-8").split())
     for target, number in re.findall(r"\]\(([\w./-]+\.md)\),? section (\d+)", text):
         cited = (page.parent / target).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""torch_nn.json, and the architectures of the valid packs, against the torch that is installed."""
+"""torch_nn.json and the architectures of the valid packs, against the installed torch."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ CLASSES = json.loads((V1 / "torch_nn.json").read_text("utf-8"))
 NOT_DESCRIBED = {"device", "dtype", "args", "kwargs"}
 REQUIRED = {"kernel_size": 3, "normalized_shape": (4,), "num_groups": 2, "unflattened_size": (2, 2)}
 REQUIRED |= {"padding": 1, "dim": 1}
-# Arguments that a pack leaves alone: without an attribute, or without a use in it; and one that torch 2.6 lacks.
+# Arguments that packs do not hold: without an attribute or a use; and one that torch 2.6 lacks.
 LEFT_OUT = {
     "Embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse", "_weight", "_freeze"},
     "Hardtanh": {"min_value", "max_value"},

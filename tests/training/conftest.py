@@ -1,4 +1,4 @@
-"""The command line in this process, from another folder's helpers."""
+"""main() in this process."""
 
 import pytest
 from cli_runs import Result
@@ -8,7 +8,7 @@ from lottapack_cli.app import main
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
-    """main() with its output captured."""
+    """Return main() with captured output."""
 
     def call(*arguments: object) -> Result:
         capsys.readouterr()

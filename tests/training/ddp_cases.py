@@ -1,4 +1,4 @@
-"""What each of two processes does in test_ddp.py: run as ``python ddp_cases.py RANK STORE``."""
+"""The program of each process in test_ddp.py: ``python ddp_cases.py RANK STORE``."""
 
 import sys
 from datetime import timedelta
@@ -23,7 +23,7 @@ RANK = int(sys.argv[1])
 
 
 class Wrapper(nn.Module):
-    """As a LightningModule: it holds the scaffolded model, and buffers of its own."""
+    """Like a LightningModule: holds the scaffolded model and its own buffers."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def assert_same(tensors: list[Tensor]) -> None:
 
 
 def fully_sharded() -> None:
-    """FSDP2: a full state_dict packs; shards are errors that say how to join them."""
+    """FSDP2: a full state_dict packs; shards raise errors that say how to join them."""
     folder = Path(sys.argv[2]).parent / "sharded"
     model = scaffolded()
     due = all_bits(model)
@@ -124,7 +124,7 @@ def main() -> None:
                     parameter.fill_(0.1)
         each_on_its_own_scaffold(model)
         if isinstance(model, Wrapper):
-            assert model.mean.sum() == 0  # what is not generated is still that of the first process
+            assert model.mean.sum() == 0  # stored tensors are still those of the first process
     drawn = DistributedDataParallel(Wrapper(lottapack.init_backbone_(mlp(), seed=1)))
     step(drawn)
     assert_same([parameter.grad for parameter in drawn.parameters()])  # trained in full, so it takes part

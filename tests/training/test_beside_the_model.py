@@ -1,4 +1,4 @@
-"""What stands beside the scaffolded model in a checkpoint: named, refused, left out by name, or a trainer's own."""
+"""Tensors beside the scaffolded model in a checkpoint: named, refused, ignored by name, or a trainer's."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ PACK = "pack.lotta.safetensors"
 
 
 class Wrapper(nn.Module):
-    """A scaffolded part and a head of its own, as in a LightningModule."""
+    """A scaffolded part and a separate head, as in a LightningModule."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Codings of checkpoints that carry no recipe: models that torch drew, and merged weights."""
+"""Codings of checkpoints without a recipe: models drawn by torch, and merged weights."""
 
 import json
 
@@ -22,7 +22,7 @@ def plain():
 
 @pytest.fixture(params=["torch-cpu", "merged"])
 def given(request, tmp_path):
-    """A checkpoint whose embeddings and head were trained, its weights, and how it is packed."""
+    """Return a checkpoint with trained embeddings and head, its weights, and how to pack it."""
     if request.param == "torch-cpu":
         torch.manual_seed(3)
         model = plain()
@@ -47,7 +47,7 @@ def given(request, tmp_path):
 
 
 def test_the_whole_way(given, run, tmp_path):
-    """Packed, verified, loaded, exported; and what was loaded packs to the same file."""
+    """Pack, verify, load, export; the loaded model packs to the same file."""
     state, line = given
     uncoded = json.loads(run(*line, "--json").out)
     result = run(*line, *FORMS)
@@ -72,7 +72,7 @@ def test_the_whole_way(given, run, tmp_path):
 
 
 def test_what_is_stored_counts_as_it_lies_in_the_file(given, run, tmp_path):
-    """The bytes that are reported of a weight that had to be stored are those that it takes."""
+    """The reported bytes of a stored weight are its real ones."""
     _, line = given
     found = json.loads(run(*line, *FORMS, "--json").out)
     sizes = found["stored_instead"] or {layer["name"]: layer["size"] for layer in found["layers"]}
@@ -80,7 +80,7 @@ def test_what_is_stored_counts_as_it_lies_in_the_file(given, run, tmp_path):
 
 
 def test_merged_weights_that_are_kept_narrower_are_off_by_what_is_said(run, tmp_path):
-    """The error of a layer is the search's; what float16 adds is listed with the adapter's tensors."""
+    """The error of a layer is the search's; rounding to float16 is listed with the adapter's tensors."""
     model = lottapack.scaffold(plain(), seed=7, rank=2)
     lottapack.pack(train(model), tmp_path / "original")
     weights = lottapack.load(tmp_path / "original", merge=True)
@@ -120,7 +120,7 @@ def test_the_tolerance_is_that_of_the_search_alone(run, tmp_path):
 
 
 def test_merged_weights_in_a_given_size(tmp_path):
-    """max_error and max_size work whatever the pack is made of, and the search's error is its own."""
+    """max_error and max_size work for every source of a pack, beside the search's own error."""
     model = train(lottapack.scaffold(plain(), seed=7, rank=2))
     lottapack.pack(model, tmp_path / "original")
     weights = lottapack.load(tmp_path / "original", merge=True)

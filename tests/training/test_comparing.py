@@ -1,4 +1,4 @@
-"""compare(): the outputs of a model and of its pack, and what makes them differ."""
+"""compare(): outputs of a model and its pack, and causes of differences."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_a_coding_is_measured_and_refused_for_nothing(tmp_path):
 
 
 class Noise(nn.Module):
-    """Another answer each time."""
+    """Returns another answer each time."""
 
     def forward(self, given):
         return given + torch.rand(1)

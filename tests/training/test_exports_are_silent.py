@@ -1,4 +1,4 @@
-"""What lottapack exports opens without a word: no warning on what is right, and no model where lottapack is missing."""
+"""Exports open without warnings; without lottapack, opening a pack's folder is an error."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ AUTO = {
 
 @pytest.fixture
 def silence():
-    """Fail where a library warns, or logs a warning."""
+    """Fail if a library warns or logs a warning."""
     said = []
 
     class Listener(logging.Handler):
@@ -64,7 +64,7 @@ def silence():
     transformers.utils.logging.set_verbosity_warning()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # PEFT's own use of the library's old name, with any model.
+        # PEFT uses an old name of the library, with any model.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
     transformers.utils.logging.set_verbosity(level)

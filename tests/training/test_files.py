@@ -43,13 +43,13 @@ def scaffolded(seed=1):
 
 
 def unchanged():
-    """One whose configuration says how it generates."""
+    """A model whose configuration holds generation settings."""
     return lottapack.scaffold(tied_llama(), seed=1, rank=1)
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A folder as a trainer leaves it: model, tokenizer, and what is nobody else's business."""
+    """Write a folder as a trainer leaves it: model, tokenizer, and private files."""
     folder = tmp_path / "checkpoint-5"
     model = scaffolded()
     model.generation_config.eos_token_id = [1, 7]
@@ -154,7 +154,7 @@ def test_files_can_be_named_and_left_out(checkpoint, tmp_path, run):
     assert run("pack", checkpoint, "-o", path, "--no-files").code == 0
     assert path.read_bytes() == without
     assert run("pack", checkpoint, "-o", path, "--files", tmp_path / "words").code == 0
-    assert lottapack.inspect(path).files.keys() == TAKEN  # how the checkpoint generates stays its own
+    assert lottapack.inspect(path).files.keys() == TAKEN  # the checkpoint keeps its own generation settings
     assert run("pack", checkpoint, "-o", path, "--files", tmp_path / "words", "--no-files").code == 2
     for wrong in (tmp_path / "absent", 3, model, [tmp_path]):
         with pytest.raises(CheckpointError, match="files="):
@@ -243,7 +243,7 @@ def test_an_adapter_brings_its_tokenizer_task_and_dropout(tmp_path):
     base = lottapack.init_backbone_(tied_llama(), seed=5)
     options = {"r": 2, "target_modules": ["q_proj"], "lora_dropout": 0.25, "task_type": "FEATURE_EXTRACTION"}
     model = peft.get_peft_model(base, peft.LoraConfig(**options))
-    base.config.pad_token_id = 2  # after the base was drawn, as a trainer does
+    base.config.pad_token_id = 2  # after drawing the base, as a trainer does
     base.generation_config.eos_token_id = [1, 7]
     model.save_pretrained(tmp_path / "saved")
     tokenizer().save_pretrained(tmp_path / "saved")
@@ -260,7 +260,7 @@ def test_an_adapter_brings_its_tokenizer_task_and_dropout(tmp_path):
     lottapack.pack(tmp_path / "out", tmp_path / f"b{S}")
     assert (tmp_path / f"b{S}").read_bytes() == (tmp_path / f"a{S}").read_bytes()
     lottapack.export(tmp_path / f"a{S}", tmp_path / "plain", format="transformers")
-    assert not (tmp_path / "plain" / "adapter_config.json").exists()  # it would make an adapter of the folder
+    assert not (tmp_path / "plain" / "adapter_config.json").exists()  # it would turn the folder into an adapter
 
 
 def test_other_ways_of_packing_take_files_too(tmp_path):
@@ -287,7 +287,7 @@ assert "lottapack" not in sys.modules
 
 
 def test_after_a_pull_a_pipeline_needs_no_other_download(checkpoint, tmp_path):
-    """Over the real command and a real server on this machine; the pipeline's process knows neither."""
+    """Use the real command and a real server on this machine; the pipeline's process does not know them."""
     from lottapack_serve import background
 
     lottapack.pack(checkpoint, tmp_path / f"a{S}")

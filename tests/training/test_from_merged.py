@@ -23,7 +23,7 @@ WIDE = {
 
 
 def merged_folder(name, folder, **options):
-    """A trained model's pack, and the folder of its merged weights."""
+    """Return a trained model's pack and the folder of its merged weights."""
     model = lottapack.scaffold(BUILD[name](**WIDE[name]), **{"seed": 7, "rank": 2, **options})
     lottapack.pack(fit(model, name), folder / "original")
     lottapack.export(folder / "original", folder / "merged", format="transformers")
@@ -140,7 +140,7 @@ def test_a_wrong_seed_or_rank_matches_nothing(line, words, run, tmp_path):
 
 @pytest.mark.parametrize("seed", [7, 8])
 def test_a_layer_that_is_of_low_rank_by_itself_matches_no_seed(seed, tmp_path):
-    """With a beta near 0 it would match all of them."""
+    """A beta near 0 would match every backbone."""
     model = nn.Sequential(nn.Linear(64, 48), nn.Linear(48, 40))
     with torch.no_grad():
         for layer in model:
@@ -149,7 +149,7 @@ def test_a_layer_that_is_of_low_rank_by_itself_matches_no_seed(seed, tmp_path):
     with pytest.raises(lottapack.errors.CheckpointError, match=rf"nothing matches: .* seed {seed}'s backbone"):
         lottapack.pack(lottapack.recover.merged(model, **options), tmp_path / "a")
     model[0] = lottapack.init_backbone_(nn.Sequential(nn.Linear(64, 48)), seed=7)[0]
-    if seed == 7:  # beside a layer that does match, it is stored
+    if seed == 7:  # stored beside a layer that matches
         found = lottapack.pack(lottapack.recover.merged(model, **options), tmp_path / "a")
         assert [(layer.name, layer.role) for layer in found.layers] == [("0.weight", "seeded"), ("1.weight", "stored")]
         assert all_bits(lottapack.load(tmp_path / "a")[1]) == all_bits(model[1])
@@ -178,7 +178,7 @@ def drawn(name, shape):
     [((700, 600), False), ((700, 600), True), ((520, 2000), False), ((40, 3, 5, 5), False)],
 )
 def test_recovery_of_single_weights(shape, fan_in_fan_out):
-    """Large enough for the random projection, and a convolution."""
+    """A model large enough for the random projection, with a convolution."""
     d_out, d_in = (shape[1], shape[0]) if fan_in_fan_out else (shape[0], torch.Size(shape[1:]).numel())
     weight, a, b = drawn("w", shape), drawn("a", (5, d_in)), drawn("b", (d_out, 5))
     low = (b @ a).t() if fan_in_fan_out else (b @ a).reshape(shape)
@@ -215,7 +215,7 @@ def test_ties_are_followed(tmp_path):
 
 
 def test_an_embedding_of_which_few_rows_were_trained_has_a_low_rank_difference(tmp_path):
-    """scaffold() starts what it trains in full from the seed too; five positions were used, and the rest decayed."""
+    """Weights trained in full start from the seed too; five positions were trained, the rest decayed."""
     merged = merged_folder("gpt2", tmp_path)
     layers = {
         layer.name: layer

@@ -1,4 +1,4 @@
-"""transformers opens folders with a pack by itself: from_pretrained, pipelines, generation."""
+"""transformers opens folders with a pack: from_pretrained, pipelines, generation."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ AUTO = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """By name: a folder with a pack, as the command writes it, and the pack."""
+    """Return by name a folder with a pack, as the command writes it, and the pack."""
     from lottapack_cli.app import main
 
     found = {}
@@ -45,7 +45,7 @@ def test_from_pretrained_rebuilds_the_merged_model(name, folders):
     assert (folder / "model.lotta.safetensors").read_bytes() == pack.read_bytes()
     state = torch.get_rng_state()
     model, info = AUTO[name].from_pretrained(folder, output_loading_info=True)
-    assert torch.equal(torch.get_rng_state(), state)  # nothing was initialised at random
+    assert torch.equal(torch.get_rng_state(), state)  # transformers initialised nothing at random
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"))
     merged = lottapack.load(pack, merge=True)
     assert type(model) is type(merged)
@@ -143,7 +143,7 @@ def test_a_folder_made_by_hand_needs_no_name_of_the_pack(folders, tmp_path):
 
 @pytest.mark.parametrize("first", ["lottapack", "transformers", "transformers.quantizers.auto"])
 def test_import_lottapack_is_all_it_takes(first, folders):
-    """In whichever order the two are imported."""
+    """The import order does not matter."""
     folder, _ = folders["gpt2"]
     code = f"import {first}, lottapack, sys\nprint('torch' in sys.modules)\n"
     code += "from transformers import AutoModelForCausalLM\n"
@@ -199,7 +199,7 @@ def test_other_models_have_no_such_folder(tmp_path, run):
 
 
 def test_a_folder_may_be_of_another_scaffold(tmp_path):
-    """What export was asked for is what from_pretrained rebuilds, and the pack in the folder is the whole one."""
+    """from_pretrained rebuilds the exported scaffold; the folder holds the whole pack."""
     pack, folder = tmp_path / "a.lotta.safetensors", tmp_path / "folder"
     lottapack.pack(fit(lottapack.scaffold(BUILD["llama"](), seed=3, rank=2, scaffolds={"task-b": 4}), "llama"), pack)
     lottapack.export(pack, folder, format="transformers-pack", scaffold="task-b")

@@ -19,7 +19,7 @@ def built(factor, **options):
 
 
 def trained(factor, **options):
-    """With the frozen factor as it was drawn, and everything else changed."""
+    """Keep the drawn frozen factor and change everything else."""
     model = built(factor, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_checkpoints_go_with_models_of_the_same_factor():
 
 
 def test_factors_count_where_memory_is_bounded(tmp_path):
-    """A file of a few kilobytes would otherwise take more than it declares."""
+    """Otherwise a file of a few kilobytes would take more than it declares."""
     model = lottapack.scaffold(nn.Sequential(nn.Linear(64, 64)), seed=1, rank=64, targets="*", frozen_factor="lora_A")
     pack = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
     plain, factor = 4 * (64 * 64 + 64), 4 * 64 * 64

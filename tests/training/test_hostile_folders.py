@@ -1,4 +1,4 @@
-"""Links and pipes in every kind of folder that is read; one rule holds for all (lottapack.files.links)."""
+"""Links and pipes in every kind of input folder; one rule holds for all (lottapack.files.links)."""
 
 import json
 import os
@@ -20,7 +20,7 @@ OUT = "out.lotta.safetensors"
 
 @pytest.fixture
 def adapter(tmp_path):
-    """The folder of a PEFT adapter with its base in it, as export() writes both."""
+    """Write the folder of a PEFT adapter with its base, as export() does."""
     model = lottapack.scaffold(nn.Sequential(nn.Linear(16, 24), nn.Linear(24, 8)), seed=3, rank=2, beta=1.0)
     lottapack.pack(model, tmp_path / "a")
     lottapack.export(tmp_path / "a", tmp_path / "adapter", format="peft")
@@ -29,7 +29,7 @@ def adapter(tmp_path):
 
 
 def move_out(path: Path, name: str = "elsewhere") -> Path:
-    """Leave a link where something was."""
+    """Replace a file by a link."""
     target = path.parents[2 if path.parent.name == "base" else 1] / name
     path.rename(target)
     path.symlink_to(target)
@@ -67,7 +67,7 @@ def test_links_out_of_a_base_that_is_named_are_refused_and_a_file_that_is_named_
 
 @pytest.mark.parametrize("below", ["", "checkpoint-7"])
 def test_the_links_of_a_hubs_cache_are_followed(below, adapter, tmp_path):
-    """Snapshots are links to the blobs of the same repository, also from folders within them."""
+    """Snapshots link to blobs of the same repository, also from subfolders."""
     blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "0"
     blobs.mkdir(parents=True)
     for number, path in enumerate(path for path in sorted(adapter.rglob("*")) if path.is_file()):
@@ -94,7 +94,7 @@ def test_links_within_a_folder_are_its_own(adapter, tmp_path):
 
 @pytest.mark.parametrize("what", ["adapter_config.json", f"base/{NAME}"])
 def test_pipes_are_no_files(what, adapter, tmp_path):
-    """Reading one would wait for ever."""
+    """Reading a pipe would block forever."""
     (adapter / what).unlink()
     os.mkfifo(adapter / what)
     with pytest.raises(CheckpointError, match="is not a regular file"):
@@ -103,7 +103,7 @@ def test_pipes_are_no_files(what, adapter, tmp_path):
 
 @pytest.fixture
 def plain(tmp_path):
-    """A folder of plain weights that torch drew, with its architecture."""
+    """Write a folder of plain weights drawn by torch, with their architecture."""
     pytest.importorskip("transformers")
     from training_models import BUILD
 
@@ -139,7 +139,7 @@ def test_from_pretrained_follows_no_link_to_a_pack(tmp_path):
 
 @pytest.mark.parametrize("where", ["org/model", "oci://127.0.0.1:9/org/model:v1"])
 def test_what_lies_beside_a_pack_is_not_sent_through_a_link(where, tmp_path):
-    """A signature that leads to a private key, say. (Nothing answers at these addresses.)"""
+    """Such as a signature that links to a private key. (No server answers at these addresses.)"""
     pack = tmp_path / "folder" / NAME
     pack.parent.mkdir()
     lottapack.pack(trained("mlp"), pack)

@@ -1,4 +1,4 @@
-"""Adapters of PEFT on a drawn backbone: into a pack, and out of it again, with the same bits."""
+"""PEFT adapters on a drawn backbone go into a pack and out again with the same bits."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ def drawn(name):
 
 
 def trained(name, base=None, **options):
-    """A PEFT model after some steps, on a backbone that lottapack drew."""
+    """Train a PEFT model for some steps on a backbone drawn by lottapack."""
     config = peft.LoraConfig(**{"r": 2, "lora_alpha": 6, "lora_dropout": 0.1, **options})
     torch.manual_seed(0)
     return fit(peft.get_peft_model(drawn(name) if base is None else base, config), name)
@@ -205,7 +205,7 @@ def test_wrong_arguments_of_init_backbone(arguments, message):
 
 
 def test_a_partly_trained_backbone_packs_from_its_own_checkpoint(run, tmp_path):
-    """Without PEFT: some layers are trained in full, the others stay as drawn."""
+    """Without PEFT: some layers are trained in full, others stay as drawn."""
     model = drawn("llama")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("layers.1" in name or "norm" in name)
@@ -222,7 +222,7 @@ def test_a_partly_trained_backbone_packs_from_its_own_checkpoint(run, tmp_path):
     assert roles["model.layers.1.mlp.up_proj.weight"] == "stored"
 
 
-# What is refused, and nothing is written.
+# Refused, without writing anything.
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def saved(tmp_path_factory):
 
 
 def copied(saved, target, config=None, tensors=None):
-    """A copy of the folder with other values in its configuration, and its tensors changed by a function."""
+    """Copy the folder with other configuration values and changed tensors."""
     shutil.copytree(saved, target)
     if config:
         path = target / "adapter_config.json"
@@ -433,7 +433,7 @@ def test_a_scaffolded_model_with_beta_fixed_goes_out(run, tmp_path):
 
 
 def test_a_model_with_scaffolds_goes_out_on_each(run, tmp_path):
-    """The base beside the adapter has the seed of the scaffold that was asked for, and no other."""
+    """The base beside the adapter has the seed of the requested scaffold only."""
     model = fit(lottapack.scaffold(BUILD["llama"](), seed=3, beta=1.0, scaffolds={"task-b": 4}), "llama")
     lottapack.pack(model, tmp_path / PACK)
     lottapack.export(tmp_path / PACK, tmp_path / "b", format="peft", scaffold="task-b")

@@ -1,4 +1,4 @@
-"""Resizing and replacing embeddings after scaffold(): what is trained in full can be, what is generated cannot."""
+"""Resizing and replacing embeddings after scaffold(): allowed if trained in full, refused if generated."""
 
 import copy
 
@@ -63,7 +63,7 @@ def test_a_generated_embedding_is_refused_before_anything_changes(tied, options,
     for call in calls:
         with pytest.raises(ScaffoldError, match=r"embed_tokens is generated"):
             call()
-    model.resize_token_embeddings(rows)  # changes nothing, as scripts often call it
+    model.resize_token_embeddings(rows)  # changes nothing; scripts often call it
     model.set_input_embeddings(model.get_input_embeddings())
     assert torch.equal(logits(model, "llama"), before)
     assert model.config.vocab_size == rows

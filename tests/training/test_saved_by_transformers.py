@@ -1,4 +1,4 @@
-"""transformers saves some models under other names, and the experts of a mixture one by one."""
+"""transformers saves some models under other names, and experts one by one."""
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def test_a_saved_mixture_of_experts_packs_to_the_bytes_of_the_live_one(kind, tmp
 
 @pytest.mark.parametrize("kind", MIXTURES)
 def test_a_saved_plain_mixture_packs_to_the_bytes_of_the_live_one(kind, tmp_path):
-    """Merged weights, and those that the library drew, as well: neither brings a recipe."""
+    """Also merged weights and weights drawn by the library, which lack a recipe."""
     lottapack.pack(mixture(kind), tmp_path / PACK)
     merged = lottapack.load(tmp_path / PACK, merge=True)
     merged.save_pretrained(tmp_path / "merged")
@@ -105,7 +105,7 @@ def test_a_plain_mixture_that_lacks_an_expert_is_named(tmp_path):
 
 
 def test_a_mixture_of_experts_resumes_from_what_was_saved(tmp_path):
-    """The Trainer hands the tensors of a saved folder to load_state_dict, and takes no notice of what is missing."""
+    """The Trainer gives a saved folder's tensors to load_state_dict and ignores missing ones."""
     from safetensors.torch import load_file
 
     trained, fresh = mixture("Mixtral"), mixture("Mixtral")

@@ -1,4 +1,4 @@
-"""What save_pretrained writes of a scaffolded model is no model to transformers, and says so."""
+"""transformers refuses to load what save_pretrained writes of a scaffolded model, and says why."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Models that torch drew under a seed: packed by what is equal, opened only where torch draws the same."""
+"""Models drawn by torch under a seed: packed by equality, opened only where torch draws the same."""
 
 import json
 import os
@@ -24,7 +24,7 @@ OPTIONS = ("--rng", "torch-cpu", "--seed")
 
 
 def built(build, seed=11, **options):
-    """What everyone writes: seed, then build."""
+    """Seed, then build, as everyone does."""
     torch.manual_seed(seed)
     return build(**options)
 
@@ -143,7 +143,7 @@ def test_training_goes_on(tmp_path):
 
 
 def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch):
-    """Without the backbone in the checkpoint, only the versions tell whether the same would be drawn."""
+    """Without the backbone in the checkpoint, only versions tell whether torch would draw the same."""
     model = built(mlp, 3)
     lottapack.pack(lottapack.recover.torch_cpu(model, seed=3, architecture=model), tmp_path / "a")
     loaded = lottapack.load(tmp_path / "a")
@@ -163,7 +163,7 @@ def test_another_machine_cannot_pack_what_it_cannot_check(tmp_path, monkeypatch)
 
 
 def elsewhere(*arguments):
-    """The command where torch has no vector instructions, and draws other normals."""
+    """Run the command without vector instructions, where torch draws other normals."""
     command = [sys.executable, "-m", "lottapack_cli", *map(str, arguments)]
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

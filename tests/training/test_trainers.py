@@ -1,4 +1,4 @@
-"""What people train with keeps the recipe: every checkpoint packs with no other argument."""
+"""Trainers keep the recipe: every checkpoint packs without other arguments."""
 
 import copy
 
@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 
 
 def weights(model):
-    """All bits but those of the recipe: a trainer may change the configuration, which a pack then holds as it is."""
+    """Compare all bits except the recipe's: a trainer may change the configuration, which the pack then holds."""
     return {name: value for name, value in all_bits(model).items() if name != "lottapack_recipe"}
 
 
@@ -29,7 +29,7 @@ def scaffolded(name: str, **options: object) -> nn.Module:
 
 
 def packed(run, checkpoint, folder):
-    """The model of the pack that the command makes of a checkpoint."""
+    """Pack a checkpoint by the command and load it."""
     result = run("pack", checkpoint, "-o", folder / PACK)
     assert (result.code, result.err) == (0, "")
     return lottapack.load(folder / PACK, check_fingerprints=True)
@@ -127,7 +127,7 @@ AVERAGES = {
 @pytest.mark.parametrize("buffers", [False, True], ids=["parameters", "and buffers"])
 @pytest.mark.parametrize("average", AVERAGES)
 def test_averaged_copies_keep_the_recipe(average, buffers, run, tmp_path):
-    """An average over buffers changes bytes of the recipe, and bits of a backbone that checkpoints do not hold."""
+    """Averaging buffers changes the recipe's bytes and the bits of a backbone outside checkpoints."""
     model = scaffolded("llama")
     mean = AveragedModel(model, use_buffers=buffers, **AVERAGES[average])
     for seed in range(4):

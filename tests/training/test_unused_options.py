@@ -1,4 +1,4 @@
-"""An option that changes nothing is an error, or is said."""
+"""An option without effect is an error or a warning."""
 
 import pytest
 import torch

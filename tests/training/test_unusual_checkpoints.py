@@ -1,4 +1,4 @@
-"""Checkpoints as tools and scripts leave them: what can be read is read, and the rest is an error that names it."""
+"""Checkpoints as tools and scripts leave them: read, or refused with an error that names the cause."""
 
 import argparse
 import copy
@@ -98,7 +98,7 @@ def test_numpy_scalars_and_dtypes_beside_the_weights(end, tmp_path):
 
 def test_readers_in_threads_do_not_disturb_each_other(tmp_path):
     torch.save({"model": trained("mlp").state_dict(), "acc": np.float64(1)}, tmp_path / "a.pt")
-    torch.serialization.add_safe_globals([np.dtype])  # what a caller allowed stays allowed
+    torch.serialization.add_safe_globals([np.dtype])  # the caller's own permissions stay
     before = set(torch.serialization.get_safe_globals())
 
     def work(number):

@@ -1,6 +1,6 @@
-"""A table of the ways in which people save a model: what goes in, and what comes out.
+"""A table of the ways in which people save a model.
 
-Lightning and DeepSpeed are not installed for the tests: their checkpoints are made here by the keys and dtypes that
+Lightning and DeepSpeed are not installed for the tests: this module makes checkpoints with the keys and dtypes that
 they write. FSDP2 is in test_ddp.py, with two processes; names and folders of PEFT are in test_unusual_checkpoints.py.
 """
 
@@ -23,7 +23,7 @@ PACK = "pack.lotta.safetensors"
 
 
 class Module(nn.Module):
-    """As a LightningModule that holds nothing but the model."""
+    """Like a LightningModule that holds only the model."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Module(nn.Module):
 
 
 def lightning(model: nn.Module, **more: object) -> dict[str, object]:
-    """The keys of a checkpoint of Lightning 2."""
+    """Make a checkpoint with the keys of Lightning 2."""
     wrapped = Module(model)
     optimizer = torch.optim.AdamW(parameter for parameter in model.parameters() if parameter.requires_grad)
     return {
@@ -147,7 +147,7 @@ def swa(model, folder):
 
 
 def ema_of_the_state_dict(model, folder):
-    """As libraries do that average each entry of a state_dict, the recipe included."""
+    """Some libraries average each entry of a state_dict, the recipe included."""
     state = dict(model.state_dict())
     state["lottapack_recipe"] = 0.9 * state["lottapack_recipe"] + 0.1 * state["lottapack_recipe"]
     return saved(folder, state)

@@ -65,7 +65,7 @@ def batch(name: str, count: int = 4, seed: int = 0) -> dict[str, Tensor]:
 
 
 def logits(model: nn.Module, name: str) -> Tensor:
-    """What a model in evaluation mode answers to a fixed input."""
+    """Return a model's output in evaluation mode for a fixed input."""
     given = {key: value for key, value in batch(name, seed=9).items() if key != "labels"}
     with torch.no_grad():
         found: Tensor = model.eval()(**given).logits
@@ -73,7 +73,7 @@ def logits(model: nn.Module, name: str) -> Tensor:
 
 
 def fit(model: nn.Module, name: str, steps: int = 3, rate: float = 0.05) -> nn.Module:
-    """Some steps of an ordinary loop."""
+    """Train for some steps in an ordinary loop."""
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     model.train()
     for step in range(steps):

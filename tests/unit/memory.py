@@ -1,4 +1,4 @@
-"""How many bytes torch's CPU allocator has handed out at most, counted one by one: no resident memory, no sampling."""
+"""The exact peak of bytes from torch's CPU allocator."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Inline:
-    """An executor without threads: torch counts those of the thread that asked alone."""
+    """An executor without threads, since torch counts the calling thread only."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -41,7 +41,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def peak(function: Callable[[], T]) -> tuple[T, int]:
-    """What the function returns, and the most bytes that were allocated at once while it ran."""
+    """Call a function; return its result and the peak of allocated bytes."""
     with _one_thread(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()
     assert record.profiler is not None
@@ -54,6 +54,6 @@ def peak(function: Callable[[], T]) -> tuple[T, int]:
 
 
 def size(model: nn.Module) -> int:
-    """Bytes of the memory that a model's tensors lie in, each piece counted once."""
+    """Return the bytes of a model's storages, each counted once."""
     pieces = [tensor.untyped_storage() for tensor in [*model.parameters(), *model.buffers()]]
     return sum({piece.data_ptr(): piece.nbytes() for piece in pieces}.values())

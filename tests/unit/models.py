@@ -1,4 +1,4 @@
-"""Small models, trained by drawing their trained tensors at random, and comparing bits."""
+"""Small models with random trained tensors, and comparison of bits."""
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def cnn() -> nn.Sequential:
 
 
 def text() -> nn.Sequential:
-    """An embedding whose padding row matters, and one layer in two places."""
+    """An embedding with a padding row, and a layer used twice."""
     twice = nn.Linear(12, 12)
     return nn.Sequential(nn.Embedding(20, 12, padding_idx=3), twice, nn.Tanh(), twice, nn.Flatten(), nn.Linear(60, 4))
 
@@ -79,7 +79,7 @@ PLAIN = {"mlp": mlp, "cnn": cnn, "text": text}
 
 
 def input_for(name: str) -> Tensor:
-    """Something that the model of that name computes on."""
+    """Return an input of the model."""
     generator = torch.Generator().manual_seed(5)
     if name == "mlp":
         return torch.randn(2, 16, generator=generator)
@@ -98,7 +98,7 @@ def output(model: nn.Module, given: Tensor) -> Tensor:
 
 
 def train(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give everything that trains other values, and BatchNorm other statistics."""
+    """Draw all trained values and BatchNorm statistics."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -113,27 +113,27 @@ def train(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def trained(name: str, **options: object) -> nn.Module:
-    """A scaffolded and trained model of that name."""
+    """Build a scaffolded and trained model of that name."""
     build = {**PLAIN, **TRANSFORMERS}[name]
     return train(lottapack.scaffold(build(), **{"seed": 42, "rank": 2, **options}))
 
 
 def bits(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
-    """Dtype, shape and bytes: equal if and only if the tensors are, NaN and minus zero included."""
+    """Return dtype, shape and bytes: equal if and only if the tensors are, NaN and minus zero included."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return tensor.dtype, tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
 def named(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer under each of its names."""
+    """Return every parameter and buffer under each of its names."""
     return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one dtype and shape, and the same bits."""
+    """Return whether two tensors have the same dtype, shape and bits."""
     return bits(one) == bits(other)
 
 
 def all_bits(model: nn.Module) -> dict[str, object]:
-    """The bits of every parameter and buffer, the backbone and computed buffers too, under each of their names."""
+    """Return the bits of every parameter and buffer, backbone and computed buffers included, by name."""
     return {name: bits(tensor) for name, tensor in named(model).items()}

@@ -1,4 +1,4 @@
-"""Embeddings with an adapter, also where a head shares their weight."""
+"""Embeddings with an adapter, also with a tied head."""
 
 import copy
 
@@ -17,7 +17,7 @@ def llama():
 
 
 def tied_sequential(bias=True):
-    """A head with the embedding's weight."""
+    """A head tied to the embedding."""
     model = nn.Sequential(nn.Embedding(30, 12), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 30, bias=bias))
     model[3].weight = model[0].weight
     return model

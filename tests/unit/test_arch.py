@@ -225,7 +225,7 @@ def test_families_are_found_without_importing_libraries(monkeypatch):
 
 
 def test_floats_that_json_lacks_come_back():
-    """As the default of Mamba2 has one, and as the library itself writes them."""
+    """Mamba2's default has one, and the library itself writes them."""
     from transformers import Mamba2Config, Mamba2Model
 
     limits = (float("-inf"), float("inf"))
@@ -259,7 +259,7 @@ def test_a_text_that_looks_like_a_float_hides_no_key():
 
 
 def test_the_innermost_model_fills_the_buffers_of_a_module():
-    """The outer class of Gemma3n does not know the sizes that its text model needs for it."""
+    """Gemma3n's outer class lacks sizes that its text model needs."""
     from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
 
     config = Gemma3nTextConfig(

@@ -1,4 +1,4 @@
-"""What building a module may cost: hostile configurations end at once, honest ones are built as before."""
+"""Limits on building a module: hostile configurations end at once, honest ones build."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from lottapack.arch.watched import anonymous_memory
 from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
 from lottapack.format.descriptor import Architecture
 
-# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+# Stopped may arrive in a callback of the garbage collector, where Python drops it; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -271,7 +271,7 @@ def test_modules_are_built_alike_whatever_the_defaults_of_the_process_are(tmp_pa
 
 
 def test_other_threads_see_nothing(tmp_path):
-    """Neither patches, nor defaults, nor random numbers, while models are loaded, verified and drawn."""
+    """Loading, verifying and drawing do not change patches, defaults or random numbers."""
     llama, plain = tied_llama(), mlp()
     paths = [
         lottapack.pack(lottapack.scaffold(model, seed=1, rank=2), tmp_path / f"{number}.lotta.safetensors").path

@@ -1,4 +1,4 @@
-"""What of a trained model no tensor tells comes back, or is refused by name: from the live model and its state_dict."""
+"""Changes outside tensors come back or are refused by name, from the live model and its state_dict."""
 
 import copy
 import functools
@@ -40,14 +40,14 @@ HOW = pytest.mark.parametrize("how", ["model", "state"])
 
 
 class Doubled(nn.LayerNorm):
-    """A norm of a user's own."""
+    """A user's norm."""
 
     def forward(self, x):
         return 2 * super().forward(x)
 
 
 class Around(nn.Module):
-    """A wrapper of a user's own."""
+    """A user's wrapper."""
 
     def __init__(self, inner):
         super().__init__()
@@ -82,7 +82,7 @@ def set_class(module, cls):
     module.__class__ = cls
 
 
-# What the configuration of the moment tells comes back
+# Changes that the current configuration holds come back
 
 
 TOLD = {
@@ -140,7 +140,7 @@ def test_a_model_that_nothing_was_done_to_says_nothing():
     assert text.count(b'"config"') == 1
 
 
-# What it does not tell is refused, or left out by name
+# Other changes are refused or ignored by name
 
 
 REFUSED = {
@@ -234,7 +234,7 @@ def test_a_wrapped_layer_is_refused_by_its_class(place, how, tmp_path):
 
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_names_that_a_wrapper_changed_say_which(place, tmp_path):
-    """As another tool renames them, of which the recipe knows nothing."""
+    """Another tool may rename them without the recipe."""
     state = model().state_dict()
     renamed = {name.replace(f"{place}.", f"{place}.inner."): tensor for name, tensor in state.items()}
     with pytest.raises(CheckpointError, match=rf"lacks {place}\.\w+, but contains {place}\.inner\.\w+") as caught:
@@ -306,7 +306,7 @@ def test_a_whole_adapter_that_is_frozen_is_named(tmp_path):
     assert loaded[0].beta.requires_grad
 
 
-# What watches a model or runs it otherwise is no change
+# Observing a model or running it differently is not a change
 
 
 def averaged(made):
@@ -354,7 +354,7 @@ def test_a_weight_that_average_rounding_moved_is_no_change(tmp_path):
 
 
 class Scaled(nn.Module):
-    """As a library writes it: a method, a function and numbers that its forward uses."""
+    """A library's class: a method, a function and numbers that its forward uses."""
 
     factor = 2.0
 

@@ -1,4 +1,4 @@
-"""Codings of what is stored: exact decoding, repeated packing, errors that are measured, refusals."""
+"""Codings of stored tensors: exact decoding, repeated packing, measured errors, refusals."""
 
 import itertools
 import json
@@ -144,7 +144,7 @@ FORMS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:dtype=.*float16 had no effect")  # in models that are narrow already
+@pytest.mark.filterwarnings("ignore:dtype=.*float16 had no effect")  # in models that are already narrow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_packing_what_was_loaded_gives_the_same_file(form, dtype, tmp_path):

@@ -1,4 +1,4 @@
-"""pack() takes the configuration of the moment, from a live model or from config.json beside a checkpoint."""
+"""pack() uses the current configuration, from a live model or from config.json beside a checkpoint."""
 
 import json
 from pathlib import Path
@@ -159,14 +159,16 @@ def test_a_folder_of_another_family_may_hold_any_config(tmp_path):
 
 def test_what_a_module_was_built_with_must_agree_with_its_configuration(tmp_path):
     model = lottapack.scaffold(tied_llama(), seed=1, rank=1)
-    model.config.rms_norm_eps = 0.5  # read when it was built: the module still has the old one
+    model.config.rms_norm_eps = 0.5  # read at construction: the module still has the old one
     with pytest.raises(CheckpointError, match=r"variance_epsilon is 1e-06, but 0.5"):
         lottapack.pack(model, tmp_path / f"a{S}")
     model.config.rms_norm_eps = 1e-6
     model.model.norm.variance_epsilon = 0.25
     with pytest.raises(CheckpointError, match=r"model.norm.variance_epsilon is 0.25"):
         lottapack.pack(model, tmp_path / f"a{S}")
-    lottapack.pack(model, tmp_path / f"a{S}", ignore="model.norm.variance_epsilon")  # the way out that the error names
+    lottapack.pack(
+        model, tmp_path / f"a{S}", ignore="model.norm.variance_epsilon"
+    )  # the next step that the error names
 
 
 def test_a_replaced_module_is_refused(tmp_path):

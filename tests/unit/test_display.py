@@ -1,4 +1,4 @@
-"""Results in a console and in a notebook: short, readable, and a stranger's text is never HTML."""
+"""Results in a console and a notebook: short, readable, with foreign text escaped."""
 
 import io
 import sys

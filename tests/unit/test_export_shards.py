@@ -1,4 +1,4 @@
-"""Full checkpoints in shards, streamed: the same bytes as written whole, and never anything half-written."""
+"""Full checkpoints in streamed shards: the same bytes as written whole, never partial."""
 
 import json
 import os
@@ -147,7 +147,7 @@ def test_shards_where_they_make_no_sense_are_refused(llama, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path):
-    """A 128 MiB matrix is exported by a process that may take 64 MiB more than it has when it begins."""
+    """Export a 128 MiB matrix in a process limited to 64 MiB above its start."""
     model = nn.Sequential(nn.Linear(8192, 4096, bias=False))
     lottapack.pack(lottapack.scaffold(model, seed=1, rank=2, targets=["0"]), tmp_path / "pack")
     script = (

@@ -1,4 +1,4 @@
-"""fill_(): every tensor has its values and is tied as in load(), or the one that cannot be filled is named."""
+"""fill_(): every tensor is filled and tied as in load(), or an error names it."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ CASES = {name: (name, {}) for name in BUILD} | {
 
 @pytest.fixture(autouse=True)
 def no_memory_by_chance():
-    """Memory that was never written to is NaN."""
+    """Fill uninitialised memory with NaN."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -36,7 +36,7 @@ def packed(name, path, **options):
 
 
 def identities(model):
-    """Which names are one tensor."""
+    """Return the groups of names that share one tensor."""
     found = {}
     for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
         found.setdefault(id(tensor), set()).add(name)
@@ -235,7 +235,7 @@ def test_a_recomputation_has_the_backbone_of_its_forward_pass_or_is_an_error(way
         assert torch.allclose(gradient(model, run), due, rtol=1e-5, atol=1e-6)
         assert torch.allclose(gradient(model, run, "c", "b"), due, rtol=1e-5, atol=1e-6)
     losses = []
-    for name in ("default", "b"):  # each loss is checkpointed on its own scaffold, and backward comes after both
+    for name in ("default", "b"):  # each loss is checkpointed on its own scaffold; backward follows both
         with lottapack.switch(model, name):
             losses.append(run(model, x.clone().requires_grad_()).sum())
     with pytest.raises(RuntimeError, match="switched to another scaffold"):
@@ -265,7 +265,7 @@ def test_threads_that_switch_and_run_a_model_are_told_apart(way, backbone, tmp_p
             with pytest.raises(ScaffoldError, match="gradient checkpointing runs the forward pass again"):
                 made.backward()
             switching(lambda: lottapack.switch(model, "default"))
-    for _ in range(2000):  # so that this thread's numbers are far beyond those of new threads
+    for _ in range(2000):  # so this thread's counters exceed those of new threads
         x.clone().requires_grad_().view(-1)
     early = in_a_thread(loss)
     lottapack.switch(model, "b")

@@ -1,4 +1,4 @@
-"""Frozen parameters of any module come from the seed: no pack holds them, and they come back."""
+"""Frozen parameters of any module come from the seed; packs do not hold them, and they come back."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Signed Hadamard matrices: orthogonal rows or columns, the same bits everywhere, and what cannot have them."""
+"""Signed Hadamard matrices: orthogonal rows or columns, fixed bits, refusals."""
 
 import models
 import numpy as np
@@ -53,7 +53,7 @@ def test_arrays_and_tensors_are_as_the_reference(shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_other_devices_compute_the_same(shape, monkeypatch):
-    """Their way, in plain operations of torch, run on the CPU."""
+    """The GPU's algorithm in plain torch operations on the CPU."""
     one = source(shape)
     expected = rng.fill_(torch.empty(shape), one)
     found = torch.empty(shape)

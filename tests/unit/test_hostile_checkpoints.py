@@ -1,4 +1,4 @@
-"""What a stranger's checkpoint or folder may hold besides tensors: code, links, pipes, and paths out of it."""
+"""Hostile checkpoints and folders: code, links, pipes, and paths out of them."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ class Code:
 
 
 def pickles(folder: Path) -> list[Path]:
-    """Pickles in every wrapping, under every name that a checkpoint has."""
+    """Write pickles in every format and under every name of a checkpoint."""
     content = {"weight": torch.zeros(2), "x": Code()}
     torch.save(content, folder / "zip")
     torch.save(content, folder / "old", _use_new_zipfile_serialization=False)
@@ -77,7 +77,7 @@ def test_nothing_is_read_again_in_a_laxer_way(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A checkpoint in two shards."""
+    """Write a checkpoint in two shards."""
     state = trained("mlp").state_dict()
     names = sorted(state)
     (tmp_path / "folder").mkdir()
@@ -90,7 +90,7 @@ def folder(tmp_path):
 
 
 def test_links_inside_a_folder_are_followed(folder, tmp_path):
-    """As in the cache of a Hub: snapshots of links to blobs beside them."""
+    """As in a Hub cache: snapshots of links to blobs."""
     lottapack.pack(folder, tmp_path / "plain")
     snapshot = tmp_path / "models--a--b" / "snapshots" / "0"
     snapshot.mkdir(parents=True)
@@ -172,7 +172,7 @@ def pack(tmp_path):
 
 
 def test_a_pack_that_is_replaced_while_it_is_open(pack, tmp_path):
-    """What was opened is read to its end: nothing is mapped, and a path is opened once."""
+    """An opened file is read to its end: not mapped, and its path opened once."""
     before = pack.read_bytes()
     lottapack.pack(trained("cnn"), tmp_path / "other")
     with lottapack.open_pack(pack) as opened:
@@ -184,7 +184,7 @@ def test_a_pack_that_is_replaced_while_it_is_open(pack, tmp_path):
 
 @pytest.mark.parametrize("left", [0, 8, 100])
 def test_a_pack_that_is_cut_while_it_is_open(left, tmp_path):
-    """A mapping would end the process here, with SIGBUS. (A pack of a few kilobytes is in a buffer by then.)"""
+    """A mapping would end the process with SIGBUS. (A pack of a few kilobytes is already in a buffer.)"""
     pack = tmp_path / "a.lotta.safetensors"
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 256))
     lottapack.pack(lottapack.scaffold(model, seed=1, rank=1), pack)
@@ -200,7 +200,7 @@ NAMES = ("forward", "_modules", "__class__", "__init__", "__dict__", "training",
 
 @pytest.mark.parametrize("name", NAMES)
 def test_children_cannot_take_the_place_of_what_a_module_is(name):
-    """Names with underscores, and names of methods: what the module has already is not replaced."""
+    """Names with underscores and of methods do not replace what the module has."""
     node = {"name": name, "class": "Tanh", "config": {}}
     architecture = Architecture(family="torch.nn", class_="Sequential", config={"children": [node]})
     with pytest.raises(ArchitectureError, match="cannot build"):

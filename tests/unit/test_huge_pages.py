@@ -1,4 +1,4 @@
-"""Memory in huge pages: asked for, timed, and given up where they are dear."""
+"""Memory in huge pages: requested, timed, and avoided where they are slow."""
 
 import mmap
 import re
@@ -28,7 +28,7 @@ def mapping(address: int) -> tuple[int, set[str]]:
 
 
 def new() -> torch.Tensor:
-    """Memory that nobody had before: malloc may give what is free in its heap, however much is asked for."""
+    """Map new memory; malloc could reuse free memory of its heap."""
     return torch.frombuffer(mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
 
 

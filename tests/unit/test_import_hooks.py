@@ -1,4 +1,4 @@
-"""Modules of ours that are imported after one of another library."""
+"""Our modules that are imported after another library's."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ print(*sorted(name for name in sys.modules if name.startswith(("theirs", "ours")
 
 
 def loaded(folder: Path, code: str) -> list[str]:
-    """What is imported after some code, in a process of its own, beside the packages theirs and ours."""
+    """Run code in a process with the packages theirs and ours; return the imported modules."""
     (folder / "theirs").mkdir(exist_ok=True)
     (folder / "theirs" / "__init__.py").write_text("")
     (folder / "theirs" / "part.py").write_text("value = 1")

@@ -1,4 +1,4 @@
-"""The log says what of a model is kept in full, where that is most of it."""
+"""The log says what is kept in full if that is most of a model."""
 
 import pytest
 from torch import nn

@@ -1,4 +1,4 @@
-"""The check of canonical JSON and the views of its values, against Python's own parser on random texts."""
+"""The check of canonical JSON and its views, against Python's parser on random texts."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What scaffold() plans for large mixtures of experts, which have no memory here: how large their packs would be."""
+"""Plans of scaffold() for large mixtures of experts on meta: sizes of their packs."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ KEPT = ("embedding", "head", "norm", "bias", "buffer")
 
 
 def planned(kind, config):
-    """The entries of a model without memory, and the role of each."""
+    """Return the entries of a model on meta, with roles."""
     with torch.device("meta"):
         model = getattr(transformers, kind)(config)
     entries = entries_of(model, arch.family_of(model).heads(model))

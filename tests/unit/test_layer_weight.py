@@ -1,4 +1,4 @@
-"""Whoever reads the weight of a layer with an adapter gets the weight that the layer stands for."""
+"""Reading the weight of an adapted layer gives its effective weight."""
 
 import copy
 import io
@@ -127,7 +127,7 @@ def test_second_derivatives():
 
 
 class Product(torch.autograd.Function):
-    """A library's own kernel: it gets the object itself, and gives a gradient for it."""
+    """A library's own kernel gets the object and returns a gradient for it."""
 
     @staticmethod
     def forward(ctx, x, weight):

@@ -1,4 +1,4 @@
-"""load() holds the model once: what it needs beside it is bounded, counted and asked for before anything is taken."""
+"""load() holds the model once; extra memory is bounded and checked before allocation."""
 
 import gc
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_change_is_found_when_it_is_converted(tmp_path, place):
 
 
 def test_a_second_copy_is_seen(pack):
-    """So the test above can fail."""
+    """Show that the test above can fail."""
     model, most = peak(lambda: [copy := lottapack.load(pack), copy.to(torch.bfloat16)][1])
     assert most > SHARE * size(model)
 
@@ -127,7 +127,7 @@ def test_a_wrong_fingerprint_is_found_whatever_the_dtype(tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", [{}, {"dtype": torch.bfloat16}, {"check_fingerprints": True}], ids=str)
 @pytest.mark.parametrize("name", ["text", "gpt2"])
 def test_all_weights_at_once_are_those_one_by_one(name, way, merge, tmp_path, monkeypatch):
-    """The way of a GPU, on the CPU."""
+    """The GPU's path, on the CPU."""
     path = lottapack.pack(trained(name), tmp_path / "a").path
     expected = all_bits(lottapack.load(path, merge=merge, **way))
     monkeypatch.setattr(loading._Rebuild, "_in_threads", loading._Rebuild._at_once)
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_taken(pack, monkeypatch
 
 
 def test_a_gpu_is_asked_what_is_free(pack, monkeypatch):
-    """No GPU here: its answers are given for it."""
+    """Fake a GPU's answers."""
     monkeypatch.setattr(skeletons, "skeleton", lambda *_: pytest.fail("something was built"))
     monkeypatch.setattr(loading, "resolve", torch.device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000_000, 80_000_000_000))

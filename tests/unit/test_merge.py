@@ -107,7 +107,7 @@ def test_infinities_not_numbers_and_subnormals_are_kept():
 
 
 def test_other_orders_round_otherwise():
-    """So the tests above can fail: a matrix product does not give these bits."""
+    """A matrix product does not give these bits, so the tests above can fail."""
     weight, a, b, beta, scaling, _ = case((40, 40), 16, torch.float32)
     found = merge.merged(weight, a, b, beta, scaling=scaling, fan_in_fan_out=False)
     assert bits(found) != bits(beta.double() * weight.double() + scaling * (b.double() @ a.double()))

@@ -1,4 +1,4 @@
-"""A model that ran when it was packed runs when it is loaded: adapters wider than the backbone, models cast later."""
+"""Adapters wider than the backbone and models cast later run after loading as before packing."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A pack holds the model of the moment: how it was cast, and what of it was frozen or unfrozen, since scaffold()."""
+"""A pack holds the current model: casts and changes of requires_grad since scaffold()."""
 
 import copy
 import json
@@ -197,7 +197,7 @@ def test_what_a_forward_pass_makes_anew_is_no_change(tmp_path):
     packed(model, tmp_path)
 
 
-# What saves a checkpoint may cast all of it
+# Tools may cast a whole checkpoint
 
 
 def cast(state, dtype):
@@ -329,7 +329,7 @@ def test_batch_norms_and_whole_numbers_are_cast_as_torch_does(tmp_path):
 
 
 def test_a_plain_model_that_was_cast_comes_back_so(tmp_path):
-    """What a cast did to the rotary frequencies is no tensor of a checkpoint, whoever drew the weights."""
+    """Cast rotary frequencies are not in checkpoints, whoever drew the weights."""
     torch.manual_seed(5)
     model = tied_llama().to(torch.bfloat16).eval()
     path = lottapack.pack(lottapack.recover.torch_cpu(model, architecture=model, seed=5), tmp_path / "a").path

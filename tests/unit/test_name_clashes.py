@@ -1,4 +1,4 @@
-"""One name, one meaning: what would collide in a pack is refused before anything is written, naming both."""
+"""One name, one meaning: colliding names are refused before writing, with both named."""
 
 from collections import OrderedDict
 

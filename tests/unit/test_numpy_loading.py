@@ -15,7 +15,7 @@ VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid
 
 
 def known_answers() -> dict[str, dict[str, str]]:
-    """By pack and scaffold the SHA-256 of each merged weight, as the vectors have them."""
+    """Return by pack and scaffold the SHA-256 of each merged weight, from the vectors."""
     found = {}
     for sidecar in sorted(VALID.glob("*.json")):
         path = str(sidecar.with_suffix("")) + ".lotta.safetensors"
@@ -34,7 +34,7 @@ def test_the_vectors(argument):
 
 @pytest.mark.parametrize("option", [[], ["--without-kernels"]], ids=["numba", "reference"])
 def test_the_vectors_without_torch(option):
-    """In a process where importing torch is an error."""
+    """Run in a process where importing torch is an error."""
     answers = known_answers()
     program = Path(__file__).with_name("numpy_digests.py")
     done = subprocess.run(

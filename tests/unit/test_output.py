@@ -1,4 +1,4 @@
-"""A path holds the old file or the whole new one."""
+"""A path holds the old file or the complete new one."""
 
 import os
 import stat
@@ -172,7 +172,7 @@ def test_what_a_living_writer_has_written_stays(tmp_path):
 
 
 def test_a_new_file_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, monkeypatch):
-    """Another process swept it between its making and its locking."""
+    """Another process removed it between creation and locking."""
     real, removed = output.lock, []
 
     def swept(descriptor):

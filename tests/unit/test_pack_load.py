@@ -1,4 +1,4 @@
-"""pack() and load(): every bit comes back, whatever the model and however the checkpoint was saved."""
+"""pack() and load(): every bit comes back, for all models and ways of saving."""
 
 import gc
 import json
@@ -274,7 +274,7 @@ def test_tied_copies_may_be_in_the_checkpoint_but_not_drift(tmp_path):
 
 
 def test_buffers_of_every_dtype_are_kept(tmp_path):
-    """No listed module has some of these dtypes, so the file is read back by its tensors."""
+    """Listed modules lack some of these dtypes, so read the file by its tensors."""
     generator = torch.Generator().manual_seed(0)
     kinds = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float64, torch.bfloat16)
     buffers = {str(kind): torch.randint(0, 2, (3, 5), generator=generator).to(kind) for kind in kinds}
@@ -448,7 +448,7 @@ def test_a_load_that_fails_leaves_no_tensors_behind(tmp_path):
         before = count()
         with pytest.raises(lottapack.errors.IntegrityError):
             lottapack.load(path)
-        end = time.monotonic() + 10  # a thread lets go of its task after it has said that this is done
+        end = time.monotonic() + 10  # a thread releases its task after it reports its end
         while count() != before and time.monotonic() < end:
             time.sleep(0.01)
         assert count() == before

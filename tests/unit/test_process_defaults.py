@@ -1,4 +1,4 @@
-"""What a process sets for all of torch changes no tensor of lottapack's: default dtype and device, inference mode."""
+"""Process-wide settings of torch do not change tensors: default dtype and device, inference mode."""
 
 import importlib.util
 from contextlib import contextmanager
@@ -215,7 +215,7 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
 
 
 def test_the_plug_in_sets_defaults_for_as_long_as_a_function_runs():
-    """tests/other_defaults.py, under which parts of the tests run once more: faulty code would be noticed."""
+    """tests/other_defaults.py, which reruns parts of the tests, detects faulty code."""
     spec = importlib.util.spec_from_file_location("other_defaults", Path(__file__).parents[1] / "other_defaults.py")
     plugin = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plugin)

@@ -1,4 +1,4 @@
-"""What torch.nn.utils does to layers after scaffold(): a typed error that says how to undo it, and then a pack."""
+"""torch.nn.utils on layers after scaffold(): a typed error that says how to undo it, then a pack."""
 
 import pytest
 import torch

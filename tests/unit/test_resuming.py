@@ -1,4 +1,4 @@
-"""A run takes up another's checkpoint, whatever both keep of the backbone: in memory, as parameters, or not at all."""
+"""A run resumes from another's checkpoint, however each keeps its backbone."""
 
 import pytest
 import torch

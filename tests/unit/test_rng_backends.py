@@ -18,7 +18,7 @@ SOURCE = Source(42, "a", builtin("normal16"), 0.5, "float32")
 
 @pytest.fixture
 def unchecked(monkeypatch):
-    """As in a fresh process: no device has given its answers yet."""
+    """As in a fresh process: forget all devices' known answers."""
     monkeypatch.setattr("lottapack.rng.selfcheck._passed", set())
 
 
@@ -59,7 +59,7 @@ def test_a_backend_can_be_asked_for_by_name():
 
 @pytest.fixture
 def as_a_gpu(monkeypatch):
-    """Triton is asked to generate on the CPU, as if that were a device that it compiles for."""
+    """Ask Triton to generate on the CPU, as if it compiled for it."""
     for cached in (backends.triton_fault, backends.triton_works):
         cached.cache_clear()
     monkeypatch.setattr(backends, "_torch_finds", lambda kind: kind == "cpu")
@@ -146,7 +146,7 @@ def test_the_known_answers_cover_all_paths_and_dtypes():
 
 @pytest.mark.parametrize("element", [0, 1999])
 def test_a_backend_with_one_wrong_bit_is_refused(element, monkeypatch, unchecked):
-    """The tensor keeps its values, and the device stays refused."""
+    """The tensor keeps its values; the device stays refused."""
     good = backends.select("cpu")
 
     def fill(tensor, source, start):

@@ -46,7 +46,7 @@ def test_a_part_of_memory_is_within_it():
 
 
 def test_a_kernel_that_fails_is_no_silence(monkeypatch):
-    """What its source has raised is a code that it returns."""
+    """An error raised in the source becomes a returned code."""
 
     @compiler.jit
     def stepping(numbers, step):
@@ -63,7 +63,7 @@ def test_a_kernel_that_fails_is_no_silence(monkeypatch):
 
 
 def test_code_that_needs_numba_is_refused(monkeypatch):
-    """Where a numba does not do what the options ask of it."""
+    """A numba that ignores its options."""
 
     @compiler.jit
     def talking(numbers):

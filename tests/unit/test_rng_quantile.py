@@ -56,7 +56,7 @@ def test_the_formula_gives_every_entry_of_the_table():
 
 
 def test_line_and_distance_are_exact():
-    """What the formula's accuracy rests on: only its last operation rounds what matters."""
+    """The formula's accuracy depends on its last rounding only."""
     rows = coefficients().reshape(ROWS, PIECES).astype(np.float64)
     distance = np.abs(np.arange(2**16) - 32767.5) / 65536
     m = fma(distance.astype(np.float32), np.full(2**16, -FALL, np.float32), np.full(2**16, FROM, np.float32))

@@ -1,4 +1,4 @@
-"""scaffold(): roles, initial values, and what it refuses."""
+"""scaffold(): roles, initial values, refusals."""
 
 import math
 from collections import OrderedDict
@@ -181,7 +181,7 @@ def with_bias(dtype):
 
 @pytest.mark.parametrize("rank", [3, {"0": 4, "*": 3}])
 def test_a_layer_narrower_than_the_rank_of_all_is_trained_in_full(rank):
-    """A gate with one output: its adapter would be larger than it is."""
+    """A gate with one output, whose adapter would be larger than its weight."""
     model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1), nn.Linear(1, 16), nn.Linear(16, 4))
     lottapack.scaffold(model, seed=1, rank=rank)
     assert roles(model) == {

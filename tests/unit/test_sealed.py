@@ -1,4 +1,4 @@
-"""While a library builds what a stranger's pack describes, it reaches no other machine."""
+"""A library that builds a stranger's architecture cannot reach other machines."""
 
 import ctypes
 import http.server
@@ -28,7 +28,7 @@ from lottapack.errors import ArchitectureError
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, int, list[str]]]:
-    """A machine that anyone could ask, and what it was asked."""
+    """A server, and the requests that it got."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -100,7 +100,7 @@ def test_a_library_that_goes_on_without(server: tuple[str, int, list[str]], tmp_
     assert server[2] == []
     with pytest.raises(ArchitectureError, match=f"would open the file {tmp_path}/a"), sealed(), suppress(Exception):
         (tmp_path / "a").read_bytes()
-    with sealed():  # what was tried is forgotten
+    with sealed():  # forget the attempts
         pass
 
 
@@ -108,7 +108,7 @@ PICKLED = pickle.dumps(Path("a"))
 
 
 def swallowed(act: Callable[[], object]) -> str:
-    """What a block says in which an act was tried and its error caught; or nothing."""
+    """Return the block's error after an attempt whose own error was caught, or None."""
     try:
         with sealed(), suppress(Exception):
             act()
@@ -190,7 +190,7 @@ for name, kind in (("UperNetForSemanticSegmentation", "upernet"), ("Mask2FormerM
 
 
 def test_a_configuration_that_names_a_backbone_of_a_hub(server: tuple[str, int, list[str]]) -> None:
-    """The library would ask the Hub whether there is such a repository, with the caller's token."""
+    """The library would ask the Hub for such a repository, with the caller's token."""
     pytest.importorskip("transformers")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{server[1]}", "TRANSFORMERS_VERBOSITY": "error"}
@@ -204,7 +204,7 @@ def test_a_configuration_that_names_a_backbone_of_a_hub(server: tuple[str, int, 
 
 
 def test_a_trusted_package_may_write_a_module_of_its_own_and_import_it() -> None:
-    """As torch_geometric does with the code of its layers. What was there before stays closed."""
+    """torch_geometric writes its layers' code to files. Existing files stay closed."""
     there = Path(tempfile.gettempdir(), "there_before.txt")
     there.write_text("private")
     with allowing("anything"), sealed():

@@ -1,4 +1,4 @@
-"""Folders that appear in one step, or whose files are replaced so that nobody reads a mixture."""
+"""Folders that appear in one step, or whose files are replaced without a readable mixture."""
 
 import fcntl
 import os
@@ -100,7 +100,7 @@ def test_stopped_after_any_step_nobody_reads_a_mixture(step, tmp_path, steps, mo
 
 
 def test_what_is_there_already_is_no_step(tmp_path, steps):
-    """So of two files of which one is the same, the other is replaced in one step, and nothing is ever away."""
+    """If one of two files is unchanged, the other is replaced in one step, and none is ever missing."""
     write(tmp_path / "out", {**NEW, "a": "old a"})
     steps.clear()
     write(tmp_path / "out", NEW)

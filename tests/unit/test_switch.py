@@ -1,4 +1,4 @@
-"""Several scaffolds: switch() in place, packs that hold them, and what is refused."""
+"""Several scaffolds: switch() in place, packs that hold them, refusals."""
 
 import copy
 import json
@@ -94,7 +94,7 @@ def test_regenerate_stays_on_the_scaffold():
 
 
 def test_a_backward_pass_over_another_scaffold_is_an_error():
-    """Its gradients would be those of a backbone that the forward pass never saw."""
+    """Its gradients would belong to a backbone that the forward pass did not use."""
     model = scaffolded()
     loss = output_with_gradient(model)
     lottapack.switch(model, "task-b")

@@ -1,4 +1,4 @@
-"""Damaged, lying and hostile packs: one tree of errors, and nothing allocated."""
+"""Damaged and hostile packs: typed errors without allocation."""
 
 import copy
 import hashlib
@@ -22,7 +22,7 @@ from lottapack.format.packfile import PackFile
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """A pack with a role of every kind and a table of its own."""
+    """Write a pack with every role and its own table."""
     path = tmp_path_factory.mktemp("packs") / "whole"
     table = rng.custom("own", [-1.0, 1.0])
     model = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
@@ -31,7 +31,7 @@ def pack(tmp_path_factory):
 
 
 def refused(path):
-    """Whether opening and loading end in an error of the tree; another exception fails the test."""
+    """Return whether opening and loading raise a LottapackError; another exception fails the test."""
     try:
         with lottapack.open_pack(path):
             pass
@@ -43,7 +43,7 @@ def refused(path):
 
 
 def rewrite(path, target, change):
-    """Change the descriptor of a pack as JSON, and make the file right around it."""
+    """Change the descriptor of a pack as JSON and fix the rest of the file."""
     with lottapack.open_pack(path) as pack:
         descriptor = json.loads(pack.descriptor.to_bytes())
         data = path.read_bytes()[pack.data_start :]
@@ -106,7 +106,7 @@ ODD = (None, True, -1, 0, 2**63, 1e308, 0.1, "", "x", "0" * 16, [], [-1], [2**53
 
 
 def test_odd_descriptors_are_refused_or_give_a_model(pack, tmp_path):
-    """The file is right but for one value of the descriptor."""
+    """The file is valid except for one value of the descriptor."""
     with lottapack.open_pack(pack) as opened:
         original = json.loads(opened.descriptor.to_bytes())
     outcomes = {True: 0, False: 0}
@@ -228,7 +228,7 @@ def one_layer(tmp_path, *layers):
 
 
 def test_an_adapter_must_fit_its_layer(tmp_path):
-    """A square linear weight, recorded as if it were transposed: only the merged form is defined."""
+    """A square linear weight recorded as transposed: only its merged form is defined."""
     path = rewrite(one_layer(tmp_path), tmp_path / "a", set_at("parameters", "0.weight", "fan_in_fan_out", to=True))
     with pytest.raises(ArchitectureError, match=r"0\.weight: a Linear does not support this adapter"):
         lottapack.load(path)
@@ -236,7 +236,7 @@ def test_an_adapter_must_fit_its_layer(tmp_path):
 
 
 def test_generated_buffers_are_buffers(tmp_path):
-    """No writer does this; the format allows it."""
+    """Writers do not produce this, but the format allows it."""
 
     def change(descriptor):
         entry = descriptor["parameters"]["1.running_mean"]

@@ -1,4 +1,4 @@
-"""Models whose backbone is in no memory are the models that they are with it."""
+"""Models with a virtual backbone equal the materialised ones."""
 
 import copy
 
@@ -38,7 +38,7 @@ def close(one, other, tolerance=1e-5):
 
 
 def same_gradients(ours, theirs):
-    """Within what summation leaves. Some are zero but for that, such as those of an attention's keys' biases."""
+    """Compare within the error of summation. Some are zero otherwise, such as biases of attention keys."""
     scale = max(float(one.abs().max()) for one in theirs.values())
     return ours.keys() == theirs.keys() and all(
         torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5 * scale) for name in theirs
@@ -105,7 +105,7 @@ def test_a_backward_pass_has_the_backbone_of_its_forward_pass():
 
 
 def test_a_penalty_on_the_gradient_trains_linear_layers_and_is_refused_for_convolutions():
-    """A training step through a second derivative: as with the backbone in memory, or an error, and no gradients."""
+    """A training step through a second derivative: as materialised, or an error without gradients."""
 
     def penalty(model, given):
         (found,) = torch.autograd.grad(model(given).tanh().square().sum(), given, create_graph=True)

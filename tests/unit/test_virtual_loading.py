@@ -1,4 +1,4 @@
-"""load() with a backbone that is in no memory: what it takes, what it counts, and what it refuses."""
+"""load() with a virtual backbone: memory, limits, refusals."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""What virtual products take beside their results: memory that is used again, and nothing that is kept for later."""
+"""Extra memory of virtual products: reused, not kept."""
 
 import copy
 import os
@@ -41,7 +41,7 @@ def drawn(*shape, seed=0):
 
 
 def resident():
-    """Bytes of this process that are in memory."""
+    """Return this process's resident bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -226,7 +226,7 @@ def test_an_adapted_layer_keeps_its_input_and_makes_its_output_and_no_more():
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_dropout_leaves_the_parts_apart(name):
-    """With the same random numbers the same is dropped as with a backbone in memory."""
+    """The same random numbers drop the same values as with a materialised backbone."""
     given, found = input_for(name), []
     for backbone in ("materialised", "virtual"):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Products with a backbone that is never there: the kernel's order of summation, and the operators beside it."""
+"""Products with a virtual backbone: the kernel's order of summation, and the operators."""
 
 import math
 

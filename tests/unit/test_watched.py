@@ -1,4 +1,4 @@
-"""Work that is stopped when it takes too much; and nothing else is."""
+"""Work that exceeds its limits is stopped; other work is not."""
 
 import contextvars
 import ctypes
@@ -14,7 +14,7 @@ from lottapack.arch import watched
 from lottapack.arch.watched import Stopped, run_watched
 from lottapack.errors import LimitError
 
-# Stopped may arrive in a callback of the garbage collector, where Python drops it with a message; it is sent again.
+# Stopped may arrive in a callback of the garbage collector, where Python drops it; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -106,7 +106,7 @@ def test_what_is_caught_is_raised_again():
     with pytest.raises(LimitError):
         run_watched(stubborn, "it", Fixed(0.1))
     assert caught == [Stopped] * 3
-    # What goes on as if nothing had happened is not right any more.
+    # Work that continues anyway is no longer trusted.
     with pytest.raises(LimitError):
         run_watched(lambda: bool(suppressed()), "it", Fixed(0.1))
 

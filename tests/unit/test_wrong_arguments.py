@@ -1,4 +1,4 @@
-"""Arguments of the wrong type: a LottapackError that names the argument, never an error from deep inside."""
+"""Arguments of the wrong type: a LottapackError names the argument."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Small models of many kinds: every adapter is reached, and what comes back computes what was trained.
+"""Small models of many kinds: every adapter gets a gradient, and the loaded model computes the same.
 
 Each is scaffolded with the defaults, trained a step, and packed, in float32 and in bfloat16; another process loads all
 packs and compares with what was left beside them.
@@ -106,7 +106,7 @@ def test_models_of_timm(tmp_path):
 
 @pytest.mark.parametrize("kind", ["Model", "EncoderModel", "ForConditionalGeneration"])
 def test_every_expert_of_a_switch_that_gets_a_token_is_reached(kind):
-    """Each token goes to one expert: with few of them, an expert may get none, and its adapter no gradient."""
+    """Each token goes to one expert; with few tokens an expert may get none, and its adapter no gradient."""
     import transformers
 
     import lottapack

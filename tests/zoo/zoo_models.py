@@ -1,4 +1,4 @@
-"""The models of the zoo: classes of transformers with tiny configurations, and modules made of torch's own layers."""
+"""The models of the zoo: transformers classes with tiny configurations, and modules of torch layers."""
 
 from typing import Any
 

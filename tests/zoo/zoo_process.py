@@ -1,4 +1,4 @@
-"""Packs of the zoo in a process of its own. Prints JSON: a line for each model.
+"""Packs of the zoo in their own process. Prints a line of JSON for each model.
 
 zoo_process.py train FOLDER NAMES...  trains models and leaves packs, their inputs and outputs in the folder
 zoo_process.py again FOLDER           loads each pack of the folder

@@ -1,4 +1,4 @@
-"""What every model of the zoo goes through: inputs, outputs, one step of training, and which adapters it reached."""
+"""Steps for every model of the zoo: inputs, outputs, one training step, and the adapters it reached."""
 
 import inspect
 from collections.abc import Iterable, Iterator
