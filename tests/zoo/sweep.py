@@ -8,6 +8,7 @@ a table tells what it came to by library and cause. A library that is not instal
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,8 @@ def first_that_runs(model: torch.nn.Module, case: Case) -> dict[str, Any]:
     raise first
 
 
-def in_a_process(case: Case) -> dict[str, Any]:
-    """As examine(), in a fork that may hang, crash or take memory."""
+def started(case: Case) -> tuple[int, int]:
+    """A fork that examines a model, and may hang, crash or take memory: its number, and where it writes."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
@@ -129,13 +130,31 @@ def in_a_process(case: Case) -> dict[str, Any]:
         os.write(send, json.dumps(examine(case)).encode())
         os._exit(0)
     os.close(send)
-    ready, _, _ = select.select([receive], [], [], LIMIT_S)
-    data = os.read(receive, 1 << 16) if ready else b""
-    os.close(receive)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return json.loads(data) if data else {"stage": "crashed" if ready else "time"}
+    return child, receive
+
+
+def results(cases: Iterable[Case], jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Each case with what came of it, as they end, at most ``jobs`` at a time."""
+    waiting, running = iter(cases), dict[int, tuple[Case, int, float]]()
+    while True:
+        for case in itertools.islice(waiting, jobs - len(running)):
+            child, receive = started(case)
+            running[receive] = case, child, time.monotonic()
+        if not running:
+            return
+        oldest = min(began for _, _, began in running.values())
+        ready, _, _ = select.select([*running], [], [], max(oldest + LIMIT_S - time.monotonic(), 0))
+        for receive, (case, child, began) in list(running.items()):
+            taken = time.monotonic() - began
+            if receive not in ready and taken < LIMIT_S:
+                continue
+            data = os.read(receive, 1 << 16) if receive in ready else b""
+            os.close(receive)
+            os.kill(child, signal.SIGKILL)  # it may still be ending
+            os.waitpid(child, 0)
+            del running[receive]
+            found = json.loads(data) if data else {"stage": "crashed" if receive in ready else "time"}
+            yield case, {**found, "seconds": round(taken, 1)}
 
 
 def main() -> None:
@@ -146,23 +165,20 @@ def main() -> None:
     words.add_argument("--seconds", type=float, default=600.0)
     words.add_argument("--log", type=Path, help="a line for each model; those that it has already are not run again")
     words.add_argument("--table", type=Path, help="where to write what it came to, as Markdown")
-    words.add_argument("--part", default="1/1", help="2/3: the second of three processes that share the models")
+    words.add_argument("--jobs", type=int, default=2, help="how many processes at a time")
     given = words.parse_args()
     log: Path | None = given.log
     done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
     cases = [case for library in given.library or LIBRARIES for case in LIBRARIES[library](given.names)]
     # In an order that is the same everywhere and favours no letter, so that a sweep that is cut short is a sample.
     cases.sort(key=lambda case: sum(ord(letter) * 31**place for place, letter in enumerate(case.name)) % 1009)
-    part, parts = map(int, given.part.split("/"))
-    known, began = {(library, name) for library, name, _ in done}, time.monotonic()
-    for case in cases[part - 1 :: parts]:
-        if time.monotonic() - began > given.seconds:
-            break
-        if (case.library, case.name) not in known:
-            done.append([case.library, case.name, in_a_process(case)])
-            if log:
-                with log.open("a") as file:
-                    file.write(json.dumps(done[-1]) + "\n")
+    known, until = {(library, name) for library, name, _ in done}, time.monotonic() + given.seconds
+    new = (case for case in cases if (case.library, case.name) not in known)
+    for case, found in results(itertools.takewhile(lambda _: time.monotonic() < until, new), given.jobs):
+        done.append([case.library, case.name, found])
+        if log:
+            with log.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
     summary(done, len(cases))
     if given.table:
         given.table.write_text(table(done))

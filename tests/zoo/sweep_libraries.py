@@ -3,8 +3,8 @@
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,16 @@ SMALL = (
     (r"state_size$", 4),
     (r"(token|mask|image|audio|video)_(id|index)$", 3),
 )
+
+
+try:
+    import torchvision  # noqa: F401
+except ImportError:
+    pass
+except RuntimeError:  # its compiled part is of another build of torch
+    for module in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    import torchvision_without_ops  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -85,29 +95,17 @@ def of_transformers(names: list[str]) -> Iterator[Case]:
         return lambda _: kind(config)
 
     for name in names or sorted(dir(transformers)):
-        if name.endswith(
-            (
-                "Model",
-                "ForCausalLM",
-                "ForSequenceClassification",
-                "ForConditionalGeneration",
-                "ForCTC",
-                "ForImageClassification",
-                "LMHeadModel",
-                "ForMaskedLM",
-            )
-        ) and not name.endswith("PreTrainedModel"):
-            kind = getattr(transformers, name, None)
-            if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
-                yield Case("transformers", name, lambda kind=kind: prepared(kind), attempts)
+        if name.endswith("PreTrainedModel"):
+            continue
+        kind = getattr(transformers, name, None)
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
+            yield Case("transformers", name, lambda kind=kind: prepared(kind), attempts)
 
 
 def of_timm(names: list[str]) -> Iterator[Case]:
     """Every architecture that timm lists, at its own size."""
     if importlib.util.find_spec("timm") is None:
         return
-    with suppress(ImportError):
-        import torchvision_without_ops  # noqa: F401
     import timm
 
     def prepared(name: str) -> Build:
