@@ -189,6 +189,7 @@ class Adapted(Generated, frozen=True, tag_field="role", tag="adapted"):
     scaling: str
     adapter: Adapter
     batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
+    shared_factor: str | msgspec.UnsetType = msgspec.UNSET  # left out where each matrix has its own factors
 
 
 class Stored(Record, frozen=True, tag_field="role", tag="stored"):

@@ -169,6 +169,10 @@ def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place:
                 out.add("id", f"{where}.distribution", f"{HADAMARD} is for weights, not for their adapters")
             else:
                 _check_distribution(out, _drawn_as(tensor.dtype, coding), generator, where)
+    if entry.shared_factor is not msgspec.UNSET:
+        out.known(entry.shared_factor, FACTORS, f"{place}.shared_factor", "shared factor")
+        if entry.batch_dims is msgspec.UNSET:
+            out.add("shape", f"{place}.shared_factor", "is only valid with batch_dims")
     if len(entry.shape) < 2 or 0 in entry.shape:
         out.add(
             "shape", f"{place}.shape", "a weight with an adapter should have two or more dimensions, none of them 0"

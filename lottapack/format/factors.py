@@ -17,11 +17,12 @@ class Factors(NamedTuple):
         """The largest rank of an adapter."""
         return min(self.d_out, self.d_in)
 
-    def shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, rank: int, shared_factor: object = None) -> dict[str, tuple[int, ...]]:
         """Return the shapes of an adapter's tensors, by their last name."""
+        batch_a, batch_b = (() if shared_factor == factor else self.batch for factor in ("lora_A", "lora_B"))
         return {
-            "lora_A": (*self.batch, rank, self.d_in),
-            "lora_B": (*self.batch, self.d_out, rank),
+            "lora_A": (*batch_a, rank, self.d_in),
+            "lora_B": (*batch_b, self.d_out, rank),
             "beta": (1,),
             "magnitude": (*self.batch, self.d_out),
         }
@@ -46,6 +47,10 @@ class HasAdapter(Protocol):
     def batch_dims(self) -> object:
         """The number of leading dimensions that count matrices; unset without any."""
 
+    @property
+    def shared_factor(self) -> object:
+        """The factor that all matrices have in common; unset without one."""
+
 
 def factors(shape: tuple[int, ...], fan_in_fan_out: bool, batch_dims: int = 0) -> Factors:
     """Return the matrices of a weight: the first dimension after the batch by the product of the rest."""
@@ -60,7 +65,7 @@ def factors_of(entry: HasAdapter) -> Factors:
 
 def adapter_shapes(entry: HasAdapter) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors that an entry's adapter can have, by their last name."""
-    return factors_of(entry).shapes(entry.rank)
+    return factors_of(entry).shapes(entry.rank, entry.shared_factor)
 
 
 def batch_dims_of(entry: HasAdapter) -> int:

@@ -95,6 +95,7 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent without one
     seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
+    shared_factor: str | msgspec.UnsetType = msgspec.UNSET  # left out where each matrix has its own factors
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -316,6 +317,7 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
                 seeded=_seeded_parts(entry) or msgspec.UNSET,
                 batch_dims=entry.batch_dims,
+                shared_factor=entry.shared_factor,
             )
         elif isinstance(entry, Seeded):
             parameters[name] = SeededRecipe(

@@ -4,6 +4,7 @@ torch's fast paths, Mamba, and attention layers that call ``torch.nn.functional`
 the adapted weight, computed when an operation uses it. Decision 0037.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ Adapter = tuple[Tensor | None, ...]
 
 Combine = Callable[..., Tensor]
 """Computes the weight from the backbone (None if it is generated at each use) and the adapter."""
+
+OWN_DIMS: Final = (2, 2, 1, 1)
+"""The dimensions of an adapter's tensors, in the order of ADAPTER_PARTS, for one matrix."""
 
 SOURCES: Final = "_lottapack_sources"
 """The attribute of a module that holds the Source of each of its generated weights, by its last name."""
@@ -213,7 +217,7 @@ def layer_weight(
         adapter: its parameters; none for a layer that has no adapter.
         leaf: the name of the weight in the layer.
         batched: whether the first dimension of backbone, factors and magnitude counts matrices, so that an index picks
-            some of them, and no others are computed.
+            some of them, and no others are computed. A factor of two dimensions serves all matrices.
     """
     parts = backbone, *adapter
     if _recorded(layer) or any(type(part) not in _PLAIN for part in parts):
@@ -222,12 +226,12 @@ def layer_weight(
 
     def pick(index: Any) -> Tensor:
         assert backbone is not None
-        some, factors = backbone[index], tuple(part_of(part, index) for part in adapter)
-        still = factors[0] is not None and factors[0].dim() > 2
+        some, factors = backbone[index], tuple(map(part_of, adapter, OWN_DIMS, itertools.repeat(index)))
+        still = any(part is not None and part.dim() > own for part, own in zip(factors, OWN_DIMS, strict=True))
         return layer_weight(layer, combine, some, device, some, factors, leaf=leaf, batched=still)
 
-    def part_of(part: Tensor | None, index: Any) -> Tensor | None:
-        return part if part is None or part.dim() == 1 else part[index]
+    def part_of(part: Tensor | None, own: int, index: Any) -> Tensor | None:
+        return part if part is None or part.dim() == own else part[index]
 
     def shell(parts: Adapter) -> Tensor:
         compute = _computing(layer, combine, parts)

@@ -42,9 +42,11 @@ class Planner:
         tables: PerLayer[rng.Table],
         width: Width,
         beta: bool,
+        shared_factor: str | Mapping[str, str] | None = None,
     ) -> None:
         self.ranks, self.tables = PerLayer(rank, "rank"), tables
         self.alpha, self.scaling, self.width, self.beta = alpha, scaling, width, beta
+        self.shared = PerLayer(shared_factor, "shared_factor")
 
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
@@ -66,7 +68,7 @@ class Planner:
                 plan[entry.name] = self._plan_one(entry, copies.get(entry.name, []), explicit, named, groups)
             except ScaffoldError as fault:
                 faults.append(fault)
-        for patterns in (explicit, named, self.ranks.patterns, self.tables.patterns):
+        for patterns in (explicit, named, self.ranks.patterns, self.tables.patterns, self.shared.patterns):
             if patterns is not None:
                 faults += patterns.unused(entries)
         if explicit is not None:
@@ -90,6 +92,7 @@ class Planner:
             used = [entry for entry in entries if isinstance(plan[entry.name], roles)]
             if values.patterns is not None:
                 faults += without_effect(values.patterns, entries, used, kind)
+        faults += self._sharing_nothing(entries, plan)
         for pattern in named.patterns:
             mine = [entry for entry in entries if named.names(pattern, entry)]
             if all(entry.group == "buffer" or not entry.tensor.is_floating_point() for entry in mine):
@@ -101,6 +104,23 @@ class Planner:
                     )
                 )
         return faults
+
+    def _sharing_nothing(self, entries: list[Entry], plan: Mapping[str, ParameterRecipe]) -> list[ScaffoldError]:
+        """Return a fault if shared_factor, or a pattern of it, concerns no adapter of several matrices."""
+        batches = [
+            entry for entry in entries if getattr(plan[entry.name], "batch_dims", msgspec.UNSET) is not msgspec.UNSET
+        ]
+        if self.shared.patterns is not None:
+            return without_effect(self.shared.patterns, entries, batches, "weight of several matrices with an adapter")
+        if batches or self.shared.by_pattern["*"] is None:
+            return []
+        return [
+            ScaffoldError(
+                f"shared_factor={self.shared.by_pattern['*']!r} has no effect, because no weight with an adapter "
+                "consists of several matrices, as experts do",
+                hint="Leave out `shared_factor`.",
+            )
+        ]
 
     def _plan_one(
         self, entry: Entry, copies: list[Entry], explicit: Patterns | None, named: Patterns, groups: set[str]
@@ -234,6 +254,7 @@ class Planner:
             scale=scale,
             fan_in_fan_out=entry.kind.fan_in_fan_out,
             batch_dims=entry.kind.batch_dims or msgspec.UNSET,
+            shared_factor=(self.shared.get(entry) if entry.kind.batch_dims else None) or msgspec.UNSET,
             rank=rank,
             alpha=alpha,
             scaling=self.scaling,

@@ -70,6 +70,7 @@ def scaffold(
     scale: float | None = None,
     beta: Literal["learned"] | float = "learned",
     frozen_factor: Literal["lora_A", "lora_B"] | None = None,
+    shared_factor: str | Mapping[str, str] | None = None,
     dropout: float = 0.0,
     persistent: bool = False,
     backbone: Backbone = MATERIALISED,
@@ -108,6 +109,9 @@ def scaffold(
         frozen_factor: ``"lora_A"`` keeps the first factor of each adapter random and frozen, so that it comes from the
             seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
             starts at zero.
+        shared_factor: ``"lora_A"`` or ``"lora_B"``: the matrices of a weight that has several, such as experts, share
+            this factor; each has the other factor of its own. By default each has both. Or by pattern, such as
+            ``{"gate_up_proj": "lora_A", "down_proj": "lora_B"}``; weights that no pattern names keep both.
         dropout: on the input of the low-rank path, in training, of Linear, Conv1d, Conv2d, Embedding and transformers'
             Conv1D. All other modules compute with the whole weight, without such a path: an UnusedOptionWarning names
             them.
@@ -144,11 +148,17 @@ def scaffold(
             f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None",
             hint="By default both factors are trained.",
         )
+    for shared in shared_factor.values() if isinstance(shared_factor, Mapping) else [shared_factor]:
+        if shared not in FACTORS and (shared is not None or isinstance(shared_factor, Mapping)):
+            raise ScaffoldError(
+                f"shared_factor={shared_factor!r}: choose one of {', '.join(FACTORS)}, or these by pattern",
+                hint="By default no factor is shared.",
+            )
     architecture, built = arch.described(model)
     entries = entries_of(model)
     require_free_name(model, entries)
     require_values(entries)
-    plan = Planner(rank, alpha, scaling, tables, width, beta != 1.0).plan(entries, targets, train)
+    plan = Planner(rank, alpha, scaling, tables, width, beta != 1.0, shared_factor).plan(entries, targets, train)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,

@@ -143,6 +143,11 @@ class PerLayer(Generic[T]):
             )
         return self.by_pattern[pattern]
 
+    def get(self, entry: Entry) -> T | None:
+        """Return the value for a layer, or None if no pattern names it."""
+        pattern = self.patterns.first_match(entry) if self.patterns else "*"
+        return None if pattern is None else self.by_pattern[pattern]
+
 
 class Patterns:
     """Names or glob patterns of modules and parameters.

@@ -222,6 +222,7 @@ class Packer:
             alpha=entry.alpha,
             scaling=entry.scaling,
             batch_dims=entry.batch_dims,
+            shared_factor=entry.shared_factor,
             adapter=Adapter(
                 **{
                     part: self._drawn_part(name, part, tensor)

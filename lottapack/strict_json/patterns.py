@@ -32,7 +32,8 @@ _ENTRY = (
     rb'"alpha":(?P<alpha>%float%),)?(?:"batch_dims":%natural%,)?(?:"coding":\{"codes":%string%,"id":%string%(?:,"scales":%string%)?\},)?'
     rb'(?:"distribution":%string%,)?"dtype":%string%,(?:"fan_in_fan_out":%boolean%,)?(?:"fingerprint":%string%,)?'
     rb'(?:"group":%string%,)?(?:"rank":%natural%,)?"role":%string%,(?:"scale":(?P<scale>%float%),)?'
-    rb'(?:"scaling":%string%,)?(?:"sha256":%string%,)?"shape":%shape%(?:,"trained":%boolean%)?'
+    rb'(?:"scaling":%string%,)?(?:"sha256":%string%,)?"shape":%shape%(?:,"shared_factor":%string%)?'
+    rb'(?:,"trained":%boolean%)?'
     rb'(?:,"value":%string%)?)\}'
 )
 """The usual entry of a tensor or a parameter. Keys in the pattern's order are sorted."""

@@ -154,10 +154,11 @@ def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], 
 
 
 def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
-    """Return the part of an adapter's tensor for one matrix of a batch, or for the only one."""
-    if part == "beta":
+    """Return the part of an adapter's tensor for one matrix of a batch, or for the only one, or the shared tensor."""
+    own = 1 if part in ("beta", "magnitude") else 2
+    if tensor.ndim == own:
         return tensor
-    matrix: Floats = tensor.reshape(-1, *tensor.shape[-1 if part == "magnitude" else -2 :])[number]
+    matrix: Floats = tensor.reshape(-1, *tensor.shape[-own:])[number]
     return matrix
 
 

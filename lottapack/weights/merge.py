@@ -38,7 +38,7 @@ def merged(
     Args:
         weight: the backbone in its recorded dtype and shape.
         lora_A: shape (*batch, rank, d_in); a batch counts matrices, which are merged one by one.
-        lora_B: shape (*batch, d_out, rank).
+        lora_B: shape (*batch, d_out, rank). One of the two may serve all matrices, without the batch's dimensions.
         beta: shape (1,), or None for 1.
         magnitude: shape (*batch, d_out), or None.
         scaling: the binary32 factor s.
@@ -112,10 +112,12 @@ def merge_into(
     rounded first. It may be the memory that ``backbone`` reads: no piece is requested after it is written.
     ``backbone``: returns the weight's elements, on the device of ``out``.
     """
-    batch = lora_A.shape[:-2]
-    count = math.prod(batch)
+    count = math.prod(lora_A.shape[:-2] or lora_B.shape[:-2])
     matrices = out.view(count, -1)
-    factors_a, factors_b = lora_A.reshape(count, *lora_A.shape[-2:]), lora_B.reshape(count, *lora_B.shape[-2:])
+    factors_a, factors_b = (
+        factor.expand(count, -1, -1) if factor.dim() == 2 else factor.reshape(count, *factor.shape[-2:])
+        for factor in (lora_A, lora_B)
+    )
     lengths = None if magnitude is None else magnitude.reshape(count, -1)
     size = matrices.shape[1]
     for number in range(count):

@@ -103,7 +103,10 @@ class _Matrix:
         assert isinstance(weight.entry, Adapted)
         self.weight, self.place, self.entry = weight, place, weight.entry
         self.shape = weight.shape[len(place) :]
-        self.adapter = {part: t if part == "beta" else t[place] for part, t in weight.adapter.items()}
+        self.adapter = {
+            part: tensor if part in ("beta", self.entry.shared_factor) else tensor[place]
+            for part, tensor in weight.adapter.items()
+        }
         self._known: tuple[object, Tensor] | None = None
 
     def merged(self, weight: Tensor, part: Part) -> Tensor:

@@ -58,11 +58,12 @@ function* codedParts(of, name, prefix, entry) {
 
 /** The tensors of an adapter by part, each as a stored parameter's entry, with its name. */
 export function adapterEntries(parameter, entry) {
-  const { rank, adapter } = entry;
+  const { rank, adapter, shared_factor: shared } = entry;
   const [batch, dOut, dIn] = factorDims(entry);
+  const each = (factor) => (factor === shared ? [] : batch);
   const shapes = {
-    lora_A: [...batch, rank, dIn],
-    lora_B: [...batch, dOut, rank],
+    lora_A: [...each("lora_A"), rank, dIn],
+    lora_B: [...each("lora_B"), dOut, rank],
     beta: [1n],
     magnitude: [...batch, dOut],
   };

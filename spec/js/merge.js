@@ -21,12 +21,14 @@ export function factorDims({ shape, fan_in_fan_out: fanInFanOut, batch_dims: bat
 /**
  * Replace a backbone by the merged weight, in binary32 and in the recorded order, matrix by matrix.
  *
- * `weight`: Float32Array, overwritten; `a`, `b`: lora_A (rank, dIn) and lora_B (dOut, rank) of each matrix;
+ * `weight`: Float32Array, overwritten; `a`, `b`: lora_A (rank, dIn) and lora_B (dOut, rank) of each matrix, or one
+ * for all;
  * `beta`: a number; `magnitude`: Float32Array of dOut for each matrix or null; `dims`: [dOut, dIn].
  */
 export function mergeInto(weight, { a, b, magnitude, rank, dims, ...rest }) {
   const [dOut, dIn] = dims;
-  const part = (array, size, number) => array && array.subarray(number * size, (number + 1) * size);
+  const part = (array, size, number) =>
+    array?.length > size ? array.subarray(number * size, (number + 1) * size) : array;
   for (let number = 0; number * dOut * dIn < weight.length; number += 1) {
     mergeMatrix(part(weight, dOut * dIn, number), {
       a: part(a, rank * dIn, number),

@@ -37,6 +37,7 @@ const FIELDS = {
     ...SEEDED,
     fan_in_fan_out: BOOLEAN,
     batch_dims: optional(INTEGER),
+    shared_factor: optional(TEXT),
     rank: INTEGER,
     alpha: FLOAT,
     scaling: TEXT,
@@ -180,13 +181,17 @@ function checkDistribution(out, { distribution, scale, dtype, shape }, rng, plac
 }
 
 function checkAdapted(out, entry, rng, place) {
-  const { shape, rank, alpha, batch_dims: batchDims } = entry;
+  const { shape, rank, alpha, batch_dims: batchDims, shared_factor: shared } = entry;
   out.known(entry.scaling, SCALINGS, `${place}.scaling`, "scaling");
   if (!(alpha > 0 && alpha < Infinity)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
   for (const [part, tensor] of entry.adapter) {
     out.known(tensor.dtype, GENERATED, `${place}.adapter.${part}.dtype`, "dtype");
     out.hexadecimal(tensor.sha256, 64, `${place}.adapter.${part}.sha256`);
     if (tensor.coding) checkPart(out, part, tensor, rng, `${place}.adapter.${part}.coding`);
+  }
+  if (shared !== undefined) {
+    out.known(shared, FACTORS, `${place}.shared_factor`, "shared factor");
+    if (batchDims === undefined) out.add("shape", `${place}.shared_factor`, "is only valid with batch_dims");
   }
   if (shape.length < 2 || shape.includes(0n)) {
     out.add("shape", `${place}.shape`, "an adapter needs a weight of two or more dimensions, all above 0");

@@ -20,10 +20,12 @@ def tensor(digits, dtype, *shape):
 def test_merge(name):
     case = MERGE[name]
     factors, rank, batch = case["adapter_dtype"], case["rank"], case["shape"][: case["batch_dims"]]
+    shared = case["shared_factor"]
+    batch_a, batch_b = ([] if shared == factor else batch for factor in ("lora_A", "lora_B"))
     result = merged(
         tensor(case["weight"], case["dtype"], *case["shape"]),
-        tensor(case["lora_A"], factors, *batch, rank, -1),
-        tensor(case["lora_B"], factors, *batch, -1, rank),
+        tensor(case["lora_A"], factors, *batch_a, rank, -1),
+        tensor(case["lora_B"], factors, *batch_b, -1, rank),
         None if case["beta"] is None else tensor(case["beta"], factors, 1),
         None if case["magnitude"] is None else tensor(case["magnitude"], factors, *batch, -1),
         scaling=scaling_factor(case["alpha"], case["rank"], case["scaling"]),

@@ -8,6 +8,7 @@ a table tells what it came to by library and cause. A library that is not instal
 """
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -21,57 +22,112 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from sweep_libraries import LIBRARIES, Case
-from zoo_runs import adapted, floating, reached, step
+from sweep_libraries import LIBRARIES, Build, Case, Inputs
+from zoo_runs import adapted, floating, reached, same_bits, step
 
 import lottapack
+from lottapack.format.recipe import StoredRecipe
+from lottapack.nn import recipe_of
 
-LIMIT_S = 90
+LIMIT_CPU_S = 60
+LIMIT_S = 900
 LIMIT_BYTES = 6 << 30
-LARGEST = 30_000_000  # parameters
+LARGEST = 60_000_000  # parameters
 NEAR = 1e-3
 """How far outputs of merged weights may be from those of adapters, in units of the largest."""
+STEPS = 2
+"""With how many of a case's configurations a step is tried, before a model is examined without inputs."""
+
+
+class Found(NamedTuple):
+    """A configuration of a case that builds, and inputs with which a step runs, or why none did.
+
+    ``due``: the parameters that get a gradient then.
+    """
+
+    build: Build
+    inputs: Inputs | None
+    why: str
+    due: set[str]
 
 
 def examine(case: Case, allow: Sequence[str] = ("timm", "transformers", "diffusers")) -> dict[str, Any]:
     """What became of a model. ``allow``: what its pack may import."""
-    stage = "config"
+    found = usable(case)
+    if isinstance(found, dict):
+        return found
+    build, inputs, stage = found.build, found.inputs, "scaffold"
+    told: dict[str, Any] = {} if inputs is not None else {"no inputs": found.why}
     try:
-        build = case.prepared()
-        stage = "build"
-        with torch.device("meta"):
-            size = sum(parameter.numel() for parameter in build(False).parameters())
-        if size > LARGEST:
-            return {"stage": "too large"}
         torch.manual_seed(1)
         model = build(True)
-        stage = "plain step"
-        with torch.no_grad():
-            for parameter in model.parameters():  # so that no gradient is zero by how a model starts
-                if parameter.is_floating_point():
-                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
-        inputs = first_that_runs(model, case)
-        due = reached(model)
-        model = build(True)  # a forward pass may leave a cache behind
-        stage = "scaffold"
         lottapack.scaffold(model, seed=1, rank=1)
-        stage = "step"
-        step(model, inputs)
+        disturb(model)
         layers = adapted(model)
-        dead = sorted((layers & due) - reached(model, "lora_B"))
+        told |= {"adapters": len(layers), "in full": in_full(model)}
+        stage = "step"
+        if inputs is not None:
+            step(model, inputs)
+            told["unused"] = len(layers - found.due)
+            told["dead"] = sorted((layers & found.due) - reached(model, "lora_B"))
         stage = "pack"
-        share, faults = packed(model, inputs, allow)
+        told["share"], faults = packed(model, inputs, allow)
     except Exception as fault:  # noqa: BLE001 (libraries of hundreds of classes)
-        return {"stage": stage, "why": f"{type(fault).__name__}: {fault}"[:200]}
-    if faults:
-        return {"stage": "load", "why": faults}
-    return {"stage": "done", "adapters": len(layers), "unused": len(layers - due), "dead": dead, "share": share}
+        return {**told, "stage": stage, "why": f"{type(fault).__name__}: {fault}"[:400]}
+    return {**told, "stage": "load", "why": faults} if faults else {**told, "stage": "done"}
 
 
-def packed(model: torch.nn.Module, inputs: dict[str, Any], allow: Sequence[str]) -> tuple[float, str]:
+def usable(case: Case) -> Found | dict[str, Any]:
+    """The first of a case's configurations that builds and runs, or else that builds; or where the first ended."""
+    faults: list[dict[str, Any]] = []
+    without: list[Found] = []
+    for prepared in case.prepared:
+        stage = "config"
+        try:
+            build = prepared()
+            stage = "build"
+            with torch.device("meta"):
+                size = sum(parameter.numel() for parameter in build(False).parameters())
+            if size > LARGEST:
+                faults.append({"stage": "too large"})
+                continue
+            torch.manual_seed(1)
+            model = build(True)
+        except Exception as fault:  # noqa: BLE001 (libraries of hundreds of classes)
+            faults.append({"stage": stage, "why": f"{type(fault).__name__}: {fault}"[:400]})
+            continue
+        disturb(model)  # so that no gradient is zero by how a model starts
+        if len(without) < STEPS:
+            inputs, why = first_that_runs(model, case)
+            if inputs is not None:
+                return Found(build, inputs, "", reached(model))
+            without.append(Found(build, None, why, set()))
+    return without[0] if without else faults[0]
+
+
+@torch.no_grad()
+def disturb(model: torch.nn.Module) -> None:
+    """Change each parameter that is trained a little."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+
+
+def in_full(model: torch.nn.Module) -> dict[str, int]:
+    """The largest of what is stored in full, other than embeddings, heads, norms and vectors, with their sizes."""
+    state, roles = model.state_dict(), recipe_of(model).parameters
+    sizes = {
+        name: state[name].numel()
+        for name, role in roles.items()
+        if isinstance(role, StoredRecipe) and role.group in ("other", "buffer") and state[name].dim() > 1
+    }
+    return dict(sorted(sizes.items(), key=lambda item: -item[1])[:4])
+
+
+def packed(model: torch.nn.Module, inputs: Inputs | None, allow: Sequence[str]) -> tuple[float, str]:
     """The size of a pack as part of the checkpoint's, and what differs when it is loaded, if anything does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lotta.safetensors"
@@ -79,17 +135,19 @@ def packed(model: torch.nn.Module, inputs: dict[str, Any], allow: Sequence[str])
         loaded = lottapack.load(path, allow=allow)
         merged = lottapack.load(path, allow=allow, merge=True)
     state, theirs = model.state_dict(), loaded.state_dict()
-    other = [name for name in state if name not in theirs or not torch.equal(state[name], theirs[name])]
+    other = [name for name in state if name not in theirs or not same_bits(state[name], theirs[name])]
     if other:
         return 0.0, f"tensors differ: {other[:3]}"
-    full = sum(tensor.numel() * tensor.element_size() for tensor in merged.state_dict().values())
+    share = size / sum(tensor.numel() * tensor.element_size() for tensor in merged.state_dict().values())
+    if inputs is None:
+        return share, ""
     with torch.no_grad():
         wanted, same, near = (outputs(one, inputs) for one in (model, loaded, merged))
-    if not all(torch.equal(one, two) for one, two in zip(wanted, same, strict=True)):
-        return size / full, "outputs differ"
+    if len(wanted) != len(same) or not all(map(same_bits, wanted, same)):
+        return share, "outputs differ"
     pairs = [(one, two) for one, two in zip(wanted, near, strict=True) if one.numel()]
     far = max((float((one - two).abs().max() / one.abs().max().clamp(min=1)) for one, two in pairs), default=0.0)
-    return size / full, "" if far <= NEAR or far != far else f"merged outputs differ by {far:.2g}"
+    return share, "" if far <= NEAR or far != far else f"merged outputs differ by {far:.2g}"
 
 
 def outputs(model: torch.nn.Module, inputs: dict[str, Any]) -> list[torch.Tensor]:
@@ -100,19 +158,28 @@ def outputs(model: torch.nn.Module, inputs: dict[str, Any]) -> list[torch.Tensor
     return list(floating(model(positional) if positional is not None else model(**inputs)))
 
 
-def first_that_runs(model: torch.nn.Module, case: Case) -> dict[str, Any]:
-    """Inputs with which a step of the model runs. Its first fault, if there are none."""
-    first: Exception | None = None
-    for inputs in case.attempts(model):
+def first_that_runs(model: torch.nn.Module, case: Case) -> tuple[Inputs | None, str]:
+    """Inputs with which a step of the model runs; None and the first fault, if there are none."""
+    first = ""
+    for inputs in guarded(case.attempts(model)):
         model.zero_grad(set_to_none=True)
         try:
+            if isinstance(inputs, Exception):
+                raise inputs
             step(model, inputs)
         except Exception as fault:  # noqa: BLE001 (a library of hundreds of classes)
-            first = first or fault
+            first = first or f"{type(fault).__name__}: {fault}"[:400]
         else:
-            return inputs
-    assert first is not None
-    raise first
+            return inputs, ""
+    return None, first
+
+
+def guarded(attempts: Iterator[Inputs]) -> Iterator[Inputs | Exception]:
+    """The attempts, and a fault in making them as the last."""
+    try:
+        yield from attempts
+    except Exception as fault:  # noqa: BLE001 (a library of hundreds of classes)
+        yield fault
 
 
 def started(case: Case) -> tuple[int, int]:
@@ -126,6 +193,7 @@ def started(case: Case) -> tuple[int, int]:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S))
         torch.set_num_threads(1)
         os.write(send, json.dumps(examine(case)).encode())
         os._exit(0)
@@ -150,10 +218,12 @@ def results(cases: Iterable[Case], jobs: int) -> Iterator[tuple[Case, dict[str, 
                 continue
             data = os.read(receive, 1 << 16) if receive in ready else b""
             os.close(receive)
-            os.kill(child, signal.SIGKILL)  # it may still be ending
-            os.waitpid(child, 0)
+            if receive not in ready:
+                os.kill(child, signal.SIGKILL)
+            ended = os.WTERMSIG(os.waitpid(child, 0)[1])
             del running[receive]
-            found = json.loads(data) if data else {"stage": "crashed" if receive in ready else "time"}
+            late = ended in (signal.SIGXCPU, signal.SIGKILL)
+            found = json.loads(data) if data else {"stage": "time" if late else "crashed"}
             yield case, {**found, "seconds": round(taken, 1)}
 
 
@@ -171,7 +241,12 @@ def main() -> None:
     done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
     cases = [case for library in given.library or LIBRARIES for case in LIBRARIES[library](given.names)]
     # In an order that is the same everywhere and favours no letter, so that a sweep that is cut short is a sample.
-    cases.sort(key=lambda case: sum(ord(letter) * 31**place for place, letter in enumerate(case.name)) % 1009)
+    cases.sort(
+        key=lambda case: (
+            case.rare * 1009 + sum(ord(letter) * 31**place for place, letter in enumerate(case.name)) % 1009
+        )
+    )
+    gc.freeze()  # or a child's collector would write to, and so copy, all of the memory
     known, until = {(library, name) for library, name, _ in done}, time.monotonic() + given.seconds
     new = (case for case in cases if (case.library, case.name) not in known)
     for case, found in results(itertools.takewhile(lambda _: time.monotonic() < until, new), given.jobs):
@@ -188,7 +263,7 @@ def summary(done: list[Any], total: int) -> None:
     """Print what needs attention, and how many models there were of what."""
     counts = Counter(found["stage"] for _, _, found in done)
     for library, name, found in done:
-        if found["stage"] == "done" and found["dead"]:
+        if found["stage"] == "done" and found.get("dead"):
             counts["with a dead adapter"] += 1
             print(f"DEAD {library} {name}: {len(found['dead'])} of {found['adapters']}: {found['dead'][:4]}")
         elif found["stage"] in ("scaffold", "step", "pack", "load"):
@@ -202,8 +277,10 @@ def table(done: list[Any]) -> str:
     """What the models came to, by library and cause."""
     rows = Counter[tuple[str, str, str]]()
     for library, _, found in done:
-        cause = "" if found["stage"] == "done" else re.sub(r"\s+", " ", found.get("why", ""))[:80].replace("|", "/")
-        rows[library, "dead adapters" if found.get("dead") else found["stage"], cause] += 1
+        stage, why = found["stage"], found.get("why", "")
+        if stage == "done":
+            stage = "dead adapters" if found.get("dead") else "done, without inputs" if "no inputs" in found else stage
+        rows[library, stage, re.sub(r"\s+", " ", why)[:80].replace("|", "/")] += 1
     lines = ["| library | ended at | cause | models |", "|---|---|---|---:|"]
     for (library, stage, cause), count in sorted(rows.items(), key=lambda item: (item[0][0], -item[1], item[0])):
         lines.append(f"| {library} | {stage} | {cause} | {count} |")

@@ -4,8 +4,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,23 +18,36 @@ Inputs = dict[str, Any]
 Build = Callable[[bool], nn.Module]
 """Builds a model; the argument is whether it is to be packed, or only looked at."""
 
-SMALL = (
-    (r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),
+FEWER = ((r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),)
+SHORTER = (
     (r"vocab(ulary)?_size$", 64),
+    (r"(num_experts|num_local_experts|n_routed_experts)$", 4),
+    (r"(num_experts_per_tok|top_k_experts)$", 2),
+    (r"(max_position_embeddings|n_positions|max_source_positions|max_target_positions)$", 64),
+    (r"(token|mask|image|audio|video)_(id|index)$", 3),
+)
+NARROWER = (
     (r"(hidden_size|d_model|n_embd|embed_dim|embedding_size|dim|model_dim)$", 32),
     (r"(intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|moe_intermediate_size|feed_forward)$", 48),
     (r"(num_key_value_heads|num_kv_heads)$", 2),
     (r"(attention_heads|num_heads|n_head|n_heads|encoder_attention_heads|decoder_attention_heads)$", 4),
     (r"(head_dim|d_kv|qk_nope_head_dim|qk_rope_head_dim|v_head_dim)$", 8),
-    (r"(num_experts|num_local_experts|n_routed_experts)$", 4),
-    (r"(num_experts_per_tok|top_k_experts)$", 2),
     (r"image_size$", 32),
     (r"patch_size$", 8),
-    (r"(max_position_embeddings|n_positions|max_source_positions|max_target_positions)$", 64),
     (r"state_size$", 4),
-    (r"(token|mask|image|audio|video)_(id|index)$", 3),
 )
+Rules = tuple[tuple[str, int], ...]
+"""A pattern for names of a configuration's fields, and the largest number for them."""
 
+STYLES: tuple[Rules, ...] = (
+    (*FEWER, *SHORTER, *NARROWER),
+    (*SHORTER, *NARROWER),
+    (*FEWER, *SHORTER),
+    FEWER,
+    SHORTER,
+    (),
+)
+"""How a configuration is made smaller: not every one stays whole when all of its fields shrink."""
 
 try:
     import torchvision  # noqa: F401
@@ -49,21 +63,23 @@ except RuntimeError:  # its compiled part is of another build of torch
 class Case:
     """A model of a library.
 
-    ``prepared()`` gives what builds it; ``attempts(model)`` inputs to try in turn.
+    ``prepared``: functions that give what builds it, to try in turn; ``attempts(model)``: inputs to try in turn;
+    ``rare``: whether it comes after the others.
     """
 
     library: str
     name: str
-    prepared: Callable[[], Build]
+    prepared: Sequence[Callable[[], Build]]
     attempts: Callable[[nn.Module], Iterator[Inputs]]
+    rare: bool = False
 
 
-def small_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+def small_numbers(fields: dict[str, Any], rules: Rules = STYLES[0]) -> dict[str, Any]:
     """Smaller numbers for those fields whose names say what they are."""
     values: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            small = next((small for pattern, small in SMALL if re.search(pattern, name)), None)
+            small = next((small for pattern, small in rules if re.search(pattern, name)), None)
             if small is not None and small < value:
                 values[name] = small
         elif "drop" in name and isinstance(value, float):
@@ -71,16 +87,23 @@ def small_numbers(fields: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def shrunk(kind: Any, depth: int = 0) -> Any:
+def shrunk(kind: Any, rules: Rules, depth: int = 0) -> Any:
     """A configuration of transformers with small numbers."""
     found = kind()
-    values = small_numbers(found.to_dict())
+    values = small_numbers(found.to_dict(), rules)
     if getattr(found, "pad_token_id", 0) is None or getattr(found, "pad_token_id", 0) >= 64:
         values["pad_token_id"] = 0  # without one, a batch of two cannot be classified
     for name, sub in getattr(kind, "sub_configs", {}).items():
         if depth < 2 and isinstance(sub, type) and hasattr(sub, "to_dict"):
-            values[name] = shrunk(sub, depth + 1)
+            values[name] = shrunk(sub, rules, depth + 1)
     return kind(**values)
+
+
+USUAL = (
+    *("Model", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM"),
+    *("ForSequenceClassification", "ForImageClassification", "ForCTC"),
+)
+"""How the names of most classes of transformers end."""
 
 
 def of_transformers(names: list[str]) -> Iterator[Case]:
@@ -90,8 +113,8 @@ def of_transformers(names: list[str]) -> Iterator[Case]:
     import transformers
     from zoo_attempts import attempts
 
-    def prepared(kind: Any) -> Build:
-        config = shrunk(kind.config_class)
+    def prepared(kind: Any, rules: Rules) -> Build:
+        config = shrunk(kind.config_class, rules)
         return lambda _: kind(config)
 
     for name in names or sorted(dir(transformers)):
@@ -99,7 +122,13 @@ def of_transformers(names: list[str]) -> Iterator[Case]:
             continue
         kind = getattr(transformers, name, None)
         if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
-            yield Case("transformers", name, lambda kind=kind: prepared(kind), attempts)
+            yield Case(
+                "transformers",
+                name,
+                [partial(prepared, kind, rules) for rules in STYLES],
+                attempts,
+                not name.endswith(USUAL),
+            )
 
 
 def of_timm(names: list[str]) -> Iterator[Case]:
@@ -116,7 +145,7 @@ def of_timm(names: list[str]) -> Iterator[Case]:
         yield {"x": torch.randn(2, *config.pretrained_cfg.get("input_size", (3, 224, 224)))}
 
     for name in names or timm.list_models():
-        yield Case("timm", name, lambda name=name: prepared(name), images)
+        yield Case("timm", name, [partial(prepared, name)], images)
 
 
 def of_diffusers(names: list[str]) -> Iterator[Case]:
@@ -125,13 +154,13 @@ def of_diffusers(names: list[str]) -> Iterator[Case]:
         return
     import diffusers
 
-    def prepared(kind: Any) -> Build:
+    def prepared(kind: Any, rules: Rules) -> Build:
         defaults = {
             name: parameter.default
             for name, parameter in inspect.signature(kind.__init__).parameters.items()
             if parameter.default is not parameter.empty
         }
-        values = small_numbers(defaults)
+        values = small_numbers(defaults, rules)
         path = f"{kind.__module__}:{kind.__name__}"
         return lambda packs: lottapack.build("python", path, **values) if packs else kind(**values)
 
@@ -155,7 +184,7 @@ def of_diffusers(names: list[str]) -> Iterator[Case]:
     for name in names or sorted(dir(diffusers)):
         kind = getattr(diffusers, name, None) if name.endswith(("Model", "ModelV", "Transformer2DModel")) else None
         if isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin) and kind is not diffusers.ModelMixin:
-            yield Case("diffusers", name, lambda kind=kind: prepared(kind), latents)
+            yield Case("diffusers", name, [partial(prepared, kind, rules) for rules in STYLES], latents)
 
 
 LIBRARIES: dict[str, Callable[[list[str]], Iterator[Case]]] = {

@@ -46,7 +46,10 @@ def attempts(model: nn.Module) -> Iterator[Inputs]:
     """The likeliest first."""
     guess, first = Guess(model), inputs_for(model)
     yield first
+    yield from _patches(guess)
     tokens = guess.tokens()
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        yield guess.taken({name: torch.stack([value, value], 1) for name, value in first.items()})
     usual = {
         "input_ids": tokens,
         "decoder_input_ids": tokens,
@@ -90,6 +93,19 @@ def _pictures(guess: Guess, text: Inputs) -> Iterator[Inputs]:
         for shape in ((2, guess.channels, side, side), (2, guess.frames, guess.channels, side, side)):
             yield {**text, "pixel_values": guess.noise(*shape)}
             yield {"pixel_values": guess.noise(*shape)}
+
+
+def _patches(guess: Guess) -> Iterator[Inputs]:
+    """For encoders of pictures cut into patches, of which only their grid is known."""
+    grid = next((name for name in guess.takes if name.endswith("grid_thw")), None)
+    main = next((name for name in ("pixel_values", "hidden_states") if name in guess.takes), None)
+    if grid is None or main is None:
+        return
+    side = guess.setting("patch_size", 14)
+    for frames in (guess.setting("temporal_patch_size", 2), 1):
+        patches = guess.noise(16, guess.channels * frames * side * side)
+        for shaped in (patches, patches.view(16, guess.channels, frames, side, side).squeeze(2)):
+            yield {main: shaped, grid: torch.tensor([[1, 4, 4]])}
 
 
 def _sounds(guess: Guess, needed: Inputs) -> Iterator[Inputs]:

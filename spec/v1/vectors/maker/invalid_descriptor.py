@@ -75,6 +75,15 @@ def shapes() -> Iterator[Invalid]:
     model.adapted("w", [3, 4])
     model.parameters["w"]["batch_dims"] = 0
     yield fault("batch_zero", "shape", batch, "batch_dims of 0, where the field is left out", model.file())
+    shared = at("w", "shared_factor")
+    for name, kind, why, shape_, options in (
+        ("shared_alone", "shape", "shared_factor without batch_dims", [3, 4], {}),
+        ("shared_beta", "id", "shared_factor that names no factor", [2, 3, 4], {"batch_dims": 1}),
+    ):
+        model = Model(sequential())
+        model.adapted("w", shape_, **options)
+        model.parameters["w"]["shared_factor"] = "lora_A" if kind == "shape" else "beta"
+        yield fault(name, kind, shared, why, model.file())
 
 
 def scales() -> Iterator[Invalid]:

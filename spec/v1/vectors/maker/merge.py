@@ -34,12 +34,14 @@ def merge(
 ) -> Bits:
     """The merged weight's bits; ``weight`` in its recorded shape, ``lora_a`` (rank, d_in), ``lora_b`` (d_out, rank).
 
-    Of a weight that is a batch of matrices the factors have the batch's dimensions too.
+    Of a weight that is a batch of matrices the factors have the batch's dimensions too, except a shared one.
     NumPy rounds every product and sum of arrays by itself, so the order of the steps is all there is to keep.
     """
-    if lora_a.ndim > 2:
-        lengths = [None] * len(weight) if magnitude is None else magnitude
-        parts = zip(weight, lora_a, lora_b, lengths, strict=True)
+    if max(lora_a.ndim, lora_b.ndim) > 2:
+        count = len(weight)
+        lengths = [None] * count if magnitude is None else magnitude
+        each_a, each_b = (one if one.ndim > 2 else [one] * count for one in (lora_a, lora_b))
+        parts = zip(weight, each_a, each_b, lengths, strict=True)
         return np.stack([merge(w, dtype, fan_in_fan_out, s, a, b, beta, m) for w, a, b, m in parts])
     w = from_bits(weight, dtype)
     matrix = w.reshape(lora_a.shape[1], -1).T if fan_in_fan_out else w.reshape(len(lora_b), -1)
@@ -85,6 +87,7 @@ def case(
     with_magnitude: bool = False,
     zero_row: bool = False,
     batch_dims: int = 0,
+    shared_factor: str | None = None,
 ) -> dict[str, Any]:
     """One case of ``merge.json``; ``size`` scales all the numbers that go in."""
     d_out, d_in = sides(shape, fan_in_fan_out, batch_dims)
@@ -93,8 +96,9 @@ def case(
     if zero_row:
         wide[0] = 0
     weight = to_bits(wide, dtype)
-    a = to_bits(noise(1, *batch, rank, d_in), adapter_dtype)
-    wide_b = np.float32(size) * noise(2, *batch, d_out, rank)
+    batch_a, batch_b = ([] if shared_factor == factor else batch for factor in ("lora_A", "lora_B"))
+    a = to_bits(noise(1, *batch_a, rank, d_in), adapter_dtype)
+    wide_b = np.float32(size) * noise(2, *batch_b, d_out, rank)
     if zero_row:
         wide_b[0] = 0
     b = to_bits(wide_b, adapter_dtype)
@@ -112,6 +116,7 @@ def case(
         "adapter_dtype": adapter_dtype,
         "fan_in_fan_out": fan_in_fan_out,
         "batch_dims": batch_dims,
+        "shared_factor": shared_factor,
         "rank": rank,
         "alpha": alpha,
         "scaling": scaling,
@@ -160,6 +165,23 @@ def known_answers() -> dict[str, Any]:
             ),
             case("a batch of kernels", [2, 3, 2, 2], batch_dims=1),
             case("a batch of one", [1, 3, 4], batch_dims=1, rank=3),
+            case("a batch with one lora_A", [3, 4, 5], batch_dims=1, shared_factor="lora_A"),
+            case("a batch with one lora_B", [3, 4, 5], batch_dims=1, shared_factor="lora_B"),
+            case(
+                "a batch stored as (in, out) with one lora_A, bfloat16",
+                [3, 4, 5],
+                dtype="bfloat16",
+                fan_in_fan_out=True,
+                batch_dims=1,
+                shared_factor="lora_A",
+            ),
+            case(
+                "a batch of two dimensions with one lora_B, a magnitude",
+                [2, 2, 3, 4],
+                batch_dims=2,
+                shared_factor="lora_B",
+                with_magnitude=True,
+            ),
             case("bfloat16", [3, 4], dtype="bfloat16"),
             case("bfloat16, adapter too", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16"),
             case("bfloat16, fan_in_fan_out", [3, 4], dtype="bfloat16", adapter_dtype="float16", fan_in_fan_out=True),

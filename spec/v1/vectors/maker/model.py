@@ -130,6 +130,7 @@ class Model:
         magnitude: bool = False,
         drawn: dict[str, tuple[str, float]] | None = None,
         batch_dims: int = 0,
+        shared_factor: str | None = None,
     ) -> None:
         """A generated parameter with an adapter.
 
@@ -138,9 +139,10 @@ class Model:
         self.seeded(name, shape, dtype, distribution, scale)
         d_out, d_in = sides(shape, fan_in_fan_out, batch_dims) if 0 <= batch_dims < len(shape) else (1, 1)
         batch = shape[: max(batch_dims, 0)]
+        batch_a, batch_b = ([] if shared_factor == factor else batch for factor in ("lora_A", "lora_B"))
         adapter = {
-            "lora_A": tensor(adapter_dtype, *batch, rank, d_in, first=3),
-            "lora_B": tensor(adapter_dtype, *batch, d_out, rank, first=5),
+            "lora_A": tensor(adapter_dtype, *batch_a, rank, d_in, first=3),
+            "lora_B": tensor(adapter_dtype, *batch_b, d_out, rank, first=5),
         }
         if beta:
             adapter["beta"] = tensor(adapter_dtype, 1, first=4)
@@ -166,6 +168,8 @@ class Model:
             self.parameters[name]["adapter"][part]["coding"] = coding
         if batch_dims:
             self.parameters[name]["batch_dims"] = batch_dims
+        if shared_factor:
+            self.parameters[name]["shared_factor"] = shared_factor
         if rank > 0 and 0 <= batch_dims <= len(shape) - 1:  # otherwise only in a file that is to be refused
             self.merge(name)
 

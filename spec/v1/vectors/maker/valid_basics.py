@@ -241,6 +241,24 @@ def experts() -> Model:
     return model
 
 
+@shows("batches of matrices that share a factor: one that comes from the seed, one of two dimensions", buildable=False)
+def shared_factors() -> Model:
+    model = Model(sequential())
+    model.adapted("experts.gate_up_proj", [3, 8, 4], rank=2, batch_dims=1, shared_factor="lora_A")
+    model.adapted("experts.down_proj", [3, 4, 6], "bfloat16", rank=3, batch_dims=1, shared_factor="lora_B")
+    model.adapted(
+        "transposed.down_proj",
+        [2, 3, 4],
+        fan_in_fan_out=True,
+        batch_dims=1,
+        shared_factor="lora_A",
+        drawn={"lora_A": ("uniform16", 0.5)},
+        magnitude=True,
+    )
+    model.adapted("experts.weight", [2, 2, 3, 4], rank=2, batch_dims=2, shared_factor="lora_B")
+    return model
+
+
 @shows("the largest seed")
 def largest_seed() -> Model:
     model = Model(sequential(linear(3, 3, bias=False)), seed=2**64 - 1)
