@@ -1,7 +1,7 @@
 """A registry server: the part of the Hugging Face Hub's protocol that packs need, on one folder.
 
 ``run`` serves until it is stopped, ``background`` while a block of code runs; ``tokens`` controls who may read and
-write. Only serving needs Starlette and uvicorn, the extra ``serve``.
+write. Only serving needs the extra ``serve``.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +24,6 @@ def __getattr__(name: str) -> object:
     try:
         from lottapack_serve import server
     except ImportError as fault:
-        missing = "the registry server needs Starlette and uvicorn, which are not installed"
+        missing = f"the registry server needs {fault.name}, which is not installed"
         raise UnsupportedError(missing, hint="Install them: pip install 'lottapack[serve]'") from fault
     return getattr(server, name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from lottapack_serve import repos, tokens
+from lottapack_serve.html.sessions import COOKIE, Sessions
 from lottapack_serve.refusals import MovedError, RefusedError, repo_not_found
 from lottapack_serve.registry import Rules
 from lottapack_serve.repos import Repo
@@ -65,12 +66,7 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
     does not serve. Without tokens, also raises 403 for requests from web pages or through proxies, for
     reading and writing alike.
     """
-    host = host_name(request.headers.get("host", "")) or ""
-    by_name = is_loopback(host) or host in rules.hosts
-    if rules.hosts and not by_name:
-        raise RefusedError(
-            403, f"This registry does not serve the host name {host!r}. Start it with --allow-host {host} to allow it."
-        )
+    by_name = check_host(request, rules)
     if rules.open_while_no_tokens and not tokens.exist(db):
         if not by_name or _is_foreign(request):
             raise RefusedError(
@@ -83,7 +79,7 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
         return Caller(LOCAL, may_write=True, may_read=True)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if not scheme:
-        return Caller("", may_write=False, may_read=rules.anonymous_read)
+        return _of_session(db, request) or Caller("", may_write=False, may_read=rules.anonymous_read)
     token = tokens.find(db, text.strip()) if scheme.lower() == "bearer" else None
     if token is None:
         # Clients recognise a wrong token by these words.
@@ -91,12 +87,52 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
     return Caller(token.name, may_write=token.rights == "write", may_read=True)
 
 
+def check_host(request: Request, rules: Rules) -> bool:
+    """Return whether the request names this machine, or a host of the rules.
+
+    Raises RefusedError with status 403 if the rules name hosts, and the request another one.
+    """
+    host = host_name(request.headers.get("host", "")) or ""
+    by_name = is_loopback(host) or host in rules.hosts
+    if rules.hosts and not by_name:
+        raise RefusedError(
+            403, f"This registry does not serve the host name {host!r}. Start it with --allow-host {host} to allow it."
+        )
+    return by_name
+
+
+def _of_session(db: sqlite3.Connection, request: Request) -> Caller | None:
+    """Return the reader whose browser has a session here, or None."""
+    name = request.cookies.get(COOKIE, "")
+    if not name or not _reads_here(request):
+        return None
+    sessions = request.app.state.sessions
+    assert isinstance(sessions, Sessions)
+    digest = sessions.token(name)
+    token = tokens.hashed(db, digest) if digest else None
+    return Caller(token.name, may_write=False, may_read=True) if token else None
+
+
+def _reads_here(request: Request) -> bool:
+    """Return whether the request only reads, and no other site's page made it.
+
+    The browser itself says which site a request comes from; no page can change that. ``none``: the user typed the
+    address.
+    """
+    return request.method in ("GET", "HEAD") and request.headers.get("sec-fetch-site", "none") in (
+        "none",
+        "same-origin",
+    )
+
+
 def _is_foreign(request: Request) -> bool:
-    """Return whether a web page in a browser or a proxy sent the request."""
-    names = request.headers.keys()
+    """Return whether a proxy or another site's page sent the request, or a page of this registry that writes."""
+    names = set(request.headers.keys())
+    if request.headers.get("sec-fetch-site") == "same-origin" and _reads_here(request):
+        names -= {"origin", "referer", "sec-fetch-site"}
     if any(name in _FOREIGN or name.startswith(_FOREIGN_BEGIN) for name in names):
         return True
-    return request.headers.get("sec-fetch-site", "none") != "none"  # none: the user typed the address
+    return "sec-fetch-site" in names and request.headers["sec-fetch-site"] != "none"
 
 
 def require_read(caller: Caller) -> None:

@@ -10,16 +10,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
+from lottapack_serve.html.refusals import is_for_person, refusal
+from lottapack_serve.html.sessions import Sessions
 from lottapack_serve.refusals import MovedError, RefusedError
 from lottapack_serve.registry import Registry
-from lottapack_serve.routes import account, commit, models, refs, repos, resolve
+from lottapack_serve.routes import account, assets, commit, models, pages, refs, repos, resolve, sign_in
 from lottapack_serve.traffic import Log, Traffic
 
 
 def application(registry: Registry, log: Log | None = None) -> ASGIApp:
     """Return the ASGI application of a registry. ``log`` is called after each request, in the server's thread."""
     app = Starlette(
-        routes=[*account.ROUTES, *repos.ROUTES, *models.ROUTES, *refs.ROUTES, *commit.ROUTES, *resolve.ROUTES],
+        routes=[
+            route
+            for part in (account, repos, models, refs, commit, resolve, assets, sign_in, pages)
+            for route in part.ROUTES
+        ],
         exception_handlers={
             RefusedError: _refused,
             MovedError: _moved,
@@ -34,19 +40,23 @@ def application(registry: Registry, log: Log | None = None) -> ASGIApp:
     app.state.registry = registry
     app.state.turn = anyio.CapacityLimiter(1)
     app.state.alone = anyio.CapacityLimiter(1)
+    app.state.sessions = Sessions()
+    app.state.pages = pages.Pages()
     return Traffic(app, log)
 
 
-def _answer(status: int, message: str, headers: dict[str, str]) -> Response:
+def _answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    if is_for_person(request):
+        return refusal(request, status, message, headers)
     # Headers are one line of Latin-1; the body has the full message.
     line = "".join(character if " " <= character <= "~" else "?" for character in message)
     return JSONResponse({"error": message}, status, {"X-Error-Message": line, **headers})
 
 
-async def _refused(_request: Request, fault: Exception) -> Response:
+async def _refused(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, RefusedError)
     code = {"X-Error-Code": fault.code} if fault.code else {}
-    return _answer(fault.status, fault.message, {**code, **fault.headers})
+    return _answer(request, fault.status, fault.message, {**code, **fault.headers})
 
 
 async def _moved(request: Request, fault: Exception) -> Response:
@@ -69,23 +79,23 @@ async def _http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     if fault.status_code == 404 and _ELSEWHERE.fullmatch(request.url.path):
         message = "This registry only holds models, with names of the form owner/name."
-        return _answer(404, message, {"X-Error-Code": "RepoNotFound"})
+        return _answer(request, 404, message, {"X-Error-Code": "RepoNotFound"})
     message = {
         404: f"This registry does not support {request.url.path}. Its documentation lists the supported part of the "
         f"Hub.",
         405: f"{request.url.path} does not support {request.method}.",
     }.get(fault.status_code, fault.detail)
-    return _answer(fault.status_code, message, dict(fault.headers or {}))
+    return _answer(request, fault.status_code, message, dict(fault.headers or {}))
 
 
 async def _gone(_request: Request, _fault: Exception) -> Response:
     return Response(status_code=400)  # the client is gone
 
 
-async def _odd(_request: Request, _fault: Exception) -> Response:
+async def _odd(request: Request, _fault: Exception) -> Response:
     # A safety net under bodies.py: the index refuses larger numbers and lone surrogates, and nothing else has any.
-    return _answer(400, "The request contains a number or a text that this registry cannot store.", {})
+    return _answer(request, 400, "The request contains a number or a text that this registry cannot store.", {})
 
 
-async def _failed(_request: Request, _fault: Exception) -> Response:
-    return _answer(500, f"{HTTPStatus(500).phrase}. The registry's log has the details.", {})
+async def _failed(request: Request, _fault: Exception) -> Response:
+    return _answer(request, 500, f"{HTTPStatus(500).phrase}. The registry's log has the details.", {})

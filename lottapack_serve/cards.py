@@ -67,6 +67,12 @@ def front_matter(text: str) -> Fields | None:
     return fields
 
 
+def body(text: str) -> str:
+    """Return the text of a card below its front matter."""
+    match = _FRONT.match(text)
+    return text[match.end() :] if match else text
+
+
 def _load(front: str) -> Any:
     """Return the content of a front matter in the parser's objects. Raises CardError."""
     try:

@@ -43,7 +43,7 @@ def add(root: Path, name: str, rights: str = "read") -> str:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with Database(root).write() as db:
         try:
-            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", (name, _digest(text), rights, created))
+            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", (name, digest(text), rights, created))
         except sqlite3.IntegrityError as fault:
             raise OutputError(f"{name} already has a token", hint="Remove it first, or choose another name.") from fault
     return text
@@ -64,7 +64,12 @@ def remove(root: Path, name: str) -> None:
 
 def find(db: sqlite3.Connection, text: str) -> Token | None:
     """Return the token of that text, or None."""
-    row = db.execute("SELECT name, rights, created FROM tokens WHERE sha256 = ?", (_digest(text),)).fetchone()
+    return hashed(db, digest(text))
+
+
+def hashed(db: sqlite3.Connection, sha256: str) -> Token | None:
+    """Return the token whose text has that SHA-256, or None."""
+    row = db.execute("SELECT name, rights, created FROM tokens WHERE sha256 = ?", (sha256,)).fetchone()
     return None if row is None else Token(*row)
 
 
@@ -73,5 +78,6 @@ def exist(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM tokens").fetchone() is not None
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return the SHA-256 under which a token is stored."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lottapack.format.container import PACK_END
 from lottapack_serve import cards
 
 
@@ -89,6 +90,12 @@ def inside(db: sqlite3.Connection, revision: int, folder: str, after: str, count
     name = split(after)[1] if after and split(after)[0] == folder else ""
     query = f"{_ENTRY} WHERE revision = ? AND folder = ? AND name > ? ORDER BY name LIMIT ?"
     return list(_entries(db.execute(query, (revision, folder, name, count))))
+
+
+def packs(db: sqlite3.Connection, revision: int, count: int) -> list[Entry]:
+    """Return the first packs in the root of a commit, by name."""
+    query = f"{_ENTRY} WHERE revision = ? AND folder = '' AND sha256 IS NOT NULL AND name GLOB ? ORDER BY name LIMIT ?"
+    return list(_entries(db.execute(query, (revision, f"*{PACK_END}", count))))
 
 
 def below(db: sqlite3.Connection, revision: int, folder: str, after: str, count: int) -> list[Entry]:

@@ -308,6 +308,9 @@ def test_addresses_of_tensors_are_asked_for_in_one_place():
 
 ONLY_HERE = {
     "huggingface_hub": ("lottapack.registry.hub", "lottapack.pushing.hub"),
+    "jinja2": ("lottapack_serve.html.rendering",),
+    "markdown_it": ("lottapack_serve.html.cards",),
+    "nh3": ("lottapack_serve.html.cards",),
     "oras": ("lottapack.registry.oci",),
     "model_signing": ("lottapack.signing",),
     "starlette": ("lottapack_serve.",),

@@ -2,18 +2,13 @@
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import cards
 from lottapack_serve.access import find_repo, identify, require_read, require_write
 from lottapack_serve.bodies import part, registry_of, with_body
 from lottapack_serve.refusals import RefusedError
-
-
-def _welcome(request: Request) -> Response:
-    address = str(request.base_url).rstrip("/")
-    return PlainTextResponse(f"A lottapack registry. Use it with: export HF_ENDPOINT={address}\n")
 
 
 def _whoami(request: Request) -> Response:
@@ -75,7 +70,6 @@ def _harnesses(_request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/", _welcome),
     Route("/api/whoami-v2", _whoami),
     Route("/api/agent-harnesses", _harnesses),
     Route("/api/validate-yaml", with_body(_Card, _validate_yaml, before=_may_read, alone=True), methods=["POST"]),

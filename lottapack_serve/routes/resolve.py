@@ -59,6 +59,9 @@ def _headers(path: str, blob: Blob, commit: str) -> dict[str, str]:
         "X-Repo-Commit": commit,
         "Accept-Ranges": "bytes",
         "Content-Type": "application/octet-stream",
+        # A stranger's file never runs as a page, script or style of the registry.
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\";",
     }
 

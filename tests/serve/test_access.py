@@ -138,7 +138,7 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
 
 FOREIGN = [
     {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Referer": "http://evil.example/"},
-    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-origin"}, {"X-Forwarded-For": "192.0.2.7"},
+    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"X-Forwarded-For": "192.0.2.7"},
     {"X-Forwarded-Host": "evil.example"}, {"X-Forwarded-Proto": "https"}, {"Forwarded": "for=192.0.2.7"},
     {"Via": "1.1 proxy"}, {"X-Real-IP": "192.0.2.7"}, {"CF-Connecting-IP": "192.0.2.7"}, {"Host": "evil.example"},
     {"Host": "127.0.0.1.evil.example"}, {"Host": "localhost."}, {"Host": "192.0.2.7"}, {"Host": "[2001:db8::1]:80"},
@@ -173,6 +173,16 @@ def test_without_tokens_only_programs_of_this_machine_are_answered(registry, hea
     text = registry.token("al", "write")
     for request in ASKED:
         assert ask(registry.url, *request, headers=headers, token=text).status == 200, request
+
+
+def test_without_tokens_its_own_pages_may_read(registry):
+    """The browser says which site a page is of; the page itself cannot."""
+    page = {"Sec-Fetch-Site": "same-origin", "Referer": f"{registry.url}/org/digits"}
+    for method, path, body in ASKED:
+        refused = ask(registry.url, method, path, body, headers=page).status == 403
+        assert refused == (method != "GET"), path
+    for more in ({"Host": "evil.example"}, {"Via": "1.1 proxy"}, {"X-Forwarded-For": "192.0.2.7"}):
+        assert ask(registry.url, "GET", "/api/models", headers={**page, **more}).error == (403, "")
 
 
 @pytest.mark.parametrize("host", NO_HOST, ids=repr)
