@@ -16,6 +16,7 @@ from lottapack.nn.scaffolding import scaffold as scaffold
 from lottapack.nn.switching import switch as switch
 from lottapack.building import build as build
 from lottapack.backbone import init_backbone_ as init_backbone_
+from lottapack.studying import study as study
 
 # Pack
 from lottapack.packing.pack import pack as pack

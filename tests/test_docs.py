@@ -1,4 +1,4 @@
-"""Run the guide to training as written."""
+"""Run the guides to training and to ranks as written."""
 
 import os
 import re
@@ -24,11 +24,12 @@ for path in sorted(pathlib.Path("blocks").iterdir()):
 """
 
 
-def test_the_guide_to_training_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "kinds"), [("training", {"python", "console"}), ("ranks", {"python"})])
+def test_guides_run(page: str, kinds: set[str], tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     found = re.findall(r"```(python|console)\n(.*?)```", text, flags=re.DOTALL)
-    assert {kind for kind, _ in found} == {"python", "console"}
+    assert {kind for kind, _ in found} == kinds
     (tmp_path / "blocks").mkdir()
     for number, (kind, block) in enumerate(found):
         suffix = "py" if kind == "python" else "txt"

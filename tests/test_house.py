@@ -62,6 +62,7 @@ LAYERS = (
     "running",
     "onnx",
     "exporting",
+    "studying",
 )
 """The packages of lottapack, and the modules beside them, from the ground up: each imports from those before it."""
 

@@ -9,7 +9,22 @@ import typer
 from lottapack.errors import LottapackError, OutputError
 from lottapack.extras import without_torch
 from lottapack_cli import errors
-from lottapack_cli.commands import bench, demo, export, inspect, log, pack, pull, push, report, run, serve, sign, verify
+from lottapack_cli.commands import (
+    bench,
+    demo,
+    export,
+    inspect,
+    log,
+    pack,
+    pull,
+    push,
+    report,
+    run,
+    serve,
+    sign,
+    study,
+    verify,
+)
 from lottapack_cli.commands import list as list_
 from lottapack_cli.render import Output, discard
 
@@ -21,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for module in (pack, inspect, verify, sign, export, report, run, push, pull, list_, log, bench, demo):
+for module in (pack, inspect, verify, sign, export, report, run, push, pull, list_, log, bench, study, demo):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
 app.add_typer(serve.app, name="serve")
 

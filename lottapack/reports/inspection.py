@@ -75,6 +75,17 @@ class Summary(Displayed):
     allow: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
 
+    def betas(self) -> dict[str, float]:
+        """Return beta, the learned factor of the backbone, of each adapted layer, in the order of the model.
+
+        A layer whose beta is near zero does not use its backbone. Betas that are fixed at 1 are left out.
+        """
+        return {
+            one.name.rpartition(".")[0] or one.name: one.beta
+            for one in self.parameters
+            if one.beta is not None and one.beta_learned
+        }
+
     def _facts(self) -> Facts:
         line = f"{self.architecture}, {self.numel:,} parameters, {self.trained:,} trained, {size_text(self.file_size)}"
         more: dict[str, object] = {

@@ -1,17 +1,38 @@
 """``lottapack inspect``."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottapack.errors import UnsupportedError
 from lottapack_cli.options import All, Json, Pack, Quiet, Verbose, examples
-from lottapack_cli.render import Output
+from lottapack_cli.render import Output, plain
 from lottapack_cli.sources import located
 
 EXAMPLES = examples(
     "lottapack inspect model.lotta.safetensors --all",
     "lottapack inspect model.lotta.safetensors --json | jq .seed",
     "lottapack inspect my-org/digits@v1",
+    "lottapack inspect model.lotta.safetensors --plot betas.svg",
 )
 
 
-def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
+def command(
+    pack: Pack,
+    every: All = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURE",
+            help="Draw beta, the backbone's factor, of each layer to a .png or .svg file.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
     """Show a pack's architecture, seed and layers.
 
     Reads only the header and the betas. Layers that differ only in their number share a line.
@@ -21,4 +42,12 @@ def command(pack: Pack, every: All = False, json: Json = False, quiet: Quiet = F
 
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     summary = inspect(located(pack, sink))
+    if plot is not None:
+        from lottapack_cli.plot import draw_betas
+
+        if not summary.betas():
+            raise UnsupportedError(f"{summary.path} has no learned beta to draw", hint="Leave out --plot.")
+        draw_betas(summary, plot)
+        sink.result({**plain(summary), "plot": plot}, lambda: [*view(summary, every=every), f"\ndrew {plot}"])
+        return
     sink.result(summary, lambda: view(summary, every=every))

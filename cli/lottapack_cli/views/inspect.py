@@ -1,7 +1,8 @@
 """A pack's summary: a header, then its parameters by role."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 
 from lottapack.limits import size_text
 from lottapack.reports.inspection import ParameterSummary, Summary
@@ -39,6 +40,7 @@ def header(summary: Summary) -> Part:
         ("architecture", f"{summary.architecture} ({summary.family})"),
         ("parameters", f"{summary.numel:,}{share}"),
         ("random", f"{summary.rng}{drawn_by}, seed {int(summary.seed, 16)} (0x{summary.seed}){tables}"),
+        *([("beta", _betas(summary.betas()))] if summary.betas() else []),
         *([("scaffolds", _scaffolds(summary))] if summary.scaffolds else []),
         *(
             [("files", ", ".join(f"{name} ({size_text(size)})" for name, size in summary.files.items()))]
@@ -50,6 +52,13 @@ def header(summary: Summary) -> Part:
     if summary.allow:
         rows.insert(3, ("needs", f"allow {', '.join(summary.allow)}: it is rebuilt by code that a loader must trust"))
     return facts(rows)
+
+
+def _betas(betas: Mapping[str, float]) -> str:
+    """Return the median of the backbone's factors, and the layers with the smallest and the largest."""
+    least, most = min(betas, key=lambda name: betas[name]), max(betas, key=lambda name: betas[name])
+    middle = f"median {median(betas.values()):.3g}"
+    return middle if least == most else f"{middle}, from {betas[least]:.3g} ({least}) to {betas[most]:.3g} ({most})"
 
 
 def _scaffolds(summary: Summary) -> str:

@@ -1,0 +1,236 @@
+"""One training run of measure.py: what to run as a plain dict, and its scores as another."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import measure_changes as changes
+import measure_data as data
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+import lottapack
+
+Run = dict[str, Any]
+"""What to run: ``task`` (digits, mnist, text), ``side`` (full; lotta, on a random backbone; lora, on a trained one),
+``rank``, ``lr``, ``seed``. Where they differ from the default: ``scaffold`` (arguments of scaffold()), ``init`` (a
+family of examples/initialisations.py, or a name of measure_changes.MORE_INITS), ``ratio`` (LoRA+: B's learning rate
+over A's), ``change`` (a name of measure_changes.CHANGES), ``steps``.
+"""
+
+WIDTHS = (512, 256, 128, 64)
+"""The paper's perceptron."""
+PIXELS = {"digits": 64, "mnist": 784}
+EPOCHS = {"digits": 30, "mnist": 20}
+BATCH = {"digits": 64, "mnist": 128}
+DECAY = 0.01
+STEPS, TEXT_BATCH, WINDOW = 300, 16, 128
+
+
+def build(task: str, seed: int) -> nn.Module:
+    """The plain model, drawn by torch from the seed."""
+    torch.manual_seed(seed)
+    if task == "text":
+        return llama()
+    layers: list[nn.Module] = []
+    for d_in, d_out in pairwise((PIXELS[task], *WIDTHS)):
+        layers += [nn.Linear(d_in, d_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10))
+
+
+def llama() -> nn.Module:
+    """A Llama of 1.8 million parameters over bytes: 4 layers of width 192."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=256,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=WINDOW,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def perform(run: Run) -> dict[str, Any]:
+    """Train a model; return its scores, its trained elements, the bytes of its file, its betas and the CPU seconds."""
+    torch.set_num_threads(1)
+    model, noted = prepared(run)
+    begin = time.process_time()
+    steps = len(batches(run, torch.Generator())) // EPOCHS.get(run["task"], 1)
+    change = changes.CHANGES[run["change"]](model, steps) if "change" in run else changes.Change(model)
+    curve = train(model, run, change)
+    seconds = time.process_time() - begin
+    logits = change.outputs(model.eval())
+    scores = text_scores(logits) if run["task"] == "text" else image_scores(logits, run["task"])
+    return {
+        **scores,
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total": sum(p.numel() for p in build(run["task"], 0).parameters()),
+        "bytes": size(model, run),
+        "seconds": round(seconds, 2),
+        "betas": [round(p.item(), 4) for name, p in model.named_parameters() if name.endswith("beta")],
+        "curve": curve,
+        **noted,
+    }
+
+
+def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the model as training begins, and what was computed to make it."""
+    model = build(run["task"], run["seed"])
+    if run["side"] == "full":
+        return model, {}
+    options = {**changes.init(run.get("init")), **run.get("scaffold", {})}
+    rank: Any = run["rank"]
+    noted: dict[str, Any] = {}
+    if rank == "by gradient":
+        rank = noted["ranks"] = changes.ranks_by_gradient(
+            build(run["task"], run["seed"]), *(part[:512] for part in data.IMAGES[run["task"]]().train), run["seed"], 8
+        )
+    if run["side"] == "lora":
+        options["beta"] = 1.0
+    model = lottapack.scaffold(model, seed=run["seed"], rank=rank, **options)
+    if run["side"] == "lora":
+        lottapack.nn.put_backbone_(model, pretrained(run["task"]))
+    if "zero" in run.get("change", ""):
+        lottapack.nn.zero_backbone_(model)
+    return model, noted
+
+
+def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[int, float, float]]:
+    """AdamW with a cosine schedule. Return step, CPU seconds, and loss in nats a byte of the text to tune with."""
+    b, rest = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (b if name.endswith("lora_B") else rest).append(parameter)
+    groups = [{"params": rest}, {"params": b, "lr": run["lr"] * run.get("ratio", 1)}] if b else [{"params": rest}]
+    optimizer = torch.optim.AdamW(groups, lr=run["lr"], weight_decay=DECAY, fused=True)
+    order = torch.Generator().manual_seed(run["seed"])
+    todo = list(batches(run, order))
+    warm = 20 if run["task"] == "text" else 0
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: (
+            min(1.0, (step + 1) / warm)
+            if step < warm
+            else 0.5 + 0.5 * math.cos(math.pi * (step - warm) / (len(todo) - warm))
+        ),
+    )
+    curve, spent = [], 0.0
+    for step, batch in enumerate(todo):
+        model.train()
+        begin = time.process_time()
+        change.before(step, step / len(todo))
+        optimizer.zero_grad()
+        loss_of(model, run["task"], batch).backward()
+        if run["task"] == "text":
+            nn.utils.clip_grad_norm_([*rest, *b], 1.0)
+        optimizer.step()
+        schedule.step()
+        spent += time.process_time() - begin
+        if run["task"] == "text" and (step + 1) % 50 == 0:
+            value = text_loss(model.eval(), data.python_source().tune, 8)
+            curve.append((step + 1, round(spent, 2), round(value, 4)))
+    return curve
+
+
+def batches(run: Run, order: torch.Generator) -> "list[tuple[Tensor, ...]]":
+    """All batches of a run, in order."""
+    if run["task"] == "text":
+        source = data.python_source().train
+        starts = torch.randint(len(source) - WINDOW - 1, (run.get("steps", STEPS), TEXT_BATCH), generator=order)
+        return [(torch.stack([source[start : start + WINDOW] for start in row]).long(),) for row in starts.tolist()]
+    images, labels = data.IMAGES[run["task"]]().train
+    found = []
+    for _ in range(EPOCHS[run["task"]]):
+        found += torch.randperm(len(labels), generator=order).split(BATCH[run["task"]])
+    return [(images[batch], labels[batch]) for batch in found]
+
+
+def loss_of(model: nn.Module, task: str, batch: tuple[Tensor, ...]) -> Tensor:
+    """The loss that training lowers: the mean cross-entropy, in nats."""
+    if task == "text":
+        return model(input_ids=batch[0], labels=batch[0]).loss
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+@torch.no_grad()
+def image_scores(logits: Callable[[Tensor], Tensor], task: str) -> dict[str, float]:
+    """Right answers in per cent, of the images to tune with and of those to test."""
+    images = data.IMAGES[task]()
+    return {
+        name: round(100 * float((logits(part[0]).argmax(1) == part[1]).float().mean()), 3)
+        for name, part in (("tune", images.tune), ("test", images.test))
+    }
+
+
+@torch.no_grad()
+def text_scores(model: Callable[..., Any]) -> dict[str, float]:
+    """Nats a byte, of 64 kB of the text to tune with, and of 256 kB of that to test."""
+    text = data.python_source()
+    return {"tune": round(text_loss(model, text.tune, 32), 4), "test": round(text_loss(model, text.test, 128), 4)}
+
+
+@torch.no_grad()
+def text_loss(model: Callable[..., Any], text: Tensor, batches: int) -> float:
+    """Mean loss over evenly spaced windows."""
+    starts = torch.linspace(0, len(text) - WINDOW - 1, batches * TEXT_BATCH).long().split(TEXT_BATCH)
+    losses = []
+    for part in starts:
+        rows = torch.stack([text[start : start + WINDOW] for start in part.tolist()]).long()
+        losses.append(float(model(input_ids=rows, labels=rows).loss))
+    return sum(losses) / len(losses)
+
+
+def size(model: nn.Module, run: Run) -> int:
+    """Bytes of the pack, or of the checkpoint of a model that was trained in full."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lotta.safetensors"
+        if run["side"] == "full":
+            save_file({name: p.detach().clone() for name, p in model.named_parameters()}, path)
+        elif run["side"] == "lora" or run.get("change", "").startswith(("redraw", "zero")):
+            return 0  # its backbone does not follow from a seed
+        else:
+            lottapack.pack(model, path)
+        return path.stat().st_size
+
+
+_PRETRAINED: dict[str, dict[str, Tensor]] = {}
+
+
+def pretrained(task: str) -> dict[str, Tensor]:
+    """The weights of a model trained in full on other data: MNIST for digits, digits for MNIST, other text for text."""
+    if task not in _PRETRAINED:
+        torch.manual_seed(1000)
+        model = build(task, 1000)
+        if task == "text":
+            source = data.other_text()
+            todo = [
+                (torch.stack([source[s : s + WINDOW] for s in row]).long(),)
+                for row in torch.randint(len(source) - WINDOW - 1, (STEPS, TEXT_BATCH)).tolist()
+            ]
+        else:
+            images, labels = data.other_images(task)
+            todo = [
+                (images[batch], labels[batch])
+                for _ in range(EPOCHS[task])
+                for batch in torch.randperm(len(labels)).split(BATCH[task])
+            ]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=DECAY, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(todo))
+        for batch in todo:
+            optimizer.zero_grad()
+            loss_of(model, task, batch).backward()
+            optimizer.step()
+            schedule.step()
+        _PRETRAINED[task] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return _PRETRAINED[task]
