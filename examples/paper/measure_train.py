@@ -21,7 +21,7 @@ Run = dict[str, Any]
 """What to run: ``task`` (digits, mnist, text), ``side`` (full; lotta, on a random backbone; lora, on a trained one),
 ``rank``, ``lr``, ``seed``. Where they differ from the default: ``scaffold`` (arguments of scaffold()), ``init`` (a
 family of examples/initialisations.py, or a name of measure_changes.MORE_INITS), ``ratio`` (LoRA+: B's learning rate
-over A's), ``change`` (a name of measure_changes.CHANGES), ``steps``.
+over A's), ``change`` (a name of measure_changes.CHANGES), ``dropout`` (of full training), ``steps``.
 """
 
 WIDTHS = (512, 256, 128, 64)
@@ -33,14 +33,14 @@ DECAY = 0.01
 STEPS, TEXT_BATCH, WINDOW = 300, 16, 128
 
 
-def build(task: str, seed: int) -> nn.Module:
-    """The plain model, drawn by torch from the seed."""
+def build(task: str, seed: int, dropout: float = 0.0) -> nn.Module:
+    """The plain model, drawn by torch from the seed; ``dropout`` on the inputs of hidden layers."""
     torch.manual_seed(seed)
     if task == "text":
         return llama()
     layers: list[nn.Module] = []
     for d_in, d_out in pairwise((PIXELS[task], *WIDTHS)):
-        layers += [nn.Linear(d_in, d_out), nn.ReLU()]
+        layers += [*([nn.Dropout(dropout)] if dropout else []), nn.Linear(d_in, d_out), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10))
 
 
@@ -86,7 +86,7 @@ def perform(run: Run) -> dict[str, Any]:
 
 def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model as training begins, and what was computed to make it."""
-    model = build(run["task"], run["seed"])
+    model = build(run["task"], run["seed"], run.get("dropout", 0.0))
     if run["side"] == "full":
         return model, {}
     options = {**changes.init(run.get("init")), **run.get("scaffold", {})}

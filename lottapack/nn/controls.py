@@ -184,7 +184,8 @@ def put_backbone_(model: nn.Module, trained: nn.Module | Mapping[str, Tensor]) -
 
     Examples:
         >>> trained = nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 4))
-        >>> model = lottapack.scaffold(copy.deepcopy(trained), seed=42, rank=2, beta=1.0)
+        >>> net = nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 4))
+        >>> model = lottapack.scaffold(net, seed=42, rank=2, beta=1.0)
         >>> _ = lottapack.nn.put_backbone_(model, trained)
         >>> torch.equal(model[0].backbone, trained[0].weight)
         True

@@ -64,7 +64,7 @@ def layers(count: int) -> Summary:
 def test_a_hundred_layers_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     Output().show(*inspect.view(layers(100), every=False))
     lines = capsys.readouterr().out.splitlines()
-    [line] = [line for line in lines if "q_proj" in line]
+    [line] = [line for line in lines if "q_proj.weight" in line]
     assert line.split() == [
         "model.layers.0-99.self_attn.q_proj.weight",
         "x100",
@@ -76,7 +76,7 @@ def test_a_hundred_layers_are_one_line(capsys: pytest.CaptureFixture[str]) -> No
     ]
     assert any("lm_head.weight" in line and "model.embed_tokens.weight" in line for line in lines)
     Output().show(*inspect.view(layers(100), every=True))
-    assert capsys.readouterr().out.count("q_proj") == 100
+    assert capsys.readouterr().out.count("q_proj.weight") == 100
 
 
 def test_markdown_escapes_names() -> None:
