@@ -1,20 +1,25 @@
 """Collect everything that is wrong with a descriptor, each problem with its location."""
 
 import re
+from itertools import islice
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 import msgspec
 
 from lottapack.errors import Problem
+from lottapack.format.form import form_fault, integer_for_float, kind_of
 from lottapack.strict_json.text import JsonText
+
+__all__ = ["HEX16", "HEX64", "MOST", "Collector", "kind_of", "quote", "spared", "without_extensions"]
 
 _T = TypeVar("_T")
 MOST = 1000
 """The most problems that are collected for one file."""
-MAX_ENTRY = 32_768
-"""The most bytes of one entry's text: a tensor, a parameter, a table (spec: container, section 1; descriptor, 1)."""
+_LONG = 32_768
+"""Bytes of a text whose value is built as a whole. Real entries have a few hundred."""
 _MOST_FIELDS = 32  # no record has as many fields, so an object with more has unknown ones
+_MOST_ITEMS = 32  # no shape has as many dimensions
 HEX16 = re.compile(r"[0-9a-f]{16}")
 HEX64 = re.compile(r"[0-9a-f]{64}")
 
@@ -35,10 +40,7 @@ class Collector:
         if not text.is_object:
             self.add("field", where, f"should be an object, not {text.kind}")
             return None
-        if len(text) > MAX_ENTRY:
-            self.add("field", where, f"has {len(text):,} bytes; the format allows {MAX_ENTRY:,} bytes for an entry")
-            return None
-        value: dict[str, Any] = text.value()
+        value: dict[str, Any] = spared(text)
         return value if text.data.find(b'"x-', text.begin, text.end) < 0 else without_extensions(value)
 
     def fields(self, text: JsonText, where: str, large: tuple[str, ...] = ()) -> dict[str, Any] | None:
@@ -53,29 +55,27 @@ class Collector:
         for name, item in text.members():
             if name.startswith("x-"):
                 continue
-            if name in large and (item.is_object or len(item) > MAX_ENTRY):
-                fields[name] = {} if item.is_object else None
-            elif len(item) > MAX_ENTRY:
-                self.add("field", f"{where}.{name[:100]}", f"has more than {MAX_ENTRY:,} bytes")
-                return None
+            if name in large and item.is_object:
+                fields[name] = {}
             elif len(fields) < _MOST_FIELDS:
-                fields[name] = item.value()
+                fields[name] = spared(item)
         return fields
 
     def record(self, fields: dict[str, Any], kind: type[_T], where: str) -> _T | None:
-        """Convert the fields of an object to a record."""
+        """Convert the fields of an object to a record, or add its first fault of form."""
         try:
-            return msgspec.convert(fields, kind, strict=True)
-        except msgspec.ValidationError as fault:
-            # msgspec says "... - at `$.shape[1]`"; separate the words from the location.
-            words, _, place = str(fault).partition(" - at `$")
-            self.add("field", _join(where, place.rstrip("`").lstrip(".")), words[0].lower() + words[1:])
-            return None
+            if not integer_for_float(fields):
+                return msgspec.convert(fields, kind, strict=True)
+        except msgspec.ValidationError:
+            pass
+        place, message = form_fault(fields, kind)
+        self.add("field", f"{where}{place}", message)
+        return None
 
     def known(self, word: str, allowed: tuple[str, ...], place: str, what: str) -> None:
         """Add a problem unless the word is one of those allowed."""
         if word not in allowed:
-            self.add("id", place, f"unknown {what} {word!r}; it should be one of {', '.join(allowed)}")
+            self.add("id", place, f"unknown {what} {word[:100]!r}; it should be one of {', '.join(allowed)}")
 
     def hexadecimal(self, text: str, pattern: re.Pattern[str], place: str) -> None:
         """Add a problem unless the text is HEX16 or HEX64."""
@@ -89,19 +89,22 @@ def without_extensions(value: Any) -> Any:
     return {key: item for key, item in value.items() if not key.startswith("x-")} if isinstance(value, dict) else value
 
 
-def _join(where: str, place: str) -> str:
-    if not place:
-        return where
-    return f"{where}{place}" if place.startswith("[") else f"{where}.{place}"
+def spared(text: JsonText) -> Any:
+    """Return the value of a text, and of a long one only what decides whether it is valid.
+
+    No valid string of a record is long, and no valid array of integers; fields named ``x-...`` are ignored.
+    """
+    if len(text) <= _LONG:
+        return text.value()
+    if text.is_object:
+        fields = ((name, item) for name, item in text.members() if not name.startswith("x-"))
+        return {name: spared(item) for name, item in islice(fields, _MOST_FIELDS)}
+    if text.is_array:
+        items = text.items() if text.is_integers else (item for item in text.items() if item.kind != "an integer")
+        return [spared(item) for item in islice(items, _MOST_ITEMS)]
+    return text.data[text.begin + 1 : text.begin + _LONG].decode(errors="ignore")
 
 
 def quote(name: str) -> str:
     """Return a name as JSON writes it, shortened to 100 characters."""
     return encode_basestring(name if len(name) <= 100 else f"{name[:97]}...")
-
-
-def kind_of(value: Any) -> str:
-    """Return the JSON kind of a value."""
-    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
-    names |= {int: "an integer", float: "a float"}
-    return names.get(type(value), "null")

@@ -14,7 +14,7 @@ import msgspec
 
 from lottapack.errors import ContainerError, Problem
 from lottapack.format import canonical, dtypes
-from lottapack.format.collect import MAX_ENTRY, MOST
+from lottapack.format.collect import MOST, spared
 from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
@@ -162,16 +162,12 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     tensors: list[TensorInfo] = []
     metadata: JsonText | None = None
     problems: list[Problem] = []
-    fault: tuple[str, str] | None
     for name, text in root.members():
         if name == METADATA:
             metadata = text
             continue
-        if len(text) > MAX_ENTRY:
-            fault = "entry", f"has {len(text):,} bytes; the format allows {MAX_ENTRY:,} bytes for an entry"
-        else:
-            entry = text.value()
-            fault = _entry_fault(entry)
+        entry = spared(text)
+        fault = _entry_fault(entry)
         if fault is None:
             begin, end = entry["data_offsets"]
             tensors.append(TensorInfo(name, dtypes.FROM_CODE[entry["dtype"]], tuple(entry["shape"]), begin, end))

@@ -20,6 +20,7 @@ METADATA_KEY = "lottapack"
 DIGEST_KEY = "lottapack.sha256"
 MAX_PARAMETERS = 100_000
 MAX_SCAFFOLDS = 64
+MAX_PROVENANCE = 64
 DEFAULT_SCAFFOLD = "default"
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
 SCALINGS = ("lora", "rslora")

@@ -9,7 +9,7 @@ import msgspec
 
 from lottapack import rng
 from lottapack.format import codings, dtypes, names
-from lottapack.format.collect import HEX16, HEX64, Collector, kind_of, quote, without_extensions
+from lottapack.format.collect import HEX16, HEX64, Collector, quote, without_extensions
 from lottapack.format.descriptor import (
     FACTORS,
     GROUPS,
@@ -72,24 +72,10 @@ def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
     if role not in RECORDS:
         out.add("id", f"{place}.role", f"unknown role {role[:100]!r}; it should be one of {', '.join(RECORDS)}")
         return None
-    # msgspec would accept an integer for a float, which the format does not; no float replaces None.
-    kinds = {field: kind_of(item[field]) for field in ("scale", "alpha") if type(item.get(field, 1.0)) is not float}
-    for part, tensor in (item["adapter"] if isinstance(item.get("adapter"), dict) else {}).items():
-        coding = tensor.get("coding") if isinstance(tensor, dict) else None
-        if isinstance(coding, dict) and type(coding.get("scale", 1.0)) is not float:
-            where = f"{place}.adapter.{part}.coding.scale"
-            out.add("field", where, f"should be a float such as 1.0, not {kind_of(coding['scale'])}")
-            return None
-    item |= dict.fromkeys(kinds)
     if isinstance(item.get("adapter"), dict):
         adapter = without_extensions(item["adapter"])
         item["adapter"] = {key: without_extensions(tensor) for key, tensor in adapter.items()}
-    record = out.record(item, RECORDS[role], place)
-    for field, kind in kinds.items():
-        if out.problems and out.problems[-1].where == f"{place}.{field}":
-            out.problems.pop()
-            out.add("field", f"{place}.{field}", f"should be a float such as 1.0, not {kind}")
-    return record
+    return out.record(item, RECORDS[role], place)
 
 
 def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) -> None:

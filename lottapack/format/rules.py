@@ -7,7 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from lottapack.errors import Problem
-from lottapack.format.arguments import argument_problems, path_problems
+from lottapack.format.arguments import MAX_PATH, argument_problems, path_problems
 from lottapack.format.torch_nn_classes import ARGUMENTS
 from lottapack.strict_json.text import JsonText
 
@@ -67,6 +67,9 @@ _FLOATS = re.compile(rb'(?<=[\[:,])\{"__float__":"(?:-?Infinity|NaN)"\}')
 def architecture_problems(family: str, class_name: str, config: JsonText) -> list[Problem]:
     """Return everything in an architecture that the format refuses. ``config``: an object."""
     check = _CHECKS.get(family)
+    if check is not None and len(class_name) > MAX_PATH:
+        message = f"has {len(class_name):,} characters; the format allows {MAX_PATH}"
+        return [Problem("architecture", "architecture.class", message)]
     if check is None:
         known = ", ".join(_CHECKS)
         return [

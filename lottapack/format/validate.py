@@ -10,10 +10,11 @@ import msgspec
 from lottapack import rng
 from lottapack.errors import DescriptorError, Problem
 from lottapack.format import canonical
-from lottapack.format.collect import HEX16, HEX64, MAX_ENTRY, MOST, Collector, kind_of, quote
+from lottapack.format.collect import HEX16, HEX64, MOST, Collector, quote
 from lottapack.format.computed import read_computed
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
+    MAX_PROVENANCE,
     TABLE_ID,
     Architecture,
     ArchitectureRecord,
@@ -31,6 +32,7 @@ from lottapack.strict_json.text import JsonText
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _MAJOR, _, _MINOR = FORMAT_VERSION.partition(".")
 _KNOWN = int(_MAJOR), int(_MINOR)
+_LONGEST_VERSION = 21  # with its quotes
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
 _NO_VERSION = 'the format version is missing or does not have the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
@@ -62,7 +64,7 @@ def check(text: JsonText) -> tuple[Descriptor | None, list[Problem]]:
 
 def _version(text: JsonText) -> str | None:
     said = text.member("lottapack") if text.is_object else None
-    return str(said.value()) if said is not None and said.is_string and len(said) <= MAX_ENTRY else None
+    return str(said.value()) if said is not None and said.is_string and len(said) <= _LONGEST_VERSION else None
 
 
 def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
@@ -210,11 +212,14 @@ def _provenance(out: Collector, text: JsonText) -> dict[str, str] | None:
     if not text.is_object:
         out.add("field", "provenance", f"should be an object, not {text.kind}")
         return None
-    if len(text) > MAX_ENTRY:
-        out.add("field", "provenance", f"has {len(text):,} bytes; the format allows {MAX_ENTRY:,}")
+    count = sum(1 for _ in text.members())
+    if count > MAX_PROVENANCE:
+        out.add("field", "provenance", f"names {count:,} tools; it should name at most {MAX_PROVENANCE}")
         return None
-    provenance: dict[str, str] = text.value()
-    for key, item in provenance.items():
-        if not isinstance(item, str):
-            out.add("field", f"provenance[{quote(key)}]", f"should be a string, not {kind_of(item)}")
+    provenance: dict[str, str] = {}
+    for key, item in text.members():
+        if item.is_string:
+            provenance[key] = item.value()
+        else:
+            out.add("field", f"provenance[{quote(key)}]", f"should be a string, not {item.kind}")
     return provenance

@@ -11,9 +11,9 @@ _CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\]|[bfnrt]|u00(?:0[0-7bef]|1[0-9a-f]))[^
 _PARTS = {
     b"%tensor%": rb'\{"dtype":%string%,"sha256":%string%\}',
     b"%shape%": rb"\[(?:%natural%(?:,(?=[0-9])|(?=\]))|)*+\]",
-    b"%scalar%": rb"(?:%string%|0|-?[1-9][0-9]{0,17}|true|false|null)",
+    b"%scalar%": rb"(?:%string%|0|-?[1-9][0-9]{0,14}|true|false|null)",
     b"%string%": rb'"%chars%"',
-    b"%natural%": rb"(?:0|[1-9][0-9]{0,17})",
+    b"%natural%": rb"(?:0|[1-9][0-9]{0,14})",
     b"%float%": rb"-?[0-9]{1,17}\.[0-9]{1,20}",
     b"%boolean%": rb"(?:true|false)",
     b"%chars%": _CHARS,

@@ -1,6 +1,6 @@
 /** The rules for an architecture (spec/v1/architectures.md). */
 
-import { argumentProblems, pathProblems } from "./arguments.js";
+import { MAX_PATH, argumentProblems, pathProblems } from "./arguments.js";
 import { MOST, problem } from "./errors.js";
 import { ARGUMENTS } from "./torch_nn.js";
 
@@ -38,6 +38,9 @@ const MAX_CONFIG_VALUES = 100_000;
 /** Return all faults of an architecture. */
 export function architectureProblems(family, className, config) {
   const check = FAMILIES.get(family);
+  if (check && [...className].length > MAX_PATH) {
+    return [fault("architecture.class", `has more than ${MAX_PATH} characters`)];
+  }
   if (check) return check(className, config);
   const known = [...FAMILIES.keys()].join(", ");
   return [problem("family", "architecture.family", `the family ${JSON.stringify(family)} is unknown; known: ${known}`)];

@@ -4,7 +4,8 @@ import { problem } from "./errors.js";
 
 const MAX_DEPTH = 16;
 const MAX_VALUES = 10_000;
-const MAX_PATH = 512;
+/** Characters of an architecture's class, and of an import path. */
+export const MAX_PATH = 512;
 const NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
 const CLASS_PATH = /^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*$/;
 

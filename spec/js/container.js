@@ -1,8 +1,7 @@
 /** The safetensors file of a pack, in its one canonical form (spec/v1/container.md). */
 
 import { MOST, PackError, problem } from "./errors.js";
-import { JsonFault, isLonger, parseCanonical } from "./json.js";
-import { MAX_ENTRY } from "./records.js";
+import { JsonFault, parseCanonical } from "./json.js";
 import { sha256 } from "./sha256.js";
 import { FROM_CODE, ITEM_SIZE, numel, shapeFault } from "./shapes.js";
 import { compareCodePoints, cut } from "./text.js";
@@ -79,8 +78,7 @@ function entries(value) {
   const problems = [];
   for (const [name, entry] of value) {
     if (name === "__metadata__") continue;
-    const long = isLonger(entry, MAX_ENTRY);
-    const fault = long ? ["entry", `takes more than ${MAX_ENTRY} bytes`] : entryFault(entry);
+    const fault = entryFault(entry);
     if (fault) {
       if (problems.length < MOST) problems.push(problem(fault[0], `header.${cut(name, 200)}`, fault[1]));
     } else {

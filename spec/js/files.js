@@ -80,7 +80,6 @@ export function readFiles(out, value) {
 function readFile(out, name, item) {
   const place = filePlace(name);
   if (!NAMES.includes(name) && !TEMPLATE.test(name)) out.add("name", place, "a pack holds no file of this name");
-  if (item instanceof Map && !out.small(item, place)) return null;
   const coding = optional(exactRecord({ id: TEXT, codes: TEXT }));
   if (!out.record(item, { size: INTEGER, sha256: TEXT, coding }, place)) return null;
   const entry = fieldsOf(item);

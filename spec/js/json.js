@@ -1,22 +1,21 @@
 /**
  * Canonical JSON: one text for one value (spec/v1/container.md, section 4).
  *
- * `JSON.parse` does not preserve 64-bit integers, the difference of 1 and 1.0, or duplicate keys. Values here are
+ * `JSON.parse` does not preserve the difference of 1 and 1.0, or keys that stand there twice. Values here are
  * null, booleans, strings, bigint (an integer), number (a float), arrays, and Map (an object, in the text's order).
  */
 
-import { compareCodePoints, quote, utf8Length, writeString } from "./text.js";
+import { compareCodePoints, utf8Length, writeString } from "./text.js";
 
 export const MAX_DEPTH = 64;
 const MAX_KEY_BYTES = 8192;
-const LEAST_INTEGER = -(2n ** 63n);
-const GREATEST_INTEGER = 2n ** 64n - 1n;
+const GREATEST_INTEGER = BigInt(Number.MAX_SAFE_INTEGER); // 2**53 - 1; the least is its negative
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/y;
 const PLAIN = /[^"\\\u0000-\u001f]*/y;
 const SPACE = /[ \t\n\r]*/y;
 const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
 
-/** The fault of a text; `kind` is json, duplicate or canonical. */
+/** The fault of a text; `kind` is json or canonical. */
 export class JsonFault extends Error {
   constructor(kind, message) {
     super(message);
@@ -135,7 +134,6 @@ class Parser {
       this.at += 1;
       return found;
     }
-    let last = null;
     do {
       if (this.text[this.at] !== '"') this.refuse("expected a key");
       const begin = this.at + 1;
@@ -143,8 +141,6 @@ class Parser {
       if (3 * (this.at - begin) > MAX_KEY_BYTES && utf8Length(this.text.slice(begin, this.at - 1)) > MAX_KEY_BYTES) {
         this.refuse(`a key of more than ${MAX_KEY_BYTES} bytes`);
       }
-      if (key === last) throw new JsonFault("duplicate", `the key ${quote(key, 80)} stands twice in one object`);
-      last = key;
       this.skip();
       if (this.text[this.at] !== ":") this.refuse("expected a colon");
       this.at += 1;
@@ -202,36 +198,14 @@ class Parser {
     if (!found) this.refuse("expected a value");
     const [text, fraction, exponent] = found;
     if (fraction === undefined && exponent === undefined) {
-      const value = text.length <= 20 ? BigInt(text) : null; // 2**64 - 1 has 20 digits, -2**63 with its sign too
-      if (value === null || value < LEAST_INTEGER || value > GREATEST_INTEGER) this.refuse("an integer is out of range");
+      const value = text.length <= 17 ? BigInt(text) : null; // so many characters has the least, with its sign
+      if (value === null || value < -GREATEST_INTEGER || value > GREATEST_INTEGER) this.refuse("an integer is out of range");
       return value;
     }
     const value = Number(text);
     if (!Number.isFinite(value)) this.refuse("a float is out of range");
     return value;
   }
-}
-
-/** Whether the canonical text of a value takes more than `limit` bytes; stops as early as possible. */
-export function isLonger(value, bytes) {
-  return left(value, bytes) < 0;
-}
-
-/** The bytes that remain of `left` after the canonical text of a value; below 0 if they are exceeded. */
-function left(value, bytes) {
-  if (typeof value === "string") return bytes < value.length ? -1 : bytes - utf8Length(writeString(value));
-  if (Array.isArray(value)) {
-    let rest = bytes - Math.max(2, value.length + 1); // brackets and commas
-    for (let i = 0; rest >= 0 && i < value.length; i += 1) rest = left(value[i], rest);
-    return rest;
-  }
-  if (!(value instanceof Map)) return bytes - stringify(value).length;
-  let rest = bytes - Math.max(2, 2 * value.size + 1);
-  for (const [key, item] of value) {
-    if (rest < 0) return rest;
-    rest = left(item, left(key, rest));
-  }
-  return rest;
 }
 
 /** The canonical text of a value. */

@@ -104,7 +104,6 @@ function readEntry(out, item, place) {
     out.add("field", place, `must be an object, not ${kindOf(item)}`);
     return null;
   }
-  if (!out.small(item, place)) return null;
   const role = item.get("role");
   if (typeof role !== "string") {
     out.add("field", `${place}.role`, "the role is missing or not a string");

@@ -1,11 +1,7 @@
 /** Collects all faults of a descriptor, each with its place. */
 
 import { MOST, problem } from "./errors.js";
-import { isLonger } from "./json.js";
-import { cut, kindOf } from "./text.js";
-
-/** Bytes of the text of an entry, of a field of another object, and of the provenance. */
-export const MAX_ENTRY = 32_768;
+import { kindOf, quote } from "./text.js";
 
 const ofType = (type, name) => (value) => (typeof value === type ? null : ["", `should be ${name}`]);
 
@@ -17,8 +13,8 @@ export const BOOLEAN = ofType("boolean", "true or false");
 export const OBJECT = (value) => (value instanceof Map ? null : ["", "should be an object"]);
 export const INTEGERS = (value) => {
   if (!Array.isArray(value)) return ["", "should be an array of integers"];
-  const wrong = value.findIndex((item) => typeof item !== "bigint");
-  return wrong < 0 ? null : [`[${wrong}]`, `should be an integer, not ${kindOf(value[wrong])}`];
+  const wrong = value.find((item) => typeof item !== "bigint");
+  return wrong === undefined ? null : ["", `should only have integers, not ${kindOf(wrong)}`];
 };
 export const optional = (check) => Object.assign((value) => check(value), { optional: true });
 
@@ -54,23 +50,6 @@ export class Collector {
     for (const { kind, where, message } of problems) this.add(kind, where, message);
   }
 
-  /** Whether a value is within the size of an entry; records a fault otherwise. */
-  small(value, where) {
-    const fault = isLonger(value, MAX_ENTRY);
-    if (fault) this.add("field", where, `takes more than ${MAX_ENTRY} bytes`);
-    return !fault;
-  }
-
-  /** Whether the fields of an object, `x-...` and those named `large` aside, are as short as an entry must be. */
-  smallFields(value, where, ...large) {
-    if (!(value instanceof Map)) return true;
-    for (const [key, item] of value) {
-      const mayBeLarge = large.includes(key) || key.startsWith("x-");
-      if (!mayBeLarge && !this.small(item, `${where}.${cut(key, 100)}`)) return false;
-    }
-    return true;
-  }
-
   /** Whether an object has exactly these fields, each of its form; records the first fault. */
   record(value, fields, where) {
     const fault = recordFault(value, fields);
@@ -81,7 +60,7 @@ export class Collector {
   /** Check that the word is one of those allowed. */
   known(word, allowed, where, what) {
     if (allowed.includes(word)) return true;
-    this.add("id", where, `the ${what} ${JSON.stringify(word)} is unknown; known: ${allowed.join(", ")}`);
+    this.add("id", where, `the ${what} ${quote(word)} is unknown; known: ${allowed.join(", ")}`);
     return false;
   }
 

@@ -35,7 +35,6 @@ function readScaffold(out, name, item) {
   if (name === DEFAULT || !NAME.test(name)) {
     out.add("id", place, "a name has 1 to 64 of a-z, 0-9, point, dash and _, begins with a letter or digit, and is not default");
   }
-  if (!out.smallFields(item, place, "fingerprints")) return null;
   const prints = item instanceof Map ? item.get("fingerprints") : null;
   for (const [parameter, text] of prints instanceof Map ? prints : []) {
     if (typeof text !== "string") {

@@ -143,7 +143,14 @@ def values_in_every_place() -> Iterator[tuple[str, bytes]]:
     places = [f"{number:06d}" for number in range(BYTES // 35_000)]
     constant = {"role": "constant", "shape": [], "dtype": "int8", "value": "00", "x-": [[]] * 10_500}
     yield "entries with what may be ignored", descriptor(parameters=dict.fromkeys(places, constant))
-    yield "an entry that is too long", descriptor(parameters={"a": {**constant, "x-": many}})
+    yield "a long shape", descriptor(parameters={"a": {**constant, "shape": [1] * (BYTES // 2)}})
+    yield "a long shape with a float", descriptor(parameters={"a": {**constant, "shape": [1] * (BYTES // 2) + [1.0]}})
+    yield "a shape of lists", descriptor(parameters={"a": {**constant, "shape": [[]] * (BYTES // 3)}})
+    yield "a shape of floats", descriptor(parameters={"a": {**constant, "shape": [0.5] * (BYTES // 4)}})
+    yield "a long value", descriptor(parameters={"a": {**constant, "value": "0" * BYTES}})
+    yield "many fields of an entry", descriptor(parameters={"a": constant | numbered(BYTES // 11, 0)})
+    yield "long lists as offsets", container(dump({"a": {"dtype": "F32", "shape": [], "data_offsets": many}}))
+    yield "a long field that is ignored", descriptor(parameters={"a": {**constant, "x-": many}})
     yield "fields that are unknown", descriptor(**numbered(BYTES // 11, 0))
     yield "fields that may be ignored", descriptor(**{f"x-{number:06d}": 0 for number in range(BYTES // 15)})
     architecture = {"family": "torch.nn", "class": "ReLU", "config": {"inplace": False}}

@@ -48,3 +48,10 @@ def examples() -> list[tuple[str, str, Any]]:
             line = text.count("\n", 0, block.start()) + 1
             found.append((f"{page.name}:{line}", block[1], json.loads(block[2])))
     return found
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A schema for Python: its patterns are of ECMA-262, where $ is the end of the text alone."""
+    text = (V1 / f"{name}.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(re.sub(r'("pattern": "(?:[^"\\]|\\.)*)\$"', r'\1\\\\Z"', text))
+    return loaded

@@ -129,8 +129,13 @@ def test_faulty_contents_are_not_loaded(name):
 
 @pytest.mark.parametrize("name", of_sections("limit"))
 def test_models_over_the_limit_are_refused(name):
-    path, _ = INVALID[name]
+    path, sidecar = INVALID[name]
     with pytest.raises(lottapack.errors.LimitError):
-        lottapack.load(path)
+        lottapack.load(path, max_bytes=sidecar["allowed"])
     with pytest.raises(lottapack.errors.LimitError):
-        lottapack.verify(path)
+        lottapack.verify(path, max_bytes=sidecar["allowed"])
+
+
+def test_models_of_just_the_limit_are_loaded():
+    path, sidecar = INVALID["limit_by_one"]
+    assert lottapack.verify(path, max_bytes=sidecar["allowed"] + 1).ok

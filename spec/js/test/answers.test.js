@@ -51,17 +51,14 @@ test("tables: there are no others", () => {
   assert.deepEqual([...lotta.BUILTIN.keys()], answers("tables").tables.map(({ id }) => id));
 });
 
-// Starts go beyond 2**53, so that JSON.parse would change them.
-const starts = lotta.parse(readFileSync(new URL("elements.json", VECTORS))).get("cases").map((one) => one.get("start"));
-
-for (const [index, one] of answers("elements").cases.entries()) {
+for (const one of answers("elements").cases) {
   test(`elements: ${one.case}`, () => {
     const { bits, dtype } = one;
     const given = one.table && Uint32Array.from(words(one.table));
     const own = given && Uint32Array.from({ length: 2 ** bits }, (_, n) => given[n % given.length]);
     const table = own ? new Float32Array(own.buffer) : lotta.builtinTable(one.distribution);
     const out = dtype === "float32" ? new Uint32Array(one.count) : new Uint16Array(one.count);
-    const start = starts[index];
+    const start = BigInt(one.start); // beyond 2**53, so it is a text
     const source = [lotta.streamOf(one.name), halvesOf(one.seed), start];
     const lut = lotta.bitsOf(table, one.scale, dtype);
     if (one.shape) lotta.fillHadamard(out, lut, lotta.matrixOf(one.shape), ...source);

@@ -79,7 +79,7 @@ def case(
         "table": None if words is None else [f"{word:08x}" for word in words],
         "scale": scale,
         "dtype": dtype,
-        "start": start,
+        "start": str(start),
         "count": count,
         "shape": shape,
         "values": hex_digits(made) if count <= SHOWN else None,

@@ -8,7 +8,7 @@ from .codings import as_stream, stream
 from .invalid_form import fault
 from .model import Model, tensor
 from .pack import Tensor
-from .small import MOST_OF_AN_ENTRY, Invalid, filled, small
+from .small import Invalid, small
 from .valid_files import ZEROS
 
 NAME, CODED = "tokenizer.json", "vocab.txt"
@@ -75,13 +75,6 @@ def forms() -> Iterator[Invalid]:
             at(CODED, "coding.id"),
             "a coding for numbers",
             lambda it: it["files"][CODED].update(coding={**coded, "id": "float16"}),
-        ),
-        (
-            "entry_too_long",
-            "field",
-            at(NAME),
-            "an entry over 32,768 bytes",
-            lambda it: filled(it["files"][NAME], "x-note", MOST_OF_AN_ENTRY + 1),
         ),
     ]
     for name, kind, where, why, change in changes:

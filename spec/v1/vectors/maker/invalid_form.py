@@ -73,8 +73,8 @@ def texts() -> Iterator[Invalid]:
             "nested over 64 deep",
             model.file(text[:-1] + b',"x-deep":' + b"[" * 64 + b"]" * 64 + b"}"),
         ),
-        ("duplicate", "seed", "two seeds", replaced(b'"seed":', b'"seed":"0000000000000000","seed":')),
-        ("duplicate", "parameter", "a parameter twice", replaced(b'"2.bias":', b'"2.bias":{},"2.bias":')),
+        ("canonical", "seed_twice", "two seeds", replaced(b'"seed":', b'"seed":"0000000000000000","seed":')),
+        ("canonical", "parameter_twice", "a parameter twice", replaced(b'"2.bias":', b'"2.bias":{},"2.bias":')),
         ("canonical", "space", "a space between tokens", replaced(b'"seed":', b'"seed": ')),
         ("canonical", "line_feed", "a line feed at the end", model.file(text + b"\n")),
         (

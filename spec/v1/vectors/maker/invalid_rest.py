@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from .codings import int8_tensor, planes, scales_tensor, stream
 from .model import Model, sequential, tensor
-from .small import Invalid, small
+from .small import MOST_BYTES, Invalid, small
 
 OWN = "lottapack.tables.own"
 
@@ -99,6 +99,9 @@ def names_of_two_meanings() -> Iterator[Invalid]:
         model.constant(reserved, [1], "uint8", "01")
         yield fault(f"reserved_{name}", reserved, "a parameter with a name that the format keeps for itself", model)
     model = small()
+    model.parameters["__metadata__"] = small().parameters["0.bias"]
+    yield fault("reserved_metadata_stored", "__metadata__", "a stored parameter called as what is no tensor", model)
+    model = small()
     model.stored("lottapack_recipe", tensor("uint8", 4))
     yield fault("reserved_stored", "lottapack_recipe", "the same, as a tensor of the file", model)
 
@@ -166,7 +169,11 @@ def limits() -> Iterator[Invalid]:
     model = Model(sequential(("PReLU", {"num_parameters": 2**50, "init": 0.25})))
     model.constant("0.weight", [2**50], "float32", "3e800000")
     why = "a constant of 4 PiB; the pack is right, and refused by a reader that allows less"
-    yield Invalid("limit_constant", why, "limit", "limit", "parameters", model.file())
+    yield Invalid("limit_constant", why, "limit", "limit", "parameters", model.file(), MOST_BYTES)
+    model = small()
+    declared = (12 + 3 + 6 + 2) * 4
+    why = "a model of 92 bytes, where 91 are allowed"
+    yield Invalid("limit_by_one", why, "limit", "limit", "parameters", model.file(), declared - 1)
 
 
 def cases() -> Iterator[Invalid]:

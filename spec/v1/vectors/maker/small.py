@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .canonical import canonical
 from .model import Model, linear, sequential, tensor
 
-MOST_OF_AN_ENTRY = 32_768
+MOST_BYTES = 2**34
+"""The memory that a reader allows in the vectors: 16 GiB."""
 MOST_OF_A_KEY = 8_192
 
 
@@ -20,11 +20,13 @@ class Invalid:
     kind: str
     where: str
     data: bytes
+    allowed: int | None = None
 
     @property
     def sidecar(self) -> dict[str, Any]:
         """The sidecar."""
-        return {"why": self.why, "section": self.section, "kind": self.kind, "where": self.where}
+        said = {"why": self.why, "section": self.section, "kind": self.kind, "where": self.where}
+        return said if self.allowed is None else said | {"allowed": self.allowed}
 
 
 def small(seed: int = 42) -> Model:
@@ -36,9 +38,3 @@ def small(seed: int = 42) -> Model:
     model.seeded("2.weight", [2, 3], distribution="own")
     model.constant("2.bias", [2], "float32", "00000000")
     return model
-
-
-def filled(value: dict[str, Any], key: str, size: int) -> None:
-    """Give ``value`` a string under ``key`` with which its text takes ``size`` bytes."""
-    value[key] = ""
-    value[key] = "a" * (size - len(canonical(value)))

@@ -11,6 +11,7 @@ from . import (  # noqa: F401 (they fill the list)
     valid_codings,
     valid_computed,
     valid_files,
+    valid_limits,
     valid_scaffolds,
 )
 from .model import Model

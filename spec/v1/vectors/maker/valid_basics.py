@@ -6,7 +6,7 @@ from .element_cases import CUSTOM
 from .model import Model, linear, sequential, tensor
 from .pack import TYPES
 from .shown import shows
-from .small import MOST_OF_A_KEY, MOST_OF_AN_ENTRY, filled
+from .small import MOST_OF_A_KEY
 from .tables import hex32
 
 
@@ -154,10 +154,11 @@ def longest_texts() -> Model:
     model.table("own", 1, [0xBF800000, 0x3F800000])
     model.seeded("0.weight", [3, 4], distribution="own")
     model.constant("0.bias", [3], "float32", "00000000")
-    filled(model.parameters["0.weight"], "x-", MOST_OF_AN_ENTRY)
-    filled(model.descriptor["rng"]["tables"]["own"], "x-", MOST_OF_AN_ENTRY)
-    filled(model.descriptor["provenance"], "vectors", MOST_OF_AN_ENTRY)
-    model.descriptor["x-"] = {"k" * MOST_OF_A_KEY: "a" * 2 * MOST_OF_AN_ENTRY}
+    long = "a" * 70_000
+    model.parameters["0.weight"]["x-"] = [long, [[1]] * 9_999]
+    model.descriptor["rng"]["tables"]["own"]["x-"] = long
+    model.descriptor["provenance"] = {f"tool{number:02d}": long if number == 1 else "1.0" for number in range(64)}
+    model.descriptor["x-"] = {"k" * MOST_OF_A_KEY: long}
     return model
 
 
