@@ -13,7 +13,23 @@ from lottapack.strict_json.check import MAX_KEY, JsonFaultError, check
 from lottapack.strict_json.text import JsonText
 
 TEXTS = ["", "a", "role", "\x1f", 'a "quote"', "\\", "é", "層🎲", "\u2028", "tab\t", "x-note", "\\u0041", "/"]
-NUMBERS = [0, -1, 10, 2**53 - 1, 1 - 2**53, 10**15 - 1, 0.0, -0.0, 1.0, 0.1, 1e16, 1e-5, 1.5e300, 5e-324, 123456789012345680.0]
+NUMBERS = [
+    0,
+    -1,
+    10,
+    2**53 - 1,
+    1 - 2**53,
+    10**15,
+    0.0,
+    -0.0,
+    1.0,
+    0.1,
+    1e16,
+    1e-5,
+    1.5e300,
+    5e-324,
+    1.2345678901234568e17,
+]
 PIECES = [b"", b" ", b"\n", b",", b'"', b"\\", b"0", b".5", b"e5", b"-", b"{", b"]", b"\xff", b"\\u00e9", b"\\/", b":"]
 ENTRIES = [
     {"data_offsets": [0, 16], "dtype": "F32", "shape": [4]},
