@@ -197,3 +197,21 @@ assert held.blob_id == sha.git_hash(b"content")
 """
     client.run(code)
     assert ask(running.url, "GET", "/org/x/resolve/main/a").body == b"content"
+
+
+def test_the_list_of_agents_is_asked_for_once(tmp_path):
+    """What docs/serve.md says: the client keeps the answer in HF_HOME; after a failure each process asks again."""
+    asked: list[str] = []
+    with background(tmp_path / "registry", log=lambda served: asked.append(served.path)) as running:
+        client = Client(running.url, tmp_path / "home")
+        look = "from huggingface_hub.utils._detect_agent import _load_registry; print(_load_registry())"
+        for _ in range(2):
+            assert client.run(look) == "{'standardEnvVars': [], 'harnesses': {}}"
+        assert asked == ["/api/agent-harnesses"]
+        elsewhere = Client(f"{running.url}/nothing", tmp_path / "home")
+        elsewhere.run(look)
+        assert len(asked) == 1
+        failing = Client(f"{running.url}/nothing", tmp_path / "other")
+        for _ in range(2):
+            failing.run(look)
+        assert asked[1:] == ["/nothing/api/agent-harnesses"] * 2

@@ -9,11 +9,12 @@ from pathlib import Path
 from serve_runs import ROOT, command, files_in
 from starlette.routing import Route
 
+from lottapack_serve.html.rendering import PageRoute
 from lottapack_serve.limits import PATH_BYTES, SEGMENT_BYTES, Limits
-from lottapack_serve.routes import account, commit, models, refs, repos, resolve
+from lottapack_serve.routes import account, commit, models, pages, refs, repos, resolve, sign_in
 
 PAGE = (ROOT / "docs" / "serve.md").read_text("utf-8")
-MODULES = (account, commit, models, refs, repos, resolve)
+MODULES = (account, commit, models, pages, refs, repos, resolve)
 
 
 def test_the_commands_run_from_top_to_bottom(tmp_path: Path) -> None:
@@ -49,11 +50,19 @@ def test_the_protocol_is_the_servers() -> None:
         f"{method} {route.path.replace(':path', '')}"
         for module in MODULES
         for route in module.ROUTES
-        if isinstance(route, Route)
+        if isinstance(route, Route) and not isinstance(route, PageRoute)
         for method in route.methods or ()
         if method != "HEAD"
     }
     assert told == served
+
+
+def test_the_pages_are_the_servers() -> None:
+    table = PAGE.partition("## Pages")[2].partition("## ")[0]
+    told = set(re.findall(r"`(/[^`]*)`", table))
+    routes = [*pages.ROUTES, *sign_in.ROUTES]
+    served = {route.path.replace(":path", "") for route in routes if isinstance(route, PageRoute)}
+    assert told == served | {"/-/web/index.html", "/-/web/run.html"}
 
 
 def test_the_limits_are_the_servers() -> None:
