@@ -314,6 +314,7 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
             "dry_run": _flag("Whether nothing was changed."),
             "url": _text("The address of its page."),
             "removed": _list("A signature in the registry that belongs to another pack, and was removed."),
+            "modelpack": _or_null(_text("The reference of the ModelPack manifest, if it was asked for.")),
         },
     ),
     "pull": (

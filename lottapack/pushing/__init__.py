@@ -28,6 +28,7 @@ def push(
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
     results: Mapping[str, object] | None = None,
+    modelpack: bool = False,
     max_bytes: int | None = None,
     allow: str | Iterable[str] = (),
     progress: Progress | None = None,
@@ -49,6 +50,8 @@ def push(
         datasets: names of datasets on the Hub.
         metrics: names of metrics.
         results: what the model reached, for a table of the card: ``{"test accuracy": "99.1 %"}``.
+        modelpack: also put a manifest of the CNCF's ModelPack specification, under the tag ``<tag>-modelpack``
+            (OCI only).
         max_bytes: as in verify().
         allow: as in verify(); only for packs of ``torch-cpu``, whose model is built to check its weights.
         progress: called with the bytes sent so far and in all.
@@ -71,7 +74,9 @@ def push(
     pack = Path(path)
     _refuse_broken(pack, max_bytes, allow)
     reached = tuple((name, str(value)) for name, value in (results or {}).items())
-    options = PushOptions(tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics), reached)
+    options = PushOptions(
+        tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics), reached, modelpack
+    )
     if isinstance(target, HubReference):
         from lottapack.pushing import hub
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from lottapack.errors import ConflictError, InvalidReferenceError, LottapackError, RegistryError
+from lottapack.errors import ConflictError, InvalidReferenceError, LottapackError, RegistryError, UnsupportedError
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing import card
@@ -73,6 +73,9 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
     if target.server:
         hint = f"Set HF_ENDPOINT={target.server}, then push to {target.repo}."
         raise InvalidReferenceError(f"{target}: a push always goes to the server of HF_ENDPOINT", hint=hint)
+    if options.modelpack:
+        hint = "Leave out `modelpack`, or push to an OCI registry."
+        raise UnsupportedError(f"{target}: only an OCI registry holds ModelPack manifests", hint=hint)
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)

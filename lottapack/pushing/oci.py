@@ -10,6 +10,7 @@ from lottapack.errors import InvalidReferenceError, NotFoundError, UnsupportedEr
 from lottapack.format import canonical
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
+from lottapack.pushing.modelpack import ModelPack, modelpack, tag_of
 from lottapack.registry import integrity, oci_manifest
 from lottapack.registry.oci import DEFAULT_TAG, client_of
 from lottapack.registry.oci_manifest import (
@@ -44,7 +45,10 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
         raise InvalidReferenceError(f"{path.name!r} cannot be the name of a pack in a registry", hint=hint)
     signature_path = path.with_name(path.name + SIGNATURE_END)
     signature = _layer(oci_manifest.SIGNATURE_TYPE, signature_path) if signature_path.is_file() else None
-    manifest = manifest_of(inspect(path), Image(pack, signature), options.license)
+    summary, image = inspect(path), Image(pack, signature)
+    manifest = manifest_of(summary, image, options.license)
+    second = modelpack(summary, image, options.license) if options.modelpack else None
+    second_tag = tag_of(str(target.tag)) if second else None
     digest = oci_manifest.digest_of(manifest)
     files = [(pack, path)] + ([(signature, signature_path)] if signature else [])
     with client_of(target, "pull" if options.dry_run else "pull,push") as client:
@@ -54,6 +58,8 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
         if not options.dry_run and tagged != digest:
             _send(client, missing, progress)
             client.put_manifest(str(target.tag), manifest)
+        if second and second_tag and not options.dry_run:
+            _send_second(client, second, second_tag)
         url = client.manifest_url(digest)
     return PushResult(
         reference=str(target),
@@ -65,6 +71,7 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
         created=created,
         dry_run=options.dry_run,
         url=url,
+        modelpack=second_tag and str(OciReference(target.host, target.repository, second_tag)),
     )
 
 
@@ -92,6 +99,14 @@ def manifest_of(summary: Summary, image: Image, license_: str | None) -> bytes:
         annotations=annotations,
     )
     return canonical.dumps(msgspec.to_builtins(manifest))
+
+
+def _send_second(client: "Client", second: ModelPack, tag: str) -> None:
+    if client.digest(tag) == oci_manifest.digest_of(second.manifest):
+        return
+    if not client.has(second.config_blob):
+        client.upload(second.config_blob, second.config)
+    client.put_manifest(tag, second.manifest)
 
 
 def _send(client: "Client", files: list[tuple[Blob, Path]], progress: Progress | None) -> None:

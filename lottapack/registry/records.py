@@ -13,7 +13,7 @@ class PushOptions:
 
     ``tag`` names the new commit or image. ``branch`` is the branch to commit to (Hub only), created if missing.
     ``license``, ``datasets`` and ``metrics`` go into the model card's front matter, ``results`` into a table of its
-    text.
+    text. ``modelpack``: with a second manifest for other tools (OCI only).
     """
 
     tag: str | None = None
@@ -25,6 +25,7 @@ class PushOptions:
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     results: tuple[tuple[str, str], ...] = ()
+    modelpack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class PushResult(Displayed):
         created: whether the repository is new.
         url: the address of the result.
         removed: a previous signature, which is not of this pack.
+        modelpack: the reference of the second manifest, if one was asked for.
     """
 
     reference: str
@@ -60,6 +62,7 @@ class PushResult(Displayed):
     dry_run: bool
     url: str
     removed: tuple[str, ...] = ()
+    modelpack: str | None = None
 
     def _facts(self) -> Facts:
         line = f"{'would send' if self.dry_run else 'sent'} {len(self.sent)} files, {len(self.already)} were there"

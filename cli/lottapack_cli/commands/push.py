@@ -56,6 +56,10 @@ def command(
             show_default=False,
         ),
     ] = None,
+    modelpack: Annotated[
+        bool,
+        typer.Option("--modelpack", help="Add a manifest for ModelPack tools, under the tag TAG-modelpack (OCI only)."),
+    ] = False,
     max_bytes: MaxBytes = None,
     allow: Allow = None,
     json: Json = False,
@@ -88,6 +92,7 @@ def command(
             datasets=tuple(datasets or ()),
             metrics=tuple(metrics or ()),
             results=reached,
+            modelpack=modelpack,
             max_bytes=max_bytes,
             allow=allow or (),
             progress=bar.sized,

@@ -24,6 +24,8 @@ def pushed(result: PushResult) -> Iterator[Part]:
     if result.revision:
         yield f"{_kind(result.revision)} {result.revision}"
     yield f"sha256 {result.sha256}"
+    if result.modelpack:
+        yield f"{'would also put' if result.dry_run else 'also'} {result.modelpack}"
     if not result.dry_run:
         yield result.url
 
