@@ -6,6 +6,7 @@ from lottapack import errors as errors
 from lottapack import nn as nn
 from lottapack import numpy as numpy
 from lottapack import onnx as onnx
+from lottapack import peft as peft
 from lottapack import recover as recover
 from lottapack import registry as registry
 from lottapack import rng as rng

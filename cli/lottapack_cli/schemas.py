@@ -180,6 +180,7 @@ _INSPECTED = {
             beta=_or_null(_number("The factor of the backbone; 1 if it is fixed.")),
             beta_learned=_or_null(_flag("Whether beta was learned.")),
             magnitude=_or_null(_flag("Whether it has a magnitude, as in DoRA.")),
+            vectors=_or_null(_list("Other vectors that its adapter learns, such as lambda_b and lambda_d (VeRA).")),
             group=_or_null(_text("The group of a stored tensor, such as norms.")),
             coding=_or_null(_text("Its coding.")),
             trained=_or_null(_flag("Whether it was trained.")),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lottapack.format.codings import SEEDED, coding_of
+from lottapack.format.codings import WITHOUT_BYTES, coding_of
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import Adapted, Coding, Parameter, Stored, TensorRecord
 from lottapack.format.factors import adapter_shapes
@@ -33,8 +33,8 @@ class CodedTensor(NamedTuple):
 
 
 def is_drawn(held: TensorInfo | CodedTensor) -> bool:
-    """Return whether a tensor of an adapter comes from the seed."""
-    return isinstance(held, CodedTensor) and held.coding.id == SEEDED
+    """Return whether a tensor of an adapter comes from the seed, or is part of another one."""
+    return isinstance(held, CodedTensor) and held.coding.id in WITHOUT_BYTES
 
 
 def as_stored(record: TensorRecord, shape: tuple[int, ...]) -> Stored:

@@ -27,6 +27,10 @@ PLANES = "planes-zlib"
 TRELLIS = "trellis8"
 SEEDED = "seeded"
 """Of a tensor of an adapter that comes from the seed."""
+SHARED = "shared"
+"""Of a factor of an adapter that is part of the same factor of another parameter's adapter."""
+WITHOUT_BYTES = (SEEDED, SHARED)
+"""The codings of factors that have no tensor of their own in the file."""
 COMPRESSED = (PLANES, TRELLIS)
 """The codings whose coded tensor may have any size that can hold the parameter."""
 
@@ -54,6 +58,8 @@ def fields_of(coding: str) -> frozenset[str]:
     """Return the fields that a coding has beside its id."""
     if coding == SEEDED:
         return frozenset(("distribution", "scale"))
+    if coding == SHARED:
+        return frozenset(("of",))
     return frozenset(("codes", "scales") if coding in BLOCKS else ("codes",))
 
 
@@ -64,7 +70,7 @@ def coded_tensors(entry: Stored, coding: Coding) -> Iterator[tuple[str, str, tup
     """
     count = numel(entry.shape)
     codes = str(coding.codes)
-    if coding.id == SEEDED:
+    if coding.id in WITHOUT_BYTES:
         return
     if coding.id in NARROW:
         yield "codes", coding.id, entry.shape, codes

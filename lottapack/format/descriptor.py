@@ -25,7 +25,11 @@ DEFAULT_SCAFFOLD = "default"
 GROUPS = ("embedding", "head", "norm", "bias", "buffer", "other")
 SCALINGS = ("lora", "rslora")
 FACTORS = ("lora_A", "lora_B")
-"""The tensors of an adapter whose product is added, and of which one may come from the seed."""
+"""The tensors of an adapter whose product is added, and which may come from the seed."""
+LAMBDAS = ("lambda_b", "lambda_d")
+"""The vectors that scale the factors of an adapter, which are then frozen (VeRA)."""
+SCALES = ("scale_in", "scale_out")
+"""The vectors that scale the inputs and the outputs of a generated weight."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -114,7 +118,8 @@ class Rng(Record, frozen=True):
 class Coding(Record, frozen=True):
     """A tensor's coding: its id, and the SHA-256 of its coded tensors (spec: codings).
 
-    ``distribution`` and ``scale`` belong to a tensor that comes from the seed and lies in no file.
+    ``distribution`` and ``scale`` belong to a tensor that comes from the seed, ``of`` to one that is part of the same
+    tensor of another parameter's adapter; both lie in no file.
     """
 
     id: str
@@ -122,11 +127,12 @@ class Coding(Record, frozen=True):
     scales: str | msgspec.UnsetType = msgspec.UNSET
     distribution: str | msgspec.UnsetType = msgspec.UNSET
     scale: float | msgspec.UnsetType = msgspec.UNSET
+    of: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def given(self) -> set[str]:
         """The fields beside the id that it has."""
-        fields = ("codes", "scales", "distribution", "scale")
+        fields = ("codes", "scales", "distribution", "scale", "of")
         return {field for field in fields if getattr(self, field) is not msgspec.UNSET}
 
     def parts(self) -> dict[str, str]:
@@ -146,13 +152,17 @@ class TensorRecord(Record, frozen=True):
 class Adapter(Record, frozen=True):
     """The tensors of an adapter.
 
-    ``beta`` is absent if it is fixed at 1, ``magnitude`` if the adapter does not use it.
+    ``beta`` is absent if it is fixed at 1, the factors if the rank is 0, and others if the adapter does not use them.
     """
 
-    lora_A: TensorRecord  # noqa: N815
-    lora_B: TensorRecord  # noqa: N815
+    lora_A: TensorRecord | msgspec.UnsetType = msgspec.UNSET  # noqa: N815
+    lora_B: TensorRecord | msgspec.UnsetType = msgspec.UNSET  # noqa: N815
     beta: TensorRecord | msgspec.UnsetType = msgspec.UNSET
     magnitude: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+    lambda_b: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+    lambda_d: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+    scale_in: TensorRecord | msgspec.UnsetType = msgspec.UNSET
+    scale_out: TensorRecord | msgspec.UnsetType = msgspec.UNSET
 
     def tensors(self) -> dict[str, TensorRecord]:
         """Return the adapter's tensors by their last names, in the order of ADAPTER_PARTS."""
@@ -181,7 +191,7 @@ class Seeded(Generated, frozen=True, tag_field="role", tag="seeded"):
 
 
 class Adapted(Generated, frozen=True, tag_field="role", tag="adapted"):
-    """A generated parameter with a low-rank adapter."""
+    """A generated parameter with an adapter. ``rank``: 0 without factors."""
 
     fingerprint: str
     fan_in_fan_out: bool

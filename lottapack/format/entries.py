@@ -13,6 +13,7 @@ from lottapack.format.collect import HEX16, HEX64, Collector, quote, without_ext
 from lottapack.format.descriptor import (
     FACTORS,
     GROUPS,
+    LAMBDAS,
     MAX_PARAMETERS,
     RECORDS,
     SCALINGS,
@@ -25,7 +26,7 @@ from lottapack.format.descriptor import (
     Stored,
     Tied,
 )
-from lottapack.format.factors import batch_dims_of, factors_of
+from lottapack.format.factors import adapter_shapes, batch_dims_of, factors_of
 from lottapack.format.shapes import shape_fault
 from lottapack.rng.stream import HADAMARD, matrix_fault
 from lottapack.strict_json.text import JsonText
@@ -58,6 +59,7 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
         faulty = {name for name, _ in text.members() if name in loose}
     _check_ties(out, found, faulty)
     _check_streams(out, found)
+    _check_shared(out, found)
     return found if len(found) == count else None
 
 
@@ -104,9 +106,9 @@ def _check_coding(out: Collector, dtype: str, coding: Coding | None, place: str,
     if coding is None:
         return
     fitting = tuple(known for known, goes_with in codings.DTYPES.items() if dtype in goes_with)
-    fitting += (codings.SEEDED,) if seeded else ()
+    fitting += codings.WITHOUT_BYTES if seeded else ()
     out.known(coding.id, fitting, f"{place}.id", f"coding of a {dtype}")
-    if coding.id in (*codings.DTYPES, codings.SEEDED):
+    if coding.id in (*codings.DTYPES, *codings.WITHOUT_BYTES):
         for field in sorted(coding.given ^ codings.fields_of(coding.id))[:1]:
             out.add("field", place, f"{coding.id} {'does not have' if field in coding.given else 'has'} {field}")
     for part, sha256 in coding.parts().items():
@@ -150,7 +152,12 @@ def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place:
         where = f"{place}.adapter.{name}.coding"
         seeded = name in FACTORS and (generator is None or generator.id == rng.ALGORITHM)
         _check_coding(out, tensor.dtype, coding, where, seeded=seeded)
-        if coding is not None and seeded and coding.given == codings.fields_of(codings.SEEDED):
+        if (
+            coding is not None
+            and seeded
+            and coding.id == codings.SEEDED
+            and coding.given == codings.fields_of(coding.id)
+        ):
             if coding.distribution == HADAMARD:
                 out.add("id", f"{where}.distribution", f"{HADAMARD} is for weights, not for their adapters")
             else:
@@ -167,9 +174,28 @@ def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place:
         most = len(entry.shape) - 2
         out.add("shape", f"{place}.batch_dims", f"{entry.batch_dims} should be from 1 to {most}")
     else:
-        most = factors_of(entry).most
-        if not 1 <= entry.rank <= most:
-            out.add("shape", f"{place}.rank", f"the rank {entry.rank} should be from 1 to {most}")
+        _check_rank(out, entry, place)
+
+
+def _check_rank(out: Collector, entry: Adapted, place: str) -> None:
+    """Check the rank, and that the adapter has the tensors that belong together."""
+    held, place_of_tensors = entry.adapter.tensors().keys(), f"{place}.adapter"
+    sides, vectors = factors_of(entry), held & set(LAMBDAS)
+    if not held & set(FACTORS):
+        if entry.rank:
+            out.add("field", place_of_tensors, f"a rank of {entry.rank} needs lora_A and lora_B")
+        elif vectors or not held - {"magnitude"}:
+            out.add(
+                "field", place_of_tensors, "a rank of 0 needs beta, scale_in or scale_out, and no lambda_b or lambda_d"
+            )
+        return
+    for pair in (FACTORS, LAMBDAS):
+        if len(held & set(pair)) == 1:
+            out.add("field", place_of_tensors, f"{pair[0]} and {pair[1]} belong together")
+            return
+    most = sides.most_with_vectors if vectors else sides.most
+    if not 1 <= entry.rank <= most:
+        out.add("shape", f"{place}.rank", f"the rank {entry.rank} should be from 1 to {most}")
 
 
 def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
@@ -207,6 +233,40 @@ def _drawn(name: str, entry: Parameter) -> Iterator[str]:
         for part, tensor in entry.adapter.tensors().items():
             if tensor.coding is not msgspec.UNSET and tensor.coding.id == codings.SEEDED:
                 yield names.adapter_prefix(name) + part
+
+
+def _check_shared(out: Collector, found: dict[str, Parameter]) -> None:
+    """Check that each shared factor is part of a factor that is its own."""
+    for name, entry in found.items():
+        if not isinstance(entry, Adapted):
+            continue
+        for part, tensor in entry.adapter.tensors().items():
+            coding = tensor.coding
+            if isinstance(coding, Coding) and coding.id == codings.SHARED and isinstance(coding.of, str):
+                fault = _shared_fault(found.get(coding.of), entry, part)
+                if fault:
+                    out.add(
+                        fault[0],
+                        f"parameters[{quote(name)}].adapter.{part}.coding.of",
+                        f"{quote(coding.of)} {fault[1]}",
+                    )
+
+
+def _shared_fault(owner: Parameter | None, entry: Adapted, part: str) -> tuple[str, str] | None:
+    """Return the kind of fault and what is wrong with the owner of a shared factor, or None."""
+    whole = owner.adapter.tensors().get(part) if isinstance(owner, Adapted) else None
+    if whole is None or not isinstance(owner, Adapted):
+        return "tied", f"is not a parameter whose adapter has {part}"
+    if isinstance(whole.coding, Coding) and whole.coding.id == codings.SHARED:
+        return "tied", f"has a {part} that is itself part of another one"
+    if whole.dtype != entry.adapter.tensors()[part].dtype:
+        return "tied", f"has {part} in {whole.dtype}"
+    if batch_dims_of(owner) or batch_dims_of(entry):
+        return "shape", "and this parameter should both be one matrix"
+    mine, its = adapter_shapes(entry)[part], adapter_shapes(owner)[part]
+    if any(own > other for own, other in zip(mine, its, strict=True)):
+        return "shape", f"has {part} of shape {list(its)}, which does not contain {list(mine)}"
+    return None
 
 
 def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:

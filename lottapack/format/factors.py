@@ -4,6 +4,14 @@ from typing import NamedTuple, Protocol
 
 from lottapack.format.shapes import numel
 
+MOST_RANK = 4096
+"""The largest rank of factors with vectors (VeRA), if the sides of the matrix are smaller."""
+
+BY_INPUT = ("lora_A", "scale_in")
+"""The tensors of an adapter with a place for each input."""
+BY_OUTPUT = ("lora_B", "magnitude", "lambda_b", "scale_out")
+"""The tensors of an adapter with a place for each output."""
+
 
 class Factors(NamedTuple):
     """A weight seen as matrices of ``d_out`` outputs and ``d_in`` inputs: one, or one for each index in ``batch``."""
@@ -14,8 +22,13 @@ class Factors(NamedTuple):
 
     @property
     def most(self) -> int:
-        """The largest rank of an adapter."""
+        """The largest rank of an adapter whose factors are learned."""
         return min(self.d_out, self.d_in)
+
+    @property
+    def most_with_vectors(self) -> int:
+        """The largest rank of an adapter that learns a number for each rank: more than the sides has an effect."""
+        return max(self.most, MOST_RANK)
 
     def shapes(self, rank: int, shared_factor: object = None) -> dict[str, tuple[int, ...]]:
         """Return the shapes of an adapter's tensors, by their last name."""
@@ -25,6 +38,10 @@ class Factors(NamedTuple):
             "lora_B": (*batch_b, self.d_out, rank),
             "beta": (1,),
             "magnitude": (*self.batch, self.d_out),
+            "lambda_b": (*self.batch, self.d_out),
+            "lambda_d": (*self.batch, rank),
+            "scale_in": (*self.batch, self.d_in),
+            "scale_out": (*self.batch, self.d_out),
         }
 
 

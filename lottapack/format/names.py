@@ -16,7 +16,8 @@ RECIPE = "lottapack_recipe"
 NAMESPACE = "lottapack"
 """The first part, before a point, of the names of the format's own tensors."""
 
-ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude")
+ADAPTER_PARTS = ("lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out")
+"""The tensors that an adapter may have, by their last names."""
 
 WEIGHT = "weight"
 """The last name of most weights."""

@@ -16,9 +16,19 @@ from lottapack.errors import AgreementError, ContainerError, DescriptorError, In
 from lottapack.format import canonical, codings, container, dtypes, validate
 from lottapack.format.coded import CodedTensor, adapter_entries
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Coding, Descriptor, Parameter, Seeded, Stored, Tied
+from lottapack.format.descriptor import (
+    DEFAULT_SCAFFOLD,
+    FACTORS,
+    Adapted,
+    Coding,
+    Descriptor,
+    Parameter,
+    Seeded,
+    Stored,
+    Tied,
+)
 from lottapack.format.expected import VALUE, check_agreement, expected_parts
-from lottapack.format.names import table_tensor
+from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 
@@ -50,6 +60,8 @@ class PackFile:
         self.path = path
         self._file = file
         self._lock = threading.Lock()
+        self._sharing = threading.Lock()
+        self._owners: dict[str, NDArray[Any]] = {}
         header = container.read_header(file, str(path))
         self.whole: Descriptor = validate.parse(header.descriptor, str(path))
         self.scaffold = scaffold
@@ -155,6 +167,8 @@ class PackFile:
         try:
             if coding.id == codings.SEEDED:
                 self._draw_into(coded, view)
+            elif coding.id == codings.SHARED:
+                self._share_into(coded, view)
             else:
                 codings.decode_into(entry, coding, parts, view)
         except CodingFaultError as fault:
@@ -176,6 +190,26 @@ class PackFile:
             self.whole.seed, coded.name, self._table(str(coding.distribution)), cast("float", coding.scale), entry.dtype
         )
         rng.fill_bits(np.frombuffer(view, f"<u{dtypes.ITEMSIZE[entry.dtype]}"), source)
+
+    def _share_into(self, coded: CodedTensor, view: memoryview) -> None:
+        """Copy the first rows and columns of another adapter's factor."""
+        import numpy as np
+
+        part = coded.name[-len(FACTORS[0]) :]
+        owner = self._owner(str(coded.coding.of), part)
+        rows, columns = coded.entry.shape
+        np.frombuffer(view, owner.dtype).reshape(rows, columns)[...] = owner[:rows, :columns]
+
+    def _owner(self, parameter: str, part: str) -> "NDArray[Any]":
+        """Return a factor of which others are parts. The last two stay in memory: usually every layer's."""
+        with self._sharing:
+            held = self.adapter(parameter)[part]
+            name = adapter_prefix(parameter) + part
+            if name not in self._owners:
+                while len(self._owners) >= len(FACTORS):
+                    del self._owners[next(iter(self._owners))]
+                self._owners[name] = self.read(held)
+            return self._owners[name]
 
     def _table(self, table_id: str) -> "rng.Table":
         return self.tables.get(table_id) or rng.builtin(table_id)

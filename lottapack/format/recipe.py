@@ -11,10 +11,13 @@ import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, names, validate
-from lottapack.format.codings import SEEDED
+from lottapack.format.codings import SEEDED, SHARED
 from lottapack.format.computed import FLOATING
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
+    FACTORS,
+    LAMBDAS,
+    SCALES,
     Adapted,
     Architecture,
     ArchitectureRecord,
@@ -83,8 +86,9 @@ class SeededPart(Record, frozen=True):
 class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     """A generated parameter with an adapter.
 
-    ``beta``: whether it is learned. ``magnitude``: whether it has one. ``seeded``: the adapter's frozen tensors
-    that come from the seed.
+    ``beta``: whether it is learned. ``magnitude``: whether it has one. ``vectors``: the other vectors that it learns.
+    ``seeded``: the adapter's frozen factors that come from the seed. ``shared``: by factor, the parameter of whose
+    factor it is a part.
     """
 
     fan_in_fan_out: bool
@@ -93,15 +97,23 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     scaling: str
     beta: bool
     magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent without one
+    vectors: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent without any
+    shared: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
     shared_factor: str | msgspec.UnsetType = msgspec.UNSET  # left out where each matrix has its own factors
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The last names of the adapter's tensors."""
-        present = {"beta": self.beta, "magnitude": self.magnitude is True}
-        return tuple(part for part in ADAPTER_PARTS if present.get(part, True))
+        present = dict.fromkeys(FACTORS, self.rank > 0) | {"beta": self.beta, "magnitude": self.magnitude is True}
+        return tuple(part for part in ADAPTER_PARTS if present.get(part, part in (self.vectors or ())))
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The adapter's tensors that stay as they are: factors from the seed, shared, or with vectors of VeRA."""
+        alone = FACTORS if set(LAMBDAS) <= set(self.vectors or ()) else ()
+        return frozenset((*(self.seeded or {}), *(self.shared or {}), *alone))
 
 
 class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
@@ -257,8 +269,9 @@ def parse(data: bytes) -> Recipe:
     _, problems = validate.check(canonical.view(canonical.dumps(as_descriptor(value))))
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
-    if any(isinstance(entry, AdaptedRecipe) and entry.seeded == {} for entry in recipe.parameters.values()):
-        raise CheckpointError("the checkpoint's recipe breaks the format: seeded is empty", hint=_RESTORE)
+    faults = (_fault(entry) for entry in recipe.parameters.values() if isinstance(entry, AdaptedRecipe))
+    for broken in filter(None, faults):
+        raise CheckpointError(f"the checkpoint's recipe breaks the format: {broken}", hint=_RESTORE)
     if recipe.dtypes == {} or recipe.mixed is False or recipe.changed == {}:
         raise CheckpointError(
             "the checkpoint's recipe breaks the format: dtypes or changed is empty, or mixed is false", hint=_RESTORE
@@ -270,6 +283,15 @@ def parse(data: bytes) -> Recipe:
                 f"the checkpoint's recipe breaks the format: dtypes: {name} cannot be {dtype}", hint=_RESTORE
             )
     return recipe
+
+
+def _fault(entry: AdaptedRecipe) -> str | None:
+    """Return what is wrong with an adapter beyond the descriptor's rules."""
+    if {} in (entry.seeded, entry.shared) or entry.vectors == ():
+        return "vectors, seeded or shared is empty"
+    if entry.vectors and (*sorted({*entry.vectors} & {*LAMBDAS, *SCALES}),) != entry.vectors:
+        return f"vectors {list(entry.vectors)} should be sorted names of vectors"
+    return None
 
 
 def of_tensor(tensor: "torch.Tensor") -> Recipe:
@@ -290,12 +312,17 @@ def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspe
     return {name: ScaffoldSeed(seed=seed) for name, seed in seeds.items()} or msgspec.UNSET
 
 
+def _coded_as(entry: Adapted, coding: str) -> dict[str, Coding]:
+    """Return the tensors of an adapter that have a coding, by their last names."""
+    found = {part: tensor.coding for part, tensor in entry.adapter.tensors().items()}
+    return {part: held for part, held in found.items() if isinstance(held, Coding) and held.id == coding}
+
+
 def _seeded_parts(entry: Adapted) -> dict[str, SeededPart]:
     """Return what of an adapter comes from the seed."""
     return {
-        part: SeededPart(distribution=str(tensor.coding.distribution), scale=cast("float", tensor.coding.scale))
-        for part, tensor in entry.adapter.tensors().items()
-        if isinstance(tensor.coding, Coding) and tensor.coding.id == SEEDED
+        part: SeededPart(distribution=str(coding.distribution), scale=cast("float", coding.scale))
+        for part, coding in _coded_as(entry, SEEDED).items()
     }
 
 
@@ -315,7 +342,9 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
                 scaling=entry.scaling,
                 beta="beta" in entry.adapter.tensors(),
                 magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
+                vectors=tuple(part for part in (*LAMBDAS, *SCALES) if part in entry.adapter.tensors()) or msgspec.UNSET,
                 seeded=_seeded_parts(entry) or msgspec.UNSET,
+                shared={part: str(coding.of) for part, coding in _coded_as(entry, SHARED).items()} or msgspec.UNSET,
                 batch_dims=entry.batch_dims,
                 shared_factor=entry.shared_factor,
             )
@@ -346,5 +375,10 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
 
 
 def scaling_factor(alpha: float, rank: int, rule: str) -> float:
-    """Return the binary32 factor of ``B A`` (spec: merge, step 1; LoRA: alpha / r, rsLoRA: alpha / sqrt(r))."""
+    """Return the binary32 factor of ``B A`` (spec: merge, step 1; LoRA: alpha / r, rsLoRA: alpha / sqrt(r)).
+
+    It is 1 for a rank of 0, which does not have such a product.
+    """
+    if not rank:
+        return 1.0
     return binary32(alpha / rank if rule == "lora" else alpha / math.sqrt(rank))

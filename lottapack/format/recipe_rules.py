@@ -2,24 +2,24 @@
 
 from typing import Any
 
-from lottapack.format.codings import SEEDED
-from lottapack.format.descriptor import FORMAT_VERSION
+from lottapack.format.codings import SEEDED, SHARED
+from lottapack.format.descriptor import FACTORS, FORMAT_VERSION
+
+_TENSOR = {"dtype": "float32", "sha256": "0" * 64}
+_OF_THE_ADAPTER = ("beta", "magnitude", "seeded", "shared", "vectors")
 
 
 def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe as a descriptor, with placeholders for what only packing knows."""
-    tensor = {"dtype": "float32", "sha256": "0" * 64}
     parameters = {}
     for name, entry in value["parameters"].items():
-        known = {key: item for key, item in entry.items() if key not in ("beta", "magnitude", "seeded")}
+        known = {key: item for key, item in entry.items() if key not in _OF_THE_ADAPTER}
         if entry["role"] == "stored":
-            known |= {"shape": [], **tensor}
+            known |= {"shape": [], **_TENSOR}
         elif entry["role"] != "tied":
             known["fingerprint"] = "0" * 16
         if entry["role"] == "adapted":
-            known["adapter"] = {"lora_A": tensor, "lora_B": tensor} | {
-                part: {**tensor, "coding": {"id": SEEDED, **drawn}} for part, drawn in entry.get("seeded", {}).items()
-            }
+            known["adapter"] = _adapter(entry)
         parameters[name] = known
     generator = dict(value["rng"])
     generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}
@@ -35,3 +35,12 @@ def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
         "parameters": parameters,
         "provenance": {},
     } | ({"computed": computed} if computed else {})
+
+
+def _adapter(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of an adapter."""
+    parts = [*(FACTORS if entry["rank"] else ()), *(["beta"] if entry["beta"] else []), *entry.get("vectors", ())]
+    seeded = {part: {"id": SEEDED, **drawn} for part, drawn in entry.get("seeded", {}).items()}
+    shared = {part: {"id": SHARED, "of": owner} for part, owner in entry.get("shared", {}).items()}
+    coded = {part: {**_TENSOR, "coding": coding} for part, coding in (seeded | shared).items()}
+    return dict.fromkeys(parts, _TENSOR) | coded

@@ -175,7 +175,7 @@ def adapt(module: nn.Module, leaf: str, entry: AdaptedRecipe, persistent: bool) 
     prefix = leaf_prefix(leaf)
     module.register_buffer(prefix + BACKBONE, weight.detach(), persistent=persistent)
     for part, shape in adapter_shapes(entry).items():
-        trains = part not in (entry.seeded or {})
+        trains = part not in entry.frozen
         new = nn.Parameter(weight.detach().new_empty(shape), trains) if part in entry.parts else None
         module.register_parameter(prefix + part, new)
 
@@ -227,7 +227,7 @@ def merged_parameter(module: nn.Module, leaf: str) -> Tensor:
     numbers: Numbers = module.__dict__[_ADAPTERS][leaf]
     return merged(
         _backbone(module, leaf),
-        *adapter_of(module, leaf),  # type: ignore[arg-type]
+        *adapter_of(module, leaf),
         scaling=numbers.scaling,
         fan_in_fan_out=numbers.fan_in_fan_out,
     )

@@ -97,7 +97,7 @@ def _of_layer(name: str, entry: AdaptedRecipe, layer: nn.Module) -> Iterator[tup
         yield f"{prefix}fan_in_fan_out", Change(now=f"is {numbers.fan_in_fan_out}", due=f"is {entry.fan_in_fan_out}")
     for part in entry.parts:
         parameter = layer._parameters.get(leaf_prefix(leaf) + part)
-        if parameter is not None and not parameter.requires_grad and part not in (entry.seeded or {}):
+        if parameter is not None and not parameter.requires_grad and part not in entry.frozen:
             yield prefix + part, Change(now=_FROZEN, due="trains")
 
 

@@ -29,8 +29,7 @@ class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x, shape (..., in_channels). Returns: shape (..., out_channels)."""
-        low_rank = F.linear(F.linear(self._dropped(x), self.lora_A), self.lora_B)
-        return self._sum(x, low_rank)
+        return self._sum(x)
 
     def _product(self, x: Tensor) -> Tensor:
         return F.linear(x, self._backbone_for(x))

@@ -15,6 +15,8 @@ from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.utils._pytree import tree_map_only
 
 from lottapack.errors import ScaffoldError, UnsupportedError
+from lottapack.format.descriptor import FACTORS
+from lottapack.format.names import ADAPTER_PARTS
 
 Adapter = tuple[Tensor | None, ...]
 """The parameters of an adapter, in the order in which its layer combines them with the backbone."""
@@ -22,7 +24,7 @@ Adapter = tuple[Tensor | None, ...]
 Combine = Callable[..., Tensor]
 """Computes the weight from the backbone (None if it is generated at each use) and the adapter."""
 
-OWN_DIMS: Final = (2, 2, 1, 1)
+OWN_DIMS: Final = tuple(2 if part in FACTORS else 1 for part in ADAPTER_PARTS)
 """The dimensions of an adapter's tensors, in the order of ADAPTER_PARTS, for one matrix."""
 
 SOURCES: Final = "_lottapack_sources"

@@ -13,13 +13,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack.errors import PlacementError
+from lottapack.format.descriptor import LAMBDAS, SCALES
 from lottapack.format.factors import adapter_shapes
-from lottapack.format.names import BACKBONE
+from lottapack.format.names import ADAPTER_PARTS, BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated_layer import GeneratedLayer, from_a_plan
-from lottapack.nn.layer_weight import Adapter
 from lottapack.products.inputs import autocasts
-from lottapack.weights.merge import combined, merged
+from lottapack.weights.merge import Parts, combined, merged
 
 
 class AdapterLayer(GeneratedLayer):
@@ -29,9 +29,11 @@ class AdapterLayer(GeneratedLayer):
         weight: the adapted weight: merged_weight() within rounding error, with gradients for the adapter,
             in the stock layer's shape; read-only.
         backbone: the generated weight, a frozen buffer.
-        lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank).
+        lora_A: parameter, shape (rank, d_in); lora_B: parameter, shape (d_out, rank); None for rank 0.
         beta: parameter, shape (1,), or None where it is fixed at 1.
         magnitude: parameter, shape (d_out,), or None.
+        lambda_b, lambda_d: parameters, shapes (d_out,) and (rank,), which scale the factors (VeRA), or None.
+        scale_in, scale_out: parameters, shapes (d_in,) and (d_out,), which scale the backbone, or None.
         scaling: the factor of ``B A``, a binary32 number.
         lora_dropout: probability with which inputs of the low-rank path are dropped in training.
     """
@@ -40,6 +42,10 @@ class AdapterLayer(GeneratedLayer):
     lora_B: nn.Parameter
     beta: nn.Parameter | None
     magnitude: nn.Parameter | None
+    lambda_b: nn.Parameter | None
+    lambda_d: nn.Parameter | None
+    scale_in: nn.Parameter | None
+    scale_out: nn.Parameter | None
     scaling: float
     lora_dropout: float
     fan_in_fan_out: bool
@@ -49,7 +55,7 @@ class AdapterLayer(GeneratedLayer):
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
         new = self.backbone.new_empty
         for part, shape in adapter_shapes(entry).items():
-            trains = part not in (entry.seeded or {})
+            trains = part not in entry.frozen
             self.register_parameter(part, nn.Parameter(new(shape), trains) if part in entry.parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
         self.lora_dropout = dropout
@@ -66,45 +72,76 @@ class AdapterLayer(GeneratedLayer):
         """Return the merged weight of this layer, in the weight's shape and dtype (spec: merge)."""
         return merged(
             self.backbone,
-            self.lora_A,
-            self.lora_B,
-            self.beta,
-            self.magnitude,
+            *self._adapter(),
             scaling=self.scaling,
             fan_in_fan_out=self.fan_in_fan_out,
         )
 
-    def _adapter(self) -> Adapter:
-        return self.lora_A, self.lora_B, self.beta, self.magnitude
+    def _adapter(self) -> Parts:
+        return Parts(**{part: self._parameters.get(part) for part in ADAPTER_PARTS})
 
     def _combine(self, backbone: Tensor, *adapter: Tensor | None) -> Tensor:
-        return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)  # type: ignore[arg-type]
+        return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)
 
     def extra_repr(self) -> str:
         """Return the stock layer's text, and rank, scaling and beta."""
         beta = "learned" if self.beta is not None else "1"
         dora = ", magnitude" if self.magnitude is not None else ""
-        return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}{dora}"
+        more = "".join(f", {part}" for part in (*LAMBDAS, *SCALES) if self._parameters.get(part) is not None)
+        return f"{super().extra_repr()}, rank={self.adapter_rank}, scaling={self.scaling:g}, beta={beta}{dora}{more}"
 
-    def _sum(self, x: Tensor, low_rank: Tensor) -> Tensor:
+    def _sum(self, x: Tensor) -> Tensor:
         """Return the layer's output: the stock layer's plus the low-rank path's, in the stock layer's dtype."""
-        low_rank = low_rank * self.scaling
-        beta, magnitude = self.beta, self.magnitude
-        if beta is None and magnitude is None:
+        parts = self._adapter()
+        low_rank = None if parts.lora_A is None else self._low_rank(x) * self.scaling
+        if low_rank is not None and parts.lambda_b is not None:
+            low_rank = low_rank * self._channels(parts.lambda_b)
+        if parts.beta is None and parts.magnitude is None and low_rank is not None and not self._scales:
             stock = self._stock(x)  # including the bias, as in PEFT
             return (stock + low_rank).to(stock.dtype)
-        backbone = self._product(x)
-        out = low_rank + (backbone if beta is None else backbone * beta)
-        if magnitude is not None:
-            out = out * self._factors(magnitude).view(-1, *[1] * self._after_channels)
+        backbone = self._scaled_product(x)
+        out = backbone if parts.beta is None else backbone * parts.beta
+        out = out if low_rank is None else low_rank + out
+        if parts.magnitude is not None:
+            out = out * self._channels(self._factors(parts.magnitude))
         # Adapters may be wider than the backbone, and under autocast beta is wider than the products.
         return self._biased(out if out.dtype == backbone.dtype else out.to(backbone.dtype))
+
+    @property
+    def _scales(self) -> bool:
+        """Whether vectors scale the backbone."""
+        return self.scale_in is not None or self.scale_out is not None
+
+    def _channels(self, vector: Tensor) -> Tensor:
+        """Return a number for each channel of an output, shaped to multiply it."""
+        return vector.view(-1, *[1] * self._after_channels) if self._after_channels else vector
+
+    def _low_rank(self, x: Tensor) -> Tensor:
+        """Return the output of the low-rank path, without its scaling and ``lambda_b``."""
+        return F.linear(self._of_ranks(F.linear(self._dropped(x), self.lora_A)), self.lora_B)
+
+    def _of_ranks(self, hidden: Tensor) -> Tensor:
+        """Return what is between the factors, times ``lambda_d``."""
+        return hidden if self.lambda_d is None else hidden * self._channels(self.lambda_d)
+
+    def _scaled_product(self, x: Tensor) -> Tensor:
+        """Return the product of an input with the backbone, scaled by input and by output, without bias."""
+        out = self._product(x if self.scale_in is None else (x * self.scale_in).to(x.dtype))
+        return out if self.scale_out is None else (out * self._channels(self.scale_out)).to(out.dtype)
 
     _after_channels = 0
     """The number of an output's dimensions after its channels."""
 
     def _factors(self, magnitude: Tensor) -> Tensor:
         """Return magnitude divided by length. As in DoRA, gradients do not pass through the length."""
+        parts = self._adapter()
+        if parts.has_vectors:
+            with torch.no_grad():
+                matrix = parts.stored_as(
+                    self._combine(self.backbone, *parts._replace(magnitude=None)), self.fan_in_fan_out
+                )
+                vectors: Tensor = magnitude / torch.linalg.vector_norm(matrix, dim=0 if self.fan_in_fan_out else 1)
+            return vectors
         with torch.no_grad():
             backbone = self.backbone
             matrix = backbone.t() if self.fan_in_fan_out else backbone.flatten(1)
@@ -143,8 +180,7 @@ class AdaptedLinear(AdapterLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
-        low_rank = F.linear(F.linear(self._dropped(input), self.lora_A), self.lora_B)
-        return self._sum(input, low_rank)
+        return self._sum(input)
 
     def _product(self, x: Tensor) -> Tensor:
         return F.linear(x, self._backbone_for(x))
@@ -168,12 +204,24 @@ class _AdaptedConv(AdapterLayer):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
-        kernel = self.lora_A.view(self.adapter_rank, -1, *self.kernel_size)
+        return self._sum(input)
+
+    def _low_rank(self, x: Tensor) -> Tensor:
+        kernel = self.lora_A if self.lambda_d is None else self.lambda_d[:, None] * self.lora_A
+        kernel = kernel.view(self.adapter_rank, -1, *self.kernel_size)
         kernel = kernel.repeat(self.groups, *[1] * (kernel.dim() - 1))
-        down = self._conv_forward(self._dropped(input), kernel, None)
+        down = self._conv_forward(self._dropped(x), kernel, None)
         pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * self._after_channels)
         convolve = F.conv1d if self._after_channels == 1 else F.conv2d
-        return self._sum(input, convolve(down, pointwise, groups=self.groups))
+        return convolve(down, pointwise, groups=self.groups)
+
+    def _scaled_product(self, x: Tensor) -> Tensor:
+        if self.scale_in is None:
+            return super()._scaled_product(x)
+        weight = self._backbone_for(x)
+        scaled = (weight * self.scale_in.view(1, *weight.shape[1:])).to(weight.dtype)
+        out = self._conv_forward(x, scaled, None)
+        return out if self.scale_out is None else (out * self._channels(self.scale_out)).to(out.dtype)
 
     def _product(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self._backbone_for(x), None)
@@ -219,14 +267,23 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
-        low_rank = F.linear(self._dropped(self._look_up(input, self.lora_A.t())), self.lora_B)
-        return self._sum(input, low_rank)
+        return self._sum(input)
+
+    def _low_rank(self, x: Tensor) -> Tensor:
+        return F.linear(self._of_ranks(self._dropped(self._look_up(x, self.lora_A.t()))), self.lora_B)
+
+    def _scaled_product(self, x: Tensor) -> Tensor:
+        out = self._product(x)
+        for scales in (None if self.scale_in is None else self.scale_in[x].unsqueeze(-1), self.scale_out):
+            out = out if scales is None else (out * scales).to(out.dtype)
+        return out
 
     def _biased(self, out: Tensor) -> Tensor:
         return out
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._look_up(x, self._backbone_for(self.lora_A))
+        adapter = next(part for part in self._adapter() if part is not None)
+        return self._look_up(x, self._backbone_for(adapter))
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)

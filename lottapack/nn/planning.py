@@ -9,6 +9,7 @@ from torch import nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError, UnusedOptionWarning
+from lottapack.format.descriptor import LAMBDAS
 from lottapack.format.factors import Factors, factors
 from lottapack.format.names import name_fault
 from lottapack.format.recipe import (
@@ -43,10 +44,14 @@ class Planner:
         width: Width,
         beta: bool,
         shared_factor: str | Mapping[str, str] | None = None,
+        vectors: tuple[str, ...] = (),
     ) -> None:
+        """``vectors``: what the adapters learn beside their factors."""
         self.ranks, self.tables = PerLayer(rank, "rank"), tables
         self.alpha, self.scaling, self.width, self.beta = alpha, scaling, width, beta
         self.shared = PerLayer(shared_factor, "shared_factor")
+        self.vectors = vectors
+        self.any_rank = set(LAMBDAS) <= set(vectors)
 
     def plan(
         self, entries: list[Entry], targets: str | Iterable[str] | None, train: str | Iterable[str] | None
@@ -192,7 +197,7 @@ class Planner:
 
     def _is_narrow(self, entry: Entry) -> bool:
         """Return whether a layer has fewer inputs or outputs than the general rank, so its adapter would be larger."""
-        return self.ranks.is_general(entry) and self.ranks.of(entry) > _factors(entry).most
+        return not self.any_rank and self.ranks.is_general(entry) and self.ranks.of(entry) > _factors(entry).most
 
     def _no_adapter(self, entries: list[Entry]) -> ScaffoldError:
         """Return the error for a model in which no layer gets an adapter, with the closest layers and the reason."""
@@ -232,7 +237,7 @@ class Planner:
         scale, dtype = scale_and_dtype(entry, table, self.width)
         shape = tuple(entry.tensor.shape)
         assert entry.kind is not None
-        rank, most = self.ranks.of(entry), _factors(entry).most
+        rank, most = self.ranks.of(entry), self._most(entry)
         if self._is_narrow(entry):
             rank = most  # it is named in targets, and gets its largest rank
         if rank > most:
@@ -241,7 +246,7 @@ class Planner:
                 hint=f'Give ranks by pattern, such as rank={{"{entry.module_name}": {most}, "*": 8}}.',
             )
         rank = int(rank)  # NumPy integers are accepted too
-        alpha = float(rank if self.alpha is None else self.alpha)
+        alpha = float((rank or 1) if self.alpha is None else self.alpha)
         if not 0 < scaling_factor(alpha, rank, self.scaling) < math.inf:
             raise ScaffoldError(
                 f"{entry.name}: with alpha={alpha} the scaling is not a finite binary32 number above 0",
@@ -259,7 +264,13 @@ class Planner:
             alpha=alpha,
             scaling=self.scaling,
             beta=self.beta,
+            vectors=self.vectors or msgspec.UNSET,
         )
+
+    def _most(self, entry: Entry) -> int:
+        """Return the largest rank of a layer's adapter."""
+        sides = _factors(entry)
+        return sides.most_with_vectors if self.any_rank else sides.most
 
 
 def _warn_of_absent(words: Sequence[str], groups: set[str], entries: list[Entry]) -> None:

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import torch
@@ -15,8 +15,9 @@ from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ScaffoldError, UnusedOptionWarning
 from lottapack.format import dtypes
-from lottapack.format.descriptor import FACTORS, SCALINGS
-from lottapack.format.names import adapter_prefix
+from lottapack.format.descriptor import FACTORS, LAMBDAS, SCALINGS
+from lottapack.format.factors import adapter_shapes
+from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.recipe import (
     RECIPE_VERSION,
     AdaptedRecipe,
@@ -42,6 +43,7 @@ from lottapack.nn.backbones import (
 from lottapack.nn.in_full import tell_of_what_is_in_full
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.planning import Planner
+from lottapack.nn.projections import FIRST_LAMBDA_D, projection, shared_by_layers
 from lottapack.nn.regenerating import generate_
 from lottapack.nn.scales import (
     Rule,
@@ -53,6 +55,11 @@ from lottapack.nn.scales import (
     tables_of,
 )
 from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_values
+
+_SCALES: Final[dict[str | float, tuple[str, ...]]] = {"input": ("scale_in",), "output": ("scale_out",)}
+"""The vector of an adapter by the value of ``beta``."""
+
+_FIRST_VALUES: Final = {"beta": 1.0, "lambda_b": 0.0, "lambda_d": FIRST_LAMBDA_D, "scale_in": 1.0, "scale_out": 1.0}
 
 
 def scaffold(
@@ -68,9 +75,10 @@ def scaffold(
     distribution: "str | rng.Table | Mapping[str, str | rng.Table]" = "normal16",
     init: str | Rule | None = None,
     scale: float | None = None,
-    beta: Literal["learned"] | float = "learned",
+    beta: Literal["learned", "input", "output"] | float = "learned",
     frozen_factor: Literal["lora_A", "lora_B"] | None = None,
     shared_factor: str | Mapping[str, str] | None = None,
+    vera: bool = False,
     dropout: float = 0.0,
     persistent: bool = False,
     backbone: Backbone = MATERIALISED,
@@ -86,9 +94,10 @@ def scaffold(
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
         scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
             begins on that of ``seed``, which is called ``default``.
-        rank: of the adapters; or by pattern, first match first, as ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``. A layer
-            with fewer inputs or outputs than a rank that is one number is trained in full, which is smaller; named in
-            targets, it gets an adapter of the largest rank that it can have.
+        rank: of the adapters, 0 for none but ``beta``; or by pattern, first match first, as
+            ``{"q_proj": 16, "*.mlp.*": 4, "*": 8}``. A layer with fewer inputs or outputs than a rank that is one
+            number is trained in full, which is smaller; named in targets, it gets an adapter of the largest rank that
+            it can have.
         alpha: of the adapters; by default the rank, so that the scaling is 1.
         scaling: ``"lora"`` (alpha / rank) or ``"rslora"`` (alpha / sqrt(rank)).
         targets: names or patterns of what gets an adapter: layers and experts, or single parameters of two or more
@@ -105,13 +114,19 @@ def scaffold(
             sqrt(2 / (d_in + d_out)); ``"spectral_radius"``, 0.95 / sqrt(min(d_in, d_out)). Or a rule of your own, a
             function of (d_out, d_in).
         scale: the factor of the table instead, above 0.
-        beta: ``"learned"`` (starts at 1) or the number 1.0 (fixed).
+        beta: the factor of the random weights: ``"learned"``, one number for each weight, which starts at 1;
+            ``"input"`` or ``"output"``, a number for each input or output of a weight; or 1.0 (fixed). A learned beta
+            with ``rank=0`` is the whole adapter: a diagonal one.
         frozen_factor: ``"lora_A"`` keeps the first factor of each adapter random and frozen, so that it comes from the
             seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
             starts at zero.
         shared_factor: ``"lora_A"`` or ``"lora_B"``: the matrices of a weight that has several, such as experts, share
             this factor; each has the other factor of its own. By default each has both. Or by pattern, such as
             ``{"gate_up_proj": "lora_A", "down_proj": "lora_B"}``; weights that no pattern names keep both.
+        vera: keep both factors random and frozen, shared by all layers, and learn two vectors for each layer (VeRA,
+            arXiv 2310.11454): ``lambda_d``, a number for each rank, starts at 0.1, and ``lambda_b``, one for each
+            output, at 0. A pack then holds only the vectors. In memory each layer has its own factors. A rank may
+            exceed a layer's sides.
         dropout: on the input of the low-rank path, in training, of Linear, Conv1d, Conv2d, Embedding and transformers'
             Conv1D. All other modules compute with the whole weight, without such a path: an UnusedOptionWarning names
             them.
@@ -143,27 +158,23 @@ def scaffold(
     check_seed(seed)
     width = Width(init, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
-    if frozen_factor not in (None, *FACTORS):
-        raise ScaffoldError(
-            f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None",
-            hint="By default both factors are trained.",
-        )
-    for shared in shared_factor.values() if isinstance(shared_factor, Mapping) else [shared_factor]:
-        if shared not in FACTORS and (shared is not None or isinstance(shared_factor, Mapping)):
-            raise ScaffoldError(
-                f"shared_factor={shared_factor!r}: choose one of {', '.join(FACTORS)}, or these by pattern",
-                hint="By default no factor is shared.",
-            )
+    _check_factors(rank, frozen_factor, shared_factor, vera=vera)
     architecture, built = arch.described(model)
     entries = entries_of(model)
     require_free_name(model, entries)
     require_values(entries)
-    plan = Planner(rank, alpha, scaling, tables, width, beta != 1.0, shared_factor).plan(entries, targets, train)
+    vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
+    planner = Planner(rank, alpha, scaling, tables, width, beta == "learned", shared_factor, vectors)
+    plan = planner.plan(entries, targets, train)
+    if vera:
+        plan = shared_by_layers(plan)
+    elif frozen_factor is not None:
+        plan = _with_frozen(plan, entries, frozen_factor)
     recipe = Recipe(
         lottapack_recipe=RECIPE_VERSION,
         architecture=architecture,
         rng=recipe_rng(seed, tables.by_pattern.values(), scaffolds),
-        parameters=plan if frozen_factor is None else _with_frozen(plan, entries, frozen_factor),
+        parameters=plan,
     )
     tell_of_what_is_in_full(entries, plan, rank)
     for name, message in name_clashes(recipe):
@@ -206,19 +217,49 @@ def _check_arguments(
     rank: int | Mapping[str, int], alpha: float | None, scaling: str, beta: str | float, dropout: float
 ) -> None:
     for one in rank.values() if isinstance(rank, Mapping) else [rank]:
-        if isinstance(one, bool) or not isinstance(one, Integral) or one < 1:
+        if isinstance(one, bool) or not isinstance(one, Integral) or one < (0 if beta != 1.0 else 1):
             raise ScaffoldError(
-                f"rank={rank!r} must be integers of at least 1", hint="Pass an integer such as 8, or ranks by pattern."
+                f"rank={rank!r} must be integers of at least 1, or 0 with a learned beta",
+                hint="Pass an integer such as 8, or ranks by pattern.",
             )
     if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
         raise ScaffoldError(f"alpha={alpha!r} must be a number above 0", hint="Leave it out to use the rank.")
     if scaling not in SCALINGS:
         raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}", hint="The default is lora.")
-    if beta not in ("learned", 1.0):
-        raise ScaffoldError(f'beta={beta!r} must be "learned" or 1.0', hint="Pass one of the two.")
+    if beta not in ("learned", "input", "output", 1.0):
+        raise ScaffoldError(f'beta={beta!r} must be "learned", "input", "output" or 1.0', hint="Pass one of these.")
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
         raise ScaffoldError(
             f"dropout={dropout!r} must be a probability of at least 0 and less than 1", hint="The default is 0."
+        )
+
+
+def _check_factors(
+    rank: int | Mapping[str, int],
+    frozen_factor: str | None,
+    shared_factor: str | Mapping[str, str] | None,
+    *,
+    vera: bool,
+) -> None:
+    for shared in shared_factor.values() if isinstance(shared_factor, Mapping) else [shared_factor]:
+        if shared not in FACTORS and (shared is not None or isinstance(shared_factor, Mapping)):
+            raise ScaffoldError(
+                f"shared_factor={shared_factor!r}: choose one of {', '.join(FACTORS)}, or these by pattern",
+                hint="By default no factor is shared.",
+            )
+    if frozen_factor not in (None, *FACTORS):
+        raise ScaffoldError(
+            f"frozen_factor={frozen_factor!r}: choose one of {', '.join(FACTORS)}, or None",
+            hint="By default both factors are trained.",
+        )
+    if vera and frozen_factor is not None:
+        raise ScaffoldError(
+            f"frozen_factor={frozen_factor!r} has no effect with vera=True, which freezes both factors",
+            hint="Pass one of the two.",
+        )
+    if (vera or frozen_factor is not None) and 0 in (rank.values() if isinstance(rank, Mapping) else [rank]):
+        raise ScaffoldError(
+            f"rank={rank!r}: a rank of 0 has no factors to freeze", hint="Leave out vera or frozen_factor, or raise it."
         )
 
 
@@ -253,18 +294,7 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
     for entry in entries:
         plan = recipe.parameters[entry.name]
         if isinstance(plan, AdaptedRecipe):
-            factor = next(iter(plan.seeded or {}), "lora_A")
-            drawn = _drawn_factor(entry, plan, factor)
-            name = adapter_prefix(entry.name) + factor
-            source = rng.Source(recipe.seed, name, rng.builtin(drawn.distribution), drawn.scale, plan.dtype)
-            lora_a, lora_b, beta, _ = adapter_of(entry.module, entry.leaf)
-            assert lora_a is not None
-            assert lora_b is not None
-            random, zero = (lora_a, lora_b) if factor == "lora_A" else (lora_b, lora_a)
-            rng.fill_(random.data, source)
-            zero.zero_()
-            if beta is not None:
-                beta.fill_(1.0)
+            _draw_adapter(entry, plan, recipe)
         elif isinstance(plan, StoredRecipe) and plan.trained and entry.can_generate and entry.tensor.numel():
             dtype = dtypes.dtype_name(entry.tensor.dtype)
             scale = rng.binary32(default_scale(entry, normal))
@@ -275,3 +305,34 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
         bias = entry.module._parameters.get("bias")
         if entry.can_generate and bias is not None:
             bias.zero_()
+
+
+def _draw_adapter(entry: Entry, plan: AdaptedRecipe, recipe: Recipe) -> None:
+    """Draw one adapter: a factor that is learned beside a random one starts at zero."""
+    parts = dict(zip(ADAPTER_PARTS, adapter_of(entry.module, entry.leaf), strict=True))
+    for part, first in (
+        ("beta", 1.0),
+        ("lambda_b", 0.0),
+        ("lambda_d", FIRST_LAMBDA_D),
+        ("scale_in", 1.0),
+        ("scale_out", 1.0),
+    ):
+        tensor = parts[part]
+        if tensor is not None:
+            tensor.fill_(first)
+    random = dict(plan.seeded or {})
+    if plan.rank and not random and not plan.shared:
+        random = {"lora_A": _drawn_factor(entry, plan, "lora_A")}
+    for part in FACTORS:
+        tensor = parts[part]
+        if tensor is None:
+            continue
+        owner = (plan.shared or {}).get(part, entry.name)
+        whole = recipe.parameters[owner]
+        assert isinstance(whole, AdaptedRecipe)
+        drawn = random.get(part) if owner == entry.name else (whole.seeded or {}).get(part)
+        if drawn is None:
+            tensor.zero_()
+            continue
+        made = projection(recipe.seed, owner, part, drawn, tensor.new_empty(adapter_shapes(whole)[part]))
+        tensor.copy_(made if made.shape == tensor.shape else made[: tensor.shape[0], : tensor.shape[1]])

@@ -22,10 +22,14 @@ class TiedHead(GeneratedLayer, nn.Linear):
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         owner: AdaptedEmbedding = self.__dict__[_OWNER]
         given = input if owner.magnitude is None else (input * owner._factors(owner.magnitude)).to(input.dtype)
-        low_rank = F.linear(F.linear(owner._dropped(given), owner.lora_B.t()), owner.lora_A.t())
-        out = low_rank * owner.scaling
-        backbone = self._product(given)
-        out = (out + (backbone if owner.beta is None else backbone * owner.beta)).to(backbone.dtype)
+        backbone = self._product(given if owner.scale_out is None else (given * owner.scale_out).to(given.dtype))
+        out = backbone if owner.scale_in is None else backbone * owner.scale_in
+        out = out if owner.beta is None else out * owner.beta
+        if owner.lora_A is not None:
+            narrow = given if owner.lambda_b is None else given * owner.lambda_b
+            hidden = owner._of_ranks(F.linear(owner._dropped(narrow), owner.lora_B.t()))
+            out = F.linear(hidden, owner.lora_A.t()) * owner.scaling + out
+        out = out.to(backbone.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _adapter(self) -> Adapter:

@@ -120,14 +120,16 @@ def make_virtual(module: nn.Module, form: type[VirtualLayer], source: rng.Source
 def joined(layer: layers.AdapterLayer, x: Tensor) -> Tensor | None:
     """Return a linear layer's output without bias, with the adapter added in the same product, or None.
 
-    It is None with a magnitude, with dropout, and if dtypes differ, as under autocast: torch then combines the parts
-    separately.
+    It is None with a magnitude or other vectors, with dropout, and if dtypes differ, as under autocast: torch then
+    combines the parts separately.
     """
     assert isinstance(layer, VirtualLayer)
     require_taken(x, layer._source().name)
-    adapter = layer.lora_A, layer.lora_B, layer.beta
+    parts = layer._adapter()
+    adapter = parts[:3]
     if (
-        layer.magnitude is not None
+        parts.magnitude is not None
+        or parts.has_vectors
         or (layer.training and layer.lora_dropout)
         or autocasts(x.device.type)
         or any(part is not None and part.dtype != x.dtype for part in adapter)
@@ -164,7 +166,7 @@ class VirtualTiedHead(VirtualLayer, TiedHead):
 class _VirtualLookUp(VirtualLayer):
     def _product(self, x: Tensor) -> Tensor:
         require_taken(x, self._source().name)
-        like, adapter = self.weight_like, self._parameters.get("lora_A")
+        like, adapter = self.weight_like, next((part for part in self._parameters.values() if part is not None), None)
         if adapter is not None and adapter.dtype.itemsize < like.dtype.itemsize:  # as with FSDP2's mixed precision
             like = like.to(adapter.dtype)
         found: Tensor = generated_rows(x, like, *self._named())

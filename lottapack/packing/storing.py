@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lottapack.errors import CheckpointError, UnusedOptionWarning
 from lottapack.format import codings, dtypes
-from lottapack.format.descriptor import Coding, Stored, TensorRecord
+from lottapack.format.descriptor import LAMBDAS, SCALES, Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn.select import matches
 from lottapack.packing.compression import ALL, DEFAULT_ERROR, GROUPS, Compression, is_pattern
@@ -156,13 +156,13 @@ class Storage:
         return tensor, "", {}
 
     def adapter(self, name: str, tensor: Tensor, keep: Callable[[str, Tensor], TensorRecord]) -> TensorRecord:
-        """Return the record of a tensor of an adapter. Betas, one number for each layer, are never coded.
+        """Return the record of a tensor of an adapter. Betas and vectors that multiply others are never coded.
 
         A tensor that no coding makes smaller is stored in ``dtype``, which is then its own dtype.
         """
         tensor = tensor.detach().cpu().contiguous()
         self.groups.add("adapter")
-        if name.rpartition(".")[2] == "beta":
+        if name.endswith(("beta", *LAMBDAS, *SCALES)):
             return keep(name, tensor)
         narrow = self.dtype if tensor.dtype == torch.float32 else None
         wanted, _ = self.coding_for("adapter", name)

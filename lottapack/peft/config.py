@@ -16,12 +16,15 @@ _SAYS_NOTHING_OF_THE_WEIGHTS = {
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
+    "d_initial",
+    "init_weights",
     "lora_dropout",
     "megatron_core",
     "peft_version",
     "qalora_group_size",
     "revision",
     "task_type",
+    "vera_dropout",
 }
 """Keys that say how the adapter was trained or found. (Dropout is off when a model is used.)"""
 
@@ -36,13 +39,15 @@ _READ = {
     "lora_alpha",
     "modules_to_save",
     "peft_type",
+    "projection_prng_key",
     "r",
     "rank_pattern",
+    "save_projection",
     "target_modules",
     "use_dora",
     "use_rslora",
 }
-BESIDE_THE_ROLES = ("init_lora_weights", "lora_dropout", "task_type")
+BESIDE_THE_ROLES = ("init_lora_weights", "lora_dropout", "task_type", "vera_dropout")
 """Keys that a pack stores unchanged, because no role records them."""
 
 _TASKS = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
@@ -60,7 +65,10 @@ _N = TypeVar("_N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """An adapter that a pack can store. ``targets`` and ``excluded``: a regular expression, or ends of names."""
+    """An adapter that a pack can store. ``targets`` and ``excluded``: a regular expression, or ends of names.
+
+    ``projection_key``: of VeRA, from what PEFT draws projections that it did not save; None for LoRA.
+    """
 
     rank: int
     alpha: float
@@ -71,6 +79,7 @@ class AdapterConfig:
     some_layers: bool
     saved: tuple[str, ...]
     base: str
+    projection_key: int | None = None
     ranks: dict[str, int] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
 
@@ -107,7 +116,7 @@ def task_of(class_name: str) -> str | None:
 def said_beside_the_roles(folder: Path, class_name: str) -> bytes | None:
     """Return what an adapter's configuration says beyond the roles, as JSON; None if all of it is the default."""
     configuration: Any = json.loads((folder / CONFIG).read_text("utf-8"))
-    defaults = {"init_lora_weights": True, "lora_dropout": 0.0, "task_type": task_of(class_name)}
+    defaults = {"init_lora_weights": True, "lora_dropout": 0.0, "task_type": task_of(class_name), "vera_dropout": 0.0}
     settings = {key: configuration.get(key, defaults[key]) for key in BESIDE_THE_ROLES}
     kept = {key: value for key, value in settings.items() if value != defaults[key]}
     return (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode() if kept else None
@@ -138,9 +147,10 @@ def read_config(folder: Path) -> AdapterConfig:
 def _refuse(path: Path, configuration: dict[str, Any]) -> None:
     """Refuse by name what PEFT supports but a pack cannot store."""
     kind = configuration.get("peft_type")
-    if kind != "LORA":
+    if kind not in ("LORA", "VERA"):
         raise UnsupportedError(
-            f"{path}: a pack can only store LoRA adapters, not {kind}", hint="Train with a LoraConfig."
+            f"{path}: a pack can only store LoRA and VeRA adapters, not {kind}",
+            hint="Train with a LoraConfig or a VeraConfig.",
         )
     start = configuration.get("init_lora_weights")
     if not any(start is known or (isinstance(start, str) and start == known) for known in _KEEPS_THE_BASE):
@@ -163,9 +173,11 @@ def _config(configuration: dict[str, Any]) -> AdapterConfig:
 
     for pattern in (*(configuration.get("rank_pattern") or {}), *(configuration.get("alpha_pattern") or {})):
         re.compile(pattern)
+    vera = configuration["peft_type"] == "VERA"
+    rank = int(configuration["r"]) if "r" in configuration else 256 if vera else 8
     return AdapterConfig(
-        rank=int(configuration["r"]) if "r" in configuration else 8,
-        alpha=float(configuration.get("lora_alpha", 8)),
+        rank=rank,
+        alpha=float(rank if vera else configuration.get("lora_alpha", 8)),
         scaling="rslora" if configuration.get("use_rslora") else "lora",
         magnitude=bool(configuration.get("use_dora")),
         targets=names("target_modules"),
@@ -173,6 +185,7 @@ def _config(configuration: dict[str, Any]) -> AdapterConfig:
         some_layers=configuration.get("layers_to_transform") not in (None, []),
         saved=tuple(configuration.get("modules_to_save") or ()),
         base=str(configuration.get("base_model_name_or_path") or ""),
+        projection_key=int(configuration.get("projection_prng_key") or 0) if vera else None,
         ranks={key: int(value) for key, value in (configuration.get("rank_pattern") or {}).items()},
         alphas={key: float(value) for key, value in (configuration.get("alpha_pattern") or {}).items()},
     )

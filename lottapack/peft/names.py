@@ -11,7 +11,7 @@ from lottapack.format import recipe
 _PREFIX = "base_model.model."
 _ADAPTER = re.compile(
     r"\.(?:(lora_A|lora_B|lora_magnitude_vector)\.(?!weight$)([^.]+)\.weight|"
-    r"(lora_embedding_[AB]|lora_magnitude_vector)\.(?!weight$)([^.]+))$"
+    r"(lora_embedding_[AB]|lora_magnitude_vector|vera_lambda_[bd])\.(?!weight$)([^.]+))$"
 )
 """A part of an adapter that has the adapter's own name, which save_pretrained() omits: ``q.lora_A.default.weight``."""
 

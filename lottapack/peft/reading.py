@@ -15,15 +15,17 @@ from lottapack.files.links import require_own_file
 from lottapack.folders import bases
 from lottapack.folders.bits import same_bits
 from lottapack.folders.reading import read_file
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
-from lottapack.format.factors import factors
+from lottapack.format.descriptor import FACTORS, LAMBDAS, Adapted, Constant, Seeded, Stored
+from lottapack.format.factors import Factors, factors
 from lottapack.format.files import ADAPTER, content, files_of
 from lottapack.format.names import adapter_prefix
 from lottapack.format.packfile import PackFile
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.nn.kinds import inputs_first
+from lottapack.nn.projections import shared_by_layers
 from lottapack.nn.select import Entry
 from lottapack.nn.skeletons import skeleton_of
+from lottapack.peft import vera
 from lottapack.peft.config import CONFIG, AdapterConfig, read_config, said_beside_the_roles
 from lottapack.peft.names import names_of
 from lottapack.weights.rebuild import constant_tensor, plain_tensor, stored_tensor
@@ -36,6 +38,8 @@ _PARTS = {
     ".lora_embedding_B": "lora_B",
     ".lora_magnitude_vector": "magnitude",
     ".lora_magnitude_vector.weight": "magnitude",
+    ".vera_lambda_b": "lambda_b",
+    ".vera_lambda_d": "lambda_d",
 }
 
 
@@ -131,7 +135,9 @@ class _Reader:
                 hint="A pack holds one adapter for each weight. Train on a base without adapters.",
             )
         model, entries, plan = skeleton_of(self.pack)
+        tensors, projections = vera.split(tensors)
         self._sort(tensors, model, entries)
+        self._give_projections(projections, entries)
         parameters, held = dict(plan.parameters), self._held()
         for module, parts in self.adapters.items():
             name = f"{module}.weight" if module else "weight"
@@ -143,7 +149,26 @@ class _Reader:
                 self._refuse_tied(name, plan)
                 parameters[name] = StoredRecipe(group=entries[name].group, trained=True)
                 held[name] = tensor
+        if self.is_vera:
+            parameters = shared_by_layers(parameters)
         return msgspec.structs.replace(plan, parameters=parameters), held
+
+    @property
+    def is_vera(self) -> bool:
+        """Whether it is a VeRA adapter."""
+        return self.config.projection_key is not None
+
+    def _give_projections(self, projections: dict[str, Tensor], entries: dict[str, Entry]) -> None:
+        """Give each layer of a VeRA adapter its part of the projections that all of them share."""
+        if self.config.projection_key is None:
+            return
+        sides = {name: _sides(entries[f"{name}.weight" if name else "weight"]) for name in self.adapters}
+        rank, most = self.config.rank, [max(side) for side in zip(*sides.values(), strict=True)]
+        if not projections:
+            projections = vera.drawn_by_peft(self.config.projection_key, rank, most[0], most[1])
+        for name, (d_out, d_in) in sides.items():
+            shapes = Factors((), d_out, d_in).shapes(rank)
+            self.adapters[name] |= vera.of_layer(self.folder, projections, shapes)
 
     def _held(self) -> dict[str, Tensor]:
         """Return what the base stores besides generated weights."""
@@ -203,7 +228,7 @@ class _Reader:
             raise UnsupportedError(
                 f"{module}: a pack cannot store PEFT's adapter of a grouped convolution", hint="Leave the layer out."
             )
-        expected = {"lora_A", "lora_B", *(["magnitude"] if config.magnitude else [])}
+        expected = {*FACTORS, *(LAMBDAS if self.is_vera else ()), *(["magnitude"] if config.magnitude else [])}
         if parts.keys() != expected:
             what = ", ".join(sorted(parts.keys() ^ expected))
             raise CheckpointError(
@@ -212,7 +237,7 @@ class _Reader:
             )
         in_out = inputs_first(entry.module)
         rank, sides = config.rank_of(module), factors(drawn.shape, in_out)
-        if rank > sides.most:
+        if rank > (sides.most_with_vectors if self.is_vera else sides.most):
             raise UnsupportedError(
                 f"{module}: a pack cannot store r={rank} on a weight of {sides.d_out} x {sides.d_in}",
                 hint=f"Set a rank of at most {sides.most} for this layer by rank_pattern; more has no effect.",
@@ -238,6 +263,7 @@ class _Reader:
             alpha=alpha,
             scaling=config.scaling,
             beta=False,
+            vectors=LAMBDAS if self.is_vera else msgspec.UNSET,
             magnitude=True if config.magnitude else msgspec.UNSET,
         )
         return adapted, tensors_by_part
@@ -265,6 +291,12 @@ class _Reader:
                 f"{name} is tied to another weight, but PEFT trains a copy of it, and a pack cannot store both",
                 hint="Leave it out of target_modules and modules_to_save, or build the model with untied weights.",
             )
+
+
+def _sides(entry: Entry) -> tuple[int, int]:
+    """Return the outputs and inputs of a layer."""
+    sides = factors(tuple(entry.tensor.shape), inputs_first(entry.module))
+    return sides.d_out, sides.d_in
 
 
 def _split(name: str) -> tuple[str, str]:

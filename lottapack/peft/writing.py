@@ -15,10 +15,24 @@ from lottapack.folders import companions
 from lottapack.folders.bases import FOLDER, rewritten, write_base_files
 from lottapack.folders.model_folders import json_bytes
 from lottapack.format import container
-from lottapack.format.descriptor import Adapted, Descriptor, Seeded, Stored, Tied
+from lottapack.format.codings import SHARED
+from lottapack.format.descriptor import (
+    FACTORS,
+    LAMBDAS,
+    SCALES,
+    Adapted,
+    Coding,
+    Descriptor,
+    Seeded,
+    Stored,
+    Tied,
+)
+from lottapack.format.factors import adapter_shapes
 from lottapack.format.files import ADAPTER, GENERATION, content, files_of
 from lottapack.format.packfile import Held, PackFile
+from lottapack.format.recipe import scaling_factor
 from lottapack.peft.config import BESIDE_THE_ROLES, CONFIG, task_of
+from lottapack.peft.vera import PROJECTIONS
 from lottapack.weights.rebuild import skeleton
 
 _PREFIX = "base_model.model."
@@ -93,6 +107,14 @@ class _Plan:
                 f"{where}: PEFT does not support beta, but this pack learned {len(learned)}, such as on {learned[0]}",
                 hint="Scaffold with beta=1.0 for PEFT, or export merged weights.",
             )
+        scaled = [name for name, entry in self.adapted.items() if set(SCALES) & entry.adapter.tensors().keys()]
+        if scaled:
+            raise UnsupportedError(
+                f"{where}: PEFT does not support a beta by input or output, such as on {scaled[0]}", hint=_MERGED
+            )
+        self.vera = any(LAMBDAS[0] in entry.adapter.tensors() for entry in self.adapted.values())
+        if self.vera:
+            self._refuse_vera(where)
         grouped = [name for name in self.adapted if getattr(self.model.get_submodule(name), "groups", 1) != 1]
         if grouped:
             raise UnsupportedError(
@@ -111,6 +133,49 @@ class _Plan:
                 f"{where}: {shared[0]} is trained and tied to another weight, but PEFT would train a copy of it",
                 hint=_MERGED,
             )
+
+    def _refuse_vera(self, where: str) -> None:
+        """Refuse adapters with vectors that are not VeRA as PEFT has it: one projection for all layers."""
+        for name, entry in self.adapted.items():
+            layer = self.model.get_submodule(name)
+            parts = entry.adapter.tensors()
+            what = (
+                "layers of other kinds than Linear and Conv1D"
+                if not (isinstance(layer, nn.Linear) or _is_conv1d(layer))
+                else "LoRA and VeRA in one adapter"
+                if LAMBDAS[0] not in parts
+                else "a scaling of VeRA other than 1"
+                if scaling_factor(entry.alpha, entry.rank, entry.scaling) != 1
+                else "a magnitude of VeRA"
+                if "magnitude" in parts
+                else "several ranks of VeRA"
+                if len({one.rank for one in self.adapted.values()}) > 1
+                else None
+            )
+            if what:
+                raise UnsupportedError(f"{where}: PEFT does not support {what}, as on {name}", hint=_MERGED)
+        for part in FACTORS:
+            whole = self._owner(part)
+            for name in self.adapted:
+                if not self._is_part(name, whole, part):
+                    raise UnsupportedError(
+                        f"{where}: PEFT shares one {part} among all layers, but {name} has another than {whole}",
+                        hint=_MERGED,
+                    )
+
+    def _owner(self, part: str) -> str:
+        """Return the module with the largest factor, of which those of all others are parts."""
+        sizes = {name: adapter_shapes(entry)[part] for name, entry in self.adapted.items()}
+        return max(sorted(sizes), key=lambda name: sizes[name])
+
+    def _is_part(self, name: str, owner: str, part: str) -> bool:
+        """Return whether a module's factor is the first rows and columns of another's."""
+        mine = self.adapted[name].adapter.tensors()[part].coding
+        if name == owner or (isinstance(mine, Coding) and mine.id == SHARED and mine.of == _weight(owner)):
+            return True
+        one, other = (self.pack.read(self.pack.adapter(_weight(module))[part]) for module in (name, owner))
+        rows, columns = one.shape
+        return one.dtype == other.dtype and one.tobytes() == other[:rows, :columns].tobytes()
 
     def _entries(self) -> Any:
         return self.pack.descriptor.parameters.items()
@@ -150,23 +215,30 @@ class _Plan:
         first = next(iter(self.adapted.values()))
         class_name = self.pack.descriptor.architecture.class_
         of_adapted = all(name.rpartition(".")[0] in self.adapted for name in self.biases)
-        return {
-            "peft_type": "LORA",
+        common = {
             "task_type": self._task(),
             "auto_mapping": {"base_model_class": class_name, "parent_library": type(self.model).__module__},
             "base_model_name_or_path": base,
             "inference_mode": True,
             "r": rank,
+            "fan_in_fan_out": any(_is_conv1d(self.model.get_submodule(name)) for name in self.adapted),
+            "target_modules": self._targets(),
+            "modules_to_save": self.saved or None,
+        }
+        bias = "none" if not self.biases else "only" if of_adapted else "all"
+        if self.vera:
+            named = {"bias": "vera_only" if bias == "only" else bias, "peft_type": "VERA", "save_projection": True}
+            return {**common, **named, "vera_dropout": 0.0, **self._said()}
+        return {
+            **common,
+            "peft_type": "LORA",
             "lora_alpha": alpha,
             "rank_pattern": {_exactly(name): value for name, value in ranks.items() if value != rank},
             "alpha_pattern": {_exactly(name): value for name, value in alphas.items() if value != alpha},
             "use_rslora": first.scaling == "rslora",
             "use_dora": "magnitude" in first.adapter.tensors(),
             "lora_dropout": 0.0,
-            "fan_in_fan_out": any(_is_conv1d(self.model.get_submodule(name)) for name in self.adapted),
-            "bias": "none" if not self.biases else "lora_only" if of_adapted else "all",
-            "target_modules": self._targets(),
-            "modules_to_save": self.saved or None,
+            "bias": "lora_only" if bias == "only" else bias,
             **self._said(),
         }
 
@@ -197,8 +269,13 @@ class _Plan:
         tensors: dict[str, tuple[Held, tuple[int, ...]]] = {}
         for module, entry in self.adapted.items():
             layer = self.model.get_submodule(module)
-            for part, info in self.pack.adapter(f"{module}.weight" if module else "weight").items():
+            for part, info in self.pack.adapter(_weight(module)).items():
+                if self.vera and part in FACTORS:
+                    continue
                 tensors[f"{_PREFIX}{module}.{_name(part, layer)}"] = info, _shape(part, info.shape, entry)
+        for part, called in PROJECTIONS.items() if self.vera else ():
+            whole = self.pack.adapter(_weight(self._owner(part)))[part]
+            tensors[called] = whole, whole.shape
         for name in self.trained:
             owner, _, leaf = name.rpartition(".")
             inner = "base_layer." if owner in self.adapted else ""
@@ -221,7 +298,13 @@ def _is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D"
 
 
+def _weight(module: str) -> str:
+    return f"{module}.weight" if module else "weight"
+
+
 def _name(part: str, layer: nn.Module) -> str:
+    if part in LAMBDAS:
+        return f"vera_{part}"
     if part == "magnitude":
         return "lora_magnitude_vector"
     return f"lora_embedding_{part[-1]}" if isinstance(layer, nn.Embedding) else f"{part}.weight"

@@ -12,7 +12,17 @@ from lottapack.display import Displayed, Facts
 from lottapack.format.coded import CodedTensor, is_drawn
 from lottapack.format.codings import coding_of
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import FACTORS, Adapted, Constant, Seeded, Stored, Tied, role_of
+from lottapack.format.descriptor import (
+    FACTORS,
+    LAMBDAS,
+    SCALES,
+    Adapted,
+    Constant,
+    Seeded,
+    Stored,
+    Tied,
+    role_of,
+)
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
@@ -27,6 +37,7 @@ class ParameterSummary:
     """One parameter. Fields that its role does not have are None; ``beta`` is 1.0 if it is fixed.
 
     ``coding``: of an adapter, the codings of its factors, such as ``trellis8`` or ``lora_A seeded, lora_B trellis8``.
+    ``vectors``: what an adapter learns beside factors, beta and magnitude, as ``lambda_b`` and ``lambda_d`` (VeRA).
     """
 
     name: str
@@ -41,6 +52,7 @@ class ParameterSummary:
     beta: float | None = None
     beta_learned: bool | None = None
     magnitude: bool | None = None
+    vectors: tuple[str, ...] | None = None
     group: str | None = None
     coding: str | None = None
     trained: bool | None = None
@@ -167,7 +179,9 @@ def trained_elements(pack: PackFile) -> int:
         if isinstance(entry, Stored) and entry.trained:
             total += numel(entry.shape)
         elif isinstance(entry, Adapted):
-            total += sum(numel(info.shape) for info in pack.adapter(name).values() if not is_drawn(info))
+            parts = pack.adapter(name)
+            frozen = FACTORS if LAMBDAS[0] in parts else ()
+            total += sum(numel(parts[part].shape) for part in parts if part not in frozen and not is_drawn(parts[part]))
     return total
 
 
@@ -200,6 +214,7 @@ def _parameter(pack: PackFile, name: str) -> ParameterSummary:
         beta,
         learned,
         "magnitude" in parts,
+        tuple(part for part in (*LAMBDAS, *SCALES) if part in parts),
         coding=_codings(parts),
     )
 

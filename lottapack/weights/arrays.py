@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lottapack import rng
-from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored, Tied
-from lottapack.format.factors import batch_dims_of
+from lottapack.format.descriptor import FACTORS, Adapted, Constant, Seeded, Stored, Tied
+from lottapack.format.factors import BY_INPUT, BY_OUTPUT, batch_dims_of
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.rng.stream import ITEM_BITS
@@ -155,7 +155,7 @@ def _make(out: Array, pack: PackFile, name: str, adapter: Mapping[str, Floats], 
 
 def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
     """Return the part of an adapter's tensor for one matrix of a batch, or for the only one, or the shared tensor."""
-    own = 1 if part in ("beta", "magnitude") else 2
+    own = 2 if part in FACTORS else 1
     if tensor.ndim == own:
         return tensor
     matrix: Floats = tensor.reshape(-1, *tensor.shape[-own:])[number]
@@ -164,10 +164,8 @@ def _of_matrix(tensor: Floats, part: str, number: int) -> Floats:
 
 def _rows(tensor: Floats, part: str, entry: Adapted, first: int, count: int) -> Floats:
     """Return the part of an adapter's tensor for some rows of the weight."""
-    if part == "lora_A" and entry.fan_in_fan_out:
-        return tensor[:, first : first + count]
-    if part in ("lora_B", "magnitude") and not entry.fan_in_fan_out:
-        return tensor[first : first + count]
+    if part in (BY_INPUT if entry.fan_in_fan_out else BY_OUTPUT):
+        return tensor[..., first : first + count] if part == "lora_A" else tensor[first : first + count]
     return tensor
 
 

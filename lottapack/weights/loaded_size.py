@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from lottapack.format import dtypes
 from lottapack.format.coded import CodedTensor, is_drawn
+from lottapack.format.codings import SHARED
 from lottapack.format.container import TensorInfo
-from lottapack.format.descriptor import Adapted, Seeded
+from lottapack.format.descriptor import FACTORS, Adapted, Coding, Seeded
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.products import IN_REGISTERS
@@ -20,8 +21,7 @@ def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = Fals
     """
     kept = {} if merge else adapter_dtypes(pack, dtype)
     sizes = [numel(info.shape) * dtypes.ITEMSIZE[of] for info, of in kept.items()]
-    if merge:
-        sizes.append(largest_drawn(pack))
+    sizes.append(largest_drawn(pack) if merge else _shared_bytes(pack))
     return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
 
 
@@ -35,12 +35,26 @@ def peak_bytes(pack: PackFile) -> int:
 
 def largest_drawn(pack: PackFile) -> int:
     """Return the bytes of the factors that the seed gives one weight, of the weight with the most."""
-    drawn = (
-        sum(numel(info.shape) * dtypes.ITEMSIZE[info.dtype] for info in pack.adapter(name).values() if is_drawn(info))
-        for name, entry in pack.descriptor.parameters.items()
+    adapters = [pack.adapter(name) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
+    drawn = (sum(_bytes_of(info) for info in adapter.values() if is_drawn(info)) for adapter in adapters)
+    return max(drawn, default=0) + _shared_bytes(pack)
+
+
+def _shared_bytes(pack: PackFile) -> int:
+    """Return the bytes of the factors of which others are parts: the largest of each kind, since a reader keeps two."""
+    owned = {
+        (part, str(tensor.coding.of))
+        for entry in pack.descriptor.parameters.values()
         if isinstance(entry, Adapted)
-    )
-    return max(drawn, default=0)
+        for part, tensor in entry.adapter.tensors().items()
+        if isinstance(tensor.coding, Coding) and tensor.coding.id == SHARED
+    }
+    sizes = sorted(_bytes_of(pack.adapter(owner)[part]) for part, owner in owned)
+    return sum(sizes[-len(FACTORS) :])
+
+
+def _bytes_of(held: TensorInfo | CodedTensor) -> int:
+    return numel(held.shape) * dtypes.ITEMSIZE[held.dtype]
 
 
 def adapter_dtypes(pack: PackFile, dtype: str | None) -> dict[TensorInfo | CodedTensor, str]:

@@ -14,12 +14,12 @@ from torch import Tensor
 from lottapack import rng
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored
-from lottapack.format.factors import batch_dims_of
+from lottapack.format.factors import BY_INPUT, BY_OUTPUT, batch_dims_of
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.recipe import scaling_factor
 from lottapack.format.shapes import numel
 from lottapack.weights.constructed import constructed_weights, is_constructed
-from lottapack.weights.merge import length_factors, merged
+from lottapack.weights.merge import Parts, length_factors, merged
 from lottapack.weights.parts import Part, pieces, whole
 from lottapack.weights.rebuild import adapter_tensors, check_generated, constant_tensor, stored_tensor
 
@@ -125,11 +125,15 @@ class _Matrix:
         outputs, inputs = rows, columns.reshape(-1).to(self.weight.device)
         if self.entry.fan_in_fan_out:
             outputs, inputs = inputs, outputs
+        chosen = dict.fromkeys(BY_INPUT, inputs) | dict.fromkeys(BY_OUTPUT, outputs)
+        adapter = {
+            name: (held[:, chosen[name]] if name == "lora_A" else held[chosen[name]]) if name in chosen else held
+            for name, held in self.adapter.items()
+            if name != "magnitude"
+        }
         return merged(
             weight,
-            self.adapter["lora_A"][:, inputs],
-            self.adapter["lora_B"][outputs],
-            self.adapter.get("beta"),
+            *Parts(**adapter),
             scaling=scaling_factor(self.entry.alpha, self.entry.rank, self.entry.scaling),
             fan_in_fan_out=self.entry.fan_in_fan_out,
         )

@@ -66,6 +66,10 @@ export function adapterEntries(parameter, entry) {
     lora_B: [...each("lora_B"), dOut, rank],
     beta: [1n],
     magnitude: [...batch, dOut],
+    lambda_b: [...batch, dOut],
+    lambda_d: [...batch, rank],
+    scale_in: [...batch, dIn],
+    scale_out: [...batch, dOut],
   };
   const prefix = adapterPrefix(parameter);
   return new Map([...adapter].map(([part, tensor]) => [part, { ...tensor, name: prefix + part, shape: shapes[part] }]));

@@ -14,6 +14,8 @@ const PLANES = "planes-zlib";
 const TRELLIS = "trellis8";
 /** The coding of an adapter's tensor that comes from the seed. */
 export const SEEDED = "seeded";
+/** The coding of an adapter's factor that is part of another adapter's. */
+export const SHARED = "shared";
 const BLOCK = 64n;
 const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
 const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
@@ -28,6 +30,7 @@ export function codingsOf(dtype) {
 /** The fields of a coding besides its id; null for an unknown one. */
 export function fieldsOfCoding(id) {
   if (id === SEEDED) return ["distribution", "scale"];
+  if (id === SHARED) return ["of"];
   if (BLOCKS.includes(id)) return ["codes", "scales"];
   return [...NARROW, PLANES, TRELLIS].includes(id) ? ["codes"] : null;
 }
@@ -37,7 +40,7 @@ export function codedTensors({ shape, coding }) {
   const { id, codes, scales } = coding;
   const count = numel(shape);
   const up = (divisor) => [(count + divisor - 1n) / divisor];
-  if (id === SEEDED) return [];
+  if (id === SEEDED || id === SHARED) return [];
   if (NARROW.includes(id)) return [{ part: "codes", dtype: id, shape, sha256: codes }];
   if (id === PLANES || id === TRELLIS) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
   const [dtype, size] = id === "int8-block64" ? ["int8", [count]] : ["uint8", up(2n)];

@@ -9,7 +9,7 @@ import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { fillHadamard, matrixOf } from "./hadamard.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
-import { TORCH_CPU, isDrawn, isGenerated, placeOf, scaled } from "./parameters.js";
+import { TORCH_CPU, isDrawn, isGenerated, isShared, placeOf, scaled } from "./parameters.js";
 import { DEFAULT } from "./scaffolds.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
@@ -97,6 +97,7 @@ export class Pack {
   /** The bytes of a tensor of an adapter, decoded if need be; checked. `tensor`: its entry of adapterEntries(). */
   readAdapter(name, part, tensor) {
     if (isDrawn(tensor)) return this.drawAdapter(tensor);
+    if (isShared(tensor)) return this.shareAdapter(part, tensor);
     const own = ([key]) => key === part || key.startsWith(`${part}.`);
     const held = [...this.parts(name)].filter(own).map(([key, info]) => [key === part ? VALUE : key, info]);
     return this.readStored(tensor.name, tensor, new Map(held));
@@ -109,6 +110,21 @@ export class Pack {
     const { lut, bits } = this.lookUp(coding.distribution, coding.scale, dtype);
     fill(out, lut, bits, streamOf(name), halves(BigInt(`0x${this.descriptor.rng.seedText}`)));
     const bytes = new Uint8Array(out.buffer);
+    compare(name, sha256(bytes), recorded, "decodes to the SHA-256");
+    return bytes;
+  }
+
+  /** The bytes of a factor that is the first rows and columns of another adapter's; checked. */
+  async shareAdapter(part, { name, dtype, shape, sha256: recorded, coding }) {
+    const owner = adapterEntries(coding.of, this.descriptor.parameters.get(coding.of)).get(part);
+    const whole = await this.readAdapter(coding.of, part, owner);
+    const [rows, columns] = shape.map(Number);
+    const size = ITEM_SIZE.get(dtype);
+    const step = Number(owner.shape[1]) * size;
+    const bytes = new Uint8Array(rows * columns * size);
+    for (let row = 0; row < rows; row += 1) {
+      bytes.set(whole.subarray(row * step, row * step + columns * size), row * columns * size);
+    }
     compare(name, sha256(bytes), recorded, "decodes to the SHA-256");
     return bytes;
   }
@@ -233,10 +249,7 @@ export class Pack {
     const weight = widen(bits, entry.dtype);
     const rank = Number(entry.rank);
     mergeInto(weight, {
-      a: parts.lora_A,
-      b: parts.lora_B,
-      beta: parts.beta ? parts.beta[0] : 1,
-      magnitude: parts.magnitude ?? null,
+      ...parts,
       scaling: scalingFactor(entry.alpha, rank, entry.scaling),
       rank,
       dims: factorDims(entry).slice(1).map(Number),

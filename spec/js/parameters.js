@@ -1,6 +1,6 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
-import { SEEDED as DRAWN, codingsOf, fieldsOfCoding } from "./codings.js";
+import { SEEDED as DRAWN, SHARED, codingsOf, fieldsOfCoding } from "./codings.js";
 import { matrixFault } from "./hadamard.js";
 import { factorDims } from "./merge.js";
 import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
@@ -12,9 +12,11 @@ import { kindOf, quote } from "./text.js";
 export const TORCH_CPU = "torch-cpu";
 export const CONSTRUCTOR = "constructor";
 /** The tensors of an adapter, in the order in which they are required. */
-export const ADAPTER_PARTS = ["lora_A", "lora_B", "beta", "magnitude"];
+export const ADAPTER_PARTS = ["lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out"];
 
 const FACTORS = ADAPTER_PARTS.slice(0, 2);
+const LAMBDAS = ADAPTER_PARTS.slice(4, 6);
+const MOST_RANK = 4096n; // of factors with vectors, if the sides are smaller
 const PHILOX = "philox4x32-10";
 const MAX_PARAMETERS = 100_000;
 const MAX_NAME_BYTES = 1024;
@@ -28,6 +30,7 @@ const CODING = exactRecord({
   scales: optional(TEXT),
   distribution: optional(TEXT),
   scale: optional(FLOAT),
+  of: optional(TEXT),
 });
 const TENSOR = record({ dtype: TEXT, sha256: TEXT, coding: optional(CODING) });
 const SEEDED = { role: TEXT, shape: INTEGERS, dtype: TEXT, distribution: TEXT, scale: FLOAT, fingerprint: TEXT };
@@ -41,7 +44,7 @@ const FIELDS = {
     rank: INTEGER,
     alpha: FLOAT,
     scaling: TEXT,
-    adapter: record({ lora_A: TENSOR, lora_B: TENSOR, beta: optional(TENSOR), magnitude: optional(TENSOR) }),
+    adapter: record(Object.fromEntries(ADAPTER_PARTS.map((part) => [part, optional(TENSOR)]))),
   },
   stored: {
     role: TEXT,
@@ -88,6 +91,7 @@ export function readParameters(out, value, rng) {
   }
   checkTies(out, found, value);
   checkStreams(out, found);
+  checkAllShared(out, found);
   return found.size === value.size ? found : null;
 }
 
@@ -143,11 +147,11 @@ function checkEntry(out, entry, rng, place) {
   }
 }
 
-/** `seeded`: whether it may come from the seed. Returns whether it does, with its fields. */
+/** `seeded`: whether it may come from the seed or another adapter. Returns whether it comes from the seed, with its fields. */
 function checkCoding(out, { dtype, coding }, place, seeded = false) {
-  out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [DRAWN] : [])], `${place}.id`, `coding of a ${dtype}`);
+  out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [DRAWN, SHARED] : [])], `${place}.id`, `coding of a ${dtype}`);
   const due = fieldsOfCoding(coding.id);
-  const wrong = due && ["codes", "distribution", "scale", "scales"].find((field) => due.includes(field) !== field in coding);
+  const wrong = due && ["codes", "distribution", "of", "scale", "scales"].find((field) => due.includes(field) !== field in coding);
   if (wrong) out.add("field", place, `${coding.id} has ${due.includes(wrong) ? "" : "no "}${wrong}`);
   for (const part of ["codes", "scales"]) {
     if (part in coding) out.hexadecimal(coding[part], 64, `${place}.${part}`);
@@ -198,10 +202,57 @@ function checkAdapted(out, entry, rng, place) {
     const most = shape.length - 2;
     out.add("shape", `${place}.batch_dims`, `${batchDims} must be from 1 to ${most}, so that a matrix remains`);
   } else {
-    const [, dOut, dIn] = factorDims(entry);
-    const most = dOut < dIn ? dOut : dIn;
-    if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} must be from 1 to ${most}`);
+    checkRank(out, entry, place);
   }
+}
+
+/** The rank, and the tensors that belong together. */
+function checkRank(out, entry, place) {
+  const { rank, adapter } = entry;
+  const where = `${place}.adapter`;
+  const held = (parts) => parts.filter((part) => adapter.has(part)).length;
+  if (!held(FACTORS)) {
+    if (rank !== 0n) out.add("field", where, `a rank of ${rank} needs lora_A and lora_B`);
+    else if (held(LAMBDAS) || adapter.size === held(["magnitude"])) {
+      out.add("field", where, "a rank of 0 needs beta, scale_in or scale_out, and neither lambda_b nor lambda_d");
+    }
+    return;
+  }
+  for (const pair of [FACTORS, LAMBDAS]) {
+    if (held(pair) === 1) {
+      out.add("field", where, `${pair[0]} and ${pair[1]} belong together`);
+      return;
+    }
+  }
+  const [, dOut, dIn] = factorDims(entry);
+  let most = dOut < dIn ? dOut : dIn;
+  if (held(LAMBDAS) && most < MOST_RANK) most = MOST_RANK;
+  if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} must be from 1 to ${most}`);
+}
+
+/** Each shared factor must be part of a factor that is its own. */
+function checkAllShared(out, found) {
+  for (const [name, entry] of found) {
+    for (const [part, tensor] of entry.role === "adapted" ? entry.adapter : []) {
+      if (!isShared(tensor) || typeof tensor.coding.of !== "string") continue;
+      const fault = sharedFault(found.get(tensor.coding.of), entry, part);
+      const place = `${placeOf(name)}.adapter.${part}.coding.of`;
+      if (fault) out.add(fault[0], place, `${quote(tensor.coding.of)} ${fault[1]}`);
+    }
+  }
+}
+
+function sharedFault(owner, entry, part) {
+  const whole = owner?.role === "adapted" ? owner.adapter.get(part) : undefined;
+  if (!whole) return ["tied", `is not a parameter whose adapter has ${part}`];
+  if (isShared(whole)) return ["tied", `has a ${part} that is itself part of another one`];
+  if (whole.dtype !== entry.adapter.get(part).dtype) return ["tied", `has ${part} in ${whole.dtype}`];
+  if (owner.batch_dims !== undefined || entry.batch_dims !== undefined) {
+    return ["shape", "and this parameter must both be one matrix"];
+  }
+  const side = part === "lora_A" ? 2 : 1;
+  const small = owner.rank < entry.rank || factorDims(owner)[side] < factorDims(entry)[side];
+  return small ? ["shape", `has a smaller ${part} than this parameter`] : null;
 }
 
 /** The coding of a tensor of an adapter, which may come from the seed. */
@@ -242,6 +293,9 @@ export const adapterPrefix = (parameter) => {
 
 /** Whether a tensor of an adapter comes from the seed. */
 export const isDrawn = (tensor) => tensor.coding?.id === DRAWN;
+
+/** Whether a factor of an adapter is part of another adapter's. */
+export const isShared = (tensor) => tensor.coding?.id === SHARED;
 
 /** Place, distribution, scale and dtype of all tensors from the seed. */
 export function* scaled(parameters) {

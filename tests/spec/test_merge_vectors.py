@@ -5,6 +5,7 @@ import pytest
 import torch
 from spec_files import answers
 
+from lottapack.format.names import ADAPTER_PARTS
 from lottapack.format.recipe import scaling_factor
 from lottapack.weights.merge import merged
 
@@ -22,12 +23,11 @@ def test_merge(name):
     factors, rank, batch = case["adapter_dtype"], case["rank"], case["shape"][: case["batch_dims"]]
     shared = case["shared_factor"]
     batch_a, batch_b = ([] if shared == factor else batch for factor in ("lora_A", "lora_B"))
+    shapes = dict.fromkeys(ADAPTER_PARTS, (*batch, -1)) | {"beta": (1,)}
+    shapes |= {"lora_A": (*batch_a, rank, -1), "lora_B": (*batch_b, -1, rank)}
     result = merged(
         tensor(case["weight"], case["dtype"], *case["shape"]),
-        tensor(case["lora_A"], factors, *batch_a, rank, -1),
-        tensor(case["lora_B"], factors, *batch_b, -1, rank),
-        None if case["beta"] is None else tensor(case["beta"], factors, 1),
-        None if case["magnitude"] is None else tensor(case["magnitude"], factors, *batch, -1),
+        *(None if case[part] is None else tensor(case[part], factors, *shape) for part, shape in shapes.items()),
         scaling=scaling_factor(case["alpha"], case["rank"], case["scaling"]),
         fan_in_fan_out=case["fan_in_fan_out"],
     )

@@ -72,7 +72,7 @@ _COLUMNS: dict[str, tuple[str, _Cell]] = {
     "distribution": ("distribution", lambda row: row.items[0].distribution or ""),
     "rank": (">rank", lambda row: str(row.items[0].rank)),
     "alpha": (">alpha", lambda row: f"{row.items[0].alpha:g}"),
-    "scaling": ("scaling", lambda row: f"{row.items[0].scaling}{', magnitude' if row.items[0].magnitude else ''}"),
+    "scaling": ("scaling", lambda row: ", ".join(_learned(row.items[0]))),
     "trained": ("trained", lambda row: "yes" if row.items[0].trained else "no"),
     "coding": ("coding", lambda row: row.items[0].coding or ""),
     "group": ("for", lambda row: row.items[0].group or ""),
@@ -121,7 +121,24 @@ def _times(row: _Row) -> str:
 
 def _likeness(entry: ParameterSummary) -> tuple[object, ...]:
     drawn = (entry.shape, entry.dtype, entry.distribution, entry.scale, entry.rank, entry.alpha, entry.scaling)
-    return (*drawn, entry.beta_learned, entry.magnitude, entry.group, entry.coding, entry.trained, entry.to)
+    return (
+        *drawn,
+        entry.beta_learned,
+        entry.magnitude,
+        entry.vectors,
+        entry.group,
+        entry.coding,
+        entry.trained,
+        entry.to,
+    )
+
+
+def _learned(entry: ParameterSummary) -> Iterator[str]:
+    """Yield the scaling, and what the adapter has beside factors and beta."""
+    yield entry.scaling or ""
+    if entry.magnitude:
+        yield "magnitude"
+    yield from entry.vectors or ()
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:

@@ -49,8 +49,9 @@ function trainedElements(pack) {
   for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
     if (entry.role !== "adapted") continue;
-    for (const { shape, coding } of adapterEntries(name, entry).values()) {
-      if (coding?.id !== "seeded") total += Number(numel(shape));
+    const frozen = entry.adapter.has("lambda_d") ? ["lora_A", "lora_B"] : [];
+    for (const [part, { shape, coding }] of adapterEntries(name, entry)) {
+      if (!frozen.includes(part) && coding?.id !== "seeded") total += Number(numel(shape));
     }
   }
   return total;

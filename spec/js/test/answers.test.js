@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import * as lotta from "../lottapack.js";
+import { ADAPTER_PARTS } from "../parameters.js";
 import { Sha256 } from "../sha256.js";
 import { ARGUMENTS } from "../torch_nn.js";
 import { VECTORS, answers, words } from "./vectors.js";
@@ -76,10 +77,7 @@ for (const one of answers("merge").cases) {
     const entry = { ...one, shape: one.shape.map(BigInt), batch_dims: BigInt(one.batch_dims) };
     const weight = lotta.widen(bitsArray(one.weight, dtype), dtype);
     lotta.mergeInto(weight, {
-      a: part(one.lora_A),
-      b: part(one.lora_B),
-      beta: one.beta ? part(one.beta)[0] : 1,
-      magnitude: part(one.magnitude),
+      ...Object.fromEntries(ADAPTER_PARTS.map((name) => [name, part(one[name])])),
       scaling: lotta.scalingFactor(one.alpha, rank, one.scaling),
       rank,
       dims: lotta.factorDims(entry).slice(1).map(Number),

@@ -9,6 +9,7 @@ from . import deflate, trellis
 from .coding_cases import FIXED
 from .codings import as_stream, int8_tensor, nibbles, planes, scales_tensor, stream
 from .invalid_form import at
+from .merge import VERA
 from .model import Model, linear, sequential, tensor
 from .pack import Tensor
 from .small import Invalid
@@ -94,6 +95,102 @@ def seeded_factors(fault: Callable[[str, str, str, str, Model], Invalid]) -> Ite
     yield fault("seeded_factor_overflow", "scale", f"{where}.scale", "an infinite product with an entry", model)
 
 
+SECOND = "1.weight"
+
+
+def shared_factors(fault: Callable[[str, str, str, str, Model], Invalid]) -> Iterator[Invalid]:
+    """Factors of an adapter that are parts of another one, and the vectors beside them."""
+    second, vectors = SECOND, VERA
+
+    def made(**changed: object) -> Model:
+        model = Model(sequential(linear(13, 5, bias=False), linear(5, 4, bias=False)))
+        model.adapted(NAME, [5, 13], rank=3, vectors=vectors)
+        model.adapted(second, [4, 5], rank=2, vectors=vectors, shared={"lora_A": NAME, "lora_B": NAME})
+        coding = model.parameters[second]["adapter"]["lora_A"]["coding"]
+        coding |= changed
+        for field in [field for field, value in changed.items() if value is None]:
+            del coding[field]
+        return model
+
+    where = at(second, "adapter.lora_A.coding")
+    changes: list[tuple[str, str, str, str, dict[str, object]]] = [
+        ("with_codes", "field", "", "codes of what is part of another factor", {"codes": "0" * 64}),
+        ("with_scale", "field", "", "a scale of what is part of another factor", {"scale": 0.5}),
+        ("without_of", "field", "", "no owner", {"of": None}),
+        ("of_unknown", "tied", ".of", "an owner that does not exist", {"of": "2.weight"}),
+        ("of_itself", "tied", ".of", "an owner that is the parameter itself", {"of": second}),
+        ("of_tensor", "tied", ".of", "an owner that is the name of a tensor", {"of": "0.lora_A"}),
+        ("of_number", "field", ".of", "an owner that is a number", {"of": 0}),
+    ]
+    for name, kind, field, why, changed in changes:
+        yield fault(f"shared_factor_{name}", kind, where + field, why, made(**changed))
+    model = made()
+    model.parameters[second]["adapter"]["lambda_d"]["coding"] = {"id": "shared", "of": NAME}
+    del model.tensors["1.lambda_d"]
+    yield fault("shared_vector", "id", at(second, "adapter.lambda_d.coding.id"), "a vector that is shared", model)
+    of = f"{where}.of"
+    model = made()
+    model.parameters[second]["adapter"]["lora_A"]["dtype"] = "float16"
+    yield fault("shared_factor_dtype", "tied", of, "an owner whose factor has another dtype", model)
+
+
+def owners(fault: Callable[[str, str, str, str, Model], Invalid]) -> Iterator[Invalid]:
+    """Owners of shared factors."""
+    second, of = SECOND, at(SECOND, "adapter.lora_A.coding.of")
+    model = Model(sequential(linear(13, 5, bias=False), linear(5, 4, bias=False), linear(4, 4, bias=False)))
+    model.adapted(NAME, [5, 13], rank=3)
+    model.adapted(second, [4, 5], rank=3, shared={"lora_A": NAME})
+    model.adapted("2.weight", [4, 4], rank=3, shared={"lora_A": second})
+    chain = at("2.weight", "adapter.lora_A.coding.of")
+    yield fault("shared_factor_chain", "tied", chain, "an owner that shares its factor itself", model)
+    model = Model(sequential(linear(13, 5, bias=False), linear(13, 4, bias=False)))
+    model.adapted(NAME, [5, 13], rank=3, vectors=VERA)
+    model.adapted(second, [4, 13], rank=3, vectors=VERA, shared={"lora_A": NAME})
+    model.parameters[second]["rank"] = 4
+    for part, taller in (("lora_B", tensor("float32", 4, 4)), ("lambda_d", tensor("float32", 4))):
+        model.tensors[f"1.{part}"] = taller
+        model.parameters[second]["adapter"][part]["sha256"] = taller.sha256
+    yield fault("shared_factor_rank", "shape", of, "an owner with a smaller rank", model)
+    model = Model(sequential(linear(5, 13, bias=False), linear(13, 4, bias=False)))
+    model.adapted(NAME, [13, 5], rank=3)
+    model.adapted(second, [4, 13], rank=3, drawn={"lora_A": ("sign1", 1.0)})
+    model.parameters[second]["adapter"]["lora_A"]["coding"] = {"id": "shared", "of": NAME}
+    yield fault("shared_factor_narrow", "shape", of, "an owner with fewer inputs", model)
+    model = Model(sequential())
+    model.adapted("e.weight", [2, 4, 4], rank=2, batch_dims=1)
+    model.adapted("f.weight", [4, 4], rank=2, drawn={"lora_A": ("sign1", 1.0)})
+    model.parameters["f.weight"]["adapter"]["lora_A"]["coding"] = {"id": "shared", "of": "e.weight"}
+    batch = at("f.weight", "adapter.lora_A.coding.of")
+    yield fault("shared_factor_batch", "shape", batch, "an owner that is a batch of matrices", model)
+
+
+def vectors_and_ranks(fault: Callable[[str, str, str, str, Model], Invalid]) -> Iterator[Invalid]:
+    """Tensors of an adapter that belong together, and its rank."""
+    adapter = at(NAME, "adapter")
+    for name, why, rank, parts, lost in (
+        ("lambda_alone", "one vector of two", 2, VERA, ["lambda_b"]),
+        ("factor_alone", "one factor of two", 2, (), ["lora_B"]),
+        ("no_factors", "a rank without factors", 2, ("scale_in",), ["lora_A", "lora_B"]),
+        ("rank_zero_lambda", "vectors of factors that are missing", 0, ("scale_in", *VERA), []),
+        ("rank_zero_empty", "an adapter without tensors", 0, (), ["beta"]),
+    ):
+        model = Model(sequential(linear(13, 5, bias=False)))
+        model.adapted(NAME, [5, 13], rank=rank, vectors=parts)
+        for part in lost:
+            del model.parameters[NAME]["adapter"][part]
+            del model.tensors[f"0.{part}"]
+        yield fault(f"adapter_{name}", "field", adapter, why, model)
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.adapted(NAME, [5, 13], rank=0, vectors=("scale_out",), magnitude=True, beta=False)
+    del model.parameters[NAME]["adapter"]["scale_out"]
+    del model.tensors["0.scale_out"]
+    yield fault("adapter_rank_zero_magnitude", "field", adapter, "a magnitude alone", model)
+    model = Model(sequential(linear(13, 5, bias=False)))
+    model.adapted(NAME, [5, 13], rank=4096, vectors=VERA, drawn={"lora_A": ("sign1", 1.0), "lora_B": ("sign1", 1.0)})
+    model.parameters[NAME]["rank"] = 4097
+    yield fault("adapter_rank_of_vectors", "shape", at(NAME, "rank"), "a rank over 4,096 on a smaller matrix", model)
+
+
 def descriptors() -> Iterator[Invalid]:
     """The entry."""
 
@@ -101,6 +198,9 @@ def descriptors() -> Iterator[Invalid]:
         return Invalid(f"descriptor_{kind}_{name}", why, "descriptor", kind, where, model.file())
 
     yield from seeded_factors(fault)
+    yield from shared_factors(fault)
+    yield from owners(fault)
+    yield from vectors_and_ranks(fault)
     place = at(NAME, "coding")
     model = coded()
     model.parameters[NAME]["coding"]["id"] = "int8-block32"

@@ -49,7 +49,6 @@ def shapes() -> Iterator[Invalid]:
     yield fault("hadamard_too_long", "shape", at("w", "shape"), "hadamard with a side over 2**29", model.file())
     rank, shape, batch = (at("w", field) for field in ("rank", "shape", "batch_dims"))
     adapted: list[tuple[str, str, str, list[int], dict[str, Any]]] = [
-        ("rank_zero", rank, "a rank of 0", [3, 4], {"rank": 0}),
         ("rank_over", rank, "a rank over the smaller side", [3, 4], {"rank": 4}),
         ("rank_over_kernel", rank, "a rank over the channels of a convolution", [2, 3, 3, 3], {"rank": 3}),
         ("one_dimension", shape, "an adapter on a vector", [4], {}),
@@ -70,6 +69,13 @@ def shapes() -> Iterator[Invalid]:
         model = Model(sequential())
         model.adapted("w", sizes, **options)
         yield fault(name, "shape", where, why, model.file())
+    model = Model(sequential())
+    model.adapted("w", [3, 4])
+    model.parameters["w"]["rank"] = 0
+    for part, shape in (("lora_A", [0, 4]), ("lora_B", [3, 0])):
+        model.tensors[f"w_{part}"] = empty = tensor("float32", *shape)
+        model.parameters["w"]["adapter"][part]["sha256"] = empty.sha256
+    yield fault("rank_zero", "shape", rank, "a rank of 0 with factors", model.file())
     model = Model(sequential())
     model.adapted("w", [3, 4])
     model.parameters["w"]["batch_dims"] = 0

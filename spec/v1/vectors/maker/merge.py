@@ -8,6 +8,16 @@ from .tables import F32
 from .values import Bits, from_bits, hex_digits, to_bits
 
 Matrix = tuple[int, int]
+VERA = ("lambda_b", "lambda_d")
+EVERY = (*VERA, "scale_in", "scale_out")
+DIAGONAL: list[tuple[str, list[int], dict[str, Any]]] = [
+    ("", [3, 4], {"learned_beta": False}),
+    (", beta", [3, 4], {}),
+    (", fan_in_fan_out", [3, 4], {"fan_in_fan_out": True, "learned_beta": False}),
+    (", a convolution in bfloat16", [3, 2, 2, 2], {"dtype": "bfloat16", "learned_beta": False}),
+    (", a batch", [2, 3, 4], {"batch_dims": 1, "learned_beta": False}),
+]
+"""Diagonal adapters: what the name of the case adds, the shape, and the options."""
 
 
 def sides(shape: list[int], fan_in_fan_out: bool, batch_dims: int = 0) -> Matrix:
@@ -19,6 +29,8 @@ def sides(shape: list[int], fan_in_fan_out: bool, batch_dims: int = 0) -> Matrix
 
 def scaling_factor(scaling: str, alpha: float, rank: int) -> np.float32:
     """``s``: computed in binary64, then rounded to binary32."""
+    if rank == 0:
+        return np.float32(1)
     return np.float32(alpha / (rank if scaling == "lora" else np.sqrt(np.float64(rank))))
 
 
@@ -27,33 +39,49 @@ def merge(
     dtype: str,
     fan_in_fan_out: bool,
     s: np.float32,
-    lora_a: F32,
-    lora_b: F32,
-    beta: F32 | None,
-    magnitude: F32 | None = None,
+    adapter: dict[str, F32],
+    batch_dims: int = 0,
 ) -> Bits:
-    """The merged weight's bits; ``weight`` in its recorded shape, ``lora_a`` (rank, d_in), ``lora_b`` (d_out, rank).
+    """The merged weight's bits; ``weight`` in its recorded shape, the tensors of ``adapter`` by their last names.
 
     Of a weight that is a batch of matrices the factors have the batch's dimensions too, except a shared one.
     NumPy rounds every product and sum of arrays by itself, so the order of the steps is all there is to keep.
     """
-    if max(lora_a.ndim, lora_b.ndim) > 2:
-        count = len(weight)
-        lengths = [None] * count if magnitude is None else magnitude
-        each_a, each_b = (one if one.ndim > 2 else [one] * count for one in (lora_a, lora_b))
-        parts = zip(weight, each_a, each_b, lengths, strict=True)
-        return np.stack([merge(w, dtype, fan_in_fan_out, s, a, b, beta, m) for w, a, b, m in parts])
+    if batch_dims:
+        own_dims = {part: 2 if part in ("lora_A", "lora_B") else 1 for part in adapter}
+        made = []
+        for number, w in enumerate(weight):
+            own = {part: held if held.ndim == own_dims[part] else held[number] for part, held in adapter.items()}
+            made.append(merge(w, dtype, fan_in_fan_out, s, own, batch_dims - 1))
+        return np.stack(made)
     w = from_bits(weight, dtype)
-    matrix = w.reshape(lora_a.shape[1], -1).T if fan_in_fan_out else w.reshape(len(lora_b), -1)
+    d_out, d_in = sides(list(w.shape), fan_in_fan_out)
+    merged = w.reshape(d_in, d_out).T if fan_in_fan_out else w.reshape(d_out, d_in)
     with np.errstate(all="ignore"):
-        d = lora_b[:, 0, None] * lora_a[None, 0, :]
-        for r in range(1, len(lora_a)):
-            d = d + lora_b[:, r, None] * lora_a[None, r, :]
-        merged = (np.float32(1) if beta is None else beta[0]) * matrix + s * d
-        if magnitude is not None:
-            merged = factors(merged, magnitude)[:, None] * merged
+        if "scale_in" in adapter:
+            merged = merged * adapter["scale_in"][None, :]
+        if "scale_out" in adapter:
+            merged = adapter["scale_out"][:, None] * merged
+        if "beta" in adapter:
+            merged = adapter["beta"][0] * merged
+        if "lora_A" in adapter:
+            merged = merged + s * low_rank(adapter)
+        if "magnitude" in adapter:
+            merged = factors(merged, adapter["magnitude"])[:, None] * merged
     plain = merged.T if fan_in_fan_out else merged
     return to_bits(np.ascontiguousarray(plain).reshape(w.shape), dtype)
+
+
+def low_rank(adapter: dict[str, F32]) -> F32:
+    """``d`` of merge.md, step 3."""
+    a, b = adapter["lora_A"], adapter["lora_B"]
+    if "lambda_d" in adapter:
+        a = adapter["lambda_d"][:, None] * a
+        b = adapter["lambda_b"][:, None] * b
+    d = b[:, 0, None] * a[None, 0, :]
+    for r in range(1, len(a)):
+        d = d + b[:, r, None] * a[None, r, :]
+    return d
 
 
 def factors(merged: F32, magnitude: F32) -> F32:
@@ -88,6 +116,7 @@ def case(
     zero_row: bool = False,
     batch_dims: int = 0,
     shared_factor: str | None = None,
+    vectors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """One case of ``merge.json``; ``size`` scales all the numbers that go in."""
     d_out, d_in = sides(shape, fan_in_fan_out, batch_dims)
@@ -96,19 +125,24 @@ def case(
     if zero_row:
         wide[0] = 0
     weight = to_bits(wide, dtype)
+    lengths = {"lambda_b": d_out, "lambda_d": rank, "scale_in": d_in, "scale_out": d_out}
     batch_a, batch_b = ([] if shared_factor == factor else batch for factor in ("lora_A", "lora_B"))
-    a = to_bits(noise(1, *batch_a, rank, d_in), adapter_dtype)
-    wide_b = np.float32(size) * noise(2, *batch_b, d_out, rank)
-    if zero_row:
-        wide_b[0] = 0
-    b = to_bits(wide_b, adapter_dtype)
-    magnitude = to_bits(np.float32(size) * noise(4, *batch, d_out), adapter_dtype) if with_magnitude else None
-    beta = to_bits(noise(3, 1), adapter_dtype) if learned_beta else None
+    numbers: dict[str, F32 | None] = {
+        "lora_A": noise(1, *batch_a, rank, d_in) if rank else None,
+        "lora_B": np.float32(size) * noise(2, *batch_b, d_out, rank) if rank else None,
+        "beta": noise(3, 1) if learned_beta else None,
+        "magnitude": np.float32(size) * noise(4, *batch, d_out) if with_magnitude else None,
+        **{
+            part: noise(5 + key, *batch, length) if part in vectors else None
+            for key, (part, length) in enumerate(lengths.items())
+        },
+    }
+    if zero_row and numbers["lora_B"] is not None:
+        numbers["lora_B"][0] = 0
+    held = {part: None if wide is None else to_bits(wide, adapter_dtype) for part, wide in numbers.items()}
+    adapter = {part: from_bits(bits, adapter_dtype) for part, bits in held.items() if bits is not None}
     s = scaling_factor(scaling, alpha, rank)
-    wide_beta = None if beta is None else from_bits(beta, adapter_dtype)
-    wide_magnitude = None if magnitude is None else from_bits(magnitude, adapter_dtype)
-    factor_a, factor_b = from_bits(a, adapter_dtype), from_bits(b, adapter_dtype)
-    merged = merge(weight, dtype, fan_in_fan_out, s, factor_a, factor_b, wide_beta, wide_magnitude)
+    merged = merge(weight, dtype, fan_in_fan_out, s, adapter, batch_dims)
     return {
         "name": name,
         "shape": shape,
@@ -121,10 +155,7 @@ def case(
         "alpha": alpha,
         "scaling": scaling,
         "weight": hex_digits(weight),
-        "lora_A": hex_digits(a),
-        "lora_B": hex_digits(b),
-        "beta": None if beta is None else hex_digits(beta),
-        "magnitude": None if magnitude is None else hex_digits(magnitude),
+        **{part: None if bits is None else hex_digits(bits) for part, bits in held.items()},
         "merged": hex_digits(merged),
     }
 
@@ -208,6 +239,23 @@ def known_answers() -> dict[str, Any]:
             case("a magnitude, a row of length 0", [3, 4], with_magnitude=True, zero_row=True),
             case("a magnitude, squares beyond binary32", [3, 4], with_magnitude=True, size=2.0**80),
             case("a magnitude, subnormal inputs", [3, 4], with_magnitude=True, size=2.0**-130),
+            case("VeRA", [3, 4], vectors=VERA, learned_beta=False),
+            case("VeRA, a rank beyond the sides, beta", [2, 3], rank=5, alpha=5.0, vectors=VERA),
+            case("VeRA, fan_in_fan_out, rslora", [3, 4], fan_in_fan_out=True, scaling="rslora", vectors=VERA),
+            case("VeRA, a batch of matrices", [2, 3, 4], batch_dims=1, vectors=VERA),
+            case("VeRA, bfloat16", [3, 4], dtype="bfloat16", adapter_dtype="bfloat16", vectors=VERA),
+            case("VeRA, a magnitude", [3, 4], with_magnitude=True, vectors=VERA),
+            case("VeRA, products that underflow", [3, 4], size=2.0**-130, vectors=VERA),
+            *[
+                case(f"a diagonal adapter, {' and '.join(vectors)}{kind}", shape, rank=0, vectors=vectors, **options)
+                for vectors in (("scale_in",), ("scale_out",), ("scale_in", "scale_out"))
+                for kind, shape, options in DIAGONAL
+            ],
+            case("a rank of 0, beta alone", [3, 4], rank=0),
+            case("scale_in and scale_out with factors", [3, 4], vectors=("scale_in", "scale_out")),
+            case(
+                "every vector", [2, 3, 4], batch_dims=1, with_magnitude=True, vectors=(*VERA, "scale_in", "scale_out")
+            ),
             case("float32, products that underflow", [3, 4], alpha=2.0**-140, learned_beta=False),
         ]
     }

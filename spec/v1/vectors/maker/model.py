@@ -131,19 +131,25 @@ class Model:
         drawn: dict[str, tuple[str, float]] | None = None,
         batch_dims: int = 0,
         shared_factor: str | None = None,
+        vectors: tuple[str, ...] = (),
+        shared: dict[str, str] | None = None,
     ) -> None:
         """A generated parameter with an adapter.
 
-        ``drawn``: distribution and scale of factors that come from the seed.
+        ``drawn``: distribution and scale of factors that come from the seed. ``shared``: by factor, the parameter of
+        whose factor it is a part.
         """
         self.seeded(name, shape, dtype, distribution, scale)
         d_out, d_in = sides(shape, fan_in_fan_out, batch_dims) if 0 <= batch_dims < len(shape) else (1, 1)
         batch = shape[: max(batch_dims, 0)]
         batch_a, batch_b = ([] if shared_factor == factor else batch for factor in ("lora_A", "lora_B"))
-        adapter = {
-            "lora_A": tensor(adapter_dtype, *batch_a, rank, d_in, first=3),
-            "lora_B": tensor(adapter_dtype, *batch_b, d_out, rank, first=5),
-        }
+        adapter = {}
+        if rank:
+            adapter["lora_A"] = tensor(adapter_dtype, *batch_a, rank, d_in, first=3)
+            adapter["lora_B"] = tensor(adapter_dtype, *batch_b, d_out, rank, first=5)
+        lengths = {"lambda_b": d_out, "lambda_d": rank, "scale_in": d_in, "scale_out": d_out}
+        for first, part in enumerate(vectors, 7):
+            adapter[part] = tensor(adapter_dtype, *batch, lengths[part], first=first)
         if beta:
             adapter["beta"] = tensor(adapter_dtype, 1, first=4)
         if magnitude:
@@ -154,7 +160,15 @@ class Model:
             adapter[part] = self.decoded[prefix + part] = Tensor(
                 adapter_dtype, adapter[part].shape, little_endian(bits)
             )
-        self.tensors |= {prefix + part: made for part, made in adapter.items() if part not in (drawn or {})}
+        for part, owner in (shared or {}).items():
+            name_of_owner = adapter_prefix(owner) + part
+            whole = self.decoded.get(name_of_owner) or self.tensors[name_of_owner]
+            rows, columns = adapter[part].shape
+            words = np.frombuffer(whole.data, "<u4" if adapter_dtype == "float32" else "<u2").reshape(whole.shape)
+            data = np.ascontiguousarray(words[:rows, :columns]).tobytes()
+            adapter[part] = self.decoded[prefix + part] = Tensor(adapter_dtype, adapter[part].shape, data)
+        without_bytes = {*(drawn or {}), *(shared or {})}
+        self.tensors |= {prefix + part: made for part, made in adapter.items() if part not in without_bytes}
         self.parameters[name] |= {
             "role": "adapted",
             "fan_in_fan_out": fan_in_fan_out,
@@ -166,31 +180,30 @@ class Model:
         for part, (table_id, factor) in (drawn or {}).items():
             coding = {"id": "seeded", "distribution": table_id, "scale": factor}
             self.parameters[name]["adapter"][part]["coding"] = coding
+        for part, owner in (shared or {}).items():
+            self.parameters[name]["adapter"][part]["coding"] = {"id": "shared", "of": owner}
         if batch_dims:
             self.parameters[name]["batch_dims"] = batch_dims
         if shared_factor:
             self.parameters[name]["shared_factor"] = shared_factor
-        if rank > 0 and 0 <= batch_dims <= len(shape) - 1:  # otherwise only in a file that is to be refused
+        if rank >= 0 and 0 <= batch_dims <= len(shape) - 1:  # otherwise only in a file that is to be refused
             self.merge(name)
 
     def merge(self, name: str) -> None:
         """The weight that a parameter with an adapter stands for."""
         entry, prefix = self.parameters[name], adapter_prefix(name)
-        parts = [prefix + part for part in ("lora_A", "lora_B", "beta", "magnitude")]
-        a, b, beta, magnitude = (self.numbers(self.decoded.get(part, self.tensors.get(part))) for part in parts)
-        assert a is not None
-        assert b is not None
+        held = {part: self.decoded.get(prefix + part, self.tensors.get(prefix + part)) for part in entry["adapter"]}
+        adapter = {part: self.numbers(made) for part, made in held.items() if made is not None}
         weight = self.generated(name, entry["shape"], entry["dtype"], entry["distribution"], entry["scale"])
         alpha = entry["alpha"]
         s = scaling_factor(entry["scaling"], alpha, entry["rank"]) if alpha > 0 else np.float32(0)
-        made = merge(weight, entry["dtype"], entry["fan_in_fan_out"], s, a, b, beta, magnitude)
+        batch_dims = entry.get("batch_dims", 0)
+        made = merge(weight, entry["dtype"], entry["fan_in_fan_out"], s, adapter, batch_dims)
         self.plain[name] = little_endian(made)
 
     @staticmethod
-    def numbers(stored: Tensor | None) -> tables.F32 | None:
+    def numbers(stored: Tensor) -> tables.F32:
         """A tensor's values in binary32."""
-        if stored is None:
-            return None
         bits = np.frombuffer(stored.data, "<u4" if stored.dtype == "float32" else "<u2")
         return from_bits(bits, stored.dtype).reshape(stored.shape)
 

@@ -70,6 +70,36 @@ def seeded_factors() -> Model:
     return model
 
 
+@shows("VeRA: factors from the seed or the file, shared by layers of other shapes and ranks, and two vectors")
+def vera() -> Model:
+    embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
+    layers = [linear(4, 6, bias=False), linear(6, 5, bias=False), linear(5, 4, bias=False), linear(4, 4, bias=False)]
+    model = Model(sequential(embedding, *layers))
+    vectors = ("lambda_b", "lambda_d")
+    shared = {"lora_A": "0.weight", "lora_B": "1.weight"}
+    drawn = {"lora_A": ("uniform16", 0.5)}
+    model.adapted("0.weight", [16, 4], rank=9, fan_in_fan_out=True, vectors=vectors, drawn=drawn)
+    model.adapted("1.weight", [6, 4], rank=9, vectors=vectors, shared={"lora_A": "0.weight"})
+    model.adapted("2.weight", [5, 6], rank=7, vectors=vectors, beta=False, shared=shared)
+    model.adapted("3.weight", [4, 5], "bfloat16", rank=2, shared=shared)
+    own = {"lora_A": ("normal4", 0.25), "lora_B": ("sign1", 0.5)}
+    model.adapted("4.weight", [4, 4], rank=4, adapter_dtype="float16", vectors=vectors, drawn=own, magnitude=True)
+    return model
+
+
+@shows("adapters without factors: a scale for each input, each output, or one for the weight")
+def diagonal_adapters() -> Model:
+    embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
+    layers = [linear(4, 6, bias=False), linear(6, 5, bias=False), linear(5, 4, bias=False), linear(4, 4, bias=False)]
+    model = Model(sequential(embedding, *layers))
+    model.adapted("0.weight", [16, 4], rank=0, fan_in_fan_out=True, vectors=("scale_in",), beta=False)
+    model.adapted("1.weight", [6, 4], "float16", rank=0, vectors=("scale_out",), beta=False, adapter_dtype="float16")
+    model.adapted("2.weight", [5, 6], "bfloat16", rank=0, vectors=("scale_in", "scale_out"), magnitude=True)
+    model.adapted("3.weight", [4, 5], rank=0)
+    model.adapted("4.weight", [4, 4], rank=2, vectors=("scale_in", "scale_out"))
+    return model
+
+
 @shows("adapters with tensors in each coding, one with DoRA's magnitude, on linear layers and an embedding")
 def coded_adapters() -> Model:
     embedding = "Embedding", {"num_embeddings": 16, "embedding_dim": 4, "padding_idx": None}
