@@ -78,7 +78,7 @@ class AdapterLayer(GeneratedLayer):
         )
 
     def _adapter(self) -> Parts:
-        return Parts(**{part: self._parameters.get(part) for part in ADAPTER_PARTS})
+        return Parts(**{part: getattr(self, part, None) for part in ADAPTER_PARTS})
 
     def _combine(self, backbone: Tensor, *adapter: Tensor | None) -> Tensor:
         return combined(backbone, *adapter, scaling=self.scaling, fan_in_fan_out=self.fan_in_fan_out)

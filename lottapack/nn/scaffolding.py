@@ -116,7 +116,7 @@ def scaffold(
         scale: the factor of the table instead, above 0.
         beta: the factor of the random weights: ``"learned"``, one number for each weight, which starts at 1;
             ``"input"`` or ``"output"``, a number for each input or output of a weight; or 1.0 (fixed). A learned beta
-            with ``rank=0`` is the whole adapter: a diagonal one.
+            per input or output with ``rank=0`` is the whole adapter: a diagonal one.
         frozen_factor: ``"lora_A"`` keeps the first factor of each adapter random and frozen, so that it comes from the
             seed and takes no space in a pack (LoRA-FA, arXiv 2308.03303); ``"lora_B"`` the second, where the first
             starts at zero.
@@ -217,9 +217,9 @@ def _check_arguments(
     rank: int | Mapping[str, int], alpha: float | None, scaling: str, beta: str | float, dropout: float
 ) -> None:
     for one in rank.values() if isinstance(rank, Mapping) else [rank]:
-        if isinstance(one, bool) or not isinstance(one, Integral) or one < (0 if beta != 1.0 else 1):
+        if isinstance(one, bool) or not isinstance(one, Integral) or one < (0 if beta in tuple(_SCALES) else 1):
             raise ScaffoldError(
-                f"rank={rank!r} must be integers of at least 1, or 0 with a learned beta",
+                f'rank={rank!r} must be integers of at least 1, or 0 with beta="input" or "output"',
                 hint="Pass an integer such as 8, or ranks by pattern.",
             )
     if alpha is not None and not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):

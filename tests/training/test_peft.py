@@ -254,7 +254,8 @@ def refused(run, folder, *words, options=()):
 
 
 CANNOT_BE_CARRIED = [
-    ({"peft_type": "VERA"}, "VERA"),
+    ({"peft_type": "IA3"}, "IA3"),
+    ({"peft_type": "VERA"}, "missing or extra parts"),
     ({"peft_type": "LOHA"}, "LOHA"),
     ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
     ({"init_lora_weights": "pissa_niter_4"}, "path_initial_model_for_weight_conversion"),

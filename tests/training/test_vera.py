@@ -13,7 +13,6 @@ WAYS = [
     {"vera": True, "rank": 4, "beta": "output"},
     {"rank": 0, "beta": "output"},
     {"rank": 0, "beta": "input"},
-    {"rank": 0, "beta": "learned"},
     {"rank": 2, "beta": "input"},
     {"rank": {"1": 0, "*": 3}, "beta": "output"},
 ]
