@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
     pytest.mark.filterwarnings("ignore:Specified to not load vera_A:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Specified to not save vera_A:UserWarning"),
 ]
 
 CASES = {

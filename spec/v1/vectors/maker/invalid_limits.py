@@ -70,9 +70,9 @@ def several() -> Iterator[Invalid]:
     changes: list[tuple[str, str, str, list[invalid_form.Change]]] = [
         (
             "missing_inside",
-            "adapter",
-            "an adapter without lora_B, and an alpha that is an integer",
-            [drop(f"{adapter}/lora_B"), put(f"parameters/{ADAPTED}/alpha", 8)],
+            "adapter.beta",
+            "a beta without sha256, and an alpha that is an integer",
+            [drop(f"{adapter}/beta/sha256"), put(f"parameters/{ADAPTED}/alpha", 8)],
         ),
         (
             "missing_outside",
