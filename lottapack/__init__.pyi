@@ -22,6 +22,7 @@ from lottapack.studying import study as study
 # Pack
 from lottapack.packing.pack import pack as pack
 from lottapack.packing.compression import Compression as Compression
+from lottapack.format.results import Result as Result
 from lottapack.comparing import compare as compare
 
 # Load and export

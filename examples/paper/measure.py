@@ -1,24 +1,29 @@
 """The paper's findings, measured: random backbones with adapters beside full training, both tuned alike, with seeds.
 
-    python examples/paper/measure.py --quick     # the README's table, some minutes
-    python examples/paper/measure.py             # everything, hours; killed, it continues where it stopped
+    python examples/paper/measure.py --quick     # the README's table, in minutes
+    python examples/paper/measure.py             # everything, in hours; killed, it continues where it stopped
     python examples/paper/measure.py mnist text  # some sections
+    python examples/paper/measure.py --tables --file benchmarks/measured.jsonl
 
-Each run is a line of FILE (default ``build/measured.jsonl``), and a run that has its line is not repeated. ``--tables``
-prints the tables of what is measured so far, without training.
+Each run is a line of FILE, and a run that has its line is not repeated. ``--tables`` prints what is measured so far and
+trains nothing. benchmarks/measured.jsonl has the runs behind benchmarks/RESULTS.md. Needs `make test` once, or torch,
+transformers, scikit-learn and npm.
 """
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from measure_plans import SECTIONS, Row
+from measure_plans import QUICK, SECTIONS, Row
 
-FILE = Path(__file__).parents[2] / "build" / "measured.jsonl"
+BUILD = Path(__file__).parents[2] / "build"
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for examples/initialisations.py
 
 
 class Log:
@@ -44,13 +49,13 @@ class Log:
             return known
         from measure_train import perform
 
-        began = time.time()
+        began = time.monotonic()
         found = perform(run)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "found": found}) + "\n")
         self.found[_key(run)] = found
-        print(f"{json.dumps(run)}: {found['test']} ({time.time() - began:.0f} s)", file=sys.stderr, flush=True)
+        print(f"{json.dumps(run)}: {found['test']} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
         return found
 
 
@@ -58,53 +63,83 @@ def _key(run: dict[str, Any]) -> str:
     return json.dumps(run, sort_keys=True)
 
 
-def rate_of(row: Row, log: Log, *, measure: bool) -> float | None:
+def measure(row: Row, log: Log) -> None:
+    """Train what the row still lacks."""
+    while missing := [run for run in wanted(row, log) if log.get(run) is None]:
+        log.of(missing[0])
+
+
+def wanted(row: Row, log: Log) -> list[dict[str, Any]]:
+    """Return the runs with each rate, and with the best rate if it is known all seeds."""
+    tuning = [row.run(rate, seed) for rate in row.rates for seed in range(row.tuning)] if len(row.rates) > 1 else []
+    best = best_rate(row, log)
+    return tuning if best is None else [*tuning, *(row.run(best, seed) for seed in range(row.seeds))]
+
+
+def best_rate(row: Row, log: Log) -> float | None:
     """Return the rate with the best mean score on the data to tune with; None if a run of it is missing."""
     if len(row.rates) == 1:
         return row.rates[0]
     means = {}
     for rate in row.rates:
-        runs = [row.run(rate, seed) for seed in range(row.tuning)]
-        found = [log.of(run) if measure else log.get(run) for run in runs]
-        if None in found:
+        found = [log.get(row.run(rate, seed)) for seed in range(row.tuning)]
+        if any(one is None for one in found):
             return None
         means[rate] = statistics.mean(one["tune"] for one in found if one is not None)
     return (min if row.task == "text" else max)(means, key=lambda rate: means[rate])
 
 
-def measured(row: Row, log: Log, *, measure: bool = True) -> dict[str, Any] | None:
-    """Return a line of a table; None if a run of it is missing."""
-    rate = rate_of(row, log, measure=measure)
-    if rate is None:
-        return None
-    runs = [row.run(rate, seed) for seed in range(row.seeds)]
-    found = [one for run in runs if (one := log.of(run) if measure else log.get(run)) is not None]
+def line(row: Row, log: Log) -> str | None:
+    """Return a line of a table; None if nothing of it is measured."""
+    rate = best_rate(row, log)
+    found = [] if rate is None else [one for seed in range(row.seeds) if (one := log.get(row.run(rate, seed)))]
     if not found:
         return None
     scores = [one["test"] for one in found]
-    return {
-        "label": row.label,
-        "mean": statistics.mean(scores),
-        "deviation": statistics.stdev(scores) if len(scores) > 1 else None,
-        "seeds": len(scores),
-        "rate": rate,
-        "trained": found[0]["trained"],
-        "percent": 100 * found[0]["trained"] / found[0]["total"],
-        "bytes": found[0]["bytes"],
-        "seconds": statistics.median(one["seconds"] for one in found),
-        "betas": [beta for one in found for beta in one["betas"]],
-    }
+    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    score = f"{statistics.mean(scores):.2f}{spread}"
+    if row.task == "text":
+        spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+        mean = statistics.mean(scores)
+        score = f"{mean:.3f}{spread} | {mean / math.log(2):.3f}"
+    betas = [beta for one in found for beta in one["betas"]]
+    cells = [
+        row.label,
+        score,
+        str(len(scores)),
+        f"{rate:g}",
+        f"{found[0]['trained']:,} ({100 * found[0]['trained'] / found[0]['total']:.2f} %)",
+        f"{found[0]['bytes']:,}" if found[0]["bytes"] else "",
+        f"{statistics.median(one['seconds'] for one in found):.1f}",
+        f"{statistics.median(betas):.2f}" if betas else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(rows: Iterable[Row], log: Log) -> str:
+    """Return a Markdown table of what is measured."""
+    rows = list(rows)
+    text = rows[0].task == "text"
+    score = "nats a byte | bits a byte" if text else "right, %"
+    head = f"| | {score} | seeds | rate | trained | file, bytes | CPU, s | beta |\n|---|{'---:|' * (8 if text else 7)}"
+    return "\n".join([head, *(one for row in rows if (one := line(row, log)) is not None)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"some of {', '.join(SECTIONS)}")
-    parser.add_argument("--file", type=Path, default=FILE, help="where runs are recorded")
+    parser.add_argument("--quick", action="store_true", help="the README's table, with the rates that were found best")
+    parser.add_argument("--tables", action="store_true", help="train nothing")
+    parser.add_argument("--file", type=Path, help="where runs are kept (default build/measured.jsonl, quick.jsonl)")
     options = parser.parse_args()
-    log = Log(options.file)
-    for name in options.sections or SECTIONS:
-        for row in SECTIONS[name]:
-            print(name, json.dumps(measured(row, log)), flush=True)
+    if unknown := {*options.sections} - SECTIONS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(SECTIONS)}")
+    log = Log(options.file or BUILD / ("quick.jsonl" if options.quick else "measured.jsonl"))
+    chosen = {"README": QUICK} if options.quick else {name: SECTIONS[name] for name in options.sections or SECTIONS}
+    for name, rows in chosen.items():
+        for row in () if options.tables else rows:
+            measure(row, log)
+        print(f"## {name}\n\n{table(rows, log)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ def role_of(parameter: Parameter) -> Role:
     return role
 
 
-class Descriptor(Record, frozen=True, dict=True, gc=True):
+class Descriptor(Record, frozen=True, dict=True, gc=True, rename={"results": "x-results"}):
     """The whole descriptor of a pack."""
 
     lottapack: str
@@ -266,6 +266,7 @@ class Descriptor(Record, frozen=True, dict=True, gc=True):
     provenance: dict[str, str]
     computed: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # dtypes by name (spec: section 7)
     files: dict[str, FileRecord] | msgspec.UnsetType = msgspec.UNSET
+    results: tuple[dict[str, Any], ...] | msgspec.UnsetType = msgspec.UNSET  # of format.results.Result
 
     @property
     def seed(self) -> int:

@@ -24,6 +24,7 @@ from lottapack.format.descriptor import (
 )
 from lottapack.format.entries import read_parameters
 from lottapack.format.files import read_files
+from lottapack.format.results import in_json, read_results
 from lottapack.format.rules import architecture_problems
 from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
 from lottapack.rng.scales import WIDTHS
@@ -113,6 +114,7 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
         provenance=provenance,
         computed=computed,
         files=files,
+        results=in_json(read_results(text.member("x-results"))) or msgspec.UNSET,
     )
 
 

@@ -16,6 +16,7 @@ from lottapack.folders import checkpoint, companions, configuration
 from lottapack.folders.companions import Files
 from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
+from lottapack.format.results import Result, results_of
 from lottapack.packing.choosing import write_within
 from lottapack.packing.compression import Compression
 from lottapack.packing.narrowed import as_held
@@ -42,6 +43,7 @@ def pack(
     compression: Compression = _EXACT,
     allow_nonfinite: bool = False,
     files: Files = True,
+    results: Iterable[Result | Mapping[str, Any]] = (),
     check: PackCheck | None = None,
     progress: Progress | None = None,
 ) -> PackResult:
@@ -71,6 +73,7 @@ def pack(
             checkpoint, or that a loaded model brought with it; False for none; or the folder that contains them; or
             tokenizers and processors (one, or a list). Other files are never stored; the result lists them. Spec:
             files.
+        results: what the model reached: scores that the pack carries, and that push() writes into the model card.
         check: called with the path of the new file before it replaces the old one. If it raises, nothing changes; what
             it returns is the result's ``checked``. To compare outputs: ``check=lambda new: lottapack.compare(model,
             new, inputs)``.
@@ -99,7 +102,7 @@ def pack(
         >>> lottapack.pack("checkpoint.pt", "model.lotta.safetensors").left_out
         ()
     """
-    leaving = LeftOut(ignore)
+    leaving, scores = LeftOut(ignore), results_of(results)
     with allowing(allow), torch.no_grad():
         if isinstance(model, Recovered):
             _require_read(base=base, key=key, ignore=ignore, allow=allow)
@@ -123,6 +126,7 @@ def pack(
                 allow_nonfinite=allow_nonfinite,
                 check=check,
                 files=beside,
+                results=scores,
                 layers=content.layers,
             )
 

@@ -40,6 +40,7 @@ from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.format.results import Result, in_json
 from lottapack.packing.checks import generated_elements, require_names
 from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
@@ -70,6 +71,7 @@ class Packer:
         leaving: LeftOut | None = None,
         allow_nonfinite: bool = False,
         files: Embedded | None = None,
+        results: tuple[Result, ...] = (),
         check: PackCheck | None = None,
         layers: tuple[Layer, ...] = (),
     ) -> None:
@@ -90,6 +92,7 @@ class Packer:
         self.stored_instead: dict[str, int] = dict(stored_instead or {})
         self.progress = progress
         self.files = files or Embedded()
+        self.results = results
 
     def write(self, path: Path) -> PackResult:
         """Write the pack in one step, after it has been read back."""
@@ -182,6 +185,7 @@ class Packer:
             provenance=provenance(self.plan.architecture),
             computed=self.plan.computed or msgspec.UNSET,
             files={name: self._file(name, data) for name, data in self.files.held.items()} or msgspec.UNSET,
+            results=in_json(self.results) or msgspec.UNSET,
         )
 
     def _file(self, name: str, data: bytes) -> FileRecord:

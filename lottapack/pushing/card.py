@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 from lottapack.format.files import TOKENIZER
+from lottapack.format.results import Result
 from lottapack.pushing import front_matter
 from lottapack.registry.records import PushOptions
 from lottapack.reports.inspection import Summary, inspect
@@ -34,11 +36,51 @@ def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions
     asked = {"license": options.license, "datasets": options.datasets, "metrics": options.metrics}
     wanted: dict[str, front_matter.Value] = {key: value for key, value in asked.items() if value}
     summary = inspect(pack)
+    if summary.results:
+        wanted["model-index"] = _index(repo, summary.results)
     task: dict[str, front_matter.Value] = {"pipeline_tag": found} if (found := _task(summary)) else {}
     defaults: dict[str, front_matter.Value] = {"library_name": "lottapack", **task, "tags": _tags(summary)}
     merged = front_matter.merged(block or "", wanted, defaults)
     # Front matter that is not YAML stays; the registry will say what is wrong with it.
     return front_matter.join(block or "" if merged is None else merged, body)
+
+
+def _index(repo: str, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return the Hub's ``model-index`` of the scores in a pack."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    found = [
+        EvalResult(
+            task_type=one.task,
+            dataset_type=one.dataset,
+            dataset_name=one.dataset,
+            dataset_split=one.split,
+            metric_type=one.metric,
+            metric_name=one.metric,
+            metric_value=one.score,
+        )
+        for one in results
+    ]
+    index: list[dict[str, Any]] = eval_results_to_model_index(repo.rpartition("/")[2], found)
+    return index
+
+
+def _scores(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return rows for the table of the card's text, with what the model-index has no place for."""
+    rows = []
+    for one in results:
+        where = f"{one.metric}, {one.dataset}" + ("" if one.split is None else f" ({one.split})")
+        rank = "" if one.rank is None else f", rank {one.rank}"
+        spread = "" if one.deviation is None else f" ± {one.deviation:g}"
+        seeds = "" if one.seeds is None else f" ({one.seeds} seeds)"
+        rows.append((where + rank, f"{one.score:g}{spread}{seeds}"))
+        rows += [
+            (f"{where}, {label}", f"{value:g}")
+            for label, value in (("full training", one.full), ("chance", one.chance))
+            if value is not None
+        ]
+    return rows
 
 
 def _tags(summary: Summary) -> list[str]:
@@ -141,7 +183,7 @@ def _facts(pack: str | PathLike[str], repo: str, sha256: str, results: Sequence[
 A [LottaLoRA]({_ABOUT}) model as one small file: a random, frozen backbone that is generated from its seed, with the
 same bits on any device, and what was learned on it.
 
-{_results(results, old, sha256)}| form | bytes | times this pack |
+{_results([*_scores(summary.results), *results], old, sha256)}| form | bytes | times this pack |
 | --- | ---: | ---: |
 {rows}
 

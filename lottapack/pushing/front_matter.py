@@ -8,12 +8,13 @@ end, it is left as it is.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
 _BLOCK = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
-Value = str | Sequence[str]
+Value = str | Sequence[str] | Sequence[Mapping[str, Any]]
 _MOST = 100_000
 """The most characters of a block that is parsed; the parser takes up to three seconds for that."""
 
@@ -65,11 +66,11 @@ def _parsed(block: str) -> object:
     return {} if parsed is None else parsed
 
 
-def _plain(value: Value) -> str | list[str]:
+def _plain(value: Value) -> str | list[Any]:
     return value if isinstance(value, str) else list(value)
 
 
-def _set(block: str, key: str, value: str | list[str]) -> str:
+def _set(block: str, key: str, value: str | list[Any]) -> str:
     line = _dump({key: value})
     node = yaml.compose(block, Loader=yaml.SafeLoader)
     if isinstance(node, yaml.MappingNode) and node.flow_style:

@@ -25,6 +25,7 @@ from lottapack.format.descriptor import (
 )
 from lottapack.format.files import files_of
 from lottapack.format.packfile import PackFile, open_pack
+from lottapack.format.results import Result
 from lottapack.format.shapes import numel
 from lottapack.limits import size_text
 from lottapack.registry.local import local
@@ -65,7 +66,7 @@ class Summary(Displayed):
 
     ``allow``: packages that a loader must allow by name. ``scaffolds``: the seeds of additional scaffolds by name.
     ``files``: the sizes of the files beside the model. ``torch`` and ``capability``: the versions that drew the weights
-    if ``rng`` is ``torch-cpu``, else None.
+    if ``rng`` is ``torch-cpu``, else None. ``results``: the scores that the pack carries.
     """
 
     path: Path
@@ -86,6 +87,7 @@ class Summary(Displayed):
     scaffolds: dict[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
 
     def betas(self) -> dict[str, float]:
         """Return beta, the learned factor of the backbone, of each adapted layer, in the order of the model.
@@ -106,6 +108,7 @@ class Summary(Displayed):
             "tables": ", ".join(self.tables),
             "scaffolds": ", ".join(self.scaffolds),
             "files": ", ".join(self.files),
+            "results": "; ".join(f"{one.metric} {one.score:g} on {one.dataset}" for one in self.results),
             "needs allow": ", ".join(self.allow),
             "written by": ", ".join(f"{tool} {version}" for tool, version in self.provenance.items()),
         }
@@ -169,6 +172,7 @@ def inspect(path: str | PathLike[str]) -> Summary:
             scaffolds={name: scaffold.seed for name, scaffold in descriptor.scaffolds.items()},
             allow=arch.packages(descriptor.architecture),
             files={name: record.size for name, record in files_of(descriptor).items()},
+            results=tuple(Result(**one) for one in descriptor.results or ()),
         )
 
 

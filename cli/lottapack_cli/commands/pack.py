@@ -1,5 +1,6 @@
 """``lottapack pack``."""
 
+import json as json_
 import re
 import warnings
 from collections.abc import Sequence
@@ -65,6 +66,15 @@ def command(
             help="Leave out tensors that the model does not have, by name, module or pattern, such as classifier or "
             "'criterion.*';  "
             "without this option they are refused. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A JSON list of scores that the pack carries: objects with task, dataset, metric and score; also "
+            "split, deviation, seeds, rank, full, chance.",
             show_default=False,
         ),
     ] = None,
@@ -183,6 +193,7 @@ def command(
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
     carried = files or not no_files
+    scores = [] if results is None else _scores(results)
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     target = output or beside(checkpoint)
     trusted = allow or ()
@@ -220,6 +231,7 @@ def command(
             compression=compression,
             allow_nonfinite=allow_nonfinite,
             files=carried,
+            results=scores,
             check=compared,
             progress=bar,
             **(reading if source is checkpoint else {}),
@@ -285,6 +297,17 @@ def _by_group(given: list[str]) -> str | dict[str, str] | None:
             raise typer.BadParameter(f"--coding names {group} twice")
         found[group] = name
     return found or None
+
+
+def _scores(path: Path) -> list[dict[str, Any]]:
+    """Return the scores in a JSON file: a list of objects."""
+    try:
+        found: Any = json_.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise typer.BadParameter(f"--results {path}: cannot be read as JSON ({fault})") from fault
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise typer.BadParameter(f"--results {path}: expected a list of objects with task, dataset, metric and score")
+    return found
 
 
 def _bytes(text: str) -> int:

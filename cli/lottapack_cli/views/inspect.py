@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
+from lottapack.format.results import Result
 from lottapack.limits import size_text
 from lottapack.reports.inspection import ParameterSummary, Summary
 from lottapack_cli.render import Part, facts, heading, table
@@ -47,6 +48,7 @@ def header(summary: Summary) -> Part:
             if summary.files
             else []
         ),
+        *[("result", _result(one)) for one in summary.results],
         ("written by", ", ".join(f"{tool} {version}" for tool, version in summary.provenance.items()) or "unknown"),
     ]
     if summary.allow:
@@ -59,6 +61,19 @@ def _betas(betas: Mapping[str, float]) -> str:
     least, most = min(betas, key=lambda name: betas[name]), max(betas, key=lambda name: betas[name])
     middle = f"median {median(betas.values()):.3g}"
     return middle if least == most else f"{middle}, from {betas[least]:.3g} ({least}) to {betas[most]:.3g} ({most})"
+
+
+def _result(result: Result) -> str:
+    """Return ``accuracy 0.97 on mnist (full training 0.98, rank 8, 5 seeds)``."""
+    spread = "" if result.deviation is None else f" ± {result.deviation:g}"
+    more = [
+        *([] if result.full is None else [f"full training {result.full:g}"]),
+        *([] if result.chance is None else [f"chance {result.chance:g}"]),
+        *([] if result.rank is None else [f"rank {result.rank}"]),
+        *([] if result.seeds is None else [f"{result.seeds} seeds"]),
+    ]
+    told = f" ({', '.join(more)})" if more else ""
+    return f"{result.metric} {result.score:g}{spread} on {result.dataset}, {result.task}{told}"
 
 
 def _scaffolds(summary: Summary) -> str:
