@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from lottapack.errors import CheckpointError
-from lottapack.format.collect import MAX_ENTRY
 from lottapack.strict_json.text import JsonText
 
 __all__ = ["Result"]
+
+MOST_BYTES = 32_768
+"""The most bytes of all results as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +67,8 @@ def results_of(results: Iterable[Result | Mapping[str, Any]]) -> tuple[Result, .
         if not all(isfinite(value) for value in asdict(made).values() if isinstance(value, float)):
             raise CheckpointError(f"results[{number}]: a number is not finite", hint="Leave such a result out.")
         checked.append(made)
-    if len(msgspec.json.encode(in_json(checked))) > MAX_ENTRY:
-        raise CheckpointError(f"results take more than {MAX_ENTRY:,} bytes", hint="Pass fewer or shorter ones.")
+    if len(msgspec.json.encode(in_json(checked))) > MOST_BYTES:
+        raise CheckpointError(f"results take more than {MOST_BYTES:,} bytes", hint="Pass fewer or shorter ones.")
     return tuple(checked)
 
 
@@ -77,7 +79,7 @@ def in_json(results: Iterable[Result]) -> tuple[dict[str, Any], ...]:
 
 def read_results(text: JsonText | None) -> tuple[Result, ...]:
     """Return the results in a descriptor, or none if they cannot be read, since they never matter for a weight."""
-    if text is None or len(text) > MAX_ENTRY:
+    if text is None or len(text) > MOST_BYTES:
         return ()
     try:
         return msgspec.convert(text.value(), tuple[Result, ...])

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.errors import ScaffoldError, UnsupportedError
-from lottapack.format.names import adapter_prefix
+from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
 from lottapack.nn.any_module import adapter_of, numbers_of
 from lottapack.nn.attach import recipe_of
 from lottapack.nn.generated_layer import held_as
@@ -146,22 +146,45 @@ def zero_backbone_(model: nn.Module) -> nn.Module:
     """
     recipe_of(model)
     _require_memory(model)
-    for module, leaf, weight, source in _generated(model):
-        settings = module if isinstance(module, AdapterLayer) else numbers_of(module, leaf)
-        if settings is None:
+    layers = [(_Product.of(module, leaf, source), weight, source) for module, leaf, weight, source in _generated(model)]
+    for product, weight, source in layers:
+        if product is None:
             continue
-        lora_a, lora_b, *_ = adapter_of(module, leaf)
-        assert lora_a is not None
-        assert lora_b is not None
         width = float(weight.float().std())
-        random, zero, name = (lora_a, lora_b, "lora_B") if bool(lora_a.any()) else (lora_b, lora_a, "lora_A")
-        rank = lora_a.shape[-2]
-        wanted = width / (float(settings.scaling) * float(random.float().std()) * rank**0.5)
+        deviation_of_b = width / (product.scaling * float(product.random.float().std()) * product.rank**0.5)
         normal = rng.builtin("normal16")
-        scale = rng.binary32(wanted / deviation(normal))
-        fill_any(zero.data, rng.Source(source.seed, adapter_prefix(source.name) + name, normal, scale, source.dtype))
+        scale = rng.binary32(deviation_of_b / deviation(normal))
+        fill_any(product.zero.data, rng.Source(source.seed, product.name, normal, scale, source.dtype))
         weight.zero_()
     return model
+
+
+class _Product(NamedTuple):
+    """The factors of an adapter: the one that starts random, and the one that starts at zero, with its name."""
+
+    random: Tensor
+    zero: Tensor
+    name: str
+    rank: int
+    scaling: float
+
+    @classmethod
+    def of(cls, module: nn.Module, leaf: str, source: rng.Source) -> "_Product | None":
+        """Return that of a weight; None if it has no adapter. Raises UnsupportedError for another kind."""
+        settings = module if isinstance(module, AdapterLayer) else numbers_of(module, leaf)
+        if settings is None:
+            return None
+        parts = dict(zip(ADAPTER_PARTS, adapter_of(module, leaf), strict=True))
+        lora_a, lora_b = parts["lora_A"], parts["lora_B"]
+        if lora_a is None or lora_b is None or parts["lambda_b"] is not None:
+            raise UnsupportedError(
+                f"the adapter of {source.name} is not a product of two factors, so B cannot start away from zero",
+                hint="Scaffold with a rank of at least 1 and without `vera`.",
+            )
+        first = bool(lora_a.any())
+        random, zero = (lora_a, lora_b) if first else (lora_b, lora_a)
+        name = adapter_prefix(source.name) + ("lora_B" if first else "lora_A")
+        return cls(random, zero, name, lora_a.shape[-2], float(settings.scaling))
 
 
 @torch.no_grad()
@@ -193,11 +216,7 @@ def put_backbone_(model: nn.Module, trained: nn.Module | Mapping[str, Tensor]) -
     _require_memory(model)
     values = trained.state_dict() if isinstance(trained, nn.Module) else trained
     targets: dict[str, Tensor] = {source.name: weight for _, _, weight, source in _generated(model)}
-    factors = {
-        adapter_prefix(source.name) + part
-        for _, _, _, source in _generated(model)
-        for part in ("lora_A", "lora_B", "beta", "magnitude")
-    }
+    factors = {adapter_prefix(source.name) + part for _, _, _, source in _generated(model) for part in ADAPTER_PARTS}
     targets |= {name: p.data for name, p in model.named_parameters() if name not in factors}
     for name, target in targets.items():
         if name not in values:

@@ -141,6 +141,16 @@ def test_zero_reaches_weights_in_modules_of_any_class():
     assert model[0](x, x).abs().mean() > 0.01
 
 
+@pytest.mark.parametrize("options", [{"rank": 0, "beta": "output"}, {"rank": 4, "vera": True}])
+def test_adapters_without_a_product_are_refused_before_anything_changes(options):
+    net = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 4))
+    model = lottapack.scaffold(net, seed=7, targets="*", **options)
+    before = backbones(model)
+    with pytest.raises(UnsupportedError, match=r"the adapter of 0\.weight is not a product"):
+        lottapack.nn.zero_backbone_(model)
+    assert same(backbones(model), before)
+
+
 def test_trained_weights_take_the_place_of_the_backbone():
     trained = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 4))
     model = lottapack.scaffold(copy.deepcopy(trained), seed=1, rank=2, beta=1.0)
