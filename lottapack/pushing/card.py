@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 from lottapack.format.files import TOKENIZER
 from lottapack.format.results import Result
 from lottapack.pushing import front_matter
+from lottapack.pushing.hub_index import model_index
 from lottapack.registry.records import PushOptions
 from lottapack.reports.inspection import Summary, inspect
 from lottapack.reports.reporting import report
@@ -37,33 +37,12 @@ def card(pack: str | PathLike[str], repo: str, sha256: str, options: PushOptions
     wanted: dict[str, front_matter.Value] = {key: value for key, value in asked.items() if value}
     summary = inspect(pack)
     if summary.results:
-        wanted["model-index"] = _index(repo, summary.results)
+        wanted["model-index"] = model_index(repo, summary.results)
     task: dict[str, front_matter.Value] = {"pipeline_tag": found} if (found := _task(summary)) else {}
     defaults: dict[str, front_matter.Value] = {"library_name": "lottapack", **task, "tags": _tags(summary)}
     merged = front_matter.merged(block or "", wanted, defaults)
     # Front matter that is not YAML stays; the registry will say what is wrong with it.
     return front_matter.join(block or "" if merged is None else merged, body)
-
-
-def _index(repo: str, results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the Hub's ``model-index`` of the scores in a pack."""
-    from huggingface_hub import EvalResult
-    from huggingface_hub.repocard_data import eval_results_to_model_index
-
-    found = [
-        EvalResult(
-            task_type=one.task,
-            dataset_type=one.dataset,
-            dataset_name=one.dataset,
-            dataset_split=one.split,
-            metric_type=one.metric,
-            metric_name=one.metric,
-            metric_value=one.score,
-        )
-        for one in results
-    ]
-    index: list[dict[str, Any]] = eval_results_to_model_index(repo.rpartition("/")[2], found)
-    return index
 
 
 def _scores(results: Sequence[Result]) -> list[tuple[str, str]]:
