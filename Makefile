@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo
+.PHONY: test-defaults guard zoo kit
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -70,6 +70,10 @@ docs: $(VENV)/test-installed
 # Rewrite the specification's vectors (a released version's are only ever added to).
 vectors: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py
+
+# The vectors as one archive with one index, for readers that are elsewhere (spec/v1/conformance.md).
+kit: $(VENV)/test-installed
+	$(BIN)/python spec/v1/vectors/generate.py --kit build/lottapack-vectors-1.0.tar.xz
 
 # Kill everything that writes at N random moments, and count what became of the files.
 N ?= 1000

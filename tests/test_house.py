@@ -63,6 +63,7 @@ LAYERS = (
     "onnx",
     "exporting",
     "studying",
+    "conformance",
 )
 """The packages of lottapack, and the modules beside them, from the ground up: each imports from those before it."""
 

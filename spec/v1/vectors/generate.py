@@ -2,11 +2,13 @@
 
 python generate.py            write the files beside this one
 python generate.py --check    compare; exit 1 and name the files that differ, are missing or are left over
+python generate.py --kit FILE write the conformance kit, an archive (.tar.xz) of the index and the packs
 """
 
 import argparse
 import json
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from maker import (
     coding_cases,
     element_cases,
+    index,
     invalid_codings,
     invalid_computed,
     invalid_container,
@@ -67,29 +70,54 @@ def readable(value: Any, indent: str) -> str:
 
 def made() -> Iterator[tuple[str, bytes]]:
     """Every file: its path from here, and its bytes."""
+    lines = list(index.answers())
     for name, answers in ANSWERS.items():
         yield f"{name}.json", text(answers())
     for accepted in valid.cases():
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
+        lines += index.accepted(f"files/valid/{accepted.name}{SUFFIX}", accepted.sidecar)
     described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings, invalid_files, invalid_computed)
     hostile = (invalid_hostile, invalid_hostile_descriptor)
     for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)
+            lines.append(index.refused(f"files/invalid/{refused.name}{SUFFIX}", refused.sidecar))
+    yield "index.tsv", "".join(lines).encode()
+
+
+def write_kit(path: Path) -> None:
+    """Write the conformance kit: the index, the packs, and the pages that explain them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pages = [HERE / "README.md", HERE.parent / "conformance.md", *HERE.glob("*.tsv")]
+    with tarfile.open(path, "w:xz") as archive:
+        for file in sorted([*pages, *HERE.glob(f"files/*/*{SUFFIX}")]):
+            name = file.relative_to(HERE).as_posix() if file.is_relative_to(HERE) else file.name
+            entry = tarfile.TarInfo(name)
+            entry.size = file.stat().st_size
+            with file.open("rb") as content:
+                archive.addfile(entry, content)
 
 
 def main() -> int:
     """Write or check; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
+    parser.add_argument("--kit", type=Path, help="write the conformance kit, an archive")
+    arguments = parser.parse_args()
+    if arguments.kit is not None:
+        write_kit(arguments.kit)
+        return 0
+    check = arguments.check
     due: dict[str, bytes] = {}
     for path, data in made():
         assert path not in due, f"two vectors are called {path}"
         due[path] = data
-    there = {path.relative_to(HERE).as_posix() for path in (*HERE.glob("*.json"), *HERE.glob("files/*/*"))}
+    there = {
+        path.relative_to(HERE).as_posix()
+        for path in (*HERE.glob("*.json"), *HERE.glob("*.tsv"), *HERE.glob("files/*/*"))
+    }
     differing = [path for path, data in due.items() if path not in there or (HERE / path).read_bytes() != data]
     left_over = sorted(there - due.keys())
     if check:

