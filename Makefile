@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit
+.PHONY: test-defaults guard zoo kit mutants
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -74,6 +74,12 @@ vectors: $(VENV)/test-installed
 # The vectors as one archive with one index, for readers that are elsewhere (spec/v1/conformance.md).
 kit: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py --kit build/lottapack-vectors-1.0.tar.xz
+
+# Change our two readers rule by rule, and show that a vector catches each change, for MUTANTS seconds (hours for all of
+# them; what was run is kept in build/mutants.json). Not part of make test.
+MUTANTS ?= 7200
+mutants: $(VENV)/test-installed
+	$(BIN)/python tests/mutants/mutate.py --seconds $(MUTANTS) --table build/mutants.md
 
 # Kill everything that writes at N random moments, and count what became of the files.
 N ?= 1000

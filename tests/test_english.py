@@ -113,6 +113,7 @@ COMMAND = re.compile(r"\b(lottapack|pip|git|openssl) [a-z]")
 """A text with a whole command line may have options."""
 NOT_MESSAGES = {
     "lottapack/arch/sealed.py": {"--version"},
+    "lottapack/conformance/__main__.py": {"--kit", "--level", "--timeout"},
     "lottapack/pushing/card.py": {'--prompt "Once upon a time"', "--tokens 1,2,3"},
 }
 """Arguments of a program, and a command line of the model card that is put together of parts."""

@@ -15,7 +15,11 @@ KINDS = {
 }
 LIBRARY = {name: path for name, path in MODULES.items() if name.partition(".")[0] == "lottapack"}
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
-FOR_OTHERS = {"lottapack.arch.sealed": "ninja --version", "lottapack.pushing.card": "a model card names the command"}
+FOR_OTHERS = {
+    "lottapack.arch.sealed": "ninja --version",
+    "lottapack.conformance.__main__": "a command of its own",
+    "lottapack.pushing.card": "a model card names the command",
+}
 """Modules whose text is not a message of the library."""
 
 

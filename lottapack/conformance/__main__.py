@@ -1,7 +1,4 @@
-"""Run the conformance kit against a reader.
-
-python -m lottapack.conformance [--kit PATH] [--level load|judge] [--timeout SECONDS] -- COMMAND...
-"""
+"""Run the conformance kit against a reader, whose command follows two dashes."""
 
 import argparse
 import os

@@ -32,7 +32,7 @@ class Case(NamedTuple):
 def opened(path: Path | None) -> Iterator[Path]:
     """Yield the folder of a kit. ``path``: a folder or an archive; None for the vectors of this checkout.
 
-    Raises NotFoundError if there is no index.
+    Raises NotFoundError if the index is missing.
     """
     found = _CHECKOUT if path is None else path
     with tempfile.TemporaryDirectory() as made:
@@ -43,7 +43,7 @@ def opened(path: Path | None) -> Iterator[Path]:
         if not (found / INDEX).is_file():
             raise NotFoundError(
                 f"{found} does not contain {INDEX}",
-                hint="Pass --kit with a kit: make kit in a checkout of lottapack writes one.",
+                hint="Pass a kit. `make kit` in a checkout of lottapack writes one.",
             )
         yield found
 

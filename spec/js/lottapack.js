@@ -18,6 +18,7 @@ export { adapterPrefix } from "./parameters.js";
 export { DEFAULT_MAX_BYTES, Pack, fromBlob, fromBytes, open } from "./pack.js";
 export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";
+export { plainSha256 } from "./digests.js";
 export { verify } from "./verify.js";
 export { fingerprint, fingerprintHex } from "./fingerprint.js";
 export { fillHadamard, matrixOf } from "./hadamard.js";

@@ -11,7 +11,9 @@
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { DEFAULT, PackError, UnsupportedError, open, sha256, verify } from "./lottapack.js";
+import { DEFAULT, PackError, UnsupportedError, open, plainSha256, verify } from "./lottapack.js";
+
+const MOST_AT_ONCE = 2 ** 30; // bytes of one call
 
 /** A source of an open file; close() it when done. */
 export function fromFile(path) {
@@ -21,7 +23,7 @@ export function fromFile(path) {
     const bytes = new Uint8Array(end - begin);
     let done = 0;
     while (done < bytes.length) {
-      const count = readSync(file, bytes, done, bytes.length - done, begin + done);
+      const count = readSync(file, bytes, done, Math.min(bytes.length - done, MOST_AT_ONCE), begin + done);
       if (!count) break; // the file ended early: the hash will tell
       done += count;
     }
@@ -44,7 +46,7 @@ async function report(path, plain) {
       for (const name of pack.descriptor.parameters.keys()) {
         const owner = pack.resolve(name);
         try {
-          if (!known.has(owner)) known.set(owner, sha256(await pack.plain(owner, scaffold)));
+          if (!known.has(owner)) known.set(owner, await plainSha256(pack, owner, scaffold));
         } catch (error) {
           if (!(error instanceof UnsupportedError)) throw error;
           known.set(owner, null);

@@ -4,6 +4,7 @@ import { VALUE, adapterEntries, checkAgreement, expectedParts, tableTensor } fro
 import { CodingFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
+import { checkArray } from "./digests.js";
 import { PackError, UnsupportedError, problem } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
@@ -147,6 +148,7 @@ export class Pack {
   /** The bytes of an entry. `held`: the records of its tensors by part; `name`: its name in errors. */
   async readStored(name, entry, held) {
     if (held.has(VALUE)) return this.read(held.get(VALUE));
+    checkArray(entry);
     const parts = {};
     for (const [part, info] of held) parts[part.split(".").at(-1)] = await this.read(info);
     let bytes;
@@ -223,6 +225,7 @@ export class Pack {
   async plain(name, scaffold = DEFAULT) {
     name = this.resolve(name);
     const entry = this.descriptor.parameters.get(name);
+    checkArray(entry);
     if (entry.role === "stored") return this.readParameter(name);
     if (entry.role === "constant") return this.constant(entry);
     const bits = this.backbone(name, 0n, null, scaffold);

@@ -103,6 +103,7 @@ async function contentCheck(what, name, check) {
     await check();
     return { what, where: name, status: "ok", detail: "" };
   } catch (error) {
+    if (error instanceof UnsupportedError) return { what, where: name, status: "skipped", detail: error.message };
     if (!(error instanceof PackError)) throw error;
     const [{ kind, where, message }] = error.problems;
     return { what: kind, where, status: "failed", detail: message };

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { readDescriptor } from "../descriptor.js";
-import { Pack, PackError, fromBlob, fromBytes, open, parse, sha256, stringify, verify } from "../lottapack.js";
+import { Pack, PackError, fromBlob, fromBytes, open, parse, plainSha256, sha256, stringify, verify } from "../lottapack.js";
 import { scaffoldPlace } from "../scaffolds.js";
 import { fingerprintCheck } from "../verify.js";
 import { packs } from "./vectors.js";
@@ -142,3 +142,14 @@ for (const [name, architecture, where, count] of [
     assert.ok(process.cpuUsage().user - started < 10e6);
   });
 }
+
+test("weights of several pieces have the digest of the whole; more than an array holds is unsupported", async () => {
+  const entry = (role, fields) => ({ role, shape: [3n, 700_001n], dtype: "float16", ...fields });
+  const seeded = { distribution: "sign1", scale: 0.5, fingerprint: "0" };
+  const huge = { role: "constant", shape: [2n ** 33n], dtype: "int8", value: "07" };
+  const parameters = new Map(Object.entries({ a: entry("constant", { value: "3c01" }), b: entry("seeded", seeded), huge }));
+  const rng = { id: "philox4x32-10", seedText: "000000000000002a", tables: new Map(), scaffolds: new Map() };
+  const pack = new Pack(fromBytes(new Uint8Array()), { tensors: new Map(), dataStart: 0 }, { parameters, rng, files: new Map() });
+  for (const name of ["a", "b"]) assert.equal(await plainSha256(pack, name), sha256(await pack.plain(name)));
+  await assert.rejects(pack.plain("huge"), { name: "UnsupportedError" });
+});
