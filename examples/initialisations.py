@@ -1,7 +1,7 @@
 """Any initialisation works: the paper's families on a small task (LottaLoRA, arXiv 2604.08749, its second finding).
 
-Each family is a distribution, a table that the pack carries where it is not built in, and a rule for its width. All of
-the paper's are here but the orthogonal one, which is not drawn element by element (spec/decisions/0017). Needs
+Each family is a distribution, a table that the pack carries where it is not built in, and a rule for its width. The
+orthogonal one is a signed Hadamard matrix, which is not drawn element by element (spec/decisions/0050). Needs
 scikit-learn, for its handwritten digits and SciPy's quantile functions.
 
     python examples/initialisations.py
@@ -70,6 +70,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "quantised, 4 bits": {"distribution": quantised(4)},
     "quantised, 2 bits": {"distribution": quantised(2)},
     "binary": {"distribution": "sign1"},
+    "orthogonal": {"distribution": "hadamard", "init": "orthonormal"},
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from lottapack.arch.skeleton import WRAPPERS, computed_tensors, same_tensor
+from lottapack.arch.skeleton import WRAPPERS, computed_tensors, same_tensor, set_attribute
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 
@@ -49,7 +49,7 @@ def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn
         if leaf in owner._buffers:
             owner._buffers[leaf] = tensor
         else:
-            setattr(owner, leaf, tensor)
+            set_attribute(owner, leaf, tensor)
     return model
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
@@ -148,7 +148,7 @@ def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield non-persistent buffers, and tensors that are plain attributes, by name: those that no checkpoint holds."""
+    """Yield non-persistent buffers, and tensors that attributes hold, by name: those that no checkpoint holds."""
     yield from computed_buffers(module)
     for prefix, inner in module.named_modules():
         for name, value in attributes(inner):
@@ -156,8 +156,60 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Return the tensors of one module that are mere attributes, by name."""
-    return ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
+    """Yield the tensors of one module that are mere attributes, or in lists, tuples and dicts, as ``name[0]``."""
+    in_state = {id(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())}
+    yield from ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
+    for place, tensor in contained(module):
+        if not isinstance(tensor, nn.Parameter) and id(tensor) not in in_state:
+            yield place, tensor
+
+
+def contained(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield all tensors in lists, tuples and dicts that are attributes of one module, as ``name[0]``."""
+    for name, value in vars(module).items():
+        if isinstance(value, _CONTAINERS) and name not in _STATE:
+            yield from _within(value, name, _DEEPEST)
+
+
+def set_attribute(module: nn.Module, place: str, tensor: torch.Tensor) -> None:
+    """Replace a tensor under a name that attributes() gave it."""
+    name, inside, _ = place.partition("[")
+    if not inside:
+        setattr(module, name, tensor)
+        return
+    vars(module)[name] = _replaced(vars(module)[name], name, place, tensor)
+
+
+_CONTAINERS: Final = (list, tuple, dict)
+_STATE: Final = frozenset({"_parameters", "_buffers", "_modules"})
+_DEEPEST: Final = 4
+"""How many containers may be inside one another."""
+
+
+def _items(container: Any, place: str) -> Iterator[tuple[Any, str, Any]]:
+    """Yield key, place and value of each item of a list, tuple or dict."""
+    for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+        yield key, f"{place}[{str(key).replace('.', '_')}]", value
+
+
+def _within(container: Any, place: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+    for _, inner, value in _items(container, place):
+        if isinstance(value, torch.Tensor):
+            yield inner, value
+        elif depth > 1 and isinstance(value, _CONTAINERS):
+            yield from _within(value, inner, depth - 1)
+
+
+def _replaced(container: Any, place: str, wanted: str, tensor: torch.Tensor) -> Any:
+    """Return a container with a tensor in one place; lists and dicts are changed in place."""
+    for key, inner, value in list(_items(container, place)):
+        if inner == wanted or wanted.startswith(f"{inner}["):
+            new = tensor if inner == wanted else _replaced(value, inner, wanted, tensor)
+            if isinstance(container, tuple):
+                items = [*container[:key], new, *container[key + 1 :]]
+                return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
+            container[key] = new
+    return container
 
 
 def require_same_computed(

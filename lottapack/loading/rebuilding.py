@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.skeleton import computed_tensors
+from lottapack.arch.skeleton import attributes, computed_tensors, set_attribute
 from lottapack.errors import PlacementError
 from lottapack.folders import companions
 from lottapack.format import dtypes, recipe
@@ -125,5 +125,5 @@ def give_computed(model: nn.Module, computed: dict[str, Tensor], device: torch.d
             copy_part(buffer, held_part(name, buffer).take(value))
         elif leaf in module._buffers:
             module._buffers[leaf] = value.to(device)
-        elif isinstance(vars(module).get(leaf), Tensor):
-            setattr(module, leaf, value.to(device))
+        elif leaf in dict(attributes(module)):
+            set_attribute(module, leaf, value.to(device))

@@ -168,8 +168,8 @@ def place(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def list_again(module: nn.Module) -> None:
-    """Update the list of weights that a recurrent layer keeps."""
-    if isinstance(module, nn.RNNBase):
+    """Update the list of weights that a recurrent layer keeps. With parametrizations torch does so in its forward."""
+    if isinstance(module, nn.RNNBase) and "parametrizations" not in module._modules:
         module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
 

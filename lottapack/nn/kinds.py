@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lottapack.format import dtypes
 
@@ -72,6 +73,20 @@ def kind_of(module: nn.Module, leaf: str, tensor: Tensor) -> Kind | None:
         return None
     by_default = leaf == "weight" and dims == 2 and "Embed" not in type(module).__name__
     return Kind(batch_dims=dims - 2, by_default=by_default)
+
+
+def stood_for(module: nn.Module, name: str, leaf: str) -> tuple[str, str]:
+    """Return the name of a module and of a weight of it that a parameter is computed into: mostly its own.
+
+    torch holds what is behind a parametrized ``weight`` as ``parametrizations.weight.original``, or as ``original0``
+    and ``original1``. In weight_norm, the latter has the weight's shape.
+    """
+    if isinstance(module, ParametrizationList) and leaf in ("original", "original1"):
+        owner, _, weight = f".{name}".rpartition(".parametrizations.")
+        return owner.removeprefix("."), weight
+    if leaf == "weight_v" and "weight_g" in module._parameters:  # the former weight_norm
+        return name, "weight"
+    return name, leaf
 
 
 def inputs_first(module: nn.Module) -> bool:

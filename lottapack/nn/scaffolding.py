@@ -54,7 +54,7 @@ from lottapack.nn.scales import (
     recipe_rng,
     tables_of,
 )
-from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_values
+from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_unlisted, require_values
 
 _SCALES: Final[dict[str | float, tuple[str, ...]]] = {"input": ("scale_in",), "output": ("scale_out",)}
 """The vector of an adapter by the value of ``beta``."""
@@ -163,6 +163,7 @@ def scaffold(
     entries = entries_of(model)
     require_free_name(model, entries)
     require_values(entries)
+    require_unlisted(model, entries)
     vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
     planner = Planner(rank, alpha, scaling, tables, width, beta == "learned", shared_factor, vectors)
     plan = planner.plan(entries, targets, train)

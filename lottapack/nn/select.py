@@ -10,10 +10,11 @@ from typing import Generic, TypeVar, cast
 from torch import Tensor, nn
 
 from lottapack import arch
+from lottapack.arch.skeleton import contained
 from lottapack.errors import ScaffoldError
 from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import BUFFER
-from lottapack.nn.kinds import Kind, kind_of, takes_any_form
+from lottapack.nn.kinds import Kind, kind_of, stood_for, takes_any_form
 from lottapack.nn.rows import row_of
 
 T = TypeVar("T")
@@ -53,10 +54,12 @@ def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
         module_name, _, leaf = name.rpartition(".")
         module = modules[module_name]
         tied = first.setdefault(id(tensor), name)
-        group = group_of(module, leaf, module_name in heads)
+        owner_name, stands_for = stood_for(module, module_name, leaf)
+        owner = modules[owner_name]
+        group = group_of(module if leaf in module._buffers else owner, stands_for, owner_name in heads)
         stock = leaf == WEIGHT and row_of(module) is not None
         is_one = stock or (group not in _NO_WEIGHTS and takes_any_form(module))
-        kind = kind_of(module, leaf, tensor) if is_one else None
+        kind = kind_of(owner, stands_for, tensor) if is_one else None
         tied_to, can_generate = "" if tied == name else tied, stock and kind is not None
         found.append(Entry(name, module_name, module, leaf, tensor, group, tied_to, can_generate, kind))
     return found
@@ -101,6 +104,20 @@ def require_values(entries: Iterable[Entry]) -> None:
                 hint="Build the model on a CPU or a GPU. to_empty() alone leaves norms and buffers without values: "
                 "call model.init_weights() after it for a transformers model, or the model's own initialisation.",
             )
+
+
+def require_unlisted(model: nn.Module, entries: Iterable[Entry]) -> None:
+    """Raise ScaffoldError for a parameter that a list, tuple or dict of a module holds too, without its adapter."""
+    names = {id(entry.tensor): entry.name for entry in entries}
+    for prefix, module in model.named_modules():
+        if not isinstance(module, nn.RNNBase):  # whose list is made again
+            for place, tensor in contained(module):
+                if id(tensor) in names and isinstance(tensor, nn.Parameter):
+                    raise ScaffoldError(
+                        f"{names[id(tensor)]} is also in {prefix + '.' if prefix else ''}{place}, which would neither "
+                        "see its adapter nor be rebuilt",
+                        hint="Read the parameter from its module where it is used, or keep it in a ParameterList.",
+                    )
 
 
 def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:

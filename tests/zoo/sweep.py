@@ -32,10 +32,10 @@ import lottapack
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn import recipe_of
 
-LIMIT_CPU_S = 60
+LIMIT_CPU_S = 20
 LIMIT_S = 900
 LIMIT_BYTES = 6 << 30
-LARGEST = 60_000_000  # parameters
+LARGEST = 20_000_000  # parameters
 NEAR = 1e-3
 """How far outputs of merged weights may be from those of adapters, in units of the largest."""
 STEPS = 2
@@ -54,7 +54,7 @@ class Found(NamedTuple):
     due: set[str]
 
 
-def examine(case: Case, allow: Sequence[str] = ("timm", "transformers", "diffusers")) -> dict[str, Any]:
+def examine(case: Case, allow: Sequence[str] = ("timm", "transformers", "diffusers", "own_modules")) -> dict[str, Any]:
     """What became of a model. ``allow``: what its pack may import."""
     found = usable(case)
     if isinstance(found, dict):
@@ -182,7 +182,7 @@ def guarded(attempts: Iterator[Inputs]) -> Iterator[Inputs | Exception]:
         yield fault
 
 
-def started(case: Case) -> tuple[int, int]:
+def started(case: Case, cpu: int) -> tuple[int, int]:
     """A fork that examines a model, and may hang, crash or take memory: its number, and where it writes."""
     receive, send = os.pipe()
     child = os.fork()
@@ -193,7 +193,7 @@ def started(case: Case) -> tuple[int, int]:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
         torch.set_num_threads(1)
         os.write(send, json.dumps(examine(case)).encode())
         os._exit(0)
@@ -201,12 +201,12 @@ def started(case: Case) -> tuple[int, int]:
     return child, receive
 
 
-def results(cases: Iterable[Case], jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Each case with what came of it, as they end, at most ``jobs`` at a time."""
+def results(cases: Iterable[Case], jobs: int, cpu: int = LIMIT_CPU_S) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Each case with what came of it, as they end, at most ``jobs`` at a time, each for ``cpu`` seconds."""
     waiting, running = iter(cases), dict[int, tuple[Case, int, float]]()
     while True:
         for case in itertools.islice(waiting, jobs - len(running)):
-            child, receive = started(case)
+            child, receive = started(case, cpu)
             running[receive] = case, child, time.monotonic()
         if not running:
             return
@@ -233,6 +233,7 @@ def main() -> None:
     words.add_argument("names", nargs="*", help="models, instead of all of the libraries")
     words.add_argument("--library", choices=LIBRARIES, action="append", help="by default each that is installed")
     words.add_argument("--seconds", type=float, default=600.0)
+    words.add_argument("--cpu", type=int, default=LIMIT_CPU_S, help="how many seconds a model may compute")
     words.add_argument("--log", type=Path, help="a line for each model; those that it has already are not run again")
     words.add_argument("--table", type=Path, help="where to write what it came to, as Markdown")
     words.add_argument("--jobs", type=int, default=2, help="how many processes at a time")
@@ -249,7 +250,7 @@ def main() -> None:
     gc.freeze()  # or a child's collector would write to, and so copy, all of the memory
     known, until = {(library, name) for library, name, _ in done}, time.monotonic() + given.seconds
     new = (case for case in cases if (case.library, case.name) not in known)
-    for case, found in results(itertools.takewhile(lambda _: time.monotonic() < until, new), given.jobs):
+    for case, found in results(itertools.takewhile(lambda _: time.monotonic() < until, new), given.jobs, given.cpu):
         done.append([case.library, case.name, found])
         if log:
             with log.open("a") as file:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from own_modules import MODULES, Own
 from torch import nn
 
 import lottapack
@@ -93,9 +94,10 @@ def shrunk(kind: Any, rules: Rules, depth: int = 0) -> Any:
     values = small_numbers(found.to_dict(), rules)
     if getattr(found, "pad_token_id", 0) is None or getattr(found, "pad_token_id", 0) >= 64:
         values["pad_token_id"] = 0  # without one, a batch of two cannot be classified
-    for name, sub in getattr(kind, "sub_configs", {}).items():
-        if depth < 2 and isinstance(sub, type) and hasattr(sub, "to_dict"):
-            values[name] = shrunk(sub, rules, depth + 1)
+    for name in getattr(kind, "sub_configs", {}):
+        sub = getattr(found, name, None)
+        if depth < 2 and hasattr(sub, "to_dict"):
+            values[name] = shrunk(type(sub), rules, depth + 1)
     return kind(**values)
 
 
@@ -121,7 +123,9 @@ def of_transformers(names: list[str]) -> Iterator[Case]:
         if name.endswith("PreTrainedModel"):
             continue
         kind = getattr(transformers, name, None)
-        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class:
+        if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+            continue
+        if kind.config_class and kind.forward is not transformers.PreTrainedModel.forward:
             yield Case(
                 "transformers",
                 name,
@@ -187,8 +191,22 @@ def of_diffusers(names: list[str]) -> Iterator[Case]:
             yield Case("diffusers", name, [partial(prepared, kind, rules) for rules in STYLES], latents)
 
 
+def of_own(names: list[str]) -> Iterator[Case]:
+    """Modules written for this sweep."""
+
+    def prepared(name: str) -> Build:
+        return lambda packs: lottapack.build("python", "own_modules:Own", name=name) if packs else Own(name)
+
+    def sequences(_: nn.Module) -> Iterator[Inputs]:
+        yield {"x": torch.randn(2, 6, 8)}
+
+    for name in names or MODULES:
+        yield Case("own", name, [partial(prepared, name)], sequences)
+
+
 LIBRARIES: dict[str, Callable[[list[str]], Iterator[Case]]] = {
     "transformers": of_transformers,
     "timm": of_timm,
     "diffusers": of_diffusers,
+    "own": of_own,
 }

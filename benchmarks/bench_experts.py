@@ -1,0 +1,117 @@
+"""Measure a mixture of experts whose weights do not fit into memory: plan, pack, verify, and stream it in shards.
+
+python benchmarks/bench_experts.py [LAYERS] [STREAMED]
+
+A Mixtral in bfloat16: width 6,144, 8 experts of 16,384. LAYERS: 40 by default, which are 100 billion parameters.
+STREAMED: how many of its layers are merged and written in shards of 5 GB, by default all; each shard is discarded.
+Adapters of rank 8 are drawn and not trained. Each step has a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PLAN = """
+from torch import Tensor
+from lottapack import arch
+from lottapack.format.factors import adapter_shapes
+from lottapack.format.names import adapter_prefix
+from lottapack.format.recipe import BUFFER, RECIPE_VERSION, AdaptedRecipe, Recipe, StoredRecipe
+from lottapack.nn.planning import Planner
+from lottapack.nn.scales import Width, recipe_rng, tables_of
+from lottapack.nn.select import entries_of
+sizes = {{"vocab_size": 32000, "hidden_size": 6144, "intermediate_size": 16384, "num_local_experts": 8}}
+heads = {{"num_attention_heads": 48, "num_key_value_heads": 8, "num_hidden_layers": {layers}}}
+torch.set_default_dtype(torch.bfloat16)
+with torch.device("meta"):
+    model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **heads))
+size = sum(parameter.numel() for parameter in model.parameters())
+entries, tables = entries_of(model), tables_of("normal16")
+plan = Planner(8, None, "lora", tables, Width(), True).plan(entries, None, None)
+recipe = Recipe(
+    lottapack_recipe=RECIPE_VERSION,
+    architecture=arch.describe(model),
+    rng=recipe_rng(7, tables.by_pattern.values()),
+    parameters=plan,
+)
+random = torch.Generator("cpu").manual_seed(1)
+state = {{BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}}
+def draw(name, shape, near, spread):
+    state[name] = torch.empty(shape, device="cpu").normal_(near, spread, generator=random)
+for entry in entries:
+    role = plan[entry.name]
+    if isinstance(role, StoredRecipe):
+        draw(entry.name, entry.tensor.shape, *((1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)))
+    elif isinstance(role, AdaptedRecipe):
+        for part, shape in adapter_shapes(role).items():
+            if part in role.parts:
+                draw(adapter_prefix(entry.name) + part, shape, 0.915 if part == "beta" else 0.0, 0.02)
+torch.save(state, {checkpoint!r})
+"""
+PACK = """
+size = lottapack.pack({checkpoint!r}, {pack!r}).size
+"""
+VERIFY = """
+assert lottapack.verify({pack!r}).ok
+size = 0
+"""
+STREAM = """
+import io
+from lottapack.exporting import export
+from lottapack.folders.shards import bytes_of, split
+from lottapack.format.packfile import open_pack
+class Sink(io.RawIOBase):
+    def write(self, data):
+        return len(data)
+size = 0
+with open_pack({pack!r}) as pack:
+    first = [f"model.layers.{{number}}." for number in range({streamed})]
+    tensors = [one for one in export._tensors(pack, None, with_ties=False) if one[0].startswith(tuple(first))]
+    writer = export._Writer(pack, export._array_pieces, 0, None)
+    for placed in split(tensors, bytes_of("5GB")).values():
+        writer.write(Sink(), placed)
+    size = writer.done
+"""
+MEASURED = """
+import json, resource, time
+import torch, transformers, lottapack, lottapack.packing.pack
+from transformers.models.mixtral import modeling_mixtral
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun, used = time.perf_counter(), time.process_time()
+{code}
+seconds, cpu = time.perf_counter() - begun, time.process_time() - used
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({{"seconds": seconds, "cpu": cpu, "size": size, "peak": peak * 1024, "imports": before * 1024}}))
+"""
+
+
+def measured(what: str, code: str, unit: str) -> None:
+    """Run a step in a new process, and print what it took."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURED.format(code=code)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{what}: {done.stderr}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    size = f"{found['size'] / 1e9:8.2f} {unit}" if found["size"] else ""
+    memory = f"peak {found['peak'] / 1e9:.2f} GB ({found['imports'] / 1e9:.2f} for imports)"
+    print(f"{what:24} {found['seconds']:8.1f} s, CPU {found['cpu']:8.1f} s  {size:30} {memory}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    streamed = int(sys.argv[2]) if len(sys.argv) > 2 else layers
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, pack = str(Path(folder) / "checkpoint.pt"), str(Path(folder) / "model.lotta.safetensors")
+        names = {"layers": layers, "streamed": streamed, "checkpoint": checkpoint, "pack": pack}
+        measured("plan on meta, adapters", PLAN.format(**names), "billion parameters")
+        measured("pack", PACK.format(**names), "GB")
+        measured("verify", VERIFY.format(**names), "GB")
+        measured(f"stream {streamed} layers", STREAM.format(**names), "GB written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Tensors in lists, tuples and dicts of a module: no state_dict holds them, and the constructor makes them again."""
+
+from collections import namedtuple
+
+import pytest
+import torch
+from torch import nn
+
+import lottapack
+from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
+
+Pair = namedtuple("Pair", "one two")
+
+
+class Net(nn.Module):
+    """Two layers, and what they multiply with in containers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 2)
+        a, b = torch.arange(8.0).sin(), torch.arange(8.0).cos()
+        if kind == "list":
+            self.held = [a, b]
+        elif kind == "tuple":
+            self.held = (a, [b, 3])
+        elif kind == "dict":
+            self.held = {"a.b": {1: a}, "c": [b], "words": ["x"]}
+        elif kind == "pair":
+            self.held = Pair(a, b)
+        elif kind == "weights":
+            self.held = [self.first.weight, self.last.weight]
+        else:
+            self.held = [torch.randn(8), b]
+
+    def tensors(self) -> list[torch.Tensor]:
+        found, waiting = [], [self.held]
+        for one in waiting:
+            if isinstance(one, torch.Tensor):
+                found.append(one)
+            elif isinstance(one, dict):
+                waiting += one.values()
+            elif isinstance(one, list | tuple):
+                waiting += one
+        return found
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x)
+        for one in self.tensors():
+            hidden = hidden * one
+        return self.last(hidden)
+
+
+def net(kind):
+    return lottapack.build("python", "test_tensors_in_lists:Net", kind=kind)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict", "pair"])
+def test_they_come_back(kind, dtype, tmp_path):
+    model = lottapack.scaffold(net(kind), seed=1, rank=2).to(dtype)
+    path, x = tmp_path / "model.lotta.safetensors", torch.randn(3, 8)
+    lottapack.pack(model, path)
+    loaded = lottapack.load(path, allow=["test_tensors_in_lists"])
+    assert type(loaded.held) is type(model.held)
+    assert [one.tolist() for one in loaded.tensors()] == [one.tolist() for one in model.tensors()]
+    x = x.to(dtype)
+    if dtype == torch.float32:
+        assert torch.equal(loaded(x), model(x))
+    whole = lottapack.distributed.load_meta(path, allow=["test_tensors_in_lists"])
+    lottapack.distributed.fill_(whole, path, allow=["test_tensors_in_lists"])
+    assert [one.tolist() for one in whole.tensors()] == [one.tolist() for one in model.tensors()]
+
+
+def test_casts_of_them_come_back(tmp_path):
+    model = lottapack.scaffold(net("tuple"), seed=1, rank=2)
+    model.held = (model.held[0].bfloat16(), [model.held[1][0].bfloat16(), 3])
+    lottapack.pack(model, tmp_path / "model.lotta.safetensors")
+    loaded = lottapack.load(tmp_path / "model.lotta.safetensors", allow=["test_tensors_in_lists"])
+    assert [one.dtype for one in loaded.tensors()] == [torch.bfloat16] * 2
+
+
+def test_random_ones_are_refused():
+    with pytest.raises(ArchitectureError, match=r"cannot compute held\[0\] without weights"):
+        lottapack.scaffold(net("random"), seed=1, rank=2)
+
+
+def test_weights_of_the_model_are_refused():
+    with pytest.raises(ScaffoldError, match=r"^first\.weight is also in held\[0\]"):
+        lottapack.scaffold(net("weights"), seed=1, rank=2)
+
+
+def test_changed_ones_are_refused(tmp_path):
+    model = lottapack.scaffold(net("list"), seed=1, rank=2)
+    model.held[1] = model.held[1] + 1
+    with pytest.raises(CheckpointError, match=r"held\[1\]"):
+        lottapack.pack(model, tmp_path / "model.lotta.safetensors")
