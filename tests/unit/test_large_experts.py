@@ -60,11 +60,14 @@ def test_experts_are_adapted_by_default(kind):
     if not hasattr(transformers, kind):
         pytest.skip(f"this transformers has no {kind}")
     entries, plan = planned(kind, MODELS[kind]())
-    total = sum(entry.tensor.numel() for entry in entries if not entry.tied)
-    stored = {
-        entry.name: entry.tensor.numel()
+    in_full = [
+        entry
         for entry in entries
-        if isinstance(plan[entry.name], StoredRecipe) and entry.group not in KEPT
-    }
-    assert sum(stored.values()) / total < 1e-4, stored
+        if isinstance(plan[entry.name], StoredRecipe) and entry.group not in KEPT and entry.tensor.dim() > 1
+    ]
+    # Depthwise kernels of four inputs, and the gate of the shared expert, of one output: narrower than the rank.
+    narrow = ("linear_attn.conv1d.weight", "shared_expert_gate.weight") if kind == "Qwen3NextForCausalLM" else ()
+    assert [entry.name for entry in in_full if not entry.name.endswith(narrow)] == []
+    total = sum(entry.tensor.numel() for entry in entries if not entry.tied)
+    assert sum(entry.tensor.numel() for entry in in_full) / total < 2e-5
     assert any(isinstance(role, AdaptedRecipe) and role.batch_dims for role in plan.values())

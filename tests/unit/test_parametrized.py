@@ -39,7 +39,7 @@ def trained(kind, norm, **options):
     """A model after a step of training, in evaluation mode."""
     model = lottapack.build("python", "test_parametrized:Net", kind=kind, norm=norm, **options)
     model = lottapack.scaffold(model, seed=4, rank=2)
-    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
         model(torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))).square().sum().backward()

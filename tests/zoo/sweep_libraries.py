@@ -135,8 +135,12 @@ def of_transformers(names: list[str]) -> Iterator[Case]:
             )
 
 
+SMALL_TIMM = re.compile(r"atto|femto|pico|nano|tiny|mini|micro|_xs|_xxs|xxt|_s0|_b0|_t0|10t|small|18|26|_s\\b|050|_ti")
+"""Words in the names of small models."""
+
+
 def of_timm(names: list[str]) -> Iterator[Case]:
-    """Every architecture that timm lists, at its own size."""
+    """The two smallest architectures of each of timm's modules, by name, for pictures of 64 by 64 or of their size."""
     if importlib.util.find_spec("timm") is None:
         return
     import timm
@@ -146,9 +150,16 @@ def of_timm(names: list[str]) -> Iterator[Case]:
 
     def images(model: nn.Module) -> Iterator[Inputs]:
         config: Any = model
+        yield {"x": torch.randn(2, 3, 64, 64)}
         yield {"x": torch.randn(2, *config.pretrained_cfg.get("input_size", (3, 224, 224)))}
 
-    for name in names or timm.list_models():
+    def smallest() -> Iterator[str]:
+        for module in timm.list_modules():
+            yield from sorted(
+                timm.list_models(module=module), key=lambda name: (SMALL_TIMM.search(name) is None, len(name), name)
+            )[:2]
+
+    for name in names or smallest():
         yield Case("timm", name, [partial(prepared, name)], images)
 
 
