@@ -193,6 +193,23 @@ _INSPECTED = {
     "scaffolds": _by_name("Seeds of further scaffolds, by name."),
     "allow": _list("Packages that the pack needs to import, which a loader must allow by name."),
     "files": _by_name("Bytes of the files besides the model, by name.", _COUNT),
+    "results": _list(
+        "The scores that the pack carries.",
+        _record(
+            "One score.",
+            task=_text("The task, in the Hub's words."),
+            dataset=_text("The data set."),
+            metric=_text("The metric."),
+            score=_number("Its value."),
+            split=_or_null(_text("The part of the data set.")),
+            deviation=_or_null(_number("The standard deviation over seeds.")),
+            seeds=_or_null(_whole("How many seeds.")),
+            rank=_or_null(_whole("The rank of the adapters.")),
+            full=_or_null(_number("The score of full training.")),
+            chance=_or_null(_number("The score of a guess.")),
+        ),
+    ),
+    "plot": _or_null(_text("The picture of --plot.")),
 }
 
 _REPORTED = {
@@ -261,6 +278,17 @@ _COPIED = {
     "new": _whole("Number of files that this run copied."),
 }
 
+_POINT = _record(
+    "The runs of one rank, or of full training.",
+    rank=_or_null(_whole("The rank, or null for full training.")),
+    scores=_list("The score of each seed, from seed 0.", {"type": "number"}),
+    mean=_number("Their mean."),
+    deviation=_or_null(_number("Their standard deviation, or null for one seed.")),
+    trained=_whole("Elements that train."),
+    total=_whole("Elements of the plain model."),
+    seconds=_number("The median time of a run."),
+)
+
 COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
     "pack": (_PACKED,),
     "inspect": (_INSPECTED,),
@@ -287,6 +315,19 @@ COMMANDS: dict[str, tuple[dict[str, Schema], ...]] = {
     "sign": ({"path": _text("The pack."), "signature": _text("The signature.")},),
     "export": ({"path": _text("The file, or the folder's main file."), "size": _whole("Bytes of all weights.")},),
     "report": (_REPORTED, _TABLED),
+    "study": (
+        {
+            "rank": _or_null(_whole("The smallest rank within the tolerance, or null if none is.")),
+            "tolerance": _number("How far a rank may stay behind full training."),
+            "target": _number("The score that a rank must reach."),
+            "seeds": _whole("How many seeds decided."),
+            "maximise": _flag("Whether a larger score is better."),
+            "full": _POINT,
+            "curve": _list("Random backbones by rank.", _POINT),
+            "lora": _list("Plain LoRA by rank, with --pretrained.", _POINT),
+            "plot": _or_null(_text("The picture of --plot.")),
+        },
+    ),
     "run": (
         {
             "path": _text("The pack."),

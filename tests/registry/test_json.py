@@ -73,6 +73,11 @@ def test_what_is_done_here(here: Path, pack: Path, run: Run) -> None:
     printed(run, "bench", "--elements", 2000, "--rounds", 1)
     printed(run, "bench", "--virtual", "--elements", 2000, "--rounds", 1)
     printed(run, "demo")
+    net = "torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 2))"
+    Path("task.py").write_text(f"import torch\ntrain = lambda *_: 1.0\nbuild = lambda _: {net}\n")
+        "import torch\ntrain = lambda model, seed, rank: 1.0\nbuild = lambda seed: torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 2))\n"
+    )
+    printed(run, "study", "task:train", "--ranks", "1", "--seeds", "1")
 
 
 def test_numbers_that_are_not_finite_are_told_apart(here: Path, pack: Path, run: Run) -> None:
@@ -112,6 +117,7 @@ REFUSED = {
     "export": ["model.pt", "-o", "x"],
     "report": ["model.pt"],
     "run": ["model.pt", "--tokens", "1"],
+    "study": ["task:train"],
     "push": ["model.pt", REPO],
     "pull": ["./model.pt"],
     "list": ["a b"],

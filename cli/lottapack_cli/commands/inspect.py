@@ -48,6 +48,5 @@ def command(
         if not summary.betas():
             raise UnsupportedError(f"{summary.path} has no learned beta to draw", hint="Leave out --plot.")
         draw_betas(summary, plot)
-        sink.result({**plain(summary), "plot": plot}, lambda: [*view(summary, every=every), f"\ndrew {plot}"])
-        return
-    sink.result(summary, lambda: view(summary, every=every))
+    drawn = [] if plot is None else [f"\ndrew {plot}"]
+    sink.result({**plain(summary), "plot": plot}, lambda: [*view(summary, every=every), *drawn])

@@ -27,7 +27,7 @@ def _ranks(text: str) -> tuple[int, ...]:
 
 
 def command(
-    train: Annotated[
+    function: Annotated[
         str,
         typer.Argument(
             metavar="MODULE:FUNCTION",
@@ -83,8 +83,8 @@ def command(
     wanted = _ranks(ranks)
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     sys.path.insert(0, str(Path.cwd()))
-    module = train.partition(":")[0]
-    functions = [_function(name) for name in (train, build or f"{module}:build")]
+    module = function.partition(":")[0]
+    functions = [_function(name) for name in (function, build or f"{module}:build")]
     trained = None if pretrained is None else _function(pretrained)
 
     from lottapack.studying import study
