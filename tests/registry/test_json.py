@@ -75,8 +75,6 @@ def test_what_is_done_here(here: Path, pack: Path, run: Run) -> None:
     printed(run, "demo")
     net = "torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 2))"
     Path("task.py").write_text(f"import torch\ntrain = lambda *_: 1.0\nbuild = lambda _: {net}\n")
-        "import torch\ntrain = lambda model, seed, rank: 1.0\nbuild = lambda seed: torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 2))\n"
-    )
     printed(run, "study", "task:train", "--ranks", "1", "--seeds", "1")
 
 
