@@ -17,6 +17,11 @@ def _floating(text: str) -> str:
     return name
 
 
+def _exported(text: str) -> str:
+    """Return the full name of a dtype, or q8_0, which only GGUF has."""
+    return "q8_0" if text.lower() == "q8_0" else _floating(text)
+
+
 def _narrow(text: str) -> str:
     name = _floating(text)
     if name == "float32":
@@ -39,6 +44,7 @@ class Format(StrEnum):
     transformers_pack = "transformers-pack"
     peft = "peft"
     onnx = "onnx"
+    gguf = "gguf"
     files = "files"
 
 
@@ -77,6 +83,15 @@ Dtype = Annotated[
         parser=_floating,
         metavar="DTYPE",
         help="Convert the weights to float32, bfloat16 or float16; by default they keep their dtype.",
+        show_default=False,
+    ),
+]
+ExportDtype = Annotated[
+    str | None,
+    typer.Option(
+        parser=_exported,
+        metavar="DTYPE",
+        help="Convert the weights to float32, bfloat16 or float16, or for gguf q8_0; by default they keep their dtype.",
         show_default=False,
     ),
 ]

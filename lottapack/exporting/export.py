@@ -38,7 +38,7 @@ from lottapack.weights.loaded_size import peak_bytes
 if TYPE_CHECKING:
     import torch
 
-Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "onnx", "files"]
+Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "onnx", "gguf", "files"]
 
 
 def export(
@@ -65,9 +65,11 @@ def export(
             the pack itself and ``config.json``, from which ``from_pretrained`` rebuilds the model if lottapack is
             imported. ``"peft"`` writes a PEFT adapter, and in ``base`` the pack of its backbone. ``"onnx"`` writes
             the model's graph with its weights (see ``lottapack.onnx.export``). These four also write the pack's
-            tokenizer and other files; ``"files"`` writes only those.
+            tokenizer and other files; ``"files"`` writes only those. ``"gguf"`` writes a Llama and its tokenizer as
+            one file for llama.cpp; for it, ``output`` is a file, or a folder for ``model.gguf``.
         dtype: a torch.dtype or its name, such as ``"float16"``, to which floating tensors are converted (for
-            ``"transformers-pack"``, when the model is loaded); None keeps the recorded dtypes.
+            ``"transformers-pack"``, when the model is loaded); None keeps the recorded dtypes. For ``"gguf"`` also
+            ``"q8_0"``.
         scaffold: the name of one of the pack's scaffolds; by default that of its main seed.
         device: where weights are generated and merged. On the CPU NumPy does it: torch is only imported for other
             devices, for the format ``"peft"``, and for packs of ``torch-cpu``.
@@ -96,8 +98,9 @@ def export(
         >>> lottapack.export("model.lotta.safetensors", "full.safetensors").name
         'full.safetensors'
     """
-    if format == "onnx":
-        return _write_graph(path, output, (device, max_shard_size), dtype, scaffold, max_bytes, allow)
+    if format in ("onnx", "gguf"):
+        unused = device, max_shard_size
+        return _write_graph_or_gguf(format, path, output, unused, dtype, scaffold, max_bytes, allow, progress)
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)
     limit = None if max_shard_size is None else bytes_of(max_shard_size)
@@ -137,7 +140,8 @@ def export(
         return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
 
 
-def _write_graph(
+def _write_graph_or_gguf(
+    form: Format,
     path: str | PathLike[str],
     output: str | PathLike[str],
     unused: tuple[object, object],
@@ -145,14 +149,22 @@ def _write_graph(
     scaffold: str | None,
     max_bytes: int | None,
     allow: str | Iterable[str],
+    progress: Progress | None,
 ) -> Path:
-    from lottapack import onnx
-
     if unused != ("cpu", None):
-        raise UnsupportedError(
-            "a graph is traced on the CPU into one file", hint="Leave device and max_shard_size out."
-        )
-    return onnx.export(path, output, dtype=dtype, scaffold=scaffold, max_bytes=max_bytes, allow=allow)
+        hint = "Leave out `device` and `max_shard_size`."
+        raise UnsupportedError(f"the format {form} is written on the CPU, in one piece", hint=hint)
+    if form == "onnx":
+        from lottapack import onnx
+
+        return onnx.export(path, output, dtype=dtype, scaffold=scaffold, max_bytes=max_bytes, allow=allow)
+    from lottapack.exporting import gguf
+
+    wanted = None if dtype is None else gguf.Q8_0 if dtype == gguf.Q8_0 else dtypes.floating_name(dtype)
+    target = Path(output) / gguf.NAME if is_folder(output) else Path(output)
+    with open_pack(local(path), scaffold) as pack:
+        refuse_over(target, pack.path)
+        return gguf.write(pack, target, wanted, max_bytes, progress)
 
 
 def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, Dtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, Weights, examples
+from lottapack_cli.options import Allow, ExportDtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, Weights, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 from lottapack_cli.sources import located
@@ -29,11 +29,11 @@ def command(
             "--format",
             help="safetensors: one file. transformers: a folder of full weights. transformers-pack: a folder with the "
             "pack itself, from which from_pretrained rebuilds the model. peft: an adapter for PEFT, and its base. "
-            "onnx: the graph of the model, with or without its weights. files: only the tokenizer and other files that "
-            "the pack contains.",
+            "onnx: the graph of the model, with or without its weights. gguf: a Llama for "
+            "llama.cpp. files: only the tokenizer and other files that the pack contains.",
         ),
     ] = Format.safetensors,
-    dtype: Dtype = None,
+    dtype: ExportDtype = None,
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")
     ] = "cpu",
@@ -118,7 +118,7 @@ def _graph(
     output: Path,
     weights: Weights | None,
     inputs: Path | None,
-    dtype: Dtype,
+    dtype: ExportDtype,
     scaffold: str | None,
     max_bytes: int | None,
     allow: list[str] | None,
