@@ -147,8 +147,8 @@ def test_the_tokenizer_gives_the_same_tokens(tmp_path, make):
     pack = trained(tmp_path / "m.lotta.safetensors", tokenizer, **ends)
     written = lottapack.export(pack, tmp_path / "model.gguf", format="gguf", dtype="q8_0")
     found = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=written.name)
-    # GGUF does not say where a space is added. llama.cpp adds one before spaces and after special tokens too, as Prepend
-    # does; transformers' reader of GGUF does not.
+    # GGUF does not say where a space is added. llama.cpp adds one before spaces and after special tokens too, as
+    # Prepend does; transformers' reader of GGUF does not.
     for text in [text for text in TEXTS if make is not with_spaces or not (text.startswith(" ") or "</s>" in text)]:
         expected = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert found(text, add_special_tokens=False)["input_ids"] == expected, text
