@@ -83,6 +83,7 @@ def _described(summary: Summary, sizes: Report) -> Description:
         ("more scaffolds", _listed(f"{name} (seed {int(seed, 16)})" for name, seed in summary.scaffolds.items())),
         ("files inside", _listed(f"{name} ({size_text(size)})" for name, size in summary.files.items())),
         ("bits per weight", _number(sizes.bits_per_weight)),
+        ("results", _listed(f"{one.metric} {one.score:g} on {one.dataset}" for one in summary.results)),
         ("format", summary.format_version),
         ("written by", _listed(f"{tool} {version}" for tool, version in summary.provenance.items())),
     ]
