@@ -7,10 +7,13 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""Headers of each answer: browsers give threads only to pages that are isolated from other sites."""
+"""Headers of each answer. Browsers give threads only to pages that are isolated from other sites, and a worker has the
+policy of its own answer, not that of the page."""
 
 TYPES: Final = {
     ".css": "text/css; charset=utf-8",

@@ -76,7 +76,10 @@ export function decodeParameter({ shape, dtype, coding }, parts) {
 }
 
 function narrow(id, codes) {
-  if (codes.some((code) => (code & INFINITE[id]) === INFINITE[id])) throw new CodingFault("codes", "holds infinity or NaN");
+  const infinite = INFINITE[id];
+  for (let i = 0; i < codes.length; i += 1) {
+    if ((codes[i] & infinite) === infinite) throw new CodingFault("codes", "holds infinity or NaN");
+  }
   return widen(codes, id);
 }
 

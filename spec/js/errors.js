@@ -6,6 +6,7 @@ const SUMMARIES = {
   agreement: "holds tensors that contradict its descriptor:",
   contents: "is damaged or was changed:",
   limit: "declares more than is allowed:",
+  graph: "does not go with the graph:",
 };
 const SHOWN = 10;
 
@@ -15,7 +16,7 @@ export const MOST = 1000;
 /**
  * A pack is refused.
  *
- * `section`: container, descriptor, agreement, contents or limit; `problems`: all faults, each as
+ * `section`: container, descriptor, agreement, contents, limit or graph; `problems`: all faults, each as
  * `{kind, where, message}`; `hint`: the next step, or empty.
  */
 export class PackError extends Error {

@@ -25,6 +25,7 @@ export { fillHadamard, matrixOf } from "./hadamard.js";
 export { fill, halves, philox, streamOf } from "./stream.js";
 export { BUILTIN, bitsOf, builtinTable, roundTo, widen } from "./tables.js";
 export { factorDims, mergeInto, scalingFactor } from "./merge.js";
+export { checkGraph, readGraph, separate } from "./graph.js";
 export { parse, parseCanonical, stringify } from "./json.js";
 export { sha256 } from "./sha256.js";
 

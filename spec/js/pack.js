@@ -11,8 +11,8 @@ import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { fillHadamard, matrixOf } from "./hadamard.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
 import { TORCH_CPU, isDrawn, isGenerated, isShared, placeOf, scaled } from "./parameters.js";
-import { DEFAULT } from "./scaffolds.js";
-import { Sha256, sha256 } from "./sha256.js";
+import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
+import { Sha256, digest } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
 import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
@@ -21,6 +21,7 @@ import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFaul
 export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
 
 const PIECE = 1 << 20; // elements or bytes of a step
+const WHOLE = 1 << 26; // bytes of a tensor that is hashed at once
 const AGAIN = "Download the file again from its source.";
 
 /**
@@ -30,7 +31,8 @@ const AGAIN = "Download the file again from its source.";
  */
 export async function open(source) {
   const header = await readHeader(source);
-  const pack = new Pack(source, header, readDescriptor(header.descriptor));
+  const descriptor = readDescriptor(header.descriptor);
+  const pack = new Pack(source, { ...header, descriptor, digests: checkAgreement(descriptor, header.tensors), tables: new Map() });
   await pack.readTables();
   return pack;
 }
@@ -47,15 +49,21 @@ export function fromBlob(blob) {
 
 /** Made by open(). `descriptor`: see descriptor.js; `tensors`: see container.js. */
 export class Pack {
-  constructor(source, header, descriptor) {
+  constructor(source, { descriptor, tensors, dataStart, digests, tables }) {
     this.source = source;
     this.descriptor = descriptor;
-    this.tensors = header.tensors;
-    this.dataStart = header.dataStart;
-    this.digests = checkAgreement(descriptor, header.tensors);
-    this.tables = new Map();
+    this.tensors = tensors;
+    this.dataStart = dataStart;
+    this.digests = digests;
+    this.tables = tables;
     this.owners = new Map();
     this.looked = null;
+  }
+
+  /** What open() found, for a worker: `new Pack(source, pack.opened())` there skips the reading and the checks. */
+  opened() {
+    const { descriptor, tensors, dataStart, digests, tables } = this;
+    return { descriptor, tensors, dataStart, digests, tables };
   }
 
   /** Bytes of the rebuilt plain model, ties counted once, as a bigint. */
@@ -85,7 +93,7 @@ export class Pack {
   async read(info) {
     const { name, begin, end, dtype } = info;
     const bytes = await this.source.read(this.dataStart + begin, this.dataStart + end);
-    compare(name, sha256(bytes), this.digests.get(name), "its SHA-256 is");
+    compare(name, await digest(bytes), this.digests.get(name), "its SHA-256 is");
     refuseOdd(name, dtype, bytes);
     return bytes;
   }
@@ -105,13 +113,13 @@ export class Pack {
   }
 
   /** The bytes of a tensor of an adapter that comes from the seed, the same on every scaffold; checked. */
-  drawAdapter({ name, dtype, shape, sha256: recorded, coding }) {
+  async drawAdapter({ name, dtype, shape, sha256: recorded, coding }) {
     const count = Number(numel(shape));
     const out = dtype === "float32" ? new Uint32Array(count) : new Uint16Array(count);
     const { lut, bits } = this.lookUp(coding.distribution, coding.scale, dtype);
     fill(out, lut, bits, streamOf(name), halves(BigInt(`0x${this.descriptor.rng.seedText}`)));
     const bytes = new Uint8Array(out.buffer);
-    compare(name, sha256(bytes), recorded, "decodes to the SHA-256");
+    compare(name, await digest(bytes), recorded, "decodes to the SHA-256");
     return bytes;
   }
 
@@ -161,7 +169,7 @@ export class Pack {
       const hint = "The file was changed, or its writer has a fault. Get another copy, or pack the model again.";
       throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
     }
-    compare(name, sha256(bytes), entry.sha256, "decodes to the SHA-256");
+    compare(name, await digest(bytes), entry.sha256, "decodes to the SHA-256");
     refuseOdd(name, entry.dtype, bytes);
     return bytes;
   }
@@ -169,6 +177,10 @@ export class Pack {
   /** Check a tensor's SHA-256 in pieces, without keeping its bytes. */
   async check(info) {
     const { name, begin, end, dtype } = info;
+    if (end - begin <= WHOLE) {
+      await this.read(info);
+      return;
+    }
     const hash = new Sha256();
     let odd = null;
     for (let at = begin; at < end; at += PIECE) {
@@ -221,16 +233,29 @@ export class Pack {
     return owner;
   }
 
-  /** The bytes of a parameter of the plain, merged model in its recorded dtype; ties are followed. */
-  async plain(name, scaffold = DEFAULT) {
+  /**
+   * The bytes of a parameter of the plain, merged model in its recorded dtype; ties are followed.
+   *
+   * `checked`: compares the generated bits with their fingerprint first, as verify() does.
+   */
+  async plain(name, scaffold = DEFAULT, checked = false) {
     name = this.resolve(name);
     const entry = this.descriptor.parameters.get(name);
     checkArray(entry);
     if (entry.role === "stored") return this.readParameter(name);
     if (entry.role === "constant") return this.constant(entry);
     const bits = this.backbone(name, 0n, null, scaffold);
+    if (checked) this.checkBits(name, entry, bits, scaffold);
     const merged = entry.role === "adapted" ? await this.merged(name, entry, bits) : bits;
     return new Uint8Array(merged.buffer, merged.byteOffset, merged.byteLength);
+  }
+
+  checkBits(name, entry, bits, scaffold) {
+    const recorded = scaffold === DEFAULT ? entry.fingerprint : this.descriptor.rng.scaffolds.get(scaffold).fingerprints.get(name);
+    const found = fingerprintHex(fingerprint(bits));
+    if (found === recorded) return;
+    const where = scaffold === DEFAULT ? name : scaffoldPlace(scaffold, name);
+    throw new PackError("contents", [problem("fingerprint", where, `rebuilt ${found}, recorded ${recorded}`)], AGAIN);
   }
 
   constant({ shape, dtype, value }) {

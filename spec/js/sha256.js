@@ -1,4 +1,4 @@
-/** SHA-256 (FIPS 180-4), in pieces. WebCrypto only hashes whole buffers, and only in secure contexts. */
+/** SHA-256 (FIPS 180-4), in pieces. WebCrypto only hashes whole buffers, and only in secure contexts: there, digest() uses it. */
 
 const K = new Int32Array(64);
 const START = new Int32Array(8);
@@ -129,4 +129,14 @@ export class Sha256 {
 /** The SHA-256 of some bytes in lower-case hexadecimal digits. */
 export function sha256(bytes) {
   return new Sha256().update(bytes).hex();
+}
+
+const WORTH = 1 << 12; // bytes from which asking the engine is quicker than hashing here
+
+/** The same, by the engine's own implementation where it has one: many times as fast. */
+export async function digest(bytes) {
+  const { subtle } = globalThis.crypto ?? {};
+  if (!subtle || bytes.length < WORTH) return sha256(bytes);
+  const found = new Uint8Array(await subtle.digest("SHA-256", bytes));
+  return Array.from(found, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

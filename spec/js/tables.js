@@ -116,7 +116,10 @@ export function bitsOf(table, scale, dtype) {
 export function roundTo(values, dtype) {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   if (dtype === "float32") return bits;
-  return Uint16Array.from(bits, dtype === "bfloat16" ? toBfloat16 : toFloat16);
+  const out = new Uint16Array(bits.length);
+  if (dtype === "bfloat16") for (let i = 0; i < out.length; i += 1) out[i] = toBfloat16(bits[i]);
+  else for (let i = 0; i < out.length; i += 1) out[i] = toFloat16(bits[i]);
+  return out;
 }
 
 function toBfloat16(u) {
@@ -141,24 +144,30 @@ function toFloat16(u) {
   return sign | (kept + (rest > half || (rest === half && kept & 1) ? 1 : 0)); // a carry runs into the exponent
 }
 
-const PAIR = new Float32Array(1);
-const PAIR_BITS = new Uint32Array(PAIR.buffer);
-
 /** The values of bits of a dtype as a Float32Array, which is exact. */
 export function widen(bits, dtype) {
   if (dtype === "float32") return new Float32Array(bits.buffer, bits.byteOffset, bits.length);
-  return Float32Array.from(bits, dtype === "bfloat16" ? fromBfloat16 : fromFloat16);
+  const out = new Uint32Array(bits.length);
+  if (dtype === "bfloat16") for (let i = 0; i < out.length; i += 1) out[i] = bits[i] << 16;
+  else if (out.length < MANY) for (let i = 0; i < out.length; i += 1) out[i] = fromFloat16(bits[i]);
+  else {
+    wide ??= Uint32Array.from({ length: 2 ** 16 }, (_, n) => fromFloat16(n));
+    for (let i = 0; i < out.length; i += 1) out[i] = wide[bits[i]];
+  }
+  return new Float32Array(out.buffer);
 }
 
-function fromBfloat16(bits) {
-  PAIR_BITS[0] = bits << 16;
-  return PAIR[0];
-}
+const MANY = 2 ** 16; // from here on, a table of all float16 numbers costs less than it saves
+let wide;
 
+/** The binary32 bits of a float16's bits. A NaN becomes the quiet one without a payload. */
 function fromFloat16(bits) {
+  const sign = (bits & 0x8000) << 16;
   const exponent = (bits >>> 10) & 31;
   const fraction = bits & 0x3ff;
-  const sign = bits & 0x8000 ? -1 : 1;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+  if (exponent === 31) return fraction ? 0x7fc00000 : sign | 0x7f800000;
+  if (exponent) return sign | ((exponent + 112) << 23) | (fraction << 13);
+  if (!fraction) return sign;
+  const shift = Math.clz32(fraction) - 21; // a subnormal: its first one moves before the point
+  return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13);
 }

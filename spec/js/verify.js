@@ -6,10 +6,11 @@ import { filePlace, fileTensor } from "./files.js";
 import { DEFAULT_MAX_BYTES } from "./pack.js";
 import { isGenerated } from "./parameters.js";
 import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
-import { Sha256 } from "./sha256.js";
+import { Sha256, digest } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
 
 const PIECE = 1 << 20;
+const WHOLE = 1 << 26; // bytes of a file that is hashed at once
 
 /**
  * Check each tensor's SHA-256, the value of each coded tensor, and on every scaffold each generated parameter's
@@ -125,6 +126,11 @@ export async function fingerprintCheck(pack, name, recorded, progress, scaffold 
 }
 
 async function fileSha256(source, progress) {
+  if (source.size <= WHOLE) {
+    const found = await digest(await source.read(0, source.size));
+    await progress(source.size);
+    return found;
+  }
   const hash = new Sha256();
   for (let at = 0; at < source.size; at += PIECE) {
     const piece = await source.read(at, Math.min(source.size, at + PIECE));

@@ -22,6 +22,12 @@ const TITLES = {
   agreement: "The tensors contradict the descriptor",
   contents: "Damaged or changed",
   limit: "Larger than is checked unasked",
+  graph: "The graph does not go with the pack",
+  address: "Not to be had from this address",
+  input: "Not what the page takes",
+  memory: "Too little memory",
+  runtime: "The model does not run here",
+  tokenizer: "The tokenizer cannot be read",
 };
 
 const DRAWN = 2000;

@@ -91,7 +91,7 @@ test("a file that the pack does not have is refused", async () => {
 });
 
 test("weights of torch-cpu are refused and named", async () => {
-  const pack = new Pack(fromBytes(new Uint8Array()), { tensors: new Map(), dataStart: 0 }, example("torch_cpu"));
+  const pack = new Pack(fromBytes(new Uint8Array()), { descriptor: example("torch_cpu"), tensors: new Map(), dataStart: 0, digests: new Map(), tables: new Map() });
   assert.throws(() => pack.backbone("0.weight"), { name: "UnsupportedError", message: /^needs torch: PyTorch 2\.13\.0/ });
   const { status, detail } = await fingerprintCheck(pack, "0.weight", "0123456789abcdef");
   assert.deepEqual([status, detail.slice(0, 11)], ["skipped", "needs torch"]);

@@ -1,0 +1,166 @@
+/** The page: takes a pack and its graph, starts the engine, and shows what one can do with the model. */
+
+import { element } from "../page/dom.js";
+import { showRefusal, showVerdict, summaryCards } from "../page/views.js";
+import { queryOf, requested } from "./addresses.js";
+import { drawing } from "./draw.js";
+import { refusalOf } from "./errors.js";
+import { measurements } from "./measured.js";
+import { anyInput } from "./other.js";
+import { writing } from "./write.js";
+
+const at = (id) => document.querySelector(`#${id}`);
+const [drop, input, verdict, model, measured, content] = ["drop", "file", "verdict", "model", "measured", "content"].map(at);
+const STAGES = {
+  download: "Downloading",
+  generate: "Rebuilding and checking every weight",
+  session: "Starting the model",
+};
+let engine = null;
+let last = null;
+
+at("unsupported").remove();
+at("choose").hidden = false;
+at("gpu").hidden = !navigator.gpu;
+
+input.addEventListener("change", () => {
+  if (input.files.length) take([...input.files]);
+  input.value = ""; // so that the same file can be chosen again
+});
+for (const name of ["dragenter", "dragover"]) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+}
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) drop.classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  take([...event.dataTransfer.files]);
+});
+at("address").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const query = queryOf(at("name").value);
+  history.replaceState(null, "", query);
+  fromAddress(performance.now());
+});
+at("webgpu").addEventListener("change", () => last && start(last.name, last.order, performance.now()));
+
+fromAddress(0);
+
+/** What the page's own address names; the time counts from when the page was asked for. */
+function fromAddress(since) {
+  try {
+    const found = requested(location.search, location.href);
+    if (!found) return;
+    const { pathname } = new URL(found.pack);
+    start(decodeURI(pathname), found, since);
+  } catch (error) {
+    refuse(location.search, refusalOf(error, "address"));
+  }
+}
+
+/** Files that were dropped or chosen: a pack, its graph, and files for the tokenizer. A graph alone goes with the last pack. */
+function take(files) {
+  const packs = files.filter(({ name }) => name.endsWith(".safetensors"));
+  const graphs = files.filter(({ name }) => name.endsWith(".onnx"));
+  const others = files.filter((file) => !packs.includes(file) && !graphs.includes(file));
+  const several = [packs, graphs].find(({ length }) => length > 1);
+  if (several) return refuse(several[0].name, problem("several files of one kind", "Drop one pack and one graph."));
+  const alone = !packs.length && graphs.length && last;
+  if (!packs.length && !alone) {
+    const what = files.length ? `${files[0].name} is not a pack` : "nothing that is a file";
+    return refuse(files[0]?.name ?? "drop", problem(what, "A pack ends in .lotta.safetensors."));
+  }
+  const pack = packs[0] ?? last.order.pack;
+  const named = Object.fromEntries(others.map((file) => [file.name, file]));
+  history.replaceState(null, "", location.pathname);
+  return start(packs[0]?.name ?? last.name, { pack, graph: graphs[0] ?? null, files: named }, performance.now());
+}
+
+const problem = (message, hint) => ({ section: "input", problems: [{ kind: "input", where: "files", message }], count: 1, hint });
+
+function refuse(name, refused) {
+  stop();
+  showRefusal(verdict, name, refused);
+}
+
+/** Stop the engine, whatever it does, and clear what it has shown. */
+function stop() {
+  engine?.terminate();
+  engine = null;
+  for (const card of [model, measured]) {
+    card.hidden = true;
+    card.replaceChildren();
+  }
+  content.replaceChildren();
+}
+
+/** Read, check and run a pack in a new engine. `since`: when it was asked for, as performance.now() counts. */
+function start(name, order, since) {
+  stop();
+  last = { name, order };
+  drop.classList.add("small");
+  document.title = `${name.split("/").at(-1)}: lottapack`;
+  const bar = element("progress", "", { max: 1, "aria-label": "progress" });
+  const cancel = element("button", "quiet", { type: "button" }, "Cancel");
+  cancel.addEventListener("click", () => {
+    stop();
+    showVerdict(verdict, "part", "Cancelled", name);
+    drop.querySelector("input").focus();
+  });
+  const say = (title) => showVerdict(verdict, "busy", title, name, bar, cancel);
+  say(STAGES.download);
+  const own = new Worker(new URL("engine.js", import.meta.url), { type: "module" });
+  engine = own;
+  let summary = null;
+  let tool = null;
+  let stage = "download";
+  own.onerror = (event) => failed(name, event.message ?? "the worker could not be started");
+  own.onmessage = ({ data }) => {
+    if (data.stage) {
+      if (data.stage !== stage) say(STAGES[(stage = data.stage)]);
+      if (data.progress === undefined) bar.removeAttribute("value");
+      else bar.value = data.progress;
+    } else if (data.summary) summary = data.summary;
+    else if (data.ready) {
+      tool = show(own, name, data.ready, summary, data.ready.at - performance.timeOrigin - since);
+    } else if (data.refused && data.during === "open") {
+      refuse(name, data.refused);
+      if (summary) content.replaceChildren(...summaryCards(summary));
+    } else if (data.refused) tool.refused(data.refused);
+    else if (data.crashed) failed(name, data.crashed);
+    else tool.told(data);
+  };
+  const device = at("webgpu").checked ? "webgpu" : "wasm";
+  const cores = Math.min(navigator.hardwareConcurrency || 1, 16);
+  own.postMessage({ open: { ...order, device, cores, isolated: globalThis.crossOriginIsolated === true } });
+}
+
+const TOOLS = { image: drawing, text: writing, other: anyInput };
+
+function show(own, name, ready, summary, milliseconds) {
+  showVerdict(verdict, "good", "Verified and running", `${name}: every hash and every rebuilt weight is as recorded.`);
+  const tool = TOOLS[ready.kind](model, ready, (order) => own.postMessage(order));
+  model.hidden = false;
+  measured.hidden = false;
+  measured.replaceChildren(...measurements(ready, summary, milliseconds));
+  content.replaceChildren(...summaryCards(summary));
+  remember();
+  return tool;
+}
+
+/** Keep the page's own files for a visit without a network; done after the first answer, which they would delay. */
+function remember() {
+  if (!navigator.serviceWorker) return;
+  navigator.serviceWorker.register(new URL("../sw.js", import.meta.url), { type: "module" }).catch(() => {}); // without it, the page needs its server
+}
+
+function failed(name, message) {
+  stop();
+  const note = element("p", "hint", {}, "This is a fault of the page, not of the pack. Please report it with this text.");
+  showVerdict(verdict, "bad", "The page failed", name, element("p", "problems mono", {}, message), note);
+}
