@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit mutants
+.PHONY: test-defaults guard zoo kit mutants web
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -19,7 +19,7 @@ lint: $(VENV)/test-installed
 types: $(VENV)/test-installed
 	$(BIN)/mypy
 
-unit: $(VENV)/test-installed .venv-hub036/installed .venv-olah/installed .venv-timm/installed .venv-light/installed
+unit: $(VENV)/test-installed spec/js/vendor/LICENSE.tokenizers .venv-hub036/installed .venv-olah/installed .venv-timm/installed .venv-light/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Part of the tests once more, while lottapack's own code runs under other defaults of the process.
@@ -66,6 +66,12 @@ bench: $(VENV)/bench-installed
 # The documentation as a site, in build/site.
 docs: $(VENV)/test-installed
 	$(BIN)/python docs/site/build.py
+
+# What the page that runs models takes from others (npm, at the versions of the lock), beside it: a wheel built after this has it.
+web: spec/js/vendor/LICENSE.tokenizers
+spec/js/vendor/LICENSE.tokenizers: $(VENV)/test-installed spec/web/package-lock.json spec/web/build.py
+	$(BIN)/python spec/web/build.py
+	touch $@
 
 # Rewrite the specification's vectors (a released version's are only ever added to).
 vectors: $(VENV)/test-installed
@@ -158,5 +164,5 @@ $(VENV)/bench-installed: $(VENV)/test-installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm .venv-light build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
+	rm -rf spec/js/vendor spec/web/node_modules $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm .venv-light build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "max-age=60",
     "Referrer-Policy": "no-referrer",
 }
 """Headers of each answer. Browsers give threads only to pages that are isolated from other sites, and a worker has the

@@ -41,9 +41,11 @@ export async function readHeader(source) {
   const prefix = await source.read(0, Math.min(PREFIX, source.size));
   const length = prefix.length === PREFIX ? new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true) : 0n;
   if (length === 0n || length % 8n || length > BigInt(Math.min(HEADER_CAP, source.size - PREFIX))) {
-    const said = `a header of ${length} bytes in a file of ${source.size}`;
-    const what = prefix.length === PREFIX ? said : "under 8 bytes";
-    throw refuse("length", "length", `${what}: truncated, or not a safetensors file`, AGAIN);
+    const other = otherKind(prefix);
+    if (other) throw refuse("length", "length", `this is ${other}, not a pack`, "Choose a .lotta.safetensors file.");
+    const said = `a header of ${length} bytes in a file of ${source.size}: truncated, or not a safetensors file`;
+    const what = length > HEADER_CAP ? "the file does not begin with the length of a header: it is not a safetensors file" : said;
+    throw refuse("length", "length", prefix.length === PREFIX ? what : "under 8 bytes: truncated, or not a safetensors file", AGAIN);
   }
   const dataStart = PREFIX + Number(length);
   const header = await source.read(PREFIX, dataStart);
@@ -59,6 +61,28 @@ export async function readHeader(source) {
   if (found !== recorded) throw refuse("digest", "descriptor", `its SHA-256 is ${found}, which differs from the recorded one`, AGAIN);
   const placed = tensors.map((info) => [info.name, { ...info, begin: Number(info.begin), end: Number(info.end) }]);
   return { tensors: new Map(placed), descriptor, dataStart };
+}
+
+/** What files of other kinds begin with, in Latin-1. */
+const KINDS = [
+  ["\x89PNG", "a PNG image"],
+  ["\xff\xd8\xff", "a JPEG image"],
+  ["GIF8", "a GIF image"],
+  ["%PDF", "a PDF document"],
+  ["PK\x03\x04", "a ZIP archive (torch.save and .npz write such)"],
+  ["\x80\x02", "a pickle (older torch.save)"],
+  ["GGUF", "a GGUF model"],
+  ["\x89HDF", "an HDF5 file"],
+  ["\x93NUMPY", "a .npy file"],
+  ["\x1f\x8b", "a gzip archive"],
+  ["<", "an HTML or XML document, such as a server's error page"],
+  ["{", "JSON"],
+  ["version ", "a pointer of Git LFS"],
+];
+
+function otherKind(prefix) {
+  const text = String.fromCharCode(...prefix);
+  return KINDS.find(([begin]) => text.startsWith(begin))?.[1];
 }
 
 function metadata(value) {

@@ -1,6 +1,7 @@
 /** The graph of a model, an ONNX ModelProto whose weights a pack gives (spec/v1/files.md, section 5). */
 
 import { PackError, problem } from "./errors.js";
+import { fields, integers, textOf } from "./protobuf.js";
 import { cut, quote } from "./text.js";
 
 const LOCATION = "lottapack";
@@ -34,8 +35,6 @@ const MESSAGES = {
   training: { 1: "graph", 2: "graph" },
 };
 
-const TEXT = new TextDecoder();
-
 const refused = (where, message, hint = AGAIN, kind = "graph") => new PackError("graph", [problem(kind, where, message)], hint);
 
 /**
@@ -48,7 +47,7 @@ const refused = (where, message, hint = AGAIN, kind = "graph") => new PackError(
  */
 export function readGraph(bytes) {
   const found = { weights: new Map(), inputs: [], outputs: [], nodes: [] };
-  if (TEXT.decode(bytes.subarray(4, 8)) === "ORTM") throw refused("model.onnx", "a file in ONNX Runtime's own format, not in ONNX");
+  if (textOf(bytes, { begin: 4, end: 8 }) === "ORTM") throw refused("model.onnx", "a file in ONNX Runtime's own format, not in ONNX");
   let graphs = 0;
   try {
     const seen = (kind, message, path) => {
@@ -107,45 +106,12 @@ function walk(bytes, message, kind, path, seen) {
   }
 }
 
-/** The fields of a message: `{number, value}` for an integer, `{number, begin, end}` for bytes; others are skipped. */
-function* fields(bytes, { begin, end }) {
-  let at = begin;
-  const varint = () => {
-    let value = 0n;
-    for (let shift = 0n; shift < 70n; shift += 7n) {
-      if (at >= end) throw new RangeError("it ends inside a number");
-      const byte = bytes[at++];
-      value |= BigInt(byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-    throw new RangeError("it has a number of more than ten bytes");
-  };
-  while (at < end) {
-    const key = varint();
-    const number = Number(key >> 3n);
-    const wire = Number(key & 7n);
-    if (wire === 0) yield { number, value: varint() };
-    else if (wire === 1 || wire === 5) at += wire === 1 ? 8 : 4;
-    else if (wire === 2) {
-      const length = varint();
-      if (length > BigInt(end - at)) throw new RangeError("a part of it is longer than the whole");
-      const from = at;
-      at += Number(length);
-      yield { number, begin: from, end: at };
-    } else throw new RangeError(`it has a field of the kind ${wire}`);
-    if (at > end) throw new RangeError("it ends inside a number");
-  }
-}
-
-const textOf = (bytes, { begin, end }) => TEXT.decode(bytes.subarray(begin, end));
-
 /** A TensorProto: dims, type, name, and every note about external data. */
 function readTensor(bytes, message) {
   const tensor = { name: "", dims: [], type: 0n, external: false, entries: [] };
   for (const field of fields(bytes, message)) {
     if (field.number === 1) {
-      if (field.value !== undefined) tensor.dims.push(field.value);
-      else tensor.dims.push(...packed(bytes, field));
+      tensor.dims.push(...integers(bytes, field));
     } else if (field.number === 2 && field.value !== undefined) tensor.type = field.value;
     else if (field.number === 8 && field.value === undefined) tensor.name = textOf(bytes, field);
     else if (field.number === 13 && field.value === undefined) {
@@ -157,21 +123,6 @@ function readTensor(bytes, message) {
     } else if ([3, 4, 5, 6, 7, 9, 10, 11].includes(field.number) && field.begin !== field.end) tensor.holds = true;
   }
   return tensor;
-}
-
-function packed(bytes, { begin, end }) {
-  const found = [];
-  for (let at = begin; at < end; ) {
-    let value = 0n;
-    for (let shift = 0n; ; shift += 7n) {
-      if (at >= end || shift > 63n) throw new RangeError("it ends inside a number");
-      const byte = bytes[at++];
-      value |= BigInt(byte & 127) << shift;
-      if (byte < 128) break;
-    }
-    found.push(value);
-  }
-  return found;
 }
 
 /** An entry of external_data: key, value, and where the value lies. */

@@ -134,7 +134,7 @@ export class Pack {
     for (let row = 0; row < rows; row += 1) {
       bytes.set(whole.subarray(row * step, row * step + columns * size), row * columns * size);
     }
-    compare(name, sha256(bytes), recorded, "decodes to the SHA-256");
+    compare(name, await digest(bytes), recorded, "decodes to the SHA-256");
     return bytes;
   }
 

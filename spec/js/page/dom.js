@@ -21,8 +21,8 @@ function made(node, className, attributes, children) {
 
 /** A count with separators, or another number in at most three digits. */
 export function number(value) {
-  if (!Number.isInteger(value)) return String(Number(value.toPrecision(3)));
-  return value.toLocaleString("en");
+  if (Number.isSafeInteger(value)) return value.toLocaleString("en");
+  return String(Number(value.toPrecision(3)));
 }
 
 /** A readable size in decimal units, as in the command line: 24.3 MB. */

@@ -37,21 +37,19 @@ export function sizePicture(fileSize, full) {
   return picture;
 }
 
-const [WIDTH, HEIGHT, LEFT, EDGE] = [900, 190, 56, 14];
+const [WIDE, NARROW, HEIGHT, LEFT, EDGE] = [900, 380, 190, 56, 14];
 
-/** The learned betas in the order of the model, each a dot over its line from 1. */
-export function betasPicture(betas) {
+/** The learned betas in the order of the model, each a dot over its line from 1; what is not finite is only counted. */
+export function betasPicture(betas, width = innerWidth < 600 ? NARROW : WIDE) {
   const values = betas.map(({ value }) => value).filter(Number.isFinite);
-  const [least, most] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
-  const [low, high] = [Math.min(1, least), Math.max(1, most)];
-  const span = high - low || 1;
-  const y = (value) => EDGE + ((high - value) / span) * (HEIGHT - 2 * EDGE);
-  const step = (WIDTH - LEFT - EDGE) / betas.length;
-  const label = `${betas.length} learned betas from ${number(least)} to ${number(most)}`;
-  const picture = svg("svg", "betas", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
+  const [low, high] = rangeOf(values);
+  const y = (value) => EDGE + ((high - value) / (high - low)) * (HEIGHT - 2 * EDGE);
+  const step = (width - LEFT - EDGE) / betas.length;
+  const picture = svg("svg", "betas", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": labelOf(values, betas.length) });
   picture.append(svg("line", "axis", { x1: LEFT, x2: LEFT, y1: EDGE, y2: HEIGHT - EDGE }));
-  picture.append(svg("line", "one", { x1: LEFT, x2: WIDTH - EDGE, y1: y(1), y2: y(1) }));
-  for (const value of new Set([low, 1, high])) {
+  picture.append(svg("line", "one", { x1: LEFT, x2: width - EDGE, y1: y(1), y2: y(1) }));
+  const ends = values.length ? [Math.min(...values), Math.max(...values)] : [];
+  for (const value of new Set([1, ...ends])) {
     const near = value !== 1 && Math.abs(y(value) - y(1)) < 14;
     if (!near) picture.append(svg("text", "", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, number(value)));
   }
@@ -64,4 +62,20 @@ export function betasPicture(betas) {
     picture.append(svg("circle", "", { cx: x, cy: y(value), r: radius }, title));
   });
   return picture;
+}
+
+/** The ends of the axis: 1 and all values, with room around them where they are the same. */
+function rangeOf(values) {
+  const [low, high] = [Math.min(1, ...values), Math.max(1, ...values)];
+  if (high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return [low, high];
+  const room = 0.5 * Math.max(Math.abs(low), Math.abs(high));
+  return [low - room, high + room];
+}
+
+function labelOf(values, count) {
+  const betas = `${number(count)} learned ${count > 1 ? "betas" : "beta"}`;
+  if (!values.length) return `${betas}, none of them finite`;
+  const odd = count > values.length ? `; ${number(count - values.length)} not finite` : "";
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return least === most ? `${betas}, ${values.length > 1 ? "all of them " : ""}${number(least)}${odd}` : `${betas} from ${number(least)} to ${number(most)}${odd}`;
 }

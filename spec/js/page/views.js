@@ -41,7 +41,11 @@ export function summaryCards(summary) {
     const some = summary.betas.slice(0, DRAWN);
     const which = some.length < summary.betas.length ? `; the first ${number(DRAWN)} of ${number(summary.betas.length)}` : "";
     const note = `The factor of each adapted layer's random weights, in the order of the names${which}.`;
-    cards.push(card("Betas", betasPicture(some), element("p", "soft", {}, note)));
+    const odd = summary.betas.filter(({ value }) => !Number.isFinite(value));
+    const named = odd.slice(0, 10).map(({ name, value }) => `${name} (${value})`).join(", ");
+    const more = odd.length > 10 ? ` and ${number(odd.length - 10)} more` : "";
+    const warning = odd.length ? [element("p", "warning", {}, `Not finite, and not in the picture: ${named}${more}.`)] : [];
+    cards.push(card("Betas", betasPicture(some), element("p", "soft", {}, note), ...warning));
   }
   if (summary.rows.length) cards.push(card("Parameters", ...roles(summary.rows)));
   return cards;
@@ -94,7 +98,7 @@ function* roles(rows) {
 }
 
 const TEXT = {
-  count: ["count", ({ names }) => (names.length > 1 ? `×${names.length}` : ""), "number"],
+  count: ["count", ({ names }) => `×${names.length}`, "number"],
   shape: ["shape", ({ shape }) => shape],
   dtype: ["dtype", ({ dtype }) => dtype],
   table: ["distribution", ({ distribution, scale }) => `${distribution} × ${number(scale)}`],
@@ -121,14 +125,17 @@ const saysOneThing = (rows, column) => new Set(rows.map(TEXT[column][1])).size =
 
 function table(rows, columns) {
   const every = columns.map((column) => TEXT[column]);
-  const head = every.map(([title, , className]) => element("th", className, { scope: "col" }, title));
-  const made = element("table", "", {}, element("tr", "", {}, element("th", "", { scope: "col" }, "name"), ...head));
-  for (const row of rows.slice(0, SHOWN)) {
-    const name = element("td", "mono", { title: row.names.slice(0, 20).join("\n") }, row.label);
-    const cells = every.map(([, text, className]) => element("td", className, {}, text(row)));
-    made.append(element("tr", "", {}, name, ...cells));
+  // On a narrow page the style breaks up rows, which would take the table's roles from it; so they are named.
+  const row = (...cells) => element("tr", "", { role: "row" }, ...cells);
+  const heading = (title, className = "") => element("th", className, { scope: "col", role: "columnheader" }, title);
+  const head = every.map(([title, , className]) => heading(title, className));
+  const made = element("table", "", { role: "table" }, row(heading("name"), ...head));
+  for (const one of rows.slice(0, SHOWN)) {
+    const name = element("td", "mono", { role: "cell", title: one.names.slice(0, 20).join("\n") }, one.label);
+    const cells = every.map(([title, text, className]) => element("td", className, { role: "cell", "data-label": title }, text(one)));
+    made.append(row(name, ...cells));
   }
-  if (rows.length > SHOWN) made.append(element("tr", "", {}, element("td", "soft", {}, `... and ${rows.length - SHOWN} more`)));
+  if (rows.length > SHOWN) made.append(row(element("td", "soft", { role: "cell" }, `... and ${rows.length - SHOWN} more`)));
   return made;
 }
 

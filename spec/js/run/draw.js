@@ -5,7 +5,7 @@ import { preprocess, softmax } from "./images.js";
 import { showProblem } from "./problem.js";
 
 const SIZE = 280;
-const PEN = 26;
+const [THIN, THICK] = [26, 40]; // of the pen: MNIST's strokes, and those of images of few pixels
 
 /** Fill the card; returns what takes the engine's answers. */
 export function drawing(card, { spec: { side, classes }, first }, send) {
@@ -42,7 +42,7 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
     paint(small, image, side);
     send({ draw: { image, number: 0 } });
   };
-  strokes(canvas, pen, () => {
+  strokes(canvas, pen, side > 16 ? THIN : THICK, () => {
     empty = false;
     ask();
   });
@@ -87,8 +87,8 @@ function classRow(bars, index) {
 }
 
 /** Draw by pointer, or by keys: arrows move the pen, space lowers and lifts it. */
-function strokes(canvas, pen, changed) {
-  Object.assign(pen, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: "#000" });
+function strokes(canvas, pen, lineWidth, changed) {
+  Object.assign(pen, { lineWidth, lineCap: "round", lineJoin: "round", strokeStyle: "#000" });
   let from = null;
   const line = (to) => {
     pen.beginPath();
@@ -122,7 +122,7 @@ function strokes(canvas, pen, changed) {
     if (event.key === " ") down = !down;
     else if (STEPS[event.key]) {
       const [x, y] = STEPS[event.key];
-      const inside = (value) => Math.max(PEN / 2, Math.min(SIZE - PEN / 2, value));
+      const inside = (value) => Math.max(lineWidth / 2, Math.min(SIZE - lineWidth / 2, value));
       from = key;
       key = { x: inside(key.x + 14 * x), y: inside(key.y + 14 * y) };
     } else return;

@@ -1,9 +1,9 @@
 /** The worker behind the page: reads a pack and its graph, makes the weights, and runs the model. */
 
-import { checkGraph, fromBlob, open, readGraph, separate } from "../lottapack.js";
+import { checkGraph, fromBytes, open, readGraph } from "../lottapack.js";
 import { summarise } from "../page/summary.js";
-import { download, keep } from "./download.js";
-import { RunError, refusalOf } from "./errors.js";
+import { download, keep, readFile } from "../page/download.js";
+import { RunError, refusalOf } from "../page/errors.js";
 import { kindOf } from "./kind.js";
 import { memory, run, session, start } from "./runtime.js";
 import { feedOf, feedsFrom } from "./tensors.js";
@@ -48,36 +48,34 @@ async function opened({ pack: from, graph: beside, files: dropped, device, cores
     starting ??= start(device, threads).finally(() => took("runtime", since));
     starting.catch(() => {}); // it is awaited below, or something else fails first
   };
-  const [blob, graphBlob] = await Promise.all([
-    blobOf(from, { started: begin, progress: tell("download") }),
-    beside ? blobOf(beside) : null,
+  const [bytes, besides] = await Promise.all([
+    bytesOf(from, { started: begin, progress: tell("download") }),
+    beside ? bytesOf(beside) : null,
   ]);
   took("download", began);
-  begin(blob.size);
+  begin(bytes.length);
   let since = performance.now();
-  const pack = await open(fromBlob(blob));
+  const pack = await open(fromBytes(bytes));
   pack.checkLimit(MOST_BYTES);
-  postMessage({ summary: await summarise(pack) });
   const files = new Map();
   for (const name of pack.descriptor.files.keys()) files.set(name, await pack.file(name)); // checked, used or not
   for (const [name, file] of Object.entries(dropped ?? {})) files.set(name, new Uint8Array(await file.arrayBuffer()));
-  const bytes = graphBlob ? new Uint8Array(await graphBlob.arrayBuffer()) : files.get(GRAPH);
-  if (!bytes) {
+  const text = besides?.slice() ?? files.get(GRAPH);
+  if (!text) {
     const hint = "Where torch is: lottapack export PACK -o FOLDER --format onnx --weights none. Drop the pack or the graph of that folder.";
     throw new RunError("graph", "files", "the pack holds no graph (model.onnx), which says what the model computes", hint);
   }
-  const graph = readGraph(bytes);
+  const graph = readGraph(text);
   checkGraph(graph, pack);
   took("checks", since);
   since = performance.now();
-  const { weights, workers } = await generate(pack, blob, graph.weights, { cores, progress: tell("generate") });
+  const { weights, workers } = await generate(pack, bytes, graph.weights, { cores, progress: tell("generate") });
   took("weights", since);
   postMessage({ stage: "session" });
   const runtime = await starting;
   since = performance.now();
-  const places = separate(bytes, graph);
   const held = [...weights.values()].reduce((sum, { length }) => sum + length, 0);
-  const made = await session(runtime, bytes, places, weights);
+  const made = await session(runtime, text, graph, weights);
   took("session", since);
   since = performance.now();
   const spec = kindOf(graph);
@@ -85,6 +83,7 @@ async function opened({ pack: from, graph: beside, files: dropped, device, cores
   if (spec.kind === "text") await prepareText(pack);
   const first = await firstRun();
   took("first run", since);
+  const at = performance.timeOrigin + performance.now();
   const shown = {
     kind: spec.kind,
     spec: { side: spec.side, classes: spec.classes, tokenizer: Boolean(model.tokenizer) },
@@ -95,19 +94,20 @@ async function opened({ pack: from, graph: beside, files: dropped, device, cores
     workers,
     threads: runtime.threads,
     device,
-    bytes: { pack: blob.size, graph: graphBlob?.size ?? 0, runtime: runtimeBytes() },
+    bytes: { pack: bytes.length, graph: besides?.length ?? 0, runtime: runtimeBytes() },
     memory: { weights: held, runtime: memory() },
-    at: performance.timeOrigin + performance.now(),
+    at,
+    summary: await summarise(pack),
   };
   postMessage({ ready: shown });
-  const fetched = [[from, blob], [beside, graphBlob]].filter(([address]) => typeof address === "string");
+  const fetched = [[from, bytes], [beside, besides]].filter(([address]) => typeof address === "string");
   if (fetched.length) await keep(fetched).catch(() => {}); // without room it is only not kept
 }
 
-async function blobOf(from, options = {}) {
+async function bytesOf(from, options = {}) {
   if (typeof from === "string") return download(from, options);
   options.started?.(from.size);
-  return from;
+  return readFile(from);
 }
 
 /** Bytes of the runtime's files as they were sent, or as they are where the browser had them. */

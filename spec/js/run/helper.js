@@ -1,13 +1,13 @@
 /** A worker that generates weights; weights.js starts several. */
 
-import { Pack, PackError, fromBlob } from "../lottapack.js";
+import { Pack, PackError, fromBytes } from "../lottapack.js";
 import { weightsOf } from "./weights.js";
 
 let pack;
 
-onmessage = async ({ data: { opened, blob, job } }) => {
+onmessage = async ({ data: { opened, bytes, job } }) => {
   if (opened) {
-    pack = new Pack(fromBlob(blob), opened);
+    pack = new Pack(fromBytes(bytes), opened);
     return;
   }
   try {

@@ -15,7 +15,7 @@ const STAGES = {
 const time = (milliseconds) => (milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${Number((milliseconds / 1000).toPrecision(3))} s`);
 
 /** The children of the card. `milliseconds`: from asking for the page, or from the drop, to the first answer. */
-export function measurements({ spent, bytes, memory, workers, threads, device }, { full, numel }, milliseconds) {
+export function measurements({ spent, bytes, memory, workers, threads, device, summary: { full, numel } }, milliseconds) {
   const list = element("dl", "facts");
   const fact = (name, value, small) => {
     const said = element("dd", "", {}, value, element("small", "", {}, small));

@@ -2,9 +2,9 @@
 
 import { element } from "../page/dom.js";
 import { showRefusal, showVerdict, summaryCards } from "../page/views.js";
-import { queryOf, requested } from "./addresses.js";
+import { queryOf, requested } from "../page/addresses.js";
 import { drawing } from "./draw.js";
-import { refusalOf } from "./errors.js";
+import { refusalOf } from "../page/errors.js";
 import { measurements } from "./measured.js";
 import { anyInput } from "./other.js";
 import { writing } from "./write.js";
@@ -116,7 +116,6 @@ function start(name, order, since) {
   say(STAGES.download);
   const own = new Worker(new URL("engine.js", import.meta.url), { type: "module" });
   engine = own;
-  let summary = null;
   let tool = null;
   let stage = "download";
   own.onerror = (event) => failed(name, event.message ?? "the worker could not be started");
@@ -125,13 +124,10 @@ function start(name, order, since) {
       if (data.stage !== stage) say(STAGES[(stage = data.stage)]);
       if (data.progress === undefined) bar.removeAttribute("value");
       else bar.value = data.progress;
-    } else if (data.summary) summary = data.summary;
-    else if (data.ready) {
-      tool = show(own, name, data.ready, summary, data.ready.at - performance.timeOrigin - since);
-    } else if (data.refused && data.during === "open") {
-      refuse(name, data.refused);
-      if (summary) content.replaceChildren(...summaryCards(summary));
-    } else if (data.refused) tool.refused(data.refused);
+    } else if (data.ready) {
+      tool = show(own, name, data.ready, data.ready.at - performance.timeOrigin - since);
+    } else if (data.refused && data.during === "open") refuse(name, data.refused);
+    else if (data.refused) tool.refused(data.refused);
     else if (data.crashed) failed(name, data.crashed);
     else tool.told(data);
   };
@@ -142,13 +138,13 @@ function start(name, order, since) {
 
 const TOOLS = { image: drawing, text: writing, other: anyInput };
 
-function show(own, name, ready, summary, milliseconds) {
+function show(own, name, ready, milliseconds) {
   showVerdict(verdict, "good", "Verified and running", `${name}: every hash and every rebuilt weight is as recorded.`);
   const tool = TOOLS[ready.kind](model, ready, (order) => own.postMessage(order));
   model.hidden = false;
   measured.hidden = false;
-  measured.replaceChildren(...measurements(ready, summary, milliseconds));
-  content.replaceChildren(...summaryCards(summary));
+  measured.replaceChildren(...measurements(ready, milliseconds));
+  content.replaceChildren(...summaryCards(ready.summary));
   remember();
   return tool;
 }

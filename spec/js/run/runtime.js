@@ -1,6 +1,8 @@
 /** ONNX Runtime for the web, as `make web` has put it into ../vendor. */
 
-import { RunError, isMemory } from "./errors.js";
+import { separate } from "../lottapack.js";
+import { RunError, isMemory } from "../page/errors.js";
+import { fuse } from "./fuse.js";
 
 const MISSING = "In a checkout: make web. In an installed wheel: take one that was built after it.";
 const memories = [];
@@ -47,11 +49,17 @@ export async function start(device, threads) {
   return { ort, device, threads };
 }
 
-/** A session over weights. `graph`: its bytes, separated; `places`: the location of each weight; `weights`: by name. */
-export async function session({ ort, device }, graph, places, weights) {
-  const externalData = [...places].map(([name, path]) => ({ path, data: weights.get(name) }));
+/**
+ * A session over weights. `bytes`: the graph's, which are changed; `graph`: from readGraph(); `weights`: by name.
+ *
+ * Where fuse.js has something to do, the runtime's own optimizer would only take time and a second copy of weights.
+ */
+export async function session({ ort, device }, bytes, graph, weights) {
+  const externalData = [...separate(bytes, graph)].map(([name, path]) => ({ path, data: weights.get(name) }));
+  const fused = device === "wasm" ? fuse(bytes, graph) : bytes;
+  const graphOptimizationLevel = fused === bytes ? "all" : "disabled";
   try {
-    return await ort.InferenceSession.create(graph, { externalData, executionProviders: [device], graphOptimizationLevel: "all" });
+    return await ort.InferenceSession.create(fused, { externalData, executionProviders: [device], graphOptimizationLevel });
   } catch (fault) {
     if (isMemory(fault)) throw fault;
     throw refusedBy(fault, "ONNX Runtime refuses the graph");

@@ -1,6 +1,6 @@
 /** Tensors of the runtime from plain numbers, and back. */
 
-import { RunError } from "./errors.js";
+import { RunError } from "../page/errors.js";
 import { roundTo } from "../lottapack.js";
 
 const ARRAYS = {

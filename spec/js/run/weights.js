@@ -5,7 +5,7 @@ import { PackError, roundTo, widen } from "../lottapack.js";
 const SHARE = 3e6; // elements that are worth a worker of their own
 
 /** The merged weights, as bytes by name. `wanted`: the graph's weights; others are checked as well. `progress(share)`. */
-export async function generate(pack, blob, wanted, { cores, progress }) {
+export async function generate(pack, bytes, wanted, { cores, progress }) {
   const { parameters } = pack.descriptor;
   const jobs = new Map();
   for (const [name, entry] of parameters) {
@@ -23,7 +23,7 @@ export async function generate(pack, blob, wanted, { cores, progress }) {
   };
   const workers = Math.min(cores, queue.length, Math.ceil(total / SHARE));
   if (workers <= 1) for (const job of queue) took(job, await weightsOf(pack, job));
-  else await share(pack, blob, queue, workers, took);
+  else await share(pack, bytes, queue, workers, took);
   return { weights: found, workers: Math.max(1, workers) };
 }
 
@@ -46,7 +46,7 @@ function converted(bytes, from, to) {
 }
 
 /** Hand out the jobs, the largest first, each to the worker that is free. */
-function share(pack, blob, queue, count, took) {
+function share(pack, bytes, queue, count, took) {
   const workers = [];
   const opened = pack.opened();
   let left = queue.length;
@@ -68,7 +68,7 @@ function share(pack, blob, queue, count, took) {
         return left ? give() : resolve();
       };
       worker.onerror = (event) => reject(new Error(event.message ?? "a worker could not be started"));
-      worker.postMessage({ opened, blob });
+      worker.postMessage({ opened, bytes });
       give();
     }
   });

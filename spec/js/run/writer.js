@@ -1,6 +1,6 @@
 /** Text from a decoder with a cache, token by token. */
 
-import { RunError } from "./errors.js";
+import { RunError } from "../page/errors.js";
 import { widen } from "../lottapack.js";
 import { run } from "./runtime.js";
 import { feedOf } from "./tensors.js";

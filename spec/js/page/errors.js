@@ -1,4 +1,4 @@
-/** What can fail besides the pack and its graph, in the form that the page shows refusals in. */
+/** What can fail besides the pack and its graph, in the form that the pages show refusals in. */
 
 export class RunError extends Error {
   /** `section`: address, runtime, memory, tokenizer or input; `where`: the place; `hint`: the next step. */
@@ -20,8 +20,9 @@ export function refusalOf(error, model) {
   if (isMemory(error)) {
     return one("memory", "the browser does not give the memory that this model needs", "Close other pages, or take a smaller model.");
   }
-  if (error instanceof DOMException && error.name === "NotReadableError") {
-    return one("container", `the file cannot be read: ${error.message}`, "Choose the file again.");
+  if (error instanceof DOMException) {
+    const problem = { kind: "length", where: "file", message: `cannot be read: ${error.message}` };
+    return shown("container", [problem], "Choose the file again.");
   }
   return null;
 }

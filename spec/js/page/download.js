@@ -5,7 +5,7 @@ import { RunError } from "./errors.js";
 const KEPT = "lottapack-packs-1";
 const MOST = 2 ** 28;
 
-/** A file at an address, as a Blob. `started(size)`: its size, as soon as it is known; `progress(share)`. */
+/** The bytes of a file at an address. `started(size)`: its size, as soon as it is known; `progress(share)`. */
 export async function download(address, { progress = () => {}, started = () => {} } = {}) {
   const where = decodeURI(new URL(address).pathname);
   let answer;
@@ -35,19 +35,39 @@ export async function download(address, { progress = () => {}, started = () => {
   } catch (fault) {
     throw new RunError("address", where, `the download ended early, after ${done} bytes (${fault.message})`, "Try again.");
   }
-  return new Blob(pieces);
+  const bytes = room(done);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/** The bytes of a file that was dropped. */
+export async function readFile(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const shared = room(bytes.length);
+  if (shared.buffer instanceof ArrayBuffer) return bytes;
+  shared.set(bytes);
+  return shared;
+}
+
+/** Zeros in memory that workers share, where the browser allows it. */
+function room(size) {
+  return new Uint8Array(globalThis.crossOriginIsolated ? new SharedArrayBuffer(size) : size);
 }
 
 async function kept(address) {
   return globalThis.caches && (await (await caches.open(KEPT)).match(address));
 }
 
-/** Keep files for a visit without a network, in place of those kept before. `blobs`: pairs of an address and a Blob. */
-export async function keep(blobs) {
-  if (!globalThis.caches || blobs.some(([, blob]) => blob.size > MOST)) return;
+/** Keep files for a visit without a network, in place of those kept before. `files`: pairs of an address and bytes. */
+export async function keep(files) {
+  if (!globalThis.caches || files.some(([, { length }]) => length > MOST)) return;
   await caches.delete(KEPT);
   const cache = await caches.open(KEPT);
-  for (const [address, blob] of blobs) {
-    await cache.put(address, new Response(blob, { headers: { "content-length": String(blob.size) } }));
+  for (const [address, bytes] of files) {
+    await cache.put(address, new Response(bytes.slice(), { headers: { "content-length": String(bytes.length) } }));
   }
 }
