@@ -164,5 +164,5 @@ $(VENV)/bench-installed: $(VENV)/test-installed
 	touch $@
 
 clean:
-	rm -rf spec/js/vendor spec/web/node_modules $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm .venv-light build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
+	rm -rf spec/js/vendor $(VENV) .venv-hub036 .venv-hub-suite .venv-olah .venv-oldest .venv-timm .venv-light build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .hub-suite
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

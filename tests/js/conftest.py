@@ -71,7 +71,7 @@ def address():
 
 @pytest.fixture(scope="session")
 def registry():
-    """A function: a folder of models and the headers of the pages to a server of both, as a context with its address."""
+    """A function of a folder of models and of the pages' headers: a context with the address of a server of both."""
 
     def of(files: Path, headers: dict[str, str] = pages.HEADERS):
         return serving(functools.partial(_Registry, files=files, headers=headers))

@@ -83,6 +83,7 @@ def llama() -> nn.Module:
 def models(tmp_path_factory):
     """A folder of models: each a pack that holds its graph, and the graph beside it."""
     home = tmp_path_factory.mktemp("models")
+    (home / "anna").mkdir()
     tokenizer().save_pretrained(home / "tokenizer")
     examples = {"cnn": (torch.zeros(2, 2, 6, 6),)}
     for make in (digits, cnn, llama):
@@ -113,7 +114,9 @@ def visit(page, address, query, **options):
 
 
 def drop(page, *files: Path | dict) -> None:
-    page.set_input_files("#file", list(files))
+    of = {"mimeType": "application/octet-stream"}
+    named = [one if isinstance(one, dict) else {"name": one.name, "buffer": one.read_bytes(), **of} for one in files]
+    page.set_input_files("#file", named)
     page.wait_for_selector(DONE, timeout=SLOW)
 
 
@@ -185,7 +188,14 @@ def test_what_it_cost_is_shown(page, address, models):
     visit(page, address, "?model=anna/digits")
     measured = page.locator("#measured")
     size = (models / "anna" / "digits" / PACK).stat().st_size
-    for said in ("First answer after", f"pack {size / 1000:.1f} kB", "runtime 14", "Memory", "full, 16 bits", "WebAssembly"):
+    for said in (
+        "First answer after",
+        f"pack {size / 1000:.1f} kB",
+        "runtime 14",
+        "Memory",
+        "full, 16 bits",
+        "WebAssembly",
+    ):
         expect(measured).to_contain_text(said)
 
 
@@ -203,22 +213,40 @@ def test_the_llama_writes_the_tokens_of_torch(page, address, models):
     reader = transformers.AutoTokenizer.from_pretrained(models / "tokenizer")
     prompt = reader("import torch\n", return_tensors="pt")
     with torch.no_grad():
-        due = model.generate(**prompt, max_new_tokens=GREEDY, do_sample=False, pad_token_id=1)[0, prompt.input_ids.shape[1] :]
+        due = model.generate(**prompt, max_new_tokens=GREEDY, do_sample=False, pad_token_id=1)[
+            0, prompt.input_ids.shape[1] :
+        ]
     assert found == due.tolist()
     assert len(found) > 4
     expect(page.locator(".added")).to_have_text(reader.decode(due, skip_special_tokens=True))
     expect(page.locator("#model")).to_contain_text("tokens a second")
 
 
+BOTH = """() => ["Write", "Stop"].map((name) =>
+  [...document.querySelectorAll("button")].find((one) => one.textContent === name).click())"""
+
+
 def test_writing_stops_when_asked(page, address):
     visit(page, address, "?model=anna/llama")
-    page.get_by_label("Temperature").fill("1.5")
+    page.get_by_label("Prompt").fill("import torch\n")
     page.get_by_label("Tokens, at most").fill("2000")
-    page.get_by_role("button", name="Write").click()
-    expect(page.locator(".added")).not_to_be_empty()
-    page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#model")).to_contain_text(", stopped")
+    page.evaluate(BOTH)
+    expect(page.locator("#model")).to_contain_text(", stopped", timeout=SLOW)
+    assert len(json.loads(page.locator("#model").get_attribute("data-ids"))) < 4
     expect(page.get_by_role("button", name="Write")).to_be_enabled()
+
+
+def test_a_temperature_gives_other_tokens(page, address):
+    visit(page, address, "?model=anna/llama")
+    page.get_by_label("Temperature").fill("2")
+    page.get_by_label("Tokens, at most").fill("30")
+    written = set()
+    for _ in range(3):
+        page.locator("#model").evaluate("node => delete node.dataset.ids")
+        page.get_by_role("button", name="Write").click()
+        page.wait_for_selector("#model[data-ids]", timeout=SLOW)
+        written.add(page.locator("#model").get_attribute("data-ids"))
+    assert len(written) > 1
 
 
 def test_any_other_model_runs_on_numbers(page, address, models):
@@ -411,8 +439,8 @@ def test_it_fits_a_telephone(watch, address, name, scheme):
         assert page.evaluate("() => getComputedStyle(document.body).colorScheme") in ("normal", "light dark")
 
 
-UNNAMED = """() => [...document.querySelectorAll("button, input, textarea, canvas, svg, progress")].filter((node) => !node.hidden
-  && !node.closest("[hidden], [aria-hidden]") && !node.labels?.length && !node.textContent.trim()
+UNNAMED = """() => [...document.querySelectorAll("button, input, textarea, canvas, svg, progress")].filter((node) =>
+  !node.hidden && !node.closest("[hidden], [aria-hidden]") && !node.labels?.length && !node.textContent.trim()
   && !node.getAttribute("aria-label") && !node.getAttribute("aria-labelledby")).map((node) => node.outerHTML)"""
 
 
@@ -444,7 +472,9 @@ def test_every_module_of_the_page_is_preloaded():
         if name in reached:
             continue
         reached.add(name)
-        pending += [(path.parent / found).resolve() for found in re.findall(r'from "(\.[^"]+)"', path.read_text("utf-8"))]
+        pending += [
+            (path.parent / found).resolve() for found in re.findall(r'from "(\.[^"]+)"', path.read_text("utf-8"))
+        ]
     assert listed == reached - {"run/page.js", "run/engine.js"} | {"run/engine.js"}
 
 

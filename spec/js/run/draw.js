@@ -1,11 +1,13 @@
 /** A square to draw a digit in, and a bar for each class. */
 
-import { element, percent } from "../page/dom.js";
+import { element } from "../page/dom.js";
 import { preprocess, softmax } from "./images.js";
 import { showProblem } from "./problem.js";
 
 const SIZE = 280;
 const [THIN, THICK] = [26, 40]; // of the pen: MNIST's strokes, and those of images of few pixels
+
+const percent = (share) => (share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
 
 /** Fill the card; returns what takes the engine's answers. */
 export function drawing(card, { spec: { side, classes }, first }, send) {
@@ -53,12 +55,12 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
     const best = shares.indexOf(Math.max(...shares));
     rows.forEach(({ bar, value, row }, index) => {
       bar.style.width = empty ? "0" : `${100 * shares[index]}%`;
-      value.textContent = empty ? "" : percent(shares[index], 1);
+      value.textContent = empty ? "" : percent(shares[index]);
       row.classList.toggle("best", !empty && index === best);
     });
     card.dataset.logits = JSON.stringify(logits);
     if (empty) return;
-    answer.textContent = `This is a ${best} (${percent(shares[best], 1)}).`;
+    answer.textContent = `This is a ${best} (${percent(shares[best])}).`;
     canvas.setAttribute("aria-label", `your drawing, read as ${best}`);
   };
   paint(small, new Float32Array(side * side), side);

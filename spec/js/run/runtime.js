@@ -39,7 +39,7 @@ export async function start(device, threads) {
   }
   ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
   ort.env.wasm.numThreads = threads;
-  ort.env.logLevel = "error";
+  ort.env.logLevel = "fatal"; // the page shows errors itself
   try {
     await ort.InferenceSession.create(NOTHING, { executionProviders: [device] });
   } catch (fault) {
@@ -59,7 +59,7 @@ export async function session({ ort, device }, bytes, graph, weights) {
   const fused = device === "wasm" ? fuse(bytes, graph) : bytes;
   const graphOptimizationLevel = fused === bytes ? "all" : "disabled";
   try {
-    return await ort.InferenceSession.create(fused, { externalData, executionProviders: [device], graphOptimizationLevel });
+    return await ort.InferenceSession.create(fused, { externalData, executionProviders: [device], graphOptimizationLevel, logSeverityLevel: 4 });
   } catch (fault) {
     if (isMemory(fault)) throw fault;
     throw refusedBy(fault, "ONNX Runtime refuses the graph");
@@ -69,7 +69,7 @@ export async function session({ ort, device }, bytes, graph, weights) {
 /** Run a session; a refusal by the runtime is a RunError. */
 export async function run(opened, feeds) {
   try {
-    return await opened.run(feeds);
+    return await opened.run(feeds, { logSeverityLevel: 4 }); // the page shows errors itself
   } catch (fault) {
     if (isMemory(fault)) throw fault;
     throw refusedBy(fault, "ONNX Runtime cannot run the model on this input");
