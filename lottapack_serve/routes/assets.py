@@ -11,11 +11,6 @@ from lottapack_serve.bodies import part
 from lottapack_serve.refusals import RefusedError
 
 _OWN = Path(html.__file__).with_name("static")
-_HEADERS = {
-    **pages.HEADERS,
-    "Content-Security-Policy": "frame-ancestors 'none'; object-src 'none'; base-uri 'none'",
-    "Cache-Control": "no-cache",
-}
 
 
 def _static(request: Request) -> Response:
@@ -36,7 +31,7 @@ def _file(request: Request, folder: Path) -> Response:
     if not path.is_file():
         raise RefusedError(404, f"The registry does not have a page {name!r}.")
     found = path.stat()
-    headers = {**_HEADERS, "ETag": f'"{found.st_mtime_ns:x}-{found.st_size:x}"'}
+    headers = {**pages.HEADERS, "ETag": f'"{found.st_mtime_ns:x}-{found.st_size:x}"'}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return FileResponse(path, headers=headers, media_type=kind, stat_result=found)

@@ -6,7 +6,7 @@
 const KEPT = "lottapack-page-1";
 const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm", "tokenizers.min.mjs"];
 const PAGES = [
-  "agreement.js", "architecture.js", "arguments.js", "codings.js", "computed.js", "container.js", "descriptor.js", "errors.js",
+  "agreement.js", "architecture.js", "arguments.js", "codings.js", "computed.js", "container.js", "descriptor.js", "digests.js", "errors.js",
   "faults.js", "files.js", "fingerprint.js", "graph.js", "hadamard.js", "index.html", "inflate.js", "json.js", "lottapack.js",
   "merge.js", "pack.js", "page/dom.js", "page/icon.svg", "page/page.js", "page/pictures.js", "page/style.css",
   "page/summary.js", "page/views.js", "page/worker.js", "parameters.js", "protobuf.js", "quantile.js", "records.js", "run.html",

@@ -90,8 +90,13 @@ test("a file that the pack does not have is refused", async () => {
   assert.throws(() => pack.file("vocab.json"), { name: "UnsupportedError", message: /does not contain the file "vocab\.json"/ });
 });
 
+/** A pack whose file holds no tensors. */
+function ofDescriptor(descriptor) {
+  return new Pack(fromBytes(new Uint8Array()), { descriptor, tensors: new Map(), dataStart: 0, digests: new Map(), tables: new Map() });
+}
+
 test("weights of torch-cpu are refused and named", async () => {
-  const pack = new Pack(fromBytes(new Uint8Array()), { descriptor: example("torch_cpu"), tensors: new Map(), dataStart: 0, digests: new Map(), tables: new Map() });
+  const pack = ofDescriptor(example("torch_cpu"));
   assert.throws(() => pack.backbone("0.weight"), { name: "UnsupportedError", message: /^needs torch: PyTorch 2\.13\.0/ });
   const { status, detail } = await fingerprintCheck(pack, "0.weight", "0123456789abcdef");
   assert.deepEqual([status, detail.slice(0, 11)], ["skipped", "needs torch"]);
@@ -149,7 +154,7 @@ test("weights of several pieces have the digest of the whole; more than an array
   const huge = { role: "constant", shape: [2n ** 33n], dtype: "int8", value: "07" };
   const parameters = new Map(Object.entries({ a: entry("constant", { value: "3c01" }), b: entry("seeded", seeded), huge }));
   const rng = { id: "philox4x32-10", seedText: "000000000000002a", tables: new Map(), scaffolds: new Map() };
-  const pack = new Pack(fromBytes(new Uint8Array()), { tensors: new Map(), dataStart: 0 }, { parameters, rng, files: new Map() });
+  const pack = ofDescriptor({ parameters, rng, files: new Map() });
   for (const name of ["a", "b"]) assert.equal(await plainSha256(pack, name), sha256(await pack.plain(name)));
   await assert.rejects(pack.plain("huge"), { name: "UnsupportedError" });
 });
