@@ -452,7 +452,11 @@ def test_every_control_has_a_name(page, address, name):
 
 def files_of(*patterns):
     found = (path.relative_to(JS).as_posix() for pattern in patterns for path in JS.glob(pattern))
-    return {name for name in found if not name.startswith(("test/", "vendor/")) and name not in ("sw.js", "node.js")}
+    return {
+        name
+        for name in found
+        if not name.startswith(("test/", "vendor/")) and name not in ("sw.js", "node.js", "conformance.js")
+    }
 
 
 def test_the_service_worker_keeps_every_file():
