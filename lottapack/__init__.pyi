@@ -3,6 +3,7 @@
 # Modules
 from lottapack import distributed as distributed
 from lottapack import errors as errors
+from lottapack import jax as jax
 from lottapack import nn as nn
 from lottapack import numpy as numpy
 from lottapack import onnx as onnx

@@ -58,6 +58,7 @@ LAYERS = (
     "loading",
     "distributed",
     "numpy",
+    "jax",
     "comparing",
     "running",
     "onnx",
