@@ -19,11 +19,11 @@ def read_computed(out: Collector, text: JsonText, parameters: Collection[str]) -
     if not text.is_object:
         out.add("field", "computed", f"should be an object, not {text.kind}")
         return computed
-    count = 0
+    count = sum(1 for _ in text.members())
+    if not 1 <= count <= MAX_COMPUTED:
+        out.add("field", "computed", f"names {count:,} tensors; it should name 1 to {MAX_COMPUTED:,}")
+        return computed
     for name, item in text.members():
-        count += 1
-        if count > MAX_COMPUTED:
-            continue
         place = f"computed[{quote(name)}]"
         fault = name_fault(name) or ("is a parameter, whose own entry gives its dtype" if name in parameters else None)
         if fault:
@@ -34,6 +34,4 @@ def read_computed(out: Collector, text: JsonText, parameters: Collection[str]) -
             computed[name] = sys.intern(dtype)  # ten thousand separate texts would take half of the memory
         else:
             out.add("field", place, f"should be a string, not {item.kind}")
-    if not 1 <= count <= MAX_COMPUTED:
-        out.add("field", "computed", f"names {count:,} tensors; it should name 1 to {MAX_COMPUTED:,}")
     return computed

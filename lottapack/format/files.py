@@ -93,12 +93,12 @@ def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
     if not text.is_object:
         out.add("field", "files", f"should be an object, not {text.kind}")
         return None
+    count = sum(1 for _ in text.members())
+    if not 1 <= count <= MAX_FILES:
+        out.add("field", "files", f"names {count:,} files; it should name 1 to {MAX_FILES}")
+        return None
     records: dict[str, FileRecord] = {}
-    count = 0
     for name, item in text.members():
-        count += 1
-        if count > MAX_FILES:
-            continue
         place = f"files[{quote(name)}]"
         if not is_name(name):
             out.add("name", place, "a pack cannot hold a file of this name")
@@ -107,9 +107,6 @@ def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
         if record is not None:
             records[name] = record
             _check(out, record, place)
-    if not 1 <= count <= MAX_FILES:
-        out.add("field", "files", f"names {count:,} files; it should name 1 to {MAX_FILES}")
-        return None
     if sum(max(record.size, 0) for record in records.values()) > MAX_SIZES:
         out.add("field", "files", f"has files of more than {MAX_SIZES:,} bytes in all")
     return records if len(records) == count else None

@@ -124,16 +124,18 @@ uint8_t *lotta_file(lotta_pack *pack, const json *file, size_t *size);
 const char *lotta_decode(const char *id, dtype type, const int64_t *shape, int dimensions, size_t count, const uint8_t *codes,
                          size_t length, const uint8_t *scales, uint8_t *out);
 
-/* The merged weight of `batch` matrices, in place: spec/v1/merge.md. `beta` and `magnitude` may be NULL. */
+/* The merged weight of `batch` matrices, in place: spec/v1/merge.md. `parts` that an adapter lacks are NULL. */
+enum { LORA_A, LORA_B, BETA, MAGNITUDE, LAMBDA_B, LAMBDA_D, SCALE_IN, SCALE_OUT, ADAPTER_PARTS };
+
 typedef struct {
     size_t batch, d_out, d_in, rank;
     int fan_in_fan_out;
     float scaling;
-    int shared_a, shared_b; /* one for all matrices */
-    const float *a, *b, *beta, *magnitude;
+    int shared[2];             /* whether lora_A, or lora_B, is one for all matrices */
+    const float *parts[ADAPTER_PARTS];
 } lotta_adapter;
 
-/* The factor of B A. */
+/* The factor of B A. The rank is not 0. */
 float lotta_scaling(double alpha, size_t rank, int root);
 void lotta_merge(float *weight, const lotta_adapter *adapter);
 

@@ -5,7 +5,7 @@
 
 #include "numbers.h"
 
-enum { FIELDS = 16 };
+enum { FIELDS = 20 };
 
 static void print_text(const char *text, size_t length) { /* as in canonical JSON, without the quotes */
     static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
@@ -124,32 +124,32 @@ static void ask_merge(char **f) { /* batch, outputs, inputs and rank; fan_in_fan
     size_t size, count;
     dtype type = type_of(f[6]), from = type_of(f[7]);
     lotta_adapter a = {0};
-    float *parts[4] = {NULL};
+    float *parts[ADAPTER_PARTS] = {NULL};
     if (sizes(f[1], shape, &count) != 4) exit(1);
     a.batch = (size_t)shape[0], a.d_out = (size_t)shape[1], a.d_in = (size_t)shape[2], a.rank = (size_t)shape[3];
     a.fan_in_fan_out = !strcmp(f[2], "true");
-    a.scaling = lotta_scaling(strtod(f[3], NULL), a.rank, !strcmp(f[4], "rslora"));
-    a.shared_a = !strcmp(f[5], "lora_A");
-    a.shared_b = !strcmp(f[5], "lora_B");
-    for (int part = 0; part < 4; part++) {
+    a.scaling = a.rank ? lotta_scaling(strtod(f[3], NULL), a.rank, !strcmp(f[4], "rslora")) : 1;
+    a.shared[0] = !strcmp(f[5], "lora_A");
+    a.shared[1] = !strcmp(f[5], "lora_B");
+    for (int part = 0; part < ADAPTER_PARTS; part++) {
         uint8_t *in = bytes(f[9 + part], &size);
         size_t numbers = size / (size_t)dtype_size(from);
         parts[part] = size ? malloc(numbers * sizeof **parts) : NULL;
         if (parts[part]) lotta_widen(in, from, numbers, parts[part]);
         free(in);
     }
-    a.a = parts[0], a.b = parts[1], a.beta = parts[2], a.magnitude = parts[3];
+    for (int part = 0; part < ADAPTER_PARTS; part++) a.parts[part] = parts[part];
     count = a.batch * a.d_out * a.d_in;
     uint8_t *weight = bytes(f[8], &size);
     float *values = malloc(count * sizeof *values + 1);
-    if (!weight || !values || !a.a || !a.b) exit(1);
+    if (!weight || !values || (a.rank && (!parts[LORA_A] || !parts[LORA_B]))) exit(1);
     lotta_widen(weight, type, count, values);
     lotta_merge(values, &a);
     lotta_round(values, type, count, weight);
     print_digest(weight, size);
     free(weight);
     free(values);
-    for (int part = 0; part < 4; part++) free(parts[part]);
+    for (int part = 0; part < ADAPTER_PARTS; part++) free(parts[part]);
 }
 
 static void list_weights(lotta_pack *p, uint64_t seed) {
@@ -230,7 +230,7 @@ static void answer(char **f, int count) {
         if (table) print_digest((const uint8_t *)table, ((size_t)1 << bits) * sizeof *table);
     } else if (!strcmp(f[0], "elements") && count == 10) ask_elements(f);
     else if (!strcmp(f[0], "decode") && count == 6) ask_decode(f);
-    else if (!strcmp(f[0], "merge") && count == 13) ask_merge(f);
+    else if (!strcmp(f[0], "merge") && count == 17) ask_merge(f);
     else if ((!strcmp(f[0], "check") || !strcmp(f[0], "weights") || !strcmp(f[0], "fingerprints")) && count == 3) ask_pack(f, count);
     else if (!strcmp(f[0], "files") && count == 2) ask_pack(f, count);
     else fputs("unsupported", stdout);

@@ -11,7 +11,7 @@ enum { PREFIX = 8, CAP = 100000000, NAME = 1100 };
 
 static const char *const CODES[DTYPES] = {"F64", "I64", "F32", "I32", "F16", "BF16", "I16", "I8", "U8", "BOOL"};
 static const char *const NAMES[DTYPES] = {"float64", "int64", "float32", "int32", "float16", "bfloat16", "int16", "int8", "uint8", "bool"};
-static const char *const PARTS[4] = {"lora_A", "lora_B", "beta", "magnitude"};
+static const char *const PARTS[ADAPTER_PARTS] = {"lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out"};
 
 static int refuse(lotta_pack *p, const char *section, const char *kind, const char *where, size_t length, const char *what) {
     p->fault.section = section;
@@ -30,7 +30,7 @@ static int fault(lotta_pack *p, const char *section, const char *kind, const jso
 /* Whether an object has the required fields and no others than those, the optional ones and `x-...`. */
 static int has_fields(const json *object, const char *required, const char *optional) {
     char key[40];
-    size_t found = 0, due = 1;
+    size_t found = 0, due = *required != 0;
     if (!object || object->type != J_OBJECT) return 0;
     for (const char *c = required; *c; c++) due += *c == ' ';
     for (const json *field = object->child; field; field = field->next) {
@@ -230,15 +230,15 @@ static uint8_t *bytes_of(lotta_pack *p, const lotta_tensor *t, const json *recor
     return NULL;
 }
 
-static const char *const IDS[7] = {"float16", "bfloat16", "int8-block64", "normal4-block64", "trellis8", "planes-zlib", "seeded"};
+static const char *const IDS[6] = {"float16", "bfloat16", "int8-block64", "normal4-block64", "trellis8", "planes-zlib"};
 
 /* The coded tensors of something of the form `f`: 0, or -1. */
 static int coded_tensors(lotta_pack *p, const char *name, const json *coding, const form *f, lotta_tensor *found[2]) {
-    int id = one_of(json_get(coding, "id"), IDS, 7), floating = f->type == F32 || f->type == F16 || f->type == BF16;
+    int id = one_of(json_get(coding, "id"), IDS, 6), floating = f->type == F32 || f->type == F16 || f->type == BF16;
     int blocks = id == 2 || id == 3;
     form codes = *f, scales = {1, {0}, 0, F16};
     if (id < 0 || (id < 2 && f->type != F32) || (id < 5 && !floating)) return refuse(p, "descriptor", "id", name, strlen(name), "");
-    if (id == 6 || !has_fields(coding, blocks ? "id codes scales" : "id codes", "")) return refuse(p, "descriptor", "field", name, strlen(name), "");
+    if (!has_fields(coding, blocks ? "id codes scales" : "id codes", "")) return refuse(p, "descriptor", "field", name, strlen(name), "");
     found[1] = NULL;
     if (id < 2) codes.type = id ? BF16 : F16;
     if (blocks) {
@@ -309,7 +309,7 @@ static uint8_t *stored(lotta_pack *p, const char *name, const json *entry, const
         if (codes && (scales || !held[1])) out = malloc(size + 1);
         if (out) {
             char id[20];
-            snprintf(id, sizeof id, "%s", IDS[one_of(json_get(coding, "id"), IDS, 7)]);
+            snprintf(id, sizeof id, "%s", IDS[one_of(json_get(coding, "id"), IDS, 6)]);
             const char *wrong = lotta_decode(id, f->type, f->shape, f->dimensions, f->count, codes, (size_t)(held[0]->end - held[0]->begin), scales, out);
             sha256 hash;
             sha256_start(&hash);
@@ -360,9 +360,8 @@ static int read_adapter(lotta_pack *p, entry *e) {
     if (rank->type != J_INT || alpha->type != J_FLOAT || turned->type != J_BOOL || (batch && batch->type != J_INT)) return wrong(p, e, "field");
     if (batch && (batch->integer < 1 || batch->integer > e->form.dimensions - 2)) return wrong(p, e, "shape");
     if (e->form.dimensions < 2 || !e->form.count) return wrong(p, e, "shape");
-    a->shared_a = json_is(shared, "lora_A");
-    a->shared_b = json_is(shared, "lora_B");
-    if (shared && !a->shared_a && !a->shared_b) return wrong(p, e, "id");
+    for (int part = 0; part < 2; part++) a->shared[part] = json_is(shared, PARTS[part]);
+    if (shared && !a->shared[0] && !a->shared[1]) return wrong(p, e, "id");
     if (shared && !batch) return wrong(p, e, "shape");
     a->batch = 1;
     for (int i = 0; i < leading; i++) a->batch *= (size_t)e->form.shape[i];
@@ -370,12 +369,19 @@ static int read_adapter(lotta_pack *p, entry *e) {
     a->fan_in_fan_out = (int)turned->integer;
     a->d_out = a->fan_in_fan_out ? rest : (size_t)e->form.shape[leading];
     a->d_in = a->fan_in_fan_out ? (size_t)e->form.shape[leading] : rest;
-    if (rank->integer < 1 || (uint64_t)rank->integer > a->d_out || (uint64_t)rank->integer > a->d_in) return wrong(p, e, "shape");
+    const json *tensors = json_get(e->json, "adapter");
+    int vectors = json_get(tensors, "lambda_d") != NULL;
+    size_t most = a->d_out < a->d_in ? a->d_out : a->d_in;
+    if (vectors && most < 4096) most = 4096;
+    if (rank->integer < 0 || (uint64_t)rank->integer > most) return wrong(p, e, "shape");
     a->rank = (size_t)rank->integer;
+    if (!has_fields(tensors, !a->rank ? "" : vectors ? "lora_A lora_B lambda_b lambda_d" : "lora_A lora_B", "beta magnitude scale_in scale_out"))
+        return wrong(p, e, "field");
+    if (!a->rank && !json_get(tensors, "beta") && !json_get(tensors, "scale_in") && !json_get(tensors, "scale_out")) return wrong(p, e, "field");
     if (!(alpha->number > 0)) return wrong(p, e, "scale");
     if (!json_is(scaling, "lora") && !json_is(scaling, "rslora")) return wrong(p, e, "id");
-    a->scaling = lotta_scaling(alpha->number, a->rank, json_is(scaling, "rslora"));
-    return has_fields(json_get(e->json, "adapter"), "lora_A lora_B", "beta magnitude") ? 0 : wrong(p, e, "field");
+    a->scaling = a->rank ? lotta_scaling(alpha->number, a->rank, json_is(scaling, "rslora")) : 1;
+    return 0;
 }
 
 /* An entry and its form: 0, or -1. */
@@ -417,13 +423,17 @@ static int adapter_part(lotta_pack *p, const entry *e, int part, const json **fo
     snprintf(name, NAME + 16, "%s%s", e->prefix, PARTS[part]);
     f->type = (dtype)type;
     const json *batch = json_get(e->json, "batch_dims");
-    int shared = part == 2 || (part == 0 && a->shared_a) || (part == 1 && a->shared_b);
+    const size_t sides[ADAPTER_PARTS] = {a->rank, a->d_out, 1, a->d_out, a->d_out, a->rank, a->d_in, a->d_out};
+    int shared = part == BETA || (part < 2 && a->shared[part]);
     if (!shared && batch) leading = (int)batch->integer;
     memcpy(f->shape, e->form.shape, sizeof f->shape);
     f->dimensions = leading + (part < 2 ? 2 : 1);
-    f->shape[leading] = part == 2 ? 1 : (int64_t)(part ? a->d_out : a->rank);
-    if (part < 2) f->shape[leading + 1] = (int64_t)(part ? a->rank : a->d_in);
-    f->count = (shared ? 1 : a->batch) * (part == 2 ? 1 : part == 0 ? a->rank * a->d_in : part == 1 ? a->d_out * a->rank : a->d_out);
+    f->shape[leading] = (int64_t)sides[part];
+    f->count = (shared ? 1 : a->batch) * sides[part];
+    if (part < 2) {
+        f->shape[leading + 1] = (int64_t)(part ? a->rank : a->d_in);
+        f->count *= part ? a->rank : a->d_in;
+    }
     return 1;
 }
 
@@ -480,19 +490,44 @@ static int generate(lotta_pack *p, const json *drawn, const char *name, const fo
     return 0;
 }
 
-/* The bytes of a tensor of an adapter, from the file or from the seed of the pack. malloc'ed, or NULL. */
-static uint8_t *adapter_bytes(lotta_pack *p, const json *part, const char *name, const form *f) {
-    const json *coding = json_get(part, "coding");
-    if (!coding || !json_is(json_get(coding, "id"), "seeded")) return stored(p, name, part, f);
+static uint8_t *adapter_bytes(lotta_pack *p, int part, const json *tensor, const char *name, const form *f);
+static size_t index_of(const lotta_pack *p, const json *name);
+
+/* The first rows and columns of another parameter's factor: out of its bytes. 0, or -1. */
+static int shared_factor(lotta_pack *p, int part, const json *coding, const char *name, const form *f, uint8_t *out) {
+    const json *of = json_get(coding, "of"), *tensor;
+    size_t size = (size_t)dtype_size(f->type), owner = of && of->type == J_STRING ? index_of(p, of) : p->parameter_count;
+    char whole[NAME + 16];
+    form g;
+    entry *e = malloc(sizeof *e);
+    int status = e && owner < p->parameter_count ? read_entry(p, p->parameters[owner], e) : refuse(p, "descriptor", "tied", name, strlen(name), "");
+    if (!status && (e->role != ADAPTED || adapter_part(p, e, part, &tensor, whole, &g) < 1 || g.type != f->type ||
+                    json_is(json_get(json_get(tensor, "coding"), "id"), "shared")))
+        status = refuse(p, "descriptor", "tied", name, strlen(name), "");
+    if (!status && (g.dimensions != 2 || f->dimensions != 2 || g.shape[0] < f->shape[0] || g.shape[1] < f->shape[1]))
+        status = refuse(p, "descriptor", "shape", name, strlen(name), "");
+    free(e);
+    uint8_t *from = status ? NULL : adapter_bytes(p, part, tensor, whole, &g);
+    for (int64_t row = 0; from && row < f->shape[0]; row++)
+        memcpy(out + (size_t)(row * f->shape[1]) * size, from + (size_t)(row * g.shape[1]) * size, (size_t)f->shape[1] * size);
+    free(from);
+    return from ? 0 : -1;
+}
+
+/* The bytes of a tensor of an adapter: in the file, from the seed of the pack, or of another's. malloc'ed, or NULL. */
+static uint8_t *adapter_bytes(lotta_pack *p, int part, const json *tensor, const char *name, const form *f) {
+    const json *coding = json_get(tensor, "coding");
+    int shared = part < 2 && json_is(json_get(coding, "id"), "shared");
+    if (!coding || (!shared && (part > 1 || !json_is(json_get(coding, "id"), "seeded")))) return stored(p, name, tensor, f);
     size_t size = f->count * (size_t)dtype_size(f->type);
     uint8_t *out = malloc(size + 1);
     char found[65];
     sha256 hash;
-    if (out && !generate(p, coding, name, f, p->seed, out, NULL)) {
+    if (out && !(shared ? shared_factor(p, part, coding, name, f, out) : generate(p, coding, name, f, p->seed, out, NULL))) {
         sha256_start(&hash);
         sha256_add(&hash, out, size);
         sha256_hex(&hash, found);
-        if (json_is(json_get(part, "sha256"), found)) return out;
+        if (json_is(json_get(tensor, "sha256"), found)) return out;
         refuse(p, "contents", "sha256", name, strlen(name), "");
     }
     free(out);
@@ -525,32 +560,40 @@ float lotta_scaling(double alpha, size_t rank, int root) {
 }
 
 void lotta_merge(float *weight, const lotta_adapter *a) {
-    float beta = a->beta ? *a->beta : 1;
+    const float *const *parts = a->parts;
     for (size_t row = 0; row < a->batch * a->d_out; row++) {
         size_t matrix = row / a->d_out, o = row % a->d_out, step = a->fan_in_fan_out ? a->d_out : 1;
         float *w = weight + matrix * a->d_out * a->d_in + o * (a->fan_in_fan_out ? 1 : a->d_in);
-        const float *A = a->a + (a->shared_a ? 0 : matrix * a->rank * a->d_in), *B = a->b + (a->shared_b ? o : row) * a->rank;
+        const float *A = a->rank ? parts[LORA_A] + (a->shared[0] ? 0 : matrix * a->rank * a->d_in) : NULL;
+        const float *B = a->rank ? parts[LORA_B] + (a->shared[1] ? o : row) * a->rank : NULL;
+        const float *inner = parts[LAMBDA_D] ? parts[LAMBDA_D] + matrix * a->rank : NULL;
         double squares = 0;
         for (size_t n = 0; n < a->d_in; n++) {
-            float sum = B[0] * A[n];
-            for (size_t r = 1; r < a->rank; r++) {
-                float product = B[r] * A[r * a->d_in + n];
-                sum = sum + product;
+            float sum = 0, kept = w[n * step];
+            for (size_t r = 0; r < a->rank; r++) {
+                float x = A[r * a->d_in + n], y = B[r];
+                if (inner) x = inner[r] * x;
+                if (parts[LAMBDA_B]) y = parts[LAMBDA_B][row] * y;
+                float product = y * x;
+                sum = r ? sum + product : product;
             }
-            float scaled = a->scaling * sum, kept = beta * w[n * step];
-            w[n * step] = kept + scaled;
+            if (parts[SCALE_IN]) kept = kept * parts[SCALE_IN][matrix * a->d_in + n];
+            if (parts[SCALE_OUT]) kept = parts[SCALE_OUT][row] * kept;
+            if (parts[BETA]) kept = *parts[BETA] * kept;
+            float scaled = a->scaling * sum;
+            w[n * step] = a->rank ? kept + scaled : kept;
             squares = squares + (double)w[n * step] * (double)w[n * step];
         }
-        if (!a->magnitude) continue;
-        float factor = squares != 0 ? (float)((double)a->magnitude[row] / sqrt(squares)) : 0;
+        if (!parts[MAGNITUDE]) continue;
+        float factor = squares != 0 ? (float)((double)parts[MAGNITUDE][row] / sqrt(squares)) : 0;
         for (size_t n = 0; n < a->d_in; n++) w[n * step] = factor * w[n * step];
     }
 }
 
 static int merge(lotta_pack *p, entry *e, uint8_t *bytes) {
-    float *parts[4] = {NULL}, *weight = malloc(e->form.count * sizeof *weight);
+    float *parts[ADAPTER_PARTS] = {NULL}, *weight = malloc(e->form.count * sizeof *weight);
     int status = weight ? 0 : refuse(p, "limit", "limit", "", 0, "memory");
-    for (int part = 0; part < 4 && !status; part++) {
+    for (int part = 0; part < ADAPTER_PARTS && !status; part++) {
         const json *tensor;
         char name[NAME + 16];
         form f;
@@ -559,19 +602,19 @@ static int merge(lotta_pack *p, entry *e, uint8_t *bytes) {
             status = has;
             continue;
         }
-        uint8_t *read = adapter_bytes(p, tensor, name, &f);
+        uint8_t *read = adapter_bytes(p, part, tensor, name, &f);
         parts[part] = malloc((f.count + 1) * sizeof **parts);
         if (read && parts[part]) lotta_widen(read, f.type, f.count, parts[part]);
         else status = -1;
         free(read);
     }
     if (!status) {
-        e->adapter.a = parts[0], e->adapter.b = parts[1], e->adapter.beta = parts[2], e->adapter.magnitude = parts[3];
+        for (int part = 0; part < ADAPTER_PARTS; part++) e->adapter.parts[part] = parts[part];
         lotta_widen(bytes, e->form.type, e->form.count, weight);
         lotta_merge(weight, &e->adapter);
         lotta_round(weight, e->form.type, e->form.count, bytes);
     }
-    for (int part = 0; part < 4; part++) free(parts[part]);
+    for (int part = 0; part < ADAPTER_PARTS; part++) free(parts[part]);
     free(weight);
     return status;
 }
@@ -628,7 +671,7 @@ static int claim(lotta_pack *p, const char *name, const json *entry, const form 
     const json *coding = json_get(entry, "coding");
     lotta_tensor *held[2];
     if (!is_hex(json_get(entry, "sha256"), 64)) return refuse(p, "descriptor", "field", name, strlen(name), "");
-    if (drawn && json_is(json_get(coding, "id"), "seeded")) return 0;
+    if (drawn && (json_is(json_get(coding, "id"), "seeded") || json_is(json_get(coding, "id"), "shared"))) return 0;
     if (!coding) {
         *used += 1;
         return due(p, name, "", f, 0) ? 0 : -1;
@@ -646,7 +689,7 @@ static int claim_entry(lotta_pack *p, const json *value, uint64_t *declared, siz
     *declared += (uint64_t)e.form.count * (uint64_t)dtype_size(e.form.type);
     if (*declared > (uint64_t)INT64_MAX) *declared = (uint64_t)INT64_MAX;
     if (e.role == STORED) return claim(p, e.name, value, &e.form, 0, used);
-    for (int part = 0; part < 4 && e.role == ADAPTED; part++) {
+    for (int part = 0; part < ADAPTER_PARTS && e.role == ADAPTED; part++) {
         const json *tensor;
         char name[NAME + 16];
         int has = adapter_part(p, &e, part, &tensor, name, &f);

@@ -16,6 +16,8 @@ const hex16 = (number) => number.toString(16).padStart(16, "0");
 const unescape = (field) => (field.includes("\\") ? JSON.parse(`"${field}"`) : field);
 const escape = (text) => lotta.stringify(text).slice(1, -1);
 
+const PARTS = ["lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out"];
+
 /** The answer to each request, as fields. */
 const ANSWERS = {
   hello: () => ["1", "judge"],
@@ -42,7 +44,12 @@ const ANSWERS = {
   },
   decode(id, dtype, shape, codes, scales) {
     const entry = { shape: shapeOf(shape), dtype, coding: { id } };
-    return [lotta.sha256(lotta.decodeParameter(entry, { codes: hexBytes(codes), scales: hexBytes(scales) }))];
+    try {
+      return [lotta.sha256(lotta.decodeParameter(entry, { codes: hexBytes(codes), scales: hexBytes(scales) }))];
+    } catch (fault) {
+      if (!(fault instanceof lotta.CodingFault)) throw fault;
+      return ["refused", "contents", "coding", escape(fault.message)];
+    }
   },
   merge(sizes, turned, alpha, rule, _shared, dtype, from, ...tensors) {
     const [, dOut, dIn, rank] = sizes.split(",").map(Number);
@@ -51,10 +58,13 @@ const ANSWERS = {
       return lotta.widen(type === "float32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer), type);
     };
     const weight = widen(tensors[0], dtype);
-    const [a, b, beta, magnitude] = tensors.slice(1).map((text) => (text === "-" ? null : widen(text, from)));
+    const adapter = {};
+    PARTS.forEach((part, i) => {
+      if (tensors[i + 1] !== "-") adapter[part] = widen(tensors[i + 1], from);
+    });
     const scaling = lotta.scalingFactor(Number(alpha), rank, rule);
     const fanInFanOut = turned === "true";
-    lotta.mergeInto(weight, { a, b, beta: beta ? beta[0] : 1, magnitude, scaling, rank, dims: [dOut, dIn], fanInFanOut });
+    lotta.mergeInto(weight, { ...adapter, scaling, rank, dims: [dOut, dIn], fanInFanOut });
     return [lotta.sha256(bytesOf(lotta.roundTo(weight, dtype)))];
   },
   json(text) {

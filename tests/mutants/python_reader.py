@@ -1,5 +1,6 @@
 """The Python reader behind the protocol of spec/v1/conformance.md: `check` and `json` alone, at the level judge."""
 
+import hashlib
 import sys
 
 from lottapack import verify
@@ -31,6 +32,16 @@ def json(text: str) -> list[str]:
     return ["ok"]
 
 
+def digest(data: bytes | memoryview) -> str:
+    """Return the SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def shown(field: str) -> str:
+    """Return a field as a line has it."""
+    return canonical.dumps(field).decode()[1:-1]
+
+
 def main() -> None:
     """Answer until the input ends."""
     answers = {"check": check, "json": json, "hello": lambda _: ["1", "judge"]}
@@ -38,8 +49,7 @@ def main() -> None:
     for line in sys.stdin:
         request, *fields = line.rstrip("\n").split("\t")
         answer = answers[request](*fields) if request in answers else ["unsupported"]
-        shown = [canonical.dumps(field).decode()[1:-1] for field in answer]
-        print("\t".join(shown), flush=True)
+        print("\t".join(map(shown, answer)), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ MUST_BE_REFUSED_BY_ALL = frozenset(
 """Sections and kinds that the level *load* refuses too."""
 
 MOST_WEIGHTS = 1000
+PARTS = ("lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out")
 MOST_TEXT = 20_000
 
 
@@ -73,7 +74,7 @@ def merged(case: dict[str, Any]) -> Iterator[Any]:
     yield joined([product(shape[:batch]), d_out, d_in, case["rank"]])
     yield from (text_of(case["fan_in_fan_out"]), text_of(case["alpha"]), case["scaling"])
     yield from (case["shared_factor"] or "-", case["dtype"], case["adapter_dtype"])
-    yield from (hexadecimal(case[part]) for part in ("weight", "lora_A", "lora_B", "beta", "magnitude"))
+    yield from (hexadecimal(case[part]) for part in ("weight", *PARTS))
 
 
 def product(sizes: list[int]) -> int:
