@@ -31,6 +31,7 @@ from maker import (
     json_cases,
     merge,
     philox,
+    signature,
     stream,
     tables,
     valid,
@@ -46,6 +47,7 @@ ANSWERS = {
     "codings": coding_cases.known_answers,
     "merge": merge.known_answers,
     "json": json_cases.known_answers,
+    "signatures": signature.known_answers,
 }
 
 

@@ -96,6 +96,8 @@ def texts() -> Iterator[str]:
     for case in made["accepted"]:
         request = "json", case["text"].encode().hex()
         yield line("judge", request, ["ok"] if case["is_canonical"] else ["refused", "canonical"])
+        if not case["is_canonical"]:
+            yield line("judge", ["json", case["canonical"].encode().hex()], ["ok"])
     for case in made["refused"]:
         text = b"".join(bytes.fromhex(piece) * times for piece, times in case["pieces"])
         if len(text) <= MOST_TEXT:
