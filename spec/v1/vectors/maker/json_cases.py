@@ -95,6 +95,7 @@ REFUSED: list[tuple[str, str, bytes | list[tuple[bytes, int]]]] = [
     ("out of order, and then no JSON", "json", b'{"b":1,"a":2,}'),
     ("not UTF-8, behind white space", "json", b'[ 1,"\xff"]'),
     ("a key of 8,193 bytes", "json", [(b'{"', 1), (b"k", 8193), (b'":0}', 1)]),
+    ("a key of 8,193 bytes in 2,731 characters", "json", [(b'{"', 1), ("層".encode(), 2731), (b'":0}', 1)]),
     ("a key of 8,193 bytes as it is written", "json", [(b'{"', 1), (b"\\n", 4096), (b'k":0}', 1)]),
 ]
 
