@@ -20,7 +20,7 @@ except ImportError:
     zstandard = None
 
 COLUMNS = 512
-ROUNDS = 40
+ROUNDS = 400
 """Of decoding, of which the quickest counts: a machine with other work slows down single ones."""
 
 

@@ -109,12 +109,15 @@ def decode(
         raise CodingFaultError("codes", "ends inside a word")
     reader = Reader(states, np.frombuffer(rest, "<u2").astype(np.uint16), slots, classes, grid.length, step)
     target = np.empty(grid.count, out.dtype) if columns else out
-    piece = np.empty(min(_PIECE, grid.count), np.float32)
+    whole = target.dtype.itemsize == 4  # binary32 is not rounded, so the values are decoded into place
+    values = target.view(np.float32) if whole else np.empty(min(_PIECE, grid.count), np.float32)
     for first in range(0, grid.count, _PIECE):
-        part = piece[: grid.count - first]
+        part = values[first : first + _PIECE] if whole else values[: grid.count - first]
         if not reader.into(part):
             raise CodingFaultError("codes", "ends before its last element")
-        target[first : first + len(part)] = rounded(part)
+        bits = rounded(part)
+        if not whole:
+            target[first : first + len(part)] = bits
     if not reader.finished():
         raise CodingFaultError(
             "codes", "has bytes after its last element, or its lanes do not return to their first state"

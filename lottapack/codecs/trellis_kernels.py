@@ -33,7 +33,7 @@ _SYMBOLS, _STATES, _WORD = u64(SYMBOLS), u64(STATES), u64(16)
 _END = u64(31)
 _FAR = f64(1e300)
 _costs, _levels, _sums, _fresh = space(4), space(4), space(STATES), space(STATES)
-_0, _1, _2, _3, _4 = u64(0), u64(1), u64(2), u64(3), u64(4)
+_0, _1, _2, _3, _4, _16 = u64(0), u64(1), u64(2), u64(3), u64(4), u64(16)
 
 
 @jit
@@ -52,6 +52,48 @@ def _raw_bits(magnitude: Any) -> Any:
 
 
 @jit
+def _decode_run(
+    out: Any,
+    state: Any,
+    words: Any,
+    slots: Any,
+    buckets: Any,
+    lanes: Any,
+    table: Any,
+    lane: Any,
+    done: Any,
+    run: Any,
+    place: Any,
+    raws: Any,
+    step: Any,
+) -> Any:
+    """Decode ``run`` elements of one row, of lanes from ``lane`` on; return the position in the words."""
+    for k in range(_0, run):
+        x, trellis = u64(state[lane + k]), u64(state[lanes + lane + k])
+        second = trellis & _1
+        slot = u64(slots[table + second * _SLOTS + (x & (_SLOTS - _1))])
+        x = ((slot & (_SLOTS - _1)) + _1) * (x >> _BITS) + ((slot >> _BITS) & (_SLOTS - _1))
+        due = u64(x < _LOW)  # true for half of all elements, so a branch would be mispredicted
+        x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
+        place += due
+        magnitude = (slot >> u64(24)) & u64(127)
+        if raws == _2 or (raws == _1 and magnitude >= _16):
+            bucket = u64(buckets[magnitude])
+            raw = bucket & u64(15)
+            magnitude = (bucket >> _4) + (x & ((_1 << raw) - _1))
+            x >>= raw
+            due = u64(x < _LOW)
+            x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
+            place += due
+        state[lane + k] = u32(x)
+        state[lanes + lane + k] = u32(_after(trellis, magnitude & _1))
+        whole = _2 * magnitude - (second & u64(magnitude != _0))
+        value = f32(i32(whole)) * step
+        out[done + k] = -value if slot >> _END else value
+    return place
+
+
+@jit
 def decode(
     out: Any,
     state: Any,
@@ -62,47 +104,38 @@ def decode(
     lanes: Any,
     first: Any,
     row: Any,
+    raws: Any,
     step: Any,
 ) -> Any:
     """Decode elements ``first`` to ``first + out.size - 1``; return 1 if the stream ends early, else 0.
 
     ``state``: uint32, shape (2 * lanes + 1,): the decoder's and the trellis's state of each lane, then the position in
     the words, which end with two extra words. ``slots``: uint32, shape (classes * 2 * 4096,). ``row``: elements of a
-    row.
+    row. ``raws``: how many elements have raw bits: 0 for none, 1 for few, 2 for many. The compiler makes a loop of
+    each: a branch costs less than the steps that it skips only if it is nearly always the same.
     """
     place, size = u64(state[_2 * lanes]), u64(words.size) - _2
-    at = first // row
+    at, lane, done, count = first // row, _0, _0, u64(out.size)
     left = row - first % row
-    table = u64(classes[at]) * _2 * _SLOTS
-    lane = _0
-    for j in range(_0, u64(out.size)):
+    while done < count:
         if left == _0:
             at += _1
             left = row
-            table = u64(classes[at]) * _2 * _SLOTS
-        left -= _1
-        if place > size:
-            return _1
-        x, trellis = u64(state[lane]), u64(state[lanes + lane])
-        second = trellis & _1
-        slot = u64(slots[table + second * _SLOTS + (x & (_SLOTS - _1))])
-        x = ((slot & (_SLOTS - _1)) + _1) * (x >> _BITS) + ((slot >> _BITS) & (_SLOTS - _1))
-        due = u64(x < _LOW)  # true for half of all elements, so a branch would be mispredicted
-        x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
-        place += due
-        bucket = u64(buckets[(slot >> u64(24)) & u64(127)])
-        raw = bucket & u64(15)
-        magnitude = (bucket >> _4) + (x & ((_1 << raw) - _1))
-        x >>= raw
-        due = u64(x < _LOW)
-        x = (x << (due << _4)) | (u64(words[place]) & (_0 - due))
-        place += due
-        state[lane] = u32(x)
-        state[lanes + lane] = u32(_after(trellis, magnitude & _1))
-        whole = _2 * magnitude - (second & u64(magnitude != _0))
-        value = f32(i32(whole)) * step
-        out[j] = -value if slot >> _END else value
-        lane += _1
+        table = u64(classes[at]) * _2 * _SLOTS
+        run = min(left, min(count - done, lanes - lane))
+        if place + _2 * run > size:  # an element reads two words at most
+            run = _1
+            if place > size:
+                return _1
+        if raws == _0:
+            place = _decode_run(out, state, words, slots, buckets, lanes, table, lane, done, run, place, _0, step)
+        elif raws == _1:
+            place = _decode_run(out, state, words, slots, buckets, lanes, table, lane, done, run, place, _1, step)
+        else:
+            place = _decode_run(out, state, words, slots, buckets, lanes, table, lane, done, run, place, _2, step)
+        left -= run
+        done += run
+        lane += run
         if lane == lanes:
             lane = _0
     state[_2 * lanes] = u32(place)

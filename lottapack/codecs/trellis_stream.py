@@ -15,6 +15,8 @@ _MODULE = "lottapack.codecs.trellis_kernels"
 
 BUCKETS = np.array([base << 4 | raw for base, raw in map(bucket, range(SYMBOLS))], np.uint32)
 _NEXT = np.array(NEXT, np.uint32)
+_FEW = 1 / 64
+"""The share of elements with raw bits up to which a branch over them is nearly always predicted."""
 
 
 def _rows_fit(count: int, classes: Memory, tables: int, row: int) -> bool:
@@ -32,6 +34,7 @@ def _decode_fits(
     lanes: int,
     first: int,
     row: int,
+    _raws: int,
     _step: float,
 ) -> bool:
     tables = slots.size // (2 * SLOTS)
@@ -45,7 +48,7 @@ def _decode_fits(
     )
 
 
-_DECODE = Kernel(_MODULE, "decode", "=f32[] =u32[] u16[] u32[] u32[] u8[] u64 u64 u64 f32", _decode_fits)
+_DECODE = Kernel(_MODULE, "decode", "=f32[] =u32[] u16[] u32[] u32[] u8[] u64 u64 u64 u64 f32", _decode_fits)
 _SEARCH = Kernel(
     _MODULE,
     "search",
@@ -104,6 +107,8 @@ class Reader:
         self.count = len(words)
         self.words = np.concatenate([words, np.zeros(2, np.uint16)])  # the decoder may read two words past the end
         self.slots, self.classes, self.row, self.step = slots, classes, row, step
+        share = float((BUCKETS[(slots >> 24) & 127] & 15 > 0).mean())
+        self.raws = 0 if share == 0 else 1 if share < _FEW else 2
         self.done = 0
 
     def into(self, out: NDArray[np.float32]) -> bool:
@@ -111,7 +116,7 @@ class Reader:
         first, self.done = self.done, self.done + len(out)
         begin, skip = divmod(first, self.row)
         classes = self.classes[begin : -(-self.done // self.row)]
-        given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.step)
+        given = (self.words, self.slots, BUCKETS, classes, self.lanes, skip, self.row, self.raws, self.step)
         try:
             return _DECODE(out, self.state, *given) == 0
         except UnsupportedError:  # neither a compiler nor a compiled kernel is available

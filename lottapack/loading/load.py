@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
+_READERS: Final = 8
+"""The most threads that decode at once: each holds the coded bytes of a tensor beside its values."""
 _WAYS_OUT = (
     "Load it in a smaller `dtype` such as bfloat16, with `merge`, or on another `device`. If you trust the pack "
     "and know "
@@ -204,23 +207,27 @@ class _Rebuild:
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[], list[Named]]]:
-        """Read and hash the file's tensors in another thread, until the yielded function returns them.
+        """Read and hash the file's tensors in other threads, until the yielded function returns them.
 
-        Hashing takes as long as much of the generating and does not hold the interpreter's lock, so it runs while the
-        module is built.
+        Hashing and decoding take as long as much of the generating and do not hold the interpreter's lock, so they run
+        while the module is built. The largest are first, so that all threads end at about the same time; tensors that
+        are read as they are wait for the disk and need one thread.
         """
         wanted: dict[Held, torch.dtype | None]
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
         if not self.merge:
             dtype_name = None if self.dtype is None else dtypes.dtype_name(self.dtype)
             wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, dtype_name).items()}
-        with ThreadPoolExecutor(1) as reader:
+        decoded = [held for held in wanted if self.pack.coded(held) is not None]
+        order = sorted(decoded, key=lambda held: -numel(self.pack.form(held)[1]))
+        order += [held for held in wanted if self.pack.coded(held) is None]
+        with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(decoded), _READERS))) as reader:
             futures = deque(
                 (
                     held if isinstance(held, str) else held.name,
-                    reader.submit(stored_tensor, self.pack, held, self.device, dtype, self.pages),
+                    reader.submit(stored_tensor, self.pack, held, self.device, wanted[held], self.pages),
                 )
-                for held, dtype in wanted.items()
+                for held in order
             )
             try:
                 yield lambda: _results(futures)

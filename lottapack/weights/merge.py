@@ -163,10 +163,11 @@ def _merge_matrix(matrix: Tensor, backbone: Backbone, adapter: Parts, *, scaling
 
     def piece(part: slice) -> tuple[Tensor, torch.dtype]:
         """Return the unrounded weights of some rows, and the recorded dtype."""
+        low_rank = None if low_rank_of is None else low_rank_of(part).mul_(scaling)
         recorded = backbone(part.start * matrix.shape[1], part.stop * matrix.shape[1]).view(-1, matrix.shape[1])
         wide = _scaled(recorded.float(), adapter, part, fan_in_fan_out=fan_in_fan_out)
         # mul and add as two calls: addmm, addcmul and baddbmm may fuse them into one rounding.
-        return wide if low_rank_of is None else low_rank_of(part).mul_(scaling).add_(wide), recorded.dtype
+        return wide if low_rank is None else low_rank.add_(wide), recorded.dtype
 
     def parts(chunk: int) -> list[slice]:
         step = max(1, chunk // max(1, matrix.shape[1]))
