@@ -96,7 +96,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     headers = {**HEADERS, "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
     if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(b"" if request.method == "HEAD" else body, status, headers, "text/html")
+    return Response(body, status, headers, "text/html")
 
 
 class Cache(Generic[_T]):

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from lottapack.format.files import GRAPH
-from lottapack_serve import cards, repos, revisions, trees
+from lottapack_serve import cards, pages, repos, revisions, trees
 from lottapack_serve.access import Caller, find_repo, identify, require_read
 from lottapack_serve.bodies import part, registry_of
 from lottapack_serve.html import cards as card_pages
@@ -184,9 +184,9 @@ def _make(request: Request, seen: _Seen) -> None:
 
 
 def _pages(request: Request) -> Pages:
-    pages = request.app.state.pages
-    assert isinstance(pages, Pages)
-    return pages
+    kept = request.app.state.pages
+    assert isinstance(kept, Pages)
+    return kept
 
 
 def _show(request: Request, seen: _Seen, made: _Parts) -> Response:
@@ -207,7 +207,7 @@ def _show(request: Request, seen: _Seen, made: _Parts) -> Response:
         card=card,
         pack=pack,
         verify=_address(seen, pack, "index.html"),
-        run=_address(seen, pack, "run.html") if pack and (pack.graph or seen.graph) else "",
+        run=_address(seen, pack, "run.html") if pack and (pack.graph or seen.graph) and _can_run() else "",
     )
 
 
@@ -220,6 +220,11 @@ def _address(seen: _Seen, pack: Description | None, tool: str) -> str:
     if seen.graph and not pack.graph:
         query["graph"] = files + GRAPH
     return f"/-/web/{tool}?{urlencode(query)}"
+
+
+def _can_run() -> bool:
+    """Return whether the page that runs packs has its runtime, which a checkout has after ``make web``."""
+    return (pages.folder() / "vendor").is_dir()
 
 
 def _history(request: Request) -> Response:

@@ -10,7 +10,7 @@ from html_runs import ACCEPT, VECTORS, Page, fill, vector, visit
 from serve_runs import Client, ask
 
 from lottapack.format import canonical, container
-from lottapack_serve import background, tokens
+from lottapack_serve import background, pages, tokens
 from lottapack_serve.html import cards, packs
 from lottapack_serve.html.rendering import visible
 
@@ -75,13 +75,22 @@ def test_a_page_shows_the_pack_its_files_and_how_to_get_it(registry):
     shown = {file["lfs"]["sha256"] for file in ask(registry.url, "GET", "/api/models/org/digits").json["siblings"]}
     inner = Page(visit(registry.url, "/org/digits/tree/v1/a").body)
     assert shown <= set(re.findall("[0-9a-f]{64}", page.text + inner.text))
+    head = ask(registry.url, "HEAD", "/org/digits/tree/v1", headers={"Accept": ACCEPT})
+    assert (head.body, int(head.headers["content-length"])) == (b"", len(answer.body))
     again = visit(registry.url, "/org/digits/tree/v1", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
 
 
-def test_a_pack_with_a_graph_can_be_run(registry):
+def test_a_pack_with_a_graph_can_be_run(registry, tmp_path, monkeypatch):
     fill(registry.url, "org/digits", {"m.lotta.safetensors": vector("valid/every_role"), "model.onnx": b"graph"})
-    [run] = [link for link in Page(visit(registry.url, "/org/digits").body).values("a", "href") if "run.html" in link]
+
+    def links():
+        return [to for to in Page(visit(registry.url, "/org/digits").body).values("a", "href") if "run.html" in to]
+
+    monkeypatch.setattr(pages, "folder", lambda: tmp_path)
+    assert links() == []  # a checkout without the runtime
+    (tmp_path / "vendor").mkdir()
+    [run] = links()
     assert "graph=%2Forg%2Fdigits%2Fresolve%2F" in run and run.endswith("%2Fmodel.onnx")
 
 

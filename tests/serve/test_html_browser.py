@@ -188,11 +188,13 @@ def test_links_lead_on_and_search_finds(opened: Page, filled: Running) -> None:
     assert download.value.path().read_bytes() == b"x"
 
 
-def test_verify_opens_the_page_that_verifies(opened: Page, filled: Running) -> None:
-    opened.goto(filled.url + "/org/digits")
+def test_verify_checks_the_pack_that_the_page_shows(opened: Page, filled: Running) -> None:
+    opened.goto(filled.url + "/org/digits/tree/v3")
     opened.get_by_role("link", name="Verify in this browser").click()
-    expect(opened.locator("main")).to_contain_text("pack")
-    assert "/-/web/index.html?pack=%2Forg%2Fdigits%2Fresolve%2F" in opened.url
+    expect(opened.locator(".verdict.good")).to_contain_text("Verified", timeout=30_000)
+    opened.goto(filled.url + "/org/broken")
+    expect(opened.locator("main")).to_contain_text("This page cannot describe it")
+    expect(opened.get_by_role("link", name="Verify in this browser")).to_have_count(0)
 
 
 def test_copy_takes_the_command(browser: Browser, filled: Running) -> None:
@@ -210,7 +212,8 @@ def test_copy_takes_the_command(browser: Browser, filled: Running) -> None:
 def test_signing_in_shows_private_repositories_until_signing_out(browser: Browser, tmp_path: Path) -> None:
     with background(tmp_path / "registry") as running:
         writer = running.token("al", "write")
-        fill(running.url, "org/secret", {"README.md": b"# closed"}, private=True, token=writer)
+        files = {"README.md": b"# closed", "m.lotta.safetensors": vector("valid/every_role")}
+        fill(running.url, "org/secret", files, private=True, token=writer)
         context = browser.new_context()
         page = context.new_page()
         page.goto(running.url + "/org/secret")
@@ -222,6 +225,9 @@ def test_signing_in_shows_private_repositories_until_signing_out(browser: Browse
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="closed")).to_be_visible()
         assert page.evaluate("document.cookie") == ""
+        page.get_by_role("link", name="Verify in this browser").click()
+        expect(page.locator(".verdict.good")).to_contain_text("Verified", timeout=30_000)
+        page.go_back()
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("link", name="Sign in")).to_be_visible()
         assert page.goto(running.url + "/org/secret").status == 401
