@@ -20,6 +20,7 @@ from lottapack.folders import configuration, pickles
 from lottapack.folders.reading import read_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
+from lottapack.format.codings import is_lossy
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
@@ -226,10 +227,10 @@ def _is_exact(path: str | PathLike[str]) -> bool:
     """Return whether a pack keeps every trained tensor bit for bit."""
     with open_pack(path) as pack:
         for entry in pack.descriptor.parameters.values():
-            if isinstance(entry, Stored) and entry.coding and entry.coding.id != "planes-zlib":
+            if isinstance(entry, Stored) and is_lossy(entry):
                 return False
             if isinstance(entry, Adapted):
-                parts = entry.adapter.tensors().values()
-                if any(dtypes.ITEMSIZE[part.dtype] < dtypes.ITEMSIZE[entry.dtype] for part in parts):
+                parts, size = entry.adapter.tensors().values(), dtypes.ITEMSIZE[entry.dtype]
+                if any(is_lossy(part) or dtypes.ITEMSIZE[part.dtype] < size for part in parts):
                     return False
     return True

@@ -1,4 +1,4 @@
-"""The error of invalid coded bytes."""
+"""The errors of the codings."""
 
 
 class CodingFaultError(Exception):
@@ -7,3 +7,11 @@ class CodingFaultError(Exception):
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)
         self.part, self.message = part, message
+
+
+class UnfitError(Exception):
+    """A coding cannot hold a tensor's values. The message continues the tensor's name."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint

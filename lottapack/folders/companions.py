@@ -8,15 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from lottapack.codecs import PlanesZlib
 from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
 from lottapack.files.output import refuse_over
 from lottapack.files.staging import Opener, staged_folder
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.format.descriptor import Architecture, Coding, FileRecord
-from lottapack.format.encoding import planes
 from lottapack.format.files import (
     ADAPTER,
     GENERATION,
@@ -185,10 +183,11 @@ def _generation(said: bytes | None, part: "nn.Module | None", architecture: Arch
 def encoded(data: bytes) -> tuple[FileRecord, bytes]:
     """Return the entry of a file, and its bytes in the pack, compressed if that is smaller."""
     sha256 = hashlib.sha256(data).hexdigest()
-    packed = bytes(planes(np.frombuffer(data, np.uint8), 1)) if data else data
+    codec = PlanesZlib()
+    packed = bytes(codec.encode(data, (len(data),), "uint8", 0)["codes"]) if data else data
     if len(packed) >= len(data):
         return FileRecord(size=len(data), sha256=sha256), data
-    coding = Coding(id="planes-zlib", codes=hashlib.sha256(packed).hexdigest())
+    coding = Coding(id=codec.id, codes=hashlib.sha256(packed).hexdigest())
     return FileRecord(size=len(data), sha256=sha256, coding=coding), packed
 
 

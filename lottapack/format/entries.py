@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 
 from lottapack import rng
+from lottapack.codecs import CODECS
 from lottapack.format import codings, dtypes, names
 from lottapack.format.collect import HEX16, HEX64, Collector, quote, without_extensions
 from lottapack.format.descriptor import (
@@ -105,11 +106,11 @@ def _check_coding(out: Collector, dtype: str, coding: Coding | None, place: str,
     """``seeded``: whether it may come from the seed."""
     if coding is None:
         return
-    fitting = tuple(known for known, goes_with in codings.DTYPES.items() if dtype in goes_with)
-    fitting += codings.WITHOUT_BYTES if seeded else ()
+    fitting = tuple(codec.id for codec in CODECS.values() if dtype in dtypes.ITEMSIZE and codec.fits(dtype))
+    fitting += tuple(codings.WITHOUT_BYTES) if seeded else ()
     out.known(coding.id, fitting, f"{place}.id", f"coding of a {dtype}")
-    if coding.id in (*codings.DTYPES, *codings.WITHOUT_BYTES):
-        for field in sorted(coding.given ^ codings.fields_of(coding.id))[:1]:
+    if coding.id in codings.FIELDS:
+        for field in sorted(coding.given ^ codings.FIELDS[coding.id])[:1]:
             out.add("field", place, f"{coding.id} {'does not have' if field in coding.given else 'has'} {field}")
     for part, sha256 in coding.parts().items():
         out.hexadecimal(sha256, HEX64, f"{place}.{part}")
@@ -152,12 +153,8 @@ def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place:
         where = f"{place}.adapter.{name}.coding"
         seeded = name in FACTORS and (generator is None or generator.id == rng.ALGORITHM)
         _check_coding(out, tensor.dtype, coding, where, seeded=seeded)
-        if (
-            coding is not None
-            and seeded
-            and coding.id == codings.SEEDED
-            and coding.given == codings.fields_of(coding.id)
-        ):
+        drawn = coding is not None and coding.id == codings.SEEDED and coding.given == codings.FIELDS[coding.id]
+        if coding is not None and seeded and drawn:
             if coding.distribution == HADAMARD:
                 out.add("id", f"{where}.distribution", f"{HADAMARD} is for weights, not for their adapters")
             else:

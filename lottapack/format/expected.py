@@ -7,6 +7,7 @@ TensorInfo. A pack in which one name would mean two things is refused.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from lottapack.codecs import MOST_GROWTH
 from lottapack.errors import AgreementError, Problem
 from lottapack.format import codings, dtypes
 from lottapack.format.coded import adapter_entries
@@ -143,6 +144,6 @@ def _compressed_faults(expected: Expected, info: TensorInfo) -> Iterator[Problem
         yield Problem(
             "mismatch", info.name, f"the file has {actual}, but a compressed tensor is one dimension of uint8"
         )
-    elif expected.decoded > codings.MOST_GROWTH * info.nbytes:
+    elif expected.decoded > MOST_GROWTH * info.nbytes:
         message = f"{info.nbytes:,} bytes cannot decompress to the {expected.decoded:,} bytes of {expected.owner}"
         yield Problem("mismatch", info.name, message)

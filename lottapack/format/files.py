@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lottapack.codecs import CODECS, PlanesZlib
 from lottapack.codecs.faults import CodingFaultError
 from lottapack.errors import IntegrityError, Problem
-from lottapack.format import codings
 from lottapack.format.collect import HEX64, Collector, quote
-from lottapack.format.descriptor import Coding, Descriptor, FileRecord, Stored
+from lottapack.format.descriptor import Coding, Descriptor, FileRecord
 from lottapack.format.expected import expected_file
 from lottapack.strict_json.text import JsonText
 
@@ -81,13 +81,6 @@ def is_name(name: str) -> bool:
     return name in NAMES or _TEMPLATE.fullmatch(name) is not None
 
 
-def as_stored(record: FileRecord) -> Stored:
-    """Return a file as a stored parameter, because its bytes follow the same rules."""
-    return Stored(
-        shape=(record.size,), dtype="uint8", group="other", trained=False, sha256=record.sha256, coding=record.coding
-    )
-
-
 def read_files(out: Collector, text: JsonText) -> dict[str, FileRecord] | None:
     """Return the entries by name, or None if one cannot be read."""
     if not text.is_object:
@@ -117,10 +110,10 @@ def _check(out: Collector, record: FileRecord, place: str) -> None:
         out.add("field", f"{place}.size", f"{record.size:,} bytes; a file should have 0 to {MAX_SIZE:,}")
     out.hexadecimal(record.sha256, HEX64, f"{place}.sha256")
     if record.coding is not msgspec.UNSET:
-        out.known(record.coding.id, (codings.PLANES,), f"{place}.coding.id", "coding of a file")
+        out.known(record.coding.id, (PlanesZlib.id,), f"{place}.coding.id", "coding of a file")
         for field in record.coding.given ^ {"codes"}:
             what = "does not have" if field in record.coding.given else "has"
-            out.add("field", f"{place}.coding", f"{codings.PLANES} {what} {field}")
+            out.add("field", f"{place}.coding", f"{PlanesZlib.id} {what} {field}")
         if record.coding.codes is not msgspec.UNSET:
             out.hexadecimal(record.coding.codes, HEX64, f"{place}.coding.codes")
 
@@ -144,7 +137,7 @@ def decoded(name: str, record: FileRecord, data: bytes, source: str) -> bytes:
     expected = expected_file(name, record)
     made = bytearray(record.size)
     try:
-        codings.decode_into(as_stored(record), record.coding, {"codes": data}, memoryview(made))
+        CODECS[record.coding.id].decode({"codes": data}, (record.size,), "uint8", memoryview(made))
     except CodingFaultError as fault:
         problem = Problem("coding", expected.name, f"{fault.message} ({record.coding.id})")
         raise IntegrityError(

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from lottapack import rng
+from lottapack.codecs import CODECS
 from lottapack.codecs.faults import CodingFaultError
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
 from lottapack.format import canonical, codings, container, dtypes, validate
@@ -170,7 +171,7 @@ class PackFile:
             elif coding.id == codings.SHARED:
                 self._share_into(coded, view)
             else:
-                codings.decode_into(entry, coding, parts, view)
+                CODECS[coding.id].decode(parts, entry.shape, entry.dtype, view)
         except CodingFaultError as fault:
             where = tensors[fault.part].name if fault.part else name
             raise IntegrityError(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lottapack.codecs import Trellis8
 from lottapack.errors import CheckpointError
-from lottapack.format import codings
 from lottapack.packing.pack_result import PackResult
 from lottapack.packing.storing import Storage
 
@@ -28,10 +28,10 @@ def write_within(make: Callable[[Storage], "Packer"], wanted: Storage, max_size:
         smallest = size if smallest is None else min(size, smallest)
         if size <= max_size and (best is None or error < best[0]):
             best = error, packer
-        count = sum(kept.numel for kept in packer.storage.kept if kept.form == codings.TRELLIS)
+        count = sum(kept.numel for kept in packer.storage.kept if kept.form == Trellis8.id)
         if not count or (size <= max_size and (size > 0.995 * max_size or error <= _LEAST)):
             break
-        following = min(max(error * 2.0 ** (8 * (size - 0.998 * max_size) / count), _LEAST), _MOST)
+        following = min(max(Trellis8.error_for(error, size - 0.998 * max_size, count), _LEAST), _MOST)
         if following == error or (best is not None and following >= best[0]):
             break
         error = following

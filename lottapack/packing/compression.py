@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import torch
 
+from lottapack.codecs import CODECS, Narrow, Trellis8
 from lottapack.errors import CheckpointError
-from lottapack.format import codings, dtypes
+from lottapack.format import dtypes
 from lottapack.nn.select import GROUP_WORDS
 
 GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
 """The groups' names for callers, and in the descriptor."""
 ALL = "*"
-CHOSEN = dict.fromkeys(("adapters", "embeddings", "heads", "rest"), codings.TRELLIS)
+CHOSEN = dict.fromkeys(Trellis8.groups, Trellis8.id)
 """The groups that max_error or max_size alone apply to: all large ones; norms and biases keep their exact values."""
 DEFAULT_ERROR = 0.01
 """The default root mean square error of ``trellis8``, relative to the tensor's own root mean square."""
-_MEANT_FOR = {codings.PLANES: (ALL,), codings.TRELLIS: tuple(CHOSEN)}
-_LOSSY_DEFAULT = ("embeddings",)
+_NARROW = tuple(codec.id for codec in CODECS.values() if isinstance(codec, Narrow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Compression:
     max_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype_name is not None and self.dtype_name not in codings.NARROW:
+        if self.dtype_name is not None and self.dtype_name not in _NARROW:
             raise CheckpointError(
                 f"cannot store what was trained as dtype={self.dtype_name}",
-                hint=f"Pass {' or '.join(codings.NARROW)}, or leave out `dtype` to keep the trained dtype.",
+                hint=f"Pass {' or '.join(_NARROW)}, or leave out `dtype` to keep the trained dtype.",
             )
         _check_error("max_error", self.max_error)
         size = self.max_size
@@ -94,13 +94,14 @@ class Compression:
     @property
     def defaults(self) -> frozenset[str]:
         """The keys of by_group that the caller did not name, so that a pack may lack them."""
-        by_default = isinstance(self.coding, str) and self.coding.startswith(codings.TRELLIS)
+        by_default = isinstance(self.coding, str) and self.coding.startswith(Trellis8.id)
         return frozenset(self.by_group if by_default else self.by_group.keys() - self._named.keys())
 
     @property
     def _named(self) -> dict[str, str]:
         if isinstance(self.coding, str) and self.coding:
-            return dict.fromkeys(_MEANT_FOR.get(self.coding.partition("@")[0], _LOSSY_DEFAULT), self.coding)
+            codec = CODECS.get(self.coding.partition("@")[0], Trellis8)
+            return dict.fromkeys(codec.groups, self.coding)
         return dict(self.coding or {})
 
 
@@ -112,10 +113,11 @@ def is_pattern(key: str) -> bool:
 def _check_coding(group: str, given: object) -> None:
     wanted, at, error = given.partition("@") if isinstance(given, str) else (given, "", "")
     if at:
-        _check_error(f"coding {given}", _number(error) if wanted == codings.TRELLIS else math.nan)
-    known = (*codings.BLOCKS, codings.TRELLIS, codings.PLANES)
+        aims = wanted in CODECS and CODECS[wanted].aims
+        _check_error(f"coding {given}", _number(error) if aims else math.nan)
+    known = tuple(coding for coding in CODECS if coding not in _NARROW)
     if wanted not in known:
-        hint = "Pass narrower numbers as `dtype`." if wanted in codings.NARROW else f"Pass one of {', '.join(known)}."
+        hint = "Pass narrower numbers as `dtype`." if wanted in _NARROW else f"Pass one of {', '.join(known)}."
         raise CheckpointError(f"unknown coding {wanted!r}", hint=hint)
     if group not in (*GROUPS, ALL) and not (isinstance(group, str) and is_pattern(group)):
         raise CheckpointError(
@@ -135,7 +137,6 @@ def _number(text: str) -> float:
 def _check_error(name: str, error: object) -> None:
     if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
         raise CheckpointError(
-            f"{name}: the error of {codings.TRELLIS} must be above 0 and below 1, relative to a tensor's root "
-            f"mean square",
-            hint=f"Pass, for example, max_error=0.01, or {codings.TRELLIS}@0.01 for one group.",
+            f"{name}: the error of {Trellis8.id} must be above 0 and below 1, relative to a tensor's root mean square",
+            hint=f"Pass, for example, max_error=0.01, or {Trellis8.id}@0.01 for one group.",
         )

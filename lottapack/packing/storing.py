@@ -3,20 +3,21 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 import torch
 from torch import Tensor
 
+from lottapack.codecs import CODECS
 from lottapack.errors import CheckpointError, UnusedOptionWarning
-from lottapack.format import codings, dtypes
+from lottapack.format import dtypes
 from lottapack.format.descriptor import LAMBDAS, SCALES, Coding, Stored, TensorRecord
 from lottapack.format.recipe import StoredRecipe
 from lottapack.nn.select import matches
 from lottapack.packing.compression import ALL, DEFAULT_ERROR, GROUPS, Compression, is_pattern
-from lottapack.packing.forms import blocks, errors, in_planes, narrowed, trellis
+from lottapack.packing.forms import coded, errors, size_of
 from lottapack.weights.rebuild import tensor_bytes
 
 _ENTRY = 128
@@ -134,24 +135,22 @@ class Storage:
         wanted, error = self.coding_for(group, name)
         if wanted:
             self.seen.setdefault(_word(group), []).append(tensor)
+        codec = CODECS.get(wanted or "")
+        lossy = codec is not None and not codec.exact and codec.fits(dtype)
         choices: list[tuple[str, Tensor, dict[str, Tensor]]] = []
-        if wanted in codings.BLOCKS and dtype in codings.DTYPES[wanted]:
-            choices.append((wanted, *blocks(name, tensor, dtype, wanted)))
-        else:
-            if wanted == codings.TRELLIS and dtype in codings.DTYPES[wanted]:
-                made = trellis(name, tensor, dtype, error)
-                choices += [(wanted, *made)] if made else []
-            decoded = tensor
-            if narrow:
-                codes = narrowed(name, tensor, narrow)
-                decoded = codes.to(tensor.dtype)
-                choices.append((narrow, decoded, {"codes": codes}))
-            if wanted == codings.PLANES:
-                choices.append((wanted, decoded, {"codes": in_planes(decoded)}))
+        decoded = tensor
+        if codec and lossy and (made := coded(codec, name, tensor, error)):
+            choices.append((codec.id, *made))
+        alone = codec is not None and lossy and codec.replaces_dtype
+        if narrow and not alone and (made := coded(CODECS[narrow], name, tensor, 0)):
+            choices.append((narrow, *made))
+            decoded = made[0]
+        if codec and codec.exact and (made := coded(codec, name, decoded, 0)):
+            choices.append((codec.id, *made))
         if choices:
-            form, decoded, parts = min(choices, key=lambda choice: _size(choice[2]))
-            if _size(parts) + _ENTRY <= before:
-                self._note(name, group, form, tensor, decoded, _size(parts))
+            form, decoded, parts = min(choices, key=lambda choice: size_of(choice[2]))
+            if size_of(parts) + _ENTRY <= before:
+                self._note(name, group, form, tensor, decoded, size_of(parts))
                 return decoded, form, parts
         return tensor, "", {}
 
@@ -166,10 +165,11 @@ class Storage:
             return keep(name, tensor)
         narrow = self.dtype if tensor.dtype == torch.float32 else None
         wanted, _ = self.coding_for("adapter", name)
-        if narrow and wanted not in (*codings.BLOCKS, codings.TRELLIS):
-            made = narrowed(name, tensor, narrow)
-            self._note(name, "adapter", narrow, tensor, made.float(), made.numel() * made.element_size())
-            tensor = made
+        if narrow and (not wanted or CODECS[wanted].exact):
+            made = coded(CODECS[narrow], name, tensor, 0)
+            assert made is not None
+            self._note(name, "adapter", narrow, tensor, made[0], size_of(made[1]))
+            tensor = made[1]["codes"]
         return self._kept(name, tensor, "adapter", None, keep)
 
     def check(self) -> None:
@@ -200,7 +200,7 @@ class Storage:
 
     def _bound(self, kept: Kept) -> float:
         """Return the largest error that a tensor may have. ``trellis8`` limits its own."""
-        return math.inf if self.bound is None or kept.form == codings.TRELLIS else self.bound
+        return math.inf if self.bound is None or CODECS[kept.form].aims else self.bound
 
     def warn_of_unused(self) -> None:
         """Warn the caller of pack() of requested forms that had no effect."""
@@ -230,7 +230,3 @@ def _covers(key: str, kept: Kept) -> bool:
 def _word(group: str) -> str:
     """Return the caller's name of a group."""
     return next((word for word, of in GROUPS.items() if of == group), ALL)
-
-
-def _size(parts: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in parts.values())

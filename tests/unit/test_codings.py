@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack.format import codings
-from lottapack.format.descriptor import Coding, Stored
-from lottapack.format.encoding import encode_blocks, planes
+from lottapack.codecs import CODECS, PlanesZlib
+from lottapack.codecs.blocks import Blocks
+from lottapack.codecs.faults import UnfitError
+from lottapack.codecs.rounding import round_bits
 from lottapack.packing.storing import errors
 
-BLOCKS = codings.BLOCKS
+BLOCKS = [codec.id for codec in CODECS.values() if isinstance(codec, Blocks)]
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def bits_of(values, dtype):
-    return codings.round_bits(np.asarray(values, np.float32), dtype)
+    return round_bits(np.asarray(values, np.float32), dtype)
 
 
 def wide(bits, dtype):
@@ -30,11 +31,14 @@ def wide(bits, dtype):
 
 
 def decoded(count, dtype, coding, codes, scales):
-    record = Coding(id=coding, codes="", scales="")
-    entry = Stored(shape=(count,), dtype=dtype, group="other", trained=True, sha256="", coding=record)
     out = bytearray(count * (4 if dtype == "float32" else 2))
-    codings.decode_into(entry, record, {"codes": codes.data, "scales": scales.data}, memoryview(out))
+    CODECS[coding].decode({"codes": codes.data, "scales": scales.data}, (count,), dtype, memoryview(out))
     return wide(np.frombuffer(out, np.uint32 if dtype == "float32" else np.uint16), dtype)
+
+
+def encode_blocks(values, dtype, coding):
+    made = CODECS[coding].encode(bits_of(values, dtype), (len(values),), dtype, 0)
+    return made["codes"], made["scales"]
 
 
 def sample(scale, dtype, count=64 * 40 + 17, seed=0):
@@ -89,7 +93,7 @@ def test_the_largest_float16_stays_finite(coding):
 
 @pytest.mark.parametrize("coding", BLOCKS)
 def test_values_that_no_scale_reaches_are_refused(coding):
-    with pytest.raises(ValueError, match="beyond"):
+    with pytest.raises(UnfitError, match="beyond"):
         encode_blocks(np.full(3, 1e7, np.float32), "float32", coding)
 
 
@@ -105,7 +109,9 @@ def test_planes_are_the_bytes_in_order():
     import zlib
 
     data = np.arange(24, dtype=np.uint8)
-    assert zlib.decompress(planes(data, 4)) == bytes(data.reshape(6, 4).T.reshape(-1))
+    assert zlib.decompress(PlanesZlib().encode(data, (6,), "float32", 0)["codes"]) == bytes(
+        data.reshape(6, 4).T.reshape(-1)
+    )
 
 
 def test_errors_are_measured_against_the_root_mean_square():

@@ -1,6 +1,5 @@
-"""The encoders of the codings (spec: codings, section 8). Encoding decoded values gives the same codes again."""
+"""The encoder of the block codings (spec: codings, section 8). Encoding decoded values gives the same codes again."""
 
-import zlib
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lottapack.format import codings
-from lottapack.format.codings import BLOCK, LEVELS
+from lottapack.codecs.blocks import BLOCK, LEVELS
+from lottapack.codecs.rounding import round_bits
 from lottapack.rng.threads import default, spread
 
 Floats = NDArray[np.float32]
@@ -24,7 +23,6 @@ _TRIED = (1.0, 0.875, 0.9375, 1.0625, 1.125)
 _NEAR = {"float32": (0, 1), "float16": (-1, 0, 1, 2), "bfloat16": (-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5)}
 """How many float16 steps a block's scale can differ from what its largest decoded value suggests, by dtype."""
 
-_ZLIB_LEVEL = 6
 _LEVELS = np.array(LEVELS, np.float32)
 _LAST_PLACE = np.float32(254)
 # Twice the midpoints of the positive levels are integers, so the integer part of twice a magnitude gives its code.
@@ -32,33 +30,21 @@ _CODE = (8 + np.searchsorted([a + b for a, b in pairwise(LEVELS[8:])], np.arange
 _POSITIVE = _LEVELS[_CODE]
 
 
-def encode_blocks(values: Floats, dtype: str, coding: str) -> tuple[NDArray[Any], Halves]:
-    """Return the codes and scales (float16 bits) of finite values, shape (n,), for a block coding.
+def encode(values: Floats, dtype: str, codes_dtype: str) -> tuple[NDArray[Any], Halves]:
+    """Return the codes, shape (n,), and scales (float16 bits) of finite values, shape (n,).
 
-    ``dtype``: the parameter's dtype, which holds the values exactly. Raises ValueError for values that are too large.
+    ``dtype``: the parameter's dtype, which holds the values exactly.
     """
     count = len(values)
-    if count and float(np.abs(values).max()) > _TOP * 65504.0:
-        raise ValueError("has values beyond 127 * 65504, the largest value of a block")
-    codes = np.empty(-(-count // BLOCK) * BLOCK, np.int8 if coding == "int8-block64" else np.uint8)
+    codes = np.empty(-(-count // BLOCK) * BLOCK, codes_dtype)
     scales = np.empty(-(-count // BLOCK), np.uint16)
-    spread(0, count, partial(_encode_piece, values, dtype, coding, codes, scales), default())
-    if coding == "int8-block64":
-        return codes[:count], scales
-    codes[count:] = 0
-    pairs = codes.reshape(-1, 2)
-    return (pairs[:, 0] | pairs[:, 1] << 4)[: -(-count // 2)], scales
-
-
-def planes(data: NDArray[np.uint8], size: int) -> bytes:
-    """Return the zlib stream of the byte planes of elements of ``size`` bytes."""
-    stream = zlib.compressobj(_ZLIB_LEVEL)
-    places = data.reshape(-1, size)
-    return b"".join([*(stream.compress(places[:, j].tobytes()) for j in range(size)), stream.flush()])
+    rows = _Bytes if codes_dtype == "int8" else _Levels
+    spread(0, count, partial(_encode_piece, rows, values, dtype, codes, scales), default())
+    return codes[:count], scales
 
 
 def _encode_piece(
-    values: Floats, dtype: str, coding: str, codes: NDArray[Any], scales: Halves, start: int, stop: int
+    kind: "type[_Rows]", values: Floats, dtype: str, codes: NDArray[Any], scales: Halves, start: int, stop: int
 ) -> None:
     step = 512 * BLOCK  # so that the working data stays in the cache
     for first in range(start, stop, step):
@@ -66,7 +52,7 @@ def _encode_piece(
         rows = np.zeros((-(-(last - first) // BLOCK), BLOCK), np.float32)
         rows.reshape(-1)[: last - first] = values[first:last]
         tail = last - first - (len(rows) - 1) * BLOCK  # elements of the last block; the padding after them is ignored
-        made, used = _Rows(dtype, coding, rows, tail).encode()
+        made, used = kind(dtype, rows, tail).encode()
         codes[first : first + made.size] = made.reshape(-1)
         scales[first // BLOCK : first // BLOCK + len(rows)] = used
 
@@ -74,9 +60,8 @@ def _encode_piece(
 class _Rows:
     """Blocks of a parameter, shape (blocks, 64); the last has ``tail`` elements."""
 
-    def __init__(self, dtype: str, coding: str, rows: Floats, tail: int) -> None:
-        self.dtype, self.coding, self.rows, self.tail = dtype, coding, rows, tail
-        self.two = coding == "normal4-block64"
+    def __init__(self, dtype: str, rows: Floats, tail: int) -> None:
+        self.dtype, self.rows, self.tail = dtype, rows, tail
 
     def encode(self) -> tuple[NDArray[Any], Halves]:
         """Return codes and scales: exact for values that this coding decoded, else those with the least error."""
@@ -123,6 +108,16 @@ class _Rows:
         same_blocks: NDArray[np.bool_] = same.all(1)
         return same_blocks
 
+    def _squares(self, magnitudes: Floats, scales: Halves) -> Floats:
+        """Return the squared error of each block from its magnitudes."""
+        factors = _wide(scales)
+        levels = self._nearest(magnitudes * _inverse(factors))
+        levels *= factors
+        levels -= magnitudes
+        levels[-1, self.tail :] = 0
+        total: Floats = np.einsum("ij,ij->i", levels, levels)
+        return total
+
     def _best(self) -> Halves:
         """Return the scale of each block with the least squared error among those tried, which always include zero.
 
@@ -132,54 +127,30 @@ class _Rows:
         magnitudes[-1, self.tail :] = 0
         peaks = magnitudes.max(1)
         full = np.minimum(_round_up(peaks / np.float32(_TOP)), self._end()).astype(np.uint16)
-        if not self.two:
-            # Some of the smallest numbers are nearer to zero than to what the smallest scale gives.
-            tiny = (full < 64) & (self._squares(magnitudes, full) >= np.einsum("ij,ij->i", magnitudes, magnitudes))
-            return np.where(tiny, np.uint16(0), full)
-        best, least = np.zeros(len(magnitudes), np.uint16), np.einsum("ij,ij->i", magnitudes, magnitudes)
-        for part in _TRIED:
-            half = np.minimum(peaks * np.float32(part / _TOP), np.float32(65504)).astype(np.float16).view(np.uint16)
-            tried = full if part == 1 else np.clip(half, 1, self._end()).astype(np.uint16)
-            error = self._squares(magnitudes, tried)
-            # If the largest value does not get the largest level, encoding again could not find the scale.
-            reached = part == 1 or self._codes(peaks[:, None], tried)[:, 0] == 15
-            better = (error < least) & reached & (peaks > 0)
-            best, least = np.where(better, tried, best), np.where(better, error, least)
-        return best
+        return self._tried(magnitudes, peaks, full, np.einsum("ij,ij->i", magnitudes, magnitudes))
 
-    def _squares(self, magnitudes: Floats, scales: Halves) -> Floats:
-        """Return the squared error of each block from its magnitudes."""
-        factors = _wide(scales)
-        parts = magnitudes * _inverse(factors)
-        if self.two:
-            places = np.minimum(parts * 2, _LAST_PLACE, out=parts).astype(np.uint8)
-            levels = np.take(_POSITIVE, places)
-        else:
-            levels = np.minimum(np.rint(parts, out=parts), np.float32(_TOP), out=parts)
-        levels *= factors
-        levels -= magnitudes
-        levels[-1, self.tail :] = 0
-        total: Floats = np.einsum("ij,ij->i", levels, levels)
-        return total
+    def _tried(self, magnitudes: Floats, peaks: Floats, full: Halves, zero: Floats) -> Halves:
+        """Return the best scales. ``full``: those that map the peaks to 127. ``zero``: the squared errors of zeros."""
+        raise NotImplementedError
+
+    def _nearest(self, parts: Floats) -> Floats:
+        """Return the nearest levels to magnitudes in units of the scale, which are overwritten."""
+        raise NotImplementedError
 
     def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
         """Return the nearest codes, and the code of zero where the scale is zero."""
-        factors = _wide(scales)
-        parts = rows * _inverse(factors)
-        if not self.two:
-            return np.clip(np.rint(parts, out=parts), -_TOP, _TOP, out=parts).astype(np.int8)
-        places = np.minimum(np.abs(parts) * 2, _LAST_PLACE).astype(np.uint8)
-        negative = parts < 0  # level 8 + m is the negative of level 7 - m
-        codes: NDArray[np.uint8] = np.take(_CODE, places) ^ (negative * np.uint8(15))
-        return codes
+        raise NotImplementedError
+
+    def _integers(self, codes: NDArray[Any]) -> Floats:
+        """Return the integers of codes."""
+        raise NotImplementedError
 
     def _decode(self, codes: NDArray[Any], scales: Halves) -> Floats:
         """Return the values of codes, rounded to the dtype."""
-        integers = np.take(_LEVELS, codes) if self.two else codes.astype(np.float32)
-        values = integers * _wide(scales)
+        values = self._integers(codes) * _wide(scales)
         if self.dtype == "float32":
             return values
-        bits = codings.round_bits(values, self.dtype)
+        bits = round_bits(values, self.dtype)
         if self.dtype == "float16":
             return bits.view(np.float16).astype(np.float32)
         wide: Floats = (bits.astype(np.uint32) << 16).view(np.float32)
@@ -194,6 +165,54 @@ class _Rows:
         magnitudes[-1, self.tail :] = 0
         peaks: Floats = magnitudes.max(1)
         return peaks
+
+
+class _Bytes(_Rows):
+    """Of ``int8-block64``: codes are integers."""
+
+    def _tried(self, magnitudes: Floats, peaks: Floats, full: Halves, zero: Floats) -> Halves:
+        # Some of the smallest numbers are nearer to zero than to what the smallest scale gives.
+        tiny = (full < 64) & (self._squares(magnitudes, full) >= zero)
+        return np.where(tiny, np.uint16(0), full)
+
+    def _nearest(self, parts: Floats) -> Floats:
+        return np.minimum(np.rint(parts, out=parts), np.float32(_TOP), out=parts)
+
+    def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
+        parts = rows * _inverse(_wide(scales))
+        return np.clip(np.rint(parts, out=parts), -_TOP, _TOP, out=parts).astype(np.int8)
+
+    def _integers(self, codes: NDArray[Any]) -> Floats:
+        return codes.astype(np.float32)
+
+
+class _Levels(_Rows):
+    """Of ``normal4-block64``: codes are numbers of levels, and several scales are tried."""
+
+    def _tried(self, magnitudes: Floats, peaks: Floats, full: Halves, zero: Floats) -> Halves:
+        best, least = np.zeros(len(magnitudes), np.uint16), zero
+        for part in _TRIED:
+            half = np.minimum(peaks * np.float32(part / _TOP), np.float32(65504)).astype(np.float16).view(np.uint16)
+            tried = full if part == 1 else np.clip(half, 1, self._end()).astype(np.uint16)
+            error = self._squares(magnitudes, tried)
+            # If the largest value does not get the largest level, encoding again could not find the scale.
+            reached = part == 1 or self._codes(peaks[:, None], tried)[:, 0] == 15
+            better = (error < least) & reached & (peaks > 0)
+            best, least = np.where(better, tried, best), np.where(better, error, least)
+        return best
+
+    def _nearest(self, parts: Floats) -> Floats:
+        return np.take(_POSITIVE, np.minimum(parts * 2, _LAST_PLACE, out=parts).astype(np.uint8))
+
+    def _codes(self, rows: Floats, scales: Halves) -> NDArray[Any]:
+        parts = rows * _inverse(_wide(scales))
+        places = np.minimum(np.abs(parts) * 2, _LAST_PLACE).astype(np.uint8)
+        negative = parts < 0  # level 8 + m is the negative of level 7 - m
+        codes: NDArray[np.uint8] = np.take(_CODE, places) ^ (negative * np.uint8(15))
+        return codes
+
+    def _integers(self, codes: NDArray[Any]) -> Floats:
+        return np.take(_LEVELS, codes)
 
 
 def _wide(scales: Halves) -> Floats:
