@@ -55,7 +55,7 @@ def test_a_coding_is_measured_and_refused_for_nothing(tmp_path):
     lottapack.pack(model, tmp_path / PACK, compression=lottapack.Compression(dtype="bfloat16"))
     found = lottapack.compare(model, tmp_path / PACK, input_for("mlp"))
     assert not found.exact and 0 < found.unmerged < 0.1 * found.largest
-    model = train(lottapack.scaffold(nn.Linear(200, 300), seed=1, rank=16))
+    model = train(lottapack.scaffold(nn.Sequential(nn.Linear(200, 300), nn.Linear(300, 4)), seed=1, rank=16))
     lottapack.pack(model, tmp_path / PACK, compression=lottapack.Compression(coding={"adapters": "trellis8@0.02"}))
     found = lottapack.compare(model, tmp_path / PACK, torch.ones(3, 200))
     assert not found.exact and 0 < found.unmerged < 0.2 * found.largest
