@@ -49,7 +49,8 @@ def init_backbone_(
         overwrite_pretrained: as in scaffold(): replace the weights of a model from ``from_pretrained`` too.
 
     Raises:
-        ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
+        ScaffoldError: an argument is wrong; the message names it.
+        ArchitectureError: the model cannot be described as data.
 
     Source:
         spec/v1/recipe.md.

@@ -17,7 +17,7 @@ from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.any_module import AdaptedModule, adapt, taken_from
-from lottapack.nn.generated_layer import GeneratedLayer, held_as
+from lottapack.nn.generated_layer import GeneratedLayer, generated_of, held_as
 from lottapack.nn.kinds import inputs_first
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import note_config, of_the_moment
@@ -28,7 +28,6 @@ from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
 from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
-from lottapack.nn.virtual import VirtualLayer
 
 PLAN = "_lottapack_plan"
 """The attribute of the scaffolded module that holds its Recipe."""
@@ -185,7 +184,7 @@ def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
 def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
     module, leaf = locate(model, name)
     owner_module, owner_leaf = where(model, owner)
-    if (module is owner_module and held_as(module, leaf) == owner_leaf) or isinstance(module, VirtualLayer):
+    if (module is owner_module and held_as(module, leaf) == owner_leaf) or generated_of(module) is not None:
         return
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:

@@ -13,11 +13,11 @@ from lottapack.format.factors import adapter_shapes
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
+from lottapack.nn.generated_layer import generated_of, make_virtual
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.rows import virtual_class
 from lottapack.nn.select import matches
 from lottapack.nn.tied_head import leave_alone
-from lottapack.nn.virtual import VirtualLayer, make_virtual
 from lottapack.products import IN_REGISTERS
 
 Backbone = str | Mapping[str, str] | Callable[[str, tuple[int, ...]], str]
@@ -165,7 +165,7 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
         module = locate(model, name)[0]
         source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
         form = virtual_class(module)
-        if form is not None:  # else it is one layer under two names
+        if form is not None and generated_of(module) is None:  # else it is one layer under two names
             make_virtual(module, form, source, min(left or 0, _MOST))
         if name != owner:
             leave_alone(model, {name, owner})
@@ -188,9 +188,9 @@ def _impossible(name: str, why: str) -> UnsupportedError:
 def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
     """Set the device and dtype of the weights of virtual layers; the dtype None is the recorded one."""
     for module in model.modules():
-        if isinstance(module, VirtualLayer):
-            kind = dtypes.torch_dtype(module.__dict__[SOURCES]["weight"].dtype) if dtype is None else dtype
-            module.weight_like = torch.empty(0, dtype=kind, device=device)
+        if (generated := generated_of(module)) is not None:
+            kind = dtypes.torch_dtype(generated.source.dtype) if dtype is None else dtype
+            generated.like = torch.empty(0, dtype=kind, device=device)
 
 
 def needed_bytes(model: nn.Module, plan: Recipe, chosen: Collection[str]) -> int:

@@ -19,7 +19,7 @@ from lottapack.nn.generating import fill_any
 from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import deviation
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.generated_layer import generated_of
 
 
 class RedrawBackbone:
@@ -247,7 +247,7 @@ def _generated(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor, rng.S
 
 def _require_memory(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if isinstance(module, VirtualLayer):
+        if generated_of(module) is not None:
             raise UnsupportedError(
                 f"the backbone of {name} is virtual, so it cannot be replaced",
                 hint='Scaffold with backbone="materialised", the default.',

@@ -1,15 +1,19 @@
 """A layer with a generated backbone, whose ``weight`` is the adapted weight."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lottapack import rng
 from lottapack.errors import PlacementError
 from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
 from lottapack.nn.any_module import is_adapted
-from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
+from lottapack.nn.generated import Generated, generated_weight
+from lottapack.nn.layer_weight import SOURCES, Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.products.inputs import autocasts
@@ -21,14 +25,31 @@ class GeneratedLayer(nn.Module):
     Attributes:
         backbone: the generated, frozen weight, without the adapter; a buffer, if it is in memory.
         weight: the adapted weight, _combine() of the backbone and the adapter; read-only.
+        generated: the weight that is generated at each use, or None if it is in memory.
+        fan_in_fan_out: whether the weight is stored as (in, out).
     """
 
-    backbone: Tensor
+    generated: Generated | None = None
+    fan_in_fan_out: bool = False
+    _after_channels = 0
+    """The number of an output's dimensions after its channels."""
 
     if TYPE_CHECKING:
         weight: Tensor
+        backbone: Tensor
     else:
         parametrizations = property(lambda self: self._read_parametrizations())
+
+        @property
+        def backbone(self) -> Tensor:
+            """The buffer or parameter, or the weight that this call generates."""
+            if self.generated is not None:
+                return self.generated.weight()
+            held = self._buffers.get(BACKBONE)
+            held = self._parameters.get(BACKBONE) if held is None else held
+            if held is None:
+                raise AttributeError(BACKBONE)
+            return held
 
         @property
         def weight(self) -> Tensor:
@@ -59,6 +80,47 @@ class GeneratedLayer(nn.Module):
             return backbone
         return backbone.to(kind)
 
+    def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the stock layer's output for a weight in memory."""
+        return F.linear(x, weight, bias)
+
+    def _virtual(self, x: Tensor, generated: Generated) -> Tensor:
+        """Return the stock layer's output, without bias, for a weight that is generated meanwhile."""
+        return generated.product(x, self.fan_in_fan_out)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """Return the backbone's own product with an input, without bias."""
+        if self.generated is not None:
+            return self._virtual(x, self.generated)
+        return self._dense(x, self._backbone_for(x), None)
+
+    def _stock(self, x: Tensor) -> Tensor:
+        """Return the output of the stock layer without an adapter."""
+        bias: Any = self.bias
+        if self.generated is None and bias is not None:
+            backbone = self._backbone_for(x)
+            if bias.dtype == backbone.dtype:
+                return self._dense(x, backbone, bias)
+        return self._biased(self._product(x))
+
+    def _biased(self, out: Tensor) -> Tensor:
+        bias: Any = self.bias
+        if bias is None:
+            return out
+        if bias.dtype != out.dtype:
+            bias = bias.to(out.dtype)
+        shaped: Tensor = bias.view(-1, *[1] * self._after_channels) if self._after_channels else bias
+        return out + shaped
+
+    def extra_repr(self) -> str:
+        """Return the stock layer's text, and whether the weight is generated at each use."""
+        return f"{super().extra_repr()}{', virtual' if self.generated is not None else ''}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if self.generated is not None:
+            self.generated.like = fn(self.generated.like)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a sharded weight as the sharded backbone, since torch's tensor parallelism uses the stock name."""
         if name.endswith("_orig"):
@@ -70,6 +132,14 @@ class GeneratedLayer(nn.Module):
 
     def _read_weight(self) -> Tensor:
         refuse_other_backbone(self)
+        if self.generated is not None:
+            source, shape, like = self.generated.source, self.generated.shape, self.generated.like
+
+            def combine(_: None, *adapter: Tensor | None) -> Tensor:
+                return self._combine(generated_weight(source, shape, like), *adapter)
+
+            of_shape = torch.empty(shape, dtype=like.dtype, device="meta")
+            return layer_weight(self, combine, of_shape, like.device, None, self._adapter())
         backbone = self.backbone
         if backbone.is_meta and isinstance(backbone, nn.Parameter):
             return backbone  # it has no values yet, and sharding code looks for a parameter here
@@ -103,3 +173,22 @@ def held_as(module: nn.Module, leaf: str) -> str:
     if (leaf == WEIGHT and isinstance(module, GeneratedLayer)) or is_adapted(module, leaf):
         return leaf_prefix(leaf) + BACKBONE
     return leaf
+
+
+def generated_of(module: nn.Module) -> Generated | None:
+    """Return what generates a layer's weight at each use, or None if the weight is in memory."""
+    return module.generated if isinstance(module, GeneratedLayer) else None
+
+
+def make_virtual(module: nn.Module, form: type[GeneratedLayer], source: rng.Source, max_bytes: int = 0) -> None:
+    """Make a layer generate its weight from ``source`` at use, in place, instead of a buffer."""
+    leaf = held_as(module, WEIGHT)
+    weight = module._buffers.pop(leaf)
+    assert weight is not None
+    module._non_persistent_buffers_set.discard(leaf)
+    sources = module.__dict__.setdefault(SOURCES, {})
+    sources[WEIGHT] = source
+    # Swapping the class keeps the module's identity, its hooks and every reference to it.
+    module.__class__ = form
+    assert isinstance(module, GeneratedLayer)
+    module.generated = Generated.of(sources, weight, max_bytes)

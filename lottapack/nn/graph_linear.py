@@ -6,11 +6,10 @@ which would contain the frozen weight and no adapter; both classes here write th
 
 from typing import Any
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
-from lottapack.nn.layers import AdapterLayer
+from lottapack.nn.layers import LinearAdapter
 
 
 class SeededGraphLinear(Linear):  # type: ignore[misc]
@@ -20,7 +19,7 @@ class SeededGraphLinear(Linear):  # type: ignore[misc]
     _load_from_state_dict = nn.Module._load_from_state_dict
 
 
-class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
+class AdaptedGraphLinear(LinearAdapter, Linear):  # type: ignore[misc]
     """torch_geometric's ``Linear`` with an adapter."""
 
     bias: nn.Parameter | None
@@ -31,10 +30,7 @@ class AdaptedGraphLinear(AdapterLayer, Linear):  # type: ignore[misc]
         """Args: x, shape (..., in_channels). Returns: shape (..., out_channels)."""
         return self._sum(x)
 
-    def _product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self._backbone_for(x))
-
 
 def forms() -> dict[str, Any]:
     """Return the arguments of the layer's Row."""
-    return {"stock": Linear, "adapted": AdaptedGraphLinear, "virtual": {}, "frozen": SeededGraphLinear}
+    return {"stock": Linear, "adapted": AdaptedGraphLinear, "frozen": SeededGraphLinear}

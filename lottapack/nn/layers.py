@@ -6,6 +6,7 @@ Each class is the stock layer of the same name with another ``forward``: code th
 its attributes or its ``weight`` still finds them. Spec: merge.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from lottapack.format.descriptor import LAMBDAS, SCALES
 from lottapack.format.factors import adapter_shapes
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
+from lottapack.nn.generated import Generated
 from lottapack.nn.generated_layer import GeneratedLayer, from_a_plan
-from lottapack.products.inputs import autocasts
+from lottapack.products.inputs import autocasts, require_taken
 from lottapack.weights.merge import Parts, combined, merged
 
 
@@ -48,7 +50,6 @@ class AdapterLayer(GeneratedLayer):
     scale_out: nn.Parameter | None
     scaling: float
     lora_dropout: float
-    fan_in_fan_out: bool
     adapter_rank: int
 
     def add_adapter(self, entry: AdaptedRecipe, dropout: float) -> None:
@@ -66,7 +67,7 @@ class AdapterLayer(GeneratedLayer):
     def taken_from(cls, module: nn.Module) -> str | None:
         """Return a parameter, buffer or child of a stock layer that the adapter would replace, or None."""
         held = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
-        return min(held & (AdapterLayer.__annotations__.keys() | {BACKBONE}), default=None)
+        return min(held & ({*AdapterLayer.__annotations__, "fan_in_fan_out", BACKBONE}), default=None)
 
     def merged_weight(self) -> Tensor:
         """Return the merged weight of this layer, in the weight's shape and dtype (spec: merge)."""
@@ -129,9 +130,6 @@ class AdapterLayer(GeneratedLayer):
         out = self._product(x if self.scale_in is None else (x * self.scale_in).to(x.dtype))
         return out if self.scale_out is None else (out * self._channels(self.scale_out)).to(out.dtype)
 
-    _after_channels = 0
-    """The number of an output's dimensions after its channels."""
-
     def _factors(self, magnitude: Tensor) -> Tensor:
         """Return magnitude divided by length. As in DoRA, gradients do not pass through the length."""
         parts = self._adapter()
@@ -150,23 +148,6 @@ class AdapterLayer(GeneratedLayer):
         factors: Tensor = magnitude / lengths
         return factors
 
-    def _product(self, x: Tensor) -> Tensor:
-        """Return the backbone's own product with an input, without bias."""
-        raise NotImplementedError  # pragma: no cover (each layer has its own)
-
-    def _stock(self, x: Tensor) -> Tensor:
-        """Return the output of the stock layer without an adapter."""
-        return self._biased(self._product(x))
-
-    def _biased(self, out: Tensor) -> Tensor:
-        bias: Any = self.bias
-        if bias is None:
-            return out
-        if bias.dtype != out.dtype:
-            bias = bias.to(out.dtype)
-        shaped: Tensor = bias.view(-1, *[1] * self._after_channels) if self._after_channels else bias
-        return out + shaped
-
     def _dropped(self, x: Tensor) -> Tensor:
         """Return the input of the low-rank path, in the adapter's dtype, which may be wider than the backbone's."""
         kind = self.lora_A.dtype
@@ -175,32 +156,93 @@ class AdapterLayer(GeneratedLayer):
         return F.dropout(x, self.lora_dropout, self.training) if self.lora_dropout else x
 
 
-class AdaptedLinear(AdapterLayer, nn.Linear):
-    """``nn.Linear`` with an adapter."""
+class LinearAdapter(AdapterLayer):
+    """The base of layers whose output is a product of matrices, which a generated weight adds in one pass."""
+
+    def _sum(self, x: Tensor) -> Tensor:
+        parts = self._adapter()
+        plain = parts.magnitude is None and not parts.has_vectors and not (self.training and self.lora_dropout)
+        if self.generated is not None and plain:
+            out = self.generated.adapted_product(x, parts[:3], self.scaling, self.fan_in_fan_out)
+            if out is not None:
+                return self._biased(out)
+        return super()._sum(x)
+
+
+class GeneratedLinear(GeneratedLayer, nn.Linear):
+    """``nn.Linear`` with a generated weight."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
+        return self._stock(input)
+
+
+class AdaptedLinear(LinearAdapter, nn.Linear):
+    """``nn.Linear`` with an adapter."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
         return self._sum(input)
 
-    def _product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self._backbone_for(x))
 
-    def _stock(self, x: Tensor) -> Tensor:
-        backbone = self._backbone_for(x)
-        if self.bias is None or self.bias.dtype != backbone.dtype:
-            return super()._stock(x)
-        return F.linear(x, backbone, self.bias)
+class _Conv(GeneratedLayer):
+    """Convolutions, with the kernel as (C_out, C_in / groups * k)."""
 
-
-class _AdaptedConv(AdapterLayer):
-    """Convolutions, with the kernel as (C_out, C_in / groups * k). Groups share A, and each has its own rows of B."""
-
-    groups: int
     kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: Any
     bias: Tensor | None
+    _reversed_padding_repeated_twice: Any
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
         raise NotImplementedError  # pragma: no cover (nn.Conv1d and nn.Conv2d bring it)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, shape (batch, C_in, ...) or (C_in, ...). Returns: shape (batch, C_out, ...) or (C_out, ...)."""
+        return self._stock(input)
+
+    def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(x, weight, bias)
+
+    def _virtual(self, x: Tensor, generated: Generated) -> Tensor:
+        require_taken(x, generated.source.name)
+        dims = self._after_channels
+        if x.dim() == dims + 1:  # one input without a batch around it
+            return self._virtual(x.unsqueeze(0), generated).squeeze(0)
+        if x.dim() != dims + 2:
+            raise RuntimeError(
+                f"Expected {dims + 1}D (unbatched) or {dims + 2}D (batched) input to conv{dims}d, but got input of "
+                f"size: {list(x.shape)}"
+            )
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+        elif padding == "same":
+            x = F.pad(x, self._reversed_padding_repeated_twice)
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            padding = (0,) * dims
+        return generated.convolution(x, self.stride, padding, self.dilation, self.groups)
+
+
+class GeneratedConv1d(_Conv, nn.Conv1d):
+    """``nn.Conv1d`` with a generated weight."""
+
+    _after_channels = 1
+    _conv_forward = nn.Conv1d._conv_forward
+
+
+class GeneratedConv2d(_Conv, nn.Conv2d):
+    """``nn.Conv2d`` with a generated weight."""
+
+    _after_channels = 2
+    _conv_forward = nn.Conv2d._conv_forward
+
+
+class _AdaptedConv(AdapterLayer, _Conv):
+    """Groups share A, and each has its own rows of B."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Args: input, shape (batch, C_in, ...). Returns: shape (batch, C_out, ...)."""
@@ -212,7 +254,7 @@ class _AdaptedConv(AdapterLayer):
         kernel = kernel.repeat(self.groups, *[1] * (kernel.dim() - 1))
         down = self._conv_forward(self._dropped(x), kernel, None)
         pointwise = self.lora_B.view(*self.lora_B.shape, *[1] * self._after_channels)
-        convolve = F.conv1d if self._after_channels == 1 else F.conv2d
+        convolve: Callable[..., Tensor] = getattr(F, f"conv{self._after_channels}d")
         return convolve(down, pointwise, groups=self.groups)
 
     def _scaled_product(self, x: Tensor) -> Tensor:
@@ -223,31 +265,33 @@ class _AdaptedConv(AdapterLayer):
         out = self._conv_forward(x, scaled, None)
         return out if self.scale_out is None else (out * self._channels(self.scale_out)).to(out.dtype)
 
-    def _product(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self._backbone_for(x), None)
 
-    def _stock(self, x: Tensor) -> Tensor:
-        backbone = self._backbone_for(x)
-        if self.bias is None or self.bias.dtype != backbone.dtype:
-            return super()._stock(x)
-        return self._conv_forward(x, backbone, self.bias)
-
-
-class AdaptedConv1d(_AdaptedConv, nn.Conv1d):
+class AdaptedConv1d(_AdaptedConv, GeneratedConv1d):
     """``nn.Conv1d`` with an adapter."""
 
-    _after_channels = 1
-    _conv_forward = nn.Conv1d._conv_forward
 
-
-class AdaptedConv2d(_AdaptedConv, nn.Conv2d):
+class AdaptedConv2d(_AdaptedConv, GeneratedConv2d):
     """``nn.Conv2d`` with an adapter."""
 
-    _after_channels = 2
-    _conv_forward = nn.Conv2d._conv_forward
+
+class GeneratedEmbedding(GeneratedLayer, nn.Embedding):
+    """``nn.Embedding`` with a generated weight: if it is not in memory, the rows that are looked up are generated."""
+
+    bias = None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
+        return self._stock(input)
+
+    def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 (it has none)
+        return F.embedding(x, weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+    def _virtual(self, x: Tensor, generated: Generated) -> Tensor:
+        operand = next((part for part in self._parameters.values() if part is not None), generated.like)
+        return generated.rows(x, operand.dtype)
 
 
-class AdaptedEmbedding(AdapterLayer, nn.Embedding):
+class AdaptedEmbedding(AdapterLayer, GeneratedEmbedding):
     """``nn.Embedding`` with an adapter: the table is stored as (in, out), so ``fan_in_fan_out`` is true."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -270,7 +314,7 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
         return self._sum(input)
 
     def _low_rank(self, x: Tensor) -> Tensor:
-        return F.linear(self._of_ranks(self._dropped(self._look_up(x, self.lora_A.t()))), self.lora_B)
+        return F.linear(self._of_ranks(self._dropped(self._dense(x, self.lora_A.t(), None))), self.lora_B)
 
     def _scaled_product(self, x: Tensor) -> Tensor:
         out = self._product(x)
@@ -278,12 +322,5 @@ class AdaptedEmbedding(AdapterLayer, nn.Embedding):
             out = out if scales is None else (out * scales).to(out.dtype)
         return out
 
-    def _biased(self, out: Tensor) -> Tensor:
-        return out
-
-    def _product(self, x: Tensor) -> Tensor:
-        adapter = next(part for part in self._adapter() if part is not None)
-        return self._look_up(x, self._backbone_for(adapter))
-
-    def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
-        return F.embedding(indices, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+    def _backbone_for(self, operand: Tensor) -> Tensor:  # noqa: ARG002 (indices)
+        return super()._backbone_for(next(part for part in self._adapter() if part is not None))

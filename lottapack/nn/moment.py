@@ -15,8 +15,7 @@ from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
 from lottapack.nn.changes import changed_backbones, changes_of_layers
-from lottapack.nn.generated_layer import held_as
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.generated_layer import generated_of, held_as
 
 
 def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) -> Recipe:
@@ -98,8 +97,8 @@ def _generated_dtypes(module: nn.Module, plan: Recipe) -> dict[str, str]:
 
 
 def _held_dtype(owner: nn.Module, leaf: str) -> torch.dtype | None:
-    if isinstance(owner, VirtualLayer):
-        return owner.weight_like.dtype
+    if (generated := generated_of(owner)) is not None:
+        return generated.like.dtype
     held = held_as(owner, leaf)
     weight: Tensor | None = owner._parameters.get(held)
     if weight is None:

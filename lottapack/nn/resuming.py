@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from lottapack.errors import CheckpointError
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
-from lottapack.nn.generated_layer import held_as
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.generated_layer import generated_of, held_as
 
 
 def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], prefix: str) -> None:
@@ -52,8 +51,8 @@ def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
 @torch.no_grad()
 def _same(given: Any, owner: nn.Module, held: Tensor | None) -> bool:
     """Return whether a weight equals the model's, as far as this process can tell."""
-    if held is None and isinstance(owner, VirtualLayer):
-        held = owner.backbone
+    if held is None and (generated := generated_of(owner)) is not None:
+        held = generated.weight()
     if not isinstance(given, Tensor) or held is None or held.is_meta or given.is_meta:
         return True
     if hasattr(given, "device_mesh") or hasattr(held, "device_mesh"):

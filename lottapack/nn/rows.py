@@ -10,20 +10,9 @@ from typing import Final
 
 from torch import nn
 
-from lottapack.nn.layers import AdaptedConv1d, AdaptedConv2d, AdaptedEmbedding, AdaptedLinear, AdapterLayer
+from lottapack.nn import layers
+from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.tied_head import TiedHead
-from lottapack.nn.virtual import (
-    VirtualAdaptedConv1d,
-    VirtualAdaptedConv2d,
-    VirtualAdaptedEmbedding,
-    VirtualAdaptedLinear,
-    VirtualConv1d,
-    VirtualConv2d,
-    VirtualEmbedding,
-    VirtualLayer,
-    VirtualLinear,
-    VirtualTiedHead,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +22,25 @@ class Row:
     Attributes:
         stock: exactly this class, since a subclass may use its weight differently.
         adapted: its form with an adapter.
-        frozen: its form with a generated weight, if it needs one.
-        virtual: its forms without a weight in memory, by the form with one.
+        generated: its form without an adapter whose weight need not be in memory, if it has one.
+        frozen: its form with a generated weight in memory, if it needs one.
     """
 
     stock: type[nn.Module]
-    adapted: type[AdapterLayer]
-    virtual: dict[type[nn.Module], type[VirtualLayer]]
+    adapted: type[layers.AdapterLayer]
+    generated: type[GeneratedLayer] | None = None
     frozen: type[nn.Module] | None = None
 
 
 _ROWS: Final = (
-    Row(nn.Linear, AdaptedLinear, {nn.Linear: VirtualLinear, AdaptedLinear: VirtualAdaptedLinear}),
-    Row(nn.Conv1d, AdaptedConv1d, {nn.Conv1d: VirtualConv1d, AdaptedConv1d: VirtualAdaptedConv1d}),
-    Row(nn.Conv2d, AdaptedConv2d, {nn.Conv2d: VirtualConv2d, AdaptedConv2d: VirtualAdaptedConv2d}),
-    Row(
-        nn.Embedding,
-        AdaptedEmbedding,
-        {nn.Embedding: VirtualEmbedding, AdaptedEmbedding: VirtualAdaptedEmbedding},
-    ),
+    Row(nn.Linear, layers.AdaptedLinear, layers.GeneratedLinear),
+    Row(nn.Conv1d, layers.AdaptedConv1d, layers.GeneratedConv1d),
+    Row(nn.Conv2d, layers.AdaptedConv2d, layers.GeneratedConv2d),
+    Row(nn.Embedding, layers.AdaptedEmbedding, layers.GeneratedEmbedding),
 )
 _BY_CLASS: Final = {row.stock: row for row in _ROWS}
 _ELSEWHERE: Final = {
-    ("transformers.pytorch_utils", "Conv1D"): "lottapack.nn.virtual_conv1d",
+    ("transformers.pytorch_utils", "Conv1D"): "lottapack.nn.conv1d",
     ("torch_geometric.nn.dense.linear", "Linear"): "lottapack.nn.graph_linear",
 }
 """For classes of other libraries, the module whose ``forms()`` returns the arguments of their row."""
@@ -70,12 +55,14 @@ def row_of(module: nn.Module) -> Row | None:
     return found
 
 
-def virtual_class(module: nn.Module) -> type[VirtualLayer] | None:
-    """Return the class of a layer's form without a backbone, or None."""
+def virtual_class(module: nn.Module) -> type[GeneratedLayer] | None:
+    """Return the class of a layer whose weight is generated at each use, or None if it must be in memory."""
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return None  # it would shrink rows in place
     if type(module) is TiedHead:
-        return VirtualTiedHead
+        return TiedHead
     row_of(module)  # which may add a row
-    forms = (row.virtual.get(type(module)) for row in _BY_CLASS.values())
-    return next((form for form in forms if form is not None), None)
+    for row in _BY_CLASS.values():
+        if row.generated is not None and type(module) in (row.stock, row.adapted):
+            return row.generated if type(module) is row.stock else row.adapted
+    return None

@@ -139,8 +139,10 @@ def scaffold(
             loaded into it, cannot be told from random weights.
 
     Raises:
-        ScaffoldError: naming the layer or argument. ArchitectureError: the model cannot be described as data.
-        UnsupportedError: naming a layer that cannot be without its weight. LimitError: for max_bytes.
+        ScaffoldError: an argument is wrong, or a layer cannot be scaffolded; the message names it.
+        ArchitectureError: the model cannot be described as data.
+        UnsupportedError: a layer's weight must be in memory; the message names the layer.
+        LimitError: ``max_bytes`` is too small.
 
     Source:
         LottaLoRA (arXiv 2604.08749), ``beta * W + (alpha / r) * B A``; spec/v1/recipe.md and spec/v1/merge.md.

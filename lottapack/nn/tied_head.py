@@ -5,14 +5,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layer_weight import Adapter
-from lottapack.nn.layers import AdaptedEmbedding
+from lottapack.nn.layers import AdaptedEmbedding, GeneratedLinear
 
 _OWNER = "_lottapack_embedding"
 
 
-class TiedHead(GeneratedLayer, nn.Linear):
+class TiedHead(GeneratedLinear):
     """``nn.Linear`` tied to an AdaptedEmbedding of shape (out_features, in_features).
 
     The embedding owns the adapter and its parameters, and the weight is the same buffer.
@@ -29,8 +28,7 @@ class TiedHead(GeneratedLayer, nn.Linear):
             narrow = given if owner.lambda_b is None else given * owner.lambda_b
             hidden = owner._of_ranks(F.linear(owner._dropped(narrow), owner.lora_B.t()))
             out = F.linear(hidden, owner.lora_A.t()) * owner.scaling + out
-        out = out.to(backbone.dtype)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        return self._biased(out.to(backbone.dtype))
 
     def _adapter(self) -> Adapter:
         owner: AdaptedEmbedding = self.__dict__[_OWNER]
@@ -39,10 +37,6 @@ class TiedHead(GeneratedLayer, nn.Linear):
     def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:
         owner: AdaptedEmbedding = self.__dict__[_OWNER]
         return owner._combine(backbone, *adapter)
-
-    def _product(self, x: Tensor) -> Tensor:
-        """Return the backbone's product with an input, without bias."""
-        return F.linear(x, self._backbone_for(x))
 
 
 def can_share(embedding: nn.Module, head: nn.Module) -> bool:

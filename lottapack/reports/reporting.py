@@ -96,7 +96,8 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
         against: a checkpoint file, or a folder of safetensors or torch files, to measure.
 
     Raises:
-        FormatError: the pack cannot be read. CheckpointError: ``against`` does not contain a checkpoint.
+        FormatError: the pack cannot be read.
+        CheckpointError: ``against`` does not contain a checkpoint.
         InvalidReferenceError, RegistryError: as in load(), for a reference.
 
     Source:

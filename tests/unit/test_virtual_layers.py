@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import lottapack
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.nn import recipe_of
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.generated_layer import generated_of
 
 BUILD = {**PLAIN, **TRANSFORMERS}
 MODES = [("sign1", "virtual"), ("normal16", "blocks")]
@@ -25,7 +25,7 @@ def scaffolded(name, backbone="materialised", table="sign1", **options):
 
 
 def virtual_layers(model):
-    return [module for module in model.modules() if isinstance(module, VirtualLayer)]
+    return [module for module in model.modules() if generated_of(module) is not None]
 
 
 def generated(model):
@@ -78,7 +78,7 @@ def test_a_model_is_the_same_with_and_without_its_backbone(name, table, backbone
 def test_a_tied_head_goes_with_its_embedding():
     options = {"targets": ["embed_tokens"], "train": ["norms"]}
     full, model = scaffolded("llama", **options), scaffolded("llama", "virtual", **options)
-    assert type(model.lm_head).__name__ == "VirtualTiedHead"
+    assert type(model.lm_head).__name__ == "TiedHead" and generated_of(model.lm_head) is not None
     given = input_for("llama")
     lottapack.nn.regenerate_(model)
     assert close(output(model, given), output(full, given))
@@ -175,7 +175,7 @@ def test_dora_asks_for_the_weight():
 def test_layers_are_chosen_by_pattern_and_by_size():
     def kinds(backbone, table="sign1"):
         return [
-            isinstance(layer, VirtualLayer) for layer in scaffolded("mlp", backbone, table) if hasattr(layer, "weight")
+            generated_of(layer) is not None for layer in scaffolded("mlp", backbone, table) if hasattr(layer, "weight")
         ]
 
     assert kinds({"0": "virtual", "2": "materialised"}) == [True, False, False]
@@ -223,7 +223,7 @@ def test_a_layer_without_such_a_form_is_named():
 def test_the_block_gets_what_the_limit_leaves():
     model = scaffolded("mlp", "blocks", "normal16", max_bytes=2_000)
     held = sum(t.nbytes for n, t in [*model.named_parameters(), *model.named_buffers()] if "recipe" not in n)
-    assert {layer.max_bytes for layer in virtual_layers(model)} == {2_000 - held}
+    assert {layer.generated.max_bytes for layer in virtual_layers(model)} == {2_000 - held}
     full = scaffolded("mlp", table="normal16")
     assert close(output(model, input_for("mlp")), output(full, input_for("mlp")))
     with pytest.raises(LimitError, match="one row needs 64 bytes, but `max_bytes` leaves only 4"):

@@ -12,7 +12,7 @@ from torch import nn
 
 import lottapack
 from lottapack.errors import IntegrityError, LimitError, ScaffoldError, UnsupportedError
-from lottapack.nn.virtual import VirtualLayer
+from lottapack.nn.generated_layer import generated_of
 
 WIDTH = 1024
 
@@ -48,7 +48,7 @@ def test_loading_and_training_take_no_memory_for_the_backbone(packs, table, back
 
     step()  # what is made once in a process
     model, most = peak(step)
-    layers = [module for module in model.modules() if isinstance(module, VirtualLayer)]
+    layers = [module for module in model.modules() if generated_of(module) is not None]
     assert len(layers) == 2
     held = 2 * size(model)  # with the gradients
     tile, activations = 8 << 20, 8 * 24 * 4 * WIDTH * 4
@@ -62,7 +62,7 @@ def test_the_limit_counts_what_is_there(packs):
     with pytest.raises(LimitError, match="the model needs"):
         lottapack.load(packs["sign1"], max_bytes=free + (1 << 20))
     model = lottapack.load(packs["sign1"], backbone="virtual", max_bytes=free + (1 << 20))
-    left = {module.max_bytes for module in model.modules() if isinstance(module, VirtualLayer)}
+    left = {module.generated.max_bytes for module in model.modules() if generated_of(module) is not None}
     assert left == {free + (1 << 20) - (size(model) - model.get_buffer("lottapack_recipe").nbytes)}
     x = torch.ones(20, WIDTH)
     _, most = peak(lambda: output(model, x))
@@ -75,7 +75,7 @@ def test_the_limit_counts_what_is_there(packs):
 def test_a_dtype_is_that_of_the_weights(packs):
     model = lottapack.load(packs["sign1"], backbone={"0": "virtual"}, dtype=torch.bfloat16)
     full = lottapack.load(packs["sign1"], dtype=torch.bfloat16)
-    assert [isinstance(layer, VirtualLayer) for layer in model] == [True, False, False, False]
+    assert [generated_of(layer) is not None for layer in model] == [True, False, False, False]
     assert torch.equal(model[0].weight, full[0].weight)
     x = torch.ones(1, WIDTH, dtype=torch.bfloat16)
     assert torch.allclose(output(model, x), output(full, x), rtol=0.05, atol=0.05)
