@@ -30,7 +30,7 @@ class GeneratedLayer(nn.Module):
     """
 
     generated: Generated | None = None
-    fan_in_fan_out: bool = False
+    fan_in_fan_out: bool  # only with an adapter, or if true: see as_built.py
     _after_channels = 0
     """The number of an output's dimensions after its channels."""
 
@@ -86,7 +86,7 @@ class GeneratedLayer(nn.Module):
 
     def _virtual(self, x: Tensor, generated: Generated) -> Tensor:
         """Return the stock layer's output, without bias, for a weight that is generated meanwhile."""
-        return generated.product(x, self.fan_in_fan_out)
+        return generated.product(x, bool(getattr(self, "fan_in_fan_out", False)))
 
     def _product(self, x: Tensor) -> Tensor:
         """Return the backbone's own product with an input, without bias."""
