@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lottapack.codecs.faults import UnfitError
+from lottapack.codecs.faults import CodingFaultError, UnfitError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,12 +66,37 @@ class Codec:
         """Return the values of a tensor's bytes. Raises UnfitError if one is infinite or NaN."""
         import numpy as np
 
-        if dtype == "bfloat16":
-            values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = np.frombuffer(data, "<f4" if dtype == "float32" else "<f2").astype(np.float32, copy=False)
+        values = wide_values(np.frombuffer(data, "<u4" if dtype == "float32" else "<u2"), dtype)
         if not np.isfinite(values).all():
             raise UnfitError(
                 f"contains infinity or NaN, which {self.id} cannot store", hint="Use planes-zlib, or train again."
             )
         return values
+
+
+def wide_values(bits: "NDArray[Any]", dtype: str) -> "NDArray[np.float32]":
+    """Return the binary32 values of a floating dtype's bits, which is exact."""
+    import numpy as np
+
+    if dtype == "float16":
+        return bits.view(np.float16).astype(np.float32)
+    return bits.view(np.float32) if dtype == "float32" else (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+INFINITE = {"float16": 0x7C00, "bfloat16": 0x7F80}
+"""The bits that are all set in infinity and NaN."""
+
+
+def is_infinite(bits: "NDArray[np.uint16]", dtype: str) -> bool:
+    """Return whether one of the bits of a narrow dtype stands for infinity or NaN."""
+    return bool(((bits & INFINITE[dtype]) == INFINITE[dtype]).any())
+
+
+def finite_bits(values: "NDArray[np.float32]", dtype: str) -> "NDArray[Any]":
+    """Round finite binary32 values to a dtype. Raises CodingFaultError for a value that float16 cannot hold."""
+    from lottapack.rng.tables import round_bits
+
+    made = round_bits(values, dtype)
+    if dtype == "float16" and is_infinite(made, dtype):
+        raise CodingFaultError("", "decodes to a value outside the range of float16")
+    return made

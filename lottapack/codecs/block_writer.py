@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lottapack.codecs.base import wide_values
 from lottapack.codecs.blocks import BLOCK, LEVELS
-from lottapack.codecs.rounding import round_bits
+from lottapack.rng.tables import round_bits
 from lottapack.rng.threads import default, spread
 
 Floats = NDArray[np.float32]
@@ -150,11 +151,7 @@ class _Rows:
         values = self._integers(codes) * _wide(scales)
         if self.dtype == "float32":
             return values
-        bits = round_bits(values, self.dtype)
-        if self.dtype == "float16":
-            return bits.view(np.float16).astype(np.float32)
-        wide: Floats = (bits.astype(np.uint32) << 16).view(np.float32)
-        return wide
+        return wide_values(round_bits(values, self.dtype), self.dtype)
 
     def _end(self) -> int:
         return _END_IN_FLOAT16 if self.dtype == "float16" else _LARGEST

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottapack.codecs.base import STEP, Codec, Shape
+from lottapack.codecs.base import INFINITE, STEP, Codec, Shape, finite_bits
 from lottapack.codecs.faults import CodingFaultError, UnfitError
-from lottapack.codecs.rounding import INFINITE, finite_bits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +32,9 @@ class Blocks(Codec):
 
     @property
     def trials(self) -> tuple[str, ...]:  # type: ignore[override]
-        """See Codec."""
         return (self.id,)
 
     def parts(self, shape: Shape) -> dict[str, tuple[str, Shape | None]]:
-        """See Codec."""
         count = math.prod(shape)
         return {
             "codes": (self.codes_dtype, (-(-count // self.per_byte),)),
@@ -45,7 +42,6 @@ class Blocks(Codec):
         }
 
     def decode(self, parts: Mapping[str, Any], shape: Shape, dtype: str, out: memoryview) -> None:
-        """See Codec."""
         import numpy as np
 
         codes, scales = np.frombuffer(parts["codes"], self.codes_dtype), np.frombuffer(parts["scales"], "<u2")
@@ -71,7 +67,6 @@ class Blocks(Codec):
             bits[first : first + length] = finite_bits(values, dtype)
 
     def encode(self, data: Any, shape: Shape, dtype: str, error: float) -> "dict[str, NDArray[Any]]":
-        """See Codec."""
         from lottapack.codecs import block_writer
 
         values = self.finite(data, dtype)
@@ -107,18 +102,15 @@ class Int8Block64(Blocks):
     codes_dtype, per_byte, zero = "int8", 1, 0
 
     def check(self, codes: "NDArray[Any]", count: int) -> None:
-        """See Blocks."""
         if count and codes.min() == -128:
             raise CodingFaultError("codes", "contains the code -128")
 
     def unpacked(self, codes: "NDArray[Any]") -> "NDArray[Any]":
-        """See Blocks."""
         return codes
 
     packed = unpacked
 
     def integers(self, codes: "NDArray[Any]") -> "NDArray[np.float32]":
-        """See Blocks."""
         import numpy as np
 
         return codes.astype(np.float32)
@@ -131,18 +123,15 @@ class Normal4Block64(Blocks):
     codes_dtype, per_byte, zero = "uint8", 2, 8
 
     def check(self, codes: "NDArray[Any]", count: int) -> None:
-        """See Blocks."""
         if count % 2 and codes[-1] >> 4:
             raise CodingFaultError("codes", "has bits set in the half byte after the last code")
 
     def unpacked(self, codes: "NDArray[Any]") -> "NDArray[Any]":
-        """See Blocks."""
         import numpy as np
 
         return np.stack([codes & 15, codes >> 4], 1).reshape(-1)
 
     def packed(self, codes: "NDArray[Any]") -> "NDArray[Any]":
-        """See Blocks."""
         import numpy as np
 
         pairs = np.append(codes, np.zeros(len(codes) % 2, codes.dtype)).reshape(-1, 2)
@@ -150,7 +139,6 @@ class Normal4Block64(Blocks):
         return packed
 
     def integers(self, codes: "NDArray[Any]") -> "NDArray[np.float32]":
-        """See Blocks."""
         import numpy as np
 
         levels, byte = np.array(LEVELS, np.float32), np.arange(256)

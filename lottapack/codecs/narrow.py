@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottapack.codecs.base import STEP, Codec, Shape
+from lottapack.codecs.base import STEP, Codec, Shape, is_infinite, wide_values
 from lottapack.codecs.faults import CodingFaultError, UnfitError
-from lottapack.codecs.rounding import is_infinite, round_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,11 +19,9 @@ class Narrow(Codec):
         self.id, self.trials = dtype, trials
 
     def parts(self, shape: Shape) -> dict[str, tuple[str, Shape | None]]:
-        """See Codec."""
         return {"codes": (self.id, shape)}
 
     def decode(self, parts: Mapping[str, Any], shape: Shape, dtype: str, out: memoryview) -> None:
-        """See Codec."""
         import numpy as np
 
         codes, bits = np.frombuffer(parts["codes"], "<u2"), np.frombuffer(out, "<u4")
@@ -32,13 +29,12 @@ class Narrow(Codec):
             part = codes[first : first + STEP]
             if is_infinite(part, self.id):
                 raise CodingFaultError("codes", "contains infinity or NaN")
-            half = self.id == "float16"
-            wide = part.view("<f2").astype("<f4").view(np.uint32) if half else part.astype(np.uint32) << 16
-            bits[first : first + STEP] = wide
+            bits[first : first + STEP] = wide_values(part, self.id).view(np.uint32)
 
     def encode(self, data: Any, shape: Shape, dtype: str, error: float) -> "dict[str, NDArray[Any]]":
-        """See Codec."""
         import numpy as np
+
+        from lottapack.rng.tables import round_bits
 
         values = self.finite(data, dtype)
         codes = np.empty(len(values), np.uint16)

@@ -55,7 +55,6 @@ class PlanesZlib(Codec):
             raise CodingFaultError("codes", f"ends after {done:,} of {len(out):,} bytes, or without its checksum")
 
     def encode(self, data: Any, shape: Shape, dtype: str, error: float) -> "dict[str, NDArray[Any]]":
-        """See Codec."""
         import numpy as np
 
         stream = zlib.compressobj(_ZLIB_LEVEL)

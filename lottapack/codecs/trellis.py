@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lottapack.codecs.base import MOST_GROWTH, Codec, Shape
+from lottapack.codecs.base import MOST_GROWTH, Codec, Shape, finite_bits
 from lottapack.codecs.faults import CodingFaultError
-from lottapack.codecs.rounding import finite_bits
 from lottapack.codecs.trellis_tables import (
     LARGEST_STEP,
     LOW,
@@ -178,14 +177,12 @@ class Trellis8(Codec):
     trials = tuple(f"trellis8@{error}" for error in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1))
 
     def decode(self, parts: Mapping[str, Any], shape: Shape, dtype: str, out: memoryview) -> None:
-        """See Codec."""
         import numpy as np
 
         bits = np.frombuffer(out, "<u4" if dtype == "float32" else "<u2")
         decode(parts["codes"], shape, bits, partial(finite_bits, dtype=dtype))
 
     def encode(self, data: Any, shape: Shape, dtype: str, error: float) -> "dict[str, NDArray[Any]] | None":
-        """See Codec."""
         import numpy as np
 
         from lottapack.codecs import trellis_writer

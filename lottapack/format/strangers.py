@@ -55,4 +55,11 @@ def folder_hint(folder: Path) -> str:
         return f"It contains a PEFT adapter. {PACK_IT.format(path=folder)}"
     if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
         return f"It contains a checkpoint. {PACK_IT.format(path=folder)}"
+    if os.path.isfile(folder / "serve.lock"):  # noqa: PTH113
+        return f"It is the folder of a registry. Run lottapack serve {folder}, and name http://HOST/OWNER/NAME."
+    if folder.name.startswith("models--") and os.path.isdir(folder / "snapshots"):  # noqa: PTH112
+        repository = folder.name.removeprefix("models--").replace("--", "/")
+        return (
+            f"It is {repository} in a cache of the Hub. Name {repository}, or one of the folders in {folder}/snapshots."
+        )
     return "Name a pack, a .lotta.safetensors file, or a folder that contains one."

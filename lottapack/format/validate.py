@@ -200,7 +200,8 @@ def _tables(out: Collector, text: JsonText) -> dict[str, TableRecord] | None:
 def _table(out: Collector, table_id: str, text: JsonText) -> TableRecord | None:
     place = f"rng.tables[{quote(table_id)}]"
     if not TABLE_ID.fullmatch(table_id) or table_id in (*rng.BUILTIN, rng.CONSTRUCTOR):
-        out.add("id", place, "a table's id should be lower-case letters, digits and _, and not one of the format's own")
+        form = "a table's id should be lower-case letters, digits and _, a letter first, and at most 64"
+        out.add("id", place, f"{form}, and not one of the format's own")
     fields = out.entry(text, place)
     entry = out.record(fields, TableRecord, place) if fields is not None else None
     if entry is not None:

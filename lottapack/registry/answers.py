@@ -116,8 +116,10 @@ def name_fault(name: str) -> str | None:
     Windows reserves names of devices and removes points and spaces at the end; invisible characters make different
     names look alike.
     """
-    if not name or name in (".", ".."):
-        return "it is empty or a folder"
+    if not name:
+        return "a part of it is empty"
+    if name in (".", ".."):
+        return f"{name} in it names a folder"
     if _FORBIDDEN.search(name):
         return 'it contains a control character or one of < > : " | ? * / \\'
     if any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in name):

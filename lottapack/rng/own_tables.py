@@ -33,8 +33,8 @@ def table(
             is called once with float64 probabilities between 0 and 1, shape (2**bits,), and returns as many numbers in
             ascending order. Entries nearer to zero than binary32's normal numbers, and minus zero, become zero.
         bits: 1, 2, 4, 8 or 16.
-        id: its name in the pack: lower-case letters, digits and _. By default ``table_`` and the beginning of its
-            SHA-256, so that different tables have different names.
+        id: its name in the pack: at most 64 lower-case letters, digits and _, a letter first. By default ``table_`` and
+            the beginning of its SHA-256, so that different tables have different names.
 
     Returns:
         The table.

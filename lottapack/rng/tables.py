@@ -98,7 +98,7 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
     """Make a table of your own values.
 
     Args:
-        id: its name in the pack: lower-case letters, digits and _.
+        id: its name in the pack: at most 64 lower-case letters, digits and _, a letter first.
         values: shape (2**k,) for k of 1, 2, 4, 8 or 16, rounded to binary32.
 
     Returns:
@@ -215,13 +215,16 @@ def scaled_bits(table: Table, scale: float, dtype: str) -> Bits:
         ['0xb800', '0x3800']
     """
     check_scale(table, scale, dtype)
-    bits = _round(table.values * np.float32(scale), dtype)
+    bits = round_bits(table.values * np.float32(scale), dtype)
     bits.flags.writeable = False
     return bits
 
 
-def _round(values: Floats, dtype: str) -> Bits:
-    """Round ``values`` to ``dtype``, to nearest, ties to even, and return the bits (spec: tables, section 4)."""
+def round_bits(values: Floats, dtype: str) -> Bits:
+    """Round binary32 values once to a dtype, to nearest, ties to even, and return the bits (spec: tables, section 4).
+
+    Values may become infinite; NaN is not supported.
+    """
     if dtype == "float16":
         with np.errstate(over="ignore", under="ignore"):
             return values.astype(np.float16).view(np.uint16)

@@ -124,7 +124,7 @@ function checkTorch(out, id, versions, tables) {
 function readTable(out, id, item) {
   const place = `rng.tables[${quote(id)}]`;
   if (!/^[a-z][a-z0-9_]{0,63}$/.test(id) || BUILTIN.has(id) || id === CONSTRUCTOR) {
-    out.add("id", place, "a table's id is lower-case letters, digits and _, none of the format's own");
+    out.add("id", place, "a table's id is at most 64 lower-case letters, digits and _, a letter first, none of the format's own");
   }
   if (!out.record(item, { bits: INTEGER, sha256: TEXT }, place)) return null;
   const bits = item.get("bits");

@@ -13,8 +13,8 @@ import lottapack
 from lottapack.codecs import CODECS, PlanesZlib
 from lottapack.codecs.blocks import Blocks
 from lottapack.codecs.faults import UnfitError
-from lottapack.codecs.rounding import round_bits
 from lottapack.packing.storing import errors
+from lottapack.rng.tables import round_bits
 
 BLOCKS = [codec.id for codec in CODECS.values() if isinstance(codec, Blocks)]
 DTYPES = ("float32", "bfloat16", "float16")
