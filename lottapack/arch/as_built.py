@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm stands for each of them in training
 
+from lottapack.arch.noted import noted, notes
 from lottapack.arch.skeleton import attributes, unwrapped
 from lottapack.format import dtypes
 from lottapack.format.recipe import Change
-
-_NOTED: Final = "_lottapack_built"
-"""The attribute of a model that holds what it was built as."""
 
 _OF_TORCH: Final = frozenset(vars(nn.Module()))
 
@@ -140,14 +138,14 @@ def as_built(model: nn.Module) -> AsBuilt:
 
 def note_as_built(model: nn.Module, built: nn.Module) -> None:
     """Note on a model, if nothing is noted yet, what its constructor makes, as ``built``, which may be the model."""
-    if _NOTED not in model.__dict__:
-        model.__dict__[_NOTED] = as_built(built)
+    if noted(model).built is None:
+        notes(model).built = as_built(built)
 
 
 def differences(model: nn.Module) -> dict[str, Change]:
     """Return what of a model is no longer what was noted, by place."""
-    noted: AsBuilt | None = model.__dict__.get(_NOTED)
-    return {} if noted is None else noted.differences(model)
+    built = noted(model).built
+    return {} if built is None else built.differences(model)
 
 
 def has_values(tensor: Tensor) -> bool:

@@ -5,18 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from lottapack.arch.noted import noted, notes
 from lottapack.arch.skeleton import WRAPPERS, computed_tensors, same_tensor, set_attribute
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 
-_BUILT = "_lottapack_computed"
-"""The attribute of a model that holds the dtypes of the tensors that its constructor computes."""
-
 
 def note_built(model: nn.Module, built: nn.Module) -> None:
     """Note on a model the dtypes that its constructor computes, from ``built``, which may be the model itself."""
-    noted = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
-    model.__dict__.setdefault(_BUILT, noted)
+    found = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
+    if noted(model).computed is None:
+        notes(model).computed = found
 
 
 def changed_dtypes(model: nn.Module, built: nn.Module | None = None) -> dict[str, str]:
@@ -24,11 +23,11 @@ def changed_dtypes(model: nn.Module, built: nn.Module | None = None) -> dict[str
 
     ``built``: the model as constructed; by default what note_built() noted.
     """
-    noted: Mapping[str, str] = model.__dict__.get(_BUILT, {})
+    due = noted(model).computed or {}
     if built is not None:
-        noted = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
-    held = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(model).items()} if noted else {}
-    return {name: held[name] for name, dtype in noted.items() if held.get(name, dtype) != dtype}
+        due = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
+    held = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(model).items()} if due else {}
+    return {name: held[name] for name, dtype in due.items() if held.get(name, dtype) != dtype}
 
 
 def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn.Module:

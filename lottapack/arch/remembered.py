@@ -4,21 +4,19 @@ from typing import Any
 
 from torch import nn
 
+from lottapack.arch.noted import noted, notes
 from lottapack.errors import ArchitectureError
 from lottapack.format.descriptor import Architecture
-
-_ARCHITECTURE = "_lottapack_architecture"
 
 
 def remember(model: nn.Module, architecture: Architecture) -> None:
     """Note on a model the architecture that it was built from."""
-    model.__dict__[_ARCHITECTURE] = architecture
+    notes(model).architecture = architecture
 
 
 def recall(model: nn.Module) -> Architecture | None:
     """Return the architecture that a model was built from, or None."""
-    found: Architecture | None = model.__dict__.get(_ARCHITECTURE)
-    return found
+    return noted(model).architecture
 
 
 def family(model: nn.Module) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lottapack.arch.noted import noted, notes
 from lottapack.errors import CheckpointError
 from lottapack.files.links import require_own_file
 from lottapack.files.staging import Opener, staged_folder
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
 FOLDER = "base"
 """The folder beside an adapter's files that contains the pack of its base."""
 
-_BASE = "_lottapack_base"
-
 
 def remember(model: "nn.Module", pack: bytes) -> None:
     """Let a plain model carry the pack of its weights."""
-    model.__dict__[_BASE] = pack
+    notes(model).base = pack
 
 
 def remember_pack(model: "nn.Module", pack: PackFile) -> None:
@@ -88,8 +87,7 @@ def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] 
 
 def recall(model: "nn.Module") -> bytes | None:
     """Return the pack that a model carries, or None."""
-    pack: bytes | None = model.__dict__.get(_BASE)
-    return pack
+    return noted(model).base
 
 
 def write_base(data: bytes, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottapack.arch.noted import noted, notes
 from lottapack.codecs import PlanesZlib
 from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 Files = bool | str | PathLike[str] | Any
 """True or False: whether to store files; a folder that contains them; or tokenizers and processors (one or several)."""
 
-_CARRIED = "_lottapack_files"
 _OF_THE_MODEL = (".safetensors", ".safetensors.index.json", ".bin.index.json", PACK_END, PACK_END + SIGNATURE_END)
 _ALSO_OF_THE_MODEL = ("config.json", "pytorch_model.bin", "adapter_model.bin", ADAPTER)
 
@@ -202,7 +202,7 @@ def carry(model: "nn.Module", pack: PackFile) -> None:
 
             generation.put(model, plain, pack.descriptor.architecture)
     if held:
-        model.__dict__[_CARRIED] = held
+        notes(model).files = held
 
 
 def refuse_others(pack: PackFile, folder: Path, leave: Iterable[str] = ()) -> None:
@@ -226,7 +226,7 @@ def write(pack: PackFile, opened: Opener, leave: Iterable[str] = ()) -> None:
 
 def carried(model: "nn.Module") -> dict[str, bytes]:
     """Return the files attached to a model, by name."""
-    found: dict[str, tuple[FileRecord, bytes]] = model.__dict__.get(_CARRIED, {})
+    found = noted(model).files
     return {name: decoded(name, record, data, name) for name, (record, data) in found.items()}
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from lottapack import arch
 from lottapack.arch.as_built import as_built
 from lottapack.arch.computed_dtypes import changed_values
+from lottapack.arch.noted import noted, recipe_on
 from lottapack.arch.skeleton import shapes_of
 from lottapack.arch.trust import allowing
 from lottapack.errors import (
@@ -32,7 +33,6 @@ from lottapack.folders.changes import refuse_changes
 from lottapack.folders.states import LeftOut
 from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe
-from lottapack.nn.attach import PLAN
 
 CONFIG = "config.json"
 _NAMED_BY_LIBRARY = re.compile(r"(pytorch_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
@@ -46,7 +46,7 @@ def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> n
     carrying = {
         name: module
         for name, module in model.named_modules()
-        if PLAN in module.__dict__ and module.__dict__[PLAN].is_scaffold_of(plan)
+        if noted(module).recipe is not None and recipe_on(module).is_scaffold_of(plan)
     }
     return carrying.get(key or "", next(iter(carrying.values()), None))
 

@@ -8,10 +8,11 @@ The generated weight and the adapter are buffers and parameters of the module. F
 import copyreg
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from lottapack.arch.noted import noted, notes
 from lottapack.errors import UnsupportedError
 from lottapack.format.factors import adapter_shapes, batch_dims_of
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE, leaf_prefix
@@ -20,9 +21,6 @@ from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_o
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.weights.merge import combined, merged
-
-_ADAPTERS: Final = "_lottapack_adapters"
-"""The attribute of a module that holds the numbers of each adapter, by the name of its parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class AdaptedModule(nn.Module):
         """Return the text of the module's class, and rank, scaling and beta of each adapter."""
         own = super().extra_repr()
         told = [own] if own else []
-        for leaf, numbers in self.__dict__.get(_ADAPTERS, {}).items():
+        for leaf, numbers in noted(self).adapters.items():
             beta = "1" if self._parameters.get(f"{leaf_prefix(leaf)}beta") is None else "learned"
             told.append(f"{leaf}: rank={numbers.rank}, scaling={numbers.scaling:g}, beta={beta}")
         return ", ".join(told)
@@ -120,7 +118,7 @@ class AdaptedRecurrent(AdaptedModule):
 
 
 def _in_memory(module: nn.Module, name: str) -> Any:
-    numbers: Numbers | None = module.__dict__[_ADAPTERS].get(name)
+    numbers = noted(module).adapters.get(name)
     if numbers is None:
         return getattr(module, name)
     refuse_other_backbone(module)
@@ -170,7 +168,7 @@ def adapt(module: nn.Module, leaf: str, entry: AdaptedRecipe, persistent: bool) 
     assert weight is not None
     scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
     numbers = Numbers(entry.rank, scaling, entry.fan_in_fan_out, batch_dims_of(entry))
-    module.__dict__.setdefault(_ADAPTERS, {})[leaf] = numbers
+    notes(module).adapters[leaf] = numbers
     module.__dict__.pop("_flat_weights", None)
     prefix = leaf_prefix(leaf)
     module.register_buffer(prefix + BACKBONE, weight.detach(), persistent=persistent)
@@ -188,13 +186,12 @@ def taken_from(module: nn.Module, leaf: str) -> str | None:
 
 def is_adapted(module: nn.Module, leaf: str) -> bool:
     """Return whether adapt() gave a parameter of a module an adapter."""
-    return leaf in module.__dict__.get(_ADAPTERS, {})
+    return leaf in noted(module).adapters
 
 
 def numbers_of(module: nn.Module, leaf: str) -> Numbers | None:
     """Return the numbers of a parameter's adapter, if it has one in this way."""
-    found: Numbers | None = module.__dict__.get(_ADAPTERS, {}).get(leaf)
-    return found
+    return noted(module).adapters.get(leaf)
 
 
 def adapter_of(module: nn.Module, leaf: str) -> Adapter:
@@ -214,7 +211,7 @@ def _backbone(module: nn.Module, leaf: str) -> Tensor:
 def effective(module: nn.Module, leaf: str) -> Tensor:
     """Return the adapted weight of a parameter, in the parameter's shape, with gradients for the adapter."""
     refuse_other_backbone(module)
-    backbone, numbers = _backbone(module, leaf), module.__dict__[_ADAPTERS][leaf]
+    backbone, numbers = _backbone(module, leaf), noted(module).adapters[leaf]
     adapter = adapter_of(module, leaf)
     batched = numbers.batch_dims > 0
     return layer_weight(
@@ -224,7 +221,7 @@ def effective(module: nn.Module, leaf: str) -> Tensor:
 
 def merged_parameter(module: nn.Module, leaf: str) -> Tensor:
     """Return the merged weight of a parameter with an adapter, in its shape and dtype (spec: merge)."""
-    numbers: Numbers = module.__dict__[_ADAPTERS][leaf]
+    numbers = noted(module).adapters[leaf]
     return merged(
         _backbone(module, leaf),
         *adapter_of(module, leaf),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
+from lottapack.arch.noted import noted, notes, recipe_on
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 from lottapack.format import recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD
@@ -19,7 +20,6 @@ from lottapack.nn import layers
 from lottapack.nn.any_module import AdaptedModule, adapt, taken_from
 from lottapack.nn.generated_layer import GeneratedLayer, generated_of, held_as
 from lottapack.nn.kinds import inputs_first
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.moment import note_config, of_the_moment
 from lottapack.nn.recomputing import watch
 from lottapack.nn.reparametrising import guard_parameters
@@ -28,9 +28,6 @@ from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
 from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
-
-PLAN = "_lottapack_plan"
-"""The attribute of the scaffolded module that holds its Recipe."""
 
 
 def attach(
@@ -125,14 +122,14 @@ def carry(model: nn.Module, plan: Recipe) -> None:
     """Add the recipe to a model's state_dict, and check it when a checkpoint is loaded."""
     plan = plan.as_scaffolded()
     model.register_buffer(recipe.BUFFER, recipe_text(plan))
-    model.__dict__[PLAN] = plan
+    notes(model).recipe = plan
     note_config(model, plan)
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
     model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
 
 
 def _set_source(module: nn.Module, leaf: str, source: rng.Source, plan: Recipe) -> None:
-    module.__dict__.setdefault(SOURCES, {})[leaf] = source
+    notes(module).sources[leaf] = source
     if plan.rng.scaffolds:
         watch(module)
 
@@ -234,8 +231,7 @@ def recipe_of(model: nn.Module) -> Recipe:
         2
     """
     for module in model.modules():
-        if PLAN in module.__dict__:
-            plan: Recipe = module.__dict__[PLAN]
+        if (plan := noted(module).recipe) is not None:
             return plan
     raise CheckpointError(
         "the model does not contain a lottapack recipe",
@@ -293,13 +289,13 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
             for key, value in state.items()
             if key.startswith(prefix) and isinstance(value, Tensor)
         }
-        state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, module.__dict__[PLAN], own)).to(found.device)
+        state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, recipe_on(module), own)).to(found.device)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Refuse a checkpoint of another seed or rank, which would load its adapters on the wrong backbone."""
     _use_own_names(module, state, prefix)
-    incoming, ours = state.get(prefix + recipe.BUFFER), module.__dict__[PLAN]
+    incoming, ours = state.get(prefix + recipe.BUFFER), recipe_on(module)
     if incoming is None:
         return
     theirs = recipe.of_tensor(incoming)

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from lottapack.arch.noted import noted
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.format import dtypes
 from lottapack.format.factors import adapter_shapes
@@ -14,7 +15,6 @@ from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRec
 from lottapack.format.shapes import numel
 from lottapack.nn.attach import locate
 from lottapack.nn.generated_layer import generated_of, make_virtual
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.rows import virtual_class
 from lottapack.nn.select import matches
 from lottapack.nn.tied_head import leave_alone
@@ -163,7 +163,7 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
     """
     for name, owner in _with_ties(plan, chosen).items():
         module = locate(model, name)[0]
-        source = locate(model, owner)[0].__dict__[SOURCES]["weight"]
+        source = noted(locate(model, owner)[0]).sources["weight"]
         form = virtual_class(module)
         if form is not None and generated_of(module) is None:  # else it is one layer under two names
             make_virtual(module, form, source, min(left or 0, _MOST))

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.arch.as_built import has_values, plain_modules
+from lottapack.arch.noted import noted
 from lottapack.arch.skeleton import WRAPPERS
 from lottapack.format import dtypes
 from lottapack.format.names import ADAPTER_PARTS, WEIGHT, adapter_prefix, leaf_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Change, Recipe, SeededRecipe, scaling_factor
 from lottapack.nn.any_module import numbers_of
 from lottapack.nn.generated_layer import held_as
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.layers import AdapterLayer
 
 
@@ -51,7 +51,7 @@ def changed_backbones(model: nn.Module, plan: Recipe, saved: Collection[str]) ->
     for name, entry in plan.parameters.items():
         prefix, _, leaf = name.rpartition(".")
         module = modules.get(prefix)
-        source = None if module is None else module.__dict__.get(SOURCES, {}).get(leaf)
+        source = None if module is None else noted(module).sources.get(leaf)
         if name in held or source is None or not isinstance(entry, AdaptedRecipe | SeededRecipe):
             continue
         assert module is not None
@@ -86,7 +86,7 @@ def _of_layer(name: str, entry: AdaptedRecipe, layer: nn.Module) -> Iterator[tup
     where, _, leaf = name.rpartition(".")
     numbers: Any = layer if isinstance(layer, AdapterLayer) else numbers_of(layer, leaf)
     if numbers is None:
-        if not any(SOURCES in vars(module) for module in layer.modules()):  # else it is inside a wrapper
+        if not any(noted(module).sources for module in layer.modules()):  # else it is inside a wrapper
             yield where, Change(now=f"is a {type(layer).__module__}.{type(layer).__qualname__}", due="has an adapter")
         return
     due = scaling_factor(entry.alpha, entry.rank, entry.scaling)

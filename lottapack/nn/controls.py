@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import rng
+from lottapack.arch.noted import noted
 from lottapack.errors import ScaffoldError, UnsupportedError
 from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
 from lottapack.nn.any_module import adapter_of, numbers_of
 from lottapack.nn.attach import recipe_of
-from lottapack.nn.generated_layer import held_as
+from lottapack.nn.generated_layer import generated_of, held_as
 from lottapack.nn.generating import fill_any
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import deviation
-from lottapack.nn.generated_layer import generated_of
 
 
 class RedrawBackbone:
@@ -237,7 +236,7 @@ def _generated(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor, rng.S
     """Yield each generated weight in memory once: its module, its name there, the tensor and its source."""
     seen: set[int] = set()
     for module in model.modules():
-        for leaf, source in module.__dict__.get(SOURCES, {}).items():
+        for leaf, source in noted(module).sources.items():
             held = held_as(module, leaf)
             weight = module._buffers.get(held, module._parameters.get(held))
             if weight is not None and id(weight) not in seen:

@@ -9,11 +9,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack import rng
+from lottapack.arch.noted import notes
 from lottapack.errors import PlacementError
 from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
 from lottapack.nn.any_module import is_adapted
 from lottapack.nn.generated import Generated, generated_weight
-from lottapack.nn.layer_weight import SOURCES, Adapter, LayerWeight, layer_weight, read_only
+from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.products.inputs import autocasts
@@ -186,7 +187,7 @@ def make_virtual(module: nn.Module, form: type[GeneratedLayer], source: rng.Sour
     weight = module._buffers.pop(leaf)
     assert weight is not None
     module._non_persistent_buffers_set.discard(leaf)
-    sources = module.__dict__.setdefault(SOURCES, {})
+    sources = notes(module).sources
     sources[WEIGHT] = source
     # Swapping the class keeps the module's identity, its hooks and every reference to it.
     module.__class__ = form

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import rng
+from lottapack.arch.noted import noted
 from lottapack.errors import PlacementError, ScaffoldError
 from lottapack.format import dtypes
 from lottapack.nn.generated_layer import held_as
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.rng.storages import require_memory
 
 
@@ -33,7 +33,7 @@ def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:
     """Yield each weight in memory once, with its source."""
     done: set[int] = set()
     for module in model.modules():
-        for leaf, source in module.__dict__.get(SOURCES, {}).items():
+        for leaf, source in noted(module).sources.items():
             held = held_as(module, leaf)
             weight = module._buffers.get(held, module._parameters.get(held))
             if weight is not None and id(weight) not in done:

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.utils._pytree import tree_map_only
 
+from lottapack.arch.noted import noted
 from lottapack.errors import ScaffoldError, UnsupportedError
 from lottapack.format.descriptor import FACTORS
 from lottapack.format.names import ADAPTER_PARTS
@@ -26,9 +27,6 @@ Combine = Callable[..., Tensor]
 
 OWN_DIMS: Final = tuple(2 if part in FACTORS else 1 for part in ADAPTER_PARTS)
 """The dimensions of an adapter's tensors, in the order of ADAPTER_PARTS, for one matrix."""
-
-SOURCES: Final = "_lottapack_sources"
-"""The attribute of a module that holds the Source of each of its generated weights, by its last name."""
 
 _READS_MEMORY: Final = frozenset(
     getattr(Tensor, name)
@@ -169,7 +167,7 @@ def read_only(layer: nn.Module, what: str, leaf: str | None = None) -> ScaffoldE
 
 def name_of(layer: nn.Module) -> str:
     """Return the name of a layer for an error."""
-    sources = layer.__dict__.get(SOURCES, {})
+    sources = noted(layer).sources
     source = sources.get("weight") or next(iter(sources.values()), None)
     return f"a {type(layer).__name__}" if source is None else source.name.rpartition(".")[0] or "the layer"
 

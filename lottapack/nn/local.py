@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from lottapack.arch.noted import noted, recipe_on
 from lottapack.arch.skeleton import WRAPPERS
 from lottapack.format import recipe
 from lottapack.format.names import parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
-from lottapack.nn.attach import PLAN
 from lottapack.nn.generated_layer import held_as
-from lottapack.nn.layer_weight import SOURCES
 
 _IGNORED = "_ddp_params_and_buffers_to_ignore"
 """The attribute of the module given to DDP with the names that torch neither sends nor reduces."""
@@ -43,8 +42,8 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
     """
     names = set(module.__dict__.get(_IGNORED, ()))
     for path, part in module.named_modules(remove_duplicate=False):
-        if PLAN in part.__dict__:
-            local = list(_local_names(part, part.__dict__[PLAN]))
+        if noted(part).recipe is not None:
+            local = list(_local_names(part, recipe_on(part)))
             names |= {f"{path}.{name}" if path else name for name in local}
             if not path:  # torch.compile wraps the module, and passes this attribute on
                 names |= {f"_orig_mod.{name}" for name in local}
@@ -61,7 +60,7 @@ def _local_names(part: nn.Module, plan: Recipe) -> Iterator[str]:
         if short == recipe.BUFFER or isinstance(entry, SeededRecipe | AdaptedRecipe):
             yield name
     for path, module in part.named_modules(remove_duplicate=False):
-        for leaf in module.__dict__.get(SOURCES, {}):
+        for leaf in noted(module).sources:
             held = held_as(module, leaf)
             if held in module._parameters:
                 yield f"{path}.{held}" if path else held

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.arch.as_built import differences
 from lottapack.arch.computed_dtypes import changed_dtypes
+from lottapack.arch.noted import noted, notes
 from lottapack.arch.skeleton import WRAPPERS
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
@@ -41,19 +42,15 @@ def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) 
     )
 
 
-_CONFIG = "_lottapack_config"
-"""The attribute of a model that holds the configuration that it had when it was given its recipe."""
-
-
 def note_config(module: nn.Module, plan: Recipe) -> None:
     """Note the configuration that a model has: some libraries' configurations grow whenever a model is built."""
-    module.__dict__[_CONFIG] = _current(module, plan)
+    notes(module).config = _current(module, plan)
 
 
 def _config(module: nn.Module, plan: Recipe) -> dict[str, Any] | msgspec.UnsetType:
     """The configuration that a model has now, where it is another, and as far as it can be described."""
     config = _current(module, plan)
-    return msgspec.UNSET if config in (plan.architecture.config, module.__dict__.get(_CONFIG), None) else config
+    return msgspec.UNSET if config in (plan.architecture.config, noted(module).config, None) else config
 
 
 def _current(module: nn.Module, plan: Recipe) -> Any:

@@ -15,24 +15,21 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import nn
 
+from lottapack.arch.noted import noted, notes
 from lottapack.errors import ScaffoldError
-from lottapack.nn.layer_weight import SOURCES
 
 
 class OtherBackboneError(ScaffoldError, RuntimeError):
     """Like torch's own error a RuntimeError, which a backward pass over changed weights raises."""
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
     """The node of a thread from which on a layer had a seed."""
 
     thread: int
     number: int
     seed: int
 
-
-_CHANGES: Final = "_lottapack_changes"
-"""The attribute of a layer with its changes, the latest last."""
 
 _KEPT: Final = 4096
 """How many changes are remembered; a graph older than those counts as one of another backbone."""
@@ -43,24 +40,24 @@ _here = threading.local()
 
 def watch(module: nn.Module) -> None:
     """Let a layer record its seeds, and refuse recomputing on another one."""
-    if _CHANGES not in module.__dict__:
-        module.__dict__[_CHANGES] = deque(maxlen=_KEPT)
+    if noted(module).changes is None:
+        notes(module).changes = deque(maxlen=_KEPT)
         module.register_forward_pre_hook(refuse_other_backbone)
 
 
 def note(module: nn.Module) -> None:
     """Record a layer's present seed, if it is watched."""
-    changes = module.__dict__.get(_CHANGES)
+    changes = noted(module).changes
     if changes is None:
         return
     seed, thread = _seed(module), _thread()
     last = next((change for change in reversed(changes) if change.thread == thread), None)
     if last is None or last.seed != seed:
-        changes.append(_Change(thread, 0 if last is None else _next_number(), seed))
+        changes.append(Change(thread, 0 if last is None else _next_number(), seed))
 
 
 def _seed(module: nn.Module) -> int:
-    return int(next(iter(module.__dict__[SOURCES].values())).seed)
+    return int(next(iter(noted(module).sources.values())).seed)
 
 
 def _thread() -> int:
@@ -80,7 +77,7 @@ def _next_number() -> int:
 
 def refuse_other_backbone(module: nn.Module, _: Any = None) -> None:
     """Raise OtherBackboneError in a recomputed forward pass if the layer was switched since the graph was created."""
-    if torch.compiler.is_compiling() or _CHANGES not in module.__dict__:
+    if torch.compiler.is_compiling() or (changes := noted(module).changes) is None:
         return
     if torch._C._current_graph_task_id() == -1:
         note(module)
@@ -88,15 +85,15 @@ def refuse_other_backbone(module: nn.Module, _: Any = None) -> None:
     node: Any = torch._C._current_autograd_node()
     if node is None:
         return
-    number, changes = node._sequence_nr(), tuple(module.__dict__[_CHANGES])
+    number = node._sequence_nr()
     then: dict[int, int | None] = {}
-    for change in changes:
+    for change in tuple(changes):
         if change.number <= number:
             then[change.thread] = change.seed
         else:
             then.setdefault(change.thread, None)  # earlier changes are no longer known
     if set(then.values()) - {_seed(module)}:
-        name = next(iter(module.__dict__[SOURCES].values())).name
+        name = next(iter(noted(module).sources.values())).name
         threads = "" if len(then) == 1 else ", or may have been, because it ran in several threads"
         raise OtherBackboneError(
             f"{name}: gradient checkpointing runs the forward pass again, but the model was switched to another "

@@ -5,13 +5,14 @@ from torch import nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
+from lottapack.arch.noted import noted, recipe_on
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, PlacementError
 from lottapack.format import dtypes, recipe
 from lottapack.format.names import parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
-from lottapack.nn.attach import PLAN, recipe_text, tie_all, where
+from lottapack.nn.attach import recipe_text, tie_all, where
 from lottapack.nn.generating import fill_backbone
 
 
@@ -43,8 +44,8 @@ def regenerate_(model: nn.Module) -> nn.Module:
         >>> model = model.to_empty(device="cpu")
         >>> _ = lottapack.nn.regenerate_(model).load_state_dict(state)
     """
-    for module in [module for module in model.modules() if PLAN in module.__dict__]:
-        _restore_computed(module, module.__dict__[PLAN])
+    for module in [module for module in model.modules() if noted(module).recipe is not None]:
+        _restore_computed(module, recipe_on(module))
     return generate_(model)
 
 
@@ -52,7 +53,7 @@ def regenerate_(model: nn.Module) -> nn.Module:
 def generate_(model: nn.Module) -> nn.Module:
     """Do what regenerate_() does, except for what the model's constructor computes."""
     for module in model.modules():
-        recipe_of_module = module.__dict__.get(PLAN)
+        recipe_of_module = noted(module).recipe
         if recipe_of_module is not None:
             module._buffers[recipe.BUFFER] = recipe_text(recipe_of_module).to(module.get_buffer(recipe.BUFFER).device)
             tie_all(module, recipe_of_module)

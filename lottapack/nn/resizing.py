@@ -11,9 +11,10 @@ from typing import Any, Final
 from torch import nn
 
 from lottapack.arch import transformers_models
+from lottapack.arch.noted import noted
 from lottapack.errors import ScaffoldError
 from lottapack.nn.generated_layer import GeneratedLayer
-from lottapack.nn.layer_weight import SOURCES, name_of
+from lottapack.nn.layer_weight import name_of
 
 _GETTERS: Final = {
     "resize_token_embeddings": ("get_input_embeddings", "get_output_embeddings"),
@@ -59,7 +60,7 @@ def _guarded(model: Any, name: str, *args: Any, **options: Any) -> Any:
             layer = getattr(model, getter)()
         except NotImplementedError:  # the method itself raises it too
             continue
-        generated = isinstance(layer, GeneratedLayer) or (layer is not None and SOURCES in layer.__dict__)
+        generated = isinstance(layer, GeneratedLayer) or (layer is not None and noted(layer).sources)
         if generated and not _stays(layer, *given):
             raise ScaffoldError(
                 f"{name_of(layer)} is generated from its seed, so {name}() cannot change it",

@@ -16,9 +16,9 @@ from typing import Any, Final
 from torch import nn
 
 from lottapack.arch import transformers_models
+from lottapack.arch.noted import noted
 from lottapack.files.output import atomic_file
 from lottapack.format import recipe
-from lottapack.nn.layer_weight import SOURCES
 
 SENTENCE: Final = (
     "none, because save_pretrained() of a scaffolded model only writes what was trained. Pack this folder with "
@@ -52,7 +52,7 @@ def _save_pretrained(model: Any, *args: Any, **options: Any) -> Any:
 def _lacks_weights(model: nn.Module, state: Any) -> bool:
     """Return whether the saved form is scaffolded: the model's own tensors, or a state_dict of these."""
     if state is None:
-        return any(SOURCES in module.__dict__ for module in model.modules())
+        return any(noted(module).sources for module in model.modules())
     return any(name.rpartition(".")[2] in (recipe.BUFFER, "lora_A") for name in state)
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from lottapack import rng
+from lottapack.arch.noted import noted, recipe_on
 from lottapack.errors import LottapackError
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
-from lottapack.format.recipe import Recipe
-from lottapack.nn.attach import PLAN, recipe_of
+from lottapack.nn.attach import recipe_of
 from lottapack.nn.generating import fill_backbone
-from lottapack.nn.layer_weight import SOURCES
 from lottapack.nn.recomputing import note
 
 
@@ -72,12 +71,12 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
         'default'
     """
     previous = active_scaffold(model)
-    holders = [module for module in model.modules() if PLAN in module.__dict__]
+    holders = [module for module in model.modules() if noted(module).recipe is not None]
     for holder in holders:
-        plan: Recipe = holder.__dict__[PLAN]
+        plan = recipe_on(holder)
         if scaffold not in plan.seeds:
             raise unknown_scaffold(scaffold, plan.rng.scaffolds or {})
-    moving = [holder for holder in holders if _seeds(holder) - {holder.__dict__[PLAN].seeds[scaffold]}]
+    moving = [holder for holder in holders if _seeds(holder) - {recipe_on(holder).seeds[scaffold]}]
     if moving:
         before = _noted(moving, scaffold)
         try:
@@ -95,7 +94,7 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
 
 def note_scaffold(model: nn.Module, scaffold: str) -> None:
     """Record on a model which scaffold its weights are on, after something else has filled them."""
-    _noted([module for module in model.modules() if PLAN in module.__dict__], scaffold)
+    _noted([module for module in model.modules() if noted(module).recipe is not None], scaffold)
 
 
 _Sources = list[tuple[nn.Module, dict[str, rng.Source]]]
@@ -105,10 +104,10 @@ def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
     """Give every source the seed of a scaffold, which defines the active one; return the previous sources."""
     before: _Sources = []
     for holder in holders:
-        seed = holder.__dict__[PLAN].seeds[scaffold]
+        seed = recipe_on(holder).seeds[scaffold]
         changes = _seeds(holder) - {seed}
         for module in holder.modules():
-            sources = module.__dict__.get(SOURCES, {})
+            sources = noted(module).sources
             if sources and changes:
                 before.append((module, dict(sources)))
                 note(module)
@@ -119,7 +118,7 @@ def _noted(holders: list[nn.Module], scaffold: str) -> _Sources:
 
 def _set_sources(before: _Sources) -> None:
     for module, sources in before:
-        module.__dict__[SOURCES].update(sources)
+        noted(module).sources.update(sources)
         note(module)
 
 
@@ -172,4 +171,4 @@ def scaffolds_of(model: nn.Module) -> dict[str, int]:
 
 
 def _seeds(model: nn.Module) -> set[int]:
-    return {source.seed for module in model.modules() for source in module.__dict__.get(SOURCES, {}).values()}
+    return {source.seed for module in model.modules() for source in noted(module).sources.values()}

@@ -5,10 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lottapack.arch.noted import noted, notes
 from lottapack.nn.layer_weight import Adapter
 from lottapack.nn.layers import AdaptedEmbedding, GeneratedLinear
-
-_OWNER = "_lottapack_embedding"
 
 
 class TiedHead(GeneratedLinear):
@@ -19,7 +18,7 @@ class TiedHead(GeneratedLinear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the stock layer's name)
         """Args: input, shape (..., in_features). Returns: shape (..., out_features)."""
-        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        owner = self._owner
         given = input if owner.magnitude is None else (input * owner._factors(owner.magnitude)).to(input.dtype)
         backbone = self._product(given if owner.scale_out is None else (given * owner.scale_out).to(given.dtype))
         out = backbone if owner.scale_in is None else backbone * owner.scale_in
@@ -30,12 +29,18 @@ class TiedHead(GeneratedLinear):
             out = F.linear(hidden, owner.lora_A.t()) * owner.scaling + out
         return self._biased(out.to(backbone.dtype))
 
+    @property
+    def _owner(self) -> AdaptedEmbedding:
+        owner = noted(self).embedding
+        assert owner is not None
+        return owner
+
     def _adapter(self) -> Adapter:
-        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        owner = self._owner
         return owner._adapter()
 
     def _combine(self, backbone: Tensor, *adapter: Any) -> Tensor:
-        owner: AdaptedEmbedding = self.__dict__[_OWNER]
+        owner = self._owner
         return owner._combine(backbone, *adapter)
 
 
@@ -47,8 +52,7 @@ def can_share(embedding: nn.Module, head: nn.Module) -> bool:
 def share(embedding: AdaptedEmbedding, head: nn.Module) -> None:
     """Turn a stock head into one that sees the adapter of its tied embedding."""
     head.__class__ = TiedHead
-    # Not a submodule, so that its parameters are in the state_dict once.
-    head.__dict__[_OWNER] = embedding
+    notes(head).embedding = embedding
 
 
 def leave_alone(model: nn.Module, group: set[str]) -> None:

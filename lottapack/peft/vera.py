@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lottapack.arch.noted import noted
 from lottapack.errors import CheckpointError, ScaffoldError
 from lottapack.format.descriptor import FACTORS
-from lottapack.nn.attach import PLAN
 from lottapack.nn.projections import kaiming, projection
 
 PROJECTIONS = {"lora_A": "base_model.vera_A", "lora_B": "base_model.vera_B"}
@@ -96,7 +96,7 @@ def draw_projections_(peft_model: nn.Module) -> nn.Module:
         raise ScaffoldError(
             "the model has no VeRA projections", hint="Call peft.get_peft_model(base, peft.VeraConfig(...)) first."
         )
-    plan = vars(base).get(PLAN)
+    plan = noted(base).recipe
     if plan is None:
         raise ScaffoldError(
             "the base of the adapter has no seed", hint="Call lottapack.init_backbone_(base, seed=...) before PEFT."
