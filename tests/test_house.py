@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -236,6 +237,8 @@ PUBLIC = {
 def test_public_names_are_documented_and_typed(name):
     found = PUBLIC[name]
     assert found.__doc__
+    raises = found.__doc__.partition("Raises:")[2].partition("\n\n")[0]
+    assert not re.search(r"\. (\w+Error, )*\w+Error: ", raises), "each error has an entry of its own"
     if inspect.isfunction(found):
         hints = inspect.signature(found)
         assert hints.return_annotation is not inspect.Signature.empty

@@ -5,7 +5,7 @@ from lottapack.codecs.base import Codec as Codec
 from lottapack.codecs.blocks import Int8Block64, Normal4Block64
 from lottapack.codecs.narrow import Narrow as Narrow
 from lottapack.codecs.planes import PlanesZlib as PlanesZlib
-from lottapack.codecs.trellis import Trellis8 as Trellis8
+from lottapack.codecs.trellis8 import Trellis8 as Trellis8
 
 CODECS: dict[str, Codec] = {
     codec.id: codec

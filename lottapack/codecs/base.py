@@ -15,6 +15,12 @@ MOST_GROWTH = 1032
 STEP = 1 << 16
 """The elements, or bytes of a stream, that are worked on at a time: whole blocks that stay in the cache."""
 
+BLOCK = 64
+"""The elements of the block codings that share a scale."""
+
+LEVELS = (-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127)
+"""The levels of the codes of ``normal4-block64``."""
+
 Shape = tuple[int, ...]
 
 

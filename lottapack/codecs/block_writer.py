@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lottapack.codecs.base import wide_values
-from lottapack.codecs.blocks import BLOCK, LEVELS
+from lottapack.codecs.base import BLOCK, LEVELS, wide_values
 from lottapack.rng.tables import round_bits
 from lottapack.rng.threads import default, spread
 

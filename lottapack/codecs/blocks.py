@@ -4,18 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottapack.codecs.base import INFINITE, STEP, Codec, Shape, finite_bits
+from lottapack.codecs.base import BLOCK, INFINITE, LEVELS, STEP, Codec, Shape, finite_bits
 from lottapack.codecs.faults import CodingFaultError, UnfitError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-BLOCK = 64
-"""The number of elements that share a scale."""
-
-LEVELS = (-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127)
-"""The levels of the codes of ``normal4-block64``."""
 
 
 class Blocks(Codec):

@@ -59,7 +59,5 @@ def folder_hint(folder: Path) -> str:
         return f"It is the folder of a registry. Run lottapack serve {folder}, and name http://HOST/OWNER/NAME."
     if folder.name.startswith("models--") and os.path.isdir(folder / "snapshots"):  # noqa: PTH112
         repository = folder.name.removeprefix("models--").replace("--", "/")
-        return (
-            f"It is {repository} in a cache of the Hub. Name {repository}, or one of the folders in {folder}/snapshots."
-        )
+        return f"It is a cache of the repository {repository}: name that, or a folder in {folder / 'snapshots'}."
     return "Name a pack, a .lotta.safetensors file, or a folder that contains one."

@@ -126,6 +126,7 @@ def _translated(chunks: Iterator[bytes], repo: str) -> Iterator[bytes]:
 def _refuse_odd(repo: str, name: str, expected: Expected, most: int) -> None:
     """Raise RegistryError for anything that is not a plain file of this repository in the cache."""
     fault = next((fault for part in name.split("/") if (fault := answers.name_fault(part))), None)
+    fault = "it is an absolute path" if name.startswith("/") else fault
     if fault or len(name) > 1024:
         shown = answers.printable(name, 200)
         hint = "Rename it in the repository, or do not trust this server."

@@ -133,6 +133,20 @@ def test_a_folder_without_a_pack(name: str, words: str, folder: Path, run: Run) 
     assert ("lottapack pack " if words else "Name a pack") in result.err
 
 
+def test_the_folder_of_a_registry_says_which_reference_to_name(tmp_path: Path, files: Files, run: Run) -> None:
+    served, cached = tmp_path / "served", tmp_path / "models--my-org--digits"
+    snapshot = cached / "snapshots" / "0123"
+    for folder in (served, cached / "blobs", snapshot):
+        folder.mkdir(parents=True)
+    (served / "serve.lock").touch()
+    (cached / "blobs" / "ab").write_bytes(files.pack.read_bytes())
+    (snapshot / "model.lotta.safetensors").symlink_to("../../blobs/ab")
+    for folder, words in ((served, "lottapack serve"), (cached, "my-org/digits")):
+        result = run("inspect", folder)
+        assert (result.code, words in result.err) == (2, True)
+    assert run("inspect", snapshot).code == 0
+
+
 @pytest.mark.parametrize(("name", "same"), [("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32")])
 def test_dtypes_have_two_names(name: str, same: str, files: Files, run: Run, tmp_path: Path) -> None:
     for number, dtype in enumerate((name, same)):
