@@ -135,7 +135,8 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
         left: bytes of memory for the part of a weight that is generated at a time, or None.
 
     Raises:
-        UnsupportedError: naming a layer that must be in memory. LimitError: a single row of a weight does not fit.
+        UnsupportedError: a layer must be in memory; the message names it.
+        LimitError: a single row of a weight does not fit.
     """
     sources = plan.sources()
     for name, owner in _with_ties(plan, chosen).items():

@@ -32,7 +32,8 @@ class RedrawBackbone:
         every: ``"step"`` or ``"epoch"``.
 
     Raises:
-        ScaffoldError: `every` is something else. CheckpointError: the model has no recipe.
+        ScaffoldError: `every` is something else.
+        CheckpointError: the model has no recipe.
         UnsupportedError: a backbone is virtual.
 
     Source:
