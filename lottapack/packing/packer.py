@@ -1,16 +1,18 @@
 """Write a recipe and tensors to one file."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
-from lottapack import rng
+from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions, versions
 from lottapack.errors import CheckpointError, OutputError
 from lottapack.files.output import atomic_file
@@ -24,6 +26,7 @@ from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
     Adapter,
+    Architecture,
     Coding,
     Constant,
     Descriptor,
@@ -41,14 +44,14 @@ from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
 from lottapack.format.results import Result, in_json
-from lottapack.packing.checks import generated_elements, require_names
+from lottapack.format.shapes import numel
 from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
-from lottapack.packing.provenance import provenance
 from lottapack.packing.recovered import Layer
 from lottapack.packing.reparametrised import lacking, left_over
 from lottapack.packing.storing import Storage
 from lottapack.progress import Progress
+from lottapack.version import __version__
 from lottapack.weights.constructed import drawn_state
 from lottapack.weights.merge import merge_adapter
 from lottapack.weights.rebuild import tensor_bytes
@@ -135,7 +138,7 @@ class Packer:
     def _prepared(self) -> tuple[bytes, list[container.TensorInfo]]:
         """The descriptor, and the positions of the tensors."""
         made = self._descriptor()
-        require_names(expected.name_clashes(made))  # codings add names
+        _require_names(expected.name_clashes(made))  # codings add names
         descriptor = made.to_bytes()
         self.storage.check()
         placed = container.layout(
@@ -152,14 +155,17 @@ class Packer:
             return pack.file_size, pack.file_sha256()
 
     def _descriptor(self) -> Descriptor:
-        require_names(recipe_names.name_clashes(self.plan))
+        _require_names(recipe_names.name_clashes(self.plan))
         parameters: dict[str, Parameter] = {}
         tables = {}
         for table_id, table in self.plan.tables().items():
             values = torch.from_numpy(table.values.copy())
             tables[table_id] = TableRecord(bits=table.bits, sha256=self._keep(table_tensor(table_id), values).sha256)
         self.used |= checkpoint.reconcile_ties(self.plan, self.given)
-        work = {name: generated_elements(entry) for name, entry in self.plan.parameters.items()}
+        work = {
+            name: numel(entry.shape) if isinstance(entry, AdaptedRecipe | SeededRecipe) else 0
+            for name, entry in self.plan.parameters.items()
+        }
         done, total = 0, sum(work.values()) * len(self.plan.seeds)
         tell = self.progress or (lambda *_: None)
         for name, entry in sorted(self.plan.parameters.items()):
@@ -182,7 +188,7 @@ class Packer:
                 **self._versions(),
             ),
             parameters=parameters,
-            provenance=provenance(self.plan.architecture),
+            provenance=_provenance(self.plan.architecture),
             computed=self.plan.computed or msgspec.UNSET,
             files={name: self._file(name, data) for name, data in self.files.held.items()} or msgspec.UNSET,
             results=in_json(self.results) or msgspec.UNSET,
@@ -364,3 +370,22 @@ class Packer:
         self._require_finite(name, weight, infinity=True)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self._stored(name, weight, StoredRecipe(group="other", trained=True))
+
+
+def _require_names(found: Iterable[tuple[str, str]]) -> None:
+    """Raise CheckpointError for the first name that would mean two things in the pack."""
+    for name, message in found:
+        raise CheckpointError(
+            f"{name} {message}",
+            hint="Rename the module or parameter, leave the layer out of `targets`, or choose another coding for its "
+            "group.",
+        )
+
+
+def _provenance(architecture: Architecture) -> dict[str, str]:
+    """Return the tools' versions without local build tags, so that CPU and GPU machines write the same bytes."""
+    recorded = {"lottapack": __version__, "torch": torch.__version__.split("+")[0]}
+    for name in arch.tools(architecture):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a module without a distribution
+            recorded.setdefault(name, metadata.version(name).split("+")[0])
+    return recorded
