@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit mutants web
+.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -62,6 +62,21 @@ test-oldest: .venv-oldest/installed
 
 bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
+
+# Everything that is checked and measured on a GPU, in under twelve minutes, with the Python that has torch for it.
+# SITE: a folder with packages that it lacks, such as `make gpu-site` fills (for Python 3.12 on x86-64 Linux).
+SITE ?=
+gpu:
+	$(PYTHON) benchmarks/gpu_check.py $(if $(SITE),--site '$(SITE)')
+
+gpu-site: $(BIN)/python
+	$(PIP) install --quiet --no-deps --upgrade --target build/gpu-site --constraint constraints.txt --only-binary=:all: \
+	  --python-version 3.12 --implementation cp --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	  msgspec platformdirs
+
+# Machine code of the CPU kernels for common processors, beside their sources, as in a wheel; until a source changes.
+kernels: $(VENV)/test-installed
+	$(BIN)/python hatch_build.py
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/test-installed

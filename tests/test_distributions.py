@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from lottapack.rng.kernels import shipped
+from lottapack.rng.kernels.machine import processor
 
 ROOT = Path(__file__).parents[1]
 VALID = ROOT / "spec" / "v1" / "vectors" / "files" / "valid"
@@ -21,7 +25,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -67,6 +71,46 @@ def test_the_wheel_has_the_library_and_the_command_alone(built):
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"lottapack", "lottapack_cli", "lottapack_serve"}
     assert {"lottapack/py.typed", "lottapack_cli/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+FIRST_WEIGHT = """
+import sys, time
+import llvmlite.binding as llvm
+platform, sys.modules["numba"] = sys.argv[1], None
+if platform != "host":
+    features = platform.split(",")
+    llvm.get_host_cpu_features = lambda: llvm.FeatureMap(dict.fromkeys(features, True))
+start = time.perf_counter()
+import numpy as np
+from lottapack import rng
+from lottapack.rng import arrays, cpu, selfcheck
+from lottapack.rng.backends import numba_works
+from lottapack.rng.kernels import object_files
+object_files.read = object_files.write = None
+assert numba_works()
+for answer in selfcheck.ANSWERS:
+    out = np.empty(answer.count, np.uint32 if answer.dtype == "float32" else np.uint16)
+    cpu.fill_bits(out, answer.source, answer.start)
+    assert cpu.fingerprint_bits(out, answer.start) == answer.fingerprint
+print(time.perf_counter() - start)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processor's features are read in Linux's way")
+@pytest.mark.parametrize("target", ["host", "v4", "v3", "v1"])
+def test_the_wheel_compiles_nothing(built, tmp_path, target):
+    """It has the kernels for this processor, and for lesser ones: numba cannot even be imported."""
+    targets = {one.label: one for one in shipped.TARGETS.get(platform.machine(), ())}
+    if target != "host" and (target not in targets or not all(map(processor().has, targets[target].features))):
+        pytest.skip("this processor cannot run that code")
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        wheel.extractall(tmp_path)
+    features = ",".join(targets[target].features) if target != "host" else "host"
+    command = [sys.executable, "-W", "error", "-c", FIRST_WEIGHT, features]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 3  # a fraction of a second on a quiet machine; compiling takes 6
 
 
 def test_the_source_has_what_a_stranger_needs(built):

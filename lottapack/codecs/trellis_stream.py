@@ -1,7 +1,7 @@
 """Encode and decode the entropy-coded stream of ``trellis8``, by kernels or in NumPy (spec: codings, section 6)."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,8 @@ _ENCODE = Kernel(
         and _rows_fit(levels.size, classes, frequencies.size // (2 * SYMBOLS), row)
     ),
 )
+
+KERNELS: Final = _DECODE, _SEARCH, _COUNT, _ENCODE
 
 
 class Reader:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BufferedReader
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
 from lottapack.format.strangers import checkpoint_hint, folder_hint, kind_of
+from lottapack.strict_json.patterns import USUAL_TENSOR
 from lottapack.strict_json.text import JsonText
 
 PACK_END = ".lotta.safetensors"
@@ -162,7 +164,15 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     tensors: list[TensorInfo] = []
     metadata: JsonText | None = None
     problems: list[Problem] = []
-    for name, text in root.members():
+    at = root.begin + 1
+    while at < root.end - 1:
+        info = _usual(root, at)
+        if info is not None:
+            tensors.append(info[0])
+            at = info[1]
+            continue
+        name, text = next(JsonText(root.data, at - 1, root.end).members())
+        at = text.end + 1
         if name == METADATA:
             metadata = text
             continue
@@ -174,6 +184,28 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
         elif len(problems) < MOST:
             problems.append(Problem(fault[0], f"header.{name[:200]}", fault[1]))
     return tensors, metadata, problems
+
+
+def _usual(root: JsonText, at: int) -> tuple[TensorInfo, int] | None:
+    """Return the tensor whose entry begins at ``at``, and the offset after it; None for an unusual or faulty entry."""
+    found = USUAL_TENSOR.match(root.data, at, root.end)
+    if found is None:
+        return None
+    name, begin, end, code, sizes = found.groups()
+    form, first, last = _form(code, sizes), int(begin), int(end)
+    if form is None or last - first != form[2]:
+        return None
+    return TensorInfo(name.decode(), form[0], form[1], first, last), found.end()
+
+
+@lru_cache(maxsize=1024)
+def _form(code: bytes, sizes: bytes) -> tuple[str, tuple[int, ...], int] | None:
+    """Return the dtype, the shape and the bytes of a usual tensor, or None if one is wrong."""
+    dtype = dtypes.FROM_CODE.get(code.decode())
+    shape = tuple(map(int, sizes.split(b","))) if sizes else ()
+    if dtype is None or shape_fault(shape, dtypes.ITEMSIZE[dtype]):
+        return None
+    return dtype, shape, numel(shape) * dtypes.ITEMSIZE[dtype]
 
 
 def _descriptor(metadata: JsonText | None, refuse: Callable[..., ContainerError], hint: str) -> tuple[bytes, str]:

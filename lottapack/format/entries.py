@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import cast
 
 import msgspec
@@ -30,6 +31,7 @@ from lottapack.format.descriptor import (
 from lottapack.format.factors import adapter_shapes, batch_dims_of, factors_of
 from lottapack.format.shapes import shape_fault
 from lottapack.rng.stream import HADAMARD, matrix_fault
+from lottapack.strict_json.patterns import UNUSUAL
 from lottapack.strict_json.text import JsonText
 
 
@@ -38,6 +40,9 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     if not text.is_object:
         out.add("field", "parameters", f"should be an object, not {text.kind}")
         return None
+    usual = _usual(text, generator)
+    if usual is not None:
+        return usual
     if len(text) > MAX_PARAMETERS * len('"":0,'):
         many = sum(1 for _ in text.members())
         if many > MAX_PARAMETERS:
@@ -64,6 +69,33 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     return found if len(found) == count else None
 
 
+_decoder = msgspec.json.Decoder(dict[str, Parameter])
+
+
+def _usual(text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None:
+    """Return all entries at once, or None if one is faulty or unusual, so that each must be read by itself.
+
+    msgspec would accept an integer for a float, and refuse fields named ``x-...``; the format does the opposite.
+    """
+    data, begin, end = text.data, text.begin, text.end
+    if data.count(b'"role":', begin, end) > MAX_PARAMETERS or data.find(b'"x-', begin, end) >= 0:
+        return None
+    if any(pattern.search(data, begin, end) for pattern in UNUSUAL):
+        return None
+    try:
+        found = _decoder.decode(memoryview(data)[begin:end])
+    except msgspec.MsgspecError:
+        return None
+    out = Collector()
+    for name, entry in found.items():
+        if out.problems or names.name_fault(name):
+            return None
+        _check(out, entry, generator, name)
+    _check_ties(out, found, set())
+    _check_streams(out, found)
+    return None if out.problems else found
+
+
 def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
     item = out.entry(text, place)
     if item is None:
@@ -86,7 +118,7 @@ def _check(out: Collector, entry: Parameter, generator: Rng | None, place: str) 
         return
     allowed = dtypes.GENERATED if isinstance(entry, Seeded | Adapted) else tuple(dtypes.ITEMSIZE)
     out.known(entry.dtype, allowed, f"{place}.dtype", "dtype")
-    fault = shape_fault(entry.shape, dtypes.ITEMSIZE.get(entry.dtype, 1))
+    fault = _shape_fault(entry.shape, dtypes.ITEMSIZE.get(entry.dtype, 1))
     if fault:
         out.add("shape", f"{place}.shape", fault)
     if isinstance(entry, Stored):
@@ -132,7 +164,7 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
             out.add("scale", f"{place}.scale", f"the scale should be 1.0 with {rng.TORCH_CPU}")
     elif entry.distribution in rng.BUILTIN:
         if entry.dtype in dtypes.GENERATED:
-            fault = rng.fault_between(*rng.EXTREMES[entry.distribution], entry.scale, entry.dtype)
+            fault = _scale_fault(entry.distribution, entry.scale, entry.dtype)
             if fault:
                 out.add("scale", f"{place}.scale", fault)
         fault = matrix_fault(entry.shape) if entry.distribution == HADAMARD else None
@@ -140,6 +172,15 @@ def _check_distribution(out: Collector, entry: Seeded | Adapted, generator: Rng 
             out.add("shape", f"{place}.shape", fault)
     elif generator is not None:
         out.known(entry.distribution, (*rng.BUILTIN, *generator.tables), f"{place}.distribution", "distribution")
+
+
+_shape_fault = lru_cache(maxsize=1024)(shape_fault)
+"""Weights of one model have few shapes."""
+
+
+@lru_cache(maxsize=1024)
+def _scale_fault(distribution: str, scale: float, dtype: str) -> str | None:
+    return rng.fault_between(*rng.EXTREMES[distribution], scale, dtype)
 
 
 def _check_adapted(out: Collector, entry: Adapted, generator: Rng | None, place: str) -> None:

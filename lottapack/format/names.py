@@ -57,7 +57,8 @@ def clashes(
             yielded.add(name)
             yield name, "is reserved by the format, so a parameter cannot have this name"
     owners: dict[str, str] = {}
-    parts = ((adapter_prefix(owner) + part, owner) for owner in adapted for part in ADAPTER_PARTS)
+    prefixes = ((adapter_prefix(owner), owner) for owner in adapted)
+    parts = ((prefix + part, owner) for prefix, owner in prefixes for part in ADAPTER_PARTS)
     for name, owner in chain(derived, parts):
         if owners.get(name) == owner:
             continue

@@ -331,7 +331,7 @@ class PackFile:
 
     def _check_own_tables(self) -> None:
         problems = []
-        for name, entry in self.descriptor.parameters.items():
+        for name, entry in self.descriptor.parameters.items() if self.tables else ():
             place = f"parameters[{canonical.dumps(name).decode()}]"
             for where, distribution, scale, dtype in _scaled(entry, place):
                 fault = distribution in self.tables and rng.scale_fault(self.tables[distribution], scale, dtype)

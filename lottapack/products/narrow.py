@@ -7,27 +7,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lottapack.products import layout
+from lottapack.products import declared, layout
 from lottapack.products.scratch import working
 from lottapack.rng import backends
-from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.threads import default, run_all
 
 _PIECE: Final = 1 << 22
 """The fewest multiplications that are worth a thread of their own."""
-
-_DOTS = Kernel(
-    "lottapack.products.dots",
-    "dots",
-    "=f32[] u16[] u16[] =u32[] u64 u64 u64 u64 u64 u64",
-    lambda out, x, block, work, start, stride, columns, begin, end, _: (
-        begin <= end <= columns
-        and out.size * stride == x.size * columns
-        and block.size % columns == 0
-        and start + block.size // columns <= stride
-        and work.size >= layout.dots_space(out.size // columns)
-    ),
-)
 
 
 def fits(x: Tensor) -> bool:
@@ -54,6 +41,6 @@ def add_product_(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bo
     cuts = [columns * part // parts // layout.DOT_COLUMNS * layout.DOT_COLUMNS for part in range(parts)]
 
     def work(first: int, last: int) -> None:
-        _DOTS(sums, terms, weights, working(size), begin, stride, columns, first, last, fresh)
+        declared.DOTS(sums, terms, weights, working(size), begin, stride, columns, first, last, fresh)
 
     run_all([partial(work, *part) for part in pairwise([*cuts, columns])], default())

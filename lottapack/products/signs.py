@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.products import layout
+from lottapack.products import declared, layout
 from lottapack.products.scratch import result, scratch, working
 from lottapack.rng import Source, backends
-from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.stream import WORDS
 from lottapack.rng.threads import default, run_all
 
@@ -23,39 +23,6 @@ SLAB: Final = 512
 """The number of inputs multiplied at once, so that working memory does not grow with more inputs."""
 BITS: Final = 1 << 23
 """Bytes of the bits that a transposed product generates at a time, unless it may use less; they fit in an L3 cache."""
-
-_SOURCES = "lottapack.products.kernels"
-_PRODUCT = Kernel(
-    _SOURCES,
-    "product",
-    "=f32[] f32[] =u32[] u64 u64 u64 u64 u64 f32 u64 u64 u64 u64",
-    lambda out, x, work, width, held, columns, begin, end, *_: (
-        x.size * width == out.size * columns
-        and begin <= end <= width
-        and held == layout.bits_around(columns)
-        and work.size >= layout.product_space(end - begin, columns)
-    ),
-)
-_SIGNS = Kernel(
-    _SOURCES,
-    "signs",
-    "=u32[] u64 u64 u64 u64 u64",
-    lambda bits, *_: bits.size % WORDS == 0,
-)
-_TRANSPOSED = Kernel(
-    _SOURCES,
-    "transposed",
-    "=f32[] f32[] =u32[] u32[] u64 u64 u64 u64 u64 u64 u64 u64 u64 u64",
-    lambda out, x, work, bits, width, stride, skip, rows, columns, top, bottom, begin, end, _: (
-        top <= bottom <= out.size // width
-        and begin <= end <= width // layout.CHUNK
-        and width == -(-columns // layout.CHUNK) * layout.CHUNK
-        and rows <= stride
-        and (bottom == top or x.size >= (bottom - 1) * stride + rows)
-        and work.size >= layout.transposed_space(end - begin)
-        and bits.size >= layout.bits_space(skip, rows, columns)
-    ),
-)
 
 _PIECE = 1 << 24
 """The smallest work for a separate thread: weights times inputs, plus four per weight to generate them."""
@@ -108,7 +75,7 @@ def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) ->
 
     def work(begin: int, end: int) -> None:
         space = working(layout.product_space(end - begin, columns))
-        _PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
+        declared.PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
 
     parts = _parts(x.shape[0], rows, columns, threads)
     if len(parts) == 1:  # a small product: a call more would be felt
@@ -155,7 +122,7 @@ def _transposed(x: Tensor, source: Source, scale: float, shape: tuple[int, int],
             cuts = [*range(begin, end, _BLOCKS), end]
             parts = [bits.part((lo - begin) * WORDS, (hi - begin) * WORDS) for lo, hi in pairwise(cuts)]
             make = zip(parts, cuts[:-1], strict=True)
-            run_all([partial(_SIGNS, part, block, *source.halves) for part, block in make], threads)
+            run_all([partial(declared.SIGNS, part, block, *source.halves) for part, block in make], threads)
             sizes = chunks * layout.CHUNK, rows, first * columns - begin * layout.BLOCK, last - first, columns
             add = partial(_add, Memory.of_tensor(flat), Memory.of_tensor(terms[first:]), bits, sizes, first == 0)
             run_all([partial(add, *task) for task in tasks], threads)
@@ -180,7 +147,7 @@ def _add(
 ) -> None:
     """Add one thread's share of the transposed product with some rows."""
     space = working(layout.transposed_space(end - begin))
-    _TRANSPOSED(out, terms, space, bits, *sizes, top, bottom, begin, end, fresh)
+    declared.TRANSPOSED(out, terms, space, bits, *sizes, top, bottom, begin, end, fresh)
 
 
 def _bits_of(rows: int, columns: int) -> int:

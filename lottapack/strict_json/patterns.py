@@ -65,6 +65,22 @@ _VALUE = _TEXT + rb'|[^\[\]{}",:]++|' + _CONTAINER
 KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
 """A member of an object in text known to be canonical. Containers up to four levels deep match as a whole."""
 
+USUAL_TENSOR = re.compile(
+    rb'"(?P<name>[^"\\]*+)":\{"data_offsets":\[(?P<begin>[0-9]{1,18}),(?P<end>[0-9]{1,18})\],'
+    rb'"dtype":"(?P<dtype>[A-Z0-9_]{1,16})","shape":\[(?P<shape>[0-9,]{0,160})\]\}[,}]'
+)
+"""A tensor of a safetensors header in such text, with its name, if these need no escapes."""
+
+UNUSUAL = (
+    re.compile(rb'"alpha":-?[0-9]++[,}]'),
+    re.compile(rb'"scale":-?[0-9]++[,}]'),
+    re.compile(rb'"shape":\[[0-9,]{300}'),
+)
+"""What usual parameters do not have in such text: integers in place of floats, and shapes of many dimensions.
+
+A search for each is faster than for all at once, because each begins with characters of its own.
+"""
+
 KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
 """A container up to four levels deep in such text."""
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from lottapack import rng
-from lottapack.products import layout, narrow, signs
+from lottapack.products import declared as declared_products
+from lottapack.products import layout, narrow
 from lottapack.rng import cpu, fits
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.kernel import Kernel
@@ -138,9 +139,9 @@ def products(quick: bool) -> None:
         for rows, begin, end in ((1, 0, 1), (3, 1, 2), (5, 0, 0), (40, 0, 40), (40, 37, 40), (170, 3, 165)):
             space = np.zeros(layout.product_space(end - begin, width), np.uint32)
             out, sizes = np.zeros(n * rows, np.float32), (rows, held, width, begin, end)
-            run(signs._PRODUCT, out, x, space, *sizes, 0.3, *KEY, working=2)
+            run(declared_products.PRODUCT, out, x, space, *sizes, 0.3, *KEY, working=2)
     for blocks in (0, 1, 3):
-        run(signs._SIGNS, np.zeros(blocks * WORDS, np.uint32), 2**33 + 5, *KEY)
+        run(declared_products.SIGNS, np.zeros(blocks * WORDS, np.uint32), 2**33 + 5, *KEY)
     for width, n in itertools.product(columns, inputs):
         transposed(width, n)
 
@@ -154,7 +155,7 @@ def transposed(width: int, n: int) -> None:
         out = np.ones(n * chunks * layout.CHUNK, np.float32)
         sizes = chunks * layout.CHUNK, stride, skip, rows, width
         for of_it in ((0, n, 0, chunks), (n - 1, n, chunks - 1, chunks)):
-            run(signs._TRANSPOSED, out, x, space, bits, *sizes, *of_it, fresh, working=2)
+            run(declared_products.TRANSPOSED, out, x, space, bits, *sizes, *of_it, fresh, working=2)
 
 
 def dots(quick: bool) -> None:
@@ -167,8 +168,8 @@ def dots(quick: bool) -> None:
         for start, behind, fresh in ((0, 0, 1), (3, 0, 0), (1, 2, 1)):
             stride = start + rows + behind
             x, out = random.integers(0, 2**14, n * stride, np.uint16), np.ones(n * width, np.float32)
-            run(narrow._DOTS, out, x, block, space, start, stride, width, 0, width, fresh, working=3)
-            run(narrow._DOTS, out, x, block, space, start, stride, width, width // 2, width, fresh, working=3)
+            run(declared_products.DOTS, out, x, block, space, start, stride, width, 0, width, fresh, working=3)
+            run(declared_products.DOTS, out, x, block, space, start, stride, width, width // 2, width, fresh, working=3)
 
 
 def callers(quick: bool) -> None:

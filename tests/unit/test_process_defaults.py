@@ -15,7 +15,8 @@ from lottapack import distributed, rng
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import build_skeleton
 from lottapack.errors import UnsupportedError
-from lottapack.products import layout, narrow, signs
+from lottapack.products import declared as declared_products
+from lottapack.products import layout
 from lottapack.products import product as products
 from lottapack.products.product import Matrix
 from lottapack.rng import backends
@@ -154,7 +155,7 @@ def test_a_tensor_whose_memory_was_taken_away_is_not_written_to():
 @pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 def test_sizes_that_do_not_agree_reach_no_kernel():
     key, table, wide = (1, 2, 3, 4), np.zeros(2, np.uint32), np.zeros(4096, np.uint32)
-    product, back = signs._PRODUCT, signs._TRANSPOSED
+    product, back = declared_products.PRODUCT, declared_products.TRANSPOSED
     out, x = np.zeros(2 * 8, np.float32), np.zeros(2 * 16, np.float32)
     held, space = layout.bits_around(16), np.zeros(layout.product_space(8, 16), np.uint32)
     sums, bits = np.zeros(2 * 512, np.float32), np.zeros(layout.bits_space(0, 16, 8), np.uint32)
@@ -169,7 +170,7 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
         lambda: product(out, x, space, 8, held + 16, 16, 0, 8, 1.0, *key),
         lambda: product(out, x, space[1:], 8, held, 16, 0, 8, 1.0, *key),  # too little space
         lambda: back(sums, x, chunk, bits, 256, 16, 0, 16, 8, 0, 2, 0, 1, 1),
-        lambda: signs._SIGNS(space[:1023], 0, *key),
+        lambda: declared_products.SIGNS(space[:1023], 0, *key),
         lambda: back(sums[:1023], x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
         lambda: back(sums, x[1:], chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
         lambda: back(sums, x, chunk[1:], bits, 512, 16, 0, 16, 8, 0, 2, 0, 1, 1),
@@ -178,11 +179,11 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 17, 8, 0, 2, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 3, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 2, 1),
-        lambda: narrow._DOTS(*dots, space, 0, 16, 8, 0, 9, 1),
-        lambda: narrow._DOTS(*dots, space, 1, 16, 8, 0, 8, 1),
-        lambda: narrow._DOTS(*dots, space, 0, 15, 8, 0, 8, 1),
-        lambda: narrow._DOTS(*dots, space, 0, 16, 7, 0, 7, 1),
-        lambda: narrow._DOTS(*dots, space[: layout.dots_space(2) - 1], 0, 16, 8, 0, 8, 1),
+        lambda: declared_products.DOTS(*dots, space, 0, 16, 8, 0, 9, 1),
+        lambda: declared_products.DOTS(*dots, space, 1, 16, 8, 0, 8, 1),
+        lambda: declared_products.DOTS(*dots, space, 0, 15, 8, 0, 8, 1),
+        lambda: declared_products.DOTS(*dots, space, 0, 16, 7, 0, 7, 1),
+        lambda: declared_products.DOTS(*dots, space[: layout.dots_space(2) - 1], 0, 16, 8, 0, 8, 1),
         lambda: declared.FILL(wide, 0, 0, table, 2, 0.0, 0, *key),  # a table of two entries, indices of two bits
         lambda: declared.FILL(wide, 0, 0, table, 3, 0.0, 0, *key),
         lambda: declared.FILL(wide, 0, 0, table, 1, 0.0, 1, *key),  # bfloat16 in memory of float32

@@ -10,7 +10,7 @@ import math
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +34,7 @@ _ELEMENTS: Final = {
     "i64": np.int64,
     "f32": np.float32,
 }
-_BITS: Final = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
+_BITS: Final[dict[np.dtype[Any], str]] = {np.dtype(np.uint16): "u16", np.dtype(np.uint32): "u32"}
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 """The C signature of a kernel: addresses of the result, of the exception and of the arguments."""
 _EXCEPTION: Final = ctypes.byref(ctypes.c_void_p())
@@ -155,10 +155,20 @@ class Kernel:
         """Load or compile the kernel. Raises UnsupportedError if it cannot be compiled."""
         self._form(bits)
 
+    def compiled(self) -> Iterator[tuple[str, bytes]]:
+        """Compile all forms of the kernel; yield the name and the object file of each."""
+        forms: tuple[np.dtype[Any] | None, ...] = (*_BITS,) if "bits[]" in self.parameters else (None,)
+        for bits in forms:
+            name = self._symbol(bits)
+            yield name, self._compiled(bits, name)
+
+    def _symbol(self, bits: np.dtype[Any] | None) -> str:
+        return self.name if bits is None else f"{self.name}-{_BITS[bits]}"
+
     def _form(self, bits: np.dtype[Any] | None) -> Callable[..., int]:
         """Return the function for one type of ``bits[]``, or the only one if the kernel does not take bits."""
         try:
-            from lottapack.rng.kernels import machine, object_files
+            from lottapack.rng.kernels import machine, object_files, shipped
         except ImportError as fault:
             raise UnsupportedError(
                 f"the kernel {self.name!r} needs llvmlite, which cannot be imported ({fault})",
@@ -166,8 +176,8 @@ class Kernel:
             ) from fault
         with _lock:
             if bits not in self._forms:
-                name = self.name if bits is None else f"{self.name}-{_BITS[bits]}"
-                code = object_files.read(name, self.module)
+                name = self._symbol(bits)
+                code = shipped.read(name, self.module) or object_files.read(name, self.module)
                 if code is None:
                     code = self._compiled(bits, name)
                     object_files.write(name, self.module, code)

@@ -13,11 +13,15 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Processor:
-    """The processor that code is compiled for. ``features``: in LLVM's notation, such as ``"+avx2,-sse4a"``."""
+    """The processor that code is compiled for.
+
+    ``features``: in LLVM's notation, such as ``"+avx2,-sse4a"``. ``chosen``: whether the environment names it.
+    """
 
     triple: str
     name: str
     features: str
+    chosen: bool = False
 
     def has(self, feature: str) -> bool:
         """Return whether it has a feature, such as ``"avx512f"``."""
@@ -28,12 +32,13 @@ class Processor:
 def processor() -> Processor:
     """Return this machine's processor, or the one named by ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``."""
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    chosen = name is not None or features is not None
     if features is None:
         try:
             features = "" if name == "generic" else llvm.get_host_cpu_features().flatten()
         except RuntimeError:  # LLVM cannot query this kind of processor
             features = ""
-    return Processor(llvm.get_process_triple(), name or llvm.get_host_cpu_name(), features)
+    return Processor(llvm.get_process_triple(), name or llvm.get_host_cpu_name(), features, chosen)
 
 
 def target_machine() -> Any:

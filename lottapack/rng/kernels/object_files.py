@@ -21,6 +21,7 @@ from lottapack.errors import OutputError
 from lottapack.files.cache_folder import cache_folder
 from lottapack.files.output import atomic_file
 from lottapack.rng.kernels.machine import processor
+from lottapack.rng.kernels.source_digest import source_digest
 
 _DIGEST = 32
 
@@ -67,14 +68,10 @@ def _is_own(file: BinaryIO) -> bool:
 
 @cache
 def _made_from(module: str) -> str:
-    """Return a hash of all that machine code depends on: the module and what it uses, compilers and processor."""
-    digest = hashlib.sha256(f"{llvmlite.__version__} {processor()}".encode())
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    for other, file in ((module, None), ("numba", "_version.py")):  # numba's version, without importing it
-        spec = find_spec(other)
-        if spec is not None and spec.origin is not None:
-            sources.append(Path(spec.origin).with_name(file) if file else Path(spec.origin))
-    for path in sources:
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(hashlib.sha256(content).digest())
+    """Return a hash of all that machine code depends on: its sources, the compilers and the processor."""
+    digest = hashlib.sha256(f"{llvmlite.__version__} {processor()} {source_digest(module)}".encode())
+    spec = find_spec("numba")  # its version, without importing it
+    version = Path(spec.origin).with_name("_version.py") if spec is not None and spec.origin is not None else None
+    if version is not None and version.is_file():
+        digest.update(version.read_bytes())
     return digest.hexdigest()[:24]

@@ -1,0 +1,146 @@
+"""The parts of gpu_check.py that compute: ``python benchmarks/gpu_parts.py PART DEVICE [--quick]``.
+
+Each compares a device with the CPU, prints one JSON object, and exits with 1 if a bit differs.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lottapack
+from lottapack import rng
+from lottapack.rng import backends
+from lottapack.rng.stream import HADAMARD
+
+ROOT = Path(__file__).parents[1]
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def machine(device: torch.device, _quick: bool) -> dict[str, Any]:
+    """What the figures were taken on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "lottapack": lottapack.__version__}
+    if device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+        import triton
+
+        found["triton"] = triton.__version__
+    return {**found, "backend": backends.select(device).name, "ok": True}
+
+
+def fingerprints(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Every table in every dtype: fingerprints and bits, at the beginning and far into the stream."""
+    count, wrong, cases = 5_000 if quick else 20_000_000, [], 0
+    for table, dtype in itertools.product(rng.BUILTIN, DTYPES):
+        shape = (count // 1000, 1000)
+        one = rng.Source(42, "gpu", rng.builtin(table), rng.binary32(0.02), dtype, shape)
+        tensor = rng.fill_(torch.empty(count, dtype=getattr(torch, dtype), device=device), one)
+        due = rng.fingerprint_of(one, count)
+        answers = {"made": rng.fingerprints_on(device, [(one, count)])[0], "kept": rng.fingerprint(tensor)}
+        wrong += [
+            f"{table} {dtype}: {what} {answer:016x}, not {due:016x}"
+            for what, answer in answers.items()
+            if answer != due
+        ]
+        for start in (0, count - 3000 if table == HADAMARD else 2**35 - 1500):
+            here = rng.fill_(torch.empty(3000, dtype=tensor.dtype, device=device), one, start)
+            there = rng.fill_(torch.empty(3000, dtype=tensor.dtype), one, start)
+            if not same(here, there):
+                wrong.append(f"{table} {dtype}: other bits from {start} on")
+        cases += 4
+    return {"cases": cases, "elements": count, "wrong": wrong, "ok": not wrong}
+
+
+def merged(device: torch.device, quick: bool) -> dict[str, Any]:
+    """The weights of packs that were made on a CPU, loaded whole and merged, in the dtypes of a load."""
+    wrong, tensors = [], 0
+    for pack in sorted((ROOT / "tests" / "compat" / "v0.1.0").glob("*.lotta.safetensors"))[: 1 if quick else None]:
+        for merge, dtype in itertools.product((True, False), (None, torch.bfloat16)):
+            here = lottapack.load(pack, device=device, merge=merge, dtype=dtype, check_fingerprints=True).state_dict()
+            there = lottapack.load(pack, merge=merge, dtype=dtype).state_dict()
+            wrong += [f"{pack.name} {merge} {dtype}: {name}" for name in there if not same(here[name], there[name])]
+            tensors += len(there)
+    return {"tensors": tensors, "wrong": wrong, "ok": not wrong and tensors > 0}
+
+
+def load(device: torch.device, quick: bool) -> dict[str, Any]:
+    """A Llama to the device, beside reading its checkpoint from the local disk's cache; and the most memory it took."""
+    from llama import scaffolded
+    from safetensors.torch import load_file
+
+    rounds = 1 if quick else 5
+    with tempfile.TemporaryDirectory() as folder:
+        pack, full = Path(folder) / "llama.lotta.safetensors", Path(folder) / "full"
+        lottapack.pack(scaffolded("30M" if quick else "900M"), pack)
+        checkpoint = lottapack.export(pack, full, format="transformers")
+        ways: dict[str, Callable[[], Any]] = {
+            "load": lambda: lottapack.load(pack, device=device),
+            "checkpoint": lambda: load_file(checkpoint, device=str(device)),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        peak = size = 0
+        for turn, (name, way) in itertools.product(range(rounds + 1), ways.items()):
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
+            begin = time.perf_counter()
+            held = way()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+            if name == "load":
+                size = sum(tensor.numel() * tensor.element_size() for tensor in held.state_dict().values())
+                if device.type == "cuda":
+                    peak = max(peak, torch.cuda.max_memory_allocated() - before)
+            del held
+        right = all(
+            same(tensor, other) for tensor, other in zip(*(_values(way()) for way in ways.values()), strict=True)
+        )
+        sizes = {"pack_bytes": pack.stat().st_size, "checkpoint_bytes": checkpoint.stat().st_size}
+    medians = {f"{name}_s": statistics.median(times) for name, times in seconds.items()}
+    return {**medians, **sizes, "load_peak": peak / max(size, 1), "rounds": rounds, "ok": right}
+
+
+def _values(held: Any) -> list[torch.Tensor]:
+    """Return the tensors of a model or a checkpoint that both have, in order of their names."""
+    named = dict(held) if isinstance(held, dict) else dict(held.named_parameters())
+    return [named[name] for name in sorted(named)]
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors have the same bits."""
+    one, other = (tensor.detach().cpu().contiguous() for tensor in (one, other))
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.view(-1).view(torch.uint8), other.view(-1).view(torch.uint8))
+
+
+PARTS = {part.__name__: part for part in (machine, fingerprints, merged, load)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("device")
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args()
+    found = PARTS[asked.part](torch.device(asked.device), asked.quick)
+    print(json.dumps(found))
+    sys.exit(not found["ok"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Compile the CPU kernels for common processors, so that nothing is compiled on a fresh machine.
+
+Building the wheel runs this, and ``make kernels`` for a checkout. The code is for this machine's architecture and
+system; other machines compile on first use. See ``lottapack/rng/kernels/shipped.py`` and decision 0063.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+PLACE = "lottapack/rng/kernels/shipped"
+
+
+class KernelsHook(BuildHookInterface[Any]):
+    """Add the object files to a wheel; not to an editable installation, whose sources change."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            compile_all(Path(self._folder.name))
+        except subprocess.CalledProcessError as fault:
+            self.app.display_warning(f"the kernels are compiled on first use instead, because {fault}")
+            return
+        build_data["force_include"][self._folder.name] = PLACE
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
+
+
+def compile_all(folder: Path) -> None:
+    """Compile for each target of this machine in a process of its own, and write the list of all object files."""
+    sys.path.insert(0, str(ROOT))
+    from lottapack.rng.kernels import machine, shipped
+
+    for old in folder.glob("*"):
+        old.unlink()
+    architecture = machine.processor().triple.partition("-")[0]
+    listed: list[dict[str, Any]] = []
+
+    def compiled(target: shipped.Target) -> bytes:
+        environment = {**os.environ, "NUMBA_CPU_NAME": target.name, "NUMBA_CPU_FEATURES": target.flags}
+        command = [sys.executable, __file__, folder, target.label]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for answer in pool.map(compiled, shipped.TARGETS.get(architecture, ())):
+            listed += json.loads(answer)
+    (folder / shipped.LIST).write_text(json.dumps(listed, indent=1))
+
+
+def compile_for(folder: Path, label: str) -> list[dict[str, Any]]:
+    """Compile the kernels of one target, which the process's variables describe; return their places in the list."""
+    from lottapack.codecs import trellis_stream
+    from lottapack.products import declared as products
+    from lottapack.rng.kernels import declared, machine, shipped
+    from lottapack.rng.kernels.source_digest import source_digest
+
+    this = machine.processor()
+    (target,) = (one for one in shipped.TARGETS[this.triple.partition("-")[0]] if one.label == label)
+    kernels = (products.DOTS,)
+    if not this.has("avx512bf16"):  # the others gain nothing from it
+        formula = declared.FORMULA_KERNELS if declared.FORMULA else ()
+        kernels = (*declared.TABLE_KERNELS, *formula, *products.SIGN_KERNELS, *trellis_stream.KERNELS)
+    listed = []
+    for kernel in kernels:
+        for name, code in kernel.compiled():
+            file = f"{name}-{shipped.platform(this)}-{label}.o"
+            (folder / file).write_bytes(code)
+            entry = {"name": name, "module": kernel.module, "platform": shipped.platform(this), "file": file}
+            found = {"sources": source_digest(kernel.module), "sha256": hashlib.sha256(code).hexdigest()}
+            listed.append({**entry, "features": target.features, **found})
+    return listed
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        print(json.dumps(compile_for(Path(sys.argv[1]), sys.argv[2])))
+    else:
+        (ROOT / PLACE).mkdir(exist_ok=True)
+        compile_all(ROOT / PLACE)
