@@ -42,7 +42,9 @@ u32, u64, f32 = np.uint32, np.uint64, np.float32
 LANES = 16
 WIDTH: Final = 32
 """Bits of a number."""
-_AVX512, _AVX2 = processor().has("avx512f"), processor().has("avx2")
+_AVX512 = processor().has("avx512f")
+_HALVES = not _AVX512 and processor().has("avx2") and processor().has("fma")
+"""Whether half a table in a register of 8 numbers serves: the sums under opposite signs are opposite."""
 SHAPES: Final = {4: 6, 2: 8, 1: 16} if _AVX512 else {4: 1, 2: 2, 1: 2}
 """Vectors of rows that are summed side by side, by the inputs that are: what registers hold."""
 
@@ -256,21 +258,19 @@ def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
     if _AVX512:
         table = v.load(argument, place, v.f32)
         return lambda index: v.call("llvm.x86.avx512.permvar.sf.512", [v.f32, v.u32], table, index)
-    if _AVX2:
-        short, half = ir.VectorType(ir.FloatType(), 8), ir.VectorType(number, 8)
-        low, high = (v.load(argument, b.add(place, ir.IntType(64)(first)), short) for first in (0, 8))
+    if _HALVES:
+        short = ir.VectorType(ir.FloatType(), 8)
+        half = v.load(argument, place, short)
 
-        def look_up(index: Any) -> Any:
-            upper = b.icmp_unsigned("!=", b.and_(index, v.every(8, v.u32)), v.every(0, v.u32))
-            found = []
-            for part in (0, 8):
-                some = ir.Constant(half, list(range(part, part + 8)))
-                few = b.shuffle_vector(index, index, some)
-                one, other = (v.call("llvm.x86.avx2.permps", [short, half], table, few) for table in (low, high))
-                found.append(b.select(b.shuffle_vector(upper, upper, some), other, one))
+        def look_up_half(index: Any) -> Any:
+            parts = [
+                b.shuffle_vector(index, index, ir.Constant(ir.VectorType(number, 8), list(range(at, at + 8))))
+                for at in (0, 8)
+            ]
+            found = [v.call("llvm.x86.avx2.permps", [short, parts[0].type], half, part) for part in parts]
             return b.shuffle_vector(*found, ir.Constant(v.u32, list(range(LANES))))
 
-        return look_up
+        return look_up_half
 
     def look_up_one_by_one(index: Any) -> Any:
         index = b.and_(index, v.every(15, v.u32))
@@ -282,6 +282,28 @@ def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
         return found
 
     return look_up_one_by_one
+
+
+def _half_indices(v: Vectors, indices: Any) -> Any:
+    """Turn each four bits, the number n of a table's entry, to the number of one of its first eight, and a sign.
+
+    The entries n and 15 - n are opposite. So three bits become those of 15 - n where the fourth, then the sign, is set.
+    """
+    b = v.builder
+    upper = b.and_(b.lshr(indices, v.every(3, v.u32)), v.every(0x11111111, v.u32))
+    return b.xor(indices, b.sub(b.shl(upper, v.every(3, v.u32)), upper))
+
+
+def _sign_of(v: Vectors, index: Any) -> Any:
+    """Return 1.0 or -1.0 by the sign in the lowest four bits of ``index``."""
+    b = v.builder
+    sign = b.and_(b.shl(index, v.every(28, v.u32)), v.every(0x80000000, v.u32))
+    return b.bitcast(b.or_(sign, v.every(0x3F800000, v.u32)), v.f32)
+
+
+def _added(v: Vectors, total: Any, entry: Any, sign: Any) -> Any:
+    """Add an entry, or the half table's entry with its sign: a product with 1.0 or -1.0 is not rounded."""
+    return v.builder.fadd(total, entry) if sign is None else v.fma(entry, sign, total)
 
 
 def _summing(inputs: int, vectors: int) -> Any:
@@ -328,12 +350,15 @@ def _summing(inputs: int, vectors: int) -> Any:
             with cgutils.for_range(b, count) as loop:
                 place = b.mul(loop.index, word(LANES))
                 indices = [v.load(0, b.add(begin, place), v.u32) for begin in begins]
+                if _HALVES:
+                    indices = [_half_indices(v, index) for index in indices]
                 table = b.mul(loop.index, word(WIDTH // 4 * inputs * LANES))
                 for group in range(WIDTH // 4):
+                    keys = [(index, _sign_of(v, index)) if _HALVES else (index, None) for index in indices]
                     for i in range(inputs):
                         look_up = _look_up(v, 5, b.add(table, word((group * inputs + i) * LANES)))
-                        for index, ways in zip(indices, totals, strict=True):
-                            b.store(b.fadd(b.load(ways[i]), look_up(index)), ways[i])
+                        for (index, sign), ways in zip(keys, totals, strict=True):
+                            b.store(_added(v, b.load(ways[i]), look_up(index), sign), ways[i])
                     indices = [b.lshr(index, four) for index in indices]
             places = [
                 [b.add(to, b.add(b.mul(step, word(i)), word(LANES * r))) for i in range(inputs)] for r in range(vectors)
