@@ -26,6 +26,7 @@ from numba.extending import intrinsic
 
 from lottapack.rng.kernels.compiler import jit, space
 from lottapack.rng.kernels.declared import FORMS, GROUP
+from lottapack.rng.kernels.machine import processor
 from lottapack.rng.kernels.vectors import Vectors
 from lottapack.rng.stream import COUNTERS, MULTIPLIERS, ROUNDS, WEYL, WORDS
 
@@ -164,6 +165,32 @@ def _select(out: Any, words: Any, table: Any, shift: Any) -> None:
         out[i] = zero ^ (change * ((words[i] >> shift) & u32(1)))
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _converted(_: Any, __: Any) -> Any:
+    """Return the bits of a number as float16, rounded by the processor's own instruction."""
+
+    def generate(_: Any, b: Any, __: Any, arguments: Any) -> Any:
+        return b.zext(b.bitcast(b.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16)), ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@jit
+def _rounded(value: Any) -> Any:
+    """Return the same bits by integers."""
+    bits = value.view(u32)
+    size = u32(bits & u32(0x7FFFFFFF))
+    up = u32(u32(size >> u32(13)) & u32(1))
+    normal = u32(u32(size + up) - u32((112 << 23) - 0xFFF)) >> u32(13)
+    # The last place of 0.5 is the unit of subnormals.
+    small = u32(f32(size.view(f32) + f32(0.5)).view(u32) - u32(0x3F000000))
+    sign = u32(u32(bits >> u32(16)) & u32(0x8000))
+    return u32(small if size < u32(113 << 23) else u32(normal)) | sign
+
+
+_to_float16 = _converted if processor().has("f16c") else _rounded
+
+
 @jit
 def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
     """Compute ``uniform16``: (2 n - 65535) * unit, with unit = scale / 65536, rounds once like table[n] * scale."""
@@ -176,14 +203,7 @@ def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
         elif form == BFLOAT16:
             out[i] = u32(bits + u32(u32(0x7FFF) + u32(u32(bits >> u32(16)) & u32(1)))) >> u32(16)
         else:
-            size = u32(bits & u32(0x7FFFFFFF))
-            up = u32(u32(size >> u32(13)) & u32(1))
-            normal = u32(u32(size + up) - u32((112 << 23) - 0xFFF)) >> u32(13)
-            small = u32(
-                f32(size.view(f32) + f32(0.5)).view(u32) - u32(0x3F000000)
-            )  # the last place of 0.5 is the unit of subnormals
-            sign = u32(u32(bits >> u32(16)) & u32(0x8000))
-            out[i] = u32(small if size < u32(113 << 23) else u32(normal)) | sign
+            out[i] = _to_float16(value)
 
 
 @jit
