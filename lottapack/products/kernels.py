@@ -9,7 +9,7 @@ The terms of an output, in the order of the matrix's columns (of its rows, if tr
 ``(t0 + t1) + (t2 + t3)``; the sums of 128 fours are added in order to a first zero, which makes a part; the parts
 are added in order, and their sum is multiplied by scale. Terms past the end are zeros.
 
-Registers of AVX2 hold half a table, which is enough, because the sums under opposite signs are opposite (decision 0064).
+Registers of AVX2 hold half a table, which is enough: the sums under opposite signs are opposite (decision 0064).
 
 Three layouts of the signs lead there:
 

@@ -178,7 +178,7 @@ def _converted(_: Any, __: Any) -> Any:
 @jit
 def _rounded(value: Any) -> Any:
     """Return the same bits by integers."""
-    bits = value.view(u32)
+    bits = f32(value).view(u32)
     size = u32(bits & u32(0x7FFFFFFF))
     up = u32(u32(size >> u32(13)) & u32(1))
     normal = u32(u32(size + up) - u32((112 << 23) - 0xFFF)) >> u32(13)
