@@ -2,6 +2,7 @@
 
 Building the wheel runs this, and ``make kernels`` for a checkout. The code is for this machine's architecture and
 system; other machines compile on first use. See ``lottapack/rng/kernels/shipped.py`` and decision 0063.
+``LOTTAPACK_KERNELS`` limits it to some targets, such as ``v3``, separated by commas.
 """
 
 import hashlib
@@ -47,6 +48,9 @@ def compile_all(folder: Path) -> None:
     for old in folder.glob("*"):
         old.unlink()
     architecture = machine.processor().triple.partition("-")[0]
+    targets, chosen = shipped.TARGETS.get(architecture, ()), os.environ.get("LOTTAPACK_KERNELS")
+    if chosen is not None:
+        targets = tuple(target for target in targets if target.label in chosen.split(","))
     listed: list[dict[str, Any]] = []
 
     def compiled(target: shipped.Target) -> bytes:
@@ -55,7 +59,7 @@ def compile_all(folder: Path) -> None:
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for answer in pool.map(compiled, shipped.TARGETS.get(architecture, ())):
+        for answer in pool.map(compiled, targets):
             listed += json.loads(answer)
     (folder / shipped.LIST).write_text(json.dumps(listed, indent=1))
 

@@ -63,9 +63,7 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     if len(found) < count:
         loose = {entry.to for entry in found.values() if isinstance(entry, Tied) and entry.to not in found}
         faulty = {name for name, _ in text.members() if name in loose}
-    _check_ties(out, found, faulty)
-    _check_streams(out, found)
-    _check_shared(out, found)
+    _check_together(out, found, faulty)
     return found if len(found) == count else None
 
 
@@ -91,8 +89,7 @@ def _usual(text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None
         if out.problems or names.name_fault(name):
             return None
         _check(out, entry, generator, name)
-    _check_ties(out, found, set())
-    _check_streams(out, found)
+    _check_together(out, found, set())
     return None if out.problems else found
 
 
@@ -234,6 +231,13 @@ def _check_rank(out: Collector, entry: Adapted, place: str) -> None:
     most = sides.most_with_vectors if vectors else sides.most
     if not 1 <= entry.rank <= most:
         out.add("shape", f"{place}.rank", f"the rank {entry.rank} should be from 1 to {most}")
+
+
+def _check_together(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
+    """Check what entries say of each other. ``faulty``: see _check_ties()."""
+    _check_ties(out, found, faulty)
+    _check_streams(out, found)
+    _check_shared(out, found)
 
 
 def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
