@@ -60,6 +60,7 @@ LAYERS = (
     "distributed",
     "numpy",
     "jax",
+    "lightning",
     "comparing",
     "running",
     "onnx",
