@@ -11,15 +11,21 @@ from playwright.sync_api import Browser, sync_playwright
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start it; without it the test is skipped, and fails in CI."""
+def executable() -> str:
+    """Return its path; without it the test is skipped, and fails in CI."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         reason = "no Chromium: apt-get install chromium"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    return path
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start it."""
+    path = executable()
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield launched

@@ -11,7 +11,7 @@ const PAGES = [
   "merge.js", "pack.js", "page/dom.js", "page/icon.svg", "page/page.js", "page/pictures.js", "page/style.css",
   "page/summary.js", "page/views.js", "page/worker.js", "parameters.js", "protobuf.js", "quantile.js", "records.js", "run.html",
   "page/addresses.js", "page/download.js", "run/draw.js", "run/engine.js", "page/errors.js", "run/fuse.js", "run/helper.js", "run/images.js",
-  "run/kind.js", "run/measured.js", "run/other.js", "run/page.js", "run/problem.js", "run/runtime.js", "run/style.css",
+  "run/kind.js", "run/measured.js", "run/model.js", "run/other.js", "run/page.js", "run/problem.js", "run/runtime.js", "run/style.css",
   "run/tensors.js", "run/weights.js", "run/write.js", "run/writer.js", "scaffolds.js", "sha256.js", "shapes.js", "stream.js",
   "tables.js", "text.js", "torch_nn.js", "trellis.js", "verify.js",
 ];

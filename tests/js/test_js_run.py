@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsers import executable
+from huggingface_hub import HfApi
 from js_runs import JS
 from playwright.sync_api import expect
 from torch import nn
 
 import lottapack
 from lottapack_cli.demo.data import load_digits
-from lottapack_serve import pages
+from lottapack_serve import background, pages
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def digits() -> nn.Module:
-    """Train a small network on scikit-learn's digits, moved and scaled a little, as drawings are."""
+    """Train a small network on scikit-learn's digits with some noise, as drawings have other grey levels."""
     torch.manual_seed(0)
     images, labels = load_digits()[0].images, load_digits()[0].labels
     model = lottapack.scaffold(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)), seed=1, rank=8)
@@ -385,6 +387,13 @@ def test_a_strangers_words_are_only_text(browser, address):
     page.close()
 
 
+def test_weights_that_no_browser_holds_are_refused(page, address, models):
+    page.goto(f"{address}web/run.html")
+    drop(page, JS.parent / "v1" / "vectors" / "files" / "invalid" / "limit_constant.lotta.safetensors")
+    expect(page.locator(".verdict")).to_contain_text("Too little memory")
+    expect(page.locator(".verdict")).to_contain_text("lottapack run PACK")
+
+
 def test_the_work_is_cancelled(page, address, models):
     page.route("**/digits/model.lotta.safetensors", lambda route: None)  # a download that does not end
     page.goto(f"{address}web/run.html?model=anna/digits")
@@ -503,3 +512,55 @@ def test_several_workers_make_the_weights_of_a_larger_model(page, address, model
     with torch.no_grad():
         due = lottapack.load(path, merge=True)(torch.zeros(1, 64))[0]
     assert (torch.tensor(found) - due).abs().max() < 1e-4
+
+
+def test_graphs_in_float16_give_the_weights_so(page, address, models):
+    lottapack.onnx.export(models / "llama.lotta.safetensors", models / "anna" / "half", weights="none", dtype="float16")
+    visit(page, address, "?model=anna/half")
+    page.get_by_label("Prompt").fill("import torch\n")
+    page.get_by_label("Tokens, at most").fill("3")
+    page.get_by_role("button", name="Write").click()
+    page.wait_for_selector("#model[data-ids]", timeout=SLOW)
+    found = json.loads(page.locator("#model").get_attribute("data-ids"))
+    model = lottapack.load(models / "llama.lotta.safetensors", merge=True, dtype="float16")
+    prompt = transformers.AutoTokenizer.from_pretrained(models / "tokenizer")("import torch\n", return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**prompt).logits[0, -1].float()
+    assert logits[found[0]] > logits.max() - 0.02 * logits.abs().max()  # float16 rounds differently in each runtime
+
+
+def test_the_registry_runs_a_model(watch, models, tmp_path):
+    with background(tmp_path / "registry") as running:
+        client = HfApi(endpoint=running.url, token=False)
+        client.create_repo("anna/digits")
+        client.upload_file(path_or_fileobj=models / "anna" / "digits" / PACK, path_in_repo=PACK, repo_id="anna/digits")
+        with watch(running.url) as page:
+            page.goto(f"{running.url}/anna/digits")
+            page.locator("a[href*='run.html']").first.click()
+            page.wait_for_selector(DONE, timeout=SLOW)
+            expect(page.locator(".verdict")).to_contain_text("Verified and running")
+            assert page.evaluate("() => crossOriginIsolated")
+            draw(page, DRAWINGS[0])
+            expect(page.locator(".answer")).to_contain_text("This is a 0 (")
+            visit(page, f"{running.url}/-/", "?model=anna/digits&revision=main")
+            expect(page.locator("canvas.pad")).to_be_visible()
+
+
+GPU = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+
+
+def test_webgpu_gives_the_same_logits(browser, address, models):
+    with browser.browser_type.launch(executable_path=executable(), args=GPU) as other:
+        page = other.new_page()
+        page.goto(f"{address}web/run.html")
+        if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+            pytest.skip("this Chromium has no WebGPU, not even in software")
+        page.get_by_label("on the graphics card (WebGPU)").check()
+        page.get_by_label("or a model of this server").fill("anna/digits")
+        page.get_by_role("button", name="Open").click()
+        page.wait_for_selector(DONE, timeout=SLOW)
+        expect(page.locator("#measured")).to_contain_text("WebGPU")
+        found = json.loads(page.locator("#model").get_attribute("data-logits"))
+        with torch.no_grad():
+            due = lottapack.load(models / "digits.lotta.safetensors", merge=True)(torch.zeros(1, 64))[0]
+        assert (torch.tensor(found) - due).abs().max() < 1e-4

@@ -42,7 +42,7 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
     const ink = Float32Array.from({ length: SIZE * SIZE }, (_, index) => data[4 * index + 3] / 255);
     const image = preprocess(ink, SIZE, side);
     paint(small, image, side);
-    send({ draw: { image, number: 0 } });
+    send({ draw: { image } });
   };
   strokes(canvas, pen, side > 16 ? THIN : THICK, () => {
     empty = false;

@@ -1,6 +1,6 @@
 /** ONNX Runtime for the web, as `make web` has put it into ../vendor. */
 
-import { separate } from "../lottapack.js";
+import { separate } from "../graph.js";
 import { RunError, isMemory } from "../page/errors.js";
 import { fuse } from "./fuse.js";
 

@@ -16,10 +16,11 @@ export function writing(card, { spec: { tokenizer } }, send) {
   const controls = element("div", "controls", {}, field("Temperature", temperature), field("Tokens, at most", most), go, halt);
   const asked = element("label", "", { for: "prompt" }, tokenizer ? "Prompt" : "Tokens to begin with, as numbers");
   const form = element("form", "write", {}, asked, prompt, controls);
-  const text = element("output", "text", { for: "prompt", "aria-live": "polite" });
+  const text = element("output", "text", { for: "prompt", "aria-live": "off" });
   const rate = element("p", "soft");
+  const said = element("p", "unseen", { role: "status" }); // once, and not at each token
   const problem = element("p", "problems", { role: "alert" });
-  card.replaceChildren(element("h2", "", {}, "Write"), form, text, rate, problem);
+  card.replaceChildren(element("h2", "", {}, "Write"), form, text, rate, said, problem);
   let count = 0;
   let spent = 0;
   const busy = (on) => {
@@ -49,6 +50,7 @@ export function writing(card, { spec: { tokenizer } }, send) {
       if (!written) return;
       card.dataset.ids = JSON.stringify(written.ids);
       busy(false);
+      said.textContent = `${written.stopped ? "Stopped" : "Finished"}: ${text.textContent}`;
       if (written.stopped) rate.textContent += ", stopped";
     },
     refused: (refused) => {
