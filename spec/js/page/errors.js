@@ -29,5 +29,5 @@ export function refusalOf(error, model) {
 
 /** Whether an error of the engine or of the runtime means that memory ran out. */
 export function isMemory(error) {
-  return /out of memory|bad_alloc|allocation failed|failed to allocate|could not allocate|Invalid typed array length/i.test(String(error?.message ?? error));
+  return /out of memory|\bOOM\b|bad_alloc|allocation failed|failed to allocate|could not allocate|Invalid typed array length/i.test(String(error?.message ?? error));
 }
