@@ -55,7 +55,7 @@ def test_modules_are_small_and_say_what_they_do():
     for path in Path(JS).rglob("*.js"):
         text = path.read_text("utf-8")
         assert text.startswith("/**"), path
-        assert text.count("\n") <= 300, path
+        assert text.count("\n") <= 350, path
 
 
 def test_nothing_is_imported_from_elsewhere():
