@@ -81,7 +81,7 @@ def test_valid_packs_are_verified(page, name):
     "name",
     [
         "container_length_no_file",
-        "container_duplicate_tensor",
+        "container_canonical_tensor_twice",
         "descriptor_field_rank_float",
         "agreement_missing_stored",
         "contents_sha256_lora_b",
