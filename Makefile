@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site
+.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site measure
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -63,6 +63,7 @@ test-oldest: .venv-oldest/installed
 bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
 
+<<<<<<< HEAD
 # Everything that is checked and measured on a GPU, in under twelve minutes, with the Python that has torch for it.
 # SITE: a folder with packages that it lacks, such as `make gpu-site` fills (for Python 3.12 on x86-64 Linux).
 SITE ?=
@@ -77,6 +78,11 @@ gpu-site: $(BIN)/python
 # Machine code of the CPU kernels for common processors, beside their sources, as in a wheel; until a source changes.
 kernels: $(VENV)/test-installed
 	$(BIN)/python hatch_build.py
+=======
+# Accuracy beside full training, with seeds: hours, kept in build/measured.jsonl, where the next call takes up.
+measure: $(VENV)/test-installed
+	$(BIN)/python examples/paper/measure.py
+>>>>>>> b1efc49 (The plan of measure.py has the tries on MNIST; bench_accuracy is measure.py now)
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/test-installed

@@ -22,6 +22,8 @@ from typing import Any
 
 from measure_plans import QUICK, SECTIONS, Row
 
+HELD_OUT = {"digits": (360, 360), "mnist": (1000, 1500), "text": (32, 128)}
+"""How much of what is not trained on tunes, and how much tests."""
 BUILD = Path(__file__).parents[2] / "build"
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for examples/initialisations.py
 
@@ -102,10 +104,15 @@ def line(row: Row, log: Log) -> str | None:
         spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
         mean = statistics.mean(scores)
         score = f"{mean:.3f}{spread} | {mean / math.log(2):.3f}"
+    both = [
+        (one["tune"] * HELD_OUT[row.task][0] + one["test"] * HELD_OUT[row.task][1]) / sum(HELD_OUT[row.task])
+        for one in found
+    ]
     betas = [beta for one in found for beta in one["betas"]]
     cells = [
         row.label,
         score,
+        f"{statistics.mean(both):.3f}" if row.task == "text" else f"{statistics.mean(both):.2f}",
         str(len(scores)),
         f"{rate:g}",
         f"{found[0]['trained']:,} ({100 * found[0]['trained'] / found[0]['total']:.2f} %)",
@@ -121,7 +128,8 @@ def table(rows: Iterable[Row], log: Log) -> str:
     rows = list(rows)
     text = rows[0].task == "text"
     score = "nats a byte | bits a byte" if text else "right, %"
-    head = f"| | {score} | seeds | rate | trained | file, bytes | CPU, s | beta |\n|---|{'---:|' * (8 if text else 7)}"
+    columns = [score, "with tuning data", "seeds", "rate", "trained", "file, bytes", "CPU, s", "beta"]
+    head = f"| | {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) + text)}"
     return "\n".join([head, *(one for row in rows if (one := line(row, log)) is not None)])
 
 
