@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lottapack.display import Displayed, Facts
+from lottapack.errors import ScaffoldError
+from lottapack.format.results import Result
 from lottapack.studying.records import Run
 from lottapack.studying.search import FULL, LORA, LOTTA, Plan, Trial
 
@@ -75,6 +77,28 @@ class Study(Displayed):
             rank=plan.smallest(scores),
             seeds=plan.seeds,
             maximise=plan.maximise,
+        )
+
+    def result(self, *, task: str, dataset: str, metric: str, chance: float | None = None) -> Result:
+        """Return the score of the smallest rank within the tolerance, for ``pack(..., results=[...])``.
+
+        Raises ScaffoldError if no rank is within it.
+        """
+        point = next((point for point in self.curve if point.rank == self.rank), None)
+        if point is None:
+            raise ScaffoldError(
+                f"no rank is within {self.tolerance:g} of full training", hint="Study larger ranks or tolerances."
+            )
+        return Result(
+            task=task,
+            dataset=dataset,
+            metric=metric,
+            score=point.mean,
+            deviation=point.deviation,
+            seeds=len(point.scores),
+            rank=point.rank,
+            full=self.full.mean,
+            chance=chance,
         )
 
     def results(self) -> dict[str, str]:

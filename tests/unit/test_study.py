@@ -175,6 +175,11 @@ def test_the_result_as_json_card_and_picture(tmp_path):
     assert json.loads(json.dumps(found.to_dict()))["rank"] == 5
     assert found.results()["smallest rank within 0.005 of full training"] == "5"
     assert "Study" in repr(found)
+    score = found.result(task="t", dataset="d", metric="m", chance=0.25)
+    assert (score.rank, score.seeds, score.chance) == (5, 3, 0.25)
+    assert (score.score, score.full) == pytest.approx((0.901, 0.901))
+    with pytest.raises(ScaffoldError, match="no rank is within"):
+        run(ranks=(1, 2)).result(task="t", dataset="d", metric="m")
     assert "<table>" in found._repr_html_()
     text = found.plot(tmp_path / "curve.svg").read_text()
     assert "rank 5 reaches full training within 0.005" in text
