@@ -77,6 +77,7 @@ def _tries() -> list[Row]:
         row("rank 31, beta by output, kaiming", rank=31, seeds=2, scaffold=gated),
         row("kaiming, LoRA+ 4, rate 3e-3", 3e-3, seeds=5, **PLUS),
         row("kaiming, LoRA+ 16, rate 1e-3", 1e-3, scaffold=kaiming, ratio=16),
+        row("rank 8, kaiming, LoRA+ 4, rate 3e-3", 3e-3, rank=8, seeds=2, **PLUS),
     ]
 
 
