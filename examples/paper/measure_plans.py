@@ -46,6 +46,7 @@ def _mnist() -> list[Row]:
         Row("mnist", "rank 32, kaiming, dropout 0.1", rank=32, rates=(1e-2,), more=BEST),
         Row("mnist", "full training, dropout 0.1", "full", rates=(1e-2,), seeds=2, more={"dropout": 0.1}),
         Row("mnist", "the paper's recipe, rank 8", rank=8, rates=(1e-3,), seeds=3, more={"scaffold": PAPER}),
+        Row("mnist", "the same at the rate 0.01", rank=8, rates=(1e-2,), seeds=3, more={"scaffold": PAPER}),
     ]
 
 
@@ -169,7 +170,7 @@ def _text() -> list[Row]:
 SECTIONS: dict[str, list[Row]] = {
     "mnist": _mnist(),
     "mnist-tries": _tries(),
-    "digits": _main("digits", 5),
+    "digits": _main("digits", 3),
     "digits-ranks": _ranks("digits"),
     "digits-paper": _paper("digits"),
     "inits": _inits(),
