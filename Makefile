@@ -63,7 +63,6 @@ test-oldest: .venv-oldest/installed
 bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
 
-<<<<<<< HEAD
 # Everything that is checked and measured on a GPU, in under twelve minutes, with the Python that has torch for it.
 # SITE: a folder with packages that it lacks, such as `make gpu-site` fills (for Python 3.12 on x86-64 Linux).
 SITE ?=
@@ -78,11 +77,10 @@ gpu-site: $(BIN)/python
 # Machine code of the CPU kernels for common processors, beside their sources, as in a wheel; until a source changes.
 kernels: $(VENV)/test-installed
 	$(BIN)/python hatch_build.py
-=======
+
 # Accuracy beside full training, with seeds: hours, kept in build/measured.jsonl, where the next call takes up.
 measure: $(VENV)/test-installed
 	$(BIN)/python examples/paper/measure.py
->>>>>>> b1efc49 (The plan of measure.py has the tries on MNIST; bench_accuracy is measure.py now)
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/test-installed
