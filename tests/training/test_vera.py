@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import lottapack
+from lottapack.errors import CheckpointError, LimitError, ScaffoldError
+from lottapack.format.packfile import PackFile
 
 WAYS = [
     {"vera": True, "rank": 4, "beta": 1.0},
@@ -16,17 +18,6 @@ WAYS = [
     {"rank": 2, "beta": "input"},
     {"rank": {"1": 0, "*": 3}, "beta": "output"},
 ]
-
-
-class Experts(nn.Module):
-    """Matrices of several experts, which the module multiplies itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(3, 10, 30))
-
-    def forward(self, x):
-        return torch.einsum("bi,eoi->bo", x, self.weight)
 
 
 def network():
@@ -130,6 +121,51 @@ def test_a_pack_holds_only_the_vectors(tmp_path):
     assert shown["1.weight"].coding == "lora_A shared, lora_B seeded"
     assert shown["1.weight"].vectors == ("lambda_b", "lambda_d")
     assert lottapack.inspect(path).trained == sum((24 + 64, 32 + 64, 8 + 64)) + 300
+
+
+def test_factors_count_before_any_memory_is_taken(tmp_path, monkeypatch):
+    """The file holds a few kilobytes, and the factors that it names would take a hundred megabytes."""
+    net = nn.Sequential(nn.Linear(3000, 8, bias=False), nn.Linear(8, 3000, bias=False))
+    model = lottapack.scaffold(net, seed=1, rank=4000, vera=True, beta=1.0, targets=["0", "1"], train=[])
+    path = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    del model
+    assert path.stat().st_size < 60_000
+    monkeypatch.setattr(PackFile, "read_into", lambda *_: pytest.fail("a tensor was made"))
+    for options in ({}, {"merge": True}):
+        with pytest.raises(LimitError, match="needs"):
+            lottapack.load(path, max_bytes=20_000_000, **options)
+    with pytest.raises(LimitError, match="needs"):
+        lottapack.numpy.load(path, max_bytes=20_000_000)
+
+
+def test_a_recipe_with_broken_vectors_is_refused(tmp_path):
+    model = trained(vera=True, rank=4)
+    text = bytes(model.state_dict()["lottapack_recipe"].tolist())
+    for old, new in (
+        (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":["lambda_d","lambda_b"]'),
+        (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":["lambda_b"]'),
+        (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":[]'),
+        (b'"shared":{"lora_A":"0.weight"}', b'"shared":{}'),
+        (b'"shared":{"lora_A":"0.weight"}', b'"shared":{"lora_A":"2.weight"}'),
+    ):
+        assert old in text
+        broken = torch.frombuffer(bytearray(text.replace(old, new)), dtype=torch.uint8)
+        with pytest.raises(CheckpointError, match="breaks the format"):
+            lottapack.pack({**model.state_dict(), "lottapack_recipe": broken}, tmp_path / "a.lotta.safetensors")
+
+
+def test_what_does_not_go_together_is_refused():
+    for options, why in (
+        ({"rank": 0}, "or 0 with beta"),
+        ({"rank": 0, "beta": 1.0}, "or 0 with beta"),
+        ({"rank": 0, "beta": "input", "vera": True}, "has no factors to freeze"),
+        ({"rank": 0, "beta": "input", "frozen_factor": "lora_A"}, "has no factors to freeze"),
+        ({"vera": True, "frozen_factor": "lora_A"}, "has no effect with vera=True"),
+        ({"vera": True, "rank": 5000}, "supports ranks from 1 to 4096"),
+        ({"beta": "rows"}, '"input", "output" or 1.0'),
+    ):
+        with pytest.raises(ScaffoldError, match=why):
+            built(**options)
 
 
 def test_a_layer_with_other_factors_than_the_seeds(tmp_path):

@@ -1,5 +1,7 @@
 """Signed Hadamard matrices: orthogonal rows or columns, fixed bits, refusals."""
 
+from dataclasses import replace
+
 import models
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 import lottapack
 from lottapack import rng
 from lottapack.errors import UnsupportedError
-from lottapack.rng import hadamard, reference
+from lottapack.rng import backends, hadamard, reference
 from lottapack.rng.arrays import fill_bits, fingerprint_of
 
 SHAPES = [
@@ -51,15 +53,16 @@ def test_arrays_and_tensors_are_as_the_reference(shape, dtype):
     assert rng.fingerprints_on(torch.device("cpu"), [(one, expected.size)]) == [rng.fingerprint(tensor)]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_other_devices_compute_the_same(shape, monkeypatch):
+def test_other_devices_compute_the_same(shape, dtype):
     """The GPU's algorithm in plain torch operations on the CPU."""
-    one = source(shape)
-    expected = rng.fill_(torch.empty(shape), one)
-    found = torch.empty(shape)
+    one, kind = source(shape, dtype), getattr(torch, dtype)
+    expected = rng.fill_(torch.empty(shape, dtype=kind), one)
+    found = torch.empty(shape, dtype=kind)
     hadamard.fill_by_torch(found, one, 0)
     assert torch.equal(found, expected)
-    part = torch.empty(max(found.numel() - 5, 0))
+    part = torch.empty(max(found.numel() - 5, 0), dtype=kind)
     hadamard.fill_by_torch(part, one, 3 if part.numel() else 0)
     assert torch.equal(part, expected.view(-1)[3 : part.numel() + 3])
 
@@ -123,6 +126,23 @@ def test_models_train_pack_and_load(tmp_path):
     for backbone in ("virtual", "blocks"):
         with pytest.raises(UnsupportedError, match="hadamard"):
             lottapack.load(pack, backbone=backbone)
+
+
+def test_a_device_with_one_launch_for_all_gets_no_matrix(monkeypatch):
+    """The backend of a GPU, whose kernels do not have this distribution, is not asked for it."""
+    own = backends.select(torch.device("cpu"))
+
+    def generate(jobs, device, fingerprints):
+        raise AssertionError("a kernel would draw the stream of sign1")
+
+    monkeypatch.setattr(backends, "select", lambda _: replace(own, generate=generate))
+    one, plain = source((4, 8)), rng.Source(1, "plain", rng.builtin("normal16"), 0.5, "float32")
+    expected = rng.fill_(torch.empty(4, 8), one)
+    found, other = torch.empty(4, 8), torch.empty(5)
+    prints = rng.fill_all_([(found, one), (other, plain)], fingerprints=True)
+    assert torch.equal(found, expected)
+    assert torch.equal(other, rng.fill_(torch.empty(5), plain))
+    assert rng.fingerprints_on(torch.device("cpu"), [(one, 32), (plain, 5)]) == prints
 
 
 def test_kernels_refuse_what_they_would_draw_otherwise():

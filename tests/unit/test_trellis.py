@@ -8,6 +8,8 @@ from torch import nn
 import lottapack
 from lottapack.codecs import trellis, trellis_stream, trellis_writer
 from lottapack.codecs.faults import CodingFaultError
+from lottapack.codecs.trellis import Grid
+from lottapack.codecs.trellis_tables import lanes_of
 from lottapack.errors import CheckpointError, UnsupportedError
 
 SHAPES = [(40, 512), (300, 33), (9,), (1, 1), (17, 3, 5)]
@@ -65,6 +67,25 @@ def test_fewer_bits_than_the_entropy_of_rounded_values():
     step = 0.05 * 12**0.5 * np.sqrt(np.mean(values**2))
     shares = np.unique(np.rint(values / step), return_counts=True)[1] / values.size
     assert 8 * len(data) / values.size < -(shares * np.log2(shares)).sum() - 0.14
+
+
+@pytest.mark.parametrize("shape", [(256, 512), (64, 2048), (512, 160)], ids=str)
+@pytest.mark.parametrize("wanted", [0.005, 0.045, 0.3])
+def test_at_most_two_hundredths_above_the_entropy_of_its_levels(shape, wanted):
+    """Tables, states and step included; the entropy is that of the levels that it chose, given the quantiser."""
+    values = np.random.default_rng(3).normal(size=shape).astype(np.float32).reshape(-1)
+    data = trellis_writer.encode(values, shape, wanted)
+    step = float((np.frombuffer(data[2:4], "<u2").astype(np.uint32) << 16).view(np.float32)[0])
+    coded = decoded(data, shape)
+    ordered = coded.reshape(shape).T.reshape(-1) if data[0] else coded
+    levels = trellis_writer._levels_of(np.rint(ordered / np.float32(step)).astype(np.int32), lanes_of(values.size))
+    grid = Grid.of(shape, bool(data[0]))
+    seconds, _ = trellis_stream.counted(levels, lanes_of(values.size), np.zeros(grid.rows, np.uint8), 1, grid.length)
+    bits = 0.0
+    for quantiser in (0, 1):
+        counts = np.unique(levels[seconds == quantiser], return_counts=True)[1]
+        bits -= float((counts * np.log2(counts / counts.sum())).sum())
+    assert 8 * len(data) <= 1.02 * bits
 
 
 def test_a_far_value_does_not_widen_the_step():
