@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from torch import nn
@@ -29,6 +29,7 @@ from lottapack.format.descriptor import (
 )
 from lottapack.format.factors import adapter_shapes
 from lottapack.format.files import ADAPTER, GENERATION, content, files_of
+from lottapack.format.names import WEIGHT
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.recipe import scaling_factor
 from lottapack.peft.config import BESIDE_THE_ROLES, CONFIG, task_of
@@ -38,6 +39,7 @@ from lottapack.weights.rebuild import skeleton
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
 _MERGED = "Export merged weights."
+_LAYERS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 _HEADS = ("classifier", "score")
 """Modules that PEFT's classification wrappers train by themselves."""
 
@@ -101,6 +103,15 @@ class _Plan:
             raise UnsupportedError(
                 f"{where} does not have an adapter", hint="Export it as safetensors or transformers-pack."
             )
+        other = next(
+            (name for name, entry in self._entries() if isinstance(entry, Adapted) and not self._of_peft(name)), None
+        )
+        if other is not None:
+            raise UnsupportedError(
+                f"{where}: this export supports adapters of linear layers, convolutions and embeddings, and {other} "
+                f"is a parameter of a {type(self._module_of(other)).__name__}",
+                hint=_MERGED,
+            )
         learned = [name for name, entry in self.adapted.items() if "beta" in entry.adapter.tensors()]
         if learned:
             raise UnsupportedError(
@@ -133,6 +144,15 @@ class _Plan:
                 f"{where}: {shared[0]} is trained and tied to another weight, but PEFT would train a copy of it",
                 hint=_MERGED,
             )
+
+    def _module_of(self, name: str) -> nn.Module:
+        return self.model.get_submodule(name.rpartition(".")[0])
+
+    def _of_peft(self, name: str) -> bool:
+        """Return whether PEFT has adapters for a parameter: the weight of a layer of these classes."""
+        owner = self._module_of(name)
+        known = isinstance(owner, _LAYERS) or _is_conv1d(owner)
+        return known and name.rpartition(".")[2] == WEIGHT
 
     def _refuse_vera(self, where: str) -> None:
         """Refuse adapters with vectors that are not VeRA as PEFT has it: one projection for all layers."""

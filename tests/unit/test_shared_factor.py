@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 import lottapack
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ScaffoldError, UnsupportedError
 
 EXPERTS = ("gate_up_proj", "down_proj")
 
@@ -147,3 +147,13 @@ def test_a_model_without_batches_is_refused():
         lottapack.scaffold(net, seed=1, rank=2, shared_factor="lora_A")
     with pytest.raises(ScaffoldError, match="'0' has no effect, because it does not match a weight of several"):
         lottapack.scaffold(net, seed=1, rank=2, shared_factor={"0": "lora_A"})
+
+
+def test_experts_are_not_exported_to_peft(tmp_path):
+    model = lottapack.build("python", "test_shared_factor:Experts")
+    lottapack.pack(lottapack.scaffold(model, seed=5, rank=2, beta=1.0), tmp_path / "model.lotta.safetensors")
+    with pytest.raises(UnsupportedError, match="linear layers, convolutions and embeddings, and gate_up_proj is a"):
+        lottapack.export(
+            tmp_path / "model.lotta.safetensors", tmp_path / "peft", format="peft", allow=["test_shared_factor"]
+        )
+    assert not (tmp_path / "peft").exists()

@@ -38,7 +38,7 @@ LIMIT_BYTES = 6 << 30
 LARGEST = 20_000_000  # parameters
 NEAR = 1e-3
 """How far outputs of merged weights may be from those of adapters, in units of the largest."""
-STEPS = 2
+STEPS = 3
 """With how many of a case's configurations a step is tried, before a model is examined without inputs."""
 
 

@@ -30,19 +30,22 @@ SHORTER = (
 NARROWER = (
     (r"(hidden_size|d_model|n_embd|embed_dim|embedding_size|dim|model_dim)$", 32),
     (r"(intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|moe_intermediate_size|feed_forward)$", 48),
-    (r"(num_key_value_heads|num_kv_heads)$", 2),
-    (r"(attention_heads|num_heads|n_head|n_heads|encoder_attention_heads|decoder_attention_heads)$", 4),
-    (r"(head_dim|d_kv|qk_nope_head_dim|qk_rope_head_dim|v_head_dim)$", 8),
     (r"image_size$", 32),
     (r"patch_size$", 8),
     (r"state_size$", 4),
+)
+HEADS = (
+    (r"(num_key_value_heads|num_kv_heads)$", 2),
+    (r"(attention_heads|num_heads|n_head|n_heads|encoder_attention_heads|decoder_attention_heads)$", 4),
+    (r"(head_dim|d_kv|qk_nope_head_dim|qk_rope_head_dim|v_head_dim)$", 8),
 )
 Rules = tuple[tuple[str, int], ...]
 """A pattern for names of a configuration's fields, and the largest number for them."""
 
 STYLES: tuple[Rules, ...] = (
+    (*FEWER, *SHORTER, *NARROWER, *HEADS),
     (*FEWER, *SHORTER, *NARROWER),
-    (*SHORTER, *NARROWER),
+    (*SHORTER, *NARROWER, *HEADS),
     (*FEWER, *SHORTER),
     FEWER,
     SHORTER,
