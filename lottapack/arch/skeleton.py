@@ -157,11 +157,11 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of one module that are mere attributes, or in lists, tuples and dicts, as ``name[0]``."""
-    in_state = {id(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())}
     yield from ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
-    for place, tensor in contained(module):
-        if not isinstance(tensor, nn.Parameter) and id(tensor) not in in_state:
-            yield place, tensor
+    inside = [(place, tensor) for place, tensor in contained(module) if not isinstance(tensor, nn.Parameter)]
+    if inside:  # recurrent layers list their weights, and wrappers such as DDP the buffers of what they wrap
+        in_state = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        yield from ((place, tensor) for place, tensor in inside if id(tensor) not in in_state)
 
 
 def contained(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import lottapack
+from lottapack.arch.skeleton import computed_tensors
 from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
 
 Pair = namedtuple("Pair", "one two")
@@ -94,3 +95,18 @@ def test_changed_ones_are_refused(tmp_path):
     model.held[1] = model.held[1] + 1
     with pytest.raises(CheckpointError, match=r"held\[1\]"):
         lottapack.pack(model, tmp_path / "model.lotta.safetensors")
+
+
+def test_lists_of_a_models_own_buffers_are_not_computed():
+    """As DDP has them of the model that it wraps."""
+
+    class Wrapper(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+            self.all = [*module.parameters(), *module.buffers()]
+
+    model = lottapack.scaffold(net("list"), seed=1, rank=2)
+    assert list(computed_tensors(Wrapper(model))) == [
+        (f"module.{name}", tensor) for name, tensor in computed_tensors(model)
+    ]
