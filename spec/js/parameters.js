@@ -186,7 +186,7 @@ function checkDistribution(out, { distribution, scale, dtype, shape }, rng, plac
 function checkAdapted(out, entry, rng, place) {
   const { shape, rank, alpha, batch_dims: batchDims, shared_factor: shared } = entry;
   out.known(entry.scaling, SCALINGS, `${place}.scaling`, "scaling");
-  if (!(alpha > 0 && alpha < Infinity)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
+  if (!(alpha > 0)) out.add("scale", `${place}.alpha`, "alpha must be above 0");
   for (const [part, tensor] of entry.adapter) {
     out.known(tensor.dtype, GENERATED, `${place}.adapter.${part}.dtype`, "dtype");
     out.hexadecimal(tensor.sha256, 64, `${place}.adapter.${part}.sha256`);

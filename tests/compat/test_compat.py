@@ -27,6 +27,23 @@ def test_every_version_has_packs():
     assert "v0.1.0" in {path.parent.name for path in PACKS}
 
 
+def test_a_version_has_packs_of_every_kind():
+    """Roles, codings, dtypes, tensors of adapters, scaffolds and families of 1.0 that need no other library."""
+    held: set[str] = set()
+    for path in HERE.glob(f"v0.1.0/*{SUFFIX}"):
+        with lottapack.open_pack(path) as pack:
+            descriptor = json.loads(pack.descriptor.to_bytes())
+        held |= {descriptor["architecture"]["family"], *descriptor["rng"]}
+        for entry in descriptor["parameters"].values():
+            tensors = entry.get("adapter", {})
+            held |= {entry["role"], entry.get("dtype", ""), entry.get("distribution", ""), *tensors}
+            held |= {one["coding"]["id"] for one in (entry, *tensors.values()) if "coding" in one}
+    assert held >= {"seeded", "adapted", "stored", "constant", "tied", "float32", "bfloat16", "float16", "int64"}
+    assert held >= {"float16", "bfloat16", "int8-block64", "normal4-block64", "trellis8", "planes-zlib", "shared"}
+    assert held >= {"lora_A", "lora_B", "beta", "lambda_b", "lambda_d", "scale_in", "hadamard", "normal16", "sign1"}
+    assert held >= {"scaffolds", "torch.nn", "transformers"}
+
+
 def test_released_packs_are_never_written_again():
     before = {path: path.read_bytes() for path in HERE.glob("v*/*")}
     script = [sys.executable, Path(HERE, "write.py")]

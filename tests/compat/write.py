@@ -1,4 +1,4 @@
-"""Write the packs of a released version: ``python tests/compat/write.py 0.1.0``. Existing files are never overwritten.
+"""Write the packs of a version: ``python tests/compat/write.py 0.1.0``. Existing files are never overwritten.
 
 A version's folder holds packs, and for each a JSON file with its SHA-256, the fingerprint of every generated tensor,
 and the SHA-256 of every merged tensor. Every later version reads them and must find the same.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 import lottapack
@@ -66,27 +67,67 @@ def models() -> dict[str, nn.Module]:
             beta=1.0,
         ),
     }
-    for model in found.values():
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    noise = lottapack.draw(f"learned.{name}", parameter.shape, seed=1, scale=0.125)
-                    parameter += noise.to(parameter.dtype)
-    return found
+    return found | others()
+
+
+def others() -> dict[str, nn.Module]:
+    """Build models of the other kinds: scaffolds, matrices of signs, VeRA, diagonals, a frozen factor, transformers."""
+
+    def two() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+
+    config = transformers.GPT2Config(
+        n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=16, bos_token_id=0, eos_token_id=0
+    )
+    return {
+        "scaffolds": lottapack.scaffold(two(), seed=1, scaffolds={"b": 2, "c": 3}, rank=2, targets=["0", "2"]),
+        "hadamard": lottapack.scaffold(two(), seed=1, rank=2, targets=["0", "2"], distribution="hadamard"),
+        "vera": lottapack.scaffold(two(), seed=1, rank=4, targets=["0", "2"], vera=True),
+        "diagonal": lottapack.scaffold(two(), seed=1, rank=0, targets=["0", "2"], beta="input"),
+        "frozen_factor": lottapack.scaffold(two(), seed=1, rank=2, targets=["0", "2"], frozen_factor="lora_A"),
+        "gpt2": lottapack.scaffold(transformers.GPT2LMHeadModel(config), seed=1, rank=2),
+    }
+
+
+CODINGS = ("int8-block64", "normal4-block64", "trellis8", "planes-zlib")
+NARROW = ("float16", "bfloat16")
+
+
+def learn(model: nn.Module) -> None:
+    """Give what is trained values that lottapack draws."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                noise = lottapack.draw(f"learned.{name}", parameter.shape, seed=1, scale=0.125)
+                parameter += noise.to(parameter.dtype)
+
+
+def coded() -> nn.Module:
+    """Build a model with an embedding that is worth a coding."""
+    model = nn.Sequential(nn.Embedding(96, 16), nn.Flatten(), nn.Linear(16, 4))
+    return lottapack.scaffold(model, seed=5, rank=2, targets=["2"], train=["embeddings", "biases"])
 
 
 def main() -> None:
     """Write the folder of one version."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", help="the version to be released, as 0.1.0")
+    parser.add_argument("--missing", action="store_true", help="add packs of kinds that the folder lacks")
     version = parser.parse_args().version
     if version != lottapack.__version__:
         parser.error(f"this is lottapack {lottapack.__version__}")
     folder = HERE / f"v{version}"
-    folder.mkdir()  # fails if it exists: packs of a released version never change
-    for name, model in models().items():
+    folder.mkdir(exist_ok=parser.parse_args().missing)  # packs of a released version never change
+    compressions = dict.fromkeys(models(), lottapack.Compression())
+    compressions |= {f"coded_{coding}": lottapack.Compression(coding=coding) for coding in CODINGS}
+    compressions |= {f"coded_{dtype}": lottapack.Compression(dtype=getattr(torch, dtype)) for dtype in NARROW}
+    for name, compression in compressions.items():
         path = folder / f"{name}{SUFFIX}"
-        lottapack.pack(model, path)
+        if path.exists():
+            continue
+        model = coded() if name.startswith("coded_") else models()[name]
+        learn(model)
+        lottapack.pack(model, path, compression=compression)
         text = json.dumps(facts(path), indent=1)
         path.with_name(f"{name}.json").write_text(text + "\n", "utf-8")
 

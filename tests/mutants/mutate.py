@@ -167,7 +167,7 @@ def main() -> int:
                 counts[module] = Counter()
                 for mutant in mutants(module, (ROOT / module).read_text("utf-8")):
                     name = f"{module}: {mutant.key}"
-                    if name in reasons:
+                    if {name, name.partition(" :: ")[0]} & reasons.keys():  # one mutant, or all of a line
                         said = "equivalent"
                     elif known.get(name, "survives") != "survives":
                         said = "caught"

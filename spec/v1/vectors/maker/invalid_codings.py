@@ -156,6 +156,12 @@ def owners(fault: Callable[[str, str, str, str, Model], Invalid]) -> Iterator[In
     model.adapted(second, [4, 13], rank=3, drawn={"lora_A": ("sign1", 1.0)})
     model.parameters[second]["adapter"]["lora_A"]["coding"] = {"id": "shared", "of": NAME}
     yield fault("shared_factor_narrow", "shape", of, "an owner with fewer inputs", model)
+    model = Model(sequential(linear(13, 4, bias=False), linear(4, 5, bias=False)))
+    model.adapted(NAME, [4, 13], rank=3)
+    model.adapted(second, [5, 4], rank=3, drawn={"lora_B": ("sign1", 1.0)})
+    model.parameters[second]["adapter"]["lora_B"]["coding"] = {"id": "shared", "of": NAME}
+    short = at(SECOND, "adapter.lora_B.coding.of")
+    yield fault("shared_factor_short", "shape", short, "an owner with fewer outputs", model)
     model = Model(sequential())
     model.adapted("e.weight", [2, 4, 4], rank=2, batch_dims=1)
     model.adapted("f.weight", [4, 4], rank=2, drawn={"lora_A": ("sign1", 1.0)})

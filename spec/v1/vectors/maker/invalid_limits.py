@@ -125,6 +125,14 @@ def levels(count: int) -> dict[str, Any]:
     return {"family": "torch.nn", "class": leaf, "config": config}
 
 
+def ranks() -> Iterator[Invalid]:
+    """A rank beyond what vectors allow."""
+    model = Model(sequential())
+    drawn = {"lora_A": ("sign1", 0.5), "lora_B": ("sign1", 0.25)}
+    model.adapted("w", [2, 3], rank=4097, vectors=("lambda_b", "lambda_d"), drawn=drawn, adapter_dtype="float16")
+    yield invalid_form.fault("rank_over_4096", "shape", at("w", "rank"), "VeRA of rank 4,097", model.file())
+
+
 def growth() -> Iterator[Invalid]:
     """Streams of a size that no stream of these lengths has, or just could have."""
     zeros = stream(bytes(1032))
@@ -139,5 +147,5 @@ def growth() -> Iterator[Invalid]:
 
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (texts, several, architectures, growth):
+    for group in (texts, several, architectures, ranks, growth):
         yield from group()

@@ -66,13 +66,15 @@ def every_dtype() -> Model:
     return model
 
 
-@shows("shapes without dimensions, with a zero, and with eight dimensions", buildable=False)
+@shows("shapes without dimensions, with a zero, with eight dimensions, and as large as a shape may be", buildable=False)
 def odd_shapes() -> Model:
     model = Model(sequential())
     for number, shape in enumerate(([], [0], [3, 0, 2], [1] * 8, [2, 1, 1, 1, 1, 1, 1, 3])):
         model.stored(f"stored.{number}", tensor("float32", *shape))
         model.constant(f"constant.{number}", shape, "float32", "3f800000")
         model.seeded(f"seeded.{number}", shape)
+    most = [0, 7 * 7 * 73 * 127 * 337, 92737 * 649657]  # without the zero 2**63 - 1 bytes, as many as there may be
+    model.constant("constant.most", most, "int8", "01")
     return model
 
 

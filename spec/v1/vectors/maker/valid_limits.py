@@ -81,3 +81,18 @@ def torch_cpu_longest() -> Model:
     model.descriptor["rng"] |= {"id": "torch-cpu", "torch": "!" * 64, "capability": "~" * 64}
     model.stored("0.weight", tensor("float32", 2, 3), "head")
     return model
+
+
+@shows(
+    "adapters on sides of 1; VeRA of rank 4,096, and its factors shared by a layer of the same size", buildable=False
+)
+def adapter_borders() -> Model:
+    model = Model(sequential())
+    model.adapted("a.weight", [4, 1])
+    model.adapted("b.weight", [1, 3])
+    vectors = "lambda_b", "lambda_d"
+    drawn = {"lora_A": ("sign1", 0.5), "lora_B": ("sign1", 0.25)}
+    shared = {"lora_A": "c.weight", "lora_B": "c.weight"}
+    model.adapted("c.weight", [2, 3], rank=4096, vectors=vectors, drawn=drawn, adapter_dtype="float16")
+    model.adapted("d.weight", [2, 3], rank=4096, vectors=vectors, shared=shared, adapter_dtype="float16")
+    return model
