@@ -133,6 +133,20 @@ def ranks() -> Iterator[Invalid]:
     yield invalid_form.fault("rank_over_4096", "shape", at("w", "rank"), "VeRA of rank 4,097", model.file())
 
 
+def types() -> Iterator[Invalid]:
+    """Arrays and numbers where objects and strings are due."""
+    made = changed(put("provenance", []))
+    yield invalid_form.fault("provenance_array", "field", "provenance", "an array for an object", made)
+    child = "architecture.config.children[0]"
+    for name, wrong in (
+        ("class_number", {"class": 1, "config": {}}),
+        ("config_array", {"class": "Tanh", "config": []}),
+    ):
+        tree = sequential(("Tanh", {}))
+        tree["config"]["children"] = [{"name": "0", **wrong}]
+        yield of_architecture(f"child_{name}", child, "a child whose class or config has another type", tree)
+
+
 def growth() -> Iterator[Invalid]:
     """Streams of a size that no stream of these lengths has, or just could have."""
     zeros = stream(bytes(1032))
@@ -147,5 +161,5 @@ def growth() -> Iterator[Invalid]:
 
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (texts, several, architectures, ranks, growth):
+    for group in (texts, several, architectures, ranks, types, growth):
         yield from group()
