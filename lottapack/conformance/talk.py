@@ -2,10 +2,13 @@
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
 PROTOCOL = "1"
+_ENDING = 2.0
+"""Seconds between the end of a reader's output and its own."""
 
 
 class Reader:
@@ -45,6 +48,8 @@ class Reader:
             late.cancel()
         if line.endswith(b"\n"):
             return tuple(line[:-1].decode(errors="replace").rstrip("\r").split("\t"))
+        with suppress(subprocess.TimeoutExpired):  # a reader that ended by itself has its own exit status
+            process.wait(_ENDING)
         self.__exit__()
         self._process = self._start()
         return "crashed", f"exit status {process.returncode}"
