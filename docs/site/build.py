@@ -26,6 +26,7 @@ PAGES = (
     "spec/v1/*.md",
     "spec/v1/vectors/*.md",
     "spec/decisions/*.md",
+    "spec/c/*.md",
     "spec/js/*.md",
     "benchmarks/*.md",
 )
@@ -33,11 +34,14 @@ MORE = (
     "docs/*.svg",
     "docs/notebooks/*.ipynb",
     "spec/v1/*.json",
+    "spec/c/*.c",
     "spec/v1/vectors/*.json",
+    "spec/v1/vectors/*.tsv",
     "spec/v1/vectors/*.py",
     "examples/*.py",
     "examples/**/README.md",
     "examples/*/*.py",
+    "benchmarks/*.jsonl",
     "LICENSE",
 )
 
