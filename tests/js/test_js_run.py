@@ -459,13 +459,14 @@ def test_every_control_has_a_name(page, address, name):
     assert page.evaluate(UNNAMED) == []
 
 
+FOR_NODE = re.compile(r'from "(node:|\./node\.js|\./protocol\.js)')
+
+
 def files_of(*patterns):
-    found = (path.relative_to(JS).as_posix() for pattern in patterns for path in JS.glob(pattern))
-    return {
-        name
-        for name in found
-        if not name.startswith(("test/", "vendor/")) and name not in ("sw.js", "node.js", "conformance.js")
-    }
+    """The files of the pages: neither tests nor programs for Node."""
+    found = {path.relative_to(JS).as_posix(): path for pattern in patterns for path in JS.glob(pattern)}
+    own = {name: path for name, path in found.items() if not name.startswith(("test/", "vendor/")) and name != "sw.js"}
+    return {name for name, path in own.items() if not FOR_NODE.search(path.read_text("utf-8"))}
 
 
 def test_the_service_worker_keeps_every_file():
