@@ -21,7 +21,8 @@ Run = dict[str, Any]
 """What to run: ``task`` (digits, mnist, text), ``side`` (full; lotta, on a random backbone; lora, on a trained one),
 ``rank``, ``lr``, ``seed``. Where they differ from the default: ``scaffold`` (arguments of scaffold()), ``init`` (a
 family of examples/initialisations.py, or a name of measure_changes.MORE_INITS), ``ratio`` (LoRA+: B's learning rate
-over A's), ``change`` (a name of measure_changes.CHANGES), ``dropout`` (of full training), ``steps``.
+over A's), ``change`` (a name of measure_changes.CHANGES), ``dropout`` (of full training), ``steps``, ``epochs``,
+``decay`` (of weights), ``smoothing`` (of labels, while training).
 """
 
 WIDTHS = (512, 256, 128, 64)
@@ -30,7 +31,7 @@ PIXELS = {"digits": 64, "mnist": 784}
 EPOCHS = {"digits": 30, "mnist": 20}
 BATCH = {"digits": 64, "mnist": 128}
 DECAY = 0.01
-STEPS, TEXT_BATCH, WINDOW = 300, 16, 128
+STEPS, TEXT_BATCH, WINDOW = 300, 8, 128
 
 
 def build(task: str, seed: int, dropout: float = 0.0) -> nn.Module:
@@ -66,7 +67,7 @@ def perform(run: Run) -> dict[str, Any]:
     torch.set_num_threads(1)
     model, noted = prepared(run)
     begin = time.process_time()
-    steps = len(batches(run, torch.Generator())) // EPOCHS.get(run["task"], 1)
+    steps = len(batches(run, torch.Generator())) // epochs(run)
     change = changes.CHANGES[run["change"]](model, steps) if "change" in run else changes.Change(model)
     curve = train(model, run, change)
     seconds = time.process_time() - begin
@@ -113,7 +114,7 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
         if parameter.requires_grad:
             (b if name.endswith("lora_B") else rest).append(parameter)
     groups = [{"params": rest}, {"params": b, "lr": run["lr"] * run.get("ratio", 1)}] if b else [{"params": rest}]
-    optimizer = torch.optim.AdamW(groups, lr=run["lr"], weight_decay=DECAY, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=run["lr"], weight_decay=run.get("decay", DECAY), fused=True)
     order = torch.Generator().manual_seed(run["seed"])
     todo = list(batches(run, order))
     warm = 20 if run["task"] == "text" else 0
@@ -131,7 +132,7 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
         begin = time.process_time()
         change.before(step, step / len(todo))
         optimizer.zero_grad()
-        loss_of(model, run["task"], batch).backward()
+        loss_of(model, run["task"], batch, run.get("smoothing", 0.0)).backward()
         if run["task"] == "text":
             nn.utils.clip_grad_norm_([*rest, *b], 1.0)
         optimizer.step()
@@ -143,6 +144,11 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
     return curve
 
 
+def epochs(run: Run) -> int:
+    """How often a run sees its images; 1 for text, which it draws at random."""
+    return run.get("epochs", EPOCHS.get(run["task"], 1))
+
+
 def batches(run: Run, order: torch.Generator) -> "list[tuple[Tensor, ...]]":
     """All batches of a run, in order."""
     if run["task"] == "text":
@@ -151,16 +157,16 @@ def batches(run: Run, order: torch.Generator) -> "list[tuple[Tensor, ...]]":
         return [(torch.stack([source[start : start + WINDOW] for start in row]).long(),) for row in starts.tolist()]
     images, labels = data.IMAGES[run["task"]]().train
     found = []
-    for _ in range(EPOCHS[run["task"]]):
+    for _ in range(epochs(run)):
         found += torch.randperm(len(labels), generator=order).split(BATCH[run["task"]])
     return [(images[batch], labels[batch]) for batch in found]
 
 
-def loss_of(model: nn.Module, task: str, batch: tuple[Tensor, ...]) -> Tensor:
+def loss_of(model: nn.Module, task: str, batch: tuple[Tensor, ...], smoothing: float = 0.0) -> Tensor:
     """The loss that training lowers: the mean cross-entropy, in nats."""
     if task == "text":
         return model(input_ids=batch[0], labels=batch[0]).loss
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=smoothing)
 
 
 @torch.no_grad()
@@ -175,7 +181,7 @@ def image_scores(logits: Callable[[Tensor], Tensor], task: str) -> dict[str, flo
 
 @torch.no_grad()
 def text_scores(model: Callable[..., Any]) -> dict[str, float]:
-    """Nats a byte, of 64 kB of the text to tune with, and of 256 kB of that to test."""
+    """Nats a byte, of 32 kB of the text to tune with, and of 128 kB of that to test."""
     text = data.python_source()
     return {"tune": round(text_loss(model, text.tune, 32), 4), "test": round(text_loss(model, text.test, 128), 4)}
 

@@ -3,6 +3,7 @@
 import json
 
 import measure
+import measure_changes
 import measure_plans
 import measure_train
 import pytest
@@ -60,6 +61,23 @@ def test_a_rank_by_gradient_costs_no_more_than_one_rank_for_all():
     plain = measure_train.perform({"task": "digits", "side": "lotta", "rank": 8, "lr": 1e-2, "seed": 0})
     assert len(set(found["ranks"].values())) > 1
     assert found["trained"] <= plain["trained"]
+
+
+@pytest.mark.parametrize("side", ["full", "lotta"])
+def test_a_recipe_changes_what_it_names(side):
+    run = {"task": "digits", "side": side, "rank": 4, "lr": 1e-2, "seed": 0}
+
+    def last_layer(**change):
+        model, _ = measure_train.prepared({**run, **change})
+        measure_train.train(model, {**run, **change}, measure_changes.Change(model))
+        return torch.cat([p.detach().flatten() for p in model[-1].parameters() if p.requires_grad])
+
+    plain = last_layer()
+    assert torch.equal(plain, last_layer(smoothing=0.0, decay=measure_train.DECAY))
+    assert not torch.equal(plain, last_layer(smoothing=0.1))
+    assert last_layer(decay=10.0).norm() < plain.norm()
+    batches = measure_train.batches({**run, "epochs": 2}, torch.Generator())
+    assert len(batches) == 2 * len(measure_train.batches(run, torch.Generator()))
 
 
 def test_the_text_model_trains_a_step():
