@@ -49,7 +49,19 @@ def test_people_see_the_result(command: str, there: registry.PushResult, pack: P
 
 
 JSON = {
-    "push": {"reference", "revision", "sha256", "size", "sent", "already", "created", "dry_run", "url", "removed"},
+    "push": {
+        "reference",
+        "revision",
+        "sha256",
+        "size",
+        "sent",
+        "already",
+        "created",
+        "dry_run",
+        "url",
+        "removed",
+        "modelpack",
+    },
     "pull": {"path", "reference", "revision", "sha256", "size", "received", "exported"},
     "list": {"owner", "packs"},
     "log": {"reference", "entries"},
