@@ -9,7 +9,7 @@ import { codedTensors, compressedFault } from "./codings.js";
 import { MOST, PackError, problem } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { factorDims } from "./merge.js";
-import { ADAPTER_PARTS, adapterPrefix } from "./parameters.js";
+import { ADAPTER_PARTS, adapterPrefix } from "./adapters.js";
 
 /** The part name of a stored parameter without a coding. Other parts have their names in the file. */
 export const VALUE = "value";

@@ -5,11 +5,12 @@ import { readComputed } from "./computed.js";
 import { readJson } from "./container.js";
 import { PackError } from "./errors.js";
 import { readFiles } from "./files.js";
-import { CONSTRUCTOR, TORCH_CPU, readParameters } from "./parameters.js";
+import { readParameters } from "./parameters.js";
 import { Collector, INTEGER, OBJECT, TEXT, optional } from "./records.js";
 import { checkScaffolds, readScaffolds } from "./scaffolds.js";
 import { BUILTIN } from "./tables.js";
 import { kindOf, quote } from "./text.js";
+import { CONSTRUCTOR, TORCH_CPU } from "./values.js";
 
 /** The newest version that this reader supports. */
 export const FORMAT_VERSION = "1.0";

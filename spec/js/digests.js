@@ -20,7 +20,7 @@ export async function plainSha256(pack, name, scaffold = DEFAULT) {
     return hashed(count, (_, length) => piece.subarray(0, length * ITEM_SIZE.get(entry.dtype)));
   }
   if (entry.role === "stored" && !entry.coding) {
-    await pack.check(pack.tensors.get(owner));
+    await pack.data.check(pack.tensors.get(owner));
     return entry.sha256;
   }
   return sha256(await pack.plain(owner, scaffold));

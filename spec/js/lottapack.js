@@ -12,9 +12,9 @@
  * README.md in this folder says which module does what. For files in Node: node.js.
  */
 
+export { adapterPrefix } from "./adapters.js";
 export { PackError, UnsupportedError } from "./errors.js";
 export { expectedTensors } from "./agreement.js";
-export { adapterPrefix } from "./parameters.js";
 export { DEFAULT_MAX_BYTES, Pack, fromBlob, fromBytes, open } from "./pack.js";
 export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";

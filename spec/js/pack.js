@@ -1,7 +1,7 @@
 /** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
+import { isDrawn, isShared } from "./adapters.js";
 import { VALUE, adapterEntries, checkAgreement, expectedParts, tableTensor } from "./agreement.js";
-import { CodingFault, decodeParameter } from "./codings.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
 import { checkArray } from "./digests.js";
@@ -10,19 +10,19 @@ import { filePlace, fileTensor } from "./files.js";
 import { fingerprint, fingerprintHex } from "./fingerprint.js";
 import { fillHadamard, matrixOf } from "./hadamard.js";
 import { factorDims, mergeInto, scalingFactor } from "./merge.js";
-import { TORCH_CPU, isDrawn, isGenerated, isShared, placeOf, scaled } from "./parameters.js";
+import { scaled } from "./parameters.js";
 import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
-import { Sha256, digest } from "./sha256.js";
+import { digest } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
 import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
+import { AGAIN, Tensors, compare } from "./tensors.js";
+import { TORCH_CPU } from "./values.js";
 
 /** Larger models are refused by default, since checking them takes as much work as they declare. */
 export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
 
-const PIECE = 1 << 20; // elements or bytes of a step
-const WHOLE = 1 << 26; // bytes of a tensor that is hashed at once
-const AGAIN = "Download the file again from its source.";
+const PIECE = 1 << 20; // elements of a step
 
 /**
  * Open a pack and check header, descriptor and their agreement; throws PackError. Weights are not generated.
@@ -55,6 +55,7 @@ export class Pack {
     this.tensors = tensors;
     this.dataStart = dataStart;
     this.digests = digests;
+    this.data = new Tensors(source, dataStart, digests);
     this.tables = tables;
     this.owners = new Map();
     this.looked = null;
@@ -89,18 +90,9 @@ export class Pack {
     return new Map(due.map((tensor) => [tensor.part, this.tensors.get(tensor.name)]));
   }
 
-  /** The bytes of a tensor of the file, given by its record: copied out of it and checked. */
-  async read(info) {
-    const { name, begin, end, dtype } = info;
-    const bytes = await this.source.read(this.dataStart + begin, this.dataStart + end);
-    compare(name, await digest(bytes), this.digests.get(name), "its SHA-256 is");
-    refuseOdd(name, dtype, bytes);
-    return bytes;
-  }
-
   /** The bytes of a stored parameter, decoded if need be; checked. */
   readParameter(name) {
-    return this.readStored(name, this.descriptor.parameters.get(name), this.parts(name));
+    return this.data.stored(name, this.descriptor.parameters.get(name), this.parts(name));
   }
 
   /** The bytes of a tensor of an adapter, decoded if need be; checked. `tensor`: its entry of adapterEntries(). */
@@ -109,7 +101,7 @@ export class Pack {
     if (isShared(tensor)) return this.shareAdapter(part, tensor);
     const own = ([key]) => key === part || key.startsWith(`${part}.`);
     const held = [...this.parts(name)].filter(own).map(([key, info]) => [key === part ? VALUE : key, info]);
-    return this.readStored(tensor.name, tensor, new Map(held));
+    return this.data.stored(tensor.name, tensor, new Map(held));
   }
 
   /** The bytes of a tensor of an adapter that comes from the seed, the same on every scaffold; checked. */
@@ -150,46 +142,7 @@ export class Pack {
     const entry = this.descriptor.files.get(name);
     if (!entry) throw new UnsupportedError(`the pack does not contain the file ${JSON.stringify(name)}`);
     const [due] = expectedParts(fileTensor(name), entry);
-    return this.readStored(filePlace(name), entry, new Map([[due.part, this.tensors.get(due.name)]]));
-  }
-
-  /** The bytes of an entry. `held`: the records of its tensors by part; `name`: its name in errors. */
-  async readStored(name, entry, held) {
-    if (held.has(VALUE)) return this.read(held.get(VALUE));
-    checkArray(entry);
-    const parts = {};
-    for (const [part, info] of held) parts[part.split(".").at(-1)] = await this.read(info);
-    let bytes;
-    try {
-      bytes = decodeParameter(entry, parts);
-    } catch (fault) {
-      if (!(fault instanceof CodingFault)) throw fault;
-      const due = [...held].find(([part]) => part.split(".").at(-1) === fault.part);
-      const where = due ? due[1].name : name;
-      const hint = "The file was changed, or its writer has a fault. Get another copy, or pack the model again.";
-      throw new PackError("contents", [problem("coding", where, `${fault.message} (${entry.coding.id})`)], hint);
-    }
-    compare(name, await digest(bytes), entry.sha256, "decodes to the SHA-256");
-    refuseOdd(name, entry.dtype, bytes);
-    return bytes;
-  }
-
-  /** Check a tensor's SHA-256 in pieces, without keeping its bytes. */
-  async check(info) {
-    const { name, begin, end, dtype } = info;
-    if (end - begin <= WHOLE) {
-      await this.read(info);
-      return;
-    }
-    const hash = new Sha256();
-    let odd = null;
-    for (let at = begin; at < end; at += PIECE) {
-      const piece = await this.source.read(this.dataStart + at, this.dataStart + Math.min(end, at + PIECE));
-      hash.update(piece);
-      if (dtype === "bool") odd ??= piece.find((byte) => byte > 1);
-    }
-    compare(name, hash.hex(), this.digests.get(name), "its SHA-256 is");
-    refuseOdd(name, dtype, odd ? [odd] : []);
+    return this.data.stored(filePlace(name), entry, new Map([[due.part, this.tensors.get(due.name)]]));
   }
 
   /**
@@ -290,7 +243,7 @@ export class Pack {
     const ranges = new Map();
     for (const id of this.descriptor.rng.tables.keys()) {
       const name = tableTensor(id);
-      const table = new Float32Array((await this.read(this.tensors.get(name))).buffer);
+      const table = new Float32Array((await this.data.read(this.tensors.get(name))).buffer);
       const fault = tableFault(table);
       if (fault) throw new PackError("agreement", [problem("table", name, fault)]);
       this.tables.set(id, table);
@@ -323,14 +276,4 @@ export class Pack {
     }
     return { ...this.looked, key: halves(BigInt(`0x${seed}`)) };
   }
-}
-
-function compare(name, digest, recorded, what) {
-  if (digest === recorded) return;
-  throw new PackError("contents", [problem("sha256", name, `${what} ${digest}, recorded ${recorded}`)], AGAIN);
-}
-
-function refuseOdd(name, dtype, bytes) {
-  if (dtype !== "bool" || !bytes.some((byte) => byte > 1)) return;
-  throw new PackError("contents", [problem("bool", name, "contains bytes other than 0 and 1")], AGAIN);
 }

@@ -1,6 +1,6 @@
 /** Reading and checking `rng.scaffolds`: other seeds under the same learned tensors (spec/v1/descriptor.md, section 6). */
 
-import { isGenerated } from "./parameters.js";
+import { isGenerated } from "./values.js";
 import { OBJECT, TEXT } from "./records.js";
 import { compareCodePoints, kindOf, quote } from "./text.js";
 

@@ -6,14 +6,14 @@
 const KEPT = "lottapack-page-1";
 const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm", "tokenizers.min.mjs"];
 const PAGES = [
-  "agreement.js", "architecture.js", "arguments.js", "codings.js", "computed.js", "container.js", "descriptor.js", "digests.js", "errors.js",
+  "adapters.js", "agreement.js", "architecture.js", "arguments.js", "codings.js", "computed.js", "container.js", "descriptor.js", "digests.js", "errors.js",
   "faults.js", "files.js", "fingerprint.js", "graph.js", "hadamard.js", "index.html", "inflate.js", "json.js", "lottapack.js",
   "merge.js", "pack.js", "page/dom.js", "page/icon.svg", "page/page.js", "page/pictures.js", "page/style.css",
   "page/summary.js", "page/views.js", "page/worker.js", "parameters.js", "protobuf.js", "quantile.js", "records.js", "run.html",
   "page/addresses.js", "page/download.js", "run/draw.js", "run/engine.js", "page/errors.js", "run/fuse.js", "run/helper.js", "run/images.js",
   "run/kind.js", "run/measured.js", "run/model.js", "run/other.js", "run/page.js", "run/problem.js", "run/runtime.js", "run/style.css",
   "run/tensors.js", "run/weights.js", "run/write.js", "run/writer.js", "scaffolds.js", "sha256.js", "shapes.js", "stream.js",
-  "tables.js", "text.js", "torch_nn.js", "trellis.js", "verify.js",
+  "tables.js", "tensors.js", "text.js", "torch_nn.js", "trellis.js", "values.js", "verify.js",
 ];
 const HEADERS = {
   "Cross-Origin-Opener-Policy": "same-origin",

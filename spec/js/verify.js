@@ -4,7 +4,7 @@ import { adapterEntries, expectedParts, expectedTensors } from "./agreement.js";
 import { PackError, UnsupportedError } from "./errors.js";
 import { filePlace, fileTensor } from "./files.js";
 import { DEFAULT_MAX_BYTES } from "./pack.js";
-import { isGenerated } from "./parameters.js";
+import { isGenerated } from "./values.js";
 import { DEFAULT, scaffoldPlace } from "./scaffolds.js";
 import { Sha256, digest } from "./sha256.js";
 import { ITEM_SIZE, numel } from "./shapes.js";
@@ -45,7 +45,7 @@ export async function verify(pack, { maxBytes = DEFAULT_MAX_BYTES, progress = ()
     checks.push(check);
   };
   for (const [name, info] of pack.tensors) {
-    note("sha256", name, await contentCheck("sha256", name, () => pack.check(info)));
+    note("sha256", name, await contentCheck("sha256", name, () => pack.data.check(info)));
     await advance(info.end - info.begin);
   }
   const damaged = new Set(checks.filter(({ status }) => status === "failed").map(({ where }) => where));

@@ -28,7 +28,9 @@ ANSWERS = {
 def outcomes():
     """Every test of spec/js/test by its name."""
     files = sorted((JS / "test").glob("*.test.js"))
-    done = lines(node("--test", f"--test-reporter={JS / 'test' / 'reporter.js'}", *files))
+    done = lines(
+        node("--test", f"--test-reporter={JS / 'test' / 'reporter.js'}", *files, timeout=600)
+    )  # on a busy machine
     found = {outcome["name"]: outcome for outcome in done}
     assert len(found) == len(done), "two tests have one name"
     return found
@@ -55,7 +57,7 @@ def test_modules_are_small_and_say_what_they_do():
     for path in Path(JS).rglob("*.js"):
         text = path.read_text("utf-8")
         assert text.startswith("/**"), path
-        assert text.count("\n") <= 350, path
+        assert text.count("\n") <= 300, path
 
 
 def test_nothing_is_imported_from_elsewhere():

@@ -31,8 +31,8 @@ TIMEOUT = 20.0
 LARGE = 50_000
 """Bytes of packs that are asked for last."""
 
-RULES = ("shapes", "records", "parameters", "container", "agreement", "scaffolds", "computed", "files", "arguments")
-RULES += ("architecture", "descriptor", "json")
+RULES = ("shapes", "records", "parameters", "adapters", "values", "container", "agreement", "scaffolds", "computed")
+RULES += ("files", "arguments", "architecture", "descriptor", "json")
 BITS = ("codings", "inflate", "trellis", "tables", "hadamard", "stream", "merge", "fingerprint", "text")
 SCRIPTS = {f"spec/js/{name}.js": name in RULES for name in (*RULES, *BITS)}
 """Modules, and whether they only judge: then known answers cannot tell a mutant apart."""

@@ -1,5 +1,6 @@
 /** The data of a pack that the page shows, as plain objects: a worker can post it, and a test can compare it. */
 
+import { isDrawn, isShared } from "../adapters.js";
 import { adapterEntries } from "../agreement.js";
 import { expectedTensors, widen } from "../lottapack.js";
 import { ITEM_SIZE, numel } from "../shapes.js";
@@ -43,15 +44,15 @@ export async function summarise(pack) {
   };
 }
 
-/** The number of trained elements: adapters and parameters trained in full. */
+/** The number of trained elements: adapters and parameters trained in full. What the seed or another adapter gives is neither. */
 function trainedElements(pack) {
   let total = 0;
   for (const [name, entry] of pack.descriptor.parameters) {
     if (entry.role === "stored" && entry.trained) total += Number(numel(entry.shape));
     if (entry.role !== "adapted") continue;
     const frozen = entry.adapter.has("lambda_d") ? ["lora_A", "lora_B"] : [];
-    for (const [part, { shape, coding }] of adapterEntries(name, entry)) {
-      if (!frozen.includes(part) && coding?.id !== "seeded") total += Number(numel(shape));
+    for (const [part, tensor] of adapterEntries(name, entry)) {
+      if (!frozen.includes(part) && !isDrawn(tensor) && !isShared(tensor)) total += Number(numel(tensor.shape));
     }
   }
   return total;

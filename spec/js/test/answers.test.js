@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import * as lotta from "../lottapack.js";
-import { ADAPTER_PARTS } from "../parameters.js";
+import { ADAPTER_PARTS } from "../adapters.js";
 import { Sha256 } from "../sha256.js";
 import { ARGUMENTS } from "../torch_nn.js";
 import { VECTORS, answers, words } from "./vectors.js";
