@@ -14,40 +14,18 @@ import tempfile
 from pathlib import Path
 
 PLAN = """
-from torch import Tensor
-from lottapack import arch
-from lottapack.format.factors import adapter_shapes
-from lottapack.format.names import adapter_prefix
-from lottapack.format.recipe import BUFFER, RECIPE_VERSION, AdaptedRecipe, Recipe, StoredRecipe
-from lottapack.nn.planning import Planner
-from lottapack.nn.scales import Width, recipe_rng, tables_of
-from lottapack.nn.select import entries_of
 sizes = {{"vocab_size": 32000, "hidden_size": 6144, "intermediate_size": 16384, "num_local_experts": 8}}
 heads = {{"num_attention_heads": 48, "num_key_value_heads": 8, "num_hidden_layers": {layers}}}
 torch.set_default_dtype(torch.bfloat16)
 with torch.device("meta"):
     model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **heads))
 size = sum(parameter.numel() for parameter in model.parameters())
-entries, tables = entries_of(model), tables_of("normal16")
-plan = Planner(8, None, "lora", tables, Width(), True).plan(entries, None, None)
-recipe = Recipe(
-    lottapack_recipe=RECIPE_VERSION,
-    architecture=arch.describe(model),
-    rng=recipe_rng(7, tables.by_pattern.values()),
-    parameters=plan,
-)
+state = lottapack.scaffold(model, seed=7, rank=8).state_dict()
 random = torch.Generator("cpu").manual_seed(1)
-state = {{BUFFER: torch.frombuffer(bytearray(recipe.to_bytes()), dtype=torch.uint8)}}
-def draw(name, shape, near, spread):
-    state[name] = torch.empty(shape, device="cpu").normal_(near, spread, generator=random)
-for entry in entries:
-    role = plan[entry.name]
-    if isinstance(role, StoredRecipe):
-        draw(entry.name, entry.tensor.shape, *((1.0, 0.1) if entry.group == "norm" else (0.0, 0.02)))
-    elif isinstance(role, AdaptedRecipe):
-        for part, shape in adapter_shapes(role).items():
-            if part in role.parts:
-                draw(adapter_prefix(entry.name) + part, shape, 0.915 if part == "beta" else 0.0, 0.02)
+for name, tensor in state.items():
+    if tensor.is_meta:
+        near = 0.915 if name.endswith("beta") else 1.0 if "norm" in name else 0.0
+        state[name] = torch.empty_like(tensor, device="cpu").normal_(near, 0.02, generator=random)
 torch.save(state, {checkpoint!r})
 """
 PACK = """

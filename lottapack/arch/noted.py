@@ -33,6 +33,7 @@ class Noted:
         built: what the model's constructor makes.
         files: the files that the model's pack carries, still coded, by name.
         base: the pack of the model's weights.
+        planned: whether the model was scaffolded without memory, and has not been given values since.
         sources: of a layer, the source of each of its generated weights, by its last name.
         adapters: of a module of any class, the numbers of each adapter, by the name of its parameter.
         changes: of a layer with several scaffolds, its changes, the latest last.
@@ -47,6 +48,7 @@ class Noted:
     built: "AsBuilt | None" = None
     files: "dict[str, tuple[FileRecord, bytes]]" = field(default_factory=dict)
     base: bytes | None = None
+    planned: bool = False
     sources: dict[str, Source] = field(default_factory=dict)
     adapters: "dict[str, Numbers]" = field(default_factory=dict)
     changes: "deque[Change] | None" = None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lottapack.arch.noted import noted, notes
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError, PlacementError
 from lottapack.format import recipe
@@ -107,6 +108,9 @@ def fill_(
     give_computed(model, computed, target)
     if not merge:
         note_scaffold(model, pack.scaffold)
+        for module in model.modules():
+            if noted(module).planned:
+                notes(module).planned = False
     return model
 
 

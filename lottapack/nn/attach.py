@@ -292,6 +292,17 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
         state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, recipe_on(module), own)).to(found.device)
 
 
+def require_given_values(model: nn.Module, *_: Any) -> None:
+    """Raise CheckpointError for a model that was scaffolded on the meta device and got memory, but no values yet."""
+    for module in model.modules():
+        if noted(module).planned and not all(tensor.is_meta for tensor in module.parameters()):
+            raise CheckpointError(
+                "the model was scaffolded on the meta device, and has not been given values since",
+                hint="After to_empty(device=...), call lottapack.nn.regenerate_(model) and model.load_state_dict() "
+                "with a checkpoint. To train from the start, build and scaffold the model on its device.",
+            )
+
+
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Refuse a checkpoint of another seed or rank, which would load its adapters on the wrong backbone."""
     _use_own_names(module, state, prefix)
@@ -309,3 +320,4 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
         )
     state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # the checkpoint's recipe is of another moment
     reconcile_backbone(module, ours, state, prefix)
+    notes(module).planned = False

@@ -13,6 +13,7 @@ from torch import nn
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
+from lottapack.arch.noted import notes
 from lottapack.errors import ScaffoldError, UnusedOptionWarning
 from lottapack.format import dtypes
 from lottapack.format.descriptor import FACTORS, LAMBDAS, SCALINGS
@@ -29,7 +30,7 @@ from lottapack.format.recipe import (
 from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory
 from lottapack.nn.any_module import adapter_of
-from lottapack.nn.attach import attach, is_scaffolded, without_dropout
+from lottapack.nn.attach import attach, is_scaffolded, require_given_values, without_dropout
 from lottapack.nn.backbones import (
     MATERIALISED,
     Backbone,
@@ -54,7 +55,7 @@ from lottapack.nn.scales import (
     recipe_rng,
     tables_of,
 )
-from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_unlisted, require_values
+from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_unlisted, without_memory
 
 _SCALES: Final[dict[str | float, tuple[str, ...]]] = {"input": ("scale_in",), "output": ("scale_out",)}
 """The vector of an adapter by the value of ``beta``."""
@@ -90,7 +91,9 @@ def scaffold(
     This is for models that are trained from random weights: it replaces those that the model has.
 
     Args:
-        model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device.
+        model: a ``torch.nn.Sequential`` of listed modules, or a transformers model, on any device. On the meta device
+            it gets its roles and adapters and no values: to plan a model that is larger than memory, or to load a
+            checkpoint of such a model's training into. pack() refuses it until it has values.
         seed: 0 to 2**64 - 1. All that lottapack draws follows from it, adapters too.
         scaffolds: more seeds by name, such as ``{"task-b": 43}``, for a model with several backbones: see switch(). It
             begins on that of ``seed``, which is called ``default``.
@@ -164,7 +167,7 @@ def scaffold(
     architecture, built = arch.described(model)
     entries = entries_of(model)
     require_free_name(model, entries)
-    require_values(entries)
+    planned = without_memory(entries)
     require_unlisted(model, entries)
     vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
     planner = Planner(rank, alpha, scaling, tables, width, beta == "learned", shared_factor, vectors)
@@ -199,9 +202,18 @@ def scaffold(
     note_as_built(model, built)
     attach(model, recipe, dropout=dropout, persistent=persistent)
     virtualise(model, recipe, chosen, left)
-    generate_(model)
-    _draw_trained(entries, recipe)
+    if planned:
+        _without_values(model)
+    else:
+        generate_(model)
+        _draw_trained(entries, recipe)
     return exclude_from_ddp(model)
+
+
+def _without_values(model: nn.Module) -> None:
+    """Mark a model on the meta device, so that it cannot run or be packed with memory that nothing was written to."""
+    notes(model).planned = True
+    model.register_forward_pre_hook(require_given_values)
 
 
 def _warn_of_dropout(inert: list[str]) -> None:

@@ -95,8 +95,16 @@ def require_random(model: nn.Module, overwrite: bool) -> None:
         )
 
 
+def without_memory(entries: Iterable[Entry]) -> bool:
+    """Return whether a model is on the meta device. Raises ScaffoldError if only a part of it is."""
+    on_meta = [entry.tensor.is_meta for entry in entries]
+    if not all(on_meta):
+        require_values(entries)
+    return bool(on_meta) and all(on_meta)
+
+
 def require_values(entries: Iterable[Entry]) -> None:
-    """Raise ScaffoldError for a model on the meta device."""
+    """Raise ScaffoldError for a tensor on the meta device."""
     for entry in entries:
         if entry.tensor.is_meta:
             raise ScaffoldError(

@@ -17,6 +17,7 @@ from lottapack.folders.companions import Files
 from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format.results import Result, results_of
+from lottapack.nn.attach import require_given_values
 from lottapack.packing.choosing import write_within
 from lottapack.packing.compression import Compression
 from lottapack.packing.narrowed import as_held
@@ -171,6 +172,7 @@ def _read(
         )
     part, known = None, dict[str, bytes]()
     if isinstance(model, nn.Module):
+        require_given_values(model)
         recipe, tensors = checkpoint.of_model(model, key, leaving)
         part = configuration.scaffolded_part(recipe, model, key)
         if part is not None:
