@@ -35,7 +35,10 @@ from lottapack.nn import recipe_of
 LIMIT_CPU_S = 20
 LIMIT_S = 900
 LIMIT_BYTES = 6 << 30
-LARGEST = 20_000_000  # parameters
+LARGEST_OF_OTHERS = 20_000_000
+"""Parameters."""
+LARGEST = {"timm": 150_000_000, "diffusers": 50_000_000}
+"""Parameters: models of timm cannot be made smaller."""
 NEAR = 1e-3
 """How far outputs of merged weights may be from those of adapters, in units of the largest."""
 STEPS = 3
@@ -91,7 +94,7 @@ def usable(case: Case) -> Found | dict[str, Any]:
             stage = "build"
             with torch.device("meta"):
                 size = sum(parameter.numel() for parameter in build(False).parameters())
-            if size > LARGEST:
+            if size > LARGEST.get(case.library, LARGEST_OF_OTHERS):
                 faults.append({"stage": "too large"})
                 continue
             torch.manual_seed(1)
@@ -230,6 +233,12 @@ def results(cases: Iterable[Case], jobs: int, cpu: int = LIMIT_CPU_S) -> Iterato
             yield case, {**found, "seconds": round(taken, 1)}
 
 
+def imported() -> None:
+    """Import what a model needs here once, instead of in each of the processes."""
+    torch.set_num_threads(1)
+    examine(next(LIBRARIES["own"]([])))
+
+
 def main() -> None:
     """Examine models, print what needs attention, and write the table."""
     words = argparse.ArgumentParser(description=__doc__)
@@ -250,6 +259,7 @@ def main() -> None:
             case.rare * 1009 + sum(ord(letter) * 31**place for place, letter in enumerate(case.name)) % 1009
         )
     )
+    imported()
     gc.freeze()  # or a child's collector would write to, and so copy, all of the memory
     known, until = {(library, name) for library, name, _ in done}, time.monotonic() + given.seconds
     new = (case for case in cases if (case.library, case.name) not in known)
