@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import Recipe
 from lottapack.rng import Source
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lottapack.arch.as_built import AsBuilt
     from lottapack.format.descriptor import FileRecord
     from lottapack.nn.any_module import Numbers
@@ -55,19 +55,19 @@ class Noted:
     embedding: "AdaptedEmbedding | None" = None
 
 
-def noted(module: nn.Module) -> Noted:
+def noted(module: "nn.Module") -> Noted:
     """Return the record of a module, to read. A module without one has an empty one, which is not kept."""
     found: Noted | None = module.__dict__.get(_KEY)
     return Noted() if found is None else found
 
 
-def notes(module: nn.Module) -> Noted:
+def notes(module: "nn.Module") -> Noted:
     """Return the record of a module, to write."""
     found: Noted = module.__dict__.setdefault(_KEY, noted(module))
     return found
 
 
-def recipe_on(module: nn.Module) -> Recipe:
+def recipe_on(module: "nn.Module") -> Recipe:
     """Return the recipe of a module that has one."""
     recipe = noted(module).recipe
     assert recipe is not None
