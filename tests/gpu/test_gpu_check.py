@@ -16,7 +16,8 @@ SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
 
 
 def test_its_parts_run_on_a_cpu(tmp_path):
-    assert len(gpu_check.PACKS) == 3
+    names = {path.name.partition(".")[0] for path in gpu_check.PACKS}
+    assert {"frozen", "coded_trellis8"} <= names
     parts = ["fingerprints", "merged", "verify frozen"]
     command = [sys.executable, SCRIPT, "--device", "cpu", "--quick", "--out", tmp_path, "--only", *parts]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
