@@ -41,9 +41,9 @@ class _Registry(_Quiet):
         super().end_headers()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium of this machine."""
+    """Chromium of this machine, for one file: while it runs, this thread has a running event loop."""
     with chromium() as launched:
         yield launched
 
@@ -101,7 +101,7 @@ def watched(browser, address, **options):
     assert faults == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watch(browser):
     """The function ``watched`` over this browser."""
     return functools.partial(watched, browser)
