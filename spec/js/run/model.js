@@ -126,7 +126,7 @@ class Model {
     const ids = tokenizer ? tokenizer.encode(text).ids.map(Number) : numbersOf(text);
     if (!ids.length) ids.push(0);
     const all = [];
-    let said = "";
+    let [whole, said] = ["", ""];
     const turn = new MessageChannel();
     const breathe = () => new Promise((resolve) => {
       turn.port1.onmessage = resolve;
@@ -134,14 +134,14 @@ class Model {
     });
     for await (const { id, milliseconds } of write(this, ids, { temperature, most, ends, stopped: () => this.stopped })) {
       all.push(id);
-      const whole = tokenizer ? tokenizer.decode(all, { skip_special_tokens: true }) : all.join(" ");
+      whole = tokenizer ? tokenizer.decode(all, { skip_special_tokens: true }) : all.join(" ");
       // A character of several tokens is complete with its last one.
       if (!whole.endsWith("\ufffd")) said = whole;
       postMessage({ token: { id, text: said, milliseconds } });
       await breathe();
     }
     turn.port1.close();
-    postMessage({ written: { ids: all, stopped: this.stopped } });
+    postMessage({ written: { ids: all, text: whole, stopped: this.stopped } });
   }
 
   /** Run on what a person wrote as JSON. */

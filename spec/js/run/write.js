@@ -27,6 +27,9 @@ export function writing(card, { spec: { tokenizer } }, send) {
     go.disabled = on;
     halt.disabled = !on;
   };
+  const show = (added) => {
+    text.querySelector(".added").textContent = tokenizer ? added : ` ${added}`;
+  };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     problem.replaceChildren();
@@ -40,14 +43,14 @@ export function writing(card, { spec: { tokenizer } }, send) {
   return {
     told: ({ token, written }) => {
       if (token) {
-        const added = text.querySelector(".added");
-        added.textContent = tokenizer ? token.text : ` ${token.text}`;
+        show(token.text);
         if (count) spent += token.milliseconds;
         count += 1;
         const speed = count > 1 ? `, ${number((1000 * (count - 1)) / spent)} tokens a second` : "";
         rate.textContent = `${number(count)} tokens${speed}`;
       }
       if (!written) return;
+      show(written.text); // with a last character that is not complete
       card.dataset.ids = JSON.stringify(written.ids);
       busy(false);
       said.textContent = `${written.stopped ? "Stopped" : "Finished"}: ${text.textContent}`;
