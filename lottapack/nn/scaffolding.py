@@ -241,6 +241,10 @@ def _check_arguments(
         raise ScaffoldError(f"alpha={alpha!r} must be a number above 0", hint="Leave it out to use the rank.")
     if scaling not in SCALINGS:
         raise ScaffoldError(f"scaling={scaling!r}: choose one of {', '.join(SCALINGS)}", hint="The default is lora.")
+    if not any(rank.values() if isinstance(rank, Mapping) else [rank]):
+        unused = {"alpha": alpha is not None, "scaling": scaling != "lora", "dropout": bool(dropout)}
+        for name in (name for name, given in unused.items() if given):
+            raise ScaffoldError(f"{name} has no effect with rank=0, which has no factors", hint=f"Leave out `{name}`.")
     if beta not in ("learned", "input", "output", 1.0):
         raise ScaffoldError(f'beta={beta!r} must be "learned", "input", "output" or 1.0', hint="Pass one of these.")
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
