@@ -1,5 +1,8 @@
 """Write the packs of a version: ``python tests/compat/write.py 0.1.0``. Existing files are never overwritten.
 
+The pack of a timm model needs timm:
+``PYTHONPATH=.:tests/families .venv-timm/bin/python tests/compat/write.py 0.1.0 --missing --timm``.
+
 A version's folder holds packs, and for each a JSON file with its SHA-256, the fingerprint of every generated tensor,
 and the SHA-256 of every merged tensor. Every later version reads them and must find the same.
 """
@@ -7,11 +10,13 @@ and the SHA-256 of every merged tensor. Every later version reads them and must 
 import argparse
 import hashlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+from kinds import KINDS, PACKAGE, Kind, gpt2, learn, timm
 from torch import Tensor, nn
 
 import lottapack
@@ -34,14 +39,23 @@ def facts(path: Path) -> dict[str, Any]:
         fingerprints = {
             name: rng.fingerprint_hex(rng.fingerprint_of(pack.source(name), torch.Size(entry.shape).numel()))
             for name, entry in entries.items()
-            if hasattr(entry, "fingerprint")
+            if hasattr(entry, "fingerprint") and pack.descriptor.rng.id == rng.ALGORITHM
         }
-    merged = lottapack.load(path, merge=True).state_dict()
+        family = pack.descriptor.architecture.family
+    merged = exported(path) if family == "timm" else lottapack.load(path, merge=True, allow=PACKAGE).state_dict()
     return {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "fingerprints": dict(sorted(fingerprints.items())),
         "merged_sha256": {name: digest(merged[name]) for name in sorted(merged)},
     }
+
+
+def exported(path: Path) -> dict[str, Tensor]:
+    """Return the merged weights without building the model."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        return load_file(lottapack.export(path, Path(folder, "plain.safetensors")))
 
 
 def models() -> dict[str, nn.Module]:
@@ -71,35 +85,22 @@ def models() -> dict[str, nn.Module]:
 
 
 def others() -> dict[str, nn.Module]:
-    """Build models of the other kinds: scaffolds, matrices of signs, VeRA, diagonals, a frozen factor, transformers."""
+    """Build models of the other kinds: scaffolds, matrices of signs, VeRA, diagonals, a frozen factor."""
 
     def two() -> nn.Sequential:
         return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
 
-    config = transformers.GPT2Config(
-        n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=16, bos_token_id=0, eos_token_id=0
-    )
     return {
         "scaffolds": lottapack.scaffold(two(), seed=1, scaffolds={"b": 2, "c": 3}, rank=2, targets=["0", "2"]),
         "hadamard": lottapack.scaffold(two(), seed=1, rank=2, targets=["0", "2"], distribution="hadamard"),
         "vera": lottapack.scaffold(two(), seed=1, rank=4, targets=["0", "2"], vera=True),
         "diagonal": lottapack.scaffold(two(), seed=1, rank=0, targets=["0", "2"], beta="input"),
         "frozen_factor": lottapack.scaffold(two(), seed=1, rank=2, targets=["0", "2"], frozen_factor="lora_A"),
-        "gpt2": lottapack.scaffold(transformers.GPT2LMHeadModel(config), seed=1, rank=2),
     }
 
 
 CODINGS = ("int8-block64", "normal4-block64", "trellis8", "planes-zlib")
 NARROW = ("float16", "bfloat16")
-
-
-def learn(model: nn.Module) -> None:
-    """Give what is trained values that lottapack draws."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                noise = lottapack.draw(f"learned.{name}", parameter.shape, seed=1, scale=0.125)
-                parameter += noise.to(parameter.dtype)
 
 
 def coded() -> nn.Module:
@@ -108,28 +109,49 @@ def coded() -> nn.Module:
     return lottapack.scaffold(model, seed=5, rank=2, targets=["2"], train=["embeddings", "biases"])
 
 
+def given(name: str, folder: Path) -> Kind:
+    """Return what pack() gets for a pack. ``folder``: for files beside a model."""
+    if name in KINDS:
+        return KINDS[name](folder)
+    if name in ("gpt2", "timm"):
+        return Kind(gpt2() if name == "gpt2" else timm(folder).model)
+    if name.startswith("coded_"):
+        form = name.removeprefix("coded_")
+        options: dict[str, Any] = {"dtype": form} if form in NARROW else {"coding": form}
+        return Kind(learn(coded()), {"compression": lottapack.Compression(**options)})
+    return Kind(learn(models()[name]))
+
+
+def write(name: str, path: Path) -> None:
+    """Write one pack."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        if name == "graph":
+            write("tables", folder / f"tables{SUFFIX}")
+            lottapack.onnx.export(folder / f"tables{SUFFIX}", folder / "graph", weights="none")
+            shutil.copy(folder / "graph" / f"model{SUFFIX}", path)
+        else:
+            kind = given(name, folder)
+            lottapack.pack(kind.model, path, **kind.options)
+
+
 def main() -> None:
     """Write the folder of one version."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", help="the version to be released, as 0.1.0")
     parser.add_argument("--missing", action="store_true", help="add packs of kinds that the folder lacks")
-    version = parser.parse_args().version
-    if version != lottapack.__version__:
+    parser.add_argument("--timm", action="store_true", help="write the pack of a timm model alone")
+    asked = parser.parse_args()
+    if asked.version != lottapack.__version__:
         parser.error(f"this is lottapack {lottapack.__version__}")
-    folder = HERE / f"v{version}"
-    folder.mkdir(exist_ok=parser.parse_args().missing)  # packs of a released version never change
-    compressions = dict.fromkeys(models(), lottapack.Compression())
-    compressions |= {f"coded_{coding}": lottapack.Compression(coding=coding) for coding in CODINGS}
-    compressions |= {f"coded_{dtype}": lottapack.Compression(dtype=getattr(torch, dtype)) for dtype in NARROW}
-    for name, compression in compressions.items():
+    folder = HERE / f"v{asked.version}"
+    folder.mkdir(exist_ok=asked.missing)  # packs of a released version never change
+    names = [*models(), "gpt2", *(f"coded_{form}" for form in (*CODINGS, *NARROW)), *KINDS, "graph"]
+    for name in ["timm"] if asked.timm else names:
         path = folder / f"{name}{SUFFIX}"
-        if path.exists():
-            continue
-        model = coded() if name.startswith("coded_") else models()[name]
-        learn(model)
-        lottapack.pack(model, path, compression=compression)
-        text = json.dumps(facts(path), indent=1)
-        path.with_name(f"{name}.json").write_text(text + "\n", "utf-8")
+        if not path.exists():
+            write(name, path)
+            path.with_name(f"{name}.json").write_text(json.dumps(facts(path), indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

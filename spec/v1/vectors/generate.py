@@ -17,6 +17,8 @@ from maker import (
     coding_cases,
     element_cases,
     index,
+    invalid_adapters,
+    invalid_alone,
     invalid_codings,
     invalid_computed,
     invalid_container,
@@ -79,9 +81,12 @@ def made() -> Iterator[tuple[str, bytes]]:
         yield f"files/valid/{accepted.name}{SUFFIX}", accepted.data
         yield f"files/valid/{accepted.name}.json", text(accepted.sidecar)
         lines += index.accepted(f"files/valid/{accepted.name}{SUFFIX}", accepted.sidecar)
-    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_codings, invalid_files, invalid_computed)
+        if accepted.name == index.BEFORE_ALLOWANCES:
+            lines += index.allowances()
+    described = (invalid_form, invalid_descriptor, invalid_scaffolds, invalid_adapters, invalid_codings)
+    described += (invalid_files, invalid_computed)
     hostile = (invalid_hostile, invalid_hostile_descriptor)
-    for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits):
+    for group in (invalid_container, *described, invalid_rest, *hostile, invalid_limits, invalid_alone):
         for refused in group.cases():
             yield f"files/invalid/{refused.name}{SUFFIX}", refused.data
             yield f"files/invalid/{refused.name}.json", text(refused.sidecar)

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from . import deflate, trellis
+from . import deflate, deflate_codes, trellis
 from .codings import as_stream, decode, int8_tensor, nibbles, planes, scales_tensor, stream
 from .model import tensor
 from .pack import Tensor
@@ -74,6 +75,9 @@ def of_blocks(dtype: str) -> Iterator[dict[str, Any]]:
     halves = scales_tensor([0, 0x3C00])
     yield case("a scale of zero", "int8-block64", dtype, [5, 13], int8_tensor([0] * 64 + [-127]), halves)
     yield case("a scale of zero", "normal4-block64", dtype, [5, 13], nibbles([8] * 64 + [0]), halves)
+    last, first = "a scale of zero in the last block, which is short", scales_tensor([0x3C00, 0])
+    yield case(last, "int8-block64", dtype, [65], int8_tensor([3] * 64 + [0]), first)
+    yield case(last, "normal4-block64", dtype, [65], nibbles([3] * 64 + [8]), first)
     nothing = scales_tensor([])
     yield case("no elements", "int8-block64", dtype, [0, 3], int8_tensor([]), nothing)
     yield case("no elements", "normal4-block64", dtype, [0], nibbles([]), nothing)
@@ -134,8 +138,44 @@ def of_trellis(dtype: str) -> Iterator[dict[str, Any]]:
     yield of("four lanes", [n * n % 7 - 3 for n in range(16384)], [128, 128])
 
 
+def borders() -> Iterator[dict[str, Any]]:
+    """Every code of DEFLATE; classes, steps and lanes of ``trellis8`` at their borders."""
+    for why, (data, given) in deflate_codes.valid().items():
+        yield case(why, "planes-zlib", "uint8", [len(given)], as_stream(data))
+
+    def of(name: str, levels: list[int], shape: list[int], **given: Any) -> dict[str, Any]:
+        return case(name, "trellis8", "float32", shape, trellis.codes(trellis.coded(levels, shape, **given)))
+
+    some = [(7 * n) % 31 - 15 for n in range(65)]
+    yield of("one row of the second of two classes", some, [65], classes=[1])
+    yield of("one dimension column by column, two classes", some, [65], order=1, classes=[n % 2 for n in range(65)])
+    yield of("sixteen classes, an even number of rows", some[:64], [16, 4], classes=[*range(16)])
+    yield of("the least step", some, [5, 13], step=0x0D80)
+    yield of("the largest step", some, [5, 13], step=0x7180)
+    yield of("64 lanes, the most", [0] * 2**19, [2**19])
+    yield of("sixteen classes, an odd number of rows", some[:51], [17, 3], classes=[*range(16), 15])
+
+    def by_tables(name: str, levels: list[int], shape: list[int], tables: list[list[int]]) -> dict[str, Any]:
+        kinds = [*range(len(tables))] if len(tables) > 1 else [0] * len(levels)
+        pairs = [table for table in tables for _ in (0, 1)]
+        data = trellis.head(0x3E00, pairs, 0, kinds if len(tables) > 1 else None) + trellis.body(levels, kinds, pairs)
+        return case(name, "trellis8", "float32", shape, trellis.codes(data))
+
+    yield by_tables("shares of 127 and 129", [n % 16 for n in range(64)], [8, 8], [[127, 129, *[128] * 14]])
+    high = [[2047, 1], [1023, 1025], [63, 1024, 961]]
+    yield by_tables("a state of nearly 2**31", [-1, -1, 1], [3, 1], high)
+    data, given = deflate_codes.long()
+    yield case("planes of over 65,536 bytes", "planes-zlib", "float32", [len(given) // 4], as_stream(data))
+    words = [0x3C04, 0x3C0C, 0x3C03, 0x3C05, 0x3C0B, 0x3C0D, 0x3C01, 0x3C02]
+    codes = [sign * code for code in range(1, 33) for sign in (1, -1)] * len(words)
+    for dtype in DTYPES:
+        name = "products halfway between two numbers, and beside them"
+        yield case(name, "int8-block64", dtype, [len(codes)], int8_tensor(codes), scales_tensor(words))
+
+
+@cache
 def known_answers() -> dict[str, Any]:
     """``codings.json``."""
     blocks = [made for dtype in DTYPES for made in of_blocks(dtype)]
     trellises = [made for dtype in DTYPES for made in of_trellis(dtype)]
-    return {"cases": [*narrow(), *blocks, *trellises, *lossless()]}
+    return {"cases": [*narrow(), *blocks, *trellises, *lossless(), *borders()]}

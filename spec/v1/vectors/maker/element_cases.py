@@ -183,6 +183,15 @@ def keys() -> Iterator[dict[str, Any]]:
         yield case(f"a name of {len(tensor.encode())} bytes", "normal16", "float32", tensor=tensor)
 
 
+def wide() -> Iterator[dict[str, Any]]:
+    """A Hadamard matrix whose codes have more than 16 bits, in every row; numbers far below the least of float16."""
+    words = [(exponent << 23) | 0x400000 for exponent in range(32, 128, 6)]
+    yield case("far below float16", "custom4", "float16", count=64, scale=1.0, words=words)
+    yield case("hadamard: all of a wide one", "hadamard", "bfloat16", count=120_000, shape=[3, 40_000])
+    yield case("hadamard: all of a tall one", "hadamard", "float16", count=140_000, shape=[70_000, 2])
+    yield case("hadamard: of the order 65,536", "hadamard", "bfloat16", 65_000, 70_000, shape=[3, 65_536])
+
+
 def known_answers() -> dict[str, Any]:
     """``elements.json``."""
-    return {"cases": [*tables(), *roundings(), *counts(), *starts(), *hadamards(), *keys()]}
+    return {"cases": [*tables(), *roundings(), *counts(), *starts(), *hadamards(), *keys(), *wide()]}

@@ -93,15 +93,22 @@ def digest(words: list[str]) -> str:
 def texts() -> Iterator[str]:
     """The cases of JSON."""
     made = json_cases.known_answers()
-    for case in made["accepted"]:
-        request = "json", case["text"].encode().hex()
-        yield line("judge", request, ["ok"] if case["is_canonical"] else ["refused", "canonical"])
-        if not case["is_canonical"]:
-            yield line("judge", ["json", case["canonical"].encode().hex()], ["ok"])
+    first = len(json_cases.ACCEPTED)
+    yield from accepted_texts(made["accepted"][:first])
     for case in made["refused"]:
         text = b"".join(bytes.fromhex(piece) * times for piece, times in case["pieces"])
         if len(text) <= MOST_TEXT:
             yield line("judge", ["json", text.hex() or "-"], ["refused", case["kind"]])
+    yield from accepted_texts(made["accepted"][first:])
+
+
+def accepted_texts(cases: list[dict[str, Any]]) -> Iterator[str]:
+    """Texts of JSON, and their canonical form if that is another."""
+    for case in cases:
+        request = "json", case["text"].encode().hex()
+        yield line("judge", request, ["ok"] if case["is_canonical"] else ["refused", "canonical"])
+        if not case["is_canonical"]:
+            yield line("judge", ["json", case["canonical"].encode().hex()], ["ok"])
 
 
 def pairs(values: dict[str, str]) -> list[str]:
@@ -117,6 +124,17 @@ def accepted(path: str, sidecar: dict[str, Any]) -> Iterator[str]:
         if len(weights["merged_sha256"]) <= MOST_WEIGHTS:
             yield line("load", ["weights", path, name], ["ok", *pairs(weights["merged_sha256"])])
     yield line("load", ["files", path], ["ok", *pairs(sidecar.get("files", {}))])
+
+
+BEFORE_ALLOWANCES = "zeros_of_any_scale"
+"""The last pack of those that were there before the questions of allowances()."""
+
+
+def allowances() -> Iterator[str]:
+    """The pack ``minimal``, whose tensor takes 16 bytes, where as much is allowed and where a byte less is."""
+    path = "files/valid/minimal.lotta.safetensors"
+    yield line("load", ["check", path, 16], ["ok"])
+    yield line("load", ["check", path, 15], ["refused", "limit", "limit", "parameters"])
 
 
 def refused(path: str, sidecar: dict[str, Any]) -> str:

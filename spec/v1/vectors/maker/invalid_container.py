@@ -56,6 +56,16 @@ def lengths() -> Iterator[Invalid]:
     yield fault("huge", "length", "length", "a header of 2**64 - 8 bytes", assemble(header, data, length=2**64 - 8))
 
 
+def descriptor_of_bytes(words: bytes) -> bytes:
+    """A pack whose descriptor has these bytes in a text, and the digest of that."""
+    model = small()
+    model.descriptor["provenance"] = {"tool": "~"}
+    header, data = parts(model)
+    digest = hashlib.sha256(canonical(model.descriptor).replace(b"~", words)).hexdigest()
+    header["__metadata__"]["lottapack.sha256"] = digest
+    return assemble(canonical(header).replace(b"~", words), data)
+
+
 def texts() -> Iterator[Invalid]:
     """The header's text."""
     header, data = parts()
@@ -69,6 +79,9 @@ def texts() -> Iterator[Invalid]:
     bias = b'"0.bias":{"data_offsets":[4,16],"dtype":"F32","shape":[%b]}'
     json = [
         ("not_utf8", "bytes that are no UTF-8", replaced(b'"F32","shape":[3]', b'"F\xff2","shape":[3]')),
+        ("not_utf8_name", "a tensor's name that is no UTF-8", replaced(b'"0.bias":{', b'"0.b\xffas":{')),
+        ("surrogate_name", "half a surrogate pair in three bytes", replaced(b'"0.bias":{', b'"0.b\xed\xa0\x80as":{')),
+        ("not_utf8_descriptor", "a descriptor that is no UTF-8, with its digest", descriptor_of_bytes(b"\xff")),
         ("not_json", "no JSON: a comma too many", assemble(text[:-1] + b",}", data)),
         ("cut_off", "no JSON: the last brace is missing", assemble(text[:-1], data)),
         ("too_deep", "nested over 64 deep", replaced(shape, bias % DEEP)),
@@ -120,6 +133,12 @@ def orders() -> Iterator[Invalid]:
     header = {**entries, "__metadata__": metadata(canonical(model.descriptor))}
     why = "tensors sorted by name, whatever their element size"
     yield fault("size_order", "canonical", "header.0.lora_A", why, assemble(header, data))
+    model = with_empty_tensor()
+    first = [name for name in in_order(model.tensors) if name != "empty"]
+    entries, data = layout(model.tensors, ["empty", *first])
+    header = {**entries, "__metadata__": metadata(canonical(model.descriptor))}
+    why = "a tensor without elements before all others, without a gap"
+    yield fault("empty_order", "canonical", "header.empty", why, assemble(header, data))
 
 
 def changed(change: Callable[[Header], object], model: Model | None = None, more: bytes = b"") -> bytes:
@@ -138,8 +157,10 @@ def entries() -> Iterator[Invalid]:
     """What the header says."""
     __, data = parts()
     yield fault("array", "metadata", "header", "a header that is an array", assemble(b"[]", data))
+    yield fault("empty", "metadata", "header.__metadata__", "a header without a key", assemble(b"{}", b""))
     marks: list[tuple[str, str, Callable[[Header], object]]] = [
         ("missing", "no __metadata__", lambda h: h.pop("__metadata__")),
+        ("other_name", "another key of that length", lambda h: h.update(__metadatb__=h.pop("__metadata__"))),
         ("no_object", "__metadata__ that is no object", lambda h: h.update(__metadata__=[])),
         ("no_descriptor", "no descriptor", lambda h: h["__metadata__"].pop("lottapack")),
         ("no_digest", "no digest", lambda h: h["__metadata__"].pop("lottapack.sha256")),
@@ -165,6 +186,7 @@ def shapes() -> Iterator[Invalid]:
     bias: list[tuple[str, str, Any]] = [
         ("nine_dimensions", "nine dimensions", [3] + [1] * 8),
         ("negative", "negative dimensions whose product is right", [-1, -3]),
+        ("minus_one", "a dimension of -1", [-1]),
         ("float", "a dimension that is a float", [3.0]),
         ("boolean", "a dimension that is a boolean", [3, True]),
         ("no_array", "a shape that is a number", 3),

@@ -26,12 +26,37 @@ def names() -> Iterator[Invalid]:
         yield fault(name, "name", where, why, model.file())
 
 
+def long_names() -> Iterator[Invalid]:
+    """Faults at parameters whose names are as long as a place shows them, and one longer."""
+    for count in (100, 101):
+        name = "n" * count
+        model = small()
+        model.parameters[name] = {"role": "frozen"}
+        where = at(name if count == 100 else name[:97] + "...", "role")
+        yield fault(f"role_of_{count}", "id", where, f"another role of a name of {count} characters", model.file())
+
+
+def of_one_form() -> Iterator[Invalid]:
+    """Faults of an entry that is like another one."""
+    for field, digits in (("sha256", "0123456789ABCDEF" * 4), ("fingerprint", "0123456789ABCDEF")):
+        model = Model(sequential())
+        for name in ("a", "b"):
+            if field == "sha256":
+                model.stored(name, tensor("float32", 2))
+            else:
+                model.seeded(name, [2, 2])
+        model.parameters["b"][field] = digits
+        why = f"a {field} in upper case, in an entry that is otherwise like the one before it"
+        yield fault(f"{field}_of_one_form", "field", at("b", field), why, model.file())
+
+
 def shapes() -> Iterator[Invalid]:
     """Shapes and ranks."""
     most = 2**53 - 1
     for name, why, sizes in (
         ("nine_dimensions", "nine dimensions", [1] * 9),
         ("negative", "a negative dimension", [-2]),
+        ("minus_one", "a dimension of -1", [-1]),
         ("overflow", "a size that overflows", [2**31, 2**30]),
         ("overflow_with_zero", "a size that overflows without the zero", [0, most, most]),
     ):
@@ -280,5 +305,5 @@ def of_architecture(name: str, where: str, why: str, architecture: dict[str, Any
 
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (names, shapes, scales, values_and_ties, architectures, calls):
+    for group in (names, long_names, of_one_form, shapes, scales, values_and_ties, architectures, calls):
         yield from group()

@@ -84,6 +84,16 @@ def texts() -> Iterator[Invalid]:
             model.file(b"{" + provenance + b"," + text[1:].replace(b"," + provenance, b"")),
         ),
         ("canonical", "float", "a float with a digit too many", replaced(b'"alpha":8.0', b'"alpha":8.00')),
+        *(
+            ("canonical", name, why, replaced(b'"alpha":8.0', b'"alpha":' + written))
+            for name, why, written in (
+                ("exponent_digit", "an exponent of one digit", b"9.5367431640625e-7"),
+                ("exponent_sign", "an exponent without its sign", b"1e16"),
+                ("exponent_small", "a number that needs an exponent, without one", b"0.00001"),
+                ("exponent_large", "a number that needs an exponent, with all digits", b"15000000000000000000.0"),
+                ("even_digit", "the odd one of two equally near shortest decimals", b"0.9297256469726563"),
+            )
+        ),
         (
             "canonical",
             "exponent",
@@ -190,6 +200,12 @@ def versions_and_ids() -> Iterator[Invalid]:
             at(SEEDED, "dtype"),
             "a dtype that is not generated",
             put(f"{p}/{SEEDED}/dtype", "float64"),
+        ),
+        (
+            "adapted_dtype",
+            at(ADAPTED, "dtype"),
+            "a dtype that is not generated, with a built-in table",
+            put(f"{p}/{ADAPTED}/dtype", "float64"),
         ),
         (
             "adapter_dtype",

@@ -170,13 +170,55 @@ def limits() -> Iterator[Invalid]:
     model.constant("0.weight", [2**50], "float32", "3e800000")
     why = "a constant of 4 PiB; the pack is right, and refused by a reader that allows less"
     yield Invalid("limit_constant", why, "limit", "limit", "parameters", model.file(), MOST_BYTES)
+    model = Model(sequential())
+    model.constant("w", [1, 1], "float32", "3f800000")
+    model.parameters["w"] = {
+        "role": "seeded",
+        "shape": [1, 2**29 + 1],
+        "dtype": "float32",
+        "distribution": "sign1",
+        "scale": 1.0,
+        "fingerprint": "0" * 16,
+    }
+    why = "a side that only hadamard cannot have; a model of 2 GiB where 1 GiB is allowed"
+    yield Invalid("limit_long_side", why, "limit", "limit", "parameters", model.file(), 2**30)
     model = small()
     declared = (12 + 3 + 6 + 2) * 4
     why = "a model of 92 bytes, where 91 are allowed"
     yield Invalid("limit_by_one", why, "limit", "limit", "parameters", model.file(), declared - 1)
 
 
+def two_faults() -> Iterator[Invalid]:
+    """A scale too large for the pack's own table, and another fault: container.md, section 6, says which is first."""
+
+    def made() -> Model:
+        model = small()
+        model.parameters["2.weight"]["scale"] = 1.5 * 2.0**127
+        return model
+
+    def damaged(name: str) -> Model:
+        model = made()
+        old = model.tensors[name]
+        model.tensors[name] = replace(old, data=bytes([old.data[0] ^ 1]) + old.data[1:])
+        return model
+
+    model = made()
+    del model.tensors["0.bias"]
+    why = "a tensor that is missing, before a scale and its own table are looked at"
+    yield Invalid("agreement_missing_and_scale", why, "agreement", "missing", "0.bias", model.file())
+    why = "a table with another SHA-256, and a scale that its entries would refuse"
+    yield Invalid("contents_sha256_and_scale", why, "contents", "sha256", OWN, damaged(OWN).file())
+    model = made()
+    model.table("own", 2, [0xBFC00000, 0x7FC00000, 0x3E800000, 0x3FC00000])
+    why = "a table with an entry that is NaN, and a scale that its other entries refuse"
+    yield Invalid("agreement_table_and_scale", why, "agreement", "table", OWN, model.file())
+    for name, of, allowed in (("contents", damaged("0.bias"), None), ("limit", made(), 0)):
+        why = f"a scale that its own table refuses, before a fault of the section {name}"
+        place = 'parameters["2.weight"].scale'
+        yield Invalid(f"descriptor_scale_and_{name}", why, "descriptor", "scale", place, of.file(), allowed)
+
+
 def cases() -> Iterator[Invalid]:
     """All of them."""
-    for group in (missing_and_unused, names_of_two_meanings, mismatches, tables, contents, limits):
+    for group in (missing_and_unused, names_of_two_meanings, mismatches, tables, contents, two_faults, limits):
         yield from group()

@@ -39,6 +39,33 @@ ACCEPTED = [
     ("a key of 8,192 bytes", '{"' + "é" * 4096 + '":0}'),
 ]
 
+LATER = [
+    *(
+        (f"a key of 8,192 bytes, {why}", '{"' + character * (8192 // len(character.encode())) + rest + '":0}')
+        for why, character, rest in (
+            ("the last of one byte", "\x7f", ""),
+            ("the first of two bytes", "\x80", ""),
+            ("the last of two bytes", "\u07ff", ""),
+            ("the first of three bytes", "\u0800", "ab"),
+            ("the last before the surrogates", "\ud7ff", "ab"),
+            ("the first after the surrogates", "\ue000", "ab"),
+            ("the first of four bytes", "\U00010000", ""),
+            ("the last of four bytes", "\U0010ffff", ""),
+            ("of four bytes, whose second surrogate is the last", "\U000103ff", ""),
+        )
+    ),
+    ("keys around the surrogates", '{"\ud7ff":0,"\ue000":1,"\uffff":2,"\U00010000":3}'),
+    ("keys of which surrogates differ", '{"\U000103fe":0,"\U000103ff":1,"\U00010400":2,"\U0010ffff":3}'),
+    ("keys that a surrogate follows", '{"a\uffff":0,"a\U00010000":1,"b\ud7ff":2,"b\U0010ffff":3}'),
+    ("two keys in the order of UTF-16 units", '{"\U00010000":0,"\ue000":1}'),
+    ("two keys in the order of UTF-16 units, after a letter", '{"a\U0010ffff":0,"a\uffff":1}'),
+    (
+        "the nearest of the fewest digits read back as the number below a power of two",
+        "[5.684341886080802e-14,6.386688990511104e+293,-7.174648137343064e-43]",
+    ),
+]
+"""Texts that are accepted and stand after those that are refused in the index."""
+
 # Why, kind, and the bytes: one piece, or pieces that are repeated.
 REFUSED: list[tuple[str, str, bytes | list[tuple[bytes, int]]]] = [
     ("empty", "json", b""),
@@ -97,13 +124,29 @@ REFUSED: list[tuple[str, str, bytes | list[tuple[bytes, int]]]] = [
     ("a key of 8,193 bytes", "json", [(b'{"', 1), (b"k", 8193), (b'":0}', 1)]),
     ("a key of 8,193 bytes in 2,731 characters", "json", [(b'{"', 1), ("層".encode(), 2731), (b'":0}', 1)]),
     ("a key of 8,193 bytes as it is written", "json", [(b'{"', 1), (b"\\n", 4096), (b'k":0}', 1)]),
+    ("an escaped key behind a plain one that follows it", "canonical", b'{"A":0,"\\n":1}'),
+    ("another sign for the colon", "json", b'{"a"=1}'),
+    ("a comma for the colon", "json", b'{"a",1}'),
+    ("a colon for the comma", "json", b"[1:2]"),
+    *(
+        (f"a key of over 8,192 bytes, {why}", "json", [(b'{"', 1), (character.encode(), times), (b'":0}', 1)])
+        for why, character, times in (
+            ("the last of one byte", "\x7f", 8193),
+            ("the first of two bytes", "\x80", 4097),
+            ("the last of two bytes", "\u07ff", 4097),
+            ("the first of three bytes", "\u0800", 2731),
+            ("the last before the surrogates", "\ud7ff", 2731),
+            ("the first after the surrogates", "\ue000", 2731),
+            ("the first of four bytes", "\U00010000", 2049),
+        )
+    ),
 ]
 
 
 def known_answers() -> dict[str, Any]:
     """``json.json``."""
     accepted = []
-    for why, text in ACCEPTED:
+    for why, text in (*ACCEPTED, *LATER):
         form = text_of(json.loads(text))
         accepted.append({"why": why, "text": text, "canonical": form, "is_canonical": text == form})
     refused = []

@@ -257,5 +257,10 @@ def known_answers() -> dict[str, Any]:
                 "every vector", [2, 3, 4], batch_dims=1, with_magnitude=True, vectors=(*VERA, "scale_in", "scale_out")
             ),
             case("float32, products that underflow", [3, 4], alpha=2.0**-140, learned_beta=False),
+            *[
+                case(f"{dtype}, infinite in binary32", [3, 4], dtype=dtype, rank=1, alpha=2.0**127, learned_beta=False)
+                for dtype in ("float32", "bfloat16", "float16")
+            ],
+            case("an infinite float16 in a factor", [3, 4], adapter_dtype="float16", rank=1, size=2.0**16),
         ]
     }

@@ -132,11 +132,11 @@ class Model:
         batch_dims: int = 0,
         shared_factor: str | None = None,
         vectors: tuple[str, ...] = (),
-        shared: dict[str, str] | None = None,
+        slices: dict[str, str] | None = None,
     ) -> None:
         """A generated parameter with an adapter.
 
-        ``drawn``: distribution and scale of factors that come from the seed. ``shared``: by factor, the parameter of
+        ``drawn``: distribution and scale of factors that come from the seed. ``slices``: by factor, the parameter of
         whose factor it is a part.
         """
         self.seeded(name, shape, dtype, distribution, scale)
@@ -160,14 +160,14 @@ class Model:
             adapter[part] = self.decoded[prefix + part] = Tensor(
                 adapter_dtype, adapter[part].shape, little_endian(bits)
             )
-        for part, owner in (shared or {}).items():
+        for part, owner in (slices or {}).items():
             name_of_owner = adapter_prefix(owner) + part
             whole = self.decoded.get(name_of_owner) or self.tensors[name_of_owner]
             rows, columns = adapter[part].shape
             words = np.frombuffer(whole.data, "<u4" if adapter_dtype == "float32" else "<u2").reshape(whole.shape)
             data = np.ascontiguousarray(words[:rows, :columns]).tobytes()
             adapter[part] = self.decoded[prefix + part] = Tensor(adapter_dtype, adapter[part].shape, data)
-        without_bytes = {*(drawn or {}), *(shared or {})}
+        without_bytes = {*(drawn or {}), *(slices or {})}
         self.tensors |= {prefix + part: made for part, made in adapter.items() if part not in without_bytes}
         self.parameters[name] |= {
             "role": "adapted",
@@ -180,8 +180,8 @@ class Model:
         for part, (table_id, factor) in (drawn or {}).items():
             coding = {"id": "seeded", "distribution": table_id, "scale": factor}
             self.parameters[name]["adapter"][part]["coding"] = coding
-        for part, owner in (shared or {}).items():
-            self.parameters[name]["adapter"][part]["coding"] = {"id": "shared", "of": owner}
+        for part, owner in (slices or {}).items():
+            self.parameters[name]["adapter"][part]["coding"] = {"id": "slice", "of": owner}
         if batch_dims:
             self.parameters[name]["batch_dims"] = batch_dims
         if shared_factor:
@@ -267,7 +267,7 @@ class Model:
         """A parameter whose elements all have the bits ``value``."""
         self.parameters[name] = {"role": "constant", "shape": shape, "dtype": dtype, "value": value}
         count = int(np.prod([float(size) for size in shape]))
-        if count < 10_000:  # larger ones are only in files that are to be refused
+        if count < 1_000_000:  # larger ones are only in files that are to be refused
             self.plain[name] = bytes.fromhex(value)[::-1] * count
 
     def tied(self, name: str, to: str) -> None:

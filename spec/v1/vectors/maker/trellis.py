@@ -102,7 +102,7 @@ def coded(
     """The bytes of ``P.codes``, with tables that fit the levels, which come in the order in which they are coded."""
     rows, columns = matrix(shape)
     length = rows if order else columns
-    kinds = [(classes or [0] * len(levels))[i // length] for i in range(len(levels))]
+    kinds = [classes[i // length] if classes else 0 for i in range(len(levels))]
     seconds = quantisers(levels)
     tables = [
         fitting([level for level, *of in zip(levels, kinds, seconds, strict=True) if of == [kind, second]])

@@ -13,6 +13,7 @@ from . import (  # noqa: F401 (they fill the list)
     valid_files,
     valid_limits,
     valid_scaffolds,
+    valid_sizes,
 )
 from .model import Model
 from .shown import CASES

@@ -262,6 +262,18 @@ def shared_factors() -> Model:
     return model
 
 
+@shows("parameters with the names that tensors of an adapter have, beside weights without an adapter", buildable=False)
+def names_of_parts() -> Model:
+    model = Model(sequential())
+    model.stored("m.weight", tensor("float32", 2, 3))
+    model.seeded("q", [2, 3])
+    parts = "lora_A", "lora_B", "beta", "magnitude", "lambda_b", "lambda_d", "scale_in", "scale_out"
+    for first, part in enumerate(parts):
+        model.stored(f"m.{part}", tensor("float32", 2, first=first), "other")
+        model.constant(f"q_{part}", [2], "float32", "3f800000")
+    return model
+
+
 @shows("the largest seed")
 def largest_seed() -> Model:
     model = Model(sequential(linear(3, 3, bias=False)), seed=2**64 - 1)

@@ -76,12 +76,12 @@ def vera() -> Model:
     layers = [linear(4, 6, bias=False), linear(6, 5, bias=False), linear(5, 4, bias=False), linear(4, 4, bias=False)]
     model = Model(sequential(embedding, *layers))
     vectors = ("lambda_b", "lambda_d")
-    shared = {"lora_A": "0.weight", "lora_B": "1.weight"}
+    slices = {"lora_A": "0.weight", "lora_B": "1.weight"}
     drawn = {"lora_A": ("uniform16", 0.5)}
     model.adapted("0.weight", [16, 4], rank=9, fan_in_fan_out=True, vectors=vectors, drawn=drawn)
-    model.adapted("1.weight", [6, 4], rank=9, vectors=vectors, shared={"lora_A": "0.weight"})
-    model.adapted("2.weight", [5, 6], rank=7, vectors=vectors, beta=False, shared=shared)
-    model.adapted("3.weight", [4, 5], "bfloat16", rank=2, shared=shared)
+    model.adapted("1.weight", [6, 4], rank=9, vectors=vectors, slices={"lora_A": "0.weight"})
+    model.adapted("2.weight", [5, 6], rank=7, vectors=vectors, beta=False, slices=slices)
+    model.adapted("3.weight", [4, 5], "bfloat16", rank=2, slices=slices)
     own = {"lora_A": ("normal4", 0.25), "lora_B": ("sign1", 0.5)}
     model.adapted("4.weight", [4, 4], rank=4, adapter_dtype="float16", vectors=vectors, drawn=own, magnitude=True)
     return model

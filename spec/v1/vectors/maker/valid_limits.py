@@ -92,7 +92,7 @@ def adapter_borders() -> Model:
     model.adapted("b.weight", [1, 3])
     vectors = "lambda_b", "lambda_d"
     drawn = {"lora_A": ("sign1", 0.5), "lora_B": ("sign1", 0.25)}
-    shared = {"lora_A": "c.weight", "lora_B": "c.weight"}
+    slices = {"lora_A": "c.weight", "lora_B": "c.weight"}
     model.adapted("c.weight", [2, 3], rank=4096, vectors=vectors, drawn=drawn, adapter_dtype="float16")
-    model.adapted("d.weight", [2, 3], rank=4096, vectors=vectors, shared=shared, adapter_dtype="float16")
+    model.adapted("d.weight", [2, 3], rank=4096, vectors=vectors, slices=slices, adapter_dtype="float16")
     return model
