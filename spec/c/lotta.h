@@ -101,15 +101,15 @@ typedef struct {
 } lotta_pack;
 
 /* Open a pack and check what loading needs. 0, or -1 with `pack->fault`; close it in either case.
-   `allowed`: the bytes that the model may declare. */
+   `allowed`: the bytes that the model may declare, with the factors that the seed gives one of its weights. */
 int lotta_open(lotta_pack *pack, const char *path, uint64_t allowed);
 void lotta_close(lotta_pack *pack);
 
 /* Check every SHA-256, every coding, and every fingerprint on every scaffold. 0, or -1 with `pack->fault`. */
 int lotta_check(lotta_pack *pack);
 
-/* The seed of a scaffold; NULL and "default" are that of the pack. 0, or -1 for an unknown one. */
-int lotta_seed(const lotta_pack *pack, const char *scaffold, uint64_t *seed);
+/* The seed of a scaffold; NULL and "default" are that of the pack. 0, or -1 with `pack->fault`. */
+int lotta_seed(lotta_pack *pack, const char *scaffold, uint64_t *seed);
 
 /* The plain, merged weight of a parameter in its recorded dtype. malloc'ed bytes, or NULL with `pack->fault`. */
 uint8_t *lotta_weight(lotta_pack *pack, size_t parameter, uint64_t seed, size_t *size);

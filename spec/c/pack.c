@@ -8,6 +8,7 @@
 #include "numbers.h"
 
 enum { PREFIX = 8, CAP = 100000000, NAME = 1100 };
+static const size_t MOST_ELEMENTS = SIZE_MAX / 16; /* whose bytes still have a size; no machine has the memory */
 
 static const char *const CODES[DTYPES] = {"F64", "I64", "F32", "I32", "F16", "BF16", "I16", "I8", "U8", "BOOL"};
 static const char *const NAMES[DTYPES] = {"float64", "int64", "float32", "int32", "float16", "bfloat16", "int16", "int8", "uint8", "bool"};
@@ -27,23 +28,23 @@ static int fault(lotta_pack *p, const char *section, const char *kind, const jso
 
 /* ---- values ---- */
 
+/* Whether a member's key, which may contain NUL, is one of some words with single spaces between them. */
+static int is_listed(const json *field, const char *words) {
+    for (size_t length; *words; words += length + (words[length] == ' ')) {
+        length = strcspn(words, " ");
+        if (length == field->key_length && !memcmp(words, field->key, length)) return 1;
+    }
+    return 0;
+}
+
 /* Whether an object has the required fields and no others than those, the optional ones and `x-...`. */
 static int has_fields(const json *object, const char *required, const char *optional) {
-    char key[40];
     size_t found = 0, due = *required != 0;
     if (!object || object->type != J_OBJECT) return 0;
     for (const char *c = required; *c; c++) due += *c == ' ';
     for (const json *field = object->child; field; field = field->next) {
-        if (field->key_length > 1 && !memcmp(field->key, "x-", 2)) continue;
-        if (field->key_length > 30 || memchr(field->key, ' ', field->key_length)) return 0;
-        int length = snprintf(key, sizeof key, " %.*s ", (int)field->key_length, field->key);
-        char list[200];
-        snprintf(list, sizeof list, " %s ", required);
-        if (length > 2 && strstr(list, key)) found++;
-        else {
-            snprintf(list, sizeof list, " %s ", optional);
-            if (!strstr(list, key)) return 0;
-        }
+        if (is_listed(field, required)) found++;
+        else if (!is_listed(field, optional) && (field->key_length < 2 || memcmp(field->key, "x-", 2))) return 0;
     }
     return found == due;
 }
@@ -213,18 +214,26 @@ static lotta_tensor *due(lotta_pack *p, const char *name, const char *ending, co
     return t;
 }
 
+/* Memory, or NULL with a fault. */
+static void *room(lotta_pack *p, size_t size) {
+    void *out = size < SIZE_MAX ? malloc(size + 1) : NULL;
+    if (!out) refuse(p, "limit", "limit", "", 0, "memory");
+    return out;
+}
+
 /* The bytes of a tensor, checked against its SHA-256. malloc'ed, or NULL. */
 static uint8_t *bytes_of(lotta_pack *p, const lotta_tensor *t, const json *recorded) {
     size_t size = (size_t)(t->end - t->begin);
-    uint8_t *out = malloc(size + 1);
+    uint8_t *out = room(p, size);
     char found[65] = "";
     sha256 hash;
-    if (out && !read_at(p, p->data_start + t->begin, out, size)) {
+    if (!out) return NULL;
+    if (!read_at(p, p->data_start + t->begin, out, size)) {
         sha256_start(&hash);
         sha256_add(&hash, out, size);
         sha256_hex(&hash, found);
     }
-    if (json_is(recorded, found)) return out;
+    if (*found && json_is(recorded, found)) return out;
     free(out);
     refuse(p, "contents", "sha256", t->name, t->name_length, "");
     return NULL;
@@ -306,7 +315,7 @@ static uint8_t *stored(lotta_pack *p, const char *name, const json *entry, const
         if (coded_tensors(p, name, coding, f, held)) return NULL;
         uint8_t *codes = bytes_of(p, held[0], json_get(coding, "codes")), *scales = NULL;
         if (codes && held[1]) scales = bytes_of(p, held[1], json_get(coding, "scales"));
-        if (codes && (scales || !held[1])) out = malloc(size + 1);
+        if (codes && (scales || !held[1])) out = room(p, size);
         if (out) {
             char id[20];
             snprintf(id, sizeof id, "%s", IDS[one_of(json_get(coding, "id"), IDS, 6)]);
@@ -413,6 +422,9 @@ static int read_entry(lotta_pack *p, const json *value, entry *e) {
     return role == ADAPTED ? read_adapter(p, e) : 0;
 }
 
+/* A product, or more elements than there can be. */
+static size_t times(size_t a, size_t b) { return b && a > MOST_ELEMENTS / b ? MOST_ELEMENTS : a * b; }
+
 /* Tensor `part` of an adapter: its entry, name and form. 1, 0 if the adapter lacks it, or -1. */
 static int adapter_part(lotta_pack *p, const entry *e, int part, const json **found, char name[NAME + 16], form *f) {
     const lotta_adapter *a = &e->adapter;
@@ -429,10 +441,10 @@ static int adapter_part(lotta_pack *p, const entry *e, int part, const json **fo
     memcpy(f->shape, e->form.shape, sizeof f->shape);
     f->dimensions = leading + (part < 2 ? 2 : 1);
     f->shape[leading] = (int64_t)sides[part];
-    f->count = (shared ? 1 : a->batch) * sides[part];
+    f->count = times(shared ? 1 : a->batch, sides[part]);
     if (part < 2) {
         f->shape[leading + 1] = (int64_t)(part ? a->rank : a->d_in);
-        f->count *= part ? a->rank : a->d_in;
+        f->count = times(f->count, part ? a->rank : a->d_in);
     }
     return 1;
 }
@@ -443,7 +455,7 @@ static uint32_t *generator_of(lotta_pack *p, const json *drawn, const char *name
     char which[70] = "", place[100];
     float *held = NULL, factor;
     const float *table;
-    if (id && id->type == J_STRING && id->length < sizeof which) memcpy(which, id->text, id->length);
+    if (id && id->type == J_STRING && id->length < sizeof which && !memchr(id->text, 0, id->length)) memcpy(which, id->text, id->length);
     const json *own = json_get(json_get(json_get(p->root, "rng"), "tables"), which);
     if (own) {
         snprintf(place, sizeof place, "lottapack.tables.%s", which);
@@ -494,7 +506,7 @@ static uint8_t *adapter_bytes(lotta_pack *p, int part, const json *tensor, const
 static size_t index_of(const lotta_pack *p, const json *name);
 
 /* The first rows and columns of another parameter's factor: out of its bytes. 0, or -1. */
-static int shared_factor(lotta_pack *p, int part, const json *coding, const char *name, const form *f, uint8_t *out) {
+static int slice_of(lotta_pack *p, int part, const json *coding, const char *name, const form *f, uint8_t *out) {
     const json *of = json_get(coding, "of"), *tensor;
     size_t size = (size_t)dtype_size(f->type), owner = of && of->type == J_STRING ? index_of(p, of) : p->parameter_count;
     char whole[NAME + 16];
@@ -502,7 +514,7 @@ static int shared_factor(lotta_pack *p, int part, const json *coding, const char
     entry *e = malloc(sizeof *e);
     int status = e && owner < p->parameter_count ? read_entry(p, p->parameters[owner], e) : refuse(p, "descriptor", "tied", name, strlen(name), "");
     if (!status && (e->role != ADAPTED || adapter_part(p, e, part, &tensor, whole, &g) < 1 || g.type != f->type ||
-                    json_is(json_get(json_get(tensor, "coding"), "id"), "shared")))
+                    json_is(json_get(json_get(tensor, "coding"), "id"), "slice")))
         status = refuse(p, "descriptor", "tied", name, strlen(name), "");
     if (!status && (g.dimensions != 2 || f->dimensions != 2 || g.shape[0] < f->shape[0] || g.shape[1] < f->shape[1]))
         status = refuse(p, "descriptor", "shape", name, strlen(name), "");
@@ -517,13 +529,13 @@ static int shared_factor(lotta_pack *p, int part, const json *coding, const char
 /* The bytes of a tensor of an adapter: in the file, from the seed of the pack, or of another's. malloc'ed, or NULL. */
 static uint8_t *adapter_bytes(lotta_pack *p, int part, const json *tensor, const char *name, const form *f) {
     const json *coding = json_get(tensor, "coding");
-    int shared = part < 2 && json_is(json_get(coding, "id"), "shared");
-    if (!coding || (!shared && (part > 1 || !json_is(json_get(coding, "id"), "seeded")))) return stored(p, name, tensor, f);
+    int slice = part < 2 && json_is(json_get(coding, "id"), "slice");
+    if (!coding || (!slice && (part > 1 || !json_is(json_get(coding, "id"), "seeded")))) return stored(p, name, tensor, f);
     size_t size = f->count * (size_t)dtype_size(f->type);
-    uint8_t *out = malloc(size + 1);
+    uint8_t *out = room(p, size);
     char found[65];
     sha256 hash;
-    if (out && !(shared ? shared_factor(p, part, coding, name, f, out) : generate(p, coding, name, f, p->seed, out, NULL))) {
+    if (out && !(slice ? slice_of(p, part, coding, name, f, out) : generate(p, coding, name, f, p->seed, out, NULL))) {
         sha256_start(&hash);
         sha256_add(&hash, out, size);
         sha256_hex(&hash, found);
@@ -591,8 +603,8 @@ void lotta_merge(float *weight, const lotta_adapter *a) {
 }
 
 static int merge(lotta_pack *p, entry *e, uint8_t *bytes) {
-    float *parts[ADAPTER_PARTS] = {NULL}, *weight = malloc(e->form.count * sizeof *weight);
-    int status = weight ? 0 : refuse(p, "limit", "limit", "", 0, "memory");
+    float *parts[ADAPTER_PARTS] = {NULL}, *weight = room(p, e->form.count * sizeof *weight);
+    int status = weight ? 0 : -1;
     for (int part = 0; part < ADAPTER_PARTS && !status; part++) {
         const json *tensor;
         char name[NAME + 16];
@@ -603,8 +615,8 @@ static int merge(lotta_pack *p, entry *e, uint8_t *bytes) {
             continue;
         }
         uint8_t *read = adapter_bytes(p, part, tensor, name, &f);
-        parts[part] = malloc((f.count + 1) * sizeof **parts);
-        if (read && parts[part]) lotta_widen(read, f.type, f.count, parts[part]);
+        parts[part] = read ? room(p, f.count * sizeof **parts) : NULL;
+        if (parts[part]) lotta_widen(read, f.type, f.count, parts[part]);
         else status = -1;
         free(read);
     }
@@ -624,9 +636,9 @@ uint8_t *lotta_weight(lotta_pack *p, size_t parameter, uint64_t seed, size_t *si
     if (read_entry(p, p->parameters[p->owners[parameter]], &e)) return NULL;
     *size = e.form.count * (size_t)dtype_size(e.form.type);
     if (e.role == STORED) return stored(p, e.name, e.json, &e.form);
-    uint8_t *out = malloc(*size + 1);
+    uint8_t *out = room(p, *size);
     size_t step = (size_t)dtype_size(e.form.type);
-    int status = out ? 0 : refuse(p, "limit", "limit", "", 0, "memory");
+    int status = out ? 0 : -1;
     if (!status && e.role == CONSTANT) {
         uint64_t bits = hex_number(json_get(e.json, "value"));
         for (size_t i = 0; i < *size; i++) out[i] = (uint8_t)(bits >> (8 * (i % step)));
@@ -671,7 +683,7 @@ static int claim(lotta_pack *p, const char *name, const json *entry, const form 
     const json *coding = json_get(entry, "coding");
     lotta_tensor *held[2];
     if (!is_hex(json_get(entry, "sha256"), 64)) return refuse(p, "descriptor", "field", name, strlen(name), "");
-    if (drawn && (json_is(json_get(coding, "id"), "seeded") || json_is(json_get(coding, "id"), "shared"))) return 0;
+    if (drawn && (json_is(json_get(coding, "id"), "seeded") || json_is(json_get(coding, "id"), "slice"))) return 0;
     if (!coding) {
         *used += 1;
         return due(p, name, "", f, 0) ? 0 : -1;
@@ -681,9 +693,11 @@ static int claim(lotta_pack *p, const char *name, const json *entry, const form 
     return 0;
 }
 
-static int claim_entry(lotta_pack *p, const json *value, uint64_t *declared, size_t *used) {
+/* The tensors of a parameter. `declared`: bytes of all; `drawn`: of the factors that the seed gives one of them, the most. */
+static int claim_entry(lotta_pack *p, const json *value, uint64_t *declared, uint64_t *drawn, size_t *used) {
     entry e;
     form f;
+    uint64_t own = 0;
     if (read_entry(p, value, &e)) return -1;
     if (e.role == TIED) return 0;
     *declared += (uint64_t)e.form.count * (uint64_t)dtype_size(e.form.type);
@@ -694,7 +708,9 @@ static int claim_entry(lotta_pack *p, const json *value, uint64_t *declared, siz
         char name[NAME + 16];
         int has = adapter_part(p, &e, part, &tensor, name, &f);
         if (has < 0 || (has && claim(p, name, tensor, &f, part < 2, used))) return -1;
+        if (has && json_is(json_get(json_get(tensor, "coding"), "id"), "seeded")) own += (uint64_t)f.count * (uint64_t)dtype_size(f.type);
     }
+    if (own > *drawn) *drawn = own;
     return 0;
 }
 
@@ -760,13 +776,15 @@ static int is_version(const json *version) {
 static int read_descriptor(lotta_pack *p, uint64_t allowed) {
     const json *version = json_get(p->root, "lottapack"), *rng = json_get(p->root, "rng"), *parameters = json_get(p->root, "parameters");
     const json *files = json_get(p->root, "files");
-    uint64_t declared = 0;
+    uint64_t declared = 0, drawn = 0;
     size_t used = 0, count = 0;
     if (!is_version(version))
         return refuse(p, "descriptor", "version", "lottapack", 9, "");
-    if (!has_fields(p->root, "lottapack architecture rng parameters provenance", "computed files") || parameters->type != J_OBJECT)
+    if (!has_fields(p->root, "lottapack architecture rng parameters provenance", "computed files") || parameters->type != J_OBJECT || (files && files->type != J_OBJECT))
         return refuse(p, "descriptor", "field", "descriptor", 10, "");
-    if (!has_fields(rng, "id seed tables", "scaffolds torch capability") || !is_hex(json_get(rng, "seed"), 16) || json_get(rng, "tables")->type != J_OBJECT)
+    const json *scaffolds = json_get(rng, "scaffolds");
+    if (!has_fields(rng, "id seed tables", "scaffolds torch capability") || !is_hex(json_get(rng, "seed"), 16) ||
+        json_get(rng, "tables")->type != J_OBJECT || (scaffolds && scaffolds->type != J_OBJECT))
         return refuse(p, "descriptor", "field", "rng", 3, "");
     if (!json_is(json_get(rng, "id"), "philox4x32-10") && !json_is(json_get(rng, "id"), "torch-cpu")) return refuse(p, "descriptor", "id", "rng.id", 6, "");
     p->seed = hex_number(json_get(rng, "seed"));
@@ -774,7 +792,7 @@ static int read_descriptor(lotta_pack *p, uint64_t allowed) {
     p->owners = calloc(parameters->length + 1, sizeof *p->owners);
     if (!p->parameters || !p->owners) return refuse(p, "limit", "limit", "", 0, "memory");
     for (const json *value = parameters->child; value; value = value->next) {
-        if (claim_entry(p, value, &declared, &used)) return -1;
+        if (claim_entry(p, value, &declared, &drawn, &used)) return -1;
         p->parameters[count++] = value;
     }
     p->parameter_count = count;
@@ -785,7 +803,7 @@ static int read_descriptor(lotta_pack *p, uint64_t allowed) {
     }
     if (find_owners(p) || own_tables(p, &used)) return -1;
     if (used != p->tensor_count) return refuse(p, "agreement", "unused", "", 0, "a tensor without a use, or with two");
-    return declared > allowed ? refuse(p, "limit", "limit", "parameters", 10, "") : 0;
+    return declared > allowed || drawn > allowed - declared ? refuse(p, "limit", "limit", "parameters", 10, "") : 0;
 }
 
 int lotta_open(lotta_pack *p, const char *path, uint64_t allowed) {
@@ -811,11 +829,11 @@ void lotta_close(lotta_pack *p) {
     memset(p, 0, sizeof *p);
 }
 
-int lotta_seed(const lotta_pack *p, const char *scaffold, uint64_t *seed) {
+int lotta_seed(lotta_pack *p, const char *scaffold, uint64_t *seed) {
     *seed = p->seed;
     if (!scaffold || !strcmp(scaffold, "default")) return 0;
     const json *found = json_get(json_get(json_get(json_get(p->root, "rng"), "scaffolds"), scaffold), "seed");
-    if (!is_hex(found, 16)) return -1;
+    if (!is_hex(found, 16)) return refuse(p, "descriptor", "id", scaffold, strlen(scaffold), "a scaffold that the pack does not have");
     *seed = hex_number(found);
     return 0;
 }

@@ -1,6 +1,6 @@
 /** Adapters of parameters: their tensors, ranks and factors (spec/v1/descriptor.md, section 4). */
 
-import { SEEDED, SHARED } from "./codings.js";
+import { SEEDED, SLICE } from "./codings.js";
 import { factorDims } from "./merge.js";
 import { GENERATED } from "./shapes.js";
 import { HADAMARD } from "./tables.js";
@@ -25,8 +25,8 @@ export const adapterPrefix = (parameter) => {
 /** Whether a tensor of an adapter comes from the seed. */
 export const isDrawn = (tensor) => tensor.coding?.id === SEEDED;
 
-/** Whether a factor of an adapter is part of another adapter's. */
-export const isShared = (tensor) => tensor.coding?.id === SHARED;
+/** Whether a factor of an adapter is a slice of another adapter's. */
+export const isSlice = (tensor) => tensor.coding?.id === SLICE;
 
 /** The adapter of one entry. */
 export function checkAdapted(out, entry, rng, place) {
@@ -76,26 +76,27 @@ function checkRank(out, entry, place) {
   if (rank < 1n || rank > most) out.add("shape", `${place}.rank`, `the rank ${rank} must be from 1 to ${most}`);
 }
 
-/** Each shared factor must be part of a factor that is its own. */
-export function checkAllShared(out, found) {
+/** Each slice must be part of a factor that is not a slice itself. */
+export function checkSlices(out, found) {
   for (const [name, entry] of found) {
     for (const [part, tensor] of entry.role === "adapted" ? entry.adapter : []) {
-      if (!isShared(tensor) || typeof tensor.coding.of !== "string") continue;
-      const fault = sharedFault(found.get(tensor.coding.of), entry, part);
+      if (!isSlice(tensor) || typeof tensor.coding.of !== "string") continue;
+      const fault = sliceFault(found.get(tensor.coding.of), entry, part);
       const place = `${placeOf(name)}.adapter.${part}.coding.of`;
       if (fault) out.add(fault[0], place, `${quote(tensor.coding.of)} ${fault[1]}`);
     }
   }
 }
 
-function sharedFault(owner, entry, part) {
+function sliceFault(owner, entry, part) {
   const whole = owner?.role === "adapted" ? owner.adapter.get(part) : undefined;
   if (!whole) return ["tied", `is not a parameter whose adapter has ${part}`];
-  if (isShared(whole)) return ["tied", `has a ${part} that is itself part of another one`];
+  if (isSlice(whole)) return ["tied", `has a ${part} that is itself a slice of another one`];
   if (whole.dtype !== entry.adapter.get(part).dtype) return ["tied", `has ${part} in ${whole.dtype}`];
   if (owner.batch_dims !== undefined || entry.batch_dims !== undefined) {
     return ["shape", "and this parameter must both be one matrix"];
   }
+  if (!owner.shape.length || !entry.shape.length) return null; // refused for that already
   const side = part === "lora_A" ? 2 : 1;
   const small = owner.rank < entry.rank || factorDims(owner)[side] < factorDims(entry)[side];
   return small ? ["shape", `has a smaller ${part} than this parameter`] : null;

@@ -14,8 +14,8 @@ const PLANES = "planes-zlib";
 const TRELLIS = "trellis8";
 /** The coding of an adapter's tensor that comes from the seed. */
 export const SEEDED = "seeded";
-/** The coding of an adapter's factor that is part of another adapter's. */
-export const SHARED = "shared";
+/** The coding of an adapter's factor that is the first rows and columns of another adapter's. */
+export const SLICE = "slice";
 const BLOCK = 64n;
 const LEVELS = [-127, -90, -69, -53, -39, -27, -16, -5, 5, 16, 27, 39, 53, 69, 90, 127];
 const INFINITE = { float16: 0x7c00, bfloat16: 0x7f80 };
@@ -30,7 +30,7 @@ export function codingsOf(dtype) {
 /** The fields of a coding besides its id; null for an unknown one. */
 export function fieldsOfCoding(id) {
   if (id === SEEDED) return ["distribution", "scale"];
-  if (id === SHARED) return ["of"];
+  if (id === SLICE) return ["of"];
   if (BLOCKS.includes(id)) return ["codes", "scales"];
   return [...NARROW, PLANES, TRELLIS].includes(id) ? ["codes"] : null;
 }
@@ -40,7 +40,7 @@ export function codedTensors({ shape, coding }) {
   const { id, codes, scales } = coding;
   const count = numel(shape);
   const up = (divisor) => [(count + divisor - 1n) / divisor];
-  if (id === SEEDED || id === SHARED) return [];
+  if (id === SEEDED || id === SLICE) return [];
   if (NARROW.includes(id)) return [{ part: "codes", dtype: id, shape, sha256: codes }];
   if (id === PLANES || id === TRELLIS) return [{ part: "codes", dtype: "uint8", shape: null, sha256: codes }];
   const [dtype, size] = id === "int8-block64" ? ["int8", [count]] : ["uint8", up(2n)];
@@ -60,8 +60,14 @@ export function compressedFault(name, entry, info) {
   return `${info.end - info.begin} bytes cannot decompress to the ${size} of ${name}`;
 }
 
-/** The bytes of a coded parameter. `parts`: the bytes of its coded tensors by part. Throws CodingFault. */
-export function decodeParameter({ shape, dtype, coding }, parts) {
+/** The same bytes in a buffer of their own, from which numbers can be read: a Buffer of Node is a view of a larger one. */
+export function owned(bytes) {
+  return new Uint8Array(bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes);
+}
+
+/** The bytes of a coded parameter. `given`: the bytes of its coded tensors by part. Throws CodingFault. */
+export function decodeParameter({ shape, dtype, coding }, given) {
+  const parts = Object.fromEntries(Object.entries(given).map(([part, bytes]) => [part, owned(bytes)]));
   const count = Number(numel(shape));
   if (coding.id === PLANES) return planes(parts.codes, count, ITEM_SIZE.get(dtype));
   let values;

@@ -20,6 +20,16 @@ function refuse(kind, where, message, hint = "") {
   return new PackError("container", [problem(kind, where, message)], hint);
 }
 
+/** Return a source for bytes in memory. */
+export function fromBytes(bytes) {
+  return { size: bytes.length, read: (begin, end) => bytes.slice(begin, end) };
+}
+
+/** Return a source for a Blob or File, which is read in pieces. */
+export function fromBlob(blob) {
+  return { size: blob.size, read: async (begin, end) => new Uint8Array(await blob.slice(begin, end).arrayBuffer()) };
+}
+
 /** Read canonical JSON; anything else is a PackError of the given section. */
 export function readJson(bytes, section, where, hint = "") {
   try {
@@ -34,8 +44,8 @@ export function readJson(bytes, section, where, hint = "") {
  * Read and check everything before the data (spec/v1/refusals.md, section 1).
  *
  * `source` has `size` in bytes and `read(begin, end)`, which returns a Uint8Array (or a promise of one).
- * Returns `{tensors, descriptor, dataStart}`: the tensors by name as `{name, dtype, shape, begin, end}` (begin and end
- * are numbers, counted from dataStart; shape holds bigints), and the descriptor's bytes.
+ * Returns `{tensors, descriptor, dataStart}`: the tensors by name as `{name, dtype, shape, begin, end}` in the order of their
+ * data (begin and end are numbers, counted from dataStart; shape holds bigints), and the descriptor's bytes.
  */
 export async function readHeader(source) {
   const prefix = await source.read(0, Math.min(PREFIX, source.size));
@@ -55,8 +65,7 @@ export async function readHeader(source) {
   if (header.length - end !== (8 - (end % 8)) % 8) throw refuse("canonical", "header", "more padding than needed");
   if (!(value instanceof Map)) throw refuse("metadata", "header", "the header is not an object");
   const [descriptor, recorded] = metadata(value);
-  const tensors = entries(value);
-  checkLayout(tensors, BigInt(source.size - dataStart));
+  const tensors = laidOut(entries(value), BigInt(source.size - dataStart));
   const found = sha256(descriptor);
   if (found !== recorded) throw refuse("digest", "descriptor", `its SHA-256 is ${found}, which differs from the recorded one`, AGAIN);
   const placed = tensors.map((info) => [info.name, { ...info, begin: Number(info.begin), end: Number(info.end) }]);
@@ -133,8 +142,8 @@ function entryFault(entry) {
   return null;
 }
 
-/** Refuse gaps, overlaps, a rest, and any other order. */
-function checkLayout(tensors, dataSize) {
+/** The tensors in the order of their data. Gaps, overlaps, a rest and any other order are refused. */
+function laidOut(tensors, dataSize) {
   const due = [...tensors].sort(
     (a, b) => ITEM_SIZE.get(b.dtype) - ITEM_SIZE.get(a.dtype) || compareCodePoints(a.name, b.name),
   );
@@ -149,7 +158,7 @@ function checkLayout(tensors, dataSize) {
     place += info.end - info.begin;
     return moved;
   });
-  if (!wrong) return;
+  if (!wrong) return due;
   let reached = 0n;
   const inOrder = [...tensors].sort((a, b) => Number(a.begin - b.begin) || Number(a.end - b.end));
   const tight = inOrder.every((info) => {

@@ -38,24 +38,25 @@ const MESSAGES = {
 const refused = (where, message, hint = AGAIN, kind = "graph") => new PackError("graph", [problem(kind, where, message)], hint);
 
 /**
- * Read a graph: `{weights, inputs, outputs, nodes}`.
+ * Read a graph: `{weights, own, constants, inputs, outputs, nodes}`.
  *
- * `weights`: by name as `{dtype, shape, nbytes, at}`, `at` being the place of its location in `bytes`; `inputs` and
- * `outputs`: `{name, dtype, dims}`, a free size being its name or an empty text; `nodes`: `{kind, inputs, outputs}` of the
+ * `weights`: by name as `{dtype, shape, nbytes, at}`, `at` being the place of its location in `bytes`; `own`: the names of
+ * initializers that it holds itself; `constants`: of its other tensors, and of what its nodes hold; `inputs` and `outputs`: `{name, dtype, dims}`, a free size being its name or an empty text; `nodes`: `{kind, inputs, outputs}` of the
  * main graph. Throws PackError for what is not a graph, and for data that lie anywhere but in the pack: a runtime would
  * read them from a path that the graph names.
  */
 export function readGraph(bytes) {
-  const found = { weights: new Map(), inputs: [], outputs: [], nodes: [] };
+  const found = { weights: new Map(), own: [], constants: [], inputs: [], outputs: [], nodes: [] };
   if (textOf(bytes, { begin: 4, end: 8 }) === "ORTM") throw refused("model.onnx", "a file in ONNX Runtime's own format, not in ONNX");
   let graphs = 0;
   try {
     const seen = (kind, message, path) => {
       if (kind === "graph" && path.length === 1) graphs += 1;
       if (kind === "initializer" && path.length === 2 && path[0] === "graph") addWeight(found, bytes, message);
-      else if (kind === "initializer" || kind === "tensor") refuseExternal(bytes, message);
+      else if (kind === "initializer" || kind === "tensor") found.constants.push(nameOfInner(bytes, message));
       if (path.length !== 2 || path[0] !== "graph") return;
       if (kind === "node") found.nodes.push(readNode(bytes, message));
+      if (kind === "node" && found.nodes.at(-1).kind === "Constant") found.constants.push(...found.nodes.at(-1).outputs);
       if (kind === "value") found[message.field === 11 ? "inputs" : "outputs"].push(readValue(bytes, message));
     };
     walk(bytes, { begin: 0, end: bytes.length }, "model", [], seen);
@@ -64,14 +65,17 @@ export function readGraph(bytes) {
     throw fault;
   }
   if (graphs !== 1) throw refused("model.onnx", `the file holds ${graphs} graphs, and a model has one`);
-  const weights = new Set(found.weights.keys());
-  found.inputs = found.inputs.filter(({ name }) => !weights.has(name)); // older graphs list initializers there too
+  const held = new Set([...found.weights.keys(), ...found.own]);
+  found.inputs = found.inputs.filter(({ name }) => !held.has(name)); // older graphs list initializers there too
   return found;
 }
 
-/** Refuse a graph that asks for a weight which the pack does not have so. */
-export function checkGraph({ weights }, pack) {
+/** Refuse a graph that asks for a weight which the pack does not have so, and one with weights of its own. */
+export function checkGraph({ weights, own, constants }, pack) {
   const { parameters } = pack.descriptor;
+  const held = [...own, ...constants].find((name) => parameters.has(name));
+  if (held !== undefined) throw refused(cut(held, 200), "the graph holds this weight itself, in place of the pack's", AGAIN, "weight");
+  if (!weights.size && parameters.size) throw refused("model.onnx", "the graph asks for none of the pack's weights", AGAIN, "weight");
   for (const [name, { dtype, shape }] of weights) {
     const where = cut(name, 200);
     if (!parameters.has(name)) {
@@ -136,9 +140,12 @@ function readEntry(bytes, message) {
   return entry;
 }
 
-function addWeight({ weights }, bytes, message) {
+function addWeight({ weights, own }, bytes, message) {
   const { name, dims, type, external, entries, location, holds } = readTensor(bytes, message);
-  if (!external) return;
+  if (!external) {
+    own.push(name);
+    return;
+  }
   const [dtype, size] = ELEMENTS.get(Number(type)) ?? [];
   const count = dims.reduce((product, dim) => product * dim, 1n);
   const due = { location: LOCATION, offset: "0", length: String(count * BigInt(size ?? 0)) };
@@ -150,9 +157,11 @@ function addWeight({ weights }, bytes, message) {
   weights.set(name, { dtype, shape: dims, nbytes: Number(due.length), at });
 }
 
-function refuseExternal(bytes, message) {
+/** The name of a tensor that is not an initializer of the main graph, and so may not lie outside. */
+function nameOfInner(bytes, message) {
   const { name, external, entries } = readTensor(bytes, message);
   if (external) throw elsewhere(name, entries);
+  return name;
 }
 
 function elsewhere(name, entries) {

@@ -15,7 +15,8 @@
 export { adapterPrefix } from "./adapters.js";
 export { PackError, UnsupportedError } from "./errors.js";
 export { expectedTensors } from "./agreement.js";
-export { DEFAULT_MAX_BYTES, Pack, fromBlob, fromBytes, open } from "./pack.js";
+export { fromBlob, fromBytes } from "./container.js";
+export { DEFAULT_MAX_BYTES, Pack, open } from "./pack.js";
 export { CodingFault, decodeParameter } from "./codings.js";
 export { DEFAULT } from "./scaffolds.js";
 export { plainSha256 } from "./digests.js";

@@ -1,6 +1,6 @@
 /** An opened pack: checked header and descriptor; its tensors and rebuilt weights on request. */
 
-import { isDrawn, isShared } from "./adapters.js";
+import { isDrawn, isSlice } from "./adapters.js";
 import { VALUE, adapterEntries, checkAgreement, expectedParts, tableTensor } from "./agreement.js";
 import { readHeader } from "./container.js";
 import { readDescriptor } from "./descriptor.js";
@@ -17,17 +17,18 @@ import { ITEM_SIZE, numel } from "./shapes.js";
 import { fill, halves, streamOf } from "./stream.js";
 import { BUILTIN, HADAMARD, bitsOf, builtinTable, extremesOf, roundTo, scaleFault, tableFault, widen } from "./tables.js";
 import { AGAIN, Tensors, compare } from "./tensors.js";
-import { TORCH_CPU } from "./values.js";
+import { TORCH_CPU, isGenerated } from "./values.js";
 
 /** Larger models are refused by default, since checking them takes as much work as they declare. */
 export const DEFAULT_MAX_BYTES = 16n * 2n ** 30n;
 
 const PIECE = 1 << 20; // elements of a step
+const KEPT = 16; // tables by scale and dtype that are kept, of at most 256 KiB each
 
 /**
  * Open a pack and check header, descriptor and their agreement; throws PackError. Weights are not generated.
  *
- * `source`: see container.js; fromBytes() and fromBlob() below make one, and fromFile() in node.js.
+ * `source`: see readHeader(); fromBytes() and fromBlob() make one, and fromFile() in node.js.
  */
 export async function open(source) {
   const header = await readHeader(source);
@@ -37,15 +38,7 @@ export async function open(source) {
   return pack;
 }
 
-/** Return a source for bytes in memory. */
-export function fromBytes(bytes) {
-  return { size: bytes.length, read: (begin, end) => bytes.slice(begin, end) };
-}
-
-/** Return a source for a Blob or File, which is read in pieces. */
-export function fromBlob(blob) {
-  return { size: blob.size, read: async (begin, end) => new Uint8Array(await blob.slice(begin, end).arrayBuffer()) };
-}
+const bytesOf = ({ shape, dtype }) => numel(shape) * BigInt(ITEM_SIZE.get(dtype));
 
 /** Made by open(). `descriptor`: see descriptor.js; `tensors`: see container.js. */
 export class Pack {
@@ -59,26 +52,34 @@ export class Pack {
     this.tables = tables;
     this.owners = new Map();
     this.looked = null;
+    this.luts = new Map();
   }
 
   /** What open() found, for a worker: `new Pack(source, pack.opened())` there skips the reading and the checks. */
   opened() {
-    const { descriptor, tensors, dataStart, digests, tables } = this;
+    const { descriptor, tensors, dataStart, digests } = this;
+    const used = [...scaled(descriptor.parameters)].map(({ distribution }) => distribution).filter((id) => BUILTIN.has(id));
+    const tables = new Map([...this.tables, ...used.map((id) => [id, builtinTable(id)])]); // so that it computes none
     return { descriptor, tensors, dataStart, digests, tables };
   }
 
-  /** Bytes of the rebuilt plain model, ties counted once, as a bigint. */
-  declaredBytes() {
+  /** Bytes of the rebuilt plain model, ties counted once, and of the factors that the seed gives one weight, as a bigint. */
+  neededBytes() {
     let total = 0n;
-    for (const entry of this.descriptor.parameters.values()) {
-      if (entry.role !== "tied") total += numel(entry.shape) * BigInt(ITEM_SIZE.get(entry.dtype));
+    let most = 0n;
+    for (const [name, entry] of this.descriptor.parameters) {
+      if (entry.role === "tied") continue;
+      total += bytesOf(entry);
+      const adapter = entry.role === "adapted" ? [...adapterEntries(name, entry).values()] : [];
+      const drawn = adapter.filter(isDrawn).reduce((sum, tensor) => sum + bytesOf(tensor), 0n);
+      if (drawn > most) most = drawn;
     }
-    return total;
+    return total + most;
   }
 
-  /** Refuse a model that declares more than `maxBytes` (spec/v1/refusals.md, section 5). */
+  /** Refuse a model that takes more than `maxBytes` (spec/v1/refusals.md, section 5). */
   checkLimit(maxBytes = DEFAULT_MAX_BYTES) {
-    const needed = this.declaredBytes();
+    const needed = this.neededBytes();
     if (needed <= BigInt(maxBytes)) return;
     const message = `the model needs ${needed.toLocaleString("en")} bytes, but only ${maxBytes.toLocaleString("en")} are allowed`;
     throw new PackError("limit", [problem("limit", "parameters", message)], "If you trust the pack, allow more.");
@@ -98,7 +99,7 @@ export class Pack {
   /** The bytes of a tensor of an adapter, decoded if need be; checked. `tensor`: its entry of adapterEntries(). */
   readAdapter(name, part, tensor) {
     if (isDrawn(tensor)) return this.drawAdapter(tensor);
-    if (isShared(tensor)) return this.shareAdapter(part, tensor);
+    if (isSlice(tensor)) return this.sliceAdapter(part, tensor);
     const own = ([key]) => key === part || key.startsWith(`${part}.`);
     const held = [...this.parts(name)].filter(own).map(([key, info]) => [key === part ? VALUE : key, info]);
     return this.data.stored(tensor.name, tensor, new Map(held));
@@ -106,6 +107,7 @@ export class Pack {
 
   /** The bytes of a tensor of an adapter that comes from the seed, the same on every scaffold; checked. */
   async drawAdapter({ name, dtype, shape, sha256: recorded, coding }) {
+    checkArray({ shape, dtype });
     const count = Number(numel(shape));
     const out = dtype === "float32" ? new Uint32Array(count) : new Uint16Array(count);
     const { lut, bits } = this.lookUp(coding.distribution, coding.scale, dtype);
@@ -116,7 +118,7 @@ export class Pack {
   }
 
   /** The bytes of a factor that is the first rows and columns of another adapter's; checked. */
-  async shareAdapter(part, { name, dtype, shape, sha256: recorded, coding }) {
+  async sliceAdapter(part, { name, dtype, shape, sha256: recorded, coding }) {
     const owner = adapterEntries(coding.of, this.descriptor.parameters.get(coding.of)).get(part);
     const whole = await this.readAdapter(coding.of, part, owner);
     const [rows, columns] = shape.map(Number);
@@ -132,9 +134,13 @@ export class Pack {
 
   /** The bits of each index's value, and the number of bits of an index. */
   lookUp(distribution, scale, dtype) {
-    const table = this.tables.get(distribution) ?? builtinTable(distribution);
     const bits = BUILTIN.get(distribution)?.bits ?? this.descriptor.rng.tables.get(distribution).bits;
-    return { lut: bitsOf(table, scale, dtype), bits };
+    const key = `${distribution} ${scale} ${dtype}`; // layers of one shape have one scale
+    if (!this.luts.has(key)) {
+      if (this.luts.size === KEPT) this.luts.clear();
+      this.luts.set(key, bitsOf(this.tables.get(distribution) ?? builtinTable(distribution), scale, dtype));
+    }
+    return { lut: this.luts.get(key), bits };
   }
 
   /** The bytes of a file beside the model, decoded if need be; checked. */
@@ -149,12 +155,18 @@ export class Pack {
    * Bits of a generated parameter in its recorded dtype: Uint32Array for float32, else Uint16Array.
    *
    * `start` and `count`: which elements, in row-major order; all by default. `scaffold`: one of the pack's scaffolds.
-   * Throws UnsupportedError for torch-cpu, and for a scaffold that the pack does not have.
+   * Throws UnsupportedError for torch-cpu, and for a parameter or scaffold that the pack does not have; RangeError for
+   * elements that it does not have.
    */
   backbone(name, start = 0n, count = null, scaffold = DEFAULT) {
-    const entry = this.descriptor.parameters.get(name);
-    const length = Number(count ?? numel(entry.shape) - BigInt(start));
+    const entry = this.entry(name);
+    if (!isGenerated(entry)) throw new UnsupportedError(`the parameter ${JSON.stringify(name)} is ${entry.role}, not generated`);
     const { lut, bits, matrix, stream, key } = this.sourceOf(name, scaffold);
+    const whole = numel(entry.shape);
+    const length = Number(count ?? whole - BigInt(start));
+    if (start < 0 || length < 0 || BigInt(start) + BigInt(length) > whole) {
+      throw new RangeError(`${JSON.stringify(name)} has ${whole} elements; ${length} from ${start} on are not all among them`);
+    }
     const out = entry.dtype === "float32" ? new Uint32Array(length) : new Uint16Array(length);
     if (matrix) fillHadamard(out, lut, matrix, stream, key, BigInt(start));
     else fill(out, lut, bits, stream, key, BigInt(start));
@@ -173,13 +185,19 @@ export class Pack {
     return fingerprintHex(sum);
   }
 
+  /** The entry of a parameter. Throws UnsupportedError for one that the pack does not have. */
+  entry(name) {
+    const found = this.descriptor.parameters.get(name);
+    if (!found) throw new UnsupportedError(`the pack does not have a parameter ${JSON.stringify(name)}`);
+    return found;
+  }
+
   /** The owner at the end of a parameter's ties; each tie of a chain is followed once. */
   resolve(name) {
     const path = [];
-    const { parameters } = this.descriptor;
-    while (!this.owners.has(name) && parameters.get(name).role === "tied") {
+    while (!this.owners.has(name) && this.entry(name).role === "tied") {
       path.push(name);
-      name = parameters.get(name).to;
+      name = this.entry(name).to;
     }
     const owner = this.owners.get(name) ?? name;
     for (const one of path) this.owners.set(one, owner);

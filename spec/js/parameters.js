@@ -1,6 +1,6 @@
 /** Reading and checking the descriptor's `parameters` (spec/v1/descriptor.md, sections 3 and 4). */
 
-import { ADAPTER_PARTS, adapterPrefix, checkAdapted, checkAllShared, isDrawn } from "./adapters.js";
+import { ADAPTER_PARTS, adapterPrefix, checkAdapted, checkSlices, isDrawn } from "./adapters.js";
 import { BOOLEAN, FLOAT, INTEGER, INTEGERS, TEXT, exactRecord, fieldsOf, optional, record } from "./records.js";
 import { GENERATED, ITEM_SIZE, shapeFault } from "./shapes.js";
 import { streamOf } from "./stream.js";
@@ -73,7 +73,7 @@ export function readParameters(out, value, rng) {
   }
   checkTies(out, found, value);
   checkStreams(out, found);
-  checkAllShared(out, found);
+  checkSlices(out, found);
   return found.size === value.size ? found : null;
 }
 

@@ -46,7 +46,7 @@ export class Sha256 {
       this.blocks(this.rest, 0, 64);
       this.held = 0;
     }
-    const end = at + ((bytes.length - at) & ~63);
+    const end = bytes.length - ((bytes.length - at) % 64); // not by bits: an array may be longer than 2**31
     this.blocks(bytes, at, end);
     this.held = bytes.length - end;
     this.rest.set(bytes.subarray(end));

@@ -8,9 +8,9 @@ const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 const PAGES = [
   "adapters.js", "agreement.js", "architecture.js", "arguments.js", "codings.js", "computed.js", "container.js", "descriptor.js", "digests.js", "errors.js",
   "faults.js", "files.js", "fingerprint.js", "graph.js", "hadamard.js", "index.html", "inflate.js", "json.js", "lottapack.js",
-  "merge.js", "pack.js", "page/dom.js", "page/icon.svg", "page/page.js", "page/pictures.js", "page/style.css",
+  "merge.js", "pack.js", "page/base.css", "page/dom.js", "page/icon.svg", "page/page.js", "page/pictures.js", "page/style.css",
   "page/summary.js", "page/views.js", "page/worker.js", "parameters.js", "protobuf.js", "quantile.js", "records.js", "run.html",
-  "page/addresses.js", "page/download.js", "run/draw.js", "run/engine.js", "page/errors.js", "run/fuse.js", "run/helper.js", "run/images.js",
+  "page/addresses.js", "page/download.js", "page/drop.js", "page/progress.js", "run/draw.js", "run/engine.js", "page/errors.js", "run/fuse.js", "run/helper.js", "run/images.js",
   "run/kind.js", "run/measured.js", "run/model.js", "run/other.js", "run/page.js", "run/problem.js", "run/runtime.js", "run/style.css",
   "run/tensors.js", "run/weights.js", "run/write.js", "run/writer.js", "scaffolds.js", "sha256.js", "shapes.js", "stream.js",
   "tables.js", "tensors.js", "text.js", "torch_nn.js", "trellis.js", "values.js", "verify.js",
@@ -32,7 +32,7 @@ addEventListener("fetch", (event) => {
 
 async function keep() {
   const cache = await caches.open(KEPT);
-  await cache.addAll(PAGES);
+  await cache.addAll(PAGES.map((name) => new Request(name, { cache: "no-cache" }))); // of one version, not partly a browser's older copies
   await Promise.allSettled(RUNTIME.map((name) => cache.add(`vendor/${name}`))); // a copy may lie here without its runtime
   await skipWaiting();
 }

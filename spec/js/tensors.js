@@ -1,7 +1,7 @@
 /** Tensors of a file: read, checked and decoded. */
 
 import { VALUE } from "./agreement.js";
-import { CodingFault, decodeParameter } from "./codings.js";
+import { CodingFault, decodeParameter, owned } from "./codings.js";
 import { checkArray } from "./digests.js";
 import { PackError, problem } from "./errors.js";
 import { Sha256, digest } from "./sha256.js";
@@ -20,7 +20,7 @@ export class Tensors {
   /** The bytes of a tensor of the file, given by its record: copied out of it and checked. */
   async read(info) {
     const { name, begin, end, dtype } = info;
-    const bytes = await this.source.read(this.dataStart + begin, this.dataStart + end);
+    const bytes = owned(await this.source.read(this.dataStart + begin, this.dataStart + end));
     compare(name, await digest(bytes), this.digests.get(name), "its SHA-256 is");
     refuseOdd(name, dtype, bytes);
     return bytes;

@@ -1,6 +1,6 @@
 /** How an entry gives its values: in a coding, as a constant, or by a distribution (spec/v1/descriptor.md, section 4). */
 
-import { SEEDED, SHARED, codingsOf, fieldsOfCoding } from "./codings.js";
+import { SEEDED, SLICE, codingsOf, fieldsOfCoding } from "./codings.js";
 import { matrixFault } from "./hadamard.js";
 import { GENERATED, ITEM_SIZE } from "./shapes.js";
 import { BUILTIN, HADAMARD, extremes, scaleFault } from "./tables.js";
@@ -17,7 +17,7 @@ export const placeOf = (name) => `parameters[${quote(name)}]`;
 
 /** `seeded`: whether it may come from the seed or another adapter. Returns whether it comes from the seed, with its fields. */
 export function checkCoding(out, { dtype, coding }, place, seeded = false) {
-  out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [SEEDED, SHARED] : [])], `${place}.id`, `coding of a ${dtype}`);
+  out.known(coding.id, [...codingsOf(dtype), ...(seeded ? [SEEDED, SLICE] : [])], `${place}.id`, `coding of a ${dtype}`);
   const due = fieldsOfCoding(coding.id);
   const wrong = due && ["codes", "distribution", "of", "scale", "scales"].find((field) => due.includes(field) !== field in coding);
   if (wrong) out.add("field", place, `${coding.id} has ${due.includes(wrong) ? "" : "no "}${wrong}`);

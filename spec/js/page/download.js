@@ -1,5 +1,6 @@
 /** Downloads from the page's own server, kept for the next visit without a network. */
 
+import { pathOf } from "./addresses.js";
 import { RunError } from "./errors.js";
 
 const KEPT = "lottapack-packs-1";
@@ -7,7 +8,7 @@ const MOST = 2 ** 28;
 
 /** The bytes of a file at an address. `started(size)`: its size, as soon as it is known; `progress(share)`. */
 export async function download(address, { progress = () => {}, started = () => {} } = {}) {
-  const where = decodeURI(new URL(address).pathname);
+  const where = pathOf(address);
   let answer;
   try {
     answer = await fetch(address, { credentials: "same-origin" });

@@ -1,6 +1,6 @@
 /** The data of a pack that the page shows, as plain objects: a worker can post it, and a test can compare it. */
 
-import { isDrawn, isShared } from "../adapters.js";
+import { isDrawn, isSlice } from "../adapters.js";
 import { adapterEntries } from "../agreement.js";
 import { expectedTensors, widen } from "../lottapack.js";
 import { ITEM_SIZE, numel } from "../shapes.js";
@@ -34,7 +34,7 @@ export async function summarise(pack) {
     provenance: [...provenance],
     files: [...files.keys()],
     fileSize: pack.source.size,
-    declared: pack.declaredBytes().toString(),
+    needed: pack.neededBytes().toString(),
     numel: own.reduce((sum, entry) => sum + count(entry), 0),
     trained: trainedElements(pack),
     full: fullSizes(own),
@@ -52,7 +52,7 @@ function trainedElements(pack) {
     if (entry.role !== "adapted") continue;
     const frozen = entry.adapter.has("lambda_d") ? ["lora_A", "lora_B"] : [];
     for (const [part, tensor] of adapterEntries(name, entry)) {
-      if (!frozen.includes(part) && !isDrawn(tensor) && !isShared(tensor)) total += Number(numel(tensor.shape));
+      if (!frozen.includes(part) && !isDrawn(tensor) && !isSlice(tensor)) total += Number(numel(tensor.shape));
     }
   }
   return total;

@@ -148,6 +148,27 @@ export function showVerdict(node, kind, title, detail, ...children) {
   node.replaceChildren(mark, element("strong", "", {}, title), element("span", "detail", {}, detail), ...children);
 }
 
+/**
+ * Show that a pack is worked on. `cancelled`: called when a person ends it. Returns `{bar, say}`: the bar of its progress,
+ * and a function that shows what is being done.
+ */
+export function showWork(node, name, cancelled) {
+  const bar = element("progress", "", { max: 1, "aria-label": "progress" });
+  const cancel = element("button", "quiet", { type: "button" }, "Cancel");
+  cancel.addEventListener("click", () => {
+    cancelled();
+    showVerdict(node, "part", "Cancelled", `${name} was not checked to the end.`);
+    document.querySelector("#file").focus();
+  });
+  return { bar, say: (title) => showVerdict(node, "busy", title, name, bar, cancel) };
+}
+
+/** Show a fault of the page itself. */
+export function showFault(node, name, message) {
+  const note = element("p", "hint", {}, "This is a fault of the page, not of the pack. Please report it with this text.");
+  showVerdict(node, "bad", "The page failed", name, element("p", "problems mono", {}, message), note);
+}
+
 /** Show the result of a finished check. */
 export function showResult(node, name, { ok, checks, sha256, seconds }) {
   const failed = checks.filter(({ status }) => status === "failed");

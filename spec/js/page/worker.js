@@ -3,20 +3,14 @@
 import { fromBlob, fromBytes, open, verify } from "../lottapack.js";
 import { download } from "./download.js";
 import { refusalOf } from "./errors.js";
+import { seldom } from "./progress.js";
 import { summarise } from "./summary.js";
-
-const EVERY = 50; // milliseconds between two reports
 
 let pack;
 
 onmessage = async ({ data: { file, address, maxBytes } }) => {
   try {
-    let told = 0;
-    const progress = (done, total) => {
-      if (performance.now() - told < EVERY) return;
-      told = performance.now();
-      postMessage({ progress: done / total });
-    };
+    const progress = seldom((done, total) => postMessage({ progress: done / total }));
     if (address) {
       const bytes = await download(address, { progress: (share) => progress(share, 1) });
       postMessage({ downloaded: true });

@@ -27,6 +27,10 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
   let again = false;
   let empty = true;
 
+  const waits = (whether) => {
+    waiting = whether;
+    card.setAttribute("aria-busy", String(waiting));
+  };
   const reset = () => {
     pen.clearRect(0, 0, SIZE, SIZE);
     empty = true;
@@ -37,7 +41,7 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
   const ask = () => {
     again = waiting;
     if (waiting) return;
-    waiting = true;
+    waits(true);
     const { data } = pen.getImageData(0, 0, SIZE, SIZE);
     const ink = Float32Array.from({ length: SIZE * SIZE }, (_, index) => data[4 * index + 3] / 255);
     const image = preprocess(ink, SIZE, side);
@@ -68,13 +72,13 @@ export function drawing(card, { spec: { side, classes }, first }, send) {
   show(first);
   return {
     told: ({ classes: logits }) => {
-      waiting = false;
+      waits(false);
       problem.replaceChildren();
       show(logits);
       if (again) ask();
     },
     refused: (refused) => {
-      waiting = false;
+      waits(false);
       showProblem(problem, refused);
     },
   };

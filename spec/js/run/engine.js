@@ -3,12 +3,16 @@
  */
 
 import { download, keep, readFile } from "../page/download.js";
-import { refusalOf } from "../page/errors.js";
+import { RunError, refusalOf } from "../page/errors.js";
+import { seldom } from "../page/progress.js";
 import { start } from "./runtime.js";
 
 const SMALL = 4e6; // bytes of a pack from which threads are worth their start
 
-const loading = import("./model.js");
+const loading = import("./model.js").catch((fault) => {
+  throw new RunError("address", "run/model.js", `a part of the page cannot be loaded (${fault.message})`, "Go online, and load the page again.");
+});
+loading.catch(() => {}); // it is awaited later, or a download fails first
 let model = null;
 
 onmessage = async ({ data }) => {
@@ -28,7 +32,7 @@ onmessage = async ({ data }) => {
 /** `pack`, `graph`: a File or an address, or null; `files`: File by name; `device`, `cores`, `isolated`. */
 async function opened({ pack, graph, files, device, cores, isolated }) {
   const began = performance.now();
-  const tell = (stage) => (share) => postMessage({ stage, progress: share });
+  const tell = (stage) => seldom((share) => postMessage({ stage, progress: share }));
   let starting = null;
   const begin = (size) => {
     starting ??= timed(start(device, isolated && size > SMALL ? Math.min(cores, 8) : 1));

@@ -9,6 +9,8 @@ const GRAPH = 7;
 const OPSETS = 8;
 const NODE = 1;
 const DOMAIN = "com.microsoft";
+const STANDARD = ["", "ai.onnx"];
+const FUSED = ["float32", "float16"]; // that the runtime has FusedMatMul for
 const TEXT = new TextEncoder();
 
 /** The bytes of the same model with fused products. `weights`: those of readGraph(). */
@@ -28,7 +30,7 @@ export function fuse(bytes, { weights }) {
   }
   const inner = spliced(bytes, graph, replaced);
   const opset = field(OPSETS, [...field(1, [...TEXT.encode(DOMAIN)]), 16, 1]);
-  const known = [...fields(bytes, model)].some((one) => one.number === OPSETS && textOf(bytes, one).includes(DOMAIN));
+  const known = [...fields(bytes, model)].some((one) => one.number === OPSETS && nameOf(bytes, one) === DOMAIN);
   return joined([
     bytes.subarray(0, graph.from),
     Uint8Array.from([(GRAPH << 3) | 2, ...length(inner.length)]),
@@ -43,7 +45,8 @@ function transposes(bytes, read, weights, graph) {
   const found = new Map();
   for (const { kind, inputs, outputs, perm } of read) {
     const plain = perm.length === 0 || String(perm) === "1,0";
-    if (kind === "Transpose" && plain && weights.get(inputs[0])?.shape.length === 2) found.set(outputs[0], inputs[0]);
+    const { shape = [], dtype } = weights.get(inputs[0]) ?? {};
+    if (kind === "Transpose" && plain && shape.length === 2 && FUSED.includes(dtype)) found.set(outputs[0], inputs[0]);
   }
   for (const { kind, inputs } of read) {
     inputs.forEach((name, index) => (kind !== "MatMul" || index !== 1) && found.delete(name));
@@ -59,17 +62,20 @@ function nameOf(bytes, message) {
 
 function readNode(bytes, message) {
   const node = { kind: "", inputs: [], outputs: [], perm: [], nested: false };
+  let domain = "";
   for (const one of fields(bytes, message)) {
     if (one.value !== undefined) continue;
     if (one.number === 1) node.inputs.push(textOf(bytes, one));
     if (one.number === 2) node.outputs.push(textOf(bytes, one));
     if (one.number === 4) node.kind = textOf(bytes, one);
+    if (one.number === 7) domain = textOf(bytes, one);
     if (one.number !== 5) continue;
     for (const part of fields(bytes, one)) {
       if (part.number === 8) node.perm.push(...integers(bytes, part));
       if (part.number === 6 || part.number === 11) node.nested = true;
     }
   }
+  if (!STANDARD.includes(domain)) node.kind = `${domain}.${node.kind}`; // another operator, whatever its name
   return node;
 }
 

@@ -2,6 +2,7 @@
 
 const [LEAST, MOST] = [6, 64]; // sides of an image that one can draw
 const PAST = /^(?:input\.)?past_key_values\./;
+const NEXT = /(?:past_key_values|present)\.(.*)$/s;
 
 /** `{kind: "image" | "text" | "other", ...}`: what the page needs to feed the graph. */
 export function kindOf(graph) {
@@ -14,12 +15,16 @@ function textOf({ inputs, outputs }) {
   const [ids, mask, positions] = ["input_ids", "attention_mask", "position_ids"].map(of);
   const logits = outputs.find(({ name }) => name === "logits");
   if (ids?.dtype !== "int64" || logits?.dims.length !== 3) return null;
+  const next = new Map();
+  for (const output of outputs) {
+    const [, name] = output.name.match(NEXT) ?? [];
+    if (name !== undefined && !next.has(name)) next.set(name, output);
+  }
   const past = [];
   for (const input of inputs) {
     if (input === ids || input === mask || input === positions) continue;
-    const name = input.name.replace(PAST, "");
-    const output = outputs.find((one) => one.name !== input.name && new RegExp(`(?:past_key_values|present)\\.${escaped(name)}$`).test(one.name));
-    if (!PAST.test(input.name) || !output || input.dims.length !== 4) return null;
+    const output = next.get(input.name.replace(PAST, ""));
+    if (!PAST.test(input.name) || !output || output.name === input.name || input.dims.length !== 4) return null;
     const [, heads, , width] = input.dims.map(Number);
     if (!(heads > 0 && width > 0)) return null;
     past.push({ input: input.name, output: output.name, dtype: input.dtype, dims: [1, heads, 0, width] });
@@ -27,15 +32,13 @@ function textOf({ inputs, outputs }) {
   return past.length ? { kind: "text", mask: mask?.name, positions: positions?.name, past } : null;
 }
 
-const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-
 /** A small grey image whose output is one number a class, or null. */
 function imageOf(graph) {
   const { inputs, outputs } = graph;
   const [input] = inputs;
   const classes = Number(outputs[0]?.dims.at(-1));
   if (inputs.length !== 1 || input.dtype !== "float32" || outputs.length !== 1) return null;
-  if (outputs[0].dims.length !== 2 || !(classes >= 2 && classes <= 100)) return null;
+  if (!outputs[0].dtype.startsWith("float") || outputs[0].dims.length !== 2 || !(classes >= 2 && classes <= 100)) return null;
   const sizes = input.dims.slice(1).map(Number);
   if (sizes.length === 1 && !(sizes[0] > 0)) sizes[0] = featuresOf(graph, input.name);
   const side = sizes.length === 1 ? Math.sqrt(sizes[0]) : sizes.at(-1);

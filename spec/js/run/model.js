@@ -5,9 +5,9 @@ import { RunError } from "../page/errors.js";
 import { summarise } from "../page/summary.js";
 import { kindOf } from "./kind.js";
 import { memory, run, session } from "./runtime.js";
-import { feedOf, feedsFrom } from "./tensors.js";
+import { feedOf, feedsFrom, numbersOf } from "./tensors.js";
 import { generate } from "./weights.js";
-import { endsOf, tokenizerOf, write } from "./writer.js";
+import { endsOf, greatest, positionsOf, tokenizerOf, write } from "./writer.js";
 
 const MOST_BYTES = 2n ** 31n; // of weights: WebAssembly has 4 GiB, and the runtime copies some
 const GRAPH = "model.onnx";
@@ -71,7 +71,7 @@ export async function openModel({ bytes, beside, files: dropped, starting, cores
 }
 
 function checkSize(pack) {
-  const needed = pack.declaredBytes();
+  const needed = pack.neededBytes();
   if (needed <= MOST_BYTES) return;
   const message = `the weights take ${needed.toLocaleString("en")} bytes, and a browser runs at most ${MOST_BYTES.toLocaleString("en")}`;
   throw new RunError("memory", "parameters", message, "Run it with the library: lottapack run PACK");
@@ -87,7 +87,7 @@ function runtimeBytes() {
 
 class Model {
   constructor(ort, made, graph, spec) {
-    Object.assign(this, { ort, session: made, graph, spec, tokenizer: null, ends: new Set(), stopped: false });
+    Object.assign(this, { ort, session: made, graph, spec, tokenizer: null, ends: new Set(), positions: Infinity, stopped: false });
   }
 
   /** Read the tokenizer and the tokens that end a text. */
@@ -95,25 +95,30 @@ class Model {
     const own = new Map([...files].filter(([name]) => TOKENIZER.includes(name)));
     this.tokenizer = await tokenizerOf(own);
     this.ends = endsOf(own, config, this.tokenizer);
+    this.positions = positionsOf(config);
   }
 
   /** The first answer: to an empty image, or the token after one token. Other graphs wait for an input. */
   async first() {
-    const { ort, spec } = this;
-    if (spec.kind === "image") {
-      const found = await run(this.session, { [spec.input]: feedOf(ort, "float32", spec.dims, null) });
-      return Array.from(found[spec.output].data);
-    }
+    const { spec } = this;
+    if (spec.kind === "image") return this.classes(null);
     if (spec.kind !== "text") return null;
     const options = { temperature: 0, most: 1, ends: new Set(), stopped: () => false };
     for await (const { id } of write(this, [0], options)) return [id];
     return null;
   }
 
-  async draw({ image }) {
+  /** The logits of an image; null is an empty one. */
+  async classes(image) {
     const { ort, spec } = this;
     const found = await run(this.session, { [spec.input]: feedOf(ort, "float32", spec.dims, image) });
-    postMessage({ classes: Array.from(found[spec.output].data) });
+    const logits = Array.from(numbersOf(found[spec.output]));
+    greatest(logits);
+    return logits;
+  }
+
+  async draw({ image }) {
+    postMessage({ classes: await this.classes(image) });
   }
 
   stop() {
@@ -123,8 +128,9 @@ class Model {
   async write({ text, temperature, most }) {
     this.stopped = false;
     const { tokenizer, ends } = this;
-    const ids = tokenizer ? tokenizer.encode(text).ids.map(Number) : numbersOf(text);
-    if (!ids.length) ids.push(0);
+    const ids = tokenizer ? tokenizer.encode(text).ids.map(Number) : idsOf(text);
+    if (!ids.length) throw new RunError("input", "prompt", "it holds no token to begin with", "Write some text.");
+    this.checkRoom(ids.length + most);
     const all = [];
     let [whole, said] = ["", ""];
     const turn = new MessageChannel();
@@ -144,6 +150,13 @@ class Model {
     postMessage({ written: { ids: all, text: whole, stopped: this.stopped } });
   }
 
+  /** Refuse more tokens than the model has positions for. */
+  checkRoom(count) {
+    if (!(count > this.positions)) return;
+    const message = `the prompt and the tokens asked for are ${count}, and the model has ${this.positions} positions`;
+    throw new RunError("input", "prompt", message, "Shorten the prompt, or ask for fewer tokens.");
+  }
+
   /** Run on what a person wrote as JSON. */
   async feed(text) {
     let parsed;
@@ -154,12 +167,12 @@ class Model {
     }
     const began = performance.now();
     const found = await run(this.session, feedsFrom(this.ort, this.graph.inputs, parsed));
-    const outputs = Object.entries(found).map(([name, { type, dims, data }]) => ({ name, type, dims: [...dims], data }));
+    const outputs = Object.entries(found).map(([name, tensor]) => ({ name, type: tensor.type, dims: [...tensor.dims], data: numbersOf(tensor) }));
     postMessage({ outputs, milliseconds: performance.now() - began });
   }
 }
 
-function numbersOf(text) {
+function idsOf(text) {
   const ids = text.split(/[\s,]+/).filter(Boolean).map(Number);
   if (ids.every((id) => Number.isSafeInteger(id) && id >= 0)) return ids;
   const hint = "Write the numbers of tokens, such as 1 42 7, or add tokenizer.json to the pack.";

@@ -1,10 +1,10 @@
 /** The page: takes a pack and its graph, starts the engine, and shows what one can do with the model. */
 
-import { element } from "../page/dom.js";
-import { showRefusal, showVerdict, summaryCards } from "../page/views.js";
+import { onFiles } from "../page/drop.js";
+import { showFault, showRefusal, showVerdict, showWork, summaryCards } from "../page/views.js";
 import { queryOf, requested } from "../page/addresses.js";
 import { drawing } from "./draw.js";
-import { refusalOf } from "../page/errors.js";
+import { RunError, refusalOf } from "../page/errors.js";
 import { measurements } from "./measured.js";
 import { anyInput } from "./other.js";
 import { writing } from "./write.js";
@@ -23,24 +23,7 @@ at("unsupported").remove();
 at("choose").hidden = false;
 at("gpu").hidden = !navigator.gpu;
 
-input.addEventListener("change", () => {
-  if (input.files.length) take([...input.files]);
-  input.value = ""; // so that the same file can be chosen again
-});
-for (const name of ["dragenter", "dragover"]) {
-  addEventListener(name, (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
-  });
-}
-addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) drop.classList.remove("over");
-});
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  take([...event.dataTransfer.files]);
-});
+onFiles(drop, input, take);
 at("address").addEventListener("submit", (event) => {
   event.preventDefault();
   const query = queryOf(at("name").value);
@@ -56,8 +39,7 @@ function fromAddress(since) {
   try {
     const found = requested(location.search, location.href);
     if (!found) return;
-    const { pathname } = new URL(found.pack);
-    start(decodeURI(pathname), found, since);
+    start(found.name, found, since);
   } catch (error) {
     refuse(location.search, refusalOf(error, "address"));
   }
@@ -73,7 +55,8 @@ function take(files) {
   const alone = !packs.length && graphs.length && last;
   if (!packs.length && !alone) {
     const what = files.length ? `${files[0].name} is not a pack` : "nothing that is a file";
-    return refuse(files[0]?.name ?? "drop", problem(what, "A pack ends in .lotta.safetensors."));
+    const refused = graphs.length ? problem("a graph without its pack", "Drop the pack too.") : problem(what, "A pack ends in .lotta.safetensors.");
+    return refuse(files[0]?.name ?? "drop", refused);
   }
   const pack = packs[0] ?? last.order.pack;
   const named = Object.fromEntries(others.map((file) => [file.name, file]));
@@ -81,7 +64,7 @@ function take(files) {
   return start(packs[0]?.name ?? last.name, { pack, graph: graphs[0] ?? null, files: named }, performance.now());
 }
 
-const problem = (message, hint) => ({ section: "input", problems: [{ kind: "input", where: "files", message }], count: 1, hint });
+const problem = (message, hint) => refusalOf(new RunError("input", "files", message, hint));
 
 function refuse(name, refused) {
   stop();
@@ -94,6 +77,7 @@ function stop() {
   engine = null;
   for (const card of [model, measured]) {
     card.hidden = true;
+    card.removeAttribute("aria-busy");
     card.replaceChildren();
   }
   content.replaceChildren();
@@ -105,14 +89,7 @@ function start(name, order, since) {
   last = { name, order };
   drop.classList.add("small");
   document.title = `${name.split("/").at(-1)}: lottapack`;
-  const bar = element("progress", "", { max: 1, "aria-label": "progress" });
-  const cancel = element("button", "quiet", { type: "button" }, "Cancel");
-  cancel.addEventListener("click", () => {
-    stop();
-    showVerdict(verdict, "part", "Cancelled", name);
-    drop.querySelector("input").focus();
-  });
-  const say = (title) => showVerdict(verdict, "busy", title, name, bar, cancel);
+  const { bar, say } = showWork(verdict, name, stop);
   say(STAGES.download);
   const own = new Worker(new URL("engine.js", import.meta.url), { type: "module" });
   engine = own;
@@ -143,6 +120,7 @@ function show(own, name, ready, milliseconds) {
   const tool = TOOLS[ready.kind](model, ready, (order) => own.postMessage(order));
   model.hidden = false;
   measured.hidden = false;
+  measured.dataset.spent = JSON.stringify({ ...ready.spent, "first answer": milliseconds });
   measured.replaceChildren(...measurements(ready, milliseconds));
   content.replaceChildren(...summaryCards(ready.summary));
   remember();
@@ -157,6 +135,5 @@ function remember() {
 
 function failed(name, message) {
   stop();
-  const note = element("p", "hint", {}, "This is a fault of the page, not of the pack. Please report it with this text.");
-  showVerdict(verdict, "bad", "The page failed", name, element("p", "problems mono", {}, message), note);
+  showFault(verdict, name, message);
 }

@@ -1,7 +1,7 @@
 /** Tensors of the runtime from plain numbers, and back. */
 
 import { RunError } from "../page/errors.js";
-import { roundTo } from "../lottapack.js";
+import { roundTo, widen } from "../lottapack.js";
 
 const ARRAYS = {
   float32: Float32Array,
@@ -15,6 +15,7 @@ const ARRAYS = {
   bool: Uint8Array,
 };
 const MOST = 2 ** 28;
+const MOST_DIMS = 64;
 
 /** A tensor. `values`: numbers in row-major order, one number for all of them, or null for zeros. */
 export function feedOf(ort, dtype, dims, values) {
@@ -30,7 +31,7 @@ function filled(Kind, dtype, count, values) {
   if (each && each.length !== count) throw new RunError("input", "data", `has ${each.length} values, and its dims want ${count}`);
   if (each instanceof Kind) return each;
   if (dtype === "float16") return halvesOf(each ?? new Array(count).fill(values));
-  const convert = dtype === "int64" ? whole : Number;
+  const convert = dtype.startsWith("float") ? Number : whole(Kind, dtype);
   return each ? Kind.from(each, convert) : new Kind(count).fill(convert(values));
 }
 
@@ -39,9 +40,18 @@ function halvesOf(values) {
   return typeof Float16Array === "undefined" ? bits : new Float16Array(bits.buffer);
 }
 
-function whole(value) {
-  if (Number.isSafeInteger(Number(value))) return BigInt(value);
-  throw new RunError("input", "data", `${value} is not a whole number`);
+/** A function that refuses what an array of whole numbers would change. */
+function whole(Kind, dtype) {
+  const right = { int64: Number.isSafeInteger, bool: (value) => value === 0 || value === 1 }[dtype] ?? ((value) => Kind.of(value)[0] === value);
+  return (value) => {
+    if (!right(Number(value))) throw new RunError("input", "data", `${value} is not a whole number that fits in ${dtype}`);
+    return dtype === "int64" ? BigInt(value) : Number(value);
+  };
+}
+
+/** The numbers of a tensor of the runtime: of float16, which not every engine has, as a Float32Array. */
+export function numbersOf({ type, data }) {
+  return type === "float16" ? widen(new Uint16Array(data.buffer, data.byteOffset, data.length), "float16") : data;
 }
 
 /**
@@ -69,11 +79,10 @@ function feedFrom(ort, name, dtype, value) {
     ({ data } = value);
     const whole = dims.every((size) => Number.isSafeInteger(size) && size >= 0);
     if (!whole || data === undefined) throw new RunError("input", name, "should have dims, a list of sizes, and data");
-    if (Array.isArray(data)) data = data.flat(Infinity);
-  } else {
-    for (let inner = value; Array.isArray(inner); inner = inner[0]) dims.push(inner.length);
-    if (Array.isArray(value)) data = flat(value, dims, name);
-  }
+    if (Array.isArray(data)) data = data.flat(MOST_DIMS);
+  } else for (let inner = value; Array.isArray(inner); inner = inner[0]) dims.push(inner.length);
+  if (dims.length > MOST_DIMS) throw new RunError("input", name, `has ${dims.length} dimensions, and a tensor at most ${MOST_DIMS}`);
+  if (data === value && Array.isArray(value)) data = flat(value, dims, name);
   const numbers = Array.isArray(data) ? data : [data];
   if (!numbers.every((one) => typeof one === "number" || typeof one === "boolean")) {
     throw new RunError("input", name, "should contain numbers only");

@@ -9,8 +9,8 @@ const PROMPT = "The weights of a network";
 export function writing(card, { spec: { tokenizer } }, send) {
   const prompt = element("textarea", "", { id: "prompt", rows: 3, spellcheck: "false" });
   prompt.value = tokenizer ? PROMPT : "0";
-  const temperature = element("input", "", { id: "temperature", type: "number", min: 0, max: 2, step: 0.1, value: 0 });
-  const most = element("input", "", { id: "most", type: "number", min: 1, max: 2000, step: 1, value: 60 });
+  const temperature = element("input", "", { id: "temperature", type: "number", min: 0, max: 2, step: 0.1, value: 0, required: "" });
+  const most = element("input", "", { id: "most", type: "number", min: 1, max: 2000, step: 1, value: 60, required: "" });
   const go = element("button", "", { type: "submit" }, "Write");
   const halt = element("button", "quiet", { type: "button", disabled: "" }, "Stop");
   const controls = element("div", "controls", {}, field("Temperature", temperature), field("Tokens, at most", most), go, halt);
@@ -37,7 +37,7 @@ export function writing(card, { spec: { tokenizer } }, send) {
     text.append(element("span", "added"));
     [count, spent] = [0, 0];
     busy(true);
-    send({ write: { text: prompt.value, temperature: Number(temperature.value), most: Number(most.value) || 1 } });
+    send({ write: { text: prompt.value, temperature: Number(temperature.value), most: Number(most.value) } });
   });
   halt.addEventListener("click", () => send({ stop: true }));
   return {

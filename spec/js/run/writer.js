@@ -1,9 +1,8 @@
 /** Text from a decoder with a cache, token by token. */
 
 import { RunError } from "../page/errors.js";
-import { widen } from "../lottapack.js";
 import { run } from "./runtime.js";
-import { feedOf } from "./tensors.js";
+import { feedOf, numbersOf } from "./tensors.js";
 
 /**
  * Yield the tokens that follow `ids`, as `{id, text, milliseconds}`, until the model ends the text or `most` are written.
@@ -32,18 +31,19 @@ export async function* write({ ort, session, spec }, ids, { temperature, most, e
 
 /** The logits after the last token. */
 export function lastRow({ data, dims, type }) {
-  const width = dims.at(-1);
-  const row = data.subarray(data.length - width);
-  return type === "float16" ? widen(new Uint16Array(row.buffer, row.byteOffset, width), "float16") : row;
+  return numbersOf({ type, data: data.subarray(data.length - dims.at(-1)) });
+}
+
+/** The greatest of some logits, none of which may be NaN. */
+export function greatest(logits) {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (Number.isFinite(most)) return most;
+  throw new RunError("runtime", "logits", `the model answers ${most}`, "Its weights or its graph are not those of a trained model.");
 }
 
 /** A token by its logit; `chance`: a number from 0 to 1. */
 export function pick(logits, temperature, chance) {
-  let best = 0;
-  for (let id = 1; id < logits.length; id += 1) if (logits[id] > logits[best]) best = id;
-  if (!Number.isFinite(logits[best])) {
-    throw new RunError("runtime", "logits", `the model answers ${logits[best]}`, "Its weights or its graph are not those of a trained model.");
-  }
+  const best = logits.indexOf(greatest(logits));
   if (!(temperature > 0)) return best;
   const weigh = (id) => Math.exp((logits[id] - logits[best]) / temperature);
   let sum = 0;
@@ -63,6 +63,12 @@ export async function tokenizerOf(files) {
   } catch (fault) {
     throw new RunError("tokenizer", "tokenizer.json", `it cannot be read: ${fault.message}`, "Save it again with transformers' fast tokenizers.");
   }
+}
+
+/** How many tokens a model has positions for, as its configuration says; without one, any number. */
+export function positionsOf(config) {
+  const said = ["max_position_embeddings", "n_positions"].map((field) => config?.get?.(field)).find((value) => value > 0);
+  return said === undefined ? Infinity : Number(said);
 }
 
 /** The tokens that end a text: of generation_config.json, else of the model's configuration; and the tokenizer's. */

@@ -105,9 +105,10 @@ for (const { why, kind, pieces } of answers("json").refused) {
 
 for (const one of answers("codings").cases) {
   test(`coding: ${one.id}, ${one.dtype}, ${one.case}`, () => {
-    const bytes = (hex) => hex === null ? undefined : Uint8Array.from(Buffer.from(hex, "hex"));
+    const bytes = (hex) => Buffer.from(`ff${hex}`, "hex").subarray(1); // a view at an odd place
     const entry = { shape: one.shape.map(BigInt), dtype: one.dtype, coding: { id: one.id } };
-    const found = lotta.decodeParameter(entry, { codes: bytes(one.codes), scales: bytes(one.scales) });
+    const scales = one.scales === null ? {} : { scales: bytes(one.scales) };
+    const found = lotta.decodeParameter(entry, { codes: bytes(one.codes), ...scales });
     if (one.decoded !== null) assert.equal(Buffer.from(found).toString("hex"), one.decoded);
     assert.equal(lotta.sha256(found), one.sha256);
   });
@@ -126,6 +127,17 @@ test("SHA-256 of every length and in pieces", () => {
     for (let at = 0; at < length; at += 7) hash.update(bytes.subarray(at, at + 7));
     assert.equal(hash.hex(), due);
   }
+});
+
+test("SHA-256 of more bytes than a signed number of 32 bits counts", () => {
+  const seen = [];
+  class Watched extends Sha256 {
+    blocks(_, begin, end) {
+      seen.push([begin, end]);
+    }
+  }
+  new Watched().update(new Uint8Array(2 ** 31 + 70));
+  assert.deepEqual(seen, [[0, 2 ** 31 + 64]]);
 });
 
 test("every float16 and bfloat16 survives widening and rounding", () => {

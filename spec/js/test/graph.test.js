@@ -17,9 +17,9 @@ const integer = (number, value) => [...key(number, 0), ...length(value)];
 const entry = (name, value) => field(13, [...field(1, name), ...field(2, value)]);
 
 /** A TensorProto of float32 whose data lie outside. */
-function outside(name, dims, { location = "lottapack", offset = "0", size = String(4 * dims.reduce((a, b) => a * b, 1)), more = [] } = {}) {
+function outside(name, dims, { location = "lottapack", offset = "0", type = 1, size = String((type === 11 ? 8 : 4) * dims.reduce((a, b) => a * b, 1)), more = [] } = {}) {
   const place = [...entry("location", location), ...entry("offset", offset), ...entry("length", size)];
-  return [...dims.flatMap((dim) => integer(1, dim)), ...integer(2, 1), ...field(8, name), ...place, ...integer(14, 1), ...more];
+  return [...dims.flatMap((dim) => integer(1, dim)), ...integer(2, type), ...field(8, name), ...place, ...integer(14, 1), ...more];
 }
 
 const node = (kind, inputs, output, attributes = []) => [
@@ -130,6 +130,37 @@ test("every prefix and every changed byte of a graph is read or refused", () => 
   }
 });
 
+test("a graph with weights of its own is refused", async () => {
+  const pack = await open(fromBytes(packs("valid").find(({ name }) => name === "every_role").bytes));
+  const [name, { shape }] = [...pack.descriptor.parameters].find(([, { role, dtype }]) => role === "adapted" && dtype === "float32");
+  const inside = (called) => [...integer(1, 1), ...integer(2, 1), ...field(8, called), ...field(9, [0, 0, 128, 63])];
+  const asked = outside(name, shape.map(Number));
+  checkGraph(readGraph(model({ weights: [asked, inside("frequencies")], inputs: [value("frequencies", [1])] })), pack);
+  const another = [...pack.descriptor.parameters.keys()].find((one) => one !== name);
+  const holding = field(5, inside("")); // an attribute's tensor
+  const odd = [
+    [{ weights: [asked, inside(another)] }, null],
+    [{ weights: [asked], nodes: [node("Constant", [], another, [holding])] }, null],
+    [{ weights: [asked], nodes: [node("Constant", [], "c", [field(5, inside(another))])] }, null],
+    [{ weights: [inside("frequencies")] }, "model.onnx"],
+    [{}, "model.onnx"],
+  ];
+  checkGraph(readGraph(model({ weights: [asked], nodes: [node("Constant", [], "c", [holding])] })), pack);
+  for (const [parts, where] of odd) {
+    assert.throws(() => checkGraph(readGraph(model(parts)), pack), ({ section, problems: [problem] }) => {
+      assert.deepEqual([section, problem.kind], ["graph", "weight"]);
+      assert.ok(where === null ? pack.descriptor.parameters.has(problem.where) : problem.where === where);
+      return true;
+    });
+  }
+});
+
+test("an initializer that older graphs list as an input is none", () => {
+  const inside = [...integer(1, 1), ...integer(2, 1), ...field(8, "c"), ...field(9, [0, 0, 128, 63])];
+  const graph = readGraph(model({ weights: [outside("w", [2]), inside], inputs: [value("x", [1]), value("w", [2]), value("c", [1])] }));
+  assert.deepEqual(graph.inputs.map(({ name }) => name), ["x"]);
+});
+
 test("a graph of another model is refused, with the weight", async () => {
   const pack = await open(fromBytes(packs("valid").find(({ name }) => name === "every_role").bytes));
   const [name, found] = [...pack.descriptor.parameters].find(([, { role, dtype }]) => role === "adapted" && dtype === "float32");
@@ -159,6 +190,20 @@ test("a product with a transposed weight is fused", () => {
   assert.deepEqual(kinds(fused), ["FusedMatMul(x,w)"]);
   assert.deepEqual([...readGraph(fused).weights.keys()], ["w"]);
   assert.match(new TextDecoder().decode(fused), /com\.microsoft[\s\S]*com\.microsoft/); // of the node, and of the model
+});
+
+test("a product of another domain, or of numbers that are not fused, is left as it is", () => {
+  const pair = ({ before = "", after = "", type = 1 }) =>
+    model({
+      weights: [outside("w", [5, 3], { type })],
+      nodes: [[...node("Transpose", ["w"], "t"), ...field(7, before)], [...node("MatMul", ["x", "t"], "y"), ...field(7, after)]],
+    });
+  for (const odd of [{ before: "org.example" }, { after: "org.example" }, { type: 11 }]) {
+    const bytes = pair(odd);
+    assert.equal(fuse(bytes, readGraph(bytes)), bytes);
+  }
+  const bytes = pair({ before: "ai.onnx" });
+  assert.deepEqual(kinds(fuse(bytes, readGraph(bytes))), ["FusedMatMul(x,w)"]);
 });
 
 test("a transposed weight that something else reads is left as it is", () => {

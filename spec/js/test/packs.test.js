@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { readDescriptor } from "../descriptor.js";
 import { Pack, PackError, fromBlob, fromBytes, open, parse, plainSha256, sha256, stringify, verify } from "../lottapack.js";
+import { summarise } from "../page/summary.js";
 import { scaffoldPlace } from "../scaffolds.js";
 import { fingerprintCheck } from "../verify.js";
 import { packs } from "./vectors.js";
@@ -77,6 +78,38 @@ for (const { name, sidecar, bytes } of packs("valid")) {
     }
   });
 }
+
+test("parameters and elements that a pack does not have are refused", async () => {
+  const pack = await open(fromBytes(packs("valid").find(({ name }) => name === "every_role").bytes));
+  const missing = { name: "UnsupportedError", message: /does not have a parameter "none"/ };
+  assert.throws(() => pack.backbone("none"), missing);
+  await assert.rejects(pack.plain("none"), missing);
+  const stored = [...pack.descriptor.parameters].find(([, { role }]) => role === "stored")[0];
+  assert.throws(() => pack.backbone(stored), { name: "UnsupportedError", message: /is stored, not generated/ });
+  const [name, { shape }] = [...pack.descriptor.parameters].find(([, { fingerprint }]) => fingerprint);
+  const count = Number(shape.reduce((product, size) => product * size, 1n));
+  assert.equal(pack.backbone(name, BigInt(count)).length, 0);
+  assert.equal(pack.backbone(name, 1, count - 1).length, count - 1);
+  for (const [start, length] of [[0n, count + 1], [1n, count], [BigInt(count) + 1n, null], [-1n, 1], [0n, -1]]) {
+    assert.throws(() => pack.backbone(name, start, length), { name: "RangeError", message: /are not all among them/ });
+  }
+});
+
+test("a model is checked where as much is allowed as the page's button says", async () => {
+  for (const name of ["vera", "every_role", "seeded_factors"]) {
+    const pack = await open(fromBytes(packs("valid").find((one) => one.name === name).bytes));
+    const { needed } = await summarise(pack);
+    assert.ok((await verify(pack, { maxBytes: BigInt(needed) })).ok);
+    await assert.rejects(verify(pack, { maxBytes: BigInt(needed) - 1n }), { name: "PackError", section: "limit" });
+  }
+});
+
+test("a file that Node has read holds the same weights", async () => {
+  for (const { name, sidecar, bytes } of packs("valid").filter(({ bytes }) => bytes.length < 100_000)) {
+    const pack = await open(fromBytes(Buffer.from(bytes))); // whose slices are views
+    for (const [key, digest] of Object.entries(sidecar.merged_sha256)) assert.equal(sha256(await pack.plain(key)), digest, `${name}: ${key}`);
+  }
+});
 
 for (const page of ["descriptor", "torch_cpu"]) {
   test(`the example of ${page}.md`, () => {
