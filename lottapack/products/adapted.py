@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lottapack.products.inputs import let_vmap
+from lottapack.products.inputs import let_vmap, require_width
 from lottapack.products.op import generated_product, refuse_forward_mode
 from lottapack.products.product import NARROW, product
 from lottapack.products.weight_key import matrix_of
@@ -35,8 +35,10 @@ def generated_adapted_product(
     other arguments are those of generated_product(). Differentiable in x, A, B and beta, any number of times.
     """
     refuse_forward_mode()
+    matrix = matrix_of(weight, table)
+    require_width(x, matrix.shape[not transposed], matrix.source.name)
     rows_of_x = x.reshape(-1, x.shape[-1])
-    out = product(rows_of_x, matrix_of(weight, table), transposed=transposed, max_bytes=max_bytes or None)
+    out = product(rows_of_x, matrix, transposed=transposed, max_bytes=max_bytes or None)
     _add_(out, beta, (rows_of_x @ lora_a.t()) * scaling, lora_b.t())
     return out.view(*x.shape[:-1], out.shape[-1])
 

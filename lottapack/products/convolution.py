@@ -7,7 +7,7 @@ from typing import Sequence  # noqa: UP035 - operators before torch 2.7 need thi
 import torch
 from torch import Tensor
 
-from lottapack.products.inputs import let_vmap
+from lottapack.products.inputs import let_vmap, require_channels
 from lottapack.products.op import refuse_forward_mode
 from lottapack.products.product import NARROW, Matrix
 from lottapack.products.weight_key import matrix_of, parsed
@@ -30,6 +30,7 @@ def generated_convolution(
     """
     refuse_forward_mode()
     matrix, shape = matrix_of(weight, table), parsed(weight).shape
+    require_channels(x, shape[1] * groups, matrix.source.name)  # a part would take the first of too many
     out: Tensor | None = None
     for part in _parts(matrix, shape, groups, max_bytes, x):
         result: Tensor = torch.ops.aten.convolution(

@@ -6,7 +6,7 @@ from lottapack.products import layout
 from lottapack.rng.kernels.kernel import Kernel
 from lottapack.rng.stream import WORDS
 
-_SIGNS, _DOTS = f"{__package__}.kernels", f"{__package__}.dots"
+_SIGNS, _BITS, _DOTS = (f"{__package__}.{module}" for module in ("kernels", "sign_bits", "dots"))
 
 PRODUCT = Kernel(
     _SIGNS,
@@ -20,7 +20,7 @@ PRODUCT = Kernel(
     ),
 )
 SIGNS = Kernel(
-    _SIGNS,
+    _BITS,
     "signs",
     "=u32[] u64 u64 u64 u64 u64",
     lambda bits, *_: bits.size % WORDS == 0,

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lottapack.products import gpu_kernels as kernels
-from lottapack.rng.gpu import INTERPRETED, _running, _signed
+from lottapack.rng.gpu import INTERPRETED, _running
 from lottapack.rng.stream import Source
+from lottapack.rng.torch_ops import signed
 
 _RUN: Final = 256
 """The elements that the kernel for vectors takes at a time, consecutive in a stream and in a row."""
@@ -36,7 +37,7 @@ def product(x: Tensor, source: Source, scale: float, shape: tuple[int, int], tra
     (rows, columns), items = shape, x.shape[0]
     x = x.contiguous()
     out = x.new_empty(items, columns if transposed else rows)
-    key = torch.tensor([_signed(source.stream), _signed(source.seed)], dtype=torch.int64, device="cpu").to(x.device)
+    key = torch.tensor([signed(source.stream), signed(source.seed)], dtype=torch.int64, device="cpu").to(x.device)
     with _running(x.device):
         if not transposed and (items <= _VECTORS or columns % _WORDS):
             grid = -(-rows // _ROWS), items

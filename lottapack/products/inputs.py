@@ -14,6 +14,8 @@ def require_taken(x: Tensor, name: str) -> None:
         return
     if isinstance(x, fx.Proxy):
         raise _refused(name, "torch.fx cannot trace a product with a generated weight", "Trace with torch.export")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: the input must be a Tensor, but is a {type(x).__name__}")
     if x.is_nested or x.layout != torch.strided:
         raise _refused(name, f"cannot multiply an input of layout {x.layout}", "Pass a dense tensor")
     if hasattr(x, "device_mesh"):
@@ -23,6 +25,36 @@ def require_taken(x: Tensor, name: str) -> None:
         raise _refused(
             name, "torch.func cannot differentiate a product with a generated weight", "Use torch.autograd.grad"
         )
+
+
+def require_operand(x: Tensor, name: str, dtype: torch.dtype) -> None:
+    """Raise for a product's input that the layer would not multiply if its weight were in memory.
+
+    ``dtype``: the weight's. A weight is converted to a narrower floating input, as under FSDP2's mixed precision.
+    """
+    require_taken(x, name)
+    if x.dtype == dtype or (x.is_floating_point() and x.dtype.itemsize < dtype.itemsize):
+        return
+    if not x.is_floating_point() or x.dtype == torch.float64 or not autocasts(x.device.type):
+        raise RuntimeError(f"{name}: input and weight must have the same dtype, but are {x.dtype} and {dtype}")
+
+
+def require_width(x: Tensor, width: int, name: str) -> None:
+    """Raise RuntimeError, as torch does, for an input whose last dimension does not fit a matrix."""
+    if x.dim() == 0 or x.shape[-1] != width:
+        raise RuntimeError(f"{name}: shapes cannot be multiplied: the input is {tuple(x.shape)}, not (..., {width})")
+
+
+def require_channels(x: Tensor, channels: int, name: str) -> None:
+    """Raise RuntimeError, as torch does, for a batch whose number of channels does not fit a kernel."""
+    if x.shape[1] != channels:
+        raise RuntimeError(f"{name}: expected an input of {channels} channels, but got {x.shape[1]}: {tuple(x.shape)}")
+
+
+def require_indices(indices: Tensor, name: str) -> None:
+    """Raise RuntimeError, as torch does, for indices of an embedding that are not int64 or int32."""
+    if indices.dtype not in (torch.int64, torch.int32):
+        raise RuntimeError(f"{name}: indices must be torch.int64 or torch.int32, but are {indices.dtype}")
 
 
 def _refused(name: str, why: str, instead: str) -> UnsupportedError:

@@ -1,5 +1,6 @@
 """Add products of bfloat16 inputs and blocks to float32 sums, on CPUs with dot products of bfloat16."""
 
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 from typing import Final
@@ -7,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lottapack.products import declared, layout
+from lottapack.products import answers, declared, layout
 from lottapack.products.scratch import working
-from lottapack.rng import backends
+from lottapack.rng import Source, backends, fill_
 from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.threads import default, run_all
 
@@ -33,7 +34,27 @@ def add_product_(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bo
     """Add ``x[:, begin:begin + rows] @ block`` to ``out``, or write it there if ``fresh``.
 
     ``out``: shape (n, columns), float32. ``x``: shape (n, ...), bfloat16. ``block``: shape (rows, columns), bfloat16.
+    Raises DeviceError if the kernel gives wrong answers.
     """
+    _require_right_answers()
+    _add(out, x, begin, block, fresh=fresh)
+
+
+@cache
+def _require_right_answers() -> None:
+    def product(x: Tensor, source: Source, shape: tuple[int, int], transposed: bool) -> Tensor:
+        weight = fill_(torch.empty(shape, dtype=torch.bfloat16, device="cpu"), replace(source, dtype="bfloat16"))
+        block = weight if transposed else weight.t().contiguous()
+        out = torch.empty(x.shape[0], block.shape[1], dtype=torch.float32, device="cpu")
+        half = block.shape[0] // 2
+        _add(out, x, 0, block[:half], fresh=True)
+        _add(out, x, half, block[half:], fresh=False)
+        return out
+
+    answers.ensure("bfloat16 dot products", product, torch.bfloat16)
+
+
+def _add(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bool) -> None:
     columns, stride = block.shape[1], x.shape[1]
     sums, terms, weights = (Memory.of_tensor(tensor.view(-1)) for tensor in (out, x, block))
     size = layout.dots_space(x.shape[0])

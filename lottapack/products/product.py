@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lottapack import rng
 from lottapack.products import IN_REGISTERS, narrow, signs
+from lottapack.products.inputs import require_width
 from lottapack.products.scratch import result, scratch
 from lottapack.rng import backends
 
@@ -89,6 +90,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
     On a CPU, products with ``sign1`` weights are summed in the kernels' own order (kernels.py), in binary32, and
     rounded once; all other products are summed as BLAS does.
     """
+    require_width(x, matrix.shape[not transposed], matrix.source.name)
     flat = x.reshape(-1, x.shape[-1])
     if signs.fits(flat, matrix.source, matrix.shape, transposed, max_bytes):
         scale = magnitude(matrix.source, x.dtype)

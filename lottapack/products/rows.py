@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lottapack import rng
-from lottapack.products.inputs import let_vmap
+from lottapack.products.inputs import let_vmap, require_indices
 from lottapack.products.weight_key import matrix_of, parsed
 
 
@@ -18,6 +18,7 @@ def generated_rows(indices: Tensor, like: Tensor, table: Tensor | None, weight: 
     """
     matrix = matrix_of(weight, table)
     source, (rows, columns) = matrix.source, matrix.shape
+    require_indices(indices, source.name)
     wanted, places = torch.unique(indices, return_inverse=True)
     starts = wanted.cpu().numpy().astype(np.int64)
     if starts.size and not 0 <= starts[0] <= starts[-1] < rows:

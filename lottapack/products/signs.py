@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.products import declared, layout
+from lottapack.products import answers, declared, layout
 from lottapack.products.scratch import result, scratch, working
 from lottapack.rng import Source, backends
 from lottapack.rng.kernels.kernel import Memory
@@ -55,7 +55,11 @@ def _looks_up_in_registers() -> bool:
 def product(
     x: Tensor, source: Source, scale: float, shape: tuple[int, int], transposed: bool, max_bytes: int | None = None
 ) -> Tensor:
-    """Return ``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``. ``scale``: of every weight."""
+    """Return ``x @ W.T``, or ``x @ W`` if ``transposed``, in the dtype of ``x``. ``scale``: of every weight.
+
+    Raises DeviceError if the kernels give wrong answers.
+    """
+    _require_right_answers()
     multiply = partial(_transposed, max_bytes=max_bytes) if transposed else _forward
     if x.shape[0] <= SLAB:
         out = multiply(x, source, scale, shape)
@@ -64,6 +68,14 @@ def product(
     for first in range(0, x.shape[0], SLAB):
         out[first : first + SLAB] = multiply(x[first : first + SLAB], source, scale, shape)
     return out
+
+
+@cache
+def _require_right_answers() -> None:
+    def product(x: Tensor, source: Source, shape: tuple[int, int], transposed: bool) -> Tensor:
+        return _transposed(x, source, 1.0, shape) if transposed else _forward(x, source, 1.0, shape)
+
+    answers.ensure("sign1", product)
 
 
 def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) -> Tensor:
@@ -100,7 +112,9 @@ def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int
     return [(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
-def _transposed(x: Tensor, source: Source, scale: float, shape: tuple[int, int], max_bytes: int | None) -> Tensor:
+def _transposed(
+    x: Tensor, source: Source, scale: float, shape: tuple[int, int], max_bytes: int | None = None
+) -> Tensor:
     (rows, columns), inputs, threads, terms = shape, x.shape[0], default(), _inputs(x)
     chunks, height = -(-columns // layout.CHUNK), layout.TERMS
     while height < rows and _bits_of(2 * height, columns) <= min(BITS, max_bytes or BITS) // 4:

@@ -106,7 +106,8 @@ def _way(source: Source, count: int) -> _Way:
         rows, form = (coefficients(), form) if fitted is None else (fitted, FITTED)
         return _Way(*_NORMAL16, (Memory.of(rows), source.scale, form, *source.halves), served, served)
     table = scaled_bits(source.table, source.scale, source.dtype)
-    unit = source.scale / 65536 if source.table.id == "uniform16" else 0.0  # exact: the products are normal
+    unit = float(np.float32(source.scale / 65536)) if source.table.id == "uniform16" else 0.0
+    unit = unit if unit * 65536 == source.scale else 0.0  # below 2**-110 a scale can have a digit more
     given = Memory.of(table), source.table.bits, unit, form, *source.halves
     return _Way(*_TABLE, given, served, WORDS)
 

@@ -88,6 +88,7 @@ def fill_runs_(tensor: "torch.Tensor", source: Source, starts: Integers, lengths
         if last - first == 1:
             backend.fill(part, source, int(starts[first]))
         elif count:
+            _require_runs(backend, tensor.device)
             backend.fill_runs(part, source, starts[first:last], lengths[first:last])
         done += count
     return tensor
@@ -252,6 +253,20 @@ def _ready(device: "torch.device") -> backends.Backend:
 
     selfcheck.ensure(backend.name, str(device), compute)
     return backend
+
+
+def _require_runs(backend: backends.Backend, device: "torch.device") -> None:
+    """Test the backend's runs on a device, once, by the known answers, each of which is cut into runs."""
+    import numpy as np
+    import torch
+
+    def compute(source: Source, start: int, count: int) -> int:
+        answer = torch.empty(count, dtype=getattr(torch, source.dtype), device=device)
+        cuts = np.array([0, 1, 17, count // 2, count - 3, count])
+        backend.fill_runs(answer, source, start + cuts[:-1], np.diff(cuts))
+        return backend.fingerprint(answer, start)
+
+    selfcheck.ensure(f"{backend.name}, in runs", str(device), compute)
 
 
 def _dtype(tensor: "torch.Tensor") -> str:

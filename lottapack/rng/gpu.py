@@ -16,6 +16,7 @@ from lottapack.rng import gpu_kernels as kernels
 from lottapack.rng.jobs import Job
 from lottapack.rng.stream import WORDS, Source
 from lottapack.rng.tables import Table, builtin, check_scale
+from lottapack.rng.torch_ops import signed
 
 INTERPRETED: Final = not isinstance(kernels.generate, triton.JITFunction)
 """Whether Triton interprets its kernels on the CPU (TRITON_INTERPRET)."""
@@ -108,8 +109,8 @@ def _rows(jobs: Sequence[Job], served: int, blocks: int) -> tuple[list[list[int]
         first, last = job.start // served, (job.start + job.count - 1) // served
         scale = int.from_bytes(struct.pack("<f", job.source.scale), "little")
         address = 0 if job.tensor is None else job.tensor.data_ptr()
-        stream, seed = _signed(job.source.stream), _signed(job.source.seed)
-        rows.append([_signed(address), job.start, job.count, stream, seed, scale, programs, first])
+        stream, seed = signed(job.source.stream), signed(job.source.seed)
+        rows.append([signed(address), job.start, job.count, stream, seed, scale, programs, first])
         programs += -(-(last - first + 1) // blocks)
     return rows, programs
 
@@ -136,7 +137,3 @@ def _running(device: torch.device) -> Iterator[None]:
                 hint="Generate on the CPU, or repair Triton: it needs a C compiler, and a driver and device that it "
                 "supports. Without Triton, plain torch operations generate the same bits more slowly.",
             ) from fault
-
-
-def _signed(x: int) -> int:
-    return (x + 2**63) % 2**64 - 2**63

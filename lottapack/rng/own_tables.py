@@ -1,6 +1,7 @@
 """table(): make a table of any one-dimensional distribution from its quantile function (spec: tables, section 2)."""
 
 import hashlib
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,11 @@ def table(
     """
     if type(bits) is not int or bits not in WIDTHS:
         raise UnsupportedError(f"a table cannot have bits={bits!r}", hint="Pass 1, 2, 4, 8 or 16.")
+    if not callable(ppf):
+        raise UnsupportedError(
+            f"{reprlib.repr(ppf)} is not a function of probabilities",
+            hint="Pass one, such as scipy.stats.laplace.ppf, or give a list of values to lottapack.rng.custom().",
+        )
     count = 2**bits
     probabilities = (np.arange(count) + 0.5) / count
     try:

@@ -52,7 +52,8 @@ def binary32(x: float) -> float:
 def fault_between(smallest: float, largest: float, scale: float, dtype: str) -> str | None:
     """Say what is wrong with a scale for a table whose magnitudes lie between two numbers.
 
-    All others lie between their products, so these two tell.
+    All others lie between their products, so these two tell. Both are 0 for a table of zeros, which any positive scale
+    fits.
 
     Args:
         smallest: the smallest magnitude of the table, zeros left out.
@@ -77,7 +78,7 @@ def fault_between(smallest: float, largest: float, scale: float, dtype: str) -> 
         return f"scale {scale!r} is not a positive binary32 number"
     for magnitude in (smallest, largest):
         product = binary32(magnitude * scale)  # the product of two binary32 numbers is exact in binary64
-        if not _TINY <= product < math.inf:
+        if magnitude and not _TINY <= product < math.inf:
             return f"scale {scale!r} times the entry {magnitude!r} is {product!r}, not a normal binary32 number"
         if product >= _OVERFLOW[dtype]:
             return f"scale {scale!r} times the entry {magnitude!r} is infinite in {dtype}"

@@ -45,11 +45,11 @@ class Table:
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The smallest and the largest magnitude without zeros; 1 and 1 for a table of zeros."""
+        """The smallest and the largest magnitude without zeros; 0 and 0 for a table of zeros."""
         if self.id in EXTREMES:
             return EXTREMES[self.id]
         magnitudes = np.abs(self.values[self.values != 0])
-        return (float(magnitudes.min()), float(magnitudes.max())) if magnitudes.size else (1.0, 1.0)
+        return (float(magnitudes.min()), float(magnitudes.max())) if magnitudes.size else (0.0, 0.0)
 
     def __post_init__(self) -> None:
         self.values.flags.writeable = False
@@ -114,7 +114,7 @@ def custom(id: str, values: npt.NDArray[np.floating[Any]] | Sequence[float]) -> 
         >>> lottapack.rng.custom("half", [-0.5, 0.5]).bits
         1
     """
-    if not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
+    if not isinstance(id, str) or not _ID.fullmatch(id) or id in (*BUILTIN, CONSTRUCTOR):
         raise UnsupportedError(
             f"{id!r} cannot be the id of your own table",
             hint=f"Use at most 64 lower-case letters, digits and _, a letter first, but not "

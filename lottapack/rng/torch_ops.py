@@ -67,10 +67,10 @@ def fingerprint(tensor: Tensor, start: int) -> int:
     mask = (1 << 8 * tensor.element_size()) - 1
     total = 0
     for lo, hi in _chunks(flat.numel(), start, CHUNK):
-        i = torch.arange(hi - lo, dtype=torch.int64, device=tensor.device) + _signed(start + lo)
-        z = (flat[lo:hi].long() & mask) ^ (i * _signed(0x9E3779B97F4A7C15))
-        z = (z ^ _shift_right(z, 30)) * _signed(0xBF58476D1CE4E5B9)
-        z = (z ^ _shift_right(z, 27)) * _signed(0x94D049BB133111EB)
+        i = torch.arange(hi - lo, dtype=torch.int64, device=tensor.device) + signed(start + lo)
+        z = (flat[lo:hi].long() & mask) ^ (i * signed(0x9E3779B97F4A7C15))
+        z = (z ^ _shift_right(z, 30)) * signed(0xBF58476D1CE4E5B9)
+        z = (z ^ _shift_right(z, 27)) * signed(0x94D049BB133111EB)
         total += int((z ^ _shift_right(z, 31)).sum())
     return total % 2**64
 
@@ -109,7 +109,8 @@ def _bits(tensor: Tensor) -> Tensor:
     return bits
 
 
-def _signed(x: int) -> int:
+def signed(x: int) -> int:
+    """Return a number of 64 bits as a signed one of the same bits."""
     return (x + 2**63) % 2**64 - 2**63
 
 

@@ -1,5 +1,6 @@
 """Use numba as a compiler: turn a kernel's source into an object file that runs without numba."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar, cast
@@ -13,7 +14,7 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 from lottapack.errors import UnsupportedError
-from lottapack.rng.kernels.machine import target_machine
+from lottapack.rng.kernels.machine import processor, target_machine
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -72,7 +73,8 @@ def object_file(module: str, name: str, parameters: tuple[str, ...], symbol: str
     The function takes numba's three arguments: addresses of the result, of the exception and of the kernel's own
     arguments. Those are eight bytes each: numbers, and for an array its address and shape.
     """
-    return bytes(target_machine().emit_object(llvm_module(module, name, parameters, symbol)))
+    machine = target_machine()
+    return bytes(machine.emit_object(_retargeted(llvm_module(module, name, parameters, symbol), machine)))
 
 
 def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str) -> Any:
@@ -85,7 +87,8 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
         raise UnsupportedError(
             f"numba {numba.__version__} cannot compile {module}.{name}: {' '.join(str(fault).split())}", hint=_HINT
         ) from fault
-    unit = llvm.parse_assembly(entry.inspect_llvm(given))
+    # Without alignment of the stack, every other vector of AVX2 that is kept there would lie in two cache lines.
+    unit = llvm.parse_assembly(re.sub(r"(?m)^(define .*\S) {$", r'\1 "stackrealign" {', entry.inspect_llvm(given)))
     unit.get_function(entry.overloads[given].fndesc.llvm_func_name).name = symbol
     for part in (*unit.functions, *unit.global_variables):
         if not part.is_declaration and part.name != symbol:
@@ -95,6 +98,19 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
                 f"numba {numba.__version__} compiled {module}.{name} to code that needs numba's {part.name}", hint=_HINT
             )
     return unit
+
+
+def _retargeted(unit: Any, machine: Any) -> Any:
+    """Return a module for the processor that code is compiled for, whose architecture may be another than numba's."""
+    triple, layout = processor().triple, str(machine.target_data)
+    if unit.triple.partition("-")[0] == triple.partition("-")[0]:
+        return unit
+    text = re.sub(r'(?m)^target triple = ".*"$', f'target triple = "{triple}"', str(unit))
+    text = re.sub(r'(?m)^target datalayout = ".*"$', f'target datalayout = "{layout}"', text)
+    text = re.sub(r' "target-(?:cpu|features)"="[^"]*"', "", text)
+    other = llvm.parse_assembly(text)
+    other.verify()
+    return other
 
 
 def _entry(kernel: Any, kinds: list[Any]) -> Any:

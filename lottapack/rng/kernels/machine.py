@@ -27,10 +27,27 @@ class Processor:
         """Return whether it has a feature, such as ``"avx512f"``."""
         return f"+{feature}" in self.features.split(",")
 
+    @property
+    def is_arm64(self) -> bool:
+        """Whether it is a 64-bit Arm processor, all of which have vectors of 128 bits (NEON)."""
+        return self.triple.startswith(("aarch64", "arm64"))
+
+
+_another: Processor | None = None
+
+
+def compile_for_another(other: Processor) -> None:
+    """Let processor() return one of another architecture, in a process that only compiles. Call it before all else."""
+    global _another
+    assert processor.cache_info().currsize == 0, "kernels know the processor already"
+    _another = other
+
 
 @cache
 def processor() -> Processor:
     """Return this machine's processor, or the one named by ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``."""
+    if _another is not None:
+        return _another
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     chosen = name is not None or features is not None
     if features is None:
@@ -43,8 +60,12 @@ def processor() -> Processor:
 
 def target_machine() -> Any:
     """Return LLVM's code generator for processor(), for code that is loaded in this process."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    if _another is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
     this = processor()
     target = llvm.Target.from_triple(this.triple)
     where = "static" if this.triple.startswith("x86") else "default"
@@ -59,6 +80,7 @@ def _engine() -> Any:
 
 def load(code: bytes, symbol: str) -> int:
     """Load a self-contained object file and return the address of one of its functions."""
+    assert _another is None, "code for another processor cannot run here"
     with _lock:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))

@@ -58,7 +58,7 @@ def _places(name: str, module: str) -> Iterator[tuple[Path, bool]]:
     file = f"{name}-{_made_from(module)}.o"
     with suppress(NotImplementedError):
         yield Path(cache_from_source(__file__)).with_name(file), False
-    with suppress(RuntimeError):  # the user does not have a home folder
+    with suppress(OutputError):  # the user does not have a home folder
         yield cache_folder() / "kernels" / file, True
 
 
@@ -69,7 +69,7 @@ def _is_own(file: BinaryIO) -> bool:
 @cache
 def _made_from(module: str) -> str:
     """Return a hash of all that machine code depends on: its sources, the compilers and the processor."""
-    digest = hashlib.sha256(f"{llvmlite.__version__} {processor()} {source_digest(module)}".encode())
+    digest = hashlib.sha256(f"{llvmlite.__version__} {processor()} {module} {source_digest(module)}".encode())
     spec = find_spec("numba")  # its version, without importing it
     version = Path(spec.origin).with_name("_version.py") if spec is not None and spec.origin is not None else None
     if version is not None and version.is_file():

@@ -68,6 +68,8 @@ TARGETS: Final = {
     "arm64": (Target("v8", "generic", ()),),
 }
 """The targets of each architecture, the best one first."""
+ALSO: Final = {"x86_64": "aarch64"}
+"""The architecture of other Linux machines that a Linux machine compiles for as well."""
 
 
 def platform(this: Processor) -> str:

@@ -38,14 +38,6 @@ class Vectors:
         loaded.align = 2
         return loaded
 
-    def load_some(self, argument: int, place: Any, kind: Any, within: Any) -> Any:
-        """Load like load(), with zeros in the lanes where ``within`` is false, whose memory is not touched."""
-        pointer = self.pointer(argument, place, kind)
-        name = f"llvm.masked.load.v{self.lanes}{'f32' if kind is self.f32 else 'i32'}.p0"
-        form = ir.FunctionType(kind, [pointer.type, ir.IntType(32), within.type, kind])
-        function = cgutils.get_or_insert_function(self.builder.module, form, name)
-        return self.builder.call(function, [pointer, ir.IntType(32)(2), within, ir.Constant(kind, None)])
-
     def store(self, argument: int, place: Any, vector: Any) -> None:
         """Store a vector from element ``place`` of an array on, at any alignment."""
         self.builder.store(vector, self.pointer(argument, place, vector.type)).align = 2
@@ -66,10 +58,18 @@ class Vectors:
         with cgutils.for_range_slice(self.builder, *bounds) as (at, _):
             yield at
 
-    def call(self, name: str, kinds: list[Any], *values: Any) -> Any:
-        """Call an LLVM intrinsic that returns the first of ``kinds``; the others are its arguments' types."""
-        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kinds[0], kinds), name)
+    def call(self, name: str, kinds: list[Any], *values: Any, result: Any = None) -> Any:
+        """Call an LLVM intrinsic. ``kinds``: the types of its arguments. ``result``: by default the first of them."""
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result or kinds[0], kinds), name)
         return self.builder.call(function, values)
+
+    def joined(self, parts: list[Any]) -> Any:
+        """Return vectors of one length, a power of two of them, as one vector."""
+        while len(parts) > 1:
+            lanes = 2 * parts[0].type.count
+            order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
+            parts = [self.builder.shuffle_vector(*pair, order) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return ``a * b + c``, rounded once."""
@@ -85,16 +85,6 @@ class Vectors:
         form = ir.FunctionType(self.u32, [self.u32] * 3 + [number])
         function = cgutils.get_or_insert_function(self.builder.module, form, "llvm.x86.avx512.pternlog.d.512")
         return self.builder.call(function, [a, b, c, number(table)])
-
-    def folded(self, vector: Any) -> Any:
-        """Return the sum of a power of two of lanes, by halves: lane l plus lane l + lanes / 2, and so on."""
-        lanes = self.lanes
-        while lanes > 1:
-            lanes //= 2
-            kind = ir.VectorType(ir.IntType(32), lanes)
-            halves = [ir.Constant(kind, list(range(start, start + lanes))) for start in (0, lanes)]
-            vector = self.builder.fadd(*(self.builder.shuffle_vector(vector, vector, half) for half in halves))
-        return self.builder.extract_element(vector, ir.IntType(32)(0))
 
     def bits(self, vector: Any) -> Any:
         """Reinterpret floats as their bits."""
