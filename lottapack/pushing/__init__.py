@@ -1,14 +1,19 @@
 """Send packs to registries: check them, describe them in a model card, and upload them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
-from lottapack.errors import IntegrityError, InvalidReferenceError, Problem, SignatureError
+from lottapack.errors import IntegrityError, InvalidReferenceError, Problem, SignatureError, UnsupportedError
 from lottapack.files.links import require_own_file
+from lottapack.files.paths import path_of
+from lottapack.flags import require_flags
 from lottapack.format.container import PACK_END, SIGNATURE_END
-from lottapack.progress import Progress
+from lottapack.progress import Progress, require_functions
+from lottapack.registry import hub_client
 from lottapack.registry.answers import name_fault
+from lottapack.registry.local import in_folder
 from lottapack.registry.records import PushOptions, PushResult
 from lottapack.registry.references import HubReference, parse_remote
 
@@ -25,8 +30,8 @@ def push(
     dry_run: bool = False,
     message: str | None = None,
     license: str | None = None,  # noqa: A002 - the card's own word
-    datasets: Sequence[str] = (),
-    metrics: Sequence[str] = (),
+    datasets: str | Iterable[str] = (),
+    metrics: str | Iterable[str] = (),
     results: Mapping[str, object] | None = None,
     modelpack: bool = False,
     max_bytes: int | None = None,
@@ -39,7 +44,7 @@ def push(
     sent again.
 
     Args:
-        path: the pack, ``*.lotta.safetensors``; ``<path>.sig`` beside it is sent too.
+        path: the pack, ``*.lotta.safetensors``, or a folder that holds one; ``<path>.sig`` beside it is sent too.
         reference: ``owner/name`` or ``oci://host/repository[:tag]``.
         tag: the tag of the commit or image.
         branch: the branch to commit to (Hub only), created if missing.
@@ -59,7 +64,7 @@ def push(
     Raises:
         FormatError, IntegrityError: the pack is damaged; nothing was sent.
         SignatureError: its signature is a link to somewhere else.
-        InvalidReferenceError: the reference is not valid.
+        InvalidReferenceError: the reference is not valid, or `path` is a folder with several packs.
         NetworkError, AccessError, NotFoundError, ConflictError: the registry refused or failed.
 
     Source:
@@ -70,20 +75,48 @@ def push(
         >>> pushed.reference, pushed.created
         ('my-org/digits@v1', True)
     """
+    require_functions(progress=progress)
+    require_flags(private=private, dry_run=dry_run, modelpack=modelpack)
     target = parse_remote(reference)
-    pack = Path(path)
+    pack = in_folder(path_of(path, "path"))
+    _require_texts(tag=tag, branch=branch, message=message, license=license)
+    named = _names(datasets, "datasets"), _names(metrics, "metrics")
+    options = PushOptions(tag, branch, private, dry_run, message, license, *named, _reached(results), modelpack)
     _refuse_broken(pack, max_bytes, allow)
-    reached = tuple((name, str(value)) for name, value in (results or {}).items())
-    options = PushOptions(
-        tag, branch, private, dry_run, message, license, tuple(datasets), tuple(metrics), reached, modelpack
-    )
     if isinstance(target, HubReference):
+        hub_client.require()
         from lottapack.pushing import hub
 
         return hub.push(pack, target, options, progress)
     from lottapack.pushing import oci
 
     return oci.push(pack, target, options, progress)
+
+
+def _require_texts(**options: object) -> None:
+    """Raise UnsupportedError for an option that is neither text nor None."""
+    for name, value in options.items():
+        if value is not None and not isinstance(value, str):
+            raise UnsupportedError(f"{name}={reprlib.repr(value)} is not text", hint=f"Pass `{name}` as a string.")
+
+
+def _names(names: str | Iterable[str], argument: str) -> tuple[str, ...]:
+    """Return names as a tuple; a single one may come alone. Raises UnsupportedError."""
+    found = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else (None,)
+    if not all(isinstance(name, str) for name in found):
+        raise UnsupportedError(
+            f"{argument}={reprlib.repr(names)} is not a list of names", hint=f"Pass `{argument}` as a list of strings."
+        )
+    return tuple(str(name) for name in found)
+
+
+def _reached(results: Mapping[str, object] | None) -> tuple[tuple[str, str], ...]:
+    if results is not None and not isinstance(results, Mapping):
+        raise UnsupportedError(
+            f"results={reprlib.repr(results)} is not a mapping",
+            hint='Pass a dict, such as {"test accuracy": "99.1 %"}.',
+        )
+    return tuple((str(name), str(value)) for name, value in (results or {}).items())
 
 
 def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:

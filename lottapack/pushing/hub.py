@@ -1,7 +1,7 @@
 """Push to the Hub in one commit with the pack, its card and its signature, without sending what is already there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +14,14 @@ from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing import card
 from lottapack.registry import answers, hub, hub_files, integrity
+from lottapack.registry.downloading import fresh_hash
 from lottapack.registry.hub_errors import Refused, translated
 from lottapack.registry.hub_files import Contents
 from lottapack.registry.hub_guard import guarded
 from lottapack.registry.hub_http import LIBRARY
+from lottapack.registry.integrity import Expected
 from lottapack.registry.records import FileSize, PushOptions, PushResult
-from lottapack.registry.references import HubReference
+from lottapack.registry.references import HubReference, is_revision
 
 CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -50,6 +52,17 @@ class _File:
         """The bytes of the file."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
+    def is_in(self, there: Mapping[str, Expected]) -> bool:
+        """Return whether a commit has the file with this content."""
+        expected = there.get(self.name)
+        if expected is None:
+            return False
+        if isinstance(self.content, Path):
+            return integrity.difference(self.content, expected) is None
+        hashed = fresh_hash(expected)
+        hashed.update(self.content)
+        return (expected.size, expected.digest) == (self.size, hashed.hexdigest())
+
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     """Push to the Hub; see ``pushing.push``, which has verified the pack."""
@@ -76,6 +89,11 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
     if options.modelpack:
         hint = "Leave out `modelpack`, or push to an OCI registry."
         raise UnsupportedError(f"{target}: only an OCI registry holds ModelPack manifests", hint=hint)
+    for name, value in (("tag", options.tag), ("branch", options.branch)):
+        if value is not None and not is_revision(value):
+            raise InvalidReferenceError(
+                f"`{name}={value!r}` cannot be the name of a {name}", hint="Use letters, digits, '-', '_', '.' and '/'."
+            )
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
@@ -215,12 +233,24 @@ def _commit(
             raise RegistryError(
                 f"{place.repo}: {constants.ENDPOINT} did not return the id of the commit", hint=answers.DISTRUST
             )
+        _require_sent(place.repo, commit, files)
     else:
         assert place.there is not None
         commit = place.there.commit
     if progress:
         progress(total, total)
     return commit
+
+
+def _require_sent(repo: str, commit: str, files: list[_File]) -> None:
+    """Raise RegistryError unless a commit has the files: a registry may leave out what a ``.gitignore`` names."""
+    there = hub_files.contents(repo, commit).files
+    lost = [file.name for file in files if not file.is_in(there)]
+    if lost:
+        hint = "Check the repository's .gitignore, then push again."
+        raise RegistryError(
+            f"{repo}: {constants.ENDPOINT} made commit {commit} without {answers.listed(lost)}", hint=hint
+        )
 
 
 @contextmanager

@@ -6,7 +6,9 @@ imported before it is needed.
 
 from os import PathLike
 
-from lottapack.progress import Progress
+from lottapack.files.paths import path_of
+from lottapack.progress import Progress, require_functions
+from lottapack.registry import hub_client
 from lottapack.registry.records import FileSize, Listed, LogEntry, PullResult, PushOptions, PushResult
 from lottapack.registry.references import HubReference, OciReference, parse, parse_owner, parse_remote
 
@@ -55,8 +57,12 @@ def pull(reference: str, *, output: str | PathLike[str] | None = None, progress:
         >>> pulled.path.name
         'model.lotta.safetensors'
     """
+    require_functions(progress=progress)
+    if output is not None:
+        path_of(output, "output")
     source = parse_remote(reference)
     if isinstance(source, HubReference):
+        hub_client.require()
         from lottapack.registry import hub_pull
 
         pulled = hub_pull.pull(source, progress)
@@ -94,6 +100,7 @@ def list_packs(owner: str) -> list[Listed]:
     """
     whose = parse_owner(owner)
     if whose.host is None:
+        hub_client.require()
         from lottapack.registry import hub
 
         return hub.list_packs(whose)
@@ -124,6 +131,7 @@ def history(reference: str) -> list[LogEntry]:
     """
     source = parse_remote(reference)
     if isinstance(source, HubReference):
+        hub_client.require()
         from lottapack.registry import hub
 
         return hub.log(source)

@@ -4,7 +4,9 @@ Registries are not trusted. Their texts do not become paths, and their numbers d
 before they were compared with known values.
 """
 
+import math
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -37,9 +39,47 @@ def unreadable(what: str, server: str, fault: BaseException, hint: str) -> Lotta
     return RegistryError(f"{what}: cannot read the answer of {server}: {words}", hint=hint)
 
 
+class Patience:
+    """How long an answer is waited for: the timeout of each read, which ends with the time that is left for all.
+
+    Without the second limit a server that sends a byte a minute, or interim answers without end, is never refused. The
+    time begins with the first read.
+    """
+
+    def __init__(self, silence: int, whole: int | None = None) -> None:
+        self._silence, self._whole = silence, whole or ANSWER_SECONDS
+        self._end: float | None = None
+
+    def renew(self) -> None:
+        """Begin again, because something of a file arrived."""
+        self._end = None
+
+    def __index__(self) -> int:
+        """Return the timeout of the next read in seconds, for ``socket.settimeout``. Raises TimeoutError."""
+        now = time.monotonic()
+        self._end = now + self._whole if self._end is None else self._end
+        if now >= self._end:
+            raise TimeoutError(f"the answer takes more than {self._whole} seconds")
+        return min(self._silence, math.ceil(self._end - now))
+
+
+_secrets: set[str] = set()
+_SECRET = 8
+"""The characters from which on a text is a secret; a shorter one stands in many words."""
+
+
+def conceal(authorization: str) -> None:
+    """Keep what an ``Authorization`` header holds, such as a token, out of every text that printable() returns."""
+    secret = authorization.rpartition(" ")[2]
+    if len(secret) >= _SECRET:
+        _secrets.add(secret)
+
+
 def printable(words: str, most: int) -> str:
-    """Return a server's text on one line, without characters that control a terminal."""
-    line = " ".join(words.split())
+    """Return a server's text on one line, without characters that control a terminal, and without what it was told."""
+    for secret in sorted(_secrets, key=len, reverse=True):  # other threads add to it; one may begin another
+        words = words.replace(secret, "***")
+    line = " ".join(words[: 4 * most].split())
     return "".join(char for char in line if char.isprintable())[:most]
 
 

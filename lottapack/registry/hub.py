@@ -3,6 +3,7 @@
 ``hub_pull`` and ``pushing.hub`` do the rest.
 """
 
+from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -12,7 +13,10 @@ from lottapack.registry import hub_http, hub_server
 from lottapack.registry.answers import iso_time
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.records import Listed, LogEntry
-from lottapack.registry.references import HubReference, Owner
+from lottapack.registry.references import HubReference, Owner, is_repository
+
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
+"""A commit's id."""
 
 
 class _Sibling(msgspec.Struct):
@@ -28,7 +32,7 @@ class _Model(msgspec.Struct, rename="camel"):
 
 class _Ref(msgspec.Struct, rename="camel"):
     name: str
-    target_commit: str
+    target_commit: _Id
 
 
 class Refs(msgspec.Struct):
@@ -43,7 +47,7 @@ class _Author(msgspec.Struct):
 
 
 class _Commit(msgspec.Struct):
-    id: str
+    id: _Id
     title: str
     date: str
     authors: list[_Author] = []
@@ -62,6 +66,7 @@ def list_packs(owner: Owner) -> list[Listed]:
                 )
                 for page in hub_http.pages("/api/models", list[_Model], owner.name, asked)
                 for model in page
+                if is_repository(model.id)  # no other text can be pulled
                 if any(file.rfilename.endswith(PACK_END) for file in model.siblings)
             ),
             key=lambda listed: listed.reference,

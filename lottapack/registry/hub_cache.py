@@ -22,13 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock
-
 from lottapack.errors import OutputError
-from lottapack.files.output import atomic_file, sync_folder
+from lottapack.files.output import atomic_file
 from lottapack.format.container import PACK_END
 from lottapack.registry import hub_server
 from lottapack.registry.integrity import Expected
+from lottapack.registry.locking import acquired
 from lottapack.registry.references import HubReference
 
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -51,14 +50,8 @@ def locked(repo: str, digest: str) -> Iterator[None]:
     path = cache / ".locks" / _name(repo) / f"{digest}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or not _is_inside(path.parent, cache):  # older lock libraries empty the target of a link
-        hint = "Remove that link, or set HF_HOME to another folder. Nothing was written."
-        raise OutputError(f"{path} is, or is behind, a link out of the cache", hint=hint)
-    lock: BaseFileLock = FileLock(path)
-    try:
-        lock.acquire()
-    except NotImplementedError:  # the file system does not support locks
-        lock = SoftFileLock(path)
-        lock.acquire()
+        raise OutputError(f"{path} is, or is behind, a link out of the cache", hint=_remove_link())
+    lock = acquired(path)
     try:
         yield
     finally:
@@ -91,12 +84,6 @@ def expected_of(path: Path) -> Expected | None:
     if _SHA256.fullmatch(blob.name):
         return Expected(size, "sha256", blob.name)
     return Expected(size, "git", blob.name) if _GIT.fullmatch(blob.name) else None
-
-
-def settle(partial: Path, blob: Path) -> None:
-    """Give a fetched file its final name."""
-    partial.replace(blob)
-    sync_folder(blob.parent)
 
 
 def link(repo: str, commit: str, name: str, blob: Path) -> Path:
@@ -151,7 +138,7 @@ def remember(source: HubReference, commit: str) -> None:
     *folders, last = (source.revision or "main").split("/")
     with suppress(OSError, OutputError):
         ref = _own_folder(source.repo, "refs", *folders) / last
-        if ref.is_file() and ref.read_text("ascii") == commit:
+        if ref.is_file() and ref.read_bytes() == commit.encode("ascii"):
             return
         with atomic_file(ref) as file:
             file.write(commit.encode("ascii"))
@@ -168,9 +155,12 @@ def _own_folder(repo: str, *parts: str) -> Path:
     for made in [*reversed(path.parents[: len(parts)]), path]:
         made.mkdir(parents=made == folder(repo), exist_ok=True)
         if not _is_inside(made, folder(repo)):
-            hint = "Remove that link, or set HF_HOME to another folder. Nothing was written."
-            raise OutputError(f"{made} is a link out of the cache of {repo}", hint=hint)
+            raise OutputError(f"{made} is a link out of the cache of {repo}", hint=_remove_link())
     return path
+
+
+def _remove_link() -> str:
+    return f"Remove that link, or set {hub_server.setting()} to another folder. Nothing was written."
 
 
 def _is_inside(path: Path, root: Path) -> bool:

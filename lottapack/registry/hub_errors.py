@@ -4,8 +4,9 @@ import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-from huggingface_hub import get_token
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -27,6 +28,7 @@ from lottapack.errors import (
     RegistryError,
 )
 from lottapack.registry import answers, hub_server
+from lottapack.registry.references import check_endpoint
 
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """The base of connection errors of the HTTP library that huggingface_hub uses in this version."""
@@ -48,6 +50,7 @@ class Refused(Exception):  # noqa: N818 - translated() turns it into an error
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Translate every error of asking a Hub and reading its answer. ``what``: the reference."""
+    check_endpoint(str(constants.ENDPOINT))
     try:
         yield
     except (LottapackError, MemoryError):
@@ -93,11 +96,14 @@ def translate(fault: Exception, what: str) -> LottapackError:
 
 def _local(fault: OSError, what: str) -> OutputError:
     """Return the error for a failure of this machine's disk."""
-    message = f"{what}: {fault.strerror}: {fault.filename or hub_server.cache()}"
+    cache, setting = hub_server.cache(), hub_server.setting()
+    message = f"{what}: {fault.strerror}: {fault.filename or cache}"
     if fault.errno in _FULL_DISK:
-        hint = f"Free some space in {hub_server.cache()}, or set HF_HOME to another disk. Nothing was kept."
-        return OutputError(message, hint=hint)
-    hint = f"Check that {hub_server.cache()} is writable, or set HF_HOME to a folder that is."
+        hint = f"Free some space in {cache}, or set {setting} to another disk. Nothing was kept."
+    elif fault.filename and not Path(fault.filename).is_relative_to(cache):  # such as the file of the token
+        hint = f"Check who may use that path, or set {setting} to another folder."
+    else:
+        hint = f"Check that {cache} is writable, or set {setting} to a folder that is."
     return OutputError(message, hint=hint)
 
 

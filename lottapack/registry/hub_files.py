@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from lottapack.errors import NotFoundError, RegistryError
+from lottapack.files.output import settle
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry import answers, hub_cache, hub_http, hub_server, integrity
@@ -64,7 +65,9 @@ class _Info(msgspec.Struct):
 
 
 def contents(repo: str, revision: str | None) -> Contents:
-    """Return the contents of a repository, in one request. Raises RegistryError for an invalid answer; Refused.
+    """Return the contents of a repository, in one request.
+
+    Raises RegistryError for an invalid answer, and for another commit than a revision that is one; Refused.
 
     (HfApi.model_info does the same, but importing it takes longer than the request, and it does not check the answer.)
     """
@@ -73,6 +76,11 @@ def contents(repo: str, revision: str | None) -> Contents:
     if not _COMMIT.fullmatch(info.sha):
         raise RegistryError(
             f"{repo}: {hub_server.endpoint()} did not return a commit", hint="Check that HF_ENDPOINT names a Hub."
+        )
+    if revision and _COMMIT.fullmatch(revision) and info.sha != revision:
+        raise RegistryError(
+            f"{repo}: {hub_server.endpoint()} answers with commit {info.sha} instead of {revision}",
+            hint=answers.DISTRUST,
         )
     files = {}
     for file in info.siblings:
@@ -93,10 +101,10 @@ def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress |
     """
     expected = there.files[name]
     _refuse_odd(repo, name, expected, most)
+    if path := _intact(repo, there.commit, name, expected):  # without a lock, also where nothing can be written
+        return path, 0
     with hub_cache.locked(repo, expected.digest):
-        path = hub_cache.find(repo, there.commit, name)
-        if path and integrity.difference(path, expected) is None:
-            _log.info("%s/%s is in the cache: %s", repo, name, path)
+        if path := _intact(repo, there.commit, name, expected):  # another process was faster
             return path, 0
         hub_cache.remove_link(repo, there.commit, name)
         blob, received = hub_cache.blob(repo, expected.digest), 0
@@ -105,8 +113,18 @@ def fetch(repo: str, there: Contents, name: str, most: int, progress: Progress |
             part = blob.with_name(f"{blob.name}.incomplete")
             opener = partial(_opened, repo, there.commit, name)
             received = download(opener, expected, part, f"{repo}/{name}", progress)
-            hub_cache.settle(part, blob)
+            settle(part, blob)
         return hub_cache.link(repo, there.commit, name, blob), received
+
+
+def _intact(repo: str, commit: str, name: str, expected: Expected) -> Path | None:
+    """Return a file of a commit in the cache if it is as announced, or None."""
+    path = hub_cache.find(repo, commit, name)
+    with suppress(FileNotFoundError):  # another process removes a damaged one
+        if path and integrity.difference(path, expected) is None:
+            _log.info("%s/%s is in the cache: %s", repo, name, path)
+            return path
+    return None
 
 
 @contextmanager

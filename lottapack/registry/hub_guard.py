@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub import constants
-from huggingface_hub.utils import _http, get_session  # type: ignore[attr-defined]  # its documented location
+from huggingface_hub.utils import _http
 
 from lottapack.errors import NetworkError, RegistryError
 from lottapack.registry import answers
 from lottapack.registry.hub_errors import HTTP_ERROR
-from lottapack.registry.hub_http import LIBRARY, OWN
+from lottapack.registry.hub_http import LIBRARY, OWN, session
 
-_CONNECT, _READ = 20.0, 600.0
+_CONNECT, _READ = 20, 600
 """Seconds to connect, and for an answer of a registry that must first store what it was sent."""
+_DAILY = "/api/agent-harnesses"
+"""What the client asks a server for by itself, once a day."""
 _library = sys.modules[HTTP_ERROR.__module__.partition(".")[0]]
 _lock, _pushes = threading.Lock(), 0
 
@@ -32,7 +34,7 @@ def guarded() -> Iterator[None]:
     made = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
     if made is not None and not isinstance(made, _Factory):
         _http._GLOBAL_CLIENT_FACTORY = _Factory(made)
-    _watch(get_session())
+    _watch(session())
     with _lock:
         _pushes += 1
     try:
@@ -63,15 +65,18 @@ def _is_ours(request: Any) -> bool:
     """Return whether huggingface_hub makes this request for us. Uploads do not show their origin."""
     if OWN in request.extensions or not _pushes:
         return False
-    return request.method == "PUT" or str(request.headers.get("User-Agent", "")).startswith(f"{LIBRARY}/")
+    named = str(request.headers.get("User-Agent", "")).startswith(f"{LIBRARY}/")
+    return named or request.method == "PUT" or request.url.path.endswith(_DAILY)
 
 
 def _before(request: Any) -> None:
     """Disable compression and endless waits, keep the token on the Hub's host, and refuse plain HTTP after HTTPS."""
     if not _is_ours(request):
         return
+    answers.conceal(request.headers.get("Authorization", ""))
     request.headers["Accept-Encoding"] = "identity"
-    request.extensions["timeout"] = {"connect": _CONNECT, "read": _READ, "write": _READ, "pool": _CONNECT}
+    patience = answers.Patience(_READ, _READ)
+    request.extensions["timeout"] = {"connect": _CONNECT, "read": patience, "write": _READ, "pool": _CONNECT}
     url = answers.follow(constants.ENDPOINT, str(request.url), constants.ENDPOINT)
     if answers.origin(url) != answers.origin(constants.ENDPOINT) and "Authorization" in request.headers:
         del request.headers["Authorization"]

@@ -5,6 +5,7 @@ redirects, compression (not requested, so that a small answer cannot become a la
 """
 
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from huggingface_hub import constants
 from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its documented location
 
-from lottapack.errors import NetworkError, RegistryError
+from lottapack.errors import AccessError, NetworkError, RegistryError
 from lottapack.registry import answers, hub_server
 from lottapack.registry.downloading import Body
 from lottapack.registry.hub_errors import Refused
@@ -26,12 +28,12 @@ LIBRARY = "lottapack"
 OWN = "lottapack"
 """Marks the extensions of requests that are made here."""
 
-_TIMEOUT = (20.0, 60.0, 60.0, 20.0)
-"""Seconds to connect, without a byte of an answer, to send one, and for a free connection. (The client itself would
-wait forever.)"""
+_CONNECT, _SILENCE = 20, 60
+"""Seconds to connect, and without a byte. (The client itself would wait forever.)"""
 _ATTEMPTS = 5
 """How many times a server may ask to come back later."""
 _MAX_ERROR, _MAX_LIST = 64 << 10, 128 << 20
+_lock = threading.Lock()
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -66,24 +68,21 @@ def file(repo: str, commit: str, name: str, what: str, start: int) -> Iterator[B
     url = f"{hub_server.endpoint()}/{repo}/resolve/{commit}/{quote(name)}"
     # 416 is a valid answer too: the local file is longer than the Hub's.
     asked = {"Range": f"bytes={start}-"} if start else {}
-    with _opened(url, None, asked, what) as response:
-        yield Body(response.status_code, dict(response.headers.items()), response.iter_raw())
+    with _opened(url, None, asked, what) as (response, patience):
+        yield Body(response.status_code, dict(response.headers.items()), _renewing(response.iter_raw(), patience))
+
+
+def _renewing(chunks: Iterator[bytes], patience: answers.Patience) -> Iterator[bytes]:
+    for chunk in chunks:
+        patience.renew()
+        yield chunk
 
 
 def _get(url: str, params: Mapping[str, str] | None, what: str) -> tuple[bytes, str | None]:
     """Return the content of an answer, and the address of the next page."""
-    with _opened(url, params, {}, what) as response:
-        content = answers.collect(_timely(response.iter_raw(), what), answers.MAX_ANSWER, what)
+    with _opened(url, params, {}, what) as (response, _):
+        content = answers.collect(response.iter_raw(), answers.MAX_ANSWER, what)
         return content, response.links.get("next", {}).get("url")
-
-
-def _timely(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
-    end = time.monotonic() + answers.ANSWER_SECONDS
-    for chunk in chunks:
-        if time.monotonic() > end:
-            hint = "Check the network, then run the same command again."
-            raise NetworkError(f"{what}: the answer takes more than {answers.ANSWER_SECONDS} seconds", hint=hint)
-        yield chunk
 
 
 def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
@@ -97,18 +96,27 @@ def _decoded(content: bytes, kind: type[_Answer], what: str) -> _Answer:
 
 
 @contextmanager
-def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str) -> Iterator[Any]:
+def _opened(
+    url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str
+) -> Iterator[tuple[Any, answers.Patience]]:
     """Open the successful answer to GET, following redirects and waiting for a busy server. Raises RegistryError."""
     headers = {
-        **build_hf_headers(token=hub_server.token(), library_name=LIBRARY),
+        **_identity(),
         **asked,
         "Accept-Encoding": "identity",
     }
-    _log.debug("asking %s", url)
+    told = headers.get("authorization", "")
+    if not (told.isascii() and told.isprintable()):
+        hint = "Log in again with: hf auth login    (or correct HF_TOKEN)."
+        raise AccessError(f"{what}: the token for {hub_server.endpoint()} has characters that no token has", hint=hint)
+    answers.conceal(told)
+    _log.debug("asking %s", answers.printable(url, 500))
     home, redirects, busy = answers.origin(url), 0, 0
     while redirects <= answers.MAX_REDIRECTS:
-        options: dict[str, Any] = {"follow_redirects": False, "timeout": _TIMEOUT, "extensions": {OWN: True}}
-        with get_session().stream("GET", url, params=params, headers=headers, **options) as response:
+        patience = answers.Patience(_SILENCE)
+        limits = (_CONNECT, patience, _SILENCE, _CONNECT)  # to connect, to read, to send, for a free connection
+        options: dict[str, Any] = {"follow_redirects": False, "timeout": limits, "extensions": {OWN: True}}
+        with session().stream("GET", url, params=params, headers=headers, **options) as response:
             status = response.status_code
             if status in _REDIRECTS and "Location" in response.headers:
                 redirects += 1
@@ -119,7 +127,7 @@ def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str]
             wait = answers.asked_wait(response.headers) if status in _BUSY else None
             if wait is None or wait > answers.MAX_WAIT or busy == _ATTEMPTS:
                 _check(response, what)
-                yield response
+                yield response, patience
                 return
         busy += 1
         _log.warning("%s: the server is busy; asking again in %g s", what, wait)
@@ -127,12 +135,37 @@ def _opened(url: str, params: Mapping[str, str] | None, asked: Mapping[str, str]
     raise RegistryError(f"{what}: more than {answers.MAX_REDIRECTS} redirects", hint=answers.DISTRUST)
 
 
+def session() -> Any:
+    """Return the client's connections. Raises NetworkError for invalid proxies or certificates of the environment."""
+    try:
+        return get_session()
+    except (OSError, ValueError, ImportError) as fault:
+        words = answers.without_number(answers.printable(str(fault), 300)) or type(fault).__name__
+        raise NetworkError(
+            f"cannot connect to {hub_server.endpoint()} with the proxies and certificates of this environment: {words}",
+            hint="Check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.",
+        ) from fault
+
+
+def _identity() -> dict[str, str]:
+    """Return the headers that say who asks: the client's, without those for which it would ask the server itself.
+
+    For its telemetry the client fetches a list from the server, once a day and without our limits.
+    """
+    with _lock:  # else two threads could leave it on
+        before, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
+        try:
+            return dict(build_hf_headers(token=hub_server.token(), library_name=LIBRARY))
+        finally:
+            constants.HF_HUB_DISABLE_TELEMETRY = before
+
+
 def _check(response: Any, what: str) -> None:
     """Raise the error of a status, and refuse answers that cannot be read within limits."""
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if response.status_code not in (200, 206, 416):
         content = bytearray()
-        for chunk in _timely(response.iter_raw(), what) if coding == "identity" else ():
+        for chunk in response.iter_raw() if coding == "identity" else ():
             content += chunk
             if len(content) > _MAX_ERROR:
                 break

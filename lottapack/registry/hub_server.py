@@ -39,6 +39,11 @@ def token() -> bool | None:
     return None if is_own() else False
 
 
+def setting() -> str:
+    """Return the environment variable that moves the cache for the server."""
+    return "HF_HOME" if is_own() else "LOTTAPACK_CACHE"
+
+
 def cache() -> Path:
     """Return the cache for the server. A repository of another server must not pass for one of the Hub."""
     if is_own():

@@ -22,7 +22,7 @@ def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
     """
     parsed = parse(path)
     if isinstance(parsed, Path):
-        return in_folder(parsed) if os.path.isdir(parsed) else parsed  # noqa: PTH112 - Path.is_dir() may raise
+        return in_folder(parsed)
     from lottapack.registry import pull
 
     try:
@@ -33,23 +33,26 @@ def local(path: str | PathLike[str], progress: Progress | None = None) -> Path:
         raise type(fault)(fault.message, hint=f"The file {path} does not exist either. {fault.hint}") from fault
 
 
-def in_folder(folder: Path) -> Path:
-    """Return the pack of a folder from export or save_pretrained; or the folder, which open_pack() refuses.
+def in_folder(path: Path) -> Path:
+    """Return the pack of a folder from export or save_pretrained; any other path as it is.
 
-    Raises InvalidReferenceError if the folder contains several, for a link out of it, and for a folder that stands for
-    another scaffold than the pack's default one, which the pack alone would not tell.
+    open_pack() refuses a folder without a pack. Raises InvalidReferenceError if the folder contains several, for a link
+    out of it, and for a folder that stands for another scaffold than the pack's default one, which the pack alone would
+    not tell.
     """
-    packs = sorted(folder.glob(f"*{PACK_END}"))
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() may raise
+        return path
+    packs = sorted(path.glob(f"*{PACK_END}"))
     if len(packs) > 1:
         names = ", ".join(pack.name for pack in packs[:5])
-        raise InvalidReferenceError(f"{folder} contains {len(packs)} packs: {names}", hint="Name one of them.")
+        raise InvalidReferenceError(f"{path} contains {len(packs)} packs: {names}", hint="Name one of them.")
     if not packs:
-        return folder
+        return path
     require_own_file(packs[0], error=InvalidReferenceError)
-    scaffold = _scaffold_of(folder)
+    scaffold = _scaffold_of(path)
     if scaffold is not None:
         raise InvalidReferenceError(
-            f"{folder} stands for the scaffold {scaffold!r} of its pack",
+            f"{path} stands for the scaffold {scaffold!r} of its pack",
             hint=f"Name the pack itself, {packs[0]}, with `scaffold={scaffold}` where you need that one.",
         )
     return packs[0]
@@ -57,8 +60,10 @@ def in_folder(folder: Path) -> Path:
 
 def _scaffold_of(folder: Path) -> str | None:
     """Return the scaffold that a folder's ``config.json`` names, or None for the default one."""
+    path = folder / "config.json"
+    require_own_file(path, error=InvalidReferenceError)
     try:
-        with (folder / "config.json").open("rb") as file:
+        with path.open("rb") as file:
             config = json.loads(file.read(_LARGEST))
         scaffold = config["quantization_config"]["scaffold"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lottapack.errors import AccessError, NetworkError, NotFoundError, RegistryError, UnsupportedError
+from lottapack.extras import missing
 from lottapack.progress import Progress
 from lottapack.registry import oci_cache, oci_manifest
 from lottapack.registry.oci_download import fetch
@@ -38,16 +39,19 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
                 exact = OciReference(source.host, source.repository, digest=known)
                 hint = f"The version last pulled, {known}, is in the cache. Pull {exact} to use it."
                 raise NetworkError(fault.message, hint=hint) from fault
-        with oci_cache.locked(digest) as entry:
-            image, received = entry.image(str(source)), 0
-            if image is not None:
-                _log.info("%s is in the cache: %s", source, entry.file(image.pack))
-            else:
-                manifest = manifest or client.manifest(digest)[0]
-                image = oci_manifest.read(manifest, str(source))
-                received = fetch(client, image, entry, str(source), progress)
-                entry.complete(manifest)
-            path = entry.file(image.pack)
+        entry, received = oci_cache.entry(digest), 0
+        image = entry.image(str(source))  # without a lock, also where nothing can be written
+        if image is None:
+            with oci_cache.locked(entry):
+                image = entry.image(str(source))  # another process may have been faster
+                if image is None:
+                    manifest = manifest or client.manifest(digest)[0]
+                    image = oci_manifest.read(manifest, str(source))
+                    received = fetch(client, image, entry, str(source), progress)
+                    entry.complete(manifest)
+        path = entry.file(image.pack)
+        if not received:
+            _log.info("%s is in the cache: %s", source, path)
         if source.tag:
             oci_cache.remember(source, digest)
     return PullResult(path, str(source), digest, image.pack.sha256, image.pack.size, received)
@@ -60,7 +64,7 @@ def log(reference: OciReference) -> list[LogEntry]:
     """
     with client_of(reference, "pull") as client:
         name = reference.tag or reference.digest
-        packs = _packs(client, [name] if name else client.tags())
+        packs = _packs(client, [name], is_listed=False) if name else _packs(client, client.tags())
         if not packs:
             raise NotFoundError(f"{reference}: found no pack under any tag", hint="Push one with lottapack push.")
         names: dict[str, list[str]] = {}
@@ -94,11 +98,16 @@ def list_packs(owner: Owner) -> list[Listed]:
     return packs
 
 
-def _packs(client: "Client", names: list[str]) -> dict[str, tuple[str, Blob]]:
-    """Return the digest and the pack of each tag of a pack."""
+def _packs(client: "Client", names: list[str], *, is_listed: bool = True) -> dict[str, tuple[str, Blob]]:
+    """Return the digest and the pack of each tag of a pack. ``is_listed``: the registry listed the names."""
     packs = {}
     for name in names:
-        raw, digest = client.manifest(name)
+        try:
+            raw, digest = client.manifest(name)
+        except NotFoundError:
+            if is_listed:  # removed meanwhile
+                continue
+            raise
         try:
             packs[name] = digest, oci_manifest.read(raw, f"{client.where}:{name}").pack
         except RegistryError:
@@ -119,6 +128,5 @@ def client_of(reference: OciReference, actions: str | None) -> "Client":
     except ModuleNotFoundError as fault:
         if fault.name not in ("oras", "requests"):
             raise
-        hint = "Install it: pip install 'lottapack[oci]'"
-        raise UnsupportedError("OCI registries need the oras client, which is not installed", hint=hint) from fault
+        raise missing("an OCI registry", fault.name, "oci", fault) from fault
     return Client(reference, actions)

@@ -39,6 +39,7 @@ class Credentials:
     @property
     def basic(self) -> str:
         """The value of a basic ``Authorization`` header."""
+        answers.conceal(self.password)
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
@@ -48,6 +49,7 @@ class OriginAuth(AuthBase):
     def __init__(self, origin: str, value: str = "") -> None:
         self.origin = origin
         self.value = value
+        answers.conceal(value)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign a request."""
@@ -62,10 +64,11 @@ def find_credentials(host: str) -> Credentials | None:
     user, password = os.environ.get("ORAS_USER"), os.environ.get("ORAS_PASS")
     if user and password:
         return Credentials(user, password)
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    path = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker", "config.json")
     try:
+        path = path.expanduser()
         config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, RuntimeError):  # the second: the user does not have a home folder
         return None
     except (OSError, ValueError) as fault:
         raise _unreadable(path, str(fault)) from fault
@@ -161,7 +164,9 @@ def fetch_token(
         answer = json.loads(oci_transport.content(response, _MAX_TOKEN, host))
     token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise RegistryError(f"{realm} did not return a token", hint="Report this to its operator.")
+        raise RegistryError(
+            f"{answers.printable(realm, 200)} did not return a token", hint="Report this to its operator."
+        )
     return token
 
 

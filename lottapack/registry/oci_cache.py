@@ -18,13 +18,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from lottapack.errors import OutputError, RegistryError
 from lottapack.files.cache_folder import cache_folder
 from lottapack.files.output import atomic_file
 from lottapack.registry import oci_manifest
 from lottapack.registry.integrity import Expected, difference
+from lottapack.registry.locking import acquired
 from lottapack.registry.oci_manifest import Blob, Image
 from lottapack.registry.references import OciReference
 
@@ -34,7 +33,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The folder of one manifest digest. Use it inside locked()."""
+    """The folder of one manifest digest. Write to it inside locked()."""
 
     folder: Path
 
@@ -43,29 +42,18 @@ class Entry:
         return self.folder / blob.title
 
     def image(self, where: str) -> Image | None:
-        """Return the files of a complete image, each read and checked against its digest; None if one is not complete.
-
-        Damaged files are removed, so that they are fetched again.
-        """
-        path = self.folder / _MANIFEST
+        """Return the files of a complete image, each read and checked against its digest; None if one differs."""
         try:
-            raw = path.read_bytes()
-        except OSError:
-            return None
-        if hashlib.sha256(raw).hexdigest() != self.folder.name:
-            path.unlink()
-            return None
-        try:
+            raw = (self.folder / _MANIFEST).read_bytes()
+            if hashlib.sha256(raw).hexdigest() != self.folder.name:
+                return None
             image = oci_manifest.read(raw, where)
+            blobs = [blob for blob in (image.pack, image.signature) if blob]
+            return image if all(difference(self.file(blob), expected(blob)) is None for blob in blobs) else None
+        except OSError:  # a file is missing
+            return None
         except RegistryError:  # stored by another version with other rules
             return None
-        complete = True
-        for blob in (image.pack, image.signature):
-            file = self.file(blob) if blob else None
-            if blob and file and file.is_file() and difference(file, expected(blob)):
-                file.unlink()
-            complete = complete and (file is None or file.is_file())
-        return image if complete else None
 
     def complete(self, manifest: bytes) -> None:
         """Write the manifest, which completes the image."""
@@ -78,34 +66,36 @@ def expected(blob: Blob) -> Expected:
     return Expected(blob.size, "sha256", blob.sha256)
 
 
+def entry(digest: str) -> Entry:
+    """Return the folder of a manifest digest, which may be missing."""
+    return Entry(_root() / "sha256" / digest.removeprefix("sha256:"))
+
+
 @contextmanager
-def locked(digest: str) -> Iterator[Entry]:
-    """Lock and yield the folder of a manifest digest, created if missing. Raises OutputError."""
-    name = digest.removeprefix("sha256:")
-    folder = _root() / "sha256" / name
+def locked(entry: Entry) -> Iterator[None]:
+    """Lock the folder of a manifest digest, created if missing. Raises OutputError."""
     with _writable():
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _root() / "locks" / name
-        lock.parent.mkdir(exist_ok=True)
-        taken = FileLock(lock)
-        taken.acquire()
+        entry.folder.mkdir(parents=True, exist_ok=True)
+        locks = _root() / "locks"
+        locks.mkdir(exist_ok=True)
+        lock = acquired(locks / entry.folder.name)
     try:
-        yield Entry(folder)
+        yield
     finally:
-        taken.release()
+        lock.release()
         with suppress(OSError):
-            folder.rmdir()  # only succeeds if nothing was fetched
+            entry.folder.rmdir()  # only succeeds if nothing was fetched
 
 
 def remember(reference: OciReference, digest: str) -> None:
-    """Store the digest of a tag, to name it when the registry cannot be reached. Raises OutputError."""
+    """Store the digest of a tag, to name it when the registry cannot be reached. A read-only cache stays as it is."""
     if recall(reference) == digest:
         return
     path = _tag(reference)
-    with _writable():
+    with suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        file.write(digest.encode())
+        with atomic_file(path) as file:
+            file.write(digest.encode())
 
 
 def recall(reference: OciReference) -> str | None:

@@ -5,7 +5,6 @@ scope, basic authentication without sending everything twice, plain HTTP to this
 next step.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +20,13 @@ from lottapack.registry import answers, oci_auth, oci_manifest, oci_transport
 from lottapack.registry.downloading import Body
 from lottapack.registry.oci_manifest import MANIFEST_TYPE, Blob
 from lottapack.registry.oci_transport import FileBody, Transport, is_loopback
-from lottapack.registry.references import OciReference
+from lottapack.registry.references import IMAGE, TAG, OciReference
 
 MAX_MANIFEST = 4 << 20
 MAX_LISTED = 1000
 _MAX_ERROR = 64 << 10
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_LISTED = {"tags": TAG, "repositories": IMAGE}
+"""The names that a list is asked for; others cannot be pulled."""
 
 
 class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not have types
@@ -104,6 +104,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
             raise self._failed(fault) from fault
         except (ConnectionError, TimeoutError) as fault:
             raise self._failed(requests.exceptions.ConnectionError(fault)) from fault
+        except OSError as fault:  # as requests raises for certificates that are missing
+            raise self._failed(requests.exceptions.RequestException(fault)) from fault
         except Exception as fault:
             hint = "Check the address. If it is right, report this to the registry's operator."
             raise answers.unreadable(self.where, self.host, fault, hint) from fault
@@ -119,7 +121,9 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
             words = answers.without_number(answers.printable(_innermost(fault), 300))
             hint = "Check the address and the network, then try again; finished parts are kept."
             return NetworkError(f"{self.where}: the connection failed: {words}", hint=hint)
-        hint = "Use HTTPS. Plain HTTP is only allowed for loopback hosts."
+        hint = "Check the variables of certificates and proxies, such as REQUESTS_CA_BUNDLE and HTTPS_PROXY."
+        if isinstance(fault, oci_transport.UnencryptedError):
+            hint = "Use HTTPS. Plain HTTP is only allowed for loopback hosts."
         return RegistryError(f"{self.where}: cannot send the request: {answers.printable(str(fault), 300)}", hint=hint)
 
     def manifest(self, name: str) -> tuple[bytes, str]:
@@ -161,7 +165,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         with self.network():
-            yield from oci_transport.chunks(response, self.where)
+            yield from oci_transport.chunks(response, self.where, is_file=True)
 
     def upload(self, blob: Blob, content: Path | bytes, advance: Callable[[int], None] | None = None) -> None:
         """Send a blob in one piece. ``advance`` is called with the bytes sent so far."""
@@ -213,7 +217,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
                         f"{self.where}: the registry's list of {field} is not valid", hint=answers.DISTRUST
                     )
                 url = answers.next_page(url, response.links.get("next", {}).get("url") if names else None, self.where)
-            listed += [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
+            listed += [name for name in names if isinstance(name, str) and _LISTED[field].fullmatch(name)]
         raise RegistryError(f"{self.where}: the list has more than {answers.MAX_PAGES} pages", hint=answers.DISTRUST)
 
     def manifest_url(self, name: str) -> str:

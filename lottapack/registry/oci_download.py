@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottapack.errors import FormatError, IntegrityError
-from lottapack.files.output import sync_folder
+from lottapack.files.output import settle
 from lottapack.progress import Progress
 from lottapack.registry import downloading
 from lottapack.registry.integrity import check_pack
@@ -21,7 +21,7 @@ def fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Pr
     if image.signature:
         part = _part(entry, image.signature)
         download(client, image.signature, part, None)
-        _settle(part, entry.file(image.signature))
+        settle(part, entry.file(image.signature))
     part = _part(entry, image.pack)
     received = download(client, image.pack, part, progress)
     try:
@@ -30,7 +30,7 @@ def fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Pr
         part.unlink()
         hint = "The file is as it was pushed, but this version cannot read it as a pack. Report this to its author."
         raise type(fault)(where, fault.problems, hint=hint) from fault
-    _settle(part, entry.file(image.pack))
+    settle(part, entry.file(image.pack))
     return received
 
 
@@ -44,12 +44,6 @@ def _part(entry: Entry, blob: Blob) -> Path:
     if file.is_file():
         file.replace(part)
     return part
-
-
-def _settle(part: Path, path: Path) -> None:
-    """Give a fetched file its final name."""
-    part.replace(path)
-    sync_folder(path.parent)
 
 
 def download(client: "Client", blob: Blob, path: Path, progress: Progress | None) -> int:

@@ -95,7 +95,7 @@ def read(raw: bytes, where: str) -> Image:
     if manifest.artifact_type != ARTIFACT_TYPE:
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else manifest.media_type)
         raise NotFoundError(
-            f"{where} is not a pack but {kind or 'an artifact without a type'}",
+            f"{where} is not a pack but {answers.printable(kind, 100) or 'an artifact without a type'}",
             hint="Use the tag of an image that was pushed with lottapack push.",
         )
     if manifest.schema_version != 2 or manifest.media_type != MANIFEST_TYPE:
@@ -118,4 +118,5 @@ def read(raw: bytes, where: str) -> Image:
 
 def _broken(where: str, why: str) -> RegistryError:
     hint = "Push the pack again with lottapack push."
-    return RegistryError(f"{where} has a manifest that breaks the specification: {why}", hint=hint)
+    shown = answers.printable(why, 300)
+    return RegistryError(f"{where} has a manifest that breaks the specification: {shown}", hint=hint)

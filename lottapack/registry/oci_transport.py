@@ -1,8 +1,10 @@
 """Exchange bytes with an OCI registry: within limits of time and size, and encrypted beyond this machine."""
 
+import http.client
+import io
 import ipaddress
-import time
 from collections.abc import Callable, Iterator
+from operator import index
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,8 +12,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from lottapack.errors import NetworkError, RegistryError
+from lottapack.errors import RegistryError
 from lottapack.registry import answers
 
 CHUNK = 1 << 20
@@ -33,18 +36,78 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+class UnencryptedError(requests.exceptions.InvalidSchema):
+    """A request would leave this machine without encryption."""
+
+
+class _Reading(io.RawIOBase):
+    """A socket's bytes, as long as there is patience for them."""
+
+    def __init__(self, raw: io.RawIOBase, patience: answers.Patience) -> None:
+        self._raw, self._patience = raw, patience
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read once, within the socket's own time limit. Raises TimeoutError if the answer has taken too long."""
+        index(self._patience)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the socket's file."""
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head and body end within the time for all of it, unless ``patience`` is renewed."""
+
+    def __init__(self, connection: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(connection, *arguments, **options)
+        self.patience = answers.Patience(_READ, _WRITE if options.get("method") == "PUT" else None)
+        self.fp = io.BufferedReader(_Reading(self.fp.detach(), self.patience))
+
+
+class _Plain(HTTPConnection):
+    response_class = _Response
+
+
+class _Encrypted(HTTPSConnection):
+    response_class = _Response
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _EncryptedPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Encrypted
+
+
+_POOLS = {"http": _PlainPool, "https": _EncryptedPool}
+
+
 class Transport(HTTPAdapter):
     """Sets time limits for every request, and refuses plain HTTP beyond this machine."""
 
     def __init__(self, plain: bool) -> None:
         super().__init__()
         self._plain = plain
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Return the manager of connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """Send one request."""
         url = urlsplit(str(request.url))
         if url.scheme != "https" and not (self._plain and is_loopback(url.hostname)):
-            raise requests.exceptions.InvalidSchema(f"it leads to {url.netloc} without encryption")
+            raise UnencryptedError(f"it leads to {url.netloc} without encryption")
         options["timeout"] = (_CONNECT, _WRITE if request.method == "PUT" else _READ)
         return super().send(request, *args, **options)
 
@@ -72,16 +135,22 @@ def exchange(session: requests.Session, method: str, url: str, what: str, **opti
     raise RegistryError(f"{what}: more than {answers.MAX_REDIRECTS} redirects", hint=answers.DISTRUST)
 
 
-def chunks(response: requests.Response, what: str) -> Iterator[bytes]:
-    """Yield an answer's content as it arrives. Raises RegistryError if it is compressed, which is never requested."""
+def chunks(response: requests.Response, what: str, *, is_file: bool = False) -> Iterator[bytes]:
+    """Yield an answer's content as it arrives. Raises RegistryError if it is compressed, which is never requested.
+
+    ``is_file``: whether it may take as long as it likes, if something arrives all the time.
+    """
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding != "identity":
         shown = answers.printable(coding, 40)
         hint = answers.DISTRUST
         raise RegistryError(f"{what}: the answer is compressed ({shown}) without request", hint=hint)
     read = getattr(response.raw, "read1", response.raw.read)
+    answer = response.raw._original_response  # as requests itself knows it; None from another adapter
     try:
         while piece := read(CHUNK):
+            if is_file and answer is not None:
+                answer.patience.renew()
             yield piece
     except urllib3.exceptions.HTTPError as fault:
         raise requests.exceptions.ConnectionError(fault) from fault
@@ -89,21 +158,12 @@ def chunks(response: requests.Response, what: str) -> Iterator[bytes]:
 
 def content(response: requests.Response, most: int, what: str) -> bytes:
     """Return an answer's content, with limits of size and time. Raises RegistryError."""
-    return answers.collect(_timely(chunks(response, what), what), most, what)
+    return answers.collect(chunks(response, what), most, what)
 
 
 def drain(response: requests.Response, what: str) -> None:
     """Read the rest of an answer without content, so that the connection can be reused."""
     content(response, _DRAIN, what)
-
-
-def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
-    end = time.monotonic() + answers.ANSWER_SECONDS
-    for piece in pieces:
-        if time.monotonic() > end:
-            hint = "Check the network, then try again."
-            raise NetworkError(f"{what}: the answer takes more than {answers.ANSWER_SECONDS} seconds", hint=hint)
-        yield piece
 
 
 class FileBody:

@@ -3,10 +3,10 @@
 import hashlib
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 
 from lottapack.errors import IntegrityError, OutputError, Problem
 from lottapack.files.output import atomic_file, refuse_over
+from lottapack.files.paths import path_of
 from lottapack.format.container import SIGNATURE_END
 from lottapack.limits import check_disk
 from lottapack.registry.records import PullResult
@@ -19,7 +19,7 @@ def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
 
     Raises IntegrityError, LimitError, OutputError.
     """
-    target = Path(output)
+    target = path_of(output, "output")
     if target.is_dir() or str(output).endswith(("/", "\\")):
         target = target / pulled.path.name
     refuse_over(target, pulled.path)

@@ -2,30 +2,38 @@
 
 import os
 import re
+import reprlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from lottapack.errors import InvalidReferenceError
+from lottapack.files.paths import path_of
 from lottapack.format.container import PACK_END
 
 HUB, OCI = "hf://", "oci://"
 _HTTP = ("http://", "https://")
 
-FORMS = (
-    "Write ./model.lotta.safetensors for a file, owner/name[@revision] for a repository of the Hub, "
-    "http(s)://host/owner/name for another server's, or oci://host/repository:tag for an OCI image."
+_REMOTE = (
+    "owner/name[@revision] for a repository of the Hub, http(s)://host/owner/name for another server's, or "
+    "oci://host/repository:tag for an OCI image."
 )
+FORMS = f"Write ./model.lotta.safetensors for a file, {_REMOTE}"
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REPO = re.compile(rf"{_NAME}/{_NAME}")
 _OWNER = re.compile(_NAME)
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]*[A-Za-z0-9_+-])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?")
+_LAST_PORT = 65535
+_PLAIN = re.compile(r'[!"$->@-~]+')
+"""Printable ASCII without spaces, ``?`` and ``#``."""
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_IMAGE = re.compile(rf"{_PART}(?:/{_PART})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+IMAGE = re.compile(rf"{_PART}(?:/{_PART})*")
+"""The name of a repository in an OCI registry."""
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""A tag there."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -108,7 +116,7 @@ def parse(text: str | PathLike[str]) -> Reference:
         HubReference(repo='my-org/digits', revision='v1', server=None)
     """
     if not isinstance(text, str):
-        return Path(text)
+        return path_of(text, "path")
     return Path(text) if _is_path(text) else parse_remote(text)
 
 
@@ -131,6 +139,8 @@ def parse_remote(text: str) -> HubReference | OciReference:
         >>> lottapack.registry.parse_remote("oci://localhost:5000/models/digits:v1").tag
         'v1'
     """
+    if not isinstance(text, str):
+        raise InvalidReferenceError(f"{reprlib.repr(text)} is not a reference", hint=f"Write {_REMOTE}")
     if text.startswith(OCI):
         return _image(text)
     if text.startswith(HUB):
@@ -140,15 +150,18 @@ def parse_remote(text: str) -> HubReference | OciReference:
     if "://" in text:
         raise InvalidReferenceError(f"{text!r} has an unknown scheme", hint=FORMS)
     if _looks_like_path(text):
-        raise InvalidReferenceError(f"{text!r} is a path, not a reference to a registry", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r} is a path, not a reference to a registry", hint=f"Write {_REMOTE}")
     return _repository(text, text)
 
 
 def parse_owner(text: str) -> Owner:
     """Parse ``my-org``, ``hf://my-org``, ``oci://host`` or ``oci://host/models``. Raises InvalidReferenceError."""
+    hint = "Pass a user or organisation, such as my-org, http(s)://host/my-org, or oci://host[/prefix]."
+    if not isinstance(text, str):
+        raise InvalidReferenceError(f"{reprlib.repr(text)} does not name an owner of packs", hint=hint)
     if text.startswith(OCI):
         host, _, name = text.removeprefix(OCI).rstrip("/").partition("/")
-        if _HOST.fullmatch(host) and (not name or _IMAGE.fullmatch(name)):
+        if _is_host(host) and (not name or IMAGE.fullmatch(name)):
             return Owner(name, host)
     elif text.startswith(_HTTP):
         server, _, name = text.rstrip("/").rpartition("/")
@@ -156,8 +169,17 @@ def parse_owner(text: str) -> Owner:
             return Owner(name, server=server)
     elif _is_name(text.removeprefix(HUB), _OWNER):
         return Owner(text.removeprefix(HUB))
-    hint = "Pass a user or organisation, such as my-org, http(s)://host/my-org, or oci://host[/prefix]."
     raise InvalidReferenceError(f"{text!r} does not name an owner of packs", hint=hint)
+
+
+def is_repository(text: str) -> bool:
+    """Return whether a text is the name of a repository of the Hub, ``owner/name``."""
+    return _is_name(text, _REPO)
+
+
+def is_revision(text: str) -> bool:
+    """Return whether a text can be a branch, tag or commit in a reference."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text and "//" not in text
 
 
 def _is_path(text: str) -> bool:
@@ -176,7 +198,7 @@ def _looks_like_path(text: str) -> bool:
 def _is_folder(text: str) -> bool:
     """Return whether a folder is meant: one with a pack, or whose name cannot be that of a repository."""
     folder = Path(text)
-    return text != "" and folder.is_dir() and (not _is_name(text, _REPO) or any(folder.glob(f"*{PACK_END}")))
+    return text != "" and folder.is_dir() and (not is_repository(text) or any(folder.glob(f"*{PACK_END}")))
 
 
 def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
@@ -187,11 +209,11 @@ def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
 
 def _repository(text: str, rest: str) -> HubReference:
     repo, at, revision = rest.partition("@")
-    if not _is_name(repo, _REPO):
+    if not is_repository(repo):
         missing = "" if "/" in repo else ", and a file of that name does not exist"
         which = "" if repo == text else f"{repo!r} "
         raise InvalidReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
-    if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
+    if at and not is_revision(revision):
         raise InvalidReferenceError(f"{text!r}: {revision!r} cannot be a branch, tag or commit", hint=FORMS)
     return HubReference(repo, revision or None)
 
@@ -208,23 +230,39 @@ def _served(text: str) -> HubReference:
     return HubReference(parsed.repo, parsed.revision, server)
 
 
+def _is_host(text: str) -> bool:
+    """Return whether a text is a host, perhaps with a port."""
+    match = _HOST.fullmatch(text)
+    return match is not None and int(match[1] or 0) <= _LAST_PORT
+
+
 def _is_server(text: str) -> bool:
-    return text.startswith(_HTTP) and _HOST.fullmatch(text.partition("://")[2]) is not None
+    return text.startswith(_HTTP) and _is_host(text.partition("://")[2])
+
+
+def check_endpoint(address: str) -> None:
+    """Raise InvalidReferenceError for an ``HF_ENDPOINT`` that is not the address of a server, perhaps with a path."""
+    if not (_PLAIN.fullmatch(address) and _is_server("/".join(address.split("/")[:3]))):
+        shown = re.sub("//.*@", "//***@", address)  # a name and a password
+        raise InvalidReferenceError(
+            f"HF_ENDPOINT={shown!r} is not the address of a server",
+            hint="Set it to http(s)://host[:port], or unset it for the Hugging Face Hub.",
+        )
 
 
 def _image(text: str) -> OciReference:
     host, slash, rest = text.removeprefix(OCI).partition("/")
-    if not slash or not _HOST.fullmatch(host):
+    if not slash or not _is_host(host):
         raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port] followed by a repository", hint=FORMS)
     named, at, digest = rest.partition("@")
     repository, colon, tag = named.partition(":")
     if at and colon:
         raise InvalidReferenceError(f"{text!r} has both a tag and a digest", hint="Leave out the tag.")
-    if not _IMAGE.fullmatch(repository) or len(repository) > 255:
+    if not IMAGE.fullmatch(repository) or len(repository) > 255:
         raise InvalidReferenceError(
             f"{text!r}: {repository!r} is not an OCI repository (lower case, digits, . _ - /)", hint=FORMS
         )
-    if colon and not _TAG.fullmatch(tag):
+    if colon and not TAG.fullmatch(tag):
         raise InvalidReferenceError(f"{text!r}: {tag!r} is not an OCI tag", hint=FORMS)
     if at and not _DIGEST.fullmatch(digest):
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not a sha256: digest of 64 hex digits", hint=FORMS)
