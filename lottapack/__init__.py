@@ -26,13 +26,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'lottapack' has no attribute {name!r}")
     try:
         found = vars(import_module(_HOME[name])).get(name)
+        return import_module(f"{_HOME[name]}.{name}") if found is None else found
     except ModuleNotFoundError as fault:
         raise without_torch(fault, f"lottapack.{name}") from fault
-    return import_module(f"{_HOME[name]}.{name}") if found is None else found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*_HOME, *(name for name in globals() if name.startswith("__"))})
 
 
 logging.getLogger("lottapack").addHandler(logging.NullHandler())

@@ -4,6 +4,8 @@
 from lottapack import distributed as distributed
 from lottapack import errors as errors
 from lottapack import jax as jax
+from lottapack import mlflow as mlflow
+from lottapack import mlx as mlx
 from lottapack import nn as nn
 from lottapack import numpy as numpy
 from lottapack import onnx as onnx

@@ -6,17 +6,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lottapack import arch
 from lottapack.arch.computed_dtypes import cast_computed
+from lottapack.arch.noted import require_module
 from lottapack.arch.trust import allowing
 from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, IntegrityError, Problem
 from lottapack.folders import checkpoint as checkpoints
-from lottapack.folders import configuration, pickles
+from lottapack.folders import configuration
 from lottapack.folders.reading import read_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format import dtypes
@@ -24,6 +24,7 @@ from lottapack.format.codings import is_lossy
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
+from lottapack.inputs import arguments
 from lottapack.loading.load import load
 from lottapack.nn.attach import attach, place, tie_all
 from lottapack.nn.generating import fill_any
@@ -65,12 +66,15 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     Args:
         model: the trained module. It is compared in evaluation mode and gets its own mode back.
         path: the pack.
-        inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments.
+        inputs: a tensor or an array, a sequence of positional arguments, a mapping of named arguments, or a file with
+            any of these: ``.pt``, ``.pth``, ``.safetensors``, ``.npy`` or ``.npz``.
         allow: as in load().
 
     Raises:
         IntegrityError: the outputs differ by more than that.
-        CheckpointError: the model returns no tensor, or two different outputs for the same inputs.
+        CheckpointError: the model returns no tensor, or two different outputs for the same inputs; or the inputs cannot
+            be read.
+        ScaffoldError: ``model`` is not a module.
         LottapackError: and every error that load() raises.
 
     Example::
@@ -86,6 +90,8 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
         >>> lottapack.compare(model, "model.lotta.safetensors", torch.ones(1, 16)).unmerged
         0.0
     """
+    require_module(model)
+    inputs = arguments(inputs)
     kinds = {t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
     dtype = next(iter(kinds)) if len(kinds) == 1 else None
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -161,45 +167,9 @@ def trained(
     return model.eval()
 
 
-def read_inputs(path: str | PathLike[str]) -> Any:
-    """Read example inputs for compare(): a tensor, or a list or mapping of tensors. Executes nothing in the file.
-
-    Args:
-        path: ``.pt`` or ``.pth`` (torch.save), ``.safetensors`` or ``.npz`` (arguments by name), or ``.npy``.
-
-    Raises:
-        CheckpointError: the file cannot be read as tensors.
-    """
-    where = Path(path)
-    try:
-        if where.suffix in (".pt", ".pth"):
-            return pickles.read(where)
-        if where.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(where)
-        if where.suffix in (".npy", ".npz"):
-            arrays = np.load(where, allow_pickle=False)
-            if isinstance(arrays, np.ndarray):
-                return torch.from_numpy(arrays)
-            with arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except CheckpointError:
-        raise
-    except Exception as fault:
-        raise CheckpointError(
-            f"cannot read inputs from {where}: {fault}", hint="Save them with torch.save({'input_ids': ids}, FILE)."
-        ) from fault
-    raise CheckpointError(
-        f"cannot read inputs from {where}: unknown file type {where.suffix!r}",
-        hint="Save them as .pt, .pth, .safetensors, .npy or .npz.",
-    )
-
-
-def _run(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)
+def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+    positional, named = inputs
+    return model(*positional, **named)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 _WIDTH = 160
 ROWS = 50
@@ -57,7 +56,9 @@ def _line(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return escape("" if value is None else clean(value))
+    from html import escape  # the command line does not need it
+
+    return escape("" if value is None else f"{value:.4g}" if isinstance(value, float) else clean(value))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

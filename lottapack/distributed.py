@@ -21,6 +21,7 @@ from lottapack.loading.placements import Chooser, check_device, part_of
 from lottapack.loading.reading import Reading
 from lottapack.loading.rebuilding import computed_by, empty_model, give_computed, rebuilt_tensors
 from lottapack.nn.attach import place, tie_all, where
+from lottapack.nn.awaiting import await_values
 from lottapack.nn.local import exclude_from_ddp
 
 if TYPE_CHECKING:
@@ -180,4 +181,6 @@ def load_meta(
                     module._non_persistent_buffers_set.discard(leaf)
                     made = shared.setdefault(id(weight), (weight, nn.Parameter(weight, requires_grad=False)))
                     module.register_parameter(leaf, made[1])
+    if not merge:
+        await_values(model)
     return exclude_from_ddp(model).eval()

@@ -54,7 +54,11 @@ class UnusedOptionWarning(UserWarning):
 
 
 class BackboneChangedWarning(UserWarning):
-    """A frozen weight differs from what the seed generates, so the pack stores it."""
+    """A frozen weight differs from what the seed generates: the pack stores it, but a checkpoint does not hold it."""
+
+
+class LeftOutWarning(UserWarning):
+    """A pack leaves out a tensor where the constructor sets None: a cache, or a value that was set since."""
 
 
 class LottapackError(Exception):

@@ -1,12 +1,15 @@
 """Limits on the size of a model, checked before anything is built (spec: refusals, section 5)."""
 
 import os
+import re
+import reprlib
 import shutil
 from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lottapack.errors import LimitError
+from lottapack.errors import LimitError, UnsupportedError
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +35,9 @@ def free_memory(device: "torch.device | str" = "cpu") -> int:
     return 2**63 - 1
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)?", re.IGNORECASE)
+_POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
 TRUST: Final = "If you trust the pack, use a larger machine or device, or pass a larger `max_bytes`."
 
 
@@ -39,6 +45,7 @@ def check_memory(
     source: str, needed: int, max_bytes: int | None, device: "torch.device | str" = "cpu", *, hint: str = TRUST
 ) -> None:
     """Raise LimitError for a model of ``needed`` bytes over ``max_bytes``, by default the device's free memory."""
+    require_bytes(max_bytes)
     allowed = free_memory(device) if max_bytes is None else max_bytes
     if needed > allowed:
         limit = (
@@ -47,6 +54,34 @@ def check_memory(
             else f"`max_bytes={allowed}` allows only {size_text(allowed)}"
         )
         raise LimitError(f"{source}: the model needs {size_text(needed)}, but {limit}", hint=hint)
+
+
+def require_bytes(max_bytes: object) -> None:
+    """Raise LimitError for a ``max_bytes`` that is not a number: NaN would allow anything."""
+    if max_bytes is not None and (not isinstance(max_bytes, Real) or max_bytes != max_bytes):
+        raise LimitError(
+            f"max_bytes={reprlib.repr(max_bytes)} is not a number of bytes",
+            hint="Pass an integer, such as 8_000_000_000, or leave it out for the free memory.",
+        )
+
+
+def bytes_of(size: object, argument: str) -> int:
+    """Return the bytes of a size: a number, or text such as ``5GB``, ``500 MB`` or ``2GiB``.
+
+    Raises UnsupportedError.
+    """
+    parsed = 0
+    if isinstance(size, Integral) and not isinstance(size, bool):
+        parsed = int(size)
+    elif isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
+        unit = (match[2] or "B").lower()
+        parsed = int(min(float(match[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[0]], 2**63))
+    if not 0 < parsed < 2**63:
+        raise UnsupportedError(
+            f"`{argument}={reprlib.repr(size)}` is not a size",
+            hint="Pass a whole number of bytes above 0, or a number with a unit, such as 5GB, 500MB or 15MiB.",
+        )
+    return parsed
 
 
 def check_disk(source: str, needed: int, folder: Path) -> None:

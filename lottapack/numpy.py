@@ -61,18 +61,27 @@ def load(
         ((32, 16), dtype('float32'))
     """
     with Reading(scaffold, require_signature=require_signature).open(path) as pack:
-        if pack.descriptor.rng.id == rng.TORCH_CPU:
-            raise UnsupportedError(
-                f"{path}: its weights were drawn by torch and cannot be generated without it",
-                hint="Export the pack on a machine with torch, and read the safetensors file.",
-            )
-        entries = pack.descriptor.parameters
-        own = {name: entry for name, entry in entries.items() if not isinstance(entry, Tied)}
-        needed = sum(numel(entry.shape) * _itemsize(entry.dtype) for entry in own.values())
-        check_memory(str(path), needed + largest_drawn(pack), max_bytes)
-        names = sorted(own, key=lambda name: -numel(own[name].shape))
-        arrays = dict(run_all([partial(_named, pack, name, own[name].dtype) for name in names], default()))
-        return {name: arrays[pack.descriptor.resolve(name)] for name in entries}
+        arrays = loaded(pack, str(path), max_bytes)
+        return {name: arrays[pack.descriptor.resolve(name)] for name in pack.descriptor.parameters}
+
+
+def loaded(pack: PackFile, where: str, max_bytes: int | None) -> dict[str, Array]:
+    """Return the merged weights of an open pack, without tied ones. ``where``: the pack, for messages."""
+    refuse_torch(pack)
+    own = {name: entry for name, entry in pack.descriptor.parameters.items() if not isinstance(entry, Tied)}
+    needed = sum(numel(entry.shape) * _itemsize(entry.dtype) for entry in own.values())
+    check_memory(where, needed + largest_drawn(pack, default()), max_bytes)
+    names = sorted(own, key=lambda name: -numel(own[name].shape))
+    return dict(run_all([partial(_named, pack, name, own[name].dtype) for name in names], default()))
+
+
+def refuse_torch(pack: PackFile) -> None:
+    """Raise UnsupportedError for a pack whose weights only torch can generate."""
+    if pack.descriptor.rng.id == rng.TORCH_CPU:
+        raise UnsupportedError(
+            f"{pack.path}: its weights were drawn by torch and cannot be generated without it",
+            hint="Export the pack on a machine with torch, and read the safetensors file.",
+        )
 
 
 def _itemsize(dtype: str) -> int:

@@ -1,10 +1,26 @@
 """The type of callbacks that report the progress of long work."""
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
+from lottapack.errors import UnsupportedError
+
 Progress = Callable[[int, int], None]
 """A function that is called with the work done so far and the total. Each function that takes one names the unit."""
+
+
+def require_functions(needed: bool = False, /, **functions: object) -> None:
+    """Raise UnsupportedError for an argument that is not a function, before any work begins.
+
+    ``needed``: whether None is refused too.
+    """
+    for name, function in functions.items():
+        if not callable(function) and (needed or function is not None):
+            raise UnsupportedError(
+                f"{name}={reprlib.repr(function)} cannot be called",
+                hint=f"Pass a function as `{name}`{'' if needed else ', or leave it out'}.",
+            )
 
 
 class ProgressBar:

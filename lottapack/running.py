@@ -2,10 +2,12 @@
 
 import logging
 import math
+import reprlib
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from lottapack.arch.trust import allowing
 from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
 from lottapack.files.output import atomic_file, refuse_over
-from lottapack.folders.tokenizer import own_tokenizer, tokenizer_in
+from lottapack.files.paths import path_of
+from lottapack.folders.tokenizer import own_tokenizer, tokenizer_in, tokens_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
+from lottapack.inputs import arguments
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.products import IN_REGISTERS
@@ -92,7 +96,7 @@ def run(
     top_p: float = 1.0,
     seed: int | None = None,
     tokenizer: str | PathLike[str] | None = None,
-    given: str | PathLike[str] | None = None,
+    inputs: Any = None,
     output: str | PathLike[str] | None = None,
     backbone: str | None = None,
     device: str | torch.device = "cpu",
@@ -112,10 +116,9 @@ def run(
         top_p: sample from the likeliest tokens that together have this probability, above 0 and at most 1.
         seed: the seed of the sampling, from 0 to 2**64 - 1. The same seed gives the same tokens on the same device. By
             default torch's global random state is used.
-        tokenizer: the folder of a transformers tokenizer; by default the one in the pack, or else the one beside it.
-            Nothing is downloaded, and no tokenizer code is executed.
-        given: the input of any other model: a ``.npy`` file, or a ``.safetensors`` file with inputs named as the
-            arguments of ``forward``.
+        tokenizer: the folder of a transformers tokenizer; for a prompt by default the one in the pack, or else the one
+            beside it. Nothing is downloaded, and no tokenizer code is executed.
+        inputs: the input of any other model, as in compare(): tensors, arrays, or a file with them.
         output: the file to write the output to: ``.npy``, or ``.safetensors`` for several tensors.
         backbone: as in load(). By default virtual where the pack's tables have a kernel for it, else materialised.
         device: as in load().
@@ -134,17 +137,22 @@ def run(
 
     Examples:
         >>> numpy.save("input.npy", numpy.ones((1, 16), numpy.float32))
-        >>> lottapack.run("model.lotta.safetensors", given="input.npy").outputs
+        >>> lottapack.run("model.lotta.safetensors", inputs="input.npy").outputs
         {'output': (1, 4)}
     """
-    if given is not None and (temperature, top_p, seed) != (0.0, 1.0, None):
+    _check_input(prompt, tokens, inputs)
+    if inputs is not None and (temperature, top_p, seed, tokenizer) != (0.0, 1.0, None, None):
         raise CheckpointError(
-            "temperature, top_p and seed only apply to language models, but `given` is an input for another model",
-            hint="Pass either `given`, or a prompt and how to sample.",
+            "`temperature`, `top_p`, `seed` and `tokenizer` only apply to language models, but `inputs` is the input "
+            "of another model",
+            hint="Pass either `inputs`, or `prompt` and how to sample.",
         )
     pack_path = local(path)
-    if output is not None:
-        refuse_over(Path(output), pack_path, *([] if given is None else [Path(given)]))
+    target = None if output is None else path_of(output, "output")
+    source = [path_of(inputs, "inputs")] if isinstance(inputs, str | PathLike) else []
+    if target is not None:
+        refuse_over(target, pack_path, *source)
+    given = None if inputs is None else arguments(inputs)
     chosen: Backbone = default_backbone(pack_path) if backbone is None else backbone
     if backbone is None:
         _log.info("backbone %s, as the pack's tables allow", chosen if isinstance(chosen, str) else "virtual")
@@ -154,27 +162,43 @@ def run(
     kind = chosen if isinstance(chosen, str) else "virtual"
     if given is not None:
         with allowing(allow):
-            return _compute(model, pack_path, kind, loaded, Path(given), None if output is None else Path(output))
+            return _compute(model, pack_path, kind, loaded, given, *source, output=target)
     if output is not None:
         raise CheckpointError(
-            f"output={str(output)!r} is only written for a model with `given`",
-            hint="Pass `given`, or leave out `output`.",
+            f"output={str(output)!r} is only written for a model with `inputs`",
+            hint="Pass `inputs`, or leave out `output`.",
         )
     words = None
-    if prompt is not None:
+    if prompt is not None or tokenizer is not None:
         words = own_tokenizer(pack_path) if tokenizer is None else tokenizer_in(Path(tokenizer))
-        tokens = words(prompt)["input_ids"]
-    if not tokens:
-        raise CheckpointError(
-            "run() needs an input: no prompt, tokens or `given` was passed",
-            hint="Pass `prompt` or `tokens` for a language model, or `given` for any other.",
-        )
+    if words is not None and prompt is not None:
+        tokens = tokens_of(words, prompt)
+        if not tokens:
+            raise CheckpointError(f"the prompt {prompt!r} does not have tokens", hint="Pass a longer `prompt`.")
     done = generate(model, tokens, new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     text = words.decode(done.tokens) if words is not None else ""
     begun = " ".join(map(str, tokens)) if prompt is None else prompt
     return RunResult(
         pack_path, kind, loaded, done.seconds, peak_bytes(), done.tokens, done.tokens_per_s, text, prompt=begun
     )
+
+
+def _check_input(prompt: str | None, tokens: Sequence[int], inputs: object) -> None:
+    """Raise CheckpointError unless there is one input."""
+    if not (hasattr(tokens, "__len__") and all(isinstance(token, Integral) for token in tokens)):
+        raise CheckpointError(
+            f"tokens={reprlib.repr(tokens)} is not a list of numbers", hint="Pass a list of integers."
+        )
+    if not isinstance(prompt, str | None):
+        raise CheckpointError(f"prompt={reprlib.repr(prompt)} is not text", hint="Pass a string.")
+    passed = [f"`{name}`" for name, one in (("prompt", prompt), ("inputs", inputs)) if one is not None]
+    passed += ["`tokens`"] if len(tokens) else []
+    if len(passed) != 1:
+        said = " and ".join(passed) + " were passed" if passed else "a prompt, tokens or other inputs"
+        raise CheckpointError(
+            f"run() needs one input: {said}",
+            hint="Pass `prompt` or `tokens` for a language model, or `inputs` for any other.",
+        )
 
 
 def default_backbone(path: Path) -> Backbone:
@@ -206,9 +230,7 @@ def generate(
     """
     write = getattr(model, "generate", None)
     if write is None or not getattr(model, "can_generate", lambda: False)():
-        raise UnsupportedError(
-            f"a {type(model).__name__} cannot generate tokens", hint="Pass a file with its input as `given`."
-        )
+        raise UnsupportedError(f"a {type(model).__name__} cannot generate tokens", hint="Pass its input as `inputs`.")
     config: Any = model.config
     size: int = config.vocab_size
     if new_tokens < 1 or not all(0 <= token < size for token in tokens):
@@ -265,23 +287,36 @@ def peak_bytes() -> int:
 
 
 @torch.no_grad()
-def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: Path, output: Path | None) -> RunResult:
-    inputs = read_inputs(given)
+def _compute(
+    model: nn.Module,
+    own: Path,
+    backbone: str,
+    loaded: float,
+    given: tuple[tuple[Any, ...], dict[str, Any]],
+    source: Path | None = None,
+    *,
+    output: Path | None,
+) -> RunResult:
     tensors = [*model.parameters(), *model.buffers()]
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+    positional = tuple(_moved(value, device) for value in given[0])
+    named = {name: _moved(value, device) for name, value in given[1].items()}
     begin = time.perf_counter()
     try:
-        result = model(*inputs.values()) if given.suffix == ".npy" else model(**inputs)
+        result = model(*positional, **named)
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as fault:
-        shapes = ", ".join(f"{name}: {str(t.dtype)[6:]} {tuple(t.shape)}" for name, t in inputs.items())
+        all_named = {**{f"argument {number}": value for number, value in enumerate(positional)}, **named}
+        shapes = ", ".join(
+            f"{name}: {str(t.dtype)[6:]} {tuple(t.shape)}" for name, t in all_named.items() if isinstance(t, Tensor)
+        )
+        where = "" if source is None else f" in {source}"
         raise CheckpointError(
-            f"a {type(model).__name__} cannot take the input in {given} ({shapes}): {fault}",
-            hint="Save the arguments of its forward().",
+            f"a {type(model).__name__} cannot take the input{where} ({shapes}): {fault}",
+            hint="Pass the arguments of its forward(), in the shapes and dtypes that it takes.",
         ) from fault
     seconds = time.perf_counter() - begin
-    named = result if isinstance(result, Mapping) else {"output": result}
-    outputs = {name: tensor.cpu() for name, tensor in named.items() if isinstance(tensor, Tensor)}
+    by_name = result if isinstance(result, Mapping) else {"output": result}
+    outputs = {name: tensor.cpu() for name, tensor in by_name.items() if isinstance(tensor, Tensor)}
     if output is not None:
         _write(output, outputs)
     sizes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
@@ -289,25 +324,8 @@ def _compute(model: nn.Module, own: Path, backbone: str, loaded: float, given: P
     return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output, values=small)
 
 
-def read_inputs(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file of inputs, by name. Raises CheckpointError."""
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".npy":
-            return {"input": torch.from_numpy(np.load(path, allow_pickle=False))}
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-    except (OSError, ValueError, TypeError, EOFError, SafetensorError) as fault:
-        reason = (fault.strerror if isinstance(fault, OSError) else "") or fault
-        raise CheckpointError(
-            f"cannot read tensors from {path}: {reason}", hint="Save them with numpy.save or as safetensors."
-        ) from fault
-    raise CheckpointError(
-        f"cannot read tensors from {path}: unknown file type", hint="Save them as .npy or .safetensors."
-    )
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -323,5 +341,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
             np.save(file, tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy())
     else:
         raise OutputError(
-            f"cannot write the outputs {', '.join(tensors)} to {path}", hint="Pass the name of a .safetensors file."
+            f"cannot write {', '.join(tensors)} to {path}: its name must end in .safetensors"
+            f"{' or .npy' if len(tensors) == 1 else ''}",
+            hint="Pass another name as `output`.",
         )

@@ -8,12 +8,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lottapack.errors import IntegrityError, InvalidKeyError, Problem, SignatureError, UnsupportedError
+from lottapack.errors import IntegrityError, InvalidKeyError, Problem, SignatureError
+from lottapack.extras import require
 from lottapack.files.output import atomic_file
+from lottapack.files.paths import path_of
 from lottapack.format.container import SIGNATURE_END
 from lottapack.format.packfile import PackFile, open_pack
 
@@ -30,7 +32,7 @@ _ASK = "Do not use the pack before its signer has sent you the pack and its sign
 
 def signature_path(pack: str | PathLike[str]) -> Path:
     """Return the path of a pack's signature."""
-    return Path(f"{fspath(pack)}{SIGNATURE_END}")
+    return Path(f"{path_of(pack, 'path')}{SIGNATURE_END}")
 
 
 def sign(path: str | PathLike[str], key: str | PathLike[str], *, password: bytes | None = None) -> Path:
@@ -143,19 +145,16 @@ def _files(manifest: Any) -> list[tuple[str, str, str]]:
 
 
 def _library() -> Any:
-    try:
-        import model_signing
-        from model_signing import hashing, signing, verifying  # noqa: F401 - it does not import them itself
-    except ImportError as fault:
-        what = f"cannot sign or check signatures without model-signing: {fault}"
-        raise UnsupportedError(what, hint="pip install 'lottapack[sign]'") from fault
-    return model_signing
+    library = require("model_signing", "sign", "a signature")
+    for module in ("hashing", "signing", "verifying"):  # which it does not import itself
+        require(f"model_signing.{module}", "sign", "a signature")
+    return library
 
 
 @contextmanager
 def _reading_key(key: str | PathLike[str], kind: str) -> Iterator[None]:
     """Turn whatever the library raises on an unsuitable key file into InvalidKeyError."""
-    path = Path(key)
+    path = path_of(key, "key")
     try:
         if path.stat().st_size > _MOST:
             raise InvalidKeyError(

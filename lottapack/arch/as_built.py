@@ -3,25 +3,21 @@
 Noted when a model is built, and compared when its state_dict is made (spec: recipe, the moment).
 """
 
-import hashlib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm stands for each of them in training
 
 from lottapack.arch.noted import noted, notes
-from lottapack.arch.skeleton import attributes, unwrapped
+from lottapack.arch.said import OBSERVERS, Teller, has_values, said, values
+from lottapack.arch.skeleton import OF_TORCH, attributes, unwrapped
 from lottapack.format import dtypes
 from lottapack.format.recipe import Change
-
-_OF_TORCH: Final = frozenset(vars(nn.Module()))
 
 _OF_THE_MOMENT: Final = frozenset(
     {
@@ -37,14 +33,6 @@ _OF_THE_MOMENT: Final = frozenset(
 )
 """Attributes by which libraries note how a model is being run, not what it is."""
 
-_OBSERVERS: Final = frozenset(
-    {
-        *("accelerate", "comet_ml", "deepspeed", "fvcore", "lightning", "lightning_fabric", "lottapack", "mlflow"),
-        *("peft", "pytorch_lightning", "torch", "torchao", "torchinfo", "transformers", "wandb"),
-    }
-)
-"""Packages whose hooks watch a model or change how it runs. What else they do to it shows in its tensors or classes."""
-
 _MADE_ANEW: Final = frozenset({"dynamic", "longrope"})
 """Kinds of rotary embeddings whose forward passes compute their frequencies again."""
 
@@ -56,7 +44,12 @@ _BASES: Final = (
 )
 """Where the classes are that all modules, or all models of a library, derive from."""
 
+_Named = tuple[str, nn.Module]
+
+_CONTAINERS: Final = nn.Sequential, nn.ModuleList, nn.ModuleDict
+
 THE_MODEL: Final = "the model"
+_NONE: Final = "is None"
 _OWN: Final = "is its class's own"
 
 
@@ -65,12 +58,13 @@ class AsBuilt:
     """A module as its constructor made it.
 
     ``told``: by the name of a module its class, by the name of an attribute its value, by ``NAME.forward`` what runs
-    besides the class's own forward, in words. ``containers``: modules that run whatever children they have.
+    besides the class's own forward, in words. ``containers``: modules that run whatever children they have, each with
+    the names of these.
     ``computed``: copies of the tensors that no checkpoint holds, by name.
     """
 
     told: Mapping[str, str]
-    containers: frozenset[str]
+    containers: Mapping[str, tuple[str, ...]]
     computed: Mapping[str, Tensor]
 
     def __deepcopy__(self, _: Any) -> "AsBuilt":
@@ -79,24 +73,44 @@ class AsBuilt:
     def differences(self, model: nn.Module) -> dict[str, Change]:
         """Return what is otherwise in a model now, by place."""
         changes: dict[str, Change] = {}
-        live = {place: (text, usual) for place, text, usual in _told(model)}
+        modules = list(plain_modules(model))
+        live = {place: (text, usual) for place, text, usual in _told(modules)}
         for place, (text, usual) in live.items():
             due = self.told.get(place, usual)
             if due is None and place.rpartition(".")[0] in self.containers and text.startswith("is a "):
                 due = "is not there"
             if due is not None and due != text:
                 changes[place] = Change(now=text, due=due)
+        changes |= dict(self._reordered(_containers(modules)))
         for place, due in self.told.items():
-            if place not in live and due.startswith("is a ") and place.rpartition(".")[0] in self.containers:
-                changes[place] = Change(now="is not there", due=due)
-        for name, now in _by_plain_name(model).items():
+            if place not in live and (now := _instead(model, place, due)) != due:
+                changes[place] = Change(now=now, due=due)
+        return changes | dict(self._changed_tensors(_by_plain_name(modules), live, own=_is_own(model)))
+
+    def _reordered(self, now: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, Change]]:
+        """Yield the containers that run the children that they had in another order."""
+        for name, children in now.items():
+            before = self.containers.get(name, ())
+            ours, due = [one for one in children if one in before], [one for one in before if one in children]
+            if ours != due:
+                yield name or THE_MODEL, Change(now=f"holds {', '.join(ours)}", due=f"holds {', '.join(due)}")
+
+    def _changed_tensors(
+        self, tensors: Mapping[str, Tensor], live: Mapping[str, tuple[str, str | None]], *, own: bool
+    ) -> Iterator[tuple[str, Change]]:
+        """Yield what became of the tensors that no checkpoint holds. ``own``: whether they may not be caches."""
+        for name, now in tensors.items():
             kept = self.computed.get(name)
+            if kept is None and own and self.told.get(name) == _NONE and has_values(now):
+                yield name, Change(now=values(now), due=_NONE)
             if kept is None or now.shape != kept.shape or not has_values(now):
                 continue
-            text, due = _values(now), _values(kept.to(now.dtype))
+            text, due = values(now), values(kept.to(now.dtype))
             if text != due and not _is_rounding(now, kept):
-                changes[name] = Change(now=text, due=due)
-        return changes
+                yield name, Change(now=text, due=due)
+        for name in self.computed.keys() - tensors.keys():
+            if live.get(name, ("", None))[0] == _NONE:
+                yield name, Change(now=_NONE, due=values(self.computed[name]))
 
     def seen_from(self, other: "AsBuilt", changes: Mapping[str, Change]) -> dict[str, Change]:
         """Return the differences from another build of a model that differs from this one by ``changes``."""
@@ -114,8 +128,11 @@ class AsBuilt:
             found.pop(name, None)
             if mine is None or mine.shape != computed.shape:
                 continue
-            held = changes[name].now if name in changes else _values(mine)
-            wanted = _values(computed.to(dtypes.torch_dtype(held.split()[-2])))
+            held = changes[name].now if name in changes else values(mine)
+            if held == _NONE:
+                found[name] = Change(now=held, due=values(computed))
+                continue
+            wanted = values(computed.to(dtypes.torch_dtype(held.split()[-2])))
             if held != wanted:
                 found[name] = Change(now=held, due=wanted)
         return found
@@ -123,17 +140,20 @@ class AsBuilt:
 
 def as_built(model: nn.Module) -> AsBuilt:
     """Return what a module is now."""
-    told = {place: text for place, text, _ in _told(model)}
-    containers = frozenset(
-        name for name, module in plain_modules(model) if isinstance(module, nn.Sequential | nn.ModuleList)
-    )
-    follows = {name for name, module in plain_modules(model) if _MADE_ANEW & _rope_types(module)}
+    modules = list(plain_modules(model))
+    told = {place: text for place, text, _ in _told(modules)}
+    containers = _containers(modules)
+    follows = {name for name, module in modules if _MADE_ANEW & _rope_types(module)}
     computed = {
         name: tensor.detach().cpu().clone()
-        for name, tensor in _by_plain_name(model).items()
+        for name, tensor in _by_plain_name(modules).items()
         if has_values(tensor) and name.rpartition(".")[0] not in follows
     }
     return AsBuilt(told, containers, computed)
+
+
+def _containers(modules: Iterable[_Named]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(module._modules) for name, module in modules if isinstance(module, _CONTAINERS)}
 
 
 def note_as_built(model: nn.Module, built: nn.Module) -> None:
@@ -148,31 +168,48 @@ def differences(model: nn.Module) -> dict[str, Change]:
     return {} if built is None else built.differences(model)
 
 
-def has_values(tensor: Tensor) -> bool:
-    """Return whether a tensor is ordinary and in memory: not sharded, not fake, not sparse, not on the meta device."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
+def _instead(model: nn.Module, place: str, due: str) -> str:
+    """What is at a place that nothing tells of: of a missing attribute, what its class has under that name."""
+    if due.startswith("is a "):
+        return "is not there"
+    prefix, _, key = place.rpartition(".")
+    owner = next((module for name, module in plain_modules(model) if name == prefix), None)
+    usual = None if owner is None or key in vars(owner) else getattr(type(owner), key, None)
+    return due if usual is None else said(usual) or due
 
 
-def _told(model: nn.Module) -> Iterator[tuple[str, str, str | None]]:
+def _is_own(model: nn.Module) -> bool:
+    """Whether a model is of a class of the caller's own, which the caller can change."""
+    architecture = noted(model).architecture
+    return architecture is not None and architecture.family == "python"
+
+
+def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
     """Places, what is there, and what is there in a module that says nothing of it."""
-    for name, module in plain_modules(model):
+    teller = Teller(configs=_is_own(modules[0][1]) or not hasattr(modules[0][1], "config_class"))
+    for name, module in modules:
         yield name or THE_MODEL, f"is a {_class_of(module)}", None
         dot = f"{name}." if name else ""
         yield f"{dot}forward", _hooked(module), _OWN
+        of_a_library = hasattr(module, "config_class")
         for key, value in vars(module).items():
-            if key in _OF_TORCH or _is_passed_over(module, key):
+            if key in OF_TORCH or _is_passed_over(module, key, of_a_library):
                 continue
             usual = getattr(type(module), key, None)
             if callable(usual) and not isinstance(usual, type):
                 if replacing := _stranger(value, usual):
                     yield f"{dot}{key}", f"is replaced by {replacing}", _OWN
-            elif (text := _said(value)) is not None:
-                yield f"{dot}{key}", text, None if usual is None else _said(usual)
+            else:
+                whole = f"{dot}{key}"
+                for place, text in teller.parts(whole, value):
+                    yield place, text, None if usual is None or place != whole else said(usual)
+        for leaf in module._non_persistent_buffers_set:
+            if module._buffers.get(leaf) is None:
+                yield f"{dot}{leaf}", _NONE, None
 
 
-def _is_passed_over(module: nn.Module, key: str) -> bool:
-    """Whether an attribute says how a model is run, or what its tensors tell."""
-    library = hasattr(module, "config_class")
+def _is_passed_over(module: nn.Module, key: str, library: bool) -> bool:
+    """Whether an attribute says how a model is run, or what its tensors tell. ``library``: of a model of one."""
     if key == "padding_idx":
         # It says which row has no gradient, and no more: a trainer that sets pad_token_id leaves it.
         return library or isinstance(module, nn.Embedding)
@@ -216,18 +253,18 @@ def _inside(module: nn.Module) -> nn.Module:
 
 def _class_of(module: nn.Module) -> str:
     """The class that a module was built as, below what torch's parallelism and lottapack's adapters make of it."""
-    if isinstance(module, _BatchNorm) and type(module).__module__ == _BatchNorm.__module__:
-        return "torch.nn.modules.batchnorm.BatchNorm"
     for cls in type(module).__mro__:
         derived = cls.__module__.startswith("torch.") and cls.__name__.startswith(("FSDP", "Parametrized"))
         if not derived and not cls.__module__.startswith("lottapack."):
+            if issubclass(cls, _BatchNorm) and cls.__module__ == _BatchNorm.__module__:
+                return "torch.nn.modules.batchnorm.BatchNorm"
             return f"{cls.__module__}.{cls.__qualname__}"
     raise AssertionError  # pragma: no cover (object is the last)
 
 
 def _hooked(module: nn.Module) -> str:
     """What user code runs around a module's forward, or instead of it."""
-    cls = type(module).forward
+    cls = getattr(type(module), "forward", None)  # scripted modules have it in their instance
     hooks = [("runs the forward pre-hook", hook) for hook in module._forward_pre_hooks.values()]
     hooks += [("runs the forward hook", hook) for hook in module._forward_hooks.values()]
     if "forward" in vars(module):
@@ -243,7 +280,7 @@ def _stranger(hook: Any, own: Any) -> str | None:
     function: Any = hook if hasattr(hook, "__code__") else type(hook).__call__
     where = getattr(function, "__globals__", {}).get("__name__", type(hook).__module__)
     computes = where == "torch.nn.functional"  # a function such as relu, in the place of a forward
-    if hook is own or (where.partition(".")[0] in _OBSERVERS and not computes):
+    if hook is own or (where.partition(".")[0] in OBSERVERS and not computes):
         return None
     return f"{where}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"
 
@@ -253,11 +290,9 @@ def _rope_types(module: nn.Module) -> set[str]:
     return {str(one) for one in (rule.values() if isinstance(rule, dict) else (rule,))}
 
 
-def _by_plain_name(model: nn.Module) -> dict[str, Tensor]:
+def _by_plain_name(modules: Iterable[_Named]) -> dict[str, Tensor]:
     return {
-        f"{name}.{leaf}" if name else leaf: tensor
-        for name, module in plain_modules(model)
-        for leaf, tensor in _computed(module)
+        f"{name}.{leaf}" if name else leaf: tensor for name, module in modules for leaf, tensor in _computed(module)
     }
 
 
@@ -269,38 +304,6 @@ def _computed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from attributes(module)
 
 
-def _values(tensor: Tensor) -> str:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    kind, digest = str(tensor.dtype).removeprefix("torch."), hashlib.blake2b(data, digest_size=8).hexdigest()
-    return f"holds values of {kind} {digest}"
-
-
 def _is_rounding(now: Tensor, kept: Tensor) -> bool:
     """Whether values differ by what an average over buffers rounds, far less than a cast to a narrower dtype does."""
     return now.is_floating_point() and torch.allclose(now.detach().cpu().double(), kept.double(), rtol=2**-16, atol=0)
-
-
-def _said(value: Any) -> str | None:
-    """An attribute's value in words; None for an object that cannot be told from another."""
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
-        return f"is the function {value.__module__}.{value.__qualname__}"
-    try:
-        return f"is {_plain(value)!r}"
-    except TypeError:
-        return None
-
-
-def _plain(value: Any) -> Any:
-    """With lists for tuples, and whole numbers for floats that are such: a configuration may give them back so."""
-    if isinstance(value, np.generic | Enum):
-        return _plain(value.item() if isinstance(value, np.generic) else value.value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else float(value)
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    raise TypeError

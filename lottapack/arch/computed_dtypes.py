@@ -6,16 +6,15 @@ import torch
 from torch import nn
 
 from lottapack.arch.noted import noted, notes
-from lottapack.arch.skeleton import WRAPPERS, computed_tensors, same_tensor, set_attribute
+from lottapack.arch.skeleton import computed_tensors, plain_name, same_tensor, set_attribute
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 
 
 def note_built(model: nn.Module, built: nn.Module) -> None:
     """Note on a model the dtypes that its constructor computes, from ``built``, which may be the model itself."""
-    found = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
     if noted(model).computed is None:
-        notes(model).computed = found
+        notes(model).computed = {name: dtypes.dtype_name(tensor.dtype) for name, tensor in _floating(built).items()}
 
 
 def changed_dtypes(model: nn.Module, built: nn.Module | None = None) -> dict[str, str]:
@@ -36,7 +35,7 @@ def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn
     Raises ArchitectureError for a name that the model does not compute.
     """
     note_built(model, model)
-    held = _floating(model)
+    held = _floating(model) if wanted else {}
     for name, dtype in wanted.items():
         if name not in held:
             raise ArchitectureError(
@@ -80,7 +79,4 @@ def _floating(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _by_plain_name(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        ".".join(step for step in name.split(".") if step not in WRAPPERS): tensor
-        for name, tensor in computed_tensors(model)
-    }
+    return {plain_name(name): tensor for name, tensor in computed_tensors(model)}

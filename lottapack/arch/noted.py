@@ -1,10 +1,12 @@
 """What lottapack notes on a module beside the state that torch keeps: one record, of a model or of a layer."""
 
+import reprlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lottapack.errors import ScaffoldError
 from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import Recipe
 from lottapack.rng import Source
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from lottapack.arch.as_built import AsBuilt
     from lottapack.format.descriptor import FileRecord
     from lottapack.nn.any_module import Numbers
+    from lottapack.nn.changes import Sample
+    from lottapack.nn.generated import Generated
     from lottapack.nn.layers import AdaptedEmbedding
     from lottapack.nn.recomputing import Change
 
@@ -33,9 +37,11 @@ class Noted:
         built: what the model's constructor makes.
         files: the files that the model's pack carries, still coded, by name.
         base: the pack of the model's weights.
-        planned: whether the model was scaffolded without memory, and has not been given values since.
+        planned: whether the model or layer was built without memory, and has not been given values since.
         sources: of a layer, the source of each of its generated weights, by its last name.
+        samples: of a layer, a sample of each weight that torch drew, by its last name.
         adapters: of a module of any class, the numbers of each adapter, by the name of its parameter.
+        virtual: of any module, what generates a weight at each use, by the name of its parameter.
         changes: of a layer with several scaffolds, its changes, the latest last.
         embedding: of a head, the embedding that it is tied to. It is not a submodule, so that its parameters are in the
             state_dict once.
@@ -50,9 +56,22 @@ class Noted:
     base: bytes | None = None
     planned: bool = False
     sources: dict[str, Source] = field(default_factory=dict)
+    samples: "dict[str, Sample]" = field(default_factory=dict)
     adapters: "dict[str, Numbers]" = field(default_factory=dict)
+    virtual: "dict[str, Generated]" = field(default_factory=dict)
     changes: "deque[Change] | None" = None
     embedding: "AdaptedEmbedding | None" = None
+
+
+def require_module(model: object) -> None:
+    """Raise ScaffoldError for what is not a module."""
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ScaffoldError(
+            f"a model is needed, a torch.nn.Module, and this is {reprlib.repr(model)}",
+            hint="Build it first; a checkpoint is loaded into a model, a pack with lottapack.load().",
+        )
 
 
 def noted(module: "nn.Module") -> Noted:

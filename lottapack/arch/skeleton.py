@@ -7,10 +7,13 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lottapack.arch.account import Account
 from lottapack.arch.budget import Budget
+from lottapack.arch.hidden import hidden_tensors
 from lottapack.arch.modes import WithoutWeights
 from lottapack.arch.sealed import sealed
 from lottapack.arch.watched import run_watched
@@ -20,8 +23,15 @@ Construct = Callable[[], nn.Module]
 Result = TypeVar("Result")
 _LARGE = 1 << 18
 """Elements."""
+OF_TORCH: Final = frozenset(vars(nn.Module()))
+"""The attributes that torch keeps in every module: parameters, buffers, children, hooks and flags."""
 _TOO_LARGE = ("Storage size calculation overflowed", "not enough memory", "can't allocate memory", "numel: integer")
 """torch's messages for sizes that no machine has; Python raises OverflowError for numbers beyond torch's integers."""
+
+_TO_STORE: Final = (
+    "Make it a persistent buffer (register_buffer), so that the pack can store it. Hold a layer as an attribute of a "
+    "module, or in an nn.ModuleList."
+)
 
 
 def build_skeleton(construct: Construct, label: str, budget: Budget, *, memory: bool = False) -> nn.Module:
@@ -53,7 +63,7 @@ def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
 
 def _build(construct: Construct, label: str, account: Account, *, memory: bool) -> nn.Module:
     module = constructed(construct, label, WithoutWeights(account))
-    computed = [tensor for _, tensor in computed_tensors(module)]
+    computed = [tensor for _, tensor in _without_state(module)]
     if not computed:
         return module
     account.require_computed(sum(tensor.nbytes for tensor in computed))
@@ -76,7 +86,7 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     if missing:
         raise ArchitectureError(
             f"{label}: cannot compute {', '.join(missing[:5])} without weights, and no checkpoint holds it",
-            hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
+            hint=_TO_STORE,
         )
     _empty(module)
     return module
@@ -89,7 +99,14 @@ def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn
 
 
 def _missing(module: nn.Module) -> list[str]:
-    return [name for name, tensor in computed_tensors(module) if tensor.is_meta]
+    return [name for name, tensor in _without_state(module) if tensor.is_meta]
+
+
+def _without_state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return all tensors that no checkpoint holds, by name."""
+    computed = list(computed_tensors(module))
+    known = {id(tensor) for _, tensor in computed}
+    return computed + [(name, tensor) for name, tensor in hidden_tensors(module) if id(tensor) not in known]
 
 
 def _empty(module: nn.Module) -> None:
@@ -121,6 +138,11 @@ def named(label: str, hint: str = "Install the version of the library that descr
                 f"cannot build {label} from its configuration: it needs more memory than any machine has: {fault}",
                 hint="Check the sizes in its configuration. Do not use a pack with such sizes.",
             ) from fault
+        if "meta tensor" in str(fault):
+            hint = (
+                "Its constructor reads values of weights, but models are described and loaded without values. Move "
+                "that to the forward pass. torch.nn.utils.parametrizations.orthogonal reads them too."
+            )
         raise ArchitectureError(
             f"cannot build {label} from its configuration: {type(fault).__name__}: {fault}",
             hint=hint,
@@ -129,6 +151,11 @@ def named(label: str, hint: str = "Install the version of the library that descr
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """The names under which torch.compile, FSDP and activation checkpointing hold the module that they wrap."""
+
+
+def plain_name(name: str) -> str:
+    """Return a name without what wrappers add to it."""
+    return ".".join(step for step in name.split(".") if step not in WRAPPERS)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -156,18 +183,36 @@ def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of one module that are mere attributes, or in lists, tuples and dicts, as ``name[0]``."""
-    yield from ((name, value) for name, value in vars(module).items() if isinstance(value, torch.Tensor))
-    inside = [(place, tensor) for place, tensor in contained(module) if not isinstance(tensor, nn.Parameter)]
+    """Yield the tensors of one module that are mere attributes, or in lists, tuples and dicts, as ``name[0]``.
+
+    Without those that a hook of torch computes before each forward pass.
+    """
+    held: dict[str, torch.Tensor] = {}
+    inside: list[tuple[str, torch.Tensor]] = []
+    for name, value in vars(module).items():
+        if name in OF_TORCH:
+            continue
+        if isinstance(value, torch.Tensor):
+            held[name] = value
+        elif isinstance(value, _CONTAINERS):
+            found = _within(value, name, _DEEPEST)
+            inside += [(place, tensor) for place, tensor in found if not isinstance(tensor, nn.Parameter)]
+    made = {id(held.pop(hook.name)) for hook in normalising(module) if hook.name in held}
+    yield from held.items()
     if inside:  # recurrent layers list their weights, and wrappers such as DDP the buffers of what they wrap
-        in_state = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        in_state = made.union(map(id, module.parameters()), map(id, module.buffers()))
         yield from ((place, tensor) for place, tensor in inside if id(tensor) not in in_state)
+
+
+def normalising(module: nn.Module) -> list[Any]:
+    """Return the hooks of the former weight_norm and spectral_norm, which set the attribute ``hook.name``."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
 
 
 def contained(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield all tensors in lists, tuples and dicts that are attributes of one module, as ``name[0]``."""
     for name, value in vars(module).items():
-        if isinstance(value, _CONTAINERS) and name not in _STATE:
+        if isinstance(value, _CONTAINERS) and name not in OF_TORCH:
             yield from _within(value, name, _DEEPEST)
 
 
@@ -181,7 +226,6 @@ def set_attribute(module: nn.Module, place: str, tensor: torch.Tensor) -> None:
 
 
 _CONTAINERS: Final = (list, tuple, dict)
-_STATE: Final = frozenset({"_parameters", "_buffers", "_modules"})
 _DEEPEST: Final = 4
 """How many containers may be inside one another."""
 
@@ -226,21 +270,23 @@ def require_same_computed(
     if again is None or _first_other(again(), rebuilt) is not None:
         raise ArchitectureError(
             f"rebuilding {label} gives a different {name}, which no checkpoint holds",
-            hint="Make it a persistent buffer (register_buffer), so that the pack can store it.",
+            hint=_TO_STORE,
         )
     raise ArchitectureError(
         f"{name}, which no checkpoint holds, has changed since this {label} was built",
         hint="A forward pass uses such a tensor as a cache, or other code changed it. Build the model again, scaffold "
-        "or "
-        "pack it before it runs, and load the trained weights into that one.",
+        "or pack it before it runs, and load the trained weights into that one. Hold a layer as an attribute of a "
+        "module, or in an nn.ModuleList.",
     )
 
 
 def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
     """Return the name of the first tensor that no checkpoint holds and that differs between the two, or None."""
-    known = dict(computed_tensors(rebuilt))
-    for name, tensor in computed_tensors(model):
+    known, own = dict(_without_state(rebuilt)), dict(computed_tensors(model))
+    for name, tensor in _without_state(model):
         other = known.get(name)
+        if other is None and name not in own:
+            continue  # in an object or a function, where forward passes keep what they computed
         if other is None or not same_tensor(tensor.detach().cpu(), other.detach().to(tensor.dtype).cpu()):
             return name
     return None

@@ -14,7 +14,8 @@ from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
 from lottapack.arch.transformers_saved import converted
 from lottapack.arch.versions import mentions, require_sound
-from lottapack.errors import ArchitectureError, UnsupportedError
+from lottapack.errors import ArchitectureError
+from lottapack.extras import require
 from lottapack.format.descriptor import Architecture
 
 _log = logging.getLogger(__name__)
@@ -43,13 +44,7 @@ _OWN_CONFIG = "Use the configuration that belongs to this model class."
 def _library() -> Any:
     if "transformers" not in sys.modules:
         _log.info("importing transformers")
-    try:
-        import transformers
-    except ImportError as fault:
-        raise UnsupportedError(
-            "the model needs transformers, which is not installed",
-            hint="Install it: pip install 'lottapack[transformers]'",
-        ) from fault
+    transformers = require("transformers", "transformers", "the model")
     require_sound("transformers")
     return transformers
 

@@ -4,6 +4,7 @@ The loader's call sets them for its duration and its own thread; a pack cannot c
 """
 
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,7 +27,13 @@ def allowing(names: str | Iterable[str]) -> Iterator[None]:
 
 def checked(names: str | Iterable[str]) -> tuple[str, ...]:
     """Return the names as a tuple. Raises NotAllowedError for an invalid name of a package or module."""
-    found = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        found = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        raise NotAllowedError(
+            f"allow={reprlib.repr(names)} is not a list of names",
+            hint='Name packages or modules, such as ["ncps"], or leave it out to allow none.',
+        ) from None
     for name in found:
         if not isinstance(name, str) or not _MODULE.fullmatch(name):
             raise NotAllowedError(

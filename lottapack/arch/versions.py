@@ -5,7 +5,6 @@ Metadata bind an installer once; only this check sees what was installed later o
 
 import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from lottapack.errors import UnsupportedError
@@ -31,6 +30,8 @@ def require_sound(package: str) -> None:
 @cache
 def installed(package: str) -> str | None:
     """Return the version of a package, or None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # takes long, and inspect() does not need it
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -24,6 +24,8 @@ _EVERY: Final = 0.02
 """The seconds between two checks."""
 _AGAIN: Final = 0.1
 """The seconds after which the work is stopped once more, because something may have caught the first exception."""
+_GRACE: Final = 2.0
+"""The seconds to wait for the thread after Ctrl-C."""
 _WALL: Final = 4.0
 """If a thread's processor time cannot be read, this many seconds of wall time count as one."""
 _SHARE: Final = 0.5
@@ -57,9 +59,11 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
         excess = task.watch(limits)
     except BaseException:
         task.stop()  # Ctrl-C: the work is no longer needed
+        task.end_thread(_GRACE)
         raise
+    else:
+        task.end_thread()
     finally:
-        task.leave.release()
         # The error's traceback leads to the task. Without this and ``del error``, the two would form a reference cycle,
         # and all that the work has made would stay until the garbage collector runs.
         error, task.error = task.error, None
@@ -133,6 +137,11 @@ class _Task(Generic[T]):
                 since = time.monotonic()
                 self.stop()
         return excess
+
+    def end_thread(self, timeout: float | None = None) -> None:
+        """Let the thread end, and wait for it: PyTorch aborts a process that exits while a thread runs its code."""
+        self.leave.release()
+        self.thread.join(timeout)
 
     def stop(self) -> None:
         """Raise Stopped in the thread, which belongs to this task and cannot end yet."""

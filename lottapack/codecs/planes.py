@@ -1,5 +1,6 @@
 """``planes-zlib``: lossless compression of the bytes of any dtype (spec: codings, section 5)."""
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ class PlanesZlib(Codec):
         """Decompress, and refuse more bytes than expected."""
         import numpy as np
 
-        elements = np.frombuffer(out, np.uint8).reshape(_count(shape), -1) if len(out) else np.empty((0, 1), np.uint8)
+        elements = (
+            np.frombuffer(out, np.uint8).reshape(math.prod(shape), -1) if len(out) else np.empty((0, 1), np.uint8)
+        )
         places = elements.T  # shape (size, elements): row j is plane j
         count = places.shape[1]
         view, stream, done = memoryview(parts["codes"]), zlib.decompressobj(), 0
@@ -60,15 +63,8 @@ class PlanesZlib(Codec):
         stream = zlib.compressobj(_ZLIB_LEVEL)
         made = bytearray()
         if len(data):
-            planes = np.frombuffer(data, np.uint8).reshape(_count(shape), -1).T
+            planes = np.frombuffer(data, np.uint8).reshape(math.prod(shape), -1).T
             for plane in planes:
                 made += stream.compress(plane.tobytes())
         made += stream.flush()
         return {"codes": np.frombuffer(made, np.uint8)}
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

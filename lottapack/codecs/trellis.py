@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PIECE = 1 << 16  # elements decoded at a time: a multiple of the lanes that fits the cache
+_PIECE = 1 << 16  # elements decoded and rounded at a time: a multiple of the lanes that fits the cache
+_ENDS = "ends inside its tables or states"
+_UNFIT = "has a frequency that is over 2,048 or not in its shortest form"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class _Bytes:
         """Return the next ``count`` bytes."""
         part = self.data[self.at : self.at + count]
         if len(part) < count:
-            raise CodingFaultError("codes", "ends inside its tables or states")
+            raise CodingFaultError("codes", _ENDS)
         self.at += count
         return part
 
@@ -62,15 +64,22 @@ class _Bytes:
         """Return the next byte."""
         return self.take(1)[0]
 
-    def share(self) -> int:
-        """Return a number stored in seven bits of one byte, or in two bytes."""
-        low = self.byte()
-        if low < 128:
-            return low
-        high = self.byte()
-        if not 1 <= high <= 16:
-            raise CodingFaultError("codes", "has a frequency that is over 2,048 or not in its shortest form")
-        return high << 7 | low & 127
+    def shares(self, count: int) -> list[int]:
+        """Return the next numbers, each stored in seven bits of one byte, or in two bytes."""
+        data, at, found = bytes(self.data[self.at : self.at + 2 * count]), 0, list[int]()
+        try:
+            for _ in range(count):
+                share, at = data[at], at + 1
+                if share > 127:
+                    high, at = data[at], at + 1
+                    if not 1 <= high <= 16:
+                        raise CodingFaultError("codes", _UNFIT)
+                    share = high << 7 | share & 127
+                found.append(share)
+        except IndexError:
+            raise CodingFaultError("codes", _ENDS) from None
+        self.at += at
+        return found
 
 
 def decode(
@@ -98,7 +107,7 @@ def decode(
     if not 1 <= kinds <= MAX_CLASSES:
         raise CodingFaultError("codes", f"has {kinds} classes of rows; it should have 1 to {MAX_CLASSES}")
     step = _step(head)
-    slots = np.concatenate([_table(head) for _ in range(2 * kinds)])
+    tables = [_table(head) for _ in range(2 * kinds)]
     classes = _classes(head, grid.rows, kinds)
     lanes = lanes_of(grid.count)
     states = np.frombuffer(head.take(4 * lanes), "<u4").astype(np.uint32)
@@ -107,12 +116,12 @@ def decode(
     rest = head.data[head.at :]
     if len(rest) % 2:
         raise CodingFaultError("codes", "ends inside a word")
-    reader = Reader(states, np.frombuffer(rest, "<u2").astype(np.uint16), slots, classes, grid.length, step)
+    reader = Reader(states, np.frombuffer(rest, "<u2"), tables, classes, grid.length, step)
     target = np.empty(grid.count, out.dtype) if columns else out
     whole = target.dtype.itemsize == 4  # binary32 is not rounded, so the values are decoded into place
     values = target.view(np.float32) if whole else np.empty(min(_PIECE, grid.count), np.float32)
-    for first in range(0, grid.count, _PIECE):
-        part = values[first : first + _PIECE] if whole else values[: grid.count - first]
+    for first in range(0, grid.count, len(values)):
+        part = values[: grid.count - first]
         if not reader.into(part):
             raise CodingFaultError("codes", "ends before its last element")
         bits = rounded(part)
@@ -136,20 +145,17 @@ def _step(head: _Bytes) -> float:
     return step
 
 
-def _table(head: _Bytes) -> "NDArray[np.uint32]":
-    import numpy as np
-
-    from lottapack.codecs.trellis_stream import slots_of
-
+def _table(head: _Bytes) -> list[int]:
+    """Read the shares of a table's magnitudes."""
     count = head.byte()
     if not 1 <= count <= SYMBOLS:
         raise CodingFaultError("codes", f"has a table of {count} magnitudes; it should have 1 to {SYMBOLS}")
-    shares = np.array([head.share() for _ in range(count)], np.uint32)
-    if int(shares.sum()) != SLOTS // 2:
-        raise CodingFaultError("codes", f"has a table whose frequencies add up to {int(shares.sum())}, not 2048")
+    shares = head.shares(count)
+    if sum(shares) != SLOTS // 2:
+        raise CodingFaultError("codes", f"has a table whose frequencies add up to {sum(shares)}, not 2048")
     if not shares[-1]:
         raise CodingFaultError("codes", "has a table whose last frequency is 0")
-    return slots_of(shares)
+    return shares
 
 
 def _classes(head: _Bytes, rows: int, kinds: int) -> "NDArray[np.uint8]":

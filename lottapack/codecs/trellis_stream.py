@@ -1,12 +1,13 @@
 """Encode and decode the entropy-coded stream of ``trellis8``, by kernels or in NumPy (spec: codings, section 6)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lottapack.codecs.trellis_tables import LOW, MAX_LANES, NEXT, PRECISION, SLOTS, STATES, SYMBOLS, bucket
+from lottapack.codecs.trellis_tables import LOW, MAX_LANES, NEXT, PRECISION, SINGLE, SLOTS, STATES, SYMBOLS, bucket
 from lottapack.errors import UnsupportedError
 from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.threads import default, run_all
@@ -15,6 +16,8 @@ _MODULE = "lottapack.codecs.trellis_kernels"
 
 BUCKETS = np.array([base << 4 | raw for base, raw in map(bucket, range(SYMBOLS))], np.uint32)
 _NEXT = np.array(NEXT, np.uint32)
+_SYMBOLS = np.repeat(np.arange(SYMBOLS, dtype=np.uint32), 2)[1:] << 24
+_SYMBOLS[2::2] |= 1 << 31  # 0, 1, -1, 2, -2, ...
 _FEW = 1 / 64
 """The share of elements with raw bits up to which a branch over them is nearly always predicted."""
 
@@ -90,15 +93,15 @@ KERNELS: Final = _DECODE, _SEARCH, _COUNT, _ENCODE
 class Reader:
     """Decodes a stream piece by piece.
 
-    ``states``: the first state of each lane. ``slots``: see slots_of(). ``classes``: the class of each row of ``row``
-    elements.
+    ``states``: the first state of each lane. ``tables``: the shares of the magnitudes of each table, see slots_of().
+    ``classes``: the class of each row of ``row`` elements.
     """
 
     def __init__(
         self,
         states: NDArray[np.uint32],
         words: NDArray[np.uint16],
-        slots: NDArray[np.uint32],
+        tables: Sequence[Sequence[int]],
         classes: NDArray[np.uint8],
         row: int,
         step: float,
@@ -107,9 +110,10 @@ class Reader:
         self.state = np.zeros(2 * self.lanes + 1, np.uint32)
         self.state[: self.lanes] = states
         self.count = len(words)
-        self.words = np.concatenate([words, np.zeros(2, np.uint16)])  # the decoder may read two words past the end
-        self.slots, self.classes, self.row, self.step = slots, classes, row, step
-        share = float((BUCKETS[(slots >> 24) & 127] & 15 > 0).mean())
+        self.words = np.empty(self.count + 2, np.uint16)  # the decoder may read two words past the end
+        self.words[: self.count], self.words[self.count :] = words, 0
+        self.slots, self.classes, self.row, self.step = slots_of(tables), classes, row, step
+        share = sum(sum(shares[SINGLE:]) for shares in tables) / (len(tables) * SLOTS // 2)
         self.raws = 0 if share == 0 else 1 if share < _FEW else 2
         self.done = 0
 
@@ -161,22 +165,21 @@ class Reader:
         return True
 
 
-def slots_of(shares: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return the meaning of a table's 4,096 slots, from the shares of its magnitudes, which add up to 2,048.
+def slots_of(tables: Sequence[Sequence[int]]) -> NDArray[np.uint32]:
+    """Return the meaning of each table's 4,096 slots, from the shares of its magnitudes, which add up to 2,048.
 
     A slot holds the symbol's frequency minus one (12 bits), the slot's index in the symbol (12), the magnitude's number
     (7) and the sign.
     """
-    symbols = np.repeat(np.arange(len(shares), dtype=np.uint32), 2)[1:]  # 0, 1 and -1, 2 and -2, ...
-    frequencies = shares[symbols]
-    frequencies[0] *= 2
-    signs = (np.arange(len(symbols), dtype=np.uint32) & 1 ^ 1) << 31
-    signs[0] = 0
-    starts = np.cumsum(frequencies, dtype=np.uint32) - frequencies
-    of = np.repeat(np.arange(len(symbols)), frequencies)
-    places = np.arange(SLOTS, dtype=np.uint32) - starts[of]
-    made = (frequencies[of] - 1) | places << 12 | (symbols << 24 | signs)[of]
-    return made.astype(np.uint32)
+    counts, slots = [], []
+    for shares in tables:
+        frequencies = np.repeat(np.array(shares, np.uint32), 2)[1:]
+        frequencies[0] *= 2
+        starts = np.cumsum(frequencies, dtype=np.uint32) - frequencies
+        counts.append(frequencies)
+        slots.append(frequencies - 1 - (starts << 12) + _SYMBOLS[: len(frequencies)])
+    places = np.tile(np.arange(SLOTS, dtype=np.uint32) << 12, len(tables))
+    return np.repeat(np.concatenate(slots), np.concatenate(counts)) + places
 
 
 def search(

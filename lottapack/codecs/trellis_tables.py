@@ -23,6 +23,9 @@ LOW: Final = 1 << 15
 SYMBOLS: Final = 104
 """Classes of magnitudes: 0 to 15 singly, then eight for each octave, up to 2**15 - 1."""
 
+SINGLE: Final = 16
+"""The first symbol with raw bits."""
+
 MAX_LEVEL: Final = (1 << 15) - 1
 MAX_CLASSES: Final = 16
 MAX_LANES: Final = 64
@@ -34,7 +37,7 @@ SMALLEST_STEP, LARGEST_STEP = 2.0**-100, 2.0**100
 
 def bucket(symbol: int) -> tuple[int, int]:
     """Return the least magnitude of a symbol, and its number of raw bits."""
-    if symbol < 16:
+    if symbol < SINGLE:
         return symbol, 0
     raw = symbol // 8 - 1
     return (symbol % 8 + 8) << raw, raw

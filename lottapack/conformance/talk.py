@@ -27,9 +27,15 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # what the reader did not take before it ended
+                    stream.close()
         self._process.kill()
         self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._process.pid
 
     def ask(self, request: Sequence[str]) -> tuple[str, ...]:
         """Return the fields of the answer; ``("crashed", ...)`` if the reader ended or took too long."""

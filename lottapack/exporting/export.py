@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import OutputError, UnsupportedError
 from lottapack.extras import without_torch
 from lottapack.files.output import atomic_file, refuse_over
+from lottapack.files.paths import path_of
 from lottapack.files.staging import staged_folder
 from lottapack.folders import companions
 from lottapack.folders.model_folders import (
@@ -22,15 +23,15 @@ from lottapack.folders.model_folders import (
     transformers_config,
     write_pack_folder,
 )
-from lottapack.folders.shards import INDEX, MAX_SHARD, WEIGHTS, bytes_of, index_bytes, left_over, split
+from lottapack.folders.shards import INDEX, MAX_SHARD, WEIGHTS, index_bytes, left_over, split
 from lottapack.format import container, dtypes
 from lottapack.format.codings import coding_of
 from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.files import ADAPTER, GENERATION, GRAPH, files_of
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.shapes import numel
-from lottapack.limits import check_disk, check_memory
-from lottapack.progress import Progress
+from lottapack.limits import bytes_of, check_disk, check_memory
+from lottapack.progress import Progress, require_functions
 from lottapack.registry.local import local
 from lottapack.weights import arrays
 from lottapack.weights.loaded_size import peak_bytes
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
     import torch
 
 Format = Literal["safetensors", "transformers", "transformers-pack", "peft", "onnx", "gguf", "files"]
+
+_PLAIN = ("safetensors", "transformers")
+_USED_BY = {
+    "device": _PLAIN,
+    "max_shard_size": _PLAIN,
+    "max_bytes": (*_PLAIN, "onnx", "gguf"),
+    "dtype": (*_PLAIN, "onnx", "gguf", "transformers-pack"),
+}
+"""The formats that use an option. The others refuse it."""
 
 
 def export(
@@ -74,7 +84,8 @@ def export(
         device: where weights are generated and merged. On the CPU NumPy does it: torch is only imported for other
             devices, for the format ``"peft"``, and for packs of ``torch-cpu``.
         max_shard_size: bytes, or text such as ``"5GB"``: larger weights are written to a folder of several files. By
-            default a file holds everything, and each file of a folder at most 5 GB.
+            default a file holds everything, and each file of a folder at most 5 GB. A format refuses ``device``,
+            ``dtype``, ``max_shard_size`` and ``max_bytes`` if it does not use them.
         max_bytes: the largest checkpoint to write; by default what the disk allows.
         allow: as in load(), where the module must be built: for the format ``"peft"`` and packs of ``torch-cpu``.
         progress: called with the bytes written so far and in all.
@@ -98,33 +109,35 @@ def export(
         >>> lottapack.export("model.lotta.safetensors", "full.safetensors").name
         'full.safetensors'
     """
+    if format not in get_args(Format):
+        raise UnsupportedError(f"unknown format {format!r}", hint=f"Choose one of {', '.join(get_args(Format))}.")
+    target = path_of(output, "output")
+    require_functions(progress=progress)
+    _refuse_unused(format, device, dtype=dtype, max_shard_size=max_shard_size, max_bytes=max_bytes)
     if format in ("onnx", "gguf"):
-        unused = device, max_shard_size
-        return _write_graph_or_gguf(format, path, output, unused, dtype, scaffold, max_bytes, allow, progress)
+        return _write_graph_or_gguf(format, path, output, dtype, scaffold, max_bytes, allow, progress)
     wanted = None if dtype is None else dtypes.floating_name(dtype)
     pieces = _array_pieces if str(device) == "cpu" else _tensor_pieces(device)
-    limit = None if max_shard_size is None else bytes_of(max_shard_size)
-    if limit is not None and format not in ("safetensors", "transformers"):
-        raise UnsupportedError(f"the format {format} cannot be written in shards", hint="Leave out `max_shard_size`.")
-    if limit is not None and Path(output).is_file():
+    limit = None if max_shard_size is None else bytes_of(max_shard_size, "max_shard_size")
+    if limit is not None and target.is_file():
         raise OutputError(f"cannot write shards to {output}: it is a file", hint="Pass a folder, which may be new.")
     with allowing(allow), open_pack(local(path), scaffold) as pack:
         if format == "files":
-            return companions.write_files(pack, Path(output))
-        for written in (Path(output), Path(output) / WEIGHTS, Path(output) / "base" / PACK_NAME):
+            return companions.write_files(pack, target)
+        for written in (target, target / WEIGHTS, target / "base" / PACK_NAME):
             refuse_over(written, pack.path)
         if format == "peft":
-            return _write_adapter(pack, Path(output), dtype)
+            return _write_adapter(pack, target)
         if format != "safetensors":
             require_transformers(pack)
         if format == "transformers-pack":
-            return write_pack_folder(pack, Path(output), wanted)
-        folder = Path(output) if format == "transformers" or is_folder(output) or limit is not None else None
+            return write_pack_folder(pack, target, wanted)
+        folder = target if format == "transformers" or is_folder(output) or limit is not None else None
         tensors = _tensors(pack, wanted, with_ties=format == "safetensors")
         total = sum(info.nbytes for info in container.layout(tensors))
         if max_bytes is not None:
             check_memory(str(path), total, max_bytes)
-        check_disk(str(path), total, Path(output).parent)
+        check_disk(str(path), total, target.parent)
         coded = [entry for entry in pack.descriptor.parameters.values() if coding_of(entry)]
         largest = max((numel(e.shape) * dtypes.ITEMSIZE[e.dtype] for e in coded if isinstance(e, Stored)), default=0)
         check_memory(str(path), 2 * largest, None)
@@ -133,27 +146,33 @@ def export(
             pieces = _tensor_pieces(device)
         writer = _Writer(pack, pieces, total, progress)
         if folder is None:
-            with atomic_file(Path(output)) as file:
+            with atomic_file(target) as file:
                 writer.write(file, container.layout(tensors))
-            return Path(output)
+            return target
         config = transformers_config(pack.descriptor, wanted) if format == "transformers" else None
         return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
+
+
+def _refuse_unused(format: Format, device: object, **options: object) -> None:  # noqa: A002 (the option's name)
+    """Raise UnsupportedError for an option that the format does not use."""
+    given = options | {"device": None if str(device) == "cpu" else device}
+    unused = [f"`{name}`" for name, value in given.items() if value is not None and format not in _USED_BY[name]]
+    if unused:
+        raise UnsupportedError(
+            f"the format {format} does not use {' and '.join(unused)}", hint=f"Leave out {' and '.join(unused)}."
+        )
 
 
 def _write_graph_or_gguf(
     form: Format,
     path: str | PathLike[str],
     output: str | PathLike[str],
-    unused: tuple[object, object],
     dtype: "torch.dtype | str | None",
     scaffold: str | None,
     max_bytes: int | None,
     allow: str | Iterable[str],
     progress: Progress | None,
 ) -> Path:
-    if unused != ("cpu", None):
-        hint = "Leave out `device` and `max_shard_size`."
-        raise UnsupportedError(f"the format {form} is written on the CPU, in one piece", hint=hint)
     if form == "onnx":
         from lottapack import onnx
 
@@ -167,9 +186,7 @@ def _write_graph_or_gguf(
         return gguf.write(pack, target, wanted, max_bytes, progress)
 
 
-def _write_adapter(pack: PackFile, folder: Path, dtype: object) -> Path:
-    if dtype is not None:
-        raise UnsupportedError("an adapter is always exported in its trained dtype", hint="Leave out `dtype`.")
+def _write_adapter(pack: PackFile, folder: Path) -> Path:
     try:
         from lottapack.peft.writing import write_adapter
     except ModuleNotFoundError as fault:
@@ -186,7 +203,7 @@ def _write_folder(
     if config is not None:
         companions.refuse_others(writer.pack, folder, leave=(ADAPTER, GRAPH))
         gone += [] if GENERATION in files_of(writer.pack.descriptor) else [GENERATION]  # remove another model's
-    with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=gone) as opened:
+    with staged_folder(folder, entries=(WEIGHTS, INDEX), gone=gone, sources=[writer.pack.path]) as opened:
         if config is not None:
             companions.write(writer.pack, opened, leave=(ADAPTER, GRAPH))
             with opened("config.json") as file:

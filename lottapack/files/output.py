@@ -23,10 +23,11 @@ TRIES = 10
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
     """Open a new file in ``path``'s folder; on success flush it to disk and rename it to ``path``.
 
-    On any error or interruption the new file is removed and the old file stays. Raises OutputError.
+    ``parents``: whether to create missing folders. On any error or interruption the new file is removed and the old
+    file stays. Raises OutputError.
     """
     temporary = None
     try:
@@ -34,6 +35,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
         if path.exists() and not path.is_file():
             raise OutputError(f"cannot replace {path}: it is not a regular file", hint="Name another file.")
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, _start(path), Path.unlink)
         with _create(path) as file:
             temporary = Path(file.name)
@@ -63,6 +66,12 @@ def refuse_over(path: Path, *sources: Path) -> None:
             raise OutputError(
                 f"{path} is the input file; refusing to overwrite it", hint="Name another file. Nothing was changed."
             )
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a complete file its final name."""
+    part.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lottapack.errors import OutputError
-from lottapack.files.output import TRIES, lock, sweep, sync_folder
+from lottapack.files.output import TRIES, lock, refuse_over, sweep, sync_folder
 
 Opener = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a new file of the folder by its name, which may contain subfolders."""
@@ -26,7 +26,9 @@ _SMALL = 1 << 20
 
 
 @contextmanager
-def staged_folder(folder: Path, *, entries: Iterable[str] = (), gone: Iterable[str] = ()) -> Iterator[Opener]:
+def staged_folder(
+    folder: Path, *, entries: Iterable[str] = (), gone: Iterable[str] = (), sources: Iterable[Path] = ()
+) -> Iterator[Opener]:
     """Write a folder's files; they appear once all are on disk.
 
     A new folder appears in one step. In an existing folder, the files are renamed in the order in which they were
@@ -40,10 +42,12 @@ def staged_folder(folder: Path, *, entries: Iterable[str] = (), gone: Iterable[s
         entries: names of the files that readers look for first. Open the main one last. Those that are not opened are
             removed.
         gone: more names to remove at the end.
+        sources: the files from which the folder is made, which must stay.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or a file would replace or remove one of ``sources``.
     """
+    entries, gone, sources = list(entries), list(gone), list(sources)
     exists = _is_there(folder)
     with _reporting(folder), _hidden(folder / ".lottapack" if exists else folder) as stage:
         names: list[str] = []
@@ -62,7 +66,9 @@ def staged_folder(folder: Path, *, entries: Iterable[str] = (), gone: Iterable[s
         for touched in {(stage / name).parent for name in names}:
             sync_folder(touched)
         if exists or not _is_renamed(stage, folder):
-            _replace(stage, folder, names, list(entries), list(gone))
+            for name in (*names, *entries, *gone):
+                refuse_over(folder / name, *sources)
+            _replace(stage, folder, names, entries, gone)
         for touched in (folder, folder.parent):
             sync_folder(touched)
 

@@ -5,6 +5,7 @@ describes them: the model carries it, and whatever saves adapters writes it besi
 """
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,20 +14,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lottapack.arch.noted import noted, notes
-from lottapack.errors import CheckpointError
+from lottapack.errors import BackboneChangedWarning, CheckpointError
 from lottapack.files.links import require_own_file
 from lottapack.files.staging import Opener, staged_folder
 from lottapack.folders import companions
 from lottapack.folders.model_folders import PACK_NAME, README, json_bytes, pack_config
 from lottapack.format import container
 from lottapack.format.container import PACK_END
-from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor
+from lottapack.format.descriptor import DEFAULT_SCAFFOLD, Adapted, Descriptor, Seeded
 from lottapack.format.expected import expected_file, expected_tensors
 from lottapack.format.files import GENERATION, content, files_of
 from lottapack.format.packfile import PackFile, open_pack
 
 if TYPE_CHECKING:
     from torch import nn
+
+_INSIDE_PEFT = ".base_layer"
+"""What PEFT puts into the name of a layer that it wraps."""
 
 FOLDER = "base"
 """The folder beside an adapter's files that contains the pack of its base."""
@@ -53,13 +57,14 @@ def remember_pack(model: "nn.Module", pack: PackFile) -> None:
 def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
     """Return the pack of a model's base with the model's present configuration and generation_config.
 
-    Raises CheckpointError for a configuration that builds different tensors.
+    Raises CheckpointError for a configuration that builds different tensors. Warns of weights that were cast.
     """
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / PACK_NAME
         path.write_bytes(data)
         with open_pack(path) as pack:
             descriptor = pack.descriptor
+            _warn_of_casts(descriptor, model)
             from lottapack.folders.configuration import of_live
 
             architecture = of_live(descriptor.architecture, model)
@@ -70,6 +75,21 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
             files = records or msgspec.UNSET
             made: Descriptor = msgspec.structs.replace(descriptor, architecture=architecture, files=files)
             return data if made.to_bytes() == descriptor.to_bytes() else rewritten(pack, made, tensors)
+
+
+def _warn_of_casts(descriptor: Descriptor, model: "nn.Module") -> None:
+    """Warn of generated weights that the model now has in another dtype than the pack of its base."""
+    for long, parameter in model.named_parameters():
+        name = long.replace(_INSIDE_PEFT, "")
+        entry, now = descriptor.parameters.get(name), str(parameter.dtype).removeprefix("torch.")
+        if isinstance(entry, Seeded) and parameter.is_floating_point() and entry.dtype != now:
+            warnings.warn(
+                f"{name} was cast to {now} after lottapack drew it, and the pack of the base generates it in "
+                f"{entry.dtype}. To train on a base in {now}, cast the model before init_backbone_()",
+                BackboneChangedWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def rewritten(pack: PackFile, descriptor: Descriptor, more: Mapping[str, bytes] | None = None) -> bytes:

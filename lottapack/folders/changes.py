@@ -1,8 +1,9 @@
 """Refusing what of a trained model no pack can hold: other modules, attributes, hooks, frozen parts of adapters."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
-from lottapack.errors import CheckpointError
+from lottapack.errors import CheckpointError, LeftOutWarning
 from lottapack.folders.states import LeftOut
 from lottapack.format.recipe import Change
 
@@ -20,6 +21,8 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
         keys: of the configuration that are otherwise than in scaffold().
     """
     left = leaving.rest(sorted(changes, key=lambda place: (not changes[place].now.startswith("is a "), place)))
+    _warn_of_new_tensors([place for place in left if _is_new_tensor(changes[place])], class_name)
+    left = [place for place in left if not _is_new_tensor(changes[place])]
     if not left:
         return
     place, change = left[0], changes[left[0]]
@@ -28,11 +31,29 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
     now, due = _shortened(change)
     more = f" (and {len(left) - 1} more: {', '.join(left[1:_SHOWN])}{', ...' if len(left) > _SHOWN else ''})"
     raise CheckpointError(
-        f"{place} {now}, but {due} in a {class_name} that is built from its configuration"
+        f"{place} {now}; in a {class_name} built from its configuration"
         + (f" (changed since: {', '.join(keys[:_SHOWN])})" if keys else "")
-        + f", and a pack cannot store that change{more if left[1:] else ''}",
-        hint=_hint(place, change),
+        + f" it {due}. A pack cannot store this change{more if left[1:] else ''}",
+        hint=_hint(left[0], change),
     )
+
+
+def _is_new_tensor(change: Change) -> bool:
+    return change.due == "is None" and change.now.startswith("holds values")
+
+
+def _warn_of_new_tensors(places: Sequence[str], class_name: str) -> None:
+    """Warn of tensors that the pack leaves out. Most are caches, which the next forward pass computes again."""
+    if places:
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        what = "this tensor" if len(places) == 1 else "these tensors"
+        warnings.warn(
+            f"{', '.join(places[:3])}{more}: the pack leaves {what} out, since a {class_name} built from its "
+            "configuration has None there. If the forward pass does not compute it again, make it a persistent buffer "
+            f"before scaffold(). If it is a cache, `ignore={places[0]}` says so",
+            LeftOutWarning,
+            stacklevel=4,
+        )
 
 
 def _hint(place: str, change: Change) -> str:
@@ -58,7 +79,8 @@ def _hint(place: str, change: Change) -> str:
     if change.now == "is not what its seed gives":
         return (
             "Pack the live model, which stores what changed; or scaffold with persistent=True, so that checkpoints "
-            f"hold it. To leave the change out: {ignored}."
+            "hold it. If a cast to a narrower dtype and back rounded it, lottapack.nn.regenerate_(model) restores it, "
+            f"or pack the model in the narrower dtype. To leave the change out: {ignored}."
         )
     if change.now == "does not train":
         return (
@@ -87,9 +109,9 @@ def _shortened(change: Change) -> tuple[str, str]:
     """The two halves of the sentence, with the names of classes alone where they tell them apart."""
     now, due = change.now, change.due
     if now.startswith("holds values"):
-        return "has other values", "those of its constructor"
+        return "has other values", "has those of its constructor"
     if now.startswith("is a ") and due.startswith("is a "):
         short = [text.rpartition(".")[2] for text in (now, due)]
         if short[0] != short[1]:
-            return f"is a {short[0]}", f"a {short[1]}"
-    return now, due if due == "is not there" else due.removeprefix("is ")
+            return f"is a {short[0]}", f"is a {short[1]}"
+    return now, due

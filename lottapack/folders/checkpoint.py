@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.skeleton import shapes_of
+from lottapack.arch.skeleton import plain_name, shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.folders.bits import same_bits
 from lottapack.folders.changes import refuse_changes
-from lottapack.folders.states import LeftOut, beside, choose, plain_name
+from lottapack.folders.states import LeftOut, beside, choose
 from lottapack.format import recipe
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE, adapter_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
@@ -27,24 +27,29 @@ def split(
         key: the name of the one to use, if there are several.
         leaving: what else may be left out; what was left out is added to it.
     """
-    return _split(content, key, leaving, {})
+    return _split(content, key, leaving, {}, "the checkpoint")
 
 
 def _split(
-    content: Mapping[str, Any], key: str | None, leaving: LeftOut | None, buffers: Mapping[str, Tensor]
+    content: Mapping[str, Any],
+    key: str | None,
+    leaving: LeftOut | None,
+    buffers: Mapping[str, Tensor],
+    what: str,
 ) -> tuple[Recipe, dict[str, Tensor]]:
-    """Split like split(). ``buffers``: those of a live model by the same names; the backbone is in no state_dict."""
+    """Split like split(). ``what``: the checkpoint or the model, for errors.
+
+    ``buffers``: those of a live model by the same names; the backbone is in no state_dict.
+    """
     leaving = LeftOut() if leaving is None else leaving
     chosen = choose(content, _prefixes, key)
     if chosen is None:
         raise CheckpointError(
-            "the checkpoint does not contain a lottapack recipe. lottapack packs models that were trained from random "
+            f"{what} does not contain a lottapack recipe. lottapack packs models that were trained from random "
             "weights, whose backbone a seed generates",
-            hint="Save the state_dict of a model from lottapack.scaffold(), with the tensor lottapack_recipe. Without "
-            "a "
-            "recipe, use lottapack.recover.torch_cpu() if torch drew the weights from a known seed, or "
-            "lottapack.recover.merged() if adapters were merged. Pretrained weights, fine-tuned or not, cannot "
-            "be packed.",
+            hint="Save the whole state_dict after lottapack.scaffold(). Without one, use "
+            "`lottapack.recover.torch_cpu()` if torch drew the weights from a known seed, or "
+            "`lottapack.recover.merged()` if adapters were merged. Pretrained weights cannot be packed.",
         )
     state, others = chosen
     leaving.names += [other.address for other in others]
@@ -211,4 +216,4 @@ def of_model(
     model: nn.Module, key: str | None = None, leaving: LeftOut | None = None
 ) -> tuple[Recipe, dict[str, Tensor]]:
     """Split a live model like split(), including its backbone, so that packing can compare it."""
-    return _split(model.state_dict(), key, leaving, dict(model.named_buffers(remove_duplicate=False)))
+    return _split(model.state_dict(), key, leaving, dict(model.named_buffers(remove_duplicate=False)), "the model")

@@ -13,6 +13,7 @@ from lottapack.codecs import PlanesZlib
 from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
 from lottapack.files.output import refuse_over
+from lottapack.files.paths import is_directory
 from lottapack.files.staging import Opener, staged_folder
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.format.descriptor import Architecture, Coding, FileRecord
@@ -97,7 +98,7 @@ def _folder_of(source: object) -> Path | None:
     if not isinstance(source, str | PathLike):
         return None
     path = Path(source)
-    if path.is_dir():
+    if is_directory(path):
         return path
     return path.parent if path.name.startswith(("model.safetensors", "pytorch_model.bin")) else None
 
@@ -136,7 +137,7 @@ def _read(path: Path) -> bytes:
 def _given(files: Files) -> Embedded:
     if isinstance(files, str | PathLike):
         folder = Path(files)
-        if not folder.is_dir():
+        if not is_directory(folder):
             raise CheckpointError(
                 f"files={str(folder)!r} is not a folder", hint="Name the folder that holds the tokenizer's files."
             )

@@ -216,8 +216,8 @@ def require_computed(model: nn.Module, built: nn.Module, architecture: Architect
     """Raise CheckpointError for a tensor in no checkpoint whose values differ from those that the constructor gives."""
     if name := changed_values(model, built):
         raise CheckpointError(
-            f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} that is built from "
-            "its configuration, and a pack cannot store that change",
+            f"{name}, which no checkpoint holds, has other values than in a {architecture.class_} built from its "
+            "configuration. A pack cannot store this change",
             hint="lottapack.nn.regenerate_(model) gives a scaffolded model the constructor's values. If it was rounded "
             "by a cast to a narrower dtype and back, pack the model in the narrower one: model.to(torch.bfloat16).",
         )

@@ -59,7 +59,8 @@ def write_pack_folder(pack: PackFile, folder: Path, dtype: str | None = None) ->
         config["quantization_config"]["scaffold"] = pack.scaffold
     companions.refuse_others(pack, folder, leave=(ADAPTER,))
     gone = () if GENERATION in files_of(pack.descriptor) else (GENERATION,)  # remove another model's
-    with staged_folder(folder, entries=("config.json",), gone=gone) as opened:
+    sources = [pack.path] if pack.path.name != PACK_NAME else []  # only its copy may replace a pack
+    with staged_folder(folder, entries=("config.json",), gone=gone, sources=sources) as opened:
         companions.write(pack, opened, leave=(ADAPTER,))
         with opened(PACK_NAME) as file:
             pack.copy_to(file)

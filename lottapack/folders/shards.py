@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lottapack.errors import UnsupportedError
 from lottapack.format.container import TensorInfo, layout
 
 WEIGHTS = "model.safetensors"
@@ -14,27 +13,6 @@ MAX_SHARD = 5 * 10**9
 """The default size of a shard in bytes."""
 
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def bytes_of(size: int | str) -> int:
-    """Return the bytes of a size: a number, or text such as ``5GB``, ``500 MB`` or ``2GiB``.
-
-    Raises UnsupportedError.
-    """
-    parsed = None
-    if isinstance(size, int) and not isinstance(size, bool):
-        parsed = size
-    elif isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
-        unit = (match[2] or "B").lower()
-        power = 0 if unit == "b" else _UNITS[unit[0]]
-        parsed = int(float(match[1]) * (1024 if "i" in unit else 1000) ** power)
-    if parsed is None or not 0 < parsed < 2**63:
-        raise UnsupportedError(
-            f"{size!r} is not the size of a shard", hint="Pass bytes, or a number with a unit, such as 5GB or 500MB."
-        )
-    return parsed
 
 
 def split(tensors: Iterable[tuple[str, str, tuple[int, ...]]], limit: int) -> dict[str, list[TensorInfo]]:

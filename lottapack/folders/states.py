@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lottapack.arch.skeleton import WRAPPERS
+from lottapack.arch.skeleton import plain_name
 from lottapack.errors import CheckpointError
 from lottapack.nn.select import matches
 
@@ -67,7 +67,9 @@ class LeftOut:
     """What pack() may leave out, and what it did leave out. ``names``: everything that is not in the pack."""
 
     def __init__(self, patterns: str | Iterable[str] = ()) -> None:
-        given = [patterns] if isinstance(patterns, str) else list(patterns)
+        given: list[str] = (
+            [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
+        )
         if not all(isinstance(pattern, str) for pattern in given):
             raise CheckpointError(f"ignore={patterns!r} must be names or patterns", hint="Pass strings.")
         self.unused = dict.fromkeys(given)
@@ -119,7 +121,8 @@ def choose(content: Mapping[str, Any], prefixes: Prefixes, key: str | None) -> t
     if key is not None and not called:
         what = f"key={key!r} does not name a model in the checkpoint, which contains {names}"
     example = (called or states)[-1].address
-    raise CheckpointError(what, hint=f"Pack one at a time, such as `key={example}`.")
+    hint = f"Pack one at a time, such as `key={example}`." if example else "Leave out `key`."
+    raise CheckpointError(what, hint=hint)
 
 
 def _walk(content: Mapping[str, Any], prefixes: Prefixes, keys: tuple[str, ...]) -> Iterator[State]:
@@ -145,11 +148,6 @@ def _plainly_named(content: Mapping[str, Any]) -> dict[str, Tensor]:
                 )
             tensors[name] = value
     return tensors
-
-
-def plain_name(name: str) -> str:
-    """Return a name without what wrappers add to it."""
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def beside(content: Mapping[str, Any], state: State, others: list[State]) -> Iterator[str]:

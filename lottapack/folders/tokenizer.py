@@ -15,17 +15,29 @@ def tokenizer_in(folder: Path) -> Any:
     """Return the tokenizer of a folder. Nothing is downloaded. Raises UnsupportedError."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
         raise UnsupportedError(
-            f"{folder} does not contain a tokenizer, which a text prompt needs",
-            hint="Pass the folder of the model's tokenizer, or token ids instead of a prompt.",
+            f"the folder {folder} does not contain a tokenizer, which a text prompt needs",
+            hint="Pass the folder of its tokenizer as `tokenizer`, or token ids as `tokens` instead of a prompt.",
         )
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, ImportError, KeyError, TypeError) as fault:
-        raise UnsupportedError(
-            f"cannot open the tokenizer in {folder}: {fault}", hint="Pass token ids, or another tokenizer."
-        ) from fault
+    except Exception as fault:
+        raise _refused(f"cannot open the tokenizer in {folder}", fault) from fault
+
+
+def tokens_of(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of a text. Raises UnsupportedError for a tokenizer that cannot split it."""
+    try:
+        return list(tokenizer(text)["input_ids"])
+    except Exception as fault:
+        raise _refused("the tokenizer cannot split the text", fault) from fault
+
+
+def _refused(what: str, fault: Exception) -> UnsupportedError:
+    """Return the error for a tokenizer's files: the libraries raise anything for those that they do not expect."""
+    said = " ".join(str(fault).split())[:500] or type(fault).__name__
+    return UnsupportedError(f"{what}: {said}", hint="Pass token ids, or another tokenizer.")
 
 
 def own_tokenizer(path: Path) -> Any:

@@ -7,9 +7,9 @@ from lottapack.format.descriptor import Coding, Stored, TensorRecord
 
 SEEDED = "seeded"
 """Of a tensor of an adapter that comes from the seed."""
-SHARED = "shared"
-"""Of a factor of an adapter that is part of the same factor of another parameter's adapter."""
-WITHOUT_BYTES = {SEEDED: frozenset(("distribution", "scale")), SHARED: frozenset(("of",))}
+SLICE = "slice"
+"""Of a factor of an adapter: the first rows and columns of the same factor of another parameter's adapter."""
+WITHOUT_BYTES = {SEEDED: frozenset(("distribution", "scale")), SLICE: frozenset(("of",))}
 """The codings of factors that have no tensor of their own in the file, with their fields beside the id."""
 
 FIELDS = WITHOUT_BYTES | {codec.id: codec.fields for codec in CODECS.values()}

@@ -20,14 +20,18 @@ from lottapack.format.descriptor import DIGEST_KEY, METADATA_KEY
 from lottapack.format.names import METADATA
 from lottapack.format.shapes import numel, shape_fault
 from lottapack.format.strangers import checkpoint_hint, folder_hint, kind_of
-from lottapack.strict_json.patterns import USUAL_TENSOR
-from lottapack.strict_json.text import JsonText
+from lottapack.strict_json.check import utf8_fault
+from lottapack.strict_json.patterns import METADATA_BEGIN, METADATA_END, USUAL_SHAPE, USUAL_TENSOR
+from lottapack.strict_json.text import JsonText, string_bytes
 
 PACK_END = ".lotta.safetensors"
 """The end of a pack's file name, by which folders and registries find packs (spec: container, section 7)."""
 
 SIGNATURE_END = ".sig"
 """What a signature's file name appends to that of its pack (spec: container, section 8)."""
+
+GET_AGAIN = "Get the file again from where it came, or pack the model again."
+"""The next step for a damaged file."""
 
 HEADER_CAP = 100_000_000
 _PREFIX = 8
@@ -124,6 +128,18 @@ def read_header(file: BinaryIO, source: str) -> Header:
     if len(prefix) < _PREFIX or length == 0 or length % _PREFIX or length > min(HEADER_CAP, file_size - _PREFIX):
         raise refuse("length", "length", *_length_fault(length, file_size, prefix + file.read(_BEGINNING), source))
     header = file.read(length)
+    tensors, descriptor, recorded = _usual(header) or _contents(header, source, refuse)
+    _check_layout(tensors, file_size - _PREFIX - length, source)
+    digest = hashlib.sha256(descriptor).hexdigest()
+    if digest != recorded:
+        raise refuse("digest", "descriptor", f"has the SHA-256 {digest}, not the recorded one", "Get the file again.")
+    hashed = hashlib.sha256(prefix)
+    hashed.update(header)
+    return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
+
+
+def _contents(header: bytes, source: str, refuse: Callable[..., ContainerError]) -> tuple[list[TensorInfo], bytes, str]:
+    """Return the tensors in the order of their names, the descriptor and its recorded SHA-256."""
     end = len(header.rstrip(b" "))
     hint = "" if METADATA_KEY.encode() in header else checkpoint_hint(source)
     try:
@@ -132,21 +148,15 @@ def read_header(file: BinaryIO, source: str) -> Header:
         if not hint or not header.startswith(b"{"):
             raise
         raise refuse(fault.problems[0].kind, "header", _STRANGE, hint) from fault
-    if length - end != -end % _PREFIX:
+    if len(header) - end != -end % _PREFIX:
         raise refuse("canonical", "header", "has more padding than needed")
     if not root.is_object:
         raise refuse("metadata", "header", "the header is not an object")
     tensors, metadata, problems = _members(root)
     descriptor, recorded = _descriptor(metadata, refuse, hint)
     if problems:
-        raise ContainerError(source, problems, hint="Get the file again from where it came, or pack the model again.")
-    _check_layout(tensors, file_size - _PREFIX - length, source)
-    digest = hashlib.sha256(descriptor).hexdigest()
-    if digest != recorded:
-        raise refuse("digest", "descriptor", f"has the SHA-256 {digest}, not the recorded one", "Get the file again.")
-    hashed = hashlib.sha256(prefix)
-    hashed.update(header)
-    return Header({info.name: info for info in tensors}, descriptor, _PREFIX + length, file_size, hashed)
+        raise ContainerError(source, problems, hint=GET_AGAIN)
+    return tensors, descriptor, recorded
 
 
 def _length_fault(length: int, file_size: int, beginning: bytes, source: str) -> tuple[str, str]:
@@ -164,15 +174,7 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     tensors: list[TensorInfo] = []
     metadata: JsonText | None = None
     problems: list[Problem] = []
-    at = root.begin + 1
-    while at < root.end - 1:
-        info = _usual(root, at)
-        if info is not None:
-            tensors.append(info[0])
-            at = info[1]
-            continue
-        name, text = next(JsonText(root.data, at - 1, root.end).members())
-        at = text.end + 1
+    for name, text in root.members():
         if name == METADATA:
             metadata = text
             continue
@@ -186,24 +188,43 @@ def _members(root: JsonText) -> tuple[list[TensorInfo], JsonText | None, list[Pr
     return tensors, metadata, problems
 
 
-def _usual(root: JsonText, at: int) -> tuple[TensorInfo, int] | None:
-    """Return the tensor whose entry begins at ``at``, and the offset after it; None for an unusual or faulty entry."""
-    found = USUAL_TENSOR.match(root.data, at, root.end)
-    if found is None:
+def _usual(header: bytes) -> tuple[list[TensorInfo], bytes, str] | None:
+    """Return what _contents() does in one pass, or None for a header that is unusual or faulty."""
+    tensors: list[TensorInfo] = []
+    held: tuple[bytes, str] | None = None
+    at, last, match = 1, b"", USUAL_TENSOR.match
+    end = len(header) - _PREFIX + len(header[-_PREFIX:].rstrip(b" "))
+    if len(header) - end != -end % _PREFIX or not header.startswith(b"{") or utf8_fault(header, end):
         return None
-    name, begin, end, code, sizes = found.groups()
-    form, first, last = _form(code, sizes), int(begin), int(end)
-    if form is None or last - first != form[2]:
-        return None
-    return TensorInfo(name.decode(), form[0], form[1], first, last), found.end()
+    while at < end:
+        found = match(header, at, end)
+        if found is None:
+            name, behind = METADATA.encode(), at + len(METADATA_BEGIN)
+            found = METADATA_END.search(header, behind, end) if header.startswith(METADATA_BEGIN, at) else None
+            descriptor = None if found is None else string_bytes(header, behind, found.start())
+            if found is None or descriptor is None:
+                return None
+            held = descriptor, found[1].decode()
+        else:
+            name, *offsets, code, sizes = found.groups()
+            form, (first, over) = _form(code, sizes), map(int, offsets)
+            if form is None or over - first != form[2]:
+                return None
+            tensors.append(TensorInfo(name.decode(), form[0], form[1], first, over))
+        if not last < name:
+            return None
+        last, at = name, found.end()
+    return (tensors, *held) if held is not None and header.endswith(b"}", 0, end) else None
 
 
 @lru_cache(maxsize=1024)
 def _form(code: bytes, sizes: bytes) -> tuple[str, tuple[int, ...], int] | None:
     """Return the dtype, the shape and the bytes of a usual tensor, or None if one is wrong."""
     dtype = dtypes.FROM_CODE.get(code.decode())
+    if dtype is None or not USUAL_SHAPE.fullmatch(sizes):
+        return None
     shape = tuple(map(int, sizes.split(b","))) if sizes else ()
-    if dtype is None or shape_fault(shape, dtypes.ITEMSIZE[dtype]):
+    if shape_fault(shape, dtypes.ITEMSIZE[dtype]):
         return None
     return dtype, shape, numel(shape) * dtypes.ITEMSIZE[dtype]
 
@@ -260,7 +281,7 @@ def _check_layout(tensors: list[TensorInfo], data_size: int, source: str) -> Non
         raise ContainerError(
             source,
             [Problem(kind, f"header.{wrong.name[:200]}", message)],
-            hint="Get the file again from where it came, or pack the model again.",
+            hint=GET_AGAIN,
         )
 
 
@@ -271,10 +292,10 @@ def open_binary(path: Path) -> BufferedReader:
             problem = Problem("length", "file", "Not a regular file")
             raise ContainerError(str(path), [problem], hint="Save the contents of a pipe as a file first.")
         return path.open("rb")
-    except OSError as fault:
-        hint = "Check the path."
+    except (OSError, ValueError) as fault:  # ValueError: the path holds a NUL
+        hint, said = "Check the path.", getattr(fault, "strerror", None) or str(fault)
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises for a folder that nobody may read
-            hint = folder_hint(path)
+            hint, said = folder_hint(path), "is a folder that does not contain a pack"
         elif isinstance(fault, FileNotFoundError):
             hint = "Check the path. To get a pack from a registry, run lottapack pull."
-        raise ContainerError(str(path), [Problem("length", "file", fault.strerror or str(fault))], hint=hint) from fault
+        raise ContainerError(str(path), [Problem("length", "file", said)], hint=hint) from fault

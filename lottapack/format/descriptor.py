@@ -166,8 +166,12 @@ class Adapter(Record, frozen=True):
 
     def tensors(self) -> dict[str, TensorRecord]:
         """Return the adapter's tensors by their last names, in the order of ADAPTER_PARTS."""
-        every = {part: getattr(self, part) for part in ADAPTER_PARTS}
-        return {part: tensor for part, tensor in every.items() if tensor is not msgspec.UNSET}
+        every = zip(ADAPTER_PARTS, msgspec.structs.astuple(self), strict=True)
+        return {part: tensor for part, tensor in every if tensor is not msgspec.UNSET}
+
+    def coded(self) -> dict[str, Coding]:
+        """Return the codings of those tensors that have one."""
+        return {part: held.coding for part, held in self.tensors().items() if held.coding is not msgspec.UNSET}
 
 
 class Generated(Record, frozen=True):
@@ -282,7 +286,7 @@ class Descriptor(Record, frozen=True, dict=True, gc=True, rename={"results": "x-
         """Return the descriptor of the same model on one scaffold. Raises ScaffoldError for an unknown name."""
         if name == DEFAULT_SCAFFOLD:
             return self
-        record = self.scaffolds.get(name)
+        record = self.scaffolds.get(name) if isinstance(name, str) else None
         if record is None:
             raise unknown_scaffold(name, self.scaffolds)
         parameters = {

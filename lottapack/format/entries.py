@@ -3,8 +3,8 @@
 import math
 import re
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import cast
+from functools import cache, lru_cache
+from typing import Any, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from lottapack.format.descriptor import (
     RECORDS,
     SCALINGS,
     Adapted,
+    Adapter,
     Coding,
     Constant,
     Parameter,
@@ -31,7 +32,7 @@ from lottapack.format.descriptor import (
 from lottapack.format.factors import adapter_shapes, batch_dims_of, factors_of
 from lottapack.format.shapes import shape_fault
 from lottapack.rng.stream import HADAMARD, matrix_fault
-from lottapack.strict_json.patterns import UNUSUAL
+from lottapack.strict_json.rewritten import is_canonical
 from lottapack.strict_json.text import JsonText
 
 
@@ -40,9 +41,6 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     if not text.is_object:
         out.add("field", "parameters", f"should be an object, not {text.kind}")
         return None
-    usual = _usual(text, generator)
-    if usual is not None:
-        return usual
     if len(text) > MAX_PARAMETERS * len('"":0,'):
         many = sum(1 for _ in text.members())
         if many > MAX_PARAMETERS:
@@ -67,30 +65,61 @@ def read_parameters(out: Collector, text: JsonText, generator: Rng | None) -> di
     return found if len(found) == count else None
 
 
-_decoder = msgspec.json.Decoder(dict[str, Parameter])
+def are_right(found: dict[str, Parameter], generator: Rng) -> bool:
+    """Return whether all entries that usual_fields() gave are right.
 
-
-def _usual(text: JsonText, generator: Rng | None) -> dict[str, Parameter] | None:
-    """Return all entries at once, or None if one is faulty or unusual, so that each must be read by itself.
-
-    msgspec would accept an integer for a float, and refuse fields named ``x-...``; the format does the opposite.
+    Those of a large model differ mostly in names and digests. So everything else is checked once for each form.
     """
-    data, begin, end = text.data, text.begin, text.end
-    if data.count(b'"role":', begin, end) > MAX_PARAMETERS or data.find(b'"x-', begin, end) >= 0:
-        return None
-    if any(pattern.search(data, begin, end) for pattern in UNUSUAL):
-        return None
-    try:
-        found = _decoder.decode(memoryview(data)[begin:end])
-    except msgspec.MsgspecError:
-        return None
-    out = Collector()
+    if len(found) > MAX_PARAMETERS or any(map(names.name_fault, found)):
+        return False
+    out, forms = Collector(), set[tuple[Any, ...]]()
     for name, entry in found.items():
-        if out.problems or names.name_fault(name):
-            return None
+        form = None if isinstance(entry, Tied) else _form(entry)
+        if form is None or form in forms:
+            continue
+        if not _is_canonical(form):
+            return False
         _check(out, entry, generator, name)
+        if out.problems:
+            return False
+        if len(forms) < _FORMS:
+            forms.add(form)
     _check_together(out, found, set())
-    return None if out.problems else found
+    return not out.problems
+
+
+def _form(record: msgspec.Struct) -> tuple[Any, ...]:
+    """Return the type and the fields of a record, with True in place of each right digest."""
+    kind = type(record)
+    digests, inner = _places(kind)
+    values: list[Any] = [kind, *msgspec.structs.astuple(record)]
+    for place, pattern in digests:
+        if values[place] is not msgspec.UNSET and pattern.fullmatch(values[place]):
+            values[place] = True
+    for place in inner:
+        if values[place] is not msgspec.UNSET:
+            values[place] = _form(values[place])
+    return tuple(values)
+
+
+_FORMS = 1024
+"""The forms that are remembered, so that they take little memory in a pack of many."""
+_DIGESTS = {"fingerprint": HEX16, "sha256": HEX64, "codes": HEX64, "scales": HEX64}
+
+
+@cache
+def _places(kind: type[msgspec.Struct]) -> tuple[list[tuple[int, re.Pattern[str]]], list[int]]:
+    """Return which places of a form have digests, with their patterns, and which have records."""
+    fields = [*enumerate(kind.__struct_fields__, 1)]
+    digests = [(place, _DIGESTS[field]) for place, field in fields if field in _DIGESTS]
+    inner = ("adapter", "coding", *(names.ADAPTER_PARTS if kind is Adapter else ()))
+    return digests, [place for place, field in fields if field in inner]
+
+
+def _is_canonical(form: tuple[Any, ...]) -> bool:
+    """Return whether all numbers of a form are in range and written alike by msgspec and in canonical JSON."""
+    numbers = all(is_canonical(value) for value in form if isinstance(value, int | float))
+    return numbers and all(_is_canonical(value) for value in form if isinstance(value, tuple))
 
 
 def _read(out: Collector, text: JsonText, place: str) -> Parameter | None:
@@ -236,8 +265,10 @@ def _check_rank(out: Collector, entry: Adapted, place: str) -> None:
 def _check_together(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
     """Check what entries say of each other. ``faulty``: see _check_ties()."""
     _check_ties(out, found, faulty)
-    _check_streams(out, found)
-    _check_shared(out, found)
+    coded = {name: entry.adapter.coded() for name, entry in found.items() if isinstance(entry, Adapted)}
+    coded = {name: tensors for name, tensors in coded.items() if tensors}
+    _check_streams(out, found, coded)
+    _check_slices(out, found, coded)
 
 
 def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -> None:
@@ -246,6 +277,8 @@ def _check_ties(out: Collector, found: dict[str, Parameter], faulty: set[str]) -
     While ties are followed, the number of the walk replaces each visited tie in the dict, because a second dict would
     take half as much memory as the entries themselves.
     """
+    if not any(isinstance(entry, Tied) for entry in found.values()):
+        return
     entries = list(found.values())
     marked = cast("dict[str, Parameter | int]", found)
     for walk, name in enumerate(found):
@@ -267,25 +300,23 @@ def _drawn_as(dtype: str, coding: Coding) -> Seeded:
     return Seeded(shape=(), dtype=dtype, distribution=distribution, scale=scale, fingerprint="")
 
 
-def _drawn(name: str, entry: Parameter) -> Iterator[str]:
-    """The names of what of a parameter comes from the seed: its own, and tensors of its adapter."""
-    if isinstance(entry, Seeded | Adapted):
-        yield name
-    if isinstance(entry, Adapted):
-        for part, tensor in entry.adapter.tensors().items():
-            if tensor.coding is not msgspec.UNSET and tensor.coding.id == codings.SEEDED:
-                yield names.adapter_prefix(name) + part
-
-
-def _check_shared(out: Collector, found: dict[str, Parameter]) -> None:
-    """Check that each shared factor is part of a factor that is its own."""
+def _drawn(found: dict[str, Parameter], coded: dict[str, dict[str, Coding]]) -> Iterator[str]:
+    """Yield the names of what comes from the seed: parameters, each followed by the tensors of its adapter."""
     for name, entry in found.items():
-        if not isinstance(entry, Adapted):
-            continue
-        for part, tensor in entry.adapter.tensors().items():
-            coding = tensor.coding
-            if isinstance(coding, Coding) and coding.id == codings.SHARED and isinstance(coding.of, str):
-                fault = _shared_fault(found.get(coding.of), entry, part)
+        if isinstance(entry, Seeded | Adapted):
+            yield name
+            for part, coding in coded[name].items() if name in coded else ():
+                if coding.id == codings.SEEDED:
+                    yield names.adapter_prefix(name) + part
+
+
+def _check_slices(out: Collector, found: dict[str, Parameter], coded: dict[str, dict[str, Coding]]) -> None:
+    """Check that each slice is part of a factor that is not a slice itself. ``coded``: by parameter and last name."""
+    for name, tensors in coded.items():
+        for part, coding in tensors.items():
+            if coding.id == codings.SLICE and isinstance(coding.of, str):
+                entry = cast("Adapted", found[name])
+                fault = _slice_fault(found.get(coding.of), entry, part)
                 if fault:
                     out.add(
                         fault[0],
@@ -294,32 +325,33 @@ def _check_shared(out: Collector, found: dict[str, Parameter]) -> None:
                     )
 
 
-def _shared_fault(owner: Parameter | None, entry: Adapted, part: str) -> tuple[str, str] | None:
-    """Return the kind of fault and what is wrong with the owner of a shared factor, or None."""
+def _slice_fault(owner: Parameter | None, entry: Adapted, part: str) -> tuple[str, str] | None:
+    """Return the kind of fault and what is wrong with the owner of a slice, or None."""
     whole = owner.adapter.tensors().get(part) if isinstance(owner, Adapted) else None
     if whole is None or not isinstance(owner, Adapted):
         return "tied", f"is not a parameter whose adapter has {part}"
-    if isinstance(whole.coding, Coding) and whole.coding.id == codings.SHARED:
-        return "tied", f"has a {part} that is itself part of another one"
+    if isinstance(whole.coding, Coding) and whole.coding.id == codings.SLICE:
+        return "tied", f"has a {part} that is itself a slice of another one"
     if whole.dtype != entry.adapter.tensors()[part].dtype:
         return "tied", f"has {part} in {whole.dtype}"
     if batch_dims_of(owner) or batch_dims_of(entry):
         return "shape", "and this parameter should both be one matrix"
+    if not (owner.shape and entry.shape):  # refused for that already
+        return None
     mine, its = adapter_shapes(entry)[part], adapter_shapes(owner)[part]
     if any(own > other for own, other in zip(mine, its, strict=True)):
         return "shape", f"has {part} of shape {list(its)}, which does not contain {list(mine)}"
     return None
 
 
-def _check_streams(out: Collector, found: dict[str, Parameter]) -> None:
+def _check_streams(out: Collector, found: dict[str, Parameter], coded: dict[str, dict[str, Coding]]) -> None:
     seen: dict[int, str] = {}
-    for owner, entry in found.items():
-        for name in _drawn(owner, entry):
-            stream = rng.stream_of(name)
-            if stream in seen:
-                out.add(
-                    "name",
-                    f"parameters[{quote(name)}]",
-                    f"has the same stream as {quote(seen[stream])}; rename one of them",
-                )
-            seen[stream] = name
+    for name in _drawn(found, coded):
+        stream = rng.stream_of(name)
+        if stream in seen:
+            out.add(
+                "name",
+                f"parameters[{quote(name)}]",
+                f"has the same stream as {quote(seen[stream])}; rename one of them",
+            )
+        seen[stream] = name

@@ -5,14 +5,15 @@ TensorInfo. A pack in which one name would mean two things is refused.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
-from lottapack.codecs import MOST_GROWTH
+from lottapack.codecs import CODECS, MOST_GROWTH
 from lottapack.errors import AgreementError, Problem
 from lottapack.format import codings, dtypes
-from lottapack.format.coded import adapter_entries
+from lottapack.format.coded import as_stored
 from lottapack.format.collect import Collector, quote
-from lottapack.format.container import TensorInfo
+from lottapack.format.container import GET_AGAIN, TensorInfo
 from lottapack.format.descriptor import (
     Adapted,
     Coding,
@@ -21,7 +22,16 @@ from lottapack.format.descriptor import (
     Parameter,
     Stored,
 )
-from lottapack.format.names import clashes, file_tensor, table_tensor
+from lottapack.format.factors import adapter_shapes
+from lottapack.format.names import (
+    ADAPTER_PARTS,
+    METADATA,
+    NAMESPACE,
+    adapter_prefix,
+    clashes,
+    file_tensor,
+    table_tensor,
+)
 from lottapack.format.shapes import numel
 
 VALUE = "value"
@@ -63,7 +73,8 @@ def expected_tensors(descriptor: Descriptor) -> Iterator[Expected]:
     for name, record in (descriptor.files or {}).items():
         yield expected_file(name, record)
     for name, entry in descriptor.parameters.items():
-        yield from expected_parts(name, entry)
+        if isinstance(entry, Stored | Adapted):
+            yield from expected_parts(name, entry)
 
 
 def expected_file(name: str, record: FileRecord) -> Expected:
@@ -83,12 +94,13 @@ def expected_parts(name: str, entry: Parameter) -> Iterator[Expected]:
         else:
             yield from _coded_parts(name, name, "", entry, coding)
     elif isinstance(entry, Adapted):
-        for part, whole, tensor in adapter_entries(name, entry):
-            coding = codings.coding_of(tensor)
-            if coding is None:
-                yield Expected(whole, name, part, tensor.dtype, tensor.shape, tensor.sha256)
+        prefix, shapes = adapter_prefix(name), adapter_shapes(entry)
+        for part, record in entry.adapter.tensors().items():
+            if isinstance(record.coding, Coding):
+                tensor = as_stored(record, shapes[part])
+                yield from _coded_parts(name, prefix + part, f"{part}.", tensor, record.coding)
             else:
-                yield from _coded_parts(name, whole, f"{part}.", tensor, coding)
+                yield Expected(prefix + part, name, part, record.dtype, shapes[part], record.sha256)
 
 
 def _coded_parts(parameter: str, whole: str, prefix: str, entry: Stored, coding: Coding) -> Iterator[Expected]:
@@ -99,9 +111,24 @@ def _coded_parts(parameter: str, whole: str, prefix: str, entry: Stored, coding:
 
 def name_clashes(descriptor: Descriptor) -> Iterator[tuple[str, str]]:
     """Yield each name that would mean two things, and what these are."""
+    if not any(map(_may_clash, chain(descriptor.parameters, descriptor.files or ()))):
+        return iter(())
     derived = ((expected.name, expected.owner) for expected in expected_tensors(descriptor) if not expected.is_whole)
     adapted = (name for name, entry in descriptor.parameters.items() if isinstance(entry, Adapted))
     return clashes(descriptor.parameters, derived, adapted)
+
+
+_ENDS = *ADAPTER_PARTS, *{f".{field}" for codec in CODECS.values() for field in codec.fields}
+"""The ends of the names of tensors that do not have the name of their parameter or file."""
+
+
+def _may_clash(name: str) -> bool:
+    """Return whether the name of a parameter or of a file has the form of another tensor's name.
+
+    Other tensors have names of their own if those do: adapter_prefix() differs for each parameter, and no part's name
+    is the end of another's.
+    """
+    return name.endswith(_ENDS) or NAMESPACE in name or name == METADATA
 
 
 def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], source: str) -> dict[str, str]:
@@ -115,25 +142,26 @@ def check_agreement(descriptor: Descriptor, tensors: Mapping[str, TensorInfo], s
     for name, message in clashing.items():
         out.add("two-roles", name, message)
     for expected in expected_tensors(descriptor):
-        digests[expected.name] = expected.sha256
-        if expected.name in clashing:
+        name, _, _, dtype, shape, sha256, _ = expected
+        digests[name] = sha256
+        if name in clashing:
             continue
-        info = tensors.get(expected.name)
+        info = tensors.get(name)
+        if info is not None and info.dtype == dtype and info.shape == shape:
+            continue
         if info is None:
             out.add("missing", expected.name, f"{expected.owner} needs this tensor, but the file lacks it")
         elif expected.shape is None:
             for problem in _compressed_faults(expected, info):
                 out.add(problem.kind, problem.where, problem.message)
-        elif (info.dtype, info.shape) != (expected.dtype, expected.shape):
+        else:
             actual, wanted = f"{info.dtype} {list(info.shape)}", f"{expected.dtype} {list(expected.shape)}"
             out.add("mismatch", expected.name, f"the file has {actual}, but the descriptor needs {wanted}")
     for name in tensors:
         if name not in digests:
             out.add("unused", name, "the descriptor does not use this tensor")
     if out.problems:
-        raise AgreementError(
-            source, out.problems, hint="Get the file again from where it came, or pack the model again."
-        )
+        raise AgreementError(source, out.problems, hint=GET_AGAIN)
     return digests
 
 

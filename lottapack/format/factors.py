@@ -1,5 +1,8 @@
 """The matrices that a weight with an adapter consists of, and the shapes of their factors (spec: descriptor, 4)."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from lottapack.format.shapes import numel
@@ -80,9 +83,17 @@ def factors_of(entry: HasAdapter) -> Factors:
     return factors(entry.shape, entry.fan_in_fan_out, batch_dims_of(entry))
 
 
-def adapter_shapes(entry: HasAdapter) -> dict[str, tuple[int, ...]]:
+def adapter_shapes(entry: HasAdapter) -> Mapping[str, tuple[int, ...]]:
     """Return the shapes of the tensors that an entry's adapter can have, by their last name."""
-    return factors_of(entry).shapes(entry.rank, entry.shared_factor)
+    return _shapes(entry.shape, entry.fan_in_fan_out, batch_dims_of(entry), entry.rank, entry.shared_factor)
+
+
+@lru_cache(maxsize=1024)
+def _shapes(
+    shape: tuple[int, ...], fan_in_fan_out: bool, batch_dims: int, rank: int, shared_factor: object
+) -> Mapping[str, tuple[int, ...]]:
+    """Weights of one model have few shapes."""
+    return MappingProxyType(factors(shape, fan_in_fan_out, batch_dims).shapes(rank, shared_factor))
 
 
 def batch_dims_of(entry: HasAdapter) -> int:

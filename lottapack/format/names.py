@@ -33,9 +33,10 @@ def name_fault(name: str, max_bytes: int = 1024) -> str | None:
     """Return what is wrong with a parameter's name, or None (spec: descriptor, section 3)."""
     if not name:
         return "the name is empty"
-    if len(name.encode("utf-8", "surrogatepass")) > max_bytes:
+    plain = name.isascii()
+    if (len(name) if plain else len(name.encode("utf-8", "surrogatepass"))) > max_bytes:
         return f"the name is longer than {max_bytes} bytes"
-    if name.isascii() and name.isprintable() and "/" not in name and "\\" not in name:
+    if plain and name.isprintable() and "/" not in name and "\\" not in name:
         return None
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "/\\" for character in name):
         return "the name contains a control character, a slash or a backslash"

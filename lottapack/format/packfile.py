@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from lottapack import rng
 from lottapack.codecs import CODECS
 from lottapack.codecs.faults import CodingFaultError
+from lottapack.display import clean
 from lottapack.errors import AgreementError, ContainerError, DescriptorError, IntegrityError, Problem
+from lottapack.files.paths import path_of
 from lottapack.format import canonical, codings, container, dtypes, validate
 from lottapack.format.coded import CodedTensor, adapter_entries
-from lottapack.format.container import TensorInfo
+from lottapack.format.container import GET_AGAIN, TensorInfo
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
     FACTORS,
@@ -83,6 +85,9 @@ class PackFile:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<PackFile {clean(self.path)}: {self.descriptor.architecture.class_}, {len(self.tensors)} tensors>"
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -128,14 +133,7 @@ class PackFile:
         if info is None:
             raise KeyError(f"the file does not hold {held}")
         view = memoryview(buffer).cast("B") if info.nbytes else memoryview(b"")
-        with self._lock:
-            self._file.seek(self.data_start + info.begin)
-            done = 0
-            while done < info.nbytes:
-                count = self._file.readinto(view[done:])
-                if not count:
-                    break
-                done += count
+        done = self._fill(view, info.begin)
         digest = hashlib.sha256(view).hexdigest() if done == info.nbytes else _ENDED
         self._compare(info, digest, not (info.dtype == "bool" and any(byte > 1 for byte in view)))
 
@@ -147,11 +145,7 @@ class PackFile:
         digest, plain, done = hashlib.sha256(), True, 0
         while done < info.nbytes:
             piece = bytearray(min(size, info.nbytes - done))
-            with self._lock:
-                self._file.seek(self.data_start + info.begin + done)
-                filled = 0
-                while filled < len(piece) and (count := self._file.readinto(memoryview(piece)[filled:])):
-                    filled += count
+            filled = self._fill(memoryview(piece), info.begin + done)
             if filled < len(piece):
                 break
             digest.update(piece)
@@ -159,6 +153,15 @@ class PackFile:
             done += filled
             yield piece
         self._compare(info, digest.hexdigest() if done == info.nbytes else _ENDED, plain)
+
+    def _fill(self, view: memoryview, begin: int) -> int:
+        """Read the tensors' data from byte ``begin`` on. Returns how many bytes were there."""
+        filled = 0
+        with self._lock:
+            self._file.seek(self.data_start + begin)
+            while filled < len(view) and (count := self._file.readinto(view[filled:])):
+                filled += count
+        return filled
 
     def _decode_into(self, coded: CodedTensor, buffer: Any) -> None:
         name, entry, coding, infos = coded
@@ -168,8 +171,8 @@ class PackFile:
         try:
             if coding.id == codings.SEEDED:
                 self._draw_into(coded, view)
-            elif coding.id == codings.SHARED:
-                self._share_into(coded, view)
+            elif coding.id == codings.SLICE:
+                self._slice_into(coded, view)
             else:
                 CODECS[coding.id].decode(parts, entry.shape, entry.dtype, view)
         except CodingFaultError as fault:
@@ -192,7 +195,7 @@ class PackFile:
         )
         rng.fill_bits(np.frombuffer(view, f"<u{dtypes.ITEMSIZE[entry.dtype]}"), source)
 
-    def _share_into(self, coded: CodedTensor, view: memoryview) -> None:
+    def _slice_into(self, coded: CodedTensor, view: memoryview) -> None:
         """Copy the first rows and columns of another adapter's factor."""
         import numpy as np
 
@@ -314,7 +317,7 @@ class PackFile:
             raise IntegrityError(
                 str(self.path),
                 [Problem("bool", name, "contains bytes other than 0 and 1")],
-                hint="Get the file again from where it came, or pack the model again.",
+                hint=GET_AGAIN,
             )
 
     def _read_table(self, table_id: str) -> "rng.Table":
@@ -325,7 +328,7 @@ class PackFile:
             raise AgreementError(
                 str(self.path),
                 [Problem("table", name, fault)],
-                hint="Get the file again from where it came, or pack the model again.",
+                hint=GET_AGAIN,
             )
         return rng.custom(table_id, values)
 
@@ -338,9 +341,7 @@ class PackFile:
                 if fault:
                     problems.append(Problem("scale", f"{where}.scale", fault))
         if problems:
-            raise DescriptorError(
-                str(self.path), problems, hint="Get the file again from where it came, or pack the model again."
-            )
+            raise DescriptorError(str(self.path), problems, hint=GET_AGAIN)
 
 
 def _scaled(entry: Parameter, place: str) -> Iterator[tuple[str, str, float, str]]:
@@ -379,16 +380,14 @@ def open_pack(path: str | PathLike[str], scaffold: str | None = None) -> PackFil
         ...     pack.descriptor.rng.seed
         '000000000000002a'
     """
-    where = Path(path)
+    where = path_of(path, "path")
     file = container.open_binary(where)
     try:
         return PackFile(where, file, DEFAULT_SCAFFOLD if scaffold is None else scaffold)
     except OSError as fault:
         file.close()
         problem = Problem("length", "file", fault.strerror or str(fault))
-        raise ContainerError(
-            str(where), [problem], hint="Get the file again from where it came, or pack the model again."
-        ) from fault
+        raise ContainerError(str(where), [problem], hint=GET_AGAIN) from fault
     except BaseException:
         file.close()
         raise

@@ -11,7 +11,7 @@ import numpy as np
 
 from lottapack.errors import CheckpointError, FormatError, UnsupportedError
 from lottapack.format import canonical, names, validate
-from lottapack.format.codings import SEEDED, SHARED
+from lottapack.format.codings import SEEDED, SLICE
 from lottapack.format.computed import FLOATING
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
@@ -87,7 +87,7 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     """A generated parameter with an adapter.
 
     ``beta``: whether it is learned. ``magnitude``: whether it has one. ``vectors``: the other vectors that it learns.
-    ``seeded``: the adapter's frozen factors that come from the seed. ``shared``: by factor, the parameter of whose
+    ``seeded``: the adapter's frozen factors that come from the seed. ``slices``: by factor, the parameter of whose
     factor it is a part.
     """
 
@@ -99,7 +99,7 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
     magnitude: bool | msgspec.UnsetType = msgspec.UNSET  # absent without one
     vectors: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     seeded: dict[str, SeededPart] | msgspec.UnsetType = msgspec.UNSET  # absent without any
-    shared: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent without any
+    slices: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent without any
     batch_dims: int | msgspec.UnsetType = msgspec.UNSET  # left out where the weight is one matrix
     shared_factor: str | msgspec.UnsetType = msgspec.UNSET  # left out where each matrix has its own factors
 
@@ -111,9 +111,9 @@ class AdaptedRecipe(Generated, frozen=True, tag_field="role", tag="adapted"):
 
     @property
     def frozen(self) -> frozenset[str]:
-        """The adapter's tensors that stay as they are: factors from the seed, shared, or with vectors of VeRA."""
+        """The adapter's tensors that stay as they are: factors from the seed, slices, or with vectors of VeRA."""
         alone = FACTORS if set(LAMBDAS) <= set(self.vectors or ()) else ()
-        return frozenset((*(self.seeded or {}), *(self.shared or {}), *alone))
+        return frozenset((*(self.seeded or {}), *(self.slices or {}), *alone))
 
 
 class StoredRecipe(Record, frozen=True, tag_field="role", tag="stored"):
@@ -176,6 +176,20 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
     def is_scaffold_of(self, other: "Recipe") -> bool:
         """Return whether both recipes have the same scaffold, ignoring later casts, freezing and changes."""
         return self.as_scaffolded()._with_all_trained() == other.as_scaffolded()._with_all_trained()
+
+    def takes_values_of(self, other: "Recipe") -> bool:
+        """Return whether both have the same scaffold, whichever factors of adapters a pack stores or generates."""
+        return self._with_any_factors().is_scaffold_of(other._with_any_factors())
+
+    def _with_any_factors(self) -> "Recipe":
+        unset = msgspec.UNSET
+        parameters = {
+            name: msgspec.structs.replace(entry, seeded=unset, slices=unset)
+            if isinstance(entry, AdaptedRecipe)
+            else entry
+            for name, entry in self.parameters.items()
+        }
+        return msgspec.structs.replace(self, parameters=parameters)
 
     def as_scaffolded(self) -> "Recipe":
         """Return the recipe without what it records of the present, except what trains."""
@@ -266,7 +280,7 @@ def parse(data: bytes) -> Recipe:
             f"the recipe has version {recipe.lottapack_recipe}, but this lottapack knows {RECIPE_VERSION}",
             hint="Install a lottapack that knows the version of the recipe.",
         )
-    _, problems = validate.check(canonical.view(canonical.dumps(as_descriptor(value))))
+    _, problems = validate.check(canonical.dumps(as_descriptor(value)), "the recipe")
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
     faults = (_fault(entry) for entry in recipe.parameters.values() if isinstance(entry, AdaptedRecipe))
@@ -287,8 +301,8 @@ def parse(data: bytes) -> Recipe:
 
 def _fault(entry: AdaptedRecipe) -> str | None:
     """Return what is wrong with an adapter beyond the descriptor's rules."""
-    if {} in (entry.seeded, entry.shared) or entry.vectors == ():
-        return "vectors, seeded or shared is empty"
+    if {} in (entry.seeded, entry.slices) or entry.vectors == ():
+        return "vectors, seeded or slices is empty"
     if entry.vectors and (*sorted({*entry.vectors} & {*LAMBDAS, *SCALES}),) != entry.vectors:
         return f"vectors {list(entry.vectors)} should be sorted names of vectors"
     return None
@@ -296,7 +310,13 @@ def _fault(entry: AdaptedRecipe) -> str | None:
 
 def of_tensor(tensor: "torch.Tensor") -> Recipe:
     """Read the recipe from the tensor of a checkpoint. Raises CheckpointError."""
-    return parse(bytes_of(tensor, BUFFER))
+    text = bytes_of(tensor, BUFFER)
+    if not text.strip(b"\0"):
+        raise CheckpointError(
+            "the state_dict is that of a model without values: it was built on the meta device",
+            hint="Load a checkpoint into that model, or fill it from its pack, before you take its state_dict.",
+        )
+    return parse(text)
 
 
 def own_tables(tables: Mapping[str, Table]) -> dict[str, OwnTable]:
@@ -312,17 +332,16 @@ def scaffold_seeds(seeds: Mapping[str, str]) -> dict[str, ScaffoldSeed] | msgspe
     return {name: ScaffoldSeed(seed=seed) for name, seed in seeds.items()} or msgspec.UNSET
 
 
-def _coded_as(entry: Adapted, coding: str) -> dict[str, Coding]:
+def _coded_as(codings: Mapping[str, Coding], coding: str) -> dict[str, Coding]:
     """Return the tensors of an adapter that have a coding, by their last names."""
-    found = {part: tensor.coding for part, tensor in entry.adapter.tensors().items()}
-    return {part: held for part, held in found.items() if isinstance(held, Coding) and held.id == coding}
+    return {part: held for part, held in codings.items() if held.id == coding}
 
 
-def _seeded_parts(entry: Adapted) -> dict[str, SeededPart]:
+def _seeded_parts(codings: Mapping[str, Coding]) -> dict[str, SeededPart]:
     """Return what of an adapter comes from the seed."""
     return {
         part: SeededPart(distribution=str(coding.distribution), scale=cast("float", coding.scale))
-        for part, coding in _coded_as(entry, SEEDED).items()
+        for part, coding in _coded_as(codings, SEEDED).items()
     }
 
 
@@ -334,17 +353,18 @@ def of_descriptor(descriptor: Descriptor, tables: Mapping[str, Table], groups: M
     parameters: dict[str, ParameterRecipe] = {}
     for name, entry in descriptor.parameters.items():
         if isinstance(entry, Adapted):
+            tensors, codings = entry.adapter.tensors(), entry.adapter.coded()
             parameters[name] = AdaptedRecipe(
                 **entry.drawn,
                 fan_in_fan_out=entry.fan_in_fan_out,
                 rank=entry.rank,
                 alpha=entry.alpha,
                 scaling=entry.scaling,
-                beta="beta" in entry.adapter.tensors(),
-                magnitude=True if "magnitude" in entry.adapter.tensors() else msgspec.UNSET,
-                vectors=tuple(part for part in (*LAMBDAS, *SCALES) if part in entry.adapter.tensors()) or msgspec.UNSET,
-                seeded=_seeded_parts(entry) or msgspec.UNSET,
-                shared={part: str(coding.of) for part, coding in _coded_as(entry, SHARED).items()} or msgspec.UNSET,
+                beta="beta" in tensors,
+                magnitude=True if "magnitude" in tensors else msgspec.UNSET,
+                vectors=tuple(part for part in (*LAMBDAS, *SCALES) if part in tensors) or msgspec.UNSET,
+                seeded=_seeded_parts(codings) or msgspec.UNSET,
+                slices={part: str(coding.of) for part, coding in _coded_as(codings, SLICE).items()} or msgspec.UNSET,
                 batch_dims=entry.batch_dims,
                 shared_factor=entry.shared_factor,
             )

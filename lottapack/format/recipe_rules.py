@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from lottapack.format.codings import SEEDED, SHARED
+from lottapack.format.codings import SEEDED, SLICE
 from lottapack.format.descriptor import FACTORS, FORMAT_VERSION
 
 _TENSOR = {"dtype": "float32", "sha256": "0" * 64}
-_OF_THE_ADAPTER = ("beta", "magnitude", "seeded", "shared", "vectors")
+_OF_THE_ADAPTER = ("beta", "magnitude", "seeded", "slices", "vectors")
 
 
 def as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +41,6 @@ def _adapter(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the tensors of an adapter."""
     parts = [*(FACTORS if entry["rank"] else ()), *(["beta"] if entry["beta"] else []), *entry.get("vectors", ())]
     seeded = {part: {"id": SEEDED, **drawn} for part, drawn in entry.get("seeded", {}).items()}
-    shared = {part: {"id": SHARED, "of": owner} for part, owner in entry.get("shared", {}).items()}
-    coded = {part: {**_TENSOR, "coding": coding} for part, coding in (seeded | shared).items()}
+    slices = {part: {"id": SLICE, "of": owner} for part, owner in entry.get("slices", {}).items()}
+    coded = {part: {**_TENSOR, "coding": coding} for part, coding in (seeded | slices).items()}
     return dict.fromkeys(parts, _TENSOR) | coded

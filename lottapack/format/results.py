@@ -1,5 +1,6 @@
 """Scores of a model, in the field ``x-results`` of its descriptor (spec: descriptor, section 2)."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
@@ -52,11 +53,17 @@ class Result:
 
 def results_of(results: Iterable[Result | Mapping[str, Any]]) -> tuple[Result, ...]:
     """Return the argument of pack(), checked. Raises CheckpointError, naming the number of the result."""
+    if not isinstance(results, Iterable):
+        raise CheckpointError(
+            f"results={reprlib.repr(results)} is not a list of results", hint="Pass lottapack.Result(...) in a list."
+        )
     checked = []
     known = {field.name for field in fields(Result)}
     for number, one in enumerate(results):
         given = asdict(one) if isinstance(one, Result) else one
         try:
+            if isinstance(given, Mapping):
+                given = {name: _plain(value) for name, value in given.items()}
             made = msgspec.convert(given, Result)
             if unknown := given.keys() - known:
                 raise ValueError(f"the field {min(unknown)} is unknown")
@@ -70,6 +77,11 @@ def results_of(results: Iterable[Result | Mapping[str, Any]]) -> tuple[Result, .
     if len(msgspec.json.encode(in_json(checked))) > MOST_BYTES:
         raise CheckpointError(f"results take more than {MOST_BYTES:,} bytes", hint="Pass fewer or shorter ones.")
     return tuple(checked)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", True) else value
 
 
 def in_json(results: Iterable[Result]) -> tuple[dict[str, Any], ...]:

@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ MAX_CONFIG_VALUES = 100_000
 MAX_TREE_DEPTH = 16
 MAX_TREE_NODES = 10_000
 _MOST_PROBLEMS = 1000
+_SHORT = 512
+"""The most bytes of a configuration of one module that is remembered."""
 _REFUSED_BY_TIMM = (
     "cache_dir",
     "checkpoint_path",
@@ -104,7 +107,7 @@ def _torch_nn(class_name: str, config: JsonText) -> list[Problem]:
         elif class_name not in ARGUMENTS:
             message = f"the format does not allow the module {class_name[:100]!r}"
             problems.append(Problem("architecture", f"{where}.class", message))
-        else:
+        elif len(config) > _SHORT or not _is_right(class_name, config.text()):
             problems += _arguments(where, class_name, config)
         while levels and not levels[-1].indices:
             levels.pop()
@@ -146,6 +149,12 @@ def _children(where: str, config: JsonText) -> tuple[_Children, list[Problem]]:
             for places, value in zip(children[1:], (index, item.begin, item.end), strict=True):
                 places.append(value)
     return children, problems
+
+
+@lru_cache(maxsize=1024)
+def _is_right(class_name: str, config: bytes) -> bool:
+    """Return whether a module has its arguments. Most modules of a model are like others."""
+    return not _arguments("", class_name, JsonText(config))
 
 
 def _arguments(where: str, class_name: str, config: JsonText) -> list[Problem]:

@@ -51,8 +51,8 @@ class Scaffolds(NamedTuple):
     strays: dict[str, str]
 
 
-def read_scaffolds(out: Collector, text: JsonText, parameters: JsonText | None) -> Scaffolds | None:
-    """Return the entries by name, or None if one cannot be read. ``parameters``: the descriptor's, not read yet."""
+def read_scaffolds(out: Collector, text: JsonText, parameters: Iterable[str]) -> Scaffolds | None:
+    """Return the entries by name, or None if one cannot be read. ``parameters``: their names."""
     if not text.is_object:
         out.add("field", "rng.scaffolds", f"should be an object, not {text.kind}")
         return None
@@ -60,7 +60,7 @@ def read_scaffolds(out: Collector, text: JsonText, parameters: JsonText | None) 
     if not 1 <= count <= MAX_SCAFFOLDS:
         out.add("field", "rng.scaffolds", f"names {count} scaffolds; it should name 1 to {MAX_SCAFFOLDS}")
         return None
-    names = {name: name for name, _ in parameters.members()} if parameters and parameters.is_object else {}
+    names = {name: name for name in parameters}
     scaffolds = Scaffolds({}, {})
     for name, item in text.members():
         entry = _read(out, name, item, names, scaffolds.strays)
@@ -106,7 +106,7 @@ def check_scaffolds(
     scaffolds = generator.scaffolds or {}
     for name, other in twins(generator.seed, {name: entry.seed for name, entry in scaffolds.items()}):
         out.add("scaffold", f"{place_of(name)}.seed", f"has the seed of the scaffold {other!r}")
-    if parameters is None:
+    if parameters is None or not scaffolds:
         return
     generated = {name for name, entry in parameters.items() if isinstance(entry, Seeded | Adapted)}
     for name, entry in scaffolds.items():

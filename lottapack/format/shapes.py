@@ -1,5 +1,6 @@
 """Shapes and sizes without overflow (spec: container, section 3)."""
 
+import math
 from collections.abc import Sequence
 
 MAX_DIMENSIONS = 8
@@ -8,10 +9,7 @@ MAX_BYTES = 2**63 - 1
 
 def numel(shape: Sequence[int]) -> int:
     """Return the number of elements; 1 for the empty shape."""
-    product = 1
-    for size in shape:
-        product *= size
-    return product
+    return math.prod(shape)
 
 
 def shape_fault(shape: Sequence[int], itemsize: int) -> str | None:

@@ -56,7 +56,7 @@ def folder_hint(folder: Path) -> str:
     if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors*", "pytorch_model*.bin*")):
         return f"It contains a checkpoint. {PACK_IT.format(path=folder)}"
     if os.path.isfile(folder / "serve.lock"):  # noqa: PTH113
-        return f"It is the folder of a registry. Run lottapack serve {folder}, and name http://HOST/OWNER/NAME."
+        return "It is the folder of a registry. Serve it with lottapack serve, and name http://HOST/OWNER/NAME."
     if folder.name.startswith("models--") and os.path.isdir(folder / "snapshots"):  # noqa: PTH112
         repository = folder.name.removeprefix("models--").replace("--", "/")
         return f"It is a cache of the repository {repository}: name that, or a folder in {folder / 'snapshots'}."

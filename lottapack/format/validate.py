@@ -4,6 +4,7 @@ Problems are collected with their locations and raised together (spec: refusals,
 """
 
 import re
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -19,14 +20,16 @@ from lottapack.format.descriptor import (
     Architecture,
     ArchitectureRecord,
     Descriptor,
+    Parameter,
     Rng,
     TableRecord,
 )
-from lottapack.format.entries import read_parameters
+from lottapack.format.entries import are_right, read_parameters
 from lottapack.format.files import read_files
 from lottapack.format.results import in_json, read_results
 from lottapack.format.rules import architecture_problems
 from lottapack.format.scaffolds import Scaffolds, check_scaffolds, read_scaffolds
+from lottapack.format.usual import usual_fields
 from lottapack.rng.scales import WIDTHS
 from lottapack.strict_json.text import JsonText
 
@@ -37,7 +40,7 @@ _LONGEST_VERSION = 21  # with its quotes
 _PRINTABLE = re.compile(r"[!-~]{1,64}")
 _NO_VERSION = 'the format version is missing or does not have the form "1.0"'
 _FIELDS = ("lottapack", "architecture", "rng", "parameters", "provenance")
-_OPTIONAL = ("computed", "files")
+_KNOWN_FIELDS = (*_FIELDS, "computed", "files", "x-results")
 
 
 def _numbers(match: re.Match[str]) -> tuple[int, int]:
@@ -46,10 +49,9 @@ def _numbers(match: re.Match[str]) -> tuple[int, int]:
 
 def parse(data: bytes, source: str) -> Descriptor:
     """Read a descriptor. ``source`` names the file in errors. Raises DescriptorError with every problem."""
-    text = canonical.view(data, source=source, where="descriptor", error=DescriptorError)
-    descriptor, problems = check(text)
+    descriptor, problems = check(data, source)
     if descriptor is None or problems:
-        said = _version(text)
+        said = _version(JsonText(data))
         match = _VERSION.fullmatch(said) if said is not None else None
         newer = match is not None and _numbers(match) > _KNOWN
         hint = f"It has format {said}, which a newer lottapack may have written. Upgrade lottapack." if newer else ""
@@ -57,30 +59,47 @@ def parse(data: bytes, source: str) -> Descriptor:
     return descriptor
 
 
-def check(text: JsonText) -> tuple[Descriptor | None, list[Problem]]:
-    """Return the descriptor in a JSON value, or None if it cannot be read, and everything that is wrong with it."""
+def check(data: bytes, source: str) -> tuple[Descriptor | None, list[Problem]]:
+    """Return a descriptor, or None if it cannot be read, and everything that is wrong with it.
+
+    Raises DescriptorError if it is not canonical JSON.
+    """
+    usual = _usual(data)
+    if usual is not None:
+        return usual, []
     out = Collector()
-    return _descriptor(out, text), out.problems
+    return _descriptor(
+        out, canonical.view(data, source=source, where="descriptor", error=DescriptorError)
+    ), out.problems
+
+
+def _usual(data: bytes) -> Descriptor | None:
+    """Return a descriptor, or None if it is unusual or faulty, so that its parts must be read by themselves."""
+    found, out = usual_fields(data), Collector()
+    if found is None or not _check_version(out, _said(found[0]["lottapack"])):
+        return None
+    return _read(out, *found)
 
 
 def _version(text: JsonText) -> str | None:
-    said = text.member("lottapack") if text.is_object else None
-    return str(said.value()) if said is not None and said.is_string and len(said) <= _LONGEST_VERSION else None
+    return _said(text.member("lottapack")) if text.is_object else None
+
+
+def _said(version: JsonText | None) -> str | None:
+    short = version is not None and version.is_string and len(version) <= _LONGEST_VERSION
+    return str(version.value()) if version is not None and short else None
 
 
 def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     if not text.is_object:
         out.add("field", "descriptor", f"should be an object, not {text.kind}")
         return None
-    said = _version(text)
-    if said is None or not _check_version(out, said):
-        if said is None:
-            out.add("version", "lottapack", _NO_VERSION)
+    if not _check_version(out, _version(text)):
         return None
     value: dict[str, JsonText] = {}
     unknown: list[str] = []
     for name, item in text.members():
-        if name in (*_FIELDS, *_OPTIONAL):
+        if name in _KNOWN_FIELDS:
             value[name] = item
         elif not name.startswith("x-") and len(unknown) < MOST:
             unknown.append(name)
@@ -89,9 +108,21 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
             out.add("field", "descriptor", f"the field {name} is missing")
     for name in unknown:
         out.add("field", "descriptor", f"the field {quote(name)} is unknown")
+    return _read(out, value, None)
+
+
+def _read(out: Collector, value: dict[str, JsonText], usual: dict[str, Parameter] | None) -> Descriptor | None:
+    """Return the descriptor, or None if it has faults.
+
+    ``usual``: the entries of usual_fields(); their faults are not collected.
+    """
+    version, held, names = _said(value.get("lottapack")), value.get("parameters"), _names(value, usual)
     architecture = _architecture(out, value["architecture"]) if "architecture" in value else None
-    generator, strays = _generator(out, value["rng"], value.get("parameters")) if "rng" in value else (None, {})
-    parameters = read_parameters(out, value["parameters"], generator) if "parameters" in value else None
+    generator, strays = _generator(out, value["rng"], names) if "rng" in value else (None, {})
+    if usual is None:
+        parameters = read_parameters(out, held, generator) if held is not None else None
+    else:
+        parameters = usual if generator is not None and are_right(usual, generator) else None
     if generator is not None:
         check_scaffolds(out, generator, strays, parameters)
     provenance = _provenance(out, value["provenance"]) if "provenance" in value else None
@@ -99,6 +130,7 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     files = read_files(out, value["files"]) if "files" in value else msgspec.UNSET
     if (
         out.problems
+        or version is None
         or files is None
         or architecture is None
         or generator is None
@@ -107,19 +139,27 @@ def _descriptor(out: Collector, text: JsonText) -> Descriptor | None:
     ):
         return None
     return Descriptor(
-        lottapack=said,
+        lottapack=version,
         architecture=architecture,
         rng=generator,
         parameters=parameters,
         provenance=provenance,
         computed=computed,
         files=files,
-        results=in_json(read_results(text.member("x-results"))) or msgspec.UNSET,
+        results=in_json(read_results(value.get("x-results"))) or msgspec.UNSET,
     )
 
 
-def _check_version(out: Collector, text: str) -> bool:
-    match = _VERSION.fullmatch(text)
+def _names(value: Mapping[str, JsonText], usual: Iterable[str] | None) -> Iterable[str]:
+    """Return the names of the parameters, whose entries may not be read yet."""
+    held = value.get("parameters")
+    if usual is not None:
+        return usual
+    return (name for name, _ in held.members()) if held is not None and held.is_object else ()
+
+
+def _check_version(out: Collector, text: str | None) -> bool:
+    match = None if text is None else _VERSION.fullmatch(text)
     if match is None:
         out.add("version", "lottapack", _NO_VERSION)
     elif match[1] != _MAJOR:
@@ -141,8 +181,8 @@ def _architecture(out: Collector, text: JsonText) -> Architecture | None:
     return Architecture(family=record.family, class_=record.class_, config=JsonText(config.text()))
 
 
-def _generator(out: Collector, text: JsonText, parameters: JsonText | None) -> tuple[Rng | None, dict[str, str]]:
-    """Return the generator, and the fingerprints in its scaffolds that do not belong to a parameter."""
+def _generator(out: Collector, text: JsonText, parameters: Iterable[str]) -> tuple[Rng | None, dict[str, str]]:
+    """Return the generator, and the fingerprints in its scaffolds that do not belong to one of the ``parameters``."""
     fields = out.fields(text, "rng", large=("tables", "scaffolds"))
     if fields is None:
         return None, {}

@@ -40,6 +40,12 @@ class PackConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
     def __init__(self, scaffold: str | None = None, pack: str | None = None, **_: Any) -> None:
         self.quant_method = METHOD
+        for field, value in (("scaffold", scaffold), ("pack", pack)):
+            if not isinstance(value, str | None):
+                raise CheckpointError(
+                    f"config.json names the {field} {str(value)[:100]!r}, which is not a text",
+                    hint=f"Name it there, or leave it out: quantization_config.{field}.",
+                )
         if scaffold is not None:
             self.scaffold = scaffold
         if pack is not None:

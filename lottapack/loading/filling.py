@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.noted import noted, notes
+from lottapack.arch.skeleton import plain_name
 from lottapack.device import resolve
 from lottapack.errors import ArchitectureError, PlacementError
 from lottapack.format import recipe
@@ -24,10 +24,11 @@ from lottapack.loading.rebuilding import (
     give_computed,
     held_part,
     local_tensor,
-    plain_name,
     rebuilt_tensors,
 )
-from lottapack.nn.attach import is_scaffolded, list_again, recipe_of
+from lottapack.nn.attach import is_scaffolded, list_again, recipe_of, recipe_text
+from lottapack.nn.awaiting import note_given
+from lottapack.nn.changes import note_samples
 from lottapack.nn.switching import active_scaffold, note_scaffold
 from lottapack.weights.parts import Part
 
@@ -79,10 +80,8 @@ def fill_(
         scaffold = active_scaffold(model)
     with Reading(scaffold, allow=allow).open(path) as pack:
         source, recipe_of_pack = empty_model(pack, merge=merge)
-        if not merge and not recipe_of(model).is_scaffold_of(recipe_of_pack):
-            raise ArchitectureError(
-                "the model was built from another pack", hint="Build it from this pack with load_meta()."
-            )
+        if not merge:
+            _require_same_scaffold(recipe_of(model), recipe_of_pack, str(pack.path))
         slots = {parameter_of(name, recipe_of_pack.parameters): slot for name, slot in _slots(model).items()}
         target = _target(slots, device)
         tensors = {one.name: one for one in rebuilt_tensors(pack, target, merge=merge, check=check_fingerprints)}
@@ -95,6 +94,8 @@ def fill_(
         parts = {name: _part(pack, name, one, slots) for name, one in wanted.items()}
         _require_apart(slots, tensors)
         computed = computed_by(source)
+        if not merge:
+            computed[recipe.BUFFER] = recipe_text(recipe_of(model))  # which may generate what this pack stores
         _require_known(slots, {*wanted, *computed})
         _give_memory(model, slots, target, str(path), max_bytes)
         for name, owner in ties.items():
@@ -108,10 +109,31 @@ def fill_(
     give_computed(model, computed, target)
     if not merge:
         note_scaffold(model, pack.scaffold)
-        for module in model.modules():
-            if noted(module).planned:
-                notes(module).planned = False
+        note_given(model)
+        note_samples(model, recipe_of_pack)
     return model
+
+
+def _require_same_scaffold(ours: recipe.Recipe, theirs: recipe.Recipe, path: str) -> None:
+    """Raise ArchitectureError for a model of another scaffold than the pack's."""
+    if ours.takes_values_of(theirs):
+        return
+    casts = (
+        f"{name} is {mine} in the model and {its} in the pack"
+        for name in sorted(ours.parameters.keys() & theirs.parameters.keys())
+        if (mine := _dtype(ours.parameters[name])) != (its := _dtype(theirs.parameters[name])) and mine and its
+    )
+    seeds = f"its seeds are {ours.seeds}, and those of the pack {theirs.seeds}"
+    why = seeds if ours.seeds != theirs.seeds else next(casts, "its roles or settings are others than the pack's")
+    raise ArchitectureError(
+        f"{path} does not fit the model: {why}",
+        hint="Build the model from this pack with load_meta(), then fill it, and cast it afterwards.",
+    )
+
+
+def _dtype(entry: recipe.ParameterRecipe) -> str | None:
+    """Return the dtype in which a weight is generated; None for what is not generated."""
+    return getattr(entry, "dtype", None)
 
 
 class _Slot(NamedTuple):

@@ -1,9 +1,8 @@
 """load(): turn a pack into a ready module."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
@@ -15,15 +14,18 @@ from torch import Tensor, nn
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.device import resolve
 from lottapack.errors import UnsupportedError
+from lottapack.flags import require_flags
 from lottapack.folders import bases, companions
 from lottapack.format import dtypes, recipe
 from lottapack.format.descriptor import Adapted, Constant, Seeded, Stored
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
+from lottapack.loading.background import Background
 from lottapack.loading.reading import Reading
 from lottapack.nn.attach import attach, locate, place, tie_all
 from lottapack.nn.backbones import MATERIALISED, Backbone, choose, require_forms, settle, virtualise, with_forms
+from lottapack.nn.changes import note_samples
 from lottapack.nn.local import exclude_from_ddp
 from lottapack.nn.skeletons import skeleton_of
 from lottapack.rng import backends
@@ -40,6 +42,7 @@ from lottapack.weights.rebuild import (
     generate_merged,
     is_recorded_dtype,
     merge_generated_,
+    stored_memory,
     stored_tensor,
 )
 
@@ -47,12 +50,13 @@ _log = logging.getLogger(__name__)
 
 Named = tuple[str, Tensor]
 _LARGE = 1 << 25  # elements
+_BATCH: Final = 1 << 16
+"""The elements of small tensors that a thread reads one after the other."""
 _READERS: Final = 8
 """The most threads that decode at once: each holds the coded bytes of a tensor beside its values."""
 _WAYS_OUT = (
-    "Load it in a smaller `dtype` such as bfloat16, with `merge`, or on another `device`. If you trust the pack "
-    "and know "
-    "better what is free, pass a larger `max_bytes`."
+    "Load it in a smaller `dtype` such as bfloat16, with `merge`, or on another `device`. If you trust the pack and "
+    "know better what is free, pass a larger `max_bytes`."
 )
 
 
@@ -117,6 +121,7 @@ def load(
         >>> plain[0]
         Linear(in_features=16, out_features=32, bias=True)
     """
+    require_flags(merge=merge, check_fingerprints=check_fingerprints)
     target = resolve(device)
     name = None if dtype is None else dtypes.floating_name(dtype)
     dtype = None if name is None else dtypes.torch_dtype(name)
@@ -131,9 +136,11 @@ def load(
         with rebuild.reading() as read:
             model, _, plan = skeleton_of(pack, max_bytes)
             if not merge:
-                virtual = rebuild.virtual = with_forms(model, plan, virtual, backbone)
-                needed = loaded_bytes(pack, name, without=virtual)
-                check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
+                forms = with_forms(model, plan, virtual, backbone)
+                if forms != virtual:
+                    virtual = rebuild.virtual = forms
+                    needed = loaded_bytes(pack, name, without=virtual)
+                    check_memory(str(path), needed, max_bytes, target, hint=_WAYS_OUT)
                 left = None if max_bytes is None else max_bytes - needed
                 require_forms(model, plan, virtual, left)
                 attach(model, plan, scaffold=pack.scaffold)
@@ -151,6 +158,7 @@ def load(
         module._buffers[leaf] = buffer.to(target, dtype if follows else None)
     if not merge:
         model._buffers[recipe.BUFFER] = model.get_buffer(recipe.BUFFER).to(target)
+        note_samples(model, plan)
     return exclude_from_ddp(model).eval()
 
 
@@ -180,14 +188,6 @@ def _maker(pack: PackFile, device: torch.device) -> str:
     return "torch" if is_constructed(pack) else backends.select(device).name
 
 
-def _results(tasks: deque[tuple[str, Future[Tensor]]]) -> list[Named]:
-    """Return what each task has read, in order, and keep none that failed: its traceback would hold the model."""
-    results: list[Named] = []
-    while tasks:
-        results.append((tasks[0][0], tasks.popleft()[1].result()))
-    return results
-
-
 class _Rebuild:
     """Rebuilds the tensors of one load, and converts each as soon as it is generated."""
 
@@ -211,7 +211,7 @@ class _Rebuild:
 
         Hashing and decoding take as long as much of the generating and do not hold the interpreter's lock, so they run
         while the module is built. The largest are first, so that all threads end at about the same time; tensors that
-        are read as they are wait for the disk and need one thread.
+        are read as they are wait for the disk and need one thread. When the results are due, the caller's thread helps.
         """
         wanted: dict[Held, torch.dtype | None]
         wanted = {name: self.dtype for name, entry in self.entries.items() if isinstance(entry, Stored)}
@@ -220,20 +220,44 @@ class _Rebuild:
             wanted |= {info: dtypes.torch_dtype(dtype) for info, dtype in adapter_dtypes(self.pack, dtype_name).items()}
         decoded = [held for held in wanted if self.pack.coded(held) is not None]
         order = sorted(decoded, key=lambda held: -numel(self.pack.form(held)[1]))
-        order += [held for held in wanted if self.pack.coded(held) is None]
-        with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(decoded), _READERS))) as reader:
-            futures = deque(
-                (
-                    held if isinstance(held, str) else held.name,
-                    reader.submit(stored_tensor, self.pack, held, self.device, wanted[held], self.pages),
-                )
-                for held in order
-            )
+        batches = [[held] for held in order] + self._batches([h for h in wanted if self.pack.coded(h) is None])
+        tasks = Background(
+            partial(self._read, [(held, wanted[held], self._memory_of(held, wanted[held])) for held in batch])
+            for batch in batches
+        )
+        with ThreadPoolExecutor(threads := max(1, min(torch.get_num_threads(), len(decoded), _READERS))) as reader:
             try:
-                yield lambda: _results(futures)
+                for _ in range(threads):
+                    reader.submit(tasks.run)
+                yield lambda: [named for batch in tasks.results() for named in batch]
             finally:
-                for _, future in futures:
-                    future.cancel()
+                tasks.stop()
+
+    def _batches(self, plain: list[Held]) -> list[list[Held]]:
+        """Put small tensors together, because starting a task takes longer than reading one of them."""
+        batches, space = list[list[Held]](), 0
+        for held in plain:
+            size = numel(self.pack.form(held)[1])
+            if size > space:
+                batches.append([])
+                space = _BATCH
+            batches[-1].append(held)
+            space -= size
+        return batches
+
+    def _memory_of(self, held: Held, dtype: torch.dtype | None) -> Tensor | None:
+        """Request the memory of a tensor to read, for the reasons of _in_threads()."""
+        memory = stored_memory(self.pack, held, self.device, dtype)
+        return None if memory is None else self.pages.advise(memory)
+
+    def _read(self, batch: list[tuple[Held, torch.dtype | None, Tensor | None]]) -> list[Named]:
+        results = []
+        for held, dtype, memory in batch:
+            if memory is not None:
+                self.pages.touch(memory)
+            tensor = stored_tensor(self.pack, held, self.device, dtype, memory)
+            results.append((held if isinstance(held, str) else held.name, tensor))
+        return results
 
     def generated(self) -> list[Named]:
         """Return backbones (merged if requested) and constants."""

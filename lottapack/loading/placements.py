@@ -11,12 +11,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import Placement
 
-Placements = "Placement | Sequence[Placement]"
-Chosen = (
-    "Placement | Sequence[Placement] | Mapping[str, Placement | Sequence[Placement]]"
-    " | Callable[[str, tuple[int, ...]], Placement | Sequence[Placement] | None]"
-)
-
 
 def part_of(name: str, shape: tuple[int, ...], mesh: "DeviceMesh", placements: "Sequence[Placement]") -> Part:
     """Return the part of a tensor that this process holds. Dimensions of the mesh apply in order, as in DTensor.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.skeleton import attributes, computed_tensors, set_attribute
+from lottapack.arch.skeleton import attributes, computed_tensors, plain_name, set_attribute
 from lottapack.errors import PlacementError
 from lottapack.folders import companions
 from lottapack.format import dtypes, recipe
@@ -20,9 +20,6 @@ from lottapack.nn.skeletons import skeleton_of
 from lottapack.weights.loaded_size import adapter_dtypes
 from lottapack.weights.part_tensors import PlainTensor, stored_part
 from lottapack.weights.parts import Part, whole
-
-_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
-"""What torch.compile and checkpoint_wrapper add to names."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,6 @@ def empty_model(pack: PackFile, *, merge: bool, max_bytes: int | None = None) ->
         attach(model, model_recipe, scaffold=pack.scaffold)
     companions.carry(model, pack)
     return model, model_recipe
-
-
-def plain_name(name: str) -> str:
-    """Return a tensor's name without what wrappers add to it."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def held_part(name: str, tensor: Tensor) -> Part:

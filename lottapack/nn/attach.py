@@ -1,6 +1,7 @@
 """Apply a recipe to a plain model: generated weights become frozen buffers, targets become adapter layers."""
 
-import reprlib
+import warnings
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -9,17 +10,19 @@ from torch import Tensor, nn
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
-from lottapack.arch.noted import noted, notes, recipe_on
-from lottapack.errors import ArchitectureError, CheckpointError, ScaffoldError
+from lottapack.arch.noted import noted, notes, recipe_on, require_module
+from lottapack.errors import ArchitectureError, BackboneChangedWarning, CheckpointError
 from lottapack.format import recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD
 from lottapack.format.factors import batch_dims_of
 from lottapack.format.names import WEIGHT
-from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
+from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.nn import layers
 from lottapack.nn.any_module import AdaptedModule, adapt, taken_from
-from lottapack.nn.generated_layer import GeneratedLayer, generated_of, held_as
-from lottapack.nn.kinds import inputs_first
+from lottapack.nn.changes import changed_backbones
+from lottapack.nn.generated import generated_of
+from lottapack.nn.generated_layer import GeneratedLayer, held_as
+from lottapack.nn.kinds import changes_itself, inputs_first
 from lottapack.nn.moment import note_config, of_the_moment
 from lottapack.nn.recomputing import watch
 from lottapack.nn.reparametrising import guard_parameters
@@ -46,7 +49,7 @@ def attach(
     note_built(model, model)
     note_as_built(model, model)
     sources = plan.sources(scaffold)
-    for name, entry in plan.parameters.items():
+    for name, entry in _in_model_order(model, plan):
         if not isinstance(entry, SeededRecipe | AdaptedRecipe):
             continue
         module, leaf = locate(model, name)
@@ -71,11 +74,27 @@ def attach(
     _guard(model, plan)
 
 
-def without_dropout(model: nn.Module, plan: Recipe) -> list[str]:
-    """Return the parameters whose adapter has no low-rank path, so that dropout cannot act on its input."""
-    adapted = (name for name, entry in plan.parameters.items() if isinstance(entry, AdaptedRecipe))
-    places = ((name, *locate(model, name)) for name in adapted)
-    return [name for name, module, leaf in places if leaf != WEIGHT or row_of(module) is None]
+def _in_model_order(model: nn.Module, plan: Recipe) -> list[tuple[str, ParameterRecipe]]:
+    """Return the plan's entries in the order of the model's parameters.
+
+    Optimizers number parameters, and the plan of a pack is in the order of names.
+    """
+    numbers = {name: number for number, (name, _) in enumerate(model.named_parameters(remove_duplicate=False))}
+    return sorted(plan.parameters.items(), key=lambda item: numbers.get(item[0], len(numbers)))
+
+
+def without_dropout(model: nn.Module, plan: Recipe) -> dict[str, list[str]]:
+    """Return the parameters on whose adapter dropout has no effect, by the reason in words."""
+    inert: dict[str, list[str]] = {}
+    for name, entry in plan.parameters.items():
+        if isinstance(entry, AdaptedRecipe):
+            module, leaf = locate(model, name)
+            if not entry.rank:
+                inert.setdefault("their rank is 0", []).append(name)
+            elif leaf != WEIGHT or row_of(module) is None:
+                why = "their modules compute with the whole weight, without a low-rank path"
+                inert.setdefault(why, []).append(name)
+    return inert
 
 
 def _guard(model: nn.Module, plan: Recipe) -> None:
@@ -91,7 +110,8 @@ def _guard(model: nn.Module, plan: Recipe) -> None:
 def _adapt(module: nn.Module, name: str, leaf: str, entry: AdaptedRecipe, dropout: float, persistent: bool) -> None:
     """Give a layer or another module an adapter for a parameter."""
     row = row_of(module) if leaf == WEIGHT else None
-    if row is not None and (batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(module)):
+    unfit = batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(module) or changes_itself(module)
+    if row is not None and unfit:
         raise ArchitectureError(
             f"{name}: a {type(module).__name__} does not support this adapter",
             hint="Load it with merge=True, or export it.",
@@ -141,8 +161,13 @@ def recipe_text(plan: Recipe) -> Tensor:
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """Return the module that owns a parameter of the plain model, and the last part of the parameter's name."""
-    prefix, _, leaf = name.rpartition(".")
-    return model.get_submodule(prefix), leaf
+    *steps, leaf = name.split(".")
+    module: nn.Module | None = model
+    for step in steps:
+        module = module._modules.get(step) if module is not None else None
+    if module is None:  # not a child but an attribute, or not there, which torch's error says
+        module = model.get_submodule(".".join(steps))
+    return module, leaf
 
 
 def where(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -164,7 +189,12 @@ def place(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def list_again(module: nn.Module) -> None:
-    """Update the list of weights that a recurrent layer keeps. With parametrizations torch does so in its forward."""
+    """Update the list of weights that a recurrent layer keeps. With parametrizations torch does so in its forward.
+
+    A layer with adapters keeps none, and its weights cannot be read before all of their tensors are there.
+    """
+    if isinstance(module, AdaptedModule):
+        return
     if isinstance(module, nn.RNNBase) and "parametrizations" not in module._modules:
         module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
@@ -173,15 +203,16 @@ def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
     """Let every tied entry share the storage of its owner."""
     for name, entry in plan.parameters.items():
         if isinstance(entry, TiedRecipe):
-            _tie(model, name, plan.resolve(name), persistent)
+            _tie(model, plan, name, persistent)
             if isinstance(plan.parameters[plan.resolve(name)], AdaptedRecipe):
                 leave_alone(model, {name, plan.resolve(name)})
 
 
-def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
+def _tie(model: nn.Module, plan: Recipe, name: str, persistent: bool) -> None:
+    owner = plan.resolve(name)
     module, leaf = locate(model, name)
     owner_module, owner_leaf = where(model, owner)
-    if (module is owner_module and held_as(module, leaf) == owner_leaf) or generated_of(module) is not None:
+    if (module is owner_module and held_as(module, leaf) == owner_leaf) or generated_of(module, leaf) is not None:
         return
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:
@@ -201,6 +232,9 @@ def _tie(model: nn.Module, name: str, owner: str, persistent: bool) -> None:
         _to_buffer(module, leaf, persistent)
     module._buffers[held_as(module, leaf)] = owner_module._buffers[owner_leaf]
     list_again(module)
+    source = noted(owner_module).sources.get(owner.rpartition(".")[2])
+    if source is not None:  # a cast makes two buffers of one, and both must follow the seed
+        _set_source(module, leaf, source, plan)
 
 
 def _to_buffer(module: nn.Module, leaf: str, persistent: bool) -> None:
@@ -230,6 +264,7 @@ def recipe_of(model: nn.Module) -> Recipe:
         >>> lottapack.nn.recipe_of(model).parameters["0.weight"].rank
         2
     """
+    require_module(model)
     for module in model.modules():
         if (plan := noted(module).recipe) is not None:
             return plan
@@ -258,11 +293,7 @@ def is_scaffolded(model: nn.Module) -> bool:
         >>> lottapack.nn.is_scaffolded(nn.Linear(16, 32))
         False
     """
-    if not isinstance(model, nn.Module):
-        raise ScaffoldError(
-            f"a model is needed, a torch.nn.Module, and this is {reprlib.repr(model)}",
-            hint="Build it first; a checkpoint is loaded into a model, a pack with lottapack.load().",
-        )
+    require_module(model)
     return any(name.rpartition(".")[2] == recipe.BUFFER for name, _ in model.named_buffers())
 
 
@@ -289,18 +320,46 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
             for key, value in state.items()
             if key.startswith(prefix) and isinstance(value, Tensor)
         }
-        state[prefix + recipe.BUFFER] = recipe_text(of_the_moment(module, recipe_on(module), own)).to(found.device)
+        if lacks_values(module):
+            text = torch.zeros_like(recipe_text(recipe_on(module)))  # so that nothing takes the rest for values
+        else:
+            text = recipe_text(of_the_moment(module, recipe_on(module), own))
+        state[prefix + recipe.BUFFER] = text.to(found.device)
 
 
-def require_given_values(model: nn.Module, *_: Any) -> None:
-    """Raise CheckpointError for a model that was scaffolded on the meta device and got memory, but no values yet."""
+def generated_weights(model: nn.Module) -> list[Tensor]:
+    """Return the generated weights of a model, or of one layer, that are in memory or on the meta device."""
+    held = (
+        getattr(module, held_as(module, leaf))
+        for module in model.modules()
+        for leaf in noted(module).sources
+        if generated_of(module, leaf) is None
+    )
+    return list(held)
+
+
+def refuse_without_values(module: nn.Module, *_: Any) -> None:
+    """Raise CheckpointError for a module that was built on the meta device and got memory, but no values yet."""
+    if lacks_values(module):
+        raise CheckpointError(
+            "the model was built on the meta device, and has not been given values since",
+            hint="After to_empty(device=...), call model.load_state_dict() with a checkpoint, or fill the model from "
+            "its pack with lottapack.distributed.fill_(). To train from the start, build and scaffold the model on "
+            "its device.",
+        )
+
+
+def lacks_values(module: nn.Module) -> bool:
+    """Return whether a module was built on the meta device and got memory, but no values yet."""
+    if not noted(module).planned:
+        return False
+    return any(not tensor.is_meta for tensor in (*module.parameters(), *generated_weights(module)))
+
+
+def require_given_values(model: nn.Module) -> None:
+    """Do what refuse_without_values() does for every module of a model."""
     for module in model.modules():
-        if noted(module).planned and not all(tensor.is_meta for tensor in module.parameters()):
-            raise CheckpointError(
-                "the model was scaffolded on the meta device, and has not been given values since",
-                hint="After to_empty(device=...), call lottapack.nn.regenerate_(model) and model.load_state_dict() "
-                "with a checkpoint. To train from the start, build and scaffold the model on its device.",
-            )
+        refuse_without_values(module)
 
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -318,6 +377,28 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
             f"the checkpoint was trained on another scaffold: {what}",
             hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
         )
+    _warn_of_other_backbone(module, theirs, state)
     state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # the checkpoint's recipe is of another moment
     reconcile_backbone(module, ours, state, prefix)
-    notes(module).planned = False
+
+
+def _warn_of_other_backbone(module: nn.Module, theirs: Recipe, state: Collection[str]) -> None:
+    """Warn of weights that are those of the seed in this model but not in the checkpoint, or the reverse."""
+    generated = {name for name, entry in theirs.parameters.items() if isinstance(entry, SeededRecipe | AdaptedRecipe)}
+    changed, ours = generated & (theirs.changed or {}).keys(), changed_backbones(module, theirs, state).keys()
+    for names, who, then in (
+        (changed - ours, "the checkpoint was written on", "The model keeps the backbone of the seed"),
+        (
+            ours - changed,
+            "this model has, as after to_empty() or a control,",
+            "For that of the seed, call lottapack.nn.regenerate_(model)",
+        ),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            warnings.warn(
+                f"{who} another backbone than its seed generates, and the checkpoint does not hold it: "
+                f"{', '.join(sorted(names)[:3])}{more}. {then}",
+                BackboneChangedWarning,
+                stacklevel=2,
+            )

@@ -11,11 +11,15 @@ from lottapack.arch.noted import noted
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.format import dtypes
 from lottapack.format.factors import adapter_shapes
+from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, TiedRecipe
 from lottapack.format.shapes import numel
+from lottapack.nn.any_module import form_of
 from lottapack.nn.attach import locate
-from lottapack.nn.generated_layer import generated_of, make_virtual
-from lottapack.nn.rows import virtual_class
+from lottapack.nn.generated import generated_of
+from lottapack.nn.generated_layer import make_virtual
+from lottapack.nn.kinds import changes_itself, takes_any_form
+from lottapack.nn.rows import row_of, virtual_class
 from lottapack.nn.select import matches
 from lottapack.nn.tied_head import leave_alone
 from lottapack.products import IN_REGISTERS
@@ -45,16 +49,22 @@ def choose(backbone: Backbone, generated: Generated) -> dict[str, str]:
     weight whose table has no kernel for virtual weights.
     """
     if isinstance(backbone, Mapping):
+        for pattern in backbone:
+            if not isinstance(pattern, str):
+                raise ScaffoldError(
+                    f"backbone: {pattern!r} must be a name or a pattern of layers, as text",
+                    hint="See model.named_modules() for the names.",
+                )
         _require_used(backbone, generated)
     found = {}
     for name, (shape, table) in generated.items():
         mode = _mode(backbone, name, shape)
         if mode not in MODES:
-            raise ScaffoldError(f"{name}: unknown backbone={mode!r}", hint=f"Choose one of {', '.join(MODES)}.")
+            raise ScaffoldError(f"{name}: unknown `backbone={mode!r}`", hint=f"Choose one of {', '.join(MODES)}.")
         if mode == "virtual" and table not in IN_REGISTERS:
             raise UnsupportedError(
                 f"{name} cannot be virtual: {table} weights have no kernel that generates them in registers",
-                hint='Use backbone="blocks", which generates any weights in blocks. Only these tables can be virtual: '
+                hint='Use `backbone="blocks"`, which makes any weights in blocks. Only these tables can be virtual: '
                 f"{', '.join(IN_REGISTERS)}.",
             )
         if mode != MATERIALISED:
@@ -102,8 +112,8 @@ def _first(patterns: Iterable[str], name: str) -> str | None:
 def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbone: Backbone) -> dict[str, str]:
     """Return the chosen weights that support their mode, if one mode was requested for all layers.
 
-    The others, such as experts and recurrent weights, stay in memory, and a warning is logged. Weights chosen by
-    name or by a function are all returned, and require_forms() refuses those without support.
+    The others stay in memory, and a warning is logged. Weights chosen by name or by a function are all returned, and
+    require_forms() refuses those without support.
     """
     if not isinstance(backbone, str):
         return dict(chosen)
@@ -112,7 +122,7 @@ def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbo
         shown = ", ".join(sorted(without)[:_SHOWN])
         more = f" and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
         logging.getLogger("lottapack").warning(
-            "backbone=%r: %s%s stay in memory, because their layers do not support generated products",
+            "backbone=%r: %s%s stay in memory, because their layers do not support virtual weights",
             backbone,
             shown,
             more,
@@ -122,7 +132,18 @@ def with_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], backbo
 
 def _has_form(model: nn.Module, name: str) -> bool:
     module, leaf = locate(model, name)
-    return leaf == "weight" and virtual_class(module) is not None
+    return (leaf == WEIGHT and virtual_class(module) is not None) or _is_readable(module, leaf)
+
+
+def _is_readable(module: nn.Module, leaf: str) -> bool:
+    """Return whether the code of a plain module can read a parameter that is not in memory."""
+    if changes_itself(module) or row_of(module) is not None or not takes_any_form(module):
+        return False
+    try:
+        form_of(type(module), frozenset({leaf}))
+    except TypeError:
+        return False
+    return True
 
 
 def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
@@ -136,7 +157,7 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
 
     Raises:
         UnsupportedError: a layer must be in memory; the message names it.
-        LimitError: a single row of a weight does not fit.
+        LimitError: a single row of a weight does not fit, or a whole weight that the module's own code reads.
     """
     sources = plan.sources()
     for name, owner in _with_ties(plan, chosen).items():
@@ -149,10 +170,12 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
             raise _impossible(name, f"{sources[owner].table.id} weights must be in memory")
         entry = plan.parameters[owner]
         assert isinstance(entry, SeededRecipe | AdaptedRecipe)
-        row = numel(entry.shape[1:]) * dtypes.ITEMSIZE[entry.dtype]
-        if left is not None and left < row:
+        in_rows = leaf == WEIGHT and virtual_class(module) is not None
+        least = numel(entry.shape[1:] if in_rows else entry.shape) * dtypes.ITEMSIZE[entry.dtype]
+        if left is not None and left < least:
+            what = "one row" if in_rows else "the whole weight, which the module's own code reads,"
             raise LimitError(
-                f"{name}: one row needs {row:,} bytes, but `max_bytes` leaves only {max(left, 0):,}",
+                f"{name}: {what} needs {least:,} bytes, but `max_bytes` leaves only {max(left, 0):,}",
                 hint="Pass a larger `max_bytes`. It covers stored tensors, adapters, and the largest block.",
             )
 
@@ -163,11 +186,11 @@ def virtualise(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int 
     The arguments are those of require_forms(), which did not raise. Weights tied to a chosen one are included.
     """
     for name, owner in _with_ties(plan, chosen).items():
-        module = locate(model, name)[0]
-        source = noted(locate(model, owner)[0]).sources["weight"]
-        form = virtual_class(module)
-        if form is not None and generated_of(module) is None:  # else it is one layer under two names
-            make_virtual(module, form, source, min(left or 0, _MOST))
+        module, leaf = locate(model, name)
+        owner_module, owner_leaf = locate(model, owner)
+        if generated_of(module, leaf) is None:  # else it is one layer under two names
+            form = virtual_class(module) if leaf == WEIGHT else None
+            make_virtual(module, leaf, form, noted(owner_module).sources[owner_leaf], min(left or 0, _MOST))
         if name != owner:
             leave_alone(model, {name, owner})
 
@@ -189,7 +212,7 @@ def _impossible(name: str, why: str) -> UnsupportedError:
 def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
     """Set the device and dtype of the weights of virtual layers; the dtype None is the recorded one."""
     for module in model.modules():
-        if (generated := generated_of(module)) is not None:
+        for generated in noted(module).virtual.values():
             kind = dtypes.torch_dtype(generated.source.dtype) if dtype is None else dtype
             generated.like = torch.empty(0, dtype=kind, device=device)
 

@@ -1,5 +1,6 @@
 """Controls for the question whether training uses the backbone: another one during training, none, or a trained one."""
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -13,9 +14,10 @@ from lottapack import rng
 from lottapack.arch.noted import noted
 from lottapack.errors import ScaffoldError, UnsupportedError
 from lottapack.format.names import ADAPTER_PARTS, adapter_prefix
+from lottapack.format.recipe import Recipe
 from lottapack.nn.any_module import adapter_of, numbers_of
 from lottapack.nn.attach import recipe_of
-from lottapack.nn.generated_layer import generated_of, held_as
+from lottapack.nn.generated_layer import held_as
 from lottapack.nn.generating import fill_any
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import deviation
@@ -34,7 +36,7 @@ class RedrawBackbone:
     Raises:
         ScaffoldError: `every` is something else.
         CheckpointError: the model has no recipe.
-        UnsupportedError: a backbone is virtual.
+        UnsupportedError: a backbone is virtual, or torch drew it.
 
     Source:
         LottaLoRA (arXiv 2604.08749), the resampled scaffold. The numbers are those of the seeds after the model's own.
@@ -54,8 +56,7 @@ class RedrawBackbone:
     def __init__(self, model: nn.Module, every: Literal["step", "epoch"] = "step") -> None:
         if every not in ("step", "epoch"):
             raise ScaffoldError(f"every={every!r}: choose step or epoch", hint='The default is "step".')
-        recipe_of(model)
-        _require_memory(model)
+        _require_own(model)
         self._model, self.every, self.drawn = model, every, 0
 
     def step(self) -> None:
@@ -133,7 +134,8 @@ def zero_backbone_(model: nn.Module) -> nn.Module:
 
     Raises:
         CheckpointError: the model has no recipe.
-        UnsupportedError: a backbone is virtual.
+        ScaffoldError: an adapter is trained, which this would overwrite.
+        UnsupportedError: a backbone is virtual, or torch drew it.
 
     Source:
         Decision 0060.
@@ -144,18 +146,21 @@ def zero_backbone_(model: nn.Module) -> nn.Module:
         >>> model[0].backbone.any().item(), model[0].lora_B.any().item()
         (False, True)
     """
-    recipe_of(model)
-    _require_memory(model)
-    layers = [(_Product.of(module, leaf, source), weight, source) for module, leaf, weight, source in _generated(model)]
-    for product, weight, source in layers:
-        if product is None:
-            continue
-        width = float(weight.float().std())
+    _require_own(model)
+    found = list(_generated(model))
+    products = {
+        source.name: (product, float(weight.float().std()), source)
+        for module, leaf, weight, source in found
+        if (product := _Product.of(module, leaf, source)) is not None
+    }
+    for product, width, source in products.values():
         deviation_of_b = width / (product.scaling * float(product.random.float().std()) * product.rank**0.5)
         normal = rng.builtin("normal16")
         scale = rng.binary32(deviation_of_b / deviation(normal))
         fill_any(product.zero.data, rng.Source(source.seed, product.name, normal, scale, source.dtype))
-        weight.zero_()
+    for _, _, weight, source in found:
+        if source.name in products:
+            weight.zero_()
     return model
 
 
@@ -183,6 +188,11 @@ class _Product(NamedTuple):
             )
         first = bool(lora_a.any())
         random, zero = (lora_a, lora_b) if first else (lora_b, lora_a)
+        if zero.any():
+            raise ScaffoldError(
+                f"the adapter of {source.name} is trained: neither of its factors is zero, as one is at first",
+                hint="Call zero_backbone_() once, right after scaffold().",
+            )
         name = adapter_prefix(source.name) + ("lora_B" if first else "lora_A")
         return cls(random, zero, name, lora_a.shape[-2], float(settings.scaling))
 
@@ -191,16 +201,18 @@ class _Product(NamedTuple):
 def put_backbone_(model: nn.Module, trained: nn.Module | Mapping[str, Tensor]) -> nn.Module:
     """Write trained weights into a scaffolded model, and return it: plain LoRA, to compare with.
 
-    Adapted layers get them as their backbone; what is trained in full begins with them. Scaffold with ``beta=1.0``,
-    since plain LoRA has no beta. pack() stores such a backbone in full: share the adapter with PEFT instead.
+    Adapted layers get them as their backbone; what is trained in full, and buffers, begin with them. Scaffold with
+    ``beta=1.0``, since plain LoRA has no beta. pack() stores such a backbone in full: share the adapter with PEFT
+    instead.
 
     Args:
         model: from scaffold(), with its backbone in memory.
         trained: the plain model with trained weights, or its state_dict.
 
     Raises:
+        CheckpointError: the model has no recipe.
         ScaffoldError: a tensor is missing, or has another shape.
-        UnsupportedError: a backbone is virtual.
+        UnsupportedError: a backbone is virtual, or torch drew it.
 
     Source:
         LoRA (arXiv 2106.09685).
@@ -213,12 +225,17 @@ def put_backbone_(model: nn.Module, trained: nn.Module | Mapping[str, Tensor]) -
         >>> torch.equal(model[0].backbone, trained[0].weight)
         True
     """
-    _require_memory(model)
+    plan = _require_own(model)
     values = trained.state_dict() if isinstance(trained, nn.Module) else trained
-    targets: dict[str, Tensor] = {source.name: weight for _, _, weight, source in _generated(model)}
-    factors = {adapter_prefix(source.name) + part for _, _, _, source in _generated(model) for part in ADAPTER_PARTS}
-    targets |= {name: p.data for name, p in model.named_parameters() if name not in factors}
-    for name, target in targets.items():
+    if not isinstance(values, Mapping):
+        raise ScaffoldError(
+            f"trained={reprlib.repr(trained)} is neither a model nor a state_dict", hint="Pass one of these."
+        )
+    targets = [(source.name, weight) for _, _, weight, source in _generated(model)]
+    factors = {adapter_prefix(name) + part for name, _ in targets for part in ADAPTER_PARTS}
+    targets += [(name, p.data) for name, p in model.named_parameters() if name not in factors]
+    targets += [(name, buffer) for name, buffer in model.named_buffers() if name in plan.parameters]
+    for name, target in targets:
         if name not in values:
             raise ScaffoldError(
                 f"{name} is missing in the trained model", hint="Pass the same model as was scaffolded."
@@ -228,13 +245,16 @@ def put_backbone_(model: nn.Module, trained: nn.Module | Mapping[str, Tensor]) -
                 f"{name}: shape {tuple(values[name].shape)} in the trained model, {tuple(target.shape)} here",
                 hint="Pass the same model as was scaffolded.",
             )
-    for name, target in targets.items():
+    for name, target in targets:
         target.copy_(values[name])
     return model
 
 
 def _generated(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor, rng.Source]]:
-    """Yield each generated weight in memory once: its module, its name there, the tensor and its source."""
+    """Yield each generated weight in memory once: its module, its name there, the tensor and its source.
+
+    Tied weights are one tensor, until a cast makes a tensor of each.
+    """
     seen: set[int] = set()
     for module in model.modules():
         for leaf, source in noted(module).sources.items():
@@ -245,10 +265,18 @@ def _generated(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor, rng.S
                 yield module, leaf, weight, source
 
 
-def _require_memory(model: nn.Module) -> None:
+def _require_own(model: nn.Module) -> Recipe:
+    """Return the model's recipe. Raises UnsupportedError for weights that lottapack does not hold or did not draw."""
+    plan = recipe_of(model)
+    if plan.rng.id == rng.TORCH_CPU:
+        raise UnsupportedError(
+            "torch drew the backbone of this model, so lottapack cannot replace it",
+            hint="Scaffold a new model with lottapack.scaffold(), which draws the backbone itself.",
+        )
     for name, module in model.named_modules():
-        if generated_of(module) is not None:
+        if noted(module).virtual:
             raise UnsupportedError(
                 f"the backbone of {name} is virtual, so it cannot be replaced",
                 hint='Scaffold with backbone="materialised", the default.',
             )
+    return plan

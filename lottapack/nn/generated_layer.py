@@ -9,12 +9,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lottapack import rng
-from lottapack.arch.noted import notes
+from lottapack.arch.noted import noted, notes
 from lottapack.errors import PlacementError
 from lottapack.format.names import BACKBONE, WEIGHT, leaf_prefix
-from lottapack.nn.any_module import is_adapted
-from lottapack.nn.generated import Generated, generated_weight
-from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only
+from lottapack.nn.any_module import is_adapted, read_by_own_code
+from lottapack.nn.generated import Generated, move_generated
+from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only, untraced
 from lottapack.nn.recomputing import refuse_other_backbone
 from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
 from lottapack.products.inputs import autocasts
@@ -30,10 +30,14 @@ class GeneratedLayer(nn.Module):
         fan_in_fan_out: whether the weight is stored as (in, out).
     """
 
-    generated: Generated | None = None
     fan_in_fan_out: bool  # only with an adapter, or if true: see as_built.py
     _after_channels = 0
     """The number of an output's dimensions after its channels."""
+
+    @property
+    def generated(self) -> Generated | None:
+        """What generates the weight at each use."""
+        return noted(self).virtual.get(WEIGHT)
 
     if TYPE_CHECKING:
         weight: Tensor
@@ -118,8 +122,7 @@ class GeneratedLayer(nn.Module):
         return f"{super().extra_repr()}{', virtual' if self.generated is not None else ''}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        if self.generated is not None:
-            self.generated.like = fn(self.generated.like)
+        move_generated(self, fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -131,20 +134,20 @@ class GeneratedLayer(nn.Module):
         sharded = name == "weight" and BACKBONE in self._parameters and hasattr(param, "device_mesh")
         super().register_parameter(BACKBONE if sharded else name, param)
 
+    def __prepare_scriptable__(self) -> None:
+        """Refuse torch.jit.script, which asks each module for what it compiles in its place."""
+        raise untraced(self, "torch.jit.script cannot compile")
+
     def _read_weight(self) -> Tensor:
         refuse_other_backbone(self)
-        if self.generated is not None:
-            source, shape, like = self.generated.source, self.generated.shape, self.generated.like
-
-            def combine(_: None, *adapter: Tensor | None) -> Tensor:
-                return self._combine(generated_weight(source, shape, like), *adapter)
-
-            of_shape = torch.empty(shape, dtype=like.dtype, device="meta")
-            return layer_weight(self, combine, of_shape, like.device, None, self._adapter())
+        adapter, generated = self._adapter(), self.generated
+        if generated is not None:
+            rows = 0 if adapter else 1  # a row of an adapted weight is not computed alone
+            return layer_weight(self, self._combine, generated.part(rows), adapter, batch=rows)
         backbone = self.backbone
         if backbone.is_meta and isinstance(backbone, nn.Parameter):
             return backbone  # it has no values yet, and sharding code looks for a parameter here
-        return layer_weight(self, self._combine, backbone, backbone.device, backbone, self._adapter())
+        return layer_weight(self, self._combine, backbone, adapter)
 
     def _read_parametrizations(self) -> None:
         """Find nothing here, so that nn.Module looks among the children, where torch puts parametrizations."""
@@ -176,20 +179,22 @@ def held_as(module: nn.Module, leaf: str) -> str:
     return leaf
 
 
-def generated_of(module: nn.Module) -> Generated | None:
-    """Return what generates a layer's weight at each use, or None if the weight is in memory."""
-    return module.generated if isinstance(module, GeneratedLayer) else None
+def make_virtual(
+    module: nn.Module, leaf: str, form: type[GeneratedLayer] | None, source: rng.Source, max_bytes: int = 0
+) -> None:
+    """Make a module generate a weight from ``source`` at use, in place, instead of a buffer.
 
-
-def make_virtual(module: nn.Module, form: type[GeneratedLayer], source: rng.Source, max_bytes: int = 0) -> None:
-    """Make a layer generate its weight from ``source`` at use, in place, instead of a buffer."""
-    leaf = held_as(module, WEIGHT)
-    weight = module._buffers.pop(leaf)
+    ``form``: the class of a layer whose product generates it, or None if the module's own code reads it.
+    """
+    held = held_as(module, leaf)
+    weight = module._buffers.pop(held)
     assert weight is not None
-    module._non_persistent_buffers_set.discard(leaf)
-    sources = notes(module).sources
-    sources[WEIGHT] = source
-    # Swapping the class keeps the module's identity, its hooks and every reference to it.
-    module.__class__ = form
-    assert isinstance(module, GeneratedLayer)
-    module.generated = Generated.of(sources, weight, max_bytes)
+    module._non_persistent_buffers_set.discard(held)
+    record = notes(module)
+    record.sources[leaf] = source
+    record.virtual[leaf] = Generated.of(record.sources, leaf, weight, max_bytes)
+    if form is None:
+        read_by_own_code(module, leaf)
+    else:
+        # Swapping the class keeps the module's identity, its hooks and every reference to it.
+        module.__class__ = form

@@ -1,7 +1,7 @@
-"""The adapted form of torch_geometric's ``Linear``, and the form whose weight is generated and frozen.
+"""The forms of torch_geometric's ``Linear``: adapted, frozen with a generated weight, and virtual.
 
 This is a separate module because it imports torch_geometric. The library's class writes its own state_dict,
-which would contain the frozen weight and no adapter; both classes here write the default state_dict.
+which would contain the frozen weight and no adapter; the classes here write the default state_dict.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
+from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layers import LinearAdapter
 
 
@@ -17,6 +18,16 @@ class SeededGraphLinear(Linear):  # type: ignore[misc]
 
     _save_to_state_dict = nn.Module._save_to_state_dict
     _load_from_state_dict = nn.Module._load_from_state_dict
+
+
+class GeneratedGraphLinear(GeneratedLayer, SeededGraphLinear):
+    """torch_geometric's ``Linear`` with a generated weight."""
+
+    bias: nn.Parameter | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, shape (..., in_channels). Returns: shape (..., out_channels)."""
+        return self._stock(x)
 
 
 class AdaptedGraphLinear(LinearAdapter, Linear):  # type: ignore[misc]
@@ -33,4 +44,9 @@ class AdaptedGraphLinear(LinearAdapter, Linear):  # type: ignore[misc]
 
 def forms() -> dict[str, Any]:
     """Return the arguments of the layer's Row."""
-    return {"stock": Linear, "adapted": AdaptedGraphLinear, "frozen": SeededGraphLinear}
+    return {
+        "stock": Linear,
+        "adapted": AdaptedGraphLinear,
+        "generated": GeneratedGraphLinear,
+        "frozen": SeededGraphLinear,
+    }

@@ -140,3 +140,11 @@ def takes_any_form(module: nn.Module) -> bool:
         and not isinstance(module, torch.jit.ScriptModule)
         and type(own) is type
     )
+
+
+def changes_itself(module: nn.Module) -> bool:
+    """Return whether a forward pass may shrink the module's weight in place, as an embedding's with max_norm does.
+
+    A weight that follows from a seed and an adapter cannot be changed.
+    """
+    return getattr(module, "max_norm", None) is not None

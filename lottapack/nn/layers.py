@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lottapack.errors import PlacementError
 from lottapack.format.descriptor import LAMBDAS, SCALES
@@ -20,8 +20,9 @@ from lottapack.format.names import ADAPTER_PARTS, BACKBONE
 from lottapack.format.recipe import AdaptedRecipe, scaling_factor
 from lottapack.nn.generated import Generated
 from lottapack.nn.generated_layer import GeneratedLayer, from_a_plan
+from lottapack.nn.layer_weight import untraced
 from lottapack.products.inputs import autocasts, require_taken
-from lottapack.weights.merge import Parts, combined, merged
+from lottapack.weights.merge import Parts, combined, merged, over_lengths
 
 
 class AdapterLayer(GeneratedLayer):
@@ -54,10 +55,9 @@ class AdapterLayer(GeneratedLayer):
 
     def add_adapter(self, entry: AdaptedRecipe, dropout: float) -> None:
         """Register the adapter's parameters, uninitialised, beside the weight (on its device, in its dtype)."""
-        new = self.backbone.new_empty
+        new, parts, frozen = self.backbone.new_empty, entry.parts, entry.frozen
         for part, shape in adapter_shapes(entry).items():
-            trains = part not in entry.frozen
-            self.register_parameter(part, nn.Parameter(new(shape), trains) if part in entry.parts else None)
+            self.register_parameter(part, nn.Parameter(new(shape), part not in frozen) if part in parts else None)
         self.scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
         self.lora_dropout = dropout
         self.fan_in_fan_out = entry.fan_in_fan_out
@@ -93,6 +93,8 @@ class AdapterLayer(GeneratedLayer):
 
     def _sum(self, x: Tensor) -> Tensor:
         """Return the layer's output: the stock layer's plus the low-rank path's, in the stock layer's dtype."""
+        if isinstance(x, fx.Proxy):
+            raise untraced(self)
         parts = self._adapter()
         low_rank = None if parts.lora_A is None else self._low_rank(x) * self.scaling
         if low_rank is not None and parts.lambda_b is not None:
@@ -138,15 +140,14 @@ class AdapterLayer(GeneratedLayer):
                 matrix = parts.stored_as(
                     self._combine(self.backbone, *parts._replace(magnitude=None)), self.fan_in_fan_out
                 )
-                vectors: Tensor = magnitude / torch.linalg.vector_norm(matrix, dim=0 if self.fan_in_fan_out else 1)
-            return vectors
+                lengths = torch.linalg.vector_norm(matrix, dim=0 if self.fan_in_fan_out else 1)
+            return over_lengths(magnitude, lengths)
         with torch.no_grad():
             backbone = self.backbone
             matrix = backbone.t() if self.fan_in_fan_out else backbone.flatten(1)
             matrix = matrix if self.beta is None else matrix * self.beta
             lengths = torch.linalg.vector_norm(matrix + self.scaling * (self.lora_B @ self.lora_A), dim=1)
-        factors: Tensor = magnitude / lengths
-        return factors
+        return over_lengths(magnitude, lengths)
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Return the input of the low-rank path, in the adapter's dtype, which may be wider than the backbone's."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from lottapack.arch.noted import noted, recipe_on
-from lottapack.arch.skeleton import WRAPPERS
+from lottapack.arch.noted import noted, recipe_on, require_module
+from lottapack.arch.skeleton import plain_name
 from lottapack.format import recipe
 from lottapack.format.names import parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
@@ -40,6 +40,7 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
         ...         lottapack.distributed.exclude_from_ddp(self)
         >>> task = Task()
     """
+    require_module(module)
     names = set(module.__dict__.get(_IGNORED, ()))
     for path, part in module.named_modules(remove_duplicate=False):
         if noted(part).recipe is not None:
@@ -55,7 +56,7 @@ def exclude_from_ddp(module: nn.Module) -> nn.Module:
 def _local_names(part: nn.Module, plan: Recipe) -> Iterator[str]:
     """Yield the names of the recipe and of generated weights: buffers, or frozen parameters that shards consist of."""
     for name, _ in part.named_buffers(remove_duplicate=False):
-        short = ".".join(step for step in name.split(".") if step not in WRAPPERS)
+        short = plain_name(name)
         entry = plan.parameters.get(plan.resolve(parameter_of(short, plan.parameters)))
         if short == recipe.BUFFER or isinstance(entry, SeededRecipe | AdaptedRecipe):
             yield name

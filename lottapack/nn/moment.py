@@ -11,12 +11,13 @@ from lottapack import arch
 from lottapack.arch.as_built import differences
 from lottapack.arch.computed_dtypes import changed_dtypes
 from lottapack.arch.noted import noted, notes
-from lottapack.arch.skeleton import WRAPPERS
+from lottapack.arch.skeleton import plain_name
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
 from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
 from lottapack.nn.changes import changed_backbones, changes_of_layers
-from lottapack.nn.generated_layer import generated_of, held_as
+from lottapack.nn.generated import generated_of
+from lottapack.nn.generated_layer import held_as
 
 
 def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) -> Recipe:
@@ -67,7 +68,7 @@ def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe
     If no parameter requires a gradient, the whole model was frozen, for example to evaluate it, and the recipe is kept.
     The recipe is also kept if generated weights require one, in a model of init_backbone_(), which does not freeze.
     """
-    trains = {_plain(name): one.requires_grad for name, one in module.named_parameters(remove_duplicate=False)}
+    trains = {plain_name(name): one.requires_grad for name, one in module.named_parameters(remove_duplicate=False)}
     generated = (name for name, entry in plan.parameters.items() if isinstance(entry, SeededRecipe | AdaptedRecipe))
     if not any(trains.values()) or any(trains.get(name) for name in generated):
         return plan.parameters
@@ -81,7 +82,7 @@ def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe
 
 def _generated_dtypes(module: nn.Module, plan: Recipe) -> dict[str, str]:
     """Return the dtype of each generated weight, as far as it is known."""
-    owners = {_plain(name): owner for name, owner in module.named_modules(remove_duplicate=False)}
+    owners = {plain_name(name): owner for name, owner in module.named_modules(remove_duplicate=False)}
     found = {}
     for name, entry in plan.parameters.items():
         prefix, _, leaf = name.rpartition(".")
@@ -94,14 +95,10 @@ def _generated_dtypes(module: nn.Module, plan: Recipe) -> dict[str, str]:
 
 
 def _held_dtype(owner: nn.Module, leaf: str) -> torch.dtype | None:
-    if (generated := generated_of(owner)) is not None:
+    if (generated := generated_of(owner, leaf)) is not None:
         return generated.like.dtype
     held = held_as(owner, leaf)
     weight: Tensor | None = owner._parameters.get(held)
     if weight is None:
         weight = owner._buffers.get(held)
     return None if weight is None else weight.dtype
-
-
-def _plain(name: str) -> str:
-    return ".".join(step for step in name.split(".") if step not in WRAPPERS)

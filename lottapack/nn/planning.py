@@ -22,6 +22,7 @@ from lottapack.format.recipe import (
 )
 from lottapack.nn.any_module import taken_from
 from lottapack.nn.frozen import is_drawn
+from lottapack.nn.kinds import changes_itself
 from lottapack.nn.layers import AdapterLayer
 from lottapack.nn.scales import Width, drawn_dtype, require_held, scale_and_dtype
 from lottapack.nn.select import DEFAULT_TRAIN, GROUP_WORDS, Entry, Patterns, PerLayer, matches, without_effect
@@ -58,7 +59,7 @@ class Planner:
     ) -> dict[str, ParameterRecipe]:
         """Return the recipe of each entry by name. Raises one ScaffoldError with all faults."""
         explicit = Patterns(targets, "targets") if targets is not None else None
-        words = [train] if isinstance(train, str) else list(DEFAULT_TRAIN if train is None else train)
+        words = Patterns(DEFAULT_TRAIN if train is None else train, "train").patterns
         groups = {GROUP_WORDS[word] for word in words if word in GROUP_WORDS}
         named = Patterns([word for word in words if word not in GROUP_WORDS], "train")
         copies: dict[str, list[Entry]] = {}
@@ -170,7 +171,12 @@ class Planner:
             if not trains and not entry.can_generate and self._is_drawn(names):
                 return self._seeded(entry)
             return StoredRecipe(group=entry.group, trained=trains)
-        small = self._is_narrow(entry) or _taken(entry) or (shared and GROUP_WORDS["rest"] in groups)
+        small = (
+            self._is_narrow(entry)
+            or _taken(entry)
+            or changes_itself(entry.module)
+            or (shared and GROUP_WORDS["rest"] in groups)
+        )
         if explicit is None and small and not isinstance(entry.module, nn.Embedding):
             drawn_dtype(entry)
             return StoredRecipe(group=entry.group, trained=True)
@@ -185,7 +191,7 @@ class Planner:
         entry = names[0]
         fixed = self.some_train and not entry.tensor.requires_grad and not entry.can_generate
         fits = entry.kind is not None and entry.kind.by_default and not self._is_narrow(entry)
-        return fits and not fixed and not _taken(entry)
+        return fits and not fixed and not _taken(entry) and not changes_itself(entry.module)
 
     def _is_drawn(self, names: Sequence[Entry]) -> bool:
         """Return whether a frozen parameter is generated from the seed. ``names``: the entry and its tied ones.
@@ -229,6 +235,12 @@ class Planner:
             raise ScaffoldError(
                 f"{entry.name} cannot have an adapter: another layer shares its weight and would not see it",
                 hint="Train it in full, or leave it frozen.",
+            )
+        if changes_itself(entry.module) and isinstance(entry.module, nn.Embedding | nn.EmbeddingBag):
+            raise ScaffoldError(
+                f"{entry.name} cannot have an adapter: its {type(entry.module).__name__} has max_norm, with which it "
+                "changes its own weight in place",
+                hint="Build the layer without max_norm, train it in full, or leave it frozen.",
             )
         if taken := _taken(entry):
             hint = f"Rename {entry.module_name}.{taken}, or leave the layer out of `targets`."

@@ -25,7 +25,7 @@ def shared_by_layers(plan: Mapping[str, ParameterRecipe]) -> dict[str, Parameter
     """
     adapted = {name: entry for name, entry in plan.items() if isinstance(entry, AdaptedRecipe) and entry.rank}
     seeded: dict[str, dict[str, SeededPart]] = {name: {} for name in adapted}
-    shared: dict[str, dict[str, str]] = {name: {} for name in adapted}
+    slices: dict[str, dict[str, str]] = {name: {} for name in adapted}
     for part in FACTORS:
         shapes = {name: adapter_shapes(entry)[part] for name, entry in adapted.items()}
         owners: list[str] = []
@@ -36,9 +36,9 @@ def shared_by_layers(plan: Mapping[str, ParameterRecipe]) -> dict[str, Parameter
                 seeded[name][part] = kaiming(shapes[name][-1])
                 owners += [] if batch_dims_of(adapted[name]) else [name]
             else:
-                shared[name][part] = owner
+                slices[name][part] = owner
     made = {
-        name: msgspec.structs.replace(entry, seeded=seeded[name] or msgspec.UNSET, shared=shared[name] or msgspec.UNSET)
+        name: msgspec.structs.replace(entry, seeded=seeded[name] or msgspec.UNSET, slices=slices[name] or msgspec.UNSET)
         for name, entry in adapted.items()
     }
     return {name: made.get(name, entry) for name, entry in plan.items()}

@@ -5,7 +5,7 @@ from torch import nn
 
 from lottapack import arch, rng
 from lottapack.arch.drawn import require_versions
-from lottapack.arch.noted import noted, recipe_on
+from lottapack.arch.noted import noted, recipe_on, require_module
 from lottapack.arch.skeleton import computed_buffers
 from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, PlacementError
@@ -44,6 +44,7 @@ def regenerate_(model: nn.Module) -> nn.Module:
         >>> model = model.to_empty(device="cpu")
         >>> _ = lottapack.nn.regenerate_(model).load_state_dict(state)
     """
+    require_module(model)
     for module in [module for module in model.modules() if noted(module).recipe is not None]:
         _restore_computed(module, recipe_on(module))
     return generate_(model)

@@ -1,13 +1,19 @@
 """The backbone in a checkpoint follows from the recipe, so runs can resume each other, whether or not they save it."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lottapack import rng
+from lottapack.arch.noted import noted
+from lottapack.arch.said import has_values
 from lottapack.errors import CheckpointError
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
-from lottapack.nn.generated_layer import generated_of, held_as
+from lottapack.nn.changes import is_drawn_from
+from lottapack.nn.generated import generated_of
+from lottapack.nn.generated_layer import held_as
 
 
 def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], prefix: str) -> None:
@@ -28,15 +34,31 @@ def reconcile_backbone(module: nn.Module, plan: Recipe, state: dict[str, Any], p
             if key != prefix + name:
                 del state[prefix + name]
         held, expected = _held(owner, held_name)
-        if expected and held is not None and (plan.rng.scaffolds or key not in state) and not held.is_meta:
+        moves = bool(plan.rng.scaffolds) and leaf in noted(owner).sources  # a layer that was replaced stays where it is
+        if moves and key in state and not _is_of_a_scaffold(state[key], noted(owner).sources[leaf], plan, held):
+            raise _differs(name)
+        if expected and held is not None and (moves or key not in state) and not held.is_meta:
             state[key] = held
         elif not expected and key in state:
             given = state.pop(key)
-            if not plan.rng.scaffolds and not _same(given, owner, held):
-                raise CheckpointError(
-                    f"{name} in the checkpoint differs from what the recipe's seed generates",
-                    hint="Something trained the backbone. Pack the checkpoint, which stores the change, and load that.",
-                )
+            if not plan.rng.scaffolds and not _same(given, owner, leaf, held):
+                raise _differs(name)
+
+
+def _differs(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name} in the checkpoint differs from what the recipe's seed generates",
+        hint="Something trained the backbone. Pack the checkpoint, which stores the change, and load that.",
+    )
+
+
+def _is_of_a_scaffold(given: Any, source: rng.Source, plan: Recipe, held: Tensor | None) -> bool:
+    """Return whether a weight of a checkpoint is that of one of the recipe's scaffolds, as far as a sample shows."""
+    if not isinstance(given, Tensor) or not has_values(given) or not given.numel():
+        return True
+    if held is not None and given.shape != held.shape:
+        return False
+    return any(is_drawn_from(given, replace(source, seed=seed)) for seed in plan.seeds.values())
 
 
 def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
@@ -49,9 +71,9 @@ def _held(owner: nn.Module, leaf: str) -> tuple[Tensor | None, bool]:
 
 
 @torch.no_grad()
-def _same(given: Any, owner: nn.Module, held: Tensor | None) -> bool:
+def _same(given: Any, owner: nn.Module, leaf: str, held: Tensor | None) -> bool:
     """Return whether a weight equals the model's, as far as this process can tell."""
-    if held is None and (generated := generated_of(owner)) is not None:
+    if held is None and (generated := generated_of(owner, leaf)) is not None:
         held = generated.weight()
     if not isinstance(given, Tensor) or held is None or held.is_meta or given.is_meta:
         return True

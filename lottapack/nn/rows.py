@@ -12,6 +12,7 @@ from torch import nn
 
 from lottapack.nn import layers
 from lottapack.nn.generated_layer import GeneratedLayer
+from lottapack.nn.kinds import changes_itself
 from lottapack.nn.tied_head import TiedHead
 
 
@@ -57,12 +58,12 @@ def row_of(module: nn.Module) -> Row | None:
 
 def virtual_class(module: nn.Module) -> type[GeneratedLayer] | None:
     """Return the class of a layer whose weight is generated at each use, or None if it must be in memory."""
-    if isinstance(module, nn.Embedding) and module.max_norm is not None:
-        return None  # it would shrink rows in place
+    if changes_itself(module):
+        return None
     if type(module) is TiedHead:
         return TiedHead
     row_of(module)  # which may add a row
     for row in _BY_CLASS.values():
-        if row.generated is not None and type(module) in (row.stock, row.adapted):
-            return row.generated if type(module) is row.stock else row.adapted
+        if row.generated is not None and type(module) in (row.stock, row.frozen, row.adapted):
+            return row.adapted if type(module) is row.adapted else row.generated
     return None

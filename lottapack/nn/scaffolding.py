@@ -13,8 +13,8 @@ from torch import nn
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
-from lottapack.arch.noted import notes
 from lottapack.errors import ScaffoldError, UnusedOptionWarning
+from lottapack.flags import require_flags
 from lottapack.format import dtypes
 from lottapack.format.descriptor import FACTORS, LAMBDAS, SCALINGS
 from lottapack.format.factors import adapter_shapes
@@ -28,9 +28,10 @@ from lottapack.format.recipe import (
     StoredRecipe,
 )
 from lottapack.format.recipe_names import name_clashes
-from lottapack.limits import check_memory
+from lottapack.limits import check_memory, require_bytes
 from lottapack.nn.any_module import adapter_of
-from lottapack.nn.attach import attach, is_scaffolded, require_given_values, without_dropout
+from lottapack.nn.attach import attach, is_scaffolded, without_dropout
+from lottapack.nn.awaiting import await_values
 from lottapack.nn.backbones import (
     MATERIALISED,
     Backbone,
@@ -131,8 +132,8 @@ def scaffold(
             output, at 0. A pack then holds only the vectors. In memory each layer has its own factors. A rank may
             exceed a layer's sides.
         dropout: on the input of the low-rank path, in training, of Linear, Conv1d, Conv2d, Embedding and transformers'
-            Conv1D. All other modules compute with the whole weight, without such a path: an UnusedOptionWarning names
-            them.
+            Conv1D. All other modules compute with the whole weight, without such a path, and a rank of 0 has none: an
+            UnusedOptionWarning names them.
         persistent: keep the backbone in the state_dict. By default a checkpoint holds what is trained, and the recipe.
         backbone: as in load(): ``"virtual"`` for ``sign1`` and ``"blocks"`` for any table take the weights' memory away
             and make them at each product; by layer or by size if it is a mapping or a function.
@@ -158,6 +159,7 @@ def scaffold(
     """
     if is_scaffolded(model):
         raise ScaffoldError("the model is scaffolded already", hint="Build the model anew to scaffold it differently.")
+    require_flags(vera=vera, persistent=persistent, overwrite_pretrained=overwrite_pretrained)
     require_random(model, overwrite_pretrained)
     tables = tables_of(distribution)
     check_seed(seed)
@@ -170,7 +172,7 @@ def scaffold(
     planned = without_memory(entries)
     require_unlisted(model, entries)
     vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
-    planner = Planner(rank, alpha, scaling, tables, width, beta == "learned", shared_factor, vectors)
+    planner = Planner(rank, alpha, scaling, tables, width, bool(beta == "learned"), shared_factor, vectors)
     plan = planner.plan(entries, targets, train)
     if vera:
         plan = shared_by_layers(plan)
@@ -192,6 +194,7 @@ def scaffold(
             f"{next(iter(chosen))} cannot be in checkpoints, since it is not in memory", hint="Leave out `persistent`."
         )
     needed = needed_bytes(model, recipe, chosen)
+    require_bytes(max_bytes)
     left = None if max_bytes is None else max_bytes - needed
     if max_bytes is not None:
         check_memory("scaffold()", needed, max_bytes)
@@ -203,26 +206,19 @@ def scaffold(
     attach(model, recipe, dropout=dropout, persistent=persistent)
     virtualise(model, recipe, chosen, left)
     if planned:
-        _without_values(model)
+        await_values(model)
     else:
         generate_(model)
         _draw_trained(entries, recipe)
     return exclude_from_ddp(model)
 
 
-def _without_values(model: nn.Module) -> None:
-    """Mark a model on the meta device, so that it cannot run or be packed with memory that nothing was written to."""
-    notes(model).planned = True
-    model.register_forward_pre_hook(require_given_values)
-
-
-def _warn_of_dropout(inert: list[str]) -> None:
-    """Warn the caller of scaffold() of adapters on which dropout has no effect, by name."""
-    if inert:
-        more = f" and {len(inert) - 3} more" if len(inert) > 3 else ""
+def _warn_of_dropout(inert: Mapping[str, list[str]]) -> None:
+    """Warn the caller of scaffold() of adapters on which dropout has no effect, by the reason."""
+    for why, names in inert.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         warnings.warn(
-            f"dropout has no effect on {', '.join(inert[:3])}{more}: their modules compute with the whole weight, "
-            "without a low-rank path",
+            f"dropout has no effect on {', '.join(names[:3])}{more}: {why}",
             UnusedOptionWarning,
             stacklevel=3,
         )
@@ -245,7 +241,7 @@ def _check_arguments(
         unused = {"alpha": alpha is not None, "scaling": scaling != "lora", "dropout": bool(dropout)}
         for name in (name for name, given in unused.items() if given):
             raise ScaffoldError(f"{name} has no effect with rank=0, which has no factors", hint=f"Leave out `{name}`.")
-    if beta not in ("learned", "input", "output", 1.0):
+    if not isinstance(beta, str | Real) or beta not in ("learned", "input", "output", 1.0):
         raise ScaffoldError(f'beta={beta!r} must be "learned", "input", "output" or 1.0', hint="Pass one of these.")
     if not (isinstance(dropout, Real) and 0 <= dropout < 1):
         raise ScaffoldError(
@@ -329,24 +325,18 @@ def _draw_trained(entries: list[Entry], recipe: Recipe) -> None:
 def _draw_adapter(entry: Entry, plan: AdaptedRecipe, recipe: Recipe) -> None:
     """Draw one adapter: a factor that is learned beside a random one starts at zero."""
     parts = dict(zip(ADAPTER_PARTS, adapter_of(entry.module, entry.leaf), strict=True))
-    for part, first in (
-        ("beta", 1.0),
-        ("lambda_b", 0.0),
-        ("lambda_d", FIRST_LAMBDA_D),
-        ("scale_in", 1.0),
-        ("scale_out", 1.0),
-    ):
+    for part, first in _FIRST_VALUES.items():
         tensor = parts[part]
         if tensor is not None:
             tensor.fill_(first)
     random = dict(plan.seeded or {})
-    if plan.rank and not random and not plan.shared:
+    if plan.rank and not random and not plan.slices:
         random = {"lora_A": _drawn_factor(entry, plan, "lora_A")}
     for part in FACTORS:
         tensor = parts[part]
         if tensor is None:
             continue
-        owner = (plan.shared or {}).get(part, entry.name)
+        owner = (plan.slices or {}).get(part, entry.name)
         whole = recipe.parameters[owner]
         assert isinstance(whole, AdaptedRecipe)
         drawn = random.get(part) if owner == entry.name else (whole.seeded or {}).get(part)

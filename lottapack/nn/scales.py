@@ -92,7 +92,7 @@ class Width:
 
 def check_seed(seed: int) -> None:
     """Raise ScaffoldError for an invalid seed."""
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise ScaffoldError(f"seed={seed!r} must be an integer from 0 to 2**64 - 1", hint="Choose another one.")
 
 
@@ -105,7 +105,7 @@ def tables_of(distribution: str | rng.Table | Mapping[str, str | rng.Table]) -> 
                 f"distribution={one!r} must be the id of a table, a Table, or these by pattern",
                 hint=f"Choose one of {', '.join(rng.BUILTIN)}, or make a table with lottapack.table().",
             )
-        return rng.builtin(one) if isinstance(one, str) else one
+        return rng.builtin(str(one)) if isinstance(one, str) else one
 
     if isinstance(distribution, Mapping):
         return PerLayer({pattern: found(one) for pattern, one in distribution.items()}, "distribution")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from lottapack import arch
@@ -44,10 +45,19 @@ class Entry:
 
 
 def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
-    """Return the entries of a model's state_dict with owner and group. ``heads``: by default those of its family."""
+    """Return the entries of a model's state_dict with owner and group. ``heads``: by default those of its family.
+
+    Raises ScaffoldError for a scripted module.
+    """
     if heads is None:
         heads = arch.family_of(model).heads(model)
     modules = dict(model.named_modules(remove_duplicate=False))
+    scripted = next((name for name, module in modules.items() if isinstance(module, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ScaffoldError(
+            f"{scripted or 'the model'} is a scripted module, whose parameters cannot be replaced",
+            hint="Build the model without torch.jit.script, and use torch.compile after scaffold().",
+        )
     first: dict[int, str] = {}
     found = []
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -90,8 +100,7 @@ def require_random(model: nn.Module, overwrite: bool) -> None:
             f"the model was loaded from a checkpoint ({len(loaded)} tensors, such as {loaded[0]}). lottapack is for "
             "models trained from random weights: a seed would replace every weight",
             hint="Build the model from its configuration, such as AutoModel.from_config(config), or its class. To "
-            "replace "
-            "the loaded weights, pass overwrite_pretrained=True.",
+            "replace the loaded weights, pass overwrite_pretrained=True.",
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lottapack import rng
-from lottapack.arch.noted import noted, recipe_on
+from lottapack.arch.noted import noted, recipe_on, require_module
 from lottapack.errors import LottapackError
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD, unknown_scaffold
 from lottapack.nn.attach import recipe_of
@@ -74,7 +74,7 @@ def switch(model: nn.Module, scaffold: str) -> Switched:
     holders = [module for module in model.modules() if noted(module).recipe is not None]
     for holder in holders:
         plan = recipe_on(holder)
-        if scaffold not in plan.seeds:
+        if not isinstance(scaffold, str) or scaffold not in plan.seeds:
             raise unknown_scaffold(scaffold, plan.rng.scaffolds or {})
     moving = [holder for holder in holders if _seeds(holder) - {recipe_on(holder).seeds[scaffold]}]
     if moving:
@@ -141,6 +141,7 @@ def active_scaffold(model: nn.Module) -> str:
         >>> lottapack.nn.active_scaffold(lottapack.load("model.lotta.safetensors"))
         'default'
     """
+    require_module(model)
     seeds = _seeds(model)
     for name, seed in recipe_of(model).seeds.items():
         if seed in seeds:

@@ -27,6 +27,11 @@ ELEMENTS: Final = {
 }
 """ONNX's numbers of the format's dtypes (``TensorProto.DataType``)."""
 
+AGAIN: Final = "Write it again: lottapack.onnx.export(pack, folder, weights='none')."
+_OTHER_FORM = b"ORTM"
+"""The bytes by which ONNX Runtime knows its own format, which it would run in place of the graph around them."""
+_SHOWN = 200
+
 _DTYPES = {number: name for name, number in ELEMENTS.items()}
 
 
@@ -43,36 +48,49 @@ class External:
         return math.prod(self.shape) * ITEMSIZE[self.dtype]
 
 
-def externals(data: bytes, source: Path) -> dict[str, External]:
-    """Return the weights that a graph asks for, by name.
+def externals(data: bytes, source: Path) -> tuple[dict[str, External], list[str]]:
+    """Return the weights that a graph asks for, by name, and the names of all that it holds itself.
 
     Raises CheckpointError for what is not a graph, and for data that lie anywhere but in the pack: a runtime would read
     them from a path that the graph names.
     """
     onnx = require("onnx", "onnx", "a graph")
+    if data[4:8] == _OTHER_FORM:
+        raise CheckpointError(f"{source}: the graph is in ONNX Runtime's own format, not in ONNX", hint=AGAIN)
     try:
         model = onnx.load_model_from_string(data)
     except Exception as fault:
-        raise CheckpointError(f"{source}: the graph cannot be read: {fault}", hint="Write it again.") from fault
-    found = {}
+        raise CheckpointError(f"{source}: the graph cannot be read: {fault}", hint=AGAIN) from fault
+    found, own = {}, []
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             one = External(_DTYPES.get(tensor.data_type, ""), tuple(tensor.dims))
-            due = {"location": LOCATION, "offset": "0", "length": str(one.nbytes)} if one.dtype else None
+            # No array is larger. A number of any length could not be written out.
+            is_sane = one.dtype and one.nbytes < 1 << 63
+            due = {"location": LOCATION, "offset": "0", "length": str(one.nbytes)} if is_sane else None
             if {entry.key: entry.value for entry in tensor.external_data} != due or len(tensor.external_data) != 3:
                 raise _elsewhere(source, tensor)
             found[tensor.name] = one
+        else:
+            own.append(tensor.name)
     del model.graph.initializer[:]
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise _elsewhere(source, tensor)
-    return found
+        own.append(tensor.name)
+    own += [name for node in model.graph.node if node.op_type == "Constant" for name in node.output]
+    return found, own
+
+
+def shown(name: str) -> str:
+    """Return a graph's text for a message."""
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
 
 def _elsewhere(source: Path, tensor: Any) -> CheckpointError:
     location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "nowhere")
     return CheckpointError(
-        f"{source}: the graph reads {tensor.name!r} from {location!r}",
+        f"{source}: the graph reads {shown(tensor.name)} from {shown(location)}",
         hint="Only weights of the pack may lie outside a graph. Write it again with lottapack.onnx.export().",
     )
 

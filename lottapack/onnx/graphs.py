@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from lottapack.errors import CheckpointError, OutputError, UnsupportedError
 from lottapack.extras import require, without_torch
 from lottapack.files.output import refuse_over
+from lottapack.files.paths import path_of
 from lottapack.files.staging import staged_folder
 from lottapack.folders import companions
 from lottapack.folders.bases import rewritten
@@ -56,8 +57,8 @@ def export(
         weights: ``"file"`` writes them to ``model.onnx.data``. ``"none"`` writes a graph of some kB that takes its
             weights from a pack, and ``model.lotta.safetensors``: the pack with the graph in it, which
             ``lottapack.onnx.session`` runs without torch.
-        inputs: an example for the trace: tensors by the names of ``forward``, or in its order; or a ``.npy`` or
-            ``.safetensors`` file. By default made up for transformers models of text and images, timm models, and
+        inputs: an example for the trace: tensors by the names of ``forward``, or in its order; or a file with them,
+            as in lottapack.compare(). By default made up for transformers models of text and images, timm models, and
             modules that begin with a Linear layer.
         dtype: converts floating weights, such as ``"float16"``.
         scaffold: which of the pack's scaffolds; by default that of its main seed.
@@ -90,7 +91,7 @@ def export(
         from lottapack.onnx.tracing import example, traced
     except ModuleNotFoundError as fault:
         raise without_torch(fault, "writing a graph") from fault
-    own, folder = local(path), Path(output)
+    own, folder = local(path), path_of(output, "output")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, and a graph needs a folder", hint="Name a folder, which may be new.")
     for name in (GRAPH, DATA, PACK_NAME):
@@ -104,7 +105,7 @@ def export(
         except Exception as fault:
             raise CheckpointError(
                 f"{own}: the exporter cannot trace a {type(model).__name__}: {_first_line(fault)}",
-                hint="Give an example input of another shape with inputs, or see the cause above this error.",
+                hint="Give an example of another shape as `inputs`, or see the cause above this error.",
             ) from fault
     with open_pack(own, scaffold) as pack:
         return _write(pack, graph, folder, onnx_ir, with_weights=weights == "file")
@@ -115,7 +116,8 @@ def _write(pack: PackFile, graph: Any, folder: Path, onnx_ir: Any, *, with_weigh
     _tidy(graph)
     leave = (ADAPTER, GRAPH)
     companions.refuse_others(pack, folder, leave=leave)
-    with staged_folder(folder, entries=(GRAPH,), gone=[] if with_weights else [DATA]) as opened:
+    gone = [] if with_weights else [DATA]
+    with staged_folder(folder, entries=(GRAPH,), gone=gone, sources=[pack.path]) as opened:
         companions.write(pack, opened, leave=leave)
         if with_weights:
             with opened(DATA) as data:

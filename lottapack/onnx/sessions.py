@@ -1,5 +1,6 @@
 """Sessions of ONNX Runtime whose weights a pack gives: neither torch nor the model's library is needed."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from lottapack import rng
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.extras import require
+from lottapack.files.links import require_own_file
+from lottapack.files.paths import path_of
 from lottapack.format.descriptor import Stored, Tied
 from lottapack.format.files import GRAPH, content, files_of
 from lottapack.format.packfile import PackFile
 from lottapack.limits import check_memory
 from lottapack.loading.reading import Reading
-from lottapack.onnx.external import ELEMENTS, External, externals
+from lottapack.onnx.external import AGAIN, ELEMENTS, External, externals, shown
 from lottapack.weights import arrays
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def session(
         path: the pack, or a reference as in load().
         graph: an ``.onnx`` file without weights, as ``lottapack export --format onnx --weights none`` writes it; by
             default the graph in the pack.
-        providers: ONNX Runtime's execution providers; by default ``["CPUExecutionProvider"]``.
+        providers: names of ONNX Runtime's execution providers; by default ``["CPUExecutionProvider"]``.
         scaffold: which of the pack's scaffolds; by default that of its main seed.
         max_bytes: the most memory that the weights may take; by default what is free.
         require_signature: a public key in PEM, as in load().
@@ -45,9 +48,10 @@ def session(
         An ``onnxruntime.InferenceSession``. Its inputs and outputs have the names of the graph.
 
     Raises:
-        UnsupportedError: onnxruntime is not installed, the pack holds no graph, or torch drew its weights.
-        CheckpointError: the graph asks for a weight that the pack does not have, reads other files, or is refused by
-            the runtime.
+        UnsupportedError: onnxruntime is not installed or lacks a provider, the pack holds no graph, or torch drew its
+            weights.
+        CheckpointError: the graph asks for a weight that the pack does not have, holds one itself, reads other files,
+            or is refused by the runtime.
         LottapackError: and every error that ``lottapack.numpy.load`` raises.
 
     Source:
@@ -59,14 +63,18 @@ def session(
         >>> (logits,) = session.run(None, {"input": numpy.ones((1, 16), numpy.float32)})
     """
     runtime = require("onnxruntime", "onnx", "a session")
+    given = ["CPUExecutionProvider"] if providers is None else providers
+    chosen = list(given) if isinstance(given, Iterable) else [given]
+    _check_providers(chosen, runtime.get_available_providers())
     with Reading(scaffold, max_bytes, (), require_signature).open(path) as pack:
         if pack.descriptor.rng.id == rng.TORCH_CPU:
             raise UnsupportedError(
                 f"{path}: torch drew its weights, and nothing else draws them",
                 hint="Export the graph with its weights where torch is: weights='file'.",
             )
-        data = _graph(pack, None if graph is None else Path(graph))
-        wanted = externals(data, pack.path if graph is None else Path(graph))
+        data = _graph(pack, None if graph is None else path_of(graph, "graph"))
+        wanted, own = externals(data, pack.path if graph is None else Path(graph))
+        _refuse_own(pack, wanted, own)
         for name, one in wanted.items():
             _check(pack, name, one)
         check_memory(str(path), sum(one.nbytes for one in wanted.values()), max_bytes)
@@ -74,20 +82,31 @@ def session(
     options = runtime.SessionOptions()
     options.add_external_initializers(list(wanted), values)
     try:
-        return runtime.InferenceSession(data, options, providers=providers or ["CPUExecutionProvider"])
+        return runtime.InferenceSession(data, options, providers=chosen)
     except Exception as fault:
         raise CheckpointError(
             f"{path}: ONNX Runtime refuses the graph: {str(fault).strip().splitlines()[0]}",
-            hint="Write it again: lottapack.onnx.export(pack, folder, weights='none').",
+            hint=AGAIN,
         ) from fault
+
+
+def _check_providers(chosen: list[str], available: list[str]) -> None:
+    """Raise UnsupportedError for providers that the runtime lacks: it would print that and run on the CPU."""
+    if not chosen or any(provider not in available for provider in chosen):
+        raise UnsupportedError(
+            f"ONNX Runtime does not have the execution providers {chosen}",
+            hint=f"Choose of {', '.join(available)}, or install a build of ONNX Runtime that has it.",
+        )
 
 
 def _graph(pack: PackFile, path: Path | None) -> bytes:
     if path is not None:
         try:
+            require_own_file(path.resolve())
             return path.read_bytes()
-        except OSError as fault:
-            raise CheckpointError(f"{path} cannot be read: {fault.strerror}", hint="Name an .onnx file.") from fault
+        except (OSError, ValueError) as fault:
+            reason = getattr(fault, "strerror", None) or fault
+            raise CheckpointError(f"{path} cannot be read: {reason}", hint="Name an .onnx file.") from fault
     if GRAPH not in files_of(pack.descriptor):
         raise UnsupportedError(
             f"{pack.path} holds no graph",
@@ -96,12 +115,24 @@ def _graph(pack: PackFile, path: Path | None) -> bytes:
     return content(pack, GRAPH)
 
 
+def _refuse_own(pack: PackFile, wanted: dict[str, External], own: list[str]) -> None:
+    """Refuse a graph that would run on weights of its own."""
+    held = next((name for name in own if name in pack.descriptor.parameters), None)
+    if held is None and (wanted or not pack.descriptor.parameters):
+        return
+    what = "asks for none of its weights" if held is None else f"holds the weight {shown(held)} itself"
+    raise CheckpointError(
+        f"{pack.path}: the graph {what}",
+        hint=AGAIN,
+    )
+
+
 def _check(pack: PackFile, name: str, wanted: External) -> None:
     """Refuse a graph that asks for a weight which the pack does not have so."""
     entries = pack.descriptor.parameters
     if name not in entries:
         raise CheckpointError(
-            f"the graph asks for the weight {name!r}, which {pack.path} does not have",
+            f"the graph asks for the weight {shown(name)}, which {pack.path} does not have",
             hint="It is the graph of another model.",
         )
     owner = entries[pack.descriptor.resolve(name)]
@@ -109,8 +140,8 @@ def _check(pack: PackFile, name: str, wanted: External) -> None:
     same = owner.dtype == wanted.dtype or ("float" in owner.dtype and "float" in wanted.dtype)
     if tuple(owner.shape) != wanted.shape or not same:
         raise CheckpointError(
-            f"the graph asks for {name!r} as {wanted.dtype} of shape {wanted.shape}; the pack has {owner.dtype} of "
-            f"shape {tuple(owner.shape)}",
+            f"the graph asks for {shown(name)} as {wanted.dtype} of shape {wanted.shape}; "
+            f"the pack has {owner.dtype} of shape {tuple(owner.shape)}",
             hint="It is the graph of another model.",
         )
 

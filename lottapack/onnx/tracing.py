@@ -1,8 +1,5 @@
 """Trace a model with the exporter of its library, on an example."""
 
-from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +7,9 @@ from torch import Tensor, nn
 
 from lottapack.arch import family_of
 from lottapack.errors import UnsupportedError
-from lottapack.running import read_inputs
+from lottapack.inputs import arguments
 
-_GIVE_ONE = "Give an example with inputs: tensors by the names of forward(), or a .npy or .safetensors file."
+_GIVE_ONE = "Give an example as `inputs`: tensors by the names of forward(), or a file with them."
 
 
 @torch.no_grad()
@@ -39,14 +36,9 @@ def traced(model: nn.Module, inputs: dict[str, Any] | tuple[Tensor, ...]) -> Any
 @torch.no_grad()
 def example(model: nn.Module, inputs: Any) -> dict[str, Any] | tuple[Tensor, ...]:
     """Return what to trace a model on: what the caller gives, or something made up. Raises UnsupportedError."""
-    if isinstance(inputs, str | PathLike):
-        path = Path(inputs)
-        found = read_inputs(path)
-        return tuple(found.values()) if path.suffix == ".npy" else found
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
     if inputs is not None:
-        return tuple(inputs)
+        positional, named = arguments(inputs)
+        return positional or named
     family = family_of(model).name
     if family == "transformers":
         return _of_transformers(model)
@@ -56,7 +48,7 @@ def example(model: nn.Module, inputs: Any) -> dict[str, Any] | tuple[Tensor, ...
     first = next((module for module in model.modules() if not list(module.children())), None)
     if isinstance(model, nn.Sequential | nn.Linear) and isinstance(first, nn.Linear):
         return (torch.zeros(2, first.in_features, dtype=_dtype(model), device="cpu"),)
-    raise UnsupportedError(f"no example input is known for a {type(model).__name__}", hint=_GIVE_ONE)
+    raise UnsupportedError(f"cannot choose an example input for a {type(model).__name__}", hint=_GIVE_ONE)
 
 
 def _of_transformers(model: Any) -> dict[str, Any]:
@@ -65,7 +57,7 @@ def _of_transformers(model: Any) -> dict[str, Any]:
         size = (2, getattr(config, "num_channels", 3), config.image_size, config.image_size)
         return {"pixel_values": torch.zeros(size, dtype=_dtype(model), device="cpu")}
     if model.main_input_name != "input_ids":
-        raise UnsupportedError(f"no example input is known for a {type(model).__name__}", hint=_GIVE_ONE)
+        raise UnsupportedError(f"cannot choose an example input for a {type(model).__name__}", hint=_GIVE_ONE)
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = (torch.arange(14, dtype=torch.int64, device="cpu") % vocabulary).view(2, 7)
     mask = torch.ones(2, 7, dtype=torch.int64, device="cpu")

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
 from lottapack.codecs import CODECS, Narrow, Trellis8
 from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
+from lottapack.limits import bytes_of
 from lottapack.nn.select import GROUP_WORDS
 
 GROUPS = {**GROUP_WORDS, "buffers": "buffer", "adapters": "adapter"}
@@ -39,12 +41,13 @@ class Compression:
             matches goes before the group. A tensor that does not become smaller stays as it is.
         max_error: the largest error of a tensor, above 0 and below 1. ``trellis8`` aims at it, unless it names its own;
             `pack` refuses any other form that exceeds it. Without ``coding``, it asks for ``"trellis8"``.
-        max_size: the largest pack in bytes, for which `pack` finds the least error of ``trellis8``. It asks for
-            ``"trellis8"`` for adapters, embeddings, heads and the rest, where ``coding`` does not name them. It
-            excludes ``max_error``.
+        max_size: the largest pack: bytes, or text such as ``"16MB"``. `pack` finds the least error of ``trellis8`` for
+            it. It asks for ``"trellis8"`` for adapters, embeddings, heads and the rest, where ``coding`` does not name
+            them. It excludes ``max_error``.
 
     Raises:
-        CheckpointError: an unknown dtype, coding or group, or a number out of range.
+        CheckpointError: an unknown dtype, coding or group, or an error out of range.
+        UnsupportedError: ``max_size`` is not a size.
 
     Source:
         spec/v1/codings.md.
@@ -57,7 +60,7 @@ class Compression:
     dtype: torch.dtype | str | None = None
     coding: str | Mapping[str, str] | None = None
     max_error: float | None = None
-    max_size: int | None = None
+    max_size: int | str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype_name is not None and self.dtype_name not in _NARROW:
@@ -65,11 +68,10 @@ class Compression:
                 f"cannot store what was trained as dtype={self.dtype_name}",
                 hint=f"Pass {' or '.join(_NARROW)}, or leave out `dtype` to keep the trained dtype.",
             )
-        _check_error("max_error", self.max_error)
-        size = self.max_size
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise CheckpointError(f"max_size={size!r} is not a size", hint="Pass a whole number of bytes, 1 or more.")
-        if size is not None and self.max_error is not None:
+        _check_error(f"max_error={self.max_error!r}", self.max_error)
+        if self.max_size is not None:
+            bytes_of(self.max_size, "max_size")
+        if self.max_size is not None and self.max_error is not None:
             raise CheckpointError("`max_size` and `max_error` exclude each other", hint="Leave one of them out.")
         if not isinstance(self.coding, str | Mapping | None):
             raise CheckpointError(
@@ -114,7 +116,7 @@ def _check_coding(group: str, given: object) -> None:
     wanted, at, error = given.partition("@") if isinstance(given, str) else (given, "", "")
     if at:
         aims = wanted in CODECS and CODECS[wanted].aims
-        _check_error(f"coding {given}", _number(error) if aims else math.nan)
+        _check_error(f"coding={given!r}", _number(error) if aims else math.nan)
     known = tuple(coding for coding in CODECS if coding not in _NARROW)
     if wanted not in known:
         hint = "Pass narrower numbers as `dtype`." if wanted in _NARROW else f"Pass one of {', '.join(known)}."
@@ -134,9 +136,9 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _check_error(name: str, error: object) -> None:
-    if error is not None and not (isinstance(error, int | float) and 0 < error < 1):
+def _check_error(said: str, error: object) -> None:
+    if error is not None and not (isinstance(error, Real) and 0 < float(error) < 1):
         raise CheckpointError(
-            f"{name}: the error of {Trellis8.id} must be above 0 and below 1, relative to a tensor's root mean square",
+            f"{said}: an error must be a number above 0 and below 1, relative to a tensor's root mean square",
             hint=f"Pass, for example, max_error=0.01, or {Trellis8.id}@0.01 for one group.",
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lottapack.codecs import CODECS
+from lottapack.errors import CheckpointError
 from lottapack.format import dtypes
 from lottapack.packing.forms import coded, errors, size_of
 
@@ -53,5 +54,8 @@ def _cost(tensor: Tensor, form: str) -> tuple[int, int, float] | None:
     coding, _, error = form.partition("@")
     if not CODECS[coding].fits(dtypes.dtype_name(tensor.dtype)) or not bool(tensor.isfinite().all()):
         return None
-    made = coded(CODECS[coding], "a sample", tensor, float(error or 0))
+    try:
+        made = coded(CODECS[coding], "a sample", tensor, float(error or 0))
+    except CheckpointError:
+        return None  # a value is outside the form's range
     return made and (size_of(made[1]), tensor.numel(), errors(tensor, made[0])[2])

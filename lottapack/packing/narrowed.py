@@ -18,10 +18,10 @@ from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, Seed
 def as_held(plan: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Recipe, dict[str, Tensor]]:
     """Return the recipe with the dtypes in which the model held generated weights, and the tensors in its dtypes.
 
-    Raises CheckpointError for generated weights in a wider dtype than at scaffold().
+    Raises CheckpointError for generated weights in another dtype than at scaffold() that is not a narrower one.
     """
     held = _held(plan)
-    _refuse_wider(plan, held)
+    _refuse_others(plan, held)
     sources = plan.sources()
 
     def now(name: str, entry: ParameterRecipe) -> ParameterRecipe:
@@ -51,17 +51,17 @@ def _held(plan: Recipe) -> dict[str, str]:
     }
 
 
-def _refuse_wider(plan: Recipe, held: Mapping[str, str]) -> None:
-    """Refuse wider weights: drawn in the wider dtype they have other values, in the narrower one they do not fit."""
+def _refuse_others(plan: Recipe, held: Mapping[str, str]) -> None:
+    """Refuse dtypes in which the seed gives other values, while the recorded one does not fit the parameters."""
     for name, dtype in held.items():
         entry = plan.parameters[name]
         assert isinstance(entry, AdaptedRecipe | SeededRecipe)
-        if dtypes.ITEMSIZE.get(dtype, 0) > dtypes.ITEMSIZE[entry.dtype]:
+        if dtype != entry.dtype and dtypes.ITEMSIZE.get(dtype, 0) >= dtypes.ITEMSIZE[entry.dtype]:
             raise CheckpointError(
                 f"{name} is {dtype} now, but was {entry.dtype} at scaffold(): its pack would load it as {entry.dtype}, "
-                "beside parameters of the wider dtype",
+                f"beside parameters in {dtype}",
                 hint=f"Cast the model back before packing, with model.to(torch.{entry.dtype}), which rounds what was "
-                "trained. Next time, cast it before scaffold().",
+                "trained, and call lottapack.nn.regenerate_(model). Next time, cast it before scaffold().",
             )
 
 
@@ -76,12 +76,12 @@ def _as_in_model(plan: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     if plan.mixed is True or len(generated) != 1 or len(floating) != 1:
         return dict(tensors)
     own, given = dtypes.torch_dtype(*generated), floating.pop()
-    if own == given or given.itemsize == own.itemsize:
+    if own == given:
         return dict(tensors)
     stored = {name for name in plan.parameters if isinstance(plan.parameters[plan.resolve(name)], StoredRecipe)}
     return {
         name: tensor.to(own)
-        if tensor.is_floating_point() and (name in stored or own.itemsize < given.itemsize)
+        if tensor.is_floating_point() and (name in stored or own.itemsize <= given.itemsize)
         else tensor
         for name, tensor in tensors.items()
     }

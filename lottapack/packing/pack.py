@@ -12,11 +12,14 @@ from torch import nn
 
 from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
+from lottapack.files.paths import path_of
+from lottapack.flags import require_flags
 from lottapack.folders import checkpoint, companions, configuration
 from lottapack.folders.companions import Files
 from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
 from lottapack.format.results import Result, results_of
+from lottapack.limits import bytes_of
 from lottapack.nn.attach import require_given_values
 from lottapack.packing.choosing import write_within
 from lottapack.packing.compression import Compression
@@ -26,7 +29,7 @@ from lottapack.packing.packer import Packer
 from lottapack.packing.recovered import Recovered
 from lottapack.packing.storing import Kept, Storage
 from lottapack.peft.reading import is_adapter, read_adapter
-from lottapack.progress import Progress
+from lottapack.progress import Progress, require_functions
 
 __all__ = ["Kept", "PackResult", "pack"]
 
@@ -90,6 +93,7 @@ def pack(
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
+        LeftOutWarning: a tensor is where the constructor sets None, such as a cache. The pack does not store it.
 
     Source:
         spec/v1/container.md and spec/v1/descriptor.md.
@@ -103,15 +107,18 @@ def pack(
         >>> lottapack.pack("checkpoint.pt", "model.lotta.safetensors").left_out
         ()
     """
-    leaving, scores = LeftOut(ignore), results_of(results)
+    leaving, scores, target = LeftOut(ignore), results_of(results), path_of(path, "path")
+    _require_compression(compression)
+    require_functions(progress=progress, check=check)
+    require_flags(allow_nonfinite=allow_nonfinite)
     with allowing(allow), torch.no_grad():
         if isinstance(model, Recovered):
             _require_read(base=base, key=key, ignore=ignore, allow=allow)
             content = model
-            refuse_over_checkpoint(Path(path), content.source)
+            refuse_over_checkpoint(target, content.source)
         else:
             _require_checkpoint(model)
-            refuse_over_checkpoint(Path(path), model)
+            refuse_over_checkpoint(target, model)
             content = _read(model, base, key, leaving)
         beside = companions.gathered(files, content.source, content.part, content.recipe.architecture, content.known)
 
@@ -133,8 +140,8 @@ def pack(
 
         forms = Storage.of(compression)
         if compression.max_size is not None:
-            return write_within(packer, forms, compression.max_size, Path(path))
-        return packer(forms).write(Path(path))
+            return write_within(packer, forms, bytes_of(compression.max_size, "max_size"), target)
+        return packer(forms).write(target)
 
 
 def _require_read(**options: object) -> None:
@@ -147,6 +154,14 @@ def _require_read(**options: object) -> None:
             )
 
 
+def _require_compression(compression: object) -> None:
+    """Raise CheckpointError for an argument of another type."""
+    if not isinstance(compression, Compression):
+        raise CheckpointError(
+            f"compression={reprlib.repr(compression)} is not a Compression", hint="Pass lottapack.Compression(...)."
+        )
+
+
 def _require_checkpoint(model: object) -> None:
     """Raise CheckpointError for an argument of another type."""
     if not isinstance(model, nn.Module | Mapping | str | PathLike):
@@ -154,6 +169,8 @@ def _require_checkpoint(model: object) -> None:
             f"pack() takes a model, its state_dict or the path of a checkpoint, not {reprlib.repr(model)}",
             hint="Pass the model from scaffold(), model.state_dict(), or a path.",
         )
+    if isinstance(model, str | PathLike):
+        path_of(model, "model")
 
 
 def _read(

@@ -21,7 +21,7 @@ from lottapack.folders.bits import constant_bits, same_bits
 from lottapack.folders.companions import Embedded, encoded
 from lottapack.folders.states import LeftOut
 from lottapack.format import container, dtypes, expected, recipe_names
-from lottapack.format.codings import SEEDED, SHARED
+from lottapack.format.codings import SEEDED, SLICE
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
     Adapted,
@@ -237,7 +237,7 @@ class Packer:
             adapter=Adapter(
                 **{
                     part: self._drawn_part(name, part, tensor)
-                    or self._shared_part(entry, part, tensor)
+                    or self._slice_part(entry, part, tensor)
                     or self._own_part(name, entry, part, tensor)
                     for part, tensor in self._adapter(name, entry).items()
                 }
@@ -256,23 +256,35 @@ class Packer:
         coding = Coding(id=SEEDED, distribution=source.table.id, scale=source.scale)
         return TensorRecord(dtype=dtype, sha256=hashlib.sha256(tensor_bytes(held)).hexdigest(), coding=coding)
 
-    def _shared_part(self, entry: AdaptedRecipe, part: str, tensor: Tensor) -> TensorRecord | None:
+    def _slice_part(self, entry: AdaptedRecipe, part: str, tensor: Tensor) -> TensorRecord | None:
         """The record of a factor that is part of another adapter's, as the recipe says; None for any other."""
-        owner = (entry.shared or {}).get(part)
+        owner = (entry.slices or {}).get(part)
         whole = None if owner is None else self.given.get(adapter_prefix(owner) + part)
         if whole is None or whole.dtype != tensor.dtype:
             return None
         held = tensor.detach().cpu().contiguous()
         if not same_bits(whole.detach()[: held.shape[0], : held.shape[1]].cpu().contiguous(), held):
             return None
-        coding = Coding(id=SHARED, of=str(owner))
+        coding = Coding(id=SLICE, of=str(owner))
         digest = hashlib.sha256(tensor_bytes(held)).hexdigest()
         return TensorRecord(dtype=dtypes.dtype_name(tensor.dtype), sha256=digest, coding=coding)
 
     def _own_part(self, name: str, entry: AdaptedRecipe, part: str, tensor: Tensor) -> TensorRecord:
-        """The record of a tensor of an adapter that the file holds. Frozen ones keep their bits: others share them."""
+        """Return the record of a tensor of an adapter that the file holds.
+
+        Frozen tensors, and factors of which others are parts, keep their bits.
+        """
         whole = adapter_prefix(name) + part
-        return self._keep(whole, tensor) if part in entry.frozen else self.storage.adapter(whole, tensor, self._keep)
+        if part in entry.frozen or whole in self._owned:
+            return self._keep(whole, tensor)
+        return self.storage.adapter(whole, tensor, self._keep)
+
+    @cached_property
+    def _owned(self) -> frozenset[str]:
+        """The factors of which others are parts."""
+        entries = (entry for entry in self.plan.parameters.values() if isinstance(entry, AdaptedRecipe))
+        slices = (item for entry in entries for item in (entry.slices or {}).items())
+        return frozenset(adapter_prefix(owner) + part for part, owner in slices)
 
     def _with_owners(self, name: str, entry: Parameter, parameters: Mapping[str, Parameter]) -> Parameter:
         """Return the entry with factors of its own where their owner's weight was stored without an adapter."""
@@ -282,7 +294,7 @@ class Packer:
             part: self._keep(adapter_prefix(name) + part, self.given[adapter_prefix(name) + part])
             for part, record in entry.adapter.tensors().items()
             if isinstance(record.coding, Coding)
-            and record.coding.id == SHARED
+            and record.coding.id == SLICE
             and not isinstance(parameters[str(record.coding.of)], Adapted)
         }
         if not lost:

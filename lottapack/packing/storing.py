@@ -163,14 +163,16 @@ class Storage:
         self.groups.add("adapter")
         if name.endswith(("beta", *LAMBDAS, *SCALES)):
             return keep(name, tensor)
-        narrow = self.dtype if tensor.dtype == torch.float32 else None
         wanted, _ = self.coding_for("adapter", name)
-        if narrow and (not wanted or CODECS[wanted].exact):
-            made = coded(CODECS[narrow], name, tensor, 0)
+        lossy = wanted is not None and not CODECS[wanted].exact
+        if lossy and isinstance((record := self._kept(name, tensor, "adapter", None, keep)).coding, Coding):
+            return record
+        if self.dtype and tensor.dtype == torch.float32:
+            made = coded(CODECS[self.dtype], name, tensor, 0)
             assert made is not None
-            self._note(name, "adapter", narrow, tensor, made[0], size_of(made[1]))
+            self._note(name, "adapter", self.dtype, tensor, made[0], size_of(made[1]))
             tensor = made[1]["codes"]
-        return self._kept(name, tensor, "adapter", None, keep)
+        return keep(name, tensor) if lossy else self._kept(name, tensor, "adapter", None, keep)
 
     def check(self) -> None:
         """Raise CheckpointError if an error exceeds its bound, or a coding's group is not in the pack."""

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from lottapack.arch.skeleton import plain_name
 from lottapack.errors import CheckpointError
-from lottapack.folders.states import plain_name
 from lottapack.format import recipe
 
 _PREFIX = "base_model.model."

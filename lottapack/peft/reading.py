@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lottapack import arch
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.files.links import require_own_file
+from lottapack.files.paths import is_directory
 from lottapack.folders import bases
 from lottapack.folders.bits import same_bits
 from lottapack.folders.reading import read_file
@@ -45,7 +46,7 @@ _PARTS = {
 
 def is_adapter(path: Path) -> bool:
     """Return whether a path is the folder of an adapter, possibly incomplete."""
-    return path.is_dir() and any((path / name).is_file() for name in (CONFIG, *_WEIGHTS))
+    return is_directory(path) and any((path / name).is_file() for name in (CONFIG, *_WEIGHTS))
 
 
 def read_adapter(folder: Path, base: Path | None) -> tuple[Recipe, dict[str, Tensor], dict[str, bytes]]:

@@ -15,7 +15,7 @@ from lottapack.folders import companions
 from lottapack.folders.bases import FOLDER, rewritten, write_base_files
 from lottapack.folders.model_folders import json_bytes
 from lottapack.format import container
-from lottapack.format.codings import SHARED
+from lottapack.format.codings import SLICE
 from lottapack.format.descriptor import (
     FACTORS,
     LAMBDAS,
@@ -55,7 +55,7 @@ def write_adapter(pack: PackFile, folder: Path) -> Path:
     infos = [(name, pack.form(source)[0], shape) for name, (source, shape) in held.items()]
     beside = (ADAPTER, GENERATION)  # the first is part of the configuration, the second belongs to the base
     companions.refuse_others(pack, folder, leave=beside)
-    with staged_folder(folder, entries=(CONFIG,)) as opened:
+    with staged_folder(folder, entries=(CONFIG,), sources=[pack.path]) as opened:
         companions.write(pack, opened, leave=beside)
         write_base_files(_base(pack), opened, f"{FOLDER}/")
         with opened(_WEIGHTS) as file:
@@ -191,7 +191,7 @@ class _Plan:
     def _is_part(self, name: str, owner: str, part: str) -> bool:
         """Return whether a module's factor is the first rows and columns of another's."""
         mine = self.adapted[name].adapter.tensors()[part].coding
-        if name == owner or (isinstance(mine, Coding) and mine.id == SHARED and mine.of == _weight(owner)):
+        if name == owner or (isinstance(mine, Coding) and mine.id == SLICE and mine.of == _weight(owner)):
             return True
         one, other = (self.pack.read(self.pack.adapter(_weight(module))[part]) for module in (name, owner))
         rows, columns = one.shape

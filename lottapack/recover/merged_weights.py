@@ -29,7 +29,7 @@ from lottapack.nn.kinds import inputs_first
 from lottapack.nn.scales import check_seed, default_scale, recipe_rng
 from lottapack.nn.select import Entry
 from lottapack.packing.recovered import Layer, Recovered
-from lottapack.progress import Progress
+from lottapack.progress import Progress, require_functions
 from lottapack.recover.low_rank import recover
 from lottapack.recover.plain import Checkpoint, Named, PlainModel, content_of, model_of
 
@@ -89,6 +89,7 @@ def merged(
         [('0.weight', 'adapted', 2), ('2.weight', 'stored', None)]
         >>> result = lottapack.pack(found, "recovered.lotta.safetensors")
     """
+    require_functions(progress=progress)
     leaving = LeftOut(ignore)
     with allowing(allow):
         check_seed(seed)
@@ -109,8 +110,7 @@ def merged(
                 f"nothing matches: none of the {len(search.layers)} weights is seed {seed}'s backbone plus a "
                 f"difference of rank {max_rank} or less",
                 hint="Check seed, distribution and architecture, and that lottapack drew the backbone; or pass a "
-                "larger "
-                "max_rank or tolerance.",
+                "larger max_rank or tolerance.",
             )
         part = checkpoint if isinstance(checkpoint, nn.Module) else None
         return Recovered(plan, held, checkpoint, part, leaving=leaving, layers=tuple(search.layers))

@@ -116,7 +116,7 @@ class Summary(Displayed):
             (
                 one.name,
                 one.role,
-                "" if one.shape is None else one.shape,
+                "" if one.shape is None else " x ".join(map(str, one.shape)) or "()",
                 one.dtype,
                 one.distribution,
                 one.rank,

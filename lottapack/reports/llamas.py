@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lottapack.errors import UnsupportedError
+from lottapack.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,16 +64,10 @@ def scale_of(config: "dict[str, Any]") -> str | None:
 
 def empty_llama(shape: Llama) -> "nn.Module":
     """Return the plain model of a shape on the meta device. Raises UnsupportedError without transformers."""
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError as fault:
-        raise UnsupportedError(
-            "the Llamas need transformers, which is not installed",
-            hint="Install it: pip install 'lottapack[transformers]'",
-        ) from fault
+    transformers = require("transformers", "transformers", "the table of Llamas")
     import torch
 
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -83,7 +77,7 @@ def empty_llama(shape: Llama) -> "nn.Module":
         tie_word_embeddings=True,
     )
     with torch.device("meta"):
-        model: nn.Module = LlamaForCausalLM(config)
+        model: nn.Module = transformers.LlamaForCausalLM(config)
     return model
 
 

@@ -25,8 +25,8 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Any]:
     kind = path.suffix.lower()
     if kind not in _FORMATS:
         raise OutputError(f"{path}: unknown image format", hint=f"Name a file that ends in {' or '.join(_FORMATS)}.")
-    matplotlib = require("matplotlib", "plot", "A picture")
-    figure_class = require("matplotlib.figure", "plot", "A picture").Figure
+    matplotlib = require("matplotlib", "plot", "a picture")
+    figure_class = require("matplotlib.figure", "plot", "a picture").Figure
     # Text in the SVG stays text, and nothing in the file depends on the time.
     look = {"svg.fonttype": "none", "svg.hashsalt": "lottapack", "font.size": 10}
     with matplotlib.rc_context(look), warnings.catch_warnings():

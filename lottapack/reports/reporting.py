@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError
+from lottapack.files.paths import path_of
 from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Stored, Tied, role_of
 from lottapack.format.expected import expected_file
@@ -111,7 +112,8 @@ def report(path: str | PathLike[str], *, against: str | PathLike[str] | None = N
         size = pack.file_size
         forms = [("this pack", size)]
         if against is not None:
-            forms.append((Path(against).name, checkpoint_size(Path(against))))
+            whole = path_of(against, "against")
+            forms.append((whole.name, checkpoint_size(whole)))
         forms += [(label, full_size(pack, label)) for label in BITS]
         elements = sum(numel(e.shape) for e in pack.descriptor.parameters.values() if not isinstance(e, Tied))
         return Report(

@@ -17,7 +17,7 @@ from lottapack.device import resolve
 from lottapack.display import Displayed, Facts
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
-from lottapack.progress import Progress
+from lottapack.progress import Progress, require_functions
 from lottapack.rng.stream import ITEM_BITS
 
 __all__ = ["Speed", "SpeedReport", "bench"]
@@ -116,6 +116,7 @@ def bench(
         >>> sorted({speed.dtype for speed in speeds})
         ['bfloat16', 'float16', 'float32']
     """
+    require_functions(progress=progress)
     target = resolve(device)
     if elements < 1 or rounds < 1:
         raise UnsupportedError(

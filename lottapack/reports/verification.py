@@ -22,7 +22,7 @@ from lottapack.format.packfile import PackFile, open_pack
 from lottapack.format.scaffolds import place_of
 from lottapack.format.shapes import numel
 from lottapack.limits import check_memory
-from lottapack.progress import Progress
+from lottapack.progress import Progress, require_functions
 from lottapack.registry.local import local
 from lottapack.signing import check_signature, signature_path
 from lottapack.weights.loaded_size import peak_bytes
@@ -117,13 +117,14 @@ def verify(
         >>> lottapack.verify("model.lotta.safetensors").ok
         True
     """
+    require_functions(progress=progress)
     with allowing(allow), open_pack(local(path)) as pack:
         check_memory(str(path), peak_bytes(pack), max_bytes)
         checks = [Check("format", "header and descriptor", "ok", f"format {pack.descriptor.lottapack}")]
         if key is not None:
             checks.append(_signature(pack, key))
         unchecked = dict.fromkeys(_listed(pack.whole))
-        total = len(checks) + len(unchecked) + build
+        total = len(checks) + len(unchecked) + bool(build)
         for item, check in _contents(pack, device):
             unchecked.pop(item, None)
             checks.append(check)

@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 MAX_KEY = 8192
 """The most bytes of a key as it is written, between its quotes."""
 _MOST_DIGITS = 17  # of the least integer, with its sign
-_INTEGERS = range(-(2**53) + 1, 2**53)
+INTEGERS = range(-(2**53) + 1, 2**53)
 _PIECE = 1 << 16
 
 _OPEN = {ord("{"): ord("}"), ord("["): ord("]")}
@@ -29,12 +29,27 @@ class JsonFaultError(ValueError):
         self.kind = kind
 
 
-def check(data: bytes, end: int | None = None) -> None:
+def check(data: bytes, end: int | None = None, *, within: int = 0) -> None:
     """Raise JsonFaultError unless ``data``, up to ``end``, is the canonical JSON of one value.
 
-    Invalid JSON is reported before text that is only not canonical.
+    ``within``: the number of containers that the value lies in. Invalid JSON is reported before text that is only not
+    canonical.
     """
-    _Pass(data, len(data) if end is None else end).run()
+    _Pass(data, len(data) if end is None else end, MAX_DEPTH - within).run()
+
+
+def utf8_fault(data: bytes, end: int) -> tuple[int, str] | None:
+    """Return about where a text, up to ``end``, is not UTF-8, and why; None for UTF-8."""
+    if data.isascii():
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for begin in range(0, end, _PIECE):
+        piece = data[begin : min(begin + _PIECE, end)]
+        try:
+            decoder.decode(piece, final=begin + _PIECE >= end)
+        except UnicodeDecodeError as fault:
+            return begin, fault.reason
+    return None
 
 
 def characters(text: bytes) -> str:
@@ -49,14 +64,16 @@ def _is_shortest(text: bytes) -> bool:
 class _Pass:
     """One pass over a text. It remembers the closing bracket and the last key of each open container."""
 
-    def __init__(self, data: bytes, end: int) -> None:
-        self.data, self.end = data, end
+    def __init__(self, data: bytes, end: int, deepest: int) -> None:
+        self.data, self.end, self.deepest = data, end, deepest
         self.open: list[int] = []
         self.keys: list[bytes | None] = []
         self.loose = ""  # the first difference from the canonical form
 
     def run(self) -> None:
-        self.check_utf8()
+        fault = utf8_fault(self.data, self.end)
+        if fault is not None:
+            self.refuse(*fault)
         at = self.value(0)
         while self.open:
             at = self.members(at) if self.open[-1] == _OBJECT else self.items(at)
@@ -72,17 +89,6 @@ class _Pass:
         if not self.loose:
             shown = bytes(self.data[at : min(at + 16, self.end)])
             self.loose = f"at byte {at:,}, {shown!r}: {what} (keys sorted, no spaces, shortest numbers)"
-
-    def check_utf8(self) -> None:
-        if self.data.isascii():
-            return
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for begin in range(0, self.end, _PIECE):
-            piece = self.data[begin : min(begin + _PIECE, self.end)]
-            try:
-                decoder.decode(piece, final=begin + _PIECE >= self.end)
-            except UnicodeDecodeError as fault:
-                self.refuse(begin, fault.reason)
 
     def space(self, at: int) -> int:
         """Return the offset after white space."""
@@ -153,7 +159,7 @@ class _Pass:
         closing = _OPEN[self.data[at]]
         self.open.append(closing)
         self.keys.append(None)
-        if len(self.open) > MAX_DEPTH:
+        if len(self.open) > self.deepest:
             self.refuse(at, f"nested more than {MAX_DEPTH} levels deep")
         at = self.space(at + 1)
         return self.close(at + 1) if self.byte(at) == closing else at
@@ -205,7 +211,7 @@ class _Pass:
             self.refuse(at, "expected a value")
         text = found[0]
         if found["fraction"] is None and found["exponent"] is None:
-            if len(text) > _MOST_DIGITS or int(text) not in _INTEGERS:
+            if len(text) > _MOST_DIGITS or int(text) not in INTEGERS:
                 self.refuse(at, "an integer is out of range")
             if text == b"-0":
                 self.differ(at, "minus zero written as an integer")

@@ -65,21 +65,17 @@ _VALUE = _TEXT + rb'|[^\[\]{}",:]++|' + _CONTAINER
 KNOWN_MEMBER = re.compile(rb'"(?P<key>[^"\\]*+(?:\\.[^"\\]*+|)*+)":(?P<value>' + _VALUE + rb")?", re.DOTALL)
 """A member of an object in text known to be canonical. Containers up to four levels deep match as a whole."""
 
-USUAL_TENSOR = re.compile(
-    rb'"(?P<name>[^"\\]*+)":\{"data_offsets":\[(?P<begin>[0-9]{1,18}),(?P<end>[0-9]{1,18})\],'
-    rb'"dtype":"(?P<dtype>[A-Z0-9_]{1,16})","shape":\[(?P<shape>[0-9,]{0,160})\]\}[,}]'
+USUAL_TENSOR = _compile(
+    rb'"(?P<name>[^"\\\x00-\x1f]{0,8192}+)":\{"data_offsets":\[(?P<begin>%natural%),(?P<end>%natural%)\],'
+    rb'"dtype":"(?P<dtype>[A-Z0-9_]{1,16}+)","shape":\[(?P<shape>[0-9,]{0,160}+)\]\}(?:,|\}\Z)'
 )
-"""A tensor of a safetensors header in such text, with its name, if these need no escapes."""
+"""A tensor of a safetensors header, with its name, if these need no escapes. The shape must still be checked."""
 
-UNUSUAL = (
-    re.compile(rb'"alpha":-?[0-9]++[,}]'),
-    re.compile(rb'"scale":-?[0-9]++[,}]'),
-    re.compile(rb'"shape":\[[0-9,]{300}'),
-)
-"""What usual parameters do not have in such text: integers in place of floats, and shapes of many dimensions.
+USUAL_SHAPE = _compile(rb"(?:%natural%(?:,%natural%|)*+)?")
 
-A search for each is faster than for all at once, because each begins with characters of its own.
-"""
+METADATA_BEGIN = b'"__metadata__":{"lottapack":"'
+METADATA_END = re.compile(rb'","lottapack\.sha256":"([0-9a-f]{64})"\}(?:,|\}\Z)')
+"""What stands around the descriptor in such a header, and its SHA-256. No string contains the end's first quotes."""
 
 KNOWN_VALUE = re.compile(_VALUE, re.DOTALL)
 """A container up to four levels deep in such text."""

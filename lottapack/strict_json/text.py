@@ -17,9 +17,11 @@ from lottapack.strict_json.patterns import (
     KNOWN_KEY,
     KNOWN_MEMBER,
     KNOWN_VALUE,
+    STRING,
 )
 
 _CLOSED = ord("]")
+_SPECIAL = bytes(range(32)) + b"\\"
 _decoder = json.JSONDecoder()
 _KINDS = {b"{": "an object", b"[": "an array", b'"': "a string", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 
@@ -132,10 +134,9 @@ class JsonText:
     def string_bytes(self) -> bytes:
         """Return the UTF-8 of a string: at once if quotes are its only escapes, else decoded in pieces."""
         at, end = self.begin + 1, self.end - 1
-        escapes = self.data.count(b"\\", at, end)
-        if escapes == self.data.count(b'\\"', at, end):  # so every backslash escapes a quote
-            plain = self.data[at:end]
-            return plain.replace(b'\\"', b'"') if escapes else plain
+        plain = _plain(self.data[at:end])
+        if plain is not None:
+            return plain
         made = BytesIO()
         while at < end:
             found = KNOWN_CHARS.match(self.data, at, end)
@@ -143,6 +144,24 @@ class JsonText:
             made.write(characters(found[0]).encode())
             at = found.end()
         return made.getvalue()
+
+
+def string_bytes(data: bytes, begin: int, end: int) -> bytes | None:
+    """Return the UTF-8 of a string between its quotes, or None if it is not canonical."""
+    plain = _plain(data[begin:end])
+    if plain is None and STRING.fullmatch(data, begin - 1, end + 1):
+        return JsonText(data, begin - 1, end + 1).string_bytes()
+    return plain
+
+
+def _plain(chars: bytes) -> bytes | None:
+    """Return the text of a canonical string from what is between its quotes, if quotes are its only escapes, or None.
+
+    Also None for control characters and quotes that are not escaped, which no string has.
+    """
+    plain = chars.translate(None, _SPECIAL)
+    escaped = chars.count(b'\\"')
+    return plain if len(chars) - len(plain) == escaped == chars.count(b'"') else None
 
 
 def _closed(data: bytes, begin: int) -> int:

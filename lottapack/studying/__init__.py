@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottapack.progress import Progress
+from lottapack.files.paths import path_of
+from lottapack.progress import Progress, require_functions
 from lottapack.studying.curve import Point, Study
 from lottapack.studying.records import Records
 from lottapack.studying.search import Plan, check
@@ -51,7 +51,8 @@ def study(
         options: more arguments of scaffold(), such as ``{"distribution": "sign1"}``.
         pretrained: returns a model with trained weights for a seed. Adapters on these (plain LoRA) run beside the
             others, with each of ``ranks``.
-        record: a JSON Lines file. Each finished run is added to it, and a study that was killed continues from it.
+        record: a JSON Lines file. Each finished run is added to it, and a study that was killed continues from it. It
+            knows functions by their names and by what ``functools.partial`` binds, not by their code.
         workers: processes. None takes joblib's current configuration, such as a Dask or Ray cluster.
         progress: called with the runs done so far and those planned so far.
 
@@ -75,10 +76,15 @@ def study(
         >>> found.rank, [point.rank for point in found.curve]
         (2, [1, 2, 4])
     """
-    plan = Plan(tuple(sorted({*ranks})), seeds, tolerance, maximise, thorough, pretrained is not None)
-    check(plan, options or {})
+    require_functions(True, train=train, build=build)
+    require_functions(pretrained=pretrained, progress=progress)
+    ranks = tuple(ranks) if isinstance(ranks, Iterable) else (ranks,)
+    check(ranks, seeds, tolerance, workers, {} if options is None else options)
+    # Numbers of NumPy count too, but JSON does not hold them.
+    whole = tuple(sorted({int(rank) for rank in ranks}))
+    plan = Plan(whole, int(seeds), float(tolerance), maximise, thorough, pretrained is not None)
     trainer = Trainer(train, build, dict(options or {}), pretrained)
-    kept = Records(None if record is None else Path(record), trainer.description())
+    kept = Records(None if record is None else path_of(record, "record"), trainer.description())
     while missing := [trial for trial in plan.wanted(kept.scores()) if trial not in kept]:
         run_all(trainer, missing, kept, workers, progress)
     return Study.of(plan, kept.runs)

@@ -39,7 +39,7 @@ class Point:
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     def text(self) -> str:
-        """Return ``0.974 +- 0.003``."""
+        """Return ``0.974 ± 0.003``, or ``0.974`` for one seed."""
         spread = "" if self.deviation is None else f" ± {self.deviation:.3g}"
         return f"{self.mean:.4g}{spread}"
 
@@ -82,12 +82,13 @@ class Study(Displayed):
     def result(self, *, task: str, dataset: str, metric: str, chance: float | None = None) -> Result:
         """Return the score of the smallest rank within the tolerance, for ``pack(..., results=[...])``.
 
-        Raises ScaffoldError if no rank is within it.
+        Raises ScaffoldError if every rank stays further behind.
         """
         point = next((point for point in self.curve if point.rank == self.rank), None)
         if point is None:
             raise ScaffoldError(
-                f"no rank is within {self.tolerance:g} of full training", hint="Study larger ranks or tolerances."
+                f"every rank stays more than {self.tolerance:g} behind full training",
+                hint="Study larger `ranks`, or a larger `tolerance`.",
             )
         return Result(
             task=task,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lottapack.errors import CheckpointError, OutputError
+from lottapack.files.output import atomic_file
 from lottapack.studying.search import Trial
 
 FORMAT = "lottapack-study-1"
@@ -75,7 +76,8 @@ class Records:
             raise _not_ours(path, f"belongs to another study: {wrong[0]} is {head.get(wrong[0])!r} there, "
                                   f"{description.get(wrong[0])!r} here")  # fmt: skip
         if not text.endswith("\n"):
-            path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            with atomic_file(path) as file:
+                file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:

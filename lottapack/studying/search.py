@@ -1,11 +1,12 @@
 """Which runs a study needs next, as a function of the scores so far. A study that was killed thus continues alike."""
 
+import reprlib
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import isfinite
+from math import inf
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -108,22 +109,26 @@ def _distance(place: float, other: float) -> float:
     return abs(place - other)
 
 
-def check(plan: Plan, options: Mapping[str, object]) -> None:
+def check(ranks: Sequence[object], seeds: object, tolerance: object, workers: object, options: object) -> None:
     """Raise ScaffoldError, naming the argument of study() that is not valid."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ScaffoldError(
+            f"options={reprlib.repr(options)} must be a mapping of names", hint='Pass a dict, such as {"alpha": 8}.'
+        )
     if own := sorted({"rank", "seed"} & options.keys()):
         raise ScaffoldError(
             f"options: study() sets `{own[0]}` itself", hint="Pass `ranks` and `seeds` to study(), and leave it out."
         )
-    if not plan.ranks or any(not _counts(rank) for rank in plan.ranks):
+    if not ranks or any(not _counts(rank) for rank in ranks):
+        raise ScaffoldError(f"ranks={ranks!r} must be integers of at least 1", hint="Pass ranks such as (1, 4, 16).")
+    if not _counts(seeds):
+        raise ScaffoldError(f"seeds={seeds!r} must be an integer of at least 1", hint="Pass 3 or more.")
+    if not (isinstance(tolerance, Real) and 0 <= float(tolerance) < inf):
         raise ScaffoldError(
-            f"ranks={plan.ranks!r} must be integers of at least 1", hint="Pass ranks such as (1, 4, 16)."
+            f"tolerance={tolerance!r} must be a number of at least 0", hint="Give it in the score's own unit."
         )
-    if not _counts(plan.seeds):
-        raise ScaffoldError(f"seeds={plan.seeds!r} must be an integer of at least 1", hint="Pass 3 or more.")
-    if not (isinstance(plan.tolerance, Real) and isfinite(plan.tolerance) and plan.tolerance >= 0):
-        raise ScaffoldError(
-            f"tolerance={plan.tolerance!r} must be a number of at least 0", hint="Give it in the score's own unit."
-        )
+    if workers == 0:
+        raise ScaffoldError("workers=0 runs nothing", hint="Pass 1 or more, or -1 for one process a core.")
 
 
 def _counts(number: object) -> bool:

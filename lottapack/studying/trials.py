@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -62,11 +63,19 @@ class Trainer:
 
 
 def _name(function: Any) -> str | None:
-    """Return where a function is defined, as ``module:function``; of a script, the script's own ``__main__``."""
+    """Return the name of a function, as ``module:function``; the module of a script is ``__main__``.
+
+    The name includes what a ``functools.partial`` binds, and the representation of any other callable object.
+    """
     if function is None:
         return None
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}:{named.__qualname__}"
+    if isinstance(function, partial):
+        return f"{_name(function.func)} with {function.args!r} {function.keywords!r}"
+    if hasattr(function, "__qualname__"):
+        return f"{function.__module__}:{function.__qualname__}"
+    kind = type(function)
+    said = "" if repr(function) == object.__repr__(function) else f" {function!r}"
+    return f"{kind.__module__}:{kind.__qualname__}{said}"
 
 
 def _checked(score: Any, trial: Trial) -> float:

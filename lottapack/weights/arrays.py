@@ -72,6 +72,19 @@ def whole(pack: PackFile, name: str) -> Array:
     return out.reshape(entry.shape)
 
 
+def rows(pack: PackFile, name: str, first: int, last: int) -> Array:
+    """Return indices ``first`` to ``last - 1`` of the first dimension of a weight with an adapter, merged."""
+    entry = pack.descriptor.parameters[name]
+    assert isinstance(entry, Adapted)
+    adapter = _adapter(pack, name)
+    if "magnitude" in adapter and entry.fan_in_fan_out:
+        return whole(pack, name)[first:last]
+    each = numel(entry.shape[1 : batch_dims_of(entry) + 1])
+    out: Array = np.empty(((last - first) * each, _row(entry)), numpy_dtype(entry.dtype))
+    _make_rows(out, pack, name, adapter, first * each)
+    return out.reshape(last - first, *entry.shape[1:])
+
+
 def pieces(pack: PackFile, name: str) -> Iterator[Array]:
     """Yield the same as flat arrays, in row-major order, a few MiB at a time.
 

@@ -58,7 +58,7 @@ def draw(
     try:
         import torch
     except ModuleNotFoundError as fault:
-        raise without_torch(fault, "draw() (lottapack.numpy.draw() does not)") from fault
+        raise without_torch(fault, "lottapack.draw, unlike lottapack.numpy.draw,") from fault
 
     from lottapack.device import resolve
     from lottapack.rng.huge_pages import HugePages

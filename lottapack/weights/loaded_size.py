@@ -1,27 +1,31 @@
 """Compute the memory of a loaded model from the header of its pack."""
 
 from collections.abc import Iterable
+from heapq import nlargest
 
 from lottapack.format import dtypes
 from lottapack.format.coded import CodedTensor, is_drawn
-from lottapack.format.codings import SHARED
+from lottapack.format.codings import SLICE
 from lottapack.format.container import TensorInfo
 from lottapack.format.descriptor import FACTORS, Adapted, Coding, Seeded
 from lottapack.format.packfile import PackFile
 from lottapack.format.shapes import numel
 from lottapack.products import IN_REGISTERS
 from lottapack.rng import TORCH_CPU
+from lottapack.rng.threads import default
+
+_BINARY32 = dtypes.ITEMSIZE["float32"]
 
 
 def loaded_bytes(pack: PackFile, dtype: str | None = None, *, merge: bool = False, without: Iterable[str] = ()) -> int:
     """Return the bytes of the model that load() returns, including adapters that are not merged.
 
     ``dtype``: the dtype of floating tensors, if not the recorded one. ``without``: weights that take no memory. With
-    ``merge``, the factors that come from the seed count as in peak_bytes().
+    ``merge``, the factors that the seed gives count too, for each thread those of one weight.
     """
     kept = {} if merge else adapter_dtypes(pack, dtype)
     sizes = [numel(info.shape) * dtypes.ITEMSIZE[of] for info, of in kept.items()]
-    sizes.append(largest_drawn(pack) if merge else _shared_bytes(pack))
+    sizes.append(largest_drawn(pack, default()) if merge else _shared_bytes(pack))
     return pack.declared_bytes(dtype) + sum(sizes) - sum(pack.declared_bytes_of(name, dtype) for name in without)
 
 
@@ -33,11 +37,18 @@ def peak_bytes(pack: PackFile) -> int:
     return pack.declared_bytes() + largest_drawn(pack)
 
 
-def largest_drawn(pack: PackFile) -> int:
-    """Return the bytes of the factors that the seed gives one weight, of the weight with the most."""
+def largest_drawn(pack: PackFile, at_once: int = 1) -> int:
+    """Return the bytes of the factors that the seed gives, of the weights with the most.
+
+    Beside each lies its copy in binary32, and the product of that with a vector. ``at_once``: the weights that are
+    merged at the same time.
+    """
     adapters = [pack.adapter(name) for name, entry in pack.descriptor.parameters.items() if isinstance(entry, Adapted)]
-    drawn = (sum(_bytes_of(info) for info in adapter.values() if is_drawn(info)) for adapter in adapters)
-    return max(drawn, default=0) + _shared_bytes(pack)
+    drawn = (
+        sum(_bytes_of(info) + 2 * _BINARY32 * numel(info.shape) for info in adapter.values() if is_drawn(info))
+        for adapter in adapters
+    )
+    return sum(nlargest(at_once, drawn)) + _shared_bytes(pack)
 
 
 def _shared_bytes(pack: PackFile) -> int:
@@ -47,7 +58,7 @@ def _shared_bytes(pack: PackFile) -> int:
         for entry in pack.descriptor.parameters.values()
         if isinstance(entry, Adapted)
         for part, tensor in entry.adapter.tensors().items()
-        if isinstance(tensor.coding, Coding) and tensor.coding.id == SHARED
+        if isinstance(tensor.coding, Coding) and tensor.coding.id == SLICE
     }
     sizes = sorted(_bytes_of(pack.adapter(owner)[part]) for part, owner in owned)
     return sum(sizes[-len(FACTORS) :])

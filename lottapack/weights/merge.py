@@ -120,12 +120,20 @@ def combined(weight: Tensor, *adapter: Tensor | None, scaling: float, fan_in_fan
         if factors is not None:
             down, up = factors
             product = down.mT @ up.mT if fan_in_fan_out else up @ down
-            out = product * scaling + out
+            if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+                out = product * scaling + out
+            else:
+                out = product.mul_(scaling).add_(out)  # the same bits in less memory
         if parts.magnitude is not None:
             lengths = torch.linalg.vector_norm(out.detach(), dim=inputs)
-            scales = torch.where(lengths == 0, 0, parts.magnitude.to(kind) / lengths)
-            out = out * scales.unsqueeze(inputs)
+            out = out * over_lengths(parts.magnitude.to(kind), lengths).unsqueeze(inputs)
         return out.view(weight.shape).to(weight.dtype)
+
+
+def over_lengths(magnitude: Tensor, lengths: Tensor) -> Tensor:
+    """Return magnitude / lengths, and 0 with a gradient of 0 where a length is 0 (spec: merge, step 4)."""
+    none = lengths == 0
+    return (magnitude / lengths.masked_fill(none, 1)).masked_fill(none, 0)
 
 
 def _full_precision(device: str) -> AbstractContextManager[Any]:

@@ -16,7 +16,6 @@ from lottapack.format import dtypes
 from lottapack.format.descriptor import Adapted, Constant, Descriptor, Seeded, Stored, Tied
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.shapes import numel
-from lottapack.rng.huge_pages import HugePages
 from lottapack.weights.constructed import constructed_weights, fill_constructed, is_constructed
 from lottapack.weights.merge import Backbone, merge_adapter_into
 
@@ -47,29 +46,41 @@ def skeleton(descriptor: Descriptor, max_bytes: int | None = None) -> nn.Module:
     return cast_computed(model, descriptor.computed or {}, descriptor.architecture.class_)
 
 
+def stored_memory(pack: PackFile, held: Held, device: torch.device, dtype: torch.dtype | None = None) -> Tensor | None:
+    """Return uninitialised memory for the result of stored_tensor(), or None if that reads into other memory first."""
+    recorded, shape = pack.form(held)
+    wanted = _wanted(recorded, dtype)
+    in_place = device.type == "cpu" and (wanted == dtypes.torch_dtype(recorded) or pack.as_it_is(held) is not None)
+    return torch.empty(shape, dtype=wanted, device="cpu") if in_place else None
+
+
 def stored_tensor(
-    pack: PackFile, held: Held, device: torch.device, dtype: torch.dtype | None = None, pages: HugePages | None = None
+    pack: PackFile,
+    held: Held,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    memory: Tensor | None = None,
 ) -> Tensor:
     """Return a stored parameter, decoded if it is coded, or a tensor of the file; check its SHA-256.
 
     ``dtype``: converts a floating tensor before it goes to the device, so that the device never holds it twice. The CPU
-    does not either: it converts piece by piece, except for coded parameters.
+    does not either: it converts piece by piece, except for coded parameters. ``memory``: of stored_memory().
     """
     recorded, shape = pack.form(held)
     wanted = _wanted(recorded, dtype)
     in_pieces = None if wanted == dtypes.torch_dtype(recorded) else pack.as_it_is(held)
-    tensor = torch.empty(shape, dtype=wanted if in_pieces is not None else dtypes.torch_dtype(recorded), device="cpu")
-    if pages is not None:
-        pages.take(tensor)
+    if memory is None:
+        read_as = wanted if in_pieces is not None else dtypes.torch_dtype(recorded)
+        memory = torch.empty(shape, dtype=read_as, device="cpu")
     if in_pieces is not None:
-        flat, done = tensor.view(-1), 0
+        flat, done = memory.view(-1), 0
         for piece in pack.pieces(in_pieces):
             part = torch.frombuffer(piece, dtype=dtypes.torch_dtype(recorded))
             flat[done : done + part.numel()] = part
             done += part.numel()
     else:
-        pack.read_into(held, tensor_bytes(tensor))
-    return tensor.to(wanted).to(device)
+        pack.read_into(held, tensor_bytes(memory))
+    return memory.to(wanted).to(device)
 
 
 def tensor_bytes(tensor: Tensor) -> Any:
