@@ -4,6 +4,7 @@ import re
 from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import Any, TypeVar
 
 from lottapack.errors import (
@@ -30,8 +31,13 @@ _EXIT_CODES: tuple[tuple[type[LottapackError], int], ...] = (
 
 
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
-_CALLED = {"architecture": "arch", "new_tokens": "new"}
+_CALLED = {"architecture": "arch", "format": "form", "new_tokens": "new"}
 """Arguments of the library whose options have another name."""
+_FUNCTIONS = {
+    "`lottapack.recover.torch_cpu()`": "--rng torch-cpu with --seed",
+    "`lottapack.recover.merged()`": "--from-merged with --seed and --max-rank",
+}
+"""Functions of the library that options of ``lottapack pack`` call."""
 
 
 def in_options(text: str, options: Mapping[str, str]) -> str:
@@ -51,9 +57,12 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
             return options.get(f"no_{name}", argument[0])
         if value is None:
             return written
-        values = literal_eval(value) if value.startswith("[") else [value]
-        return " ".join(f"{written} {item}" for item in values)
+        said = literal_eval(value) if value.startswith(("[", "'", '"')) else value
+        return " ".join(f"{written} {quote(item)}" for item in (said if isinstance(said, list) else [said]))
 
+    if "from_merged" in options:
+        for function, written in _FUNCTIONS.items():
+            text = text.replace(function, written)
     return _ARGUMENT.sub(option, text)
 
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,14 @@ def _narrow(text: str) -> str:
     if name == "float32":
         raise typer.BadParameter(f"{text!r} is the dtype of training: choose float16 or bfloat16")
     return name
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose usage names its arguments without braces, which other tools put around choices."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words after the command's name."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 class Generator(StrEnum):

@@ -134,8 +134,11 @@ def plain(value: Any) -> Any:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Callable[[int], bool] | None = None
 ) -> Table:
-    """Return a table without rules; see Column.of() for the titles. ``strong(i)``: row i is bold."""
-    cells = [[clean(cell) for cell in row] for row in rows]
+    """Return a table without rules; see Column.of() for the titles. ``strong(i)``: row i is bold.
+
+    A cell is one line: with another one, a name from a registry could look like a row of its own.
+    """
+    cells = [[clean(cell).replace("\n", "\\n") for cell in row] for row in rows]
     bold = frozenset(number for number in range(len(cells)) if strong and strong(number))
     return Table([Column.of(column) for column in columns], cells, bold)
 
@@ -158,6 +161,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def when(time: str | None) -> str:
+    """Return a time in UTC as registries write it, to the second: ``2026-11-30 00:01:09``."""
+    return time[:19].replace("T", " ") if time else ""
 
 
 def _width(stream: TextIO | None) -> int:

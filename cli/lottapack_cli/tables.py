@@ -45,14 +45,14 @@ class Table:
 
     def lines(self, width: int) -> "Iterator[Text]":
         """Yield the table in lines of that width. Only a single word that is wider makes a line wider."""
-        choices = list(self._choices())
+        choices, widths = list(self._choices()), self._widths()
         for chosen in choices:
-            if self._total(chosen) <= width:
-                yield from self._grid(chosen)
+            if _total(widths, chosen) <= width:
+                yield from self._grid(chosen, widths)
                 return
         for chosen in choices:
-            if chosen[1:] and self._total(chosen[1:]) + len(_INDENT) <= width:
-                yield from self._stacked(chosen[1:], width)
+            if chosen[1:] and _total(widths, chosen[1:]) + len(_INDENT) <= width:
+                yield from self._stacked(chosen[1:], widths, width)
                 return
         yield from self._records(width)
 
@@ -73,20 +73,26 @@ class Table:
             for index, column in enumerate(self.columns)
         ]
 
-    def _total(self, chosen: Sequence[int]) -> int:
-        widths = self._widths()
-        return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
+    def _grid(self, chosen: Sequence[int], widths: Sequence[int], indent: str = "") -> "Iterator[Text]":
+        from rich.cells import cell_len
+        from rich.text import Text
 
-    def _grid(self, chosen: Sequence[int], *, indent: str = "") -> "Iterator[Text]":
+        def line(cells: Sequence[str], style: str) -> Text:
+            padded = []
+            for index in chosen:
+                space = " " * (widths[index] - cell_len(cells[index]))
+                padded.append(space + cells[index] if self.columns[index].right else cells[index] + space)
+            return Text((indent + _GAP.join(padded)).rstrip(), style=style)
+
         titles = [column.title for column in self.columns]
         if any(titles):
-            yield self._line(titles, chosen, "bold", indent)
+            yield line(titles, "bold")
         for number, row in enumerate(self.rows):
-            yield self._line(row, chosen, self._style(number), indent)
+            yield line(row, self._style(number))
 
-    def _stacked(self, rest: Sequence[int], width: int) -> "Iterator[Text]":
+    def _stacked(self, rest: Sequence[int], widths: Sequence[int], width: int) -> "Iterator[Text]":
         """Yield the first column's cells on their own lines, and the others below."""
-        below = self._grid(rest, indent=_INDENT)
+        below = self._grid(rest, widths, _INDENT)
         if any(column.title for column in self.columns):
             yield from self._first(self.columns[0].title, "bold", width)
             yield next(below)
@@ -115,19 +121,13 @@ class Table:
 
         yield from (Text(line, style=style) for line in wrapped(cell, width))
 
-    def _line(self, cells: Sequence[str], chosen: Sequence[int], style: str, indent: str) -> "Text":
-        from rich.cells import cell_len
-        from rich.text import Text
-
-        widths = self._widths()
-        set_ = []
-        for index in chosen:
-            space = " " * (widths[index] - cell_len(cells[index]))
-            set_.append(space + cells[index] if self.columns[index].right else cells[index] + space)
-        return Text((indent + _GAP.join(set_)).rstrip(), style=style)
-
     def _style(self, row: int) -> str:
         return "bold" if row in self.strong else ""
+
+
+def _total(widths: Sequence[int], chosen: Sequence[int]) -> int:
+    """Return the width of a table's chosen columns."""
+    return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def wrapped(text: str, width: int) -> list[str]:
     from rich.cells import cell_len
 
     lines = []
-    for whole in text.split("\n"):
+    for whole in (line.rstrip(" ") for line in text.split("\n")):
         indent = " " * (len(whole) - len(whole.lstrip(" ")))
         line, empty = indent, True
         for space, word in re.findall("( *)([^ ]+)", whole[len(indent) :]):

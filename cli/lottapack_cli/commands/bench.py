@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, Verbose, examples
+from lottapack_cli.options import Device, Json, Quiet, Verbose, examples
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -12,9 +12,7 @@ EXAMPLES = examples("lottapack bench", "lottapack bench --virtual", "lottapack b
 
 
 def command(
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")
-    ] = "cpu",
+    device: Device = "cpu",
     elements: Annotated[int, typer.Option(min=1, metavar="N", help="Weights that each case generates per round.")] = 1
     << 25,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the result is their median.")] = 5,

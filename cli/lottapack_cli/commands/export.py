@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, ExportDtype, Format, Json, MaxBytes, Pack, Quiet, Verbose, Weights, examples
+from lottapack_cli.options import (
+    Allow,
+    Device,
+    ExportDtype,
+    Format,
+    Json,
+    MaxBytes,
+    Pack,
+    Quiet,
+    Verbose,
+    Weights,
+    examples,
+)
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 from lottapack_cli.sources import located
@@ -34,9 +46,7 @@ def command(
         ),
     ] = Format.safetensors,
     dtype: ExportDtype = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")
-    ] = "cpu",
+    device: Device = "cpu",
     scaffold: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +77,7 @@ def command(
         typer.Option(
             "--input",
             metavar="FILE",
-            help="With onnx: an example input, .npy or .safetensors; most models need none.",
+            help="With onnx: an example input, .npy, .npz, .pt or .safetensors; most models need none.",
             show_default=False,
         ),
     ] = None,

@@ -13,7 +13,11 @@ EXAMPLES = examples("lottapack list my-org", "lottapack list oci://127.0.0.1:505
 def command(
     owner: Annotated[
         str,
-        typer.Argument(metavar="OWNER", help="A user or organisation, or oci://host[/prefix].", show_default=False),
+        typer.Argument(
+            metavar="OWNER",
+            help="A user or organisation, http(s)://host/owner of another server, or oci://host[/prefix].",
+            show_default=False,
+        ),
     ],
     json: Json = False,
     quiet: Quiet = False,

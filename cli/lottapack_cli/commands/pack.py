@@ -1,7 +1,6 @@
 """``lottapack pack``."""
 
 import json as json_
-import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -64,8 +63,7 @@ def command(
         typer.Option(
             metavar="PATTERN",
             help="Leave out tensors that the model does not have, by name, module or pattern, such as classifier or "
-            "'criterion.*';  "
-            "without this option they are refused. Can be repeated.",
+            "'criterion.*'; without this option they are refused. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -82,15 +80,15 @@ def command(
         Generator, typer.Option(help="torch-cpu: the model was built under torch.manual_seed, not by lottapack.")
     ] = Generator.philox,
     seed: Annotated[
-        int | None, typer.Option(help="The model's seed, if the checkpoint has no recipe.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="The model's seed, if the checkpoint has no recipe.", show_default=False),
     ] = None,
     arch: Annotated[
         Path | None,
         typer.Option(
             metavar="ARCH",
             help="The model's architecture, if the checkpoint has no recipe: a folder with a transformers "
-            "config.json, or a "
-            "JSON file; by default the checkpoint's folder.",
+            "config.json, or a JSON file; by default the checkpoint's folder.",
             show_default=False,
         ),
     ] = None,
@@ -117,9 +115,8 @@ def command(
         typer.Option(
             min=0.0,
             metavar="T",
-            help="With --from-merged: the largest relative error of a layer, in Frobenius norms; by default the error "
-            "that "
-            "rounding to its dtype causes.",
+            help="With --from-merged: the largest relative error of a layer, in Frobenius norms; by default the "
+            "error that rounding to its dtype causes.",
             show_default=False,
         ),
     ] = None,
@@ -128,8 +125,7 @@ def command(
         typer.Option(
             metavar="E",
             help="The largest root mean square error of a tensor, relative to its root mean square. trellis8 aims at "
-            "it (without "
-            "--coding, for all large tensors); other codings that exceed it are refused.",
+            "it (without --coding, for all large tensors); other codings that exceed it are refused.",
             show_default=False,
         ),
     ] = None,
@@ -187,8 +183,7 @@ def command(
     codings = _by_group(coding or [])
     if check is not None and (torch_cpu or from_merged):
         raise typer.BadParameter("--check is only valid for a checkpoint with a recipe, or a PEFT adapter")
-    limit = None if max_size is None else _bytes(max_size)
-    if max_error is not None and limit is not None:
+    if max_error is not None and max_size is not None:
         raise typer.BadParameter("choose --max-error or --max-size: --max-size determines the error itself")
     if files is not None and no_files:
         raise typer.BadParameter("choose --files or --no-files")
@@ -208,7 +203,8 @@ def command(
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.errors.BackboneChangedWarning)
         warnings.simplefilter("always", lottapack.errors.UnusedOptionWarning)
-        compression = lottapack.Compression(stored_dtype, codings, max_error, limit)
+        warnings.simplefilter("always", lottapack.errors.LeftOutWarning)
+        compression = lottapack.Compression(stored_dtype, codings, max_error, max_size)
         source: Any = checkpoint
         reading: dict[str, Any] = {"key": key, "ignore": ignore or (), "allow": trusted}
         if torch_cpu:
@@ -245,10 +241,10 @@ def command(
 
 def _compare(checkpoint: Path, inputs: Path, new: Path, *, allow: Sequence[str], **how: Any) -> object:
     """Return the outputs of the checkpoint compared with those of the new pack."""
-    from lottapack.comparing import compare, read_inputs, trained
+    from lottapack.comparing import compare, trained
 
     how = {name: value for name, value in how.items() if value is not None}
-    return compare(trained(checkpoint, allow=allow, **how), new, read_inputs(inputs), allow=allow)
+    return compare(trained(checkpoint, allow=allow, **how), new, inputs, allow=allow)
 
 
 def _check(
@@ -308,15 +304,6 @@ def _scores(path: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise typer.BadParameter(f"--results {path}: expected a list of objects with task, dataset, metric and score")
     return found
-
-
-def _bytes(text: str) -> int:
-    """Return the bytes of a size such as 16MB (millions), 15MiB or a plain number."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(|B|[kKMG]B|[KMG]iB)", text)
-    if found is None:
-        raise typer.BadParameter(f"--max-size {text}: expected a size such as 16MB, 15MiB or 4000000")
-    power = " KMG".index(found[2][:1].upper() or " ") if found[2] not in ("", "B") else 0
-    return int(float(found[1]) * (1024 if "i" in found[2] else 1000) ** power)
 
 
 def beside(checkpoint: Path) -> Path:

@@ -40,10 +40,14 @@ def command(
     """Download a pack into the cache and verify it.
 
     Its size and SHA-256 must match the registry's, and its own hashes must match. A file that differs is removed
-    and downloaded once more. For the Hub, HF_ENDPOINT, HF_TOKEN, HF_HOME (the cache's folder) and HF_HUB_OFFLINE=1 (do
-    not contact a server) work as for every client. --export writes a folder that from_pretrained opens, or
-    DIR/model.safetensors if the pack does not contain a transformers model.
+    and downloaded once more. --export writes a folder that from_pretrained opens, or DIR/model.safetensors if the pack
+    does not contain a transformers model.
+
+    The environment variables of the Hub's clients apply: HF_ENDPOINT, HF_TOKEN, HF_HOME (the cache's folder), and
+    HF_HUB_OFFLINE=1 (only the cache).
     """
+    if allow and export is None:
+        raise typer.BadParameter("--allow is for --export, which builds the model")
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("pulling", show=sink.human) as bar:
         from lottapack.registry import pull

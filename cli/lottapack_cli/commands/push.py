@@ -107,5 +107,5 @@ def command(
 def _result(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name.strip() and sign and value.strip()):
-        raise typer.BadParameter(f"--result {text!r}: a name, = and a value, as in 'test accuracy=99.1 %'")
+        raise typer.BadParameter(f"--result {text!r} should be a name, = and a value, as in 'test accuracy=99.1 %'")
     return name.strip(), value.strip()

@@ -39,12 +39,12 @@ def command(
         Path | None,
         typer.Option(metavar="FOLDER", help="The tokenizer; by default the one next to the pack.", show_default=False),
     ] = None,
-    given: Annotated[
+    inputs: Annotated[
         Path | None,
         typer.Option(
             "--input",
             metavar="FILE",
-            help="The input of a model that is not a language model: .npy or .safetensors.",
+            help="The input of a model that is not a language model: .npy, .npz, .pt or .safetensors.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +76,7 @@ def command(
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     ids = _numbers(tokens) if tokens is not None else ()
-    if sum(one is not None for one in (prompt, tokens, given)) != 1:
+    if sum(one is not None for one in (prompt, tokens, inputs)) != 1:
         raise typer.BadParameter("name one of --prompt, --tokens and --input")
     from lottapack.running import run
     from lottapack_cli.views.run import view
@@ -90,7 +90,7 @@ def command(
         top_p=top_p,
         seed=seed,
         tokenizer=tokenizer,
-        given=given,
+        inputs=inputs,
         output=output,
         backbone=backbone,
         device=device,

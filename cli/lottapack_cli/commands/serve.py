@@ -8,7 +8,7 @@ import typer
 
 from lottapack_cli.commands import token
 from lottapack_cli.errors import CHECK_FAILED
-from lottapack_cli.options import Json, Quiet, Root, Verbose, examples, root_of
+from lottapack_cli.options import Command, Json, Quiet, Root, Verbose, examples, root_of
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -28,7 +28,7 @@ CHECK_EXAMPLES = examples("lottapack serve check --root ./registry")
 BACKUP_EXAMPLES = examples("lottapack serve backup /mnt/backup --root ./registry")
 RESTORE_EXAMPLES = examples("lottapack serve restore /mnt/backup --root ./registry")
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(invoke_without_command=True, add_completion=False, rich_markup_mode=None)
 app.add_typer(token.app, name="token", help="Manage who may read and who may write.")
 
 
@@ -64,6 +64,7 @@ def command(
     """
     context.obj = root
     if context.invoked_subcommand:
+        _refuse_before(context, context.invoked_subcommand)
         return
     sink, folder = Output(json=json, quiet=quiet, verbose=verbose), root_of(context, None)
     from lottapack_serve import Limits, run, tokens
@@ -86,6 +87,17 @@ def command(
     sink.show("stopped")
 
 
+def _refuse_before(context: typer.Context, command: str) -> None:
+    """Refuse the server's options before the name of a command, which would not see them."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name != "root" and source is not None and source.name == "COMMANDLINE":
+            option = max(parameter.opts, key=len)
+            raise typer.BadParameter(
+                f"{option} is an option of the server: after `{command}`, name those of that command"
+            )
+
+
 def _greeting(url: str, root: Path, known: "list[Token]", anonymous_read: bool) -> list[str]:
     if known:
         writers = ", ".join(token.name for token in known if token.rights == "write")
@@ -106,7 +118,7 @@ def _line(served: "Served") -> str:
     return f"{served.method:<6} {path}  {served.status}  {size_text(size)} {way}  {duration(served.seconds)}"
 
 
-@app.command("check", epilog=CHECK_EXAMPLES)
+@app.command("check", cls=Command, epilog=CHECK_EXAMPLES)
 def check_command(
     context: typer.Context,
     root: Root = None,
@@ -134,7 +146,7 @@ def check_command(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command("backup", epilog=BACKUP_EXAMPLES)
+@app.command("backup", cls=Command, epilog=BACKUP_EXAMPLES)
 def backup_command(
     context: typer.Context,
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one with older backups.")],
@@ -143,7 +155,7 @@ def backup_command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Copy a registry, which may be served meanwhile.
+    """Copy a registry, also while it is served.
 
     Every file of the copy is hashed. A later backup to the same folder copies only new files, and an interrupted one
     continues. Until it is complete, the folder contains the previous backup.
@@ -156,7 +168,7 @@ def backup_command(
     sink.result(done, lambda: [_copied_line(done)])
 
 
-@app.command("restore", epilog=RESTORE_EXAMPLES)
+@app.command("restore", cls=Command, epilog=RESTORE_EXAMPLES)
 def restore_command(
     context: typer.Context,
     copy: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")],
@@ -165,9 +177,9 @@ def restore_command(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Restore a backup to a registry in a new folder.
+    """Restore a backup to a new registry.
 
-    Every file is hashed. The backup is kept.
+    The registry is a new folder. Every file is hashed. The backup is kept.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     with Bar("copying", show=sink.human) as bar:

@@ -121,7 +121,9 @@ def _function(text: str) -> Callable[..., Any]:
     except ModuleNotFoundError as fault:
         if fault.name != module.partition(".")[0]:
             raise
-        raise typer.BadParameter(f"{text!r}: no module {module} in the current folder or on Python's path") from fault
+        raise typer.BadParameter(
+            f"{text!r}: cannot find the module {module} in the current folder or on Python's path"
+        ) from fault
     for part in name.split("."):
         if not hasattr(found, part):
             raise typer.BadParameter(f"{text!r}: module {module} does not define {name}")

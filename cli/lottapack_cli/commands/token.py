@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, Root, Verbose, examples, root_of
-from lottapack_cli.render import Output, table
+from lottapack_cli.options import Command, Json, Quiet, Root, Verbose, examples, root_of
+from lottapack_cli.render import Output, table, when
 
 ADD_EXAMPLES = examples(
     "lottapack serve token add alice --write --root ./registry",
@@ -24,7 +24,7 @@ Name = Annotated[
 ]
 
 
-@app.command("add", epilog=ADD_EXAMPLES)
+@app.command("add", cls=Command, epilog=ADD_EXAMPLES)
 def add_command(
     context: typer.Context,
     name: Name,
@@ -50,7 +50,7 @@ def add_command(
     sink.result({"name": name, "rights": rights, "token": text}, lambda: [f"{name} may {rights}", hint])
 
 
-@app.command("list", epilog=LIST_EXAMPLES)
+@app.command("list", cls=Command, epilog=LIST_EXAMPLES)
 def list_command(
     context: typer.Context,
     root: Root = None,
@@ -63,11 +63,11 @@ def list_command(
     from lottapack_serve import tokens
 
     found = tokens.listed(root_of(context, root))
-    rows = [(token.name, token.rights, token.created) for token in found]
+    rows = [(token.name, token.rights, when(token.created)) for token in found]
     sink.result({"tokens": found}, lambda: [table(("name", "rights", "created"), rows) if rows else "no tokens"])
 
 
-@app.command("remove", epilog=REMOVE_EXAMPLES)
+@app.command("remove", cls=Command, epilog=REMOVE_EXAMPLES)
 def remove_command(
     context: typer.Context,
     name: Name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lottapack.errors import UnsupportedError
+from lottapack.extras import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,7 @@ class Digits:
 
 def load_digits() -> tuple[Digits, Digits]:
     """Return the training and the test part. The split depends only on each image's index."""
-    try:
-        from sklearn.datasets import load_digits as load
-    except ImportError as fault:
-        raise UnsupportedError("scikit-learn is not installed", hint="pip install 'lottapack[demo]'") from fault
-    found = load()
+    found = require("sklearn.datasets", "demo", "the demonstration").load_digits()
     images = torch.from_numpy(found.data).to(torch.float32) / 16
     labels = torch.from_numpy(found.target).to(torch.int64)
     chosen = [zlib.crc32(index.to_bytes(4, "little")) % 5 == 0 for index in range(len(labels))]

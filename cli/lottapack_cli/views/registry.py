@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lottapack.limits import size_text
 from lottapack.registry import Listed, LogEntry, PullResult, PushResult
-from lottapack_cli.render import Part, table
+from lottapack_cli.render import Part, table, when
 
 _SHORT = 12
 """Characters of a commit or digest in a list; with --json it is not shortened."""
@@ -49,7 +49,7 @@ def listed(owner: str, packs: Sequence[Listed]) -> Iterator[Part]:
     visible = {None: "", True: "private", False: "public"}
     yield table(
         ["reference", "changed", ""],
-        ([pack.reference, _when(pack.modified), visible[pack.private]] for pack in packs),
+        ([pack.reference, when(pack.modified), visible[pack.private]] for pack in packs),
     )
 
 
@@ -58,7 +58,7 @@ def logged(entries: Sequence[LogEntry]) -> Iterator[Part]:
     yield table(
         ["revision", "names", "when", "title", "by"],
         (
-            [_shorten(entry.revision), ", ".join(entry.names), _when(entry.when), entry.title, ", ".join(entry.authors)]
+            [_shorten(entry.revision), ", ".join(entry.names), when(entry.when), entry.title, ", ".join(entry.authors)]
             for entry in entries
         ),
     )
@@ -71,7 +71,3 @@ def _kind(revision: str) -> str:
 def _shorten(revision: str) -> str:
     kind, colon, digits = revision.rpartition(":")
     return f"{kind}{colon}{digits[:_SHORT]}"
-
-
-def _when(time: str | None) -> str:
-    return time[:19].replace("T", " ") if time else ""

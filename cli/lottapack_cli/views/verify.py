@@ -76,6 +76,4 @@ def _outcomes(outcome: Verification, *, every: bool, but: tuple[str, ...] = ()) 
 def _lines(status: str, checks: list[Check]) -> Iterator[Part]:
     if checks:
         yield heading(status)
-        yield from (
-            f"  {c.what}  {c.where}" + (f"  {in_options(c.detail, OPTIONS)}" if c.detail else "") for c in checks
-        )
+        yield from ("  ".join(["", c.what, c.where, *in_options(c.detail, OPTIONS).splitlines()]) for c in checks)
