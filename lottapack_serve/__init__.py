@@ -6,7 +6,7 @@ write. Only serving needs the extra ``serve``.
 
 from typing import TYPE_CHECKING
 
-from lottapack.errors import UnsupportedError
+from lottapack.extras import missing
 from lottapack_serve import tokens
 from lottapack_serve.backup import Copied, backup, restore
 from lottapack_serve.checking import Damage, StoreCheck, check
@@ -24,6 +24,5 @@ def __getattr__(name: str) -> object:
     try:
         from lottapack_serve import server
     except ImportError as fault:
-        missing = f"the registry server needs {fault.name}, which is not installed"
-        raise UnsupportedError(missing, hint="Install them: pip install 'lottapack[serve]'") from fault
+        raise missing("the registry server", fault.name or "a library", "serve", fault) from fault
     return getattr(server, name)

@@ -71,10 +71,9 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
         if not by_name or _is_foreign(request):
             raise RefusedError(
                 403,
-                "Without tokens this registry only serves programs on its own machine, not web pages, proxies or other "
-                "names of the machine. Add a token with: lottapack serve token add NAME --write; or allow the "
-                "name with "
-                "--allow-host NAME",
+                "Without tokens this registry only serves programs on its own machine, not web pages, proxies or "
+                "other names of the machine. Add a token with: lottapack serve token add NAME --write; or allow the "
+                "name with --allow-host NAME",
             )
         return Caller(LOCAL, may_write=True, may_read=True)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")

@@ -12,12 +12,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from lottapack.errors import IntegrityError, OutputError, Problem
 from lottapack.files.output import sync_folder
+from lottapack.files.paths import path_of
 from lottapack.progress import Progress
 from lottapack_serve.blobs import BlobStore, blob_path
 from lottapack_serve.database import FILE
@@ -51,28 +53,39 @@ class _LostError(Exception):
         self.fault = fault
 
 
-def backup(root: Path, target: Path, progress: Progress | None = None) -> Copied:
+def backup(root: str | PathLike[str], target: str | PathLike[str], progress: Progress | None = None) -> Copied:
     """Copy the registry in ``root``, which may be served meanwhile, to ``target``: a new folder, or an older backup.
 
     Every blob of the backup is hashed, including those of older runs, and copied again if it changed. ``progress`` is
     called with bytes. Raises OutputError if the registry is missing, or if the target contains something else, is
     in use or cannot be written; IntegrityError if the registry has lost a content, without changing the backup.
     """
+    root, target = path_of(root, "root"), path_of(target, "target")
+    _refuse_file(target)
     if target.exists() and any(target.iterdir()) and not (target / MARK).exists():
         raise OutputError(f"{target} contains other files", hint="Pass a new folder, or one with an older backup.")
+    if target.resolve().is_relative_to(root.resolve()):
+        raise OutputError(f"{target} is inside of the registry {root}", hint="Pass a folder outside of it.")
     return _copied(root, target, progress)
 
 
-def restore(copy: Path, root: Path, progress: Progress | None = None) -> Copied:
+def restore(copy: str | PathLike[str], root: str | PathLike[str], progress: Progress | None = None) -> Copied:
     """Restore the backup in ``copy``, which stays, to a registry in ``root``, a new folder. Checks it like a backup.
 
     Raises OutputError if ``root`` is not empty, or ``copy`` is not a backup; IntegrityError if the backup is damaged.
     """
+    copy, root = path_of(copy, "copy"), path_of(root, "root")
+    _refuse_file(root)
     if root.exists() and any(root.iterdir()) and not ((root / MARK).exists() and not (root / FILE).exists()):
         raise OutputError(f"{root} is not empty", hint="Pass a new folder for the registry.")
     copied = _copied(copy, root, progress)
     (root / MARK).unlink()
     return copied
+
+
+def _refuse_file(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file", hint="Pass a new folder.")
 
 
 def _copied(root: Path, target: Path, progress: Progress | None) -> Copied:

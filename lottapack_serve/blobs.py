@@ -57,6 +57,17 @@ class BlobStore:
         except FileNotFoundError:
             return False
 
+    def open(self, blob: Blob) -> BinaryIO | None:
+        """Open a blob, or return None if it is missing or does not have its size."""
+        try:
+            file = self.path(blob.sha256).open("rb")
+        except FileNotFoundError:
+            return None
+        if os.fstat(file.fileno()).st_size == blob.size:
+            return file
+        file.close()
+        return None
+
     def receive(self) -> "Incoming":
         """Return a new file for arriving content."""
         return Incoming(self._incoming / secrets.token_hex(16))

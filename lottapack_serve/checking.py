@@ -2,8 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
+from lottapack.files.paths import path_of
 from lottapack.progress import Progress
 from lottapack_serve.blobs import BlobStore
 from lottapack_serve.database import existing
@@ -32,11 +34,12 @@ class StoreCheck:
     damaged: tuple[Damage, ...]
 
 
-def check(root: Path, progress: Progress | None = None) -> StoreCheck:
+def check(root: str | PathLike[str], progress: Progress | None = None) -> StoreCheck:
     """Hash every blob that a commit uses. ``progress`` is called with bytes. The registry may be served meanwhile.
 
     Raises OutputError if ``root`` does not contain a registry.
     """
+    root = path_of(root, "root")
     database, damaged, done = existing(root), [], 0
     store = BlobStore(root)
     with database.read() as db:

@@ -7,9 +7,10 @@ Each commit lists all its files and folders, so that one query reads any revisio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from os import PathLike
 
 from lottapack.errors import OutputError, UnsupportedError
+from lottapack.files.paths import path_of
 from lottapack_serve import layouts
 from lottapack_serve.refusals import busy, disk_full
 
@@ -22,8 +23,9 @@ class Database:
     Every use has its own connection, so that threads share nothing; keep() makes that fast.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Open the index in ``root``, or create it. Raises OutputError, UnsupportedError."""
+    def __init__(self, root: str | PathLike[str]) -> None:
+        """Open the index in ``root``, or create it. Raises OutputError, UnsupportedError, InvalidReferenceError."""
+        root = path_of(root, "root")
         self.path = root / FILE
         self._idle: list[sqlite3.Connection] | None = None
         try:
@@ -116,8 +118,8 @@ class Database:
                 raise
 
 
-def existing(root: Path) -> Database:
+def existing(root: str | PathLike[str]) -> Database:
     """Return the index of an existing registry. Raises OutputError if ``root`` does not contain one."""
-    if not (root / FILE).is_file():
+    if not (path_of(root, "root") / FILE).is_file():
         raise OutputError(f"{root} does not contain a registry", hint="Pass the folder that is served, with --root.")
     return Database(root)

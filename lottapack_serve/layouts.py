@@ -34,10 +34,10 @@ CREATE TABLE tokens (
 
 _REPOS = """
 CREATE TABLE repos (
-    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, private INTEGER NOT NULL, created TEXT NOT NULL,
-    updated TEXT NOT NULL DEFAULT '', UNIQUE (owner, name));
+    id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, name TEXT NOT NULL, private INTEGER NOT NULL,
+    created TEXT NOT NULL, updated TEXT NOT NULL DEFAULT '', UNIQUE (owner, name));
 """
-"""``updated``: the date of the newest commit on ``main``."""
+"""``id``: never given again. ``updated``: the date of the newest commit on ``main``."""
 
 _NEW = """
 CREATE INDEX repos_in_public ON repos (private, owner, name);

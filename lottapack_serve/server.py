@@ -1,11 +1,13 @@
 """The server: its socket, its start and its end."""
 
 import functools
+import os
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import cast
 
@@ -13,11 +15,12 @@ import anyio
 import uvicorn
 
 from lottapack.errors import AccessError, NetworkError
+from lottapack.files.paths import path_of
 from lottapack_serve import tokens
 from lottapack_serve.access import is_loopback
 from lottapack_serve.app import application
 from lottapack_serve.connections import Capacity, Connection
-from lottapack_serve.database import Database
+from lottapack_serve.database import FILE
 from lottapack_serve.limits import Limits
 from lottapack_serve.registry import Rules, opened
 from lottapack_serve.traffic import Log
@@ -39,7 +42,7 @@ class Running:
 
 
 def run(
-    root: Path,
+    root: str | PathLike[str],
     host: str = "127.0.0.1",
     port: int = 8780,
     *,
@@ -56,7 +59,8 @@ def run(
 
     Raises AccessError if others could write without tokens; OutputError, NetworkError.
     """
-    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
+    folder = path_of(root, "root")
+    with _prepared(folder, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         if ready:
             ready(url)
         server.run([listening])
@@ -64,7 +68,7 @@ def run(
 
 @contextmanager
 def background(
-    root: Path,
+    root: str | PathLike[str],
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -74,11 +78,12 @@ def background(
     log: Log | None = None,
 ) -> Iterator[Running]:
     """Serve the registry in a folder from a thread of this process, while the block runs."""
-    with _prepared(root, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
+    folder = path_of(root, "root")
+    with _prepared(folder, host, port, anonymous_read, hosts, limits, log) as (server, listening, url):
         thread = threading.Thread(target=server.run, args=([listening],), name="lottapack-serve", daemon=True)
         thread.start()
         try:
-            yield Running(url, root)
+            yield Running(url, folder)
         finally:
             server.should_exit = True
             thread.join()
@@ -108,12 +113,12 @@ def _prepared(
     log: Log | None,
 ) -> Iterator[tuple[uvicorn.Server, socket.socket, str]]:
     loopback = is_loopback(host)
-    with Database(root).read() as db:
-        if not loopback and not tokens.exist(db):
-            raise AccessError(
-                f"other machines can reach {host}, and {root} does not have tokens, so anyone could write to it",
-                hint=f"Create a token first: lottapack serve token add NAME --write --root {root}",
-            )
+    if not loopback and not ((root / FILE).exists() and tokens.listed(root)):
+        raise AccessError(
+            f"other machines can reach {host}, and the registry in {root} does not have tokens, so that anyone could "
+            "write to it",
+            hint=f"Create a token first: lottapack serve token add NAME --write --root {root}",
+        )
     names = frozenset(host.lower() for host in hosts)
     rules = Rules(anonymous_read=anonymous_read, open_while_no_tokens=loopback, hosts=names)
     with opened(root, limits=limits or Limits(), rules=rules) as registry, _listening(host, port) as listening:
@@ -141,7 +146,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         made = socket.create_server((host, port), family=family, backlog=128)
     except OSError as fault:
         raise NetworkError(
-            f"cannot listen on {host}, port {port}: {fault.strerror or fault}",
+            f"cannot listen on {host}, port {port}: {os.strerror(fault.errno) if fault.errno else fault}",
             hint="Another server may use it. Choose another port, or 0 for any free one.",
         ) from fault
     with made:

@@ -5,9 +5,9 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from os import PathLike
 
-from lottapack.errors import InvalidReferenceError, OutputError
+from lottapack.errors import InvalidReferenceError, OutputError, UnsupportedError
 from lottapack_serve.database import Database, existing
 from lottapack_serve.names import check_repo
 from lottapack_serve.refusals import RefusedError
@@ -25,7 +25,7 @@ class Token:
     created: str
 
 
-def add(root: Path, name: str, rights: str = "read") -> str:
+def add(root: str | PathLike[str], name: str, rights: str = "read") -> str:
     """Create a token for ``name`` and return its text, which cannot be looked up later.
 
     ``rights``: "read" or "write", which includes reading. Raises OutputError if the name already has a token,
@@ -38,7 +38,7 @@ def add(root: Path, name: str, rights: str = "read") -> str:
             fault.message, hint="Choose another name, because commits carry the name of the token."
         ) from fault
     if rights not in ("read", "write"):
-        raise ValueError(f"unknown rights {rights!r}")
+        raise UnsupportedError(f"unknown rights {rights!r}", hint='Choose "read" or "write".')
     text = PREFIX + secrets.token_urlsafe(32)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with Database(root).write() as db:
@@ -49,13 +49,13 @@ def add(root: Path, name: str, rights: str = "read") -> str:
     return text
 
 
-def listed(root: Path) -> list[Token]:
+def listed(root: str | PathLike[str]) -> list[Token]:
     """Return all tokens by name. Raises OutputError if ``root`` does not contain a registry."""
     with existing(root).read() as db:
         return [Token(*row) for row in db.execute("SELECT name, rights, created FROM tokens ORDER BY name")]
 
 
-def remove(root: Path, name: str) -> None:
+def remove(root: str | PathLike[str], name: str) -> None:
     """Revoke a token at once. Raises OutputError if the name does not have one."""
     with existing(root).write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:

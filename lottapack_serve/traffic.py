@@ -1,4 +1,4 @@
-"""Wrap every request: encoded addresses, unread bodies, and a record of what was served."""
+"""Wrap every request: encoded addresses, unread bodies, caches, and a record of what was served."""
 
 import asyncio
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,6 +78,7 @@ class Traffic:
             nonlocal sent, status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                _limit_caches(scope, message)
                 # Closing the connection while the client still sends could lose the answer.
                 with anyio.move_on_after(_PATIENCE):
                     while not ended:
@@ -96,6 +98,15 @@ class Traffic:
             if self._log:
                 seconds = time.perf_counter() - begin
                 self._log(Served(scope["method"], scope["path"], status, received, sent, seconds))
+
+
+def _limit_caches(scope: Scope, message: Message) -> None:
+    """Let caches ask again before they use an answer, and shared ones keep none that a token or session opened."""
+    headers = MutableHeaders(raw=message["headers"])
+    if "cache-control" not in headers:
+        is_known = any(name in (b"authorization", b"cookie") for name, _ in scope["headers"])
+        headers["Cache-Control"] = "private, no-cache" if is_known else "no-cache"
+        headers["Vary"] = "Authorization, Cookie"
 
 
 def _has_sound_host(scope: Scope) -> bool:

@@ -1,8 +1,8 @@
 """A model card as HTML: Markdown by markdown-it-py, sanitised by nh3, with links into the repository.
 
 Only the tags, attributes and schemes listed here remain. Pictures come from the repository itself: others would tell
-their server who reads the card, so their alternative text is shown instead. Length is limited, and with it time: the
-worst cards that the tests know take some seconds.
+their server who reads the card, so their alternative text is shown instead. Characters and lines are limited, and with
+them time: the worst cards that the tests know take about a second of a processor.
 """
 
 import functools
@@ -22,6 +22,8 @@ from lottapack_serve import cards
 
 LONGEST: Final = 64 * 2**10
 """The characters of a card that are shown; the rest is in the file."""
+MOST_LINES: Final = 4096
+"""The lines of a card that are shown: the parser visits each up to twenty times, once for each quote around it."""
 LONGEST_FILE: Final = 3 * LONGEST
 """The characters of a README.md that are read: its front matter has at most as many as are shown."""
 LONGEST_HTML: Final = 2**20
@@ -46,6 +48,7 @@ _ATTRIBUTES: Final = {
     **{tag: {"align", "colspan", "rowspan"} for tag in ("td", "th")},
 }
 _SCHEMES: Final = frozenset({"http", "https", "mailto"})
+_LINE_END: Final = re.compile("\r\n?|\n")
 _SIZES: Final = re.compile(r"[0-9]{1,4}%?", re.ASCII)
 _ALIGN: Final = re.compile(r"text-align:(left|center|right)")
 _DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -55,7 +58,8 @@ _DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
 def page(text: str, address: str, commit: str) -> Markup:
     """Return the text of a README.md below its front matter as HTML. ``address``: that of the repository."""
     body = cards.body(text)
-    shown = body[:LONGEST]
+    lines = _LINE_END.split(body[:LONGEST], MOST_LINES)
+    shown = "\n".join(lines[:MOST_LINES])
     html = nh3.clean(
         _markdown().render(shown),
         tags=set(_TAGS),
@@ -67,7 +71,7 @@ def page(text: str, address: str, commit: str) -> Markup:
     if len(html) > LONGEST_HTML:
         html = str(Markup("<pre>{}</pre>").format(shown))
     made = Markup(_DIRECTIONS.sub("\ufffd", html))
-    if len(body) > LONGEST:
+    if len(body) > LONGEST or any(lines[MOST_LINES:]):
         made += Markup("<p><strong>{}</strong></p>").format("The card is longer; the rest is in the file.")
     return made
 
@@ -111,8 +115,8 @@ def _link(value: str, address: str, commit: str) -> str | None:
         return value if scheme in _SCHEMES else None
     if host or not path:
         return None
-    if path.startswith("/"):
-        return value  # another page of this registry
+    if path.startswith("/"):  # another page of this registry; browsers read more slashes as another host
+        return None if value.startswith("//") else value
     return _file(value, address, commit)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lottapack_serve.html.rendering import accepts_page, page
+from lottapack_serve.html.rendering import accepts_page, own_address, page
 
 
 def is_for_person(request: Request) -> bool:
@@ -17,7 +17,7 @@ def is_for_person(request: Request) -> bool:
 def refusal(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
     """Return a refusal as a page."""
     query = f"?{request.url.query}" if request.url.query else ""
-    here = request.url.path + query
+    here = own_address(request.url.path + query)
     # A link here brings the cookie, and tells a registry without tokens that its own page asks.
     came_from_elsewhere = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
     answer = page(

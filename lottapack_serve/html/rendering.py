@@ -67,6 +67,12 @@ def _code(character: str) -> str:
     return f"\\u{ord(character):04x}" if ord(character) < 2**16 else f"\\U{ord(character):08x}"
 
 
+def own_address(address: str) -> str:
+    """Return the address of a page of this registry, or that of the first one for what may lead elsewhere."""
+    plain = address.startswith("/") and not address.startswith("//") and address.isascii() and address.isprintable()
+    return address if plain and "\\" not in address else "/"
+
+
 def moment(date: str) -> str:
     """Return an ISO time in UTC, to the minute."""
     return f"{date[:10]} {date[11:16]}"

@@ -11,6 +11,8 @@ from lottapack_serve.bodies import part
 from lottapack_serve.refusals import RefusedError
 
 _OWN = Path(html.__file__).with_name("static")
+_LONGEST = 255
+"""The bytes of a name from which on a file system may refuse to look for it."""
 
 
 def _static(request: Request) -> Response:
@@ -26,7 +28,8 @@ def _file(request: Request, folder: Path) -> Response:
     kind = pages.TYPES.get(Path(name).suffix)
     parts = name.split("/")
     # No name of the folder begins with a point; no address with one can leave it.
-    is_plain = kind and "\\" not in name and "\0" not in name and all(one and one[0] != "." for one in parts)
+    is_named = kind and all(one and one[0] != "." for one in parts) and len(name.encode()) < _LONGEST
+    is_plain = is_named and "\\" not in name and "\0" not in name
     path = folder.joinpath(*parts) if is_plain else folder
     if not path.is_file():
         raise RefusedError(404, f"The registry does not have a page {name!r}.")

@@ -77,7 +77,8 @@ async def _commit(request: Request) -> Response:
 
     def allowed(db: sqlite3.Connection) -> tuple[str, Repo]:
         caller, repo = _writable(db, request)
-        if repo.number != begun.number:  # deleted meanwhile, and another one was created with its name
+        # Deleted meanwhile, and another one was created with its name. Older indexes may give that one the same number.
+        if (repo.number, repo.created) != (begun.number, begun.created):
             raise repo_not_found(begun.id, anonymous=False)
         return caller.name, repo
 

@@ -33,6 +33,8 @@ _COMMITS: Final = 50
 _REFS: Final = 100
 _SOME_REFS: Final = 8
 _LONGEST_SEARCH: Final = 200
+_KEY: Final = 500
+"""The bytes that a kept card takes beside its text, which may be empty."""
 
 
 class Pages:
@@ -178,7 +180,7 @@ def _make(request: Request, seen: _Seen) -> None:
         except OSError:
             text = ""  # the registry has lost it; its download says so
         made = card_pages.page(text, seen.address, seen.commit.id)
-        kept.cards.put(card_key, made, len(made))
+        kept.cards.put(card_key, made, len(made) + _KEY)
     if seen.pack and seen.pack.sha256 and kept.packs.get(pack_key) is None:
         kept.packs.put(pack_key, packs.describe(store.path(seen.pack.sha256)))
 

@@ -41,9 +41,9 @@ def _resolve(request: Request) -> Response:
     if (begin, end) != (0, blob.size):
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{blob.size}"
     headers["Content-Length"] = str(end - begin)
-    if not registry.store.is_there(blob):
+    opened = registry.store.open(blob)
+    if opened is None:
         raise RefusedError(500, f"The registry has lost the content of {path!r} (SHA-256 {blob.sha256}).")
-    opened = registry.store.path(blob.sha256).open("rb")
     return _FileResponse(opened, begin, end, 206 if "Content-Range" in headers else 200, headers)
 
 

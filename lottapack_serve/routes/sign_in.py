@@ -1,7 +1,5 @@
 """Endpoints by which a browser gets the rights of a token, and gives them up."""
 
-from urllib.parse import urlsplit
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -10,7 +8,7 @@ from starlette.routing import Route
 from lottapack_serve import tokens
 from lottapack_serve.access import check_host
 from lottapack_serve.bodies import registry_of, with_body
-from lottapack_serve.html.rendering import HEADERS, PageRoute, page
+from lottapack_serve.html.rendering import HEADERS, PageRoute, own_address, page
 from lottapack_serve.html.sessions import COOKIE, SECONDS, Sessions
 from lottapack_serve.limits import SMALL_BODY
 from lottapack_serve.refusals import RefusedError
@@ -27,14 +25,14 @@ def _ask(request: Request) -> Response:
 
 
 def _form(request: Request, next_: str, fault: str = "", status: int = 200) -> Response:
-    return page(request, "sign_in.html", status=status, caller=None, next=_own(next_), fault=fault)
+    return page(request, "sign_in.html", status=status, caller=None, next=own_address(next_), fault=fault)
 
 
 def _own_page(request: Request) -> None:
     """Raise RefusedError with status 403 for a form that another site sent."""
     check_host(request, registry_of(request).rules)
     origin = request.headers.get("origin")
-    other = origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
+    other = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
     if other or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise RefusedError(403, "Only this registry's own page can sign in or out.")
 
@@ -46,7 +44,7 @@ def _sign_in(request: Request, body: _Form) -> Response:
         token = tokens.find(db, text)
     if token is None:
         return _form(request, body.next, "The registry does not know this token, or has removed it.", 401)
-    answer = RedirectResponse(_own(body.next), 303, HEADERS)
+    answer = RedirectResponse(own_address(body.next), 303, HEADERS)
     answer.set_cookie(
         COOKIE,
         _sessions(request).begin(tokens.digest(text)),
@@ -60,15 +58,10 @@ def _sign_in(request: Request, body: _Form) -> Response:
 
 def _sign_out(request: Request, _body: _Form) -> Response:
     _sessions(request).end(request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/", 303, HEADERS)
+    # The pages that run packs keep the last one for visits without a network, which may be private.
+    answer = RedirectResponse("/", 303, {**HEADERS, "Clear-Site-Data": '"storage"'})
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
-
-
-def _own(address: str) -> str:
-    """Return the address of a page of this registry, or that of the first one."""
-    plain = address.startswith("/") and not address.startswith("//") and address.isascii() and address.isprintable()
-    return address if plain and "\\" not in address else "/"
 
 
 def _sessions(request: Request) -> Sessions:
