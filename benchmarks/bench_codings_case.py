@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-import zstandard
 from torch import Tensor, nn
 
 import lottapack
@@ -84,6 +83,8 @@ def rms(before: Tensor, after: Tensor) -> float:
 
 def hand_made(tensors: dict[str, Tensor], coarse: tuple[int, ...], error: float | None) -> tuple[int, dict[str, float]]:
     """Return the bytes of the artifact and the error of each tensor."""
+    import zstandard  # here, because other benchmarks use the model without it
+
     kept: dict[str, object] = {}
     errors = {}
     for name, value in tensors.items():

@@ -24,14 +24,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from generate import DTYPES, PROMPT, WAYS, difference, measured, packed, resident, show, warm_up
 
-GOALS = {"of_bfloat16": 1.5, "of_float32": 4.0, "tokens": 1.5, "peak": 1.2, "whole": 1.2, "training": 0.5}
+GOALS = {
+    "of_bfloat16": 1.5,
+    "of_float32": 4.0,
+    "tokens": 1.5,
+    "peak": 1.2,
+    "whole": 1.2,
+    "training": 0.4,
+    "training_time": 1.0,
+}
 LARGE = "8B"
-BATCH, LENGTH = 1, 128
+BATCH, LENGTH, STEPS = 1, 128, 4
 TIMEOUT = 600
 
 
 def train(path: Path, way: str) -> None:
-    """Run one training step after a first one; print its seconds and the peak above the libraries' memory."""
+    """Run training steps; print the median seconds after the first, and the peak above the libraries' memory."""
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
@@ -43,13 +51,13 @@ def train(path: Path, way: str) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, fused=True)
     tokens = torch.tensor((PROMPT * LENGTH)[: BATCH * LENGTH]).view(BATCH, LENGTH)
     seconds = []
-    for _ in range(2):
+    for _ in range(STEPS):
         begin = time.perf_counter()
         model(tokens, labels=tokens).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
-    print(json.dumps({"way": way, "seconds": seconds[-1], "peak_bytes": resident("VmHWM") - before}))
+    print(json.dumps({"way": way, "seconds": statistics.median(seconds[1:]), "peak_bytes": resident("VmHWM") - before}))
 
 
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "100000"}
@@ -92,6 +100,7 @@ def measure(scale: str, rounds: int, pack: Path | None) -> dict[str, object]:
         "tokens_ratio": statistics.median(one["tokens_per_s"] / two["tokens_per_s"] for one, two in writing),
         "peak_ratio": max(one["peak_bytes"] / (one["model_bytes"] + one["activation_bytes"]) for one, _ in writing),
         "whole_ratio": max(one["whole_ratio"] for one, _ in writing),
+        "training_time_ratio": statistics.median(one["seconds"] / two["seconds"] for one, two in training),
         "training_ratio": max(one["peak_bytes"] / two["peak_bytes"] for one, two in training),
         "training_ratio_with_memory_returned": returned[0]["peak_bytes"] / returned[1]["peak_bytes"],
     }
@@ -161,6 +170,8 @@ def main() -> None:
     print(f"  {whole} (goal: at most {GOALS['whole']}, where the model outweighs the libraries: --large)")
     for steps in found["training"]:
         print(f"  training step {step(steps)}")
+    time_ratio = found["training_time_ratio"]
+    print(f"  its time, virtual to materialised {time_ratio:.2f} (goal: at most {GOALS['training_time']})")
     print(f"  its peak, virtual to materialised {found['training_ratio']:.2f} (goal: at most {GOALS['training']})")
     print(f"  where malloc gives memory back {step(found['training_with_memory_returned'])}")
     print(f"  its peak, virtual to materialised {found['training_ratio_with_memory_returned']:.2f}")

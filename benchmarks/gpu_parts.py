@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_check import PACKS
 
 import lottapack
 from lottapack import rng
 from lottapack.rng import backends
 from lottapack.rng.stream import HADAMARD
 
-ROOT = Path(__file__).parents[1]
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -64,7 +64,7 @@ def fingerprints(device: torch.device, quick: bool) -> dict[str, Any]:
 def merged(device: torch.device, quick: bool) -> dict[str, Any]:
     """The weights of packs that were made on a CPU, loaded whole and merged, in the dtypes of a load."""
     wrong, tensors = [], 0
-    for pack in sorted((ROOT / "tests" / "compat" / "v0.1.0").glob("*.lotta.safetensors"))[: 1 if quick else None]:
+    for pack in PACKS[: 1 if quick else None]:
         for merge, dtype in itertools.product((True, False), (None, torch.bfloat16)):
             here = lottapack.load(pack, device=device, merge=merge, dtype=dtype, check_fingerprints=True).state_dict()
             there = lottapack.load(pack, merge=merge, dtype=dtype).state_dict()

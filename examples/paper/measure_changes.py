@@ -69,6 +69,40 @@ class Ensemble(Change):
         return mean
 
 
+class Contradiction(Change):
+    """Three tasks in turn that call each digit by another name; each has its own scaffold, if the model has three.
+
+    Each image is tested in one of the three.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.task = 0
+        self.hook = model.register_forward_hook(lambda _, __, logits: logits.roll(self.task, 1))
+
+    def before(self, step: int, progress: float) -> None:  # noqa: ARG002
+        self._choose(step % 3)
+
+    def _choose(self, task: int) -> None:
+        self.task, names = task, list(lottapack.nn.scaffolds_of(self.model))
+        if len(names) > 1:
+            lottapack.switch(self.model, names[task])
+
+    def outputs(self, model: nn.Module) -> Callable[..., Any]:
+        self.hook.remove()
+
+        def mixed(x: Tensor) -> Tensor:
+            found = []
+            for task in range(3):
+                self._choose(task)
+                found.append(model(x).roll(task, 1))
+            self._choose(0)
+            images = torch.arange(len(x))
+            return torch.stack(found)[images % 3, images]
+
+        return mixed
+
+
 class Progressive(Change):
     """The first adapter freezes after half of the steps, the last at their end (FreezeOut)."""
 
@@ -104,12 +138,27 @@ class Redrawn(Change):
 
 CHANGES: dict[str, Callable[[nn.Module, int], Change]] = {
     "ensemble": lambda model, _: Ensemble(model),
+    "three tasks": lambda model, _: Contradiction(model),
     "progressive": lambda model, _: Progressive(model),
     "redraw each step": lambda model, steps: Redrawn(model, "step", steps),
     "redraw each epoch": lambda model, steps: Redrawn(model, "epoch", steps),
     "zero": lambda model, _: Change(model),
 }
 """By name: from the model, and the steps of an epoch."""
+
+
+@torch.no_grad()
+def start_with_inputs(model: nn.Module, images: Tensor) -> None:
+    """Give each A the first principal directions of its layer's inputs and leave its norm (EVA, arXiv 2410.07170)."""
+
+    def put(layer: lottapack.nn.AdapterLayer, given: tuple[Tensor, ...]) -> None:
+        directions = torch.linalg.eigh(given[0].t().cov()).eigenvectors.t().flip(0)[: len(layer.lora_A)]
+        layer.lora_A.copy_(directions * layer.lora_A.norm() / directions.norm())
+
+    hooks = [m.register_forward_pre_hook(put) for m in model.modules() if isinstance(m, lottapack.nn.AdapterLayer)]
+    model.eval()(images)
+    for hook in hooks:
+        hook.remove()
 
 
 def ranks_by_gradient(model: nn.Module, images: Tensor, labels: Tensor, seed: int, rank: int) -> dict[str, int]:

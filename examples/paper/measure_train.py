@@ -8,8 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import measure_cartpole
 import measure_changes as changes
 import measure_data as data
+import measure_karate
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,27 +20,34 @@ from torch.nn import functional as F  # noqa: N812
 import lottapack
 
 Run = dict[str, Any]
-"""What to run: ``task`` (digits, mnist, text), ``side`` (full; lotta, on a random backbone; lora, on a trained one),
-``rank``, ``lr``, ``seed``. Where they differ from the default: ``scaffold`` (arguments of scaffold()), ``init`` (a
+"""What to run: ``task`` (digits, mnist, text, karate, cartpole), ``side`` (full; lotta, on a random backbone; lora, on
+a trained one), ``rank``, ``lr``, ``seed``. Where they differ from the default: ``scaffold`` (arguments of scaffold();
+full training then begins with the weights that such a model has before training), ``init`` (a
 family of examples/initialisations.py, or a name of measure_changes.MORE_INITS), ``ratio`` (LoRA+: B's learning rate
 over A's), ``change`` (a name of measure_changes.CHANGES), ``dropout`` (of full training), ``steps``, ``epochs``,
-``decay`` (of weights), ``smoothing`` (of labels, while training).
+``decay`` (of weights), ``smoothing`` (of labels, while training), ``moved`` (images are turned, scaled and shifted at
+random while training; a number says how many times as far), ``start`` (``"inputs"``: each A begins with the directions
+in which its inputs differ most).
 """
 
+OWN: dict[str, Any] = {"cartpole": measure_cartpole, "karate": measure_karate}
+"""Tasks with a model, a loop and a score of their own."""
 WIDTHS = (512, 256, 128, 64)
 """The paper's perceptron."""
 PIXELS = {"digits": 64, "mnist": 784}
 EPOCHS = {"digits": 30, "mnist": 20}
 BATCH = {"digits": 64, "mnist": 128}
 DECAY = 0.01
-STEPS, TEXT_BATCH, WINDOW = 300, 8, 128
+STEPS, TEXT_BATCH, WINDOW = 1200, 8, 128
 
 
 def build(task: str, seed: int, dropout: float = 0.0) -> nn.Module:
-    """The plain model, drawn by torch from the seed; ``dropout`` on the inputs of hidden layers."""
+    """The plain model, drawn by torch from the seed; ``dropout`` on the inputs of hidden layers of a perceptron."""
     torch.manual_seed(seed)
     if task == "text":
         return llama()
+    if task in OWN:
+        return OWN[task].build()
     layers: list[nn.Module] = []
     for d_in, d_out in pairwise((PIXELS[task], *WIDTHS)):
         layers += [*([nn.Dropout(dropout)] if dropout else []), nn.Linear(d_in, d_out), nn.ReLU()]
@@ -67,12 +76,11 @@ def perform(run: Run) -> dict[str, Any]:
     torch.set_num_threads(1)
     model, noted = prepared(run)
     begin = time.process_time()
-    steps = len(batches(run, torch.Generator())) // epochs(run)
-    change = changes.CHANGES[run["change"]](model, steps) if "change" in run else changes.Change(model)
-    curve = train(model, run, change)
-    seconds = time.process_time() - begin
-    logits = change.outputs(model.eval())
-    scores = text_scores(logits) if run["task"] == "text" else image_scores(logits, run["task"])
+    if run["task"] in OWN:
+        scores, curve = OWN[run["task"]].learn(model, run), []
+        seconds = time.process_time() - begin
+    else:
+        scores, curve, seconds = _supervised(model, run)
     return {
         **scores,
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -85,11 +93,22 @@ def perform(run: Run) -> dict[str, Any]:
     }
 
 
+def _supervised(model: nn.Module, run: Run) -> tuple[dict[str, float], list[tuple[int, float, float]], float]:
+    """Train on labelled batches; return the scores, the curve and the CPU seconds."""
+    begin = time.process_time()
+    steps = len(orders(run, torch.Generator())) // epochs(run)
+    change = changes.CHANGES[run["change"]](model, steps) if "change" in run else changes.Change(model)
+    curve = train(model, run, change)
+    seconds = time.process_time() - begin
+    logits = change.outputs(model.eval())
+    return (text_scores(logits) if run["task"] == "text" else image_scores(logits, run["task"])), curve, seconds
+
+
 def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model as training begins, and what was computed to make it."""
     model = build(run["task"], run["seed"], run.get("dropout", 0.0))
     if run["side"] == "full":
-        return model, {}
+        return begin_as_scaffolded(model, run) if "scaffold" in run else model, {}
     options = {**changes.init(run.get("init")), **run.get("scaffold", {})}
     rank: Any = run["rank"]
     noted: dict[str, Any] = {}
@@ -104,7 +123,21 @@ def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
         lottapack.nn.put_backbone_(model, pretrained(run["task"]))
     if "zero" in run.get("change", ""):
         lottapack.nn.zero_backbone_(model)
+    if "start" in run:
+        changes.start_with_inputs(model, data.IMAGES[run["task"]]().train[0][:2000])
     return model, noted
+
+
+@torch.no_grad()
+def begin_as_scaffolded(model: nn.Module, run: Run) -> nn.Module:
+    """Give a plain model the weights that a scaffolded one has before training."""
+    plain = build(run["task"], run["seed"], run.get("dropout", 0.0))
+    other = lottapack.scaffold(plain, seed=run["seed"], rank=1, **run["scaffold"])
+    drawn = dict(other.named_parameters())
+    drawn |= {f"{n}.weight": m.backbone for n, m in other.named_modules() if isinstance(m, lottapack.nn.AdapterLayer)}
+    for name, parameter in model.named_parameters():
+        parameter.copy_(drawn[name])
+    return model
 
 
 def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[int, float, float]]:
@@ -115,9 +148,9 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
             (b if name.endswith("lora_B") else rest).append(parameter)
     groups = [{"params": rest}, {"params": b, "lr": run["lr"] * run.get("ratio", 1)}] if b else [{"params": rest}]
     optimizer = torch.optim.AdamW(groups, lr=run["lr"], weight_decay=run.get("decay", DECAY), fused=True)
-    order = torch.Generator().manual_seed(run["seed"])
-    todo = list(batches(run, order))
-    warm = 20 if run["task"] == "text" else 0
+    draws = torch.Generator().manual_seed(run["seed"])
+    todo = orders(run, draws)
+    warm = 50 if run["task"] == "text" else 0
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: (
@@ -127,18 +160,18 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
         ),
     )
     curve, spent = [], 0.0
-    for step, batch in enumerate(todo):
+    for step, order in enumerate(todo):
         model.train()
         begin = time.process_time()
         change.before(step, step / len(todo))
         optimizer.zero_grad()
-        loss_of(model, run["task"], batch, run.get("smoothing", 0.0)).backward()
+        loss_of(model, run["task"], batch(run, order, draws), run.get("smoothing", 0.0)).backward()
         if run["task"] == "text":
             nn.utils.clip_grad_norm_([*rest, *b], 1.0)
         optimizer.step()
         schedule.step()
         spent += time.process_time() - begin
-        if run["task"] == "text" and (step + 1) % 50 == 0:
+        if run["task"] == "text" and (step + 1) % 100 == 0:
             value = text_loss(model.eval(), data.python_source().tune, 8)
             curve.append((step + 1, round(spent, 2), round(value, 4)))
     return curve
@@ -149,17 +182,23 @@ def epochs(run: Run) -> int:
     return run.get("epochs", EPOCHS.get(run["task"], 1))
 
 
-def batches(run: Run, order: torch.Generator) -> "list[tuple[Tensor, ...]]":
-    """All batches of a run, in order."""
+def orders(run: Run, draws: torch.Generator) -> list[Tensor]:
+    """Return the numbers of the images, or of the first bytes of the windows, of all batches of a run."""
+    if run["task"] == "text":
+        last = len(data.python_source().train) - WINDOW - 1
+        return [*torch.randint(last, (run.get("steps", STEPS), TEXT_BATCH), generator=draws)]
+    count, size = len(data.IMAGES[run["task"]]().train[1]), BATCH[run["task"]]
+    return [part for _ in range(epochs(run)) for part in torch.randperm(count, generator=draws).split(size)]
+
+
+def batch(run: Run, order: Tensor, draws: torch.Generator) -> tuple[Tensor, ...]:
+    """Return a batch: windows of text, or images and labels."""
     if run["task"] == "text":
         source = data.python_source().train
-        starts = torch.randint(len(source) - WINDOW - 1, (run.get("steps", STEPS), TEXT_BATCH), generator=order)
-        return [(torch.stack([source[start : start + WINDOW] for start in row]).long(),) for row in starts.tolist()]
+        return (torch.stack([source[start : start + WINDOW] for start in order.tolist()]).long(),)
     images, labels = data.IMAGES[run["task"]]().train
-    found = []
-    for _ in range(epochs(run)):
-        found += torch.randperm(len(labels), generator=order).split(BATCH[run["task"]])
-    return [(images[batch], labels[batch]) for batch in found]
+    chosen = images[order]
+    return (data.moved(chosen, draws, run["moved"]) if run.get("moved") else chosen), labels[order]
 
 
 def loss_of(model: nn.Module, task: str, batch: tuple[Tensor, ...], smoothing: float = 0.0) -> Tensor:
