@@ -24,7 +24,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
-    environment = {**os.environ, "LOTTAPACK_KERNELS": "v3,v8"}  # one target of the four, because each takes a while
+    environment = {
+        **os.environ,
+        "LOTTAPACK_KERNELS": "v3,v8",
+    }  # one target of an architecture, because each takes a while
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -71,6 +74,24 @@ def test_the_wheel_has_the_library_and_the_command_alone(built):
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"lottapack", "lottapack_cli", "lottapack_serve"}
     assert {"lottapack/py.typed", "lottapack_cli/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="other machines compile for themselves alone"
+)
+def test_the_wheel_has_code_for_arm64_too(built):
+    folder = "lottapack/rng/kernels/shipped"
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        listed = json.loads(wheel.read(f"{folder}/kernels.json"))
+        for kernel in listed:
+            code = wheel.read(f"{folder}/{kernel['file']}")
+            machine = {"x86_64-linux": 62, "aarch64-linux": 183}[kernel["platform"]]  # of the ELF header
+            assert int.from_bytes(code[18:20], "little") == machine
+    of = {
+        name: {one["name"] for one in listed if one["platform"] == name} for name in ("x86_64-linux", "aarch64-linux")
+    }
+    assert of["aarch64-linux"] == of["x86_64-linux"]
+    assert len(of["aarch64-linux"]) > 10
 
 
 FIRST_WEIGHT = """

@@ -26,7 +26,8 @@ for path in sorted(pathlib.Path("blocks").iterdir()):
 
 @pytest.mark.parametrize(("page", "kinds"), [("training", {"python", "console"}), ("ranks", {"python"})])
 def test_guides_run(page: str, kinds: set[str], tmp_path: Path) -> None:
-    pytest.importorskip("peft")
+    for library in ("peft", "mlflow"):
+        pytest.importorskip(library)
     text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     found = re.findall(r"```(python|console)\n(.*?)```", text, flags=re.DOTALL)
     assert {kind for kind, _ in found} == kinds

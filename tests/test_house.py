@@ -34,6 +34,7 @@ LAYERS = (
     "version",
     "progress",
     "display",
+    "flags",
     "limits",
     "device",
     "files",
@@ -58,9 +59,12 @@ LAYERS = (
     "pushing",
     "loading",
     "distributed",
+    "inputs",
     "numpy",
     "jax",
+    "mlx",
     "lightning",
+    "mlflow",
     "comparing",
     "running",
     "onnx",
@@ -80,11 +84,15 @@ BROAD_EXCEPT = {
     "lottapack.arch.account": "what the size of a result is asked of may fail as it likes: then it is estimated",
     "lottapack.arch.skeleton": "constructors of other libraries raise anything on a bad configuration",
     "lottapack.arch.watched": "what is raised in one thread is raised again in the one that waits for it",
-    "lottapack.comparing": "torch and safetensors raise many kinds on a bad file of inputs",
+    "lottapack.loading.background": "as watched, for each task of a load",
+    "lottapack.inputs": "torch and safetensors raise many kinds on a bad file of inputs",
     "lottapack.folders.reading": "safetensors and torch raise many kinds on a bad file",
+    "lottapack.folders.tokenizer": "transformers and tokenizers raise anything on a stranger's tokenizer",
+    "lottapack.mlflow": "MLflow's stores and its parser raise anything on a stranger's model",
     "lottapack.pushing.front_matter": "a YAML parser raises anything on a stranger's text",
     "lottapack.registry.hub_errors": "the client's and our own readers raise anything on a stranger's answer",
     "lottapack.registry.oci_client": "as hub_errors, for OCI registries",
+    "lottapack_cli.__main__": "whatever fails after a Ctrl-C that a library dropped is that interruption",
     "lottapack_serve.cards": "the YAML parser lets through whatever its constructors raise on a bad card",
     "lottapack.signing": "the signing library lets through whatever its parsers raise on a bad key or signature",
 }
@@ -151,6 +159,12 @@ def test_no_modules_import_each_other():
     graph = {module: set(imports(module, ast.parse(path.read_text("utf-8")))) for module, path in MODULES.items()}
     assert cycles(graph) == []
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by name, and leaves out the second of two."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 def test_every_package_has_one_line():

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The vectors and the equality tests on arm64, emulated: `make test-arm64`.
+# The vectors, the equality tests and the wheel's object files on arm64, emulated: `make test-arm64`.
 #
 # In FOLDER (by default .arm64) debootstrap unpacks Debian's Python for arm64, and pip the wheels; qemu's user emulation
 # then runs that Python. Nothing is installed on this machine, and nothing in the folder runs but through the emulator,
@@ -50,6 +50,8 @@ run() {
 }
 run -c 'import platform, numpy, numba, torch; print(platform.machine(), "numpy", numpy.__version__, "numba",
 numba.__version__, "torch", torch.__version__)'
+LOTTAPACK_KERNELS=v8 "$PYTHON" hatch_build.py
+run tests/arm64/shipped.py
 run -m pytest -q -p no:cacheprovider tests/spec/test_rng_vectors.py tests/spec/test_merge_vectors.py \
     tests/spec/test_file_vectors.py tests/equality/test_equality.py tests/unit/test_numpy_loading.py \
     -k "not transformers and not timm and not without_torch and not trained_model"

@@ -47,7 +47,7 @@ def test_another_backbone_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert [word for word in ("0.backbone", "test accuracy", "the pulled file") if word not in told] == []
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.skipif(shutil.which("make") is None, reason="missing: make")
 def test_make_demo_shows_what_pip_does(tmp_path: Path) -> None:
     line = ["make", "--dry-run", "--always-make", "demo", f"VENV={tmp_path / 'venv'}"]
     done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)

@@ -31,9 +31,13 @@ def test_python_arguments_become_options() -> None:
     command = typer.main.get_command(app)
     options = errors.options_of(command, ["run", "PACK", "--tokens", "1"])
     assert options["max_bytes"] == "--max-bytes"
-    assert errors.in_options("pass `given` or a larger `max_bytes`", options) == "pass --input or a larger --max-bytes"
+    assert errors.in_options("pass `inputs` or a larger `max_bytes`", options) == "pass --input or a larger --max-bytes"
     assert errors.in_options("`new_tokens=8` of `pack`, not `others`", options) == "--new 8 of PACK, not `others`"
     assert errors.in_options("`allow=['a', 'b.c']`", options) == "--allow a --allow b.c"
+    formats = {"form": "--format"}
+    assert errors.in_options("with `format='transformers'` or `format=peft`", formats) == (
+        "with --format transformers or --format peft"
+    )
     served = errors.options_of(command, ["serve", "token", "add"])
     assert errors.in_options("`root`, `max_bytes`", served) == "--root, `max_bytes`"
 
@@ -70,7 +74,7 @@ def missing(files: Files, path: Path) -> None:
 BROKEN = [
     (missing, "No such file"),
     (empty, "the file is empty"),
-    (folder, "Is a directory"),
+    (folder, "is a folder that does not contain a pack"),
     (truncated, "truncated"),
     (plain_safetensors, "Make a pack of it: lottapack pack "),
 ]

@@ -1,6 +1,7 @@
 """Mistyped commands: no file is lost, and the message names the next step."""
 
 import os
+import shlex
 import shutil
 import threading
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_a_layer_that_was_resized_after_scaffold(run: Run, tmp_path: Path) -> No
         ("run model.lotta.safetensors --input none.npy", ["none.npy: No such file", "numpy.save"]),
         ("run nothing --input in.npy", ["'nothing' is not owner/name, and a file of that name does not exist"]),
         ("push none.txt my-org/digits", ["none.txt", "No such file"]),
+        ("push model.lotta.safetensors my-org/digits --tag 'a b'", ["--tag 'a b' cannot be the name of a tag"]),
+        ("pack plain.pt", ["--rng torch-cpu with --seed", "--from-merged with --seed and --max-rank"]),
+        ("pack model.pt --max-size lots", ["--max-size lots is not a size", "15MiB"]),
+        ("run model.lotta.safetensors --input in.npy --backbone fast", ["unknown --backbone fast"]),
+        ("run model.lotta.safetensors --input in.npy --backbone virtual", ["Use --backbone blocks"]),
+        ("run model.lotta.safetensors --input in.npy --seed 1", ["--temperature, --top-p, --seed and --tokenizer"]),
+        ("run model.lotta.safetensors --input in.npy -o out.png", ["must end in .safetensors or .npy", "--output"]),
         ("report", ["error: name one pack"]),
     ],
 )
@@ -113,8 +121,9 @@ def test_the_message_names_the_place_once_and_the_next_step(
     (here / "empty.pt").touch()
     (here / "text.pt").write_text("hello")
     torch.save([torch.zeros(1)], here / "list.pt")
+    torch.save({"weight": torch.zeros(2, 2)}, here / "plain.pt")
     monkeypatch.chdir(here)
-    result = run(*line.split())
+    result = run(*shlex.split(line))
     refused(result, 2, *words)
     assert "Errno" not in result.err
     assert "weights_only" not in result.err

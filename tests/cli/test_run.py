@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,32 @@ def test_what_cannot_run_is_refused(files: Files, llama: Path, run: Run, tmp_pat
     refused(
         run("run", files.pack, "--input", tmp_path / "good.npy", "-o", tmp_path / "y.csv"),
         2,
-        "cannot write the outputs output",
+        "its name must end in .safetensors or .npy",
     )
     refused(run("run", files.pack, "--tokens", "1", "--backbone", "virtual"), 2, "0.weight cannot be virtual")
-    refused(run("run", llama, "--tokens", "1", "--backbone", "quick"), 2, "backbone='quick'")
+    refused(run("run", llama, "--tokens", "1", "--backbone", "quick"), 2, "unknown --backbone quick")
     refused(run("run", llama, "--tokens", "1", "-o", tmp_path / "y.npy"), 2, "is only written for a model with --input")
+    line = ("run", files.pack, "--input", tmp_path / "good.npy", "--tokenizer", llama.parent)
+    refused(run(*line), 2, "and --tokenizer only apply to language models")
+    refused(run("run", llama, "--prompt", ""), 2, "does not have tokens", "--prompt")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({}, "run.. needs one input: a prompt, tokens or other inputs"),
+        ({"prompt": "w1", "tokens": [1]}, "`prompt` and `tokens` were passed"),
+        ({"prompt": "w1", "inputs": "x.npy"}, "`prompt` and `inputs` were passed"),
+    ],
+)
+def test_it_takes_one_input(llama: Path, inputs: dict[str, Any], said: str) -> None:
+    with pytest.raises(lottapack.errors.CheckpointError, match=said):
+        lottapack.run(llama, **inputs)
+
+
+def test_a_named_tokenizer_decodes_new_tokens(llama: Path, run: Run) -> None:
+    record = json.loads(run("run", llama, "--tokens", "1,5", "--new", 3, "--tokenizer", llama.parent, "--json").out)
+    assert record["text"] == " ".join(WORDS[token] for token in record["tokens"])
 
 
 def test_bench_measures_products(run: Run) -> None:

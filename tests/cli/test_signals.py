@@ -1,5 +1,6 @@
 """Interrupted commands and closed pipes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -65,6 +66,30 @@ runpy.run_module("lottapack_cli", run_name="__main__")
 """
     found = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("line", [["inspect"], ["inspect", "--json"]])
+def test_an_interruption_that_a_library_drops(line: list[str], files: Files) -> None:
+    """Interrupt an import that goes on: what fails afterwards is no fault of the command."""
+    interrupted = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Careless:
+    def find_spec(self, name, *_):
+        if name == "lottapack.reports.inspection":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RecursionError("half imported")
+
+sys.meta_path.insert(0, Careless())
+runpy.run_module("lottapack", run_name="__main__")
+"""
+    command = [sys.executable, "-c", interrupted, *line, str(files.pack)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stderr) == (130, "error: interrupted\n")
+    assert [json.loads(one)["error"]["kind"] for one in found.stdout.splitlines()] == ["Interrupted"][: len(line) - 1]
 
 
 @pytest.mark.parametrize("line", [["inspect"], ["inspect", "--json"], ["report", "--markdown"]])

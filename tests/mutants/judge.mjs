@@ -19,8 +19,7 @@ const cases = readFileSync("index.tsv", "utf8").trimEnd().split("\n").map((line)
 async function fails({ request, due }, answerTo) {
   try {
     const answer = await answerTo(request);
-    const known = due[0] === "refused" ? 3 : Math.max(due.length, answer.length);
-    return answer.slice(0, known).join("\t") !== due.slice(0, known).join("\t");
+    return answer.join("\t") !== due.join("\t"); // with the place, to which our own readers are held
   } catch {
     return true;
   }
@@ -40,5 +39,5 @@ async function first(folder, numbers) {
 process.on("unhandledRejection", () => {});
 for await (const line of createInterface({ input: process.stdin })) {
   const [folder, numbers] = line.split("\t");
-  process.stdout.write(`${await first(folder, numbers.split(",").map(Number))}\n`);
+  process.stdout.write(`${await first(folder, numbers ? numbers.split(",").map(Number) : [])}\n`);
 }

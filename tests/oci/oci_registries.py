@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import shutil
 import signal
@@ -26,13 +25,10 @@ Settings = dict[str, dict[str, str]]
 
 
 def needs(*programs: str) -> None:
-    """Skip a test if a program is missing; fail it in CI."""
+    """Skip a test if a program is missing."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        reason = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        pytest.skip(f"missing: {', '.join(missing)}")
 
 
 def certify(folder: Path, name: str) -> tuple[Path, Path]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import lottapack as packs
-from lottapack.errors import IntegrityError, NetworkError, OutputError
-from lottapack.registry import integrity
+from lottapack.errors import IntegrityError, NetworkError, OutputError, RegistryError
+from lottapack.registry import integrity, oci_cache
 from lottapack_cli.app import main
 
 
@@ -312,3 +312,26 @@ def test_the_memory_does_not_grow_with_the_file(registry, repository, tmp_path):
     assert process.returncode == 0, err
     assert int(out) * 1024 < 100 << 20  # this process's peak; getrusage would include its parent's
     os.truncate(big, 0)
+
+
+def test_what_is_in_the_cache_needs_no_lock(registry, repository, pack, monkeypatch):
+    reference = f"oci://{registry.host}/{repository}"
+    digest = packs.push(pack, f"{reference}:v1").revision
+    first = packs.pull(f"{reference}:v1")
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(oci_cache, "acquired", refused)
+    for end in (":v1", f"@{digest}"):
+        assert (packs.pull(reference + end).path, packs.pull(reference + end).received) == (first.path, 0)
+    first.path.unlink()
+    with pytest.raises(OutputError, match="Permission denied"):
+        packs.pull(f"{reference}:v1")
+
+
+def test_certificates_that_are_missing(monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/certificates.pem")
+    with pytest.raises(RegistryError, match=r"certificates\.pem") as caught:
+        packs.pull("oci://registry.invalid/models/digits:v1")
+    assert "REQUESTS_CA_BUNDLE" in caught.value.hint

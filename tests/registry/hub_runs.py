@@ -1,7 +1,6 @@
 """A Hub on loopback for tests, its log, and its clients' environment."""
 
 import base64
-import contextlib
 import json
 import os
 import secrets
@@ -59,8 +58,10 @@ class Hub:
     def served(self) -> list[Served]:
         """Return all requests so far. The server logs after it answers, so this sends one more request first."""
         marker = f"/marker-{secrets.token_hex(8)}"
-        with contextlib.suppress(urllib.error.HTTPError):
+        try:
             urllib.request.urlopen(self.url + marker, timeout=30).close()
+        except urllib.error.HTTPError as refused:
+            refused.close()
         for _ in range(500):
             found = [number for number, one in enumerate(self.log) if one.path == marker]
             if found:

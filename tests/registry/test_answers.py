@@ -5,16 +5,20 @@ some over real sockets.
 """
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import mutation
 import pytest
 import scripts
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottapack.errors import AccessError, IntegrityError, LottapackError, NetworkError, RegistryError
+from lottapack.registry import answers, hub_http
 
 # The client's own, where it uploads to LFS.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -173,3 +177,37 @@ def test_a_wait_that_is_short_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(scripts, "answer", busy)
     assert not isinstance(scripts.run("hub", HUB)["pull"], LottapackError)
+
+
+def test_a_secret_that_begins_another_does_not_uncover_its_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_secrets", set())
+    for secret in ("hf_abcdefgh", "hf_abcdefghijklmnop", "hf_abcdefghijkl"):
+        answers.conceal(f"Bearer {secret}")
+    assert answers.printable("you sent hf_abcdefghijklmnop, then hf_abcdefgh", 100) == "you sent ***, then ***"
+
+
+def test_threads_leave_the_telemetry_of_the_client_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second thread asks while the first one has switched it off, and ends after it."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    second, first_has_ended = threading.Event(), threading.Event()
+    turns = iter([(second, None), (None, first_has_ended)])
+
+    def headers(**_: Any) -> dict[str, str]:
+        assert constants.HF_HUB_DISABLE_TELEMETRY
+        wait_for, then = next(turns)
+        if wait_for is not None:
+            wait_for.wait(0.3)  # in vain: the second thread has to wait for this one
+        else:
+            second.set()
+            then.wait(5)
+        return {}
+
+    monkeypatch.setattr(hub_http, "build_hf_headers", headers)
+    first = threading.Thread(target=lambda: (hub_http._identity(), first_has_ended.set()))
+    other = threading.Thread(target=hub_http._identity)
+    first.start()
+    time.sleep(0.1)
+    other.start()
+    first.join()
+    other.join()
+    assert constants.HF_HUB_DISABLE_TELEMETRY is False

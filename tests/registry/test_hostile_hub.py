@@ -1,5 +1,6 @@
 """Hostile Hubs, over real sockets: they try for the user's files, memory, disk, time and token."""
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -434,3 +435,50 @@ def test_a_killed_pull_goes_on_in_another_process(number: signal.Signals, hostil
     assert Path(results[0]["path"]).read_bytes() == hostile.content
     assert len([path for _, path, _, _ in hostile.seen if "/resolve/" in path]) == 1
     assert not partial.exists()
+
+
+def test_a_commit_is_that_commit_or_an_error(hostile: Hostile) -> None:
+    with pytest.raises(RegistryError, match=f"answers with commit {COMMIT} instead of {'b' * 40}"):
+        lottapack.pull(f"{REPO}@{'b' * 40}")
+    assert not list(cache().rglob("*.lotta.safetensors"))
+    assert lottapack.pull(f"{REPO}@{COMMIT}").revision == COMMIT
+
+
+def test_only_what_can_be_pulled_is_listed(hostile: Hostile) -> None:
+    names = [
+        "o/m",
+        "../../etc/passwd",
+        "oci://127.0.0.1/x",
+        "/etc/x.lotta.safetensors",
+        "o/m\x1b[31m",
+        "m",
+        "o/m/x",
+        "",
+    ]
+    models = [{"id": name, "siblings": [{"rfilename": NAME}]} for name in names]
+    hostile.info = lambda handler: hostile.json(handler, models)
+    assert [listed.reference for listed in lottapack.list_packs("o")] == ["o/m"]
+
+
+@pytest.mark.parametrize("odd", ["../x", "a" * 39, "A" * 40, "a" * 40 + "\n", ""])
+def test_what_a_log_calls_a_commit_is_one(odd: str, hostile: Hostile) -> None:
+    commit = {"id": odd, "title": "t", "date": "2026-01-01T00:00:00Z"}
+    for refs, commits in (({"tags": [{"name": "v1", "targetCommit": odd}]}, []), ({}, [commit])):
+        hostile.info = lambda handler, refs=refs, commits=commits: hostile.json(
+            handler, refs if handler.path.endswith("/refs") else commits
+        )
+        with pytest.raises(RegistryError, match="does not answer like a Hub"):
+            lottapack.history(REPO)
+
+
+def test_what_is_in_the_cache_needs_no_lock(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = lottapack.pull(REPO)
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(hub_cache, "acquired", refused)
+    assert lottapack.pull(REPO) == dataclasses.replace(first, received=0)
+    first.path.resolve().write_bytes(b"damaged")
+    with pytest.raises(OutputError, match="Permission denied"):
+        lottapack.pull(REPO)

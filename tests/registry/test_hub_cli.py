@@ -80,6 +80,10 @@ def test_quiet_prints_nothing(command: str, there: registry.PushResult, pack: Pa
     assert run(*arguments(command, pack), "--quiet") == (0, "", "")
 
 
+def test_a_package_is_allowed_for_an_export_only(run: Run) -> None:
+    assert run("pull", REPO, "--allow", "ncps").err.startswith("error: --allow is for --export")
+
+
 def test_a_dry_run_says_what_would_be(hub: Hub, pack: Path, run: Run) -> None:
     out = run("push", pack, REPO, "--dry-run").out
     assert "would push my-org/digits (new repository)" in out
@@ -89,6 +93,18 @@ def test_a_dry_run_says_what_would_be(hub: Hub, pack: Path, run: Run) -> None:
     out = run("push", pack, REPO, "--dry-run").out
     assert out.count("there already") == 2
     assert "would send" not in out
+
+
+def test_the_pack_of_a_folder_is_sent(hub: Hub, pack: Path, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    shutil.copy(pack, folder)
+    assert "pushed my-org/digits" in run("push", folder, REPO).out
+    assert lottapack.pull(REPO).path.read_bytes() == pack.read_bytes()
+    shutil.copy(pack, folder / "another.lotta.safetensors")
+    assert "contains 2 packs" in run("push", folder, REPO).err
+    (tmp_path / "empty").mkdir()
+    assert run("push", tmp_path / "empty", REPO).code != 0
 
 
 def test_pull_prints_the_path_last(there: registry.PushResult, pack: Path, run: Run) -> None:

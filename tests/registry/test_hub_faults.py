@@ -1,10 +1,14 @@
 """Real faults between client and Hub: each has a message, a next step and an exit code."""
 
+import errno
 import hashlib
+import os
 import random
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,13 +16,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import SoftFileLock, Timeout
 from hub_runs import Hub, Result, Run, lead_to, make_pack
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
 from proxy import Proxy
 
 import lottapack
-from lottapack.registry import downloading
+from lottapack.registry import downloading, hub_http
+from lottapack.registry.locking import acquired
 
 REPO = "my-org/digits"
 CUTS = [round(random.Random(seed).random(), 3) for seed in range(12)]
@@ -182,7 +188,7 @@ def test_nobody_listens(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatc
         refused(run(*line), 3, f"connection to http://127.0.0.1:{port} failed", "Check the network")
     for endpoint in ("nonsense", "http://[bad"):
         lead_to(monkeypatch, endpoint, tmp_path)
-        refused(run("pull", REPO), 3, "HF_ENDPOINT")
+        refused(run("pull", REPO), 2, "HF_ENDPOINT")
 
 
 def test_what_is_not_there(hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,3 +263,75 @@ def test_names_that_leave_the_cache(
     words = " ".join(result.err.split())
     assert "cannot be the name of a file" in words and why in words
     assert sorted(tmp_path.rglob("*.lotta.safetensors")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "proxies and certificates of this environment"),
+        ("HTTP_PROXY", "nonsense://x", "Unknown scheme for proxy URL"),
+    ],
+)
+def test_an_environment_that_allows_no_connection(
+    name: str, value: str, words: str, hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hub_http, "get_session", _http.default_client_factory)  # the client is made again
+    for call in (("pull", REPO), ("push", pack, REPO)):
+        refused(run(*call), 3, words.split()[0], name)
+
+
+@pytest.mark.parametrize("reference", ["{url}/my-org/digits", "oci://127.0.0.1:9/my-org/digits:v1"])
+def test_a_user_without_a_home(reference: str, hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lottapack.push(pack, REPO)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("LOTTAPACK_CACHE", "~nobody-of-that-name/cache")
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    refused(run("pull", reference.format(url=hub.url)), 2, "LOTTAPACK_CACHE")
+
+
+def test_another_servers_cache_is_moved_by_its_own_variable(
+    hub: Hub, pack: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lottapack.push(pack, REPO)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("LOTTAPACK_CACHE", str(pack))
+    refused(run("pull", f"{hub.url}/{REPO}"), 2, "Not a directory", "LOTTAPACK_CACHE")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/?a", "http://127.0.0.1:9/#a", "http://127.0.0.1:9/ ", "http://u:secret@a"]
+)
+def test_what_is_no_address_of_a_server(address: str, hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    result = run("pull", REPO)
+    refused(result, 2, "HF_ENDPOINT", "is not the address of a server")
+    assert "secret" not in result.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks files by other means")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks(number: int, hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some network file systems are mounted."""
+    import fcntl
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    lottapack.push(pack, REPO)
+    with monkeypatch.context() as patch:  # the server's own lock is released without it
+        patch.setattr(fcntl, "flock", flock)
+        assert lottapack.pull(REPO).path.read_bytes() == pack.read_bytes()
+        held = acquired(hub.home / "x.lock")
+        with pytest.raises(Timeout):
+            SoftFileLock(hub.home / "x.lock.soft").acquire(timeout=0.1)
+        held.release()
+        acquired(hub.home / "x.lock").release()
+
+
+@pytest.mark.parametrize("command", [["pull", REPO], ["log", REPO], ["list", "my-org"]], ids=lambda words: words[0])
+def test_a_number_that_the_client_cannot_read(command: list[str], hub: Hub) -> None:
+    program = [sys.executable, "-m", "lottapack_cli", *command]
+    environment = hub.environment(HF_HUB_ETAG_TIMEOUT="ten")
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    refused(Result(done.returncode, done.stdout, done.stderr), 2, "'ten'", "HF_HUB_ETAG_TIMEOUT")

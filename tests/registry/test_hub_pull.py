@@ -194,3 +194,12 @@ def test_what_the_client_asks_once_a_day_is_asked_once(hub: Hub, pushed: registr
     asked = [served.path for served in hub.served]
     assert asked.count("/api/agent-harnesses") <= 1
     assert len(asked) <= 1 + 3 + 1
+
+
+def test_a_ref_of_other_bytes_is_written_again(hub: Hub, pack: Path) -> None:
+    lottapack.push(pack, REPO)
+    first = lottapack.pull(REPO)
+    [ref] = [path for path in (hub.cache / "models--my-org--digits" / "refs").rglob("*") if path.is_file()]
+    ref.write_bytes(b"\xff\xfe")
+    assert lottapack.pull(REPO).revision == first.revision
+    assert ref.read_bytes() == first.revision.encode()

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_runs import Hub, make_pack
@@ -11,6 +12,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 import lottapack
 from lottapack.errors import ConflictError, IntegrityError, InvalidReferenceError, RegistryError
 from lottapack.registry import hub_files
+from lottapack_serve.routes import commit as commit_routes
 
 REPO = "my-org/digits"
 
@@ -284,3 +286,31 @@ def test_a_commit_that_a_killed_run_had_asked_for_is_no_conflict(
     result = lottapack.push(pack, REPO, tag="v2")
     assert (result.sent, len(hub.api.list_repo_commits(REPO))) == ((), 3)
     assert content(hub, pack.name, "v2") == pack.read_bytes()
+
+
+@pytest.mark.parametrize("what", ["the pack", "another content"])
+def test_what_the_registry_leaves_out_of_a_commit_is_said(
+    what: str, hub: Hub, pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Hub does with files that a ``.gitignore`` names."""
+    if what == "the pack":
+        real = commit_routes.JSONResponse
+
+        def ignoring(answer: Any, *arguments: Any, **options: Any) -> Any:
+            for file in answer.get("files", ()):
+                file["shouldIgnore"] = file["path"] == pack.name
+            return real(answer, *arguments, **options)
+
+        monkeypatch.setattr(commit_routes, "JSONResponse", ignoring)
+    else:
+        made = CommitOperationAdd.__post_init__
+
+        def other(self: Any) -> None:
+            if self.path_in_repo == pack.name:
+                self.path_or_fileobj = b"other"
+            made(self)
+
+        monkeypatch.setattr(CommitOperationAdd, "__post_init__", other)
+    with pytest.raises(RegistryError, match=f"without {pack.name}") as raised:
+        lottapack.push(pack, REPO)
+    assert ".gitignore" in raised.value.hint

@@ -1,11 +1,22 @@
 """Each text is one kind of reference, or is refused with the three forms."""
 
+import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
+import lottapack
 from lottapack.errors import InvalidReferenceError
-from lottapack.registry.references import HubReference, OciReference, Owner, parse, parse_owner, parse_remote
+from lottapack.registry.references import (
+    HubReference,
+    OciReference,
+    Owner,
+    check_endpoint,
+    parse,
+    parse_owner,
+    parse_remote,
+)
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 COMMIT = "0123456789" * 4
@@ -100,6 +111,11 @@ BAD = [
     "oci://host/",
     "oci://host/Digits",
     "oci://host:port/digits",
+    "oci://host:65536/digits",
+    "http://127.0.0.1:99999/my-org/digits",
+    "HTTP://hub.test/my-org/digits",
+    "https://hub.test/my-org/digits?download=true",
+    "https://hub.test/my-org/digits#card",
     "oci://user@host/digits",
     "oci://host/../digits",
     "oci://host/digits:",
@@ -133,6 +149,20 @@ def test_owners() -> None:
     assert parse_owner("oci://127.0.0.1:5055") == Owner("", "127.0.0.1:5055")
     assert parse_owner("oci://127.0.0.1:5055/models/") == Owner("models", "127.0.0.1:5055")
     assert [str(parse_owner(text)) for text in ("a", "oci://h", "oci://h/m")] == ["a", "oci://h", "oci://h/m"]
-    for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "https://h/a/b", "a b"):
+    for text in ("", "my-org/digits", "oci://", "oci://h/UP", "https://h", "https://h/a/b", "a b", "oci://h:65536"):
         with pytest.raises(InvalidReferenceError, match="owner"):
             parse_owner(text)
+
+
+@pytest.mark.parametrize("text", ["https://hub.test", "http://127.0.0.1:8780/", "https://mirror.test:65535/hub"])
+def test_endpoints(text: str) -> None:
+    check_endpoint(text)
+
+
+@pytest.mark.parametrize("text", ["", "localhost:8000", "ftp://hub.test", "http://", "http://[::1", "https://h:99999"])
+def test_an_endpoint_that_is_not_an_address_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", text)
+    calls = (lambda: lottapack.pull("a/b"), lambda: lottapack.list_packs("a"), lambda: lottapack.history("a/b"))
+    for call in calls:
+        with pytest.raises(InvalidReferenceError, match=f"HF_ENDPOINT='{re.escape(text)}' is not the address"):
+            call()

@@ -59,7 +59,7 @@ class Page(HTMLParser):
         found += ["inline script" for tag, attributes in self.elements if tag == "script" and "src" not in attributes]
         found += [src for src in self.values("img", "src") if not src.startswith("/") or src.startswith("//")]
         found += [to for to in self.values("form", "action") if to not in ("/", "/-/sign-in", "/-/sign-out")]
-        found += [to for to in self.values("link", "href") if not to.startswith("/-/static/")]
+        found += [to for to in self.values("link", "href") if not to.startswith(("/-/static/", "/-/web/page/"))]
         for tag, attributes in self.elements:
             found += [
                 f"{tag} {name}" for name in attributes if name.startswith("on") or name in ("style", "srcset", "srcdoc")

@@ -117,9 +117,21 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def command(root: Path, *options: object, port: int = 0) -> Iterator[Server]:
-    """Run the real command while the block runs."""
-    started = [sys.executable, "-m", "lottapack_cli", "serve", "--root", str(root), "--port", str(port), "--json"]
+def command(root: Path, *options: object, port: int = 0, descriptors: int | None = None) -> Iterator[Server]:
+    """Run the real command while the block runs. ``descriptors``: the most files it may hold open."""
+    limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
+    started = [
+        *limited,
+        sys.executable,
+        "-m",
+        "lottapack_cli",
+        "serve",
+        "--root",
+        str(root),
+        "--port",
+        str(port),
+        "--json",
+    ]
     with subprocess.Popen([*started, *map(str, options)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

@@ -13,7 +13,7 @@ import pytest
 from serve_runs import ROOT, add, ask, command, commit_body, files_in
 
 from lottapack_cli.app import main
-from lottapack_serve import tokens
+from lottapack_serve import background, tokens
 
 UNLIMITED = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
 """Without the width that pytest's import of readline hands to child processes, at which lines would be broken."""
@@ -151,6 +151,8 @@ def test_tokens(tmp_path, capsys):
         (["token", "add", "a/b"], 2, "cannot be the name"),
         (["--host", "0.0.0.0"], 3, "serve token add NAME --write"),
         (["--port", "70000"], 2, "65535"),
+        (["--verbose", "check"], 2, "--verbose is an option of the server"),
+        (["--port", "1", "token", "list"], 2, "after `token`, name those of that command"),
         (["--port", "0", "--host", "192.0.2.7"], 3, "serve token add NAME --write"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -232,3 +234,17 @@ def test_tokens_need_no_server_and_help_needs_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
     )
     assert {"starlette", "uvicorn", "torch", "yaml"} & set(done.stdout.split()) == set()
+
+
+def test_what_is_refused_leaves_nothing(tmp_path, capsys):
+    assert main(["serve", "--host", "0.0.0.0", "--root", str(tmp_path / "new")]) == 3
+    assert "the registry in" in capsys.readouterr().err
+    (tmp_path / "file").write_text("mine")
+    served = tmp_path / "served"
+    with background(served):
+        pass
+    assert main(["serve", "backup", str(tmp_path / "file"), "--root", str(served)]) == 2
+    assert main(["serve", "restore", str(served), "--root", str(tmp_path / "file")]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "served"}
+    assert (tmp_path / "file").read_text() == "mine"

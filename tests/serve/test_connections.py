@@ -131,16 +131,8 @@ def test_beyond_the_limit_the_one_that_waited_longest_makes_room(tmp_path, monke
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")  # noqa: PTH110
 def test_few_file_descriptors_are_enough_whoever_holds_connections(tmp_path):
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.ExitStack() as stack:
-        old = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-        try:
-            server = stack.enter_context(command(tmp_path / "registry"))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, old)
+        server = stack.enter_context(command(tmp_path / "registry", descriptors=64))
         assert ask(server.url, "POST", "/api/repos/create", {"name": "digits", "organization": "org"}).status == 200
         for number in range(80):
             stack.enter_context(connected(server.url, HALF * (number % 2)))

@@ -24,7 +24,7 @@ def test_the_ids_everyone_knows():
     assert folder_ids({}) == {"": EMPTY_TREE}
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.skipif(shutil.which("git") is None, reason="missing: git")
 def test_git_gives_the_same_ids(tmp_path: Path):
     who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
            for key, value in (("NAME", "al"), ("EMAIL", "al@localhost"), ("DATE", "1700000000 +0000"))}  # fmt: skip

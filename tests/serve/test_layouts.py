@@ -9,7 +9,7 @@ import pytest
 from serve_runs import add, ask, commit_body
 
 from lottapack.errors import UnsupportedError
-from lottapack_serve import background, check
+from lottapack_serve import background, check, repos
 from lottapack_serve.database import FILE, Database
 
 REPO = "/api/models/org/digits"
@@ -83,3 +83,13 @@ def test_a_newer_layout_is_left_alone(tmp_path):
         db.execute("PRAGMA user_version = 3")
     with pytest.raises(UnsupportedError, match="has layout 3, but this lottapack knows 2"):
         Database(tmp_path)
+
+
+def test_a_number_of_a_deleted_repository_is_not_given_again(tmp_path):
+    with Database(tmp_path).write() as db:
+        numbers = []
+        for _ in range(3):
+            repo = repos.create(db, "org", "digits", private=False)
+            numbers.append(repo.number)
+            repos.delete(db, repo)
+    assert len(set(numbers)) == 3

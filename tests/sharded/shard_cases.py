@@ -35,6 +35,12 @@ def rows_and_columns_of_each_architecture(packs: Path, rank: int) -> None:
 
 
 @case(2)
+def recurrent_layers_with_adapters(packs: Path, rank: int) -> None:
+    for placements in (Shard(0), last):
+        loaded(packs / "lstm", line(), placements, allow="torch")
+
+
+@case(2)
 def placements_by_pattern_and_dtype(packs: Path, rank: int) -> None:
     chosen = {"0.weight": Shard(-1), "2.*": [Shard(0)], "*.lora_B": Shard(0)}
     model = loaded(packs / "mlp", line(), chosen, dtype=torch.bfloat16, check_fingerprints=True)

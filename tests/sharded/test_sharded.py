@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 WORLDS = {
     2: [
         "rows_and_columns_of_each_architecture",
+        "recurrent_layers_with_adapters",
         "placements_by_pattern_and_dtype",
         "shards_may_be_uneven_or_empty",
         "fsdp2",
@@ -46,6 +47,14 @@ WORLDS = {
 }
 
 
+def mixtral():
+    """A mixture of experts: weights of three dimensions that the module's own code reads."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return MixtralForCausalLM(MixtralConfig(vocab_size=64, num_hidden_layers=2, num_local_experts=4, **sizes))
+
+
 @pytest.fixture(scope="session")
 def packs(tmp_path_factory):
     pytest.importorskip("transformers")
@@ -58,6 +67,9 @@ def packs(tmp_path_factory):
         "mlp float16 stored": (mlp(), {}, {"compression": lottapack.Compression(dtype="float16")}),
         "llama frozen": (tied_llama(), {"targets": ["*_proj"], "train": ["norms"]}, {}),
         "llama adapted": (tied_llama(), {"targets": ["embed_tokens", "*_proj"]}, {}),
+        "llama moe": (mixtral(), {"shared_factor": {"gate_up_proj": "lora_A", "down_proj": "lora_B"}}, {}),
+        "lstm": (lottapack.build("python", "torch.nn:LSTM", input_size=6, hidden_size=5), {}, {}),
+        "mlp vera": (mlp(), {"vera": True}, {}),
         "scaffolds": (mlp(), {"scaffolds": {"b": 8}}, {}),
     }
     for name, (model, options, stored) in others.items():

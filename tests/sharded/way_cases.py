@@ -24,7 +24,8 @@ from torch.distributed.tensor.parallel import (
 import lottapack
 from lottapack import distributed, errors
 
-MODELS = ("mlp", "mlp frozen", "mlp bfloat16", "mlp float16 stored", "cnn", "text", "llama", "llama adapted", "gpt2")
+MODELS = ("mlp", "mlp frozen", "mlp bfloat16", "mlp float16 stored", "mlp vera", "cnn", "text")
+MODELS += ("llama", "llama adapted", "llama moe", "gpt2")
 """Packs that test_sharded.py makes."""
 
 
@@ -55,7 +56,8 @@ def filled(pack: Path, shard: Callable[[nn.Module], object] = lambda _: None, **
 
 def sharded(model: nn.Module, **policy: object) -> nn.Module:
     """By FSDP2, layer by layer."""
-    inner = ("AdaptedLinear",) if isinstance(model, nn.Sequential) else ("LlamaDecoderLayer", "GPT2Block")
+    blocks = ("LlamaDecoderLayer", "MixtralDecoderLayer", "GPT2Block")
+    inner = ("AdaptedLinear",) if isinstance(model, nn.Sequential) else blocks
     for module in model.modules():
         if type(module).__name__ in inner:
             fully_shard(module, **policy)
@@ -100,7 +102,7 @@ def every_way_gives_one_model(packs: Path, rank: int) -> None:
                     f"{n}.{leaf}"
                     for n, _ in model.named_modules(remove_duplicate=False)
                     for leaf in ("weight", "backbone")
-                }
+                } | {key for key in state if key.endswith("_backbone")}
                 assert state.keys() - generated == expected.keys() - generated, place
                 for key in state.keys() & expected.keys():
                     assert state[key].dtype == expected[key].dtype, (place, key)

@@ -301,7 +301,7 @@ def test_without_a_network(pack: Path, keys: Keys, monkeypatch: pytest.MonkeyPat
 
 def test_without_the_library(pack: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model_signing", None)
-    with pytest.raises(lottapack.errors.UnsupportedError, match="model-signing") as caught:
+    with pytest.raises(lottapack.errors.UnsupportedError, match="model_signing") as caught:
         lottapack.load(pack, require_signature=keys.public)
     assert "lottapack[sign]" in caught.value.hint
 

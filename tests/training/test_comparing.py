@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lottapack
-from lottapack.comparing import read_inputs
+from lottapack import inputs
 from lottapack.comparing import trained as build_trained
 from lottapack.errors import CheckpointError, IntegrityError
 from lottapack_cli.app import main
@@ -121,20 +121,20 @@ def test_a_checkpoint_is_built_without_a_pack(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("inputs.pt", b"no file of torch", "cannot read inputs"),
-        ("inputs.npz", b"no array", "cannot read inputs"),
+        ("inputs.pt", b"no file of torch", "cannot read tensors"),
+        ("inputs.npz", b"no array", "cannot read tensors"),
         ("inputs.txt", b"1 2 3", "unknown file type"),
-        ("inputs.npy", None, "cannot read inputs"),
+        ("inputs.npy", None, "cannot read tensors"),
     ],
 )
 def test_inputs_that_cannot_be_read(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
-        read_inputs(tmp_path / name)
+        inputs.read(tmp_path / name)
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):
     np.save(tmp_path / "inputs.npy", np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(CheckpointError, match="cannot read inputs"):
-        read_inputs(tmp_path / "inputs.npy")
+    with pytest.raises(CheckpointError, match="cannot read tensors"):
+        inputs.read(tmp_path / "inputs.npy")

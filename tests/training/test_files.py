@@ -215,6 +215,38 @@ def test_code_that_a_tokenizer_names_is_never_run(checkpoint, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+SPLIT = {
+    "version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+    "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "((("}, "behavior": "Isolated", "invert": False},
+}  # fmt: skip
+WORDS = {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer.json", "[" * 200_000),
+        ("tokenizer.json", "null"),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", json.dumps(SPLIT)),
+        ("tokenizer.json", json.dumps(WORDS)),
+        ("tokenizer_config.json", "[" * 200_000),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", '{"tokenizer_class": "../../own"}'),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": "other/repo--own.Own"}}'),
+    ],
+)
+def test_a_hostile_tokenizer_is_one_error(name, text, checkpoint, tmp_path):
+    """The libraries raise anything for files that they do not expect, at opening or at the first text."""
+    for other in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (checkpoint / other).unlink(missing_ok=True)
+    (checkpoint / name).write_text(text)
+    lottapack.pack(checkpoint, tmp_path / f"a{S}")
+    with pytest.raises(LottapackError) as caught:
+        lottapack.run(tmp_path / f"a{S}", prompt="w5 w6")
+    assert caught.value.hint and len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

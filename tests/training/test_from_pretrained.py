@@ -234,3 +234,11 @@ def test_a_folder_of_a_scaffold_that_the_pack_lacks_is_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(errors.ScaffoldError, match="Choose one of default, task-b"):
         AUTO["llama"].from_pretrained(folder)
+
+
+@pytest.mark.parametrize("fields", [{"scaffold": ["x"]}, {"scaffold": 5}, {"pack": ["x"]}, {"pack": {}}])
+def test_names_in_a_configuration_are_texts(fields):
+    from lottapack.integrations.transformers import PackConfig
+
+    with pytest.raises(errors.CheckpointError, match="which is not a text"):
+        PackConfig(**fields)

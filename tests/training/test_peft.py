@@ -13,6 +13,7 @@ from torch import nn
 from training_models import BUILD, arguments, dataset, fit, logits
 
 import lottapack
+from lottapack.errors import BackboneChangedWarning
 
 peft = pytest.importorskip("peft")
 PACK = "adapter.lotta.safetensors"
@@ -447,3 +448,13 @@ def test_a_model_with_scaffolds_goes_out_on_each(run, tmp_path):
     lottapack.export(tmp_path / PACK, tmp_path / "all", format="peft")
     lottapack.pack(tmp_path / "all", tmp_path / "whole")
     assert lottapack.inspect(tmp_path / "whole").scaffolds == {"task-b": f"{4:016x}"}
+
+
+def test_a_base_that_was_cast_is_told_when_the_adapter_is_saved(tmp_path):
+    base = lottapack.init_backbone_(nn.Sequential(nn.Linear(16, 12), nn.Linear(12, 4)), seed=3).bfloat16()
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["0"]))
+    with pytest.warns(BackboneChangedWarning, match=r"0\.weight was cast to bfloat16 .* generates it in float32"):
+        model.save_pretrained(tmp_path / "a")
+    base = lottapack.init_backbone_(nn.Sequential(nn.Linear(16, 12), nn.Linear(12, 4)).bfloat16(), seed=3)
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["0"]))
+    model.save_pretrained(tmp_path / "b")

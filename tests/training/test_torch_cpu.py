@@ -17,6 +17,7 @@ from training_models import BUILD, fit, logits
 import lottapack
 from lottapack import rng
 from lottapack.arch import drawn
+from lottapack.errors import CheckpointError
 from lottapack.nn import recipe_of
 
 PACK = "torch.lotta.safetensors"
@@ -348,3 +349,22 @@ def test_seeds_that_are_none(seed, tmp_path):
 def test_the_id_of_the_distribution_is_taken():
     with pytest.raises(lottapack.errors.UnsupportedError, match="'constructor' cannot be the id of your own table"):
         rng.custom("constructor", [-1.0, 1.0])
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_a_changed_weight_is_not_packed_as_drawn(cast, tmp_path):
+    """No source draws such a weight again, so a state_dict must tell in another way."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 4))
+    lottapack.pack(lottapack.recover.torch_cpu(net, seed=3, architecture=net), tmp_path / "a")
+    for model in (
+        lottapack.load(tmp_path / "a"),
+        lottapack.distributed.fill_(lottapack.distributed.load_meta(tmp_path / "a"), tmp_path / "a"),
+    ):
+        model = model.bfloat16() if cast else model
+        lottapack.pack(model.state_dict(), tmp_path / "b")
+        model[0].weight.mul_(2)
+        with pytest.raises(CheckpointError, match=r"0\.weight is not what its seed gives"):
+            lottapack.pack(model.state_dict(), tmp_path / "b")
+        lottapack.nn.regenerate_(model)
+        lottapack.pack(model.state_dict(), tmp_path / "b")

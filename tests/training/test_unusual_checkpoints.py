@@ -330,4 +330,4 @@ def test_an_adapter_on_pretrained_weights_says_so_at_once(tmp_path, run):
         assert refused.code == 2
         assert "seed" in refused.err and "pretrained weights" in refused.err and "as PEFT saved it" in refused.err
     refused = run("pack", tmp_path / "pretrained")
-    assert "Pretrained weights, fine-tuned or not, cannot be packed" in refused.err
+    assert "Pretrained weights cannot be packed" in refused.err

@@ -1,13 +1,18 @@
 """VeRA and diagonal adapters: trained, packed, loaded and read everywhere."""
 
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lottapack
-from lottapack.errors import CheckpointError, LimitError, ScaffoldError
+from lottapack.errors import CheckpointError, LimitError, ScaffoldError, UnusedOptionWarning
+from lottapack.format import canonical
 from lottapack.format.packfile import PackFile
+from lottapack.weights import arrays, loaded_size
 
 WAYS = [
     {"vera": True, "rank": 4, "beta": 1.0},
@@ -115,10 +120,10 @@ def test_a_pack_holds_only_the_vectors(tmp_path):
         for part, record in parameters[name].adapter.tensors().items()
         if part.startswith("lora")
     }
-    assert sorted({of for form, of in codings.values() if form == "shared"}) == ["0.weight", "1.weight"]
+    assert sorted({of for form, of in codings.values() if form == "slice"}) == ["0.weight", "1.weight"]
     assert [form for form, _ in codings.values()].count("seeded") == 2
     shown = {one.name: one for one in lottapack.inspect(path).parameters}
-    assert shown["1.weight"].coding == "lora_A shared, lora_B seeded"
+    assert shown["1.weight"].coding == "lora_A slice, lora_B seeded"
     assert shown["1.weight"].vectors == ("lambda_b", "lambda_d")
     assert lottapack.inspect(path).trained == sum((24 + 64, 32 + 64, 8 + 64)) + 300
 
@@ -138,6 +143,28 @@ def test_factors_count_before_any_memory_is_taken(tmp_path, monkeypatch):
         lottapack.numpy.load(path, max_bytes=20_000_000)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_factors_of_all_threads_take_no_more_than_is_counted(threads, tmp_path, monkeypatch):
+    layers = [nn.Linear(*sides, bias=False) for _ in range(3) for sides in ((1, 1024), (1024, 1))]
+    model = lottapack.scaffold(nn.Sequential(*layers), seed=1, rank=2048, vera=True, beta=1.0, train=[])
+    path = lottapack.pack(model, tmp_path / "a.lotta.safetensors").path
+    del model
+    for module in (lottapack.numpy, loaded_size, arrays):
+        monkeypatch.setattr(module, "default", lambda: threads)
+    with lottapack.open_pack(path) as pack:
+        counted = 6 * 4096 + loaded_size.largest_drawn(pack, threads)
+    lottapack.numpy.load(path)
+    tracemalloc.start()
+    try:
+        lottapack.numpy.load(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert counted / 3 < peak < counted + 2_000_000
+    with pytest.raises(LimitError, match="needs"):
+        lottapack.numpy.load(path, max_bytes=counted - 1)
+
+
 def test_a_recipe_with_broken_vectors_is_refused(tmp_path):
     model = trained(vera=True, rank=4)
     text = bytes(model.state_dict()["lottapack_recipe"].tolist())
@@ -145,8 +172,8 @@ def test_a_recipe_with_broken_vectors_is_refused(tmp_path):
         (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":["lambda_d","lambda_b"]'),
         (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":["lambda_b"]'),
         (b'"vectors":["lambda_b","lambda_d"]', b'"vectors":[]'),
-        (b'"shared":{"lora_A":"0.weight"}', b'"shared":{}'),
-        (b'"shared":{"lora_A":"0.weight"}', b'"shared":{"lora_A":"2.weight"}'),
+        (b'"slices":{"lora_A":"0.weight"}', b'"slices":{}'),
+        (b'"slices":{"lora_A":"0.weight"}', b'"slices":{"lora_A":"2.weight"}'),
     ):
         assert old in text
         broken = torch.frombuffer(bytearray(text.replace(old, new)), dtype=torch.uint8)
@@ -168,6 +195,11 @@ def test_what_does_not_go_together_is_refused():
             built(**options)
 
 
+def test_dropout_has_no_effect_on_a_rank_of_zero():
+    with pytest.warns(UnusedOptionWarning, match=r"dropout has no effect on 1\.weight: their rank is 0"):
+        built(rank={"1": 0, "*": 2}, beta="input", dropout=0.5)
+
+
 def test_a_layer_with_other_factors_than_the_seeds(tmp_path):
     model = trained(vera=True, rank=4)
     with torch.no_grad():
@@ -186,3 +218,27 @@ def test_a_layer_with_other_factors_than_the_seeds(tmp_path):
     loaded = lottapack.load(path)
     assert torch.equal(output(loaded), output(model.eval()))
     assert not loaded[0].lora_A.requires_grad
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [{}, {"coding": {"adapters": "trellis8"}}, {"coding": {"adapters": "normal4-block64"}}, {"dtype": "float16"}],
+    ids=str,
+)
+def test_an_owner_that_is_trained_keeps_its_bits(compression, tmp_path):
+    """Others have parts of it, which a lossy form would change."""
+    net = nn.Sequential(nn.Linear(64, 96, bias=False), nn.Linear(96, 64, bias=False))
+    state = lottapack.scaffold(net, seed=3, rank=8, train=[]).state_dict()
+    recipe = json.loads(bytes(state["lottapack_recipe"].tolist()))
+    recipe["parameters"]["1.weight"]["slices"] = {"lora_B": "0.weight"}
+    state["lottapack_recipe"] = torch.frombuffer(bytearray(canonical.dumps(recipe)), dtype=torch.uint8)
+    state["0.lora_B"] = torch.randn(96, 8, generator=torch.Generator().manual_seed(1))
+    state["1.lora_B"] = state["0.lora_B"][:64].clone()
+    options = {"compression": lottapack.Compression(**compression)} if compression else {}
+    path = lottapack.pack(state, tmp_path / "a.lotta.safetensors", **options).path
+    parameters, _ = entries(path)
+    assert parameters["1.weight"].adapter.lora_B.coding.id == "slice"
+    assert lottapack.verify(path).ok
+    loaded = lottapack.load(path)
+    assert torch.equal(loaded[0].lora_B, state["0.lora_B"])
+    assert torch.equal(loaded[1].lora_B, state["1.lora_B"])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import lottapack
+from lottapack.errors import ScaffoldError
 
 
 def llama():
@@ -21,6 +22,46 @@ def tied_sequential(bias=True):
     model = nn.Sequential(nn.Embedding(30, 12), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 30, bias=bias))
     model[3].weight = model[0].weight
     return model
+
+
+class Bounded(nn.Module):
+    """Embeddings that shrink rows in place, and a convolution that does, as models of signals have it."""
+
+    class Conv(nn.Conv1d):
+        max_norm = 0.5
+
+        def forward(self, input):  # noqa: A002
+            self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=self.max_norm)
+            return super().forward(input)
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.bags = nn.Embedding(9, 8, max_norm=1.0), nn.EmbeddingBag(9, 8, max_norm=1.0)
+        self.conv, self.last = self.Conv(5, 5, 3, padding=1), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.last(self.conv(self.embed(x)) + self.bags(x)[:, None])
+
+
+def bounded():
+    return lottapack.build("python", f"{__name__}:Bounded")
+
+
+@pytest.mark.parametrize("target", ["embed", "bags", "bags.weight"])
+def test_a_weight_that_its_layer_changes_has_no_adapter(target):
+    with pytest.raises(ScaffoldError, match=r"weight cannot have an adapter: its Embedding(Bag)? has max_norm"):
+        lottapack.scaffold(bounded(), seed=1, rank=2, targets=[target, "last"])
+
+
+def test_what_changes_its_weight_is_trained_in_full(tmp_path):
+    model = models.train(lottapack.scaffold(bounded(), seed=1, rank=2, train=["biases", "embeddings", "rest"]))
+    assert isinstance(model.conv.weight, nn.Parameter)
+    tokens = torch.arange(10).view(2, 5) % 9
+    due = model(tokens)
+    lottapack.pack(model, tmp_path / "p")
+    for merge in (False, True):
+        loaded = lottapack.load(tmp_path / "p", merge=merge, allow=[__name__])
+        torch.testing.assert_close(loaded(tokens), due, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("beta", ["learned", 1.0])

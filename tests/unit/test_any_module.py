@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import lottapack
 import lottapack.numpy
@@ -292,6 +293,8 @@ def test_packs_bring_the_same_bits_back(kind, package, tmp_path):
         assert torch.equal(merged_bits(filled)[name], expected)
         assert torch.equal(merged.get_parameter(name).view(torch.int32), expected)
         assert np.array_equal(np.asarray(arrays[name]).view(np.int32), expected.numpy())
+    for other in (loaded, filled):  # optimizers number parameters, and find their own again
+        assert [name for name, _ in other.named_parameters()] == [name for name, _ in model.named_parameters()]
     for other in (loaded, merged, filled.eval(), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.allclose(other(X), model(X), rtol=1e-5, atol=1e-5)
     again = lottapack.scaffold(plain(kind), seed=3, rank=2, alpha=3.0, **ARGUMENTS.get(kind, {}))
@@ -351,3 +354,25 @@ def test_dropout_that_acts_nowhere_is_said_by_name():
     lottapack.scaffold(made(), seed=1, rank=1)
     model = lottapack.scaffold(nn.Sequential(nn.Linear(6, 6)), seed=1, rank=1, dropout=0.5, targets=["0"])
     assert model[0].lora_dropout == 0.5
+
+
+@pytest.mark.parametrize("how", ["parametrized", "pruned", "normalised"])
+@pytest.mark.parametrize(("kind", "part"), [("lstm", "weight_ih_l0_lora_B"), ("attention", "in_proj_weight_lora_A")])
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_what_torch_computes_in_the_place_of_a_factor_is_used(kind, part, how, package):
+    """The factor is then no parameter of its name, and must not count as absent."""
+    model, other = scaffolded(kind), scaffolded(kind)
+    module, same = (next(m for m in one.modules() if hasattr(m, part)) for one in (model, other))
+    if how == "parametrized":
+        torch.nn.utils.parametrize.register_parametrization(module, part, nn.Threshold(0.0, 0.01))
+    elif how == "pruned":
+        prune.l1_unstructured(module, part, amount=0.5)
+    else:
+        torch.nn.utils.weight_norm(module, part)
+        with torch.no_grad():
+            getattr(module, f"{part}_g").mul_(2)
+        model(torch.zeros(1, 2, 12))
+    with torch.no_grad():
+        getattr(same, part).copy_(getattr(module, part))
+    leaf = part.partition("_lora")[0]
+    assert torch.equal(getattr(module, leaf).clone(), getattr(same, leaf).clone())

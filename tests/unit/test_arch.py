@@ -340,3 +340,29 @@ def test_a_constructor_may_make_tensors_of_anything(data):
         return model
 
     assert skeleton.build_skeleton(construct, "this model", Budget()).made.shape == torch.tensor(data).shape
+
+
+def test_each_of_equal_faulty_layers_is_named():
+    wrong = {"class": "Linear", "config": {"in_features": 1}}
+    config = {"children": [{"name": name, **wrong} for name in "ab"]}
+    for _ in range(2):
+        problems = architecture_problems("torch.nn", "Sequential", JsonText(canonical.dumps(config)))
+        assert {problem.where for problem in problems} == {
+            f"architecture.config.children[{index}].config" for index in range(2)
+        }
+
+
+class Peeks(nn.Module):
+    """A module whose constructor reads a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.first = self.layer.weight.detach()[0, 0].item()
+
+
+def test_a_constructor_that_reads_weights_is_told_so():
+    model = lottapack.build("python", f"{__name__}:Peeks")
+    with pytest.raises(ArchitectureError, match=r"cannot build .*Peeks") as raised:
+        lottapack.scaffold(model, seed=1, rank=1)
+    assert "Its constructor reads values of weights" in raised.value.hint

@@ -11,6 +11,7 @@ from torch import nn
 
 import lottapack
 from lottapack.codecs import CODECS, PlanesZlib
+from lottapack.codecs.base import LEVELS, STEP
 from lottapack.codecs.blocks import Blocks
 from lottapack.codecs.faults import UnfitError
 from lottapack.packing.storing import errors
@@ -69,6 +70,20 @@ def test_blocks_of_any_length(coding, dtype, count):
     limit = np.repeat(peaks, 64)[:count] * (0.51 / 127 if coding == "int8-block64" else 0.24)
     rounding = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-10}[dtype]
     assert (np.abs(found - values) <= limit + np.abs(values) * rounding).all()
+
+
+@pytest.mark.parametrize("coding", BLOCKS)
+def test_long_tensors_are_decoded_in_steps(coding):
+    """The vectors have fewer elements than a step, of which this has two and a part."""
+    count, draws = 2 * STEP + 65, np.random.default_rng(1)
+    scales = draws.integers(0x2000, 0x3C00, -(-count // 64)).astype("<u2")
+    if coding == "int8-block64":
+        codes = numbers = draws.integers(-127, 128, count).astype(np.int8)
+    else:
+        nibbles = draws.integers(0, 16, count + 1).astype(np.uint8) * (np.arange(count + 1) < count)
+        codes, numbers = nibbles[::2] | nibbles[1::2] << 4, np.array(LEVELS)[nibbles[:count]]
+    due = numbers.astype(np.float32) * np.repeat(scales.view("<f2").astype(np.float32), 64)[:count]
+    assert np.array_equal(decoded(count, "float32", coding, codes, scales).view(np.uint32), due.view(np.uint32))
 
 
 @pytest.mark.parametrize("coding", BLOCKS)
@@ -223,6 +238,19 @@ def test_everything_reads_a_coded_pack(tmp_path):
     assert ("coding", "0.weight") in checks
 
 
+def test_adapters_that_a_coding_does_not_make_smaller_get_the_dtype(tmp_path):
+    net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3))
+    model = models.train(lottapack.scaffold(net, seed=1, rank=2, targets="*"))
+    forms = lottapack.Compression(dtype="float16", coding={"adapters": "trellis8"})
+    with pytest.warns(lottapack.errors.UnusedOptionWarning, match="coding adapters=trellis8 had no effect"):
+        kept = lottapack.pack(model, tmp_path / "a", compression=forms).kept
+    assert {(one.name, one.form) for one in kept} == {
+        (f"{layer}.{factor}", "float16") for layer in range(3) for factor in ("lora_A", "lora_B")
+    }
+    loaded = lottapack.load(tmp_path / "a")
+    assert torch.equal(loaded[0].lora_A, model[0].lora_A.half().float())
+
+
 @pytest.mark.filterwarnings("ignore::lottapack.errors.UnusedOptionWarning")
 def test_patterns_go_before_groups(tmp_path):
     def forms(**options):
@@ -242,7 +270,7 @@ def test_patterns_that_decide_nothing_are_refused(coding, tmp_path):
 
 
 def refused(tmp_path, model, match, *, allow_nonfinite=False, **form):
-    with pytest.raises(lottapack.errors.CheckpointError, match=match):
+    with pytest.raises((lottapack.errors.CheckpointError, lottapack.errors.UnsupportedError), match=match):
         lottapack.pack(
             model, tmp_path / "no.lotta.safetensors", allow_nonfinite=allow_nonfinite, compression=Compression(**form)
         )
@@ -271,8 +299,8 @@ def test_an_error_over_the_bound_is_refused(tmp_path):
         ("unknown group 'embedding'", {"coding": {"embedding": "planes-zlib"}}),
         ("dtype=int8", {"dtype": torch.int8}),
         ("dtype=f16", {"dtype": "f16"}),
-        ("max_error: .* above 0", {"coding": "planes-zlib", "max_error": float("nan")}),
-        ("max_error: .* above 0", {"coding": "planes-zlib", "max_error": -1}),
+        ("max_error=nan: .* above 0", {"coding": "planes-zlib", "max_error": float("nan")}),
+        ("max_error=-1: .* above 0", {"coding": "planes-zlib", "max_error": -1}),
         ("max_size=0", {"max_size": 0}),
         ("max_size=True", {"max_size": True}),
         ("`max_size` and `max_error` exclude each other", {"max_size": 9, "max_error": 0.1}),
@@ -305,6 +333,18 @@ def test_values_beyond_float16_are_refused(tmp_path):
         model[1].lora_B[0, 0] = -1e6
     refused(tmp_path, model, r"1\.lora_B contains 1e\+06", dtype="float16")
     lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=Compression(dtype="bfloat16"))
+
+
+def test_what_a_form_would_cost_asks_for_no_form(tmp_path):
+    """The costs are measured for every form; one that cannot hold a value is left out."""
+    model = trained()
+    with torch.no_grad():
+        model[0].weight[7, 3] = 70000.0
+    packed = lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=Compression(max_error=0.05))
+    forms = {cost.form for cost in packed.costs if cost.group == "embeddings"}
+    assert "float16" not in forms
+    assert "int8-block64" in forms
+    assert lottapack.verify(packed.path).ok
 
 
 def test_a_coded_tensor_that_was_changed_is_found(tmp_path):

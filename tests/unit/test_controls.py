@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from models import tied_llama
 from torch import nn
 
 import lottapack
@@ -163,6 +164,72 @@ def test_trained_weights_take_the_place_of_the_backbone():
         lottapack.nn.put_backbone_(model, nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 5)))
     with pytest.raises(ScaffoldError, match="missing"):
         lottapack.nn.put_backbone_(model, nn.Sequential(nn.Linear(32, 64)))
+
+
+def test_running_statistics_come_with_trained_weights():
+    trained = nn.Sequential(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.Linear(64, 4))
+    trained(torch.randn(64, 32) * 3 + 1)
+    trained.eval()
+    model = lottapack.scaffold(copy.deepcopy(trained), seed=1, rank=2, beta=1.0)
+    model[1].reset_running_stats()
+    lottapack.nn.put_backbone_(model, trained)
+    x = torch.randn(8, 32)
+    assert torch.allclose(model(x), trained(x), atol=1e-6)
+    assert torch.equal(model[1].running_mean, trained[1].running_mean)
+    with pytest.raises(CheckpointError, match="recipe"):
+        lottapack.nn.put_backbone_(nn.Sequential(nn.Linear(32, 64)), trained)
+
+
+@pytest.mark.parametrize("control", ["zero", "redrawn"])
+def test_a_checkpoint_on_another_backbone_is_not_loaded_in_silence(control, tmp_path):
+    model, other = build(), build()
+    if control == "zero":
+        lottapack.nn.zero_backbone_(model)
+    else:
+        lottapack.nn.RedrawBackbone(model).step()
+    state = model.state_dict()
+    with pytest.raises(CheckpointError, match="is not what its seed gives"):
+        lottapack.pack(state, tmp_path / "m.lotta.safetensors")
+    with pytest.warns(BackboneChangedWarning, match=r"0\.weight, 2\.weight, 4\.weight\. The model keeps"):
+        other.load_state_dict(state)
+    model.load_state_dict(state)  # which has that backbone
+    build().load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("targets", [["q_proj"], ["embed_tokens", "q_proj"]], ids=["frozen", "adapted"])
+def test_a_tied_head_gets_the_same_weights_after_a_cast(targets):
+    model = lottapack.scaffold(tied_llama(), seed=1, rank=2, targets=targets, train=["norms"]).bfloat16()
+    head, embedding = (next(iter(one.buffers())) for one in (model.lm_head, model.model.embed_tokens))
+    assert head is not embedding
+    before = embedding.clone()
+    lottapack.nn.RedrawBackbone(model).step()
+    assert torch.equal(head, embedding)
+    assert not torch.equal(embedding, before)
+    lottapack.nn.put_backbone_(model, tied_llama())
+    assert torch.equal(head, embedding)
+    if len(targets) == 2:
+        lottapack.nn.zero_backbone_(model)
+        assert not head.any()
+        assert not embedding.any()
+
+
+def test_a_backbone_that_torch_drew_is_refused(tmp_path):
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 4))
+    lottapack.pack(lottapack.recover.torch_cpu(net, seed=3, architecture=net), tmp_path / "a")
+    model = lottapack.load(tmp_path / "a")
+    calls = lottapack.nn.RedrawBackbone, lottapack.nn.zero_backbone_, lambda one: lottapack.nn.put_backbone_(one, net)
+    for call in calls:
+        with pytest.raises(UnsupportedError, match="torch drew the backbone"):
+            call(model)
+
+
+def test_trained_adapters_are_not_overwritten():
+    model = lottapack.nn.zero_backbone_(build())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ScaffoldError, match=r"the adapter of 0\.weight is trained"):
+        lottapack.nn.zero_backbone_(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_what_cannot_be_is_refused_by_name():

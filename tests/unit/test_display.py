@@ -35,7 +35,7 @@ def results(tmp_path_factory):
         "push": PushResult("my-org/digits", None, "b" * 64, 10, (), (), True, False, "http://localhost"),
     }
     np.save(folder / "x.npy", inputs.numpy())
-    found["run"] = lottapack.run(path, given=folder / "x.npy")
+    found["run"] = lottapack.run(path, inputs=folder / "x.npy")
     torch.manual_seed(3)
     found["recovered"] = lottapack.recover.torch_cpu(mlp(), seed=3)
     return found

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 import lottapack
-from lottapack.folders import shards
+from lottapack.errors import OutputError
+from lottapack.limits import bytes_of
 from lottapack.weights import part_tensors
 
 
@@ -124,26 +125,44 @@ def test_a_damaged_pack_is_found_before_anything_appears(llama, tmp_path):
 def test_sizes(size):
     known = {"5": 5, "5GB": 5e9, "5gb": 5e9, "500 MB": 5e8, "2GiB": 2**31, "1.5kB": 1500, 7: 7}
     if size in known:
-        assert shards.bytes_of(size) == known[size]
+        assert bytes_of(size, "max_shard_size") == known[size]
     else:
-        with pytest.raises(lottapack.errors.UnsupportedError, match="is not the size of a shard"):
-            shards.bytes_of(size)
+        with pytest.raises(lottapack.errors.UnsupportedError, match="is not a size"):
+            bytes_of(size, "max_shard_size")
 
 
 @pytest.mark.parametrize("size", ["5XB", "-1GB", "0", 0, -3, "GB", "1e9", True, 1.5, 2**63, "99999999TB"])
 def test_sizes_that_are_none_are_refused(size, llama, tmp_path):
-    with pytest.raises(lottapack.errors.UnsupportedError, match="is not the size of a shard"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="is not a size"):
         lottapack.export(llama, tmp_path / "out", max_shard_size=size)
     assert not (tmp_path / "out").exists()
 
 
 def test_shards_where_they_make_no_sense_are_refused(llama, tmp_path):
-    with pytest.raises(lottapack.errors.UnsupportedError, match="the format peft cannot be written in shards"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match="the format peft does not use `max_shard_size`"):
         lottapack.export(llama, tmp_path / "out", format="peft", max_shard_size="5GB")
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(lottapack.errors.OutputError, match="cannot write shards to"):
         lottapack.export(llama, tmp_path / "file", max_shard_size="5GB")
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "unused"),
+    [
+        ("files", {"dtype": "float16"}, "`dtype`"),
+        ("files", {"device": "cuda", "max_bytes": 10}, "`max_bytes` and `device`"),
+        ("transformers-pack", {"device": "cuda"}, "`device`"),
+        ("transformers-pack", {"max_bytes": 10}, "`max_bytes`"),
+        ("peft", {"dtype": "float16", "max_bytes": 10}, "`dtype` and `max_bytes`"),
+        ("gguf", {"device": "cuda", "max_shard_size": "1GB"}, "`max_shard_size` and `device`"),
+        ("onnx", {"max_shard_size": "1GB"}, "`max_shard_size`"),
+    ],
+)
+def test_options_that_a_format_does_not_use_are_refused(form, options, unused, llama, tmp_path):
+    with pytest.raises(lottapack.errors.UnsupportedError, match=f"the format {form} does not use {unused}\n"):
+        lottapack.export(llama, tmp_path / "out", format=form, **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path):
@@ -173,3 +192,27 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
     assert (tmp_path / "b").stat().st_size > 128 * 2**20
     assert int(done.stdout) < 64 * 1024
     assert bits(load_file(tmp_path / "b")["0.weight"]) == bits(lottapack.load(tmp_path / "pack", merge=True)[0].weight)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "transformers", "transformers-pack"])
+@pytest.mark.parametrize(
+    "name",
+    ["model-00002-of-00002.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json"],
+)
+def test_the_input_is_never_replaced_or_removed(name, form, llama, tmp_path):
+    mine = tmp_path / name
+    mine.write_bytes(llama.read_bytes())
+    options = {} if form == "transformers-pack" else {"max_shard_size": "20kB"}
+    try:
+        lottapack.export(mine, tmp_path, format=form, **options)
+    except OutputError as fault:
+        assert "is the input file" in fault.message
+        assert names(tmp_path) == [name]
+    assert mine.read_bytes() == llama.read_bytes()
+
+
+def test_a_pack_becomes_a_folder_where_it_is(llama, tmp_path):
+    mine = tmp_path / "model.lotta.safetensors"
+    mine.write_bytes(llama.read_bytes())
+    assert lottapack.export(mine, tmp_path, format="transformers-pack") == mine
+    assert mine.read_bytes() == llama.read_bytes()

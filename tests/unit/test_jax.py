@@ -79,7 +79,7 @@ def test_64_bits_are_not_cut(tmp_path):
 
 
 def test_names_that_begin_alike_are_refused():
-    from lottapack.jax import _nested
+    from lottapack.jax.loading import _nested
 
     for names in (("a", "a.b"), ("a.b", "a")):
         with pytest.raises(UnsupportedError, match="cannot be nested"):

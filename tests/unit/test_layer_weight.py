@@ -160,7 +160,7 @@ def test_compiled_exported_and_traced():
     for model in (reader, adapted(Caller)):
         exported = torch.export.export(model, (X,)).module()
         assert near(exported(X), expected)
-    with pytest.raises(lottapack.errors.UnsupportedError, match=r"^0: torch\.fx cannot trace a module that reads"):
+    with pytest.raises(lottapack.errors.UnsupportedError, match=r"^0: torch\.fx cannot trace a layer with an adapter"):
         torch.fx.symbolic_trace(reader)
 
 

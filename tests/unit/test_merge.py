@@ -117,3 +117,29 @@ def test_other_orders_round_otherwise():
 def test_an_overflowing_scaling_is_an_infinity():
     assert scaling_factor(1e300, 1, "lora") == float("inf")
     assert scaling_factor(1.0, 3, "lora") == np.float32(1 / 3)
+
+
+@pytest.mark.parametrize("fan", [False, True])
+def test_a_row_of_length_zero_stays_zero_and_trains_on(fan):
+    weight = torch.randn(3, 4)
+    weight[1] = 0
+    lora_a, lora_b = torch.randn(2, 4), torch.randn(3, 2)
+    lora_b[1] = 0
+    magnitude = torch.ones(3, requires_grad=True)
+    stored = weight.t().contiguous() if fan else weight
+    made = merge.combined(stored, lora_a, lora_b, None, magnitude, scaling=1.0, fan_in_fan_out=fan)
+    made.square().sum().backward()
+    rows = made.t() if fan else made
+    assert not rows[1].any()
+    assert torch.equal(magnitude.grad != 0, torch.tensor([True, False, True]))
+    exact = merge.merged(stored, lora_a, lora_b, None, magnitude, scaling=1.0, fan_in_fan_out=fan)
+    assert torch.allclose(made, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("magnitude", [1.0, -2.0, float("inf"), float("nan")])
+def test_a_row_of_zeros_stays_one_under_any_magnitude(magnitude):
+    given = torch.tensor([magnitude, 3.0], requires_grad=True)
+    found = merge.over_lengths(given, torch.tensor([0.0, 2.0]))
+    assert found.tolist() == [0.0, 1.5]
+    found.sum().backward()
+    assert given.grad.tolist() == [0.0, 0.5]

@@ -250,6 +250,41 @@ def test_a_model_that_was_widened_is_refused(persistent, how, tmp_path):
         packed(model.float(), tmp_path, how)
 
 
+@pytest.mark.parametrize("how", ["model", "state", "file"])
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)])
+def test_a_model_in_another_dtype_of_the_same_size_is_refused(dtypes, how, tmp_path):
+    """Neither rounds to the other, so the loaded backbone would not fit the parameters beside it."""
+    model = lottapack.scaffold(mlp().to(dtypes[0]), seed=2, rank=2).to(dtypes[1])
+    said = f"is {str(dtypes[1])[6:]} now, but was {str(dtypes[0])[6:]} at scaffold"
+    with pytest.raises(CheckpointError, match=said):
+        packed(model, tmp_path, how)
+    packed(lottapack.nn.regenerate_(model.to(dtypes[0])), tmp_path, how)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)])
+def test_a_checkpoint_in_another_dtype_of_the_same_size_is_a_model_in_its_own(dtypes, tmp_path):
+    model = train(lottapack.scaffold(mlp().to(dtypes[0]), seed=2, rank=2))
+    state = cast(model.state_dict(), dtypes[1])
+    lottapack.pack(state, tmp_path / S)
+    loaded = lottapack.load(tmp_path / S)
+    assert {t.dtype for t in [*loaded.parameters(), *loaded.buffers()] if t.is_floating_point()} == {dtypes[0]}
+    again = {name: value for name, value in loaded.state_dict().items() if value.is_floating_point()}
+    assert {n: bits(t) for n, t in again.items()} == {n: bits(state[n].to(dtypes[0])) for n in again}
+
+
+@pytest.mark.parametrize("how", ["state", "file"])
+@pytest.mark.parametrize(
+    "way", [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float16, torch.bfloat16)]
+)
+def test_a_backbone_that_was_rounded_by_a_cast_and_back_is_refused(way, how, tmp_path):
+    model = lottapack.scaffold(mlp(), seed=2, rank=2)
+    for dtype in way:
+        model.to(dtype)
+    with pytest.raises(CheckpointError, match=r"is not what its seed gives(.|\n)*cast to a narrower dtype and back"):
+        packed(model, tmp_path, how)
+    packed(lottapack.nn.regenerate_(model), tmp_path, how)
+
+
 @pytest.mark.parametrize("how", ["model", "state"])
 def test_a_model_in_double_precision_is_refused(how, tmp_path):
     model = lottapack.scaffold(mlp(), seed=2, rank=2).double()

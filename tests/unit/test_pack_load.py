@@ -14,6 +14,7 @@ from torch import nn
 import lottapack
 from lottapack import rng
 from lottapack.errors import BackboneChangedWarning, CheckpointError
+from lottapack.loading import load as loading
 from lottapack.nn import AdapterLayer, recipe_of
 
 NAMES = [*PLAIN, *TRANSFORMERS]
@@ -454,3 +455,27 @@ def test_a_load_that_fails_leaves_no_tensors_behind(tmp_path):
         assert count() == before
     finally:
         gc.enable()
+
+
+def test_a_load_that_fails_before_it_reads_ends_its_threads(tmp_path, monkeypatch):
+    path = lottapack.pack(trained("mlp"), tmp_path / "a").path
+    lottapack.load(path)  # starts the threads that a process keeps
+
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "stored_memory", no_memory)
+    before = threading.active_count()
+    with pytest.raises(MemoryError):
+        lottapack.load(path)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("most", [1, 20, 1 << 20])
+def test_stored_tensors_are_read_in_batches_of_any_size(most, tmp_path, monkeypatch):
+    model = trained("llama")
+    path = lottapack.pack(model, tmp_path / "a").path
+    monkeypatch.setattr(loading, "_BATCH", most)
+    assert all_bits(lottapack.load(path)) == all_bits(model)
+    wide = lottapack.load(path, dtype=torch.float64)
+    assert [bits(p) for p in wide.parameters()] == [bits(p.double()) for p in model.parameters()]

@@ -1,13 +1,15 @@
 """A run resumes from another's checkpoint, however each keeps its backbone."""
 
+import copy
+
 import pytest
 import torch
-from models import all_bits, cnn, mlp, text, train
+from models import all_bits, cnn, mlp, output, text, tied_llama, train
 from torch import nn
 
 import lottapack
 from lottapack import distributed
-from lottapack.errors import CheckpointError
+from lottapack.errors import BackboneChangedWarning, CheckpointError
 
 BUILD = {"mlp": mlp, "cnn": cnn, "text": text}
 
@@ -66,6 +68,34 @@ def test_a_backbone_that_was_trained_is_not_dropped_without_a_word(tmp_path):
         assert all_bits(model) == before
 
 
+@pytest.mark.parametrize("scaffolds", [{"b": 8}, {"b": 8, "c": 9}])
+def test_a_changed_backbone_of_several_scaffolds_is_not_dropped_without_a_word(scaffolds):
+    """The model keeps its scaffold, so the backbone of a checkpoint must be that of one of them."""
+    one, other = (lottapack.scaffold(mlp(), seed=1, rank=2, scaffolds=scaffolds, persistent=True) for _ in range(2))
+    lottapack.switch(one, "b")
+    for dtype in (torch.float32, torch.bfloat16):
+        other.load_state_dict({n: t.to(dtype) if t.is_floating_point() else t for n, t in one.state_dict().items()})
+    one[0].backbone.mul_(1.5)
+    with pytest.raises(CheckpointError, match=r"0\.weight in the checkpoint differs from what the recipe's seed"):
+        other.load_state_dict(one.state_dict())
+
+
+def large():
+    return nn.Sequential(nn.Linear(256, 160), nn.Linear(160, 4))
+
+
+def test_one_changed_element_of_several_scaffolds_is_not_dropped_without_a_word():
+    one, other = (lottapack.scaffold(large(), seed=1, rank=2, scaffolds={"b": 8}, persistent=True) for _ in range(2))
+    lottapack.switch(one, "b")
+    state = one.state_dict()
+    for dtype in (torch.float32, torch.float16, torch.float64):
+        given = {n: t.to(dtype, copy=True) if t.is_floating_point() else t for n, t in state.items()}
+        other.load_state_dict(dict(given))
+        given["0.backbone"][70, 200] += 0.01
+        with pytest.raises(CheckpointError, match=r"0\.weight in the checkpoint differs from what the recipe's seed"):
+            other.load_state_dict(given)
+
+
 def test_another_recipe_is_refused_before_anything_is_put_in(tmp_path):
     pack = packed(tmp_path / "p", scaffolds={"b": 8})
     other = lottapack.scaffold(nn.Sequential(*mlp()), seed=6, rank=2, scaffolds={"b": 8})
@@ -73,3 +103,36 @@ def test_another_recipe_is_refused_before_anything_is_put_in(tmp_path):
     model = ways(pack)["parameter"]()
     with pytest.raises(CheckpointError, match="trained on another scaffold: seed 6, this model 5"):
         model.load_state_dict(state)
+
+
+def test_memory_without_a_backbone_is_not_taken_for_one():
+    """to_empty() loses the backbone, which no checkpoint holds."""
+    model = lottapack.scaffold(mlp(), seed=1, rank=2)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = output(model, torch.ones(1, 16))
+    for buffer in model.to_empty(device="cpu").buffers():
+        buffer.fill_(7)
+    with pytest.warns(BackboneChangedWarning, match=r"as after to_empty.* 0\.weight, 2\.weight\. For that of the seed"):
+        model.load_state_dict(state)
+    lottapack.nn.regenerate_(model).load_state_dict(state)
+    assert torch.equal(output(model, torch.ones(1, 16)), expected)
+
+
+@pytest.mark.parametrize("scaffolds", [{}, {"b": 8}])
+def test_a_plain_layer_in_the_place_of_an_adapted_one_takes_its_values(scaffolds):
+    """With several scaffolds a backbone stays on its own; a weight that is no backbone does not."""
+    one, other = (lottapack.scaffold(mlp(), seed=1, rank=2, scaffolds=scaffolds) for _ in range(2))
+    for model in (one, other):
+        model[0] = nn.Linear(16, 12)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other[0].weight, one[0].weight)
+
+
+def test_a_head_whose_embedding_was_replaced_is_refused(tmp_path):
+    model = lottapack.scaffold(tied_llama(), seed=1, rank=2, targets=["embed_tokens"])
+    model.model.embed_tokens = copy.deepcopy(model.model.embed_tokens)
+    for content in (model, model.state_dict()):
+        with pytest.raises(CheckpointError, match=r"lm_head\.weight uses an embedding that is not in the model"):
+            lottapack.pack(content, tmp_path / "a")
+    whole = copy.deepcopy(lottapack.scaffold(tied_llama(), seed=1, rank=2, targets=["embed_tokens"]))
+    lottapack.pack(whole, tmp_path / "a")

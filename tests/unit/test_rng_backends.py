@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from lottapack.errors import DeviceError, UnsupportedError
-from lottapack.rng import Source, backends, builtin, fill_, fill_bits, fingerprint_bits, fingerprint_of, reference
+from lottapack.rng import (
+    Source,
+    backends,
+    builtin,
+    fill_,
+    fill_bits,
+    fill_runs_,
+    fingerprint_bits,
+    fingerprint_of,
+    reference,
+)
 from lottapack.rng.selfcheck import ANSWERS, ensure
 
 SOURCE = Source(42, "a", builtin("normal16"), 0.5, "float32")
@@ -159,6 +169,22 @@ def test_a_backend_with_one_wrong_bit_is_refused(element, monkeypatch, unchecked
         with pytest.raises(DeviceError, match=r"'broken' computes wrong bits on 'cpu'.*normal16"):
             fill_(tensor, SOURCE)
     assert (tensor == 0).all()
+
+
+def test_a_backend_with_wrong_runs_is_refused(monkeypatch, unchecked):
+    good = backends.select("cpu")
+
+    def fill_runs(tensor, source, starts, lengths):
+        good.fill_runs(tensor, source, starts, lengths)
+        tensor[-1] = 0
+
+    monkeypatch.setattr(backends, "_backends", [replace(good, name="broken", fill_runs=fill_runs)])
+    tensor = torch.zeros(5)
+    with pytest.raises(DeviceError, match=r"'broken, in runs' computes wrong bits on 'cpu'.*normal16"):
+        fill_runs_(tensor, SOURCE, np.array([0, 10]), np.array([2, 3]))
+    assert (tensor == 0).all()
+    monkeypatch.undo()
+    assert fill_runs_(tensor, SOURCE, np.array([0, 10]), np.array([2, 3])).any()
 
 
 def test_arrays_are_checked_as_well(monkeypatch, unchecked):

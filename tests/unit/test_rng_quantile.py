@@ -187,9 +187,9 @@ def test_pairs_are_the_same_words_in_another_order():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("scale", [2.0**-12, 0.0519, 3.999999761581421])
+@pytest.mark.parametrize("scale", [2.0**-110 * (1 - 2.0**-24), 2.0**-110, 2.0**-12, 0.0519, 3.999999761581421])
 def test_uniform16_is_computed_as_its_scaled_table(dtype, scale):
-    """All entries; with the small scale those of float16 are subnormal."""
+    """All entries; the small scales give the least products, and subnormal numbers of float16."""
     source = Source(5, "a", builtin("uniform16"), binary32(scale), dtype)
     out = np.zeros(2**20, f"u{4 if dtype == 'float32' else 2}")
     cpu.fill_bits(out, source)

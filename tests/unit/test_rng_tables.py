@@ -149,6 +149,16 @@ def test_scale_faults(values, scale, dtype, fault):
             scaled_bits(table, scale, dtype)
 
 
+@pytest.mark.parametrize("scale", [2.0**-149, 1.0, 2.0**127])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_any_positive_scale_fits_a_table_of_zeros(scale, dtype):
+    zeros = custom("zeros", [0.0, 0.0])
+    assert scale_fault(zeros, scale, dtype) is None
+    assert not scaled_bits(zeros, scale, dtype).any()
+    assert scale_fault(zeros, 0.0, dtype)
+    assert scale_fault(zeros, -1.0, dtype)
+
+
 def test_scaled_bits_round_to_nearest_even():
     table = custom("mine", [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 2.0**-25 * 3])
     assert scaled_bits(table, 1.0, "bfloat16")[:2].tolist() == [0x3F80, 0x3F82]

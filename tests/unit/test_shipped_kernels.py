@@ -112,3 +112,10 @@ def test_sources_are_those_of_the_stream_and_of_the_kernels_package(tmp_path, mo
     before = source_digest.__wrapped__("mypackage.kernels")
     (tmp_path / "mypackage" / "layout.py").write_text("SIZE = 2\n")
     assert source_digest.__wrapped__("mypackage.kernels") != before
+
+
+def test_kernels_of_one_name_in_two_modules_have_files_of_their_own():
+    """Modules of one folder have the same sources."""
+    modules = "lottapack.products.kernels", "lottapack.products.dots"
+    assert source_digest(modules[0]) == source_digest(modules[1])
+    assert object_files._made_from(modules[0]) != object_files._made_from(modules[1])

@@ -1,7 +1,9 @@
 """study(): which ranks run, what is kept, and what is said."""
 
 import json
+from functools import partial
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -127,6 +129,37 @@ def test_a_record_of_another_study_is_refused(tmp_path):
         run(record=record / "below" / "a" / "file")
 
 
+def tuned(model, seed, rank, rate):
+    return train(model, seed, rank)
+
+
+class Tuned:
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __repr__(self):
+        return f"Tuned({self.rate})"
+
+    def __call__(self, model, seed, rank):
+        return train(model, seed, rank)
+
+
+@pytest.mark.parametrize("of", [lambda rate: partial(tuned, rate=rate), Tuned])
+def test_a_record_knows_what_a_function_was_made_with(tmp_path, of):
+    record = tmp_path / "study.jsonl"
+    once = lottapack.study(of(0.1), build, ranks=(1, 2), seeds=1, record=record)
+    assert lottapack.study(of(0.1), build, ranks=(1, 2), seeds=1, record=record) == once
+    with pytest.raises(CheckpointError, match=r"train is .*0.1.* there, .*0.2.* here"):
+        lottapack.study(of(0.2), build, ranks=(1, 2), seeds=1, record=record)
+
+
+def test_numbers_of_numpy_are_kept(tmp_path):
+    numbers = {"ranks": np.array([1, 2, 4, 8, 16]), "seeds": np.int64(3), "tolerance": np.float32(0.0078125)}
+    found = run(**numbers, record=tmp_path / "study.jsonl")
+    assert found == run(tolerance=0.0078125, record=tmp_path / "study.jsonl")
+    assert json.loads(json.dumps(found.to_dict()))["rank"] == found.rank
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -137,6 +170,8 @@ def test_a_record_of_another_study_is_refused(tmp_path):
         ({"seeds": True}, "seeds"),
         ({"tolerance": -1}, "tolerance"),
         ({"tolerance": float("nan")}, "tolerance"),
+        ({"ranks": (1, "2")}, "ranks"),
+        ({"workers": 0}, "workers"),
         ({"options": {"rank": 3}}, "options"),
         ({"options": {"seed": 3}}, "options"),
     ],
@@ -178,7 +213,7 @@ def test_the_result_as_json_card_and_picture(tmp_path):
     score = found.result(task="t", dataset="d", metric="m", chance=0.25)
     assert (score.rank, score.seeds, score.chance) == (5, 3, 0.25)
     assert (score.score, score.full) == pytest.approx((0.901, 0.901))
-    with pytest.raises(ScaffoldError, match="no rank is within"):
+    with pytest.raises(ScaffoldError, match="every rank stays more than"):
         run(ranks=(1, 2)).result(task="t", dataset="d", metric="m")
     assert "<table>" in found._repr_html_()
     text = found.plot(tmp_path / "curve.svg").read_text()

@@ -264,6 +264,22 @@ def test_the_command_line_lists_and_exports_them(tmp_path, capsys):
     assert "unknown scaffold 'task-d' Choose one of default, c.3, task-b." in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("targets", [["q_proj"], ["embed_tokens", "q_proj"]], ids=["frozen", "adapted"])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_tied_head_follows_after_a_cast(targets, persistent, tmp_path):
+    """A cast makes two buffers of a tied one: torch casts buffers one by one."""
+    options = {"targets": targets, "train": ["norms"], "persistent": persistent}
+    model = train(scaffolded("llama", **options)).to(torch.bfloat16)
+    lottapack.pack(model, tmp_path / "a")
+    given = input_for("llama")
+    for scaffold in SEEDS:
+        lottapack.switch(model, scaffold)
+        loaded = lottapack.load(tmp_path / "a", scaffold=scaffold)
+        assert bits(output(model, given)) == bits(output(loaded, given))
+    lottapack.pack(model, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+
+
 def test_a_damaged_scaffold_is_found_by_verify_and_by_a_load_that_checks(tmp_path):
     path = tmp_path / "a"
     lottapack.pack(train(scaffolded()), path)

@@ -260,8 +260,8 @@ def test_infinite_scaling_of_a_pack_is_what_the_spec_says(tmp_path):
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     path = tmp_path / "a"
-    model = nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 64))
-    lottapack.pack(lottapack.scaffold(model, seed=1, rank=1), path)
+    model = nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 1024))  # larger than the buffer of a file in Python 3.14
+    lottapack.pack(lottapack.scaffold(model, seed=1, rank=1, train="1"), path)
     with lottapack.open_pack(path) as opened:
         with path.open("r+b") as file:
             file.seek(-1, 2)

@@ -42,12 +42,39 @@ def test_the_error_is_kept_and_numpy_decodes_the_same(shape, wanted, monkeypatch
     made = decoded(data, shape)
     assert error(values, made) <= wanted
     assert trellis_writer.encode(values, shape, wanted) == data
-
-    def no_kernel(*_):
-        raise UnsupportedError("no kernel")
-
     monkeypatch.setattr(trellis_stream, "_DECODE", no_kernel)
     assert decoded(data, shape).tobytes() == made.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(300, 250), (521, 512), (65, 1 << 12), (7, 1 << 15)], ids=str)
+@pytest.mark.parametrize(("step", "spread"), [(0.5, 1.0), (0.02, 1.0), (0.002, 3.0)])
+def test_many_lanes_decode_as_in_numpy(shape, step, spread, monkeypatch):
+    """With 16 lanes or more vectors decode: rows end in the midst of them, and raw bits are rare, mixed or usual."""
+    values = normal(shape, 3) * spread
+    assert lanes_of(values.size) >= 16
+    data = trellis_writer.encode(values, shape, step)
+    made = decoded(data, shape)
+    monkeypatch.setattr(trellis_stream, "_DECODE", no_kernel)
+    assert decoded(data, shape).tobytes() == made.tobytes()
+    for short in range(1, 5):
+        with pytest.raises(CodingFaultError):
+            decoded(data[: -2 * short], shape)
+
+
+def no_kernel(*_):
+    raise UnsupportedError("no kernel")
+
+
+def test_slots_follow_the_frequencies():
+    tables = [[2048], [0, 2000, 48], [1, *range(1, 64), 31], [1] * 103 + [1945]]
+    expected = []
+    for shares in tables:
+        assert sum(shares) == 2048
+        for magnitude, share in enumerate(shares):
+            for sign in (0, 1) if magnitude else (0,):
+                frequency = share if magnitude else 2 * share
+                expected += [sign << 31 | magnitude << 24 | at << 12 | (frequency - 1) for at in range(frequency)]
+    assert trellis_stream.slots_of(tables).tolist() == expected
 
 
 @pytest.mark.parametrize("columns", [False, True])

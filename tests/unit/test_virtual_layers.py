@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import lottapack
 from lottapack.errors import LimitError, ScaffoldError, UnsupportedError
 from lottapack.nn import recipe_of
-from lottapack.nn.generated_layer import generated_of
+from lottapack.nn.generated import generated_of
 
 BUILD = {**PLAIN, **TRANSFORMERS}
 MODES = [("sign1", "virtual"), ("normal16", "blocks")]
@@ -191,7 +191,7 @@ REFUSED = {
         UnsupportedError,
         "0.weight cannot be virtual",
     ),
-    "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: unknown backbone=.quick."),
+    "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: unknown .backbone=.quick."),
     "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
     "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be in checkpoints"),
     "too little memory": ({"backbone": "virtual", "max_bytes": 200}, LimitError, "`max_bytes=200` allows"),
@@ -210,13 +210,19 @@ def test_what_cannot_be_is_said_by_name_before_anything_changes(case):
     assert [type(layer) for layer in model] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
 
 
+class Bounded(nn.Module):
+    """An embedding that shrinks rows of its weight in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.last = nn.Embedding(20, 12, max_norm=1.0), nn.Linear(12, 12)
+
+
 def test_a_layer_without_such_a_form_is_named():
-    arguments = {"num_embeddings": 20, "embedding_dim": 12, "max_norm": 1.0}
-    model = lottapack.build("python", "torch.nn.modules.sparse:Embedding", **arguments)
-    model = model.float().to_empty(device="cpu")  # whatever the defaults of the process
+    model = lottapack.build("python", f"{__name__}:Bounded")
     with pytest.raises(UnsupportedError, match="weight cannot be virtual: weight of a Embedding must be in memory"):
         lottapack.scaffold(
-            model, seed=1, rank=2, targets="weight", distribution="sign1", backbone={"weight": "virtual"}
+            model, seed=1, rank=2, targets="last", train=[], distribution="sign1", backbone={"embed": "virtual"}
         )
 
 
@@ -237,3 +243,50 @@ def test_stock_attributes_are_there():
     assert isinstance(layer, nn.Linear)
     assert (layer.in_features, layer.weight.shape, layer.backbone.requires_grad) == (16, (12, 16), False)
     assert "rank=2" in repr(layer)
+
+
+INPUTS = {
+    "integers": ("linear", lambda: torch.ones(3, 16).long(), "input and weight must have the same dtype"),
+    "complex numbers": ("linear", lambda: torch.ones(3, 16) * 1j, "input and weight must have the same dtype"),
+    "wider numbers": ("linear", lambda: torch.ones(3, 16).double(), "input and weight must have the same dtype"),
+    "another width": ("linear", lambda: torch.ones(3, 15), r"the input is \(3, 15\), not \(\.\.\., 16\)"),
+    "one number": ("linear", lambda: torch.tensor(1.0), r"the input is \(\), not \(\.\.\., 16\)"),
+    "a list": ("linear", lambda: [1.0] * 16, "the input must be a Tensor, but is a list"),
+    "integers, convolved": ("conv", lambda: torch.ones(1, 4, 7).long(), "must have the same dtype"),
+    "too many channels": ("conv", lambda: torch.ones(1, 6, 7), "expected an input of 4 channels, but got 6"),
+    "too few channels": ("conv", lambda: torch.ones(1, 2, 7), "expected an input of 4 channels, but got 2"),
+    "fractions as indices": ("embedding", lambda: torch.tensor([1.5]), "indices must be torch.int64 or torch.int32"),
+    "bytes as indices": ("embedding", lambda: torch.tensor([1]).byte(), "indices must be torch.int64 or torch.int32"),
+    "flags as indices": ("embedding", lambda: torch.tensor([True]), "indices must be torch.int64 or torch.int32"),
+}
+OF_KIND = {
+    "linear": lambda: nn.Linear(16, 12),
+    "conv": lambda: nn.Conv1d(4, 12, 3, groups=2),
+    "embedding": lambda: nn.Embedding(16, 12),
+}
+
+
+@pytest.mark.parametrize(("table", "backbone"), MODES, ids=[mode for _, mode in MODES])
+@pytest.mark.parametrize("options", [{"targets": ["1"]}, {"targets": ["0", "1"], "rank": 0, "beta": "output"}], ids=str)
+@pytest.mark.parametrize("case", INPUTS)
+def test_an_input_that_the_layer_does_not_take_is_an_error(case, options, table, backbone):
+    """As in torch's layers: the operators would use a part of it, or compute in its dtype."""
+    kind, wrong, said = INPUTS[case]
+    layers = nn.Sequential(OF_KIND[kind](), nn.Linear(12, 12))
+    options = {"seed": 1, "rank": 2, "train": [], "distribution": table, **options}
+    model = lottapack.scaffold(copy.deepcopy(layers), backbone=backbone, **options)
+    with pytest.raises((RuntimeError, TypeError), match=rf"^0\.weight: .*{said}"):
+        model[0](wrong())
+    with pytest.raises((RuntimeError, TypeError, AttributeError)):
+        lottapack.scaffold(layers, **options)[0](wrong())
+
+
+@pytest.mark.parametrize("backbone", ["materialised", "blocks"])
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_tools_that_read_the_code_of_layers_are_refused(kind, backbone):
+    options = {"targets": ["0"], "train": [], "backbone": backbone}
+    model = lottapack.scaffold(nn.Sequential(OF_KIND[kind]()), seed=1, rank=2, **options)
+    with pytest.raises(UnsupportedError, match=r"^0(\.weight)?: torch\.fx cannot trace"):
+        torch.fx.symbolic_trace(model)
+    with pytest.raises(UnsupportedError, match=r"^0: torch\.jit\.script cannot compile a layer with an adapter"):
+        torch.jit.script(model)

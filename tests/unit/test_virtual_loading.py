@@ -12,7 +12,7 @@ from torch import nn
 
 import lottapack
 from lottapack.errors import IntegrityError, LimitError, ScaffoldError, UnsupportedError
-from lottapack.nn.generated_layer import generated_of
+from lottapack.nn.generated import generated_of
 
 WIDTH = 1024
 
@@ -107,7 +107,7 @@ REFUSED = [
         UnsupportedError,
         "0.weight cannot be virtual: merging an adapter",
     ),
-    ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: unknown backbone='fast'"),
+    ("sign1", {"backbone": "fast"}, ScaffoldError, "0.weight: unknown `backbone='fast'`"),
     ("sign1", {"backbone": {"0": "virtual", "7": "virtual"}}, ScaffoldError, "no generated layer is called '7'"),
 ]
 

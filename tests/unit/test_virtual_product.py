@@ -9,8 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 
 import lottapack
 from lottapack import rng
-from lottapack.errors import UnsupportedError
-from lottapack.products import layout, narrow, signs
+from lottapack.errors import DeviceError, UnsupportedError
+from lottapack.products import declared, layout, narrow, signs
 from lottapack.products import product as products
 from lottapack.products.adapted import generated_adapted_product
 from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
@@ -18,7 +18,7 @@ from lottapack.products.op import generated_product
 from lottapack.products.product import Matrix
 from lottapack.products.rows import generated_rows
 from lottapack.products.weight_key import parsed, weight_key
-from lottapack.rng import backends
+from lottapack.rng import backends, reference
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
 SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056), (23, 3072)]
@@ -200,6 +200,7 @@ def test_the_product_is_an_operator_that_torch_can_differentiate(table):
     torch.library.opcheck(generated_product, (drawn(3, 30), *names(7, 30), False, 0), test_utils=QUICK)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # read by torch 2.14's own check
 def test_the_product_is_an_operator_in_all_that_torch_checks():
     torch.library.opcheck(generated_product, (drawn(3, 30).requires_grad_(), *named((7, 30)), False, 0))
 
@@ -414,3 +415,42 @@ def test_vmap_gives_what_a_loop_gives(batched):
     indices = torch.tensor([[1, 2], [0, 3]])
     found = torch.func.vmap(lambda i: generated_rows(i, torch.empty(0), *named((5, 4))))(indices)
     assert same_bits(found, generated_rows(indices, torch.empty(0), *named((5, 4))))
+
+
+@compiled
+@pytest.mark.parametrize("kernel", ["PRODUCT", "TRANSPOSED"])
+def test_a_kernel_that_gives_a_wrong_answer_is_not_used(kernel, monkeypatch):
+    right = getattr(declared, kernel)
+
+    def wrong(out, *rest):
+        right(out, *rest)
+        out.owner[0] += 1
+
+    monkeypatch.setattr(declared, kernel, wrong)
+    signs._require_right_answers.cache_clear()
+    x = drawn(2, 70)
+    with pytest.raises(DeviceError, match=r"sign1 compute a wrong (transposed )?product of 1 inputs"):
+        products.product(x, Matrix(source(), (70, 70)))
+    monkeypatch.undo()
+    assert products.product(x, Matrix(source(), (70, 70))).shape == (2, 70)
+
+
+@dots
+def test_dot_products_that_give_a_wrong_answer_are_not_used(monkeypatch):
+    monkeypatch.setattr(declared, "DOTS", lambda out, *_: out.owner.fill_(1))
+    narrow._require_right_answers.cache_clear()
+    out, x, block = torch.empty(1, 64), torch.ones(1, 2).bfloat16(), torch.ones(2, 64).bfloat16()
+    with pytest.raises(DeviceError, match="bfloat16 dot products compute a wrong product of 1 inputs"):
+        narrow.add_product_(out, x, 0, block, fresh=True)
+    monkeypatch.undo()
+    narrow.add_product_(out, x, 0, block, fresh=True)
+    assert torch.equal(out, torch.full((1, 64), 2.0))
+
+
+@compiled
+@pytest.mark.parametrize("block", [0, 2**24 - 1, 2**31 + 5, 2**47 - 1])
+def test_bits_are_those_of_the_stream_where_the_counter_passes_32_bits(block):
+    bits = np.empty(2 * layout.BLOCK // 32, np.uint32)
+    declared.SIGNS(bits, block, *source().halves)
+    elements = reference.elements(source(), block * layout.BLOCK, 2 * layout.BLOCK).view(np.float32)
+    assert np.array_equal(bits, np.packbits(elements > 0, bitorder="little").view(np.uint32))

@@ -317,6 +317,27 @@ class Listed(nn.Module):
         return self.inner(x) * self.factors[0]
 
 
+class Kept:
+    """An object that is no module and keeps one."""
+
+    def __init__(self) -> None:
+        self.inner = nn.Linear(16, 16)
+
+
+class Hides(nn.Module):
+    """A layer in a plain list, in an object or in a closure, which no state_dict holds."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.inner, layer = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.hidden: Any = {"list": [[layer]], "object": Kept(), "closure": lambda x: layer(x)}[where]
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden
+        run = hidden[0][0] if isinstance(hidden, list) else getattr(hidden, "inner", hidden)
+        return run(self.inner(x))  # type: ignore[no-any-return]
+
+
 class Extra(nn.Linear):
     """A layer with extra state in its state_dict."""
 
@@ -339,6 +360,147 @@ class Symmetric(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.triu() + x.triu(1).mT
+
+
+class Odd(nn.Module):
+    """Parameters of one element, of none, in float64 and bfloat16, not contiguous, expanded, and frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.single = nn.Parameter(torch.tensor([1.5])), nn.Parameter(torch.tensor(0.5))
+        self.none = nn.Parameter(torch.empty(0, 16))
+        self.wide = nn.Parameter(torch.randn(16, 16, dtype=torch.float64) / 4)
+        self.narrow = nn.Parameter((torch.randn(16, 16) / 4).bfloat16())
+        self.turned = nn.Parameter((torch.randn(16, 16) / 4).t())
+        self.frozen = nn.Parameter(torch.randn(16, 16) / 4, requires_grad=False)
+        self.register_parameter("absent", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.cat([x @ self.turned, self.none.expand(2, 0, 16)], 1) * self.one
+        hidden = (hidden.double() @ self.wide).float().relu()
+        return (hidden.bfloat16() @ self.narrow).float() @ self.frozen + self.single
+
+
+class TwoNames(nn.Module):
+    """One parameter under two names of a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = parameter(16, 16)
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.first).relu() @ self.second.mT
+
+
+class Groups(nn.Module):
+    """Layers of experts in a list, lists of parameters in a dict, and parameters in a list in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([BatchedExperts(), BatchedExperts()])
+        self.named = nn.ModuleDict({"a": nn.ParameterList([parameter(16, 16)]), "b": nn.ParameterList()})
+        self.nested = nn.ModuleList([nn.ParameterList([parameter(16, 16), parameter(16)])])
+        self.mapped = nn.ParameterDict({"x": parameter(16, 16)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + layer(x)
+        inner: Any = self.nested[0]
+        return x @ self.named["a"][0] @ inner[0] * inner[1] @ self.mapped["x"]  # type: ignore[index]
+
+
+class Quantised(nn.Module):
+    """A layer of integers with scales, as libraries for quantised models have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.randint(-127, 128, (16, 16), dtype=torch.int8))
+        self.scales = nn.Parameter(torch.full((16, 1), 0.01))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.codes * self.scales)
+
+
+class Rotates(nn.Module):
+    """Rotary positions as complex numbers, in no checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(16, 16)
+        angles = torch.outer(torch.arange(6.0), 0.5 ** torch.arange(8.0))
+        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(self.inner(x).unflatten(-1, (8, 2)))
+        return torch.view_as_real(pairs * self.turns).flatten(-2)
+
+
+class Doubled(nn.Module):
+    """A property called weight, computed from a parameter of another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = parameter(16, 16)
+
+    @property
+    def weight(self) -> Tensor:
+        return 2 * self.base
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class Adapted(nn.Linear):
+    """A layer that has low-rank factors itself, under the names of LoRA's paper."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 16)
+        self.A, self.B = parameter(2, 16), parameter(16, 2)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input) + input @ self.A.mT @ self.B.mT
+
+
+class Looks(nn.Module):
+    """Code that looks at its weight's memory, shape and dtype before it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_up_proj = parameter(4, 16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.gate_up_proj
+        assert weight.data_ptr() % 2 == 0 and weight.is_contiguous() and weight.dtype == x.dtype
+        assert weight.stride() == (256, 16, 1) and weight.numel() == 1024
+        out = torch.zeros_like(x)
+        for one in weight.unbind(0):
+            out = out + x @ one
+        return out + sum(x @ weight.select(0, at) for at in range(2)) + x @ weight[2, :, :] + x @ weight.sum(0)
+
+
+class Stepwise(nn.Module):
+    """A recurrent loop of one's own over raw matrices, with a state in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inward, self.onward = parameter(16, 16), parameter(16, 16)
+        self.register_buffer("start", torch.zeros(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, found = self.start.expand(len(x), 16), []
+        for one in x.unbind(1):
+            state = torch.tanh(one @ self.inward + state @ self.onward)
+            found.append(state)
+        return torch.stack(found, 1)
+
+
+def normed(tied: bool = False) -> nn.Module:
+    """Two layers with the former weight_norm; tied, they share the numbers behind their weights."""
+    layers = [torch.nn.utils.weight_norm(nn.Linear(16, 16)) for _ in range(2)]
+    if tied:
+        layers[1].weight_v, layers[1].weight_g = layers[0].weight_v, layers[0].weight_g
+    return nn.Sequential(*layers)
 
 
 def own(module: nn.Module) -> nn.Module:
@@ -462,6 +624,38 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Run]] = {
     "spectral_norm": (lambda: parametrizations.spectral_norm(nn.Linear(16, 16)), call),
     "orthogonal": (lambda: parametrizations.orthogonal(nn.Linear(16, 16)), call),
     "a parametrization of one's own": (lambda: own(nn.Linear(16, 16)), call),
+    "odd parameters": (Odd, call),
+    "one parameter under two names": (TwoNames, call),
+    "experts and parameters in lists": (Groups, call),
+    "a quantised layer": (Quantised, call),
+    "a complex buffer": (Rotates, call),
+    "a property called weight": (Doubled, call),
+    "a layer with factors of its own": (Adapted, call),
+    "a look at the memory": (Looks, call),
+    "a loop of one's own": (Stepwise, call),
+    "the former weight_norm": (normed, call),
+    "the former weight_norm, tied": (lambda: normed(tied=True), call),
+    "the former weight_norm of an LSTM": (
+        lambda: torch.nn.utils.weight_norm(nn.LSTM(16, 16, batch_first=True), "weight_hh_l0"),
+        first,
+    ),
+    "spectral_norm, transposed": (lambda: parametrizations.spectral_norm(nn.ConvTranspose1d(16, 16, 3)), channels),
+    "ConvTranspose2d, grouped, padded": (
+        lambda: nn.ConvTranspose2d(16, 16, 3, stride=2, output_padding=1, groups=4, dilation=2),
+        picture,
+    ),
+    "five dimensions": (
+        lambda: Raw(lambda x, w: torch.einsum("bld,jhkde->ble", x, w), w=(2, 1, 3, 16, 16)),
+        call,
+    ),
+    "bags with weights": (
+        lambda: nn.EmbeddingBag(16, 16, mode="sum"),
+        lambda m, x: x + m(x.argmax(-1), per_sample_weights=x.amax(-1))[:, None],
+    ),
+    "a layer in a list": (lambda: Hides("list"), call),
+    "a layer in an object": (lambda: Hides("object"), call),
+    "a layer in a closure": (lambda: Hides("closure"), call),
+    "a scripted layer": (lambda: torch.jit.script(nn.Linear(16, 16)), call),
     "a tensor in a list": (Listed, call),
     "complex weights": (Spectral, call),
 }
@@ -469,6 +663,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Run]] = {
 REFUSED = {
     "a tensor in a list": "cannot compute middle.factors[0] without weights",
     "complex weights": "middle.weights is torch.complex64, which the format does not support",
+    "a layer in a list": "middle.hidden[0][0].weight, which no checkpoint holds",
+    "a layer in an object": "middle.hidden.inner.weight, which no checkpoint holds",
+    "a layer in a closure": "middle.hidden.layer.weight, which no checkpoint holds",
+    "a scripted layer": "middle is a scripted module, whose parameters cannot be replaced",
     "extra state": "a pack cannot hold middle._extra_state of the state_dict",
     "orthogonal": "Tensor.item() cannot be called on meta tensors",
 }

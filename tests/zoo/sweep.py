@@ -2,7 +2,8 @@
 
 Each class of transformers and diffusers is shrunk by the names of its configuration's fields; models of timm are built
 as they are. Each is run once without adapters and once with those that scaffold() gives by default, packed and loaded.
-An adapter is dead if it gets no gradient although the weight of the plain model does. Each model has a process of its
+An adapter is dead if it gets no gradient although the weight of the model that load(merge=True) returns does, which
+computes the same. Each model has a process of its
 own, forked from one that has imported the library, with a limit of time and memory. A log makes a sweep resumable, and
 a table tells what it came to by library and cause. A library that is not installed is left out.
 """
@@ -29,13 +30,14 @@ from sweep_libraries import LIBRARIES, Build, Case, Inputs
 from zoo_runs import adapted, floating, furthest, reached, same_bits, step
 
 import lottapack
-from lottapack.format.recipe import StoredRecipe
+from lottapack.format.recipe import BUFFER, StoredRecipe, of_tensor
 from lottapack.nn import recipe_of
+from lottapack.nn.attach import recipe_text
 
 LIMIT_CPU_S = 20
 LIMIT_S = 900
 LIMIT_BYTES = 6 << 30
-LARGEST_OF_OTHERS = 20_000_000
+LARGEST_OF_OTHERS = 100_000_000
 """Parameters."""
 LARGEST = {"timm": 150_000_000, "diffusers": 50_000_000}
 """Parameters: models of timm cannot be made smaller."""
@@ -46,14 +48,21 @@ STEPS = 3
 
 
 class Found(NamedTuple):
-    """A configuration of a case that builds, and inputs with which a step runs, or why none did.
-
-    ``due``: the parameters that get a gradient then.
-    """
+    """A configuration of a case that builds, and inputs with which a step runs, or why none did."""
 
     build: Build
     inputs: Inputs | None
     why: str
+
+
+class Packed(NamedTuple):
+    """What came of a pack: its size as part of the checkpoint's, and what differs when it is loaded, if anything does.
+
+    ``due``: the parameters that get a gradient in the merged model.
+    """
+
+    share: float
+    faults: str
     due: set[str]
 
 
@@ -74,10 +83,11 @@ def examine(case: Case, allow: Sequence[str] = ("timm", "transformers", "diffuse
         stage = "step"
         if inputs is not None:
             step(model, inputs)
-            told["unused"] = len(layers - found.due)
-            told["dead"] = sorted((layers & found.due) - reached(model, "lora_B"))
         stage = "pack"
-        told["share"], faults = packed(model, inputs, allow)
+        told["share"], faults, due = packed(model, inputs, allow)
+        if inputs is not None:
+            told["unused"] = len(layers - due)
+            told["dead"] = sorted((layers & due) - reached(model, "lora_B"))
     except Exception as fault:  # noqa: BLE001 (libraries of hundreds of classes)
         return {**told, "stage": stage, "why": f"{type(fault).__name__}: {fault}"[:400]}
     return {**told, "stage": "load", "why": faults} if faults else {**told, "stage": "done"}
@@ -106,8 +116,8 @@ def usable(case: Case) -> Found | dict[str, Any]:
         if len(without) < STEPS:
             inputs, why = first_that_runs(model, case)
             if inputs is not None:
-                return Found(build, inputs, "", reached(model))
-            without.append(Found(build, None, why, set()))
+                return Found(build, inputs, "")
+            without.append(Found(build, None, why))
     return without[0] if without else faults[0]
 
 
@@ -130,30 +140,43 @@ def in_full(model: torch.nn.Module) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1])[:4])
 
 
-def packed(model: torch.nn.Module, inputs: Inputs | None, allow: Sequence[str]) -> tuple[float, str]:
-    """The size of a pack as part of the checkpoint's, and what differs when it is loaded, if anything does."""
+def tensors_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state_dict, with the recipe as it was scaffolded: it also tells of caches that a forward pass filled."""
+    state = model.state_dict()
+    state[BUFFER] = recipe_text(of_tensor(state[BUFFER]).as_scaffolded())
+    return state
+
+
+def packed(model: torch.nn.Module, inputs: Inputs | None, allow: Sequence[str]) -> Packed:
+    """What came of packing a model and loading it both ways."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lotta.safetensors"
         size = lottapack.pack(model, path).size
         loaded = lottapack.load(path, allow=allow)
         merged = lottapack.load(path, allow=allow, merge=True)
-    state, theirs = model.state_dict(), loaded.state_dict()
+        virtual = lottapack.load(path, allow=allow, backbone="blocks")
+    state, theirs = tensors_of(model), tensors_of(loaded)
     other = [name for name in state if name not in theirs or not same_bits(state[name], theirs[name])]
     if other:
-        return 0.0, f"tensors differ: {other[:3]}"
+        return Packed(0.0, f"tensors differ: {other[:3]}", set())
     share = size / sum(tensor.numel() * tensor.element_size() for tensor in merged.state_dict().values())
     if inputs is None:
-        return share, ""
+        return Packed(share, "", set())
     with torch.no_grad():
-        wanted, same, near = (outputs(one, inputs) for one in (model, loaded, merged))
+        wanted, same, near, without = (outputs(one, inputs) for one in (model, loaded, merged, virtual))
     if len(wanted) != len(same) or not all(map(same_bits, wanted, same)):
-        return share, "outputs differ"
-    far = furthest(wanted, near)
-    if far > NEAR:  # some models amplify rounding: what do their inputs' last bits change?
-        rounded = {name: one * (1 + 2**-23) if one.is_floating_point() else one for name, one in inputs.items()}
-        with torch.no_grad():
-            far = far if far > 10 * furthest(wanted, outputs(model, rounded)) else 0.0
-    return share, "" if far <= NEAR or far != far else f"merged outputs differ by {far:.2g}"
+        return Packed(share, "outputs differ", set())
+    faults = ""
+    for way, far in {"merged": furthest(wanted, near), "virtual": furthest(wanted, without)}.items():
+        if far > NEAR:  # some models amplify rounding: what do their inputs' last bits change?
+            rounded = {name: one * (1 + 2**-23) if one.is_floating_point() else one for name, one in inputs.items()}
+            with torch.no_grad():
+                if far > 10 * furthest(wanted, outputs(model, rounded)):
+                    faults = f"{way} outputs differ by {far:.2g}"
+    for parameter in merged.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    step(merged, inputs)
+    return Packed(share, faults, reached(merged))
 
 
 def outputs(model: torch.nn.Module, inputs: dict[str, Any]) -> list[torch.Tensor]:

@@ -19,7 +19,10 @@ Inputs = dict[str, Any]
 Build = Callable[[bool], nn.Module]
 """Builds a model; the argument is whether it is to be packed, or only looked at."""
 
-FEWER = ((r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),)
+FEWER = (
+    (r"(num|n|encoder|decoder|text|vision)?_?(hidden_)?(encoder_|decoder_)?(layers?|blocks)$", 2),
+    (r"depths$", 1),
+)
 SHORTER = (
     (r"vocab(ulary)?_size$", 64),
     (r"(num_experts|num_local_experts|n_routed_experts)$", 4),
@@ -79,13 +82,14 @@ class Case:
 
 
 def small_numbers(fields: dict[str, Any], rules: Rules = STYLES[0]) -> dict[str, Any]:
-    """Smaller numbers for those fields whose names say what they are."""
+    """Smaller numbers, also in lists, for those fields whose names say what they are."""
     values: dict[str, Any] = {}
     for name, value in fields.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        several = isinstance(value, list | tuple) and bool(value)
+        if all(type(one) is int and one > 0 for one in (value if several else [value])):
             small = next((small for pattern, small in rules if re.search(pattern, name)), None)
-            if small is not None and small < value:
-                values[name] = small
+            if small is not None and (max(value) if several else value) > small:
+                values[name] = [small] * len(value) if several else small
         elif "drop" in name and isinstance(value, float):
             values[name] = 0.0
     return values

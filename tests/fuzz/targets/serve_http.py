@@ -152,7 +152,9 @@ def _served() -> tuple[Any, Registry, asyncio.AbstractEventLoop]:
     atexit.register(lambda: (stack.close(), shutil.rmtree(folder, ignore_errors=True)))
     limits = Limits(file_bytes=10_000, commit_bytes=20_000, commit_files=50, commit_folders=50)
     registry = stack.enter_context(opened(folder, limits=limits, rules=Rules(open_while_no_tokens=True)))
-    return application(registry), registry, asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()
+    stack.callback(loop.close)
+    return application(registry), registry, loop
 
 
 def _restore(registry: Registry) -> None:
