@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site measure
+.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site measure bench-browser
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
@@ -63,6 +63,10 @@ test-oldest: .venv-oldest/installed
 bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
 
+# The page that runs models in Chromium, from its address to the first answer: a minute, and another for the models the first time.
+bench-browser: $(VENV)/bench-installed spec/js/vendor/LICENSE.tokenizers
+	$(BIN)/python benchmarks/bench_browser.py --models build/bench-browser
+
 # Everything that is checked and measured on a GPU, in under twelve minutes, with the Python that has torch for it.
 # SITE: a folder with packages that it lacks, such as `make gpu-site` fills (for Python 3.12 on x86-64 Linux).
 SITE ?=
@@ -92,7 +96,7 @@ spec/js/vendor/LICENSE.tokenizers: $(VENV)/test-installed spec/web/package-lock.
 	$(BIN)/python spec/web/build.py
 	touch $@
 
-# Rewrite the specification's vectors (a released version's are only ever added to).
+# Rewrite the specification's vectors (format 1.0 is final: they are only added to, see tests/spec/frozen.py).
 vectors: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py
 
@@ -101,7 +105,7 @@ kit: $(VENV)/test-installed
 	$(BIN)/python spec/v1/vectors/generate.py --kit build/lottapack-vectors-1.0.tar.xz
 
 # Change our two readers rule by rule, and show that a vector catches each change, for MUTANTS seconds (hours for all of
-# them; what was run is kept in build/mutants.json). Not part of make test.
+# them; what was run is kept in build/mutants-js.json and build/mutants-python.json). Not part of make test.
 MUTANTS ?= 7200
 mutants: $(VENV)/test-installed
 	$(BIN)/python tests/mutants/mutate.py --seconds $(MUTANTS) --table build/mutants.md
@@ -113,11 +117,12 @@ crash: $(VENV)/test-installed
 
 # Look for an input that brings anything but a LottapackError out of a reader, for as long as one likes. TARGET is a module
 # of tests/fuzz/targets, such as pack; without it all of them run in turn and share the time. Before that, for a tenth of
-# the time, inputs on which the readers in Python and JavaScript differ.
+# the time each, inputs on which the readers in Python and JavaScript differ, and changed configurations of all models.
 SECONDS ?= 600
 TARGET ?=
 fuzz: $(VENV)/fuzz-installed
 	$(BIN)/python tests/fuzz/differences.py $$(($(SECONDS) / 10))
+	$(BIN)/python tests/fuzz/configs.py $$(($(SECONDS) / 10))
 	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS) $(addprefix --target ,$(TARGET))
 
 # The Hub client's own tests against lottapack serve (not part of make test; see tests/hub/README.md).

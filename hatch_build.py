@@ -1,7 +1,8 @@
 """Compile the CPU kernels for common processors, so that nothing is compiled on a fresh machine.
 
 Building the wheel runs this, and ``make kernels`` for a checkout. The code is for this machine's architecture and
-system; other machines compile on first use. See ``lottapack/rng/kernels/shipped.py`` and decision 0063.
+system, and from Linux on x86-64 also for Linux on arm64; other machines compile on first use. See
+``lottapack/rng/kernels/shipped.py`` and decisions 0063 and 0071.
 ``LOTTAPACK_KERNELS`` limits it to some targets, such as ``v3``, separated by commas.
 """
 
@@ -30,7 +31,7 @@ class KernelsHook(BuildHookInterface[Any]):
         self._folder = tempfile.TemporaryDirectory()
         try:
             compile_all(Path(self._folder.name))
-        except subprocess.CalledProcessError as fault:
+        except (ImportError, subprocess.CalledProcessError) as fault:
             self.app.display_warning(f"the kernels are compiled on first use instead, because {fault}")
             return
         build_data["force_include"][self._folder.name] = PLACE
@@ -47,32 +48,45 @@ def compile_all(folder: Path) -> None:
 
     for old in folder.glob("*"):
         old.unlink()
-    architecture = machine.processor().triple.partition("-")[0]
-    targets, chosen = shipped.TARGETS.get(architecture, ()), os.environ.get("LOTTAPACK_KERNELS")
+    this, chosen = machine.processor().triple, os.environ.get("LOTTAPACK_KERNELS")
+    own = this.partition("-")[0]
+    targets = [(own, target) for target in shipped.TARGETS.get(own, ())]
+    if "linux" in this and own in shipped.ALSO:
+        targets += [(shipped.ALSO[own], target) for target in shipped.TARGETS[shipped.ALSO[own]]]
     if chosen is not None:
-        targets = tuple(target for target in targets if target.label in chosen.split(","))
+        targets = [(architecture, target) for architecture, target in targets if target.label in chosen.split(",")]
     listed: list[dict[str, Any]] = []
 
-    def compiled(target: shipped.Target) -> bytes:
-        environment = {**os.environ, "NUMBA_CPU_NAME": target.name, "NUMBA_CPU_FEATURES": target.flags}
-        command = [sys.executable, __file__, folder, target.label]
-        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    def compiled(architecture: str, target: shipped.Target) -> bytes:
+        of_numba = (target.name, target.flags) if architecture == own else ("generic", "")
+        environment = {**os.environ, **dict(zip(("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"), of_numba, strict=True))}
+        command = [sys.executable, __file__, folder, architecture, target.label]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=architecture == own)
+        return done.stdout if done.returncode == 0 else b"[]"  # numba's own code may change; its error is on stderr
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for answer in pool.map(compiled, targets):
+        for answer in pool.map(lambda job: compiled(*job), targets):
             listed += json.loads(answer)
     (folder / shipped.LIST).write_text(json.dumps(listed, indent=1))
 
 
-def compile_for(folder: Path, label: str) -> list[dict[str, Any]]:
+def compile_for(folder: Path, architecture: str, label: str) -> list[dict[str, Any]]:
     """Compile the kernels of one target, which the process's variables describe; return their places in the list."""
+    import llvmlite.binding as llvm
+
+    from lottapack.rng.kernels import machine, shipped
+
+    (target,) = (one for one in shipped.TARGETS[architecture] if one.label == label)
+    if not llvm.get_process_triple().startswith(architecture):
+        _only_compile()
+        other = machine.Processor(f"{architecture}-unknown-linux-gnu", target.name, target.flags, chosen=True)
+        machine.compile_for_another(other)
     from lottapack.codecs import trellis_stream
     from lottapack.products import declared as products
-    from lottapack.rng.kernels import declared, machine, shipped
+    from lottapack.rng.kernels import declared
     from lottapack.rng.kernels.source_digest import source_digest
 
     this = machine.processor()
-    (target,) = (one for one in shipped.TARGETS[this.triple.partition("-")[0]] if one.label == label)
     kernels = (products.DOTS,)
     if not this.has("avx512bf16"):  # the others gain nothing from it
         formula = declared.FORMULA_KERNELS if declared.FORMULA else ()
@@ -88,9 +102,25 @@ def compile_for(folder: Path, label: str) -> list[dict[str, Any]]:
     return listed
 
 
+def _only_compile() -> None:
+    """Keep numba from generating code in this process, whose processor lacks the instructions of another one.
+
+    numba still translates and optimises each kernel; lottapack's compiler generates the code from that.
+    """
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.cpu import CPUContext
+
+    def nothing_to_call(_: Any, library: Any, *__: Any) -> Any:
+        library._ensure_finalized()
+        return [].append  # numba asks for a built-in function, another one for each kernel
+
+    CPUContext.get_executable = nothing_to_call
+    JITCodeLibrary._finalize_specific = lambda _: None
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        print(json.dumps(compile_for(Path(sys.argv[1]), sys.argv[2])))
+        print(json.dumps(compile_for(Path(sys.argv[1]), *sys.argv[2:])))
     else:
         (ROOT / PLACE).mkdir(exist_ok=True)
         compile_all(ROOT / PLACE)

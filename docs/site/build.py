@@ -3,6 +3,7 @@
 The site has the repository's folders, so that each link between pages works in both. Run by ``make docs``.
 """
 
+import html
 import json
 import shutil
 import subprocess
@@ -186,11 +187,17 @@ def _field_rows(fields: dict[str, Any], above: str) -> Iterator[str]:
 def _command(command: Any, name: str) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True)
     if hasattr(command, "list_commands"):
+        if command.invoke_without_command and context.parent is None and name != "lottapack":
+            yield from _one(command, name, context)
         for sub in command.list_commands(context):
             found = command.get_command(context, sub)
             if found is not None and not found.hidden:
                 yield from _command(found, f"{name} {sub}")
         return
+    yield from _one(command, name, context)
+
+
+def _one(command: Any, name: str, context: Any) -> Iterator[str]:
     yield f"## {name}\n"
     yield f"{command.help or ''}\n"
     usage = " ".join(command.collect_usage_pieces(context))
@@ -208,8 +215,8 @@ def _row(parameter: Any, context: Any) -> str | None:
     record = parameter.get_help_record(context)
     if record is None:
         record = parameter.make_metavar(context), getattr(parameter, "help", None) or ""
-    left, right = (text.replace("|", "\\|").replace("\n", " ").strip() for text in record)
-    return f"| `{left}` | {right.replace('<', '&lt;')} |"
+    left, right = (html.escape(text, quote=False).replace("|", "&#124;").replace("\n", " ").strip() for text in record)
+    return f"| <code>{left}</code> | {right} |"
 
 
 def main() -> int:
