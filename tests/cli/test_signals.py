@@ -17,7 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(descriptor):
     print("writing", flush=True)
-    time.sleep(60)
+    for _ in range(1200):
+        time.sleep(0.05)
 
 os.fsync = slow
 from lottapack_cli.app import main
@@ -25,6 +26,7 @@ sys.exit(main(sys.argv[1:]))
 """
 """A command whose disk takes a minute to flush; by then all bytes are in the temporary file.
 
+It waits in small steps: a signal that arrives just before one of them is handled after it.
 A shell's background job hands down an ignored SIGINT, which Python would go on ignoring.
 """
 

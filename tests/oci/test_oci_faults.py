@@ -195,7 +195,8 @@ def test_a_pull_that_is_killed_is_continued(registry, repository, big_pack, cach
         def stop(done, total):
             if done > total // 2:
                 print("half", flush=True)
-                time.sleep(60)
+                for _ in range(1200):
+                    time.sleep(0.05)  # a signal just before one step is handled after it
         registry.pull(sys.argv[1], progress=stop)
     """
     with python(code, reference) as process:
