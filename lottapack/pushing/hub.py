@@ -1,6 +1,5 @@
 """Push to the Hub in one commit with the pack, its card and its signature, without sending what is already there."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,17 +13,15 @@ from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing import card
 from lottapack.registry import answers, hub, hub_files, integrity
-from lottapack.registry.downloading import fresh_hash
 from lottapack.registry.hub_errors import Refused, translated
 from lottapack.registry.hub_files import Contents
 from lottapack.registry.hub_guard import guarded
 from lottapack.registry.hub_http import LIBRARY
 from lottapack.registry.integrity import Expected
 from lottapack.registry.records import FileSize, PushOptions, PushResult
-from lottapack.registry.references import HubReference, is_revision
+from lottapack.registry.references import COMMIT, HubReference, is_revision
 
 CARD = "README.md"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_CARD = 10_000_000
 """The bytes of the largest card that is updated."""
 
@@ -59,9 +56,9 @@ class _File:
             return False
         if isinstance(self.content, Path):
             return integrity.difference(self.content, expected) is None
-        hashed = fresh_hash(expected)
+        hashed = expected.fresh_hash()
         hashed.update(self.content)
-        return (expected.size, expected.digest) == (self.size, hashed.hexdigest())
+        return expected.size == self.size and expected.problem(hashed.hexdigest()) is None
 
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
@@ -97,7 +94,7 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
-        sha256 = integrity.digest(path, "sha256")
+        sha256 = integrity.sha256_of(path)
         files = _files(path, place, sha256, options)
         new = [file for file in files if not file.there]
         stale = _stale(path, place) if path.name in [file.name for file in new] else []
@@ -229,7 +226,7 @@ def _commit(
                 parent_commit=parent,
             )
         commit = str(done.oid)
-        if not _COMMIT.fullmatch(commit):
+        if not COMMIT.fullmatch(commit):
             raise RegistryError(
                 f"{place.repo}: {constants.ENDPOINT} did not return the id of the commit", hint=answers.DISTRUST
             )

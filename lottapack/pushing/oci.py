@@ -131,7 +131,7 @@ def _is_new(client: "Client") -> bool:
 
 
 def _layer(media_type: str, path: Path) -> Blob:
-    size, sha256 = path.stat().st_size, integrity.digest(path, "sha256")
+    size, sha256 = path.stat().st_size, integrity.sha256_of(path)
     return oci_manifest.blob(media_type, path, sha256, size)
 
 

@@ -104,6 +104,15 @@ def collect(chunks: Iterable[bytes], most: int, what: str) -> bytes:
     return bytes(content)
 
 
+def refuse_compressed(headers: Mapping[str, str], what: str) -> None:
+    """Raise RegistryError for a compressed answer, which is never requested: a small one could become a large one."""
+    coding = headers.get("Content-Encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise RegistryError(
+            f"{what}: the answer is compressed ({printable(coding, 40)}) without request", hint=DISTRUST
+        )
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of an address. Raises ValueError if it is malformed."""
     parts = urlsplit(url)

@@ -5,7 +5,6 @@ left there, in this process or another, is hashed again, and only the rest is re
 """
 
 import errno
-import hashlib
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from lottapack.errors import NetworkError, OutputError, Problem
 from lottapack.limits import check_disk, size_text
@@ -46,19 +45,6 @@ class Body:
 
 Opener = Callable[[int], AbstractContextManager[Body]]
 """Requests a file from a byte on. Raises NetworkError for temporary failures, also while the body is read."""
-
-
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-def fresh_hash(expected: Expected) -> _Hash:
-    """Return a new hash of the file's algorithm."""
-    if expected.algorithm == "sha256":
-        return hashlib.sha256()
-    return hashlib.sha1(b"blob %d\0" % expected.size, usedforsecurity=False)
 
 
 def download(opener: Opener, expected: Expected, path: Path, what: str, progress: Progress | None) -> int:
@@ -122,7 +108,7 @@ class _Fetch:
     ) -> None:
         self._opener, self._expected, self._file, self._what = opener, expected, file, what
         self._progress = progress
-        self._hash, self._done = fresh_hash(expected), 0
+        self._hash, self._done = expected.fresh_hash(), 0
         self.received = 0
         self._patient = True
 
@@ -146,11 +132,7 @@ class _Fetch:
                 return Problem("size", "file", str(fault))
         self._file.flush()
         os.fsync(self._file.fileno())
-        computed = self._hash.hexdigest()
-        if computed == self._expected.digest:
-            return None
-        name = {"sha256": "SHA-256", "git": "git id"}[self._expected.algorithm]
-        return Problem("sha256", "file", f"has the {name} {computed}, but the registry says {self._expected.digest}")
+        return self._expected.problem(self._hash.hexdigest())
 
     def _keep(self) -> None:
         """Hash what is already there; discard it if it is longer than the file."""
@@ -163,7 +145,7 @@ class _Fetch:
     def _restart(self) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._hash, self._done = fresh_hash(self._expected), 0
+        self._hash, self._done = self._expected.fresh_hash(), 0
 
     def _receive(self) -> None:
         """Append what is missing, as far as this connection brings it."""

@@ -16,7 +16,6 @@ lead out of it.
 """
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +23,12 @@ from pathlib import Path
 
 from lottapack.errors import OutputError
 from lottapack.files.output import atomic_file
+from lottapack.format.collect import HEX64
 from lottapack.format.container import PACK_END
 from lottapack.registry import hub_server
 from lottapack.registry.integrity import Expected
 from lottapack.registry.locking import acquired
-from lottapack.registry.references import HubReference
-
-_SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+from lottapack.registry.references import COMMIT, HubReference
 
 
 def folder(repo: str) -> Path:
@@ -81,9 +79,9 @@ def expected_of(path: Path) -> Expected | None:
     if blob.parent.name != "blobs":
         return None
     size = blob.stat().st_size
-    if _SHA256.fullmatch(blob.name):
+    if HEX64.fullmatch(blob.name):
         return Expected(size, "sha256", blob.name)
-    return Expected(size, "git", blob.name) if _GIT.fullmatch(blob.name) else None
+    return Expected(size, "git", blob.name) if COMMIT.fullmatch(blob.name) else None
 
 
 def link(repo: str, commit: str, name: str, blob: Path) -> Path:
@@ -127,7 +125,7 @@ def recall(source: HubReference) -> str | None:
         return source.commit
     with suppress(OSError, UnicodeDecodeError):
         text = (folder(source.repo) / "refs" / (source.revision or "main")).read_text("ascii").strip()
-        return text if _GIT.fullmatch(text) else None
+        return text if COMMIT.fullmatch(text) else None
     return None
 
 

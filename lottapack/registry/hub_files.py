@@ -1,7 +1,6 @@
 """List the files of a Hub repository at a revision in one request, and fetch them into the cache."""
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,18 +12,18 @@ import msgspec
 
 from lottapack.errors import NotFoundError, RegistryError
 from lottapack.files.output import settle
+from lottapack.format.collect import HEX64
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry import answers, hub_cache, hub_http, hub_server, integrity
 from lottapack.registry.downloading import Body, download
 from lottapack.registry.hub_errors import translated
 from lottapack.registry.integrity import Expected
-from lottapack.registry.references import HubReference
+from lottapack.registry.references import COMMIT, HubReference
 
 _log = logging.getLogger(__name__)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git": re.compile(r"[0-9a-f]{40}")}
+_DIGESTS = {"sha256": HEX64, "git": COMMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,11 @@ def contents(repo: str, revision: str | None) -> Contents:
     """
     path = f"/api/models/{repo}" + (f"/revision/{quote(revision, safe='')}" if revision else "")
     info = hub_http.get(path, _Info, repo, {"blobs": "true"})
-    if not _COMMIT.fullmatch(info.sha):
+    if not COMMIT.fullmatch(info.sha):
         raise RegistryError(
             f"{repo}: {hub_server.endpoint()} did not return a commit", hint="Check that HF_ENDPOINT names a Hub."
         )
-    if revision and _COMMIT.fullmatch(revision) and info.sha != revision:
+    if revision and COMMIT.fullmatch(revision) and info.sha != revision:
         raise RegistryError(
             f"{repo}: {hub_server.endpoint()} answers with commit {info.sha} instead of {revision}",
             hint=answers.DISTRUST,

@@ -86,8 +86,7 @@ def _after(response: Any) -> None:
     """Refuse compressed answers and endless waits, and limit what is read."""
     if not _is_ours(response.request):
         return
-    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise RegistryError(f"{constants.ENDPOINT}: an answer is compressed without request", hint=answers.DISTRUST)
+    answers.refuse_compressed(response.headers, constants.ENDPOINT)
     wait = answers.asked_wait(response.headers)
     if wait is not None and wait > answers.MAX_WAIT:
         hint = "Try again later. Nothing was changed."

@@ -1,7 +1,7 @@
 """Requests to a Hub, each with limits of size and time, and the token for the Hub's own host only.
 
 The connection is huggingface_hub's, with its proxies and certificates. This module controls what that leaves open:
-redirects, compression (not requested, so that a small answer cannot become a large one), waits and sizes.
+redirects, compression, waits and sizes.
 """
 
 import logging
@@ -100,11 +100,7 @@ def _opened(
     url: str, params: Mapping[str, str] | None, asked: Mapping[str, str], what: str
 ) -> Iterator[tuple[Any, answers.Patience]]:
     """Open the successful answer to GET, following redirects and waiting for a busy server. Raises RegistryError."""
-    headers = {
-        **_identity(),
-        **asked,
-        "Accept-Encoding": "identity",
-    }
+    headers = {**_identity(), **asked, "Accept-Encoding": "identity"}
     told = headers.get("authorization", "")
     if not (told.isascii() and told.isprintable()):
         hint = "Log in again with: hf auth login    (or correct HF_TOKEN)."
@@ -170,9 +166,7 @@ def _check(response: Any, what: str) -> None:
             if len(content) > _MAX_ERROR:
                 break
         raise Refused(response.status_code, response.headers, bytes(content))
-    if coding != "identity":
-        shown, hint = answers.printable(coding, 40), answers.DISTRUST
-        raise RegistryError(f"{what}: the answer is compressed ({shown}) without request", hint=hint)
+    answers.refuse_compressed(response.headers, what)
 
 
 def _pause(seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Pull from the Hub: ask what the pack should be, fetch it, and check it before it is parsed."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -24,8 +25,9 @@ def pull(source: HubReference, progress: Progress | None) -> PullResult:
     with hub_server.at(source.server), translated(str(source)):
         if constants.is_offline_mode():
             return _offline(source)
-        if source.commit and (found := _cached(source, source.commit)):
-            return found
+        if source.commit and hub_cache.packs(source.repo, source.commit):
+            with suppress(IntegrityError, FormatError):  # then it is removed, and fetched again
+                return _cached(source, source.commit)
         return _online(source, progress)
 
 
@@ -44,25 +46,17 @@ def _online(source: HubReference, progress: Progress | None) -> PullResult:
     return PullResult(path, str(source), contents.commit, sha256, expected.size, received)
 
 
-def _cached(source: HubReference, commit: str) -> PullResult | None:
-    """Return the intact pack of a commit in the cache, or None; a damaged one is removed."""
-    packs = hub_cache.packs(source.repo, commit)
-    if not packs:
-        return None
-    hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
-    try:
-        return _checked(source, commit, packs[0])
-    except (IntegrityError, FormatError):
-        hub_cache.remove(source.repo, packs[0])
-        return None
-
-
 def _offline(source: HubReference) -> PullResult:
     commit = hub_cache.recall(source)
-    packs = hub_cache.packs(source.repo, commit) if commit else []
-    if commit is None or not packs:
+    if commit is None or not hub_cache.packs(source.repo, commit):
         hint = "Unset HF_HUB_OFFLINE and pull it once, or set HF_HOME to the cache that has it."
         raise NotFoundError(f"{source}: not in the cache {hub_server.cache()}, and HF_HUB_OFFLINE is set", hint=hint)
+    return _cached(source, commit)
+
+
+def _cached(source: HubReference, commit: str) -> PullResult:
+    """Return the pack of a commit in the cache. A damaged one is removed; raises IntegrityError, FormatError."""
+    packs = hub_cache.packs(source.repo, commit)
     hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
     try:
         return _checked(source, commit, packs[0])

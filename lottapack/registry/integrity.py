@@ -27,28 +27,36 @@ class Expected:
     algorithm: str
     digest: str
 
+    def fresh_hash(self) -> "hashlib._Hash":
+        """Return a new hash of the file's algorithm."""
+        if self.algorithm == "sha256":
+            return hashlib.sha256()
+        return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+
+    def problem(self, computed: str) -> Problem | None:
+        """Return what is wrong with a file that has this hash, or None. The problem has both hashes."""
+        if computed == self.digest:
+            return None
+        name = {"sha256": "SHA-256", "git": "git id"}[self.algorithm]
+        return Problem("sha256", "file", f"has the {name} {computed}, but the registry says {self.digest}")
+
 
 def difference(path: str | PathLike[str], expected: Expected) -> Problem | None:
-    """Return what is wrong with a file, before it is parsed, or None. The problem has both hashes."""
+    """Return what is wrong with a file, before it is parsed, or None."""
     size = Path(path).stat().st_size
     if size != expected.size:
         return Problem("size", "file", f"has {size:,} bytes, but the registry says {expected.size:,}")
-    computed = digest(path, expected.algorithm)
-    if computed == expected.digest:
-        return None
-    name = {"sha256": "SHA-256", "git": "git id"}[expected.algorithm]
-    return Problem("sha256", "file", f"has the {name} {computed}, but the registry says {expected.digest}")
-
-
-def digest(path: str | PathLike[str], algorithm: str) -> str:
-    """Return the hash of a whole file, ``sha256`` or ``git``, in hex."""
+    computed = expected.fresh_hash()
     with Path(path).open("rb") as file:
-        if algorithm == "sha256":
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        sha1 = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
         while piece := file.read(_PIECE):
-            sha1.update(piece)
-        return sha1.hexdigest()
+            computed.update(piece)
+    return expected.problem(computed.hexdigest())
+
+
+def sha256_of(path: str | PathLike[str]) -> str:
+    """Return the SHA-256 of a whole file in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_pack(path: str | PathLike[str], known: Expected | None = None) -> str:

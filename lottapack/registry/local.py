@@ -1,12 +1,12 @@
 """Find the file of a pack that a path or a reference names."""
 
 import json
-import os
 from os import PathLike
 from pathlib import Path
 
 from lottapack.errors import InvalidReferenceError, RegistryError
 from lottapack.files.links import require_own_file
+from lottapack.files.paths import is_directory
 from lottapack.format.container import PACK_END
 from lottapack.progress import Progress
 from lottapack.registry.references import parse
@@ -40,7 +40,7 @@ def in_folder(path: Path) -> Path:
     out of it, and for a folder that stands for another scaffold than the pack's default one, which the pack alone would
     not tell.
     """
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() may raise
+    if not is_directory(path):
         return path
     packs = sorted(path.glob(f"*{PACK_END}"))
     if len(packs) > 1:

@@ -2,14 +2,26 @@
 
 import logging
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottapack.errors import AccessError, NetworkError, NotFoundError, RegistryError, UnsupportedError
+from lottapack.errors import (
+    AccessError,
+    FormatError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    RegistryError,
+    UnsupportedError,
+)
 from lottapack.extras import missing
+from lottapack.files.output import settle
 from lottapack.progress import Progress
-from lottapack.registry import oci_cache, oci_manifest
-from lottapack.registry.oci_download import fetch
-from lottapack.registry.oci_manifest import Blob
+from lottapack.registry import downloading, oci_cache, oci_manifest
+from lottapack.registry.integrity import check_pack
+from lottapack.registry.oci_cache import Entry, expected
+from lottapack.registry.oci_manifest import Blob, Image
 from lottapack.registry.records import Listed, LogEntry, PullResult
 from lottapack.registry.references import OciReference, Owner
 
@@ -47,7 +59,7 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
                 if image is None:
                     manifest = manifest or client.manifest(digest)[0]
                     image = oci_manifest.read(manifest, str(source))
-                    received = fetch(client, image, entry, str(source), progress)
+                    received = _fetch(client, image, entry, str(source), progress)
                     entry.complete(manifest)
         path = entry.file(image.pack)
         if not received:
@@ -55,6 +67,42 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
         if source.tag:
             oci_cache.remember(source, digest)
     return PullResult(path, str(source), digest, image.pack.sha256, image.pack.size, received)
+
+
+def _fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Progress | None) -> int:
+    """Fetch the files of an image, and check the pack before it gets its name. Returns the bytes received of it."""
+    if image.signature:
+        part = _part(entry, image.signature)
+        download(client, image.signature, part, None)
+        settle(part, entry.file(image.signature))
+    part = _part(entry, image.pack)
+    received = download(client, image.pack, part, progress)
+    try:
+        check_pack(part)
+    except (FormatError, IntegrityError) as fault:
+        part.unlink()
+        hint = "The file is as it was pushed, but this version cannot read it as a pack. Report this to its author."
+        raise type(fault)(where, fault.problems, hint=hint) from fault
+    settle(part, entry.file(image.pack))
+    return received
+
+
+def _part(entry: Entry, blob: Blob) -> Path:
+    """Return the partial file of a blob.
+
+    A file that an interrupted pull had already named is moved back, to be checked.
+    """
+    part = entry.folder / f"{blob.sha256}.part"
+    file = entry.file(blob)
+    if file.is_file():
+        file.replace(part)
+    return part
+
+
+def download(client: "Client", blob: Blob, path: Path, progress: Progress | None) -> int:
+    """Fetch a blob into ``path``; see _download()."""
+    what = f"{client.where}, {blob.title}"
+    return downloading.download(partial(client.open_blob, blob), expected(blob), path, what, progress)
 
 
 def log(reference: OciReference) -> list[LogEntry]:

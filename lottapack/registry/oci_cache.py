@@ -12,7 +12,6 @@
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from lottapack.registry import oci_manifest
 from lottapack.registry.integrity import Expected, difference
 from lottapack.registry.locking import acquired
 from lottapack.registry.oci_manifest import Blob, Image
-from lottapack.registry.references import OciReference
+from lottapack.registry.references import DIGEST, OciReference
 
 _MANIFEST = "manifest.json"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def recall(reference: OciReference) -> str | None:
         digest = _tag(reference).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         return None
     return digest if (_root() / "sha256" / digest.removeprefix("sha256:") / _MANIFEST).is_file() else None
 

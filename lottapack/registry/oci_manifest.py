@@ -1,7 +1,6 @@
 """The OCI manifest of a pack: its records, and what readers refuse (spec: oci)."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 from lottapack.errors import NotFoundError, RegistryError
 from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.registry import answers
+from lottapack.registry.references import DIGEST
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.lottapack.pack.v1"
@@ -19,7 +19,6 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 
 TITLE = "org.opencontainers.image.title"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_NAME = 200
 
 
@@ -105,7 +104,7 @@ def read(raw: bytes, where: str) -> Image:
     if len(packs) != 1 or len(signatures) > 1:
         raise _broken(where, f"it has {len(packs)} packs and {len(signatures)} signatures")
     for layer in packs + signatures:
-        if not _DIGEST.fullmatch(layer.digest) or not 0 <= layer.size < 1 << 62:
+        if not DIGEST.fullmatch(layer.digest) or not 0 <= layer.size < 1 << 62:
             raise _broken(where, f"{layer.digest!r} of {layer.size} bytes is not a SHA-256 digest with a valid size")
     if not is_name(packs[0].title):
         raise _broken(where, f"the pack's name {packs[0].title!r} is not allowed")

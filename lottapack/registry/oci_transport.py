@@ -136,15 +136,11 @@ def exchange(session: requests.Session, method: str, url: str, what: str, **opti
 
 
 def chunks(response: requests.Response, what: str, *, is_file: bool = False) -> Iterator[bytes]:
-    """Yield an answer's content as it arrives. Raises RegistryError if it is compressed, which is never requested.
+    """Yield an answer's content as it arrives. Raises RegistryError if it is compressed.
 
     ``is_file``: whether it may take as long as it likes, if something arrives all the time.
     """
-    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding != "identity":
-        shown = answers.printable(coding, 40)
-        hint = answers.DISTRUST
-        raise RegistryError(f"{what}: the answer is compressed ({shown}) without request", hint=hint)
+    answers.refuse_compressed(response.headers, what)
     read = getattr(response.raw, "read1", response.raw.read)
     answer = response.raw._original_response  # as requests itself knows it; None from another adapter
     try:

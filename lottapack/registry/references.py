@@ -24,7 +24,8 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REPO = re.compile(rf"{_NAME}/{_NAME}")
 _OWNER = re.compile(_NAME)
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]*[A-Za-z0-9_+-])?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A commit's id, which is also how git names a file's content."""
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?")
 _LAST_PORT = 65535
 _PLAIN = re.compile(r'[!"$->@-~]+')
@@ -34,7 +35,7 @@ IMAGE = re.compile(rf"{_PART}(?:/{_PART})*")
 """The name of a repository in an OCI registry."""
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """A tag there."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class HubReference:
     @property
     def commit(self) -> str | None:
         """The revision if it is a full commit hash, whose meaning never changes."""
-        return self.revision if self.revision and _COMMIT.fullmatch(self.revision) else None
+        return self.revision if self.revision and COMMIT.fullmatch(self.revision) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,6 @@ def _image(text: str) -> OciReference:
         )
     if colon and not TAG.fullmatch(tag):
         raise InvalidReferenceError(f"{text!r}: {tag!r} is not an OCI tag", hint=FORMS)
-    if at and not _DIGEST.fullmatch(digest):
+    if at and not DIGEST.fullmatch(digest):
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not a sha256: digest of 64 hex digits", hint=FORMS)
     return OciReference(host, repository, tag or None, digest or None)

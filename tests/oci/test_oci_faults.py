@@ -45,7 +45,7 @@ def test_a_flipped_byte_in_the_registry(own_registry, pack, cache, capsys):
         with pytest.raises(IntegrityError) as caught:
             packs.pull(reference)
         assert sent.sha256 in str(caught.value)
-        assert integrity.digest(blob, "sha256") in str(caught.value)
+        assert integrity.sha256_of(blob) in str(caught.value)
         assert not files_below(cache)
         flip(blob, place)
     flip(blob)
@@ -72,7 +72,7 @@ def test_a_flipped_byte_that_is_mended_meanwhile_is_no_error(own_registry, pack)
     flip(blob)
 
     def mend(done, total):
-        if done == total and integrity.digest(blob, "sha256") != sent.sha256:
+        if done == total and integrity.sha256_of(blob) != sent.sha256:
             flip(blob)
 
     got = packs.pull(reference, progress=mend)
@@ -89,7 +89,7 @@ def test_a_changed_manifest(own_registry, pack):
         with pytest.raises(IntegrityError) as caught:
             packs.pull(reference + end)
         assert sent.revision in str(caught.value)
-        assert f"sha256:{integrity.digest(path, 'sha256')}" in str(caught.value)
+        assert f"sha256:{integrity.sha256_of(path)}" in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [0, 1000])
@@ -296,7 +296,7 @@ def test_the_memory_does_not_grow_with_the_file(registry, repository, tmp_path):
         import hashlib, re, sys
         from pathlib import Path
         from lottapack.registry.oci_client import Client
-        from lottapack.registry.oci_download import download
+        from lottapack.registry.oci import download
         from lottapack.registry.oci_manifest import Blob
         from lottapack.registry.references import parse
         path = Path(sys.argv[1])
