@@ -65,22 +65,15 @@ class Weights(StrEnum):
 
 Pack = Annotated[
     str,
-    typer.Argument(
-        metavar="PACK",
-        help="The pack: a .lotta.safetensors file, or a reference as for lottapack pull.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="PACK", help="The pack: a .lotta.safetensors file, or a reference as for lottapack pull."),
 ]
-PackFile = Annotated[
-    Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.", show_default=False)
-]
+PackFile = Annotated[Path, typer.Argument(metavar="PACK", help="The pack, a .lotta.safetensors file.")]
 Reference = Annotated[
     str,
     typer.Argument(
         metavar="REFERENCE",
         help="owner/name[@revision], http(s)://host/owner/name[@revision] of another server, or "
         "oci://host/repository:tag (or @sha256:...).",
-        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -91,7 +84,6 @@ Dtype = Annotated[
         parser=_floating,
         metavar="DTYPE",
         help="Convert the weights to float32, bfloat16 or float16; by default they keep their dtype.",
-        show_default=False,
     ),
 ]
 ExportDtype = Annotated[
@@ -100,7 +92,6 @@ ExportDtype = Annotated[
         parser=_exported,
         metavar="DTYPE",
         help="Convert the weights to float32, bfloat16 or float16, or for gguf q8_0; by default they keep their dtype.",
-        show_default=False,
     ),
 ]
 StoredDtype = Annotated[
@@ -109,23 +100,16 @@ StoredDtype = Annotated[
         parser=_narrow,
         metavar="DTYPE",
         help="Store float32 tensors that were trained, including adapters, as float16 or bfloat16.",
-        show_default=False,
     ),
 ]
 Verbose = Annotated[
-    int,
-    typer.Option("--verbose", "-v", count=True, show_default=False, help="Log to standard error; -vv logs more."),
+    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Log to standard error; -vv logs more.")
 ]
 All = Annotated[bool, typer.Option("--all", help="List every item on its own line.")]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="The device that generates the weights, such as cuda.")]
 MaxBytes = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="The largest model to accept, in bytes; by default the free memory.",
-        show_default=False,
-    ),
+    typer.Option(min=1, metavar="N", help="The largest model to accept, in bytes; by default the free memory."),
 ]
 Allow = Annotated[
     list[str] | None,
@@ -133,13 +117,11 @@ Allow = Annotated[
         "--allow",
         metavar="PACKAGE",
         help="A package whose code you trust, if the pack needs to import it; can be repeated.",
-        show_default=False,
     ),
 ]
 
 Root = Annotated[
-    Path | None,
-    typer.Option("--root", metavar="DIR", help="The registry's folder; by default ./registry.", show_default=False),
+    Path | None, typer.Option("--root", metavar="DIR", help="The registry's folder; by default ./registry.")
 ]
 
 

@@ -20,7 +20,6 @@ def command(
             "-o",
             metavar="DIR",
             help="Keep the pack and the full checkpoint in this folder; by default they are deleted.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

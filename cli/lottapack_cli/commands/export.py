@@ -31,10 +31,7 @@ EXAMPLES = examples(
 
 def command(
     pack: Pack,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR_OR_FILE", help="The file or folder to write.", show_default=False),
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR_OR_FILE", help="The file or folder to write.")],
     form: Annotated[
         Format,
         typer.Option(
@@ -49,11 +46,7 @@ def command(
     device: Device = "cpu",
     scaffold: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which of the pack's scaffolds to use; by default the one of its main seed.",
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help="Which of the pack's scaffolds to use; by default the one of its main seed."),
     ] = None,
     max_shard_size: Annotated[
         str | None,
@@ -61,15 +54,13 @@ def command(
             metavar="SIZE",
             help="Largest file of weights, such as 5GB. Larger checkpoints become a folder of shards with an index. "
             "The default is 5GB for a folder, and unlimited for a file.",
-            show_default=False,
         ),
     ] = None,
     weights: Annotated[
         Weights | None,
         typer.Option(
             help="With onnx: a file beside the graph (the default), or none: the graph takes its weights from a pack, "
-            "which is written beside it with the graph inside.",
-            show_default=False,
+            "which is written beside it with the graph inside."
         ),
     ] = None,
     inputs: Annotated[
@@ -78,7 +69,6 @@ def command(
             "--input",
             metavar="FILE",
             help="With onnx: an example input, .npy, .npz, .pt or .safetensors; most models need none.",
-            show_default=False,
         ),
     ] = None,
     max_bytes: MaxBytes = None,

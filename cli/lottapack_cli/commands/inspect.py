@@ -23,11 +23,7 @@ def command(
     every: All = False,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PICTURE",
-            help="Draw beta, the backbone's factor, of each layer to a .png or .svg file.",
-            show_default=False,
-        ),
+        typer.Option(metavar="PICTURE", help="Draw beta, the backbone's factor, of each layer to a .png or .svg file."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

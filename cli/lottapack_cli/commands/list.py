@@ -16,7 +16,6 @@ def command(
         typer.Argument(
             metavar="OWNER",
             help="A user or organisation, http(s)://host/owner of another server, or oci://host[/prefix].",
-            show_default=False,
         ),
     ],
     json: Json = False,

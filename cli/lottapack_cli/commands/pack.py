@@ -2,7 +2,7 @@
 
 import json as json_
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,6 @@ def command(
         typer.Argument(
             metavar="CHECKPOINT",
             help="A state_dict (.safetensors, .pt, .pth, .bin, .ckpt, or a folder) or the folder of a PEFT adapter.",
-            show_default=False,
         ),
     ],
     output: Annotated[
@@ -38,15 +37,12 @@ def command(
             "-o",
             metavar="PACK",
             help="The pack to write; by default NAME.lotta.safetensors next to the checkpoint.",
-            show_default=False,
         ),
     ] = None,
     base: Annotated[
         Path | None,
         typer.Option(
-            metavar="PACK",
-            help="For a PEFT adapter: the pack of its base; by default the one next to the adapter.",
-            show_default=False,
+            metavar="PACK", help="For a PEFT adapter: the pack of its base; by default the one next to the adapter."
         ),
     ] = None,
     key: Annotated[
@@ -55,7 +51,6 @@ def command(
             metavar="NAME",
             help="Which model to pack if the checkpoint contains several: its key, such as state_dict_ema, or its "
             "module.",
-            show_default=False,
         ),
     ] = None,
     ignore: Annotated[
@@ -64,7 +59,6 @@ def command(
             metavar="PATTERN",
             help="Leave out tensors that the model does not have, by name, module or pattern, such as classifier or "
             "'criterion.*'; without this option they are refused. Can be repeated.",
-            show_default=False,
         ),
     ] = None,
     results: Annotated[
@@ -73,15 +67,13 @@ def command(
             metavar="FILE",
             help="A JSON list of scores that the pack carries: objects with task, dataset, metric and score; also "
             "split, deviation, seeds, rank, full, chance.",
-            show_default=False,
         ),
     ] = None,
     rng: Annotated[
         Generator, typer.Option(help="torch-cpu: the model was built under torch.manual_seed, not by lottapack.")
     ] = Generator.philox,
     seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="The model's seed, if the checkpoint has no recipe.", show_default=False),
+        int | None, typer.Option(metavar="N", help="The model's seed, if the checkpoint has no recipe.")
     ] = None,
     arch: Annotated[
         Path | None,
@@ -89,15 +81,12 @@ def command(
             metavar="ARCH",
             help="The model's architecture, if the checkpoint has no recipe: a folder with a transformers "
             "config.json, or a JSON file; by default the checkpoint's folder.",
-            show_default=False,
         ),
     ] = None,
     from_merged: Annotated[
         bool, typer.Option("--from-merged", help="Find beta and adapters in merged weights, given the seed.")
     ] = False,
-    max_rank: Annotated[
-        int | None, typer.Option(min=1, metavar="R", help="The largest rank to look for.", show_default=False)
-    ] = None,
+    max_rank: Annotated[int | None, typer.Option(min=1, metavar="R", help="The largest rank to look for.")] = None,
     stored_dtype: StoredDtype = None,
     coding: Annotated[
         list[str] | None,
@@ -107,7 +96,6 @@ def command(
             "or normal4-block64 (8 or 4 bits; by default the embeddings) or planes-zlib (lossless; by default "
             "all). GROUP: adapters, embeddings, heads, norms, biases, buffers, rest, * or a pattern of tensor names "
             "such as layers.5.*. Can be repeated.",
-            show_default=False,
         ),
     ] = None,
     tolerance: Annotated[
@@ -117,7 +105,6 @@ def command(
             metavar="T",
             help="With --from-merged: the largest relative error of a layer, in Frobenius norms; by default the "
             "error that rounding to its dtype causes.",
-            show_default=False,
         ),
     ] = None,
     max_error: Annotated[
@@ -126,7 +113,6 @@ def command(
             metavar="E",
             help="The largest root mean square error of a tensor, relative to its root mean square. trellis8 aims at "
             "it (without --coding, for all large tensors); other codings that exceed it are refused.",
-            show_default=False,
         ),
     ] = None,
     max_size: Annotated[
@@ -134,7 +120,6 @@ def command(
         typer.Option(
             metavar="SIZE",
             help="The largest size of the pack, such as 16MB or 15MiB; the error is as small as this size permits.",
-            show_default=False,
         ),
     ] = None,
     allow_nonfinite: Annotated[
@@ -149,7 +134,6 @@ def command(
             metavar="FOLDER",
             help="Add the tokenizer, chat template and processor of this folder; by default of the checkpoint's "
             "folder.",
-            show_default=False,
         ),
     ] = None,
     no_files: Annotated[bool, typer.Option("--no-files", help="Do not add such files.")] = False,
@@ -159,7 +143,6 @@ def command(
             metavar="INPUTS",
             help="Run the trained model and the packed one, unmerged and merged, on these inputs, and refuse a pack "
             "whose outputs differ. A .pt, .safetensors, .npy or .npz file with a tensor or arguments by name.",
-            show_default=False,
         ),
     ] = None,
     distribution: Annotated[
@@ -177,17 +160,33 @@ def command(
     An existing pack is replaced in one step, at the end.
     """
     torch_cpu = rng is Generator.torch_cpu
-    _check(torch_cpu, from_merged, seed, arch, max_rank, tolerance, distribution, base)
-    if from_merged and allow_nonfinite:
-        raise typer.BadParameter("--allow-nonfinite is not valid with --from-merged")
+    seeded = torch_cpu or from_merged
+    _refuse_first(
+        {
+            "choose --rng torch-cpu or --from-merged": torch_cpu and from_merged,
+            "--rng torch-cpu and --from-merged need --seed": seeded and seed is None,
+            "--from-merged needs --max-rank": from_merged and max_rank is None,
+            "--seed and --arch are only valid with --rng torch-cpu or --from-merged; the recipe contains both": (
+                not seeded and (seed is not None or arch is not None)
+            ),
+            "--tolerance is only valid with --from-merged; --max-error limits the error of a coding": (
+                not from_merged and tolerance is not None
+            ),
+            "--max-rank and --distribution are only valid with --from-merged": (
+                not from_merged and (max_rank is not None or distribution != _NORMAL)
+            ),
+            "--base is only valid for a PEFT adapter on a backbone that lottapack generated": (
+                seeded and base is not None
+            ),
+            "--allow-nonfinite is not valid with --from-merged": from_merged and allow_nonfinite,
+            "--check is only valid for a checkpoint with a recipe, or a PEFT adapter": seeded and check is not None,
+            "choose --max-error or --max-size: --max-size determines the error itself": (
+                max_error is not None and max_size is not None
+            ),
+            "choose --files or --no-files": files is not None and no_files,
+        }
+    )
     codings = _by_group(coding or [])
-    if check is not None and (torch_cpu or from_merged):
-        raise typer.BadParameter("--check is only valid for a checkpoint with a recipe, or a PEFT adapter")
-    if max_error is not None and max_size is not None:
-        raise typer.BadParameter("choose --max-error or --max-size: --max-size determines the error itself")
-    if files is not None and no_files:
-        raise typer.BadParameter("choose --files or --no-files")
-    carried = files or not no_files
     scores = [] if results is None else _scores(results)
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     target = output or beside(checkpoint)
@@ -226,7 +225,7 @@ def command(
             base=base,
             compression=compression,
             allow_nonfinite=allow_nonfinite,
-            files=carried,
+            files=files or not no_files,
             results=scores,
             check=compared,
             progress=bar,
@@ -247,35 +246,11 @@ def _compare(checkpoint: Path, inputs: Path, new: Path, *, allow: Sequence[str],
     return compare(trained(checkpoint, allow=allow, **how), new, inputs, allow=allow)
 
 
-def _check(
-    torch_cpu: bool,
-    from_merged: bool,
-    seed: int | None,
-    arch: Path | None,
-    max_rank: int | None,
-    tolerance: float | None,
-    distribution: str,
-    base: Path | None,
-) -> None:
-    """Refuse options that lack another one, or exclude one another."""
-    if torch_cpu and from_merged:
-        raise typer.BadParameter("choose --rng torch-cpu or --from-merged")
-    if (torch_cpu or from_merged) and seed is None:
-        raise typer.BadParameter("--rng torch-cpu and --from-merged need --seed")
-    if from_merged and max_rank is None:
-        raise typer.BadParameter("--from-merged needs --max-rank")
-    if not (torch_cpu or from_merged) and (seed is not None or arch is not None):
-        raise typer.BadParameter(
-            "--seed and --arch are only valid with --rng torch-cpu or --from-merged; the recipe contains both"
-        )
-    if not from_merged and tolerance is not None:
-        raise typer.BadParameter(
-            "--tolerance is only valid with --from-merged; --max-error limits the error of a coding"
-        )
-    if not from_merged and (max_rank is not None or distribution != _NORMAL):
-        raise typer.BadParameter("--max-rank and --distribution are only valid with --from-merged")
-    if (torch_cpu or from_merged) and base is not None:
-        raise typer.BadParameter("--base is only valid for a PEFT adapter on a backbone that lottapack generated")
+def _refuse_first(faults: Mapping[str, bool]) -> None:
+    """Refuse options that lack another one, or exclude one another, by the first message that applies."""
+    for message, applies in faults.items():
+        if applies:
+            raise typer.BadParameter(message)
 
 
 def _by_group(given: list[str]) -> str | dict[str, str] | None:

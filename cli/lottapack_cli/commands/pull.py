@@ -20,17 +20,10 @@ def command(
     reference: Reference,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE_OR_DIR",
-            help="Also copy the pack and its signature there.",
-            show_default=False,
-        ),
+        typer.Option("--output", "-o", metavar="FILE_OR_DIR", help="Also copy the pack and its signature there."),
     ] = None,
     export: Annotated[
-        Path | None,
-        typer.Option("--export", metavar="DIR", help="Also rebuild the full checkpoint there.", show_default=False),
+        Path | None, typer.Option("--export", metavar="DIR", help="Also rebuild the full checkpoint there.")
     ] = None,
     allow: Allow = None,
     json: Json = False,

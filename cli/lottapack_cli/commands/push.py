@@ -18,34 +18,22 @@ EXAMPLES = examples(
 
 def command(
     pack: PackFile,
-    reference: Annotated[
-        str, typer.Argument(metavar="REFERENCE", help="owner/name, or oci://host/repository:tag.", show_default=False)
-    ],
-    tag: Annotated[
-        str | None, typer.Option(metavar="TAG", help="Name the new commit or image.", show_default=False)
-    ] = None,
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="owner/name, or oci://host/repository:tag.")],
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Name the new commit or image.")] = None,
     branch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BRANCH", help="Commit to this branch, created if missing (Hub only).", show_default=False
-        ),
+        str | None, typer.Option(metavar="BRANCH", help="Commit to this branch, created if missing (Hub only).")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and change nothing.")] = False,
-    message: Annotated[
-        str | None, typer.Option("--message", "-m", metavar="TEXT", help="The commit's title.", show_default=False)
-    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="The commit's title.")] = None,
     licence: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", help="For the model card, such as apache-2.0.", show_default=False),
+        str | None, typer.Option("--license", metavar="ID", help="For the model card, such as apache-2.0.")
     ] = None,
     datasets: Annotated[
-        list[str] | None,
-        typer.Option("--dataset", metavar="ID", help="For the model card; can be repeated.", show_default=False),
+        list[str] | None, typer.Option("--dataset", metavar="ID", help="For the model card; can be repeated.")
     ] = None,
     metrics: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="ID", help="For the model card; can be repeated.", show_default=False),
+        list[str] | None, typer.Option("--metric", metavar="ID", help="For the model card; can be repeated.")
     ] = None,
     results: Annotated[
         list[str] | None,
@@ -53,7 +41,6 @@ def command(
             "--result",
             metavar="NAME=VALUE",
             help="What the model reached, for the model card, as in 'test accuracy=99.1 %'; may be repeated.",
-            show_default=False,
         ),
     ] = None,
     modelpack: Annotated[

@@ -22,11 +22,10 @@ def command(
         typer.Argument(
             metavar="PACK",
             help="The pack: a file, or a reference as for lottapack pull. With --table, any number of packs.",
-            show_default=False,
         ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An existing checkpoint to compare with.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="An existing checkpoint to compare with.")
     ] = None,
     table: Annotated[
         bool,
@@ -39,16 +38,11 @@ def command(
     scale: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
-            help="With --table and without packs: 3M, 30M, 300M, 600M or 900M. Can be repeated.",
-            show_default=False,
+            metavar="NAME", help="With --table and without packs: 3M, 30M, 300M, 600M or 900M. Can be repeated."
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print GitHub Markdown.")] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="PICTURE", help="Draw the sizes to a .png or .svg file.", show_default=False),
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw the sizes to a .png or .svg file.")] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

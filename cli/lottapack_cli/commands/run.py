@@ -19,11 +19,9 @@ EXAMPLES = examples(
 
 def command(
     pack: Pack,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The text to continue.", show_default=False)
-    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="The text to continue.")] = None,
     tokens: Annotated[
-        str | None, typer.Option(metavar="IDS", help="The token ids to continue, such as 1,42,7.", show_default=False)
+        str | None, typer.Option(metavar="IDS", help="The token ids to continue, such as 1,42,7.")
     ] = None,
     new: Annotated[int, typer.Option(min=1, metavar="N", help="The largest number of tokens to generate.")] = 32,
     temperature: Annotated[
@@ -32,12 +30,9 @@ def command(
     top_p: Annotated[
         float, typer.Option(max=1, metavar="P", help="Sample from the most likely tokens with this total probability.")
     ] = 1.0,
-    seed: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="The seed for sampling.", show_default=False)
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="The seed for sampling.")] = None,
     tokenizer: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The tokenizer; by default the one next to the pack.", show_default=False),
+        Path | None, typer.Option(metavar="FOLDER", help="The tokenizer; by default the one next to the pack.")
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -45,19 +40,15 @@ def command(
             "--input",
             metavar="FILE",
             help="The input of a model that is not a language model: .npy, .npz, .pt or .safetensors.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="The file for its output.", show_default=False),
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The file for its output.")
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            metavar="MODE",
-            help="materialised, virtual or blocks; by default virtual if the pack's tables permit it.",
-            show_default=False,
+            metavar="MODE", help="materialised, virtual or blocks; by default virtual if the pack's tables permit it."
         ),
     ] = None,
     device: Annotated[

@@ -44,12 +44,10 @@ def command(
         typer.Option(metavar="NAME", help="A host name that requests may use for this server; can be repeated."),
     ] = None,
     max_file_bytes: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="The largest file to accept; by default 50 GB.", show_default=False),
+        int | None, typer.Option(min=1, metavar="N", help="The largest file to accept; by default 50 GB.")
     ] = None,
     max_commit_bytes: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="The largest commit to accept; by default 100 GB.", show_default=False),
+        int | None, typer.Option(min=1, metavar="N", help="The largest commit to accept; by default 100 GB.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -120,11 +118,7 @@ def _line(served: "Served") -> str:
 
 @app.command("check", cls=Command, epilog=CHECK_EXAMPLES)
 def check_command(
-    context: typer.Context,
-    root: Root = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
+    context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
 ) -> None:
     """Hash every file of a registry again.
 

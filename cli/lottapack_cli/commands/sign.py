@@ -9,9 +9,7 @@ import typer
 from lottapack_cli.options import Json, PackFile, Quiet, Verbose, examples
 from lottapack_cli.render import Output
 
-EXAMPLES = examples(
-    "lottapack sign model.lotta.safetensors --key me.pem",
-)
+EXAMPLES = examples("lottapack sign model.lotta.safetensors --key me.pem")
 
 
 def command(

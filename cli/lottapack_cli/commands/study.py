@@ -32,7 +32,6 @@ def command(
         typer.Argument(
             metavar="MODULE:FUNCTION",
             help="Your training function: (model, seed, rank) -> score. rank is None for full training.",
-            show_default=False,
         ),
     ],
     build: Annotated[
@@ -40,7 +39,6 @@ def command(
         typer.Option(
             metavar="MODULE:FUNCTION",
             help="Returns the plain, untrained model for a seed; by default `build` of the same module.",
-            show_default=False,
         ),
     ] = None,
     ranks: Annotated[str, typer.Option(metavar="N,N,...", help="The ranks to begin with.")] = "1,2,4,8,16,32",
@@ -53,21 +51,15 @@ def command(
     pretrained: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Returns a trained model for a seed; plain LoRA on it is run too.",
-            show_default=False,
+            metavar="MODULE:FUNCTION", help="Returns a trained model for a seed; plain LoRA on it is run too."
         ),
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Keep each finished run here; a study that was killed continues.", show_default=False
-        ),
+        typer.Option(metavar="FILE", help="Keep each finished run here; a study that was killed continues."),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes; -1 for one a core.")] = 1,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="Draw the curve to a .png or .svg file.", show_default=False)
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw the curve to a .png or .svg file.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table for a model card.")] = False,
     json: Json = False,
     quiet: Quiet = False,

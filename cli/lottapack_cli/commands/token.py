@@ -17,10 +17,7 @@ REMOVE_EXAMPLES = examples("lottapack serve token remove alice --root ./registry
 app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="The owner of the token, and the author of commits made with it.", show_default=False
-    ),
+    str, typer.Argument(metavar="NAME", help="The owner of the token, and the author of commits made with it.")
 ]
 
 
@@ -52,11 +49,7 @@ def add_command(
 
 @app.command("list", cls=Command, epilog=LIST_EXAMPLES)
 def list_command(
-    context: typer.Context,
-    root: Root = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
+    context: typer.Context, root: Root = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
 ) -> None:
     """List the tokens and their rights."""
     sink = Output(json=json, quiet=quiet, verbose=verbose)

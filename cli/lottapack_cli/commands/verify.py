@@ -30,16 +30,11 @@ def command(
     pack: Annotated[
         list[str],
         typer.Argument(
-            metavar="PACK...",
-            help="The packs: .lotta.safetensors files, or references as for lottapack pull.",
-            show_default=False,
+            metavar="PACK...", help="The packs: .lotta.safetensors files, or references as for lottapack pull."
         ),
     ],
     key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="KEY.pub", help="Also check the signature PACK.sig with this public key.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="KEY.pub", help="Also check the signature PACK.sig with this public key.")
     ] = None,
     device: Device = "cpu",
     max_bytes: MaxBytes = None,

@@ -1,13 +1,14 @@
 """What two processes compare: hashes of all weights, and the results on the test images."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from lottapack_cli.demo.data import Digits
-from lottapack_cli.demo.threads import one_thread
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -37,3 +38,14 @@ def gather(model: nn.Module, test: Digits) -> Evidence:
 
 def _sha256(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().numpy().data).hexdigest()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: a model this small gains nothing from more, and each sum has a fixed order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -15,9 +15,8 @@ from lottapack.errors import OutputError
 from lottapack.limits import size_text
 from lottapack_cli.demo import sharing, training
 from lottapack_cli.demo.data import load_digits
-from lottapack_cli.demo.evidence import Evidence, gather
+from lottapack_cli.demo.evidence import Evidence, gather, one_thread
 from lottapack_cli.demo.rebuild import Rebuilt
-from lottapack_cli.demo.threads import one_thread
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output, duration, heading, table
 from lottapack_cli.views.inspect import header
