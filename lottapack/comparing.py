@@ -1,6 +1,6 @@
 """compare(): compare the outputs of a trained model with those of its pack."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from lottapack.format.codings import is_lossy
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
-from lottapack.inputs import arguments
+from lottapack.inputs import arguments, outputs
 from lottapack.loading.load import load
 from lottapack.nn.attach import attach, place, tie_all
 from lottapack.nn.generating import fill_any
@@ -97,7 +97,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in model.modules()}
     try:
-        expected, again = (list(_tensors(_run(model.eval(), inputs))) for _ in range(2))
+        expected, again = (_run(model.eval(), inputs) for _ in range(2))
     finally:
         for module, training in modes.items():
             module.training = training
@@ -110,7 +110,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     differences = []
     for merge in (False, True):
         rebuilt = load(path, device=device, dtype=dtype, merge=merge, allow=allow)
-        differences.append(_difference(expected, list(_tensors(_run(rebuilt, inputs)))))
+        differences.append(_difference(expected, _run(rebuilt, inputs)))
     largest = max((float(tensor.abs().max()) for tensor in expected if tensor.numel()), default=0.0)
     result = Comparison(differences[0], differences[1], largest, _is_exact(path))
     floats = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
@@ -167,18 +167,10 @@ def trained(
     return model.eval()
 
 
-def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
+    """Return the tensors of the output, in order."""
     positional, named = inputs
-    return model(*positional, **named)
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    """Yield the tensors of an output, in order."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping | list | tuple):
-        for item in output.values() if isinstance(output, Mapping) else output:
-            yield from _tensors(item)
+    return [tensor for _, tensor in outputs(model(*positional, **named))]
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:

@@ -1,7 +1,7 @@
-"""The inputs of a model: tensors or arrays that a caller passes, or a file with them."""
+"""The inputs of a model, which a caller passes or a file holds, and the tensors of its output."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,19 @@ def read(path: str | PathLike[str]) -> Any:
             f"cannot read tensors from {where}: {reason}",
             hint="Save numbers with torch.save, numpy.save, numpy.savez or as safetensors.",
         ) from fault
+
+
+def outputs(returned: Any, name: str = "output") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors that a model returned, in order, with their names, such as ``output`` or ``output.0``."""
+    if isinstance(returned, torch.Tensor):
+        yield name, returned
+    elif isinstance(returned, Mapping):
+        within = "" if name == "output" else f"{name}."
+        for key, item in returned.items():
+            yield from outputs(item, f"{within}{key}")
+    elif isinstance(returned, list | tuple):
+        for number, item in enumerate(returned):
+            yield from outputs(item, f"{name}.{number}")
 
 
 def _read(path: Path) -> Any:

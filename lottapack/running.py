@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,7 @@ from lottapack.files.paths import path_of
 from lottapack.folders.tokenizer import own_tokenizer, tokenizer_in, tokens_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
-from lottapack.inputs import arguments
+from lottapack.inputs import arguments, outputs
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.products import IN_REGISTERS
@@ -147,6 +148,11 @@ def run(
             "of another model",
             hint="Pass either `inputs`, or `prompt` and how to sample.",
         )
+    if output is not None and inputs is None:
+        raise CheckpointError(
+            f"output={str(output)!r} is only written for a model with `inputs`",
+            hint="Pass `inputs`, or leave out `output`.",
+        )
     pack_path = local(path)
     target = None if output is None else path_of(output, "output")
     source = [path_of(inputs, "inputs")] if isinstance(inputs, str | PathLike) else []
@@ -163,11 +169,6 @@ def run(
     if given is not None:
         with allowing(allow):
             return _compute(model, pack_path, kind, loaded, given, *source, output=target)
-    if output is not None:
-        raise CheckpointError(
-            f"output={str(output)!r} is only written for a model with `inputs`",
-            hint="Pass `inputs`, or leave out `output`.",
-        )
     words = None
     if prompt is not None or tokenizer is not None:
         words = own_tokenizer(pack_path) if tokenizer is None else tokenizer_in(Path(tokenizer))
@@ -297,8 +298,8 @@ def _compute(
     *,
     output: Path | None,
 ) -> RunResult:
-    tensors = [*model.parameters(), *model.buffers()]
-    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    own_tensors = chain(model.parameters(), model.buffers())
+    device = next((tensor.device for tensor in own_tensors), torch.device("cpu"))
     positional = tuple(_moved(value, device) for value in given[0])
     named = {name: _moved(value, device) for name, value in given[1].items()}
     begin = time.perf_counter()
@@ -315,12 +316,16 @@ def _compute(
             hint="Pass the arguments of its forward(), in the shapes and dtypes that it takes.",
         ) from fault
     seconds = time.perf_counter() - begin
-    by_name = result if isinstance(result, Mapping) else {"output": result}
-    outputs = {name: tensor.cpu() for name, tensor in by_name.items() if isinstance(tensor, Tensor)}
+    tensors = {name: tensor.cpu() for name, tensor in outputs(result)}
+    if not tensors:
+        raise CheckpointError(
+            f"a {type(model).__name__} returned a {type(result).__name__} without tensors",
+            hint="Load the model with `lottapack.load()`, and call what of it returns tensors.",
+        )
     if output is not None:
-        _write(output, outputs)
-    sizes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    small = {name: tensor.tolist() for name, tensor in outputs.items() if tensor.numel() <= SMALL}
+        _write(output, tensors)
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    small = {name: tensor.tolist() for name, tensor in tensors.items() if tensor.numel() <= SMALL}
     return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output, values=small)
 
 
@@ -334,7 +339,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     if path.suffix == ".safetensors":
         with atomic_file(path) as file:
-            file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+            # Copies, because outputs may share memory, which safetensors refuses.
+            file.write(save({n: tensor.clone(memory_format=torch.contiguous_format) for n, tensor in tensors.items()}))
     elif path.suffix == ".npy" and len(tensors) == 1:
         tensor = next(iter(tensors.values()))
         with atomic_file(path) as file:

@@ -130,6 +130,14 @@ def root_of(context: typer.Context, root: Path | None) -> Path:
     return root or context.obj or Path("registry")
 
 
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Return the numbers that an option lists."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: expected numbers separated by commas") from None
+
+
 def examples(*commands: str) -> str:
     """Return the end of a command's help; the backspace makes click keep its line breaks."""
     return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])

@@ -100,6 +100,33 @@ def test_any_other_model_computes_an_output(files: Files, run: Run, tmp_path: Pa
     assert torch.allclose(load_file(tmp_path / "y.safetensors")["output"], due, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("returned", "due"),
+    [
+        (lambda y: (y, [y + 1, {"z": y[0]}]), {"output.0": (2, 4), "output.1.0": (2, 4), "output.1.1.z": (4,)}),
+        (lambda y: {"a": y, 1: (y, None), "b": y[:1]}, {"a": (2, 4), "1.0": (2, 4), "b": (1, 4)}),
+    ],
+    ids=["tuple", "mapping"],
+)
+def test_each_tensor_of_an_output_is_named_and_written(
+    returned: Any, due: dict[str, tuple[int, ...]], files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that shares memory with another one is written too, and none is left out in silence."""
+    inner = nn.Sequential.forward
+    monkeypatch.setattr(nn.Sequential, "forward", lambda self, x: returned(inner(self, x)))
+    result = lottapack.run(files.pack, inputs=torch.ones(2, 16), output=tmp_path / "y.safetensors")
+    assert result.outputs == due
+    written = load_file(tmp_path / "y.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in written.items()} == due
+    assert {name: tensor.tolist() for name, tensor in written.items()} == result.values
+
+
+def test_a_model_that_returns_no_tensors_is_refused(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Sequential, "forward", lambda *_: [None])
+    with pytest.raises(lottapack.errors.CheckpointError, match="returned a list without tensors"):
+        lottapack.run(files.pack, inputs=torch.ones(2, 16))
+
+
 def test_what_cannot_run_is_refused(files: Files, llama: Path, run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((1, 17), np.float32))
     np.save(tmp_path / "good.npy", np.zeros((1, 16), np.float32))

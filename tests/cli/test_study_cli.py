@@ -66,7 +66,7 @@ def test_study_draws_and_prints_a_table(run: Run, task: Path) -> None:
         (["other:train"], "cannot find the module other"),
         (["task:other"], "module task does not define other"),
         (["task:number"], "is not a function"),
-        (["task:train", "--ranks", "1,x"], "name integers"),
+        (["task:train", "--ranks", "1,x"], "--ranks '1,x': expected numbers"),
         (["task:train", "--ranks", "0"], "ranks=(0,)"),
         (["task:train", "--workers", "0"], "workers=0 runs nothing"),
         (["task:train", "--json", "--markdown"], "choose --json or --markdown"),

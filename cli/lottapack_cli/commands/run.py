@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lottapack_cli.options import Allow, Dtype, Json, MaxBytes, Pack, Quiet, Verbose, examples
+from lottapack_cli.options import Allow, Dtype, Json, MaxBytes, Pack, Quiet, Verbose, examples, integers
 from lottapack_cli.render import Output
 from lottapack_cli.sources import located
 
@@ -66,7 +66,7 @@ def command(
     Its backbone need not be in memory: sign1 weights are generated in registers during use, others in blocks.
     """
     sink = Output(json=json, quiet=quiet, verbose=verbose)
-    ids = _numbers(tokens) if tokens is not None else ()
+    ids = integers(tokens, "--tokens") if tokens is not None else ()
     if sum(one is not None for one in (prompt, tokens, inputs)) != 1:
         raise typer.BadParameter("name one of --prompt, --tokens and --input")
     from lottapack.running import run
@@ -90,10 +90,3 @@ def command(
         allow=allow or (),
     )
     sink.result(result, lambda: view(result))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"--tokens {text!r}: expected numbers separated by commas") from None

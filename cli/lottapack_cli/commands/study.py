@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lottapack_cli.options import Json, Quiet, Verbose, examples
+from lottapack_cli.options import Json, Quiet, Verbose, examples, integers
 from lottapack_cli.progress import Bar
 from lottapack_cli.render import Output
 
@@ -17,13 +17,6 @@ EXAMPLES = examples(
     "lottapack study task:train --ranks 1,2,4,8 --seeds 5 --tolerance 0.005 --record study.jsonl --plot ranks.svg",
     "lottapack study task:train --build task:net --pretrained task:trained --workers 4 --json",
 )
-
-
-def _ranks(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: name integers, separated by commas, such as 1,2,4") from None
 
 
 def command(
@@ -72,7 +65,7 @@ def command(
     """
     if json and markdown:
         raise typer.BadParameter("choose --json or --markdown")
-    wanted = _ranks(ranks)
+    wanted = integers(ranks, "--ranks")
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     sys.path.insert(0, str(Path.cwd()))
     module = function.partition(":")[0]

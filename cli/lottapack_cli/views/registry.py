@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lottapack.folders.shards import size_of
 from lottapack.limits import size_text
 from lottapack.registry import Listed, LogEntry, PullResult, PushResult
 from lottapack_cli.render import Part, table, when
@@ -37,7 +38,7 @@ def pulled(result: PullResult, exported: Path | None) -> Iterator[Part]:
     yield f"{_kind(result.revision)} {result.revision}"
     yield f"sha256 {result.sha256}  verified"
     if exported is not None:
-        yield f"exported {exported}  {size_text(exported.stat().st_size)}"
+        yield f"exported {exported}  {size_text(size_of(exported))}"
     yield str(result.path)
 
 
