@@ -24,7 +24,7 @@ from lottapack.format.codings import is_lossy
 from lottapack.format.descriptor import Adapted, Stored
 from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, SeededRecipe, TiedRecipe
-from lottapack.inputs import arguments, outputs
+from lottapack.inputs import arguments, outputs, real
 from lottapack.loading.load import load
 from lottapack.nn.attach import attach, place, tie_all
 from lottapack.nn.generating import fill_any
@@ -111,7 +111,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     for merge in (False, True):
         rebuilt = load(path, device=device, dtype=dtype, merge=merge, allow=allow)
         differences.append(_difference(expected, _run(rebuilt, inputs)))
-    largest = max((float(tensor.abs().max()) for tensor in expected if tensor.numel()), default=0.0)
+    largest = max((float(tensor.double().abs().max()) for tensor in expected if tensor.numel()), default=0.0)
     result = Comparison(differences[0], differences[1], largest, _is_exact(path))
     floats = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
     bound = max((torch.finfo(kind).eps for kind in floats), default=0.0) ** 0.5 * largest
@@ -168,9 +168,9 @@ def trained(
 
 
 def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
-    """Return the tensors of the output, in order."""
+    """Return the tensors of the output, in order, with complex numbers as pairs."""
     positional, named = inputs
-    return [tensor for _, tensor in outputs(model(*positional, **named))]
+    return [real(tensor) for _, tensor in outputs(model(*positional, **named))]
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:

@@ -92,6 +92,11 @@ def outputs(returned: Any, name: str = "output") -> Iterator[tuple[str, torch.Te
             yield from outputs(item, f"{name}.{number}")
 
 
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """Return complex numbers as pairs of real and imaginary parts, in a last dimension; other tensors as they are."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def _read(path: Path) -> Any:
     if path.suffix in (".pt", ".pth"):
         return pickles.read(path)

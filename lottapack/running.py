@@ -24,7 +24,7 @@ from lottapack.files.paths import path_of
 from lottapack.folders.tokenizer import own_tokenizer, tokenizer_in, tokens_of
 from lottapack.format.descriptor import Adapted, Seeded
 from lottapack.format.packfile import open_pack
-from lottapack.inputs import arguments, outputs
+from lottapack.inputs import arguments, outputs, real
 from lottapack.loading.load import load
 from lottapack.nn.backbones import MATERIALISED, Backbone
 from lottapack.products import IN_REGISTERS
@@ -325,7 +325,7 @@ def _compute(
     if output is not None:
         _write(output, tensors)
     sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    small = {name: tensor.tolist() for name, tensor in tensors.items() if tensor.numel() <= SMALL}
+    small = {name: real(tensor).tolist() for name, tensor in tensors.items() if tensor.numel() <= SMALL}
     return RunResult(own, backbone, loaded, seconds, peak_bytes(), outputs=sizes, output=output, values=small)
 
 

@@ -68,6 +68,25 @@ class Noise(nn.Module):
         return given + torch.rand(1)
 
 
+def test_outputs_of_other_dtypes_are_compared(tmp_path, monkeypatch):
+    """Also in their imaginary part alone, and truth values."""
+    inner = nn.Sequential.forward
+    monkeypatch.setattr(
+        nn.Sequential,
+        "forward",
+        lambda self, x: (inner(self, x) > 0, torch.complex(torch.zeros_like(inner(self, x)), inner(self, x)).conj()),
+    )
+    model = trained("mlp")
+    lottapack.pack(model, tmp_path / PACK)
+    given = input_for("mlp")
+    assert lottapack.compare(model, tmp_path / PACK, given).unmerged == 0
+    assert len(lottapack.run(tmp_path / PACK, inputs=given[:1]).values["output.1"][0][0]) == 2
+    with torch.no_grad():
+        model[0].beta += 1e-3
+    with pytest.raises(IntegrityError, match="unmerged: differ by up to"):
+        lottapack.compare(model, tmp_path / PACK, given)
+
+
 def test_what_cannot_be_compared(tmp_path):
     model = trained("mlp")
     lottapack.pack(model, tmp_path / PACK)
