@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from lottapack.format.computed import FLOATING
 from lottapack.format.descriptor import (
     DEFAULT_SCAFFOLD,
     FACTORS,
+    FORMAT_VERSION,
     LAMBDAS,
     SCALES,
     Adapted,
@@ -31,9 +32,8 @@ from lottapack.format.descriptor import (
     architecture_fields,
     unknown_scaffold,
 )
-from lottapack.format.names import ADAPTER_PARTS
+from lottapack.format.names import ADAPTER_PARTS, clashes, table_tensor
 from lottapack.format.recipe_bytes import bytes_of
-from lottapack.format.recipe_rules import as_descriptor
 from lottapack.format.ties import owners
 from lottapack.rng import TORCH_CPU, Source, Table, binary32, builtin, custom
 
@@ -280,7 +280,7 @@ def parse(data: bytes) -> Recipe:
             f"the recipe has version {recipe.lottapack_recipe}, but this lottapack knows {RECIPE_VERSION}",
             hint="Install a lottapack that knows the version of the recipe.",
         )
-    _, problems = validate.check(canonical.dumps(as_descriptor(value)), "the recipe")
+    _, problems = validate.check(canonical.dumps(_as_descriptor(value)), "the recipe")
     if problems:
         raise CheckpointError(f"the checkpoint's recipe breaks the format: {problems[0]}", hint=_RESTORE)
     faults = (_fault(entry) for entry in recipe.parameters.values() if isinstance(entry, AdaptedRecipe))
@@ -402,3 +402,51 @@ def scaling_factor(alpha: float, rank: int, rule: str) -> float:
     if not rank:
         return 1.0
     return binary32(alpha / rank if rule == "lora" else alpha / math.sqrt(rank))
+
+
+def name_clashes(plan: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield each name that would mean two things in the pack, and what these are. Codings can add more."""
+    tables = ((table_tensor(table_id), f"rng.tables.{table_id}") for table_id in plan.rng.tables)
+    adapted = [name for name, entry in plan.parameters.items() if isinstance(entry, AdaptedRecipe)]
+    return clashes(plan.parameters, tables, adapted)
+
+
+_TENSOR = {"dtype": "float32", "sha256": "0" * 64}
+_OF_THE_ADAPTER = ("beta", "magnitude", "seeded", "slices", "vectors")
+
+
+def _as_descriptor(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe as a descriptor, with placeholders for what only packing knows: the same rules check both."""
+    parameters = {}
+    for name, entry in value["parameters"].items():
+        known = {key: item for key, item in entry.items() if key not in _OF_THE_ADAPTER}
+        if entry["role"] == "stored":
+            known |= {"shape": [], **_TENSOR}
+        elif entry["role"] != "tied":
+            known["fingerprint"] = "0" * 16
+        if entry["role"] == "adapted":
+            known["adapter"] = _adapter_tensors(entry)
+        parameters[name] = known
+    generator = dict(value["rng"])
+    generator["tables"] = {k: {"bits": table["bits"], "sha256": "0" * 64} for k, table in generator["tables"].items()}
+    if "scaffolds" in generator:
+        prints = {name: "0" * 16 for name, entry in parameters.items() if "fingerprint" in entry}
+        scaffolds = generator["scaffolds"].items()
+        generator["scaffolds"] = {name: {**scaffold, "fingerprints": prints} for name, scaffold in scaffolds}
+    computed = {name: dtype for name, dtype in value.get("dtypes", {}).items() if name not in parameters}
+    return {
+        "lottapack": FORMAT_VERSION,
+        "architecture": value["architecture"],
+        "rng": generator,
+        "parameters": parameters,
+        "provenance": {},
+    } | ({"computed": computed} if computed else {})
+
+
+def _adapter_tensors(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of an adapter."""
+    parts = [*(FACTORS if entry["rank"] else ()), *(["beta"] if entry["beta"] else []), *entry.get("vectors", ())]
+    seeded = {part: {"id": SEEDED, **drawn} for part, drawn in entry.get("seeded", {}).items()}
+    slices = {part: {"id": SLICE, "of": owner} for part, owner in entry.get("slices", {}).items()}
+    coded = {part: {**_TENSOR, "coding": coding} for part, coding in (seeded | slices).items()}
+    return dict.fromkeys(parts, _TENSOR) | coded

@@ -26,8 +26,8 @@ from lottapack.format.recipe import (
     Recipe,
     SeededPart,
     StoredRecipe,
+    name_clashes,
 )
-from lottapack.format.recipe_names import name_clashes
 from lottapack.limits import check_memory, require_bytes
 from lottapack.nn.any_module import adapter_of
 from lottapack.nn.attach import attach, is_scaffolded, without_dropout

@@ -20,7 +20,7 @@ from lottapack.folders import checkpoint
 from lottapack.folders.bits import constant_bits, same_bits
 from lottapack.folders.companions import Embedded, encoded
 from lottapack.folders.states import LeftOut
-from lottapack.format import container, dtypes, expected, recipe_names
+from lottapack.format import container, dtypes, expected
 from lottapack.format.codings import SEEDED, SLICE
 from lottapack.format.descriptor import (
     FORMAT_VERSION,
@@ -42,7 +42,7 @@ from lottapack.format.factors import adapter_shapes
 from lottapack.format.fingerprints import of_source, scaffold_records
 from lottapack.format.names import adapter_prefix, table_tensor
 from lottapack.format.packfile import open_pack
-from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe, name_clashes
 from lottapack.format.results import Result, in_json
 from lottapack.format.shapes import numel
 from lottapack.packing.costs import Cost, costs
@@ -155,7 +155,7 @@ class Packer:
             return pack.file_size, pack.file_sha256()
 
     def _descriptor(self) -> Descriptor:
-        _require_names(recipe_names.name_clashes(self.plan))
+        _require_names(name_clashes(self.plan))
         parameters: dict[str, Parameter] = {}
         tables = {}
         for table_id, table in self.plan.tables().items():

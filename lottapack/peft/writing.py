@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,56 +95,46 @@ class _Plan:
         self.trained = [name for name, entry in entries.items() if isinstance(entry, Stored) and entry.trained]
         self.biases: list[str] = []
         self.saved: list[str] = []
-        self._refuse()
-        self._sort_trained()
-
-    def _refuse(self) -> None:
-        where = str(self.pack.path)
+        where = str(pack.path)
         if not self.adapted:
             raise UnsupportedError(
                 f"{where} does not have an adapter", hint="Export it as safetensors or transformers-pack."
             )
-        other = next(
-            (name for name, entry in self._entries() if isinstance(entry, Adapted) and not self._of_peft(name)), None
-        )
-        if other is not None:
-            raise UnsupportedError(
-                f"{where}: this export supports adapters of linear layers, convolutions and embeddings, and {other} "
-                f"is a parameter of a {type(self._module_of(other)).__name__}",
-                hint=_MERGED,
-            )
-        learned = [name for name, entry in self.adapted.items() if "beta" in entry.adapter.tensors()]
-        if learned:
-            raise UnsupportedError(
-                f"{where}: PEFT does not support beta, but this pack learned {len(learned)}, such as on {learned[0]}",
-                hint="Scaffold with beta=1.0 for PEFT, or export merged weights.",
-            )
-        scaled = [name for name, entry in self.adapted.items() if set(SCALES) & entry.adapter.tensors().keys()]
-        if scaled:
-            raise UnsupportedError(
-                f"{where}: PEFT does not support a beta by input or output, such as on {scaled[0]}", hint=_MERGED
-            )
         self.vera = any(LAMBDAS[0] in entry.adapter.tensors() for entry in self.adapted.values())
+        for fault, hint in self._faults():
+            raise UnsupportedError(f"{where}: {fault}", hint=hint)
+        self._sort_trained()
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what of the pack PEFT does not have, each with the next step."""
+        adapted = self.adapted.items()
+        for name, entry in self._entries():
+            if isinstance(entry, Adapted) and not self._of_peft(name):
+                yield (
+                    f"this export supports adapters of linear layers, convolutions and embeddings, and {name} is a "
+                    f"parameter of a {type(self._module_of(name)).__name__}",
+                    _MERGED,
+                )
+        learned = [name for name, entry in adapted if "beta" in entry.adapter.tensors()]
+        if learned:
+            yield (
+                f"PEFT does not support beta, but this pack learned {len(learned)}, such as on {learned[0]}",
+                "Scaffold with beta=1.0 for PEFT, or export merged weights.",
+            )
+        for name, entry in adapted:
+            if set(SCALES) & entry.adapter.tensors().keys():
+                yield f"PEFT does not support a beta by input or output, such as on {name}", _MERGED
         if self.vera:
-            self._refuse_vera(where)
-        grouped = [name for name in self.adapted if getattr(self.model.get_submodule(name), "groups", 1) != 1]
-        if grouped:
-            raise UnsupportedError(
-                f"{where}: PEFT does not support the adapter of the grouped convolution {grouped[0]}", hint=_MERGED
-            )
-        magnitudes = {"magnitude" in entry.adapter.tensors() for entry in self.adapted.values()}
-        rules = {entry.scaling for entry in self.adapted.values()}
-        if len(magnitudes) > 1 or len(rules) > 1:
-            raise UnsupportedError(
-                f"{where}: PEFT needs one scaling rule, and magnitudes on all adapters or none", hint=_MERGED
-            )
+            yield from ((fault, _MERGED) for fault in self._faults_of_vera())
+        for name, _ in adapted:
+            if getattr(self.model.get_submodule(name), "groups", 1) != 1:
+                yield f"PEFT does not support the adapter of the grouped convolution {name}", _MERGED
+        if len({("magnitude" in entry.adapter.tensors(), entry.scaling) for _, entry in adapted}) > 1:
+            yield "PEFT needs one scaling rule, and magnitudes on all adapters or none", _MERGED
         tied = {self.pack.descriptor.resolve(name) for name, e in self._entries() if isinstance(e, Tied)}
-        shared = [name for name in self.trained if name in tied]
-        if shared:
-            raise UnsupportedError(
-                f"{where}: {shared[0]} is trained and tied to another weight, but PEFT would train a copy of it",
-                hint=_MERGED,
-            )
+        for name in self.trained:
+            if name in tied:
+                yield f"{name} is trained and tied to another weight, but PEFT would train a copy of it", _MERGED
 
     def _module_of(self, name: str) -> nn.Module:
         return self.model.get_submodule(name.rpartition(".")[0])
@@ -154,34 +145,25 @@ class _Plan:
         known = isinstance(owner, _LAYERS) or _is_conv1d(owner)
         return known and name.rpartition(".")[2] == WEIGHT
 
-    def _refuse_vera(self, where: str) -> None:
-        """Refuse adapters with vectors that are not VeRA as PEFT has it: one projection for all layers."""
+    def _faults_of_vera(self) -> Iterator[str]:
+        """Yield what of adapters with vectors is not VeRA as PEFT has it: one projection for all layers."""
+        ranks = {entry.rank for entry in self.adapted.values()}
         for name, entry in self.adapted.items():
-            layer = self.model.get_submodule(name)
-            parts = entry.adapter.tensors()
-            what = (
-                "layers of other kinds than Linear and Conv1D"
-                if not (isinstance(layer, nn.Linear) or _is_conv1d(layer))
-                else "LoRA and VeRA in one adapter"
-                if LAMBDAS[0] not in parts
-                else "a scaling of VeRA other than 1"
-                if scaling_factor(entry.alpha, entry.rank, entry.scaling) != 1
-                else "a magnitude of VeRA"
-                if "magnitude" in parts
-                else "several ranks of VeRA"
-                if len({one.rank for one in self.adapted.values()}) > 1
-                else None
-            )
-            if what:
-                raise UnsupportedError(f"{where}: PEFT does not support {what}, as on {name}", hint=_MERGED)
+            layer, parts = self.model.get_submodule(name), entry.adapter.tensors()
+            scaling = scaling_factor(entry.alpha, entry.rank, entry.scaling)
+            unlike = {
+                "layers of other kinds than Linear and Conv1D": not (isinstance(layer, nn.Linear) or _is_conv1d(layer)),
+                "LoRA and VeRA in one adapter": LAMBDAS[0] not in parts,
+                "a scaling of VeRA other than 1": scaling != 1,
+                "a magnitude of VeRA": "magnitude" in parts,
+                "several ranks of VeRA": len(ranks) > 1,
+            }
+            yield from (f"PEFT does not support {what}, as on {name}" for what, is_so in unlike.items() if is_so)
         for part in FACTORS:
             whole = self._owner(part)
             for name in self.adapted:
                 if not self._is_part(name, whole, part):
-                    raise UnsupportedError(
-                        f"{where}: PEFT shares one {part} among all layers, but {name} has another than {whole}",
-                        hint=_MERGED,
-                    )
+                    yield f"PEFT shares one {part} among all layers, but {name} has another than {whole}"
 
     def _owner(self, part: str) -> str:
         """Return the module with the largest factor, of which those of all others are parts."""

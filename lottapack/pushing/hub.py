@@ -63,6 +63,7 @@ class _File:
 
 def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     """Push to the Hub; see ``pushing.push``, which has verified the pack."""
+    _check_target(target, options)
     try:
         return _push(path, target, options, progress)
     except ConflictError:
@@ -74,7 +75,8 @@ def push(path: Path, target: HubReference, options: PushOptions, progress: Progr
         raise
 
 
-def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
+def _check_target(target: HubReference, options: PushOptions) -> None:
+    """Raise InvalidReferenceError, or UnsupportedError for what only OCI registries have."""
     if target.revision:
         hint = f"Push to {target.repo} with `tag={target.revision}` (names the commit) or `branch={target.revision}`."
         raise InvalidReferenceError(
@@ -91,6 +93,9 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
             raise InvalidReferenceError(
                 f"`{name}={value!r}` cannot be the name of a {name}", hint="Use letters, digits, '-', '_', '.' and '/'."
             )
+
+
+def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)

@@ -1,7 +1,7 @@
 """The result of study(): scores by rank, and the smallest rank within the tolerance."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from lottapack.display import Displayed, Facts
 from lottapack.errors import ScaffoldError
 from lottapack.format.results import Result
+from lottapack.reports.pictures import INK, picture
 from lottapack.studying.records import Run
 from lottapack.studying.search import FULL, LORA, LOTTA, Plan, Trial
 
@@ -126,9 +127,7 @@ class Study(Displayed):
 
     def plot(self, path: str | PathLike[str]) -> Path:
         """Draw the curve to a .png or .svg file. Needs matplotlib (``pip install 'lottapack[plot]'``)."""
-        from lottapack.studying.picture import draw
-
-        return draw(self, Path(path))
+        return _draw(self, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON can hold it."""
@@ -180,3 +179,47 @@ def _plain(point: Point) -> dict[str, Any]:
         "total": point.total,
         "seconds": point.seconds,
     }
+
+
+_BLUE, _ORANGE, _GREY = "#0b6e99", "#e4733c", "#8a8f98"
+
+
+def _draw(study: Study, path: Path) -> Path:
+    """Draw the scores over the ranks, with full training as a line and the tolerance below it.
+
+    Raises OutputError for another ending than .png or .svg, UnsupportedError without matplotlib.
+    """
+    with picture(path, (6.4, 3.8)) as axes:
+        _curve(axes, study.curve, "random backbone", _BLUE)
+        if study.lora:
+            _curve(axes, study.lora, "plain LoRA on a trained backbone", _ORANGE)
+        full, spread = study.full.mean, study.full.deviation or 0.0
+        axes.axhline(full, color=_GREY, label="full training")
+        axes.axhspan(full - spread, full + spread, color=_GREY, alpha=0.2, linewidth=0)
+        axes.axhline(study.target, color=_GREY, linestyle=":", label=f"within {study.tolerance:g}")
+        if study.rank is not None:
+            axes.axvline(study.rank, color=_BLUE, linestyle=":")
+            axes.set_title(f"rank {study.rank} reaches full training within {study.tolerance:g}", loc="left", color=INK)
+        else:
+            axes.set_title(f"no rank reaches full training within {study.tolerance:g}", loc="left", color=INK)
+        ranks = sorted({point.rank for point in (*study.curve, *study.lora) if point.rank is not None})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ranks, [str(rank) for rank in ranks])
+        axes.minorticks_off()
+        axes.set_xlabel("rank")
+        axes.set_ylabel("score")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, labelcolor=INK)
+    return path
+
+
+def _curve(axes: Any, points: Sequence[Point], label: str, colour: str) -> None:
+    axes.errorbar(
+        [point.rank for point in points],
+        [point.mean for point in points],
+        yerr=[point.deviation or 0.0 for point in points],
+        label=label,
+        color=colour,
+        marker="o",
+        capsize=3,
+    )

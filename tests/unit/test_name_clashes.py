@@ -9,7 +9,7 @@ from torch import nn
 
 import lottapack
 from lottapack.errors import CheckpointError, ScaffoldError
-from lottapack.format import names, recipe, recipe_names
+from lottapack.format import names, recipe
 from lottapack.format.recipe import StoredRecipe, TiedRecipe
 from lottapack.nn import recipe_of
 
@@ -97,12 +97,12 @@ def test_pack_refuses_codes_called_as_a_parameter_and_packs_them_without_a_codin
 
 def test_a_recipe_says_which_names_clash():
     plan, _ = checkpoint_of()
-    assert dict(recipe_names.name_clashes(plan)) == {}
+    assert dict(recipe.name_clashes(plan)) == {}
     other = plan.parameters["0.weight"]
     plan, _ = checkpoint_of(**{"0__other": (other, None)})
-    assert dict(recipe_names.name_clashes(plan)) == {}
+    assert dict(recipe.name_clashes(plan)) == {}
     taken = [f"0.other_{part}" for part in ("lora_A", "lora_B", "beta", "magnitude")]
     plan, _ = checkpoint_of(**{"0__other": (other, None)} | {name.replace(".", "__"): (STORED, None) for name in taken})
-    assert dict(recipe_names.name_clashes(plan)) == {
+    assert dict(recipe.name_clashes(plan)) == {
         name: f"would be both a tensor of 0.other and the parameter {name}" for name in taken
     }
