@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from lottapack_serve import repos, tokens
+from lottapack_serve.bodies import part, registry_of
 from lottapack_serve.html.sessions import COOKIE, Sessions
 from lottapack_serve.refusals import MovedError, RefusedError, repo_not_found
-from lottapack_serve.registry import Rules
 from lottapack_serve.repos import Repo
 
 LOCAL = "local"
@@ -59,14 +59,15 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
+def identify(db: sqlite3.Connection, request: Request) -> Caller:
     """Identify the caller.
 
     Raises RefusedError with status 401 for an unknown token, and 403 for a request to a host name that this registry
     does not serve. Without tokens, also raises 403 for requests from web pages or through proxies, for
     reading and writing alike.
     """
-    by_name = check_host(request, rules)
+    rules = registry_of(request).rules
+    by_name = check_host(request)
     if rules.open_while_no_tokens and not tokens.exist(db):
         if not by_name or _is_foreign(request):
             raise RefusedError(
@@ -86,11 +87,12 @@ def identify(db: sqlite3.Connection, request: Request, rules: Rules) -> Caller:
     return Caller(token.name, may_write=token.rights == "write", may_read=True)
 
 
-def check_host(request: Request, rules: Rules) -> bool:
+def check_host(request: Request) -> bool:
     """Return whether the request names this machine, or a host of the rules.
 
     Raises RefusedError with status 403 if the rules name hosts, and the request another one.
     """
+    rules = registry_of(request).rules
     host = host_name(request.headers.get("host", "")) or ""
     by_name = is_loopback(host) or host in rules.hosts
     if rules.hosts and not by_name:
@@ -134,8 +136,34 @@ def _is_foreign(request: Request) -> bool:
     return "sec-fetch-site" in names and request.headers["sec-fetch-site"] != "none"
 
 
-def require_read(caller: Caller) -> None:
-    """Raise RefusedError with status 401 for callers who need a token to read."""
+def reader(db: sqlite3.Connection, request: Request) -> Caller:
+    """Return a caller who may read. Raises RefusedError with status 401 for those who need a token."""
+    caller = identify(db, request)
+    _require_read(caller)
+    return caller
+
+
+def writer(db: sqlite3.Connection, request: Request) -> Caller:
+    """Return a caller who may write. Raises the errors of require_write()."""
+    caller = identify(db, request)
+    require_write(caller)
+    return caller
+
+
+def visible(db: sqlite3.Connection, request: Request) -> tuple[Caller, Repo]:
+    """Return the caller, and the repository that the address names. Raises the errors of find_repo()."""
+    caller = identify(db, request)
+    return caller, find_repo(db, caller, part(request, "owner"), part(request, "name"))
+
+
+def writable(db: sqlite3.Connection, request: Request) -> tuple[Caller, Repo]:
+    """Return the same for a caller who may write. Raises the errors of find_repo() and require_write()."""
+    caller, repo = visible(db, request)
+    require_write(caller)
+    return caller, repo
+
+
+def _require_read(caller: Caller) -> None:
     if not caller.may_read:
         raise RefusedError(401, "Reading from this registry needs a token.", headers={"WWW-Authenticate": "Bearer"})
 
@@ -151,7 +179,7 @@ def require_write(caller: Caller) -> None:
 
 def find_repo(db: sqlite3.Connection, caller: Caller, owner: str, name: str) -> Repo:
     """Return a repository that the caller may see. Raises RefusedError with status 401 or 404, or MovedError."""
-    require_read(caller)
+    _require_read(caller)
     here = repos.find(db, owner, name)
     moved_to = None if here else repos.moved(db, owner, name)
     visible = here or moved_to

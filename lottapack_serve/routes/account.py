@@ -6,15 +6,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import cards
-from lottapack_serve.access import find_repo, identify, require_read, require_write
-from lottapack_serve.bodies import part, registry_of, with_body
+from lottapack_serve.access import identify, reader, require_write, visible
+from lottapack_serve.bodies import registry_of, with_body
 from lottapack_serve.refusals import RefusedError
 
 
 def _whoami(request: Request) -> Response:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
+    with registry_of(request).database.read() as db:
+        caller = identify(db, request)
     if not caller.known:
         raise RefusedError(401, "Invalid username or password.")
     role = "write" if caller.may_write else "read"
@@ -32,10 +31,8 @@ def _whoami(request: Request) -> Response:
 
 
 def _check_access(request: Request) -> Response:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        caller, _ = visible(db, request)
     if request.url.path.endswith("/write"):
         require_write(caller)
     return JSONResponse({})
@@ -46,9 +43,8 @@ class _Card(msgspec.Struct):
 
 
 def _may_read(request: Request) -> None:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        require_read(identify(db, request, registry.rules))
+    with registry_of(request).database.read() as db:
+        reader(db, request)
 
 
 def _validate_yaml(_request: Request, body: _Card) -> Response:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import trees
-from lottapack_serve.access import Caller, find_repo, identify, require_write
+from lottapack_serve.access import Caller, writable
 from lottapack_serve.blobs import Blob
 from lottapack_serve.bodies import flag, part, registry_of, with_body
 from lottapack_serve.commits import Change, check_head
@@ -25,9 +25,7 @@ _BATCH = 512 * 2**10
 def _writable(db: sqlite3.Connection, request: Request, parent: str | None = None) -> tuple[Caller, Repo]:
     if flag(request, "create_pr"):
         raise bad_request("This registry does not support pull requests. Commit to a branch.")
-    caller = identify(db, request, registry_of(request).rules)
-    repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
-    require_write(caller)
+    caller, repo = writable(db, request)
     check_head(db, repo, part(request, "branch"), parent)
     return caller, repo
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import repos, revisions, trees, views
-from lottapack_serve.access import find_repo, identify, require_read
+from lottapack_serve.access import reader, visible
 from lottapack_serve.bodies import flag, is_set, page, page_asked, part, registry_of, with_body
 from lottapack_serve.limits import PATHS
 from lottapack_serve.refusals import RefusedError, bad_request, entry_not_found
@@ -27,7 +27,7 @@ _SORTS = {
 
 
 def _list(request: Request) -> Response:
-    registry, query = registry_of(request), request.query_params
+    query = request.query_params
     tags = tuple(dict.fromkeys([*query.getlist("filter"), *query.getlist("pipeline_tag")]))
     if len(tags) > _MAX_FILTERS:
         raise bad_request(f"A request can have at most {_MAX_FILTERS} filters.")
@@ -36,9 +36,8 @@ def _list(request: Request) -> Response:
     full = flag(request, "full")
     siblings, card = full or "siblings" in extra, full or flag(request, "cardData") or "cardData" in extra
     sort = _SORTS.get(query.get("sort", ""), "")
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        require_read(caller)
+    with registry_of(request).database.read() as db:
+        caller = reader(db, request)
         wanted = Wanted(caller.known, query.get("author"), query.get("search", ""), tags, sort, after)
         try:
             entries = repos.listed(db, wanted, limit + 1)
@@ -49,10 +48,9 @@ def _list(request: Request) -> Response:
 
 
 def _info(request: Request) -> Response:
-    registry = registry_of(request)
     revision = part(request, "revision") if "revision" in request.path_params else MAIN
-    with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        _, repo = visible(db, request)
         commit = revisions.resolve(db, repo, revision)
         # Always with the sizes of "blobs", because mirrors forget to pass that parameter on.
         description = views.model(db, repo, commit)
@@ -60,11 +58,10 @@ def _info(request: Request) -> Response:
 
 
 def _tree(request: Request) -> Response:
-    registry = registry_of(request)
     folder = part(request, "path").strip("/") if "path" in request.path_params else ""
     limit, after = page_asked(request)
-    with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        _, repo = visible(db, request)
         commit = revisions.resolve(db, repo, part(request, "revision"))
         if folder:
             entry = trees.at(db, commit.number, folder)
@@ -82,19 +79,17 @@ class _Paths(msgspec.Struct):
 
 
 def _may_read(request: Request) -> None:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        visible(db, request)
 
 
 def _paths_info(request: Request, body: _Paths) -> Response:
-    registry = registry_of(request)
     named = [body.paths] if isinstance(body.paths, str) else body.paths
     paths = sorted({path.strip("/") for path in named})
     if len(named) > PATHS:
         raise RefusedError(413, f"A request can have at most {PATHS:,} paths.")
-    with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        _, repo = visible(db, request)
         commit = revisions.resolve(db, repo, part(request, "revision"))
         existing = [entry for path in paths if (entry := trees.at(db, commit.number, path))]
         shown = list(views.entries(db, existing, expand=is_set(body.expand)))
@@ -102,11 +97,10 @@ def _paths_info(request: Request, body: _Paths) -> Response:
 
 
 def _commits(request: Request) -> Response:
-    registry = registry_of(request)
     formatted = "formatted" in {*request.query_params.getlist("expand[]"), *request.query_params.getlist("expand")}
     limit, cursor = page_asked(request)
-    with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        _, repo = visible(db, request)
         newest = revisions.resolve(db, repo, part(request, "revision"))
         # A cursor is the last commit of the previous page.
         begin = revisions.resolve(db, repo, cursor) if cursor else newest

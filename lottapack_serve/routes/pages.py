@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from lottapack.format.files import GRAPH
 from lottapack_serve import cards, pages, repos, revisions, trees
-from lottapack_serve.access import Caller, find_repo, identify, require_read
+from lottapack_serve.access import Caller, reader, visible
 from lottapack_serve.bodies import part, registry_of
 from lottapack_serve.html import cards as card_pages
 from lottapack_serve.html import packs
@@ -46,13 +46,12 @@ class Pages:
 
 
 def _index(request: Request) -> Response:
-    registry, query = registry_of(request), request.query_params
+    query = request.query_params
     search = query.get("search", "").strip()[:_LONGEST_SEARCH]
     author, tag = query.get("author", ""), query.get("filter", "")
     by_name = query.get("sort") == "name"
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        require_read(caller)
+    with registry_of(request).database.read() as db:
+        caller = reader(db, request)
         wanted = Wanted(
             private=caller.known,
             author=author or None,
@@ -110,12 +109,10 @@ class _Seen:
 
 
 def _look(request: Request) -> _Seen:
-    registry = registry_of(request)
     folder = part(request, "path").strip("/") if "path" in request.path_params else ""
     revision = part(request, "revision") if "revision" in request.path_params else MAIN
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        caller, repo = visible(db, request)
         commit = revisions.resolve(db, repo, revision)
         if folder:
             entry = trees.at(db, commit.number, folder)
@@ -230,12 +227,10 @@ def _can_run() -> bool:
 
 
 def _history(request: Request) -> Response:
-    registry = registry_of(request)
     revision = part(request, "revision")
     cursor = request.query_params.get("cursor", "")
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        caller, repo = visible(db, request)
         newest = revisions.resolve(db, repo, revision)
         begin = revisions.resolve(db, repo, cursor) if cursor else newest
         commits = list(islice(revisions.history(db, begin, _COMMITS + 2), bool(cursor), None))
@@ -255,11 +250,9 @@ def _history(request: Request) -> Response:
 
 
 def _refs(request: Request) -> Response:
-    registry = registry_of(request)
     after = request.query_params.get("cursor", "")
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        caller, repo = visible(db, request)
         refs = revisions.refs(db, repo)
     left = [ref for ref in refs if f"{ref.kind}/{ref.name}" > after]
     return page(

@@ -6,16 +6,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import revisions
-from lottapack_serve.access import find_repo, identify, require_write
+from lottapack_serve.access import visible, writable
 from lottapack_serve.bodies import part, registry_of, with_body
 from lottapack_serve.limits import SMALL_BODY
 from lottapack_serve.revisions import MAIN
 
 
 def _list(request: Request) -> Response:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+    with registry_of(request).database.read() as db:
+        _, repo = visible(db, request)
         all_refs = revisions.refs(db, repo)
     shown: dict[str, list[dict[str, str]]] = {"heads": [], "tags": []}
     for ref in all_refs:
@@ -33,19 +32,13 @@ class _Tag(msgspec.Struct):
 
 
 def _may_write(request: Request) -> None:
-    registry = registry_of(request)
-    with registry.database.read() as db:
-        caller = identify(db, request, registry.rules)
-        find_repo(db, caller, part(request, "owner"), part(request, "name"))
-        require_write(caller)
+    with registry_of(request).database.read() as db:
+        writable(db, request)
 
 
 def _add(request: Request, kind: str, name: str, revision: str) -> Response:
-    registry = registry_of(request)
-    with registry.database.write() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
-        require_write(caller)
+    with registry_of(request).database.write() as db:
+        _, repo = writable(db, request)
         revisions.add_ref(db, repo, kind, name, revisions.resolve(db, repo, revision))
     return JSONResponse({})
 
@@ -60,12 +53,9 @@ def _add_tag(request: Request, body: _Tag) -> Response:
 
 def _delete(request: Request) -> Response:
     kind, key = ("heads", "branch") if "branch" in request.path_params else ("tags", "revision")
-    registry = registry_of(request)
     _may_write(request)  # before waiting for the index
-    with registry.database.write() as db:
-        caller = identify(db, request, registry.rules)
-        repo = find_repo(db, caller, part(request, "owner"), part(request, "name"))
-        require_write(caller)
+    with registry_of(request).database.write() as db:
+        _, repo = writable(db, request)
         revisions.delete_ref(db, repo, kind, part(request, key))
     return JSONResponse({})
 

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lottapack_serve import repos
-from lottapack_serve.access import Caller, find_repo, identify, require_write
+from lottapack_serve.access import find_repo, writer
 from lottapack_serve.bodies import part, registry_of, with_body
 from lottapack_serve.limits import SMALL_BODY
 from lottapack_serve.names import check_repo
@@ -30,15 +30,9 @@ class _Body(msgspec.Struct):
     toRepo: str = ""  # noqa: N815
 
 
-def _writer(request: Request, db: sqlite3.Connection) -> Caller:
-    caller = identify(db, request, registry_of(request).rules)
-    require_write(caller)
-    return caller
-
-
 def _may_write(request: Request) -> None:
     with registry_of(request).database.read() as db:
-        _writer(request, db)
+        writer(db, request)
 
 
 def _private(body: _Body) -> bool | None:
@@ -66,11 +60,11 @@ def _create(request: Request, body: _Body) -> Response:
     _check_type(body)
     private = _private(body) or False
     with registry.database.read() as db:
-        owner = body.organization or _writer(request, db).name
+        owner = body.organization or writer(db, request).name
     full = check_repo(owner, body.name)
     answer = {"url": f"{request.base_url}{full}", "name": full}
     try:
-        made = registry.committer.create(owner, body.name, lambda db: _writer(request, db).name, private=private)
+        made = registry.committer.create(owner, body.name, lambda db: writer(db, request).name, private=private)
     except RefusedError as fault:
         if fault.status != 409:
             raise
@@ -84,7 +78,7 @@ def _delete(request: Request, body: _Body) -> Response:
     _check_type(body)
 
     def allowed(db: sqlite3.Connection) -> Repo:
-        caller = _writer(request, db)
+        caller = writer(db, request)
         return find_repo(db, caller, body.organization or caller.name, body.name)
 
     registry.committer.delete(allowed)
@@ -95,7 +89,7 @@ def _move(request: Request, body: _Body) -> Response:
     _check_type(body)
     source, target = _split(body.fromRepo), _split(body.toRepo)
     with registry_of(request).database.write() as db:
-        repos.move(db, find_repo(db, _writer(request, db), *source), *target)
+        repos.move(db, find_repo(db, writer(db, request), *source), *target)
     return JSONResponse({"url": f"{request.base_url}{'/'.join(target)}"})
 
 
@@ -104,7 +98,7 @@ def _settings(request: Request, body: _Body) -> Response:
         raise bad_request("This registry does not support gated repositories. Make it private instead.")
     private = _private(body)
     with registry_of(request).database.write() as db:
-        repo = find_repo(db, _writer(request, db), part(request, "owner"), part(request, "name"))
+        repo = find_repo(db, writer(db, request), part(request, "owner"), part(request, "name"))
         if private is not None:
             repos.set_private(db, repo, private)
     return JSONResponse({"private": repo.private if private is None else private, "gated": False})

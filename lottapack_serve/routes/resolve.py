@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from lottapack_serve import revisions, trees
-from lottapack_serve.access import find_repo, identify
+from lottapack_serve.access import visible
 from lottapack_serve.blobs import Blob
 from lottapack_serve.bodies import part, registry_of
 from lottapack_serve.refusals import RefusedError, entry_not_found
@@ -25,7 +25,7 @@ def _resolve(request: Request) -> Response:
     registry = registry_of(request)
     path = part(request, "path")
     with registry.database.read() as db:
-        repo = find_repo(db, identify(db, request, registry.rules), part(request, "owner"), part(request, "name"))
+        _, repo = visible(db, request)
         commit = revisions.resolve(db, repo, part(request, "revision"))
         file = trees.at(db, commit.number, path)
     if file is None or file.sha256 is None:
