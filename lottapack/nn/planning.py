@@ -159,36 +159,38 @@ class Planner:
         if wanted:
             return self._adapted(entry, shared)
         in_full = in_full or (in_group and entry.group != "other")
-        if explicit is None and not in_full and not shared and self._by_default(names):
+        if explicit is None and not in_full and not shared and self._by_default(entry):
             return self._adapted(entry, shared)
         if not entry.can_generate or in_full:
-            can_train = entry.group != "buffer" and entry.tensor.is_floating_point()
             # Where layers are named, all other layers are frozen.
             passed_by = explicit is not None and entry.kind is not None and entry.kind.by_default
-            trains = can_train and (in_full or (in_group and not (passed_by and self._is_drawn(names))))
-            if trains and entry.can_generate:
-                drawn_dtype(entry)
-            if not trains and not entry.can_generate and self._is_drawn(names):
-                return self._seeded(entry)
-            return StoredRecipe(group=entry.group, trained=trains)
-        small = (
-            self._is_narrow(entry)
-            or _taken(entry)
-            or changes_itself(entry.module)
-            or (shared and GROUP_WORDS["rest"] in groups)
-        )
+            return self._of_other(names, in_full or (in_group and not (passed_by and self._is_drawn(names))))
+        unfit = self._is_narrow(entry) or _taken(entry) or changes_itself(entry.module)
+        small = unfit or (shared and GROUP_WORDS["rest"] in groups)
         if explicit is None and small and not isinstance(entry.module, nn.Embedding):
             drawn_dtype(entry)
             return StoredRecipe(group=entry.group, trained=True)
         return self._seeded(entry)
 
-    def _by_default(self, names: Sequence[Entry]) -> bool:
+    def _of_other(self, names: Sequence[Entry], wanted: bool) -> ParameterRecipe:
+        """Return the role of a parameter that is trained in full if ``wanted``, or that no layer generates.
+
+        ``names``: as in _is_drawn().
+        """
+        entry = names[0]
+        trains = wanted and entry.group != "buffer" and entry.tensor.is_floating_point()
+        if trains and entry.can_generate:
+            drawn_dtype(entry)
+        if not trains and not entry.can_generate and self._is_drawn(names):
+            return self._seeded(entry)
+        return StoredRecipe(group=entry.group, trained=trains)
+
+    def _by_default(self, entry: Entry) -> bool:
         """Return whether a weight gets an adapter by default.
 
         Parameters that the model's own code freezes stay as they are, except for layers that scripts freeze as a
         whole before scaffold().
         """
-        entry = names[0]
         fixed = self.some_train and not entry.tensor.requires_grad and not entry.can_generate
         fits = entry.kind is not None and entry.kind.by_default and not self._is_narrow(entry)
         return fits and not fixed and not _taken(entry) and not changes_itself(entry.module)

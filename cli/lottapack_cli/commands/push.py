@@ -40,7 +40,7 @@ def command(
         typer.Option(
             "--result",
             metavar="NAME=VALUE",
-            help="What the model reached, for the model card, as in 'test accuracy=99.1 %'; may be repeated.",
+            help="What the model reached, for the model card, as in 'test accuracy=99.1 %'; can be repeated.",
         ),
     ] = None,
     modelpack: Annotated[

@@ -32,7 +32,8 @@ def command(
     ] = 1.0,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="The seed for sampling.")] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The tokenizer; by default the one next to the pack.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The tokenizer; by default the one in the pack, or next to it."),
     ] = None,
     inputs: Annotated[
         Path | None,
