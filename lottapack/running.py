@@ -264,14 +264,14 @@ def _drawing(temperature: float, top_p: float, seed: int | None) -> dict[str, An
     """Return the sampling arguments of transformers' generate()."""
     if not (0 <= temperature < math.inf and 0 < top_p <= 1 and (seed is None or 0 <= seed < 2**64)):
         raise CheckpointError(
-            f"cannot sample with temperature={temperature}, top_p={top_p}, seed={seed}",
-            hint="temperature must be 0 or more, top_p above 0 and at most 1, seed from 0 to 2**64 - 1.",
+            f"cannot sample with `temperature={temperature}`, `top_p={top_p}`, `seed={seed}`",
+            hint="`temperature` must be 0 or more, `top_p` above 0 and at most 1, `seed` from 0 to 2**64 - 1.",
         )
     if temperature == 0:
         if top_p != 1 or seed is not None:
             raise CheckpointError(
-                "top_p and seed only apply to sampling, and temperature is 0",
-                hint="Pass a temperature above 0 too, such as 0.8.",
+                "`top_p` and `seed` only apply to sampling, and `temperature` is 0",
+                hint="Pass a `temperature` above 0 too, such as 0.8.",
             )
         return {"do_sample": False}
     return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}

@@ -68,7 +68,7 @@ class Compression:
                 f"cannot store what was trained as dtype={self.dtype_name}",
                 hint=f"Pass {' or '.join(_NARROW)}, or leave out `dtype` to keep the trained dtype.",
             )
-        _check_error(f"max_error={self.max_error!r}", self.max_error)
+        _check_error(f"`max_error={self.max_error!r}`", self.max_error)
         if self.max_size is not None:
             bytes_of(self.max_size, "max_size")
         if self.max_size is not None and self.max_error is not None:
@@ -140,5 +140,5 @@ def _check_error(said: str, error: object) -> None:
     if error is not None and not (isinstance(error, Real) and 0 < float(error) < 1):
         raise CheckpointError(
             f"{said}: an error must be a number above 0 and below 1, relative to a tensor's root mean square",
-            hint=f"Pass, for example, max_error=0.01, or {Trellis8.id}@0.01 for one group.",
+            hint=f"Pass, for example, `max_error=0.01`, or {Trellis8.id}@0.01 for one group.",
         )

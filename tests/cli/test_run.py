@@ -75,6 +75,12 @@ def test_tokens_are_drawn_from_a_seed_and_the_callers_stream_goes_on(llama: Path
     assert tuple(json.loads(run(*line).out)["tokens"]) == first
 
 
+def test_the_command_names_its_options_for_sampling(llama: Path, run: Run) -> None:
+    line = ["run", llama, "--tokens", "1", "--new", 1]
+    refused(run(*line, "--top-p", 0.5), 2, "--top-p and --seed only apply to sampling, and --temperature is 0")
+    refused(run(*line, "--temperature", 1, "--top-p", 0), 2, "--top-p 0.0", "--top-p above 0 and at most 1")
+
+
 @pytest.mark.parametrize(
     "words", [{"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": 1.0, "top_p": 0.0}, {"seed": 3}]
 )
