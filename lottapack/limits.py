@@ -98,7 +98,7 @@ def check_disk(source: str, needed: int, folder: Path) -> None:
 def size_text(size: int) -> str:
     """Format a number of bytes in decimal units, such as ``24.3 MB``."""
     if size < 1000:
-        return f"{size} bytes"
+        return "1 byte" if size == 1 else f"{size} bytes"
     units = ("kB", "MB", "GB", "TB", "PB", "EB", "ZB")
     # Round to three digits first: 999,950 is 1 MB, not 1,000 kB.
     digits, exponent = f"{size:.2e}".split("e")

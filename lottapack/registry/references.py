@@ -18,6 +18,7 @@ _REMOTE = (
     "owner/name[@revision] for a repository of the Hub, http(s)://host/owner/name for another server's, or "
     "oci://host/repository:tag for an OCI image."
 )
+_WRITE_REMOTE = f"Write {_REMOTE}"
 FORMS = f"Write ./model.lotta.safetensors for a file, {_REMOTE}"
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -118,7 +119,14 @@ def parse(text: str | PathLike[str]) -> Reference:
     """
     if not isinstance(text, str):
         return path_of(text, "path")
-    return Path(text) if _is_path(text) else parse_remote(text)
+    if _is_path(text):
+        return Path(text)
+    try:
+        return parse_remote(text)
+    except InvalidReferenceError as fault:
+        missing = "" if "/" in text else ", and a file of that name does not exist"
+        hint = FORMS if fault.hint == _WRITE_REMOTE else fault.hint
+        raise InvalidReferenceError(fault.message + missing, hint=hint) from None
 
 
 def parse_remote(text: str) -> HubReference | OciReference:
@@ -141,7 +149,7 @@ def parse_remote(text: str) -> HubReference | OciReference:
         'v1'
     """
     if not isinstance(text, str):
-        raise InvalidReferenceError(f"{reprlib.repr(text)} is not a reference", hint=f"Write {_REMOTE}")
+        raise InvalidReferenceError(f"{reprlib.repr(text)} is not a reference", hint=_WRITE_REMOTE)
     if text.startswith(OCI):
         return _image(text)
     if text.startswith(HUB):
@@ -149,9 +157,9 @@ def parse_remote(text: str) -> HubReference | OciReference:
     if text.startswith(_HTTP):
         return _served(text)
     if "://" in text:
-        raise InvalidReferenceError(f"{text!r} has an unknown scheme", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r} has an unknown scheme", hint=_WRITE_REMOTE)
     if _looks_like_path(text):
-        raise InvalidReferenceError(f"{text!r} is a path, not a reference to a registry", hint=f"Write {_REMOTE}")
+        raise InvalidReferenceError(f"{text!r} is a path, not a reference to a registry", hint=_WRITE_REMOTE)
     return _repository(text, text)
 
 
@@ -211,11 +219,10 @@ def _is_name(text: str, pattern: re.Pattern[str]) -> bool:
 def _repository(text: str, rest: str) -> HubReference:
     repo, at, revision = rest.partition("@")
     if not is_repository(repo):
-        missing = "" if "/" in repo else ", and a file of that name does not exist"
         which = "" if repo == text else f"{repo!r} "
-        raise InvalidReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name{missing}", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}{': ' if which else ' '}{which}is not owner/name", hint=_WRITE_REMOTE)
     if at and not is_revision(revision):
-        raise InvalidReferenceError(f"{text!r}: {revision!r} cannot be a branch, tag or commit", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {revision!r} cannot be a branch, tag or commit", hint=_WRITE_REMOTE)
     return HubReference(repo, revision or None)
 
 
@@ -225,7 +232,7 @@ def _served(text: str) -> HubReference:
     host, _, path = rest.partition("/")
     server = f"{scheme}://{host}"
     if not _is_server(server):
-        raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port]", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port]", hint=_WRITE_REMOTE)
     repo, tree, revision = path.rstrip("/").partition("/tree/")
     parsed = _repository(text, f"{repo}@{revision}" if tree else repo)
     return HubReference(parsed.repo, parsed.revision, server)
@@ -254,17 +261,21 @@ def check_endpoint(address: str) -> None:
 def _image(text: str) -> OciReference:
     host, slash, rest = text.removeprefix(OCI).partition("/")
     if not slash or not _is_host(host):
-        raise InvalidReferenceError(f"{text!r}: {host!r} is not a host[:port] followed by a repository", hint=FORMS)
+        raise InvalidReferenceError(
+            f"{text!r}: {host!r} is not a host[:port] followed by a repository", hint=_WRITE_REMOTE
+        )
     named, at, digest = rest.partition("@")
     repository, colon, tag = named.partition(":")
     if at and colon:
         raise InvalidReferenceError(f"{text!r} has both a tag and a digest", hint="Leave out the tag.")
     if not IMAGE.fullmatch(repository) or len(repository) > 255:
         raise InvalidReferenceError(
-            f"{text!r}: {repository!r} is not an OCI repository (lower case, digits, . _ - /)", hint=FORMS
+            f"{text!r}: {repository!r} is not an OCI repository (lower case, digits, . _ - /)", hint=_WRITE_REMOTE
         )
     if colon and not TAG.fullmatch(tag):
-        raise InvalidReferenceError(f"{text!r}: {tag!r} is not an OCI tag", hint=FORMS)
+        raise InvalidReferenceError(f"{text!r}: {tag!r} is not an OCI tag", hint=_WRITE_REMOTE)
     if at and not DIGEST.fullmatch(digest):
-        raise InvalidReferenceError(f"{text!r}: {digest!r} is not a sha256: digest of 64 hex digits", hint=FORMS)
+        raise InvalidReferenceError(
+            f"{text!r}: {digest!r} is not a sha256: digest of 64 hex digits", hint=_WRITE_REMOTE
+        )
     return OciReference(host, repository, tag or None, digest or None)

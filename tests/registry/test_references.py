@@ -166,3 +166,12 @@ def test_an_endpoint_that_is_not_an_address_is_named(text: str, monkeypatch: pyt
     for call in calls:
         with pytest.raises(InvalidReferenceError, match=f"HF_ENDPOINT='{re.escape(text)}' is not the address"):
             call()
+
+
+def test_a_registry_alone_is_named_where_no_file_may_be() -> None:
+    for text in ("nothing", "a/b@", "oci://x", "ftp://a/b", "http://?/a/b"):
+        with pytest.raises(InvalidReferenceError) as caught:
+            parse_remote(text)
+        assert "file" not in str(caught.value)
+    with pytest.raises(InvalidReferenceError, match=r"a file of that name does not exist\nWrite \./model"):
+        parse("nothing")
