@@ -67,7 +67,7 @@ bench: $(VENV)/bench-installed
 bench-browser: $(VENV)/bench-installed spec/js/vendor/LICENSE.tokenizers
 	$(BIN)/python benchmarks/bench_browser.py --models build/bench-browser
 
-# Everything that is checked and measured on a GPU, in under twelve minutes, with the Python that has torch for it.
+# Everything that is checked and measured on a GPU, in under ten minutes, with the Python that has torch for it.
 # SITE: a folder with packages that it lacks, such as `make gpu-site` fills (for Python 3.12 on x86-64 Linux).
 SITE ?=
 gpu:

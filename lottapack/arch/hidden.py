@@ -26,7 +26,7 @@ def hidden_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         (value, f"{prefix}.{name}" if prefix else name)
         for prefix, module in modules
         for name, value in vars(module).items()
-        if name not in _OF_TORCH and not isinstance(value, _PLAIN)
+        if name not in _OF_TORCH and not issubclass(type(value), _PLAIN)
     ]
     own = [value for value, _ in held if isinstance(value, Tensor)]
     others = [(value, place) for value, place in held if not isinstance(value, Tensor)]
@@ -39,7 +39,7 @@ def hidden_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _inside(value: Any, place: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield place, value
-    elif isinstance(value, _PLAIN) or id(value) in seen or not depth:
+    elif id(value) in seen or not depth or issubclass(type(value), _PLAIN):
         return
     elif isinstance(value, nn.Module):
         for name, tensor in chain(value.named_parameters(), value.named_buffers()):

@@ -31,6 +31,8 @@ _RECORDS: Final = (types.SimpleNamespace, argparse.Namespace)
 _DEEPEST: Final = 4
 """How many containers and objects may be inside one another."""
 _LONGEST: Final = 300
+_SIMPLE: Final = frozenset({type(None), bool, int, str})
+"""Most values are of these types, and are told as they are."""
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 """The folders of installed packages, whichever of those that Python looks in."""
 
@@ -38,7 +40,7 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 def said(value: Any) -> str | None:
     """Return a plain value in words; None for an object, and for what contains one. A long text ends in a digest."""
     try:
-        text = _named(value) or repr(_plain(value))
+        text = repr(value) if type(value) in _SIMPLE else _named(value) or repr(_plain(value))
     except TypeError:
         return None
     return f"is {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}... ({_digest(text.encode())})'}"
@@ -70,7 +72,10 @@ class Teller:
 
         ``in_object``: whether an object holds it, where no attribute tells of a tensor.
         """
-        text = said(value)
+        # Most modules of a model hold its configuration, and each isinstance() of one runs Python code of the library.
+        text = None if (config := _is_config(value)) else said(value)
+        if config and not self.configs:
+            return
         if text is not None:
             yield place, text
             yield from ((f"{place}.{name}", inner) for name, inner in _closed_over(value))

@@ -1,6 +1,6 @@
 """Build a module without its weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -63,7 +63,8 @@ def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
 
 def _build(construct: Construct, label: str, account: Account, *, memory: bool) -> nn.Module:
     module = constructed(construct, label, WithoutWeights(account))
-    computed = [tensor for _, tensor in _without_state(module)]
+    outside = _without_state(module)
+    computed = [tensor for _, tensor in outside]
     if not computed:
         return module
     account.require_computed(sum(tensor.nbytes for tensor in computed))
@@ -71,7 +72,7 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     account.allow(sum(tensor.nbytes for tensor in state))
     # Weights that begin as zeros or ones need no memory if nothing is computed from them.
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
-    missing = _missing(module)
+    missing = _on_meta(outside)
     # A constructor may read what looks like a weight and fail without its numbers; then the pass below gives it memory.
     with suppress(ArchitectureError):
         module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
@@ -99,7 +100,11 @@ def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn
 
 
 def _missing(module: nn.Module) -> list[str]:
-    return [name for name, tensor in _without_state(module) if tensor.is_meta]
+    return _on_meta(_without_state(module))
+
+
+def _on_meta(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
+    return [name for name, tensor in tensors if tensor.is_meta]
 
 
 def _without_state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -167,7 +172,11 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield non-persistent buffers by name."""
-    for prefix, inner in module.named_modules():
+    return _computed_buffers(module.named_modules())
+
+
+def _computed_buffers(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, torch.Tensor]]:
+    for prefix, inner in modules:
         for name in inner._non_persistent_buffers_set:
             buffer = inner._buffers.get(name)
             if buffer is not None:
@@ -176,8 +185,9 @@ def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield non-persistent buffers, and tensors that attributes hold, by name: those that no checkpoint holds."""
-    yield from computed_buffers(module)
-    for prefix, inner in module.named_modules():
+    modules = list(module.named_modules())
+    yield from _computed_buffers(modules)
+    for prefix, inner in modules:
         for name, value in attributes(inner):
             yield f"{prefix}.{name}" if prefix else name, value
 

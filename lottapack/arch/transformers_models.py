@@ -199,12 +199,12 @@ def heads(model: nn.Module) -> set[str]:
     """Return the names of linear layers outside the base model, and of the output embeddings."""
     base = getattr(model, "base_model", model)
     inner = {id(module) for module in base.modules()} if isinstance(base, nn.Module) else set()
-    names = {
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) not in inner
-    }
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
-    names |= {name for name, module in model.named_modules() if module is output}
-    return names
+    return {
+        name
+        for name, module in model.named_modules()
+        if module is output or (isinstance(module, nn.Linear) and id(module) not in inner)
+    }
 
 
 def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
