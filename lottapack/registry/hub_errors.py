@@ -132,11 +132,9 @@ def _refused(status: int, code: str, said: str, what: str) -> LottapackError:
         return NotFoundError(
             f"{what}: the file does not exist on {where}", hint="It may have been removed just now. Try again."
         )
-    kind, words, hint = (
-        _no_token()
-        if status == 401 and not (get_token() and hub_server.is_own())
-        else _STATUS.get(status, _OTHER[status >= 500])
-    )
+    kind, words, hint = _STATUS.get(status, _OTHER[status >= 500])
+    if status == 401 and not (get_token() and hub_server.is_own()):
+        kind, words, hint = AccessError, "private or missing, and no token was sent to", log_in()
     shown = answers.printable(said, 300)
     return kind(f"{what}: {words} {where} (HTTP {status}){f': {shown}' if shown else ''}", hint=hint)
 
@@ -158,10 +156,6 @@ _OTHER: dict[bool, _Row] = {
     False: (RegistryError, "a refusal by", "The registry's message says what to change."),
     True: (NetworkError, "a failure inside", "Try again later. Nothing was changed."),
 }
-
-
-def _no_token() -> _Row:
-    return AccessError, "private or missing, and no token was sent to", log_in()
 
 
 def log_in() -> str:

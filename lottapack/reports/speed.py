@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -128,32 +127,37 @@ def bench(
     for number, dtype in enumerate(ITEM_BITS):
         with tempfile.TemporaryDirectory() as folder:
             cases = _cases(dtype, elements, target, Path(folder))
-            share = len(cases) * (rounds + 1)
-            told = None if progress is None else partial(_told, progress, number * share, len(ITEM_BITS) * share)
-            seconds = measure(cases, rounds, progress=told, wait=partial(_wait, target))
+            seconds = measure(cases, rounds, device=target, progress=progress, part=(number, len(ITEM_BITS)))
         speeds += _speeds(dtype, elements, seconds)
     return SpeedReport(str(target), machine(target), elements, rounds, tuple(speeds))
 
 
 def measure(
-    cases: Cases, rounds: int, *, progress: Progress | None = None, wait: Callable[[], None] = lambda: None
+    cases: Cases,
+    rounds: int,
+    *,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, list[float]]:
     """Return seconds by case and round.
 
-    The cases take turns; a first turn is not measured. ``wait``: waits for the end.
+    The cases take turns; a first turn is not measured. ``device``: where they run, by default on the CPU. ``part``: the
+    number of this call among those that share a progress, and their count.
     """
+    runs = len(cases) * (rounds + 1)
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds + 1):
         for number, (name, (_, run)) in enumerate(cases.items()):
-            wait()
+            _wait(device)
             time.sleep(_PAUSE)
             begin = time.perf_counter()
             run()
-            wait()
+            _wait(device)
             if turn:
                 seconds[name].append(time.perf_counter() - begin)
             if progress:
-                progress(turn * len(cases) + number + 1, len(cases) * (rounds + 1))
+                progress(part[0] * runs + turn * len(cases) + number + 1, part[1] * runs)
     return seconds
 
 
@@ -210,10 +214,6 @@ def _speeds(dtype: str, elements: int, seconds: dict[str, list[float]]) -> list[
     ]
 
 
-def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    progress(before + done, total)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
+def _wait(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)

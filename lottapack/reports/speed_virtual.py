@@ -84,7 +84,6 @@ def bench_virtual(
     rng.fill_(weights["float32"], matrices["virtual"].source)
     weights["bfloat16"] = weights["float32"].bfloat16()
     products: list[ProductSpeed] = []
-    wait = torch.cuda.synchronize if target.type == "cuda" else _nothing
     for number, n in enumerate(inputs):
         x = torch.randn(n, shape[1], dtype=torch.float32, device=target)
         low = x.bfloat16()
@@ -93,9 +92,7 @@ def bench_virtual(
             "bfloat16": (n, partial(_multiply, weights["bfloat16"], low)),
             **{name: (n, partial(product, x, matrix)) for name, matrix in matrices.items()},
         }
-        share = len(cases) * (rounds + 1)
-        told = None if progress is None else partial(_told, progress, number * share, len(inputs) * share)
-        seconds = measure(cases, rounds, progress=told, wait=wait)
+        seconds = measure(cases, rounds, device=target, progress=progress, part=(number, len(inputs)))
         for name, each in seconds.items():
             held = weights[name].nbytes if name in weights else _held(matrices[name], x)
             speed = shape[0] * shape[1] / statistics.median(each)
@@ -116,11 +113,3 @@ def _held(matrix: Matrix, x: torch.Tensor) -> int:
 
 def _multiply(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.mv(weight, x[0]) if len(x) == 1 else x @ weight.t()
-
-
-def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    progress(before + done, total)
-
-
-def _nothing() -> None:
-    """Do nothing: a CPU has finished when the call returns."""
