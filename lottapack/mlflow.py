@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottapack.errors import CheckpointError, NotFoundError, OutputError, UnsupportedError
 from lottapack.extras import require
+from lottapack.files.staging import filled_folder
 from lottapack.format.packfile import open_pack
 from lottapack.registry.local import local
 from lottapack.version import __version__
@@ -20,6 +21,7 @@ __all__ = ["load_model", "log_model", "save_model"]
 
 FLAVOR = "lottapack"
 _DATA = "data"
+_ENTRY = "MLmodel"
 _MODULE = "lottapack.mlflow"
 _LIBRARIES = {"transformers": "transformers", "timm": "timm"}
 """The families whose models need a library beside torch, and the extra that brings it."""
@@ -44,7 +46,7 @@ def save_model(
 
     Raises:
         UnsupportedError: MLflow is not installed.
-        OutputError: the folder exists already.
+        OutputError: the folder holds files already, or cannot be written.
         LottapackError: and every error of opening the pack.
 
     Source:
@@ -62,10 +64,11 @@ def save_model(
     model = mlflow.models.Model() if mlflow_model is None else mlflow_model
     model.add_flavor(FLAVOR, lottapack_version=__version__, pack=f"{_DATA}/{source.name}")
     options = {"pip_requirements": [f"lottapack[{extra}]=={__version__}"], **options}
-    mlflow.pyfunc.save_model(path, loader_module=_MODULE, data_path=str(source), mlflow_model=model, **options)
-    signature = source.with_name(f"{source.name}.sig")
-    if signature.is_file():
-        shutil.copyfile(signature, folder / _DATA / signature.name)
+    with filled_folder(folder, _ENTRY) as made:
+        mlflow.pyfunc.save_model(made, loader_module=_MODULE, data_path=str(source), mlflow_model=model, **options)
+        signature = source.with_name(f"{source.name}.sig")
+        if signature.is_file():
+            shutil.copyfile(signature, made / _DATA / signature.name)
 
 
 def log_model(pack: str | PathLike[str], name: str = "model", **options: Any) -> Any:

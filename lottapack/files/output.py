@@ -26,10 +26,11 @@ TRIES = 10
 def atomic_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
     """Open a new file in ``path``'s folder; on success flush it to disk and rename it to ``path``.
 
-    ``parents``: whether to create missing folders. On any error or interruption the new file is removed and the old
-    file stays. Raises OutputError.
+    ``parents``: whether to create missing folders. On any error or interruption the new file and new folders are
+    removed and the old file stays. Raises OutputError.
     """
-    temporary = None
+    made: list[Path] = []
+    folders = [folder for folder in path.parents if not os.path.lexists(folder)] if parents else []
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder", hint="Name a file inside it.")
@@ -38,8 +39,8 @@ def atomic_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, _start(path), Path.unlink)
-        with _create(path) as file:
-            temporary = Path(file.name)
+        with _create(path, made) as file:
+            temporary = made[-1]
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -54,9 +55,12 @@ def atomic_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
             hint="Check that the folder exists, is writable and has space. Nothing was changed.",
         ) from fault
     finally:
-        if temporary is not None:
+        for hidden in made:
             with suppress(OSError):
-                temporary.unlink()
+                hidden.unlink()
+        for folder in folders:
+            with suppress(OSError):
+                folder.rmdir()  # fails on one with files
 
 
 def refuse_over(path: Path, *sources: Path) -> None:
@@ -92,11 +96,15 @@ def _start(path: Path) -> str:
     return f".{path.name[:40]}."
 
 
-def _create(path: Path) -> BinaryIO:
-    """Create a hidden file for ``path`` that is locked until it is closed."""
+def _create(path: Path, made: list[Path]) -> BinaryIO:
+    """Create a hidden file for ``path`` that is locked until it is closed.
+
+    Its name goes into ``made`` before the file exists, because an interruption may come at any moment after that.
+    """
     for _ in range(TRIES):
+        made.append(path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp"))
         # "x" applies the umask, and fails on anything that exists, including links.
-        file = path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp").open("xb")
+        file = made[-1].open("xb")
         if lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
             break
         file.close()  # another writer removed it before it was locked

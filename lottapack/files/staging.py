@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,10 +32,9 @@ def staged_folder(
     """Write a folder's files; they appear once all are on disk.
 
     A new folder appears in one step. In an existing folder, the files are renamed in the order in which they were
-    opened. If that takes more than one step, the entry files are removed meanwhile, so that readers never see a
-    mixture.
+    opened. If that takes more than one step, the entry files are away meanwhile, so that readers never see a mixture.
 
-    On any error or interruption before that, the new files are removed and the old ones stay.
+    On any error or interruption the new files are removed, and the old ones stay or go back to their places.
 
     Args:
         folder: the folder, which may be new; its parent must exist.
@@ -73,6 +72,32 @@ def staged_folder(
             sync_folder(touched)
 
 
+@contextmanager
+def filled_folder(folder: Path, entry: str) -> Iterator[Path]:
+    """Yield a hidden folder for a library to fill; it becomes ``folder``, which is new or empty, once all is complete.
+
+    Missing parents are made. In a folder that exists, ``entry``, the file that readers look for first, appears last. On
+    any error or interruption the new files are removed. Raises OutputError.
+    """
+    with _reporting(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    exists = _is_there(folder)
+    with _reporting(folder), _hidden(folder / ".lottapack" if exists else folder) as stage:
+        yield stage
+        for path in stage.rglob("*"):
+            if path.is_dir():
+                sync_folder(path)
+            else:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(stage)
+        if exists or not _is_renamed(stage, folder):
+            for name in sorted(os.listdir(stage), key=lambda name: name == entry):  # noqa: PTH208 - names
+                (stage / name).rename(folder / name)
+        for touched in (folder, folder.parent):
+            sync_folder(touched)
+
+
 def _is_renamed(stage: Path, folder: Path) -> bool:
     """Rename the hidden folder to its final name; return False if another writer was faster."""
     try:
@@ -86,24 +111,56 @@ def _is_renamed(stage: Path, folder: Path) -> bool:
 
 def _replace(stage: Path, folder: Path, names: list[str], entries: list[str], gone: list[str]) -> None:
     """Move files from the hidden folder into the folder, and remove those of the previous checkpoint."""
-    for name in names:
-        if (folder / name).is_dir():
+    for name in (*names, *entries, *gone):
+        path = folder / name
+        if path.is_dir():
             raise OutputError(
-                f"cannot write {folder / name}: a folder has that name", hint="Choose another output folder."
+                f"cannot {'write' if name in names else 'remove'} {path}: a folder has that name",
+                hint="Choose another output folder.",
             )
-        (folder / name).parent.mkdir(exist_ok=True)
     moved = [name for name in names if not _is_same(stage / name, folder / name)]
     others = [name for name in (*entries, *gone) if name not in names and (folder / name).exists()]
-    if len(moved) + len(others) > 1:
-        moved = names
-        for name in entries:
-            (folder / name).unlink(missing_ok=True)
-    for name in moved:
-        (stage / name).replace(folder / name)
-    for name in others:
-        (folder / name).unlink(missing_ok=True)
+    several = len(moved) + len(others) > 1
+    with _restoring(folder, stage / ".old") as aside:
+        if several:
+            moved = names
+            for name in entries:
+                aside(name)
+        for name in moved:
+            (folder / name).parent.mkdir(exist_ok=True)
+            if several:
+                aside(name)
+            (stage / name).replace(folder / name)
+        for name in others:
+            aside(name)
     for touched in {(folder / name).parent for name in moved} - {folder}:
         sync_folder(touched)
+
+
+@contextmanager
+def _restoring(folder: Path, kept: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that moves a file of a folder to ``kept``, if it exists. On an error all go back."""
+    old: list[str] = []
+    new: list[str] = []
+
+    def aside(name: str) -> None:
+        if not os.path.lexists(folder / name):
+            new.append(name)
+            return
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        old.append(name)
+        (folder / name).rename(kept / name)
+
+    try:
+        yield aside
+    except BaseException:
+        for name in new:
+            with suppress(OSError):
+                (folder / name).unlink()
+        for name in old:
+            with suppress(OSError):
+                (kept / name).replace(folder / name)
+        raise
 
 
 def _is_same(new: Path, old: Path) -> bool:
@@ -143,8 +200,8 @@ def _hidden(beside: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         for _ in range(TRIES):
             stage = beside.with_name(f"{start}{secrets.token_hex(8)}.tmp")
+            stack.callback(shutil.rmtree, stage, ignore_errors=True)  # before it exists: an interruption may follow
             stage.mkdir()
-            stack.callback(shutil.rmtree, stage, ignore_errors=True)
             if _is_ours(stage, stack):
                 break
         yield stage

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottapack import rng
-from lottapack.errors import CheckpointError, UnsupportedError
+from lottapack.errors import CheckpointError, SignatureError, UnsupportedError
 from lottapack.extras import require
 from lottapack.files.links import require_own_file
 from lottapack.files.paths import path_of
@@ -42,7 +42,8 @@ def session(
         providers: names of ONNX Runtime's execution providers; by default ``["CPUExecutionProvider"]``.
         scaffold: which of the pack's scaffolds; by default that of its main seed.
         max_bytes: the most memory that the weights may take; by default what is free.
-        require_signature: a public key in PEM, as in load().
+        require_signature: a public key in PEM, as in load(). A ``graph`` must then be the one in the pack, byte for
+            byte.
 
     Returns:
         An ``onnxruntime.InferenceSession``. Its inputs and outputs have the names of the graph.
@@ -52,6 +53,7 @@ def session(
             weights.
         CheckpointError: the graph asks for a weight that the pack does not have, holds one itself, reads other files,
             or is refused by the runtime.
+        SignatureError: as in load(), or the graph is not part of the signed pack.
         LottapackError: and every error that ``lottapack.numpy.load`` raises.
 
     Source:
@@ -73,6 +75,8 @@ def session(
                 hint="Export the graph with its weights where torch is: weights='file'.",
             )
         data = _graph(pack, None if graph is None else path_of(graph, "graph"))
+        if graph is not None and require_signature is not None:
+            _require_signed(pack, data, Path(graph))
         wanted, own = externals(data, pack.path if graph is None else Path(graph))
         _refuse_own(pack, wanted, own)
         for name, one in wanted.items():
@@ -113,6 +117,15 @@ def _graph(pack: PackFile, path: Path | None) -> bytes:
             hint="Make a pack that does, where torch is: lottapack.onnx.export(pack, folder, weights='none').",
         )
     return content(pack, GRAPH)
+
+
+def _require_signed(pack: PackFile, graph: bytes, path: Path) -> None:
+    """Refuse a graph beside a signed pack: the signature says nothing about it."""
+    if GRAPH not in files_of(pack.descriptor) or content(pack, GRAPH) != graph:
+        raise SignatureError(
+            f"{path} is not the graph in {pack.path}, so the pack's signature does not cover it",
+            hint="Leave out `graph` to run the signed one, or `require_signature` to run yours.",
+        )
 
 
 def _refuse_own(pack: PackFile, wanted: dict[str, External], own: list[str]) -> None:

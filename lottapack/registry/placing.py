@@ -1,6 +1,8 @@
 """Copy a pulled pack, with its signature, out of the cache."""
 
 import hashlib
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 
@@ -31,7 +33,13 @@ def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
         )
     check_disk(pulled.reference, pulled.size, target.parent)
     digest = hashlib.sha256()
-    with atomic_file(target) as file, pulled.path.open("rb") as source:
+    with ExitStack() as stack:
+        if signature.is_file():  # on disk before the pack takes its name, which it then follows at once
+            other = stack.enter_context(atomic_file(beside))
+            other.write(signature.read_bytes())
+            other.flush()
+            os.fsync(other.fileno())
+        file, source = stack.enter_context(atomic_file(target)), stack.enter_context(pulled.path.open("rb"))
         while piece := source.read(_PIECE):
             digest.update(piece)
             file.write(piece)
@@ -42,7 +50,4 @@ def place(pulled: PullResult, output: str | PathLike[str]) -> PullResult:
             raise IntegrityError(
                 str(pulled.path), [changed], hint="It changed while it was being copied. Pull it again."
             )
-    if signature.is_file():
-        with atomic_file(beside) as file:
-            file.write(signature.read_bytes())
     return replace(pulled, path=target)

@@ -1,6 +1,7 @@
 """The finished runs of a study, in memory and in a JSON Lines file that a study continues from."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class Records:
             _append(self._path, asdict(run))
 
     def _open(self, path: Path, description: dict[str, Any]) -> None:
+        if path.exists() and not path.is_file():
+            raise _not_ours(path, "is not a regular file")  # reading a pipe may never end
         try:
             text = path.read_text("utf-8") if path.exists() else ""
         except (OSError, UnicodeDecodeError) as fault:
@@ -81,10 +84,18 @@ class Records:
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
+    """Add a line; one that the disk holds in part only is taken away again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            line = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(size)
+                raise
     except OSError as fault:
         why = f"{path}: cannot write the record ({fault.strerror})"
         raise OutputError(why, hint="Pass another `record`.") from fault

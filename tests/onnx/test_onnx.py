@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from signing_keys import make_keys
 from torch import nn
 
 import lottapack
-from lottapack.errors import CheckpointError, InvalidReferenceError, UnsupportedError
+from lottapack.errors import CheckpointError, InvalidReferenceError, SignatureError, UnsupportedError
 from lottapack_cli.app import main
 
 onnx = pytest.importorskip("onnx")
@@ -425,3 +427,24 @@ def test_a_graph_of_a_folder_is_not_taken_for_ours(tmp_path):
     result = lottapack.pack(tmp_path / "saved", tmp_path / "m.lotta.safetensors")
     with lottapack.open_pack(result.path) as pack:
         assert "model.onnx" not in (pack.descriptor.files or {})
+
+
+def test_a_required_signature_covers_the_graph_too(packs, tmp_path):
+    """A signed pack vouches for the graph in it, and for no graph beside it."""
+    pytest.importorskip("model_signing")
+    keys, pack = make_keys(tmp_path / "keys"), tmp_path / "model.lotta.safetensors"
+    shutil.copy(packs / "mlp" / pack.name, pack)
+    lottapack.sign(pack, keys.private)
+    own = packs / "mlp" / "model.onnx"
+    for graph in (None, own):
+        session = lottapack.onnx.session(pack, graph=graph, require_signature=keys.public)
+        assert difference(packs / "mlp.lotta.safetensors", session, INPUTS["mlp"]) < 1e-5
+    another = changed(packs, tmp_path, lambda model: model.graph.node.pop())
+    with pytest.raises(SignatureError, match="the pack's signature does not cover it"):
+        lottapack.onnx.session(pack, graph=another, require_signature=keys.public)
+    plain = tmp_path / "plain.lotta.safetensors"
+    shutil.copy(packs / "mlp.lotta.safetensors", plain)
+    lottapack.sign(plain, keys.private)
+    with pytest.raises(SignatureError, match="the pack's signature does not cover it"):
+        lottapack.onnx.session(plain, graph=own, require_signature=keys.public)
+    assert lottapack.onnx.session(plain, graph=own)

@@ -150,3 +150,31 @@ def test_nothing_is_saved_over_something(pack, tmp_path):
     for there in (tmp_path / "saved", pack):
         with pytest.raises(OutputError, match="exists already"):
             lottapack.mlflow.save_model(pack, there)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_save_that_does_not_end_leaves_nothing(fault, there, pack, tmp_path, monkeypatch):
+    """A folder with half a model would be refused by the next save, and read by MLflow."""
+    if there:
+        (tmp_path / "saved").mkdir()
+    pack.with_name(f"{pack.name}.sig").write_text("{}")
+
+    def stopped(*_, **__):
+        raise fault
+
+    before = {path.name for path in tmp_path.rglob("*")}
+    monkeypatch.setattr("shutil.copyfile", stopped)
+    with pytest.raises(OutputError if isinstance(fault, OSError) else fault) as caught:
+        lottapack.mlflow.save_model(pack, tmp_path / "saved")
+    monkeypatch.undo()
+    assert {path.name for path in tmp_path.rglob("*")} == before
+    if isinstance(fault, OSError):
+        assert "No space left on device" in str(caught.value)
+    lottapack.mlflow.save_model(pack, tmp_path / "saved")
+    assert lottapack.mlflow.load_model(tmp_path / "saved")
+
+
+def test_a_place_that_cannot_be_written_is_one_error(pack):
+    with pytest.raises(OutputError, match="cannot write"):
+        lottapack.mlflow.save_model(pack, pack / "saved")

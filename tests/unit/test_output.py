@@ -186,3 +186,29 @@ def test_a_new_file_that_was_taken_for_a_dead_writers_is_made_again(tmp_path, mo
         file.write(b"new")
     assert removed
     assert only(tmp_path) == {"a": b"new"}
+
+
+def test_an_interruption_right_after_the_hidden_file_was_made_leaves_nothing(tmp_path, monkeypatch):
+    """A signal is handled between two steps of Python, and so before the caller knows the new file."""
+    real = Path.open
+
+    def opened(self, *arguments, **options):
+        real(self, *arguments, **options).close()
+        raise KeyboardInterrupt
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "a") as file:
+        file.write(b"new")
+    monkeypatch.undo()
+    assert only(tmp_path) == {"a": b"old"}
+
+
+def test_folders_made_for_a_file_go_again_with_it(tmp_path):
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(ValueError), atomic_file(tmp_path / "kept" / "x" / "y" / "a", parents=True):
+        raise ValueError
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
+    with atomic_file(tmp_path / "kept" / "x" / "y" / "a", parents=True) as file:
+        file.write(b"new")
+    assert (tmp_path / "kept" / "x" / "y" / "a").read_bytes() == b"new"

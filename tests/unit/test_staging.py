@@ -8,7 +8,7 @@ import pytest
 
 from lottapack.errors import OutputError
 from lottapack.files import staging
-from lottapack.files.staging import staged_folder
+from lottapack.files.staging import filled_folder, staged_folder
 
 ENTRY = "index"
 
@@ -28,6 +28,10 @@ def write(folder: Path, files: dict[str, str], **options) -> None:
                 file.write(text.encode())
 
 
+def is_hidden(path: Path) -> bool:
+    return any(part.endswith(".tmp") for part in path.parts)
+
+
 @pytest.fixture
 def steps(monkeypatch):
     """Every rename and removal in a visible place, with what was visible after it."""
@@ -39,8 +43,10 @@ def steps(monkeypatch):
         def call(self, *arguments, **options):
             result = real(self, *arguments, **options)
             place = arguments[0] if arguments else self
-            if not any(part.endswith(".tmp") for part in place.parts):
+            if not is_hidden(place):
                 seen.append((name, place.name))
+            elif not is_hidden(self):
+                seen.append(("aside", self.name))
             return result
 
         monkeypatch.setattr(Path, name, call)
@@ -67,8 +73,8 @@ def test_an_entry_is_away_while_the_rest_is_replaced(tmp_path, steps):
     (tmp_path / "out" / "notes").write_text("mine")
     steps.clear()
     write(tmp_path / "out", NEW, gone=["c", "d"])
-    files = [("replace", "a"), ("replace", "b"), ("replace", ENTRY)]
-    assert steps == [("unlink", ENTRY), *files, ("unlink", "c")]
+    files = [("aside", "a"), ("replace", "a"), ("aside", "b"), ("replace", "b"), ("replace", ENTRY)]
+    assert steps == [("aside", ENTRY), *files, ("aside", "c")]
     assert content(tmp_path / "out") == {**NEW, "notes": "mine"}
 
 
@@ -76,27 +82,40 @@ class Stop(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", range(5))
-def test_stopped_after_any_step_nobody_reads_a_mixture(step, tmp_path, steps, monkeypatch):
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("step", range(7))
+def test_stopped_after_any_step_nobody_reads_a_mixture(step, killed, tmp_path, monkeypatch):
+    """Interrupted, it puts the old files back; killed, it does nothing more."""
     old = {**NEW, "a": "old a", ENTRY: "old", "c": "old c"}
+    del old["inside/b"]
     write(tmp_path / "out", old)
-    steps.clear()
-    for name in ("replace", "unlink"):
+    done = []
+    for name in ("replace", "rename", "unlink"):
         real = getattr(Path, name)
 
         def call(self, *arguments, _real=real, **options):
-            before = len(steps)
+            if killed and len(done) > step:
+                raise Stop
             result = _real(self, *arguments, **options)
-            if len(steps) > before and len(steps) > step:
+            done.append(self)
+            if len(done) == step + 1:
                 raise Stop
             return result
 
         monkeypatch.setattr(Path, name, call)
-    with pytest.raises(Stop):
+    if step < 6:
+        with pytest.raises(Stop):
+            write(tmp_path / "out", NEW, gone=["c"])
+    else:
         write(tmp_path / "out", NEW, gone=["c"])
+    monkeypatch.undo()
     found = content(tmp_path / "out")
-    assert ENTRY not in found or found.items() >= NEW.items()
-    assert all(text in (old.get(name), NEW.get(name)) for name, text in found.items())
+    if killed and step < 6:
+        assert ENTRY not in found or found.items() >= NEW.items()
+        assert all(text in (old.get(name), NEW.get(name)) for name, text in found.items())
+    else:
+        assert found == (old if step < 6 else NEW)
+    assert not [name for name in names(tmp_path / "out") if name.endswith(".tmp")]
 
 
 def test_what_is_there_already_is_no_step(tmp_path, steps):
@@ -116,7 +135,7 @@ def test_files_too_large_to_be_compared_are_replaced(tmp_path, steps, monkeypatc
     monkeypatch.setattr(staging, "_SMALL", 4)
     steps.clear()
     write(tmp_path / "out", NEW)
-    assert [name for _, name in steps] == [ENTRY, "a", "b", ENTRY]
+    assert [name for _, name in steps] == [ENTRY, "a", "a", "b", "b", ENTRY]
 
 
 def test_a_folder_that_another_writer_made_meanwhile_is_replaced_file_by_file(tmp_path):
@@ -191,3 +210,65 @@ def test_places_that_are_none_are_refused(tmp_path):
     (tmp_path / "named").symlink_to("mine")
     write(tmp_path / "named", NEW)
     assert content(tmp_path / "mine") == NEW
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_interruption_right_after_the_hidden_folder_was_made_leaves_nothing(there, tmp_path, monkeypatch):
+    if there:
+        write(tmp_path / "out", {"a": "old"})
+    before, real = content(tmp_path), Path.mkdir
+
+    def made(self, *arguments, **options):
+        real(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out", NEW)
+    monkeypatch.undo()
+    assert content(tmp_path) == before
+    assert names(tmp_path) == (["out"] if there else [])
+
+
+@pytest.mark.parametrize("name", ["c", "second"])
+def test_a_folder_in_the_place_of_a_file_to_remove_is_refused_before_anything_changes(name, tmp_path):
+    """Found in the middle, it would leave the folder without its entry."""
+    write(tmp_path / "out", {**NEW, "a": "old a", ENTRY: "old"})
+    (tmp_path / "out" / name / "mine").mkdir(parents=True)
+    before = content(tmp_path)
+    with (
+        pytest.raises(OutputError, match=f"cannot remove .*{name}: a folder has that name"),
+        staged_folder(tmp_path / "out", entries=(ENTRY, "second"), gone=["c"]) as opened,
+    ):
+        for own, text in NEW.items():
+            with opened(own) as file:
+                file.write(text.encode())
+    assert content(tmp_path) == before
+    assert (tmp_path / "out" / name / "mine").is_dir()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_a_library_fills_appears_with_its_entry_last(there, tmp_path, steps):
+    out = tmp_path / "x" / "out"
+    if there:
+        out.mkdir(parents=True)
+    with filled_folder(out, "a") as folder:
+        (folder / "a").write_text("entry")
+        (folder / "b").mkdir()
+        (folder / "b" / "c").write_text("c")
+        assert not (out / "a").exists()
+    assert steps == ([("rename", "b"), ("rename", "a")] if there else [("rename", "out")])
+    assert content(out) == {"a": "entry", "b/c": "c"}
+    assert names(tmp_path / "x") == ["out"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_fault_of_the_library_that_fills_a_folder_leaves_nothing(fault, there, tmp_path):
+    if there:
+        (tmp_path / "out").mkdir()
+    expected = OutputError if isinstance(fault, OSError) else fault
+    with pytest.raises(expected), filled_folder(tmp_path / "out", "a") as folder:
+        (folder / "a").write_text("half")
+        raise fault
+    assert [path.name for path in tmp_path.rglob("*")] == (["out"] if there else [])

@@ -1,7 +1,9 @@
 """study(): which ranks run, what is kept, and what is said."""
 
 import json
+import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from torch import nn
 
 import lottapack
 from lottapack.errors import CheckpointError, OutputError, ScaffoldError, UnsupportedError
+from lottapack.studying import records
 from lottapack.studying.search import FULL, LORA, LOTTA, Plan, Trial
 
 
@@ -233,3 +236,45 @@ def test_the_next_runs_follow_from_the_scores_alone():
     assert {trial.rank for trial in plan.wanted(scores)} == {4, 16}
     scores |= {Trial(LOTTA, 4, 1): 0.8, Trial(LOTTA, 16, 1): 1.0}
     assert plan.wanted(scores) == [Trial(LOTTA, 10, 0), Trial(LOTTA, 10, 1)]
+
+
+def test_a_record_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for record in (tmp_path / "pipe", "/dev/full"):
+        with pytest.raises(CheckpointError, match="is not a regular file"):
+            run(record=record)
+
+
+def test_a_line_that_did_not_fit_is_taken_away_again(tmp_path, monkeypatch):
+    path = tmp_path / "study.jsonl"
+    records._append(path, {"a": 1})
+    before = path.read_bytes()
+
+    class Full:
+        """A file on a disk with room for four more bytes."""
+
+        def __init__(self, file):
+            self.file, self.room = file, 4
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            count = self.file.write(bytes(data[: self.room]))
+            self.room -= count
+            return count
+
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda *arguments, **options: Full(real(*arguments, **options)))
+    with pytest.raises(OutputError, match="No space left"):
+        records._append(path, {"b": 2})
+    monkeypatch.undo()
+    assert path.read_bytes() == before
