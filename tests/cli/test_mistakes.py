@@ -33,6 +33,8 @@ def here(files: Files, tmp_path: Path) -> Path:
     shutil.copy(files.pack, tmp_path / "model.safetensors")  # a pack under another name
     (tmp_path / "link.lotta.safetensors").symlink_to("model.lotta.safetensors")
     np.save(tmp_path / "in.npy", np.ones((1, 16), np.float32))
+    (tmp_path / "picture.png").hardlink_to(tmp_path / "model.lotta.safetensors")
+    shutil.copy(files.checkpoint, tmp_path / "model.png")
     (tmp_path / "run").mkdir()
     shutil.copy(files.checkpoint, tmp_path / "run" / "pytorch_model.bin")
     return tmp_path
@@ -51,6 +53,10 @@ def here(files: Files, tmp_path: Path) -> Path:
         "export model.safetensors -o ./ --max-shard-size 1kB",
         "run model.lotta.safetensors --input in.npy -o in.npy",
         "run model.safetensors --input in.npy -o model.safetensors",
+        "report picture.png --plot picture.png",
+        "report model.lotta.safetensors --plot picture.png",
+        "report picture.png --against model.png --plot model.png",
+        "inspect picture.png --plot picture.png",
     ],
 )
 def test_what_is_read_is_not_written_over(line: str, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +144,9 @@ def test_a_pipe_is_refused_at_once(run: Run, tmp_path: Path) -> None:
     thread.start()
     thread.join(timeout=30)
     refused(done[0], 2, "Not a regular file", "Save the contents of a pipe")
+
+
+def test_a_name_that_no_file_system_takes_is_named(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    for line in ("pack model.pt", "export model.lotta.safetensors", "run model.lotta.safetensors --input in.npy"):
+        refused(run(*line.split(), "-o", "n" * 300), 2, "nnn", "too long")

@@ -39,10 +39,12 @@ def command(
     sink = Output(json=json, quiet=quiet, verbose=verbose)
     summary = inspect(located(pack, sink))
     if plot is not None:
+        from lottapack.files.output import refuse_over
         from lottapack_cli.plot import draw_betas
 
         if not summary.betas():
             raise UnsupportedError(f"{summary.path} has no learned beta to draw", hint="Leave out --plot.")
+        refuse_over(plot, summary.path)
         draw_betas(summary, plot)
     drawn = [] if plot is None else [f"\ndrew {plot}"]
     sink.result({**plain(summary), "plot": plot}, lambda: [*view(summary, every=every), *drawn])

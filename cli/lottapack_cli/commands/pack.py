@@ -196,8 +196,10 @@ def command(
         compared = partial(_compare, checkpoint, check, base=base, key=key, ignore=ignore, allow=trusted)
     with Bar("packing", show=sink.human) as bar, warnings.catch_warnings(record=True) as caught:
         import lottapack
+        from lottapack.files.paths import path_of
         from lottapack.folders.reading import refuse_over_checkpoint
 
+        path_of(target, "output")
         refuse_over_checkpoint(target, checkpoint)  # before what may take minutes
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", lottapack.errors.BackboneChangedWarning)

@@ -68,8 +68,10 @@ def command(
 
     sizes = report(located(packs[0], sink), against=against)
     if plot is not None:
+        from lottapack.files.output import refuse_over
         from lottapack_cli.plot import draw
 
+        refuse_over(plot, sizes.path, *([] if against is None else [against]))
         draw(sizes, plot)
     if markdown:
         sink.text(views.markdown(sizes))
