@@ -59,7 +59,7 @@ def export(
             ``lottapack.onnx.session`` runs without torch.
         inputs: an example for the trace: tensors by the names of ``forward``, or in its order; or a file with them,
             as in lottapack.compare(). By default made up for transformers models of text and images, timm models, and
-            modules that begin with a Linear layer.
+            modules that begin with a Linear layer. In the graph, an input with the name of a weight ends in ``_input``.
         dtype: converts floating weights, such as ``"float16"``.
         scaffold: which of the pack's scaffolds; by default that of its main seed.
         max_bytes: as in load().
@@ -113,6 +113,7 @@ def export(
 
 def _write(pack: PackFile, graph: Any, folder: Path, onnx_ir: Any, *, with_weights: bool) -> Path:
     _use_names_of_the_pack(pack, graph)
+    _free_names_of_weights(graph)
     _tidy(graph)
     leave = (ADAPTER, GRAPH)
     companions.refuse_others(pack, folder, leave=leave)
@@ -170,6 +171,23 @@ def _use_names_of_the_pack(pack: PackFile, graph: Any) -> None:
             del graph.graph.initializers[name]
             value.name = owners[name]
             graph.graph.initializers[value.name] = value
+
+
+def _free_names_of_weights(graph: Any) -> None:
+    """Rename what is called like a weight and is something else: ONNX takes two values of one name for the same.
+
+    The exporters give a buffer ``mask`` and an argument ``mask`` of forward() this one name.
+    """
+    weights = graph.graph.initializers
+    inputs, made = graph.graph.inputs, (value for node in graph.graph.all_nodes() for value in node.outputs)
+    values = [*((value, "input") for value in inputs), *((value, "value") for value in made)]
+    taken = {*weights, *(value.name for value, _ in values)}
+    for value, kind in values:
+        name = value.name
+        if name in weights and weights[name] is not value:
+            while value.name in taken:
+                value.name = f"{value.name}_{kind}"
+            taken.add(value.name)
 
 
 def _tidy(graph: Any) -> None:

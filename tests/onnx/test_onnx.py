@@ -448,3 +448,36 @@ def test_a_required_signature_covers_the_graph_too(packs, tmp_path):
     with pytest.raises(SignatureError, match="the pack's signature does not cover it"):
         lottapack.onnx.session(plain, graph=own, require_signature=keys.public)
     assert lottapack.onnx.session(plain, graph=own)
+
+
+class Named(nn.Module):
+    """Its weights have the names of its arguments, of a result, and of what the exporter would call a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.randn(8, 8))
+        self.x = nn.Parameter(torch.randn(8))
+        self.add = nn.Parameter(torch.randn(8))
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x, mask):
+        return (self.linear(x) @ self.mask + self.x * mask) + self.add
+
+
+@pytest.mark.parametrize("weights", ["none", "file"])
+def test_inputs_and_weights_of_one_name_are_kept_apart(tmp_path, weights):
+    torch.manual_seed(0)
+    model = lottapack.build("python", f"{__name__}:Named")
+    pack = trained(model, tmp_path / "named.lotta.safetensors", targets="linear")
+    given = (torch.linspace(-1, 1, 24).view(3, 8), torch.linspace(0, 2, 8))
+    graph = lottapack.onnx.export(pack, tmp_path / "out", weights=weights, inputs=given, allow=__name__)
+    if weights == "none":
+        session = lottapack.onnx.session(graph.with_name("model.lotta.safetensors"))
+    else:
+        session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    assert names == ["x_input", "mask_input"]
+    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)})
+    with torch.no_grad():
+        expected = lottapack.load(pack, merge=True, allow=__name__)(*given)
+    assert np.abs(found - expected.numpy()).max() < 1e-5
