@@ -254,7 +254,7 @@ def _inside(module: nn.Module) -> nn.Module:
 def _class_of(module: nn.Module) -> str:
     """The class that a module was built as, below what torch's parallelism and lottapack's adapters make of it."""
     for cls in type(module).__mro__:
-        derived = cls.__module__.startswith("torch.") and cls.__name__.startswith(("FSDP", "Parametrized"))
+        derived = cls.__module__.startswith("torch.") and cls.__name__.startswith(("FSDP", "DDP", "Parametrized"))
         if not derived and not cls.__module__.startswith("lottapack."):
             if issubclass(cls, _BatchNorm) and cls.__module__ == _BatchNorm.__module__:
                 return "torch.nn.modules.batchnorm.BatchNorm"

@@ -63,6 +63,17 @@ class AdapterLayer(GeneratedLayer):
         self.fan_in_fan_out = entry.fan_in_fan_out
         self.adapter_rank = entry.rank
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Keep ``beta`` whole where a plan of torch's shards every parameter: no optimizer updates a shard of it."""
+        held = self._parameters.get(name)
+        if name == "beta" and held is not None and hasattr(param, "device_mesh") and from_a_plan():
+            from torch.distributed.tensor import Replicate, distribute_tensor
+
+            mesh: Any = getattr(param, "device_mesh")  # noqa: B009
+            whole = distribute_tensor(held.detach(), mesh, [Replicate()] * mesh.ndim)
+            param = nn.Parameter(whole, requires_grad=held.requires_grad)
+        super().register_parameter(name, param)
+
     @classmethod
     def taken_from(cls, module: nn.Module) -> str | None:
         """Return a parameter, buffer or child of a stock layer that the adapter would replace, or None."""
@@ -314,14 +325,31 @@ class AdaptedEmbedding(AdapterLayer, GeneratedEmbedding):
         """Args: input, integer indices of any shape. Returns: shape (*input.shape, embedding_dim)."""
         return self._sum(input)
 
+    def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _added_up(super()._dense(x, weight, bias))
+
     def _low_rank(self, x: Tensor) -> Tensor:
         return F.linear(self._of_ranks(self._dropped(self._dense(x, self.lora_A.t(), None))), self.lora_B)
 
     def _scaled_product(self, x: Tensor) -> Tensor:
         out = self._product(x)
-        for scales in (None if self.scale_in is None else self.scale_in[x].unsqueeze(-1), self.scale_out):
+        for scales in (None if self.scale_in is None else _added_up(self.scale_in[x]).unsqueeze(-1), self.scale_out):
             out = out if scales is None else (out * scales).to(out.dtype)
         return out
 
     def _backbone_for(self, operand: Tensor) -> Tensor:  # noqa: ARG002 (indices)
         return super()._backbone_for(next(part for part in self._adapter() if part is not None))
+
+
+def _added_up(rows: Tensor) -> Tensor:
+    """Return rows of a table whose rows are sharded, added up over its parts.
+
+    torch adds up such partial rows only once, but the gradient of what multiplies them needs them again.
+    """
+    placements: Any = getattr(rows, "placements", ())
+    if not any(placement.is_partial() for placement in placements):
+        return rows
+    from torch.distributed.tensor import Replicate
+
+    whole = [Replicate() if placement.is_partial() else placement for placement in placements]
+    return rows.redistribute(placements=whole)  # type: ignore[attr-defined, no-any-return]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from lottapack.errors import ScaffoldError
+from lottapack.errors import PlacementError, ScaffoldError
 
 _REGISTER: Final = "register_parametrization"
 
@@ -65,6 +65,11 @@ def guard_parameters(module: nn.Module, leaf: str, name: str, *, of_torch: bool)
 def _register(module: nn.Module, name: str, param: Any) -> None:
     """As the class's own method."""
     refuse_pruning(module, name, param)
+    if name in module._buffers and hasattr(param, "device_mesh"):
+        raise PlacementError(
+            f"RowwiseParallel cannot shard {module}: its backbone is not a parameter",
+            hint='Load the model with backbone="parameter", or with merge=True.',
+        )
     type(module).register_parameter(module, name, param)
 
 

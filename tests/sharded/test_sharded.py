@@ -29,6 +29,7 @@ WORLDS = {
         "every_way_gives_one_model",
         "tensor_parallelism_gives_one_model",
         "plans_for_adapted_embeddings_run_or_are_refused",
+        "a_plan_trains_what_one_process_trains",
         "other_plans_do_with_adapted_layers_what_they_do_with_stock_layers",
         "tied_weights_that_would_be_trained_apart_are_refused",
         "mixed_precision_of_fsdp2_takes_every_backbone",
@@ -70,15 +71,19 @@ def packs(tmp_path_factory):
         "llama moe": (mixtral(), {"shared_factor": {"gate_up_proj": "lora_A", "down_proj": "lora_B"}}, {}),
         "lstm": (lottapack.build("python", "torch.nn:LSTM", input_size=6, hidden_size=5), {}, {}),
         "mlp vera": (mlp(), {"vera": True}, {}),
+        "mlp diagonal": (mlp(), {"rank": 0, "beta": "input"}, {}),
         "scaffolds": (mlp(), {"scaffolds": {"b": 8}}, {}),
     }
     for name, (model, options, stored) in others.items():
         lottapack.pack(train(lottapack.scaffold(model, **{"seed": 7, "rank": 2, **options})), folder / name, **stored)
     odd = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
     lottapack.pack(train(lottapack.scaffold(odd, seed=9, rank=1)), folder / "odd")
-    embedding = lottapack.scaffold(nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 3)), seed=3, rank=2, targets="*")
-    nn.init.normal_(embedding[0].lora_B)
-    lottapack.pack(embedding, folder / "embedding")
+    for name, options in (("embedding", {}), ("embedding diagonal", {"rank": 0, "beta": "input"})):
+        plain = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 3))
+        embedding = lottapack.scaffold(plain, **{"seed": 3, "rank": 2, "targets": "*", **options})
+        if not options:
+            nn.init.normal_(embedding[0].lora_B)
+        lottapack.pack(embedding, folder / name)
     damaged = bytearray((folder / "mlp").read_bytes())
     damaged[-1] ^= 1
     (folder / "damaged").write_bytes(damaged)

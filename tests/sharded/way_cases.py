@@ -190,6 +190,34 @@ def other_plans_do_with_adapted_layers_what_they_do_with_stock_layers(packs: Pat
     rows = {"0": RowwiseParallel(input_layouts=Replicate())}
     model = lottapack.distributed.load_meta(packs / "mlp")
     refused(errors.PlacementError, "its backbone is not a parameter", lambda: parallelize_module(model, line(), rows))
+    frozen = lottapack.distributed.load_meta(packs / "mlp frozen")
+    rows = {"2": RowwiseParallel(input_layouts=Replicate())}
+    refused(errors.PlacementError, "its backbone is not a parameter", lambda: parallelize_module(frozen, line(), rows))
+
+
+@case(2)
+def a_plan_trains_what_one_process_trains(packs: Path, rank: int) -> None:
+    """Forward, backward and optimizer; beta stays whole. Sums differ in order."""
+    rows, columns = RowwiseParallel(input_layouts=Replicate()), ColwiseParallel(output_layouts=Replicate())
+    plans = [(name, {"0": ColwiseParallel(), "2": RowwiseParallel()}) for name in ("mlp", "mlp vera", "mlp diagonal")]
+    plans += [("mlp", {"0": columns, "2": columns}), ("embedding", {"0": rows}), ("embedding diagonal", {"0": rows})]
+    for name, plan in plans:
+        model = filled(packs / name, lambda m, p=plan: parallelize_module(m, line(), p), backbone="parameter")
+        whole = lottapack.load(packs / name)
+        given = torch.tensor([[0, 1, 9], [1, 7, 9]]) if name.startswith("embedding") else input_of(whole, name)
+        for one in (model, whole):
+            optimizer = torch.optim.SGD([p for p in one.parameters() if p.requires_grad], lr=0.1)
+            for _ in range(2):
+                one(given).square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        due, start = dict(whole.named_parameters()), dict(lottapack.load(packs / name).named_parameters())
+        for key, tensor in model.named_parameters():
+            if not tensor.requires_grad:
+                continue
+            assert torch.allclose(whole_tensor(tensor), due[key], rtol=1e-4, atol=1e-5), (name, key)
+            assert not torch.equal(due[key], start[key]), (name, key)
+            assert not (key.endswith("beta") and isinstance(tensor, DTensor) and tensor.placements[0].is_shard()), key
 
 
 def whole_tensor(output: Tensor) -> Tensor:

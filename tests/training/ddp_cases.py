@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed._composable.replicate import replicate
 from torch.distributed.checkpoint import save
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -110,6 +111,15 @@ def fully_sharded() -> None:
     dist.barrier()
 
 
+def replicated() -> None:
+    """torch's function in the place of the wrapper gives the model another class, which is packed as its own."""
+    model = replicate(scaffolded())
+    due = all_bits(model)
+    pack = Path(sys.argv[2]).parent / f"replicated{RANK}.lotta.safetensors"
+    lottapack.pack(model, pack)
+    assert all_bits(lottapack.load(pack)) == due
+
+
 def main() -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(sys.argv[2], 2)
@@ -128,6 +138,7 @@ def main() -> None:
     drawn = DistributedDataParallel(Wrapper(lottapack.init_backbone_(mlp(), seed=1)))
     step(drawn)
     assert_same([parameter.grad for parameter in drawn.parameters()])  # trained in full, so it takes part
+    replicated()
     fully_sharded()
     dist.destroy_process_group()
     print("done")
