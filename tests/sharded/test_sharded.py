@@ -30,6 +30,7 @@ WORLDS = {
         "tensor_parallelism_gives_one_model",
         "plans_for_adapted_embeddings_run_or_are_refused",
         "a_plan_trains_what_one_process_trains",
+        "a_training_on_different_scaffolds_is_refused_in_every_process",
         "other_plans_do_with_adapted_layers_what_they_do_with_stock_layers",
         "tied_weights_that_would_be_trained_apart_are_refused",
         "mixed_precision_of_fsdp2_takes_every_backbone",

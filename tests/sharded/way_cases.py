@@ -20,6 +20,7 @@ from torch.distributed.tensor.parallel import (
     SequenceParallel,
     parallelize_module,
 )
+from torch.nn.parallel import DistributedDataParallel
 
 import lottapack
 from lottapack import distributed, errors
@@ -218,6 +219,29 @@ def a_plan_trains_what_one_process_trains(packs: Path, rank: int) -> None:
             assert torch.allclose(whole_tensor(tensor), due[key], rtol=1e-4, atol=1e-5), (name, key)
             assert not torch.equal(due[key], start[key]), (name, key)
             assert not (key.endswith("beta") and isinstance(tensor, DTensor) and tensor.placements[0].is_shard()), key
+
+
+@case(2)
+def a_training_on_different_scaffolds_is_refused_in_every_process(packs: Path, rank: int) -> None:
+    def scaffolded(seed: int, **options: object) -> nn.Module:
+        plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+        return lottapack.scaffold(plain, seed=seed, rank=2, scaffolds={"b": 9}, **options)
+
+    given = torch.ones(2, 6)
+    for wrap in (DistributedDataParallel, fully_shard, lambda m: DistributedDataParallel(nn.Sequential(m))):
+        for seeds, options, said in (([3, 4], {}, "seeds [3, 4]"), ([3, 3], {"alpha": rank + 1.0}, "other roles")):
+            model = wrap(scaffolded(seeds[rank], **options))
+            refused(errors.ScaffoldError, said, lambda m=model: m(given))
+        model = wrap(lottapack.switch(scaffolded(5), "b" if rank else "default")._model)
+        for _ in range(2):
+            model(given).sum().backward()
+    evaluated = DistributedDataParallel(scaffolded(rank))
+    if rank == 0:  # one process alone: an exchange would wait for the other
+        with torch.no_grad():
+            evaluated(given)
+        evaluated.eval()(given)
+    lone = scaffolded(rank)  # each process trains its own model
+    lone(given).sum().backward()
 
 
 def whole_tensor(output: Tensor) -> Tensor:

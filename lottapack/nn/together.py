@@ -1,0 +1,85 @@
+"""Processes that train one model need one scaffold: nothing of torch's compares it, since nothing sends it."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from lottapack.arch.noted import noted, notes, recipe_on
+from lottapack.errors import ScaffoldError
+from lottapack.format import canonical
+from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+
+_SEED = 8
+"""Bytes of the seed in what processes exchange, after the digest."""
+
+
+def require_one_scaffold(model: nn.Module, *_: Any) -> None:
+    """Raise ScaffoldError in the first step of a training whose processes have different scaffolds, in all of them.
+
+    A forward pre-hook. The processes are those of DDP or of a sharded model, which exchange 40 bytes here. They would
+    otherwise average the gradients of different models. Each may be on any of the scaffolds that all have.
+    """
+    if torch.compiler.is_compiling() or not torch.distributed.is_available():
+        return
+    if not torch.distributed.is_initialized() or noted(model).compared or not _trains(model):
+        return
+    for group, device in _groups(model):
+        notes(model).compared = True
+        _compare(recipe_on(model), group, device)
+
+
+def _trains(model: nn.Module) -> bool:
+    """Return whether this is a pass of a training on generated weights: only then do all processes take part."""
+    return model.training and torch.is_grad_enabled() and any(noted(part).sources for part in model.modules())
+
+
+def _groups(model: nn.Module) -> Iterator[tuple[Any, torch.device]]:
+    """Yield the groups of processes that train the model together, and the device of what they send."""
+    mesh = next((one.device_mesh for one in model.parameters() if hasattr(one, "device_mesh")), _mesh_of_fsdp(model))
+    if mesh is not None:
+        yield from ((mesh.get_group(dim), torch.device(mesh.device_type)) for dim in range(mesh.ndim))
+        return
+    wrapper: Any = nn.parallel.DistributedDataParallel._active_ddp_module
+    if wrapper is not None and wrapper.require_backward_grad_sync and not wrapper._join_config.enable:
+        yield wrapper.process_group, next(model.parameters()).device
+
+
+def _mesh_of_fsdp(model: nn.Module) -> Any:
+    """Return the mesh over which FSDP2 shards a model, whose parameters are whole during a forward pass, or None."""
+    for part in model.modules():
+        state: Any = getattr(part, "_get_fsdp_state", lambda: None)()
+        parameters = getattr(state, "_fsdp_param_group", None)
+        if parameters is not None:
+            return parameters.mesh_info.mesh
+    return None
+
+
+def _compare(plan: Recipe, group: Any, device: torch.device) -> None:
+    ours = torch.frombuffer(bytearray(_digest(plan)), dtype=torch.uint8).to(device)
+    theirs = [torch.empty_like(ours) for _ in range(torch.distributed.get_world_size(group))]
+    torch.distributed.all_gather(theirs, ours, group=group)
+    given = [bytes(one.tolist()) for one in theirs]
+    if len(set(given)) == 1:
+        return
+    seeds = [int.from_bytes(one[-_SEED:], "big") for one in given]
+    why = f"seeds {seeds[:8]} in the order of processes" if len(set(seeds)) > 1 else "other roles or settings"
+    raise ScaffoldError(
+        f"the processes that train this model have different scaffolds: {why}",
+        hint="Call scaffold() with the same arguments in every process, or load() the same pack. A seed for each "
+        "process, as for data and dropout, belongs to torch.manual_seed().",
+    )
+
+
+def _digest(plan: Recipe) -> bytes:
+    """Return the digest of what is generated, and the seed."""
+    generated = {
+        name: msgspec.to_builtins(entry)
+        for name, entry in plan.parameters.items()
+        if isinstance(entry, SeededRecipe | AdaptedRecipe)
+    }
+    content = canonical.dumps({"rng": msgspec.to_builtins(plan.rng), "parameters": generated})
+    return hashlib.sha256(content).digest() + plan.seed.to_bytes(_SEED, "big")
