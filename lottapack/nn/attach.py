@@ -31,7 +31,7 @@ from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
 from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
-from lottapack.nn.together import require_one_scaffold
+from lottapack.nn.together import OneScaffold
 
 
 def attach(
@@ -147,7 +147,7 @@ def carry(model: nn.Module, plan: Recipe) -> None:
     note_config(model, plan)
     model.register_load_state_dict_pre_hook(_refuse_other_recipe)  # type: ignore[no-untyped-call]
     model.register_state_dict_post_hook(_write_recipe)  # type: ignore[no-untyped-call]
-    model.register_forward_pre_hook(require_one_scaffold)
+    model.register_forward_pre_hook(OneScaffold())
 
 
 def _set_source(module: nn.Module, leaf: str, source: rng.Source, plan: Recipe) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lottapack.arch.noted import noted, notes, recipe_on
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ScaffoldError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
 
@@ -17,10 +17,28 @@ _SEED = 8
 """Bytes of the seed in what processes exchange, after the digest."""
 
 
-def require_one_scaffold(model: nn.Module, *_: Any) -> None:
+class OneScaffold:
+    """The forward pre-hook that compares the scaffolds of the processes that train a model.
+
+    torch.jit.script would compile it, and asks for its name first.
+    """
+
+    def __call__(self, model: nn.Module, *_: Any) -> None:
+        """Compare them before the first step of a training."""
+        require_one_scaffold(model)
+
+    @property
+    def __name__(self) -> str:
+        raise UnsupportedError(
+            "torch.jit.script cannot compile a model that has a scaffold",
+            hint="Use torch.compile or torch.export, or take the model that load(..., merge=True) returns.",
+        )
+
+
+def require_one_scaffold(model: nn.Module) -> None:
     """Raise ScaffoldError in the first step of a training whose processes have different scaffolds, in all of them.
 
-    A forward pre-hook. The processes are those of DDP or of a sharded model, which exchange 40 bytes here. They would
+    The processes are those of DDP or of a sharded model, which exchange 40 bytes here. They would
     otherwise average the gradients of different models. Each may be on any of the scaffolds that all have.
     """
     if torch.compiler.is_compiling() or not torch.distributed.is_available():

@@ -290,3 +290,10 @@ def test_tools_that_read_the_code_of_layers_are_refused(kind, backbone):
         torch.fx.symbolic_trace(model)
     with pytest.raises(UnsupportedError, match=r"^0: torch\.jit\.script cannot compile a layer with an adapter"):
         torch.jit.script(model)
+
+
+def test_a_reservoir_is_not_compiled_by_torch_jit_script():
+    """Its layers are torch's own, but the model compares scaffolds with other processes that train it."""
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), seed=1, targets=[], train=["1"])
+    with pytest.raises(UnsupportedError, match=r"^torch\.jit\.script cannot compile a model that has a scaffold"):
+        torch.jit.script(model)
