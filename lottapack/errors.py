@@ -58,7 +58,11 @@ class BackboneChangedWarning(UserWarning):
 
 
 class LeftOutWarning(UserWarning):
-    """A pack leaves out a tensor where the constructor sets None: a cache, or a value that was set since."""
+    """A pack leaves out what decides outputs or may do so.
+
+    A tensor where the constructor sets None (a cache, or a value that was set since), or, of a PEFT model that is
+    saved, other active adapters, adapters that are off, and scales that no configuration holds.
+    """
 
 
 class LottapackError(Exception):

@@ -22,6 +22,7 @@ from lottapack.format.recipe import Change
 _OF_THE_MOMENT: Final = frozenset(
     {
         "training",
+        "_requires_grad",
         "gradient_checkpointing",
         "grad_checkpointing",
         "all_tied_weights_keys",

@@ -29,7 +29,7 @@ from lottapack.format.packfile import PackFile, open_pack
 if TYPE_CHECKING:
     from torch import nn
 
-_INSIDE_PEFT = ".base_layer"
+INSIDE_PEFT = ".base_layer"
 """What PEFT puts into the name of a layer that it wraps."""
 
 FOLDER = "base"
@@ -80,7 +80,7 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
 def _warn_of_casts(descriptor: Descriptor, model: "nn.Module") -> None:
     """Warn of generated weights that the model now has in another dtype than the pack of its base."""
     for long, parameter in model.named_parameters():
-        name = long.replace(_INSIDE_PEFT, "")
+        name = long.replace(INSIDE_PEFT, "")
         entry, now = descriptor.parameters.get(name), str(parameter.dtype).removeprefix("torch.")
         if isinstance(entry, Seeded) and parameter.is_floating_point() and entry.dtype != now:
             warnings.warn(

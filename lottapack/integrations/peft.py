@@ -13,6 +13,7 @@ from peft.config import PeftConfigMixin
 from peft.peft_model import PeftModel
 
 from lottapack.folders.bases import FOLDER, holds_pack, of_the_moment, recall, write_base
+from lottapack.integrations.peft_base import base_now, tell_what_is_left_out
 
 
 def _with_base(save: Any) -> Any:
@@ -22,7 +23,9 @@ def _with_base(save: Any) -> Any:
         model = self.get_base_model()
         base = recall(model)
         if base is not None and options.get("is_main_process", True):
-            write_base(of_the_moment(base, model), Path(save_directory))
+            folder = Path(save_directory)
+            tell_what_is_left_out(self, folder, options.get("selected_adapters"))
+            write_base(of_the_moment(base_now(base, self), model), folder)
         return result
 
     return save_pretrained

@@ -139,6 +139,13 @@ def _rest_is_as_drawn(weight: Tensor, sample: Sample) -> bool:
     return due is None or due == _fingerprint(weight)
 
 
+def is_as_drawn(weight: Tensor, source: rng.Source) -> bool:
+    """Return whether a weight follows from a source, apart from the rounding of averages and of a cast."""
+    if weight.is_floating_point() and _dtype(weight) != source.dtype:
+        return _is_as_drawn(weight, _sample(source, weight.shape), _ROUNDED)
+    return _is_as_drawn(weight, _sample(source, weight.shape))
+
+
 def is_drawn_from(weight: Tensor, source: rng.Source) -> bool:
     """Return whether a weight matches a source, within the rounding of a cast."""
     return _is_as_drawn(weight, _sample(source, weight.shape), _ROUNDED)

@@ -34,8 +34,10 @@ def names_of(folder: Path, keys: Iterable[str]) -> dict[str, str]:
         adapters.add(match[1])
         return "."
 
-    names = {}
+    names, present = {}, set(keys := list(keys))
     for key in keys:
+        if ".modules_to_save." in key and key.replace(".modules_to_save.", ".") in present:
+            continue  # with bias="all", PEFT saves the biases of such a module twice
         name = plain_name(key)
         before, prefix, after = name.partition(_PREFIX)
         if prefix and not before.replace("module.", ""):

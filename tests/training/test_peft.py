@@ -13,7 +13,7 @@ from torch import nn
 from training_models import BUILD, arguments, dataset, fit, logits
 
 import lottapack
-from lottapack.errors import BackboneChangedWarning
+from lottapack.errors import BackboneChangedWarning, LeftOutWarning
 
 peft = pytest.importorskip("peft")
 PACK = "adapter.lotta.safetensors"
@@ -458,3 +458,91 @@ def test_a_base_that_was_cast_is_told_when_the_adapter_is_saved(tmp_path):
     base = lottapack.init_backbone_(nn.Sequential(nn.Linear(16, 12), nn.Linear(12, 4)).bfloat16(), seed=3)
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["0"]))
     model.save_pretrained(tmp_path / "b")
+
+
+# What the folder of an adapter alone does not tell.
+
+
+def saved_and_loaded(model, tmp_path):
+    model.eval().save_pretrained(tmp_path / "saved")
+    lottapack.pack(tmp_path / "saved", tmp_path / PACK)
+    return lottapack.load(tmp_path / PACK).eval()
+
+
+def test_running_statistics_of_the_base_come_back(tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    model = peft.get_peft_model(lottapack.init_backbone_(plain, seed=9), peft.LoraConfig(r=2, target_modules=["0"]))
+    given = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    model.train()(given)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert bits(loaded[1].running_mean) == bits(plain[1].running_mean)
+    assert bits(loaded(given)) == bits(model(given))
+
+
+def test_a_base_that_was_trained_beside_the_adapter_comes_back(tmp_path):
+    model = peft.get_peft_model(drawn("distilbert"), peft.LoraConfig(r=2, target_modules=["q_lin"]))
+    base = model.get_base_model()
+    with torch.no_grad():
+        base.classifier.weight.add_(0.5)
+        base.classifier.bias.add_(0.5)
+        base.distilbert.embeddings.LayerNorm.weight.mul_(2)
+    with pytest.warns(BackboneChangedWarning, match=r"classifier\.weight"):
+        loaded = saved_and_loaded(model, tmp_path)
+    assert bits(logits(loaded, "distilbert")) == bits(logits(model, "distilbert"))
+
+
+def test_biases_of_a_module_trained_in_full_are_saved_twice_by_peft(tmp_path):
+    options = {"target_modules": ["q_lin"], "task_type": "SEQ_CLS", "bias": "all"}
+    model = trained("distilbert", **options)
+    assert any(".modules_to_save." in name for name in peft.get_peft_model_state_dict(model))
+    loaded = saved_and_loaded(model, tmp_path)
+    assert bits(logits(loaded, "distilbert")) == bits(logits(model, "distilbert"))
+
+
+def another(model):
+    model.add_adapter("b", peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    model.set_adapter("b")
+
+
+def both(model):
+    another(model)
+    model.base_model.set_adapter(["default", "b"])
+
+
+def off(model):
+    model.base_model.disable_adapter_layers()
+
+
+def louder(model):
+    for module in model.modules():
+        if hasattr(module, "scale_layer"):
+            module.scale_layer(2.0)
+
+
+LEFT_OUT = {
+    another: "runs the adapters b, .* and b is in ",
+    both: "runs the adapters default, b, ",
+    off: "adapters are disabled",
+    louder: "scales its adapter by 6, but its configuration says 3",
+}
+
+
+@pytest.mark.parametrize("change", LEFT_OUT)
+def test_what_peft_does_not_save_is_told(change, tmp_path):
+    model = trained("llama", target_modules=["q_proj"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeftOutWarning)
+        model.save_pretrained(tmp_path / "saved")
+    change(model)
+    with pytest.warns(LeftOutWarning, match=LEFT_OUT[change]):
+        model.save_pretrained(tmp_path / "saved")
+
+
+def test_a_merged_adapter_is_not_in_the_base(tmp_path):
+    model = trained("llama", target_modules=["q_proj"])
+    model.save_pretrained(tmp_path / "saved")
+    before = (tmp_path / "saved" / "base" / "model.lotta.safetensors").read_bytes()
+    for change in (model.merge_adapter, model.unmerge_adapter):
+        change()
+        model.save_pretrained(tmp_path / "saved")
+        assert (tmp_path / "saved" / "base" / "model.lotta.safetensors").read_bytes() == before

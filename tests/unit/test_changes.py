@@ -610,3 +610,22 @@ def test_a_sequence_around_the_scaffolded_model_is_no_wrapper(tmp_path):
     lottapack.pack(nn.Sequential(model), path)
     lottapack.pack(nn.Sequential(nn.Identity(), model), path)
     lottapack.pack(model, path)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_encoder_that_its_library_froze_is_as_built(before, tmp_path):
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    convolutions = {"conv_dim": (8,), "conv_stride": (5,), "conv_kernel": (10,), "num_feat_extract_layers": 1}
+    config = Wav2Vec2Config(
+        vocab_size=8, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, **sizes | convolutions
+    )
+    made = Wav2Vec2ForCTC(config)
+    if before:
+        made.freeze_feature_encoder()
+    made = lottapack.scaffold(made, seed=1, rank=2, targets=["q_proj"], train=["heads"])
+    if not before:
+        made.freeze_feature_encoder()
+    given = torch.randn(1, 400, generator=torch.Generator().manual_seed(1))
+    assert outputs(packed(made, "model", tmp_path), given) == outputs(made, given)
