@@ -48,7 +48,9 @@ def base_now(data: bytes, model: Any) -> bytes:
             kept = [name for name, entry in entries.items() if not isinstance(entry, Seeded | Tied)]
             state = {name: plain_tensor(packed, name, torch.device("cpu")) for name in kept}
         state |= {name: values[name].cpu().contiguous() for name in changed}
-        pack({BUFFER: recipe_text(plan), **state}, path, files=False)
+        pack(
+            {BUFFER: recipe_text(plan), **state}, path, files=False, allow_nonfinite=True
+        )  # pack() of the adapter refuses them
         return path.read_bytes()
 
 

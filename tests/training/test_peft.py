@@ -13,7 +13,7 @@ from torch import nn
 from training_models import BUILD, arguments, dataset, fit, logits
 
 import lottapack
-from lottapack.errors import BackboneChangedWarning, LeftOutWarning
+from lottapack.errors import BackboneChangedWarning, CheckpointError, LeftOutWarning
 
 peft = pytest.importorskip("peft")
 PACK = "adapter.lotta.safetensors"
@@ -546,3 +546,12 @@ def test_a_merged_adapter_is_not_in_the_base(tmp_path):
         change()
         model.save_pretrained(tmp_path / "saved")
         assert (tmp_path / "saved" / "base" / "model.lotta.safetensors").read_bytes() == before
+
+
+def test_a_base_with_nan_is_saved_and_refused_by_pack(tmp_path):
+    model = trained("llama", target_modules=["q_proj"])
+    with torch.no_grad():
+        model.base_model.model.model.norm.weight[0] = float("nan")
+    model.save_pretrained(tmp_path / "saved")  # as PEFT alone does: training goes on
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight has NaN"):
+        lottapack.pack(tmp_path / "saved", tmp_path / PACK)
