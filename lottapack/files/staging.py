@@ -34,7 +34,8 @@ def staged_folder(
     A new folder appears in one step. In an existing folder, the files are renamed in the order in which they were
     opened. If that takes more than one step, the entry files are away meanwhile, so that readers never see a mixture.
 
-    On any error or interruption the new files are removed, and the old ones stay or go back to their places.
+    On any error or interruption the new files are removed, and the old ones stay or go back to their places. Where the
+    disk refuses that too, they stay in the hidden folder, which the error names.
 
     Args:
         folder: the folder, which may be new; its parent must exist.
@@ -153,14 +154,23 @@ def _restoring(folder: Path, kept: Path) -> Iterator[Callable[[str], None]]:
 
     try:
         yield aside
-    except BaseException:
+    except BaseException as fault:
         for name in new:
             with suppress(OSError):
                 (folder / name).unlink()
         for name in old:
             with suppress(OSError):
                 (kept / name).replace(folder / name)
+        if any(os.path.lexists(kept / name) for name in old):
+            raise _NotPutBackError(
+                f"cannot write {folder}, and files that it held could not be put back: they are in {kept}",
+                hint="Move them back before anything is written there again.",
+            ) from fault
         raise
+
+
+class _NotPutBackError(OutputError):
+    """The hidden folder holds files of the user, and must stay."""
 
 
 def _is_same(new: Path, old: Path) -> bool:
@@ -197,14 +207,18 @@ def _hidden(beside: Path) -> Iterator[Path]:
     """Create a locked folder with a hidden name like ``beside``; remove it at the end if it still exists."""
     start = f".{beside.name.lstrip('.')[:40]}."
     sweep(beside.parent, start, shutil.rmtree)
-    with ExitStack() as stack:
+    with ExitStack() as locks, ExitStack() as removal:
         for _ in range(TRIES):
             stage = beside.with_name(f"{start}{secrets.token_hex(8)}.tmp")
-            stack.callback(shutil.rmtree, stage, ignore_errors=True)  # before it exists: an interruption may follow
+            removal.callback(shutil.rmtree, stage, ignore_errors=True)  # before it exists: an interruption may follow
             stage.mkdir()
-            if _is_ours(stage, stack):
+            if _is_ours(stage, locks):
                 break
-        yield stage
+        try:
+            yield stage
+        except _NotPutBackError:
+            removal.pop_all()
+            raise
 
 
 def _is_ours(stage: Path, stack: ExitStack) -> bool:

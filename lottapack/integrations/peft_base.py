@@ -75,6 +75,8 @@ def _is_as_packed(packed: PackFile, name: str, value: Tensor) -> bool:
     entry = packed.descriptor.parameters.get(name)
     if entry is None or isinstance(entry, Tied) or not has_values(value) or tuple(value.shape) != tuple(entry.shape):
         return True
+    if hasattr(value, "device_mesh"):
+        return True  # to read a shard, every process would have to save
     if isinstance(entry, Seeded):
         return is_as_drawn(value, packed.source(name))
     due = plain_tensor(packed, name, torch.device("cpu"))

@@ -1,5 +1,6 @@
 """Folders that appear in one step, or whose files are replaced without a readable mixture."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -194,6 +195,32 @@ def test_a_new_hidden_folder_that_was_taken_for_a_dead_writers_is_made_again(tmp
     assert removed
     assert content(tmp_path / "out") == NEW
     assert names(tmp_path) == ["out"]
+
+
+def test_old_files_that_cannot_go_back_are_kept_and_named(tmp_path, monkeypatch):
+    """A disk that refuses every change from the first new file on."""
+    folder = tmp_path / "there"
+    write(folder, {"a": "old", "b": "old", ENTRY: "old"})
+    before, whole = content(folder), Path.replace
+
+    def refuse(path, target):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(OutputError, match="could not be put back: they are in ") as caught,
+    ):
+        patched.setattr(Path, "replace", refuse)
+        write(folder, {"a": "new", "b": "new", ENTRY: "new"})
+    kept = Path(caught.value.message.partition("they are in ")[2])
+    assert {
+        **content(kept),
+        **{name: text for name, text in content(folder).items() if not is_hidden(folder / name)},
+    } == before
+    for path in kept.iterdir():
+        whole(path, folder / path.name)
+    write(folder, {"a": "new", "b": "new", ENTRY: "new"})
+    assert content(folder) == {"a": "new", "b": "new", ENTRY: "new"}
 
 
 def test_places_that_are_none_are_refused(tmp_path):
