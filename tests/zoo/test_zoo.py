@@ -56,10 +56,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+SCALE_FREE = {"Swinv2ForImageClassification": (".query.weight", ".key.weight")}
+"""Weights of cosine attention, which divides by their scale: while B is zero, beta's gradient is rounding or zero."""
+
+
 def require_reached(name, dtype, found):
     assert found["adapters"]
     assert not found["unused"]
-    assert not found["step"], "no gradient, or none for beta"
+    without = [one for one in found["step"] if not one.endswith(SCALE_FREE.get(name, ()))]
+    assert not without, "no gradient, or none for beta"
     assert not found["autocast step"]
     assert not found["idle"], "changes no output"
     assert found["fast path"] <= FAST_PATH[dtype]
