@@ -46,8 +46,8 @@ def require_one_scaffold(model: nn.Module) -> None:
     if not torch.distributed.is_initialized() or noted(model).compared or not _trains(model):
         return
     for group, device in _groups(model):
-        notes(model).compared = True
         _compare(recipe_on(model), group, device)
+        notes(model).compared = True
 
 
 def _trains(model: nn.Module) -> bool:

@@ -59,7 +59,7 @@ def warm() -> None:
 def test_each_vector_is_cheap(name: str) -> None:
     path = VECTORS[name][0]
     seconds, held = cost(path)
-    assert seconds < 5  # 0.1 to 1.3 s by machine
+    assert seconds < 5  # up to 1.3 s on a slow processor
     assert held < allowed(path)
 
 
@@ -68,7 +68,7 @@ def test_large_files_cost_by_their_size(name: str, tmp_path: Path) -> None:
     path = tmp_path / "hostile"
     path.write_bytes(LARGE[name])
     seconds, held = cost(path)
-    assert seconds < 5  # 0.1 to 1.3 s by machine
+    assert seconds < 5  # up to 1.3 s on a slow processor
     assert held < allowed(path)
 
 
