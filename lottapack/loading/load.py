@@ -238,7 +238,7 @@ class _Rebuild:
         batches, space = list[list[Held]](), 0
         for held in plain:
             size = numel(self.pack.form(held)[1])
-            if size > space:
+            if size > space or not batches:
                 batches.append([])
                 space = _BATCH
             batches[-1].append(held)

@@ -79,13 +79,21 @@ def changed_backbones(model: nn.Module, plan: Recipe, saved: Collection[str]) ->
         if name in held:
             continue
         source, sample = noted(module).sources.get(leaf), noted(module).samples.get(leaf)
-        moved = source is not None and source.name != name  # a module may have changed its place
+        moved = source is not None and not _is_source_of(source, name, plan)
         weight = _in_memory(module, leaf)
         if weight is not None and source is not None:
             sample = _sample(source, weight.shape)
         if moved or not (weight is None or sample is None or _is_as_drawn(weight, sample)):
             found[name] = Change(now="is not what its seed gives", due="follows from it")
     return found
+
+
+def _is_source_of(source: rng.Source, name: str, plan: Recipe) -> bool:
+    """Return whether a recipe draws a weight from a source: a module may come from elsewhere, or another model."""
+    entry = plan.parameters[name]
+    assert isinstance(entry, AdaptedRecipe | SeededRecipe)
+    drawn = source.name, source.table.id, source.scale
+    return source.seed in plan.seeds.values() and drawn == (name, entry.distribution, entry.scale)
 
 
 def note_samples(model: nn.Module, plan: Recipe) -> None:

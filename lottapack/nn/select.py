@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.skeleton import contained
-from lottapack.errors import ScaffoldError
+from lottapack.arch.skeleton import contained, plain_name
+from lottapack.errors import ArchitectureError, ScaffoldError
 from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import BUFFER
 from lottapack.nn.kinds import Kind, kind_of, stood_for, takes_any_form
@@ -47,7 +47,7 @@ class Entry:
 def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
     """Return the entries of a model's state_dict with owner and group. ``heads``: by default those of its family.
 
-    Raises ScaffoldError for a scripted module.
+    Raises ScaffoldError for a scripted module, ArchitectureError for a state_dict that leaves tensors out.
     """
     if heads is None:
         heads = arch.family_of(model).heads(model)
@@ -60,7 +60,9 @@ def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
         )
     first: dict[int, str] = {}
     found = []
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    state = model.state_dict(keep_vars=True)
+    _require_whole(modules, state)
+    for name, tensor in state.items():
         module_name, _, leaf = name.rpartition(".")
         module = modules[module_name]
         tied = first.setdefault(id(tensor), name)
@@ -73,6 +75,28 @@ def entries_of(model: nn.Module, heads: set[str] | None = None) -> list[Entry]:
         tied_to, can_generate = "" if tied == name else tied, stock and kind is not None
         found.append(Entry(name, module_name, module, leaf, tensor, group, tied_to, can_generate, kind))
     return found
+
+
+def _require_whole(modules: Mapping[str, nn.Module], state: Mapping[str, object]) -> None:
+    """Raise ArchitectureError if a model's state_dict leaves tensors out, or gives them other names.
+
+    A pack holds the entries of the state_dict, and `load` gives these their values: all others would have none.
+    """
+    saved = {plain_name(name) for name in state}
+    unsaved = [
+        name
+        for prefix, module in modules.items()
+        for leaf, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None and leaf not in module._non_persistent_buffers_set
+        if (name := plain_name(f"{prefix}.{leaf}" if prefix else leaf)) not in saved
+    ]
+    if unsaved:
+        more = f" and {len(unsaved) - 3} more" if len(unsaved) > 3 else ""
+        raise ArchitectureError(
+            f"the model's state_dict() does not contain {', '.join(unsaved[:3])}{more}, which the model holds: its "
+            "class or a hook leaves tensors out or renames them, so a pack would lack them",
+            hint="Remove that hook or method, or hold these tensors outside the model and pass them to its forward().",
+        )
 
 
 def require_free_name(model: nn.Module, entries: Iterable[Entry]) -> None:

@@ -471,6 +471,23 @@ def test_layers_that_changed_places_are_refused(tmp_path):
         packed(made, "state", tmp_path)
 
 
+@pytest.mark.parametrize("other", [{"seed": 2}, {"scale": 0.01}, {"distribution": "uniform16"}], ids=str)
+@pytest.mark.parametrize(("backbone", "how"), [("materialised", "state"), ("blocks", "state"), ("blocks", "model")])
+def test_a_layer_of_another_model_is_refused(backbone, how, other, tmp_path):
+    """Under the same name, so that only the way in which its weight is drawn tells."""
+    made = model(backbone=backbone)
+    made[0] = model(backbone=backbone, **other)[0]
+    with pytest.raises(CheckpointError, match=r"^0\.weight is not what its seed gives"):
+        packed(made, how, tmp_path)
+
+
+def test_a_layer_of_an_equal_model_comes_back(tmp_path):
+    made = model()
+    made[0] = copy.deepcopy(model()[0])
+    given = outputs(made)
+    assert outputs(packed(made, "state", tmp_path)) == given
+
+
 @pytest.mark.parametrize("shape", [(300, 200), (20_000, 3), (5, 7_000)], ids=str)
 def test_one_row_or_one_column_that_was_set_is_seen(shape, tmp_path):
     """Such as that of a padding token."""

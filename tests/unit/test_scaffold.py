@@ -11,7 +11,7 @@ from torch import nn
 
 import lottapack
 from lottapack import rng
-from lottapack.errors import ScaffoldError
+from lottapack.errors import ArchitectureError, ScaffoldError
 from lottapack.nn import AdapterLayer, recipe_of
 
 
@@ -270,6 +270,61 @@ def test_impossible_requests_name_the_layer_and_change_nothing(build, options, m
     with pytest.raises(ScaffoldError, match=message):
         lottapack.scaffold(model, **{"seed": 1, "rank": 2, **options})
     assert repr(model) == before
+    assert not lottapack.nn.is_scaffolded(model)
+
+
+class WithoutPart(nn.Module):
+    """As where a frozen network for a loss must not be in the checkpoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.judge = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def state_dict(self, *args, **options):
+        state = super().state_dict(*args, **options)
+        return {name: tensor for name, tensor in state.items() if not name.startswith("judge.")}
+
+
+def renamed(module, state, prefix, _):
+    state[f"{prefix}old"] = state.pop(f"{prefix}bias")
+
+
+def below(module, state, prefix, _):
+    for name in list(state):
+        state[f"inner.{name}"] = state.pop(name)
+
+
+def untied(module, state, prefix, _):
+    del state[f"{prefix}2.weight"]
+
+
+class Hooked(nn.Module):
+    def __init__(self, hook, tied=False):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+        if tied:
+            self.body[2].weight = self.body[0].weight
+        (self if hook == "below" else self.body if tied else self.body[0])._register_state_dict_hook(globals()[hook])
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (lambda: lottapack.build("python", "test_scaffold:WithoutPart"), r"judge\.weight, judge\.bias"),
+        (lambda: lottapack.build("python", "test_scaffold:Hooked", hook="renamed"), r"body\.0\.bias"),
+        (lambda: lottapack.build("python", "test_scaffold:Hooked", hook="below"), r"body\.0\.weight, .* and 1 more"),
+        (lambda: lottapack.build("python", "test_scaffold:Hooked", hook="untied", tied=True), r"body\.2\.weight"),
+    ],
+    ids=["left out", "renamed", "under a prefix", "a tied one left out"],
+)
+def test_a_state_dict_that_lacks_tensors_is_refused(made, names):
+    """They came back without values, and a forward pass computed with memory that nothing had written."""
+    model = made()
+    with pytest.raises(ArchitectureError, match=rf"state_dict\(\) does not contain {names}, which the model holds"):
+        lottapack.scaffold(model, seed=1, rank=2)
     assert not lottapack.nn.is_scaffolded(model)
 
 
