@@ -1,15 +1,18 @@
 """compare(): compare the outputs of a trained model with those of its pack."""
 
+import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lottapack import arch
+from lottapack.arch.as_built import plain_modules
 from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.noted import require_module
 from lottapack.arch.trust import allowing
@@ -32,6 +35,9 @@ from lottapack.packing.narrowed import as_held
 from lottapack.peft.reading import is_adapter, read_adapter
 
 __all__ = ["Comparison", "compare"]
+
+_IMPLEMENTATIONS: Final = "_attn_implementation_internal", "_experts_implementation_internal"
+"""What a configuration says of how a model is run, for this configuration alone, not for those inside it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,8 +66,10 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     """Compare the outputs of a trained model with those of the model that its pack rebuilds, unmerged and merged.
 
     On the same machine, the unmerged model runs the same operations on the same tensors, so its outputs have the same
-    bits. The merged model rounds its weights once more: its outputs may differ by the square root of the dtype's
-    epsilon times the largest output. Packs with a lossy coding or narrower adapters are compared but never refused.
+    bits. A pack does not say how a model is run, so the rebuilt model gets the trained one's implementations of
+    attention and experts, and neither runs compiled: other kernels round otherwise. The merged model rounds its weights
+    once more: its outputs may differ by the square root of the dtype's epsilon times the largest output. Packs with a
+    lossy coding or narrower adapters are compared but never refused.
 
     Args:
         model: the trained module. It is compared in evaluation mode and gets its own mode back.
@@ -110,6 +118,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     differences = []
     for merge in (False, True):
         rebuilt = load(path, device=device, dtype=dtype, merge=merge, allow=allow)
+        _run_alike(rebuilt, model)
         differences.append(_difference(expected, _run(rebuilt, inputs)))
     largest = max((float(tensor.double().abs().max()) for tensor in expected if tensor.numel()), default=0.0)
     result = Comparison(differences[0], differences[1], largest, _is_exact(path))
@@ -170,7 +179,21 @@ def trained(
 def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
     """Return the tensors of the output, in order, with complex numbers as pairs."""
     positional, named = inputs
-    return [real(tensor) for _, tensor in outputs(model(*positional, **named))]
+    # Whatever compiled a module has imported this, which takes a second.
+    compiled = "torch._dynamo" in sys.modules
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        return [real(tensor) for _, tensor in outputs(model(*positional, **named))]
+
+
+def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:
+    """Let a model of transformers compute attention and experts as another does."""
+    theirs = dict(plain_modules(model))
+    for name, module in plain_modules(rebuilt):
+        config, due = getattr(module, "config", None), getattr(theirs.get(name), "config", None)
+        for key in _IMPLEMENTATIONS:
+            wanted = getattr(due, key, None)
+            if wanted is not None and getattr(config, key, wanted) != wanted:
+                setattr(config, key, wanted)
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:

@@ -34,6 +34,58 @@ def test_inputs_by_name_and_narrow_models(tmp_path):
     assert lottapack.compare(model, tmp_path / PACK, {"input_ids": input_for("llama")}).unmerged == 0
 
 
+class Wrapped(nn.Module):
+    """A class of one's own around a model of transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tied_llama()
+
+    def forward(self, ids):
+        return self.inner(input_ids=ids).logits
+
+
+def mixture():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return MixtralForCausalLM(MixtralConfig(vocab_size=99, intermediate_size=96, num_local_experts=4, **sizes))
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral", "own"])
+def test_how_a_model_is_run_is_no_damage(kind, tmp_path):
+    """Other kernels for attention and experts round otherwise: the rebuilt model gets those of the trained one."""
+    makes = {"llama": tied_llama, "mixtral": mixture, "own": lambda: lottapack.build("python", f"{__name__}:Wrapped")}
+    model = train(lottapack.scaffold(makes[kind](), seed=1, rank=2)).eval()
+    lottapack.pack(model, tmp_path / PACK)
+    ids = input_for("llama")
+    usual = model(ids)
+    within = getattr(model, "inner", model)
+    within.set_attn_implementation("eager")
+    if kind == "mixtral":
+        within.set_experts_implementation("eager")
+    assert not torch.equal(getattr(usual, "logits", usual), getattr(model(ids), "logits", model(ids)))
+    assert lottapack.compare(model, tmp_path / PACK, ids, allow=__name__).unmerged == 0
+    with torch.no_grad():
+        within.get_input_embeddings().weight[ids[0, 0]] += 1e-6
+    with pytest.raises(IntegrityError, match="unmerged: differ by up to"):
+        lottapack.compare(model, tmp_path / PACK, ids, allow=__name__)
+
+
+def test_a_compiled_model_is_compared_as_it_is_written(tmp_path):
+    """Compiled code rounds otherwise, so neither model runs any."""
+    model = trained("mlp")
+    lottapack.pack(model, tmp_path / PACK)
+
+    def doubled(graph, inputs):
+        return lambda *given: tuple(2 * one for one in graph(*given))
+
+    given = input_for("mlp")
+    compiled = torch.compile(model, backend=doubled)
+    assert torch.equal(compiled(given), 2 * model(given))
+    assert lottapack.compare(compiled, tmp_path / PACK, given).unmerged == 0
+
+
 def test_another_state_and_a_hook_are_found(tmp_path):
     model = trained("mlp")
     lottapack.pack(model, tmp_path / PACK)
