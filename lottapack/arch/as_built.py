@@ -3,6 +3,8 @@
 Noted when a model is built, and compared when its state_dict is made (spec: recipe, the moment).
 """
 
+import dis
+import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,11 +47,17 @@ _BASES: Final = (
 )
 """Where the classes are that all modules, or all models of a library, derive from."""
 
+_LIBRARIES: Final = "torch.nn.", "transformers.", "timm."
+
 _Named = tuple[str, nn.Module]
 
 _CONTAINERS: Final = nn.Sequential, nn.ModuleList, nn.ModuleDict
 
 THE_MODEL: Final = "the model"
+KEPT: Final = "keeps"
+"""Begins the words for what forward passes keep where the constructor sets None."""
+DROPS: Final = "drops"
+"""Begins the words for how much a module of a library drops in training."""
 _NONE: Final = "is None"
 _OWN: Final = "is its class's own"
 
@@ -76,8 +84,11 @@ class AsBuilt:
         changes: dict[str, Change] = {}
         modules = list(plain_modules(model))
         live = {place: (text, usual) for place, text, usual in _told(modules)}
+        by_name = dict(modules)
         for place, (text, usual) in live.items():
             due = self.told.get(place, usual)
+            if due == _NONE != text and _is_kept(by_name, place):
+                text = f"{KEPT} {text.removeprefix('is ')}"
             if due is None and place.rpartition(".")[0] in self.containers and text.startswith("is a "):
                 due = "is not there"
             if due is not None and due != text:
@@ -200,6 +211,8 @@ def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
             if callable(usual) and not isinstance(usual, type):
                 if replacing := _stranger(value, usual):
                     yield f"{dot}{key}", f"is replaced by {replacing}", _OWN
+            elif _drops(module, key, value):
+                yield f"{dot}{key}", f"{DROPS} {said(value)} in training".replace(" is ", " "), None
             else:
                 whole = f"{dot}{key}"
                 for place, text in teller.parts(whole, value):
@@ -207,6 +220,30 @@ def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
         for leaf in module._non_persistent_buffers_set:
             if module._buffers.get(leaf) is None:
                 yield f"{dot}{leaf}", _NONE, None
+
+
+def _drops(module: nn.Module, key: str, value: Any) -> bool:
+    """Whether an attribute is the share that a module of a library drops in training, and in training alone."""
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        return False
+    cls = _class_of(module)
+    return cls.startswith(_LIBRARIES) and (
+        "drop" in key or (key == "p" and cls.startswith("torch.nn.modules.dropout."))
+    )
+
+
+def _is_kept(modules: Mapping[str, nn.Module], place: str) -> bool:
+    """Whether forward() of an attribute's module sets it, or in a library another method that users do not call so."""
+    prefix, _, key = place.rpartition(".")
+    classes = () if prefix not in modules else type(modules[prefix]).__mro__
+    return any(
+        instruction.opname == "STORE_ATTR" and instruction.argval == key
+        for cls in classes
+        for name, method in vars(cls).items()
+        if name == "forward" or (cls.__module__.startswith(_LIBRARIES) and not name.startswith(("__init__", "set")))
+        if isinstance(method, types.FunctionType)
+        for instruction in dis.get_instructions(inspect.unwrap(method))
+    )
 
 
 def _is_passed_over(module: nn.Module, key: str, library: bool) -> bool:

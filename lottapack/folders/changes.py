@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
+from lottapack.arch.as_built import DROPS, KEPT
 from lottapack.errors import CheckpointError, LeftOutWarning
 from lottapack.folders.states import LeftOut
 from lottapack.format.recipe import Change
@@ -21,8 +22,10 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
         keys: of the configuration that are otherwise than in scaffold().
     """
     left = leaving.rest(sorted(changes, key=lambda place: (not changes[place].now.startswith("is a "), place)))
-    _warn_of_new_tensors([place for place in left if _is_new_tensor(changes[place])], class_name)
-    left = [place for place in left if not _is_new_tensor(changes[place])]
+    kept, dropping = ([place for place in left if rule(changes[place])] for rule in (_is_kept, _is_dropout))
+    _warn_of_kept(kept, class_name)
+    _warn_of_dropout(dropping, changes, class_name)
+    left = [place for place in left if place not in {*kept, *dropping}]
     if not left:
         return
     place, change = left[0], changes[left[0]]
@@ -38,19 +41,37 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
     )
 
 
-def _is_new_tensor(change: Change) -> bool:
-    return change.due == "is None" and change.now.startswith("holds values")
+def _is_kept(change: Change) -> bool:
+    return change.due == "is None" and change.now.startswith(("holds values", KEPT))
 
 
-def _warn_of_new_tensors(places: Sequence[str], class_name: str) -> None:
-    """Warn of tensors that the pack leaves out. Most are caches, which the next forward pass computes again."""
+def _is_dropout(change: Change) -> bool:
+    return change.now.startswith(DROPS) and change.due.startswith(DROPS)
+
+
+def _warn_of_kept(places: Sequence[str], class_name: str) -> None:
+    """Warn of values that the pack leaves out. Most are caches, which the next forward pass computes again."""
     if places:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        what = "this tensor" if len(places) == 1 else "these tensors"
+        what = "this value" if len(places) == 1 else "these values"
         warnings.warn(
             f"{', '.join(places[:3])}{more}: the pack leaves {what} out, since a {class_name} built from its "
             "configuration has None there. If the forward pass does not compute it again, make it a persistent buffer "
             f"before scaffold(). If it is a cache, `ignore={places[0]}` says so",
+            LeftOutWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_dropout(places: Sequence[str], changes: Mapping[str, Change], class_name: str) -> None:
+    """Warn of dropout that the pack does not keep: it changes no output in evaluation mode, and later training."""
+    if places:
+        place, change = places[0], changes[places[0]]
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        warnings.warn(
+            f"{place}{more}: the pack does not keep dropout. The module {change.now}; in a {class_name} built from its "
+            f"configuration it {change.due}. Outputs in evaluation mode are the same. To train the loaded model in the "
+            f"same way, build the model with this dropout, or set it again; `ignore={place}` says that it may differ",
             LeftOutWarning,
             stacklevel=4,
         )

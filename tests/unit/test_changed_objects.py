@@ -134,7 +134,7 @@ def test_a_tensor_in_the_place_of_none_may_be_a_cache_so_a_warning_names_it(plac
     made = holder()
     setattr(made, place, torch.ones(16))
     for given in (made, made.state_dict()):
-        with pytest.warns(LeftOutWarning, match=f"^{place}: the pack leaves this tensor out, since .*`ignore={place}`"):
+        with pytest.warns(LeftOutWarning, match=f"^{place}: the pack leaves this value out, since .*`ignore={place}`"):
             lottapack.pack(given, tmp_path / S)
         assert lottapack.pack(given, tmp_path / S, ignore=place).left_out == (place,)
 

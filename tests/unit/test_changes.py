@@ -10,7 +10,7 @@ from torch import nn
 
 import lottapack
 from lottapack.arch.as_built import as_built
-from lottapack.errors import CheckpointError, ScaffoldError
+from lottapack.errors import CheckpointError, LeftOutWarning, ScaffoldError
 from lottapack.nn import changes
 
 S = ".lotta.safetensors"
@@ -292,6 +292,112 @@ def test_attributes_of_a_library_are_compared(how, tmp_path):
     for layer in made.model.layers:
         layer.input_layernorm.variance_epsilon = layer.post_attention_layernorm.variance_epsilon = 0.25
     assert outputs(packed(made, how, tmp_path), TOKENS) == outputs(made, TOKENS)
+
+
+def funnel():
+    from transformers import FunnelConfig, FunnelModel
+
+    return FunnelModel(FunnelConfig(vocab_size=32, d_model=16, n_head=2, d_head=8, d_inner=24, block_sizes=[1, 1]))
+
+
+@HOW
+def test_what_a_forward_pass_of_a_library_keeps_is_no_change(how, tmp_path):
+    """Funnel keeps a number of its last forward pass in a helper, where its constructor sets None."""
+    made = lottapack.scaffold(funnel(), seed=1, rank=2).eval()
+    expected = bits(made(TOKENS).last_hidden_state)
+    assert made.encoder.attention_structure.pooling_mult is not None
+    with pytest.warns(LeftOutWarning, match=r"pooling_mult: the pack leaves these values out.*has None there"):
+        loaded = packed(made, how, tmp_path)
+    assert bits(loaded(TOKENS).last_hidden_state) == expected
+    packed(made, how, tmp_path, ignore="*.pooling_mult")
+
+
+class Remembering(nn.Module):
+    """A module of one's own: forward() keeps the length, and a method of it, which users call, sets a factor."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.length, self.factor = layers(), None, None
+
+    def forward(self, x):
+        self.length = len(x)
+        return self.inner(x) if self.factor is None else self.factor * self.inner(x)
+
+    def double(self):
+        self.factor = 2
+
+
+@HOW
+def test_what_forward_keeps_is_left_out_and_what_a_method_sets_is_refused(how, tmp_path):
+    made = lottapack.scaffold(lottapack.build("python", f"{__name__}:Remembering"), seed=1, rank=2)
+    made(GIVEN)
+    state = made if how == "model" else made.state_dict()
+    with pytest.warns(LeftOutWarning, match="^length: the pack leaves this value out"):
+        lottapack.pack(state, tmp_path / S)
+    made.double()
+    with pytest.raises(CheckpointError, match=r"^factor is 2; in a .* it is None"):
+        packed(made, how, tmp_path, ignore="length")
+
+
+def test_an_option_that_the_constructor_leaves_out_is_a_change(tmp_path):
+    made = model(tied_llama)
+    made.model.embed_tokens.max_norm = 0.5
+    with pytest.raises(CheckpointError, match=r"embed_tokens\.max_norm is 0\.5; in a Llama.* it is None"):
+        packed(made, "model", tmp_path)
+
+
+def bert():
+    from transformers import DistilBertConfig, DistilBertModel
+
+    return DistilBertModel(DistilBertConfig(vocab_size=32, dim=16, n_layers=1, n_heads=2, hidden_dim=24))
+
+
+def without_dropout(made):
+    for module in made.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+@HOW
+def test_dropout_changes_no_output_so_a_warning_says_that_it_is_not_kept(how, tmp_path):
+    made = lottapack.scaffold(bert(), seed=1, rank=2)
+    without_dropout(made)
+    with pytest.warns(
+        LeftOutWarning, match=r"^embeddings\.dropout\.p and 2 more: the pack does not keep dropout\. .*"
+    ) as told:
+        loaded = packed(made, how, tmp_path)
+    assert "drops 0 in training" in str(told[0].message) and "drops 0.1 in training" in str(told[0].message)
+    assert bits(loaded(TOKENS).last_hidden_state) == bits(made.eval()(TOKENS).last_hidden_state)
+    packed(made, how, tmp_path, ignore="*.p")
+    made.config.dropout = made.config.attention_dropout = 0.0
+    assert packed(made, how, tmp_path).embeddings.dropout.p == 0
+
+
+@pytest.mark.parametrize("place", ["config", "attribute"])
+def test_dropout_of_attention_is_dropout_too(place, tmp_path):
+    made = model(tied_llama)
+    changed = made.config if place == "config" else made.model.layers[0].self_attn
+    changed.attention_dropout = 0.25
+    with pytest.warns(LeftOutWarning, match="the pack does not keep dropout"):
+        packed(made, "model", tmp_path)
+
+
+class Dropping(nn.Module):
+    """A module of one's own, whose share acts in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.dropout = layers(), 0.5
+
+    def forward(self, x):
+        return self.inner(x) * self.dropout
+
+
+def test_dropout_of_a_module_of_ones_own_is_a_change(tmp_path):
+    made = lottapack.scaffold(lottapack.build("python", f"{__name__}:Dropping"), seed=1, rank=2)
+    made.dropout = 0.0
+    with pytest.raises(CheckpointError, match=r"^dropout is 0; in a .* it is 0\.5"):
+        packed(made, "model", tmp_path)
 
 
 def test_a_model_that_is_frozen_as_a_whole_is_one_to_be_evaluated(tmp_path):
