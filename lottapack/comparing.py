@@ -1,7 +1,7 @@
 """compare(): compare the outputs of a trained model with those of its pack."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -80,8 +80,8 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
 
     Raises:
         IntegrityError: the outputs differ by more than that.
-        CheckpointError: the model returns no tensor, or two different outputs for the same inputs; or the inputs cannot
-            be read.
+        CheckpointError: the model returns no tensor, or two different outputs for the same inputs; it has weights of
+            several dtypes with which it does not run; or the inputs cannot be read.
         ScaffoldError: ``model`` is not a module.
         LottapackError: and every error that load() raises.
 
@@ -100,7 +100,7 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     """
     require_module(model)
     inputs = arguments(inputs)
-    kinds = {t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
+    kinds = {tensor.dtype for tensor in _floats(model)}
     dtype = next(iter(kinds)) if len(kinds) == 1 else None
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in model.modules()}
@@ -182,7 +182,21 @@ def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> li
     # Whatever compiled a module has imported this, which takes a second.
     compiled = "torch._dynamo" in sys.modules
     with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-        return [real(tensor) for _, tensor in outputs(model(*positional, **named))]
+        try:
+            return [real(tensor) for _, tensor in outputs(model(*positional, **named))]
+        except RuntimeError as fault:
+            kinds = sorted({dtypes.dtype_name(one.dtype) for one in _floats(model)})
+            if len(kinds) < 2:
+                raise
+            raise CheckpointError(
+                f"cannot compare a {type(model).__name__} with weights in {' and '.join(kinds)}: {fault}",
+                hint="Cast the model to one dtype before packing: model.to(torch.float32). FSDP casts the buffers of "
+                "a backbone if MixedPrecision has a buffer_dtype: leave that out.",
+            ) from fault
+
+
+def _floats(model: nn.Module) -> Iterator[Tensor]:
+    return (one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point())
 
 
 def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:

@@ -11,6 +11,7 @@ from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
 from lottapack.arch.computed_dtypes import note_built
 from lottapack.arch.noted import noted, notes, recipe_on, require_module
+from lottapack.arch.said import has_values
 from lottapack.errors import ArchitectureError, BackboneChangedWarning, CheckpointError
 from lottapack.format import recipe
 from lottapack.format.descriptor import DEFAULT_SCAFFOLD
@@ -31,7 +32,7 @@ from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
 from lottapack.nn.saving import mark_saved_folders
 from lottapack.nn.tied_head import leave_alone, share
-from lottapack.nn.together import OneScaffold
+from lottapack.nn.together import OneScaffold, require_own_scaffold, require_scaffold
 
 
 def attach(
@@ -313,7 +314,8 @@ def _use_own_names(module: nn.Module, state: dict[str, Any], prefix: str) -> Non
 def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """Write the present recipe, with later casts and unfreezing.
 
-    Averages over buffers may also have changed its bytes.
+    Averages over buffers may also have changed its bytes. The state_dict shares the recipe with the model, like all
+    tensors, so that what is written into the one shows in the other.
     """
     found = state.get(prefix + recipe.BUFFER)
     if isinstance(found, Tensor) and not found.is_meta:
@@ -325,7 +327,13 @@ def _write_recipe(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
         if lacks_values(module):
             text = torch.zeros_like(recipe_text(recipe_on(module)))  # so that nothing takes the rest for values
         else:
-            text = recipe_text(of_the_moment(module, recipe_on(module), own))
+            require_own_scaffold(module)
+            with torch.inference_mode(mode=False):  # or later writes to the model's buffer would be refused
+                text = recipe_text(of_the_moment(module, recipe_on(module), own))
+                if has_values(text) and has_values(found):
+                    if not torch.equal(text, found.to(text.device)):
+                        module._buffers[recipe.BUFFER] = state[prefix + recipe.BUFFER] = text.to(found.device)
+                    return
         state[prefix + recipe.BUFFER] = text.to(found.device)
 
 
@@ -366,19 +374,20 @@ def require_given_values(model: nn.Module) -> None:
 
 def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Refuse a checkpoint of another seed or rank, which would load its adapters on the wrong backbone."""
-    _use_own_names(module, state, prefix)
-    incoming, ours = state.get(prefix + recipe.BUFFER), recipe_on(module)
-    if incoming is None:
+    name, ours = prefix + recipe.BUFFER, recipe_on(module)
+    if name not in state:
+        _use_own_names(module, state, prefix)
+    if name not in state:
         return
-    theirs = recipe.of_tensor(incoming)
-    if not theirs.is_scaffold_of(ours):
-        what = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
-        if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
-            what = f"scaffolds {theirs.seeds}, this model {ours.seeds}"
-        raise CheckpointError(
-            f"the checkpoint was trained on another scaffold: {what}",
-            hint="Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
-        )
+    theirs = recipe.of_tensor(state[name])
+    require_scaffold(
+        theirs,
+        ours,
+        "the checkpoint was trained on another scaffold",
+        "Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
+    )
+    module._buffers[recipe.BUFFER] = recipe_text(ours).to(module.get_buffer(recipe.BUFFER).device)
+    _use_own_names(module, state, prefix)
     _warn_of_other_backbone(module, theirs, state)
     state[prefix + recipe.BUFFER] = module.get_buffer(recipe.BUFFER)  # the checkpoint's recipe is of another moment
     reconcile_backbone(module, ours, state, prefix)

@@ -1,4 +1,4 @@
-"""Processes that train one model need one scaffold: nothing of torch's compares it, since nothing sends it."""
+"""A model runs and trains on one scaffold: in all processes, and after tensors were written into its own."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import torch
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from lottapack.arch.noted import noted, notes, recipe_on
-from lottapack.errors import ScaffoldError, UnsupportedError
-from lottapack.format import canonical
+from lottapack.arch.said import has_values
+from lottapack.errors import CheckpointError, ScaffoldError, UnsupportedError
+from lottapack.format import canonical, recipe
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
 
 _SEED = 8
@@ -18,14 +20,16 @@ _SEED = 8
 
 
 class OneScaffold:
-    """The forward pre-hook that compares the scaffolds of the processes that train a model.
+    """The forward pre-hook that looks at the scaffolds of a model and of the processes that train it.
 
     torch.jit.script would compile it, and asks for its name first.
     """
 
     def __call__(self, model: nn.Module, *_: Any) -> None:
-        """Compare them before the first step of a training."""
+        """Compare them before the first step of a training, and see that the model's tensors are of its scaffold."""
         require_one_scaffold(model)
+        if not torch.compiler.is_compiling():
+            require_own_scaffold(model)
 
     @property
     def __name__(self) -> str:
@@ -48,6 +52,41 @@ def require_one_scaffold(model: nn.Module) -> None:
     for group, device in _groups(model):
         _compare(recipe_on(model), group, device)
         notes(model).compared = True
+
+
+def require_own_scaffold(model: nn.Module) -> None:
+    """Raise CheckpointError for a model into whose tensors a checkpoint of another scaffold was written.
+
+    ``dcp.load(model.state_dict())`` writes into the model's tensors without load_state_dict(). Its recipe is one of
+    them, and tells. It is read after it was written to, and passed over if averages of models changed its bytes.
+    """
+    held = model._buffers.get(recipe.BUFFER)
+    if held is None or not has_values(held) or held.is_inference() or is_functorch_wrapped_tensor(held):
+        return
+    state = held.data_ptr(), held._version
+    if noted(model).recipe_read == state:
+        return
+    try:
+        theirs = recipe.of_tensor(held)
+    except CheckpointError:
+        theirs = recipe_on(model)
+    require_scaffold(
+        theirs,
+        recipe_on(model),
+        "a checkpoint of another scaffold was written into the model",
+        "Build the model again, scaffold it as it was for training, and load the checkpoint into that.",
+    )
+    notes(model).recipe_read = state
+
+
+def require_scaffold(theirs: Recipe, ours: Recipe, what: str, hint: str) -> None:
+    """Raise CheckpointError, which begins with ``what``, if two recipes have different scaffolds."""
+    if theirs.is_scaffold_of(ours):
+        return
+    why = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
+    if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
+        why = f"scaffolds {theirs.seeds}, this model {ours.seeds}"
+    raise CheckpointError(f"{what}: {why}", hint=hint)
 
 
 def _trains(model: nn.Module) -> bool:

@@ -147,6 +147,23 @@ def test_what_cannot_be_compared(tmp_path):
         lottapack.compare(model, tmp_path / PACK, input_for("mlp"))
 
 
+def test_a_backbone_in_a_dtype_of_its_own_is_named(tmp_path):
+    """FSDP with a buffer_dtype casts the backbone alone, which only the wrapper can run."""
+    model = trained("cnn")
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(torch.bfloat16)
+
+    def check(path):
+        return lottapack.compare(model, path, input_for("cnn"))
+
+    with pytest.raises(CheckpointError, match="with weights in bfloat16 and float32: ") as caught:
+        lottapack.pack(model, tmp_path / PACK, check=check)
+    assert "buffer_dtype" in caught.value.hint
+    lottapack.pack(model.to(torch.float32), tmp_path / PACK, check=check)
+
+
 def test_pack_compares_before_the_pack_takes_its_place(tmp_path):
     model, given = trained("mlp"), input_for("mlp")
     path = tmp_path / PACK

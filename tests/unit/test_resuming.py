@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from models import all_bits, cnn, mlp, output, text, tied_llama, train
 from torch import nn
 
@@ -103,6 +104,67 @@ def test_another_recipe_is_refused_before_anything_is_put_in(tmp_path):
     model = ways(pack)["parameter"]()
     with pytest.raises(CheckpointError, match="trained on another scaffold: seed 6, this model 5"):
         model.load_state_dict(state)
+
+
+def written_by_torch(model, folder):
+    """Write a model's state_dict with torch.distributed.checkpoint, which reads into tensors in place."""
+    dcp.save(model.state_dict(), checkpoint_id=folder)
+    return folder
+
+
+ALONE = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+@ALONE
+@pytest.mark.parametrize("then", ["forward", "state_dict", "pack", "load_state_dict"])
+@pytest.mark.parametrize("moment", ["same", "another"])
+def test_adapters_of_another_seed_that_were_written_into_the_model_are_refused(then, moment, tmp_path):
+    """Without set_model_state_dict() nothing of lottapack runs; the next use sees the recipe among the tensors."""
+    model, other = (lottapack.scaffold(mlp(), seed=seed, rank=2) for seed in (1, 2))
+    if moment == "another":
+        for one in (model, other):
+            one[0].bias.requires_grad_(False)
+    model(torch.ones(2, 16))
+    state = model.state_dict()
+    dcp.load(state, checkpoint_id=written_by_torch(other, tmp_path / "other"))
+    assert torch.equal(model[0].lora_A, other[0].lora_A)
+    uses = {
+        "forward": lambda: model(torch.ones(2, 16)),
+        "state_dict": model.state_dict,
+        "pack": lambda: lottapack.pack(model, tmp_path / "p"),
+        "load_state_dict": lambda: model.load_state_dict(state),
+    }
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"another scaffold.*: seed 2, this model 1"):
+            uses[then]()
+    model.load_state_dict(lottapack.scaffold(mlp(), seed=1, rank=2).state_dict())
+    lottapack.pack(model, tmp_path / "p")
+
+
+@ALONE
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_checkpoint_that_was_written_into_the_model_is_taken_up(inference, tmp_path):
+    model, other = (train(lottapack.scaffold(mlp(), seed=1, rank=2)) for _ in range(2))
+    with torch.no_grad():
+        other[0].lora_B.add_(1)
+    for one in (model, other):
+        one[0].bias.requires_grad_(False)
+    with torch.inference_mode(inference):
+        state = model.state_dict()
+    dcp.load(state, checkpoint_id=written_by_torch(other, tmp_path / "other"))
+    model(torch.ones(2, 16))
+    assert all_bits(model) == all_bits(other)
+    model.load_state_dict(other.state_dict())
+    lottapack.pack(model, tmp_path / "p")
+    assert not lottapack.nn.recipe_of(lottapack.load(tmp_path / "p")).parameters["0.bias"].trained
+
+
+def test_a_recipe_whose_bytes_were_averaged_is_no_other_scaffold(tmp_path):
+    model = train(lottapack.scaffold(mlp(), seed=1, rank=2))
+    for tensor in model.state_dict().values():
+        tensor.copy_(tensor * 0.5)
+    model(torch.ones(2, 16))
+    lottapack.pack(model, tmp_path / "p")
 
 
 def test_memory_without_a_backbone_is_not_taken_for_one():
