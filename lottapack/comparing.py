@@ -15,6 +15,7 @@ from lottapack import arch
 from lottapack.arch.as_built import plain_modules
 from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.noted import require_module
+from lottapack.arch.skeleton import plain_name
 from lottapack.arch.trust import allowing
 from lottapack.display import Displayed, Facts
 from lottapack.errors import CheckpointError, IntegrityError, Problem
@@ -68,8 +69,9 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
     On the same machine, the unmerged model runs the same operations on the same tensors, so its outputs have the same
     bits. A pack does not say how a model is run, so the rebuilt model gets the trained one's implementations of
     attention and experts, and neither runs compiled: other kernels round otherwise. The merged model rounds its weights
-    once more: its outputs may differ by the square root of the dtype's epsilon times the largest output. Packs with a
-    lossy coding or narrower adapters are compared but never refused.
+    once more: its outputs may differ by the square root of the dtype's epsilon times the largest output. So may those
+    of the unmerged model if its backbone changed, since the pack then stores those weights merged. Packs with a lossy
+    coding or narrower adapters are compared but never refused.
 
     Args:
         model: the trained module. It is compared in evaluation mode and gets its own mode back.
@@ -115,16 +117,21 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
             f"cannot compare a {type(model).__name__}: it {what}",
             hint="Compare a deterministic part of it that returns tensors.",
         )
-    differences = []
+    differences, ours = [], _adapters(model)
     for merge in (False, True):
         rebuilt = load(path, device=device, dtype=dtype, merge=merge, allow=allow)
         _run_alike(rebuilt, model)
         differences.append(_difference(expected, _run(rebuilt, inputs)))
+        if not merge:
+            stored = bool(ours - _adapters(rebuilt))  # a changed backbone, which the pack holds with its adapter merged
     largest = max((float(tensor.double().abs().max()) for tensor in expected if tensor.numel()), default=0.0)
     result = Comparison(differences[0], differences[1], largest, _is_exact(path))
     floats = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
     bound = max((torch.finfo(kind).eps for kind in floats), default=0.0) ** 0.5 * largest
-    for name, difference, allowed in (("unmerged", result.unmerged, 0.0), ("merged", result.merged, bound)):
+    for name, difference, allowed in (
+        ("unmerged", result.unmerged, bound if stored else 0.0),
+        ("merged", result.merged, bound),
+    ):
         if result.exact and not difference <= allowed:
             problem = Problem(
                 "outputs", name, f"differ by up to {difference:.3g}; rounding explains at most {allowed:.3g}"
@@ -193,6 +200,10 @@ def _run(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> li
                 hint="Cast the model to one dtype before packing: model.to(torch.float32). FSDP casts the buffers of "
                 "a backbone if MixedPrecision has a buffer_dtype: leave that out.",
             ) from fault
+
+
+def _adapters(model: nn.Module) -> set[str]:
+    return {plain_name(name) for name, _ in model.named_parameters() if name.endswith("lora_A")}
 
 
 def _floats(model: nn.Module) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from torch import nn
 import lottapack
 from lottapack import inputs
 from lottapack.comparing import trained as build_trained
-from lottapack.errors import CheckpointError, IntegrityError
+from lottapack.errors import BackboneChangedWarning, CheckpointError, IntegrityError
 from lottapack_cli.app import main
 
 PACK = "pack.lotta.safetensors"
@@ -161,7 +161,13 @@ def test_a_backbone_in_a_dtype_of_its_own_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="with weights in bfloat16 and float32: ") as caught:
         lottapack.pack(model, tmp_path / PACK, check=check)
     assert "buffer_dtype" in caught.value.hint
-    lottapack.pack(model.to(torch.float32), tmp_path / PACK, check=check)
+    with pytest.warns(BackboneChangedWarning, match="the pack stores them"):  # merged with their adapters
+        result = lottapack.pack(model.to(torch.float32), tmp_path / PACK, check=check)
+    assert 0 < result.checked.unmerged == result.checked.merged
+    with torch.no_grad():
+        model[0].bias += 1e-2
+    with pytest.raises(IntegrityError, match="unmerged: differ by up to"):
+        check(tmp_path / PACK)
 
 
 def test_pack_compares_before_the_pack_takes_its_place(tmp_path):
