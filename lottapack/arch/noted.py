@@ -42,7 +42,7 @@ class Noted:
         samples: of a layer, a sample of each weight that torch drew, by its last name.
         adapters: of a module of any class, the numbers of each adapter, by the name of its parameter.
         virtual: of any module, what generates a weight at each use, by the name of its parameter.
-        recipe_read: of the recipe in the model's tensors, the address and the count of writes when it was last read.
+        recipe_read: of the recipe in the model's tensors, its storage and the count of writes when it was last read.
         compared: whether the processes that train the model were found to have one scaffold.
         changes: of a layer with several scaffolds, its changes, the latest last.
         embedding: of a head, the embedding that it is tied to. It is not a submodule, so that its parameters are in the

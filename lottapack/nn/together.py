@@ -63,7 +63,7 @@ def require_own_scaffold(model: nn.Module) -> None:
     held = model._buffers.get(recipe.BUFFER)
     if held is None or not has_values(held) or held.is_inference() or is_functorch_wrapped_tensor(held):
         return
-    state = held.data_ptr(), held._version
+    state = held.untyped_storage()._cdata, held._version
     if noted(model).recipe_read == state:
         return
     try:
