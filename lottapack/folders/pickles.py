@@ -1,8 +1,10 @@
 """Read files of torch.save by torch's restricted unpickler, which makes tensors and plain data and runs no code.
 
-NumPy's scalars and dtypes are read too, because trainers store them beside the state_dict. Errors name anything else.
+NumPy's scalars and dtypes and argparse's namespaces are read too, because trainers store them beside the state_dict.
+Errors name anything else.
 """
 
+import argparse
 import pickle
 import re
 import threading
@@ -21,12 +23,13 @@ _DTYPES = [
     if isinstance(kind, type) and issubclass(kind, np.dtype) and name not in _UNSAFE_DTYPES
 ]
 _SCALAR = np.float64(0).__reduce__()[0]
-_NUMPY: dict[str, Any] = {
+_SAFE: dict[str, Any] = {
+    "argparse.Namespace": argparse.Namespace,  # has no method that runs when it is unpickled
     "numpy.dtype": np.dtype,
     **{f"{kind.__module__}.{kind.__qualname__}": kind for kind in _DTYPES},
     **{f"numpy.{core}.multiarray.scalar": (_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")},
 }
-"""The allowed classes of NumPy, by their names in a pickle."""
+"""The allowed classes, by their names in a pickle."""
 
 _LOCK = threading.Lock()
 """torch's list of safe classes is global, so two readers would remove each other's entries from it."""
@@ -43,11 +46,11 @@ def read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
         refused = _REFUSED.search(str(fault))
-        if refused is None or refused[1] not in _NUMPY:
+        if refused is None or refused[1] not in _SAFE:
             raise _error(path, fault) from fault
     try:
         with _LOCK:
-            mine = [safe for safe in _NUMPY.values() if safe not in torch.serialization.get_safe_globals()]
+            mine = [safe for safe in _SAFE.values() if safe not in torch.serialization.get_safe_globals()]
             with torch.serialization.safe_globals(mine):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
@@ -75,7 +78,7 @@ def _classes(path: Path, fault: Exception) -> list[str]:
         listed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (RuntimeError, ValueError, OSError, EOFError, KeyError, pickle.UnpicklingError):
         return first
-    return [*first, *sorted(name for name in listed if name not in {*first, *_NUMPY})] if first else []
+    return [*first, *sorted(name for name in listed if name not in {*first, *_SAFE})] if first else []
 
 
 def _listed(names: list[str]) -> str:

@@ -15,7 +15,7 @@ from lottapack.folders.states import LeftOut
 from lottapack.format.container import PACK_END
 from lottapack.format.packfile import open_pack
 
-_PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+_PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 
 

@@ -5,6 +5,7 @@ import copy
 import pathlib
 import re
 import shutil
+import tarfile
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,6 +87,24 @@ def test_an_average_of_different_models_is_refused(tmp_path):
         packed(averaged(states, [0.5, 0.5]), tmp_path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["checkpoint.tar", "model_best.pth.tar"])
+def test_checkpoints_of_training_scripts(name, zipped, tmp_path):
+    """As the scripts of timm, DeiT and torch's ImageNet example write them: an archive by name only."""
+    model = trained("mlp")
+    content = {"epoch": 3, "arch": "mlp", "state_dict": model.state_dict(), "args": argparse.Namespace(lr=0.1, opt="x")}
+    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert all_bits(packed(tmp_path / name, tmp_path)) == all_bits(model)
+
+
+def test_an_archive_is_no_checkpoint(tmp_path):
+    (tmp_path / "notes").write_text("x")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "notes", "notes")
+    with pytest.raises(CheckpointError, match=r"a\.tar as tensors: torch\.save did not write it"):
+        packed(tmp_path / "a.tar", tmp_path)
+
+
 @pytest.mark.parametrize("end", [".pt", ".ckpt"])
 def test_numpy_scalars_and_dtypes_beside_the_weights(end, tmp_path):
     model = trained("mlp")
@@ -120,7 +139,7 @@ class Settings:
 @pytest.mark.parametrize(
     ("extra", "name"),
     [
-        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (argparse.Namespace(settings=Settings()), "Settings"),
         (pathlib.PurePosixPath("x"), "pathlib.PurePosixPath"),
         (Settings(), "Settings"),
         (np.ones(3), "numpy._core.multiarray._reconstruct`, `numpy.ndarray"),

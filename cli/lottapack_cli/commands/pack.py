@@ -27,7 +27,7 @@ def command(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A state_dict (.safetensors, .pt, .pth, .bin, .ckpt, or a folder) or the folder of a PEFT adapter.",
+            help="A state_dict (.safetensors, .pt, .pth, .bin, .ckpt, .tar, or a folder) or a PEFT adapter's folder.",
         ),
     ],
     output: Annotated[
