@@ -112,11 +112,13 @@ def build(architecture: Architecture, budget: Budget = _UNKNOWN) -> "nn.Module":
     from lottapack.arch.skeleton import build_skeleton
 
     family = _prepared(architecture, budget)
+    fills = family.fills(architecture.class_, architecture.config)
     model = build_skeleton(
         lambda: family.construct(architecture.class_, architecture.config),
         architecture.class_,
         budget,
-        memory=family.fills(architecture.class_, architecture.config),
+        memory=fills,
+        at_once=family.computes and not fills,
     )
     return _noted(family, model, architecture)
 

@@ -1,6 +1,7 @@
 """Count the tensors that a constructor creates, and the memory of those that hold numbers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,6 +23,12 @@ _UNKNOWN: Final = 16
 """If numbers determine the size of a result, it may have at most this many times the bytes of the inputs."""
 
 
+class Trial:
+    """A build that is given up if it was ``refused`` any memory, even if its library went on without."""
+
+    refused = False
+
+
 class Account:
     """The tensors of one build. Memory is checked before it is allocated."""
 
@@ -31,6 +38,7 @@ class Account:
         self.most, self.host = budget.most_tensors, budget.host_bytes
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
         self._total = 0
+        self._trial: Trial | None = None
 
     def seconds(self) -> float:
         """Return the processor time that is allowed so far."""
@@ -70,7 +78,21 @@ class Account:
         if size > self.budget.computed_bytes:
             self._refuse(size, self.budget.computed_bytes)
 
+    @contextmanager
+    def trial(self, host: int) -> "Iterator[Trial]":
+        """Allow at most so many bytes for now. Whatever is created does not count afterwards."""
+        before, made, self._trial = self.host, self.made, Trial()
+        self.host = min(host, before)
+        try:
+            yield self._trial
+        finally:
+            self.host, self._trial = before, None
+            self.most += self.made - made
+            self._live, self._total = {}, 0
+
     def _refuse(self, size: int, allowed: int) -> None:
+        if self._trial is not None:
+            self._trial.refused = True
         limited = self.budget.max_bytes is not None and replace(self.budget, max_bytes=None).computed_bytes >= size
         raise LimitError(
             f"{self.label}: its constructor computes tensors of {size_text(size)} that no checkpoint holds, but only "

@@ -8,7 +8,7 @@ import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
@@ -82,7 +82,7 @@ class AsBuilt:
     def differences(self, model: nn.Module) -> dict[str, Change]:
         """Return what is otherwise in a model now, by place."""
         changes: dict[str, Change] = {}
-        modules = list(plain_modules(model))
+        modules = plain_modules(model)
         live = {place: (text, usual) for place, text, usual in _told(modules)}
         by_name = dict(modules)
         for place, (text, usual) in live.items():
@@ -152,7 +152,7 @@ class AsBuilt:
 
 def as_built(model: nn.Module) -> AsBuilt:
     """Return what a module is now."""
-    modules = list(plain_modules(model))
+    modules = plain_modules(model)
     told = {place: text for place, text, _ in _told(modules)}
     containers = _containers(modules)
     follows = {name for name, module in modules if _MADE_ANEW & _rope_types(module)}
@@ -198,16 +198,18 @@ def _is_own(model: nn.Module) -> bool:
 
 def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
     """Places, what is there, and what is there in a module that says nothing of it."""
+    of_a_base = cache(_is_of_a_base)
     teller = Teller(configs=_is_own(modules[0][1]) or not hasattr(modules[0][1], "config_class"))
     for name, module in modules:
         yield name or THE_MODEL, f"is a {_class_of(module)}", None
         dot = f"{name}." if name else ""
         yield f"{dot}forward", _hooked(module), _OWN
         of_a_library = hasattr(module, "config_class")
+        cls: Any = type(module)
         for key, value in vars(module).items():
-            if key in OF_TORCH or _is_passed_over(module, key, of_a_library):
+            if key in OF_TORCH or _is_passed_over(module, key, of_a_library) or of_a_base(cls, key):
                 continue
-            usual = getattr(type(module), key, None)
+            usual = getattr(cls, key, None)
             if callable(usual) and not isinstance(usual, type):
                 if replacing := _stranger(value, usual):
                     yield f"{dot}{key}", f"is replaced by {replacing}", _OWN
@@ -257,7 +259,7 @@ def _is_passed_over(module: nn.Module, key: str, library: bool) -> bool:
         return True  # what it keeps about loading, saving and ties
     if key == "attention_scaling":
         return bool(_MADE_ANEW & _rope_types(module))
-    return key in _OF_THE_MOMENT or key.startswith("_lottapack") or _is_of_a_base(type(module), key)
+    return key in _OF_THE_MOMENT or key.startswith("_lottapack")
 
 
 def _is_of_a_base(cls: type, key: str) -> bool:
@@ -266,27 +268,34 @@ def _is_of_a_base(cls: type, key: str) -> bool:
     return key != "forward" and owner is not None and owner.__module__.startswith(_BASES)
 
 
-def plain_modules(
-    module: nn.Module, name: str = "", around: tuple[nn.Module, ...] = ()
-) -> Iterator[tuple[str, nn.Module]]:
+def plain_modules(model: nn.Module) -> list[_Named]:
     """Return every module under each of its names, without those that wrap it to run it."""
+    found = list[_Named]()
+    _collect(found, model, "", ())
+    return found
+
+
+def _collect(found: list[_Named], module: nn.Module, name: str, around: tuple[nn.Module, ...]) -> None:
     module = _inside(module)
     if any(module is one for one in around):
         return
-    yield name, module
-    for child_name, child in module._modules.items():
-        if child is not None:
-            yield from plain_modules(child, f"{name}.{child_name}" if name else child_name, (*around, module))
+    found.append((name, module))
+    if module._modules:
+        around, dot = (*around, module), f"{name}." if name else ""
+        for key, child in module._modules.items():
+            if child is not None:
+                _collect(found, child, f"{dot}{key}", around)
 
 
 def _inside(module: nn.Module) -> nn.Module:
-    while True:
+    while module._modules:
         inner = unwrapped(module)
         if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = inner.module
         if inner is module:
-            return module
+            break
         module = inner
+    return module
 
 
 def _class_of(module: nn.Module) -> str:

@@ -19,16 +19,16 @@ class Family:
     leave constants without values. ``construct(class_name, config)``: call the constructor (the caller ensures that
     nothing is allocated). ``draw(class_name, config)``: the same with real memory and the library's random
     initialisation. ``heads(model)``: the names of the modules that are output heads. ``renamed(model, names)``: the
-    model's names of entries of a checkpoint, if the library saves other names. ``converted(model, tensors, own)``: the
-    same for tensors, which the library may save split or joined. ``tools(class_name, config)``: the packages whose
-    versions go into the provenance. ``current(model, architecture)``: the present configuration of a model, with or
-    without adapters. ``saved(said, architecture)``: the same from the JSON that the library saves beside a checkpoint.
-    ``remembers``: whether models do not record how they were built, so that the builder notes it on them.
-    ``fills(class_name, config)``: whether the library fills uninitialised memory after creating a tensor, so that
-    computing it needs memory; describe() then compares the result. ``numbers``: the meaning of integers in
-    configurations: ``"sizes"`` that the library turns into loops and lists; ``"calls"``, arguments whose meaning only
-    the caller's own classes know; or None if they are harmless. Other functions are None if a family does not need
-    them.
+    model's names of entries of a checkpoint, if the library saves other names. ``converted(model, tensors, own)``:
+    the same for tensors, which the library may save split or joined. ``tools(class_name, config)``: the packages
+    whose versions go into the provenance. ``current(model, architecture)``: the present configuration of a model,
+    with or without adapters. ``saved(said, architecture)``: the same from the JSON that the library saves beside a
+    checkpoint. ``remembers``: whether models do not record how they were built, so that the builder notes it on
+    them. ``fills(class_name, config)``: whether the library fills uninitialised memory after creating a tensor, so
+    that computing it needs memory; describe() then compares the result. ``computes``: whether most of its models
+    have tensors that no checkpoint holds. ``numbers``: the meaning of integers in configurations: ``"sizes"`` that
+    the library turns into loops and lists; ``"calls"``, arguments whose meaning only the caller's own classes know;
+    or None if they are harmless. Other functions are None if a family does not need them.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Family:
     saved: Callable[[Any, Architecture], dict[str, Any]] | None = None
     remembers: bool = False
     fills: Callable[[str, dict[str, Any]], bool] = lambda _, __: False
+    computes: bool = False
     numbers: Literal["sizes", "calls"] | None = None
     prepare: Callable[[str, dict[str, Any]], object] = lambda _, __: None
 

@@ -1,26 +1,42 @@
-"""Find the tensors of a module that no name leads to: those of layers in plain lists, in objects and in closures."""
+"""Find the tensors that modules hold besides their parameters and buffers: in lists, in objects and in closures."""
 
+import inspect
 import types
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 
+from lottapack.arch.walk import named_modules
+
 _OF_TORCH: Final = frozenset({*vars(nn.Module()), "_flat_weights"})
 """What torch keeps in modules. A recurrent layer makes its list of weights again before it runs."""
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 _DEEPEST: Final = 4
 """How many containers and objects may be inside one another."""
-_PLAIN: Final = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
+_PLAIN: Final = (str, bytes, int, float, complex, type, type(None), types.ModuleType)
 _TRUSTED: Final = frozenset({"builtins", "collections", "logging", "numpy", "re", "threading", "torch"})
 """Packages whose objects are not looked into."""
 
 
-def hidden_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield by place the tensors that no parameter, buffer or attribute of a module in the model is."""
-    modules = list(model.named_modules())
+class Held(NamedTuple):
+    """Tensors that attributes of a model's modules lead to.
+
+    Attributes:
+        hidden: those that no parameter, buffer or attribute of a module is, each with its place.
+        aliases: further places of tensors of the state_dict, each with the name of the tensor.
+    """
+
+    hidden: list[tuple[str, Tensor]]
+    aliases: list[tuple[str, str]]
+
+
+def held_by_attributes(model: nn.Module) -> Held:
+    """Return the tensors that attributes of a model's modules lead to, besides its parameters and buffers."""
+    modules = named_modules(model)
     seen = {id(module) for _, module in modules}
     held = [
         (value, f"{prefix}.{name}" if prefix else name)
@@ -28,12 +44,23 @@ def hidden_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, value in vars(module).items()
         if name not in _OF_TORCH and not issubclass(type(value), _PLAIN)
     ]
-    own = [value for value, _ in held if isinstance(value, Tensor)]
+    held += [
+        (hooks, f"{prefix}.{name}" if prefix else name)
+        for prefix, module in modules
+        for name in _HOOKS
+        if (hooks := vars(module)[name])
+    ]
     others = [(value, place) for value, place in held if not isinstance(value, Tensor)]
     found = [item for value, place in others for item in _inside(value, place, _DEEPEST, seen)]
-    if found:
-        known = {id(tensor) for tensor in chain(model.parameters(), model.buffers(), own)}
-        yield from ((place, tensor) for place, tensor in found if id(tensor) not in known)
+    own = [(place, value) for value, place in held if isinstance(value, Tensor)]
+    if not found and not own:
+        return Held([], [])
+    in_state = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
+    known = {id(tensor) for tensor in chain(model.buffers(), (tensor for _, tensor in own))} | in_state.keys()
+    return Held(
+        hidden=[(place, tensor) for place, tensor in found if id(tensor) not in known],
+        aliases=[(place, in_state[id(tensor)]) for place, tensor in found + own if id(tensor) in in_state],
+    )
 
 
 def _inside(value: Any, place: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
@@ -61,10 +88,20 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         names, cells = value.__code__.co_freevars, value.__closure__ or ()
         yield from ((f".{name}", _held(cell)) for name, cell in zip(names, cells, strict=True))
-    elif isinstance(value, types.MethodType):
+        yield from ((f"(default {number})", inner) for number, inner in enumerate(value.__defaults__ or ()))
+        yield from ((f"({name})", inner) for name, inner in (value.__kwdefaults__ or {}).items())
+    elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
         yield ".__self__", value.__self__
     elif type(value).__module__.partition(".")[0] not in _TRUSTED:
-        yield from ((f".{name}", inner) for name, inner in getattr(value, "__dict__", {}).items())
+        yield from ((f".{name}", inner) for name, inner in fields(value).items())
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """Return what an object holds under its attributes, including those in slots."""
+    slotted = (cls for cls in type(value).__mro__ if "__slots__" in vars(cls))
+    slots = (slot for cls in slotted for slot in vars(cls).values() if inspect.ismemberdescriptor(slot))
+    held = {slot.__name__: slot.__get__(value) for slot in slots if hasattr(value, slot.__name__)}
+    return held | getattr(value, "__dict__", {})
 
 
 def _held(cell: Any) -> Any:

@@ -117,8 +117,8 @@ class WithoutWeights(TorchFunctionMode):
     """Does not draw numbers or allocate tensors, except for those that ``computed`` or ``memory`` enable.
 
     ``computed``: make tensors real if their numbers follow from the arguments; not those that are uninitialised or
-    random, nor those of one value and a shape of ``weights``. ``memory``: make uninitialised ones of other shapes real
-    too, for libraries that fill them afterwards.
+    random, nor those of one value and a shape of ``weights`` or more than ``most`` elements. ``memory``: make
+    uninitialised ones of other shapes real too, for libraries that fill them afterwards.
     """
 
     def __init__(
@@ -128,9 +128,10 @@ class WithoutWeights(TorchFunctionMode):
         computed: bool = False,
         memory: bool = False,
         weights: Collection[tuple[int, ...]] = (),
+        most: int | None = None,
     ) -> None:
         super().__init__()
-        self.account = account
+        self.account, self.most = account, most
         self.to_meta = _RANDOM if memory else _RANDOM | _UNINITIALISED
         self.weights = weights
         self.device = "cpu" if computed or memory else "meta"
@@ -145,13 +146,16 @@ class WithoutWeights(TorchFunctionMode):
         if func in _CREATE:
             self.account.count()
             plain = func in _OF_ONE_VALUE or func in _UNINITIALISED
-            if func in self.to_meta or (plain and _size(args, kwargs) in self.weights):
+            if func in self.to_meta or (plain and self._is_weight(_size(args, kwargs))):
                 kwargs["device"] = "meta"
             elif kwargs.get("device") is None:
                 kwargs["device"] = self._default(func, args)
             if kwargs["device"] == "meta" and not self.foreign_dtype:
                 return func(*args, **kwargs)
         return _computed(self.account, func, args, kwargs, foreign_dtype=self.foreign_dtype)
+
+    def _is_weight(self, size: tuple[int, ...] | None) -> bool:
+        return size in self.weights or (self.most is not None and size is not None and prod(size) > self.most)
 
     def _default(self, func: Any, args: Any) -> str:
         # transformers creates an empty tensor to learn the device: on meta it skips walking all modules to initialise

@@ -4,7 +4,8 @@ import reprlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from lottapack.errors import ScaffoldError
 from lottapack.format.descriptor import Architecture
@@ -79,15 +80,31 @@ def require_module(model: object) -> None:
 
 
 def noted(module: "nn.Module") -> Noted:
-    """Return the record of a module, to read. A module without one has an empty one, which is not kept."""
-    found: Noted | None = module.__dict__.get(_KEY)
-    return Noted() if found is None else found
+    """Return the record of a module, to read. A module without one has an empty one."""
+    found: Noted = module.__dict__.get(_KEY, _NOTHING)
+    return found
 
 
 def notes(module: "nn.Module") -> Noted:
     """Return the record of a module, to write."""
-    found: Noted = module.__dict__.setdefault(_KEY, noted(module))
+    found: Noted | None = module.__dict__.get(_KEY)
+    if found is None:
+        found = module.__dict__[_KEY] = Noted()
     return found
+
+
+class _Nothing(Noted):
+    """The record of all modules that have none. Nothing can be written into it."""
+
+    def __init__(self) -> None:
+        empty: Any = MappingProxyType({})
+        self.__dict__.update(files=empty, sources=empty, samples=empty, adapters=empty, virtual=empty)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError(f"{name} cannot be noted here: use notes()")
+
+
+_NOTHING: Final = _Nothing()
 
 
 def recipe_on(module: "nn.Module") -> Recipe:

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import inspect
 import sys
 import types
 from collections import deque
@@ -17,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from lottapack.arch.hidden import fields
 
 OBSERVERS: Final = frozenset(
     {
@@ -129,11 +130,7 @@ def _items(value: Any) -> Iterator[tuple[str, Any]] | None:
 
 
 def _fields(value: Any, *, hidden: bool) -> Iterator[tuple[str, Any]]:
-    slotted = (cls for cls in type(value).__mro__ if "__slots__" in vars(cls))
-    slots = (slot for cls in slotted for slot in vars(cls).values() if inspect.ismemberdescriptor(slot))
-    held = {slot.__name__: slot.__get__(value) for slot in slots if hasattr(value, slot.__name__)}
-    held |= getattr(value, "__dict__", {})
-    return ((f".{name}", inner) for name, inner in held.items() if hidden or not name.startswith("_"))
+    return ((f".{name}", inner) for name, inner in fields(value).items() if hidden or not name.startswith("_"))
 
 
 def _closed_over(value: Any) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 from lottapack.arch.account import Account
 from lottapack.arch.budget import Budget
-from lottapack.arch.hidden import hidden_tensors
+from lottapack.arch.hidden import held_by_attributes
 from lottapack.arch.modes import WithoutWeights
 from lottapack.arch.sealed import sealed
+from lottapack.arch.walk import modules, named_modules
 from lottapack.arch.watched import run_watched
 from lottapack.errors import ArchitectureError, LimitError, LottapackError
 
@@ -23,18 +24,25 @@ Construct = Callable[[], nn.Module]
 Result = TypeVar("Result")
 _LARGE = 1 << 18
 """Elements."""
+_AT_ONCE: Final = 16_000_000
+"""The bytes of tensors that the only pass may have in use. Measured: 0.4 MB for a Llama of 8 billion parameters."""
 OF_TORCH: Final = frozenset(vars(nn.Module()))
 """The attributes that torch keeps in every module: parameters, buffers, children, hooks and flags."""
+PLAIN: Final = frozenset({type(None), bool, int, float, str})
+"""The types of most attributes."""
 _TOO_LARGE = ("Storage size calculation overflowed", "not enough memory", "can't allocate memory", "numel: integer")
 """torch's messages for sizes that no machine has; Python raises OverflowError for numbers beyond torch's integers."""
 
+ALIAS: Final = "Read it from its module where it is used. Keep a list of parameters in a ParameterList."
 _TO_STORE: Final = (
     "Make it a persistent buffer (register_buffer), so that the pack can store it. Hold a layer as an attribute of a "
     "module, or in an nn.ModuleList."
 )
 
 
-def build_skeleton(construct: Construct, label: str, budget: Budget, *, memory: bool = False) -> nn.Module:
+def build_skeleton(
+    construct: Construct, label: str, budget: Budget, *, memory: bool = False, at_once: bool = False
+) -> nn.Module:
     """Construct on the meta device; construct again if some tensors are in no state_dict, so that these are real.
 
     Only the constructor can compute such tensors (rotary frequencies, position ids). The first pass, all on meta, shows
@@ -42,13 +50,18 @@ def build_skeleton(construct: Construct, label: str, budget: Budget, *, memory: 
 
     ``budget``: the limits. ``memory``: if that does not suffice, construct once more with the model's memory,
     uninitialised. This is for families whose describe() compares the result, which would be wrong if it depended on a
-    weight.
+    weight. ``at_once``: first try whether one pass with little memory suffices, for families where it usually does.
 
     All this runs in another thread that can only open files of packages, so other threads do not see any change. Raises
     ArchitectureError, LimitError.
     """
     account = Account(label, budget)
-    return run_watched(lambda: _build(construct, label, account, memory=memory), label, account)
+
+    def work() -> nn.Module:
+        built = _built_at_once(construct, label, account) if at_once else None
+        return _build(construct, label, account, memory=memory) if built is None else built
+
+    return run_watched(work, label, account)
 
 
 def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
@@ -61,9 +74,24 @@ def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
     return run_watched(alone, label, Account(label, budget))
 
 
+def _built_at_once(construct: Construct, label: str, account: Account) -> nn.Module | None:
+    """Construct with real tensors where they are small; return None unless that gives all that no checkpoint holds."""
+    module = None
+    with account.trial(_AT_ONCE) as trial, suppress(LottapackError):
+        module = constructed(construct, label, WithoutWeights(account, computed=True, most=_LARGE))
+    if module is None or trial.refused:
+        return None
+    outside = _without_state(module, label)
+    if _on_meta(outside):
+        return None
+    account.require_computed(sum(tensor.nbytes for _, tensor in outside))
+    _empty(module)
+    return module
+
+
 def _build(construct: Construct, label: str, account: Account, *, memory: bool) -> nn.Module:
     module = constructed(construct, label, WithoutWeights(account))
-    outside = _without_state(module)
+    outside = _without_state(module, label)
     computed = [tensor for _, tensor in outside]
     if not computed:
         return module
@@ -76,14 +104,14 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     # A constructor may read what looks like a weight and fail without its numbers; then the pass below gives it memory.
     with suppress(ArchitectureError):
         module = constructed(construct, label, WithoutWeights(account, computed=True, weights=weights))
-        missing = _missing(module)
+        missing = _missing(module, label)
     if memory and weights and missing:
         with suppress(ArchitectureError):
             module = constructed(construct, label, WithoutWeights(account, memory=True, weights=weights))
-            missing = _missing(module)
+            missing = _missing(module, label)
     if missing and (memory or weights):
         module = constructed(construct, label, WithoutWeights(account, computed=True, memory=memory))
-        missing = _missing(module)
+        missing = _missing(module, label)
     if missing:
         raise ArchitectureError(
             f"{label}: cannot compute {', '.join(missing[:5])} without weights, and no checkpoint holds it",
@@ -99,25 +127,33 @@ def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn
         return construct()
 
 
-def _missing(module: nn.Module) -> list[str]:
-    return _on_meta(_without_state(module))
+def _missing(module: nn.Module, label: str) -> list[str]:
+    return _on_meta(_without_state(module, label))
 
 
 def _on_meta(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
     return [name for name, tensor in tensors if tensor.is_meta]
 
 
-def _without_state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Return all tensors that no checkpoint holds, by name."""
+def _without_state(module: nn.Module, label: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Return all tensors that no checkpoint holds, by name.
+
+    ``label``: of a module that was just built, which must hold the tensors of its state_dict under their names only:
+    loading replaces them. Raises ArchitectureError otherwise.
+    """
+    held = held_by_attributes(module)
+    if label and held.aliases:
+        place, name = held.aliases[0]
+        raise ArchitectureError(f"{label}: {name} is also in {place}, which would keep other values", hint=ALIAS)
     computed = list(computed_tensors(module))
     known = {id(tensor) for _, tensor in computed}
-    return computed + [(name, tensor) for name, tensor in hidden_tensors(module) if id(tensor) not in known]
+    return computed + [(name, tensor) for name, tensor in held.hidden if id(tensor) not in known]
 
 
 def _empty(module: nn.Module) -> None:
     """Move what the state_dict will bring to the meta device; tied tensors stay tied."""
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    for inner in module.modules():
+    for inner in modules(module):
         stores: tuple[dict[str, Any], ...] = (inner._parameters, inner._buffers)
         for store in stores:
             for name, tensor in store.items():
@@ -172,11 +208,11 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def computed_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield non-persistent buffers by name."""
-    return _computed_buffers(module.named_modules())
+    return _computed_buffers(named_modules(module))
 
 
-def _computed_buffers(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, torch.Tensor]]:
-    for prefix, inner in modules:
+def _computed_buffers(parts: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, torch.Tensor]]:
+    for prefix, inner in parts:
         for name in inner._non_persistent_buffers_set:
             buffer = inner._buffers.get(name)
             if buffer is not None:
@@ -185,9 +221,9 @@ def _computed_buffers(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tupl
 
 def computed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield non-persistent buffers, and tensors that attributes hold, by name: those that no checkpoint holds."""
-    modules = list(module.named_modules())
-    yield from _computed_buffers(modules)
-    for prefix, inner in modules:
+    parts = named_modules(module)
+    yield from _computed_buffers(parts)
+    for prefix, inner in parts:
         for name, value in attributes(inner):
             yield f"{prefix}.{name}" if prefix else name, value
 
@@ -199,8 +235,8 @@ def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """
     held: dict[str, torch.Tensor] = {}
     inside: list[tuple[str, torch.Tensor]] = []
-    for name, value in vars(module).items():
-        if name in OF_TORCH:
+    for name, value in [item for item in vars(module).items() if item[0] not in OF_TORCH]:
+        if type(value) in PLAIN:
             continue
         if isinstance(value, torch.Tensor):
             held[name] = value
@@ -217,13 +253,6 @@ def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def normalising(module: nn.Module) -> list[Any]:
     """Return the hooks of the former weight_norm and spectral_norm, which set the attribute ``hook.name``."""
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
-
-
-def contained(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield all tensors in lists, tuples and dicts that are attributes of one module, as ``name[0]``."""
-    for name, value in vars(module).items():
-        if isinstance(value, _CONTAINERS) and name not in OF_TORCH:
-            yield from _within(value, name, _DEEPEST)
 
 
 def set_attribute(module: nn.Module, place: str, tensor: torch.Tensor) -> None:

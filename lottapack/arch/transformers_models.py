@@ -14,6 +14,7 @@ from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
 from lottapack.arch.transformers_saved import converted
 from lottapack.arch.versions import mentions, require_sound
+from lottapack.arch.walk import modules, named_modules
 from lottapack.errors import ArchitectureError
 from lottapack.extras import require
 from lottapack.format.descriptor import Architecture
@@ -198,11 +199,11 @@ def config_of(architecture: Architecture) -> Any:
 def heads(model: nn.Module) -> set[str]:
     """Return the names of linear layers outside the base model, and of the output embeddings."""
     base = getattr(model, "base_model", model)
-    inner = {id(module) for module in base.modules()} if isinstance(base, nn.Module) else set()
+    inner = {id(module) for module in modules(base)} if isinstance(base, nn.Module) else set()
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     return {
         name
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if module is output or (isinstance(module, nn.Linear) and id(module) not in inner)
     }
 
@@ -231,6 +232,7 @@ FAMILY = Family(
     converted=converted,
     tools=lambda _, __: ("transformers",),
     fills=lambda _, config: mentions(config, "timm"),
+    computes=True,
     numbers="sizes",
     prepare=lambda class_name, _: model_class(class_name),
 )

@@ -12,6 +12,7 @@ from torch import nn
 
 from lottapack.arch import transformers_models
 from lottapack.arch.noted import noted
+from lottapack.arch.walk import modules
 from lottapack.errors import ScaffoldError
 from lottapack.nn.generated_layer import GeneratedLayer
 from lottapack.nn.layer_weight import name_of
@@ -27,7 +28,7 @@ _GETTERS: Final = {
 
 def guard_resizing(model: nn.Module) -> None:
     """Make these methods of a scaffolded transformers model, and of such models inside it, refuse generated layers."""
-    for part in model.modules():
+    for part in modules(model):
         if transformers_models.owns(part):
             for name in _GETTERS:
                 if hasattr(type(part), name):

@@ -17,6 +17,7 @@ from torch import nn
 
 from lottapack.arch import transformers_models
 from lottapack.arch.noted import noted
+from lottapack.arch.walk import modules
 from lottapack.files.output import atomic_file
 from lottapack.format import recipe
 
@@ -31,7 +32,7 @@ _UPLOAD: Final = "_upload_modified_files"
 
 def mark_saved_folders(model: nn.Module) -> None:
     """Let ``save_pretrained`` of a scaffolded transformers model, or of such a model inside it, mark the folder."""
-    for part in model.modules():
+    for part in modules(model):
         if transformers_models.owns(part):
             part.__dict__["save_pretrained"] = partial(_save_pretrained, part)
 

@@ -56,7 +56,7 @@ from lottapack.nn.scales import (
     recipe_rng,
     tables_of,
 )
-from lottapack.nn.select import Entry, entries_of, require_free_name, require_random, require_unlisted, without_memory
+from lottapack.nn.select import Entry, entries_of, require_free_name, require_named, require_random, without_memory
 
 _SCALES: Final[dict[str | float, tuple[str, ...]]] = {"input": ("scale_in",), "output": ("scale_out",)}
 """The vector of an adapter by the value of ``beta``."""
@@ -166,11 +166,11 @@ def scaffold(
     width = Width(init, scale)
     _check_arguments(rank, alpha, scaling, beta, dropout)
     _check_factors(rank, frozen_factor, shared_factor, vera=vera)
+    require_named(model)
     architecture, built = arch.described(model)
     entries = entries_of(model)
     require_free_name(model, entries)
     planned = without_memory(entries)
-    require_unlisted(model, entries)
     vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
     planner = Planner(rank, alpha, scaling, tables, width, bool(beta == "learned"), shared_factor, vectors)
     plan = planner.plan(entries, targets, train)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.skeleton import contained, plain_name
+from lottapack.arch.hidden import held_by_attributes
+from lottapack.arch.skeleton import ALIAS, plain_name
 from lottapack.errors import ArchitectureError, ScaffoldError
 from lottapack.format.names import WEIGHT
 from lottapack.format.recipe import BUFFER
@@ -147,18 +148,12 @@ def require_values(entries: Iterable[Entry]) -> None:
             )
 
 
-def require_unlisted(model: nn.Module, entries: Iterable[Entry]) -> None:
-    """Raise ScaffoldError for a parameter that a list, tuple or dict of a module holds too, without its adapter."""
-    names = {id(entry.tensor): entry.name for entry in entries}
-    for prefix, module in model.named_modules():
-        if not isinstance(module, nn.RNNBase):  # whose list is made again
-            for place, tensor in contained(module):
-                if id(tensor) in names and isinstance(tensor, nn.Parameter):
-                    raise ScaffoldError(
-                        f"{names[id(tensor)]} is also in {prefix + '.' if prefix else ''}{place}, which would neither "
-                        "see its adapter nor be rebuilt",
-                        hint="Read the parameter from its module where it is used, or keep it in a ParameterList.",
-                    )
+def require_named(model: nn.Module) -> None:
+    """Raise ScaffoldError for a tensor of the state_dict that an attribute leads to as well, without its adapter."""
+    for place, name in held_by_attributes(model).aliases:
+        raise ScaffoldError(
+            f"{name} is also in {place}, which would neither see its adapter nor be rebuilt", hint=ALIAS
+        )
 
 
 def group_of(module: nn.Module, leaf: str, is_head: bool) -> str:

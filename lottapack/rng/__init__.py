@@ -36,7 +36,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lottapack.rng' has no attribute {name!r}")
-    return getattr(import_module(f"lottapack.rng.{_HOME[name]}"), name)
+    found = globals()[name] = getattr(import_module(f"lottapack.rng.{_HOME[name]}"), name)
+    return found
 
 
 __all__ = [

@@ -340,3 +340,69 @@ def test_every_error_is_typed():
     for config in ({**GPT2, "n_embd": -8}, {**GPT2, "n_head": 0}, {**GPT2, "n_layer": "a"}, {**GPT2, "n_embd": []}):
         with pytest.raises(LottapackError):
             arch.build(Architecture(family="transformers", class_="GPT2LMHeadModel", config=config), SMALL)
+
+
+def counted(construct):
+    """A constructor that counts its calls."""
+    calls = []
+
+    def again():
+        calls.append(None)
+        return construct()
+
+    return again, calls
+
+
+class Steps(nn.Module):
+    """A weight of ones, and steps that only the constructor can compute."""
+
+    def __init__(self, count: int = 4) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(count))
+        self.register_buffer("steps", torch.arange(float(count)).sin(), persistent=False)
+
+
+def test_small_models_are_built_at_once():
+    for make in (Steps, lambda: nn.LayerNorm(4)):
+        construct, calls = counted(make)
+        once = skeleton.build_skeleton(construct, "it", SMALL, at_once=True)
+        assert len(calls) == 1
+        twice = skeleton.build_skeleton(construct, "it", SMALL)
+        assert {name: (tensor.is_meta, tensor.shape) for name, tensor in once.state_dict().items()} == {
+            name: (tensor.is_meta, tensor.shape) for name, tensor in twice.state_dict().items()
+        }
+        assert all(tensor.is_meta for tensor in once.parameters())
+        pairs = zip(computed_tensors(once), computed_tensors(twice), strict=True)
+        assert all(first[0] == second[0] and torch.equal(first[1], second[1]) for first, second in pairs)
+
+
+def test_large_ones_are_built_on_meta_first():
+    count = skeleton._AT_ONCE // 4 + 1
+    construct, calls = counted(lambda: Steps(count))
+    model = skeleton.build_skeleton(construct, "it", Budget(tensors=2, nbytes=4 * count, largest=count), at_once=True)
+    assert len(calls) == 3
+    assert torch.equal(model.steps, torch.arange(float(count)).sin())
+    assert model.weight.is_meta
+
+
+def test_a_library_that_goes_on_without_its_memory_is_built_again():
+    def construct():
+        module = nn.Module()
+        try:
+            made = torch.arange(skeleton._AT_ONCE)
+        except LimitError:
+            made = torch.arange(3)
+        module.register_buffer("made", made, persistent=False)
+        return module
+
+    model = skeleton.build_skeleton(construct, "it", SMALL, at_once=True)
+    assert model.made.shape == (skeleton._AT_ONCE,)
+
+
+def test_transformers_models_are_built_at_once(monkeypatch):
+    built = []
+    original = skeleton._built_at_once
+    monkeypatch.setattr(skeleton, "_built_at_once", lambda *given: built.append(original(*given)) or built[-1])
+    for name, config in (("GPT2LMHeadModel", GPT2), ("LlamaForCausalLM", LLAMA), ("GPTNeoModel", NEO)):
+        model = arch.build(Architecture(family="transformers", class_=name, config=config))
+        assert model is built[-1]

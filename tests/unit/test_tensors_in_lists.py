@@ -1,6 +1,9 @@
 """Tensors in lists, tuples and dicts of a module: no state_dict holds them, and the constructor makes them again."""
 
+import re
 from collections import namedtuple
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,3 +113,69 @@ def test_lists_of_a_models_own_buffers_are_not_computed():
     assert list(computed_tensors(Wrapper(model))) == [
         (f"module.{name}", tensor) for name, tensor in computed_tensors(model)
     ]
+
+
+class Elsewhere(nn.Module):
+    """Reads a tensor of its state_dict from another place than its name."""
+
+    def __init__(self, place: str, more: bool = True) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.scale = nn.Parameter(torch.ones(8))
+        self.register_buffer("table", torch.ones(8))
+        if more:  # with a tensor that no checkpoint holds, the module is built with real small tensors
+            self.register_buffer("steps", torch.arange(8.0), persistent=False)
+        scale, table = self.scale, self.table
+        if place == "default":
+            self.held = lambda x, by=scale: x * by
+        elif place == "closure":
+            self.held = lambda x: x * scale
+        elif place == "hook":
+            self.last.register_forward_hook(lambda module, args, out: out * table)
+        elif place == "slots":
+            self.held = Slots(table)
+        else:
+            self.held = {
+                "method": scale.mul,
+                "partial": partial(torch.mul, table),
+                "attribute": table,
+                "list": [table],
+                "object": SimpleNamespace(by=scale),
+                "deep": [{"a": (table, 1)}],
+            }[place]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x))
+
+
+class Slots:
+    __slots__ = ("by",)
+
+    def __init__(self, by: torch.Tensor) -> None:
+        self.by = by
+
+
+PLACES = {
+    "default": "scale is also in held(default 0)",
+    "closure": "scale is also in held.scale",
+    "hook": "table is also in last._forward_hooks[",
+    "slots": "table is also in held.by",
+    "method": "scale is also in held.__self__",
+    "partial": "table is also in held(0)",
+    "attribute": "table is also in held",
+    "list": "table is also in held[0]",
+    "object": "scale is also in held.by",
+    "deep": "table is also in held[0][a][0]",
+}
+
+
+@pytest.mark.parametrize("more", [True, False])
+@pytest.mark.parametrize("place", PLACES)
+def test_tensors_of_the_state_dict_in_other_places_are_refused(place, more, monkeypatch):
+    """Loading replaces them, so such a place would keep the constructor's values, or no values at all."""
+    model = lottapack.build("python", "test_tensors_in_lists:Elsewhere", place=place, more=more)
+    with pytest.raises(ScaffoldError, match=rf"^{re.escape(PLACES[place])}"):
+        lottapack.scaffold(model, seed=1, rank=2, targets=["first"])
+    monkeypatch.setattr("lottapack.nn.scaffolding.require_named", lambda _: None)
+    with pytest.raises(ArchitectureError, match=rf"{re.escape(PLACES[place])}"):
+        lottapack.scaffold(model, seed=1, rank=2, targets=["first"])
