@@ -87,7 +87,7 @@ class _ProblemsError(LottapackError):
         more = len(self.problems) - 10
         if more > 0:
             shown += f"\n  ... and {more} more"
-        super().__init__(f"{source}: {self.summary}{shown}", hint=hint)
+        super().__init__(f"{source} {self.summary}{shown}", hint=hint)
 
     summary = "is not valid:"
 

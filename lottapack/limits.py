@@ -90,7 +90,7 @@ def check_disk(source: str, needed: int, folder: Path) -> None:
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise LimitError(
-                f"{source}: needs {size_text(needed)}, but only {size_text(free)} are free in {folder}",
+                f"{source} needs {size_text(needed)}, but only {size_text(free)} are free in {folder}",
                 hint="Free some space or choose another folder.",
             )
 

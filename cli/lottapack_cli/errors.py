@@ -90,7 +90,7 @@ def record(fault: LottapackError, options: Mapping[str, str]) -> dict[str, Any]:
     message = fault.message
     problems: tuple[Problem, ...] = ()
     if isinstance(fault, FormatError | IntegrityError):
-        message, problems = f"{fault.source}: {fault.summary.rstrip(':')}", fault.problems
+        message, problems = f"{fault.source} {fault.summary.rstrip(':')}", fault.problems
     return {
         "kind": type(fault).__name__,
         "message": in_options(message, options),

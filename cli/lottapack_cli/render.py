@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,13 +15,18 @@ from typing import Any, TextIO
 
 from lottapack.display import clean as clean
 from lottapack.errors import OutputError
-from lottapack_cli.tables import Column, Facts, Heading, Prose, Table
+from lottapack_cli.tables import Column, Facts, Heading, Prose, Table, wrapped
 
 Part = str | Table | Facts | Heading
 """The parts of a view."""
 
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """The texts for numbers that JSON does not support."""
+_JOINT = "\ue000"
+_WHOLE = re.compile(
+    r"""`[^`]*`|"[^"]*"|(?<!\w)'[^']*'(?!\w)|\blottapack(?: [a-z]+\b)?(?: -\S+| [^ a-z]\S*| \S*[./]\S*\w)*"""
+)
+"""Quoted text, and commands: ``lottapack``, a word, and then options and names that do not begin like a word."""
 _logger = logging.getLogger("lottapack")
 _USUAL, _WIDE = 80, 10_000
 """Columns of a terminal of unknown width, and no limit: lines in a pipe or file are not wrapped."""
@@ -80,7 +86,7 @@ class Output:
         if self.json:
             self._warnings.append(message)
         else:
-            _write(sys.stderr, f"warning: {clean(message)}\n")
+            _tell(f"warning: {message}")
 
     def error(self, record: Mapping[str, Any], text: str) -> None:
         """Report a failure on standard error and as the JSON object.
@@ -95,7 +101,25 @@ class Output:
     def complain(self, text: str) -> None:
         """Print an error on standard error."""
         with suppress(OutputError):
-            _write(sys.stderr, f"error: {clean(text)}\n")
+            _tell(f"error: {text}")
+
+
+def _tell(text: str) -> None:
+    """Print text on standard error, in a terminal in lines of its width."""
+    lines = clean(text).split("\n")
+    if is_terminal(sys.stderr):
+        width = _width(sys.stderr)
+        # Importing rich takes long, and most lines fit.
+        lines = [part for line in lines for part in ([line] if len(line) * 2 <= width else _in_lines(line, width))]
+    _write(sys.stderr, "\n".join(lines) + "\n")
+
+
+def _in_lines(line: str, width: int) -> list[str]:
+    """Break a line between words, but not inside quoted text or a command, which a reader may copy."""
+    if _JOINT in line:
+        return wrapped(line, width)
+    whole = _WHOLE.sub(lambda unit: unit[0].replace(" ", _JOINT), line)
+    return [part.replace(_JOINT, " ") for part in wrapped(whole, width)]
 
 
 class _Said(logging.Handler):

@@ -210,7 +210,7 @@ def _hidden(beside: Path) -> Iterator[Path]:
     with ExitStack() as locks, ExitStack() as removal:
         for _ in range(TRIES):
             stage = beside.with_name(f"{start}{secrets.token_hex(8)}.tmp")
-            removal.callback(shutil.rmtree, stage, ignore_errors=True)  # before it exists: an interruption may follow
+            removal.callback(_remove, stage)  # before it exists: an interruption may follow
             stage.mkdir()
             if _is_ours(stage, locks):
                 break
@@ -219,6 +219,15 @@ def _hidden(beside: Path) -> Iterator[Path]:
         except _NotPutBackError:
             removal.pop_all()
             raise
+
+
+def _remove(stage: Path) -> None:
+    """Remove a folder, as far as the system allows, and also its rest if this is interrupted."""
+    try:
+        shutil.rmtree(stage, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
 
 
 def _is_ours(stage: Path, stack: ExitStack) -> bool:

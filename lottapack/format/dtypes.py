@@ -48,8 +48,13 @@ def floating_name(dtype: "torch.dtype | str") -> str:
     name = dtype_name(dtype)
     if name not in ITEMSIZE or "float" not in name:
         floating = ", ".join(f"torch.{known}" for known in ITEMSIZE if "float" in known)
+        only = (
+            'Only GGUF has this type: pass `format="gguf"` to export(). Otherwise choose'
+            if name == "q8_0"
+            else "Choose"
+        )
         shown = repr(dtype) if isinstance(dtype, str) else name
-        raise UnsupportedError(f"cannot convert floating tensors to {shown}", hint=f"Choose one of {floating}.")
+        raise UnsupportedError(f"cannot convert floating tensors to {shown}", hint=f"{only} one of {floating}.")
     return name
 
 

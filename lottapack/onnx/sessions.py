@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
+_FLOAT32 = (
+    "ONNX Runtime has few operators in bfloat16 on a CPU. Export the graph in float32: "
+    "lottapack.onnx.export(pack, folder, weights='none', dtype=\"float32\")."
+)
+
+
 def session(
     path: str | PathLike[str],
     *,
@@ -90,7 +96,7 @@ def session(
     except Exception as fault:
         raise CheckpointError(
             f"{path}: ONNX Runtime refuses the graph: {str(fault).strip().splitlines()[0]}",
-            hint=AGAIN,
+            hint=_FLOAT32 if any(one.dtype == "bfloat16" for one in wanted.values()) else AGAIN,
         ) from fault
 
 

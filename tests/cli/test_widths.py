@@ -177,6 +177,37 @@ def test_text_is_broken_between_words_only() -> None:
     assert wrapped("a\n\n  b", 5) == ["a", "", "  b"]
 
 
+def test_errors_are_broken_in_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quoted text, commands and paths stay whole, so that they can be copied."""
+    text = (
+        "a/long/path/to/one.lotta.safetensors is not a readable pack: it ends too early\n"
+        "Its author's tool, 'some tool', wrote \"two words\". Run `pip install it`, then lottapack verify --json a/b.c "
+        "DIGITS for all of its checks."
+    )
+    monkeypatch.setenv("COLUMNS", "30")
+    Output().complain(text)
+    assert capsys.readouterr().err == f"error: {text}\n"
+    monkeypatch.setattr("lottapack_cli.render.is_terminal", lambda stream: True)
+    Output().complain(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error: a/long/path/to/one.lotta.safetensors",
+        "is not a readable pack: it",
+        "ends too early",
+        "Its author's tool,",
+        "'some tool', wrote",
+        '"two words". Run',
+        "`pip install it`, then lottapack verify --json a/b.c DIGITS",
+        "for all of its checks.",
+    ]
+    Output().warn(text)
+    assert capsys.readouterr().err.startswith("warning: a/long/path/to/one.lotta.safetensors\nis not")
+    Output(json=True).warn(text)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_cell_is_one_line() -> None:
     rows = [["o/m\no/forged", "x"], ["o/n", "y"]]
     lines = [line.plain for line in table(["reference", ""], rows).lines(80)]

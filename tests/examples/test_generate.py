@@ -88,7 +88,7 @@ def test_a_way_without_room_is_left_out(tmp_path, monkeypatch, capsys):
 def test_a_full_disk_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 0, 10**6))
     assert generate.show(generate.compared("tiny", generate.WAYS, "float32", 1, tmp_path)) == 1
-    assert "the pack of tiny: needs 3.6" in capsys.readouterr().out
+    assert "the pack of tiny needs 3.6" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

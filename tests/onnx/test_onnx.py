@@ -176,6 +176,18 @@ def test_float16_weights(packs, tmp_path):
     assert np.abs(got - expected.numpy()).max() < 2e-2
 
 
+def test_a_graph_in_bfloat16_names_the_dtype_that_runs(tmp_path):
+    """ONNX Runtime has no product of matrices in bfloat16 on a CPU."""
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)).to(torch.bfloat16), seed=1, rank=2)
+    lottapack.pack(model, tmp_path / "m.lotta.safetensors")
+    for dtype in ("bfloat16", "float32"):
+        lottapack.onnx.export(tmp_path / "m.lotta.safetensors", tmp_path / dtype, weights="none", dtype=dtype)
+    with pytest.raises(CheckpointError, match="ONNX Runtime refuses the graph") as caught:
+        lottapack.onnx.session(tmp_path / "bfloat16" / "model.lotta.safetensors")
+    assert 'dtype="float32"' in caught.value.hint
+    lottapack.onnx.session(tmp_path / "float32" / "model.lotta.safetensors")
+
+
 def test_where_torch_is_not(packs):
     if not LIGHT.is_file():
         pytest.skip("missing: .venv-light: make unit")

@@ -397,7 +397,7 @@ def test_a_missing_output_is_not_tied_in_silence(tmp_path):
             gguf_export.write(opened, tmp_path / "model.gguf", None, None, None)
 
 
-def test_other_architectures_and_options_are_refused(tmp_path):
+def test_other_architectures_and_options_are_refused(tmp_path, capsys):
     model = nn.Sequential(nn.Linear(4, 4))
     lottapack.scaffold(model, seed=1, rank=1, targets="*")
     lottapack.pack(model, tmp_path / "m.lotta.safetensors")
@@ -406,8 +406,11 @@ def test_other_architectures_and_options_are_refused(tmp_path):
     pack = trained(tmp_path / "l.lotta.safetensors")
     with pytest.raises(UnsupportedError, match="does not use `max_shard_size`"):
         lottapack.export(pack, tmp_path / "model.gguf", format="gguf", max_shard_size="1MB")
-    with pytest.raises(UnsupportedError, match="q8_0"):
+    with pytest.raises(UnsupportedError, match="q8_0") as caught:
         lottapack.export(pack, tmp_path / "model.safetensors", dtype="q8_0")
+    assert caught.value.hint.startswith('Only GGUF has this type: pass `format="gguf"` to export()')
+    assert main(["export", str(pack), "-o", str(tmp_path / "model.safetensors"), "--dtype", "q8_0"]) == 2
+    assert "Only GGUF has this type: pass --format gguf" in capsys.readouterr().err
     with pytest.raises(UnsupportedError, match="float64"):
         lottapack.export(pack, tmp_path / "model.gguf", format="gguf", dtype="float64")
 

@@ -239,6 +239,28 @@ def test_places_that_are_none_are_refused(tmp_path):
     assert content(tmp_path / "mine") == NEW
 
 
+def test_an_interruption_while_the_hidden_folder_is_removed_leaves_nothing(tmp_path, monkeypatch):
+    removed, interruptions = os.unlink, iter([True])
+
+    def unlink(path, **options):
+        removed(path, **options)
+        if os.fspath(path) == "b.old" and next(interruptions, False):
+            raise KeyboardInterrupt
+
+    def write(text):
+        with staged_folder(tmp_path / "out", entries=["a", "b.old"]) as opened:
+            for name in ("a", "b.old"):
+                with opened(name) as file:
+                    file.write(text)
+
+    write(b"old")
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        write(b"new")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b.old"]
+    assert (tmp_path / "out" / "a").read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_an_interruption_right_after_the_hidden_folder_was_made_leaves_nothing(there, tmp_path, monkeypatch):
     if there:
