@@ -217,11 +217,18 @@ def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
                 yield f"{dot}{key}", f"{DROPS} {said(value)} in training".replace(" is ", " "), None
             else:
                 whole = f"{dot}{key}"
-                for place, text in teller.parts(whole, value):
+                for place, text in teller.parts(whole, _without_notes(key, value)):
                     yield place, text, None if usual is None or place != whole else said(usual)
         for leaf in module._non_persistent_buffers_set:
             if module._buffers.get(leaf) is None:
                 yield f"{dot}{leaf}", _NONE, None
+
+
+def _without_notes(key: str, value: Any) -> Any:
+    """Return an attribute; the configuration of a model of diffusers without what its library notes there."""
+    if key != "_internal_dict" or not isinstance(value, Mapping):
+        return value
+    return {name: one for name, one in value.items() if not str(name).startswith("_")}
 
 
 def _drops(module: nn.Module, key: str, value: Any) -> bool:

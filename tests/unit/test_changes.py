@@ -561,6 +561,25 @@ def test_attributes_of_a_module_of_ones_own_are_compared(attribute, how, tmp_pat
     assert lottapack.pack(given, tmp_path / S, allow="test_changes", ignore=attribute).left_out == (attribute,)
 
 
+class Configured(Scaled):
+    """As diffusers keeps a model's configuration: save_pretrained() adds notes to it."""
+
+    def __init__(self):
+        super().__init__()
+        self._internal_dict = {"norm_num_groups": 4, "_use_default_values": ["norm_num_groups"]}
+
+
+@HOW
+def test_notes_of_diffusers_in_a_configuration_are_no_change(how, tmp_path):
+    built = lottapack.build("python", "test_changes:Configured")
+    made = train(lottapack.scaffold(built, seed=1, rank=2, targets="fc"))
+    made._internal_dict |= {"_class_name": "Configured", "_diffusers_version": "0.42.1"}
+    lottapack.pack(made if how == "model" else made.state_dict(), tmp_path / S, allow="test_changes")
+    made._internal_dict["norm_num_groups"] = 2
+    with pytest.raises(CheckpointError, match=r"^_internal_dict is \{'norm_num_groups': 2\}; .* it is .* 4"):
+        packed(made, how, tmp_path)
+
+
 @pytest.mark.parametrize(("one", "other"), [(0.5, torch.tensor(0.5).numpy()[()]), (1, 1.0), ((1, 2), [1, 2])])
 def test_numbers_that_are_equal_are_no_change(one, other, tmp_path):
     made = train(lottapack.scaffold(lottapack.build("python", "test_changes:Scaled"), seed=1, rank=2, targets="fc"))
