@@ -236,7 +236,7 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
             return {}
         seed = self.seeds[scaffold]
         return {
-            name: Source(seed, name, self._table(entry.distribution), entry.scale, entry.dtype, entry.shape)
+            name: Source(seed, name, self.table_of(entry.distribution), entry.scale, entry.dtype, entry.shape)
             for name, entry in self.parameters.items()
             if isinstance(entry, SeededRecipe | AdaptedRecipe)
         }
@@ -247,7 +247,7 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         seeded = (entry.seeded or {}) if isinstance(entry, AdaptedRecipe) else {}
         prefix = names.adapter_prefix(name)
         return {
-            part: Source(self.seed, prefix + part, self._table(drawn.distribution), drawn.scale, dtype)
+            part: Source(self.seed, prefix + part, self.table_of(drawn.distribution), drawn.scale, dtype)
             for part, drawn in seeded.items()
         }
 
@@ -255,7 +255,8 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
     def _own_tables(self) -> dict[str, Table]:
         return self.tables()
 
-    def _table(self, table_id: str) -> Table:
+    def table_of(self, table_id: str) -> Table:
+        """Return a table by its id, one of the model's own or a built-in one."""
         return self._own_tables[table_id] if table_id in self._own_tables else builtin(table_id)
 
 

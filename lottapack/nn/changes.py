@@ -92,8 +92,8 @@ def _is_source_of(source: rng.Source, name: str, plan: Recipe) -> bool:
     """Return whether a recipe draws a weight from a source: a module may come from elsewhere, or another model."""
     entry = plan.parameters[name]
     assert isinstance(entry, AdaptedRecipe | SeededRecipe)
-    drawn = source.name, source.table.id, source.scale
-    return source.seed in plan.seeds.values() and drawn == (name, entry.distribution, entry.scale)
+    drawn = name, plan.table_of(entry.distribution), entry.scale
+    return source.seed in plan.seeds.values() and (source.name, source.table, source.scale) == drawn
 
 
 def note_samples(model: nn.Module, plan: Recipe) -> None:

@@ -606,6 +606,14 @@ def test_a_layer_of_another_model_is_refused(backbone, how, other, tmp_path):
         packed(made, how, tmp_path)
 
 
+def test_a_layer_with_another_table_of_the_same_id_is_refused(tmp_path):
+    ours, theirs = (lottapack.table(lambda p, power=power: (p - 0.5) ** power, bits=4, id="own") for power in (1, 3))
+    made = model(distribution=ours, scale=0.1)
+    made[0] = model(distribution=theirs, scale=0.1)[0]
+    with pytest.raises(CheckpointError, match=r"^0\.weight is not what its seed gives"):
+        packed(made, "state", tmp_path)
+
+
 def test_a_layer_of_an_equal_model_comes_back(tmp_path):
     made = model()
     made[0] = copy.deepcopy(model()[0])
