@@ -1,6 +1,7 @@
 """Shared by all tests: no network, a quiet transformers, and nothing missing in CI."""
 
 import os
+import signal
 
 from missing import pytest_make_collect_report, pytest_runtest_makereport
 
@@ -10,3 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+# A shell that starts a command in the background lets it ignore Ctrl-C, and so would every command that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

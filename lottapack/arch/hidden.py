@@ -4,11 +4,14 @@ import inspect
 import types
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lottapack.arch.walk import named_modules
 
@@ -18,6 +21,7 @@ _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 _DEEPEST: Final = 4
 """How many containers and objects may be inside one another."""
 _PLAIN: Final = (str, bytes, int, float, complex, type, type(None), types.ModuleType)
+_FUNCTIONS: Final = types.FunctionType, types.MethodType, types.BuiltinFunctionType
 _TRUSTED: Final = frozenset({"builtins", "collections", "logging", "numpy", "re", "threading", "torch"})
 """Packages whose objects are not looked into."""
 
@@ -27,7 +31,7 @@ class Held(NamedTuple):
 
     Attributes:
         hidden: those that no parameter, buffer or attribute of a module is, each with its place.
-        aliases: further places of tensors of the state_dict, each with the name of the tensor.
+        aliases: further places of tensors of the state_dict, or of views of them, each with the tensor's name.
     """
 
     hidden: list[tuple[str, Tensor]]
@@ -52,15 +56,32 @@ def held_by_attributes(model: nn.Module) -> Held:
     ]
     others = [(value, place) for value, place in held if not isinstance(value, Tensor)]
     found = [item for value, place in others for item in _inside(value, place, _DEEPEST, seen)]
-    own = [(place, value) for value, place in held if isinstance(value, Tensor)]
+    normed = {
+        f"{prefix}.{hook.name}" if prefix else hook.name for prefix, module in modules for hook in normalising(module)
+    }
+    own = [(place, value) for value, place in held if isinstance(value, Tensor) and place not in normed]
     if not found and not own:
         return Held([], [])
-    in_state = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-    known = {id(tensor) for tensor in chain(model.buffers(), (tensor for _, tensor in own))} | in_state.keys()
+    state = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    memory = {_memory(tensor): name for name, tensor in state.items()}
+    known = {id(tensor) for tensor in chain(state.values(), model.buffers(), (tensor for _, tensor in own))}
     return Held(
         hidden=[(place, tensor) for place, tensor in found if id(tensor) not in known],
-        aliases=[(place, in_state[id(tensor)]) for place, tensor in found + own if id(tensor) in in_state],
+        aliases=[(place, memory[at]) for place, tensor in found + own if (at := _memory(tensor)) in memory],
     )
+
+
+def normalising(module: nn.Module) -> list[Any]:
+    """Return the hooks of the former weight_norm and spectral_norm, which set the attribute ``hook.name``."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return what is the same for a tensor, its views and its ``data``, also on the meta device."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # a sparse or a fake one
+        return id(tensor)
 
 
 def _inside(value: Any, place: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
@@ -85,15 +106,22 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{number}]", inner) for number, inner in enumerate(value))
     elif isinstance(value, partial):
         yield from ((f"({number})", inner) for number, inner in enumerate((*value.args, *value.keywords.values())))
-    elif isinstance(value, types.FunctionType):
-        names, cells = value.__code__.co_freevars, value.__closure__ or ()
-        yield from ((f".{name}", _held(cell)) for name, cell in zip(names, cells, strict=True))
+    elif isinstance(value, _FUNCTIONS):
+        yield from surroundings(value)
+    elif type(value).__module__.partition(".")[0] not in _TRUSTED:
+        yield from ((f".{name}", inner) for name, inner in fields(value).items())
+
+
+def surroundings(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function has from around it or as defaults, and the object that a method belongs to."""
+    if isinstance(value, types.FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            with suppress(ValueError):  # it is not set yet
+                yield f".{name}", cell.cell_contents
         yield from ((f"(default {number})", inner) for number, inner in enumerate(value.__defaults__ or ()))
         yield from ((f"({name})", inner) for name, inner in (value.__kwdefaults__ or {}).items())
     elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
         yield ".__self__", value.__self__
-    elif type(value).__module__.partition(".")[0] not in _TRUSTED:
-        yield from ((f".{name}", inner) for name, inner in fields(value).items())
 
 
 def fields(value: Any) -> dict[str, Any]:
@@ -102,10 +130,3 @@ def fields(value: Any) -> dict[str, Any]:
     slots = (slot for cls in slotted for slot in vars(cls).values() if inspect.ismemberdescriptor(slot))
     held = {slot.__name__: slot.__get__(value) for slot in slots if hasattr(value, slot.__name__)}
     return held | getattr(value, "__dict__", {})
-
-
-def _held(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is not set yet
-        return None

@@ -6,7 +6,6 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.hidden import fields
+from lottapack.arch.hidden import fields, surroundings
 
 OBSERVERS: Final = frozenset(
     {
@@ -79,7 +78,8 @@ class Teller:
             return
         if text is not None:
             yield place, text
-            yield from ((f"{place}.{name}", inner) for name, inner in _closed_over(value))
+            for name, inner in surroundings(value) if depth else ():
+                yield from self.parts(f"{place}{name}", inner, in_object=True, depth=depth - 1)
         elif isinstance(value, Tensor):
             if in_object and has_values(value):
                 yield place, values(value)
@@ -98,6 +98,7 @@ class Teller:
             yield place, f"is an object of {type(value).__module__}.{type(value).__qualname__}"
             # What an installed package hides in its objects are its caches.
             items, in_object = _fields(value, hidden=not (_is_config(value) or _is_installed(value))), True
+        in_object = in_object or isinstance(value, partial)
         for name, inner in items:
             yield from self.parts(f"{place}{name}", inner, in_object=in_object, depth=depth - 1)
 
@@ -131,15 +132,6 @@ def _items(value: Any) -> Iterator[tuple[str, Any]] | None:
 
 def _fields(value: Any, *, hidden: bool) -> Iterator[tuple[str, Any]]:
     return ((f".{name}", inner) for name, inner in fields(value).items() if hidden or not name.startswith("_"))
-
-
-def _closed_over(value: Any) -> Iterator[tuple[str, str]]:
-    """The plain values that a function has from around it, by name."""
-    if isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            with suppress(ValueError):  # it is not set yet
-                if (text := said(cell.cell_contents)) is not None:
-                    yield name, text
 
 
 def _named(value: Any) -> str | None:

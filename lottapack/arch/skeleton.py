@@ -7,13 +7,11 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lottapack.arch.account import Account
 from lottapack.arch.budget import Budget
-from lottapack.arch.hidden import held_by_attributes
+from lottapack.arch.hidden import held_by_attributes, normalising
 from lottapack.arch.modes import WithoutWeights
 from lottapack.arch.sealed import sealed
 from lottapack.arch.walk import modules, named_modules
@@ -248,11 +246,6 @@ def attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     if inside:  # recurrent layers list their weights, and wrappers such as DDP the buffers of what they wrap
         in_state = made.union(map(id, module.parameters()), map(id, module.buffers()))
         yield from ((place, tensor) for place, tensor in inside if id(tensor) not in in_state)
-
-
-def normalising(module: nn.Module) -> list[Any]:
-    """Return the hooks of the former weight_norm and spectral_norm, which set the attribute ``hook.name``."""
-    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
 
 
 def set_attribute(module: nn.Module, place: str, tensor: torch.Tensor) -> None:

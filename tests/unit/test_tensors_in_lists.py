@@ -130,6 +130,9 @@ class Elsewhere(nn.Module):
             self.held = lambda x, by=scale: x * by
         elif place == "closure":
             self.held = lambda x: x * scale
+        elif place == "view":
+            part = table[2:]
+            self.held = lambda x: x * part.sum()
         elif place == "hook":
             self.last.register_forward_hook(lambda module, args, out: out * table)
         elif place == "slots":
@@ -141,6 +144,7 @@ class Elsewhere(nn.Module):
                 "attribute": table,
                 "list": [table],
                 "object": SimpleNamespace(by=scale),
+                "data": scale.data,
                 "deep": [{"a": (table, 1)}],
             }[place]
 
@@ -165,6 +169,8 @@ PLACES = {
     "attribute": "table is also in held",
     "list": "table is also in held[0]",
     "object": "scale is also in held.by",
+    "data": "scale is also in held",
+    "view": "table is also in held.part",
     "deep": "table is also in held[0][a][0]",
 }
 
@@ -179,3 +185,70 @@ def test_tensors_of_the_state_dict_in_other_places_are_refused(place, more, monk
     monkeypatch.setattr("lottapack.nn.scaffolding.require_named", lambda _: None)
     with pytest.raises(ArchitectureError, match=rf"{re.escape(PLACES[place])}"):
         lottapack.scaffold(model, seed=1, rank=2, targets=["first"])
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.seen = torch.zeros(8)
+
+    def add(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.seen
+
+
+class Remembering(nn.Module):
+    """Reads a tensor that is no weight from around a function."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+        memory = Memory()
+        seen = memory.seen
+        if place == "closure":
+            self.held = lambda x: x + seen
+        elif place == "default":
+            self.held = lambda x, seen=seen: x + seen
+        elif place == "nested":
+
+            def inner(x):
+                return x + memory.seen
+
+            self.held = lambda x: inner(x)
+        else:
+            self.held = {"method": memory.add, "builtin": seen.add, "partial": partial(torch.add, seen)}[place]
+        self.change = [seen.__setitem__]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.held(self.last(self.first(x)))
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("place", ["closure", "default", "nested", "method", "builtin", "partial"])
+def test_what_functions_read_from_around_them_is_compared(place, changed, tmp_path):
+    model = lottapack.scaffold(
+        lottapack.build("python", "test_tensors_in_lists:Remembering", place=place), seed=1, rank=2
+    )
+    path, x = tmp_path / "model.lotta.safetensors", torch.randn(3, 8)
+    if changed:
+        model.change[0](0, 3.0)
+        with pytest.raises(CheckpointError, match=r"held.* has other values"):
+            lottapack.pack(model, path)
+    else:
+        lottapack.pack(model, path)
+        assert torch.equal(lottapack.load(path, allow=["test_tensors_in_lists"])(x), model(x))
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.utils.spectral_norm(nn.Linear(8, 8)), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x))
+
+
+def test_the_former_spectral_norm_keeps_a_view_of_its_weight(tmp_path):
+    model = lottapack.scaffold(
+        lottapack.build("python", "test_tensors_in_lists:Normed"), seed=1, rank=2, targets=["last"]
+    ).eval()
+    path, x = lottapack.pack(model, tmp_path / "model.lotta.safetensors").path, torch.randn(3, 8)
+    assert torch.equal(lottapack.load(path, allow=["test_tensors_in_lists"])(x), model(x))
