@@ -51,32 +51,6 @@ def scaffolded_part(plan: Recipe, model: nn.Module, key: str | None = None) -> n
     return carrying.get(key or "", next(iter(carrying.values()), None))
 
 
-def require_no_sequence(model: nn.Module, part: nn.Module, leaving: LeftOut) -> None:
-    """Refuse a ``Sequential`` around the scaffolded part: its other modules compute too, and are in no pack.
-
-    Other modules around it, such as a trainer's, are taken for what they usually are: wrappers that only hold a model.
-    Modules with tensors are refused elsewhere. Raises CheckpointError.
-    """
-    for name, module in model.named_modules():
-        if type(module) is not nn.Sequential or not any(part is one for child in module for one in child.modules()):
-            continue
-        if any(module is one for one in part.modules()):
-            continue
-        others = [
-            f"{name}.{key}".lstrip(".")
-            for key, child in module.named_children()
-            if not isinstance(child, nn.Identity) and all(part is not one for one in child.modules())
-        ]
-        left = leaving.rest(others)
-        if left:
-            kind = type(model.get_submodule(left[0])).__name__
-            raise CheckpointError(
-                f"the pack would leave out {left[0]} (a {kind}), which the Sequential computes beside the scaffolded "
-                "model",
-                hint=f"Scaffold the whole Sequential, or leave the module out by name: `ignore={left[0]}`.",
-            )
-
-
 def of_recipe(plan: Recipe, tensors: Collection[str], leaving: LeftOut, path: Path | None = None) -> Recipe:
     """Return the recipe with the configuration of the moment when its state_dict was made, and nothing else of then.
 

@@ -14,7 +14,7 @@ from lottapack.arch.trust import allowing
 from lottapack.errors import CheckpointError
 from lottapack.files.paths import path_of
 from lottapack.flags import require_flags
-from lottapack.folders import checkpoint, companions, configuration
+from lottapack.folders import around, checkpoint, companions, configuration
 from lottapack.folders.companions import Files
 from lottapack.folders.reading import read_checkpoint, refuse_over_checkpoint
 from lottapack.folders.states import LeftOut
@@ -93,7 +93,8 @@ def pack(
 
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
-        LeftOutWarning: a tensor is where the constructor sets None, such as a cache. The pack does not store it.
+        LeftOutWarning: a tensor is where the constructor sets None, such as a cache, and the pack does not store it;
+            or a module around the scaffolded model computes something, which is in no pack.
 
     Source:
         spec/v1/container.md and spec/v1/descriptor.md.
@@ -193,7 +194,8 @@ def _read(
         recipe, tensors = checkpoint.of_model(model, key, leaving)
         part = configuration.scaffolded_part(recipe, model, key)
         if part is not None:
-            configuration.require_no_sequence(model, part, leaving)
+            around.require_no_sequence(model, part, leaving)
+            around.warn_of_forwards(model, part)
     elif isinstance(model, Mapping):
         recipe, tensors = checkpoint.split(model, key, leaving)
     elif adapter:

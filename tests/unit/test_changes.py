@@ -749,6 +749,57 @@ def test_a_head_that_was_tied_by_hand_is_refused(tmp_path):
         packed(made, "state", tmp_path)
 
 
+class Holder(nn.Module):
+    """A module of one's own around the scaffolded model."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+
+class Doubles(Holder):
+    def forward(self, x):
+        return self.net(x) * 2
+
+
+class Activates(Holder):
+    def forward(self, x):
+        return torch.softmax(self.net(x), -1)
+
+
+class Steps(Holder):
+    def forward(self, x):
+        return self.step(x)
+
+    def step(self, x):
+        return -self.net(x)
+
+
+class PassesOn(Holder):
+    def forward(self, *args, **options):
+        return self.net(*args, **options)
+
+
+class Calls(Holder):
+    def forward(self, x):
+        return self.net.forward(x)
+
+
+@pytest.mark.parametrize("cls", [Doubles, Activates, Steps])
+def test_what_a_module_around_the_model_computes_is_told(cls, tmp_path):
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), seed=1, rank=1)
+    with pytest.warns(LeftOutWarning, match=rf"net \(Sequential\) alone, and not what {cls.__name__}.forward") as told:
+        result = lottapack.pack(cls(model), tmp_path / "a.lotta.safetensors")
+    assert told[0].filename == __file__
+    assert result.path.read_bytes() == lottapack.pack(model, tmp_path / "b.lotta.safetensors").path.read_bytes()
+
+
+@pytest.mark.parametrize("cls", [Holder, PassesOn, Calls, nn.DataParallel])
+def test_modules_that_only_hold_the_model_are_no_news(cls, tmp_path):
+    model = lottapack.scaffold(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), seed=1, rank=1)
+    assert lottapack.pack(cls(model), tmp_path / "a.lotta.safetensors").size
+
+
 def test_a_sequence_around_the_scaffolded_model_is_no_wrapper(tmp_path):
     model = lottapack.scaffold(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), seed=1, rank=1)
     path = tmp_path / "m.lotta.safetensors"
