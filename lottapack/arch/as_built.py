@@ -58,7 +58,9 @@ KEPT: Final = "keeps"
 """Begins the words for what forward passes keep where the constructor sets None."""
 DROPS: Final = "drops"
 """Begins the words for how much a module of a library drops in training."""
+_SETTERS: Final = frozenset({"setattr", "__setattr__", "__dict__", "vars", "register_buffer", "add_module"})
 _NONE: Final = "is None"
+_ABSENT: Final = "is not there"
 _OWN: Final = "is its class's own"
 
 
@@ -84,20 +86,21 @@ class AsBuilt:
         changes: dict[str, Change] = {}
         modules = plain_modules(model)
         live = {place: (text, usual) for place, text, usual in _told(modules)}
-        by_name = dict(modules)
+        by_name, own = dict(modules), _is_own(model)
         for place, (text, usual) in live.items():
             due = self.told.get(place, usual)
             if due == _NONE != text and _is_kept(by_name, place):
                 text = f"{KEPT} {text.removeprefix('is ')}"
-            if due is None and place.rpartition(".")[0] in self.containers and text.startswith("is a "):
-                due = "is not there"
+            runs = place.rpartition(".")[0] in self.containers and text.startswith("is a ")
+            if due is None and (runs or (own and _is_read(by_name, place))):
+                due = _ABSENT
             if due is not None and due != text:
                 changes[place] = Change(now=text, due=due)
         changes |= dict(self._reordered(_containers(modules)))
         for place, due in self.told.items():
             if place not in live and (now := _instead(model, place, due)) != due:
                 changes[place] = Change(now=now, due=due)
-        return changes | dict(self._changed_tensors(_by_plain_name(modules), live, own=_is_own(model)))
+        return changes | dict(self._changed_tensors(_by_plain_name(modules), live, own=own))
 
     def _reordered(self, now: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, Change]]:
         """Yield the containers that run the children that they had in another order."""
@@ -133,7 +136,7 @@ class AsBuilt:
                 found[place] = Change(now=now, due=due)
             else:
                 found.pop(place, None)
-        for place in [place for place in changes if place not in other.told and changes[place].now == "is not there"]:
+        for place in [place for place in changes if place not in other.told and changes[place].now == _ABSENT]:
             del found[place]
         for name, computed in other.computed.items():
             mine = self.computed.get(name)
@@ -183,7 +186,7 @@ def differences(model: nn.Module) -> dict[str, Change]:
 def _instead(model: nn.Module, place: str, due: str) -> str:
     """What is at a place that nothing tells of: of a missing attribute, what its class has under that name."""
     if due.startswith("is a "):
-        return "is not there"
+        return _ABSENT
     prefix, _, key = place.rpartition(".")
     owner = next((module for name, module in plain_modules(model) if name == prefix), None)
     usual = None if owner is None or key in vars(owner) else getattr(type(owner), key, None)
@@ -253,6 +256,36 @@ def _is_kept(modules: Mapping[str, nn.Module], place: str) -> bool:
         if isinstance(method, types.FunctionType)
         for instruction in dis.get_instructions(inspect.unwrap(method))
     )
+
+
+def _is_read(modules: Mapping[str, nn.Module], place: str) -> bool:
+    """Whether methods of an attribute's module read it, by name or by a text as for getattr(), and none sets it.
+
+    Then a user set it, after the constructor. What a method sets is its cache.
+    """
+    prefix, _, key = place.rpartition(".")
+    if prefix not in modules:
+        return False
+    classes = [cls for cls in type(modules[prefix]).__mro__ if cls.__module__.partition(".")[0] not in OBSERVERS]
+    held = [one.fget if isinstance(one, property) else one for cls in classes for one in vars(cls).values()]
+    methods = [inspect.unwrap(one) for one in held if isinstance(one, types.FunctionType)]
+    codes = [code for one in methods for code in _codes(one.__code__) if key in (*code.co_names, *code.co_consts)]
+    return bool(codes) and not any(_sets(code, key) for code in codes)
+
+
+def _sets(code: types.CodeType, key: str) -> bool:
+    """Whether a function may set an attribute, by a statement or by its name."""
+    by_name = key in code.co_consts and not _SETTERS.isdisjoint(code.co_names)
+    stores = (one for one in dis.get_instructions(code) if one.opname == "STORE_ATTR")
+    return by_name or any(one.argval == key for one in stores)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a function's code, and that of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
 
 
 def _is_passed_over(module: nn.Module, key: str, library: bool) -> bool:

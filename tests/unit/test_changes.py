@@ -749,6 +749,41 @@ def test_a_head_that_was_tied_by_hand_is_refused(tmp_path):
         packed(made, "state", tmp_path)
 
 
+class Calibrated(nn.Module):
+    """Reads attributes that its constructor does not set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        if not hasattr(self, "cache"):
+            self.cache = 1
+        self.keep()
+        out = self.last(self.first(x)) / getattr(self, "temperature", 1.0)
+        return self.after(out) if "after" in self._modules else out
+
+    def keep(self):
+        if not hasattr(self, "sum"):
+            setattr(self, "sum", 2)  # noqa: B010
+            self.__dict__["product"] = 3
+        return self.product
+
+
+@pytest.mark.parametrize("how", ["model", "state"])
+@pytest.mark.parametrize(("name", "value"), [("temperature", 2.0), ("after", nn.Tanh())])
+def test_an_attribute_that_only_the_user_set_is_refused_if_it_is_read(name, value, how, tmp_path):
+    model = lottapack.scaffold(lottapack.build("python", "test_changes:Calibrated"), seed=1, rank=2, targets=["first"])
+    model(torch.ones(1, 4))
+    model.note = "read by nobody"
+    path = tmp_path / "model.lotta.safetensors"
+    lottapack.pack(model, path)
+    setattr(model, name, value)
+    with pytest.raises(CheckpointError, match=rf"^{name} is .*; in a .*Calibrated .* it is not there"):
+        lottapack.pack(model if how == "model" else model.state_dict(), path)
+    lottapack.pack(model, path, ignore=name)
+
+
 class Holder(nn.Module):
     """A module of one's own around the scaffolded model."""
 
