@@ -75,8 +75,12 @@ def guarded(work: Callable[[], Result], label: str, budget: Budget) -> Result:
 def _built_at_once(construct: Construct, label: str, account: Account) -> nn.Module | None:
     """Construct with real tensors where they are small; return None unless that gives all that no checkpoint holds."""
     module = None
-    with account.trial(_AT_ONCE) as trial, suppress(LottapackError):
-        module = constructed(construct, label, WithoutWeights(account, computed=True, most=_LARGE))
+    with account.trial(_AT_ONCE) as trial:
+        try:
+            module = constructed(construct, label, WithoutWeights(account, computed=True, most=_LARGE))
+        except LottapackError as fault:
+            if isinstance(fault, LimitError) and not trial.refused:  # it creates too many tensors, in any pass
+                raise
     if module is None or trial.refused:
         return None
     outside = _without_state(module, label)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import torch
 from torch import nn
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 
 from lottapack.arch.noted import noted, notes, recipe_on
 from lottapack.arch.said import has_values
@@ -61,7 +61,7 @@ def require_own_scaffold(model: nn.Module) -> None:
     them, and tells. It is read after it was written to, and passed over if averages of models changed its bytes.
     """
     held = model._buffers.get(recipe.BUFFER)
-    if held is None or not has_values(held) or held.is_inference() or is_functorch_wrapped_tensor(held):
+    if held is None or not has_values(held) or held.is_inference() or peek_interpreter_stack():
         return
     state = held.untyped_storage()._cdata, held._version
     if noted(model).recipe_read == state:

@@ -36,8 +36,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lottapack.rng' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"lottapack.rng.{_HOME[name]}"), name)
-    return found
+    return getattr(import_module(f"lottapack.rng.{_HOME[name]}"), name)
 
 
 __all__ = [
