@@ -274,29 +274,6 @@ def test_tied_copies_may_be_in_the_checkpoint_but_not_drift(tmp_path):
         lottapack.pack(state, tmp_path / "a")
 
 
-class Empty(nn.Module):
-    """A parameter and a buffer without elements, before all others."""
-
-    def __init__(self):
-        super().__init__()
-        self.none = nn.Parameter(torch.zeros(0, 8))
-        self.register_buffer("nothing", torch.zeros(3, 0))
-        self.body = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
-
-    def forward(self, x):
-        return self.body(torch.cat([self.none, x]))
-
-
-@pytest.mark.parametrize("merge", [False, True])
-def test_tensors_without_elements_come_back(merge, tmp_path):
-    model = lottapack.scaffold(lottapack.build("python", "test_pack_load:Empty"), seed=1, rank=2)
-    lottapack.pack(model, tmp_path / "a", allow=["test_pack_load"])
-    rebuilt = lottapack.load(tmp_path / "a", allow=["test_pack_load"], merge=merge)
-    assert rebuilt.none.shape == (0, 8)
-    assert rebuilt.nothing.shape == (3, 0)
-    assert merge or all_bits(rebuilt) == all_bits(model)
-
-
 def test_buffers_of_every_dtype_are_kept(tmp_path):
     """Listed modules lack some of these dtypes, so read the file by its tensors."""
     generator = torch.Generator().manual_seed(0)
