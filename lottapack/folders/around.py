@@ -52,7 +52,7 @@ def warn_of_forwards(model: nn.Module, part: nn.Module) -> None:
             warnings.warn(
                 f"the pack holds {inner} ({type(part).__name__}) alone, and not what {cls.__name__}.forward() computes "
                 f"around it. To pack all of it, scaffold the whole {type(model).__name__}; to say that {inner} is "
-                f"meant, pass that module to pack()",
+                "meant, pass that module to pack()",
                 LeftOutWarning,
                 stacklevel=4,
             )
@@ -68,7 +68,7 @@ def _around(model: nn.Module, part: nn.Module) -> Iterator[tuple[str, nn.Module]
 
 
 def _passes_on(forward: Any, path: Collection[str]) -> bool:
-    """Whether a function calls the module at the path, or one of its methods, and nothing else."""
+    """Whether a function calls the module at the path, or its ``forward``, and does nothing else."""
     function = inspect.unwrap(forward)
     if not isinstance(function, types.FunctionType):
         return False
