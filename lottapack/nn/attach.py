@@ -30,8 +30,9 @@ from lottapack.nn.reparametrising import guard_parameters
 from lottapack.nn.resizing import guard_resizing
 from lottapack.nn.resuming import reconcile_backbone
 from lottapack.nn.rows import row_of
+from lottapack.nn.same_layer import SameLayer, refusal
 from lottapack.nn.saving import mark_saved_folders
-from lottapack.nn.tied_head import leave_alone, share
+from lottapack.nn.tied_head import TiedHead, leave_alone, share
 from lottapack.nn.together import OneScaffold, require_own_scaffold, require_scaffold
 
 
@@ -204,14 +205,15 @@ def list_again(module: nn.Module) -> None:
 
 def tie_all(model: nn.Module, plan: Recipe, persistent: bool = False) -> None:
     """Let every tied entry share the storage of its owner."""
+    same = SameLayer(model, plan)
     for name, entry in plan.parameters.items():
         if isinstance(entry, TiedRecipe):
-            _tie(model, plan, name, persistent)
+            _tie(model, plan, name, persistent, same)
             if isinstance(plan.parameters[plan.resolve(name)], AdaptedRecipe):
                 leave_alone(model, {name, plan.resolve(name)})
 
 
-def _tie(model: nn.Module, plan: Recipe, name: str, persistent: bool) -> None:
+def _tie(model: nn.Module, plan: Recipe, name: str, persistent: bool, same: SameLayer) -> None:
     owner = plan.resolve(name)
     module, leaf = locate(model, name)
     owner_module, owner_leaf = where(model, owner)
@@ -220,8 +222,11 @@ def _tie(model: nn.Module, plan: Recipe, name: str, persistent: bool) -> None:
     if isinstance(owner_module, layers.AdaptedEmbedding) and isinstance(module, nn.Linear):
         if type(module) is nn.Linear:
             share(owner_module, module)
+        elif not isinstance(module, TiedHead):
+            raise refusal(name, owner)
     elif owner_leaf != owner.rpartition(".")[2]:
         # One layer under two names: the second must see the adapter, so it becomes the same module.
+        same.require(name, owner)
         parent, _, own_name = name.rpartition(".")[0].rpartition(".")
         model.get_submodule(parent)._modules[own_name] = owner_module
         return
@@ -233,7 +238,7 @@ def _tie(model: nn.Module, plan: Recipe, name: str, persistent: bool) -> None:
         return
     if leaf in module._parameters:
         _to_buffer(module, leaf, persistent)
-    module._buffers[held_as(module, leaf)] = owner_module._buffers[owner_leaf]
+    module._buffers[held] = owner_module._buffers[owner_leaf] if shared is None else shared.detach()
     list_again(module)
     source = noted(owner_module).sources.get(owner.rpartition(".")[2])
     if source is not None:  # a cast makes two buffers of one, and both must follow the seed
