@@ -28,11 +28,12 @@ from lottapack.format.descriptor import (
     Stored,
     Tied,
 )
-from lottapack.format.factors import adapter_shapes
+from lottapack.format.factors import adapter_shapes, batch_dims_of
 from lottapack.format.files import ADAPTER, GENERATION, content, files_of
 from lottapack.format.names import WEIGHT
 from lottapack.format.packfile import Held, PackFile
 from lottapack.format.recipe import scaling_factor
+from lottapack.nn.kinds import inputs_first
 from lottapack.peft.config import BESIDE_THE_ROLES, CONFIG, task_of
 from lottapack.peft.vera import PROJECTIONS
 from lottapack.weights.rebuild import skeleton
@@ -93,6 +94,8 @@ class _Plan:
         entries = pack.descriptor.parameters
         self.adapted = {name.rpartition(".")[0]: entry for name, entry in entries.items() if isinstance(entry, Adapted)}
         self.trained = [name for name, entry in entries.items() if isinstance(entry, Stored) and entry.trained]
+        ties = (name for name, entry in entries.items() if isinstance(entry, Tied))
+        self.tied = {pack.descriptor.resolve(name) for name in ties}
         self.biases: list[str] = []
         self.saved: list[str] = []
         where = str(pack.path)
@@ -115,6 +118,9 @@ class _Plan:
                     f"parameter of a {type(self._module_of(name)).__name__}",
                     _MERGED,
                 )
+        for name, entry in self._entries():
+            if isinstance(entry, Adapted) and (fault := self._fault_of_layer(name, entry)):
+                yield fault, _MERGED
         learned = [name for name, entry in adapted if "beta" in entry.adapter.tensors()]
         if learned:
             yield (
@@ -131,10 +137,20 @@ class _Plan:
                 yield f"PEFT does not support the adapter of the grouped convolution {name}", _MERGED
         if len({("magnitude" in entry.adapter.tensors(), entry.scaling) for _, entry in adapted}) > 1:
             yield "PEFT needs one scaling rule, and magnitudes on all adapters or none", _MERGED
-        tied = {self.pack.descriptor.resolve(name) for name, e in self._entries() if isinstance(e, Tied)}
         for name in self.trained:
-            if name in tied:
+            if name in self.tied:
                 yield f"{name} is trained and tied to another weight, but PEFT would train a copy of it", _MERGED
+
+    def _fault_of_layer(self, name: str, entry: Adapted) -> str | None:
+        """Return why PEFT's adapter of a layer would be another one, or None."""
+        layer = self._module_of(name)
+        if layer is self.model:
+            return f"PEFT adapts modules inside of a model, and {name} is a weight of the model itself"
+        if name in self.tied:
+            return f"{name} has an adapter and is tied to another weight, but PEFT would adapt one of the two alone"
+        if batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(layer):
+            return f"PEFT reads the weight of {type(layer).__name__} as another matrix than the adapter of {name} does"
+        return None
 
     def _module_of(self, name: str) -> nn.Module:
         return self.model.get_submodule(name.rpartition(".")[0])
