@@ -7,8 +7,8 @@ from torch import nn
 
 from lottapack.arch.account import Account
 from lottapack.arch.budget import Budget
-from lottapack.arch.modes import Drawing, WithoutWeights
-from lottapack.arch.skeleton import Construct, constructed, shapes_of
+from lottapack.arch.modes import Drawing
+from lottapack.arch.skeleton import Construct, constructed, constructed_for_its_sizes, shapes_of
 from lottapack.arch.watched import run_watched
 from lottapack.errors import UnsupportedError
 from lottapack.limits import check_memory
@@ -25,7 +25,7 @@ def build_drawn(construct: Construct, label: str, seed: int, budget: Budget) -> 
     account = Account(label, budget)
 
     def draw() -> nn.Module:
-        shapes = shapes_of(constructed(construct, label, WithoutWeights(account))).values()
+        shapes = shapes_of(constructed_for_its_sizes(construct, label, account)).values()
         account.drawn = sum(prod(shape) for shape in shapes)
         most = None if budget.max_bytes is None else max(budget.max_bytes, budget.nbytes)
         check_memory(label, _MOST * account.drawn, most)

@@ -61,6 +61,7 @@ _APART: Final = {
     torch.tensor_split,
 }
 _LISTS: Final = {torch.Tensor.tolist}
+_MOVES: Final = {torch.Tensor.to, torch.Tensor.cpu}
 _CASTS: Final = {
     torch.Tensor.to,
     torch.Tensor.type,
@@ -143,6 +144,8 @@ class WithoutWeights(TorchFunctionMode):
             return args[0] if args else kwargs["tensor"]
         if _is_free(func):
             return func(*args, **kwargs)
+        if func in _MOVES and args[0].is_meta:
+            return args[0] if func is torch.Tensor.cpu else _moved(*args, **kwargs)
         if func in _CREATE:
             self.account.count()
             plain = func in _OF_ONE_VALUE or func in _UNINITIALISED
@@ -161,6 +164,21 @@ class WithoutWeights(TorchFunctionMode):
         # transformers creates an empty tensor to learn the device: on meta it skips walking all modules to initialise
         # them.
         return "meta" if func is torch.tensor and args and type(args[0]) is list and not args[0] else self.device
+
+
+def _moved(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Return what to() makes of a tensor without values: one that has none either, on whatever device.
+
+    Initialisers draw on the CPU: ``data.copy_(data.cpu().normal_().to(data.device))``.
+    """
+    other = kwargs.get("other", args[0] if args else None)
+    if isinstance(other, torch.Tensor):
+        return tensor.to(other.dtype)
+    if args and not isinstance(other, torch.dtype):
+        args = ("meta", *args[1:])
+    if "device" in kwargs:
+        kwargs["device"] = "meta"
+    return tensor.to(*args, **kwargs)
 
 
 class Drawing(TorchFunctionMode):

@@ -92,10 +92,11 @@ def _built_at_once(construct: Construct, label: str, account: Account) -> nn.Mod
 
 
 def _build(construct: Construct, label: str, account: Account, *, memory: bool) -> nn.Module:
-    module = constructed(construct, label, WithoutWeights(account))
+    module = constructed_for_its_sizes(construct, label, account)
     outside = _without_state(module, label)
     computed = [tensor for _, tensor in outside]
     if not computed:
+        _empty(module)
         return module
     account.require_computed(sum(tensor.nbytes for tensor in computed))
     state = list(module.state_dict().values())
@@ -127,6 +128,23 @@ def constructed(construct: Construct, label: str, mode: TorchFunctionMode) -> nn
     """Call an untrusted constructor under a mode."""
     with named(label), sealed(), mode:
         return construct()
+
+
+def constructed_for_its_sizes(construct: Construct, label: str, account: Account) -> nn.Module:
+    """Construct on the meta device, or with small tensors real if the constructor reads numbers that it computes.
+
+    Many do: ``[x.item() for x in torch.linspace(0, rate, depth)]`` are the rates of stochastic depth. Numbers of
+    weights are not known in either case. Raises ArchitectureError, LimitError.
+    """
+    try:
+        return constructed(construct, label, WithoutWeights(account))
+    except ArchitectureError as fault:
+        if fault.__cause__ is None:  # not from the constructor
+            raise
+        try:
+            return constructed(construct, label, WithoutWeights(account, computed=True, most=_LARGE))
+        except ArchitectureError as again:
+            raise (fault if "meta" in str(again) else again) from again.__cause__
 
 
 def _missing(module: nn.Module, label: str) -> list[str]:

@@ -14,6 +14,7 @@ from lottapack import arch
 from lottapack.arch import skeleton, transformers_models, versions
 from lottapack.arch.budget import Budget
 from lottapack.arch.skeleton import computed_buffers, shapes_of
+from lottapack.arch.trust import allowing
 from lottapack.errors import ArchitectureError, LimitError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
@@ -366,3 +367,74 @@ def test_a_constructor_that_reads_weights_is_told_so():
     with pytest.raises(ArchitectureError, match=r"cannot build .*Peeks") as raised:
         lottapack.scaffold(model, seed=1, rank=1)
     assert "Its constructor reads values of weights" in raised.value.hint
+
+
+class Rates(nn.Module):
+    """A module whose constructor reads numbers that it computes, as for the rates of stochastic depth."""
+
+    def __init__(self, depth: int = 3):
+        super().__init__()
+        rates = [rate.item() for rate in torch.linspace(0, 0.5, depth)]
+        widths = (torch.arange(depth) * 2.5 + 4).round().int().tolist()
+        self.layers = nn.ModuleList(nn.Linear(4, width) for width in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(int(width)) for width in torch.tensor(widths).numpy())
+        self.drops = nn.ModuleList(nn.Dropout(rate) for rate in rates)
+
+    def forward(self, x):
+        parts = zip(self.layers, self.norms, self.drops, strict=True)
+        return torch.cat([drop(norm(layer(x))) for layer, norm, drop in parts], 1)
+
+
+class RatesAndSteps(Rates):
+    """The same with a tensor that no checkpoint holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.arange(4.0), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x + self.steps)
+
+
+@pytest.mark.parametrize("name", ["Rates", "RatesAndSteps"])
+def test_a_constructor_may_read_numbers_that_it_computes(name, tmp_path):
+    given = torch.randn(5, 4)
+    model = lottapack.build("python", f"{__name__}:{name}")
+    assert all(tensor.is_meta for tensor in arch.described(model)[1].state_dict().values())
+    lottapack.scaffold(model, seed=1, rank=1)(given)
+    lottapack.pack(model.eval(), tmp_path / "p.lotta.safetensors")
+    loaded = lottapack.load(tmp_path / "p.lotta.safetensors", allow=__name__)
+    assert [drop.p for drop in loaded.drops] == [0, 0.25, 0.5]
+    assert torch.equal(loaded(given), model(given))
+
+
+def test_a_model_of_computed_sizes_is_drawn_as_torch_does():
+    torch.manual_seed(3)
+    model = lottapack.build("python", f"{__name__}:Rates")
+    with allowing(__name__):
+        drawn = arch.draw(arch.describe(model), 3)
+    assert all(torch.equal(tensor, drawn.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+class DrawsOnTheCPU(nn.Module):
+    """A module that initialises its weights as fairseq does, and moves its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        for data in (self.layer.weight.data, self.other.weight.data):
+            data.copy_(data.cpu().normal_(0, 0.02).to(data.device))
+            data.copy_(data.to("cpu", torch.float64).normal_().to(device=data.device, dtype=torch.float32).to(data))
+            data.copy_(data.to(torch.device("cpu"), copy=True))
+        self.layer.to("cpu").cpu()
+        self.other.to(torch.device("cpu"), torch.bfloat16)
+
+    def forward(self, x):
+        return self.other(self.layer(x).bfloat16())
+
+
+def test_weights_may_be_drawn_on_the_cpu(tmp_path):
+    model = lottapack.scaffold(lottapack.build("python", f"{__name__}:DrawsOnTheCPU"), seed=1, rank=1).eval()
+    loaded = lottapack.load(lottapack.pack(model, tmp_path / "p.lotta.safetensors").path, allow=__name__)
+    given = torch.randn(5, 4)
+    assert torch.equal(loaded(given).view(torch.int16), model(given).view(torch.int16))
