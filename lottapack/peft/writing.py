@@ -112,13 +112,6 @@ class _Plan:
         """Yield what of the pack PEFT does not have, each with the next step."""
         adapted = self.adapted.items()
         for name, entry in self._entries():
-            if isinstance(entry, Adapted) and not self._of_peft(name):
-                yield (
-                    f"this export supports adapters of linear layers, convolutions and embeddings, and {name} is a "
-                    f"parameter of a {type(self._module_of(name)).__name__}",
-                    _MERGED,
-                )
-        for name, entry in self._entries():
             if isinstance(entry, Adapted) and (fault := self._fault_of_layer(name, entry)):
                 yield fault, _MERGED
         learned = [name for name, entry in adapted if "beta" in entry.adapter.tensors()]
@@ -132,9 +125,6 @@ class _Plan:
                 yield f"PEFT does not support a beta by input or output, such as on {name}", _MERGED
         if self.vera:
             yield from ((fault, _MERGED) for fault in self._faults_of_vera())
-        for name, _ in adapted:
-            if getattr(self.model.get_submodule(name), "groups", 1) != 1:
-                yield f"PEFT does not support the adapter of the grouped convolution {name}", _MERGED
         if len({("magnitude" in entry.adapter.tensors(), entry.scaling) for _, entry in adapted}) > 1:
             yield "PEFT needs one scaling rule, and magnitudes on all adapters or none", _MERGED
         for name in self.trained:
@@ -142,10 +132,17 @@ class _Plan:
                 yield f"{name} is trained and tied to another weight, but PEFT would train a copy of it", _MERGED
 
     def _fault_of_layer(self, name: str, entry: Adapted) -> str | None:
-        """Return why PEFT's adapter of a layer would be another one, or None."""
+        """Return why PEFT has no such adapter of this layer, or would put another one there, or None."""
         layer = self._module_of(name)
+        if not self._of_peft(name):
+            return (
+                f"this export supports adapters of linear layers, convolutions and embeddings, and {name} is a "
+                f"parameter of a {type(layer).__name__}"
+            )
         if layer is self.model:
             return f"PEFT adapts modules inside of a model, and {name} is a weight of the model itself"
+        if getattr(layer, "groups", 1) != 1:
+            return f"PEFT does not support the adapter of the grouped convolution {name.rpartition('.')[0]}"
         if name in self.tied:
             return f"{name} has an adapter and is tied to another weight, but PEFT would adapt one of the two alone"
         if batch_dims_of(entry) or entry.fan_in_fan_out != inputs_first(layer):

@@ -20,15 +20,15 @@ def tied():
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "targets", "words"),
     [
-        (twice, r"0\.weight has an adapter and is tied"),
-        (tied, r"0\.weight has an adapter and is tied"),
-        (lambda: nn.Linear(4, 4), "weight is a weight of the model itself"),
+        (twice, ["0"], r"0\.weight has an adapter and is tied"),
+        (tied, ["0"], r"0\.weight has an adapter and is tied"),
+        (lambda: nn.Linear(4, 4), "*", "weight is a weight of the model itself"),
     ],
 )
-def test_a_layer_that_peft_would_adapt_alone_or_not_at_all(model, words, tmp_path):
-    built = lottapack.scaffold(model(), seed=1, rank=2, beta=1.0, targets="*", train=[])
+def test_a_layer_that_peft_would_adapt_alone_or_not_at_all(model, targets, words, tmp_path):
+    built = lottapack.scaffold(model(), seed=1, rank=2, beta=1.0, targets=targets, train=[])
     lottapack.pack(built, tmp_path / "a")
     with pytest.raises(UnsupportedError, match=words):
         lottapack.export(tmp_path / "a", tmp_path / "out", format="peft")
