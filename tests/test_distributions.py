@@ -76,9 +76,12 @@ def test_the_wheel_has_the_library_and_the_command_alone(built):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-@pytest.mark.skipif(
+LINUX_ON_X86 = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="other machines compile for themselves alone"
 )
+
+
+@LINUX_ON_X86
 def test_the_wheel_has_code_for_arm64_too(built):
     folder = "lottapack/rng/kernels/shipped"
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:
@@ -92,6 +95,22 @@ def test_the_wheel_has_code_for_arm64_too(built):
     }
     assert of["aarch64-linux"] == of["x86_64-linux"]
     assert len(of["aarch64-linux"]) > 10
+
+
+@LINUX_ON_X86
+def test_the_code_for_arm64_has_the_bits(built, tmp_path):
+    """An emulator executes it: fills have the reference's bits, and products are summed in the stated order."""
+    pytest.importorskip("unicorn")
+    pytest.importorskip("elftools")
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        for name in wheel.namelist():
+            if "-aarch64-" in name:
+                (tmp_path / Path(name).name).write_bytes(wheel.read(name))
+    command = [sys.executable, "-W", "error", ROOT / "tests" / "arm64" / "emulated.py", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("126 fills, 60 products, ")
 
 
 FIRST_WEIGHT = """
