@@ -58,8 +58,10 @@ def compile_all(folder: Path) -> None:
     listed: list[dict[str, Any]] = []
 
     def compiled(architecture: str, target: shipped.Target) -> bytes:
-        of_numba = (target.name, target.flags) if architecture == own else ("generic", "")
-        environment = {**os.environ, **dict(zip(("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"), of_numba, strict=True))}
+        of_numba = {"NUMBA_CPU_NAME": target.name, "NUMBA_CPU_FEATURES": target.flags}
+        if architecture != own:  # loops become vectors of the other architecture, not of this one
+            of_numba = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_LOOP_VECTORIZE": "0"}
+        environment = {**os.environ, **of_numba}
         command = [sys.executable, __file__, folder, architecture, target.label]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=architecture == own)
         return done.stdout if done.returncode == 0 else b"[]"  # numba's own code may change; its error is on stderr

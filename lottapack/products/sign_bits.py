@@ -94,6 +94,12 @@ def _exchanged(v: Vectors, size: int, low: Any, high: Any) -> list[Any]:
     mask, others, by = (v.every(value, v.u32) for value in (bits, ~bits & 0xFFFFFFFF, size))
     if NEON and size >= 8:
         return [_in_turns(v, size, low, high, order) for order in (lambda part: part - part % 2, lambda part: part | 1)]
+    if NEON and size == 4:  # it inserts a shifted vector into another one by one instruction
+        kind = ir.VectorType(ir.IntType(8), 4 * v.lanes)
+        low, high = b.bitcast(low, kind), b.bitcast(high, kind)
+        four, keep, others = (ir.Constant(kind, [value] * kind.count) for value in (4, 0x0F, 0xF0))
+        pairs = b.or_(b.and_(low, keep), b.shl(high, four)), b.or_(b.and_(high, others), b.lshr(low, four))
+        return [b.bitcast(one, v.u32) for one in pairs]
     up, down = b.shl(high, by), b.lshr(low, by)
     pairs = (low, up), (down, high)
     if AVX512:

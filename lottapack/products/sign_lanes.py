@@ -3,6 +3,7 @@
 The next vector has the next terms of the same outputs. Terms are the columns of a matrix, or its rows if transposed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from lottapack.products.layout import BLOCK
-from lottapack.products.sign_bits import LANES, TURNED, WIDTH, block_bits, turned
+from lottapack.products.sign_bits import LANES, NEON, TURNED, WIDTH, block_bits, turned
 from lottapack.rng.kernels.compiler import jit
 from lottapack.rng.kernels.vectors import Vectors
 
@@ -20,16 +21,70 @@ u64 = np.uint64
 _LANES, _WIDTH, _BLOCK = u64(LANES), u64(WIDTH), u64(BLOCK)
 
 
-def _row(v: Vectors, argument: int, first: Any) -> Any:
-    """Return bits of an array of 32-bit numbers, from bit ``first`` on: one more number is read than those hold."""
+def _store(v: Vectors, argument: int, place: Any, lane: int, vector: Any) -> None:
+    """Write lanes, from lane ``lane`` on, of the 16 numbers at ``place``.
+
+    For NEON, which looks bytes up, the first bytes of the 16 numbers come first, then the second ones, and so on.
+    """
+    b, word, count = v.builder, ir.IntType(64), vector.type.count
+    if not NEON:
+        v.store(argument, b.add(place, word(lane)), vector)
+        return
+
+    def parted(bytes_: Any) -> list[Any]:
+        orders = (range(first, bytes_.type.count, 2) for first in (0, 1))
+        kinds = (ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order)) for order in orders)
+        return [b.shuffle_vector(bytes_, bytes_, kind) for kind in kinds]
+
+    even, odd = parted(b.bitcast(vector, ir.VectorType(ir.IntType(8), 4 * count)))
+    (first, third), (second, fourth) = parted(even), parted(odd)
+    for byte, plane in enumerate((first, second, third, fourth)):
+        v.store(argument, b.add(place, word((byte * LANES + lane) // 4)), plane)
+
+
+def _row(v: Vectors, argument: int, first: Any, number: int = 0, whole: bool = False) -> Any:
+    """Return bits of an array of 32-bit numbers, from bit ``first`` of number ``number`` on.
+
+    One more number is read than those hold, except where ``whole`` says that ``first`` is the first bit of a number.
+    """
     b, word = v.builder, ir.IntType(64)
-    place = b.lshr(first, word(5))
-    low, high = (
-        v.load(argument, place, v.u32),
-        v.load(argument, b.add(place, word(1)), v.u32),
-    )
+    place = b.add(b.lshr(first, word(5)), word(number))
+    low = v.load(argument, place, v.u32)
+    if whole:
+        return low
+    high = v.load(argument, b.add(place, word(1)), v.u32)
     by = v.spread(b.trunc(b.and_(first, word(31)), ir.IntType(32)))
     return v.call(f"llvm.fshr.v{v.lanes}i32", [v.u32] * 3, high, low, by)
+
+
+def _for_rows(builder: Any, first: Any, stride: Any, write: Callable[[bool], None]) -> None:
+    """Call ``write`` for rows ``stride`` bits apart, whose first begins with bit ``first``.
+
+    Its argument is that of _row(). NEON gets both forms, because it takes some instructions to shift a vector.
+    """
+    if not NEON:
+        write(False)
+        return
+    word = ir.IntType(64)
+    whole = builder.icmp_unsigned("==", builder.and_(builder.or_(first, stride), word(31)), word(0))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            write(True)
+        with otherwise:
+            write(False)
+
+
+def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
+    """Return as many vectors as each of ``rows`` has lanes: vector n has lane n of each of them."""
+    b, found, size = v.builder, list(rows), len(rows) // 2
+    while size:
+        low = ir.Constant(v.u32, [n + v.lanes - size if n & size else n for n in range(v.lanes)])
+        high = ir.Constant(v.u32, [n + v.lanes if n & size else n + size for n in range(v.lanes)])
+        for n in (n for n in range(len(rows)) if not n & size):
+            pair = found[n], found[n + size]
+            found[n], found[n + size] = b.shuffle_vector(*pair, low), b.shuffle_vector(*pair, high)
+        size //= 2
+    return found
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -41,32 +96,23 @@ def _rows_to_lanes(_: Any, bits: Any, first: Any, stride: Any, rows: Any, lanes:
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        v, word = Vectors(context, b, signature, arguments, LANES), ir.IntType(64)
+        word, size = ir.IntType(64), 4 if NEON else LANES  # the numbers of each row that registers hold
+        v = Vectors(context, b, signature, arguments, size)
         _, first, stride, rows, _, at = arguments
         last = b.sub(rows, word(1))
-        found = []
+        begins = []
         for lane in range(LANES):
             inside = b.icmp_unsigned("<", word(lane), last)
-            found.append(
-                _row(
-                    v,
-                    0,
-                    b.add(first, b.mul(stride, b.select(inside, word(lane), last))),
-                )
-            )
-        size = LANES // 2
-        while size:
-            low = ir.Constant(v.u32, [n + LANES - size if n & size else n for n in range(LANES)])
-            high = ir.Constant(v.u32, [n + LANES if n & size else n + size for n in range(LANES)])
-            for n in (n for n in range(LANES) if not n & size):
-                pair = found[n], found[n + size]
-                found[n], found[n + size] = (
-                    b.shuffle_vector(*pair, low),
-                    b.shuffle_vector(*pair, high),
-                )
-            size //= 2
-        for n, vector in enumerate(found):
-            v.store(4, b.add(at, word(n * LANES)), vector)
+            begins.append(b.add(first, b.mul(stride, b.select(inside, word(lane), last))))
+
+        def write(whole: bool) -> None:
+            for number in range(0, LANES, size):
+                found = [_row(v, 0, begin, number, whole) for begin in begins]
+                parts = [_transposed(v, found[lane : lane + size]) for lane in range(0, LANES, size)]
+                for n in range(size):
+                    _store(v, 4, b.add(at, word((number + n) * LANES)), 0, v.joined([part[n] for part in parts]))
+
+        _for_rows(b, first, stride, write)
         return context.get_dummy_value()
 
     return types.void(bits, first, stride, rows, lanes, at), generate
@@ -79,10 +125,14 @@ def columns_to_lanes(_: Any, bits: Any, first: Any, stride: Any, lanes: Any, at:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         v, word = Vectors(context, b, signature, arguments, TURNED), ir.IntType(64)
         _, first, stride, _, at, apart = arguments
-        for lane in range(0, LANES, TURNED):
-            begins = [b.add(first, b.add(b.mul(stride, word(n)), word(WIDTH * lane))) for n in range(WIDTH)]
-            for n, vector in enumerate(turned(v, [_row(v, 0, begin) for begin in begins])):
-                v.store(3, b.add(at, b.add(b.mul(apart, word(n)), word(lane))), vector)
+        begins = [b.add(first, b.mul(stride, word(n))) for n in range(WIDTH)]
+
+        def write(whole: bool) -> None:
+            for lane in range(0, LANES, TURNED):
+                for n, vector in enumerate(turned(v, [_row(v, 0, begin, lane, whole) for begin in begins])):
+                    _store(v, 3, b.add(at, b.mul(apart, word(n))), lane, vector)
+
+        _for_rows(b, first, stride, write)
         return context.get_dummy_value()
 
     return types.void(bits, first, stride, lanes, at, apart), generate

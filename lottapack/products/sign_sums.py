@@ -1,14 +1,14 @@
 """The sums of a part: four elements of an input have 16 sums under all signs, which are made once and looked up.
 
-A register of AVX2, and two of NEON, hold half a table, which is enough: the sums under opposite signs are opposite
-(decision 0064).
+A register of AVX2 holds half a table, which is enough: the sums under opposite signs are opposite (decision 0064). Two
+registers of NEON hold one half of each entry (decision 0083).
 
 Lessons of the profile (Zen 5): a permutation and an addition go side by side in one and a half of four units each, so a
 vector of 64 terms takes two thirds of a cycle. Sixteen sums in registers, four inputs by four vectors of rows, hide
 their latency, and a table that was loaded serves four vectors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -24,9 +24,9 @@ from lottapack.rng.kernels.vectors import Vectors
 
 u64, f32 = np.uint64, np.float32
 
-_HALVES = NEON or (not AVX512 and processor().has("avx2") and processor().has("fma"))
+_HALVES = not AVX512 and processor().has("avx2") and processor().has("fma")
 """Whether half a table in registers serves: the sums under opposite signs are opposite."""
-SHAPES: Final = {4: 6, 2: 8, 1: 16} if AVX512 else {4: 1, 2: 2, 1: 2}
+SHAPES: Final = {4: 6, 2: 8, 1: 16} if AVX512 else {2: 1, 1: 1} if NEON else {4: 1, 2: 2, 1: 2}
 """Vectors of rows that are summed side by side, by the inputs that are: what registers hold."""
 
 _LANES, _WIDTH = u64(LANES), u64(WIDTH)
@@ -53,6 +53,10 @@ def _tabulate(_: Any, terms: Any, start: Any, count: Any, tables: Any, at: Any, 
                 flip = ir.Constant(v.u32, [0 if lane >> n & 1 else 0x80000000 for lane in range(LANES)])
                 signed.append(b.bitcast(b.xor(v.spread(b.load(place)), flip), v.f32))
             sums = b.fadd(b.fadd(signed[0], signed[1]), b.fadd(signed[2], signed[3]))
+            if NEON:  # the lower halves of the entries, then the upper ones
+                parts = b.bitcast(sums, ir.VectorType(ir.IntType(16), 2 * LANES))
+                sums = b.shuffle_vector(parts, parts, _order((*range(0, 2 * LANES, 2), *range(1, 2 * LANES, 2))))
+                sums = b.bitcast(sums, v.f32)
             v.store(3, b.add(at, b.mul(loop.index, apart)), sums)
         return context.get_dummy_value()
 
@@ -66,7 +70,7 @@ def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
         table = v.load(argument, place, v.f32)
         return lambda index: v.call("llvm.x86.avx512.permvar.sf.512", [v.f32, v.u32], table, index)
     if NEON:
-        return _look_up_bytes(v, argument, place)
+        return _look_up_parts(v, argument, place)
     if _HALVES:
         short = ir.VectorType(ir.FloatType(), 8)
         half = v.load(argument, place, short)
@@ -93,28 +97,50 @@ def _look_up(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
     return look_up_one_by_one
 
 
-def _look_up_bytes(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
-    """Return the same function for NEON, which looks bytes up in two registers. Numbers: see _bytes_of()."""
-    b, register = v.builder, ir.VectorType(ir.IntType(8), 16)
-    table = [v.load(argument, b.add(place, ir.IntType(64)(at)), register) for at in (0, 4)]
+def _places(v: Vectors, begin: Any, group: int) -> list[Any]:
+    """Return where the two bytes of half an entry are, for the first eight of 16 lanes and for the others.
 
-    def look_up(index: Any) -> Any:
+    ``begin``: of the lanes, as sign_lanes.py writes them for NEON.
+    """
+    b, kind = v.builder, ir.VectorType(ir.IntType(8), LANES)
+    eight = v.load(0, b.add(begin, ir.IntType(64)(group // 2 * LANES // 4)), kind)
+    shift, by = (b.lshr, 3) if group % 2 else (b.shl, 1)
+    first = b.and_(shift(eight, ir.Constant(kind, [by] * LANES)), ir.Constant(kind, [30] * LANES))
+    second = b.or_(first, ir.Constant(kind, [1] * LANES))
+    return [b.shuffle_vector(first, second, _in_turns(LANES, at)) for at in (0, LANES // 2)]
+
+
+def _look_up_parts(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
+    """Return a function from _places() to entries for NEON, which looks bytes up in two registers.
+
+    Those hold one half of each entry; see _tabulate().
+    """
+    b, register, half = v.builder, ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.IntType(16), 8)
+    table = [v.load(argument, b.add(place, ir.IntType(64)(at)), register) for at in (0, 4, 8, 12)]
+
+    def look_up(places: list[Any]) -> Any:
         parts = []
-        for at in range(0, LANES, 4):
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), 4), list(range(at, at + 4)))
-            chosen = b.bitcast(b.shuffle_vector(index, index, lanes), register)
-            found = v.call("llvm.aarch64.neon.tbl2.v16i8", [register] * 3, *table, chosen)
-            parts.append(b.bitcast(found, ir.VectorType(ir.FloatType(), 4)))
+        for chosen in places:
+            found = [
+                b.bitcast(v.call("llvm.aarch64.neon.tbl2.v16i8", [register] * 3, *halves, chosen), half)
+                for halves in (table[:2], table[2:])
+            ]
+            joined = (b.shuffle_vector(*found, _in_turns(8, at)) for at in (0, 4))
+            parts += [b.bitcast(part, ir.VectorType(ir.FloatType(), 4)) for part in joined]
         return v.joined(parts)
 
     return look_up
 
 
-def _bytes_of(v: Vectors, index: Any) -> Any:
-    """Return the places of the four bytes of an entry of half a table, by the lowest three bits of ``index``."""
-    b = v.builder
-    entry = b.and_(index, v.every(7, v.u32))
-    return b.add(b.mul(entry, v.every(0x04040404, v.u32)), v.every(0x03020100, v.u32))
+def _order(places: Iterable[int]) -> Any:
+    """Return the constant that shuffles lanes in this order."""
+    listed = list(places)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(listed)), listed)
+
+
+def _in_turns(lanes: int, at: int) -> Any:
+    """Return the order that takes half the ``lanes`` of each of two vectors in turns, from lane ``at`` on."""
+    return _order(at + n // 2 + n % 2 * lanes for n in range(lanes))
 
 
 def _half_indices(v: Vectors, indices: Any) -> Any:
@@ -192,16 +218,19 @@ def _summing(inputs: int, vectors: int) -> Any:
                 for r in range(vectors)
             ]
             four = v.every(4, v.u32)
-            sign_of = _sign_of if NEON or inputs == max(SHAPES) else _blended_sign
+            sign_of = _sign_of if inputs == max(SHAPES) else _blended_sign
             with cgutils.for_range(b, count) as loop:
                 place = b.mul(loop.index, word(LANES))
-                indices = [v.load(0, b.add(begin, place), v.u32) for begin in begins]
+                here = [b.add(begin, place) for begin in begins]
+                indices = [] if NEON else [v.load(0, begin, v.u32) for begin in here]
                 if _HALVES:
                     indices = [_half_indices(v, index) for index in indices]
                 table = b.mul(loop.index, word(WIDTH // 4 * inputs * LANES))
                 for group in range(WIDTH // 4):
-                    keys = [(index, sign_of(v, index)) if _HALVES else (index, None) for index in indices]
-                    keys = [(_bytes_of(v, index), sign) if NEON else (index, sign) for index, sign in keys]
+                    if NEON:
+                        keys = [(_places(v, begin, group), None) for begin in here]
+                    else:
+                        keys = [(index, sign_of(v, index) if _HALVES else None) for index in indices]
                     for i in range(inputs):
                         look_up = _look_up(v, 5, b.add(table, word((group * inputs + i) * LANES)))
                         for (index, sign), ways in zip(keys, totals, strict=True):
@@ -224,8 +253,9 @@ def _summing(inputs: int, vectors: int) -> Any:
     return summed
 
 
-_summed4, _summed2, _summed1 = (_summing(*shape) for shape in SHAPES.items())
-_BY4, _BY2, _BY1 = (u64(vectors) for vectors in SHAPES.values())
+_MOST = u64(max(SHAPES))
+_summed4, _summed2, _summed1 = (_summing(n, SHAPES[n]) for n in (max(SHAPES), 2, 1))
+_BY4, _BY2, _BY1 = (u64(SHAPES[n]) for n in (max(SHAPES), 2, 1))
 
 
 @jit
@@ -292,4 +322,4 @@ def part(
 @jit
 def taken(left: Any) -> Any:
     """Return how many of the remaining inputs are summed together."""
-    return u64(4) if left >= u64(4) else (u64(2) if left >= u64(2) else u64(1))
+    return _MOST if left >= _MOST else (u64(2) if left >= u64(2) else u64(1))

@@ -101,7 +101,10 @@ def llvm_module(module: str, name: str, parameters: tuple[str, ...], symbol: str
 
 
 def _retargeted(unit: Any, machine: Any) -> Any:
-    """Return a module for the processor that code is compiled for, whose architecture may be another than numba's."""
+    """Return a module for the processor that code is compiled for, whose architecture may be another than numba's.
+
+    Then it is optimised again, by what LLVM knows of that architecture. hatch_build.py lets numba leave loops alone.
+    """
     triple, layout = processor().triple, str(machine.target_data)
     if unit.triple.partition("-")[0] == triple.partition("-")[0]:
         return unit
@@ -110,6 +113,8 @@ def _retargeted(unit: Any, machine: Any) -> Any:
     text = re.sub(r' "target-(?:cpu|features)"="[^"]*"', "", text)
     other = llvm.parse_assembly(text)
     other.verify()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(other, passes)
     return other
 
 

@@ -42,6 +42,7 @@ FLOAT32, BFLOAT16 = u64(FORMS["float32"]), u64(FORMS["bfloat16"])
 
 _THREE_AT_ONCE = processor().has("avx512f")
 """Whether one instruction combines three vectors: each round then takes its keys without a further one."""
+_ARM64 = processor().is_arm64
 _TOGETHER = GROUP if processor().has("avx512f") else 16 if processor().has("avx2") else 8
 """The counters whose states are held in registers side by side."""
 
@@ -133,7 +134,7 @@ def _group(places: list[int]) -> Any:
             _, first, low, high, s0, s1, k0, k1 = arguments
             for begin in range(0, GROUP, _TOGETHER):
                 counters = [places.index(place) for place in range(begin, begin + _TOGETHER)]
-                if processor().is_arm64:
+                if _ARM64:
                     c0 = b.add(v.spread(b.trunc(b.add(low, first), number)), ir.Constant(v.u32, counters))
                     found = list(philox_narrow(v, c0, high, s0, s1, k0, k1))
                 else:
@@ -193,8 +194,34 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
 
 
 @jit
-def _look_up_block(out: Any, words: Any, table: Any, bits: Any, pair: Any) -> None:
-    """Look up all elements of one block. ``out``, ``words``: as uint64; ``pair``: elements in 64 bits, 2 or 4."""
+def _look_up_block(out: Any, words: Any, table: Any, bits: Any) -> None:
+    """Look up all elements of one block."""
+    if bits == u64(16):
+        _look_up_parts(out, words.view(np.uint16), table, u64(2))
+    elif bits == u64(8) and _ARM64:  # elsewhere this takes longer than two or four elements a store
+        _look_up_parts(out, words.view(np.uint8), table, u64(4))
+    else:
+        _look_up_fields(out.view(u64), words.view(u64), table, bits, u64(8 // out.itemsize))
+
+
+@jit
+def _look_up_parts(out: Any, parts: Any, table: Any, count: Any) -> None:
+    """Look up the elements of one block by indices that are halves or bytes of words: ``count`` parts of a word."""
+    line = u64(64 // out.itemsize)
+    for part in range(u64(0), count):
+        begin = part * _WORDS
+        for first in range(u64(0), _WORDS, line):
+            prefetch(out, begin + first + _WORDS)
+            for i in range(first, first + line):
+                out[begin + i] = table[parts[count * i + part]]
+
+
+@jit
+def _look_up_fields(out: Any, words: Any, table: Any, bits: Any, pair: Any) -> None:
+    """Look up the elements of one block by shorter indices. ``out``, ``words``: as uint64.
+
+    ``pair``: elements in 64 bits, 2 or 4.
+    """
     mask, run, begin = (u64(1) << bits) - u64(1), _WORDS // pair, u64(0)
     for shift in range(u64(0), _32, bits):
         for line in range(u64(0), run, u64(8)):
@@ -230,9 +257,15 @@ _up, _down = _shift(True), _shift(False)
 @jit
 def _select(out: Any, words: Any, table: Any, shift: Any) -> None:
     """Choose between two entries by one bit, without a look-up."""
-    zero, one, to_top = table[0], table[1], u32(31) - shift
-    for i in range(out.size):
-        out[i] = one if i32(_up(words[i], to_top)) < i32(0) else zero
+    zero, one = table[0], table[1]
+    if _ARM64:  # which tests a bit of each lane; others choose by the uppermost bit
+        bit = _up(u32(1), shift)
+        for i in range(out.size):
+            out[i] = one if words[i] & bit else zero
+    else:
+        to_top = u32(31) - shift
+        for i in range(out.size):
+            out[i] = one if i32(_up(words[i], to_top)) < i32(0) else zero
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -258,15 +291,15 @@ def _rounded(value: Any) -> Any:
     return u32(small if size < u32(113 << 23) else u32(normal)) | sign
 
 
-_to_float16 = _converted if processor().has("f16c") else _rounded
+_to_float16 = _converted if processor().has("f16c") or _ARM64 else _rounded
 
 
 @jit
 def _uniform(out: Any, words: Any, unit: Any, form: Any, shift: Any) -> None:
     """Compute ``uniform16``: (2 n - 65535) * unit, with unit = scale / 65536, rounds once like table[n] * scale."""
     for i in range(out.size):
-        twice = i32((_down(words[i], shift) & u32(0xFFFF)) << u32(1))
-        value = f32(f32(twice - i32(65535)) * unit)
+        number = f32(i32(_down(words[i], shift) & u32(0xFFFF)))
+        value = f32(f32(number + number - f32(65535)) * unit)  # exact up to the multiplication
         bits = value.view(u32)
         if form == FLOAT32:
             out[i] = bits
@@ -293,8 +326,7 @@ def fill(
     while place < end:
         generate_words(words, block, k0, k1, s0, s1)
         if bits > u64(1) and unit == 0 and place >= skip and place + served <= end:
-            run = out[place - skip : place - skip + served].view(u64)
-            _look_up_block(run, words.view(u64), table, bits, u64(8 // out.itemsize))
+            _look_up_block(out[place - skip : place - skip + served], words, table, bits)
         else:
             _fill_part(out, words, table, bits, unit, form, place, skip)
         block += u64(1)
@@ -348,7 +380,7 @@ def fingerprint_blocks(
     for place in range(u64(0), count, served):
         generate_words(words, block, k0, k1, s0, s1)
         if bits > u64(1) and unit == 0:
-            _look_up_block(part.view(u64), words.view(u64), table, bits, u64(8 // part.itemsize))
+            _look_up_block(part, words, table, bits)
         else:
             _fill_part(part, words, table, bits, unit, form, u64(0), u64(0))
         total += fingerprint(part[: min(served, count - place)], block * served)
