@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from blocks import of_page, run_all
+
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = {"scaffold": ["python"], "pack": ["console"], "load": ["python", "python"], "random": ["python"]}
-"""The pages of docs/ that are run one after the other in one folder; others have tests of their own."""
+PAGES = {"scaffold": "python", "pack": "console", "load": "python", "random": "python"}
+"""The pages of docs/ whose blocks are run one after the other in one folder; others have tests of their own."""
 
 
 def test_the_quickstart_runs(tmp_path: Path) -> None:
@@ -30,18 +32,11 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 
 def test_the_guides_run_from_top_to_bottom(tmp_path: Path) -> None:
-    run(CHECKPOINT, tmp_path)
-    for page, kinds in PAGES.items():
-        text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
-        found = re.findall(r"```(python|console)\n(.*?)```", text, flags=re.DOTALL)
-        blocks = [block for kind, block in found if kind == kinds[0]]
-        for block in blocks:
-            if kinds[0] == "python":
-                run(block, tmp_path)
-                continue
-            for line in block.splitlines():
-                if "--table" not in line:  # it packs the paper's Llamas: tests/unit/test_size_table.py
-                    command(line.removeprefix("$ lottapack "), tmp_path)
+    blocks = [("python", CHECKPOINT)]
+    for page, kind in PAGES.items():
+        blocks += [block for block in of_page(page) if block[0] == kind]
+    # This option packs the paper's Llamas: tests/unit/test_size_table.py.
+    run_all([(kind, re.sub(r"(?m)^.* --table.*\n", "", block)) for kind, block in blocks], tmp_path)
     assert (tmp_path / "digits.safetensors").stat().st_size > (tmp_path / "digits.lotta.safetensors").stat().st_size
     assert (tmp_path / "digits.pt").stat().st_size < 200_000
     assert (tmp_path / "sizes.svg").is_file()

@@ -300,8 +300,9 @@ def test_a_config_that_grows_whenever_it_is_read_names_one_scaffold(tmp_path):
     path = tmp_path / "levit.lotta.safetensors"
     lottapack.pack(model, path)
     loaded = lottapack.load(path)
-    loaded.load_state_dict(model.state_dict())
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    state = model.state_dict()
+    loaded.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
 
 
 class Caches(nn.Module):
