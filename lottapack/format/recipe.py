@@ -174,8 +174,27 @@ class Recipe(Record, frozen=True, dict=True, gc=True):
         return {name: dtype for name, dtype in (self.dtypes or {}).items() if name not in self.parameters}
 
     def is_scaffold_of(self, other: "Recipe") -> bool:
-        """Return whether both recipes have the same scaffold, ignoring later casts, freezing and changes."""
-        return self.as_scaffolded()._with_all_trained() == other.as_scaffolded()._with_all_trained()
+        """Return whether both recipes have the same scaffold, ignoring later casts, freezing and changes.
+
+        A pack holds the present configuration and dtypes. So the recipe of the model that it gives equals the present
+        one of the model that was packed, and not what that one had at scaffold().
+        """
+        mine, its = ((recipe.as_scaffolded, recipe._as_packed) for recipe in (self, other))
+        return any(one()._with_all_trained() == another()._with_all_trained() for one in mine for another in its)
+
+    def _as_packed(self) -> "Recipe":
+        """Return the recipe with the present configuration and dtypes as those of scaffold()."""
+        parameters = {
+            name: msgspec.structs.replace(entry, dtype=self.dtypes[name])
+            if self.dtypes and name in self.dtypes and isinstance(entry, SeededRecipe | AdaptedRecipe)
+            else entry
+            for name, entry in self.parameters.items()
+        }
+        before = self.architecture
+        architecture = (
+            Architecture(family=before.family, class_=before.class_, config=self.config) if self.config else before
+        )
+        return msgspec.structs.replace(self, parameters=parameters, architecture=architecture).as_scaffolded()
 
     def takes_values_of(self, other: "Recipe") -> bool:
         """Return whether both have the same scaffold, whichever factors of adapters a pack stores or generates."""

@@ -387,7 +387,7 @@ def _refuse_other_recipe(module: nn.Module, state: dict[str, Any], prefix: str, 
     theirs = recipe.of_tensor(state[name])
     require_scaffold(
         theirs,
-        ours,
+        module,
         "the checkpoint was trained on another scaffold",
         "Scaffold the model as it was for training, or pack the checkpoint and load the pack.",
     )

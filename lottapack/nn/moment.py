@@ -48,6 +48,13 @@ def note_config(module: nn.Module, plan: Recipe) -> None:
     notes(module).config = _current(module, plan)
 
 
+def as_configured(module: nn.Module, plan: Recipe) -> Recipe:
+    """Return the recipe of a model with the configuration and the dtypes that the model has now."""
+    return msgspec.structs.replace(
+        plan, config=_config(module, plan), dtypes=_generated_dtypes(module, plan) or msgspec.UNSET
+    )
+
+
 def _config(module: nn.Module, plan: Recipe) -> dict[str, Any] | msgspec.UnsetType:
     """The configuration that a model has now, where it is another, and as far as it can be described."""
     config = _current(module, plan)

@@ -13,7 +13,9 @@ from lottapack.arch.noted import noted, notes, recipe_on
 from lottapack.arch.said import has_values
 from lottapack.errors import CheckpointError, ScaffoldError, UnsupportedError
 from lottapack.format import canonical, recipe
+from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe
+from lottapack.nn.moment import as_configured
 
 _SEED = 8
 """Bytes of the seed in what processes exchange, after the digest."""
@@ -72,21 +74,31 @@ def require_own_scaffold(model: nn.Module) -> None:
         theirs = recipe_on(model)
     require_scaffold(
         theirs,
-        recipe_on(model),
+        model,
         "a checkpoint of another scaffold was written into the model",
         "Build the model again, scaffold it as it was for training, and load the checkpoint into that.",
     )
     notes(model).recipe_read = state
 
 
-def require_scaffold(theirs: Recipe, ours: Recipe, what: str, hint: str) -> None:
-    """Raise CheckpointError, which begins with ``what``, if two recipes have different scaffolds."""
-    if theirs.is_scaffold_of(ours):
+def require_scaffold(theirs: Recipe, model: nn.Module, what: str, hint: str) -> None:
+    """Raise CheckpointError, which begins with ``what``, if a recipe and a model have different scaffolds."""
+    ours = recipe_on(model)
+    if theirs.is_scaffold_of(ours) or theirs.is_scaffold_of(as_configured(model, ours)):
         return
     why = f"seed {theirs.seed}, this model {ours.seed}" if theirs.seed != ours.seed else "another plan of roles"
     if theirs.seed == ours.seed and theirs.seeds != ours.seeds:
         why = f"scaffolds {theirs.seeds}, this model {ours.seeds}"
+    elif theirs.seed == ours.seed and theirs.architecture != ours.architecture:
+        why = f"another {_first_difference(theirs.architecture, ours.architecture)}"
     raise CheckpointError(f"{what}: {why}", hint=hint)
+
+
+def _first_difference(theirs: Architecture, ours: Architecture) -> str:
+    if theirs.class_ != ours.class_:
+        return f"model, a {theirs.class_}"
+    old, new = ours.config, theirs.config
+    return f"configuration: {', '.join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))}"
 
 
 def _trains(model: nn.Module) -> bool:

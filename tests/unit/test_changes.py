@@ -134,6 +134,43 @@ def test_a_checkpoint_with_another_configuration_resumes():
     assert outputs(fresh, TOKENS) == outputs(made, TOKENS)
 
 
+LATE = {
+    "a configuration": (tied_llama, lambda made: setattr(made.config, "use_cache", False)),  # as transformers' Trainer
+    "a cast": (tied_llama, lambda made: made.to(torch.bfloat16)),
+    "both": (tied_llama, lambda made: setattr(made.to(torch.bfloat16).config, "pad_token_id", 7)),
+    "another activation": (layers, lambda made: made.__setitem__(1, nn.GELU())),
+    "a frozen part": (layers, lambda made: made[2].requires_grad_(False)),
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_checkpoint_resumes_in_the_model_of_its_pack(late, tmp_path):
+    build, change = LATE[late]
+    made = model(build)
+    change(made)
+    loaded = packed(made, "model", tmp_path)
+    train(made)
+    loaded.load_state_dict(made.state_dict())
+    given = TOKENS if build is tied_llama else GIVEN
+    assert outputs(loaded, given) == outputs(made, given)
+    expected = outputs(made, given)
+    train(made.train())
+    made.load_state_dict(loaded.state_dict())
+    assert outputs(made, given) == expected
+
+
+def test_a_fresh_model_resumes_from_the_model_of_a_pack_once_it_is_configured_so(tmp_path):
+    made = model(tied_llama)
+    made.config.use_cache = False
+    state = packed(made, "model", tmp_path).state_dict()
+    fresh = lottapack.scaffold(tied_llama(), seed=1, rank=2)
+    with pytest.raises(CheckpointError, match="another configuration: use_cache\n"):
+        fresh.load_state_dict(state)
+    fresh.config.use_cache = False
+    fresh.load_state_dict(state)
+    assert outputs(fresh, TOKENS) == outputs(made, TOKENS)
+
+
 def test_a_model_that_nothing_was_done_to_says_nothing():
     text = bytes(model(tied_llama).state_dict()["lottapack_recipe"].numpy())
     assert b'"changed"' not in text
