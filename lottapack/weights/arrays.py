@@ -35,7 +35,9 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def values(array: Array, dtype: str) -> Array:
     """Return the numbers in an array of a recorded dtype; those of ``bfloat16`` as float32, which is exact."""
     if dtype == "bfloat16":
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        wide = array.astype(np.uint32)
+        wide <<= np.uint32(16)  # in place, or a single element would no longer be an array
+        return wide.view(np.float32)
     return array
 
 
@@ -49,9 +51,10 @@ def bits(numbers: Array, dtype: str) -> Array:
         wide: Floats = numbers.astype(np.float32, copy=False)
         if dtype != "bfloat16":
             return wide.astype(dtype, copy=False)
-    word = np.ascontiguousarray(wide).view(np.uint32)
+    word = np.ascontiguousarray(wide).view(np.uint32).reshape(wide.shape)
     rounded = (word + (np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
-    return np.where(np.isnan(wide), np.uint16(0x7FC0), rounded.astype(np.uint16))
+    found: Array = np.where(np.isnan(wide), np.uint16(0x7FC0), rounded.astype(np.uint16))
+    return found
 
 
 def converted(array: Array, dtype: str, wanted: str) -> Array:

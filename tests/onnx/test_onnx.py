@@ -493,3 +493,32 @@ def test_inputs_and_weights_of_one_name_are_kept_apart(tmp_path, weights):
     with torch.no_grad():
         expected = lottapack.load(pack, merge=True, allow=__name__)(*given)
     assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+class Scaled(nn.Module):
+    """A factor for all outputs, as CLIP has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.factor = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x):
+        return self.linear(x) * self.factor
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_single_number_in_bfloat16(tmp_path, dtype):
+    model = lottapack.scaffold(
+        lottapack.build("python", f"{__name__}:Scaled").to(torch.bfloat16), seed=1, rank=2, targets="linear"
+    )
+    lottapack.pack(model, tmp_path / "a", allow=__name__)
+    given = torch.linspace(-1, 1, 24).view(3, 8).to(getattr(torch, dtype))
+    graph = lottapack.onnx.export(
+        tmp_path / "a", tmp_path / "out", weights="none", inputs=(given,), dtype=dtype, allow=__name__
+    )
+    session = lottapack.onnx.session(graph.with_name("model.lotta.safetensors"))
+    (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+    with torch.no_grad():
+        expected = lottapack.load(tmp_path / "a", merge=True, dtype=dtype, allow=__name__)(given)
+    assert np.abs(found - expected.numpy()).max() < 1e-3

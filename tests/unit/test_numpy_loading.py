@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from numpy_digests import digests
+from sound import Model, Tensor, linear, sequential
 
 import lottapack
+from lottapack.weights import arrays
 
 VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid"
 
@@ -61,6 +63,32 @@ def test_a_trained_model_has_the_bits_of_load(dtype, tmp_path):
         exact = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         assert np.array_equal(found[name].view(np.uint8), exact.numpy().view(np.uint8)), name
     assert found["lm_head.weight"] is found["model.embed_tokens.weight"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int64", "bool"])
+def test_a_single_element_is_an_array_like_all_others(dtype, tmp_path):
+    """As logit_scale of CLIP. NumPy makes its own numbers of arrays without dimensions."""
+    model = Model(sequential(linear(2, 2)), 7)
+    size = {"float32": 4, "float64": 8, "int64": 8, "bool": 1}.get(dtype, 2)
+    model.stored("stored", Tensor(dtype, [], bytes([1]) * size))
+    model.constant("constant", [], dtype, "01" * size)
+    if dtype in ("float32", "float16", "bfloat16"):
+        model.seeded("seeded", [], dtype, "sign1")
+    (tmp_path / "a").write_bytes(model.file())
+    for name, array in lottapack.numpy.load(tmp_path / "a").items():
+        assert isinstance(array, np.ndarray), name
+        assert array.shape == ()
+        recorded = array.view(np.uint32) >> 16 if dtype == "bfloat16" else array
+        assert recorded.tobytes()[:size] == model.plain[name]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("wanted", ["float32", "float16", "bfloat16", "float64"])
+def test_a_conversion_keeps_the_shape(dtype, wanted, shape):
+    found = arrays.converted(np.zeros(shape, arrays.numpy_dtype(dtype)), dtype, wanted)
+    assert isinstance(found, np.ndarray)
+    assert (found.shape, found.dtype) == (shape, arrays.numpy_dtype(wanted))
 
 
 def test_weights_that_torch_drew_are_refused():
