@@ -159,8 +159,18 @@ def is_drawn_from(weight: Tensor, source: rng.Source) -> bool:
     return _is_as_drawn(weight, _sample(source, weight.shape), _ROUNDED)
 
 
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 def _at(weight: Tensor, places: Tensor) -> Tensor:
-    """Return some elements of a weight, on the CPU."""
+    """Return some elements of a weight, on the CPU.
+
+    NumPy takes them in this thread. torch would wait for others, for 10 ms a weight where all processors are busy.
+    """
+    plain = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+    if plain and weight.is_cpu and weight.is_contiguous():
+        bits = weight.detach().view(-1).view(_BITS[weight.itemsize]).numpy()
+        return torch.from_numpy(bits[places.numpy()]).view(weight.dtype)
     there = places.to(weight.device)
     flat = weight.view(-1)[there] if weight.is_contiguous() else weight[torch.unravel_index(there, weight.shape)]
     return flat.cpu()
