@@ -33,14 +33,27 @@ def families() -> tuple[Family, ...]:
 
 def family_of(model: "nn.Module") -> Family:
     """Return the family that a module belongs to. Raises ArchitectureError."""
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    if inner := _wrapped(model):
+        raise ArchitectureError(
+            f"{name} wraps the model", hint=f"Use the model inside, `model.{inner}`, and wrap the result."
+        )
     for family in families():
         if family.owns(model):
             return family
     raise ArchitectureError(
-        f"{type(model).__module__}.{type(model).__qualname__} does not belong to a known architecture family",
+        f"{name} does not belong to a known architecture family",
         hint="Packs do not contain code. Use a transformers model class or a torch.nn.Sequential of torch.nn modules, "
         'or build it by name: lottapack.build("python", "package.module:Class", ...) or lottapack.build("timm", ...).',
     )
+
+
+def _wrapped(model: "nn.Module") -> str | None:
+    """Return the name under which torch's compiler or a parallel module holds the model that it wraps, or None."""
+    from lottapack.arch.skeleton import WRAPPERS
+
+    of_torch = type(model).__module__.startswith("torch.")
+    return next((name for name in (*WRAPPERS, "module") if of_torch and name in model._modules), None)
 
 
 def describe(model: "nn.Module") -> Architecture:

@@ -1,6 +1,7 @@
 """Architectures as data, and empty models from them."""
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -439,3 +440,19 @@ def test_weights_may_be_drawn_on_the_cpu(tmp_path):
     loaded = lottapack.load(lottapack.pack(model, tmp_path / "p.lotta.safetensors").path, allow=__name__)
     given = torch.randn(5, 4)
     assert torch.equal(loaded(given).view(torch.int16), model(given).view(torch.int16))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "inner"),
+    [
+        (partial(torch.compile, backend="eager"), "_orig_mod"),
+        (nn.DataParallel, "module"),
+        (torch.optim.swa_utils.AveragedModel, "module"),
+    ],
+)
+def test_a_wrapped_model_is_told_from_one_of_an_unknown_family(wrap, inner):
+    wrapped = wrap(mlp())
+    with pytest.raises(ArchitectureError, match="wraps the model") as raised:
+        lottapack.scaffold(wrapped, seed=1, rank=1)
+    assert f"`model.{inner}`" in raised.value.hint
+    lottapack.scaffold(getattr(wrapped, inner), seed=1, rank=1)
