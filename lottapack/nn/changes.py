@@ -254,8 +254,9 @@ def _heads(modules: Mapping[str, nn.Module], plan: Recipe) -> dict[str, Change]:
     """Heads that use the adapter of an embedding that is no longer in the model."""
     found = {}
     for name, entry in plan.parameters.items():
-        head, owner = modules.get(name.rpartition(".")[0]), plan.resolve(name)
-        used = None if head is None else noted(head).embedding
+        where, _, leaf = name.rpartition(".")
+        head, owner = modules.get(where), plan.resolve(name)
+        used = None if head is None or leaf != WEIGHT else noted(head).embedding  # its bias may be tied elsewhere
         if isinstance(entry, TiedRecipe) and used not in (None, modules.get(owner.rpartition(".")[0])):
             found[name] = Change(now="uses an embedding that is not in the model", due=f"is tied to {owner}")
     return found

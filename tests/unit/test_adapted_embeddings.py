@@ -153,3 +153,22 @@ def test_embeddings_that_compute_otherwise_are_refused():
     model[3].__class__ = Scaled
     with pytest.raises(lottapack.LottapackError):
         lottapack.scaffold(model, seed=1, rank=2, targets=["0", "1"])
+
+
+def test_a_head_whose_bias_is_tied_elsewhere_goes_all_the_way(tmp_path):
+    """As in BERT and the models after it, whose masked language models keep the bias under two names."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = lottapack.scaffold(
+        transformers.BertForMaskedLM(config), seed=1, rank=2, targets=["word_embeddings", "query"]
+    )
+    model = models.train(model).eval()
+    lottapack.pack(model, tmp_path / "a")
+    rebuilt = lottapack.load(tmp_path / "a")
+    assert models.all_bits(rebuilt) == models.all_bits(model)
+    tokens = torch.arange(8)[None]
+    assert torch.equal(rebuilt(tokens).logits, model(tokens).logits)
+    lottapack.pack(rebuilt, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
