@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Integral
+from numbers import Integral, Real
 
 import msgspec
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
-from lottapack.errors import CheckpointError
+from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.folders.bits import same_bits
 from lottapack.folders.checkpoint import reconcile_ties
 from lottapack.folders.states import LeftOut
@@ -93,11 +93,16 @@ def merged(
     leaving = LeftOut(ignore)
     with allowing(allow):
         check_seed(seed)
-        bounded = tolerance is None or 0 < tolerance < math.inf
+        bounded = tolerance is None or (isinstance(tolerance, Real) and 0 < tolerance < math.inf)
         if not isinstance(max_rank, Integral) or max_rank < 1 or not bounded:
             raise CheckpointError(
                 f"max_rank={max_rank!r}, tolerance={tolerance!r}: both must be above 0, and max_rank a whole number",
                 hint="Such as max_rank=16, and no tolerance.",
+            )
+        if not isinstance(distribution, str | rng.Table):
+            raise UnsupportedError(
+                f"distribution={distribution!r} must be the id of a table, or a Table",
+                hint='Pass that of the scaffold, such as "normal16".',
             )
         table = rng.builtin(distribution) if isinstance(distribution, str) else distribution
         model = model_of(checkpoint, architecture)

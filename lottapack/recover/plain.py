@@ -13,6 +13,7 @@ from lottapack import arch
 from lottapack.arch.computed_dtypes import changed_dtypes
 from lottapack.errors import ArchitectureError, CheckpointError, FormatError
 from lottapack.files.links import require_own_file
+from lottapack.files.paths import path_of
 from lottapack.folders.checkpoint import require_none_beside, require_plain
 from lottapack.folders.configuration import require_computed
 from lottapack.folders.reading import read_checkpoint
@@ -110,8 +111,12 @@ Named = Architecture | nn.Module | str | PathLike[str] | None
 
 def model_of(checkpoint: Checkpoint, architecture: Named) -> PlainModel:
     """Return the empty model of a checkpoint whose architecture the caller or its folder names. ArchitectureError."""
-    folder = None if isinstance(checkpoint, nn.Module | Mapping) else Path(checkpoint)
-    named = Path(architecture) if isinstance(architecture, str | PathLike) else architecture
+    folder = None if isinstance(checkpoint, nn.Module | Mapping) else path_of(checkpoint, "checkpoint")
+    named: Architecture | nn.Module | Path | None
+    if architecture is None or isinstance(architecture, Architecture | nn.Module):
+        named = architecture
+    else:
+        named = path_of(architecture, "architecture")
     if named is None and isinstance(checkpoint, nn.Module):
         named = checkpoint
     return PlainModel(architecture_of(named, folder))

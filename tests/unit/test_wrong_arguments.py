@@ -307,6 +307,25 @@ def test_arguments_of_run(arguments, said, tmp_path):
     assert raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("checkpoint", 5, "checkpoint=5 is not a path"),
+        ("architecture", 5, "architecture=5 is not a path"),
+        ("architecture", {}, "architecture={} is not a path"),
+        ("distribution", None, "distribution=None must be the id of a table"),
+        ("tolerance", "", "tolerance='': both must be above 0"),
+        ("max_rank", 1.5, r"max_rank=1\.5, .* a whole number"),
+        ("seed", "1", "seed"),
+    ],
+)
+def test_arguments_of_recover(argument, value, said):
+    arguments = {"checkpoint": mlp(), "seed": 1, "max_rank": 2, argument: value}
+    with pytest.raises(lottapack.LottapackError, match=said) as raised:
+        lottapack.recover.merged(**arguments)
+    assert raised.value.hint
+
+
 def test_arguments_of_other_functions(tmp_path):
     with pytest.raises(ScaffoldError, match="a model is needed"):
         lottapack.compare(None, "a.lotta.safetensors", torch.zeros(2))
