@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottapack.arch.budget import Budget
 from lottapack.arch.family import Family as Family
+from lottapack.arch.noted import noted
 from lottapack.arch.numbers import check_numbers, check_texts
 from lottapack.arch.trust import allowing
 from lottapack.arch.versions import require_sound
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _UNKNOWN = Budget()
+_WRAPPING = "torch._dynamo.", "torch.nn.parallel.", "torch.optim.swa_utils", "torch.distributed.fsdp.fully_sharded"
+"""Where the classes are that wrap a model to run or to average it."""
 
 
 def families() -> tuple[Family, ...]:
@@ -34,7 +37,7 @@ def families() -> tuple[Family, ...]:
 def family_of(model: "nn.Module") -> Family:
     """Return the family that a module belongs to. Raises ArchitectureError."""
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    if inner := _wrapped(model):
+    if noted(model).architecture is None and (inner := _wrapped(model)):
         raise ArchitectureError(
             f"{name} wraps the model", hint=f"Use the model inside, `model.{inner}`, and wrap the result."
         )
@@ -52,8 +55,8 @@ def _wrapped(model: "nn.Module") -> str | None:
     """Return the name under which torch's compiler or a parallel module holds the model that it wraps, or None."""
     from lottapack.arch.skeleton import WRAPPERS
 
-    of_torch = type(model).__module__.startswith("torch.")
-    return next((name for name in (*WRAPPERS, "module") if of_torch and name in model._modules), None)
+    wraps = type(model).__module__.startswith(_WRAPPING)
+    return next((name for name in (*WRAPPERS, "module") if wraps and name in model._modules), None)
 
 
 def describe(model: "nn.Module") -> Architecture:

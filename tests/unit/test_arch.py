@@ -456,3 +456,12 @@ def test_a_wrapped_model_is_told_from_one_of_an_unknown_family(wrap, inner):
         lottapack.scaffold(wrapped, seed=1, rank=1)
     assert f"`model.{inner}`" in raised.value.hint
     lottapack.scaffold(getattr(wrapped, inner), seed=1, rank=1)
+
+
+def test_a_model_that_has_a_part_called_module_wraps_nothing(tmp_path):
+    from collections import OrderedDict
+
+    layers = OrderedDict(module=nn.Linear(4, 3), head=nn.Linear(3, 2))
+    model = lottapack.scaffold(nn.Sequential(layers), seed=1, rank=1)
+    loaded = lottapack.load(lottapack.pack(model, tmp_path / "p.lotta.safetensors").path)
+    assert torch.equal(loaded.module.weight, model.module.weight)
