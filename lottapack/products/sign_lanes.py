@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from lottapack.products.layout import BLOCK
 from lottapack.products.sign_bits import LANES, NEON, TURNED, WIDTH, block_bits, turned
 from lottapack.rng.kernels.compiler import jit
-from lottapack.rng.kernels.vectors import Vectors
+from lottapack.rng.kernels.vectors import Vectors, order
 
 u64 = np.uint64
 
@@ -32,9 +32,7 @@ def _store(v: Vectors, argument: int, place: Any, lane: int, vector: Any) -> Non
         return
 
     def parted(bytes_: Any) -> list[Any]:
-        orders = (range(first, bytes_.type.count, 2) for first in (0, 1))
-        kinds = (ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order)) for order in orders)
-        return [b.shuffle_vector(bytes_, bytes_, kind) for kind in kinds]
+        return [b.shuffle_vector(bytes_, bytes_, order(range(first, bytes_.type.count, 2))) for first in (0, 1)]
 
     even, odd = parted(b.bitcast(vector, ir.VectorType(ir.IntType(8), 4 * count)))
     (first, third), (second, fourth) = parted(even), parted(odd)
@@ -78,8 +76,8 @@ def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
     """Return as many vectors as each of ``rows`` has lanes: vector n has lane n of each of them."""
     b, found, size = v.builder, list(rows), len(rows) // 2
     while size:
-        low = ir.Constant(v.u32, [n + v.lanes - size if n & size else n for n in range(v.lanes)])
-        high = ir.Constant(v.u32, [n + v.lanes if n & size else n + size for n in range(v.lanes)])
+        low = order(n + v.lanes - size if n & size else n for n in range(v.lanes))
+        high = order(n + v.lanes if n & size else n + size for n in range(v.lanes))
         for n in (n for n in range(len(rows)) if not n & size):
             pair = found[n], found[n + size]
             found[n], found[n + size] = b.shuffle_vector(*pair, low), b.shuffle_vector(*pair, high)

@@ -8,7 +8,7 @@ vector of 64 terms takes two thirds of a cycle. Sixteen sums in registers, four 
 their latency, and a table that was loaded serves four vectors.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from lottapack.products.sign_bits import AVX512, LANES, NEON, WIDTH
 from lottapack.rng.kernels.compiler import jit
 from lottapack.rng.kernels.machine import processor
-from lottapack.rng.kernels.vectors import Vectors
+from lottapack.rng.kernels.vectors import Vectors, order
 
 u64, f32 = np.uint64, np.float32
 
@@ -55,7 +55,7 @@ def _tabulate(_: Any, terms: Any, start: Any, count: Any, tables: Any, at: Any, 
             sums = b.fadd(b.fadd(signed[0], signed[1]), b.fadd(signed[2], signed[3]))
             if NEON:  # the lower halves of the entries, then the upper ones
                 parts = b.bitcast(sums, ir.VectorType(ir.IntType(16), 2 * LANES))
-                sums = b.shuffle_vector(parts, parts, _order((*range(0, 2 * LANES, 2), *range(1, 2 * LANES, 2))))
+                sums = b.shuffle_vector(parts, parts, order((*range(0, 2 * LANES, 2), *range(1, 2 * LANES, 2))))
                 sums = b.bitcast(sums, v.f32)
             v.store(3, b.add(at, b.mul(loop.index, apart)), sums)
         return context.get_dummy_value()
@@ -107,7 +107,7 @@ def _places(v: Vectors, begin: Any, group: int) -> list[Any]:
     shift, by = (b.lshr, 3) if group % 2 else (b.shl, 1)
     first = b.and_(shift(eight, ir.Constant(kind, [by] * LANES)), ir.Constant(kind, [30] * LANES))
     second = b.or_(first, ir.Constant(kind, [1] * LANES))
-    return [b.shuffle_vector(first, second, _in_turns(LANES, at)) for at in (0, LANES // 2)]
+    return [b.shuffle_vector(first, second, _alternating(LANES, at)) for at in (0, LANES // 2)]
 
 
 def _look_up_parts(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any]:
@@ -125,22 +125,16 @@ def _look_up_parts(v: Vectors, argument: int, place: Any) -> Callable[[Any], Any
                 b.bitcast(v.call("llvm.aarch64.neon.tbl2.v16i8", [register] * 3, *halves, chosen), half)
                 for halves in (table[:2], table[2:])
             ]
-            joined = (b.shuffle_vector(*found, _in_turns(8, at)) for at in (0, 4))
+            joined = (b.shuffle_vector(*found, _alternating(8, at)) for at in (0, 4))
             parts += [b.bitcast(part, ir.VectorType(ir.FloatType(), 4)) for part in joined]
         return v.joined(parts)
 
     return look_up
 
 
-def _order(places: Iterable[int]) -> Any:
-    """Return the constant that shuffles lanes in this order."""
-    listed = list(places)
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(listed)), listed)
-
-
-def _in_turns(lanes: int, at: int) -> Any:
+def _alternating(lanes: int, at: int) -> Any:
     """Return the order that takes half the ``lanes`` of each of two vectors in turns, from lane ``at`` on."""
-    return _order(at + n // 2 + n % 2 * lanes for n in range(lanes))
+    return order(at + n // 2 + n % 2 * lanes for n in range(lanes))
 
 
 def _half_indices(v: Vectors, indices: Any) -> Any:

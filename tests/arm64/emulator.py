@@ -4,6 +4,7 @@ It needs no arm64 system: the object files need nothing but two functions of C. 
 """
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable
 from io import BytesIO
@@ -43,8 +44,8 @@ class Emulator:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.executed, self.trace = 0, None
-        self.trace: list[tuple[int, int]] | None
+        self.executed = 0
+        self.trace: list[tuple[int, int]] | None = None
         self._files = {file.name.partition("-aarch64-")[0]: file for file in folder.glob("*-aarch64-*.o")}
         self._entries: dict[str, int] = {}
         self._free, self._pages = _CODE, set[int]()
@@ -82,7 +83,7 @@ class Emulator:
             for register, place in enumerate(places, UC_ARM64_REG_X0):
                 self._share(place, max(8, len(packed)))
                 self._uc.reg_write(register, place)
-            self._share_arrays(kernel.parameters, packed)
+            self._share_arrays(kernel, bits, packed)
             self._uc.reg_write(UC_ARM64_REG_SP, _STACK)
             self._uc.reg_write(UC_ARM64_REG_LR, _RETURN)
             self._uc.emu_start(self._entries[symbol], _RETURN)
@@ -90,18 +91,14 @@ class Emulator:
 
         return call
 
-    def _share_arrays(self, parameters: tuple[str, ...], packed: bytes) -> None:
+    def _share_arrays(self, kernel: Kernel, bits: Any, packed: bytes) -> None:
         """Share the arrays among the arguments: of each an address and its sizes, of eight bytes."""
-        at = 0
-        for parameter in parameters:
-            if "[" in parameter:
-                sizes = 1 + parameter.count(",")
-                address, *shape = struct.unpack_from(f"<{1 + sizes}Q", packed, at)
-                count = 1
-                for size in shape:
-                    count *= size
-                self._share(address, 8 * count)
-                at += 8 * sizes
+        arrays, at = {array.place: array for array in kernel._arrays}, 0
+        for place in range(len(kernel.parameters)):
+            if array := arrays.get(place):
+                address, *shape = struct.unpack_from(f"<{1 + array.dimensions}Q", packed, at)
+                self._share(address, math.prod(shape) * (array.dtype or bits).itemsize)
+                at += 8 * array.dimensions
             at += 8
 
     def _share(self, address: int, size: int) -> None:

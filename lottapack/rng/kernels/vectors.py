@@ -1,11 +1,17 @@
 """Write vector code in LLVM for the bodies of numba's intrinsics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
+
+
+def order(places: Iterable[int]) -> Any:
+    """Return the constant by which LLVM shuffles lanes into this order."""
+    listed = list(places)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(listed)), listed)
 
 
 class Vectors:
@@ -66,9 +72,8 @@ class Vectors:
     def joined(self, parts: list[Any]) -> Any:
         """Return vectors of one length, a power of two of them, as one vector."""
         while len(parts) > 1:
-            lanes = 2 * parts[0].type.count
-            order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
-            parts = [self.builder.shuffle_vector(*pair, order) for pair in zip(parts[::2], parts[1::2], strict=True)]
+            whole = order(range(2 * parts[0].type.count))
+            parts = [self.builder.shuffle_vector(*pair, whole) for pair in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
