@@ -105,6 +105,9 @@ def main() -> None:
         build = "import sys; from pathlib import Path; import hatch_build; hatch_build.compile_all(Path(sys.argv[1]))"
         environment = {**os.environ, "LOTTAPACK_KERNELS": "v8"}
         subprocess.run([sys.executable, "-c", build, folder], cwd=ROOT, env=environment, check=True)
+        if not any(Path(folder).glob("*-aarch64-*.o")):
+            print("no instructions of arm64 were counted: its code for Linux is compiled on Linux alone")
+            return
         processor = Emulator(Path(folder))
         processor.install()
         for name, weights, run in cases():

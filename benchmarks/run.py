@@ -6,6 +6,7 @@ from pathlib import Path
 
 SCRIPTS = (
     "bench_rng.py",
+    "bench_arm64.py",
     "bench_start.py",
     "bench_load.py",
     "bench_virtual.py",
