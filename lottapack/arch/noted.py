@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lottapack.errors import ScaffoldError
 from lottapack.format.descriptor import Architecture
-from lottapack.format.recipe import Recipe
-from lottapack.rng import Source
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lottapack.arch.as_built import AsBuilt
     from lottapack.format.descriptor import FileRecord
+    from lottapack.format.recipe import Recipe
     from lottapack.nn.any_module import Numbers
     from lottapack.nn.changes import Sample
     from lottapack.nn.generated import Generated
     from lottapack.nn.layers import AdaptedEmbedding
     from lottapack.nn.recomputing import Change
+    from lottapack.rng import Source
 
 _KEY = "_lottapack"
 
@@ -51,7 +51,7 @@ class Noted:
     """
 
     architecture: Architecture | None = None
-    recipe: Recipe | None = None
+    recipe: "Recipe | None" = None
     config: Any = None
     computed: Mapping[str, str] | None = None
     built: "AsBuilt | None" = None
@@ -60,7 +60,7 @@ class Noted:
     planned: bool = False
     compared: bool = False
     recipe_read: tuple[int, int] | None = None
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: "dict[str, Source]" = field(default_factory=dict)
     samples: "dict[str, Sample]" = field(default_factory=dict)
     adapters: "dict[str, Numbers]" = field(default_factory=dict)
     virtual: "dict[str, Generated]" = field(default_factory=dict)
@@ -107,7 +107,7 @@ class _Nothing(Noted):
 _NOTHING: Final = _Nothing()
 
 
-def recipe_on(module: "nn.Module") -> Recipe:
+def recipe_on(module: "nn.Module") -> "Recipe":
     """Return the recipe of a module that has one."""
     recipe = noted(module).recipe
     assert recipe is not None
