@@ -39,6 +39,18 @@ TRANSPOSED = Kernel(
         and bits.size >= layout.bits_space(skip, rows, columns)
     ),
 )
+ORDERED = Kernel(
+    _SIGNS,
+    "ordered",
+    "=f32[] f32[] u64 u64 u64 u64 f32",
+    lambda out, sums, width, columns, begin, end, _: (
+        columns > 0
+        and out.size % columns == 0
+        and begin <= end <= out.size // columns
+        and width == -(-columns // layout.CHUNK) * layout.CHUNK
+        and sums.size == out.size // columns * width
+    ),
+)
 DOTS = Kernel(
     _DOTS,
     "dots",
@@ -53,4 +65,4 @@ DOTS = Kernel(
 )
 """Needs a processor with dot products of bfloat16."""
 
-SIGN_KERNELS: Final = PRODUCT, SIGNS, TRANSPOSED
+SIGN_KERNELS: Final = PRODUCT, SIGNS, TRANSPOSED, ORDERED

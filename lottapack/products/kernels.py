@@ -146,3 +146,23 @@ def transposed(
                 over,
             )
             i += inputs
+
+
+@jit
+def ordered(out: Any, sums: Any, width: Any, columns: Any, begin: Any, end: Any, scale: Any) -> None:
+    """Write rows ``begin`` to ``end - 1`` of transposed()'s sums in the order of columns, times scale.
+
+    ``out``: rows of ``columns``, float32. ``sums``: rows of ``width``, as transposed() has them. The others: uint64.
+    """
+    run = _CHUNK // _LANES  # the columns of a chunk whose sums lie LANES apart
+    for row in range(begin, end):
+        to, chunk = row * columns, row * width
+        for first in range(u64(0), columns, run):
+            lane = first % _CHUNK // run
+            at = chunk + first - lane * run + lane
+            if first + run <= columns:
+                for n in range(run):
+                    out[to + first + n] = sums[at + n * _LANES] * scale
+            else:
+                for n in range(columns - first):
+                    out[to + first + n] = sums[at + n * _LANES] * scale

@@ -1,18 +1,17 @@
 """Add products of bfloat16 inputs and blocks to float32 sums, on CPUs with dot products of bfloat16."""
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from lottapack.products import answers, declared, layout
-from lottapack.products.scratch import working
+from lottapack.products import answers, calls, declared, layout
 from lottapack.rng import Source, backends, fill_
 from lottapack.rng.kernels.kernel import Memory
-from lottapack.rng.threads import default, run_all
+from lottapack.rng.threads import default
 
 _PIECE: Final = 1 << 22
 """The fewest multiplications that are worth a thread of their own."""
@@ -61,7 +60,8 @@ def _add(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bool) -> N
     parts = max(1, min(default(), columns // layout.DOT_COLUMNS, x.shape[0] * block.numel() // _PIECE))
     cuts = [columns * part // parts // layout.DOT_COLUMNS * layout.DOT_COLUMNS for part in range(parts)]
 
-    def work(first: int, last: int) -> None:
-        declared.DOTS(sums, terms, weights, working(size), begin, stride, columns, first, last, fresh)
-
-    run_all([partial(work, *part) for part in pairwise([*cuts, columns])], default())
+    given = [
+        (sums, terms, weights, None, begin, stride, columns, first, last, fresh)
+        for first, last in pairwise([*cuts, columns])
+    ]
+    calls.run(declared.DOTS, given, default(), (3, size))

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.products import answers, declared, layout
-from lottapack.products.scratch import result, scratch, working
+from lottapack.products import answers, calls, declared, layout
+from lottapack.products.scratch import result, scratch
 from lottapack.rng import Source, backends
 from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.stream import WORDS
-from lottapack.rng.threads import default, run_all
+from lottapack.rng.threads import default
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of inputs that the kernels take, as float32."""
@@ -24,15 +24,13 @@ SLAB: Final = 512
 BITS: Final = 1 << 23
 """Bytes of the bits that a transposed product generates at a time, unless it may use less; they fit in an L3 cache."""
 
-_PIECE = 1 << 24
-"""The smallest work for a separate thread: weights times inputs, plus four per weight to generate them."""
 _LANES = 1 << 17
 """The number of lane values that a thread holds at a time, or those of six vectors; they fit in an L2 cache."""
 _ROWS = 768
 """The largest number of rows that a thread takes at a time: building tables then costs a twentieth of the time."""
 _CHUNKS = 8
 """The number of column chunks that a thread takes at a time, for the same reason."""
-_BLOCKS = 1 << 7
+_BLOCKS = 1 << 3
 """The smallest number of blocks whose bits are generated in a separate thread."""
 
 
@@ -83,18 +81,18 @@ def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) ->
     # Not zeros: torch's threads would write them, and wait by spinning.
     out = result(x, x.shape[0], rows, torch.float32)
     terms, sums, key = Memory.of_tensor(_inputs(x)), Memory.of_tensor(out.view(-1)), source.halves
-    held, threads = layout.bits_around(columns), default()
-
-    def work(begin: int, end: int) -> None:
-        space = working(layout.product_space(end - begin, columns))
-        declared.PRODUCT(sums, terms, space, rows, held, columns, begin, end, scale, *key)
-
-    parts = _parts(x.shape[0], rows, columns, threads)
-    if len(parts) == 1:  # a small product: a call more would be felt
-        work(0, rows)
-    else:
-        run_all([partial(work, *part) for part in parts], threads)
+    held = layout.bits_around(columns)
+    threads = calls.worthwhile(default(), _work(x.shape[0], rows, columns))
+    parts = _parts(rows, columns, threads)
+    given = [(sums, terms, None, rows, held, columns, *part, scale, *key) for part in parts]
+    size = layout.product_space(max(end - begin for begin, end in parts), columns)
+    calls.run(declared.PRODUCT, given, threads, (2, size))
     return out
+
+
+def _work(inputs: int, rows: int, columns: int) -> int:
+    """Return the work of a product: its weights times the inputs, plus four per weight to generate them."""
+    return (4 + inputs) * rows * columns
 
 
 def _inputs(x: Tensor) -> Tensor:
@@ -102,12 +100,12 @@ def _inputs(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int, int]]:
-    """Return ranges of rows for threads to take. Vectors of rows are summed six at a time."""
+def _parts(rows: int, columns: int, threads: int) -> list[tuple[int, int]]:
+    """Return ranges of rows for threads to take, as many for each. With AVX-512, vectors are summed six at a time."""
     six = 6 * layout.LANES
     most = min(_ROWS, max(six, _LANES // layout.lanes_of_rows(columns) * layout.LANES // six * six))
-    wanted = max(-(-rows // most), min(threads, (4 + inputs) * rows * columns // _PIECE), 1)
-    unit = six if wanted > threads else layout.LANES
+    wanted = -(-rows // (most * threads)) * threads
+    unit = six if wanted > 2 * threads else layout.LANES
     size = -(-rows // (wanted * unit)) * unit
     return [(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
@@ -115,7 +113,8 @@ def _parts(inputs: int, rows: int, columns: int, threads: int) -> list[tuple[int
 def _transposed(
     x: Tensor, source: Source, scale: float, shape: tuple[int, int], max_bytes: int | None = None
 ) -> Tensor:
-    (rows, columns), inputs, threads, terms = shape, x.shape[0], default(), _inputs(x)
+    (rows, columns), inputs, terms = shape, x.shape[0], _inputs(x)
+    threads = calls.worthwhile(default(), _work(inputs, rows, columns))
     chunks, height = -(-columns // layout.CHUNK), layout.TERMS
     while height < rows and _bits_of(2 * height, columns) <= min(BITS, max_bytes or BITS) // 4:
         height *= 2
@@ -129,39 +128,24 @@ def _transposed(
         scratch(_bits_of(min(height, rows), columns), torch.float32, x.device) as words,
         scratch(inputs * chunks * layout.CHUNK, torch.float32, x.device) as flat,
     ):
-        bits = Memory.of(words.numpy().view(np.uint32))
+        bits, sums = Memory.of(words.numpy().view(np.uint32)), Memory.of_tensor(flat)
         for first in range(0, rows, height):
             last = min(first + height, rows)
             begin, end = first * columns // layout.BLOCK, -(-last * columns // layout.BLOCK)
-            cuts = [*range(begin, end, _BLOCKS), end]
+            cuts = [*range(begin, end, max(_BLOCKS, -(-(end - begin) // threads))), end]
             parts = [bits.part((lo - begin) * WORDS, (hi - begin) * WORDS) for lo, hi in pairwise(cuts)]
             make = zip(parts, cuts[:-1], strict=True)
-            run_all([partial(declared.SIGNS, part, block, *source.halves) for part, block in make], threads)
+            calls.run(declared.SIGNS, [(part, block, *source.halves) for part, block in make], threads)
+            given = Memory.of_tensor(terms[first:])
             sizes = chunks * layout.CHUNK, rows, first * columns - begin * layout.BLOCK, last - first, columns
-            add = partial(_add, Memory.of_tensor(flat), Memory.of_tensor(terms[first:]), bits, sizes, first == 0)
-            run_all([partial(add, *task) for task in tasks], threads)
+            shares = [(sums, given, None, bits, *sizes, *task, first == 0) for task in tasks]
+            calls.run(declared.TRANSPOSED, shares, threads, (2, layout.transposed_space(wide)))
         out = result(x, inputs, columns, torch.float32)
-        ordered = flat.view(inputs, chunks, 32, layout.LANES).transpose(2, 3)
-        if columns % layout.CHUNK:
-            return out.copy_(ordered.reshape(inputs, -1)[:, :columns]).mul_(scale)
-        torch.mul(ordered, scale, out=out.view(inputs, chunks, layout.LANES, 32))
+        to = Memory.of_tensor(out.view(-1))
+        cuts = [inputs * part // threads for part in range(threads + 1)]
+        finish = [(to, sums, chunks * layout.CHUNK, columns, *part, scale) for part in pairwise(cuts)]
+        calls.run(declared.ORDERED, finish, threads)
     return out
-
-
-def _add(
-    out: Memory,
-    terms: Memory,
-    bits: Memory,
-    sizes: tuple[int, ...],
-    fresh: bool,
-    top: int,
-    bottom: int,
-    begin: int,
-    end: int,
-) -> None:
-    """Add one thread's share of the transposed product with some rows."""
-    space = working(layout.transposed_space(end - begin))
-    declared.TRANSPOSED(out, terms, space, bits, *sizes, top, bottom, begin, end, fresh)
 
 
 def _bits_of(rows: int, columns: int) -> int:

@@ -71,8 +71,9 @@ def transposed(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
     out = np.empty((len(x), width), np.float32)
     sizes = width, rows, 0, rows, columns, 0, len(x), 0, chunks, 1
     declared.TRANSPOSED(out.reshape(-1), x.reshape(-1), work, bits, *sizes)
-    ordered = out.reshape(len(x), chunks, 32, layout.LANES).swapaxes(2, 3).reshape(len(x), -1)
-    return ordered[:, :columns] * np.float32(SCALE)
+    found = np.empty((len(x), columns), np.float32)
+    declared.ORDERED(found.reshape(-1), out.reshape(-1), width, columns, 0, len(x), np.float32(SCALE))
+    return found
 
 
 def products() -> int:

@@ -156,6 +156,8 @@ def transposed(width: int, n: int) -> None:
         sizes = chunks * layout.CHUNK, stride, skip, rows, width
         for of_it in ((0, n, 0, chunks), (n - 1, n, chunks - 1, chunks)):
             run(declared_products.TRANSPOSED, out, x, space, bits, *sizes, *of_it, fresh, working=2)
+    for begin, end in ((0, n), (n - 1, n), (n, n)):
+        run(declared_products.ORDERED, np.zeros(n * width, np.float32), out, sizes[0], width, begin, end, 0.3)
 
 
 def dots(quick: bool) -> None:

@@ -179,6 +179,11 @@ def test_sizes_that_do_not_agree_reach_no_kernel():
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 17, 8, 0, 2, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 3, 0, 1, 1),
         lambda: back(sums, x, chunk, bits, 512, 16, 0, 16, 8, 0, 2, 0, 2, 1),
+        lambda: declared_products.ORDERED(out, sums, 512, 8, 0, 3, 1.0),  # rows beyond the result
+        lambda: declared_products.ORDERED(out, sums, 512, 7, 0, 2, 1.0),
+        lambda: declared_products.ORDERED(out, sums, 1024, 8, 0, 2, 1.0),
+        lambda: declared_products.ORDERED(out, sums[1:], 512, 8, 0, 2, 1.0),
+        lambda: declared_products.ORDERED(out, sums, 512, 0, 0, 2, 1.0),
         lambda: declared_products.DOTS(*dots, space, 0, 16, 8, 0, 9, 1),
         lambda: declared_products.DOTS(*dots, space, 1, 16, 8, 0, 8, 1),
         lambda: declared_products.DOTS(*dots, space, 0, 15, 8, 0, 8, 1),

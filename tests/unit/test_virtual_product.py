@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 import lottapack
 from lottapack import rng
 from lottapack.errors import DeviceError, UnsupportedError
-from lottapack.products import declared, layout, narrow, signs
+from lottapack.products import calls, declared, layout, narrow, signs
 from lottapack.products import product as products
 from lottapack.products.adapted import generated_adapted_product
 from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
@@ -19,6 +19,7 @@ from lottapack.products.product import Matrix
 from lottapack.products.rows import generated_rows
 from lottapack.products.weight_key import parsed, weight_key
 from lottapack.rng import backends, reference
+from lottapack.rng.kernels import team
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
 SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056), (23, 3072)]
@@ -61,28 +62,28 @@ def same_bits(one, other):
 compiled = pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 
 
-@pytest.fixture
-def many_parts(monkeypatch):
-    """More pieces, and more threads."""
-    monkeypatch.setattr(signs, "_PIECE", 64)
-    monkeypatch.setattr(signs, "_BLOCKS", 1)
-    monkeypatch.setattr(signs, "default", lambda: 3)
-    signs._parts.cache_clear()
-    yield
-    signs._parts.cache_clear()
+def many_parts(patch, shared):
+    """More pieces, and more threads: torch's, or those of a pool."""
+    patch.setattr(team, "available", lambda: shared)
+    for name in ("_TEAM", "_POOL"):
+        patch.setattr(calls, name, 64)
+    patch.setattr(signs, "_BLOCKS", 1)
+    for module in (signs, calls):
+        patch.setattr(module, "default", lambda: 3)
 
 
 @compiled
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("n", [1, 2, 15])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_the_kernels_add_in_the_stated_order(transposed, n, shape, request):
+def test_the_kernels_add_in_the_stated_order(transposed, n, shape, monkeypatch):
     x, of_one = drawn(n, shape[0] if transposed else shape[1]), weight(shape, scale=1.0).numpy()
     due = in_stated_order(x.numpy(), of_one.T if transposed else of_one, rng.binary32(0.3))
     assert signs.fits(x, source(), shape, transposed, None)
     assert same_bits(products.product(x, Matrix(source(), shape), transposed=transposed), due)
-    request.getfixturevalue("many_parts")
-    assert same_bits(products.product(x, Matrix(source(), shape), transposed=transposed), due)
+    for shared in {False, team.available()}:
+        many_parts(monkeypatch, shared)
+        assert same_bits(products.product(x, Matrix(source(), shape), transposed=transposed), due)
 
 
 @compiled

@@ -99,6 +99,13 @@ class Memory:
         return Memory(self.address + begin * self.dtype.itemsize, self.dtype, (end - begin,), self.owner, self.writable)
 
 
+def failed(name: str) -> UnsupportedError:
+    """Return the error of a kernel whose code reports one."""
+    return UnsupportedError(
+        f"the kernel {name} failed", hint="Report this, with the versions of lottapack, numba and llvmlite."
+    )
+
+
 class Kernel:
     """A kernel that is loaded or compiled at its first call.
 
@@ -126,6 +133,14 @@ class Kernel:
 
         Raises TypeError for arrays of other types, UnsupportedError if the kernel cannot be compiled or fails.
         """
+        function, packed = self.prepared(*arguments)
+        result = ctypes.c_uint64(0)
+        if function(ctypes.byref(result), _EXCEPTION, packed) not in _DONE:
+            raise failed(self.name)
+        return result.value
+
+    def prepared(self, *arguments: Any) -> tuple[Callable[..., int], bytes]:
+        """Check the arguments of a call; return the function and what it is called with. Raises as a call does."""
         given, found, bits = list(arguments), list(arguments), None
         for array in self._arrays:  # last first, so that the indices of the others stay valid
             memory = given[array.place]
@@ -142,14 +157,16 @@ class Kernel:
         packed = self._pack(*given)  # refuses numbers below 0 and too many arguments
         if not self._fits(*found) or not all(found[place].writable for place in self._written):
             raise TypeError(f"{self.name}: the sizes and settings {', '.join(map(str, given))} do not agree")
-        function = self._forms.get(bits) or self._form(bits)
-        result = ctypes.c_uint64(0)
-        if function(ctypes.byref(result), _EXCEPTION, packed) not in _DONE:
-            raise UnsupportedError(
-                f"the kernel {self.name} failed",
-                hint="Report this, with the versions of lottapack, numba and llvmlite.",
-            )
-        return result.value
+        return self._forms.get(bits) or self._form(bits), packed
+
+    def offset(self, place: int) -> int:
+        """Return the number of eight bytes before those of a parameter: an array's address, or a number."""
+        return sum(1 if kind in _SCALARS else 2 + kind.count(",") for kind in self.parameters[:place])
+
+    @staticmethod
+    def address(function: Callable[..., int]) -> int:
+        """Return the address of a function that prepared() returned."""
+        return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
     def prepare(self, bits: np.dtype[Any] | None = None) -> None:
         """Load or compile the kernel. Raises UnsupportedError if it cannot be compiled."""

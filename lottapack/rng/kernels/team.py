@@ -1,0 +1,128 @@
+"""Run calls of a kernel side by side on the OpenMP threads of torch's own operators.
+
+After an operator, those threads wait for the next one by spinning, for some milliseconds. Threads of ours would compete
+with them for the same processors: a product of 128 inputs then took twice as long. A team takes no time to start while
+it spins, so it also serves products that are too short to wake a thread for (decision 0084).
+
+Only libgomp's entry is used, on Linux. A process that forked cannot use it: the threads did not come along.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from lottapack.rng.kernels.kernel import Kernel, Memory, failed
+
+_NEXT, _THREAD, _FAILED, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _PLACE, _MEMORY, _SIZE = range(10)
+"""What all threads of a run share: the next call, the next thread's number, and whether a call failed; then the number
+of calls, the addresses of the kernel and of the arguments, the bytes of a call's arguments, where in them the address
+of working memory belongs, and that of the first thread's memory and its bytes."""
+
+_PARALLEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+"""libgomp's entry: a function, its argument, the number of threads, flags."""
+_SPARE: Final = bytes(8)
+"""Takes the address of working memory where a kernel has none."""
+
+_forked = False
+
+
+def available() -> bool:
+    """Return whether torch's threads can run kernels in this process."""
+    return not _forked and "torch" in sys.modules and _parallel() is not None
+
+
+def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tuple[int, Memory] | None = None) -> None:
+    """Call a kernel with each of ``calls`` on this many threads, if available().
+
+    Each thread takes the next call when it has finished one. ``space``: a parameter, and memory that is divided into
+    equal parts, one a thread. Each call must give a part of that size there, and gets its thread's.
+
+    Raises TypeError for wrong arguments, before the first call; UnsupportedError if a call fails.
+    """
+    prepared = [kernel.prepared(*call) for call in calls]
+    function, packed = prepared[0]
+    arguments = ctypes.create_string_buffer(b"".join(each + _SPARE for _, each in prepared))
+    own = (len(packed), 0, 0)
+    if space is not None:
+        place, memory = space
+        own = (8 * kernel.offset(place), memory.address, memory.size // threads * memory.dtype.itemsize)
+    shared = (ctypes.c_uint64 * 10)(
+        *(0, 0, 0, len(calls), kernel.address(function), ctypes.addressof(arguments), len(packed) + len(_SPARE), *own)
+    )
+    parallel = _parallel()
+    assert parallel is not None
+    parallel(_entry(), ctypes.addressof(shared), threads, 0)
+    if shared[_FAILED]:
+        raise failed(kernel.name)
+
+
+@cache
+def _parallel() -> Callable[..., None] | None:
+    """Return libgomp's function that runs another one on all threads, from the library that torch uses, or None."""
+    if sys.platform != "linux":
+        return None
+    import torch
+
+    # As the system's loader looked it up for torch: first among what all libraries share.
+    for library in (None, str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")):
+        with suppress(OSError, AttributeError):
+            return _PARALLEL(("GOMP_parallel", ctypes.CDLL(library)))
+    return None
+
+
+@cache
+def _entry() -> int:
+    """Return the address of the function that each thread runs. It takes the address of the fields."""
+    import llvmlite.binding as llvm
+
+    from lottapack.rng.kernels import machine
+
+    unit = llvm.parse_assembly(_source(machine.processor().triple))
+    unit.verify()
+    return machine.load(bytes(machine.target_machine().emit_object(unit)), "team")
+
+
+def _source(triple: str) -> str:
+    from llvmlite import ir
+
+    word, address = ir.IntType(64), ir.IntType(8).as_pointer()
+    module = ir.Module()
+    module.triple = triple
+    team = ir.Function(module, ir.FunctionType(ir.VoidType(), [address]), "team")
+    b = ir.IRBuilder(team.append_basic_block("begin"))
+    fields = b.bitcast(team.args[0], word.as_pointer())
+    places = [b.gep(fields, [word(n)]) for n in range(10)]
+    kernel = ir.FunctionType(ir.IntType(32), [address] * 3).as_pointer()
+    result, exception = b.alloca(word), b.alloca(word)
+    thread = b.atomic_rmw("add", places[_THREAD], word(1), "monotonic")
+    own = b.add(b.load(places[_MEMORY]), b.mul(thread, b.load(places[_SIZE])))
+    loop, body, end = (team.append_basic_block(name) for name in ("loop", "body", "end"))
+    b.branch(loop)
+    b.position_at_end(loop)
+    turn = b.atomic_rmw("add", places[_NEXT], word(1), "monotonic")
+    b.cbranch(b.icmp_unsigned("<", turn, b.load(places[_COUNT])), body, end)
+    b.position_at_end(body)
+    given = b.add(b.load(places[_ARGUMENTS]), b.mul(turn, b.load(places[_STRIDE])))
+    b.store(own, b.inttoptr(b.add(given, b.load(places[_PLACE])), word.as_pointer()))
+    function = b.inttoptr(b.load(places[_KERNEL]), kernel)
+    code = b.call(function, [*(b.bitcast(one, address) for one in (result, exception)), b.inttoptr(given, address)])
+    done = b.or_(b.icmp_signed("==", code, code.type(0)), b.icmp_signed("==", code, code.type(-2)))
+    b.atomic_rmw("or", places[_FAILED], b.zext(b.not_(done), word), "monotonic")
+    b.branch(loop)
+    b.position_at_end(end)
+    b.ret_void()
+    return str(module)
+
+
+def _forget() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
