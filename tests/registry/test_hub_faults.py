@@ -172,7 +172,7 @@ def test_each_answer_has_its_words(
             pass
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         lead_to(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}", tmp_path)
         refused(run("pull", REPO), code, words, then)

@@ -42,7 +42,7 @@ def server() -> Iterator[tuple[str, int, list[str]]]:
             pass
 
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=found.serve_forever)
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
     thread.start()
     yield "127.0.0.1", found.server_port, asked
     found.shutdown()
