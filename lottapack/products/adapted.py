@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lottapack.products.inputs import let_vmap, require_width
 from lottapack.products.op import generated_product, refuse_forward_mode
-from lottapack.products.product import NARROW, product
+from lottapack.products.product import NARROW, as_inputs, product
 from lottapack.products.weight_key import matrix_of
 
 
@@ -40,7 +40,7 @@ def generated_adapted_product(
     rows_of_x = x.reshape(-1, x.shape[-1])
     out = product(rows_of_x, matrix, transposed=transposed, max_bytes=max_bytes or None)
     _add_(out, beta, (rows_of_x @ lora_a.t()) * scaling, lora_b.t())
-    return out.view(*x.shape[:-1], out.shape[-1])
+    return as_inputs(out, x)
 
 
 @generated_adapted_product.register_fake
@@ -54,7 +54,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    # The gradients of complex numbers are products with conjugates; the conjugate of a real tensor is that tensor.
     x, lora_a, lora_b, beta = ctx.saved_tensors
+    x, lora_a, lora_b, beta = x.conj(), lora_a.conj(), lora_b.conj(), beta if beta is None else beta.conj()
     of_x, of_a, of_b, of_beta = ctx.needs_input_grad[:4]
     gradients: list[Tensor | None] = [None] * 4
     rows_of_x, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
@@ -67,7 +69,7 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         back = generated_product(gradient, *ctx.weight, not ctx.transposed, ctx.max_bytes)
         if of_beta:
             # At least float32: narrow dtypes would round the sum as it grows.
-            terms = (t.flatten().float() if t.dtype in NARROW else t.flatten() for t in (back, rows_of_x))
+            terms = (t.reshape(-1).float() if t.dtype in NARROW else t.reshape(-1) for t in (back, rows_of_x))
             gradients[3] = torch.dot(*terms).view(1).to(back.dtype)
         if of_x and torch.is_grad_enabled():  # this backward pass is differentiated itself
             back = (back if beta is None else back * beta) + narrow @ lora_a

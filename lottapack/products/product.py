@@ -101,7 +101,16 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
         out = gpu.product(flat, matrix.source, magnitude(matrix.source, x.dtype), matrix.shape, transposed)
     else:
         out = _tiles(flat, matrix, transposed, max_bytes)
-    return out.view(*x.shape[:-1], out.shape[-1])
+    return as_inputs(out, x)
+
+
+def as_inputs(out: Tensor, x: Tensor) -> Tensor:
+    """Return rows of outputs in the shape of the inputs.
+
+    The result is no view to torch, which would refuse to change the view that an operator returns in place.
+    """
+    shaped: Tensor = torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])
+    return shaped
 
 
 def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
