@@ -8,8 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lottapack.products import answers, calls, declared, layout
+from lottapack.products import answers, declared, layout
+from lottapack.products.scratch import working
 from lottapack.rng import Source, backends, fill_
+from lottapack.rng.kernels.calls import Work, run
 from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.threads import default
 
@@ -64,4 +66,4 @@ def _add(out: Tensor, x: Tensor, begin: int, block: Tensor, *, fresh: bool) -> N
         (sums, terms, weights, None, begin, stride, columns, first, last, fresh)
         for first, last in pairwise([*cuts, columns])
     ]
-    calls.run(declared.DOTS, given, default(), (3, size))
+    run(declared.DOTS, given, default(), Work(3, size, working))

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottapack.products import answers, calls, declared, layout
-from lottapack.products.scratch import result, scratch
+from lottapack.products import answers, declared, layout
+from lottapack.products.scratch import result, scratch, working
 from lottapack.rng import Source, backends
+from lottapack.rng.kernels import team
+from lottapack.rng.kernels.calls import Work, run
 from lottapack.rng.kernels.kernel import Memory
 from lottapack.rng.stream import WORDS
 from lottapack.rng.threads import default
@@ -24,6 +26,10 @@ SLAB: Final = 512
 BITS: Final = 1 << 23
 """Bytes of the bits that a transposed product generates at a time, unless it may use less; they fit in an L3 cache."""
 
+_LEAST = 1 << 24
+"""The smallest work for a separate thread: weights times inputs, plus four per weight to generate them."""
+_LEAST_OF_TEAM = 1 << 20
+"""The smallest work for a thread of torch's, which spins and so starts at once."""
 _LANES = 1 << 17
 """The number of lane values that a thread holds at a time, or those of six vectors; they fit in an L2 cache."""
 _ROWS = 768
@@ -82,17 +88,18 @@ def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) ->
     out = result(x, x.shape[0], rows, torch.float32)
     terms, sums, key = Memory.of_tensor(_inputs(x)), Memory.of_tensor(out.view(-1)), source.halves
     held = layout.bits_around(columns)
-    threads = calls.worthwhile(default(), _work(x.shape[0], rows, columns))
+    threads = _threads(x.shape[0], rows, columns)
     parts = _parts(rows, columns, threads)
     given = [(sums, terms, None, rows, held, columns, *part, scale, *key) for part in parts]
     size = layout.product_space(max(end - begin for begin, end in parts), columns)
-    calls.run(declared.PRODUCT, given, threads, (2, size))
+    run(declared.PRODUCT, given, threads, Work(2, size, working))
     return out
 
 
-def _work(inputs: int, rows: int, columns: int) -> int:
-    """Return the work of a product: its weights times the inputs, plus four per weight to generate them."""
-    return (4 + inputs) * rows * columns
+def _threads(inputs: int, rows: int, columns: int) -> int:
+    """Return how many threads a product is worth."""
+    work = (4 + inputs) * rows * columns
+    return max(1, min(default(), work // (_LEAST_OF_TEAM if team.available() else _LEAST)))
 
 
 def _inputs(x: Tensor) -> Tensor:
@@ -114,7 +121,7 @@ def _transposed(
     x: Tensor, source: Source, scale: float, shape: tuple[int, int], max_bytes: int | None = None
 ) -> Tensor:
     (rows, columns), inputs, terms = shape, x.shape[0], _inputs(x)
-    threads = calls.worthwhile(default(), _work(inputs, rows, columns))
+    threads = _threads(inputs, rows, columns)
     chunks, height = -(-columns // layout.CHUNK), layout.TERMS
     while height < rows and _bits_of(2 * height, columns) <= min(BITS, max_bytes or BITS) // 4:
         height *= 2
@@ -135,16 +142,16 @@ def _transposed(
             cuts = [*range(begin, end, max(_BLOCKS, -(-(end - begin) // threads))), end]
             parts = [bits.part((lo - begin) * WORDS, (hi - begin) * WORDS) for lo, hi in pairwise(cuts)]
             make = zip(parts, cuts[:-1], strict=True)
-            calls.run(declared.SIGNS, [(part, block, *source.halves) for part, block in make], threads)
+            run(declared.SIGNS, [(part, block, *source.halves) for part, block in make], threads)
             given = Memory.of_tensor(terms[first:])
             sizes = chunks * layout.CHUNK, rows, first * columns - begin * layout.BLOCK, last - first, columns
             shares = [(sums, given, None, bits, *sizes, *task, first == 0) for task in tasks]
-            calls.run(declared.TRANSPOSED, shares, threads, (2, layout.transposed_space(wide)))
+            run(declared.TRANSPOSED, shares, threads, Work(2, layout.transposed_space(wide), working))
         out = result(x, inputs, columns, torch.float32)
         to = Memory.of_tensor(out.view(-1))
         cuts = [inputs * part // threads for part in range(threads + 1)]
         finish = [(to, sums, chunks * layout.CHUNK, columns, *part, scale) for part in pairwise(cuts)]
-        calls.run(declared.ORDERED, finish, threads)
+        run(declared.ORDERED, finish, threads)
     return out
 
 

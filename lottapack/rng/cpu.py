@@ -9,13 +9,17 @@ import numpy as np
 
 from lottapack.rng.fits import fitted_when_worth
 from lottapack.rng.kernels import declared
+from lottapack.rng.kernels.calls import Work, run
 from lottapack.rng.kernels.declared import FITTED, FORMS
 from lottapack.rng.kernels.kernel import Kernel, Memory
 from lottapack.rng.quantile import coefficients
 from lottapack.rng.runs import Integers
 from lottapack.rng.stream import ITEM_BITS, WORDS, Source
 from lottapack.rng.tables import Bits, builtin, check_scale, scaled_bits
-from lottapack.rng.threads import PIECE, default, run_all, spread
+from lottapack.rng.threads import PIECE, default, pieces, run_all
+
+_MOST = 8
+"""The most pieces for each thread, so that a thread that is held up leaves its work to others."""
 
 
 def prepare() -> None:
@@ -25,17 +29,17 @@ def prepare() -> None:
             kernel.prepare(bits)
 
 
-def fill_bits(out: Bits, source: Source, start: int = 0, threads: int | None = None) -> None:
+def fill_bits(out: Bits, source: Source, start: int = 0) -> None:
     """Fill ``out``, shape (n,), uint32 or uint16, with elements ``start`` to ``start + n - 1`` (spec: stream)."""
-    way, memory = _way(source, out.size), Memory.of(out)
+    way, memory, threads = _way(source, out.size), Memory.of(out), default()
+    given = [
+        (memory.part(lo - start, hi - start), *way.place(lo), *way.given)
+        for lo, hi in _pieces(start, out.size, threads)
+    ]
+    run(way.fill, given, threads)
 
-    def work(lo: int, hi: int) -> None:
-        way.fill(memory.part(lo - start, hi - start), *way.place(lo), *way.given)
 
-    spread(start, start + out.size, work, threads or default())
-
-
-def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers, threads: int | None = None) -> None:
+def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integers) -> None:
     """Fill ``out``, shape (n,), with runs of elements one after another: ``starts`` and ``lengths``, ascending."""
     way = _way(source, out.size)
     ends = np.cumsum(lengths)
@@ -48,29 +52,28 @@ def fill_runs_bits(out: Bits, source: Source, starts: Integers, lengths: Integer
         way.fill_runs(out[lo:hi], starts[first:last], lengths[first:last], part, way.served, *way.given)
 
     tasks = [partial(work, first, last) for first, last in pairwise(cuts) if first < last]
-    run_all(tasks, threads or default())
+    run_all(tasks, default())
 
 
-def fingerprint_bits(bits: Bits, start: int = 0, threads: int | None = None) -> int:
+def fingerprint_bits(bits: Bits, start: int = 0) -> int:
     """Return the fingerprint of ``bits``, shape (n,), whose first element has index ``start`` (spec: fingerprint)."""
-    memory = Memory.of(bits)
-
-    def work(lo: int, hi: int) -> int:
-        return declared.FINGERPRINT(memory.part(lo - start, hi - start), lo)
-
-    return sum(spread(start, start + bits.size, work, threads or default())) % 2**64
+    memory, threads = Memory.of(bits), default()
+    given = [(memory.part(lo - start, hi - start), lo) for lo, hi in _pieces(start, bits.size, threads)]
+    return run(declared.FINGERPRINT, given, threads)
 
 
-def fingerprint_of(source: Source, count: int, threads: int | None = None) -> int:
+def fingerprint_of(source: Source, count: int) -> int:
     """Return the fingerprint of the first ``count`` elements; each thread holds one block at a time."""
-    way = _way(source, count)
-    space = way.served, f"u{ITEM_BITS[source.dtype] // 8}"
+    way, threads, dtype = _way(source, count), default(), f"u{ITEM_BITS[source.dtype] // 8}"
+    given = [  # each piece begins at a block
+        (None, hi - lo, way.place(lo)[0], *way.given) for lo, hi in _pieces(0, count, threads)
+    ]
+    return run(way.fingerprint, given, threads, Work(0, way.served, lambda size: Memory.of(np.empty(size, dtype))))
 
-    def work(lo: int, hi: int) -> int:
-        block, _ = way.place(lo)  # each piece begins at a block
-        return way.fingerprint(np.empty(*space), hi - lo, block, *way.given)
 
-    return sum(spread(0, count, work, threads or default())) % 2**64
+def _pieces(start: int, count: int, threads: int) -> list[tuple[int, int]]:
+    """Return ranges for threads to take, cut at multiples of PIECE, and at most _MOST for each thread."""
+    return pieces(start, start + count, PIECE * max(1, count // (_MOST * threads * PIECE)))
 
 
 @dataclass(frozen=True)

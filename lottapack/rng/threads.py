@@ -29,10 +29,20 @@ def default() -> int:
     return os.cpu_count() or 1
 
 
+def is_inside() -> bool:
+    """Return whether this thread runs a task of run_all()."""
+    return getattr(_inside, "value", False)
+
+
 def spread(start: int, stop: int, work: Callable[[int, int], T], threads: int) -> list[T]:
     """Call ``work(lo, hi)`` for pieces of [start, stop), cut at multiples of PIECE; return the results in any order."""
-    cuts = [start, *range((start // PIECE + 1) * PIECE, stop, PIECE), stop]
-    return run_all([partial(work, lo, hi) for lo, hi in pairwise(cuts) if lo < hi], threads)
+    return run_all([partial(work, *piece) for piece in pieces(start, stop)], threads)
+
+
+def pieces(start: int, stop: int, size: int = PIECE) -> list[tuple[int, int]]:
+    """Return ranges that make up [start, stop), cut at multiples of ``size``."""
+    cuts = [start, *range((start // size + 1) * size, stop, size), stop]
+    return [(lo, hi) for lo, hi in pairwise(cuts) if lo < hi]
 
 
 def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
@@ -47,7 +57,7 @@ def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
 
     def run() -> list[T]:
         results = []
-        outermost, _inside.value = not getattr(_inside, "value", False), True
+        outermost, _inside.value = not is_inside(), True
         try:
             while not stop.is_set() and (turn := next(turns)) < len(tasks):
                 results.append(tasks[turn]())
@@ -58,7 +68,7 @@ def run_all(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
             _inside.value = not outermost
         return results
 
-    others = 0 if getattr(_inside, "value", False) else min(threads, len(tasks)) - 1
+    others = 0 if is_inside() else min(threads, len(tasks)) - 1
     futures = [_executor().submit(run) for _ in range(others)]
     try:
         results = run()

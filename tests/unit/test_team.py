@@ -11,11 +11,11 @@ import torch
 import lottapack
 from lottapack import rng
 from lottapack.errors import UnsupportedError
-from lottapack.products import calls
 from lottapack.products.product import Matrix, product
-from lottapack.rng import backends
-from lottapack.rng.kernels import team
+from lottapack.rng import backends, reference
+from lottapack.rng.kernels import declared, team
 from lottapack.rng.kernels.kernel import Kernel, Memory
+from lottapack.rng.threads import PIECE, pieces
 
 pytestmark = pytest.mark.skipif(
     not backends.numba_works() or not team.available(), reason="torch has no threads of libgomp, or no kernels"
@@ -76,9 +76,14 @@ def test_wrong_arguments_of_one_call_run_none():
     assert not ran
 
 
-@pytest.mark.parametrize(("threads", "work", "due"), [(8, 1 << 40, 8), (8, 0, 1), (8, 5 << 20, 5), (1, 1 << 40, 1)])
-def test_threads_are_worth_their_work(threads, work, due):
-    assert calls.worthwhile(threads, work) == due
+def test_results_are_added():
+    def add(_address, _size, number):
+        return 0
+
+    assert team.run(kernel_of(add, "u32[] u64"), [(np.zeros(1, np.uint32), 1)] * 3, 2) == 0
+    bits = np.arange(3 * PIECE, dtype=np.uint32)
+    given = [(Memory.of(bits).part(lo, hi), lo) for lo, hi in pieces(0, bits.size)]
+    assert team.run(declared.FINGERPRINT, given, 2) == reference.fingerprint(bits.view(np.uint32), 0)
 
 
 def test_without_torch_there_is_no_team():

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 import lottapack
 from lottapack import rng
 from lottapack.errors import DeviceError, UnsupportedError
-from lottapack.products import calls, declared, layout, narrow, signs
+from lottapack.products import declared, layout, narrow, signs
 from lottapack.products import product as products
 from lottapack.products.adapted import generated_adapted_product
 from lottapack.products.convolution import generated_convolution, generated_convolution_gradient
@@ -19,7 +19,7 @@ from lottapack.products.product import Matrix
 from lottapack.products.rows import generated_rows
 from lottapack.products.weight_key import parsed, weight_key
 from lottapack.rng import backends, reference
-from lottapack.rng.kernels import team
+from lottapack.rng.kernels import calls, team
 
 SEED, NAME = 2**63 + 42, "layers.0.weight"
 SHAPES = [(37, 1000), (5, 4096), (100, 33), (9, 2816), (3, 1), (70, 1024), (40, 1056), (23, 3072)]
@@ -65,8 +65,8 @@ compiled = pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 def many_parts(patch, shared):
     """More pieces, and more threads: torch's, or those of a pool."""
     patch.setattr(team, "available", lambda: shared)
-    for name in ("_TEAM", "_POOL"):
-        patch.setattr(calls, name, 64)
+    for name in ("_LEAST", "_LEAST_OF_TEAM"):
+        patch.setattr(signs, name, 64)
     patch.setattr(signs, "_BLOCKS", 1)
     for module in (signs, calls):
         patch.setattr(module, "default", lambda: 3)
@@ -426,6 +426,7 @@ def test_a_kernel_that_gives_a_wrong_answer_is_not_used(kernel, monkeypatch):
     def wrong(out, *rest):
         right(out, *rest)
         out.owner[0] += 1
+        return 0
 
     monkeypatch.setattr(declared, kernel, wrong)
     signs._require_right_answers.cache_clear()
@@ -438,7 +439,7 @@ def test_a_kernel_that_gives_a_wrong_answer_is_not_used(kernel, monkeypatch):
 
 @dots
 def test_dot_products_that_give_a_wrong_answer_are_not_used(monkeypatch):
-    monkeypatch.setattr(declared, "DOTS", lambda out, *_: out.owner.fill_(1))
+    monkeypatch.setattr(declared, "DOTS", lambda out, *_: 0 * len(out.owner.fill_(1)))
     narrow._require_right_answers.cache_clear()
     out, x, block = torch.empty(1, 64), torch.ones(1, 2).bfloat16(), torch.ones(2, 64).bfloat16()
     with pytest.raises(DeviceError, match="bfloat16 dot products compute a wrong product of 1 inputs"):

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from lottapack.rng.kernels.kernel import Kernel, Memory, failed
+from lottapack.rng.threads import is_inside
 
-_NEXT, _THREAD, _FAILED, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _PLACE, _MEMORY, _SIZE = range(10)
-"""What all threads of a run share: the next call, the next thread's number, and whether a call failed; then the number
-of calls, the addresses of the kernel and of the arguments, the bytes of a call's arguments, where in them the address
-of working memory belongs, and that of the first thread's memory and its bytes."""
+_NEXT, _THREAD, _FAILED, _SUM, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _PLACE, _MEMORY, _SIZE = range(11)
+"""What all threads of a run share: the next call, the next thread's number, whether a call failed, and the sum of the
+results; then the number of calls, the addresses of the kernel and of the arguments, the bytes of a call's arguments,
+where in them the address of working memory belongs, and that of the first thread's memory and its bytes."""
 
 _PARALLEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 """libgomp's entry: a function, its argument, the number of threads, flags."""
@@ -32,15 +33,18 @@ _forked = False
 
 
 def available() -> bool:
-    """Return whether torch's threads can run kernels in this process."""
-    return not _forked and "torch" in sys.modules and _parallel() is not None
+    """Return whether torch's threads can run kernels now: not for a task of run_all(), which stays in its thread."""
+    return not _forked and "torch" in sys.modules and not is_inside() and _parallel() is not None
 
 
-def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tuple[int, Memory] | None = None) -> None:
+def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tuple[int, Memory] | None = None) -> int:
     """Call a kernel with each of ``calls`` on this many threads, if available().
 
-    Each thread takes the next call when it has finished one. ``space``: a parameter, and memory that is divided into
-    equal parts, one a thread. Each call must give a part of that size there, and gets its thread's.
+    ``threads`` should be default(), torch's number: libgomp ends those that a smaller team leaves out. Each thread
+    takes the next call when it has finished one. ``space``: a parameter, and memory that is divided into equal parts,
+    one a thread. Each call must give a part of at most that size there, and gets its thread's.
+
+    Returns the sum of the results, modulo 2**64.
 
     Raises TypeError for wrong arguments, before the first call; UnsupportedError if a call fails.
     """
@@ -51,14 +55,14 @@ def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tup
     if space is not None:
         place, memory = space
         own = (8 * kernel.offset(place), memory.address, memory.size // threads * memory.dtype.itemsize)
-    shared = (ctypes.c_uint64 * 10)(
-        *(0, 0, 0, len(calls), kernel.address(function), ctypes.addressof(arguments), len(packed) + len(_SPARE), *own)
-    )
+    given = len(calls), kernel.address(function), ctypes.addressof(arguments), len(packed) + len(_SPARE)
+    shared = (ctypes.c_uint64 * 11)(0, 0, 0, 0, *given, *own)
     parallel = _parallel()
     assert parallel is not None
     parallel(_entry(), ctypes.addressof(shared), threads, 0)
     if shared[_FAILED]:
         raise failed(kernel.name)
+    return shared[_SUM]
 
 
 @cache
@@ -96,7 +100,7 @@ def _source(triple: str) -> str:
     team = ir.Function(module, ir.FunctionType(ir.VoidType(), [address]), "team")
     b = ir.IRBuilder(team.append_basic_block("begin"))
     fields = b.bitcast(team.args[0], word.as_pointer())
-    places = [b.gep(fields, [word(n)]) for n in range(10)]
+    places = [b.gep(fields, [word(n)]) for n in range(11)]
     kernel = ir.FunctionType(ir.IntType(32), [address] * 3).as_pointer()
     result, exception = b.alloca(word), b.alloca(word)
     thread = b.atomic_rmw("add", places[_THREAD], word(1), "monotonic")
@@ -110,9 +114,11 @@ def _source(triple: str) -> str:
     given = b.add(b.load(places[_ARGUMENTS]), b.mul(turn, b.load(places[_STRIDE])))
     b.store(own, b.inttoptr(b.add(given, b.load(places[_PLACE])), word.as_pointer()))
     function = b.inttoptr(b.load(places[_KERNEL]), kernel)
+    b.store(word(0), result)  # a kernel without a result leaves it alone
     code = b.call(function, [*(b.bitcast(one, address) for one in (result, exception)), b.inttoptr(given, address)])
     done = b.or_(b.icmp_signed("==", code, code.type(0)), b.icmp_signed("==", code, code.type(-2)))
     b.atomic_rmw("or", places[_FAILED], b.zext(b.not_(done), word), "monotonic")
+    b.atomic_rmw("add", places[_SUM], b.load(result), "monotonic")
     b.branch(loop)
     b.position_at_end(end)
     b.ret_void()
