@@ -107,7 +107,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
 def as_inputs(out: Tensor, x: Tensor) -> Tensor:
     """Return rows of outputs in the shape of the inputs.
 
-    The result is no view to torch, which would refuse to change the view that an operator returns in place.
+    torch does not take the result for a view, which an operator may not return if it is to be changed in place.
     """
     shaped: Tensor = torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])
     return shaped
