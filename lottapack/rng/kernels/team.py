@@ -72,6 +72,8 @@ def _parallel() -> Callable[..., None] | None:
         return None
     import torch
 
+    if not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
+        return None
     # As the system's loader looked it up for torch: first among what all libraries share.
     for library in (None, str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")):
         with suppress(OSError, AttributeError):
