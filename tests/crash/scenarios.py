@@ -428,9 +428,10 @@ class KernelCache(Scenario):
 
         from lottapack import rng
         from lottapack.rng import reference
-        from lottapack.rng.kernels import declared
+        from lottapack.rng.kernels import declared, object_files
 
-        sys.pycache_prefix = str(self.folder / "out")
+        # (A prefix for all that Python compiles would have it compile numba's modules as well.)
+        object_files.cache_from_source = lambda path: str(self.folder / "out" / Path(path).name)
         for kernel in (declared.FILL, declared.FINGERPRINT_BLOCKS):
             kernel._forms.clear()  # a child inherits those of this process
 
