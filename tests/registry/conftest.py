@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import prompt_stop  # noqa: F401
 import pytest
 from hub_runs import Hub, Result, Run, lead_to, make_pack, serving
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import prompt_stop  # noqa: F401
 import pytest
 from serve_runs import ask
 
