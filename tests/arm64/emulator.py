@@ -19,6 +19,7 @@ from lottapack.rng.kernels import machine
 
 machine.compile_for_another(machine.Processor("aarch64-unknown-linux-gnu", "generic", "", chosen=True))
 
+from lottapack.rng import cpu  # noqa: E402
 from lottapack.rng.kernels.kernel import Kernel  # noqa: E402
 
 _PAGE: Final = 4096
@@ -61,6 +62,7 @@ class Emulator:
     def install(self) -> None:
         """Let all kernels of this process run here."""
         Kernel._form = lambda kernel, bits: self._function(kernel, bits)  # type: ignore[method-assign]
+        cpu.default = lambda: 1  # it is one processor
 
     def code(self, address: int, size: int) -> bytes:
         """Return instructions that are loaded."""

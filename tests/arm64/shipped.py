@@ -23,20 +23,20 @@ SCALE = rng.binary32(0.3)
 
 def bits_of(source: rng.Source, start: int, count: int) -> np.ndarray:
     bits = np.empty(count, f"u{4 if source.dtype == 'float32' else 2}")
-    cpu.fill_bits(bits, source, start, 1)
+    cpu.fill_bits(bits, source, start)
     return bits
 
 
 def fills() -> int:
     """Return the number of comparisons."""
-    selfcheck.ensure("numba", "cpu", lambda *given: cpu.fingerprint_bits(bits_of(*given), given[1], 1))
+    selfcheck.ensure("numba", "cpu", lambda *given: cpu.fingerprint_bits(bits_of(*given), given[1]))
     tables = [name for name in rng.BUILTIN if name != "hadamard"]
     for table, dtype in product(tables, ("float32", "bfloat16", "float16")):
         source = rng.Source(2**63 + 1, "layer", rng.builtin(table), SCALE, dtype)
         for start, count in PLACES:
             assert np.array_equal(bits_of(source, start, count), reference.elements(source, start, count)), table
         due = reference.fingerprint(reference.elements(source, 0, 5000))
-        assert cpu.fingerprint_of(source, 5000, 1) == due, table
+        assert cpu.fingerprint_of(source, 5000) == due, table
     return len(tables) * 3 * len(PLACES)
 
 

@@ -86,9 +86,9 @@ def test_fingerprints_of_parts_add_up(backend, device):
 @everywhere
 def test_more_than_one_chunk_or_piece(backend, device, monkeypatch):
     """The borders between pieces of work do not change results."""
-    from lottapack.rng import torch_ops
+    from lottapack.rng import cpu, torch_ops
 
-    monkeypatch.setattr(threads, "PIECE", 2048)
+    monkeypatch.setattr(cpu, "PIECE", 2048)
     monkeypatch.setattr(torch_ops, "CHUNK", 2048)
     one = source("normal4", "float32")
     assert np.array_equal(filled(backend, device, one, 1000, 9000), expected(one, 1000, 9000))
@@ -131,17 +131,23 @@ def test_every_entry_of_a_table_is_hit(table):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
-def test_uneven_threads(workers, monkeypatch):
+@pytest.mark.parametrize("pool", [False, True])
+def test_uneven_threads(pool, workers, monkeypatch):
     from lottapack.rng import cpu
+    from lottapack.rng.kernels import calls, team
 
-    monkeypatch.setattr(threads, "PIECE", 32768)
+    monkeypatch.setattr(cpu, "PIECE", 32768)
+    monkeypatch.setattr(cpu, "default", lambda: workers)
+    monkeypatch.setattr(calls, "default", lambda: workers)
+    if pool:
+        monkeypatch.setattr(team, "available", lambda: False)
     one = source("sign1", "float32")
     count = 3 * 32768 + 4321
     bits = np.zeros(count, np.uint32)
-    cpu.fill_bits(bits, one, 99, workers)
+    cpu.fill_bits(bits, one, 99)
     assert np.array_equal(bits, expected(one, 99, count))
-    assert cpu.fingerprint_bits(bits, 99, workers) == reference.fingerprint(bits, 99)
-    assert cpu.fingerprint_of(one, count, workers) == reference.fingerprint(expected(one, 0, count))
+    assert cpu.fingerprint_bits(bits, 99) == reference.fingerprint(bits, 99)
+    assert cpu.fingerprint_of(one, count) == reference.fingerprint(expected(one, 0, count))
 
 
 @pytest.mark.parametrize("table", TABLES)
