@@ -10,8 +10,8 @@ import pytest
 PROGRAM = Path(equality_cases.__file__)
 
 
-def run(environment: dict[str, str]) -> dict[str, object]:
-    return equality_cases.printed([PROGRAM], environment)
+def run(environment: dict[str, str], *folder: Path) -> dict[str, object]:
+    return equality_cases.printed([PROGRAM, *folder], environment)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,7 @@ def test_torch_without_vector_instructions(here):
 def test_kernels_of_another_processor(features, here, tmp_path):
     if features and (sys.platform != "linux" or platform.machine() != "x86_64"):
         pytest.skip("the machine may have no such vectors")
-    there = run(
-        {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "PYTHONPYCACHEPREFIX": str(tmp_path)},
-    )
+    there = run({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}, tmp_path)
     assert there["processor"] == ["generic", features]
     assert there["compiled"], "the kernels were compiled here, not taken from another cache"
     assert there["wide_vectors"] == bool(features)
