@@ -99,7 +99,7 @@ def _forward(x: Tensor, source: Source, scale: float, shape: tuple[int, int]) ->
 def _threads(inputs: int, rows: int, columns: int) -> int:
     """Return how many threads a product is worth."""
     work = (4 + inputs) * rows * columns
-    return max(1, min(default(), work // (_LEAST_OF_TEAM if team.available() else _LEAST)))
+    return max(1, min(default(), work // (_LEAST_OF_TEAM if team.is_ready() else _LEAST)))
 
 
 def _inputs(x: Tensor) -> Tensor:

@@ -139,8 +139,7 @@ def test_uneven_threads(pool, workers, monkeypatch):
     monkeypatch.setattr(cpu, "PIECE", 32768)
     monkeypatch.setattr(cpu, "default", lambda: workers)
     monkeypatch.setattr(calls, "default", lambda: workers)
-    if pool:
-        monkeypatch.setattr(team, "available", lambda: False)
+    monkeypatch.setattr(team, "is_ready", lambda: team.available() and not pool)
     one = source("sign1", "float32")
     count = 3 * 32768 + 4321
     bits = np.zeros(count, np.uint32)

@@ -136,7 +136,7 @@ def _child(queue):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_gets_threads_of_its_own(monkeypatch):
     monkeypatch.setattr("lottapack.rng.cpu.default", lambda: 3)
-    monkeypatch.setattr("lottapack.rng.kernels.team.available", lambda: False)
+    monkeypatch.setattr("lottapack.rng.kernels.team.is_ready", lambda: False)
     expected = fingerprint_of(SOURCE, 3 * threads.PIECE)
     assert threads._pool is not None
     context = multiprocessing.get_context("fork")

@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -86,13 +87,32 @@ def test_results_are_added():
     assert team.run(declared.FINGERPRINT, given, 2) == reference.fingerprint(bits.view(np.uint32), 0)
 
 
+def test_a_team_that_waits_for_one_of_its_threads_rests(monkeypatch):
+    monkeypatch.setattr(team, "_rests_until", 0.0)
+    monkeypatch.setattr(team, "_REST", 1000)
+    assert team.is_ready()
+    kernel = kernel_of(lambda number: time.sleep(number / 5) or 0, "u64")
+    team.run(kernel, [(1,)], 2)  # the other thread finds no call
+    assert team.available()
+    assert not team.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "rests"), [(1.0, 1.0009, False), (1.0, 1.003, True), (1.5, 2.1, True), (1.6, 2.1, False)]
+)
+def test_a_team_rests_if_it_waits_for_half_of_its_time(first, end, rests, monkeypatch):
+    monkeypatch.setattr(team, "_rests_until", 0.0)
+    team._rest(0.999 if end < 1.1 else 1.0, end, first)
+    assert (team._rests_until > 0) == rests
+
+
 def test_without_torch_there_is_no_team():
     code = """
 import sys
 from lottapack.rng.kernels import team
 assert not team.available() and "torch" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 FORKED = """
@@ -118,7 +138,7 @@ assert torch.equal(product(x, matrix), due)
 
 
 def test_a_forked_process_multiplies_without_the_threads_it_lost():
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)
 
 
 def test_threads_of_the_program_multiply_at_the_same_time():
@@ -146,8 +166,9 @@ def test_a_training_step_has_the_same_bits_with_a_pool(tmp_path, monkeypatch):
         model(x).square().sum().backward()
         return x.grad
 
+    monkeypatch.setattr(team, "is_ready", team.available)
     torch.manual_seed(0)
     one = gradients()
-    monkeypatch.setattr(team, "available", lambda: False)
+    monkeypatch.setattr(team, "is_ready", lambda: False)
     torch.manual_seed(0)
     assert torch.equal(one.view(torch.int32), gradients().view(torch.int32))

@@ -64,7 +64,7 @@ compiled = pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 
 def many_parts(patch, shared):
     """More pieces, and more threads: torch's, or those of a pool."""
-    patch.setattr(team, "available", lambda: shared)
+    patch.setattr(team, "is_ready", lambda: shared)
     for name in ("_LEAST", "_LEAST_OF_TEAM"):
         patch.setattr(signs, name, 64)
     patch.setattr(signs, "_BLOCKS", 1)

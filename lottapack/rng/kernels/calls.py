@@ -36,7 +36,7 @@ def run(kernel: Kernel, calls: Sequence[tuple[Any, ...]], threads: int, work: Wo
 
     Raises TypeError for wrong arguments, UnsupportedError if the kernel cannot be compiled or fails.
     """
-    if min(threads, len(calls)) < 2 or not team.available():
+    if min(threads, len(calls)) < 2 or not team.is_ready():
         return sum(run_all([partial(_one, kernel, call, work) for call in calls], threads)) % 2**64
     if work is None:
         return team.run(kernel, calls, default())

@@ -5,36 +5,54 @@ with them for the same processors: a product of 128 inputs then took twice as lo
 it spins, so it also serves products that are too short to wake a thread for (decision 0084).
 
 Only libgomp's entry is used, on Linux. A process that forked cannot use it: the threads did not come along.
+
+All threads of a team must arrive before it is done. Where other work takes the processors, one of them may wait for its
+turn for many times as long as a product takes. So a team that waited in vain rests for a while.
 """
 
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from lottapack.rng.kernels.kernel import Kernel, Memory, failed
 from lottapack.rng.threads import is_inside
 
-_NEXT, _THREAD, _FAILED, _SUM, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _PLACE, _MEMORY, _SIZE = range(11)
+_NEXT, _THREAD, _FAILED, _SUM, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _CLOCK, _TIMES, _PLACE, _MEMORY, _SIZE = range(13)
 """What all threads of a run share: the next call, the next thread's number, whether a call failed, and the sum of the
 results; then the number of calls, the addresses of the kernel and of the arguments, the bytes of a call's arguments,
-where in them the address of working memory belongs, and that of the first thread's memory and its bytes."""
+the addresses of C's clock_gettime() and of the times at which threads find no more calls, where in a call's arguments
+the address of working memory belongs, and that of the first thread's memory and its bytes."""
 
 _PARALLEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 """libgomp's entry: a function, its argument, the number of threads, flags."""
 _SPARE: Final = bytes(8)
 """Takes the address of working memory where a kernel has none."""
 
+_MONOTONIC: Final = 1
+"""The number of the clock of time.perf_counter()."""
+_WAITED: Final = 1e-3
+"""A team waited in vain if it waited for more seconds after a thread found no more calls, and for half of its time."""
+_REST: Final = 0.25
+"""The seconds for which it then rests."""
+
 _forked = False
+_rests_until = 0.0
 
 
 def available() -> bool:
     """Return whether torch's threads can run kernels now: not for a task of run_all(), which stays in its thread."""
     return not _forked and "torch" in sys.modules and not is_inside() and _parallel() is not None
+
+
+def is_ready() -> bool:
+    """Return whether torch's threads are available() and do not rest."""
+    return available() and time.perf_counter() >= _rests_until
 
 
 def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tuple[int, Memory] | None = None) -> int:
@@ -56,13 +74,37 @@ def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tup
         place, memory = space
         own = (8 * kernel.offset(place), memory.address, memory.size // threads * memory.dtype.itemsize)
     given = len(calls), kernel.address(function), ctypes.addressof(arguments), len(packed) + len(_SPARE)
-    shared = (ctypes.c_uint64 * 11)(0, 0, 0, 0, *given, *own)
-    parallel = _parallel()
+    times = (_Time * threads)()
+    shared = (ctypes.c_uint64 * 13)(0, 0, 0, 0, *given, _clock(), ctypes.addressof(times), *own)
+    parallel, begin = _parallel(), time.perf_counter()
     assert parallel is not None
     parallel(_entry(), ctypes.addressof(shared), threads, 0)
+    _rest(begin, time.perf_counter(), min(found.seconds for found in times[: shared[_THREAD]]))
     if shared[_FAILED]:
         raise failed(kernel.name)
     return shared[_SUM]
+
+
+class _Time(ctypes.Structure):
+    """C's struct timespec."""
+
+    _fields_: ClassVar = [("whole", ctypes.c_int64), ("billionths", ctypes.c_int64)]
+
+    @property
+    def seconds(self) -> float:
+        return float(self.whole + self.billionths / 1e9)
+
+
+def _rest(begin: float, end: float, first: float) -> None:
+    """Let the team rest if it ran from ``begin`` to ``end`` and a thread found no more calls as early as ``first``."""
+    global _rests_until
+    if end - first > max(_WAITED, (end - begin) / 2):
+        _rests_until = end + _REST
+
+
+@cache
+def _clock() -> int:
+    return ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
 
 
 @cache
@@ -102,7 +144,7 @@ def _source(triple: str) -> str:
     team = ir.Function(module, ir.FunctionType(ir.VoidType(), [address]), "team")
     b = ir.IRBuilder(team.append_basic_block("begin"))
     fields = b.bitcast(team.args[0], word.as_pointer())
-    places = [b.gep(fields, [word(n)]) for n in range(11)]
+    places = [b.gep(fields, [word(n)]) for n in range(13)]
     kernel = ir.FunctionType(ir.IntType(32), [address] * 3).as_pointer()
     result, exception = b.alloca(word), b.alloca(word)
     thread = b.atomic_rmw("add", places[_THREAD], word(1), "monotonic")
@@ -123,6 +165,9 @@ def _source(triple: str) -> str:
     b.atomic_rmw("add", places[_SUM], b.load(result), "monotonic")
     b.branch(loop)
     b.position_at_end(end)
+    clock = b.inttoptr(b.load(places[_CLOCK]), ir.FunctionType(ir.IntType(32), [ir.IntType(32), address]).as_pointer())
+    found = b.add(b.load(places[_TIMES]), b.mul(thread, word(ctypes.sizeof(_Time))))
+    b.call(clock, [ir.IntType(32)(_MONOTONIC), b.inttoptr(found, address)])
     b.ret_void()
     return str(module)
 
