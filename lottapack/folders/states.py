@@ -1,6 +1,7 @@
 """Choose the model's state_dict in a checkpoint, and find what is beside it."""
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,11 +68,12 @@ class LeftOut:
     """What pack() may leave out, and what it did leave out. ``names``: everything that is not in the pack."""
 
     def __init__(self, patterns: str | Iterable[str] = ()) -> None:
-        given: list[str] = (
-            [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
-        )
+        try:
+            given: list[Any] = [patterns] if isinstance(patterns, str) else list(patterns)
+        except TypeError:  # also of a tensor without dimensions, which calls itself iterable
+            given = [patterns]
         if not all(isinstance(pattern, str) for pattern in given):
-            raise CheckpointError(f"ignore={patterns!r} must be names or patterns", hint="Pass strings.")
+            raise CheckpointError(f"ignore={reprlib.repr(patterns)} must be names or patterns", hint="Pass strings.")
         self.unused = dict.fromkeys(given)
         self.patterns = given
         self.names: list[str] = []

@@ -28,6 +28,7 @@ from lottapack.format.recipe import (
 from lottapack.nn.kinds import inputs_first
 from lottapack.nn.scales import check_seed, default_scale, recipe_rng
 from lottapack.nn.select import Entry
+from lottapack.nn.tied_head import can_share
 from lottapack.packing.recovered import Layer, Recovered
 from lottapack.progress import Progress, require_functions
 from lottapack.recover.low_rank import recover
@@ -183,13 +184,15 @@ class _Search:
             self.layers.append(Layer(entry.name, "seeded", error=0.0))
             return SeededRecipe(shape=shape, dtype=dtype, distribution=self.table.id, scale=scale), {}
         in_out = inputs_first(entry.module)
-        fit = recover(
-            given,
-            drawn,
-            max_rank=self.max_rank,
-            tolerance=TOLERANCE[dtype] if self.tolerance is None else self.tolerance,
-            fan_in_fan_out=in_out,
-        )
+        fit = None
+        if all(self._sees_adapter(copy, entry) for copy in self.model.entries.values() if copy.tied == entry.name):
+            fit = recover(
+                given,
+                drawn,
+                max_rank=self.max_rank,
+                tolerance=TOLERANCE[dtype] if self.tolerance is None else self.tolerance,
+                fan_in_fan_out=in_out,
+            )
         if fit is None or fit.beta == 0:
             self.layers.append(Layer(entry.name, "stored", size=given.numel() * given.element_size()))
             return stored, {}
@@ -210,3 +213,18 @@ class _Search:
             beta=fit.beta != 1,
         )
         return adapted, found
+
+    def _sees_adapter(self, copy: Entry, owner: Entry) -> bool:
+        """Return whether the layer of a tied weight uses the adapter of its owner: a head, or the same layer again."""
+        if copy.module is owner.module or can_share(owner.module, copy.module):
+            return True
+        one, other = (self._tensors_of(entry) for entry in (copy, owner))
+        return copy.leaf == owner.leaf and repr(copy.module) == repr(owner.module) and one == other
+
+    def _tensors_of(self, entry: Entry) -> dict[str, str]:
+        """Return the name of the owner of each tensor in the layer of an entry."""
+        return {
+            one.leaf: one.tied or one.name
+            for one in self.model.entries.values()
+            if one.module_name == entry.module_name
+        }

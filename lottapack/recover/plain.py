@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class PlainModel:
                 "folder.",
             )
         found = {name: tensor for name, tensor in found.items() if name in self.entries}
+        self._tie_as(found)
         for name, tensor in found.items():
             due = tuple(self.entries[name].tensor.shape)
             if tuple(tensor.shape) != due:
@@ -81,6 +83,18 @@ class PlainModel:
                     hint="Pass the architecture that it was trained with as `architecture`.",
                 )
         return found
+
+    def _tie_as(self, tensors: Mapping[str, Tensor]) -> None:
+        """Note ties that the model got after its constructor: parameters of a checkpoint that are one in memory."""
+        first: dict[tuple[object, ...], str] = {}
+        for name, entry in self.entries.items():
+            tensor = tensors.get(name)
+            if tensor is None or entry.tied or entry.group == "buffer" or tensor.is_meta or not tensor.numel():
+                continue
+            layout = tensor.storage_offset(), tensor.shape, tensor.stride()
+            owner = first.setdefault((tensor.untyped_storage().data_ptr(), tensor.dtype, *layout), name)
+            if owner != name:
+                self.entries[name] = replace(entry, tied=owner)
 
     def as_live(self, plan: Recipe, checkpoint: object) -> Recipe:
         """Return a recipe with the dtypes of what a live model computes, which a cast may have changed.

@@ -223,3 +223,40 @@ def test_an_embedding_of_which_few_rows_were_trained_has_a_low_rank_difference(t
     }
     assert layers["transformer.wpe.weight"].rank == 5
     assert layers["transformer.wpe.weight"].beta == pytest.approx((1 - 0.05 * 0.01) ** 3, abs=1e-6)
+
+
+def tied(*layers):
+    net = nn.Sequential(*layers, nn.Linear(32, 4))
+    net[2].weight = net[0].weight
+    return net
+
+
+TIED = {
+    "linear": lambda: tied(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)),
+    "head": lambda: tied(nn.Embedding(40, 32), nn.Linear(32, 32), nn.Linear(32, 40, bias=False)),
+    "one layer": lambda: nn.Sequential(*[nn.Linear(32, 32)] * 2, nn.Linear(32, 4)),
+}
+
+
+@pytest.mark.parametrize("way", ["seeded", "adapted", "stored"])
+@pytest.mark.parametrize("name", TIED)
+def test_ties_that_a_constructor_does_not_make_are_kept(name, way, tmp_path):
+    """A model and its state_dict tell them, since tied tensors are one in memory."""
+    net = TIED[name]()
+    net.load_state_dict(lottapack.init_backbone_(TIED[name](), seed=7).state_dict(), strict=False)
+    with torch.no_grad():
+        if way == "adapted":
+            net[0].weight += torch.outer(torch.randn(len(net[0].weight)), torch.randn(32))
+        if way == "stored":
+            net[0].weight.normal_()
+    names = [key for key, _ in net.named_parameters(remove_duplicate=False)]
+    for given, options in ((net, {}), (net.state_dict(), {"architecture": TIED[name]()})):
+        found = lottapack.recover.merged(given, seed=7, max_rank=2, **options)
+        lottapack.pack(found, tmp_path / PACK, check=lottapack.load)  # a layer without the adapter would be refused
+        loaded = lottapack.load(tmp_path / PACK, merge=True)
+        alike = [len({id(p) for _, p in one.named_parameters(remove_duplicate=False)}) for one in (net, loaded)]
+        assert alike[0] == alike[1] < len(names)
+        assert torch.allclose(loaded[0].weight, net[0].weight, rtol=1e-4, atol=1e-5)
+        roles = {layer.name: layer.role for layer in found.layers}
+        sees = way != "adapted" or name != "linear"
+        assert roles["0.weight"] == (way if sees else "stored")

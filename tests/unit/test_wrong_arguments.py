@@ -102,6 +102,7 @@ def test_what_is_no_path(value, tmp_path):
     ("argument", "value", "said"),
     [
         ("ignore", 5, "ignore=5 must be names or patterns"),
+        ("ignore", torch.tensor(5), r"ignore=tensor\(5\) must be names or patterns"),
         ("allow", None, "allow=None is not a list of names"),
         ("results", 5, "results=5 is not a list of results"),
         ("compression", None, "compression=None is not a Compression"),
