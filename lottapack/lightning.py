@@ -27,7 +27,8 @@ class PackCallback(_Callback):  # type: ignore[misc]
     """Write a pack when training ends: ``Trainer(callbacks=[PackCallback("model.lotta.safetensors")])``.
 
     Only the first process of a distributed training writes. Checkpoints of Lightning can be packed later too, with
-    ``lottapack.pack(checkpoint, ...)``.
+    ``lottapack.pack(checkpoint, ...)``. Let Lightning's ``WeightAveraging`` average parameters only, as it does with
+    ``use_buffers=False``: averages of buffers round the backbone, which the pack then stores.
 
     Args:
         path: the file to write, ``*.lotta.safetensors``.

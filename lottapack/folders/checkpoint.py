@@ -11,7 +11,7 @@ from lottapack.arch.skeleton import plain_name, shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.folders.bits import same_bits
 from lottapack.folders.changes import refuse_changes
-from lottapack.folders.states import LeftOut, beside, choose
+from lottapack.folders.states import LeftOut, beside, choose, require_tensors
 from lottapack.format import recipe
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE, adapter_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
@@ -44,6 +44,7 @@ def _split(
     leaving = LeftOut() if leaving is None else leaving
     chosen = choose(content, _prefixes, key)
     if chosen is None:
+        require_tensors(content, recipe.BUFFER)
         raise CheckpointError(
             f"{what} does not contain a lottapack recipe. lottapack packs models that were trained from random "
             "weights, whose backbone a seed generates",

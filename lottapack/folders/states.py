@@ -127,6 +127,26 @@ def choose(content: Mapping[str, Any], prefixes: Prefixes, key: str | None) -> t
     raise CheckpointError(what, hint=hint)
 
 
+def require_tensors(content: Mapping[str, Any], name: str) -> None:
+    """Raise CheckpointError if a checkpoint without a model holds ``name`` as another object than a tensor."""
+    for keys, value in _others_called(content, name, ()):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise CheckpointError(
+            f"{'.'.join(keys)} is a {kind}, not a torch.Tensor",
+            hint="Convert the state_dict: {name: torch.as_tensor(value) for name, value in state.items()}.",
+        )
+
+
+def _others_called(value: Any, name: str, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the keys and values of what has a name, or a longer one that ends so, in a checkpoint, but no tensors."""
+    if isinstance(value, Mapping) and len(keys) <= _MAX_NESTING:
+        for key, item in value.items():
+            here = (*keys, str(key))
+            if f".{key}".endswith(f".{name}") and not isinstance(item, Tensor | Mapping):
+                yield here, item
+            yield from _others_called(item, name, here)
+
+
 def _walk(content: Mapping[str, Any], prefixes: Prefixes, keys: tuple[str, ...]) -> Iterator[State]:
     tensors = _plainly_named(content)
     for prefix in prefixes(tensors):

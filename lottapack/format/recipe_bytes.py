@@ -20,6 +20,11 @@ def bytes_of(tensor: "torch.Tensor", name: str) -> bytes:
     Tools that convert or average checkpoints turn all tensors into floats. Every float dtype holds the numbers 0 to 255
     exactly. A moving average rounds them, and a value near exactly one byte is taken as that byte.
     """
+    if not hasattr(tensor, "is_meta"):
+        raise CheckpointError(
+            f"{name} is a {type(tensor).__module__}.{type(tensor).__name__}, not a torch.Tensor",
+            hint="Convert the state_dict: {name: torch.as_tensor(value) for name, value in state.items()}.",
+        )
     dtype = dtypes.dtype_name(tensor.dtype)
     if tensor.is_meta or tensor.dim() != 1 or tensor.dtype.is_complex or tensor.is_quantized:
         raise CheckpointError(

@@ -80,13 +80,13 @@ class AdaptedModule(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
-        """Return the text of the module's class, rank, scaling and beta of each adapter, and what is virtual."""
+        """Return the text of the module's class, rank, scaling and beta of adapters, and what is generated at use."""
         own = super().extra_repr()
         told = [own] if own else []
         for leaf, numbers in noted(self).adapters.items():
             beta = "1" if self._parameters.get(f"{leaf_prefix(leaf)}beta") is None else "learned"
             told.append(f"{leaf}: rank={numbers.rank}, scaling={numbers.scaling:g}, beta={beta}")
-        told += [f"{leaf}: virtual" for leaf in noted(self).virtual]
+        told += [f"{leaf}: {generated.mode}" for leaf, generated in noted(self).virtual.items()]
         return ", ".join(told)
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -146,13 +146,13 @@ def _is_readable(module: nn.Module, leaf: str) -> bool:
     return True
 
 
-def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: int | None) -> None:
+def require_forms(model: nn.Module, plan: Recipe, chosen: Mapping[str, str], left: int | None) -> None:
     """Raise if a weight must be in memory. The model is not changed.
 
     Args:
         model: plain, before attach().
         plan: its recipe.
-        chosen: names of weights.
+        chosen: the mode of each weight by name.
         left: bytes of memory for the part of a weight that is generated at a time, or None.
 
     Raises:
@@ -163,11 +163,11 @@ def require_forms(model: nn.Module, plan: Recipe, chosen: Iterable[str], left: i
     for name, owner in _with_ties(plan, chosen).items():
         module, leaf = locate(model, name)
         if owner not in sources:
-            raise _impossible(name, f"the weights of {plan.rng.id} cannot be generated in parts")
+            raise _impossible(name, chosen[owner], f"the weights of {plan.rng.id} cannot be generated in parts")
         if not _has_form(model, name):
-            raise _impossible(name, f"{leaf} of a {type(module).__name__} must be in memory")
+            raise _impossible(name, chosen[owner], f"{leaf} of a {type(module).__name__} must be in memory")
         if sources[owner].matrix is not None:
-            raise _impossible(name, f"{sources[owner].table.id} weights must be in memory")
+            raise _impossible(name, chosen[owner], f"{sources[owner].table.id} weights must be in memory")
         entry = plan.parameters[owner]
         assert isinstance(entry, SeededRecipe | AdaptedRecipe)
         in_rows = leaf == WEIGHT and virtual_class(module) is not None
@@ -202,10 +202,11 @@ def _with_ties(plan: Recipe, chosen: Iterable[str]) -> dict[str, str]:
     return owners | {name: owner for name, owner in tied.items() if owner in owners}
 
 
-def _impossible(name: str, why: str) -> UnsupportedError:
+def _impossible(name: str, mode: str, why: str) -> UnsupportedError:
+    what = "be virtual" if mode == "virtual" else "be generated in blocks"
     return UnsupportedError(
-        f"{name} cannot be virtual: {why}",
-        hint='Keep it in memory: name only other layers, such as backbone={PATTERN: "virtual"}.',
+        f"{name} cannot {what}: {why}",
+        hint=f'Keep it in memory: name only other layers, such as backbone={{PATTERN: "{mode}"}}.',
     )
 
 

@@ -16,7 +16,7 @@ from lottapack.nn.any_module import is_adapted, read_by_own_code
 from lottapack.nn.generated import Generated, move_generated
 from lottapack.nn.layer_weight import Adapter, LayerWeight, layer_weight, read_only, untraced
 from lottapack.nn.recomputing import refuse_other_backbone
-from lottapack.nn.reparametrising import refuse_parametrization, refuse_pruning
+from lottapack.nn.reparametrising import AS_PARAMETER, refuse_parametrization, refuse_pruning
 from lottapack.products.inputs import autocasts
 
 
@@ -62,7 +62,7 @@ class GeneratedLayer(nn.Module):
             if BACKBONE not in self._parameters and not torch.compiler.is_compiling() and from_a_plan():
                 raise PlacementError(
                     f"RowwiseParallel cannot shard {self}: its backbone is not a parameter",
-                    hint='Load the model with backbone="parameter", or with merge=True.',
+                    hint=AS_PARAMETER,
                 )
             return self._read_weight()
 
@@ -118,8 +118,9 @@ class GeneratedLayer(nn.Module):
         return out + shaped
 
     def extra_repr(self) -> str:
-        """Return the stock layer's text, and whether the weight is generated at each use."""
-        return f"{super().extra_repr()}{', virtual' if self.generated is not None else ''}"
+        """Return the stock layer's text, and how the weight is generated at each use, if it is."""
+        generated = self.generated
+        return super().extra_repr() if generated is None else f"{super().extra_repr()}, {generated.mode}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         move_generated(self, fn)

@@ -13,6 +13,12 @@ from lottapack.errors import PlacementError, ScaffoldError
 
 _REGISTER: Final = "register_parametrization"
 
+AS_PARAMETER: Final = (
+    'Build it by lottapack.distributed.load_meta(PACK, backbone="parameter"), shard it, then call '
+    "lottapack.distributed.fill_(model, PACK); or by load_meta(PACK, merge=True)."
+)
+"""What to do to shard a layer whose backbone is a buffer, as the hint of an error."""
+
 
 class NoParameterError(ScaffoldError, KeyError):
     """A generated weight is looked for among parameters. As torch's own error, a KeyError too."""
@@ -68,7 +74,7 @@ def _register(module: nn.Module, name: str, param: Any) -> None:
     if name in module._buffers and hasattr(param, "device_mesh"):
         raise PlacementError(
             f"RowwiseParallel cannot shard {module}: its backbone is not a parameter",
-            hint='Load the model with backbone="parameter", or with merge=True.',
+            hint=AS_PARAMETER,
         )
     type(module).register_parameter(module, name, param)
 

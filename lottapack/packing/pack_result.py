@@ -1,7 +1,7 @@
 """The result of pack(), and its warnings."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,16 +59,23 @@ class PackResult(Displayed):
         return Facts(self.path, size_text(self.size), more, columns, rows)
 
 
-def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool) -> None:
-    """Warn the caller of pack() of generated weights that had to be stored. ``stored_instead``: their bytes by name."""
+def warn_of_changes(stored_instead: Mapping[str, int], seed: int, by_torch: bool, rounded: Sequence[str]) -> None:
+    """Warn the caller of pack() of generated weights that had to be stored.
+
+    Args: stored_instead, their bytes by name; rounded, those that only the rounding of averages changed.
+    """
     if not stored_instead:
         return
     names = ", ".join(list(stored_instead)[:5])
     more = f" and {len(stored_instead) - 5} more" if len(stored_instead) > 5 else ""
     what = "weights differ from what torch draws from" if by_torch else "frozen weights differ from what"
+    averaged = (
+        f". {len(rounded)} of them only differ by rounding, as after an average of models over buffers. Average "
+        "parameters only (use_buffers=False), or call lottapack.nn.regenerate_(model) before pack()"
+    )
     warnings.warn(
         f"{len(stored_instead)} {what} seed {seed}{'' if by_torch else ' generates'}, so the pack stores them "
-        f"({size_text(sum(stored_instead.values()))} in all): {names}{more}",
+        f"({size_text(sum(stored_instead.values()))} in all): {names}{more}{averaged if rounded else ''}",
         BackboneChangedWarning,
         stacklevel=4,
     )

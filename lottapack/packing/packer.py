@@ -45,6 +45,7 @@ from lottapack.format.packfile import open_pack
 from lottapack.format.recipe import AdaptedRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe, name_clashes
 from lottapack.format.results import Result, in_json
 from lottapack.format.shapes import numel
+from lottapack.nn.changes import is_as_drawn
 from lottapack.packing.costs import Cost, costs
 from lottapack.packing.pack_result import PackCheck, PackResult, warn_of_changes
 from lottapack.packing.recovered import Layer
@@ -93,6 +94,7 @@ class Packer:
         self.constructed = constructed or (drawn_state(plan.architecture, plan.seed) if self.by_torch else {})
         self.tensors: dict[str, Tensor] = {}
         self.stored_instead: dict[str, int] = dict(stored_instead or {})
+        self.rounded: list[str] = []
         self.progress = progress
         self.files = files or Embedded()
         self.results = results
@@ -109,7 +111,7 @@ class Packer:
             checked = self.check(Path(file.name)) if self.check else None
         self.stored_instead |= {kept.name: kept.size for kept in self.storage.kept if kept.name in self.stored_instead}
         self.storage.warn_of_unused()
-        warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch)
+        warn_of_changes(self.stored_instead, self.plan.seed, self.by_torch, self.rounded)
         taken = {kept.name: kept.size for kept in self.storage.kept}
         return PackResult(
             path,
@@ -377,11 +379,18 @@ class Packer:
     def _changed(self, name: str, entry: SeededRecipe | AdaptedRecipe, weight: Tensor) -> Parameter:
         """Store a changed backbone: the whole effective weight of the layer."""
         weight = weight.detach()
+        if self._is_rounded(name, weight):
+            self.rounded.append(name)
         if isinstance(entry, AdaptedRecipe):
             weight = merge_adapter(weight, self._adapter(name, entry), entry)
         self._require_finite(name, weight, infinity=True)
         self.stored_instead[name] = weight.numel() * weight.element_size()
         return self._stored(name, weight, StoredRecipe(group="other", trained=True))
+
+    def _is_rounded(self, name: str, backbone: Tensor) -> bool:
+        """Return whether a changed backbone is as generated, apart from the rounding of averages."""
+        seeds = () if self.by_torch else self.plan.seeds.values()
+        return any(is_as_drawn(backbone, replace(self.sources[name], seed=seed)) for seed in seeds)
 
 
 def _require_names(found: Iterable[tuple[str, str]]) -> None:

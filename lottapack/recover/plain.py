@@ -18,7 +18,7 @@ from lottapack.files.paths import path_of
 from lottapack.folders.checkpoint import require_none_beside, require_plain
 from lottapack.folders.configuration import require_computed
 from lottapack.folders.reading import read_checkpoint
-from lottapack.folders.states import LeftOut, beside, choose
+from lottapack.folders.states import LeftOut, beside, choose, require_tensors
 from lottapack.format import canonical
 from lottapack.format.descriptor import Architecture
 from lottapack.format.recipe import Recipe
@@ -51,6 +51,7 @@ class PlainModel:
         owned = [entry.name for entry in self.entries.values() if not entry.tied] or [""]
         chosen = choose(content, lambda state: self._prefixes(state, owned), key)
         if chosen is None:
+            require_tensors(content, owned[0])
             raise CheckpointError(
                 f"the checkpoint does not contain tensors of a {self.architecture.class_}, such as {owned[0]}",
                 hint="Pass the architecture that it was trained with as `architecture`.",

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import lottapack
-from lottapack.errors import ScaffoldError
+from lottapack.errors import BackboneChangedWarning, ScaffoldError
 
 pl = pytest.importorskip("pytorch_lightning")
 from lottapack.lightning import PackCallback  # noqa: E402
@@ -52,6 +52,22 @@ def test_training_ends_with_a_pack(tmp_path):
     with torch.no_grad():
         assert torch.equal(lottapack.load(callback.packed)(x), task.net(x))
     assert any(not torch.equal(before[name], tensor) for name, tensor in task.net.state_dict().items())
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_averages_over_buffers_are_told(buffers, tmp_path, recwarn):
+    averaging = pl.callbacks.WeightAveraging(use_buffers=buffers, avg_fn=lambda mean, now, _: 0.9 * mean + 0.1 * now)
+    task, callback = Task(), PackCallback(tmp_path / "m.lotta.safetensors", attribute="net")
+    fitting = trainer(tmp_path, callback)
+    fitting.callbacks.insert(0, averaging)
+    fitting.fit(task, data())
+    told = [str(one.message) for one in recwarn if one.category is BackboneChangedWarning]
+    assert len(told) == buffers
+    if buffers:
+        assert "1 of them only differ by rounding" in told[0] and "use_buffers=False" in told[0]
+        lottapack.pack(lottapack.nn.regenerate_(task.net), callback.packed)
+    roles = {entry.name: entry.role for entry in lottapack.inspect(callback.packed).parameters}
+    assert roles["0.weight"] == "adapted"
 
 
 def test_a_wrong_attribute_is_told_before_training(tmp_path):

@@ -32,6 +32,25 @@ def packed(checkpoint, folder, **options):
     return lottapack.load(folder / PACK)
 
 
+def test_values_that_are_no_tensors_are_named(tmp_path):
+    model = trained("mlp")
+    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    named = r"lottapack_recipe is a numpy.ndarray, not a torch.Tensor"
+    for refused in (
+        lambda: lottapack.pack(arrays, tmp_path / PACK),
+        lambda: lottapack.pack({"epoch": 3, "model": arrays}, tmp_path / PACK),
+        lambda: model.load_state_dict(arrays),
+    ):
+        with pytest.raises(CheckpointError, match=named) as raised:
+            refused()
+        assert "torch.as_tensor" in raised.value.hint
+    plain = {name: tensor.numpy() for name, tensor in mlp().state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"0\.weight is a numpy.ndarray, not a torch.Tensor"):
+        lottapack.recover.merged(plain, seed=1, max_rank=2, architecture=mlp())
+    found = {name: torch.as_tensor(value) for name, value in arrays.items()}
+    assert all_bits(packed(found, tmp_path)) == all_bits(model)
+
+
 @pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("wrapping", ["compiled by region", "compiled whole", "ddp within", "checkpointed"])
 def test_names_inside_wrappers(wrapping, live, tmp_path):

@@ -191,6 +191,11 @@ REFUSED = {
         UnsupportedError,
         "0.weight cannot be virtual",
     ),
+    "a table without parts": (
+        {"backbone": "blocks", "distribution": "hadamard"},
+        UnsupportedError,
+        "0.weight cannot be generated in blocks: hadamard weights must be in memory",
+    ),
     "an unknown mode": ({"backbone": "quick"}, ScaffoldError, "0.weight: unknown .backbone=.quick."),
     "a pattern of nothing": ({"backbone": {"9": "virtual"}}, ScaffoldError, "'9'"),
     "in checkpoints": ({"backbone": "virtual", "persistent": True}, ScaffoldError, "0.weight cannot be in checkpoints"),
@@ -234,6 +239,13 @@ def test_the_block_gets_what_the_limit_leaves():
     assert close(output(model, input_for("mlp")), output(full, input_for("mlp")))
     with pytest.raises(LimitError, match="one row needs 64 bytes, but `max_bytes` leaves only 4"):
         scaffolded("mlp", "blocks", "normal16", max_bytes=held + 4)
+
+
+@pytest.mark.parametrize(("table", "backbone"), MODES)
+def test_the_text_of_a_layer_says_how_its_weight_is_generated(table, backbone):
+    model = scaffolded("mlp", backbone, table)
+    assert f", {backbone}, rank=2" in repr(model[0])
+    assert backbone not in repr(scaffolded("mlp", table=table))
 
 
 def test_stock_attributes_are_there():
