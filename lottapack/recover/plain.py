@@ -93,7 +93,7 @@ class PlainModel:
             if tensor is None or entry.tied or entry.group == "buffer" or tensor.is_meta or not tensor.numel():
                 continue
             layout = tensor.storage_offset(), tensor.shape, tensor.stride()
-            owner = first.setdefault((tensor.untyped_storage().data_ptr(), tensor.dtype, *layout), name)
+            owner = first.setdefault((tensor.untyped_storage()._cdata, tensor.dtype, *layout), name)
             if owner != name:
                 self.entries[name] = replace(entry, tied=owner)
 
