@@ -107,11 +107,7 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
 def as_inputs(out: Tensor, x: Tensor) -> Tensor:
     """Return rows of outputs in the shape of the inputs.
 
-<<<<<<< HEAD
     torch does not take the result for a view, which an operator may not return if it is to be changed in place.
-=======
-    torch does not count the result as a view: it refuses to change a view in place if an operator returned it.
->>>>>>> 1a8fbcc (pack says if averages rounded a backbone; values that are no tensors are named; texts say blocks where weights are generated in blocks; the hint for RowwiseParallel names load_meta and fill_)
     """
     shaped: Tensor = torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])
     return shaped
