@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lottapack import errors as errors
+from lottapack import forking as forking
 from lottapack.errors import LottapackError as LottapackError
 from lottapack.extras import without_torch
 from lottapack.integrations import install as _install

@@ -1,6 +1,7 @@
 """Kernels on the threads of torch's operators."""
 
 import ctypes
+import os
 import subprocess
 import sys
 import time
@@ -139,6 +140,45 @@ assert torch.equal(product(x, matrix), due)
 
 def test_a_forked_process_multiplies_without_the_threads_it_lost():
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)
+
+
+BEFORE = """
+import multiprocessing, os, warnings
+import torch
+
+def fill():
+    import lottapack
+
+    tensor = torch.empty(2**19)
+    lottapack.rng.fill_(tensor, lottapack.rng.Source(7, "w", lottapack.rng.builtin("sign1"), 0.5, "float32"))
+    assert (tensor.numpy() != 0).all()
+
+torch.set_num_threads(2)
+warnings.simplefilter("ignore")
+square = torch.ones(512, 512)
+square @ square  # torch's threads exist
+if {multiprocessed}:
+    child = multiprocessing.get_context("fork").Process(target=fill)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+else:
+    import lottapack
+
+    child = os.fork()
+    if not child:
+        fill()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.parametrize("multiprocessed", [False, True])
+def test_a_forked_process_fills_even_if_it_uses_kernels_first(multiprocessed):
+    """In the second case, the parent does not even import lottapack."""
+    code = BEFORE.format(multiprocessed=multiprocessed)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
 
 
 def test_threads_of_the_program_multiply_at_the_same_time():

@@ -11,7 +11,6 @@ turn for many times as long as a product takes. So a team that waited in vain re
 """
 
 import ctypes
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from lottapack.forking import was_forked
 from lottapack.rng.kernels.kernel import Kernel, Memory, failed
 from lottapack.rng.threads import is_inside
 
@@ -41,13 +41,12 @@ _WAITED: Final = 1e-3
 _REST: Final = 0.25
 """The seconds for which it then rests."""
 
-_forked = False
 _rests_until = 0.0
 
 
 def available() -> bool:
     """Return whether torch's threads can run kernels now: not for a task of run_all(), which stays in its thread."""
-    return not _forked and "torch" in sys.modules and not is_inside() and _parallel() is not None
+    return not was_forked() and "torch" in sys.modules and not is_inside() and _parallel() is not None
 
 
 def is_ready() -> bool:
@@ -170,12 +169,3 @@ def _source(triple: str) -> str:
     b.call(clock, [ir.IntType(32)(_MONOTONIC), b.inttoptr(found, address)])
     b.ret_void()
     return str(module)
-
-
-def _forget() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
