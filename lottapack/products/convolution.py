@@ -39,7 +39,7 @@ def generated_convolution(
         if part.kernel.shape[0] == shape[0]:
             return result
         if out is None:
-            out = result.new_empty(result.shape[0], shape[0], *result.shape[2:])
+            out = _empty_as(result, shape[0])
         out[:, part.outputs] = result
     assert out is not None  # a convolution has at least one output channel
     return out
@@ -115,6 +115,14 @@ def _gradient(ctx: object, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 generated_convolution.register_autograd(_gradient, setup_context=_keep)
 let_vmap(generated_convolution, rows=False)
+
+
+def _empty_as(part: Tensor, channels: int) -> Tensor:
+    """Return memory for all channels of a result in the memory format of a part of it, which compilers count on."""
+    sizes = part.shape[0], channels, *part.shape[2:]
+    if part.dim() == 4 and part.stride(1) == 1 and part.shape[2:].numel() > 1:
+        return torch.empty(sizes, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+    return part.new_empty(sizes)
 
 
 @dataclass(frozen=True)

@@ -275,6 +275,18 @@ def test_the_convolution_is_an_operator():
     torch.library.opcheck(generated_convolution_gradient, given, test_utils=QUICK)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5], ids=["whole", "by channel", "in parts"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("way", ["contiguous", "channels last"])
+def test_a_convolution_in_parts_has_the_strides_that_compilers_expect(way, groups, rows):
+    shape, x = (12, 4 // groups, 3, 3), drawn(2, 4, 6, 5)
+    x = x.contiguous(memory_format=torch.channels_last) if way == "channels last" else x
+    rest = ([1, 1], [1, 1], [1, 1], groups, 4 * 9 * shape[1] * rows)
+    torch.library.opcheck(generated_convolution, (x, *named(shape), *rest), test_utils=("test_faketensor",))
+    found = generated_convolution(x, *named(shape), *rest)
+    assert found.stride() == F.conv2d(x, weight(shape), padding=1, groups=groups).stride()
+
+
 def test_rows_are_those_of_the_matrix():
     w, like = weight((50, 12), "normal16"), torch.empty(0)
     indices = torch.tensor([[3, 49, 3], [0, 4, 3]])
