@@ -32,6 +32,7 @@ LAYERS = (
     "errors",
     "extras",
     "version",
+    "forking",
     "progress",
     "display",
     "flags",
