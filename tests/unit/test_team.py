@@ -90,7 +90,8 @@ def test_results_are_added():
 
 def test_a_team_that_waits_for_one_of_its_threads_rests(monkeypatch):
     monkeypatch.setattr(team, "_rests_until", 0.0)
-    monkeypatch.setattr(team, "_REST", 1000)
+    monkeypatch.setattr(team, "_SHORTEST", 1000)
+    monkeypatch.setattr(team, "_rested", 0.0)
     assert team.is_ready()
     kernel = kernel_of(lambda number: time.sleep(number / 5) or 0, "u64")
     team.run(kernel, [(1,)], 2)  # the other thread finds no call
@@ -103,8 +104,22 @@ def test_a_team_that_waits_for_one_of_its_threads_rests(monkeypatch):
 )
 def test_a_team_rests_if_it_waits_for_half_of_its_time(first, end, rests, monkeypatch):
     monkeypatch.setattr(team, "_rests_until", 0.0)
+    monkeypatch.setattr(team, "_rested", 0.0)
     team._rest(0.999 if end < 1.1 else 1.0, end, first)
     assert (team._rests_until > 0) == rests
+
+
+def test_rests_that_do_not_help_become_longer(monkeypatch):
+    monkeypatch.setattr(team, "_rests_until", 0.0)
+    monkeypatch.setattr(team, "_rested", 0.0)
+    now, rests = 5.0, []
+    for _ in range(8):
+        team._rest(now, now + 0.002, now)
+        rests.append(team._rested)
+        now = team._rests_until + 0.001  # the team works for a moment, and waits again
+    assert rests == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5]
+    team._rest(now + 1, now + 1.002, now + 1)
+    assert team._rested == 0.01
 
 
 def test_without_torch_there_is_no_team():

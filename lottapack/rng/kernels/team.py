@@ -38,10 +38,12 @@ _MONOTONIC: Final = 1
 """The number of the clock of time.perf_counter()."""
 _WAITED: Final = 1e-3
 """A team waited in vain if it waited for more seconds after a thread found no more calls, and for half of its time."""
-_REST: Final = 0.25
-"""The seconds for which it then rests."""
+_SHORTEST: Final = 0.01
+"""The seconds for which it then rests. A rest is twice as long as the one before it if the team worked for less time
+than it had rested, up to the longest."""
+_LONGEST: Final = 0.5
 
-_rests_until = 0.0
+_rested = _rests_until = 0.0
 
 
 def available() -> bool:
@@ -96,9 +98,11 @@ class _Time(ctypes.Structure):
 
 def _rest(begin: float, end: float, first: float) -> None:
     """Let the team rest if it ran from ``begin`` to ``end`` and a thread found no more calls as early as ``first``."""
-    global _rests_until
+    global _rested, _rests_until
     if end - first > max(_WAITED, (end - begin) / 2):
-        _rests_until = end + _REST
+        soon = begin - _rests_until < _rested
+        _rested = min(2 * _rested, _LONGEST) if soon else _SHORTEST
+        _rests_until = end + _rested
 
 
 @cache
