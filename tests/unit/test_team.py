@@ -78,6 +78,13 @@ def test_wrong_arguments_of_one_call_run_none():
     assert not ran
 
 
+def test_calls_of_two_forms_are_refused():
+    """Each form of a kernel takes other bits, and one function runs all calls."""
+    given = [(np.zeros(4, kind), 0) for kind in (np.uint32, np.uint16)]
+    with pytest.raises(TypeError, match="fingerprint: all calls must be of one form"):
+        team.run(declared.FINGERPRINT, given, 2)
+
+
 def test_results_are_added():
     def add(_address, _size, number):
         return 0

@@ -39,7 +39,7 @@ _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_vo
 """The C signature of a kernel: addresses of the result, of the exception and of the arguments."""
 _EXCEPTION: Final = ctypes.byref(ctypes.c_void_p())
 """The place for exceptions. Nothing reads it, so all calls share it."""
-_DONE: Final = (0, -2)
+DONE: Final = (0, -2)
 """The return codes of success: numba's codes for a number and for nothing."""
 
 _lock = threading.Lock()
@@ -135,7 +135,7 @@ class Kernel:
         """
         function, packed = self.prepared(*arguments)
         result = ctypes.c_uint64(0)
-        if function(ctypes.byref(result), _EXCEPTION, packed) not in _DONE:
+        if function(ctypes.byref(result), _EXCEPTION, packed) not in DONE:
             raise failed(self.name)
         return result.value
 

@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from lottapack.forking import was_forked
-from lottapack.rng.kernels.kernel import Kernel, Memory, failed
+from lottapack.rng.kernels.kernel import DONE, Kernel, Memory, failed
 from lottapack.rng.threads import is_inside
 
 _NEXT, _THREAD, _FAILED, _SUM, _COUNT, _KERNEL, _ARGUMENTS, _STRIDE, _CLOCK, _TIMES, _PLACE, _MEMORY, _SIZE = range(13)
@@ -69,6 +69,8 @@ def run(kernel: Kernel, calls: Sequence[Sequence[Any]], threads: int, space: tup
     """
     prepared = [kernel.prepared(*call) for call in calls]
     function, packed = prepared[0]
+    if any(other is not function for other, _ in prepared):
+        raise TypeError(f"{kernel.name}: all calls must be of one form")
     arguments = ctypes.create_string_buffer(b"".join(each + _SPARE for _, each in prepared))
     own = (len(packed), 0, 0)
     if space is not None:
@@ -163,7 +165,7 @@ def _source(triple: str) -> str:
     function = b.inttoptr(b.load(places[_KERNEL]), kernel)
     b.store(word(0), result)  # a kernel without a result leaves it alone
     code = b.call(function, [*(b.bitcast(one, address) for one in (result, exception)), b.inttoptr(given, address)])
-    done = b.or_(b.icmp_signed("==", code, code.type(0)), b.icmp_signed("==", code, code.type(-2)))
+    done = reduce(b.or_, [b.icmp_signed("==", code, code.type(known)) for known in DONE])
     b.atomic_rmw("or", places[_FAILED], b.zext(b.not_(done), word), "monotonic")
     b.atomic_rmw("add", places[_SUM], b.load(result), "monotonic")
     b.branch(loop)
