@@ -15,6 +15,7 @@ from lottapack.folders.states import LeftOut, beside, choose, require_tensors
 from lottapack.format import recipe
 from lottapack.format.names import ADAPTER_PARTS, BACKBONE, adapter_prefix, parameter_of
 from lottapack.format.recipe import AdaptedRecipe, Recipe, StoredRecipe, TiedRecipe
+from lottapack.nn.changes import rounded_by_casts
 
 
 def split(
@@ -217,4 +218,5 @@ def of_model(
     model: nn.Module, key: str | None = None, leaving: LeftOut | None = None
 ) -> tuple[Recipe, dict[str, Tensor]]:
     """Split a live model like split(), including its backbone, so that packing can compare it."""
-    return _split(model.state_dict(), key, leaving, dict(model.named_buffers(remove_duplicate=False)), "the model")
+    backbones = dict(model.named_buffers(remove_duplicate=False)) | rounded_by_casts(model)
+    return _split(model.state_dict(), key, leaving, backbones, "the model")

@@ -216,6 +216,7 @@ def settle(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
         for generated in noted(module).virtual.values():
             kind = dtypes.torch_dtype(generated.source.dtype) if dtype is None else dtype
             generated.like = torch.empty(0, dtype=kind, device=device)
+            generated.draw_again()
 
 
 def needed_bytes(model: nn.Module, plan: Recipe, chosen: Collection[str]) -> int:

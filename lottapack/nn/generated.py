@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ class Part:
         own: the shape of each matrix.
         count: the number of matrices of the weight.
         numbers: those of them that this is, of any shape, int64, on the CPU.
+        through: the dtypes that the weight is rounded to on its way to its own.
     """
 
     source: rng.Source
@@ -44,6 +46,7 @@ class Part:
     own: tuple[int, ...]
     count: int
     numbers: Tensor
+    through: tuple[torch.dtype, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,8 +79,8 @@ class Part:
         if not is_recorded():
             first = int(flat[0]) if len(flat) else 0
             if torch.equal(flat, torch.arange(len(flat), dtype=torch.int64, device="cpu") + first):
-                return _filled(self.like.new_empty(self.shape), self.source, first * size)
-        key = weight_key(self.source, (self.count, size))
+                return _filled(self.like.new_empty(self.shape), self.source, first * size, self.through)
+        key = weight_key(self.source, (self.count, size), self.through)
         found: Tensor = generated_rows(self.numbers, self.like, self.table, key)
         return found.view(self.shape)
 
@@ -92,17 +95,41 @@ def is_recorded() -> bool:
     )
 
 
-def _filled(out: Tensor, source: rng.Source, start: int) -> Tensor:
-    """Fill a tensor of any dtype with the elements from number ``start`` on."""
+def _filled(out: Tensor, source: rng.Source, start: int, through: tuple[torch.dtype, ...]) -> Tensor:
+    """Fill a tensor of any dtype with the elements from number ``start`` on, rounded ``through`` some dtypes."""
     recorded: torch.dtype = getattr(torch, source.dtype)
-    if out.dtype == recorded:
+    if out.dtype == recorded and not through:
         return rng.fill_(out, source, start)
     flat = out.view(-1)
     drawn = torch.empty(min(_PIECE, flat.numel()), dtype=recorded, device=out.device)
     for at in range(0, flat.numel(), _PIECE):
         piece = flat[at : at + _PIECE]
-        piece.copy_(rng.fill_(drawn[: piece.numel()], source, start + at))
+        piece.copy_(_cast_through(rng.fill_(drawn[: piece.numel()], source, start + at), through))
     return out
+
+
+def _cast_through(values: Tensor, through: tuple[torch.dtype, ...]) -> Tensor:
+    for dtype in through:
+        values = values.to(dtype)
+    return values
+
+
+def _rounded_by(through: tuple[torch.dtype, ...], recorded: torch.dtype, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """Return the dtypes that round a weight, after a cast to another dtype."""
+    last = through[-1] if through else recorded
+    return through if _holds(dtype, last) else (*through, dtype)
+
+
+@cache
+def _holds(dtype: torch.dtype, other: torch.dtype) -> bool:
+    """Return whether each number of another dtype is one of a dtype."""
+    if dtype == other:
+        return True
+    floats = all(kind.is_floating_point or kind.is_complex for kind in (dtype, other))
+    if not floats or (other.is_complex and not dtype.is_complex):
+        return False
+    wide, narrow = torch.finfo(dtype), torch.finfo(other)
+    return wide.eps <= narrow.eps and wide.tiny <= narrow.tiny and wide.max >= narrow.max
 
 
 @dataclass(slots=True)
@@ -112,6 +139,7 @@ class Generated:
     ``sources``: those of the module, which switching to another scaffold changes. ``leaf``: the name of the weight
     among them. ``like``: an empty tensor with the weight's dtype and device. ``table``: the values of a table that is
     not built in, or None. ``max_bytes``: the memory for the part that is generated at a time; 0 means unlimited.
+    ``through``: the dtypes that casts rounded the weight to since it was drawn, as they would round one in memory.
     """
 
     sources: dict[str, rng.Source]
@@ -120,13 +148,16 @@ class Generated:
     like: Tensor
     table: Tensor | None
     max_bytes: int
+    through: tuple[torch.dtype, ...] = ()
 
     @classmethod
     def of(cls, sources: dict[str, rng.Source], leaf: str, weight: Tensor, max_bytes: int) -> "Generated":
         """Return what generates a weight instead of a tensor."""
         table = sources[leaf].table
         values = None if table.id in BUILTIN else torch.from_numpy(table.values.copy())
-        return cls(sources, leaf, tuple(weight.shape), weight.new_empty(0), values, max_bytes)
+        made = cls(sources, leaf, tuple(weight.shape), weight.new_empty(0), values, max_bytes)
+        made.draw_again()
+        return made
 
     @property
     def source(self) -> rng.Source:
@@ -138,6 +169,31 @@ class Generated:
         """How products generate the weight: ``virtual``, in registers, or in ``blocks``."""
         return "virtual" if self.source.table.id in IN_REGISTERS else "blocks"
 
+    @property
+    def _recorded(self) -> torch.dtype:
+        recorded: torch.dtype = getattr(torch, self.source.dtype)
+        return recorded
+
+    def draw_again(self) -> None:
+        """Forget earlier casts: the seed gives the weight, in its present dtype."""
+        self.through = _rounded_by((), self._recorded, self.like.dtype)
+
+    def cast(self, like: Tensor) -> None:
+        """Take the dtype and device of a tensor, as if the weight in memory were converted to them."""
+        self.through = _rounded_by(self.through, self._recorded, like.dtype)
+        self.like = like
+
+    @property
+    def is_as_drawn(self) -> bool:
+        """Whether the seed gives the weight in its dtype. After a cast to a narrower one and back it does not."""
+        due = _rounded_by((), self._recorded, self.like.dtype)
+        if self.through == due:
+            return True
+        scale = torch.tensor(self.source.scale, dtype=torch.float32, device="cpu")
+        values = (torch.from_numpy(self.source.table.values.copy()) * scale).to(self._recorded)
+        ours, drawn = (_cast_through(values, through).to(self.like.dtype) for through in (self.through, due))
+        return bool((ours == drawn).all())
+
     def weight(self) -> Tensor:
         """Return the weight, generated by this call."""
         return self.part().tensor()
@@ -146,7 +202,7 @@ class Generated:
         """Return the weight as it is drawn at present. ``batch``: the number of its dimensions that count matrices."""
         counts, own = self.shape[:batch], self.shape[batch:]
         numbers = torch.arange(prod(counts), dtype=torch.int64, device="cpu").view(counts)
-        return Part(self.source, self.like, self.table, own, prod(counts), numbers)
+        return Part(self.source, self.like, self.table, own, prod(counts), numbers, self.through)
 
     def product(self, x: Tensor, transposed: bool) -> Tensor:
         """Return ``x @ W.T``, or ``x @ W`` if ``transposed``."""
@@ -181,7 +237,7 @@ class Generated:
 
     def _named(self) -> tuple[Tensor | None, str]:
         """Return the operators' arguments for the weight: a table's values, and the key."""
-        return self.table, weight_key(self.source, self.shape)
+        return self.table, weight_key(self.source, self.shape, self.through)
 
     def _cast(self, x: Tensor) -> Tensor:
         """Return a product's input, converted as by autocast."""
@@ -200,4 +256,4 @@ def generated_of(module: nn.Module, leaf: str = WEIGHT) -> Generated | None:
 def move_generated(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
     """Convert the dtype and device of a module's generated weights, as nn.Module._apply() does with tensors."""
     for generated in noted(module).virtual.values():
-        generated.like = convert(generated.like)
+        generated.cast(convert(generated.like))

@@ -14,7 +14,7 @@ from lottapack.rng.storages import require_memory
 
 
 def fill_backbone(model: nn.Module) -> None:
-    """Generate every backbone weight with a source, in place. Raises before anything is written.
+    """Generate every backbone weight with a source, in place, virtual ones too. Raises before anything is written.
 
     Raises PlacementError for a distributed tensor; ScaffoldError for a weight without memory of its own;
     UnsupportedError for a device that cannot generate.
@@ -27,6 +27,9 @@ def fill_backbone(model: nn.Module) -> None:
         if not weight.is_inference():
             # Kernels write past autograd, which must learn that its saved tensors of a forward pass have changed.
             torch.autograd.graph.increment_version(weight)
+    for module in model.modules():
+        for generated in noted(module).virtual.values():
+            generated.draw_again()
 
 
 def _generated(model: nn.Module) -> Iterator[tuple[Tensor, rng.Source]]:

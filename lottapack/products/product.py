@@ -26,10 +26,14 @@ Half as many and twice as many were as fast within about a tenth; an eighth was 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A generated weight as a matrix: ``source`` gives its elements row by row; ``shape`` is (rows, columns)."""
+    """A generated weight as a matrix: ``source`` gives its elements row by row; ``shape`` is (rows, columns).
+
+    ``through``: the dtypes that the elements are rounded to, one after the other.
+    """
 
     source: rng.Source
     shape: tuple[int, int]
+    through: tuple[torch.dtype, ...] = ()
 
     def tiles(self, ranges: Sequence[tuple[int, int]], like: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
         """Yield rows ``begin`` to ``end - 1`` for each range, in the dtype and on the device of ``like``.
@@ -53,8 +57,9 @@ class Matrix:
 
     def _dtypes(self, like: Tensor, wide: bool) -> list[torch.dtype]:
         """Return the dtypes that a tile is converted through."""
-        first: torch.dtype = getattr(torch, _in_dtype(self.source, like.dtype).dtype)
-        return [first, like.dtype, *([torch.float32] if wide else [])]
+        then = [*self.through, like.dtype]
+        first: torch.dtype = getattr(torch, _in_dtype(self.source, then[0]).dtype)
+        return [first, *then, *([torch.float32] if wide else [])]
 
     def height(self, like: Tensor, max_bytes: int | None, *, wide: bool = False) -> int:
         """Return the rows of a tile: TILE elements, or what ``max_bytes`` allows in all dtypes of the conversion."""
@@ -93,12 +98,12 @@ def product(x: Tensor, matrix: Matrix, *, transposed: bool = False, max_bytes: i
     require_width(x, matrix.shape[not transposed], matrix.source.name)
     flat = x.reshape(-1, x.shape[-1])
     if signs.fits(flat, matrix.source, matrix.shape, transposed, max_bytes):
-        scale = magnitude(matrix.source, x.dtype)
+        scale = magnitude(matrix, x.dtype)
         out = signs.product(flat, matrix.source, scale, matrix.shape, transposed, max_bytes)
     elif _on_gpu(flat, matrix, transposed):
         from lottapack.products import gpu
 
-        out = gpu.product(flat, matrix.source, magnitude(matrix.source, x.dtype), matrix.shape, transposed)
+        out = gpu.product(flat, matrix.source, magnitude(matrix, x.dtype), matrix.shape, transposed)
     else:
         out = _tiles(flat, matrix, transposed, max_bytes)
     return as_inputs(out, x)
@@ -124,14 +129,17 @@ def _on_gpu(x: Tensor, matrix: Matrix, transposed: bool) -> bool:
     return gpu.fits(x, matrix.shape[1], transposed)
 
 
-def magnitude(source: rng.Source, dtype: torch.dtype) -> float:
-    """Return the absolute value of every ``sign1`` weight, as recorded and then converted to ``dtype``."""
-    return _converted(source.scale, source.dtype, dtype)
+def magnitude(matrix: Matrix, dtype: torch.dtype) -> float:
+    """Return the absolute value of every ``sign1`` weight, as recorded, rounded, and then converted to ``dtype``."""
+    return _converted(matrix.source.scale, matrix.source.dtype, (*matrix.through, dtype))
 
 
 @lru_cache(maxsize=4096)
-def _converted(scale: float, recorded: str, dtype: torch.dtype) -> float:
-    return torch.tensor(scale, dtype=torch.float32, device="cpu").to(getattr(torch, recorded)).to(dtype).float().item()
+def _converted(scale: float, recorded: str, then: tuple[torch.dtype, ...]) -> float:
+    found = torch.tensor(scale, dtype=torch.float32, device="cpu").to(getattr(torch, recorded))
+    for dtype in then:
+        found = found.to(dtype)
+    return found.float().item()
 
 
 def _tiles(x: Tensor, matrix: Matrix, transposed: bool, max_bytes: int | None) -> Tensor:

@@ -25,7 +25,9 @@ def generated_rows(indices: Tensor, like: Tensor, table: Tensor | None, weight: 
         raise IndexError(f"{source.name}: indices from {starts[0]} to {starts[-1]} are out of range for {rows} rows")
     generated = torch.empty(len(starts), columns, dtype=getattr(torch, source.dtype), device=like.device)
     rng.fill_runs_(generated, source, starts * columns, np.full_like(starts, columns))
-    return generated.to(like.dtype)[places]
+    for dtype in (*matrix.through, like.dtype):
+        generated = generated.to(dtype)
+    return generated[places]
 
 
 @generated_rows.register_fake

@@ -108,7 +108,7 @@ def test_each_input_is_summed_alone(transposed, monkeypatch):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_narrow_inputs_are_summed_in_float32_and_rounded_once(transposed, dtype):
     x, matrix = drawn(6, 600).to(dtype), Matrix(source(), (600, 600))
-    wide = signs.product(x.float(), matrix.source, products.magnitude(matrix.source, dtype), (600, 600), transposed)
+    wide = signs.product(x.float(), matrix.source, products.magnitude(matrix, dtype), (600, 600), transposed)
     assert torch.equal(products.product(x, matrix, transposed=transposed), wide.to(dtype))
 
 
@@ -160,7 +160,9 @@ def test_weights_are_converted_to_the_dtype_of_the_input(dtype, recorded, n):
 @pytest.mark.parametrize("shape", [(3, 4), (8, 3, 3, 2)], ids=str)
 def test_a_key_names_all_of_a_weight(shape):
     one = rng.Source(SEED, "a b.ü x", rng.builtin("uniform16"), rng.binary32(0.1), "bfloat16")
-    assert parsed(weight_key(one, shape)) == ("uniform16", SEED, one.scale, "bfloat16", shape, one.name)
+    assert parsed(weight_key(one, shape)) == ("uniform16", SEED, one.scale, "bfloat16", (), shape, one.name)
+    through = torch.float16, torch.bfloat16
+    assert parsed(weight_key(one, shape, through))[3:5] == ("bfloat16", ("float16", "bfloat16"))
 
 
 def test_empty_inputs_have_empty_products():
