@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests start hundreds of processes. Where this variable is set, each of them compiles all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
@@ -20,7 +22,7 @@ types: $(VENV)/test-installed
 	$(BIN)/mypy
 
 unit: $(VENV)/test-installed spec/js/vendor/LICENSE.tokenizers .venv-hub036/installed .venv-olah/installed .venv-timm/installed .venv-light/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Part of the tests once more, while lottapack's own code runs under other defaults of the process.
 # (Two tests are left out: one looks at the frame that a warning names, one sets the number of threads itself.)
