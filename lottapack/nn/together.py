@@ -6,8 +6,14 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
-from torch._C._functorch import peek_interpreter_stack
+from torch import Tensor, nn
+from torch._C._functorch import (
+    get_unwrapped,
+    is_functorch_wrapped_tensor,
+    maybe_get_bdim,
+    peek_interpreter_stack,
+)
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from lottapack.arch.noted import noted, notes, recipe_on
 from lottapack.arch.said import has_values
@@ -63,7 +69,10 @@ def require_own_scaffold(model: nn.Module) -> None:
     them, and tells. It is read after it was written to, and passed over if averages of models changed its bytes.
     """
     held = model._buffers.get(recipe.BUFFER)
-    if held is None or not has_values(held) or held.is_inference() or peek_interpreter_stack():
+    if held is not None and peek_interpreter_stack():
+        _require_own_in_transforms(model, held)
+        return
+    if held is None or not has_values(held) or held.is_inference():
         return
     state = held.untyped_storage()._cdata, held._version
     if noted(model).recipe_read == state:
@@ -79,6 +88,28 @@ def require_own_scaffold(model: nn.Module) -> None:
         "Build the model again, scaffold it as it was for training, and load the checkpoint into that.",
     )
     notes(model).recipe_read = state
+
+
+def _require_own_in_transforms(model: nn.Module, held: Tensor) -> None:
+    """Raise CheckpointError for a virtual model that torch.func.vmap gives tensors of another scaffold, as stacked.
+
+    A weight in memory is among these tensors; a virtual one would be that of the model itself.
+    """
+    if not is_functorch_wrapped_tensor(held) or not any(noted(part).virtual for part in model.modules()):
+        return
+    with temporarily_clear_interpreter_stack():
+        while is_functorch_wrapped_tensor(held):
+            dim = maybe_get_bdim(held)
+            held = get_unwrapped(held)
+            held = held if dim < 0 else held.movedim(dim, 0)
+        rows = held.cpu().reshape(-1, held.shape[-1]).numpy() if has_values(held) else ()
+    for text in sorted({row.tobytes() for row in rows}):
+        require_scaffold(
+            recipe.parse(text),
+            model,
+            "torch.func gives the model the tensors of another scaffold, and its virtual weights follow from its own",
+            'Scaffold or load the models with backbone="materialised", whose weights are among these tensors.',
+        )
 
 
 def require_scaffold(theirs: Recipe, model: nn.Module, what: str, hint: str) -> None:

@@ -3,12 +3,15 @@
 All numbers are small integers and quarters, whose sums are exact in any order.
 """
 
+import copy
+
 import pytest
 import torch
 from models import bits
 from torch import nn
 
 import lottapack
+from lottapack.errors import CheckpointError
 
 OPTIONS = {"seed": 3, "rank": 2, "distribution": "sign1", "scale": 0.25, "targets": "*", "train": "biases"}
 
@@ -75,3 +78,25 @@ def test_a_large_output_of_a_product_can_be_changed_in_place():
     assert y.nbytes > 1 << 20  # it has memory of its own
     before = y.detach().clone()
     assert torch.equal(y.mul_(2), 2 * before)
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_an_ensemble_has_the_weights_of_each_model_or_is_refused(dim):
+    """Stacked tensors do not hold virtual weights, which would be those of the model that runs."""
+
+    def run(backbone, seeds):
+        models = [
+            lottapack.scaffold(nn.Sequential(*linears()), backbone=backbone, **{**OPTIONS, "seed": seed})
+            for seed in seeds
+        ]
+        parameters, buffers = torch.func.stack_module_state(models)
+        buffers = {name: stacked.movedim(0, dim) for name, stacked in buffers.items()}
+        base = copy.deepcopy(models[0]).to("meta")
+        x = whole(4, 8)
+        ensemble = torch.vmap(lambda p, b: torch.func.functional_call(base, (p, b), (x,)), in_dims=(0, dim))
+        assert torch.equal(ensemble(parameters, buffers), torch.stack([model(x) for model in models]))
+
+    run("virtual", [3, 3])
+    run("materialised", [3, 4])
+    with pytest.raises(CheckpointError, match=r"tensors of another scaffold.*: seed 4, this model 3"):
+        run("virtual", [3, 4])
