@@ -34,6 +34,9 @@ _TRIES = 6
 _WEIGHT = 2 * math.log(2)
 """The price of a bit in mean squared errors: the slope of a fine quantiser's distortion over its rate."""
 
+_FEW = 4
+"""The magnitudes of values that are coded exactly because they are multiples of four steps."""
+
 _RAW = np.array([bucket(symbol)[1] for symbol in range(SYMBOLS)], np.int64)
 _HALF = SLOTS // 2
 
@@ -55,19 +58,38 @@ def encode(values: Floats, shape: tuple[int, ...], error: float, dtype: str = "f
     size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
     if not size:
         return None
-    for columns in (False, True) if len(shape) > 1 else (False,):
-        grid = Grid.of(shape, columns)
-        found = _again(_ordered(values, grid, columns), dtype)
-        if found is not None:
-            return _written(found[1], grid, columns, found[0])
+    found = _exactly(values, shape, dtype)
+    if found is not None:
+        return found
     columns = _columns(values, shape)
     grid = Grid.of(shape, columns)
     ordered = _ordered(values, grid, columns)
     step, levels = _quantised(ordered, grid, error * size, dtype)
-    return None if levels is None else _written(levels, grid, columns, step)
+    if levels is None:
+        return None
+    decoded = _made(levels, step, dtype)
+    if columns or _least_magnitude(decoded) != step:  # else _exactly() finds this step and its only path
+        plain = _ordered(decoded, Grid(grid.length, grid.rows), columns)
+        found = _exactly(plain, shape, dtype)
+    return _written(levels, grid, columns, step) if found is None else found
+
+
+def _exactly(values: Floats, shape: tuple[int, ...], dtype: str) -> bytes | None:
+    """Encode values that a step and levels give exactly, such as decoded ones; return None for others."""
+    if np.signbit(values[values == 0]).any():
+        return None
+    grids = [Grid.of(shape, columns) for columns in ((False, True) if len(shape) > 1 else (False,))]
+    orders = [_ordered(values, grid, bool(columns)) for columns, grid in enumerate(grids)]
+    for step in _steps(_least_magnitude(values), float(np.abs(values).max()), dtype):
+        for columns, (grid, ordered) in enumerate(zip(grids, orders, strict=True)):
+            levels = _levels(ordered, step, dtype)
+            if levels is not None:
+                return _written(levels, grid, bool(columns), step)
+    return None
 
 
 def _ordered(values: Floats, grid: Grid, columns: bool) -> Floats:
+    """Return values in the order of a grid: transposed, if it consists of columns."""
     return np.ascontiguousarray(values.reshape(grid.length, grid.rows).T).reshape(-1) if columns else values
 
 
@@ -165,11 +187,16 @@ def _symbols(magnitudes: NDArray[Any]) -> NDArray[np.int64]:
 
 def _error(values: Floats, levels: Levels, step: float, dtype: str = "float32") -> float:
     """Return the root mean square error."""
-    made = _wholes(levels, lanes_of(len(values))).astype(np.float32)
-    made *= np.float32(step)
-    made = _rounded(made, dtype)
+    made = _made(levels, step, dtype)
     made -= values
     return math.sqrt(float(np.einsum("i,i->", made, made, dtype=np.float64)) / len(values))
+
+
+def _made(levels: Levels, step: float, dtype: str) -> Floats:
+    """Return the values that a decoder makes of levels."""
+    made = _wholes(levels, lanes_of(len(levels))).astype(np.float32)
+    made *= np.float32(step)
+    return _rounded(made, dtype)
 
 
 def _rounded(values: Floats, dtype: str) -> Floats:
@@ -263,21 +290,44 @@ def _written(levels: Levels, grid: Grid, columns: bool, step: float) -> bytes:
     return bytes(head) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 
-def _again(values: Floats, dtype: str) -> tuple[float, Levels] | None:
-    """Return the step and the levels that give these values exactly, if the least magnitude is the step."""
+def _least_magnitude(values: Floats) -> float:
     magnitudes = np.abs(values)
-    step = float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
-    if _on_grid(step) != step or not SMALLEST_STEP <= step <= LARGEST_STEP:
-        return None
-    if float(magnitudes.max()) / step > 2 * MAX_LEVEL - 1:
-        return None
-    wholes = np.rint(values / np.float32(step)).astype(np.int32)
-    made = wholes.astype(np.float32) * np.float32(step)
-    if not np.array_equal(_rounded(made, dtype), values) or np.signbit(values[values == 0]).any():
-        return None
-    lanes = lanes_of(len(values))
-    levels = _levels_of(wholes, lanes)
-    return None if levels is None else (step, levels)
+    return float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
+
+
+def _steps(least: float, most: float, dtype: str) -> list[float]:
+    """Return the steps of which the least magnitude is a multiple, the largest first. It is nearly always the step.
+
+    It is not where magnitudes differ little, as in weights of norms. All are multiples of some steps in a narrow dtype,
+    so there only the larger steps are tried.
+    """
+    if not SMALLEST_STEP <= least < np.inf:
+        return []
+    wholes = np.arange(1, 2 * MAX_LEVEL if dtype == "float32" else 256)
+    bits = (np.float32(least) / wholes.astype(np.float32)).view(np.uint32) & np.uint32(0xFFFF0000)
+    either = [bits] if dtype == "float32" else [bits + np.uint32(0x10000), bits]  # a narrow dtype has rounded it
+    steps = np.stack(either, 1).view(np.float32)
+    with np.errstate(over="ignore"):
+        fits = _rounded(wholes.astype(np.float32)[:, None] * steps, dtype) == np.float32(least)
+        fits &= (steps >= SMALLEST_STEP) & (steps <= LARGEST_STEP) & (most / steps <= 2 * MAX_LEVEL - 1)
+    return [float(step) for step in steps[fits]]
+
+
+def _levels(values: Floats, step: float, dtype: str) -> Levels | None:
+    """Return the levels that give values exactly with a step, or None. The first values nearly always decide.
+
+    Multiples of four steps always have levels. That is a choice of the encoder only where there are few of them.
+    """
+    lanes, levels = lanes_of(len(values)), None
+    for count in {min(len(values), 16 * lanes): None, len(values): None}:
+        part = values[:count]
+        wholes = np.rint(part / np.float32(step)).astype(np.int32)
+        if not np.array_equal(_rounded(wholes.astype(np.float32) * np.float32(step), dtype), part):
+            return None
+        levels = _levels_of(wholes, lanes)
+        if levels is None:
+            return None
+    return None if not (wholes % 4).any() and len(np.unique(np.abs(wholes))) > _FEW else levels
 
 
 def _levels_of(wholes: Levels, lanes: int) -> Levels | None:

@@ -204,3 +204,26 @@ def test_the_largest_size_is_kept_with_the_least_error(model, tmp_path):
 def test_errors_that_are_none(coding, model, tmp_path):
     with pytest.raises(CheckpointError, match="above 0 and below 1"):
         lottapack.pack(model, tmp_path / "a.lotta.safetensors", compression=lottapack.Compression(coding=coding))
+
+
+CLOSE = {
+    "constant": lambda z: np.full_like(z, 0.1),
+    "ones": np.ones_like,
+    "norm": lambda z: 1 + 0.1 * z,
+    "two": lambda z: np.where(z > 0, 0.3, -0.7),
+    "one line": lambda z: np.where(np.arange(z.size) == z.size - 1, 1e-3, 0),
+    "columns": lambda z: z.reshape(40, 50) * np.geomspace(1, 100, 50),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", CLOSE)
+def test_decoded_values_are_coded_as_before(kind, dtype):
+    """Otherwise values that are all close, as the weights of a norm, drift each time a model is packed again."""
+    shape = (40, 50)
+    given = CLOSE[kind](np.random.default_rng(0).normal(size=2000)).reshape(-1).astype(np.float32)
+    for wanted in (0.02, 0.05):
+        data = trellis_writer.encode(trellis_writer._rounded(given, dtype), shape, wanted, dtype)
+        made = trellis_writer._rounded(decoded(data, shape), dtype)
+        assert error(given, made) <= wanted * 1.1
+        assert trellis_writer.encode(made, shape, wanted, dtype) == data
