@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 
 from lottapack.rng.kernels.compiler import jit, space
 from lottapack.rng.kernels.machine import processor
-from lottapack.rng.kernels.tables import halves, narrowed, philox, philox_narrow
 from lottapack.rng.kernels.vectors import Vectors
+from lottapack.rng.kernels.words import halves, narrowed, philox, philox_narrow
 from lottapack.rng.stream import COUNTERS, WORDS
 
 u32, u64 = np.uint32, np.uint64

@@ -65,7 +65,9 @@ def ranges(fields: int) -> list[tuple[int, int]]:
     served = 1024 * fields
     counts = (0, 1, 2, 1023, 1024, 1025, served - 1, served, served + 1)
     starts = (1, 1000, 1023, 1024, served - 1, served + 1, 2**32 - 700, 2**34 * fields - 700, 2**63 - 1500)
-    return [(0, count) for count in counts] + [(start, 1500) for start in starts]
+    # Several whole blocks, for indices that kernels look up while they generate words.
+    whole = [(0, 3 * served + 5), (2**34 * fields - 2 * served - 5, 3 * served)] if fields <= 4 else []
+    return [(0, count) for count in counts] + [(start, 1500) for start in starts] + whole
 
 
 @lru_cache(maxsize=512)

@@ -182,7 +182,7 @@ def test_a_wrong_coefficient_of_the_short_formula_is_found(monkeypatch):
 def test_pairs_are_the_same_words_in_another_order():
     words, pairs = np.zeros((2, 1024), np.uint32)
     for name, out in (("generate_words", words), ("generate_pairs", pairs)):
-        Kernel("lottapack.rng.kernels.tables", name, "u32[] u64 u64 u64 u64 u64")(out, 2**40 + 3, 1, 2, 3, 4)
+        Kernel("lottapack.rng.kernels.words", name, "u32[] u64 u64 u64 u64 u64")(out, 2**40 + 3, 1, 2, 3, 4)
     assert np.array_equal(pairs.reshape(-1, 2, 16), words.reshape(-1, 16, 2).swapaxes(1, 2))
 
 

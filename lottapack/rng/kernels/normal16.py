@@ -24,8 +24,9 @@ from numba.extending import intrinsic
 from lottapack.rng.kernels import declared
 from lottapack.rng.kernels.compiler import jit, space
 from lottapack.rng.kernels.normal16_short import LANES, PIECE, T, short16, working_space
-from lottapack.rng.kernels.tables import BFLOAT16, FLOAT32, copy, fingerprint, generate_pairs, generate_words
+from lottapack.rng.kernels.tables import BFLOAT16, FLOAT32, copy, fingerprint
 from lottapack.rng.kernels.vectors import Rows, Vectors
+from lottapack.rng.kernels.words import generate_pairs, generate_words
 from lottapack.rng.quantile import FALL, FROM, ROWS
 from lottapack.rng.stream import WORDS
 

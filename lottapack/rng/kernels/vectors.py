@@ -76,6 +76,16 @@ class Vectors:
             parts = [self.builder.shuffle_vector(*pair, whole) for pair in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
 
+    def held(self, vector: Any, lanes: int) -> Any:
+        """Return a vector that LLVM computes before the loads and stores that follow, and uses after those before.
+
+        ``lanes``: as many as a register holds. LLVM would else move all of them behind or before a long computation.
+        """
+        kind = ir.VectorType(vector.type.element, lanes)
+        same = ir.InlineAsm(ir.FunctionType(kind, [kind]), "", "=x,0,~{memory}", side_effect=True)
+        parts = [order(range(at, at + lanes)) for at in range(0, vector.type.count, lanes)]
+        return self.joined([self.builder.call(same, [self.builder.shuffle_vector(vector, vector, p)]) for p in parts])
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return ``a * b + c``, rounded once."""
         return self.call(f"llvm.fma.v{self.lanes}f32", [self.f32] * 3, a, b, c)
