@@ -38,6 +38,7 @@ def only(folder: Path, pattern: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_the_wheel_works_by_itself(built, tmp_path):
     """Install the wheel alone; its dependencies come from this environment."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True, timeout=120)

@@ -6,6 +6,7 @@ import pytest
 from blocks import of_page, run_all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "kinds"), [("training", {"python", "console"}), ("ranks", {"python"})])
 def test_guides_run(page: str, kinds: set[str], tmp_path: Path) -> None:
     for library in ("peft", "mlflow"):

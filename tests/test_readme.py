@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from blocks import of_page, run_all
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         command(line, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_guides_run_from_top_to_bottom(tmp_path: Path) -> None:
     blocks = [("python", CHECKPOINT)]
     for page, kind in PAGES.items():

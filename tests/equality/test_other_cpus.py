@@ -27,6 +27,7 @@ def test_torch_without_vector_instructions(here):
     assert there["digests"] == here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["", "+avx,+avx2,+f16c,+fma"], ids=["none", "avx2"])
 def test_kernels_of_another_processor(features, here, tmp_path):
     if features and (sys.platform != "linux" or platform.machine() != "x86_64"):

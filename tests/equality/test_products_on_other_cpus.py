@@ -37,6 +37,7 @@ def here() -> object:
     return run({})[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not backends.numba_works(), reason="no numba")
 @pytest.mark.parametrize("features", ["", "+avx,+avx2,+fma"], ids=["none", "avx2"])
 def test_the_kernels_for_another_processor_give_the_same_bits(features, here, tmp_path):

@@ -38,7 +38,9 @@ def test_the_interpreter_is_chosen(interpreter):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_and_fingerprints_of_many_tensors_in_one_launch(interpreter, table, dtype):
     borders = ranges(32 // TABLES[table].bits)
-    if table.startswith("own"):  # handled as a built-in table of that width, with other entries
+    # An own table is handled as a built-in one of its width, with other entries. A kernel places float16 as it places
+    # bfloat16, and only rounds otherwise.
+    if table.startswith("own") or dtype == "float16":
         borders = borders[5:7] + borders[-3:]
     pieces = [(table, dtype, start, count) for start, count in borders]
     found, sums, launches = interpreter(interpreted.at_once, pieces)

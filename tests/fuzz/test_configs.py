@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 SECONDS, SEED = 20, 1
 
 
+@pytest.mark.slow
 def test_changed_configurations_cost_no_more_than_they_may() -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

@@ -292,6 +292,7 @@ def verdict_of_node(report: dict) -> object:
     return ["contents", *sorted(failed)] if failed else "right"
 
 
+@pytest.mark.slow
 def test_random_faults_are_judged_alike(tmp_path):
     chance = random.Random(5)
     packs = sorted(VALID.glob(f"*{SUFFIX}"))
@@ -309,6 +310,7 @@ def test_random_faults_are_judged_alike(tmp_path):
     assert sections >= {"right", "container", "descriptor", "agreement", "contents"}
 
 
+@pytest.mark.slow
 def test_node_leaves_no_hash_and_no_part_of_the_data_out(tmp_path):
     """Like tests/spec/test_every_hash.py. Checks that need torch are reported as skipped."""
     paths, due = [], []
@@ -358,6 +360,7 @@ for (const path of process.argv.slice(1)) {{
 """
 
 
+@pytest.mark.slow
 def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
     due = []
     for number, (_, data) in enumerate(hostile_files.files()):

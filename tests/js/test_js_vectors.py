@@ -36,6 +36,7 @@ def outcomes():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKS)
 def test_pack(name, outcomes):
     assert outcomes[name]["ok"], outcomes[name]["error"]

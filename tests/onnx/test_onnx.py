@@ -99,6 +99,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INPUTS)
 def test_outputs_are_those_of_torch(packs, name):
     session = lottapack.onnx.session(packs / name / "model.lotta.safetensors")

@@ -145,6 +145,7 @@ def serve(root: Path, port: int = 0) -> "tuple[subprocess.Popen[str], str]":
     return process, process.stdout.readline().strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", CUTS)
 @pytest.mark.parametrize("way", ["push", "pull"])
 def test_a_server_that_dies_comes_back_whole(way: str, part: float, hub: Hub, large: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_what_is_gone_from_the_registry_goes_from_the_backup(registry, tmp_path)
     assert files_in(tmp_path / "copy") == files_in(registry.root)
 
 
+@pytest.mark.slow
 def test_backups_while_others_write_and_delete(tmp_path):
     """Each backup is one state: it holds every commit confirmed before it began, complete and unchanged."""
     root = tmp_path / "registry"

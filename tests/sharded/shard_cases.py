@@ -1,10 +1,12 @@
-"""The program of each process in a sharded test: ``python shard_cases.py RANK WORLD STORE PACKS OUT``.
+"""The processes of a sharded test: ``python shard_cases.py FOLDER WORLD PACKS``; each writes ``FOLDER/RANK.json``.
 
-Each case loads or fills under a mode that refuses every collective, and compares its
-shards with those of the tensor of one process. Then torch gathers them, and the whole is compared.
+On Linux they are forks of one that has imported everything. Each case loads or fills under a mode that refuses every
+collective, and compares its shards with those of the tensor of one process. Then torch gathers them, and the whole is
+compared.
 """
 
 import json
+import multiprocessing
 import re
 import sys
 import traceback
@@ -217,11 +219,10 @@ def communication_would_be_noticed(packs: Path, rank: int) -> None:
     refused(AssertionError, "", gather)
 
 
-def main(rank: int, store: str, packs: Path, out: Path) -> None:
+def run(rank: int, packs: Path, folder: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=60)
-    )
+    store = f"file://{folder / 'store'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
     results = {}
     for name, function in CASES.items():
         try:
@@ -230,10 +231,23 @@ def main(rank: int, store: str, packs: Path, out: Path) -> None:
         except Exception:  # noqa: BLE001 - reported to the test
             results[name] = traceback.format_exc()
             break  # the other processes wait in a collective until its timeout
-    out.write_text(json.dumps(results))
+    (folder / f"{rank}.json").write_text(json.dumps(results))
     if all(not text for text in results.values()):
         dist.destroy_process_group()
 
 
+def main(folder: Path, packs: Path) -> None:
+    forks = sys.platform == "linux"
+    if forks:
+        from transformers import GPT2LMHeadModel, LlamaForCausalLM, MixtralForCausalLM  # noqa: F401
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    processes = [context.Process(target=run, args=(rank, packs, folder)) for rank in range(WORLD)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in processes))
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]))
+    main(Path(sys.argv[1]), Path(sys.argv[3]))

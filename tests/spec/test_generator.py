@@ -16,6 +16,7 @@ def check(folder):
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_vectors_are_what_the_generator_makes():
     result = check(VECTORS)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from models import mlp, trained
 from torch import nn
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 import lottapack
 
 
+@pytest.mark.slow
 def test_two_processes_each_on_its_own_scaffold(tmp_path):
     script = Path(__file__).with_name("ddp_cases.py")
     runs = [

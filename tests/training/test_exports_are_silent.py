@@ -118,28 +118,30 @@ def test_adapters_open_without_a_word_from_anywhere(make, tied, coding, silence,
 WITHOUT = """
 import sys
 from transformers import AutoModelForCausalLM, pipeline
-for opens in (AutoModelForCausalLM.from_pretrained, lambda folder: pipeline("text-generation", folder)):
-    try:
-        opens(sys.argv[1])
-    except ValueError as fault:
-        assert "import lottapack" in str(fault), fault
-    else:
-        sys.exit("it opened")
-assert "lottapack" not in sys.modules
-print("refused")
+for folder in sys.argv[1:]:
+    for opens in (AutoModelForCausalLM.from_pretrained, lambda folder: pipeline("text-generation", folder)):
+        try:
+            opens(folder)
+        except ValueError as fault:
+            assert "import lottapack" in str(fault), fault
+        else:
+            sys.exit(f"it opened {folder}")
+    assert "lottapack" not in sys.modules
+    print("refused")
 """
 
 
-@pytest.mark.parametrize("base_of_an_adapter", [False, True])
-def test_without_lottapack_transformers_refuses_and_says_what_to_import(base_of_an_adapter, tmp_path):
+def test_without_lottapack_transformers_refuses_and_says_what_to_import(tmp_path):
+    """A folder with a pack, and the base of an adapter."""
     lottapack.pack(lottapack.scaffold(llama(False), seed=1, rank=2, beta=1.0), tmp_path / f"a{S}")
-    form = "peft" if base_of_an_adapter else "transformers-pack"
-    lottapack.export(tmp_path / f"a{S}", tmp_path / "out", format=form)
-    folder = tmp_path / "out" / ("base" if base_of_an_adapter else "")
-    assert "import lottapack" in (folder / "README.md").read_text()
-    line = [sys.executable, "-c", WITHOUT, str(folder)]
+    folders = []
+    for form, inner in (("transformers-pack", ""), ("peft", "base")):
+        lottapack.export(tmp_path / f"a{S}", tmp_path / form, format=form)
+        folders.append(tmp_path / form / inner)
+        assert "import lottapack" in (folders[-1] / "README.md").read_text()
+    line = [sys.executable, "-c", WITHOUT, *map(str, folders)]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
-    assert done.stdout == "refused\n", done.stderr
+    assert done.stdout == "refused\n" * 2, done.stderr
 
 
 def test_a_readme_of_ones_own_stays(tmp_path):

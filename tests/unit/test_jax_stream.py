@@ -147,6 +147,7 @@ def test_a_device_inside_jit_is_refused():
         traced()
 
 
+@pytest.mark.slow
 def test_each_of_four_devices_makes_its_part():
     program = Path(__file__).with_name("jax_shards.py")
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}

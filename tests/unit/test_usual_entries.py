@@ -98,6 +98,7 @@ def answer(data: bytes) -> str:
         return f"refused: {error}"
 
 
+@pytest.mark.slow
 def test_both_ways_agree_on_changed_packs(monkeypatch):
     packs = [found[0].read_bytes() for folder in ("valid", "invalid") for found in files(folder).values()]
     small = [pack for pack in packs if len(pack) < 20_000]

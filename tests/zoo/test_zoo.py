@@ -85,6 +85,7 @@ def test_every_adapter_is_reached(name, dtype, packs):
     require_reached(name, dtype, found)
 
 
+@pytest.mark.slow
 def test_another_process_computes_the_same(packs):
     there = {tuple(path.stem.rsplit("-", 1)) for path in packs.glob("*.lotta")}
     if not there:
@@ -94,6 +95,7 @@ def test_another_process_computes_the_same(packs):
     require_came_back(found)
 
 
+@pytest.mark.slow
 def test_models_of_timm(tmp_path):
     """In the environment of tests/families/test_timm.py, both processes."""
     if not TIMM_PYTHON.is_file():
