@@ -130,8 +130,11 @@ def _install() -> None:
     sys.addaudithook(_hook)
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _EVENTS and getattr(_thread, "sealed", False):
+def _hook(
+    event: str, arguments: tuple[Any, ...], events: frozenset[str] = _EVENTS, thread: threading.local = _thread
+) -> None:
+    # Python still calls it when a process ends and the names of this module are gone: hence the last two parameters.
+    if event in events and getattr(thread, "sealed", False):
         if event == "subprocess.Popen" and (arguments[1] in _PROBES or str(arguments[1]).split() in _PROBES):
             raise FileNotFoundError(arguments[0])
         with unsealed():  # looking at a path may raise events too

@@ -224,3 +224,23 @@ def test_a_trusted_package_may_write_a_module_of_its_own_and_import_it() -> None
         pass
     there.unlink()
     Path(made.name).unlink()
+
+
+def test_files_open_until_the_process_ends() -> None:
+    """Python clears the names of modules before it stops calling their audit hooks."""
+    program = """
+import os, sys
+from lottapack.arch import sealed
+
+with sealed.sealed():
+    pass
+
+class Late:
+    def __del__(self, opened=open, name=os.devnull, write=os.write, names=sealed._hook.__globals__):
+        opened(name).close()
+        write(1, b"opened" if names["_thread"] is None else b"too early")
+
+sys.late, sys.kept = Late(), sealed
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "opened"

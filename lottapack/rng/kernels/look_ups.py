@@ -18,7 +18,7 @@ from lottapack.rng.kernels.vectors import Vectors
 from lottapack.rng.kernels.words import TOGETHER, generate_words, halves, narrowed, philox
 from lottapack.rng.stream import COUNTERS, ROUNDS, WORDS
 
-u8, u16, u64 = np.uint8, np.uint16, np.uint64
+u64 = np.uint64
 
 _32, _LOW32 = u64(32), u64(0xFFFFFFFF)
 _COUNTERS, _WORDS, _STEP = u64(COUNTERS), u64(WORDS), u64(TOGETHER)
