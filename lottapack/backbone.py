@@ -18,6 +18,7 @@ from lottapack.nn.generating import fill_any
 from lottapack.nn.planning import raise_all
 from lottapack.nn.scales import Rule, Width, check_seed, recipe_rng, require_held, scale_and_dtype, tables_of
 from lottapack.nn.select import Entry, PerLayer, entries_of, require_free_name, require_random, require_values
+from lottapack.nn.sharing import require_apart
 from lottapack.packing.pack import pack
 
 
@@ -72,6 +73,7 @@ def init_backbone_(
     entries = entries_of(model)
     for entry in entries:
         require_held(entry)
+    require_apart(entries)
     require_free_name(model, entries)
     require_values(entries)
     recipe = Recipe(

@@ -57,6 +57,7 @@ from lottapack.nn.scales import (
     tables_of,
 )
 from lottapack.nn.select import Entry, entries_of, require_free_name, require_named, require_random, without_memory
+from lottapack.nn.sharing import require_apart
 
 _SCALES: Final[dict[str | float, tuple[str, ...]]] = {"input": ("scale_in",), "output": ("scale_out",)}
 """The vector of an adapter by the value of ``beta``."""
@@ -169,6 +170,7 @@ def scaffold(
     require_named(model)
     architecture, built = arch.described(model)
     entries = entries_of(model)
+    require_apart(entries)
     require_free_name(model, entries)
     planned = without_memory(entries)
     vectors = (*(LAMBDAS if vera else ()), *_SCALES.get(beta, ()))
