@@ -58,6 +58,11 @@ KEPT: Final = "keeps"
 """Begins the words for what forward passes keep where the constructor sets None."""
 DROPS: Final = "drops"
 """Begins the words for how much a module of a library drops in training."""
+GRADIENTS: Final = "gives gradients with"
+"""Begins the words for how an embedding gives gradients."""
+_EMBEDDINGS: Final = "torch.nn.modules.sparse."
+_OF_GRADIENTS: Final = frozenset({"sparse", "scale_grad_by_freq"})
+"""What embeddings only use in the backward pass."""
 _SETTERS: Final = frozenset({"setattr", "__setattr__", "__dict__", "vars", "register_buffer", "add_module"})
 _NONE: Final = "is None"
 _ABSENT: Final = "is not there"
@@ -218,6 +223,8 @@ def _told(modules: list[_Named]) -> Iterator[tuple[str, str, str | None]]:
                     yield f"{dot}{key}", f"is replaced by {replacing}", _OWN
             elif _drops(module, key, value):
                 yield f"{dot}{key}", f"{DROPS} {said(value)} in training".replace(" is ", " "), None
+            elif key in _OF_GRADIENTS and _class_of(module).startswith(_EMBEDDINGS):
+                yield f"{dot}{key}", f"{GRADIENTS} {key}={value!r}", None
             else:
                 whole = f"{dot}{key}"
                 for place, text in teller.parts(whole, _without_notes(key, value)):

@@ -2,14 +2,17 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
-from lottapack.arch.as_built import DROPS, KEPT
+from lottapack.arch.as_built import DROPS, GRADIENTS, KEPT
 from lottapack.errors import CheckpointError, LeftOutWarning
 from lottapack.folders.states import LeftOut
 from lottapack.format.recipe import Change
 
 _QUANTISED = ("torch.ao.", "torchao.", "bitsandbytes.", "torch.nn.quantized", "torch.nn.qat")
 _SHOWN = 5
+_OF_TRAINING = {DROPS: "dropout", GRADIENTS: "how an embedding gives gradients"}
+"""What the beginning of a change's words is of, of changes that only matter in training."""
 
 
 def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: LeftOut, keys: Sequence[str] = ()) -> None:
@@ -22,10 +25,12 @@ def refuse_changes(changes: Mapping[str, Change], class_name: str, leaving: Left
         keys: of the configuration that are otherwise than in scaffold().
     """
     left = leaving.rest(sorted(changes, key=lambda place: (not changes[place].now.startswith("is a "), place)))
-    kept, dropping = ([place for place in left if rule(changes[place])] for rule in (_is_kept, _is_dropout))
+    kept = [place for place in left if _is_kept(changes[place])]
     _warn_of_kept(kept, class_name)
-    _warn_of_dropout(dropping, changes, class_name)
-    left = [place for place in left if place not in {*kept, *dropping}]
+    training = {what: [place for place in left if _has(changes[place], begin)] for begin, what in _OF_TRAINING.items()}
+    for what, places in training.items():
+        _warn_of_training(places, changes, class_name, what)
+    left = [place for place in left if place not in {*kept, *chain(*training.values())}]
     if not left:
         return
     place, change = left[0], changes[left[0]]
@@ -45,8 +50,8 @@ def _is_kept(change: Change) -> bool:
     return change.due == "is None" and change.now.startswith(("holds values", KEPT))
 
 
-def _is_dropout(change: Change) -> bool:
-    return change.now.startswith(DROPS) and change.due.startswith(DROPS)
+def _has(change: Change, begin: str) -> bool:
+    return change.now.startswith(begin) and change.due.startswith(begin)
 
 
 def _warn_of_kept(places: Sequence[str], class_name: str) -> None:
@@ -63,15 +68,15 @@ def _warn_of_kept(places: Sequence[str], class_name: str) -> None:
         )
 
 
-def _warn_of_dropout(places: Sequence[str], changes: Mapping[str, Change], class_name: str) -> None:
-    """Warn of dropout that the pack does not keep: it changes no output in evaluation mode, and later training."""
+def _warn_of_training(places: Sequence[str], changes: Mapping[str, Change], class_name: str, what: str) -> None:
+    """Warn of what the pack does not keep since it changes no output in evaluation mode: it changes later training."""
     if places:
         place, change = places[0], changes[places[0]]
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         warnings.warn(
-            f"{place}{more}: the pack does not keep dropout. The module {change.now}; in a {class_name} built from its "
+            f"{place}{more}: the pack does not keep {what}. The module {change.now}; in a {class_name} built from its "
             f"configuration it {change.due}. Outputs in evaluation mode are the same. To train the loaded model in the "
-            f"same way, build the model with this dropout, or set it again; `ignore={place}` says that it may differ",
+            f"same way, build the model with this, or set it again; `ignore={place}` says that it may differ",
             LeftOutWarning,
             stacklevel=4,
         )

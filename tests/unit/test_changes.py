@@ -419,6 +419,16 @@ def test_dropout_of_attention_is_dropout_too(place, tmp_path):
         packed(made, "model", tmp_path)
 
 
+@pytest.mark.parametrize("word", ["sparse", "scale_grad_by_freq"])
+def test_how_an_embedding_gives_gradients_changes_no_output(word, tmp_path):
+    net = nn.Sequential(nn.Embedding(10, 4, **{word: True}), nn.Linear(4, 4), nn.Linear(4, 2))
+    made = lottapack.scaffold(net, seed=1, rank=2)
+    with pytest.warns(LeftOutWarning, match=rf"^0\.{word}: the pack does not keep how an embedding .* {word}=True; "):
+        loaded = packed(made, "model", tmp_path)
+    assert bits(loaded(TOKENS)) == bits(made(TOKENS))
+    packed(made, "model", tmp_path, ignore=f"0.{word}")
+
+
 class Dropping(nn.Module):
     """A module of one's own, whose share acts in evaluation too."""
 
