@@ -63,11 +63,11 @@ def held_by_attributes(model: nn.Module) -> Held:
     if not found and not own:
         return Held([], [])
     state = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-    memory = {_memory(tensor): name for name, tensor in state.items()}
+    memory = {memory_of(tensor): name for name, tensor in state.items()}
     known = {id(tensor) for tensor in chain(state.values(), model.buffers(), (tensor for _, tensor in own))}
     return Held(
         hidden=[(place, tensor) for place, tensor in found if id(tensor) not in known],
-        aliases=[(place, memory[at]) for place, tensor in found + own if (at := _memory(tensor)) in memory],
+        aliases=[(place, memory[at]) for place, tensor in found + own if (at := memory_of(tensor)) in memory],
     )
 
 
@@ -76,7 +76,7 @@ def normalising(module: nn.Module) -> list[Any]:
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
 
 
-def _memory(tensor: Tensor) -> int:
+def memory_of(tensor: Tensor) -> int:
     """Return what is the same for a tensor, its views and its ``data``, also on the meta device."""
     try:
         return int(tensor.untyped_storage()._cdata)

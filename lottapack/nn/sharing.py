@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from lottapack.arch.hidden import memory_of
 from lottapack.errors import ScaffoldError
 from lottapack.nn.select import Entry
 
@@ -16,24 +16,25 @@ def require_apart(entries: Sequence[Entry]) -> None:
     together = defaultdict(list)
     for entry in entries:
         if not entry.tied and entry.tensor.layout is torch.strided and entry.tensor.numel():
-            together[_storage(entry.tensor)].append(entry)
+            together[memory_of(entry.tensor)].append(entry)
     for sharing in together.values():
-        in_order = sorted(sharing, key=lambda entry: _span(entry.tensor))
-        for first, second in pairwise(in_order):
-            if _overlap(first.tensor, second.tensor):
-                raise ScaffoldError(
-                    f"{second.name} shares memory with {first.name} and is another tensor, so that both would be drawn "
-                    "there, and a rebuilt model would have two copies",
-                    hint="Setting `data` does not tie parameters. Tie them by assigning the parameter itself "
-                    "(`b.weight = a.weight`), or give each memory of its own with `.clone()`.",
-                )
+        reaching: list[Entry] = []  # those of the earlier ones that end behind the beginning of this one
+        for entry in sorted(sharing, key=lambda entry: _span(entry.tensor)):
+            begin, _ = _span(entry.tensor)
+            reaching = [earlier for earlier in reaching if _span(earlier.tensor)[1] > begin]
+            for earlier in reaching:
+                _require_apart(earlier, entry)
+            reaching.append(entry)
 
 
-def _storage(tensor: Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # of a subclass without one
-        return id(tensor)
+def _require_apart(first: Entry, second: Entry) -> None:
+    if _overlap(first.tensor, second.tensor):
+        raise ScaffoldError(
+            f"{second.name} shares memory with {first.name} and is another tensor, so that both would be drawn there, "
+            "and a rebuilt model would have two copies",
+            hint="Setting `data` does not tie parameters. Tie them by assigning the parameter itself "
+            "(`b.weight = a.weight`), or give each memory of its own with `.clone()`.",
+        )
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
@@ -44,9 +45,7 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors of one storage have an element in common; ``first`` begins first."""
-    if _span(second)[0] >= _span(first)[1]:
-        return False
+    """Return whether two tensors of one storage, whose spans do overlap, have an element in common."""
     if first.dtype != second.dtype or (first.is_contiguous() and second.is_contiguous()):
         return True
     end = max(_span(first)[1], _span(second)[1]) // first.element_size()
