@@ -2,13 +2,13 @@
 
 import io
 import sys
-import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
 import torch
 from cli_runs import Files, Run
+from effort import at_most
 from rich.cells import cell_len
 from torch import nn
 
@@ -215,9 +215,8 @@ def test_a_cell_is_one_line() -> None:
 
 
 def test_long_tables_and_trailing_spaces_cost_little() -> None:
-    begin = time.process_time()
     rows = [[str(number), "x"] for number in range(20_000)]
-    for width in (80, 6):
-        assert sum(1 for _ in table(["name", "value"], rows).lines(width)) > 20_000
-    assert wrapped("x" + " " * 200_000, 80) == ["x"]
-    assert time.process_time() - begin < 5  # about 1 s on a quiet machine; each of them once took minutes
+    with at_most(5_000_000):
+        for width in (80, 6):
+            assert sum(1 for _ in table(["name", "value"], rows).lines(width)) > 20_000
+        assert wrapped("x" + " " * 200_000, 80) == ["x"]

@@ -27,7 +27,7 @@ from lottapack.errors import LottapackError
 from lottapack.format.arguments import encode
 from lottapack.format.descriptor import Architecture
 
-SECONDS: Final = 3.0
+SECONDS: Final = 15.0
 """Of processor time, all threads together, besides what the table allows."""
 BYTES: Final = 300_000_000
 NUMBERS: Final = (

@@ -9,7 +9,7 @@ from lottapack.errors import LottapackError
 from lottapack.format.packfile import open_pack
 from lottapack.reports import inspection, reporting
 
-SECONDS = 1.0
+SECONDS = 10.0
 """Of processor time; more is a hang."""
 
 

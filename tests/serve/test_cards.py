@@ -1,9 +1,9 @@
 """Cards: whatever front matter someone commits, listings stay complete and valid JSON."""
 
 import json
-import time
 
 import pytest
+from effort import at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serve_runs import add, ask, commit_body
@@ -45,12 +45,10 @@ READABLE = {
 
 
 @pytest.mark.parametrize("front", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_no_card_is_said_so_in_time_and_harms_nobody(shared, front):
-    begin = time.process_time()
-    with pytest.raises(cards.CardError) as caught:
+def test_what_is_no_card_is_said_so_soon_and_harms_nobody(shared, front):
+    with at_most(32 * len(front) + 10_000), pytest.raises(cards.CardError) as caught:
         cards.front_matter(f"---\n{front}\n---\n")
     assert str(caught.value)
-    assert time.process_time() - begin < 2
     text = f"---\n{front}\n---\n"
     checked = ask(shared.url, "POST", "/api/validate-yaml", {"content": text})
     assert (checked.status, bool(checked.json["errors"][0]["message"])) == (400, True)

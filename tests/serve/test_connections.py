@@ -45,12 +45,11 @@ def test_a_head_that_does_not_come_ends_the_connection(registry, monkeypatch):
             assert ended(connection, 10), begin
     # An occasional byte does not extend the limit.
     with connected(registry.url) as connection:
-        begin = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for number in range(1000):
                 connection.sendall(HALF[number % len(HALF) :][:1].replace(b"\r", b"a").replace(b"\n", b"b"))
                 time.sleep(0.1)
-        assert time.monotonic() - begin < 10
+        assert number < 100
 
 
 def test_the_limit_is_of_heads_not_of_work(registry, monkeypatch):
@@ -97,12 +96,11 @@ def test_a_body_that_trickles_counts_as_gone(registry, monkeypatch):
     body = commit_body(add("a", b"x" * 1000))
     head = f"POST {REPO}/commit/main HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with connected(registry.url, head.encode()) as connection:
-        begin = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for at in range(200):
                 connection.sendall(body[at : at + 1])
                 time.sleep(0.2)
-        assert time.monotonic() - begin < 20
+        assert at < 100
     assert ask(registry.url, "POST", f"{REPO}/commit/main", body).status == 200
 
 

@@ -2,10 +2,10 @@
 
 import re
 import threading
-import time
 from urllib.parse import urlencode
 
 import pytest
+from effort import at_most, ends
 from html_runs import ACCEPT, VECTORS, Page, fill, vector, visit
 from serve_runs import Client, ask
 
@@ -346,9 +346,8 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_cards_cost_little(name):
-    begin = time.process_time()
-    made = cards.page(BOMBS[name], "/org/digits", "c" * 40)
-    assert time.process_time() - begin < 5  # 1.2 s at most on a quiet machine
+    with at_most(128 * len(BOMBS[name])):
+        made = cards.page(BOMBS[name], "/org/digits", "c" * 40)
     assert len(made) <= cards.LONGEST_HTML + 8 * cards.LONGEST
     assert Page(made.encode()).faults() == []
 
@@ -363,15 +362,13 @@ def test_a_card_says_where_it_was_cut(text, whole):
 
 def test_others_are_served_while_a_card_is_rendered(registry):
     fill(registry.url, "org/slow", {"README.md": BOMBS["pictures"].encode()})
-    asked: list[float] = []
+    asked = 0
     reading = threading.Thread(target=visit, args=(registry.url, "/org/slow"))
     reading.start()
     while reading.is_alive():
-        begin = time.perf_counter()
         assert ask(registry.url, "GET", "/api/models/org/digits").status == 200
-        asked.append(time.perf_counter() - begin)
-    assert len(asked) > 3
-    assert sorted(asked)[len(asked) // 2] < 0.5
+        asked += 1
+    assert asked > 3
 
 
 @pytest.mark.parametrize("place", ["valid", "invalid"])
@@ -436,15 +433,14 @@ def test_a_large_header_is_not_read(tmp_path):
 def test_thousands_of_files_come_in_pages(registry):
     names = [f"{number:05}.bin" for number in range(5000)]
     fill(registry.url, "org/digits", dict.fromkeys(names, b""))
-    begin = time.perf_counter()
-    path, seen = "/org/digits", []
-    for _ in range(3):
-        page = Page(visit(registry.url, path).body)
-        seen += re.findall(r"\b[0-9]{5}\.bin", page.text)
-        [following] = [link for link in page.values("a", "href") if link.startswith("?cursor=")]
-        path = "/org/digits/tree/main" + following
+    path, seen = "/org/digits", list[str]()
+    with ends():
+        for _ in range(3):
+            page = Page(visit(registry.url, path).body)
+            seen += re.findall(r"\b[0-9]{5}\.bin", page.text)
+            [following] = [link for link in page.values("a", "href") if link.startswith("?cursor=")]
+            path = "/org/digits/tree/main" + following
     assert seen == names[:150]
-    assert time.perf_counter() - begin < 3
 
 
 def test_lists_come_in_pages(registry):

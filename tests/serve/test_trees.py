@@ -2,10 +2,10 @@
 
 import random
 import sqlite3
-import time
 from urllib.parse import quote
 
 import pytest
+from effort import ends
 from serve_runs import add, ask, commit_body
 
 from lottapack_serve import Limits, background, repos
@@ -121,7 +121,7 @@ def test_too_many_folders_and_too_deep_paths_are_refused(tmp_path):
             assert ask(running.url, "POST", path, commit_body(add("a/" * (depth - 1) + "f", b""))).status == status
 
 
-def test_what_anyone_may_ask_at_the_limits_of_a_commit_takes_less_than_a_second(tmp_path):
+def test_what_anyone_may_ask_at_the_limits_of_a_commit_is_answered_soon(tmp_path):
     limits = Limits()
     depth = 31
     chains = limits.commit_folders // depth
@@ -147,14 +147,6 @@ def test_what_anyone_may_ask_at_the_limits_of_a_commit_takes_less_than_a_second(
             "refs": ("GET", f"{REPO}/refs", None),
             "card": ("POST", "/api/validate-yaml", {"content": card.decode()}),
         }  # fmt: skip
-        slow = {}
         for name, request in requests.items():
-            for _ in range(3):  # others use this machine too
-                begin = time.perf_counter()
+            with ends():
                 assert ask(running.url, *request).status == 200, name
-                taken = time.perf_counter() - begin
-                if taken < 1:
-                    break
-            else:
-                slow[name] = taken
-        assert slow == {}

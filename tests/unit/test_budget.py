@@ -1,10 +1,10 @@
 """Limits on building a module: hostile configurations end at once, honest ones build."""
 
 import threading
-import time
 
 import pytest
 import torch
+from effort import ends
 from models import gpt2, mlp, tied_llama
 from torch import nn
 
@@ -85,11 +85,10 @@ DISTILBERT = {
 def test_small_packs_neither_hang_nor_fill_memory(class_name, config):
     architecture = Architecture(family="transformers", class_=class_name, config=config)
     model_class(class_name)  # the time of its import does not count
-    begin, before = time.process_time(), anonymous_memory()
-    with pytest.raises(LimitError) as caught:
+    before = anonymous_memory()
+    with ends(), pytest.raises(LimitError) as caught:
         # What the caller allows for the model allows no more for this.
         arch.build(architecture, Budget(SMALL.tensors, SMALL.nbytes, SMALL.largest, max_bytes=10**15))
-    assert time.process_time() - begin < 5
     assert anonymous_memory() - before < 300_000_000
     assert class_name in caught.value.message
     assert caught.value.hint
@@ -100,10 +99,8 @@ def test_a_table_that_declares_any_size_justifies_no_long_loop():
     config = {"model_type": "jamba", "num_hidden_layers": 2**20, "num_attention_heads": 32, "num_key_value_heads": 8}
     architecture = Architecture(family="transformers", class_="JambaForCausalLM", config=config)
     model_class("JambaForCausalLM")
-    begin = time.process_time()
-    with pytest.raises(LimitError):
+    with ends(), pytest.raises(LimitError):
         arch.build(architecture, Budget(tensors=20, nbytes=10**12, largest=2**21))
-    assert time.process_time() - begin < 8
 
 
 def test_max_bytes_bounds_what_is_computed():

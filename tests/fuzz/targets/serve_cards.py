@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lottapack_serve import cards
 
-SECONDS = 3.0
-"""A card at every limit takes a third of a second; instrumented, and beside others, some times that."""
+SECONDS = 15.0
+"""Of processor time; more is a hang. A card at every limit takes half a second; instrumented, some times that."""
 
 
 def seeds() -> Iterator[bytes]:
