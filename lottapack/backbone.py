@@ -9,6 +9,7 @@ from torch import nn
 
 from lottapack import arch, rng
 from lottapack.arch.as_built import note_as_built
+from lottapack.arch.computed_dtypes import note_built
 from lottapack.errors import ScaffoldError
 from lottapack.folders import bases
 from lottapack.format.recipe import RECIPE_VERSION, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe, TiedRecipe
@@ -91,6 +92,7 @@ def init_backbone_(
             bias = entry.module._parameters.get("bias")
             if bias is not None:
                 bias.zero_()
+    note_built(model, built)
     note_as_built(model, built)
     carry(model, recipe)
     stored = [name for name, entry in recipe.parameters.items() if isinstance(entry, StoredRecipe)]

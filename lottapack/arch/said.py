@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lottapack.arch.bits import flat_bytes
 from lottapack.arch.hidden import fields, surroundings
 
 OBSERVERS: Final = frozenset(
@@ -53,8 +54,7 @@ def has_values(tensor: Tensor) -> bool:
 
 def values(tensor: Tensor) -> str:
     """Return the dtype and a digest of a tensor in words."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    data = flat_bytes(tensor.cpu()).numpy().tobytes()
     return f"holds values of {str(tensor.dtype).removeprefix('torch.')} {_digest(data)}"
 
 

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from lottapack.arch.account import Account
+from lottapack.arch.bits import flat_bytes
 from lottapack.arch.budget import Budget
 from lottapack.arch.hidden import held_by_attributes, normalising
 from lottapack.arch.modes import WithoutWeights
@@ -350,8 +351,7 @@ def same_tensor(first: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two tensors have the same shape and bits."""
     if first.shape != other.shape or first.is_meta:
         return first.shape == other.shape
-    flat = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, other))
-    return torch.equal(*flat)
+    return torch.equal(flat_bytes(first), flat_bytes(other))
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:

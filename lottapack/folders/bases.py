@@ -55,7 +55,7 @@ def remember_pack(model: "nn.Module", pack: PackFile) -> None:
 
 
 def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
-    """Return the pack of a model's base with the model's present configuration and generation_config.
+    """Return the pack of a model's base with the present configuration, generation_config and computed dtypes.
 
     Raises CheckpointError for a configuration that builds different tensors. Warns of weights that were cast.
     """
@@ -65,6 +65,7 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
         with open_pack(path) as pack:
             descriptor = pack.descriptor
             _warn_of_casts(descriptor, model)
+            from lottapack.arch.computed_dtypes import changed_dtypes
             from lottapack.folders.configuration import of_live
 
             architecture = of_live(descriptor.architecture, model)
@@ -73,7 +74,10 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
                 records[name], tensor = companions.encoded(held)
                 tensors[expected_file(name, records[name]).name] = tensor
             files = records or msgspec.UNSET
-            made: Descriptor = msgspec.structs.replace(descriptor, architecture=architecture, files=files)
+            computed = changed_dtypes(model) or msgspec.UNSET
+            made: Descriptor = msgspec.structs.replace(
+                descriptor, architecture=architecture, files=files, computed=computed
+            )
             return data if made.to_bytes() == descriptor.to_bytes() else rewritten(pack, made, tensors)
 
 

@@ -182,8 +182,8 @@ def _at(weight: Tensor, places: Tensor) -> Tensor:
     NumPy takes them in this thread. torch would wait for others, for 10 ms a weight where all processors are busy.
     """
     plain = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-    if plain and weight.is_cpu and weight.is_contiguous():
-        bits = weight.detach().view(-1).view(_BITS[weight.itemsize]).numpy()
+    if plain and weight.is_cpu and weight.is_contiguous() and not weight.is_neg():
+        bits = weight.detach().as_strided((weight.numel(),), (1,)).view(_BITS[weight.itemsize]).numpy()
         return torch.from_numpy(bits[places.numpy()]).view(weight.dtype)
     there = places.to(weight.device)
     flat = weight.view(-1)[there] if weight.is_contiguous() else weight[torch.unravel_index(there, weight.shape)]
@@ -196,9 +196,9 @@ def _dtype(weight: Tensor) -> str:
 
 def _fingerprint(weight: Tensor) -> int:
     try:
-        return rng.fingerprint(weight.contiguous())
+        return rng.fingerprint(weight.resolve_neg().contiguous())
     except DeviceError:  # a model that only trains there must still be saved
-        return rng.fingerprint(weight.cpu().contiguous())
+        return rng.fingerprint(weight.cpu().resolve_neg().contiguous())
 
 
 def _sample(source: rng.Source, shape: torch.Size) -> Sample:

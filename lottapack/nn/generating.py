@@ -68,7 +68,7 @@ def _shared_elements(source: rng.Source, why: str) -> ScaffoldError:
 def fill_any(weight: Tensor, source: rng.Source) -> None:
     """Fill a tensor of any dtype and layout: generate in the recorded dtype, then convert."""
     recorded = dtypes.torch_dtype(source.dtype)
-    if weight.dtype == recorded and weight.is_contiguous():
+    if weight.dtype == recorded and weight.is_contiguous() and not weight.is_neg():
         rng.fill_(weight, source)
         return
     drawn = torch.empty(weight.shape, dtype=recorded, device=weight.device)

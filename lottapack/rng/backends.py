@@ -156,7 +156,8 @@ def _array(tensor: "torch.Tensor") -> Bits:
     import torch
 
     size = tensor.element_size()
-    bits: Bits = tensor.detach().view(-1).view({4: torch.int32, 2: torch.int16}[size]).numpy().view(f"u{size}")
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,))  # one element may have any stride
+    bits: Bits = flat.view({4: torch.int32, 2: torch.int16}[size]).numpy().view(f"u{size}")
     return bits
 
 

@@ -232,9 +232,9 @@ def _check(tensor: "torch.Tensor", source: Source) -> None:
 def _require_contiguous(tensor: "torch.Tensor") -> None:
     import torch
 
-    if tensor.layout != torch.strided or not tensor.is_contiguous():
+    if tensor.layout != torch.strided or not tensor.is_contiguous() or tensor.is_neg():
         raise UnsupportedError(
-            f"cannot use a tensor of shape {tuple(tensor.shape)} that is not contiguous",
+            f"cannot use a tensor of shape {tuple(tensor.shape)} that is not contiguous, or a view of negatives",
             hint="Pass tensor.contiguous(), or fill the tensor before you take a view of it.",
         )
     require_memory(tensor)

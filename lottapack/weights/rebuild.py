@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch, rng
+from lottapack.arch.bits import flat_bytes
 from lottapack.arch.budget import Budget
 from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.skeleton import shapes_of
@@ -85,7 +86,7 @@ def stored_tensor(
 
 def tensor_bytes(tensor: Tensor) -> Any:
     """Return the memory of a contiguous CPU tensor as bytes, because NumPy does not have bfloat16."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
+    return flat_bytes(tensor).numpy().data if tensor.numel() else b""
 
 
 def constant_tensor(

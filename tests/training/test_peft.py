@@ -460,6 +460,22 @@ def test_a_base_that_was_cast_is_told_when_the_adapter_is_saved(tmp_path):
     model.save_pretrained(tmp_path / "b")
 
 
+def test_a_base_in_bfloat16_keeps_the_dtypes_of_what_its_constructor_computes(tmp_path):
+    base = lottapack.init_backbone_(BUILD["llama"]().bfloat16(), seed=3)
+    assert base.model.rotary_emb.inv_freq.dtype == torch.bfloat16
+    lottapack.pack(base, tmp_path / "plain")
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj"])).eval()
+    model.save_pretrained(tmp_path / "a")
+    lottapack.pack(tmp_path / "a", tmp_path / PACK)
+    late = lottapack.init_backbone_(BUILD["llama"](), seed=3)
+    late.model.rotary_emb.bfloat16()  # after it was drawn
+    peft.get_peft_model(late, peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "late")
+    for pack in (tmp_path / "plain", tmp_path / PACK, tmp_path / "late" / "base" / "model.lotta.safetensors"):
+        loaded = lottapack.load(pack, merge=True)
+        assert bits(loaded.model.rotary_emb.inv_freq) == bits(base.model.rotary_emb.inv_freq)
+    assert bits(logits(lottapack.load(tmp_path / PACK), "llama")) == bits(logits(model, "llama"))
+
+
 # What the folder of an adapter alone does not tell.
 
 

@@ -113,6 +113,24 @@ def test_odd_values_keep_their_bits(tmp_path):
     assert all_bits(lottapack.load(tmp_path / "a")) == all_bits(model)
 
 
+def test_a_tensor_of_any_layout_is_packed_with_its_values(tmp_path):
+    model = mlp()
+    model[0].weight.data = torch._neg_view(-model[0].weight.data)
+    model = train(lottapack.scaffold(model, seed=3, rank=2))
+    expected = all_bits(model)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            tensor.data = torch._neg_view(-tensor.data)
+            if tensor.numel() == 1:
+                tensor.data = tensor.data.repeat(2)[::2][:1]  # of stride 2
+    assert all(tensor.is_neg() for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel() > 1)
+    lottapack.pack(model, tmp_path / "live")
+    lottapack.pack(model.state_dict(), tmp_path / "checkpoint")
+    for path in ("live", "checkpoint"):
+        assert all_bits(lottapack.load(tmp_path / path)) == expected
+
+
 def test_loading_goes_on_to_training(tmp_path):
     lottapack.pack(trained("mlp"), tmp_path / "a")
     model = lottapack.load(tmp_path / "a").train()
