@@ -1,7 +1,7 @@
 """Packs of the zoo in their own process. Prints a line of JSON for each model.
 
-zoo_process.py train FOLDER NAMES...  trains models and leaves packs, their inputs and outputs in the folder
-zoo_process.py again FOLDER           loads each pack of the folder
+zoo_process.py train FOLDER NAME-DTYPE...  trains models and leaves packs, their inputs and outputs in the folder
+zoo_process.py again FOLDER                loads each pack of the folder
 """
 
 import json
@@ -23,13 +23,14 @@ from zoo_runs import again, as_dtype, train
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-what, folder, *names = sys.argv[1:]
+what, folder, *cases = sys.argv[1:]
 if what == "train":
-    for name in names:
-        for dtype in (torch.float32, torch.bfloat16):
-            model, inputs = built(name)
-            found = train(model.to(dtype), as_dtype(inputs, dtype), Path(folder) / f"{name}-{str(dtype)[6:]}.lotta")
-            print(json.dumps([name, str(dtype)[6:], found]))
+    for case in cases:
+        name, dtype = case.rsplit("-", 1)
+        model, inputs = built(name)
+        kind = getattr(torch, dtype)
+        found = train(model.to(kind), as_dtype(inputs, kind), Path(folder) / f"{case}.lotta")
+        print(json.dumps([name, dtype, found]))
 else:
     for path in sorted(Path(folder).glob("*.lotta")):
         print(json.dumps([*path.stem.rsplit("-", 1), again(path)]))
