@@ -1,4 +1,4 @@
-# make demo: set up and see it work.   make test: set up and run every check.
+# make demo: set up and see it work.   make test: set up and run every check.   make test-all: with every case.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,12 +7,16 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint types unit bench docs test-arm64 test-oldest vectors crash fuzz clean test-hub unit-defaults
-.PHONY: test-defaults guard zoo kit mutants web kernels gpu gpu-site measure bench-browser
+.PHONY: test-all test-defaults guard zoo kit mutants web kernels gpu gpu-site measure bench-browser
 
 demo: $(VENV)/demo-installed
 	$(BIN)/lottapack demo
 
 test: lint types unit unit-defaults
+
+# Of many like cases, make test runs a fixed choice (tests/extent.py). This runs all of them.
+test-all: export LOTTAPACK_TEST_ALL = 1
+test-all: test
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff check .

@@ -1,8 +1,10 @@
 """Shared by all tests: no network, a quiet transformers, and nothing missing in CI."""
 
+import functools
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from missing import pytest_make_collect_report, pytest_runtest_makereport
@@ -20,6 +22,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell that starts a command in the background lets it ignore Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def parsed_operators() -> Iterator[None]:
+    """Keep the operators of onnxscript: each torch.onnx.export parses the source of 500 of them again."""
+    pytest.importorskip("onnxscript")
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    with pytest.MonkeyPatch.context() as patch:
+        kept = functools.cache(onnxscript_apis.get_torchlib_ops)
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", kept)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

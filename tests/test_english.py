@@ -4,9 +4,11 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
+from test_house import parse
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".github", "benchmarks", "docs", "examples", "spec", "tests")
@@ -124,9 +126,10 @@ NOT_IMPERATIVE = re.compile(
 )
 
 
+@cache
 def texts(source: str) -> list[str]:
     """Return the texts and comments of a module. A value in an f-string is ``{}``."""
-    tree = ast.parse(source)
+    tree = parse(source)
     formatted = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     parts = {id(part) for node in formatted for part in ast.walk(node)}
     found = [
@@ -155,7 +158,7 @@ def odd_docstrings(source: str) -> list[str]:
     Properties are left out, as their docstrings name a value.
     """
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
             continue
         marks = {getattr(mark, "attr", getattr(mark, "id", "")) for mark in node.decorator_list}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from packaging.version import Version
 
 import lottapack
 from lottapack import errors
+
+parse = cache(ast.parse)
+"""The tree of a source, which several tests walk and none changes."""
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -132,7 +136,7 @@ def imports(module: str, tree: ast.AST) -> Iterator[str]:
 
 def upward(module: str, source: str) -> list[str]:
     """Return the imports of a module that go up."""
-    return [name for name in imports(module, ast.parse(source)) if layer_of(name) > layer_of(module)]
+    return [name for name in imports(module, parse(source)) if layer_of(name) > layer_of(module)]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -157,7 +161,7 @@ def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def test_no_modules_import_each_other():
-    graph = {module: set(imports(module, ast.parse(path.read_text("utf-8")))) for module, path in MODULES.items()}
+    graph = {module: set(imports(module, parse(path.read_text("utf-8")))) for module, path in MODULES.items()}
     assert cycles(graph) == []
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
 
@@ -212,13 +216,13 @@ def test_heavy_imports_are_found():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_say_what_they_do(module):
-    assert ast.get_docstring(ast.parse(MODULES[module].read_text("utf-8")))
+    assert ast.get_docstring(parse(MODULES[module].read_text("utf-8")))
 
 
 def broad(source: str) -> list[int]:
     """Return lines with an ``except`` that catches everything and does not re-raise."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if not isinstance(node, ast.ExceptHandler):
             continue
         caught = "BaseException" if node.type is None else ast.unparse(node.type)
@@ -295,7 +299,7 @@ FACTORIES = {
 def of_defaults(source: str) -> list[str]:
     """Return calls that use the process's default dtype or device. ``new_*`` and ``*_like`` do not."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         name, named = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
@@ -341,7 +345,7 @@ ONLY_HERE = {
 def strangers(module: str, source: str) -> list[str]:
     """Return the libraries of ONLY_HERE that a module imports without permission."""
     named: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             named |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from test_house import MODULES
+from test_house import MODULES, parse
 
 from lottapack import errors
 
@@ -25,7 +25,7 @@ FOR_OTHERS = {
 
 def without_a_step(source: str) -> Iterator[int]:
     """Return the lines that make an error without a hint."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in KINDS:
             named = {keyword.arg: keyword.value for keyword in node.keywords}
             hint = named.get("hint")
@@ -36,7 +36,7 @@ def without_a_step(source: str) -> Iterator[int]:
 
 def options(source: str) -> Iterator[str]:
     """Return texts of a module, except docstrings, that name a command's option."""
-    tree = ast.parse(source)
+    tree = parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docs = {
         id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from browsers import executable
+from extent import crossed
 from html_runs import fill
 from js_runs import JS
 from playwright.sync_api import expect
@@ -28,9 +29,12 @@ GRAPH = "model.onnx"
 DONE = ".verdict:not(.busy):not([hidden])"
 SLOW = 90_000
 
-pytestmark = pytest.mark.skipif(
-    not (JS / "vendor" / "ort.wasm.min.mjs").is_file(), reason="missing: the runtime beside the page: make web"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (JS / "vendor" / "ort.wasm.min.mjs").is_file(), reason="missing: the runtime beside the page: make web"
+    ),
+    pytest.mark.usefixtures("parsed_operators"),
+]
 
 
 def digits() -> nn.Module:
@@ -83,7 +87,7 @@ def llama() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, parsed_operators):
     """A folder of models: each a pack that holds its graph, and the graph beside it."""
     home = tmp_path_factory.mktemp("models")
     (home / "anna").mkdir()
@@ -488,8 +492,8 @@ def test_a_copy_without_its_runtime_says_how_to_get_it(browser, models, tmp_path
 WIDTH = "() => [document.documentElement.scrollWidth, innerWidth]"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["digits", "cnn", "llama"])
+# A scheme changes colours alone.
+@pytest.mark.parametrize(("name", "scheme"), crossed(["digits", "cnn", "llama"], ["light", "dark"]))
 def test_it_fits_a_telephone(watch, address, name, scheme):
     with watch(address, viewport={"width": 390, "height": 800}, color_scheme=scheme) as page:
         visit(page, address, f"?model=anna/{name}")

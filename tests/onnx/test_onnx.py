@@ -21,6 +21,8 @@ runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.usefixtures("parsed_operators")
+
 ROOT = Path(__file__).parents[2]
 LIGHT = ROOT / ".venv-light" / "bin" / "python"
 
@@ -64,7 +66,7 @@ def llama() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def packs(tmp_path_factory):
+def packs(tmp_path_factory, parsed_operators):
     """Write a folder for each model: its pack, a graph without weights, and the pack with the graph."""
     home = tmp_path_factory.mktemp("onnx")
     examples = {"cnn": (torch.zeros(2, 1, 8, 8),)}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from extent import extent
 from hub_runs import Hub, make_pack
 from huggingface_hub import constants
 from proxy import Proxy
@@ -20,7 +21,7 @@ import lottapack
 from lottapack.registry import downloading
 
 REPO = "my-org/digits"
-CUTS = [round(random.Random(seed).uniform(0.05, 0.95), 3) for seed in range(3)]
+CUTS = [round(random.Random(seed).uniform(0.05, 0.95), 3) for seed in range(extent(1, 3))]
 """When a process dies: parts of the pack's bytes that have passed."""
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from extent import extent
 from serve_runs import add, ask, command, commit_body, files_in
 
 from lottapack.errors import IntegrityError, OutputError
@@ -97,9 +98,11 @@ def test_backups_while_others_write_and_delete(tmp_path):
         for thread in threads:
             thread.start()
         stack.callback(lambda: [ending.set(), *(thread.join() for thread in threads)])
-        for number in range(4):
-            time.sleep(0.5)
-            known = [one for one in confirmed if int(one[0][1]) % 2 == 0]
+        for number in range(extent(2, 4)):
+            known: list[tuple[str, str]] = []
+            while len(known) < 8 * (number + 1) and all(thread.is_alive() for thread in threads):
+                time.sleep(0.02)
+                known = [one for one in confirmed if int(one[0][1]) % 2 == 0]
             backup(root, tmp_path / "copy")
             restore(tmp_path / "copy", tmp_path / f"restored{number}")
             assert check(tmp_path / f"restored{number}").damaged == ()

@@ -99,9 +99,10 @@ def results(request, packs, tmp_path_factory):
     """Return each case's faults. All cases of one world size run in the same processes."""
     world, folder = request.param, tmp_path_factory.mktemp(f"world{request.param}")
     line = [sys.executable, str(HERE / "shard_cases.py"), str(folder), str(world), str(packs)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
     # A session of its own, so that what hangs is killed with its children.
     with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
     ) as running:
         try:
             output = running.communicate(timeout=480)[0]
