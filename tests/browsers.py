@@ -22,7 +22,7 @@ def executable() -> str:
 def chromium() -> Iterator[Browser]:
     """Start it."""
     path = executable()
-    expect.set_options(timeout=30_000)  # as long as Playwright waits for elements
+    expect.set_options(timeout=120_000)  # as long as Playwright waits for elements
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield launched

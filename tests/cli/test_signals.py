@@ -44,7 +44,7 @@ def test_an_interrupted_write_keeps_the_old_file(
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == code
     assert out.read_text() == "old"
     if number == signal.SIGINT:
@@ -66,7 +66,7 @@ class Slow:
 sys.meta_path.insert(0, Slow())
 runpy.run_module("lottapack_cli", run_name="__main__")
 """
-    found = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=300)
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "error: interrupted\n")
 
 
@@ -89,7 +89,7 @@ sys.meta_path.insert(0, Careless())
 runpy.run_module("lottapack", run_name="__main__")
 """
     command = [sys.executable, "-c", interrupted, *line, str(files.pack)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (found.returncode, found.stderr) == (130, "error: interrupted\n")
     assert [json.loads(one)["error"]["kind"] for one in found.stdout.splitlines()] == ["Interrupted"][: len(line) - 1]
 
@@ -100,7 +100,7 @@ def test_a_reader_that_went_away(line: list[str], files: Files) -> None:
     os.close(reader)
     process = start(*line, files.pack, stdout=writer)
     os.close(writer)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
 
 
@@ -108,6 +108,6 @@ def test_a_reader_that_went_away(line: list[str], files: Files) -> None:
 def test_a_full_disk_behind_standard_output(files: Files) -> None:
     with Path("/dev/full").open("w") as full:
         process = start("inspect", files.pack, stdout=full)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert err.startswith("error: cannot write to <stdout>: No space left")

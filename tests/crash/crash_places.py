@@ -13,13 +13,13 @@ def _mount(folder: Path, *options: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("only root can mount a file system")
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         pytest.skip(f"cannot mount: {done.stderr.strip()}")
 
 
 def _unmount(folder: Path) -> None:
-    subprocess.run(["umount", str(folder)], timeout=30, check=True)
+    subprocess.run(["umount", str(folder)], timeout=300, check=True)
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def read_only(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     _mount(folder, "--bind", str(folder))
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], timeout=30, check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], timeout=300, check=True)
         yield folder
     finally:
         _unmount(folder)

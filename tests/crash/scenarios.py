@@ -259,11 +259,11 @@ class Push(Scenario):
         import hashlib
 
         found, server = {}, os.environ["HF_ENDPOINT"]
-        with urllib.request.urlopen(f"{server}/api/models/{REPO}/revision/main", timeout=30) as answer:
+        with urllib.request.urlopen(f"{server}/api/models/{REPO}/revision/main", timeout=300) as answer:
             commit = json.load(answer)["sha"]
         for name in (NAME, "README.md"):
             address = f"{server}/{REPO}/resolve/{commit}/{name}"
-            with urllib.request.urlopen(address, timeout=30) as answer:
+            with urllib.request.urlopen(address, timeout=300) as answer:
                 found[name] = hashlib.sha256(content := answer.read()).hexdigest()
         found["card"] = content.decode()
         return found
@@ -370,7 +370,7 @@ class OciPush(Push):
         end = time.monotonic() + 10
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=300) as answer:
                     return bytes(answer.read())
             except urllib.error.HTTPError as fault:
                 if fault.code != 500 or time.monotonic() > end:

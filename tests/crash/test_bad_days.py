@@ -74,7 +74,7 @@ def test_a_full_disk_keeps_the_old_file(made: str, packs: tuple[Path, Path], tmp
         with pytest.raises((OutputError, LimitError), match=r"No space left|are free in"):
             RUNS[made](new, disk)
         assert content(disk) == before
-        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True, timeout=30)
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True, timeout=300)
         RUNS[made](new, disk)
         assert content(disk) == {made: (new / made).read_bytes()}
 

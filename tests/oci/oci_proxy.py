@@ -57,7 +57,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target, timeout=30)
+                server = socket.create_connection(self._target, timeout=300)
             except OSError:
                 client.close()
                 continue

@@ -37,7 +37,7 @@ def certify(folder: Path, name: str) -> tuple[Path, Path]:
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
     command += ["-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     return key, certificate
 
 
@@ -172,7 +172,7 @@ class TokenServer:
         head = {"typ": "JWT", "alg": "RS256", "x5c": [certificate]}
         signed = b".".join(_base64(json.dumps(part).encode()) for part in (head, claims))
         command = ["openssl", "dgst", "-sha256", "-sign", str(self.key)]
-        signature = subprocess.run(command, input=signed, check=True, capture_output=True, timeout=60).stdout
+        signature = subprocess.run(command, input=signed, check=True, capture_output=True, timeout=300).stdout
         return (signed + b"." + _base64(signature)).decode()
 
 

@@ -202,7 +202,7 @@ def test_a_pull_that_is_killed_is_continued(registry, repository, big_pack, cach
     with python(code, reference) as process:
         assert process.stdout.readline() == "half\n"
         process.send_signal(sign)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert process.returncode
     assert not list(cache.rglob("*.safetensors"))
     got = packs.pull(reference)
@@ -233,7 +233,7 @@ def test_a_push_that_is_killed_leaves_no_tag(registry, repository, big_pack):
     with python(code, big_pack, reference) as process:
         assert process.stdout.readline() == "half\n"
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert registry.tags(repository) == []
     packs.push(big_pack, reference)
     assert packs.pull(reference).path.read_bytes() == big_pack.read_bytes()
@@ -243,7 +243,7 @@ def test_a_pull_loads_no_torch(registry, repository, pack):
     reference = f"oci://{registry.host}/{repository}:v1"
     packs.push(pack, reference)
     with python(f"{PULL}; print('torch' in sys.modules, 'oras' in sys.modules)", reference) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert out.splitlines()[1:] == ["False True"], err
 
 
@@ -272,7 +272,7 @@ def test_no_room_for_the_pack(registry, repository, big_pack, cache):
         sys.exit(main(["pull", sys.argv[1]]))
     """
     with python(code, reference) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "cannot write" in err
     assert "LOTTAPACK_CACHE" in err

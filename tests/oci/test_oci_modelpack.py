@@ -48,7 +48,7 @@ CONFIG = {
 
 def asked(url):
     request = urllib.request.Request(url, headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         return answer.read()
 
 

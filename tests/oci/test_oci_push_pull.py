@@ -49,7 +49,7 @@ def test_a_pack_comes_back_as_it_went(registry, repository, pack, cache):
 def test_the_manifest_in_the_registry_is_the_one_of_the_specification(registry, repository, pack):
     sent = packs.push(pack, f"oci://{registry.host}/{repository}:v1", license="MIT")
     request = urllib.request.Request(sent.url, headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         raw = answer.read()
     assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == sent.revision
     manifest = json.loads(raw)

@@ -59,7 +59,7 @@ class Hub:
         """Return all requests so far. The server logs after it answers, so this sends one more request first."""
         marker = f"/marker-{secrets.token_hex(8)}"
         try:
-            urllib.request.urlopen(self.url + marker, timeout=30).close()
+            urllib.request.urlopen(self.url + marker, timeout=300).close()
         except urllib.error.HTTPError as refused:
             refused.close()
         for _ in range(500):
@@ -96,7 +96,7 @@ class Hub:
         body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
         headers = {"Content-Type": "application/x-ndjson"}
         request = urllib.request.Request(f"{self.url}/api/models/{repo}/commit/main", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return str(json.load(answer)["commitOid"])
 
     def store_file(self, content: bytes) -> Path:

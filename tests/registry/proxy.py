@@ -64,7 +64,7 @@ class Proxy:
                     client.close()
                     continue
                 try:
-                    server = socket.create_connection(("127.0.0.1", self._upstream), timeout=30)
+                    server = socket.create_connection(("127.0.0.1", self._upstream), timeout=300)
                 except OSError:
                     client.close()
                     continue

@@ -423,14 +423,14 @@ def test_a_killed_pull_goes_on_in_another_process(number: signal.Signals, hostil
             break
         time.sleep(0.05)
     first.send_signal(number)
-    first.communicate(timeout=60)
+    first.communicate(timeout=300)
     holding.set()
     kept = partial.stat().st_size
     assert half // 2 < kept <= half
     hostile.seen.clear()
     hostile.file = Cut(hostile, [])
     both = [subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    results = [json.loads(process.communicate(timeout=300)[0]) for process in both]
     assert sorted(result["received"] for result in results) == [0, len(hostile.content) - kept]
     assert Path(results[0]["path"]).read_bytes() == hostile.content
     assert len([path for _, path, _, _ in hostile.seen if "/resolve/" in path]) == 1

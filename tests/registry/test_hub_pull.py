@@ -190,7 +190,7 @@ def test_what_the_client_asks_once_a_day_is_asked_once(hub: Hub, pushed: registr
     hub.served.clear()
     for _ in range(2):
         line = [sys.executable, "-m", "lottapack_cli", "pull", f"{REPO}@v1", "--quiet"]
-        subprocess.run(line, env=hub.environment(), check=True, timeout=60)
+        subprocess.run(line, env=hub.environment(), check=True, timeout=300)
     asked = [served.path for served in hub.served]
     assert asked.count("/api/agent-harnesses") <= 1
     assert len(asked) <= 1 + 3 + 1

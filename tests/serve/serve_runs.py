@@ -43,7 +43,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request. ``path`` is sent verbatim; ``body``: bytes, or a value for JSON."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
     try:
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         told = {"Authorization": f"Bearer {token}"} if token else {}
@@ -113,7 +113,7 @@ class Server(NamedTuple):
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=300)
 
 
 @contextmanager

@@ -261,7 +261,7 @@ def test_rights_are_those_of_the_moment_of_the_commit(registry, change, status, 
     assert ask(registry.url, "POST", "/api/models/org/digits/branch/work", {}, token=text).status == 200
     body = commit_body(add("a", b"1"))
     host, port = registry.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
         address = f"/api/models/org/digits/commit/{branch}"
         head = f"POST {address} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {text}"
         connection.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body[:20])
@@ -277,7 +277,7 @@ def test_rights_are_those_of_the_moment_of_the_commit(registry, change, status, 
 def test_a_first_token_counts_for_uploads_that_have_begun(registry):
     body = commit_body(add("a", b"1"))
     host, port = registry.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
         head = (
             "POST /api/models/org/digits/commit/main HTTP/1.1",
             "Host: localhost",
@@ -302,7 +302,7 @@ def test_who_asks_is_known_before_a_body_is_read(guarded, method, path, body):
     running, texts, anonymous_read = guarded
     host, port = running.url.removeprefix("http://").split(":")
     for who in ("nobody", "wrong"):
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with socket.create_connection((host, int(port)), timeout=300) as connection:
             lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
             lines += [f"Authorization: Bearer {texts[who]}"] * bool(texts[who])
             connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
@@ -361,10 +361,10 @@ def test_it_listens_to_ipv6(tmp_path):
     try:
         with background(tmp_path / "registry", host="::1") as running:
             assert running.url.startswith("http://[::1]:")
-            with urllib.request.urlopen(running.url, timeout=30) as answer:
+            with urllib.request.urlopen(running.url, timeout=300) as answer:
                 assert f"HF_ENDPOINT={running.url}" in answer.read().decode()
             made = urllib.request.Request(f"{running.url}/api/repos/create", b'{"name": "x"}', method="POST")
-            with urllib.request.urlopen(made, timeout=30) as answer:
+            with urllib.request.urlopen(made, timeout=300) as answer:
                 assert answer.status == 200
     except NetworkError as fault:
         pytest.skip(f"no IPv6 here: {fault.message}")

@@ -49,7 +49,7 @@ def test_people_see_where_it_is_what_is_asked_and_that_it_stopped(tmp_path):
         ask(url, "GET", "/org/digits/resolve/main/a")
         ask(url, "GET", "/api/%1b[31m")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     log = [line.split() for line in out.splitlines()]
     assert [line[:3] for line in log[:-1]] == [
         ["POST", "/api/repos/create", "200"],
@@ -72,7 +72,7 @@ def test_scripts_get_one_object(tmp_path):
         assert ask(told["url"], "GET", "/api/models").status == 401
         assert ask(told["url"], "GET", "/api/models", token=text).status == 200
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30) == ("", "")
+        assert process.communicate(timeout=300) == ("", "")
     assert process.returncode == 0
 
 
@@ -95,8 +95,8 @@ def test_requests_in_progress_end_first(tmp_path):
         with subprocess.Popen([sys.executable, "-c", HALF, host, port], stdout=subprocess.PIPE, text=True) as half:
             assert half.stdout and half.stdout.readline() == "half\n"
             server.process.send_signal(signal.SIGINT)
-            assert server.process.wait(timeout=30) == 0
-            out, _ = half.communicate(timeout=30)
+            assert server.process.wait(timeout=300) == 0
+            out, _ = half.communicate(timeout=300)
         assert out.startswith("HTTP/1.1 503")
         assert files_in(tmp_path / "registry") == before
 
@@ -218,7 +218,7 @@ def test_check(tmp_path, capsys, monkeypatch):
 def test_without_the_extra_it_says_what_to_install(tmp_path):
     code = "import sys; sys.modules['starlette'] = None; from lottapack_cli.app import main; sys.exit(main())"
     arguments = [sys.executable, "-c", code, "serve", "--root", str(tmp_path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert "pip install 'lottapack[serve]'" in done.stderr
 
@@ -226,12 +226,12 @@ def test_without_the_extra_it_says_what_to_install(tmp_path):
 def test_tokens_need_no_server_and_help_needs_nothing():
     code = "import sys; from lottapack_cli.app import main; main(['serve', '--help']); print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, cwd=ROOT
     )
     assert {"starlette", "uvicorn", "sqlite3", "torch", "yaml"} & set(done.stdout.split()) == set()
     code = "import sys; import lottapack_serve.tokens; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, cwd=ROOT
     )
     assert {"starlette", "uvicorn", "torch", "yaml"} & set(done.stdout.split()) == set()
 

@@ -19,7 +19,7 @@ HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: "
 @contextlib.contextmanager
 def connected(url: str, begin: bytes = b"") -> Iterator[socket.socket]:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
         connection.sendall(begin)
         yield connection
 

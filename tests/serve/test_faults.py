@@ -102,7 +102,7 @@ def test_forty_racing_commits_from_four_processes(tmp_path, mode):
 def send_part(url: str, path: str, body: bytes, count: int) -> socket.socket:
     """Send a commit's first ``count`` bytes and keep the connection open."""
     host, port = url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection = socket.create_connection((host, int(port)), timeout=300)
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
     connection.sendall(body[:count])
     return connection

@@ -191,7 +191,7 @@ def test_links_lead_on_and_search_finds(opened: Page, filled: Running) -> None:
 def test_verify_checks_the_pack_that_the_page_shows(opened: Page, filled: Running) -> None:
     opened.goto(filled.url + "/org/digits/tree/v3")
     opened.get_by_role("link", name="Verify in this browser").click()
-    expect(opened.locator(".verdict.good")).to_contain_text("Verified", timeout=30_000)
+    expect(opened.locator(".verdict.good")).to_contain_text("Verified", timeout=120_000)
     opened.goto(filled.url + "/org/broken")
     expect(opened.locator("main")).to_contain_text("This page cannot describe it")
     expect(opened.get_by_role("link", name="Verify in this browser")).to_have_count(0)
@@ -226,7 +226,7 @@ def test_signing_in_shows_private_repositories_until_signing_out(browser: Browse
         expect(page.get_by_role("heading", name="closed")).to_be_visible()
         assert page.evaluate("document.cookie") == ""
         page.get_by_role("link", name="Verify in this browser").click()
-        expect(page.locator(".verdict.good")).to_contain_text("Verified", timeout=30_000)
+        expect(page.locator(".verdict.good")).to_contain_text("Verified", timeout=120_000)
         page.go_back()
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("link", name="Sign in")).to_be_visible()

@@ -63,7 +63,7 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[str, str, list]]:
                 yield running.url, f"http://{there}", log
             finally:
                 process.terminate()
-                process.wait(timeout=30)
+                process.wait(timeout=300)
 
 
 PULL = """

@@ -42,7 +42,7 @@ def refused(pack: Path, key: Path) -> str:
 def other_tool(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """The command line of the standard's reference library."""
     line = [str(Path(sys.executable).with_name("model_signing")), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_signed_pack_loads(signed: Path, keys: Keys) -> None:

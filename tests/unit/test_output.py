@@ -153,7 +153,7 @@ with atomic_file(Path(sys.argv[1])) as file:
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     path = tmp_path / "a"
     for _ in range(2):
-        assert subprocess.run([sys.executable, "-c", KILLED, path], timeout=60, check=False).returncode == -9
+        assert subprocess.run([sys.executable, "-c", KILLED, path], timeout=300, check=False).returncode == -9
         assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"half of the n"]
     with atomic_file(path) as file:
         file.write(b"new")

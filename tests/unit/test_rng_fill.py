@@ -143,7 +143,7 @@ def test_a_forked_process_gets_threads_of_its_own(monkeypatch):
     queue = context.Queue()
     child = context.Process(target=_child, args=(queue,))
     child.start()
-    assert queue.get(timeout=60) == expected
+    assert queue.get(timeout=300) == expected
     child.join()
 
 

@@ -242,5 +242,5 @@ class Late:
 
 sys.late, sys.kept = Late(), sealed
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "opened"
