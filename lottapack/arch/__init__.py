@@ -66,11 +66,12 @@ def describe(model: "nn.Module") -> Architecture:
 
 def described(model: "nn.Module") -> "tuple[Architecture, nn.Module]":
     """Return what describe() returns, and the empty module that was built to check it."""
-    from lottapack.arch.skeleton import budget_of, require_same_computed, shapes_of
+    from lottapack.arch.skeleton import budget_of, require_layouts, require_same_computed, shapes_of
 
     family = family_of(model)
     class_name, config = family.describe(model)
     architecture = checked(family.name, class_name, config)
+    require_layouts(model)
     actual, rebuilt = shapes_of(model), _built_again(architecture, budget_of(model))
     shapes = shapes_of(rebuilt)
     different = sorted(name for name in actual.keys() | shapes.keys() if actual.get(name) != shapes.get(name))

@@ -9,6 +9,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_map_only
 
+from lottapack.arch.bits import bytes_of, parts
 from lottapack.arch.budget import Budget
 from lottapack.errors import LimitError
 from lottapack.limits import size_text
@@ -119,11 +120,11 @@ class Account:
             results = list(tensors_in(func(*meta_args, **named)))
         except Exception:  # noqa: BLE001
             # The size depends on the numbers, or the call fails; then it will fail with the numbers too.
-            self.expect(_UNKNOWN * sum(tensor.nbytes for tensor in before.values()))
+            self.expect(_UNKNOWN * sum(map(bytes_of, before.values())))
             return
         sizes = {
             storage._cdata: storage.nbytes()
-            for storage in (tensor.untyped_storage() for tensor in results if tensor.is_meta)
+            for storage in (part.untyped_storage() for tensor in results if tensor.is_meta for part in parts(tensor))
             if storage._cdata not in known
         }
         self.expect(sum(sizes.values()))
@@ -140,11 +141,11 @@ class Account:
         """Count the memory of results for as long as it is in use."""
         for tensor in tensors_in(result):
             if tensor.device.type != "meta":
-                storage = tensor.untyped_storage()
-                known = self._live.get(storage._cdata)
-                if known is None or _gone(known[0]):
-                    self._total += storage.nbytes() - (known[1] if known else 0)
-                    self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # type: ignore[no-untyped-call]
+                for storage in (part.untyped_storage() for part in parts(tensor)):
+                    known = self._live.get(storage._cdata)
+                    if known is None or _gone(known[0]):
+                        self._total += storage.nbytes() - (known[1] if known else 0)
+                        self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # type: ignore[no-untyped-call]
 
     def _forget(self) -> None:
         self._live = {key: held for key, held in self._live.items() if not _gone(held[0])}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm stands for each of them in training
 
 from lottapack.arch.noted import noted, notes
-from lottapack.arch.said import OBSERVERS, Teller, has_values, said, values
+from lottapack.arch.said import OBSERVERS, Teller, has_values, is_told, said, values
 from lottapack.arch.skeleton import OF_TORCH, attributes, unwrapped
 from lottapack.format import dtypes
 from lottapack.format.recipe import Change
@@ -121,12 +121,15 @@ class AsBuilt:
         """Yield what became of the tensors that no checkpoint holds. ``own``: whether they may not be caches."""
         for name, now in tensors.items():
             kept = self.computed.get(name)
-            if kept is None and own and self.told.get(name) == _NONE and has_values(now):
+            if kept is None and own and self.told.get(name) == _NONE and is_told(now):
                 yield name, Change(now=values(now), due=_NONE)
-            if kept is None or now.shape != kept.shape or not has_values(now):
+            if kept is None or not is_told(now):
                 continue
-            text, due = values(now), values(kept.to(now.dtype))
-            if text != due and not _is_rounding(now, kept):
+            dense = has_values(now)
+            if dense and now.shape != kept.shape:
+                continue
+            text, due = values(now), values(kept.to(now.dtype) if dense else kept)
+            if text != due and not (dense and _is_rounding(now, kept)):
                 yield name, Change(now=text, due=due)
         for name in self.computed.keys() - tensors.keys():
             if live.get(name, ("", None))[0] == _NONE:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lottapack.arch.bits import flat_bytes
+from lottapack.arch.bits import SPARSE, flat_bytes, kind_of, parts
 from lottapack.arch.hidden import fields, surroundings
 
 OBSERVERS: Final = frozenset(
@@ -48,14 +48,21 @@ def said(value: Any) -> str | None:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Return whether a tensor is ordinary and in memory: not sharded, not fake, not sparse, not on the meta device."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
+    """Return whether a tensor is dense and in memory: not sharded, not fake, not sparse, not on the meta device."""
+    return type(tensor) in (Tensor, nn.Parameter) and kind_of(tensor) == "strided" and not tensor.is_meta
+
+
+def is_told(tensor: Tensor) -> bool:
+    """Return whether values() tells of a tensor: also of one that is not dense."""
+    return (type(tensor) in (Tensor, nn.Parameter) or tensor.is_nested) and not tensor.is_meta
 
 
 def values(tensor: Tensor) -> str:
-    """Return the dtype and a digest of a tensor in words."""
-    data = flat_bytes(tensor.cpu()).numpy().tobytes()
-    return f"holds values of {str(tensor.dtype).removeprefix('torch.')} {_digest(data)}"
+    """Return the dtype and a digest of a tensor in words; of a tensor that is not dense also its layout."""
+    kind, dtype, data = kind_of(tensor), str(tensor.dtype).removeprefix("torch."), list[bytes]()
+    if kind == "strided" or kind in SPARSE:
+        data = [flat_bytes(part.cpu()).numpy().tobytes() for part in parts(tensor)]
+    return f"holds values {'' if kind == 'strided' else f'in {kind} '}of {dtype} {_digest(b''.join(data))}"
 
 
 @dataclass
@@ -81,7 +88,7 @@ class Teller:
             for name, inner in surroundings(value) if depth else ():
                 yield from self.parts(f"{place}{name}", inner, in_object=True, depth=depth - 1)
         elif isinstance(value, Tensor):
-            if in_object and has_values(value):
+            if in_object and is_told(value):
                 yield place, values(value)
         elif depth and not isinstance(value, nn.Module):
             yield from self._inside(place, value, in_object, depth)

@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from lottapack.arch.account import Account
-from lottapack.arch.bits import flat_bytes
+from lottapack.arch.bits import bytes_of, flat_bytes, kind_of
 from lottapack.arch.budget import Budget
 from lottapack.arch.hidden import held_by_attributes, normalising
 from lottapack.arch.modes import WithoutWeights
@@ -87,7 +87,7 @@ def _built_at_once(construct: Construct, label: str, account: Account) -> nn.Mod
     outside = _without_state(module, label)
     if _on_meta(outside):
         return None
-    account.require_computed(sum(tensor.nbytes for _, tensor in outside))
+    account.require_computed(sum(bytes_of(tensor) for _, tensor in outside))
     _empty(module)
     return module
 
@@ -99,9 +99,9 @@ def _build(construct: Construct, label: str, account: Account, *, memory: bool) 
     if not computed:
         _empty(module)
         return module
-    account.require_computed(sum(tensor.nbytes for tensor in computed))
+    account.require_computed(sum(map(bytes_of, computed)))
     state = list(module.state_dict().values())
-    account.allow(sum(tensor.nbytes for tensor in state))
+    account.allow(sum(map(bytes_of, state)))
     # Weights that begin as zeros or ones need no memory if nothing is computed from them.
     weights = {tuple(t.shape) for t in state if t.numel() > _LARGE} - {tuple(t.shape) for t in computed}
     missing = _on_meta(outside)
@@ -349,8 +349,10 @@ def _first_other(model: nn.Module, rebuilt: nn.Module) -> str | None:
 
 def same_tensor(first: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two tensors have the same shape and bits."""
-    if first.shape != other.shape or first.is_meta:
-        return first.shape == other.shape
+    if first.layout is not other.layout or first.shape != other.shape:
+        return False
+    if first.is_meta:
+        return True
     return torch.equal(flat_bytes(first), flat_bytes(other))
 
 
@@ -367,6 +369,17 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
                 f"{name} does not have a shape yet", hint="Pass the layer its sizes when you build it."
             )
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def require_layouts(module: nn.Module) -> None:
+    """Raise ArchitectureError for a tensor that a pack cannot hold, or a computed one that cannot be compared."""
+    for name, tensor in [*module.state_dict(keep_vars=True).items(), *computed_tensors(module)]:
+        kind = kind_of(tensor) if isinstance(tensor, torch.Tensor) else "strided"
+        if kind != "strided":
+            raise ArchitectureError(
+                f"{name} is a {kind} tensor, which the format does not support",
+                hint="Keep a dense one and convert it in forward(), or pass it to forward().",
+            )
 
 
 def budget_of(module: nn.Module) -> Budget:

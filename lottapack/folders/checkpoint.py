@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
+from lottapack.arch.bits import kind_of
 from lottapack.arch.skeleton import plain_name, shapes_of
 from lottapack.errors import ArchitectureError, CheckpointError, LimitError, NotAllowedError, UnsupportedError
 from lottapack.folders.bits import same_bits
@@ -97,9 +98,8 @@ def require_plain(name: str, tensor: Tensor) -> None:
             hint="Gather it first, in every process: torch.distributed.checkpoint.state_dict.get_model_state_dict("
             "model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)); then pack the result in one.",
         )
-    layout = str(tensor.layout).removeprefix("torch.")
-    if layout != "strided" or tensor.is_quantized or tensor.is_nested:
-        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else layout
+    kind = kind_of(tensor)
+    if kind != "strided":
         way = "dequantize" if tensor.is_quantized else "to_dense"
         raise CheckpointError(
             f"{name} is a {kind} tensor, which the format does not support",
