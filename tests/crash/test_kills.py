@@ -6,19 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from extent import extent
 
 CRASH = Path(__file__).with_name("crash.py")
 
 
 @pytest.mark.slow
-def test_kills_lose_nothing() -> None:
+def test_two_dozen_kills_lose_nothing() -> None:
     pytest.importorskip("huggingface_hub")
-    due = extent(12, 24)  # each scenario is killed once or twice
-    done = subprocess.run([sys.executable, CRASH, str(due)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, CRASH, "24"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     kills, old, new, mixed, lost = map(int, re.findall(r"\| (\d+) ", done.stdout.splitlines()[-1]))
-    assert kills == due
+    assert kills == 24
     assert old + new + mixed == kills
     assert lost == 0
 
