@@ -42,7 +42,7 @@ def printed(program: list[str | Path], environment: dict[str, str]) -> Any:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -17,7 +17,7 @@ import numpy as np
 
 Piece = tuple[str, str, int, int]
 """A table, a dtype, a start and a count; the source is that of the equality cases."""
-LIMIT = 120
+LIMIT = 600
 """Seconds for one call, and more for the first, which imports torch."""
 
 

@@ -374,7 +374,7 @@ def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
             due.append([problem.kind for problem in error.problems])
     found = lines(node("--input-type=module", "--eval", COST, *sorted(tmp_path.iterdir())))
     assert [[count, kinds] for count, kinds, _ in found] == [[len(kinds), [*dict.fromkeys(kinds)]] for kinds in due]
-    assert max(microseconds for *_, microseconds in found) < 1e6
+    assert max(microseconds for *_, microseconds in found) < 1e7  # 10 s
 
 
 def written(path: Path, parameters: dict) -> Path:

@@ -99,7 +99,7 @@ def test_without_or_with_a_wrong_password(locked_registry, pack, docker, monkeyp
     assert main(["pull", reference]) == 3
     assert "docker login" in capsys.readouterr().err
     assert locked_registry.tags("locked") == []
-    assert time.monotonic() - started < 30  # the oras client retries failures for 131 seconds
+    assert time.monotonic() - started < 120  # the oras client would retry for 131 seconds
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_loop_ends():
     begin = time.monotonic()
     with pytest.raises(LimitError, match=r"it: building it from its configuration takes more than 0\.2 seconds"):
         run_watched(count, "it", Fixed(0.2))
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 120
 
 
 def test_memory_that_is_taken_in_a_loop():
