@@ -58,11 +58,11 @@ class BackboneChangedWarning(UserWarning):
 
 
 class LeftOutWarning(UserWarning):
-    """A pack leaves out what decides outputs or may do so.
+    """A pack, or the folder of an export, leaves out what decides outputs or may do so.
 
     A tensor where the constructor sets None (a cache, or a value that was set since), what a module around the
     scaffolded model computes, or, of a PEFT model that is saved, other active adapters, adapters that are off, and
-    scales that no configuration holds.
+    scales that no configuration holds. Of an export for transformers: dtypes of tensors that a constructor computes.
     """
 
 

@@ -8,8 +8,9 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import Any, TextIO
 
@@ -80,6 +81,18 @@ class Output:
     def text(self, text: str) -> None:
         """Print text that was explicitly requested: the JSON object or Markdown."""
         _write(sys.stdout, text + "\n")
+
+    @contextmanager
+    def telling_what_is_left_out(self) -> Iterator[None]:
+        """Print the library's warnings of what is left out, at the end, and no others."""
+        with warnings.catch_warnings(record=True) as caught:
+            from lottapack.errors import LeftOutWarning
+
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", LeftOutWarning)
+            yield
+        for warning in caught:
+            self.warn(str(warning.message))
 
     def warn(self, message: str) -> None:
         """Print a warning on standard error, or keep it for the JSON object."""

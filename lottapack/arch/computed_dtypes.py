@@ -35,20 +35,25 @@ def cast_computed(model: nn.Module, wanted: Mapping[str, str], label: str) -> nn
     Raises ArchitectureError for a name that the model does not compute.
     """
     note_built(model, model)
+    for name in cast_known(model, wanted):
+        raise ArchitectureError(
+            f"{label} as built here does not compute {name}, which the pack records as {wanted[name]}",
+            hint="Install the version of the library that the pack names in its provenance.",
+        )
+    return model
+
+
+def cast_known(model: nn.Module, wanted: Mapping[str, str]) -> list[str]:
+    """Cast the computed tensors that a model has to these dtypes, in place; return the names that it does not have."""
     held = _floating(model) if wanted else {}
-    for name, dtype in wanted.items():
-        if name not in held:
-            raise ArchitectureError(
-                f"{label} as built here does not compute {name}, which the pack records as {dtype}",
-                hint="Install the version of the library that the pack names in its provenance.",
-            )
+    for name in wanted.keys() & held.keys():
         prefix, _, leaf = name.rpartition(".")
-        owner, tensor = model.get_submodule(prefix), held[name].to(dtypes.torch_dtype(dtype))
+        owner, tensor = model.get_submodule(prefix), held[name].to(dtypes.torch_dtype(wanted[name]))
         if leaf in owner._buffers:
             owner._buffers[leaf] = tensor
         else:
             set_attribute(owner, leaf, tensor)
-    return model
+    return [name for name in wanted if name not in held]
 
 
 def changed_values(model: nn.Module, built: nn.Module) -> str | None:

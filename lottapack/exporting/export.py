@@ -1,5 +1,6 @@
 """export(): write full checkpoints with merged adapters, tensor by tensor, or folders with a pack."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from lottapack import rng
 from lottapack.arch.trust import allowing
-from lottapack.errors import OutputError, UnsupportedError
+from lottapack.errors import LeftOutWarning, OutputError, UnsupportedError
 from lottapack.extras import without_torch
 from lottapack.files.output import atomic_file, refuse_over
 from lottapack.files.paths import path_of
@@ -96,6 +97,9 @@ def export(
     Tensors are generated, merged and written a few MiB at a time, so memory does not grow with the model. The files
     appear once all are complete; a previous checkpoint in the folder is then removed.
 
+    A LeftOutWarning names tensors that a ``"transformers"`` folder gives another dtype, such as the rotary frequencies
+    of a model that was cast to bfloat16: no checkpoint holds them.
+
     Raises:
         FormatError, IntegrityError, LimitError, OutputError, UnsupportedError, NotAllowedError: as in load(). What was
             at ``output`` stays then.
@@ -149,8 +153,23 @@ def export(
             with atomic_file(target) as file:
                 writer.write(file, container.layout(tensors))
             return target
-        config = transformers_config(pack.descriptor, wanted) if format == "transformers" else None
+        config = _transformers_config(pack, wanted) if format == "transformers" else None
         return _write_folder(writer, folder, split(tensors, limit or MAX_SHARD), config)
+
+
+def _transformers_config(pack: PackFile, dtype: str | None) -> dict[str, Any]:
+    """Return the ``config.json``. Warns of tensors that its model computes in another dtype than the packed model."""
+    computed = pack.descriptor.computed or {}
+    for name, packed in computed.items():
+        more = f" and {len(computed) - 1} more" if len(computed) > 1 else ""
+        warnings.warn(
+            f"{name}{more}: the packed model had it in {packed}. No checkpoint holds it, and from_pretrained gives it "
+            'another dtype, so outputs may differ a little. The format "transformers-pack" keeps the dtype',
+            LeftOutWarning,
+            stacklevel=4,
+        )
+        break
+    return transformers_config(pack.descriptor, dtype)
 
 
 def _refuse_unused(format: Format, device: object, **options: object) -> None:  # noqa: A002 (the option's name)

@@ -74,7 +74,8 @@ def of_the_moment(data: bytes, model: "nn.Module") -> bytes:
                 records[name], tensor = companions.encoded(held)
                 tensors[expected_file(name, records[name]).name] = tensor
             files = records or msgspec.UNSET
-            computed = changed_dtypes(model) or msgspec.UNSET
+            known = noted(model).computed is not None  # else from_pretrained() made it, as the pack says
+            computed = (changed_dtypes(model) or msgspec.UNSET) if known else descriptor.computed
             made: Descriptor = msgspec.structs.replace(
                 descriptor, architecture=architecture, files=files, computed=computed
             )

@@ -19,11 +19,12 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quanti
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from lottapack.arch.computed_dtypes import cast_known
 from lottapack.errors import ArchitectureError, CheckpointError, UnsupportedError
 from lottapack.files.links import require_own_file
 from lottapack.folders.bases import remember_pack
 from lottapack.format.container import PACK_END
-from lottapack.format.descriptor import Seeded, Tied
+from lottapack.format.descriptor import Adapted, Seeded, Tied
 from lottapack.format.packfile import PackFile, open_pack
 from lottapack.limits import check_memory
 from lottapack.weights.loaded_size import peak_bytes
@@ -98,6 +99,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
             check_memory(str(path), peak_bytes(pack), None)
         own = model.__dict__
         self._before = {key: own.get(key) for key in _IGNORED}
+        self._computed: list[dict[str, str]] = []
 
         def tie(*args: Any, **options: Any) -> None:
             """Tie with the keys that the pack lacks, not with those that the file has under another name."""
@@ -117,6 +119,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
             del own["initialize_weights"]
             with open_pack(path, scaffold) as pack:
                 fill(model, pack, names)
+                self._computed = computed_in_model(model, pack, names)
                 if type(model).__name__ == pack.descriptor.architecture.class_:
                     remember_pack(model, pack)
             model.initialize_weights()  # for computed buffers, and a head that the pack's class lacks
@@ -126,6 +129,8 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         model.__dict__.pop("tie_weights", None)
+        for dtypes in self._computed:
+            cast_known(model, dtypes)
         for key, value in self._before.items():
             model.__dict__.pop(key)
             if value is not None:
@@ -172,6 +177,24 @@ def names_in_pack(model: Any, pack: PackFile) -> dict[str, str]:
             hint="Open it with the class that the pack was made from.",
         )
     return names
+
+
+def computed_in_model(model: Any, pack: PackFile, names: dict[str, str]) -> list[dict[str, str]]:
+    """Return the dtypes to which load() casts computed tensors, in turn, by the names that they can have in the model.
+
+    First the pack's; then the one to which the generated weights were converted.
+    """
+    entries, asked, prefix = pack.descriptor.parameters, None, f"{model.base_model_prefix}."
+    for name, known in names.items():
+        entry, now = entries[known], str(model.get_parameter_or_buffer(name).dtype).removeprefix("torch.")
+        if isinstance(entry, Seeded | Adapted) and now != entry.dtype:
+            asked = now
+    recorded = {
+        place: dtype
+        for name, dtype in (pack.descriptor.computed or {}).items()
+        for place in (name, prefix + name, name.removeprefix(prefix))
+    }
+    return [recorded, *([dict.fromkeys(recorded, asked)] if asked else [])]
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Exports open without warnings; without lottapack, opening a pack's folder is an error."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import warnings
 
 import pytest
 import torch
+from models import bits
 
 import lottapack
 
@@ -82,12 +84,16 @@ def test_folders_open_without_a_word(make, tied, dtype, coding, silence, tmp_pat
     model = lottapack.scaffold(make(tied).to(dtype), seed=1, rank=2)
     lottapack.pack(model, tmp_path / f"a{S}", compression=CODINGS[coding])
     for form in ("transformers", "transformers-pack"):
-        lottapack.export(tmp_path / f"a{S}", tmp_path / form, format=form)
+        differs = form == "transformers" and make is llama and dtype != torch.float32  # rotary frequencies
+        with pytest.warns(lottapack.errors.LeftOutWarning) if differs else contextlib.nullcontext():
+            lottapack.export(tmp_path / f"a{S}", tmp_path / form, format=form)
         for wanted in ("auto", torch.bfloat16):
             opened = AUTO[type(model).__name__].from_pretrained(tmp_path / form, dtype=wanted)
             due = lottapack.load(tmp_path / f"a{S}", merge=True, dtype=None if wanted == "auto" else wanted)
             pairs = zip(opened.state_dict().values(), due.state_dict().values(), strict=True)
             assert all(torch.equal(one, other) for one, other in pairs)
+            pairs = zip(opened.buffers(), due.buffers(), strict=True)
+            assert differs or all(bits(one) == bits(other) for one, other in pairs)
             head, table = opened.get_output_embeddings(), opened.get_input_embeddings()
             assert head is None or (head.weight is table.weight) == opened.config.tie_word_embeddings
 

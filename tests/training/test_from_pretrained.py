@@ -66,6 +66,37 @@ def test_its_own_class_a_dtype_and_a_device_map(name, folders):
     assert all_bits(mapped) == all_bits(merged)
 
 
+@pytest.mark.parametrize("base", [False, True])
+def test_computed_tensors_have_the_dtype_of_the_pack(base, tmp_path):
+    model = BUILD["llama"]().bfloat16()
+    model = lottapack.init_backbone_(model, seed=3) if base else lottapack.scaffold(model, seed=3, rank=2)
+    lottapack.pack(model, tmp_path / "pack")
+    lottapack.export(tmp_path / "pack", tmp_path / "folder", format="transformers-pack")
+    for dtype in (None, torch.float32):
+        merged = lottapack.load(tmp_path / "pack", merge=True, dtype=dtype)
+        opened = AUTO["llama"].from_pretrained(tmp_path / "folder", dtype=dtype or "auto")
+        assert opened.model.rotary_emb.inv_freq.dtype == (dtype or torch.bfloat16)
+        assert all_bits(opened) == all_bits(merged)
+        assert bits(logits(opened, "llama")) == bits(logits(merged, "llama"))
+    with pytest.warns(errors.LeftOutWarning, match=r"inv_freq and 1 more: the packed model had it in bfloat16"):
+        lottapack.export(tmp_path / "pack", tmp_path / "plain", format="transformers")
+    alone = transformers.AutoModel.from_pretrained(tmp_path / "folder")
+    assert bits(alone.rotary_emb.inv_freq) == bits(model.model.rotary_emb.inv_freq)
+
+
+def test_the_command_tells_what_a_plain_folder_cannot_hold(tmp_path, capsys):
+    from lottapack_cli.app import main
+
+    model = lottapack.scaffold(BUILD["llama"]().bfloat16(), seed=3, rank=2)
+    lottapack.pack(model, tmp_path / "pack")
+    line = ["export", str(tmp_path / "pack"), "-o", str(tmp_path / "plain"), "--format", "transformers"]
+    assert main([*line, "--json"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "inv_freq" in warning
+    assert main([*line[:-1], "transformers-pack", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
 @pytest.mark.parametrize("name", BUILD)
 def test_save_pretrained_writes_a_plain_checkpoint(name, folders, tmp_path):
     folder, _ = folders[name]

@@ -474,6 +474,12 @@ def test_a_base_in_bfloat16_keeps_the_dtypes_of_what_its_constructor_computes(tm
         loaded = lottapack.load(pack, merge=True)
         assert bits(loaded.model.rotary_emb.inv_freq) == bits(base.model.rotary_emb.inv_freq)
     assert bits(logits(lottapack.load(tmp_path / PACK), "llama")) == bits(logits(model, "llama"))
+    opened = type(base).from_pretrained(tmp_path / "a" / "base")
+    again = peft.PeftModel.from_pretrained(opened, tmp_path / "a").eval()
+    assert bits(logits(again, "llama")) == bits(logits(model, "llama"))
+    again.save_pretrained(tmp_path / "again")
+    written = tmp_path / "again" / "base" / "model.lotta.safetensors"
+    assert written.read_bytes() == (tmp_path / "a" / "base" / "model.lotta.safetensors").read_bytes()
 
 
 # What the folder of an adapter alone does not tell.

@@ -90,7 +90,7 @@ def command(
     if weights is not None or inputs is not None:
         raise typer.BadParameter("--weights and --input are for --format onnx")
     source = located(pack, sink)
-    with Bar("exporting", show=sink.human) as bar:
+    with Bar("exporting", show=sink.human) as bar, sink.telling_what_is_left_out():
         from lottapack.exporting.export import export
 
         path = export(

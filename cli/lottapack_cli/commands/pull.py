@@ -53,7 +53,7 @@ def command(
 
 
 def _export(pack: Path, folder: Path, allow: list[str], sink: Output) -> Path:
-    with Bar("exporting", show=sink.human) as bar:
+    with Bar("exporting", show=sink.human) as bar, sink.telling_what_is_left_out():
         from lottapack.exporting.export import Format, export
         from lottapack.reports.inspection import inspect
 
