@@ -145,7 +145,10 @@ def write_base_files(data: bytes, opened: Opener, within: str = "") -> None:
 
 def holds_pack(folder: Path) -> bool:
     """Return whether a folder contains packs."""
-    return any(folder.glob(f"*{PACK_END}"))
+    try:
+        return any(folder.glob(f"*{PACK_END}"))
+    except OSError:  # a text of a configuration that is no path, such as one that is too long
+        return False
 
 
 def open_base(path: Path, within: Path | None = None) -> PackFile:

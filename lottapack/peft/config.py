@@ -133,7 +133,7 @@ def read_config(folder: Path) -> AdapterConfig:
             f"{folder} contains an adapter without its {CONFIG}",
             hint="Copy that file there; it has rank, alpha and targets.",
         ) from fault
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise CheckpointError(f"cannot read {path}: {fault}", hint="Save the adapter again.") from fault
     if not isinstance(configuration, dict):
         raise CheckpointError(f"{path} is not a JSON object", hint="Save the adapter again.")

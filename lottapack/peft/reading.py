@@ -1,5 +1,6 @@
 """Read an adapter's folder and the pack of its base as the recipe and tensors of one model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,8 +256,10 @@ class _Reader:
                 )
             tensors_by_part[part] = parts[part].reshape(shape)
         alpha = config.alpha_of(module)
-        if not alpha > 0:
-            raise UnsupportedError(f"{module}: a pack cannot store lora_alpha={alpha:g}", hint="Set an alpha above 0.")
+        if not 0 < alpha < math.inf:
+            raise UnsupportedError(
+                f"{module}: a pack cannot store lora_alpha={alpha:g}", hint="Set a finite alpha above 0."
+            )
         adapted = AdaptedRecipe(
             **drawn.drawn,
             fan_in_fan_out=in_out,

@@ -272,6 +272,7 @@ CANNOT_BE_CARRIED = [
     ({"arrow_config": {"top_k": 1}}, "arrow_config"),
     ({"an_option_of_a_later_version": 3}, "an_option_of_a_later_version"),
     ({"lora_alpha": 0}, "lora_alpha=0"),
+    ({"lora_alpha": float("inf")}, "lora_alpha=inf"),
     ({"r": 17}, "r=17"),
 ]
 
@@ -344,6 +345,12 @@ def test_missing_files_are_named(run, saved, tmp_path):
     refused(run, folder, "cannot read")
     (folder / "adapter_config.json").write_text("[]")
     refused(run, folder, "is not a JSON object")
+    (folder / "adapter_config.json").write_text("[" * 100_000)
+    refused(run, folder, "cannot read")
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "a" * 5000})
+    )
+    refused(run, folder, "does not contain a pack")
 
 
 def test_the_base_can_be_named_and_must_be_the_right_one(run, saved, tmp_path):
