@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from lottapack.errors import CheckpointError, UnsupportedError
 from lottapack.files.links import require_own_file
+from lottapack.peft.patterns import fullmatch
 
 CONFIG = "adapter_config.json"
 
@@ -193,10 +194,10 @@ def _config(configuration: dict[str, Any]) -> AdapterConfig:
 
 def _by_pattern(patterns: dict[str, _N], module: str, default: _N) -> _N:
     """Return a module's value by PEFT's rule: the first pattern that matches its name, or the end after a point."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    return next((value for key, value in patterns.items() if fullmatch(rf"(.*\.)?({key})", module)), default)
 
 
 def _matches(names: str | tuple[str, ...], module: str) -> bool:
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
+        return fullmatch(names, module)
     return any(module == name or module.endswith(f".{name}") for name in names)
