@@ -6,6 +6,7 @@ with it, and the thread that wants the result waits and watches.
 """
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -41,7 +42,7 @@ class Limits(Protocol):
     """The limits of the work, read while it runs, because it can do something that raises them."""
 
     def seconds(self) -> float:
-        """Return the processor time that the thread may take, without imports."""
+        """Return the processor time that the thread may take, without imports and the garbage collector."""
 
     def growth(self) -> int:
         """Return the bytes of anonymous memory by which the process may grow."""
@@ -53,17 +54,11 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
     Raises LimitError if it takes more than the limits, and whatever the work raises.
     """
     task = _Task(work)
-    with unsealed():
-        task.thread.start()
+    gc.callbacks.append(task.collects)
     try:
-        excess = task.watch(limits)
-    except BaseException:
-        task.stop()  # Ctrl-C: the work is no longer needed
-        task.end_thread(_GRACE)
-        raise
-    else:
-        task.end_thread()
+        excess = _end_of(task, limits)
     finally:
+        gc.callbacks.remove(task.collects)
         # The error's traceback leads to the task. Without this and ``del error``, the two would form a reference cycle,
         # and all that the work has made would stay until the garbage collector runs.
         error, task.error = task.error, None
@@ -82,6 +77,20 @@ def run_watched(work: Callable[[], T], label: str, limits: Limits) -> T:
     return task.value[0]
 
 
+def _end_of(task: "_Task[Any]", limits: Limits) -> str:
+    """Start a task, wait for its end, and return what it exceeded, or an empty text."""
+    with unsealed():
+        task.thread.start()
+    try:
+        excess = task.watch(limits)
+    except BaseException:
+        task.stop()  # Ctrl-C: the work is no longer needed
+        task.end_thread(_GRACE)
+        raise
+    task.end_thread()
+    return excess
+
+
 class _Task(Generic[T]):
     """The work, its thread and its result.
 
@@ -94,6 +103,8 @@ class _Task(Generic[T]):
         self.error: BaseException | None = None
         self.value: list[T] = []
         self.clock: int | None = None
+        self.collected = 0.0
+        self.collecting: float | None = None
         self.over, self.leave = threading.Lock(), threading.Lock()
         self.over.acquire()
         self.leave.acquire()
@@ -126,6 +137,17 @@ class _Task(Generic[T]):
                     return
             except Stopped:
                 continue
+
+    def collects(self, phase: str, _: object) -> None:
+        """Add up what the garbage collector takes in the thread: its time depends on what else the process holds."""
+        if threading.get_ident() != self.thread.ident:
+            return
+        now = time.thread_time() if hasattr(time, "pthread_getcpuclockid") else time.monotonic() / _WALL
+        if phase == "start":
+            self.collecting = now
+        elif self.collecting is not None:
+            self.collected += now - self.collecting
+            self.collecting = None
 
     def watch(self, limits: Limits) -> str:
         """Wait for the work; return what it exceeded, or an empty text."""
@@ -163,7 +185,8 @@ class _Meter:
         return time.monotonic() / _WALL if clock is None else time.clock_gettime(clock)
 
     def excess(self, limits: Limits) -> str:
-        now = self.now()
+        now, collecting = self.now(), self.task.collecting
+        collected = self.task.collected + (0.0 if collecting is None else now - collecting)
         if self.begin is None:
             self.begin = self.last = now if self.task.clock is None else 0.0
         if importing(sys._current_frames().get(self.task.thread.ident or 0)):
@@ -171,7 +194,7 @@ class _Meter:
         self.last = now
         taken = now - self.begin
         allowed = limits.seconds()
-        if taken - self.imports > allowed:
+        if taken - self.imports - collected > allowed:
             return f"takes more than {allowed:.3g} seconds"
         grown, most = anonymous_memory() - self.memory, limits.growth()
         if grown > most and taken > _BUSY and taken >= _SHARE * (time.process_time() - self.process):

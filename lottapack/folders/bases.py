@@ -147,7 +147,7 @@ def holds_pack(folder: Path) -> bool:
     """Return whether a folder contains packs."""
     try:
         return any(folder.glob(f"*{PACK_END}"))
-    except OSError:  # a text of a configuration that is no path, such as one that is too long
+    except OSError:  # a text of a configuration, such as one that is too long for a path
         return False
 
 

@@ -83,6 +83,19 @@ def test_a_loop_ends():
     assert time.monotonic() - begin < 120
 
 
+def test_the_garbage_collector_does_not_count():
+    """It looks at all objects of the process: with many, a small model would be refused."""
+    held = [[] for _ in range(200_000)]
+
+    def collect() -> int:
+        begin = time.thread_time()
+        while time.thread_time() - begin < 1:
+            gc.collect()
+        return len(held)
+
+    assert run_watched(collect, "it", Fixed(0.2)) == 200_000
+
+
 def test_memory_that_is_taken_in_a_loop():
     def fill() -> None:
         held = []
