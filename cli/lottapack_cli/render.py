@@ -85,9 +85,9 @@ class Output:
     @contextmanager
     def telling_what_is_left_out(self) -> Iterator[None]:
         """Print the library's warnings of what is left out, at the end, and no others."""
-        with warnings.catch_warnings(record=True) as caught:
-            from lottapack.errors import LeftOutWarning
+        from lottapack.errors import LeftOutWarning
 
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", LeftOutWarning)
             yield

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm stands for each of them in training
 
 from lottapack.arch.noted import noted, notes
-from lottapack.arch.said import OBSERVERS, Teller, has_values, is_told, said, values
+from lottapack.arch.said import NOT_DENSE, OBSERVERS, Teller, has_values, is_told, said, values
 from lottapack.arch.skeleton import OF_TORCH, attributes, unwrapped
 from lottapack.format import dtypes
 from lottapack.format.recipe import Change
@@ -152,7 +152,7 @@ class AsBuilt:
             if mine is None or mine.shape != computed.shape:
                 continue
             held = changes[name].now if name in changes else values(mine)
-            if held == _NONE:
+            if held == _NONE or held.startswith(NOT_DENSE):
                 found[name] = Change(now=held, due=values(computed))
                 continue
             wanted = values(computed.to(dtypes.torch_dtype(held.split()[-2])))

@@ -52,6 +52,10 @@ def has_values(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, nn.Parameter) and kind_of(tensor) == "strided" and not tensor.is_meta
 
 
+NOT_DENSE: Final = "holds values in "
+"""Begins what values() says of a tensor that is not dense. Of one that is not sparse either it does not read them."""
+
+
 def is_told(tensor: Tensor) -> bool:
     """Return whether values() tells of a tensor: also of one that is not dense."""
     return (type(tensor) in (Tensor, nn.Parameter) or tensor.is_nested) and not tensor.is_meta
@@ -62,7 +66,8 @@ def values(tensor: Tensor) -> str:
     kind, dtype, data = kind_of(tensor), str(tensor.dtype).removeprefix("torch."), list[bytes]()
     if kind == "strided" or kind in SPARSE:
         data = [flat_bytes(part.cpu()).numpy().tobytes() for part in parts(tensor)]
-    return f"holds values {'' if kind == 'strided' else f'in {kind} '}of {dtype} {_digest(b''.join(data))}"
+    begin = "holds values" if kind == "strided" else f"{NOT_DENSE}{kind}"
+    return f"{begin} of {dtype} {_digest(b''.join(data))}"
 
 
 @dataclass

@@ -160,15 +160,15 @@ def export(
 def _transformers_config(pack: PackFile, dtype: str | None) -> dict[str, Any]:
     """Return the ``config.json``. Warns of tensors that its model computes in another dtype than the packed model."""
     computed = pack.descriptor.computed or {}
-    for name, packed in computed.items():
+    if computed:
+        name = next(iter(computed))
         more = f" and {len(computed) - 1} more" if len(computed) > 1 else ""
         warnings.warn(
-            f"{name}{more}: the packed model had it in {packed}. No checkpoint holds it, and from_pretrained gives it "
-            'another dtype, so outputs may differ a little. The format "transformers-pack" keeps the dtype',
+            f"{name}{more}: the packed model had it in {computed[name]}. No checkpoint holds it, and from_pretrained "
+            'gives it another dtype, so outputs may differ a little. The format "transformers-pack" keeps the dtype',
             LeftOutWarning,
             stacklevel=4,
         )
-        break
     return transformers_config(pack.descriptor, dtype)
 
 

@@ -1,5 +1,6 @@
 """Match names of modules against regular expressions of a stranger's file, which may take time without end."""
 
+import math
 import re
 import subprocess
 import sys
@@ -10,21 +11,22 @@ from lottapack.errors import CheckpointError
 
 SECONDS: Final = 10.0
 """For one name; what is not meant to take long takes microseconds."""
-_MOST_REPEATS: Final = 6
-"""With more, even repeats beside each other may take hours for a name of a hundred characters."""
+_STEPS: Final = 10**8
+"""Repeats beside each other share out the characters of a name; with more ways than this it takes seconds or hours."""
+_REPEAT: Final = re.compile(r"[*+{]|(?<![(*+}?])\?")
 _TRY: Final = "import re, sys; sys.exit(re.fullmatch(sys.argv[1], sys.argv[2]) is None)"
 
 
 def fullmatch(pattern: str, name: str) -> bool:
     """Return whether a pattern matches a whole name. Raises CheckpointError if that takes too long."""
-    if _may_take_long(pattern):
+    if _may_take_long(pattern, len(name)):
         return _in_a_process(pattern, name)
     return re.fullmatch(pattern, name) is not None
 
 
-def _may_take_long(pattern: str) -> bool:
-    repeated_group = re.search(r"\)[*+{]", pattern) is not None
-    return repeated_group or sum(pattern.count(repeat) for repeat in "*+{") > _MOST_REPEATS
+def _may_take_long(pattern: str, length: int) -> bool:
+    repeats = len(_REPEAT.findall(pattern))
+    return re.search(r"\)[*+{]", pattern) is not None or math.comb(length + repeats, repeats) > _STEPS
 
 
 @lru_cache(maxsize=10_000)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import lottapack
+from lottapack.arch.as_built import as_built
 from lottapack.errors import ArchitectureError, CheckpointError
 
 HOME = "layouts_of_a_test"
@@ -114,3 +115,12 @@ def test_a_constructor_may_use_sparse_tensors(tmp_path):
     assert torch.equal(loaded.matrix.view(torch.int32), model.matrix.view(torch.int32))
     x = torch.ones(8, 8)
     assert torch.equal(loaded(x).view(torch.int32), model.eval()(x).view(torch.int32))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_it_is_a_change_from_another_build_too(layout):
+    """A model of another configuration, as after an edit of it, is compared by what its constructor computes."""
+    model = lottapack.scaffold(built(), seed=1, rank=2)
+    before, other = as_built(model), as_built(built())
+    model.matrix = LAYOUTS[layout](model.matrix)
+    assert list(before.seen_from(other, before.differences(model))) == ["matrix"]
