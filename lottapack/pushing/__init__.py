@@ -13,6 +13,7 @@ from lottapack.format.container import PACK_END, SIGNATURE_END
 from lottapack.progress import Progress, require_functions
 from lottapack.registry import hub_client
 from lottapack.registry.answers import name_fault
+from lottapack.registry.integrity import MAX_SIGNATURE
 from lottapack.registry.local import in_folder
 from lottapack.registry.records import PushOptions, PushResult
 from lottapack.registry.references import HubReference, parse_remote
@@ -127,7 +128,13 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     fault = name_fault(path.name + SIGNATURE_END)
     if fault:
         raise InvalidReferenceError(f"{path}: not every system allows this file name: {fault}", hint="Rename it.")
-    require_own_file(path.with_name(path.name + SIGNATURE_END), error=SignatureError)
+    signature = path.with_name(path.name + SIGNATURE_END)
+    require_own_file(signature, error=SignatureError)
+    if signature.is_file() and signature.stat().st_size > MAX_SIGNATURE:
+        raise SignatureError(
+            f"{signature} is not a signature: it has {signature.stat().st_size:,} bytes, more than {MAX_SIGNATURE:,}",
+            hint="Remove it, or sign the pack again. Nothing was sent.",
+        )
     from lottapack.reports.verification import verify
 
     outcome = verify(path, max_bytes=max_bytes, allow=allow, build=False)  # pack() has already built the model

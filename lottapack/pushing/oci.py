@@ -54,10 +54,12 @@ def push(path: Path, reference: OciReference, options: PushOptions, progress: Pr
     with client_of(target, "pull" if options.dry_run else "pull,push") as client:
         tagged = client.digest(str(target.tag))
         created = tagged is None and _is_new(client)
-        missing = [] if tagged == digest else [file for file in files if created or not client.has(file[0])]
-        if not options.dry_run and tagged != digest:
+        # Also under a tag that names this manifest: a registry may have lost a blob, which this push brings back.
+        missing = [file for file in files if created or not client.has(file[0])]
+        if not options.dry_run:
             _send(client, missing, progress)
-            client.put_manifest(str(target.tag), manifest)
+            if tagged != digest:
+                client.put_manifest(str(target.tag), manifest)
         if second and second_tag and not options.dry_run:
             _send_second(client, second, second_tag)
         url = client.manifest_url(digest)

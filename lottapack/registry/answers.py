@@ -104,10 +104,16 @@ def collect(chunks: Iterable[bytes], most: int, what: str) -> bytes:
     return bytes(content)
 
 
+def coding_of(headers: Mapping[str, str]) -> str:
+    """Return the compression of an answer, or an empty text. Some servers send an empty header with each file."""
+    coding = headers.get("Content-Encoding", "").strip().lower()
+    return "" if coding == "identity" else coding
+
+
 def refuse_compressed(headers: Mapping[str, str], what: str) -> None:
     """Raise RegistryError for a compressed answer, which is never requested: a small one could become a large one."""
-    coding = headers.get("Content-Encoding", "identity").strip().lower()
-    if coding != "identity":
+    coding = coding_of(headers)
+    if coding:
         raise RegistryError(
             f"{what}: the answer is compressed ({printable(coding, 40)}) without request", hint=DISTRUST
         )

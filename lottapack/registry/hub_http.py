@@ -158,10 +158,9 @@ def _identity() -> dict[str, str]:
 
 def _check(response: Any, what: str) -> None:
     """Raise the error of a status, and refuse answers that cannot be read within limits."""
-    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if response.status_code not in (200, 206, 416):
         content = bytearray()
-        for chunk in response.iter_raw() if coding == "identity" else ():
+        for chunk in () if answers.coding_of(response.headers) else response.iter_raw():
             content += chunk
             if len(content) > _MAX_ERROR:
                 break

@@ -16,8 +16,8 @@ from lottapack.registry.references import HubReference
 
 _log = logging.getLogger(__name__)
 
-_PACK, _SIGNATURE = 1 << 62, 1_000_000
-"""The most bytes of a pack and of a signature that are fetched."""
+_PACK = 1 << 62
+"""The most bytes of a pack that are fetched."""
 
 
 def pull(source: HubReference, progress: Progress | None) -> PullResult:
@@ -37,7 +37,7 @@ def _online(source: HubReference, progress: Progress | None) -> PullResult:
     expected = contents.files[name]
     # The signature first, so that a pack in the cache always has its signature there too.
     if name + SIGNATURE_END in contents.files:
-        hub_files.fetch(source.repo, contents, name + SIGNATURE_END, _SIGNATURE)
+        hub_files.fetch(source.repo, contents, name + SIGNATURE_END, integrity.MAX_SIGNATURE)
     path, received = hub_files.fetch(source.repo, contents, name, _PACK, progress)
     if progress:
         progress(expected.size, expected.size)

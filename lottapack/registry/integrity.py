@@ -9,9 +9,11 @@ from lottapack.errors import IntegrityError, Problem
 from lottapack.format.packfile import open_pack
 
 AGAIN = (
-    "It was removed from the cache. Pull again. If it differs again, the registry's copy is damaged: push the "
-    "pack again."
+    "It was removed from the cache. Pull again. If it differs again, the registry's copy is damaged: ask its operator "
+    "to repair or remove that copy. A push does not replace a file that the registry has."
 )
+MAX_SIGNATURE = 1_000_000
+"""The most bytes of a signature in a registry; real ones have a few thousand."""
 _PIECE = 1 << 20
 
 

@@ -1,7 +1,8 @@
 """Packs in OCI registries: pull, list and log (spec: oci). ``pushing.oci`` pushes."""
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ from lottapack.errors import (
 from lottapack.extras import missing
 from lottapack.files.output import settle
 from lottapack.progress import Progress
-from lottapack.registry import downloading, oci_cache, oci_manifest
-from lottapack.registry.integrity import check_pack
+from lottapack.registry import answers, downloading, oci_cache, oci_manifest
+from lottapack.registry.integrity import MAX_SIGNATURE, check_pack
 from lottapack.registry.oci_cache import Entry, expected
 from lottapack.registry.oci_manifest import Blob, Image
 from lottapack.registry.records import Listed, LogEntry, PullResult
@@ -71,6 +72,11 @@ def pull(reference: OciReference, progress: Progress | None) -> PullResult:
 
 def _fetch(client: "Client", image: Image, entry: Entry, where: str, progress: Progress | None) -> int:
     """Fetch the files of an image, and check the pack before it gets its name. Returns the bytes received of it."""
+    if image.signature and image.signature.size > MAX_SIGNATURE:
+        raise RegistryError(
+            f"{where}: its signature has {image.signature.size:,} bytes, but only {MAX_SIGNATURE:,} are allowed",
+            hint="Report this to its author.",
+        )
     if image.signature:
         part = _part(entry, image.signature)
         download(client, image.signature, part, None)
@@ -112,7 +118,7 @@ def log(reference: OciReference) -> list[LogEntry]:
     """
     with client_of(reference, "pull") as client:
         name = reference.tag or reference.digest
-        packs = _packs(client, [name], is_listed=False) if name else _packs(client, client.tags())
+        packs = _packs(client, [name], is_listed=False) if name else _packs(client, _tags(client))
         if not packs:
             raise NotFoundError(f"{reference}: found no pack under any tag", hint="Push one with lottapack push.")
         names: dict[str, list[str]] = {}
@@ -133,7 +139,7 @@ def list_packs(owner: Owner) -> list[Listed]:
     host = owner.host or ""
     with client_of(OciReference(host, ""), None) as client:
         try:
-            repositories = client.repositories()
+            repositories = _first(client.repositories(), "repositories", host)
         except NotFoundError as fault:
             hint = f"Name the repository: lottapack log oci://{host}/REPOSITORY lists its tags."
             raise UnsupportedError(f"{host} does not list its repositories", hint=hint) from fault
@@ -141,25 +147,52 @@ def list_packs(owner: Owner) -> list[Listed]:
     for name in repositories:
         if not owner.name or name == owner.name or name.startswith(f"{owner.name}/"):
             # A listed repository may lack a tag after an interrupted push, or may not be readable.
-            with client_of(OciReference(host, name), "pull") as client, suppress(NotFoundError, AccessError):
-                packs += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, client.tags())]
+            with (
+                client_of(OciReference(host, name), "pull") as client,
+                suppress(NotFoundError, AccessError),
+                _left_out(client.where),
+            ):
+                packs += [Listed(str(OciReference(host, name, tag))) for tag in _packs(client, _tags(client))]
     return packs
+
+
+def _tags(client: "Client") -> list[str]:
+    return _first(client.tags(), "tags", client.where)
+
+
+def _first(names: list[str], what: str, where: str) -> list[str]:
+    """Return the names of a list; of a longer one than is read, the first ones, with a warning."""
+    from lottapack.registry.oci_client import MAX_LISTED
+
+    if len(names) > MAX_LISTED:
+        _log.warning("%s has more than %s %s; only that many are listed", where, f"{MAX_LISTED:,}", what)
+    return names[:MAX_LISTED]
+
+
+@contextmanager
+def _left_out(where: str) -> Iterator[None]:
+    """Leave out what a registry does not answer validly, with a warning, so that one of many does not hide the rest."""
+    try:
+        yield
+    except (NetworkError, AccessError, NotFoundError):
+        raise
+    except (RegistryError, IntegrityError) as fault:
+        _log.warning("left out %s: %s", where, answers.printable(fault.message, 300))
 
 
 def _packs(client: "Client", names: list[str], *, is_listed: bool = True) -> dict[str, tuple[str, Blob]]:
     """Return the digest and the pack of each tag of a pack. ``is_listed``: the registry listed the names."""
     packs = {}
     for name in names:
+        where = f"{client.where}:{name}"
         try:
-            raw, digest = client.manifest(name)
+            with _left_out(where) if is_listed else nullcontext():
+                raw, digest = client.manifest(name)
+                with suppress(RegistryError):  # another kind of image, or an invalid one; pull says why
+                    packs[name] = digest, oci_manifest.read(raw, where).pack
         except NotFoundError:
-            if is_listed:  # removed meanwhile
-                continue
-            raise
-        try:
-            packs[name] = digest, oci_manifest.read(raw, f"{client.where}:{name}").pack
-        except RegistryError:
-            continue  # another kind of image, or an invalid one; pull says why
+            if not is_listed:
+                raise  # else it was removed meanwhile
     return packs
 
 

@@ -53,8 +53,7 @@ class OriginAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign a request."""
-        url = urlsplit(str(request.url))
-        if self.value and f"{url.scheme}://{url.netloc}" == self.origin:
+        if self.value and answers.origin(str(request.url)) == answers.origin(self.origin):
             request.headers["Authorization"] = self.value
         return request
 

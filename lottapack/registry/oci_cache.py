@@ -71,18 +71,21 @@ def entry(digest: str) -> Entry:
 
 @contextmanager
 def locked(entry: Entry) -> Iterator[None]:
-    """Lock the folder of a manifest digest, created if missing. Raises OutputError."""
+    """Lock the folder of a manifest digest, created if missing. Raises OutputError, also for what fails in the block.
+
+    The folder is created and removed inside the lock, so that nobody removes the one that another process uses.
+    """
     with _writable():
-        entry.folder.mkdir(parents=True, exist_ok=True)
         locks = _root() / "locks"
-        locks.mkdir(exist_ok=True)
+        locks.mkdir(parents=True, exist_ok=True)
         lock = acquired(locks / entry.folder.name)
-    try:
-        yield
-    finally:
-        lock.release()
-        with suppress(OSError):
-            entry.folder.rmdir()  # only succeeds if nothing was fetched
+        try:
+            entry.folder.mkdir(parents=True, exist_ok=True)
+            yield
+        finally:
+            with suppress(OSError):
+                entry.folder.rmdir()  # only succeeds if nothing was fetched
+            lock.release()
 
 
 def remember(reference: OciReference, digest: str) -> None:
@@ -112,7 +115,7 @@ def _writable() -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        hint = "Set LOTTAPACK_CACHE to a folder that can be written."
+        hint = "Set LOTTAPACK_CACHE to a folder that can be written and has space."
         raise OutputError(f"cannot use the cache {_root()}: {fault.strerror or fault}", hint=hint) from fault
 
 

@@ -15,7 +15,15 @@ import oras.provider
 import requests
 from oras.container import Container
 
-from lottapack.errors import IntegrityError, LottapackError, NetworkError, NotFoundError, Problem, RegistryError
+from lottapack.errors import (
+    AccessError,
+    IntegrityError,
+    LottapackError,
+    NetworkError,
+    NotFoundError,
+    Problem,
+    RegistryError,
+)
 from lottapack.registry import answers, oci_auth, oci_manifest, oci_transport
 from lottapack.registry.downloading import Body
 from lottapack.registry.oci_manifest import MANIFEST_TYPE, Blob
@@ -79,13 +87,13 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
         with self.network():
             response = oci_transport.exchange(self.session, method, url, self.where, **options)
             challenge = response.headers.get("WWW-Authenticate", "")
-            if response.status_code == 401 and challenge:
+            if response.status_code == 401 and challenge and self._is_own(response):
                 with response:
                     changed = self._log_in(challenge)
                 if changed:
                     response = oci_transport.exchange(self.session, method, url, self.where, **options)
             known = {404} if method == "HEAD" else {416} if "Range" in (headers or {}) else set()
-            if not response.ok and response.status_code not in known:
+            if not 200 <= response.status_code < 300 and response.status_code not in known:
                 with response:
                     raise self._fault(response)
             if not stream:
@@ -142,7 +150,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
             if expected is None or computed == expected:
                 return raw, computed
             problem = f"has the SHA-256 {computed}, but the registry says {answers.printable(expected, 100)}"
-        hint = "The registry delivers something else than was pushed. Report this to its operator, or push again."
+        hint = "The registry delivers something else than was pushed. Report this to its operator."
         raise IntegrityError(f"{self.where}, {name}", [Problem("sha256", "manifest", problem)], hint=hint)
 
     def digest(self, name: str) -> str | None:
@@ -193,11 +201,14 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
             )
 
     def tags(self) -> list[str]:
-        """Return the repository's tags, sorted, at most MAX_LISTED. Raises NotFoundError for an unknown repository."""
+        """Return the repository's tags, sorted; of more than MAX_LISTED, the first ones and one more.
+
+        Raises NotFoundError for an unknown repository.
+        """
         return self._listing(self.container.tags_url(MAX_LISTED), "tags")
 
     def repositories(self) -> list[str]:
-        """Return the registry's repositories, sorted, at most MAX_LISTED.
+        """Return the registry's repositories as tags() does.
 
         Raises NotFoundError if it does not list them.
         """
@@ -207,8 +218,8 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
         listed: list[str] = []
         url: str | None = f"{self.prefix}://{path}"
         for _ in range(answers.MAX_PAGES):
-            if not url or len(listed) >= MAX_LISTED:
-                return sorted(listed[:MAX_LISTED])
+            if not url or len(listed) > MAX_LISTED:
+                return sorted(listed)[: MAX_LISTED + 1]
             with self.network(), self.do_request(url, stream=True) as response:
                 answer = msgspec.json.decode(oci_transport.content(response, MAX_MANIFEST, self.where))
                 names = (answer.get(field) or []) if isinstance(answer, dict) else None
@@ -239,10 +250,26 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
         self.session.auth = oci_auth.OriginAuth(self._origin, value)
         return True
 
+    def _is_own(self, response: requests.Response) -> bool:
+        """Return whether the registry itself answers, and not another server to which it redirected.
+
+        Only the registry may ask for a login: another server would name itself as the one that takes the password.
+        """
+        return answers.origin(response.url) == answers.origin(self._origin)
+
     def _fault(self, response: requests.Response) -> LottapackError:
         status, (code, told) = response.status_code, _told(response, self.where)
+        if status in (401, 403) and not self._is_own(response):
+            other = answers.printable(answers.origin(response.url)[1], 100)
+            hint = "Try again. If it happens again, report it to the registry's operator."
+            return AccessError(
+                f"{self.where}: {other}, to which the registry redirects, refused with status {status}", hint=hint
+            )
         if status in (401, 403):
             return oci_auth.denied(self.host, self._credentials)
+        if 300 <= status < 400:
+            hint = "Check the address. A proxy or a page that asks for a login may answer instead of the registry."
+            return RegistryError(f"{self.where}: the answer is a redirect without effect (status {status})", hint=hint)
         if status == 404:
             hint = "Check the name and the tag. List the tags of a repository with lottapack log."
             return NotFoundError(f"{self.where}: the repository, tag or blob does not exist{told}", hint=hint)
