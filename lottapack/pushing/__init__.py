@@ -63,7 +63,7 @@ def push(
         progress: called with the bytes sent so far and in all.
 
     Raises:
-        FormatError, IntegrityError: the pack is damaged; nothing was sent.
+        FormatError, IntegrityError: the pack is damaged, and nothing was sent; or its file was replaced meanwhile.
         SignatureError: its signature is a link to somewhere else.
         InvalidReferenceError: the reference is not valid, or `path` is a folder with several packs.
         NetworkError, AccessError, NotFoundError, ConflictError: the registry refused or failed.
@@ -83,15 +83,15 @@ def push(
     _require_texts(tag=tag, branch=branch, message=message, license=license)
     named = _names(datasets, "datasets"), _names(metrics, "metrics")
     options = PushOptions(tag, branch, private, dry_run, message, license, *named, _reached(results), modelpack)
-    _refuse_broken(pack, max_bytes, allow)
+    sha256 = _checked(pack, max_bytes, allow)
     if isinstance(target, HubReference):
         hub_client.require()
         from lottapack.pushing import hub
 
-        return hub.push(pack, target, options, progress)
+        return hub.push(pack, sha256, target, options, progress)
     from lottapack.pushing import oci
 
-    return oci.push(pack, target, options, progress)
+    return oci.push(pack, sha256, target, options, progress)
 
 
 def _require_texts(**options: object) -> None:
@@ -120,8 +120,11 @@ def _reached(results: Mapping[str, object] | None) -> tuple[tuple[str, str], ...
     return tuple((str(name), str(value)) for name, value in (results or {}).items())
 
 
-def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> None:
-    """Raise the errors of a pack that is about to be sent."""
+def _checked(path: Path, max_bytes: int | None, allow: str | Iterable[str]) -> str:
+    """Return the SHA-256 of the pack that was checked: no other file may be sent, if this one is replaced meanwhile.
+
+    Raises the errors of a pack that is about to be sent.
+    """
     if path.is_file() and not path.name.endswith(PACK_END):
         hint = f"Rename it to {path.name.split('.')[0]}{PACK_END}, so that readers find it."
         raise InvalidReferenceError(f"{path}: the name of a pack in a registry must end in {PACK_END}", hint=hint)
@@ -141,3 +144,4 @@ def _refuse_broken(path: Path, max_bytes: int | None, allow: str | Iterable[str]
     failed = [Problem(check.what, check.where, check.detail) for check in outcome.checks if check.status == "failed"]
     if failed:
         raise IntegrityError(str(path), failed, hint="Nothing was sent. Pack the checkpoint again.")
+    return outcome.sha256

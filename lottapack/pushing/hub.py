@@ -1,5 +1,6 @@
 """Push to the Hub in one commit with the pack, its card and its signature, without sending what is already there."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -8,7 +9,15 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from lottapack.errors import ConflictError, InvalidReferenceError, LottapackError, RegistryError, UnsupportedError
+from lottapack.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidReferenceError,
+    LottapackError,
+    Problem,
+    RegistryError,
+    UnsupportedError,
+)
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing import card
@@ -38,40 +47,42 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the commit. ``there``: whether the registry already has it with this content."""
+    """A file of the commit. ``sha256``, ``size``: of what is to be sent, even if the file is replaced meanwhile."""
 
     name: str
     content: Path | bytes
-    there: bool
-
-    @property
-    def size(self) -> int:
-        """The bytes of the file."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+    sha256: str
+    size: int
 
     def is_in(self, there: Mapping[str, Expected]) -> bool:
         """Return whether a commit has the file with this content."""
         expected = there.get(self.name)
         if expected is None:
             return False
+        if expected.algorithm == "sha256":
+            return (expected.size, expected.digest) == (self.size, self.sha256)
         if isinstance(self.content, Path):
-            return integrity.difference(self.content, expected) is None
+            return integrity.difference(self.content, expected) is None and not self.is_replaced()
         hashed = expected.fresh_hash()
         hashed.update(self.content)
         return expected.size == self.size and expected.problem(hashed.hexdigest()) is None
 
+    def is_replaced(self) -> bool:
+        """Return whether the file on this machine is another one now."""
+        return isinstance(self.content, Path) and integrity.sha256_of(self.content) != self.sha256
 
-def push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
-    """Push to the Hub; see ``pushing.push``, which has verified the pack."""
+
+def push(path: Path, sha256: str, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
+    """Push to the Hub; see ``pushing.push``, which has verified the pack. ``sha256``: that of the verified file."""
     _check_target(target, options)
     try:
-        return _push(path, target, options, progress)
+        return _push(path, sha256, target, options, progress)
     except ConflictError:
         # The commit that came first may be of this pack: a killed run requested it, and the registry completed it
         # later.
         with suppress(LottapackError):
-            if not _push(path, target, replace(options, dry_run=True), None).sent:
-                return _push(path, target, options, progress)
+            if not _push(path, sha256, target, replace(options, dry_run=True), None).sent:
+                return _push(path, sha256, target, options, progress)
         raise
 
 
@@ -95,13 +106,13 @@ def _check_target(target: HubReference, options: PushOptions) -> None:
             )
 
 
-def _push(path: Path, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
+def _push(path: Path, sha256: str, target: HubReference, options: PushOptions, progress: Progress | None) -> PushResult:
     with translated(str(target)), _no_bars(), guarded():
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
-        sha256 = integrity.sha256_of(path)
         files = _files(path, place, sha256, options)
-        new = [file for file in files if not file.there]
+        known = [file for file in files if place.there and file.is_in(place.there.files)]
+        new = [file for file in files if file not in known]
         stale = _stale(path, place) if path.name in [file.name for file in new] else []
         revision = place.there.commit if place.there and not new else None
         tagged = _is_tagged(place, options.tag, revision)
@@ -109,13 +120,14 @@ def _push(path: Path, target: HubReference, options: PushOptions, progress: Prog
             revision = _commit(api, place, new, stale, options, progress)
             if options.tag and not tagged:
                 api.create_tag(place.repo, tag=options.tag, revision=revision)
+                _require_tag(place.repo, options.tag, revision)
         return PushResult(
             reference=str(HubReference(target.repo, options.tag or options.branch)),
             revision=revision,
             sha256=sha256,
-            size=path.stat().st_size,
+            size=files[0].size,
             sent=tuple(FileSize(file.name, file.size) for file in new),
-            already=tuple(FileSize(file.name, file.size) for file in files if file.there),
+            already=tuple(FileSize(file.name, file.size) for file in known),
             created=place.there is None,
             dry_run=options.dry_run,
             url=f"{api.endpoint}/{target.repo}/tree/{options.tag or options.branch or revision or 'main'}",
@@ -152,15 +164,14 @@ def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list
         )
         raise RegistryError(f"{place.repo} already holds another pack, {answers.listed(others)}", hint=hint)
     signature = path.with_name(path.name + SIGNATURE_END)
-    found = [path, signature] if signature.is_file() else [path]
-    files = [
-        _File(one.name, one, one.name in there and integrity.difference(one, there[one.name]) is None) for one in found
-    ]
+    files = [_File(path.name, path, sha256, path.stat().st_size)]
+    if signature.is_file():
+        files.append(_File(signature.name, signature, integrity.sha256_of(signature), signature.stat().st_size))
     old = None
     if place.there and CARD in there:
         old = hub_files.fetch(place.repo, place.there, CARD, _MAX_CARD)[0].read_bytes()
     text = _card(path, place.repo, sha256, options, old)
-    return [*files, _File(CARD, text, text == old)]
+    return [*files, _File(CARD, text, hashlib.sha256(text).hexdigest(), len(text))]
 
 
 def _stale(path: Path, place: _Place) -> list[str]:
@@ -221,6 +232,9 @@ def _commit(
         progress(0, total)
     if files:
         adds = [CommitOperationAdd(file.name, file.content) for file in files]
+        for file, add in zip(files, adds, strict=True):
+            if add.upload_info.sha256.hex() != file.sha256:
+                raise _replaced(file, "Nothing was sent. Push it again.")
         with _card_refused(place.repo):
             # With the parent, the registry refuses if anyone committed since the lookup, so that no card is lost.
             done = api.create_commit(
@@ -245,14 +259,31 @@ def _commit(
 
 
 def _require_sent(repo: str, commit: str, files: list[_File]) -> None:
-    """Raise RegistryError unless a commit has the files: a registry may leave out what a ``.gitignore`` names."""
+    """Raise RegistryError unless a commit has the files: a registry may leave out what a ``.gitignore`` names.
+
+    Raises IntegrityError for a file that was replaced on this machine meanwhile.
+    """
     there = hub_files.contents(repo, commit).files
     lost = [file.name for file in files if not file.is_in(there)]
+    for file in files:
+        if file.name in lost and file.is_replaced():
+            raise _replaced(file, f"Commit {commit} of {repo} may hold another file than was checked. Push it again.")
     if lost:
         hint = "Check the repository's .gitignore, then push again."
         raise RegistryError(
             f"{repo}: {constants.ENDPOINT} made commit {commit} without {answers.listed(lost)}", hint=hint
         )
+
+
+def _replaced(file: _File, hint: str) -> IntegrityError:
+    return IntegrityError(str(file.content), [Problem("sha256", "file", "was replaced while it was sent")], hint=hint)
+
+
+def _require_tag(repo: str, tag: str, commit: str | None) -> None:
+    """Raise RegistryError unless the tag names the commit: the client takes redirects for success."""
+    if commit not in [ref.target_commit for ref in hub.refs(repo).tags if ref.name == tag]:
+        hint = f"Commit {commit} is there. Push again, which only adds the tag."
+        raise RegistryError(f"{repo}: {constants.ENDPOINT} did not create the tag {tag}", hint=hint)
 
 
 @contextmanager

@@ -33,18 +33,21 @@ if TYPE_CHECKING:
 _LICENSES = "org.opencontainers.image.licenses"
 
 
-def push(path: Path, reference: OciReference, options: PushOptions, progress: Progress | None) -> PushResult:
+def push(
+    path: Path, sha256: str, reference: OciReference, options: PushOptions, progress: Progress | None
+) -> PushResult:
     """Send a verified pack and its signature, and tag them; what the registry has is not sent again.
 
-    ``progress``: called with the bytes sent so far and in all. Raises the errors of pushing.push().
+    ``sha256``: that of the verified file. ``progress``: called with the bytes sent so far and in all. Raises the errors
+    of pushing.push().
     """
     target = _target(reference, options)
-    pack = _layer(oci_manifest.PACK_TYPE, path)
+    pack = oci_manifest.blob(oci_manifest.PACK_TYPE, path, sha256, path.stat().st_size)
     if not oci_manifest.is_name(path.name):
         hint = "Rename the file: use at most 200 bytes, without a point at the start and without control characters."
         raise InvalidReferenceError(f"{path.name!r} cannot be the name of a pack in a registry", hint=hint)
     signature_path = path.with_name(path.name + SIGNATURE_END)
-    signature = _layer(oci_manifest.SIGNATURE_TYPE, signature_path) if signature_path.is_file() else None
+    signature = _signature(signature_path) if signature_path.is_file() else None
     summary, image = inspect(path), Image(pack, signature)
     manifest = manifest_of(summary, image, options.license)
     second = modelpack(summary, image, options.license) if options.modelpack else None
@@ -132,9 +135,8 @@ def _is_new(client: "Client") -> bool:
         return True
 
 
-def _layer(media_type: str, path: Path) -> Blob:
-    size, sha256 = path.stat().st_size, integrity.sha256_of(path)
-    return oci_manifest.blob(media_type, path, sha256, size)
+def _signature(path: Path) -> Blob:
+    return oci_manifest.blob(oci_manifest.SIGNATURE_TYPE, path, integrity.sha256_of(path), path.stat().st_size)
 
 
 def _target(reference: OciReference, options: PushOptions) -> OciReference:

@@ -59,13 +59,24 @@ def locked(repo: str, digest: str) -> Iterator[None]:
 def find(repo: str, commit: str, name: str) -> Path | None:
     """Return a file of a commit in the cache, or None: a file there, or a link to one of the repository's blobs."""
     path = folder(repo) / "snapshots" / commit / name
-    return path if _is_cached(repo, path) else None
+    return path if is_cached(repo, path) else None
 
 
 def packs(repo: str, commit: str) -> list[Path]:
     """Return the packs of a commit in the cache, without links that lead nowhere or elsewhere."""
     paths = (folder(repo) / "snapshots" / commit).rglob(f"*{PACK_END}")
-    return sorted(path for path in paths if _is_cached(repo, path))
+    return sorted(path for path in paths if is_cached(repo, path))
+
+
+def is_cached(repo: str, path: Path) -> bool:
+    """Return whether a path in a commit is a regular file of the repository: its own, or one of its blobs."""
+    root = folder(repo).resolve()
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a broken or circular link
+        return False
+    own = real.is_relative_to(root / "snapshots") and not path.is_symlink()
+    return real.is_file() and (own or real.parent == root / "blobs")
 
 
 def is_own_file(path: Path) -> bool:
@@ -163,14 +174,3 @@ def _remove_link() -> str:
 
 def _is_inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
-
-
-def _is_cached(repo: str, path: Path) -> bool:
-    """Return whether a path in a commit is a regular file of the repository: its own, or one of its blobs."""
-    root = folder(repo).resolve()
-    try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a broken or circular link
-        return False
-    own = real.is_relative_to(root / "snapshots") and not path.is_symlink()
-    return real.is_file() and (own or real.parent == root / "blobs")

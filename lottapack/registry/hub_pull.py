@@ -1,12 +1,13 @@
 """Pull from the Hub: ask what the pack should be, fetch it, and check it before it is parsed."""
 
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants
 
-from lottapack.errors import FormatError, IntegrityError, NotFoundError
+from lottapack.errors import FormatError, IntegrityError, NotFoundError, Problem
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.registry import hub_cache, hub_files, hub_server, integrity
@@ -55,14 +56,31 @@ def _offline(source: HubReference) -> PullResult:
 
 
 def _cached(source: HubReference, commit: str) -> PullResult:
-    """Return the pack of a commit in the cache. A damaged one is removed; raises IntegrityError, FormatError."""
+    """Return the pack of a commit in the cache. A damaged one is removed; raises IntegrityError, FormatError.
+
+    A damaged signature stays, because the pack would pass for one without a signature.
+    """
     packs = hub_cache.packs(source.repo, commit)
     hub_files.only_pack(source, [pack.name for pack in packs], "in the cache")
+    _check_signature(source, packs[0].with_name(packs[0].name + SIGNATURE_END))
     try:
         return _checked(source, commit, packs[0])
     except (IntegrityError, FormatError):
         hub_cache.remove(source.repo, packs[0])
         raise
+
+
+def _check_signature(source: HubReference, path: Path) -> None:
+    """Raise IntegrityError for a signature in the cache, if there is one, that is not what the registry has."""
+    if not os.path.lexists(path):
+        return
+    problem: Problem | None = Problem("sha256", "file", "is missing, or a link out of the cache")
+    if hub_cache.is_cached(source.repo, path):
+        expected = hub_cache.expected_of(path)
+        problem = integrity.difference(path, expected) if expected else None
+    if problem:
+        hint = "Unset HF_HUB_OFFLINE and pull again, which replaces it."
+        raise IntegrityError(str(path), [problem], hint=hint)
 
 
 def _checked(source: HubReference, commit: str, path: Path) -> PullResult:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from huggingface_hub import constants
 
@@ -30,8 +31,12 @@ def endpoint() -> str:
 
 
 def is_own() -> bool:
-    """Return whether the server is HF_ENDPOINT's, the only one that gets the token."""
-    return answers.origin(endpoint()) == answers.origin(constants.ENDPOINT)
+    """Return whether the server is HF_ENDPOINT's, the only one that gets the token. One host may hold several."""
+    return _address(endpoint()) == _address(str(constants.ENDPOINT))
+
+
+def _address(server: str) -> tuple[str, str, int, str]:
+    return *answers.origin(server), urlsplit(server).path.rstrip("/")
 
 
 def token() -> bool | None:
