@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from signing_keys import Keys, make_pack
@@ -46,9 +47,9 @@ def test_a_pack_that_is_replaced_by_one_without_a_signature(hub: object, signed:
         lottapack.load(REPO, require_signature=keys.public)
 
 
-def test_a_signature_as_large_as_a_model_is_not_fetched(hub: object, pack: Path) -> None:
-    pack.with_name(f"{pack.name}.sig").write_bytes(b" " * 1_000_001)
+def test_a_signature_as_large_as_a_model_is_not_fetched(hub: Any, pack: Path) -> None:
     lottapack.push(pack, REPO)
+    hub.commit(REPO, f"{pack.name}.sig", b" " * 1_000_001)
     with pytest.raises(RegistryError, match=r"\.sig has 1,000,001 bytes, but only 1,000,000 are allowed"):
         lottapack.pull(REPO)
 
