@@ -1,12 +1,14 @@
 """Shared by all tests: no network, a quiet transformers, and nothing missing in CI."""
 
 import functools
+import gc
 import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from extent import EVERY
 from missing import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -36,8 +38,34 @@ def parsed_operators() -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first, then those with most tests, so that no process is left alone at the end."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage before the tests, and keep what is there by then out of each later collection.
+
+    These are millions of objects of libraries and of pytest. To look at all of them takes seconds each time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries report what is left at the end
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `make test-all` runs (tests/extent.py).
+
+    Put files with slow tests first, then those with most tests, so that no process is left alone at the end.
+    """
+    if not EVERY:
+        left_out = [item for item in items if item.get_closest_marker("every")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("every")]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))

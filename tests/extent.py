@@ -1,10 +1,11 @@
 """How many of many like cases run: `make test` runs a fixed choice of them, `make test-all` every one.
 
-Only what the code treats independently is chosen from: each value of each parameter stays in `make test`.
+`crossed` keeps each value of each parameter. What `extent` leaves out, what `ordinary` leaves out, and tests with the
+marker `every` take long beside what they would find: others of their kind are in `make test`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import product
 from typing import Any, TypeVar
 
@@ -17,6 +18,11 @@ T = TypeVar("T")
 def extent(few: T, every: T) -> T:
     """Return the number of rounds, or the list of cases, that runs."""
     return every if EVERY else few
+
+
+def ordinary(cases: Iterable[str], at_limits: Container[str]) -> list[str]:
+    """Leave out the cases at the limits of the format, which take seconds each and which other tests have."""
+    return [case for case in cases if EVERY or case not in at_limits]
 
 
 def crossed(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:

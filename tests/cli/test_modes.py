@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_runs import Files, Run, real
+from extent import ordinary
 from safetensors.torch import load_file
 
 import lottapack
@@ -45,7 +46,7 @@ HUMAN = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ordinary(COMMANDS, {"demo"}))
 def test_people_see_the_result(command: str, run: Run, files: Files, tmp_path: Path) -> None:
     result = run(*arguments(command, files, tmp_path))
     assert (result.code, result.err) == (0, "")
@@ -84,7 +85,7 @@ def test_json_is_one_object_and_nothing_else(command: str, run: Run, files: File
     assert record["warnings"] == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ordinary(COMMANDS, {"demo"}))
 def test_quiet_prints_nothing(command: str, run: Run, files: Files, tmp_path: Path) -> None:
     assert run(*arguments(command, files, tmp_path), "--quiet") == (0, "", "")
 

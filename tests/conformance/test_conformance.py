@@ -39,6 +39,7 @@ def test_the_reader_in_javascript_passes(capsys):
     assert capsys.readouterr().out.endswith("passes at the level judge\n")
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_the_reader_in_python_passes(capsys):
     """Without kernels and torch; other tests load the packs of the vectors with both."""

@@ -10,6 +10,7 @@ import pytest
 CRASH = Path(__file__).with_name("crash.py")
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_two_dozen_kills_lose_nothing() -> None:
     pytest.importorskip("huggingface_hub")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from extent import extent
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
@@ -24,7 +25,7 @@ def test_there_are_three():
     assert [path.stem for path in NOTEBOOKS] == ["quickstart", "ranks", "share_and_verify"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", extent(NOTEBOOKS[:1], NOTEBOOKS), ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path):
     for needed in ("nbclient", "ipykernel", "sklearn", "model_signing"):
         pytest.importorskip(needed)

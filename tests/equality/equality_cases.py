@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from extent import extent
 
 from lottapack.rng import BUILTIN, Source, binary32, builtin, custom, fill_, reference
 from lottapack.rng.backends import Backend, registered
+from lottapack.rng.kernels.machine import processor
 from lottapack.rng.stream import HADAMARD
 from lottapack.rng.tables import Table
 
@@ -31,6 +33,11 @@ ALONE = [table for table in BUILTIN if table != HADAMARD]
 """The built-in tables whose elements need no shape: tests/unit/test_hadamard.py has the tests of the other one."""
 
 TABLES = {table.id: table for table in [*map(builtin, ALONE), *map(_own, (1, 2, 4, 8, 16))]}
+
+
+def other_units(avx2: str) -> list[str]:
+    """Features of the processors to compile for: AVX2 where this machine has more, none where it has AVX2."""
+    return extent([avx2 if processor().has("avx512f") else ""], ["", avx2])
 
 
 def printed(program: list[str | Path], environment: dict[str, str]) -> Any:

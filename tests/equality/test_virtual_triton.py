@@ -7,6 +7,7 @@ import interpreted_virtual
 import numpy as np
 import pytest
 import torch
+from extent import crossed
 
 import lottapack
 from lottapack.products import product as products
@@ -44,8 +45,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "dtype"), crossed([*CASES], DTYPES))
 def test_products_are_those_with_the_weights(interpreter, case, dtype):
     n, shape, transposed = CASES[case]
     given = torch.from_numpy(drawn(n, shape[0] if transposed else shape[1])).to(getattr(torch, dtype))
@@ -86,8 +86,7 @@ KERNELS = {
 }
 
 
-@pytest.mark.parametrize("pointer", ["*fp32", "*bf16", "*fp16"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "pointer"), crossed([*KERNELS], ["*fp32", "*bf16", "*fp16"]))
 def test_it_compiles_for_a_gpu(kernel, pointer, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

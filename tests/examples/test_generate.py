@@ -105,6 +105,7 @@ def test_the_benchmark_prints_the_goal_of_the_large_shape(monkeypatch, capsys):
     assert "weights of the backbone 0 bytes (goal: 0)" in printed
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_the_command_starts_processes_of_its_own():
     command = [sys.executable, ROOT / "examples" / "generate.py", "--scale", "3M", "--ways", "virtual", "--new", "2"]

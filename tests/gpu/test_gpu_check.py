@@ -28,6 +28,7 @@ def test_its_parts_run_on_a_cpu(tmp_path):
     assert report["parts"]["merged"]["found"]["tensors"] > 10
 
 
+@pytest.mark.every
 def test_loading_a_llama_gives_the_bits_of_its_checkpoint():
     pytest.importorskip("transformers")
     command = [sys.executable, ROOT / "benchmarks" / "gpu_parts.py", "load", "cpu", "--quick"]

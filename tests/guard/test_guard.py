@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from extent import crossed
 
 from lottapack.rng import backends
 
@@ -26,8 +27,9 @@ def test_no_kernel_touches_what_is_not_its_own():
     assert int(done.stdout.splitlines()[-1].split()[0]) > 1000
 
 
-@pytest.mark.parametrize("behind", [True, False])
-@pytest.mark.parametrize("act", ["ctypes.memset(at, 1, 1)", "ctypes.string_at(at, 1)"], ids=["write", "read"])
+@pytest.mark.parametrize(
+    ("act", "behind"), crossed(["ctypes.memset(at, 1, 1)", "ctypes.string_at(at, 1)"], [True, False])
+)
 def test_a_byte_beyond_would_be_noticed(act, behind):
     place = "a.ctypes.data + a.nbytes" if behind else "a.ctypes.data - 1"
     code = (

@@ -298,7 +298,7 @@ def test_random_faults_are_judged_alike(tmp_path):
     chance = random.Random(5)
     packs = sorted(VALID.glob(f"*{SUFFIX}"))
     paths = []
-    for number in range(extent(300, 600)):
+    for number in range(extent(150, 600)):
         pack = chance.choice(packs)
         path = tmp_path / f"{number}-{pack.name}"
         path.write_bytes(faulty(chance, pack))
@@ -364,7 +364,7 @@ for (const path of process.argv.slice(1)) {{
 @pytest.mark.slow
 def test_large_hostile_files_are_judged_alike_and_in_good_time(tmp_path):
     due = []
-    for number, (_, data) in enumerate(hostile_files.files()):
+    for number, (_, data) in enumerate([*hostile_files.files()][:: extent(3, 1)]):
         path = tmp_path / f"{number:03}"
         path.write_bytes(data)
         try:

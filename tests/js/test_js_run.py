@@ -192,6 +192,7 @@ def test_a_finger_and_the_keyboard_draw_too(browser, watch, address):
         expect(page.locator(".answer")).to_contain_text("This is a ")
 
 
+@pytest.mark.every
 def test_what_it_cost_is_shown(page, address, models):
     visit(page, address, "?model=anna/digits")
     measured = page.locator("#measured")
@@ -230,6 +231,7 @@ def test_the_llama_writes_the_tokens_of_torch(page, address, models):
     expect(page.locator("#model")).to_contain_text("tokens a second")
 
 
+@pytest.mark.every
 @pytest.mark.parametrize(
     ("prompt", "most", "said"), [("", "2", "holds no token to begin with"), ("import", "2000", "has 2048 positions")]
 )
@@ -258,6 +260,7 @@ def test_writing_stops_when_asked(page, address):
     expect(page.get_by_role("button", name="Write")).to_be_enabled()
 
 
+@pytest.mark.every
 def test_a_temperature_gives_other_tokens(page, address):
     visit(page, address, "?model=anna/llama")
     page.get_by_label("Temperature").fill("2")
@@ -468,6 +471,7 @@ def test_a_lost_server_is_named(browser, address, models):
     page.close()
 
 
+@pytest.mark.every
 def test_without_shared_memory_it_runs_on_one_thread(watch, models, registry):
     with registry(models, {}) as address, watch(address) as page:
         visit(page, address, "?model=anna/llama")
@@ -478,6 +482,7 @@ def test_without_shared_memory_it_runs_on_one_thread(watch, models, registry):
         assert page.evaluate("() => crossOriginIsolated")
 
 
+@pytest.mark.every
 def test_a_copy_without_its_runtime_says_how_to_get_it(browser, models, tmp_path, monkeypatch, registry):
     bare = shutil.copytree(JS, tmp_path / "js", ignore=shutil.ignore_patterns("vendor", "test"))
     monkeypatch.setattr(pages, "folder", lambda: bare)
@@ -493,6 +498,7 @@ WIDTH = "() => [document.documentElement.scrollWidth, innerWidth]"
 
 
 # A scheme changes colours alone.
+@pytest.mark.every
 @pytest.mark.parametrize(("name", "scheme"), crossed(["digits", "cnn", "llama"], ["light", "dark"]))
 def test_it_fits_a_telephone(watch, address, name, scheme):
     with watch(address, viewport={"width": 390, "height": 800}, color_scheme=scheme) as page:
@@ -506,6 +512,7 @@ UNNAMED = """() => [...document.querySelectorAll("button, input, textarea, canva
   && !node.getAttribute("aria-label") && !node.getAttribute("aria-labelledby")).map((node) => node.outerHTML)"""
 
 
+@pytest.mark.every
 @pytest.mark.parametrize("name", ["digits", "cnn", "llama"])
 def test_every_control_has_a_name(page, address, name):
     visit(page, address, f"?model=anna/{name}")
@@ -603,6 +610,7 @@ def test_the_registry_runs_a_model(watch, models, tmp_path):
 GPU = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 
 
+@pytest.mark.every
 def test_webgpu_gives_the_same_logits(browser, address, models):
     with browser.browser_type.launch(executable_path=executable(), args=GPU) as other:
         page = other.new_page()

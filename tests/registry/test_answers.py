@@ -13,6 +13,7 @@ from typing import Any
 import mutation
 import pytest
 import scripts
+from extent import extent
 from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 HUB, OCI = scripts.hub_script(), scripts.oci_script()
 SCRIPTS = {"hub": HUB, "oci": OCI}
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=extent(60, 150), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def copy(script: Any) -> Any:

@@ -5,6 +5,7 @@ import re
 from functools import cache
 
 import pytest
+from extent import ordinary
 from jsonschema import Draft202012Validator
 from spec_files import V1, descriptor_of, examples, files, schema
 
@@ -30,6 +31,8 @@ BEYOND_A_SCHEMA = {
     "descriptor_id_constructor_of_philox": "which distribution goes with rng.id",
     "descriptor_id_torch_normal16": "which distribution goes with rng.id",
 }
+
+LARGE = {"most_values", "most_values_and_an_empty_array", "ten_thousand_parameters", "most_arguments"}
 
 
 @cache
@@ -72,7 +75,7 @@ def test_broken_examples_do_not(kind, value):
         assert not validator(kind).is_valid({key: item for key, item in value.items() if key != field})
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", ordinary(VALID, LARGE))
 def test_valid_descriptors_follow_the_schema(name):
     validator("descriptor").validate(descriptor_of(VALID[name][0]))
 

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 import torch
+from extent import crossed
 from models import bits
 
 import lottapack
@@ -75,10 +76,13 @@ def silence():
     assert said == []
 
 
-@pytest.mark.parametrize("coding", CODINGS)
-@pytest.mark.parametrize(("make", "tied"), [(llama, True), (llama, False), (t5, True), (bert, True), (bert, False)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_folders_open_without_a_word(make, tied, dtype, coding, silence, tmp_path):
+MODELS = [(llama, True), (llama, False), (t5, True), (bert, True), (bert, False)]
+CODED = [(coding, dtype) for coding in CODINGS for dtype in (torch.float32, torch.bfloat16)]
+
+
+@pytest.mark.parametrize(("coded", "model"), crossed(CODED, MODELS))
+def test_folders_open_without_a_word(coded, model, silence, tmp_path):
+    (coding, dtype), (make, tied) = coded, model
     if coding == "narrow" and dtype != torch.float32:
         pytest.skip("it is narrow already, which pack() says")
     model = lottapack.scaffold(make(tied).to(dtype), seed=1, rank=2)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from extent import extent
 from models import all_bits, bits
 from training_models import BUILD, fit, logits
 
@@ -172,7 +173,7 @@ def test_a_folder_made_by_hand_needs_no_name_of_the_pack(folders, tmp_path):
     assert all_bits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path)) == all_bits(merged)
 
 
-@pytest.mark.parametrize("first", ["lottapack", "transformers", "transformers.quantizers.auto"])
+@pytest.mark.parametrize("first", extent(["lottapack"], ["lottapack", "transformers", "transformers.quantizers.auto"]))
 def test_import_lottapack_is_all_it_takes(first, folders):
     """The import order does not matter."""
     folder, _ = folders["gpt2"]

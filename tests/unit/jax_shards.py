@@ -1,5 +1,6 @@
-"""Run with four devices of the host: arrays and packs in shards, beside the same ones in NumPy."""
+"""Run with four devices of the host: arrays and packs (those named, or all) in shards, beside them in NumPy."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -64,7 +65,7 @@ def main():
             assert {device for _, device in made} == {*jax.devices()}
             assert {size for size, _ in made} == {64 * 12}
             assert all(shard.data.devices() == {shard.device} for shard in found.addressable_shards)
-    for name in PACKS:
+    for name in sys.argv[1:] or PACKS:
         path = FILES / f"{name}.lotta.safetensors"
         expected = lottapack.numpy.load(path)
         for target in (spread(square), jax.devices()[3]):

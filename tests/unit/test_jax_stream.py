@@ -156,7 +156,12 @@ def test_each_of_four_devices_makes_its_part():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"}
     flags["JAX_PLATFORMS"] = "cpu"
     done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, env=os.environ | flags, timeout=300, check=False
+        [sys.executable, program, *extent(["every_role", "experts", "seeded_factors"], [])],
+        capture_output=True,
+        text=True,
+        env=os.environ | flags,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "same bits\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from extent import ordinary
 from models import bits, mlp
 
 import lottapack
@@ -18,7 +19,8 @@ from lottapack.weights.parts import chunk, join, whole
 from lottapack.weights.rebuild import adapter_tensors, empty_backbone, generate, plain_tensor
 
 VALID = Path(__file__).parents[2] / "spec" / "v1" / "vectors" / "files" / "valid"
-PACKS = [path for path in sorted(VALID.glob("*.safetensors")) if not path.name.startswith("torch_cpu")]
+FILES = [path for path in sorted(VALID.glob("*.safetensors")) if not path.name.startswith("torch_cpu")]
+PACKS = {path.name.partition(".")[0]: path for path in FILES}
 CPU = torch.device("cpu")
 
 
@@ -36,10 +38,10 @@ def parts_of(shape):
             yield everything.with_range(dim, strided).with_range(other, chunk(everything.ranges[other], 2, 1))
 
 
-@pytest.mark.parametrize("path", PACKS, ids=lambda path: path.name.split(".")[0])
-def test_parts_are_those_of_the_whole(path, monkeypatch):
+@pytest.mark.parametrize("name", ordinary(PACKS, {"ten_thousand_parameters"}))
+def test_parts_are_those_of_the_whole(name, monkeypatch):
     monkeypatch.setattr(part_tensors, "_FEW", 2)
-    with open_pack(path) as pack:
+    with open_pack(PACKS[name]) as pack:
         for name in pack.descriptor.parameters:
             expected = plain_tensor(pack, name, CPU)
             found = PlainTensor(pack, name, CPU)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from extent import crossed
 from torch import nn
 
 import lottapack
@@ -46,10 +47,13 @@ def test_the_error_is_kept_and_numpy_decodes_the_same(shape, wanted, monkeypatch
     assert decoded(data, shape).tobytes() == made.tobytes()
 
 
-@pytest.mark.parametrize("shape", [(300, 250), (521, 512), (65, 1 << 12), (7, 1 << 15)], ids=str)
-@pytest.mark.parametrize(("step", "spread"), [(0.5, 1.0), (0.02, 1.0), (0.002, 3.0)])
-def test_many_lanes_decode_as_in_numpy(shape, step, spread, monkeypatch):
+LANES = [(300, 250), (521, 512), (65, 1 << 12), (7, 1 << 15)]
+
+
+@pytest.mark.parametrize(("shape", "coded"), crossed(LANES, [(0.5, 1.0), (0.02, 1.0), (0.002, 3.0)]), ids=str)
+def test_many_lanes_decode_as_in_numpy(shape, coded, monkeypatch):
     """With 16 lanes or more vectors decode: rows end in the midst of them, and raw bits are rare, mixed or usual."""
+    step, spread = coded
     values = normal(shape, 3) * spread
     assert lanes_of(values.size) >= 16
     data = trellis_writer.encode(values, shape, step)

@@ -7,6 +7,7 @@ import pytest
 import test_any_module
 import torch
 import transformers
+from extent import crossed
 from memory import peak, size
 from models import bits
 from test_any_module import X, kinds, plain, scaffolded
@@ -137,8 +138,7 @@ def test_a_recurrent_layer_is_not_run_again_on_another_backbone(package):
         out.backward()
 
 
-@pytest.mark.parametrize("options", [{}, FROZEN], ids=["adapted", "frozen"])
-@pytest.mark.parametrize("kind", ["experts", "lstm", "raw"])
+@pytest.mark.parametrize(("kind", "options"), crossed(["experts", "lstm", "raw"], [{}, FROZEN]))
 @pytest.mark.filterwarnings("ignore")  # of torch's tracer and compiler, of themselves
 def test_compiled_callers_see_the_whole_weight(kind, options, package):
     full, model = pair(kind, **options)
