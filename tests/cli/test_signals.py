@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_runs import Files, start
+from extent import crossed
 
 SLOW = """
 import os, signal, sys, time
@@ -31,11 +32,14 @@ A shell's background job hands down an ignored SIGINT, which Python would go on 
 """
 
 
-@pytest.mark.parametrize("command", ["pack", "export"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+ENDS = [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(("command", "end"), crossed(["pack", "export"], ENDS))
 def test_an_interrupted_write_keeps_the_old_file(
-    command: str, number: signal.Signals, code: int, files: Files, tmp_path: Path
+    command: str, end: tuple[signal.Signals, int], files: Files, tmp_path: Path
 ) -> None:
+    number, code = end
     out = tmp_path / "out.safetensors"
     out.write_text("old")
     source = files.checkpoint if command == "pack" else files.pack

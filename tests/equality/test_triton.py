@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from equality_cases import DTYPES, TABLES, expected, ranges, source
+from extent import crossed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -176,18 +177,16 @@ def compiled(target: str, kernel: str, **constants: object) -> str:
 FUSED = re.compile(r"\b(fma|mad|v_fma|v_mad|v_mac|v_fmac|v_pk_fma|v_dot)\w*[._](rn[._])?\w*f(16|32)|\bftz\b", re.I)
 
 
-@pytest.mark.parametrize("target", ["sm80", "sm90", "gfx942"])
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"FORM": 0},
-        {"FORM": 1, "SUM": True},
-        {"FORM": 2},
-        {"UNIFORM": True},
-        {"BITS": 1, "BLOCKS": 1, "STORE": False, "SUM": True},
-    ],
-    ids=str,
+CHANGED = (
+    {"FORM": 0},
+    {"FORM": 1, "SUM": True},
+    {"FORM": 2},
+    {"UNIFORM": True},
+    {"BITS": 1, "BLOCKS": 1, "STORE": False, "SUM": True},
 )
+
+
+@pytest.mark.parametrize(("changed", "target"), crossed(CHANGED, ["sm80", "sm90", "gfx942"]), ids=str)
 def test_it_compiles_and_fuses_nothing(target, changed, tmp_path, monkeypatch):
     """In machine code for GPUs too, the multiplication is never fused."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

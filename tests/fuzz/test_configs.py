@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import configs
 import pytest
+from extent import extent
 
 # Stopped may arrive in a callback of the garbage collector, where Python drops it; it is sent again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -20,7 +21,7 @@ def test_changed_configurations_cost_no_more_than_they_may() -> None:
 
     draw = random.Random(SEED)
     # Each type's imports cost once, so use few types and many changes of each.
-    names = draw.sample(list(CONFIG_MAPPING), 12)
+    names = draw.sample(list(CONFIG_MAPPING), extent(4, 12))
 
     def seeds() -> Iterator[configs.Seed]:
         yield from configs.calls()

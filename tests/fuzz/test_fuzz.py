@@ -72,6 +72,7 @@ def test_the_target_notices_what_is_slow(tmp_path: Path, monkeypatch: pytest.Mon
         target.one(b"", tmp_path / "a")
 
 
+@pytest.mark.every
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed: make fuzz does it")
 def test_the_fuzzer_runs_and_counts(tmp_path: Path) -> None:
     line = [sys.executable, HERE / "fuzz.py", "3", "--target", "pack"]

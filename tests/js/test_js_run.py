@@ -576,6 +576,7 @@ def test_several_workers_make_the_weights_of_a_larger_model(page, address, model
     assert (torch.tensor(found) - due).abs().max() < 1e-4
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_graphs_in_float16_give_the_weights_so(page, address, models):
     lottapack.onnx.export(models / "llama.lotta.safetensors", models / "anna" / "half", weights="none", dtype="float16")

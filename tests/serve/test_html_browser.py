@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browsers import chromium
+from extent import crossed
 from html_runs import fill, vector
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -104,8 +105,7 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), crossed([1280, 390], ["light", "dark"]))
 def test_pages_fit_and_can_be_read(opened: Page, filled: Running, width: int, scheme: str) -> None:
     opened.set_viewport_size({"width": width, "height": 900})
     opened.emulate_media(color_scheme=scheme)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from extent import extent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_runs import add, ask, commit_body
@@ -112,7 +113,7 @@ def restore(running: Running, text: str) -> None:
         assert ask(running.url, "POST", "/api/models/org/digits/commit/main", files, token=text).status == 200
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=extent(150, 400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(asked=requests(), with_token=st.booleans())
 def test_no_request_is_answered_by_a_failure(served, asked, with_token):
     running, text = served

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from extent import extent
 from signing_keys import Keys, make_keys, make_pack
 
 import lottapack
@@ -55,7 +56,7 @@ def test_a_signed_pack_loads(signed: Path, keys: Keys) -> None:
     assert [check.where for check in outcome.checks if check.what == "signature"] == [signature_of(signed).name]
 
 
-@pytest.mark.parametrize("curve", ["SECP256R1", "SECP384R1", "SECP521R1"])
+@pytest.mark.parametrize("curve", extent(["SECP256R1"], ["SECP256R1", "SECP384R1", "SECP521R1"]))
 def test_other_tools_of_the_standard_agree(curve: str, pack: Path, tmp_path: Path) -> None:
     pair = make_keys(tmp_path / "keys", curve)
     assert lottapack.sign(pack, pair.private) == signature_of(pack)

@@ -22,6 +22,7 @@ def test_the_vectors_are_what_the_generator_makes():
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
 
+@pytest.mark.every
 def test_a_changed_vector_is_noticed(tmp_path):
     copy = shutil.copytree(VECTORS, tmp_path / "vectors")
     elements = copy / "elements.json"
