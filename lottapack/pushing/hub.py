@@ -21,7 +21,7 @@ from lottapack.errors import (
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing import card
-from lottapack.registry import answers, hub, hub_files, integrity
+from lottapack.registry import answers, hub, hub_files, hub_http, integrity
 from lottapack.registry.hub_errors import Refused, translated
 from lottapack.registry.hub_files import Contents
 from lottapack.registry.hub_guard import guarded
@@ -33,6 +33,8 @@ from lottapack.registry.references import COMMIT, HubReference, is_revision
 CARD = "README.md"
 _MAX_CARD = 10_000_000
 """The bytes of the largest card that is updated."""
+_LOST = (404, 410, 500)
+"""How a registry answers for a file whose content it has lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _push(path: Path, sha256: str, target: HubReference, options: PushOptions, p
         api = HfApi(library_name=LIBRARY)
         place = _look(target.repo, options)
         files = _files(path, place, sha256, options)
-        known = [file for file in files if place.there and file.is_in(place.there.files)]
+        known = [file for file in files if place.there and _is_there(place.repo, place.there, file)]
         new = [file for file in files if file not in known]
         stale = _stale(path, place) if path.name in [file.name for file in new] else []
         revision = place.there.commit if place.there and not new else None
@@ -172,6 +174,21 @@ def _files(path: Path, place: _Place, sha256: str, options: PushOptions) -> list
         old = hub_files.fetch(place.repo, place.there, CARD, _MAX_CARD)[0].read_bytes()
     text = _card(path, place.repo, sha256, options, old)
     return [*files, _File(CARD, text, hashlib.sha256(text).hexdigest(), len(text))]
+
+
+def _is_there(repo: str, there: Contents, file: _File) -> bool:
+    """Return whether a commit has the file, and the registry still has its content, which it may have lost."""
+    if not file.is_in(there.files):
+        return False
+    if isinstance(file.content, bytes):  # the card, which was just fetched
+        return True
+    try:
+        with hub_http.file(repo, there.commit, file.name, f"{repo}/{file.name}", file.size - 1):
+            return True
+    except Refused as fault:
+        if fault.status in _LOST:
+            return False
+        raise
 
 
 def _stale(path: Path, place: _Place) -> list[str]:

@@ -36,6 +36,7 @@ from lottapack.errors import LottapackError
 from lottapack.pushing import hub as hub_push
 from lottapack.pushing import oci as oci_push
 from lottapack.registry import downloading, hub, hub_http, hub_pull, oci, oci_manifest, oci_transport
+from lottapack.registry.integrity import sha256_of
 from lottapack.registry.oci_manifest import Image
 from lottapack.registry.records import PushOptions
 from lottapack.registry.references import HubReference, OciReference, Owner
@@ -82,6 +83,7 @@ def hub_script() -> Script:
     info = {"id": "o/m", "sha": COMMIT, "private": False, "siblings": siblings}
     model = {"id": "o/m", "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z", "private": False}
     ref = {"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}
+    tag = {"name": "v1", "ref": "refs/tags/v1", "targetCommit": OLDER}
     commit = {"id": COMMIT, "title": "t", "message": "", "authors": [{"user": "u"}], "date": "2026-01-01T00:00:00.000Z"}
     action = {"href": f"{ENDPOINT}/upload", "header": {}}
     other = OTHER.read_bytes()
@@ -99,6 +101,7 @@ def hub_script() -> Script:
         "list": [model],
         "info": info,
         "refs": {"branches": [ref], "tags": [], "converts": []},
+        "tagged": {"branches": [ref], "tags": [tag], "converts": []},
         "commits": [commit],
         "create": {"url": f"{ENDPOINT}/o/m", "id": "o/m"},
         "branch": None,
@@ -195,9 +198,13 @@ def _token(name: str) -> str:
 def scripted_hub(script: Script, folder: Path) -> Iterator[None]:
     """Lead huggingface_hub to the script, with a cache in ``folder``."""
 
+    asked: list[str] = []
+
     def handle(request: Any) -> Any:
         path = unquote(request.url.raw_path.decode("latin-1"))
-        status, headers, body = answer(script, hub_question(request.method, path))
+        asked.append(hub_question(request.method, path))
+        question = "tagged" if asked[-1] == "refs" and "tag" in asked else asked[-1]
+        status, headers, body = answer(script, question)
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
         return _library.Response(status, headers=raw, content=iter([body]))
 
@@ -268,7 +275,7 @@ def hub_calls(pack: Path) -> dict[str, Callable[[], object]]:
         "pull by commit": lambda: hub_pull.pull(HubReference("o/m", COMMIT), None),
         "list": lambda: hub.list_packs(Owner("o")),
         "log": lambda: hub.log(reference),
-        "push": lambda: hub_push.push(pack, reference, _push_options(), None),
+        "push": lambda: hub_push.push(pack, sha256_of(pack), reference, _push_options(), None),
     }
 
 
@@ -279,7 +286,7 @@ def oci_calls(pack: Path) -> dict[str, Callable[[], object]]:
         "pull": lambda: oci.pull(reference, None),
         "list": lambda: oci.list_packs(Owner("", HOST)),
         "log": lambda: oci.log(OciReference(HOST, "o/m")),
-        "push": lambda: oci_push.push(pack, OciReference(HOST, "o/m"), _push_options(), None),
+        "push": lambda: oci_push.push(pack, sha256_of(pack), OciReference(HOST, "o/m"), _push_options(), None),
     }
 
 

@@ -72,6 +72,18 @@ def _linked(path: Path, target: Path) -> Path:
     return path
 
 
+def test_a_push_brings_back_what_the_registry_lost(hub: Hub, pack: Path) -> None:
+    pack.with_name(f"{pack.name}.sig").write_bytes(b"signature")
+    commit = lottapack.push(pack, REPO).revision
+    for path in (pack, pack.with_name(f"{pack.name}.sig")):
+        hub.store_file(path.read_bytes()).unlink()
+        would = lottapack.push(pack, REPO, dry_run=True)
+        done = lottapack.push(pack, REPO)
+        assert [file.name for file in done.sent] == [file.name for file in would.sent] == [path.name]
+        assert lottapack.push(pack, REPO).sent == ()
+    assert lottapack.pull(f"{REPO}@{commit}").path.read_bytes() == pack.read_bytes()
+
+
 DAMAGE: dict[str, Callable[[Path, Path], Any]] = {
     "changed": lambda path, _: path.resolve().write_bytes(b"signaturE"),
     "cut": lambda path, _: path.resolve().write_bytes(b""),

@@ -68,7 +68,7 @@ def test_a_byte_flipped_in_the_servers_store(hub: Hub, pack: Path, run: Run) -> 
     stored.write_bytes(wrong)
     hub.served.clear()
     digests = [hashlib.sha256(content).hexdigest() for content in (wrong, right)]
-    refused(run("pull", f"{REPO}@v1"), 1, *digests, "removed from the cache", "push the pack again")
+    refused(run("pull", f"{REPO}@v1"), 1, *digests, "removed from the cache", "ask its operator to repair")
     assert len([served for served in hub.served if served.method == "GET" and "/resolve/" in served.path]) == 2
     assert in_cache(hub) == []
     with pytest.raises(lottapack.errors.IntegrityError):

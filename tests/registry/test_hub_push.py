@@ -303,14 +303,14 @@ def test_what_the_registry_leaves_out_of_a_commit_is_said(
 
         monkeypatch.setattr(commit_routes, "JSONResponse", ignoring)
     else:
-        made = CommitOperationAdd.__post_init__
+        send = HfApi.create_commit
 
-        def other(self: Any) -> None:
-            if self.path_in_repo == pack.name:
-                self.path_or_fileobj = b"other"
-            made(self)
+        def other(self: Any, repo: str, operations: list[Any], **options: Any) -> Any:
+            names = [one.path_in_repo for one in operations]
+            operations[names.index(pack.name)] = CommitOperationAdd(pack.name, b"other")
+            return send(self, repo, operations, **options)
 
-        monkeypatch.setattr(CommitOperationAdd, "__post_init__", other)
+        monkeypatch.setattr(HfApi, "create_commit", other)
     with pytest.raises(RegistryError, match=f"without {pack.name}") as raised:
         lottapack.push(pack, REPO)
     assert ".gitignore" in raised.value.hint
