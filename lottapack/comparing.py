@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lottapack import arch
-from lottapack.arch.as_built import plain_modules
+from lottapack.arch.as_built import FUSED, plain_modules
 from lottapack.arch.computed_dtypes import cast_computed
 from lottapack.arch.noted import require_module
 from lottapack.arch.skeleton import plain_name
@@ -211,7 +211,7 @@ def _floats(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:
-    """Let a model of transformers compute attention and experts as another does."""
+    """Let a model of transformers compute attention and experts, and one of timm attention, as another does."""
     theirs = dict(plain_modules(model))
     for name, module in plain_modules(rebuilt):
         config, due = getattr(module, "config", None), getattr(theirs.get(name), "config", None)
@@ -219,6 +219,9 @@ def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:
             wanted = getattr(due, key, None)
             if wanted is not None and getattr(config, key, wanted) != wanted:
                 setattr(config, key, wanted)
+        fused = getattr(theirs.get(name), FUSED, None)
+        if type(fused) is bool and getattr(module, FUSED, None) is not None:
+            setattr(module, FUSED, fused)
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:

@@ -62,7 +62,8 @@ class LeftOutWarning(UserWarning):
 
     A tensor where the constructor sets None (a cache, or a value that was set since), what a module around the
     scaffolded model computes, or, of a PEFT model that is saved, other active adapters, adapters that are off, and
-    scales that no configuration holds. Of an export for transformers: dtypes of tensors that a constructor computes.
+    scales that no configuration holds. Of a folder: a second tokenizer, or the modules of sentence-transformers. Of an
+    export for transformers: dtypes of tensors that a constructor computes.
     """
 
 

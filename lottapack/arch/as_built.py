@@ -27,6 +27,7 @@ _OF_THE_MOMENT: Final = frozenset(
         "_requires_grad",
         "gradient_checkpointing",
         "grad_checkpointing",
+        "_gradient_checkpointing_func",
         "all_tied_weights_keys",
         "is_parallelizable",
         "name_or_path",
@@ -48,6 +49,10 @@ _BASES: Final = (
 """Where the classes are that all modules, or all models of a library, derive from."""
 
 _LIBRARIES: Final = "torch.nn.", "transformers.", "timm."
+
+_NORMS_OF_TIMM: Final = "timm.layers.norm_act"
+FUSED: Final = "fused_attn"
+"""The attribute by which a layer of timm says whether it uses torch's fused attention, which rounds otherwise."""
 
 _Named = tuple[str, nn.Module]
 
@@ -307,6 +312,8 @@ def _is_passed_over(module: nn.Module, key: str, library: bool) -> bool:
         return library  # resize_token_embeddings() sets it on the outermost model, and these read the configuration
     if library and key.startswith("_"):
         return True  # what it keeps about loading, saving and ties
+    if key == FUSED:
+        return _class_of(module).startswith("timm.")
     if key == "attention_scaling":
         return bool(_MADE_ANEW & _rope_types(module))
     return key in _OF_THE_MOMENT or key.startswith("_lottapack")
@@ -355,6 +362,8 @@ def _class_of(module: nn.Module) -> str:
         if not derived and not cls.__module__.startswith("lottapack."):
             if issubclass(cls, _BatchNorm) and cls.__module__ == _BatchNorm.__module__:
                 return "torch.nn.modules.batchnorm.BatchNorm"
+            if cls.__module__ == _NORMS_OF_TIMM and cls.__name__ == "SyncBatchNormAct":
+                return f"{_NORMS_OF_TIMM}.BatchNormAct2d"  # it stands for one in training
             return f"{cls.__module__}.{cls.__qualname__}"
     raise AssertionError  # pragma: no cover (object is the last)
 

@@ -11,6 +11,8 @@ from lottapack.arch.transformers_models import config_of, model_class
 from lottapack.errors import ArchitectureError
 from lottapack.format.descriptor import Architecture
 
+_OF_A_RUN = "compile_config"
+"""How a model is compiled. The library cannot read what it writes of it."""
 _REFUSED = ("auto_map", "custom_generate", "trust_remote_code")
 _WHERE_FROM = "The file belongs to another model, or was changed. Remove it, or replace it by the model's own."
 
@@ -18,7 +20,16 @@ _WHERE_FROM = "The file belongs to another model, or was changed. Remove it, or 
 def of_model(model: nn.Module, architecture: Architecture) -> bytes | None:
     """Return a live model's settings, or None if its configuration implies them. Raises ArchitectureError."""
     settings: Any = getattr(model, "generation_config", None)
-    return None if settings is None else _unless_default(settings, architecture)
+    data = None if settings is None else _unless_default(settings, architecture)
+    if data is not None:
+        try:
+            _read(data, architecture)
+        except ArchitectureError as fault:
+            raise ArchitectureError(
+                f"model.generation_config cannot be packed: {fault.message}",
+                hint="Remove the setting, or set it to None.",
+            ) from fault
+    return data
 
 
 def of_json(data: bytes, architecture: Architecture) -> bytes | None:
@@ -46,7 +57,9 @@ def _read(data: bytes, architecture: Architecture) -> Any:
                 f"generation_config.json sets {key[:100]!r}, which a pack may not set", hint=_WHERE_FROM
             )
     settings = {
-        key: value for key, value in settings.items() if key not in ("_from_model_config", "transformers_version")
+        key: value
+        for key, value in settings.items()
+        if key not in ("_from_model_config", "transformers_version", _OF_A_RUN)
     }
     kind, label = _kind(architecture), f"the generation_config.json of {architecture.class_}"
     return guarded(lambda: kind.from_dict(settings), label, Budget())
@@ -62,7 +75,10 @@ def _unless_default(settings: Any, architecture: Architecture) -> bytes | None:
 
 def _text(settings: Any) -> str:
     text: str = settings.to_json_string(use_diff=True, ignore_metadata=True)
-    return text
+    if getattr(settings, _OF_A_RUN, None) is None:
+        return text
+    said = {key: value for key, value in json.loads(text).items() if key != _OF_A_RUN}
+    return json.dumps(said, indent=2, sort_keys=True) + "\n"
 
 
 def _kind(architecture: Architecture) -> Any:

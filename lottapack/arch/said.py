@@ -106,7 +106,8 @@ class Teller:
             if id(value) in self._seen:
                 yield place, f"is the same object as {self._seen[id(value)][0]}"
                 return
-            self._seen[id(value)] = place, value  # which keeps it, so that Python does not reuse its id
+            if fields(value) or not hasattr(value, "__dict__"):  # objects of Python without any are alike
+                self._seen[id(value)] = place, value  # which keeps it, so that Python does not reuse its id
             yield place, f"is an object of {type(value).__module__}.{type(value).__qualname__}"
             # What an installed package hides in its objects are its caches.
             items, in_object = _fields(value, hidden=not (_is_config(value) or _is_installed(value))), True

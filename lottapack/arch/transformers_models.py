@@ -1,11 +1,13 @@
 """The family ``transformers``: a class of the library by name, and its config (spec: architectures, section 2)."""
 
 import logging
+import reprlib
 import sys
 from collections.abc import Iterable
 from math import isfinite, isnan
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from lottapack.arch.budget import Budget
@@ -18,6 +20,7 @@ from lottapack.arch.walk import modules, named_modules
 from lottapack.errors import ArchitectureError
 from lottapack.extras import require
 from lottapack.format.descriptor import Architecture
+from lottapack.format.rules import is_refused_key
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ _NOT_OF_THE_MODEL = (
 )
 """Keys that say how a model was saved or runs, or where its own code would be, but not what it is."""
 _FLOAT = "__float__"
+_LABELS, _NUMBERS = "id2label", "label2id"
 _NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 
 
@@ -126,14 +130,73 @@ def plain_config(value: Any) -> Any:
         if _is_not_finite(value):
             return value
         kept = {str(key): item for key, item in value.items() if str(key) not in _NOT_OF_THE_MODEL}
-        return {key: plain_config(item) for key, item in kept.items() if not key.startswith("_")}
+        plain = {key: plain_config(item) for key, item in kept.items() if not key.startswith("_") and key != _NUMBERS}
+        if _NUMBERS in kept:
+            plain[_NUMBERS] = _numbers_of_labels(kept[_NUMBERS], plain.get(_LABELS))
+        return plain
     if isinstance(value, list | tuple):
         return [plain_config(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return {_FLOAT: "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return plain_config(value.item())
     raise ArchitectureError(f"the configuration contains {value!r}, which is not JSON", hint="Use plain data.")
+
+
+def _numbers_of_labels(numbers: Any, labels: Any) -> Any:
+    """Return ``label2id`` without labels that no key may be; with_labels() adds them from ``id2label``.
+
+    Raises ArchitectureError for a label whose number ``id2label`` does not tell.
+    """
+    if not isinstance(numbers, dict):
+        return plain_config(numbers)
+    told = _numbers(labels)
+    for label, number in numbers.items():
+        if is_refused_key(str(label)) and told.get(str(label)) != number:
+            raise ArchitectureError(
+                f"label2id gives the label {str(label)!r} the number {number!r}, and id2label does not: "
+                "a pack cannot hold it",
+                hint="Give id2label the same labels, or rename this one.",
+            )
+    return {str(label): plain_config(number) for label, number in numbers.items() if not is_refused_key(str(label))}
+
+
+def _numbers(labels: Any) -> dict[str, int]:
+    items = labels.items() if isinstance(labels, dict) else ()
+    return {label: int(number) for number, label in items if isinstance(label, str) and str(number).isdecimal()}
+
+
+def with_labels(value: Any) -> Any:
+    """Return a configuration from a pack whose ``label2id`` also has the labels that no key in a pack may be."""
+    if isinstance(value, list):
+        return [with_labels(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: with_labels(item) for key, item in value.items()}
+    numbers = made.get(_NUMBERS)
+    if isinstance(numbers, dict):
+        told = _numbers(made.get(_LABELS))
+        made[_NUMBERS] = {**numbers, **{label: number for label, number in told.items() if is_refused_key(label)}}
+    return made
+
+
+def as_far_as_plain(model: nn.Module) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """Return a model's present configuration without what a pack cannot hold, and the latter by place, in words."""
+    config: Any = getattr(model, "config", None)
+    if config is None or getattr(config, "quantization_config", None):
+        return None, {}
+    held: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for key, value in config.to_dict().items():
+        try:
+            plain_config({key: value})
+        except ArchitectureError:
+            refused[f"config.{key}"] = f"is {reprlib.repr(value)}"
+        else:
+            held[key] = value
+    return plain_config(held), refused
 
 
 def _with_floats(value: Any) -> Any:
@@ -185,7 +248,7 @@ def _configuration(cls: Any, config: dict[str, Any]) -> Any:
             hint=_OWN_CONFIG,
         )
     # A dtype would set the default dtype of the whole process while the library builds a part.
-    made = config_class.from_dict(_with_floats(plain_config(config)))
+    made = config_class.from_dict(_with_floats(with_labels(plain_config(config))))
     if mentions(made.to_dict(), "timm"):
         require_sound("timm")
     return made
@@ -227,6 +290,7 @@ FAMILY = Family(
     draw=draw,
     heads=heads,
     current=current,
+    as_far_as_plain=as_far_as_plain,
     saved=saved,
     renamed=renamed,
     converted=converted,

@@ -1,16 +1,19 @@
 """Files beside the model: gathered from folders and tokenizers, stored in packs, and written out (spec: files)."""
 
 import hashlib
+import json
+import reprlib
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lottapack.arch.noted import noted, notes
 from lottapack.codecs import PlanesZlib
-from lottapack.errors import ArchitectureError, CheckpointError, OutputError, UnsupportedError
+from lottapack.errors import ArchitectureError, CheckpointError, LeftOutWarning, OutputError, UnsupportedError
 from lottapack.files.links import require_own_file
 from lottapack.files.output import refuse_over
 from lottapack.files.paths import is_directory
@@ -37,6 +40,19 @@ if TYPE_CHECKING:
 
 Files = bool | str | PathLike[str] | Any
 """True or False: whether to store files; a folder that contains them; or tokenizers and processors (one or several)."""
+
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+_SETTINGS: Final = {
+    "clean_up_tokenization_spaces": False,
+    "model_input_names": None,
+    "padding_side": "right",
+    "split_special_tokens": False,
+    "truncation_side": "right",
+}
+"""Settings of tokenizers that users change after making one, with the defaults of classes that do not say any."""
+
+_MODULES: Final = "modules.json"
+"""Lists the modules of a model of sentence-transformers."""
 
 _OF_THE_MODEL = (".safetensors", ".safetensors.index.json", ".bin.index.json", PACK_END, PACK_END + SIGNATURE_END)
 _ALSO_OF_THE_MODEL = ("config.json", "pytorch_model.bin", "adapter_model.bin", ADAPTER)
@@ -88,6 +104,8 @@ def gathered(
     said = _generation(held.pop(GENERATION, None), part, architecture)
     if said is not None:
         held[GENERATION] = said
+    if folder is not None:
+        _warn_of_parts(folder, own.left)
     if fault := limit_fault({name: len(data) for name, data in held.items()}):
         raise CheckpointError(fault, hint="Leave the files out with `files=False`.")
     return Embedded(held, own.left)
@@ -115,7 +133,39 @@ def _of_folder(folder: Path) -> Embedded:
             held[name] = _read(path)
         elif path.is_file() and not name.startswith(".") and not _is_of_the_model(name):
             left.append(name)
+        elif path.is_dir() and _is_a_part(path):
+            left += sorted(f"{name}/{inner.name}" for inner in path.iterdir() if inner.is_file())
     return Embedded(held, tuple(left))
+
+
+def _is_a_part(folder: Path) -> bool:
+    """Return whether a folder belongs to the model around it: a second tokenizer, or a layer of sentence-transformers.
+
+    Others hold other checkpoints, or what a trainer wrote.
+    """
+    if (folder.parent / _MODULES).is_file() and folder.name[:1].isdigit():
+        return True
+    return folder.name.endswith("tokenizer") and (folder / TOKENIZER_CONFIG).is_file()
+
+
+def _warn_of_parts(folder: Path, left: Iterable[str]) -> None:
+    """Warn of what a checkpoint's folder needs beside the files that a pack can hold."""
+    tokenizers = sorted({name.partition("/")[0] for name in left if name.endswith(f"tokenizer/{TOKENIZER_CONFIG}")})
+    if tokenizers:
+        warnings.warn(
+            f"the pack does not hold {', '.join(tokenizers)} of {folder}: a pack has room for one tokenizer. The "
+            "processor of this model does not open without the others; share them beside the pack",
+            LeftOutWarning,
+            stacklevel=4,
+        )
+    if _MODULES in left:
+        warnings.warn(
+            f"{folder} is a model of sentence-transformers: the pack holds its first module alone, and not pooling, "
+            f"normalization or prompts, which {_MODULES} and the files that it names describe. Share these beside the "
+            "pack",
+            LeftOutWarning,
+            stacklevel=4,
+        )
 
 
 def _is_of_the_model(name: str) -> bool:
@@ -148,21 +198,81 @@ def _given(files: Files) -> Embedded:
                 hint="Name a folder with a tokenizer or processor of transformers; spec/v1/files.md lists the names.",
             )
         return found
-    objects: Iterable[Any] = files if isinstance(files, list | tuple) else [files]
     held: dict[str, bytes] = {}
     left: list[str] = []
-    for one in objects:
-        if not hasattr(one, "save_pretrained") or hasattr(one, "state_dict"):
-            raise CheckpointError(
-                f"files={one!r} is not a folder, a tokenizer or a processor",
-                hint="Pass an object with save_pretrained(), such as a tokenizer, or a folder, True or False.",
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            one.save_pretrained(scratch)
-            found = _of_folder(Path(scratch))
-        held |= found.held
-        left += found.left
+    for one in files if isinstance(files, list | tuple) else [files]:
+        saved = _saved(one)
+        for name in saved.held.keys() & held.keys():
+            if _but_processor(saved.held[name]) != _but_processor(held[name]):
+                raise CheckpointError(
+                    f"files: two of the objects save a {name}, and these differ. A pack holds one",
+                    hint="Pass one tokenizer and one processor. Share others beside the pack.",
+                )
+        held |= saved.held
+        left += saved.left
     return Embedded(held, tuple(left))
+
+
+def _saved(one: Any) -> Embedded:
+    """Return the files that a tokenizer or processor saves. Raises CheckpointError if a pack cannot hold each of them.
+
+    Its own code may be left out: transformers asks before it runs any.
+    """
+    if isinstance(one, type) or not hasattr(one, "save_pretrained") or hasattr(one, "state_dict"):
+        raise CheckpointError(
+            f"files={reprlib.repr(one)} is not a folder, a tokenizer or a processor",
+            hint="Pass an object with save_pretrained(), such as a tokenizer, or a folder, True or False.",
+        )
+    kind = type(one).__name__
+    with tempfile.TemporaryDirectory() as scratch:
+        one.save_pretrained(scratch)
+        held = dict(_of_folder(Path(scratch)).held)
+        saved = (path.relative_to(scratch).as_posix() for path in sorted(Path(scratch).rglob("*")) if path.is_file())
+        left = tuple(name for name in saved if name not in held)
+    lost = [name for name in left if not name.endswith(".py")]
+    if lost:
+        parts = (
+            "Pass the parts of it that a pack can hold, such as `files=processor.tokenizer`, and share the rest beside "
+            "the pack."
+        )
+        names = "Name its chat templates with lower-case letters, digits, - and _."
+        raise CheckpointError(
+            f"files: the {kind} saves {', '.join(lost[:5])}, which a pack cannot hold",
+            hint=names if lost[0].startswith(TEMPLATES) else parts,
+        )
+    if not held.keys() - {GENERATION}:
+        raise CheckpointError(
+            f"files: the {kind} does not save a file that belongs to a tokenizer or processor",
+            hint="Pass a tokenizer or a processor. Settings for generating text belong to the model: "
+            "model.generation_config = settings.",
+        )
+    if TOKENIZER_CONFIG in held:
+        held[TOKENIZER_CONFIG] = _with_settings(held[TOKENIZER_CONFIG], one)
+    return Embedded(held, left)
+
+
+def _with_settings(config: bytes, saver: Any) -> bytes:
+    """Return a tokenizer's configuration with what was set on the tokenizer, or on that of a processor, since.
+
+    transformers saves only those of _SETTINGS that the constructor was given.
+    """
+    said = json.loads(config)
+    tokenizer = saver if hasattr(saver, "padding_side") else getattr(saver, "tokenizer", saver)
+    for key, default in _SETTINGS.items():
+        now = getattr(tokenizer, key, None)
+        if key not in said and now is not None and now != getattr(type(tokenizer), key, default):
+            said[key] = now
+            config = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    return config
+
+
+def _but_processor(config: bytes) -> Any:
+    """Return what a file says, but for the note by which a processor's tokenizer names the processor."""
+    try:
+        said = json.loads(config)
+    except ValueError:
+        return config
+    return {key: one for key, one in said.items() if key != "processor_class"} if isinstance(said, dict) else said
 
 
 def _generation(said: bytes | None, part: "nn.Module | None", architecture: Architecture) -> bytes | None:

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lottapack.arch.transformers_models import with_labels
 from lottapack.errors import UnsupportedError
 from lottapack.files.staging import staged_folder
 from lottapack.folders import companions
@@ -98,7 +99,7 @@ def transformers_config(descriptor: Descriptor, dtype: str | None) -> dict[str, 
             count[entry.dtype] = count.get(entry.dtype, 0) + numel(entry.shape)
     recorded = max(count, key=lambda name: count[name], default="float32")
     return {
-        **descriptor.architecture.config,
+        **with_labels(descriptor.architecture.config),
         "architectures": [descriptor.architecture.class_],
         "dtype": dtype or recorded,
     }

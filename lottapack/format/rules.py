@@ -188,11 +188,16 @@ def _transformers(class_name: str, config: JsonText) -> list[Problem]:
         message = f"has more than {MAX_CONFIG_VALUES:,} values"
         return [*problems, Problem("architecture", "architecture.config", message)]
     for key, way in _without_floats(config).every_key():
-        if (key.startswith("_") or key in _REFUSED_KEYS) and len(problems) < _MOST_PROBLEMS:
+        if is_refused_key(key) and len(problems) < _MOST_PROBLEMS:
             steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*way, key))
             where = f"architecture.config{''.join(steps)}"
             problems.append(Problem("architecture", where, "a pack cannot set this key"))
     return problems
+
+
+def is_refused_key(key: str) -> bool:
+    """Return whether no configuration of transformers in a pack may have a key."""
+    return key.startswith("_") or key in _REFUSED_KEYS
 
 
 def _without_floats(config: JsonText) -> JsonText:

@@ -14,7 +14,7 @@ from lottapack.arch.noted import noted, notes
 from lottapack.arch.skeleton import plain_name
 from lottapack.errors import ArchitectureError
 from lottapack.format import dtypes
-from lottapack.format.recipe import AdaptedRecipe, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
+from lottapack.format.recipe import AdaptedRecipe, Change, ParameterRecipe, Recipe, SeededRecipe, StoredRecipe
 from lottapack.nn.changes import changed_backbones, changes_of_layers
 from lottapack.nn.generated import generated_of
 from lottapack.nn.generated_layer import held_as
@@ -38,7 +38,10 @@ def of_the_moment(module: nn.Module, plan: Recipe, saved: Mapping[str, Tensor]) 
         dtypes=changed | changed_dtypes(module) or msgspec.UNSET,
         mixed=True if (kinds and held and held != kinds) or len(kinds) > 1 else msgspec.UNSET,
         config=_config(module, plan),
-        changed=differences(module) | changes_of_layers(module, plan) | changed_backbones(module, plan, saved)
+        changed=differences(module)
+        | changes_of_layers(module, plan)
+        | changed_backbones(module, plan, saved)
+        | _not_plain(module, plan)
         or msgspec.UNSET,
     )
 
@@ -62,11 +65,23 @@ def _config(module: nn.Module, plan: Recipe) -> dict[str, Any] | msgspec.UnsetTy
 
 
 def _current(module: nn.Module, plan: Recipe) -> Any:
-    current = arch.family_called(plan.architecture.family).current
+    family = arch.family_called(plan.architecture.family)
     try:
-        return None if current is None else current(module, plan.architecture)
+        return None if family.current is None else family.current(module, plan.architecture)
+    except ArchitectureError:  # of a class or an attribute that is another, which is told
+        return None if family.as_far_as_plain is None else family.as_far_as_plain(module)[0]
+
+
+def _not_plain(module: nn.Module, plan: Recipe) -> dict[str, Change]:
+    """Return what of a model's configuration is no plain data, by place."""
+    family = arch.family_called(plan.architecture.family)
+    try:
+        if family.current is not None:
+            family.current(module, plan.architecture)
     except ArchitectureError:
-        return None  # what stands in the way is a class or an attribute that is another, which is told
+        refused = {} if family.as_far_as_plain is None else family.as_far_as_plain(module)[1]
+        return {place: Change(now=text, due="is plain data") for place, text in refused.items()}
+    return {}
 
 
 def _as_they_train(module: nn.Module, plan: Recipe) -> dict[str, ParameterRecipe]:

@@ -75,8 +75,8 @@ def pack(
             otherwise.
         files: True to store the tokenizer, chat template, processor and generation_config that are beside the
             checkpoint, or that a loaded model brought with it; False for none; or the folder that contains them; or
-            tokenizers and processors (one, or a list). Other files are never stored; the result lists them. Spec:
-            files.
+            tokenizers and processors (one, or a list), which must fit into the pack whole. Other files are never
+            stored; the result lists them. Spec: files.
         results: what the model reached: scores that the pack carries, and that push() writes into the model card.
         check: called with the path of the new file before it replaces the old one. If it raises, nothing changes; what
             it returns is the result's ``checked``. To compare outputs: ``check=lambda new: lottapack.compare(model,
@@ -94,7 +94,8 @@ def pack(
     Warns:
         BackboneChangedWarning: a backbone in the checkpoint differs from what the seed generates, and is stored.
         LeftOutWarning: a tensor is where the constructor sets None, such as a cache, and the pack does not store it;
-            or a module around the scaffolded model computes something, which is in no pack.
+            or a module around the scaffolded model computes something, which is in no pack; or a folder has a second
+            tokenizer, or the modules of sentence-transformers.
 
     Source:
         spec/v1/container.md and spec/v1/descriptor.md.

@@ -38,6 +38,11 @@ def test_rebuilt_models_are_the_same(checked, name):
     assert found["head"], "the library's own classifier is the head"
 
 
+def test_how_a_model_runs_is_not_what_it_is(checked):
+    """timm's fused attention, and the batch norms of its convert_sync_batchnorm()."""
+    assert checked[0]["run_otherwise"] == {"fused_attn": True, "apart": 0.0, "sync": True}
+
+
 def test_tuples_stay_tuples(checked):
     assert checked[0]["models"]["vit_tiny_patch16_224"]["config"]["img_size"] == {"tuple": [32, 32]}
 

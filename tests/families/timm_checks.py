@@ -65,6 +65,21 @@ def rebuilt(name: str, arguments: dict, folder: Path) -> dict:
     }
 
 
+def run_otherwise(folder: Path) -> dict:
+    """Change how a model runs, and not what it is."""
+    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2, "num_classes": 3}
+    vit = lottapack.scaffold(lottapack.build("timm", "vit_tiny_patch16_224", **arguments), seed=2, rank=2)
+    path = folder / "otherwise.lotta.safetensors"
+    before = lottapack.pack(vit, path).sha256
+    vit.blocks[0].attn.fused_attn = not vit.blocks[0].attn.fused_attn
+    unfused = lottapack.pack(vit, path).sha256
+    apart = lottapack.compare(vit, path, torch.randn(1, 3, 32, 32)).unmerged
+    net = lottapack.scaffold(lottapack.build("timm", "mobilenetv3_small_050", num_classes=3), seed=2, rank=2)
+    bare = lottapack.pack(net, path).sha256
+    synced = lottapack.pack(timm.layers.convert_sync_batchnorm(net), path).sha256
+    return {"fused_attn": before == unfused, "apart": apart, "sync": bare == synced}
+
+
 def refused(architecture: Architecture) -> str:
     try:
         lottapack.arch.build(architecture)
@@ -106,6 +121,7 @@ def main() -> None:
         "argument": refused(Architecture(family="timm", class_="resnet10t", config={"depht": 3})),
         "someone_elses": someone_elses(folder),
         "undeclared": undeclared(),
+        "run_otherwise": run_otherwise(folder),
     }
     print(json.dumps(found))
 

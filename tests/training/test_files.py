@@ -12,7 +12,7 @@ from models import mlp, tied_llama
 from training_models import BUILD
 
 import lottapack
-from lottapack.errors import CheckpointError, LottapackError, OutputError, UnsupportedError
+from lottapack.errors import CheckpointError, LeftOutWarning, LottapackError, OutputError, UnsupportedError
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -162,6 +162,92 @@ def test_files_can_be_named_and_left_out(checkpoint, tmp_path, run):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="does not contain a file that a pack can store"):
         lottapack.pack(scaffolded(), path, files=tmp_path / "empty")
+
+
+def test_what_was_set_on_a_tokenizer_is_packed(tmp_path):
+    """transformers saves only those of these settings that the constructor was given."""
+    due = {"padding_side": "left", "truncation_side": "left", "split_special_tokens": True}
+    due |= {"model_input_names": ["input_ids"], "clean_up_tokenization_spaces": True}
+    words = tokenizer()
+    for name, value in due.items():
+        setattr(words, name, value)
+    lottapack.pack(unchanged(), tmp_path / f"a{S}", files=words)
+    lottapack.export(tmp_path / f"a{S}", tmp_path / "words", format="files")
+    opened = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "words")
+    assert {name: getattr(opened, name) for name in due} == due
+    texts = ["w5 w6 w7 w1", "w8"]
+    assert dict(opened(texts, padding=True)) == dict(words(texts, padding=True))
+
+
+class Saving:
+    """Saves files of these names and texts, as a processor does."""
+
+    def __init__(self, **files):
+        self.files = files
+
+    def save_pretrained(self, folder):
+        for name, text in self.files.items():
+            path = Path(folder) / name.replace("__", "/").replace("_json", ".json")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+
+def templates(**more):
+    made = tokenizer()
+    made.chat_template = {"default": TEMPLATE, **more}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (lambda: templates(RAG="x"), "additional_chat_templates/RAG.jinja, which a pack cannot hold"),
+        (lambda: [tokenizer(), tokenizer(33)], r"two of the objects save a tokenizer\.json, and these differ"),
+        (lambda: transformers.GenerationConfig(max_length=9), "does not save a file that belongs to a tokenizer"),
+        (lambda: [tokenizer(), Saving()], "the Saving does not save a file"),
+        (lambda: Saving(vocab_json="{}", own_words="x"), "saves own_words, which a pack cannot hold"),
+        (lambda: Saving(vocab_json="{}", other_tokenizer__vocab_json="{}"), "saves other_tokenizer/vocab.json, which"),
+        (lambda: transformers.PreTrainedTokenizerFast, "is not a folder, a tokenizer or a processor"),
+    ],
+)
+def test_objects_that_a_pack_cannot_hold_whole_are_refused(files, said, tmp_path):
+    with pytest.raises(CheckpointError, match=f"files.*{said}"):
+        lottapack.pack(unchanged(), tmp_path / f"a{S}", files=files())
+    assert not (tmp_path / f"a{S}").exists()
+
+
+def test_a_processor_and_its_tokenizer_save_one_configuration(tmp_path):
+    files = [Saving(tokenizer_config_json='{"a": 1}'), Saving(tokenizer_config_json='{"processor_class": "X", "a": 1}')]
+    assert lottapack.pack(unchanged(), tmp_path / f"a{S}", files=files).files.keys() == {"tokenizer_config.json"}
+
+
+def test_parts_of_a_folder_that_a_pack_has_no_room_for_are_named(checkpoint, tmp_path):
+    tokenizer().save_pretrained(checkpoint / "qformer_tokenizer")
+    tokenizer().save_pretrained(checkpoint / "checkpoint-2")
+    with pytest.warns(LeftOutWarning, match="does not hold qformer_tokenizer of"):
+        left = lottapack.pack(checkpoint, tmp_path / f"a{S}").files_left
+    assert "qformer_tokenizer/tokenizer.json" in left
+    assert not any(name.startswith("checkpoint-2") for name in left)
+
+
+def test_a_sentence_transformer_is_more_than_its_pack(checkpoint, tmp_path):
+    (checkpoint / "modules.json").write_text("[]")
+    (checkpoint / "1_Pooling").mkdir()
+    (checkpoint / "1_Pooling" / "config.json").write_text("{}")
+    with pytest.warns(LeftOutWarning, match="its first module alone"):
+        left = lottapack.pack(checkpoint, tmp_path / f"a{S}").files_left
+    assert {"modules.json", "1_Pooling/config.json"} <= set(left)
+
+
+def test_settings_that_no_reader_takes_are_not_written(tmp_path):
+    model = scaffolded()
+    model.generation_config.compile_config = transformers.CompileConfig()
+    model.generation_config.max_length = 9
+    lottapack.pack(model, tmp_path / f"a{S}")
+    assert lottapack.load(tmp_path / f"a{S}").generation_config.max_length == 9
+    model.generation_config._own = 1
+    with pytest.raises(CheckpointError, match=r"model\.generation_config cannot be packed: .*'_own'"):
+        lottapack.pack(model, tmp_path / f"b{S}")
 
 
 def test_files_are_written_alone_and_over_nothing(checkpoint, tmp_path, run):

@@ -147,6 +147,44 @@ def test_copies_that_share_what_the_constructor_shares_are_no_change(tmp_path):
         lottapack.pack(one, tmp_path / "again")
 
 
+class Processor:
+    """Computes, and holds nothing: as the attention processors of diffusers do."""
+
+    def __call__(self, x):
+        return x
+
+
+class Processed(nn.Module):
+    """As a block of diffusers: its processors may be one object, and a function recomputes what it did not keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.gradient_checkpointing = nn.Linear(16, 16), False
+        self.first, self.second = Processor(), Processor()
+
+    def forward(self, x):
+        if self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(self.fc, x)
+        return self.second(self.first(self.fc(x)))
+
+
+def test_one_object_that_holds_nothing_may_stand_for_several(tmp_path):
+    made = lottapack.scaffold(lottapack.build("python", f"{__name__}:Processed"), seed=1, rank=2, targets="fc")
+    before = lottapack.pack(made, tmp_path / S).sha256
+    made.first = made.second = Processor()
+    assert lottapack.pack(made, tmp_path / S).sha256 == before
+    made.second = Slotted()
+    with pytest.raises(CheckpointError, match=r"^second is an object of .*Slotted; in a "):
+        lottapack.pack(made, tmp_path / S)
+
+
+def test_how_gradients_are_recomputed_is_no_change(tmp_path):
+    made = lottapack.scaffold(lottapack.build("python", f"{__name__}:Processed"), seed=1, rank=2, targets="fc")
+    before = lottapack.pack(made, tmp_path / S).sha256
+    made.gradient_checkpointing, made._gradient_checkpointing_func = True, lambda layer, x: layer(x)
+    assert lottapack.pack(made, tmp_path / S).sha256 == before
+
+
 def recipe_text(one):
     return bytes(one.state_dict()["lottapack_recipe"].tolist()).decode()
 

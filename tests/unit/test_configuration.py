@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models import bits, cnn, gpt2, mlp, tied_llama, vit
@@ -57,6 +58,41 @@ def test_what_changed_after_scaffold_comes_back(how, tmp_path):
     again = tmp_path / f"again{S}"
     lottapack.pack(loaded, again)
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["live", "folder"])
+def test_labels_that_no_key_of_a_pack_may_be_come_back(how, tmp_path):
+    """Speech Commands has _unknown_ and _silence_; a pack's configuration has no key that begins so."""
+    labels = ["dtype", "_unknown_", "pretrained"]
+    model = classifier()
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = due = {label: number for number, label in enumerate(labels)}
+    path = packed(model, tmp_path, how)
+    loaded = lottapack.load(path)
+    assert loaded.config.label2id == due
+    assert loaded.config.id2label == model.config.id2label
+    lottapack.pack(loaded, tmp_path / f"again{S}")
+    assert (tmp_path / f"again{S}").read_bytes() == path.read_bytes()
+    for form in ("transformers", "transformers-pack"):
+        lottapack.export(path, tmp_path / form, format=form)
+        assert json.loads((tmp_path / form / "config.json").read_text())["label2id"] == due
+    model.config.label2id = {"_unknown_": 2}
+    with pytest.raises(CheckpointError, match=r"config\.label2id is \{'_unknown_': 2\}; in a "):
+        lottapack.pack(model, path)
+
+
+def test_what_of_a_configuration_is_no_plain_data_is_refused(tmp_path):
+    """It stood for the whole configuration once: what else had changed was lost without a word."""
+    model = as_trainer_does(classifier())
+    model.config.summary_extra = {"a": [object()]}
+    for given in (model, model.state_dict()):
+        with pytest.raises(CheckpointError, match=r"config\.summary_extra is .*; in a .* it is plain data"):
+            lottapack.pack(given, tmp_path / f"a{S}")
+        lottapack.pack(given, tmp_path / f"a{S}", ignore="config.summary_extra")
+        assert lottapack.load(tmp_path / f"a{S}").config.id2label == model.config.id2label
+    model.config.summary_extra = [np.float32(0.5), np.int64(3), np.True_]
+    lottapack.pack(model, tmp_path / f"a{S}")
+    assert lottapack.load(tmp_path / f"a{S}").config.summary_extra == [0.5, 3, True]
 
 
 def test_a_folder_and_the_live_model_give_one_file(tmp_path):
