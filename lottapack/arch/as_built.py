@@ -260,14 +260,18 @@ def _drops(module: nn.Module, key: str, value: Any) -> bool:
 
 
 def _is_kept(modules: Mapping[str, nn.Module], place: str) -> bool:
-    """Whether forward() of an attribute's module sets it, or in a library another method that users do not call so."""
+    """Whether forward() of an attribute's module sets it, or in a library another method that users do not call so.
+
+    Methods that set modules change what a library's model is.
+    """
     prefix, _, key = place.rpartition(".")
     classes = () if prefix not in modules else type(modules[prefix]).__mro__
     return any(
         instruction.opname == "STORE_ATTR" and instruction.argval == key
         for cls in classes
         for name, method in vars(cls).items()
-        if name == "forward" or (cls.__module__.startswith(_LIBRARIES) and not name.startswith(("__init__", "set")))
+        if name == "forward"
+        or (cls.__module__.startswith(_LIBRARIES) and not name.startswith(("__init__", "set")) and place not in modules)
         if isinstance(method, types.FunctionType)
         for instruction in dis.get_instructions(inspect.unwrap(method))
     )

@@ -22,7 +22,7 @@ class Family:
     model's names of entries of a checkpoint, if the library saves other names. ``converted(model, tensors, own)``:
     the same for tensors, which the library may save split or joined. ``tools(class_name, config)``: the packages
     whose versions go into the provenance. ``current(model, architecture)``: the present configuration of a model,
-    with or without adapters. ``as_far_as_plain(model)``: the same without what is no plain data, and the latter by
+    with or without adapters. ``as_far_as_plain(model)``: the same without what is not plain data, and the latter by
     place, in words. ``saved(said, architecture)``: the same from the JSON that the library saves beside a
     checkpoint. ``remembers``: whether models do not record how they were built, so that the builder notes it on
     them. ``fills(class_name, config)``: whether the library fills uninitialised memory after creating a tensor, so

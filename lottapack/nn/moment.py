@@ -73,7 +73,7 @@ def _current(module: nn.Module, plan: Recipe) -> Any:
 
 
 def _not_plain(module: nn.Module, plan: Recipe) -> dict[str, Change]:
-    """Return what of a model's configuration is no plain data, by place."""
+    """Return what of a model's configuration is not plain data, by place."""
     family = arch.family_called(plan.architecture.family)
     try:
         if family.current is not None:
