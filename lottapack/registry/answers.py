@@ -28,6 +28,8 @@ DISTRUST = "Do not trust this server, or report this to its operator."
 _PORTS = {"http": 80, "https": 443}
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
+_USER = re.compile(r"//[^\s/@]+@")
+"""A name and a password in an address."""
 _RATE = re.compile(r";\s*t\s*=\s*([0-9]{1,18})")
 
 
@@ -79,6 +81,7 @@ def printable(words: str, most: int) -> str:
     """Return a server's text on one line, without characters that control a terminal, and without what it was told."""
     for secret in sorted(_secrets, key=len, reverse=True):  # other threads add to it; one may begin another
         words = words.replace(secret, "***")
+    words = _USER.sub("//***@", words)  # as in the address of a proxy
     line = " ".join(words[: 4 * most].split())
     return "".join(char for char in line if char.isprintable())[:most]
 

@@ -26,6 +26,7 @@ _HELPER_TIMEOUT = 60
 _SET_THEM = "Set ORAS_USER and ORAS_PASS to a user and an access token."
 _MAX_CHALLENGE, _MAX_TOKEN = 8 << 10, 64 << 10
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_CHALLENGE = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|,|$)", re.IGNORECASE)
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 
@@ -81,7 +82,20 @@ def find_credentials(host: str) -> Credentials | None:
         )
         if credentials:
             return credentials
+    # As docker wrote and writes the keys of some registries.
+    for key in (f"{scheme}{host}{end}" for scheme in ("https://", "http://", "") for end in ("/", "/v2/")):
+        if credentials := _from_entry(_object(config, "auths").get(key), path):
+            return credentials
     return None
+
+
+def challenges(header: str) -> dict[str, str]:
+    """Return the challenges of a ``WWW-Authenticate`` header, which may hold several, by scheme in lower case."""
+    begins = list(_CHALLENGE.finditer(header))
+    ends = [begin.start() for begin in begins[1:]] + [len(header)]
+    return {
+        begin[1].lower(): header[begin.start(1) : end].rstrip(", ") for begin, end in zip(begins, ends, strict=True)
+    }
 
 
 def _object(config: dict[str, Any], field: str) -> dict[str, Any]:
@@ -90,12 +104,18 @@ def _object(config: dict[str, Any], field: str) -> dict[str, Any]:
 
 
 def _from_entry(entry: object, path: Path) -> Credentials | None:
-    """Read an entry ``{"auth": base64("user:password")}``; an empty one means that a helper has the credentials."""
+    """Read an entry ``{"auth": base64("user:password")}``, or one with a ``username`` and a ``password``.
+
+    An empty one means that a helper has the credentials.
+    """
     if not isinstance(entry, dict):
         return None
     if entry.get("identitytoken"):
         raise _identity_token(path)
     text = entry.get("auth")
+    user, password = entry.get("username"), entry.get("password")
+    if not text and isinstance(user, str) and isinstance(password, str) and user and password:
+        return Credentials(user, password)
     if not text:
         return None
     try:

@@ -237,13 +237,13 @@ class Client(oras.provider.Registry):  # type: ignore[misc]  # oras does not hav
 
     def _log_in(self, challenge: str) -> bool:
         """Prepare the session for a challenge; return False if there is nothing new to try. Raises AccessError."""
-        scheme = challenge.partition(" ")[0].lower()
+        asked = oci_auth.challenges(challenge)
         if self._credentials is None:
             self._credentials = oci_auth.find_credentials(self.host)
-        if scheme == "bearer":  # also after an earlier token, which may have expired
-            token = oci_auth.fetch_token(self.session, challenge, self._scope, self._credentials, self.host)
+        if "bearer" in asked:  # also after an earlier token, which may have expired
+            token = oci_auth.fetch_token(self.session, asked["bearer"], self._scope, self._credentials, self.host)
             value = f"Bearer {token}"
-        elif scheme == "basic" and self._credentials is not None and not self._basic:
+        elif "basic" in asked and self._credentials is not None and not self._basic:
             self._basic, value = True, self._credentials.basic
         else:
             return False

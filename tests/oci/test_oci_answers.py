@@ -13,7 +13,7 @@ from fake_registry import Fake, digest_of, fake
 
 import lottapack as packs
 from lottapack.errors import AccessError, NotFoundError, OutputError, RegistryError, SignatureError
-from lottapack.registry import oci_cache, oci_client
+from lottapack.registry import oci_auth, oci_cache, oci_client
 from lottapack.registry.oci_auth import OriginAuth
 
 
@@ -65,6 +65,48 @@ def test_only_the_registry_itself_may_ask_for_a_login(scheme, method, pushed, pa
             packs.pull(pushed.reference()) if method == "GET" else packs.push(pack, pushed.reference())
         assert other.asked
         assert all(told is None and "/token" not in path for _, path, told in other.asked)
+
+
+@pytest.mark.parametrize("schemes", [["Basic", "Bearer"], ["Bearer", "Basic"], ["bearer"], ["BASIC"]])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_registry_may_offer_several_ways_to_log_in(schemes, known, pushed, pack, login):
+    if known:
+        login(pushed.host)
+    basic = "Basic " + base64.b64encode(b"me:a long password").decode()
+    ways = {"bearer": f'realm="http://{pushed.host}/token",service="x, y"', "basic": 'realm="a, b"'}
+    offered = ", ".join(f"{scheme} {ways[scheme.lower()]}" for scheme in schemes)
+
+    def asks(_, path, told):
+        if path.startswith("/token"):
+            return (200, b'{"token": "abcdefgh"}', {}) if told in (None, basic) else (401, b"", {})
+        right = "Bearer abcdefgh" if any(scheme.lower() == "bearer" for scheme in schemes) else basic
+        return None if told == right else (401, b"", {"WWW-Authenticate": offered})
+
+    pushed.odd = asks
+    if known or schemes != ["BASIC"]:
+        assert packs.pull(pushed.reference()).path.read_bytes() == pack.read_bytes()
+        return
+    with pytest.raises(AccessError, match="requires a login"):
+        packs.pull(pushed.reference())
+
+
+@pytest.mark.parametrize("key", ["{}", "https://{}", "https://{}/", "https://{}/v2/", "{}/"])
+@pytest.mark.parametrize("coded", [True, False])
+def test_logins_as_docker_writes_them(key, coded, tmp_path):
+    (tmp_path / "docker").mkdir()
+    plain = {"username": "me", "password": "long enough"}
+    entry = {"auth": base64.b64encode(b"me:long enough").decode()} if coded else plain
+    auths = {key.format("r.example:5000"): entry, "r.example:5000/other/": {"auth": "bm86bm8="}}
+    (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": auths}))
+    assert oci_auth.find_credentials("r.example:5000") == oci_auth.Credentials("me", "long enough")
+    assert oci_auth.find_credentials("r.example") is None
+
+
+def test_messages_do_not_hold_the_password_of_a_proxy(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:99999")
+    with pytest.raises(RegistryError, match="cannot send the request") as caught:
+        packs.pull("oci://registry.example/o/m:v1")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304])
