@@ -72,12 +72,15 @@ def backup(root: str | PathLike[str], target: str | PathLike[str], progress: Pro
 def restore(copy: str | PathLike[str], root: str | PathLike[str], progress: Progress | None = None) -> Copied:
     """Restore the backup in ``copy``, which stays, to a registry in ``root``, a new folder. Checks it like a backup.
 
-    Raises OutputError if ``root`` is not empty, or ``copy`` is not a backup; IntegrityError if the backup is damaged.
+    Raises OutputError if ``root`` is not empty or inside of ``copy``, or ``copy`` is not a backup; IntegrityError if the
+    backup is damaged.
     """
     copy, root = path_of(copy, "copy"), path_of(root, "root")
     _refuse_file(root)
     if root.exists() and any(root.iterdir()) and not ((root / MARK).exists() and not (root / FILE).exists()):
         raise OutputError(f"{root} is not empty", hint="Pass a new folder for the registry.")
+    if root.resolve().is_relative_to(copy.resolve()):
+        raise OutputError(f"{root} is inside of the backup {copy}", hint="Pass a folder outside of it.")
     copied = _copied(copy, root, progress)
     (root / MARK).unlink()
     return copied

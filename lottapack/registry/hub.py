@@ -61,7 +61,7 @@ def list_packs(owner: Owner) -> list[Listed]:
             (
                 Listed(
                     f"{owner.server}/{model.id}" if owner.server else model.id,
-                    iso_time(model.last_modified) if model.last_modified else None,
+                    _time(model.last_modified),
                     model.private,
                 )
                 for page in hub_http.pages("/api/models", list[_Model], owner.name, asked)
@@ -71,6 +71,14 @@ def list_packs(owner: Owner) -> list[Listed]:
             ),
             key=lambda listed: listed.reference,
         )
+
+
+def _time(text: str | None) -> str | None:
+    """Return a time of a list in ISO 8601; None for one that is not valid, which must not hide all other entries."""
+    try:
+        return iso_time(text) if text else None
+    except ValueError:
+        return None
 
 
 def refs(repo: str) -> Refs:

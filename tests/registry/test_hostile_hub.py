@@ -460,6 +460,13 @@ def test_only_what_can_be_pulled_is_listed(hostile: Hostile) -> None:
     assert [listed.reference for listed in lottapack.list_packs("o")] == ["o/m"]
 
 
+def test_one_time_that_is_not_valid_does_not_hide_the_rest(hostile: Hostile) -> None:
+    times = {"o/m": "yesterday", "o/n": "2026-01-01T00:00:00.000Z", "o/o": ""}
+    models = [{"id": name, "siblings": [{"rfilename": NAME}], "lastModified": time} for name, time in times.items()]
+    hostile.info = lambda handler: hostile.json(handler, models)
+    assert [listed.modified for listed in lottapack.list_packs("o")] == [None, "2026-01-01T00:00:00+00:00", None]
+
+
 @pytest.mark.parametrize("odd", ["../x", "a" * 39, "A" * 40, "a" * 40 + "\n", ""])
 def test_what_a_log_calls_a_commit_is_one(odd: str, hostile: Hostile) -> None:
     commit = {"id": odd, "title": "t", "date": "2026-01-01T00:00:00Z"}

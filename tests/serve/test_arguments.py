@@ -50,3 +50,13 @@ def test_no_backup_goes_into_its_registry(inside, tmp_path):
     with pytest.raises(OutputError, match="is inside of the registry"):
         lottapack_serve.backup(root, root / inside)
     assert [path.name for path in root.iterdir() if path.is_dir()] == []
+
+
+def test_no_registry_goes_into_its_backup(tmp_path):
+    root, copy = tmp_path / "registry", tmp_path / "copy"
+    lottapack_serve.tokens.add(root, "al")
+    lottapack_serve.backup(root, copy)
+    before = sorted(path.name for path in copy.iterdir())
+    with pytest.raises(OutputError, match="is inside of the backup"):
+        lottapack_serve.restore(copy, copy / "again")
+    assert sorted(path.name for path in copy.iterdir()) == before
