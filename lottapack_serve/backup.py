@@ -72,8 +72,8 @@ def backup(root: str | PathLike[str], target: str | PathLike[str], progress: Pro
 def restore(copy: str | PathLike[str], root: str | PathLike[str], progress: Progress | None = None) -> Copied:
     """Restore the backup in ``copy``, which stays, to a registry in ``root``, a new folder. Checks it like a backup.
 
-    Raises OutputError if ``root`` is not empty or inside of ``copy``, or ``copy`` is not a backup; IntegrityError if the
-    backup is damaged.
+    Raises OutputError if ``root`` is not empty or inside of ``copy``, or ``copy`` is not a backup; IntegrityError if
+    the backup is damaged.
     """
     copy, root = path_of(copy, "copy"), path_of(root, "root")
     _refuse_file(root)
