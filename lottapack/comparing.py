@@ -68,10 +68,10 @@ def compare(model: nn.Module, path: str | PathLike[str], inputs: Any, *, allow: 
 
     On the same machine, the unmerged model runs the same operations on the same tensors, so its outputs have the same
     bits. A pack does not say how a model is run, so the rebuilt model gets the trained one's implementations of
-    attention and experts, and neither runs compiled: other kernels round otherwise. The merged model rounds its weights
-    once more: its outputs may differ by the square root of the dtype's epsilon times the largest output. So may those
-    of the unmerged model if its backbone changed, since the pack then stores those weights merged. Packs with a lossy
-    coding or narrower adapters are compared but never refused.
+    attention and experts and its memory format, and neither runs compiled: other kernels round otherwise. The merged
+    model rounds its weights once more: its outputs may differ by the square root of the dtype's epsilon times the
+    largest output. So may those of the unmerged model if its backbone changed, since the pack then stores those weights
+    merged. Packs with a lossy coding or narrower adapters are compared but never refused.
 
     Args:
         model: the trained module. It is compared in evaluation mode and gets its own mode back.
@@ -211,7 +211,7 @@ def _floats(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:
-    """Let a model of transformers compute attention and experts, and one of timm attention, as another does."""
+    """Let a model compute as another does: attention, experts, and convolutions of weights that end in channels."""
     theirs = dict(plain_modules(model))
     for name, module in plain_modules(rebuilt):
         config, due = getattr(module, "config", None), getattr(theirs.get(name), "config", None)
@@ -222,6 +222,16 @@ def _run_alike(rebuilt: nn.Module, model: nn.Module) -> None:
         fused = getattr(theirs.get(name), FUSED, None)
         if type(fused) is bool and getattr(module, FUSED, None) is not None:
             setattr(module, FUSED, fused)
+    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if any(one.dim() == dims and _has_layout(one, layout) for one in _floats(model)):
+            for one in _floats(rebuilt):
+                if one.dim() == dims:
+                    one.data = one.data.contiguous(memory_format=layout)
+
+
+def _has_layout(tensor: Tensor, layout: torch.memory_format) -> bool:
+    """Return whether a tensor lies in memory in this order alone, for which convolutions have kernels of their own."""
+    return tensor.is_contiguous(memory_format=layout) and not tensor.is_contiguous()
 
 
 def _difference(due: list[Tensor], found: list[Tensor]) -> float:

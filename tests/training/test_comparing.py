@@ -72,6 +72,17 @@ def test_how_a_model_is_run_is_no_damage(kind, tmp_path):
         lottapack.compare(model, tmp_path / PACK, ids, allow=__name__)
 
 
+@pytest.mark.parametrize(("kind", "layout"), [(nn.Conv2d, "channels_last"), (nn.Conv3d, "channels_last_3d")])
+def test_weights_that_end_in_channels_are_no_damage(kind, layout, tmp_path):
+    """Their convolutions have kernels of their own, which round otherwise."""
+    model = nn.Sequential(kind(3, 16, 3), nn.ReLU(), kind(16, 32, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1))
+    model = lottapack.scaffold(model, seed=1, rank=2).to(memory_format=getattr(torch, layout))
+    given = torch.randn(4, 3, *((32, 32) if kind is nn.Conv2d else (8, 8, 8)))
+    train(model)
+    lottapack.pack(model, tmp_path / "a.lotta.safetensors")
+    assert lottapack.compare(model, tmp_path / "a.lotta.safetensors", given).unmerged == 0
+
+
 def test_a_compiled_model_is_compared_as_it_is_written(tmp_path):
     """Compiled code rounds otherwise, so neither model runs any."""
     model = trained("mlp")
