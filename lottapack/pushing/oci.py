@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lottapack.errors import InvalidReferenceError, NotFoundError, UnsupportedError
+from lottapack.errors import InvalidReferenceError, NotFoundError, RegistryError, UnsupportedError
 from lottapack.format import canonical
 from lottapack.format.container import SIGNATURE_END
 from lottapack.progress import Progress
 from lottapack.pushing.modelpack import ModelPack, modelpack, tag_of
 from lottapack.registry import integrity, oci_manifest
+from lottapack.registry.answers import listed
 from lottapack.registry.oci import DEFAULT_TAG, client_of
 from lottapack.registry.oci_manifest import (
     ARTIFACT_TYPE,
@@ -63,6 +64,8 @@ def push(
             _send(client, missing, progress)
             if tagged != digest:
                 client.put_manifest(str(target.tag), manifest)
+            if missing or tagged != digest:
+                _require_stored(client, target, digest, [blob for blob, _ in missing])
         if second and second_tag and not options.dry_run:
             _send_second(client, second, second_tag)
         url = client.manifest_url(digest)
@@ -122,6 +125,21 @@ def _send(client: "Client", files: list[tuple[Blob, Path]], progress: Progress |
     for blob, path in files:
         client.upload(blob, path, partial(_advance, progress, done, total) if progress else None)
         done += blob.size
+
+
+def _require_stored(client: "Client", target: OciReference, digest: str, sent: list[Blob]) -> None:
+    """Raise RegistryError unless the registry has what it accepted, as one whose disk is full may not.
+
+    It is asked by digest: another push may have moved the tag meanwhile.
+    """
+    lost = [blob.title for blob in sent if not client.has(blob)]
+    if client.digest(digest) is None:
+        lost.append("the manifest")
+    if lost:
+        raise RegistryError(
+            f"{target}: the registry accepted {listed(lost)} and does not have it",
+            hint="Push again. If it happens again, ask the registry's operator.",
+        )
 
 
 def _advance(progress: Progress, done: int, total: int, sent: int) -> None:

@@ -139,6 +139,7 @@ def oci_script() -> Script:
         "start": {"status": 202, "headers": {"Location": "/v2/o/m/blobs/uploads/1"}, "text": ""},
         "upload": {"status": 201, "headers": {}, "text": ""},
         "put": {"status": 201, "headers": {}, "text": ""},
+        "stored": {"status": 200, "headers": {}, "text": ""},
         "error": {"status": 404, "headers": {}, "json": {"errors": [{"code": "X", "message": "m"}]}},
     }
 
@@ -235,12 +236,16 @@ def scripted_hub(script: Script, folder: Path) -> Iterator[None]:
 def scripted_oci(script: Script, folder: Path) -> Iterator[None]:
     """Lead requests of the OCI client to the script, with a cache in ``folder``."""
 
+    asked: list[str] = []
+
     def send(self: object, request: requests.PreparedRequest, **options: object) -> requests.Response:
         if hasattr(request.body, "__iter__") and not isinstance(request.body, (bytes, str)):
             for _ in request.body or ():
                 pass
         signed = "Authorization" in request.headers
-        status, headers, body = answer(script, oci_question(str(request.method), str(request.path_url), signed))
+        asked.append(oci_question(str(request.method), str(request.path_url), signed))
+        question = "stored" if asked[-1] == "has" and "put" in asked else asked[-1]
+        status, headers, body = answer(script, question)
         body = b"" if request.method == "HEAD" else body
         raw = urllib3.HTTPResponse(
             io.BytesIO(body), headers=urllib3.HTTPHeaderDict(headers), status=status, preload_content=False,

@@ -120,6 +120,13 @@ def test_a_redirect_is_no_success_of_a_push(method, part, status, registry, pack
     assert not registry.manifests
 
 
+@pytest.mark.parametrize(("part", "named"), [("/blobs/", "lotta.safetensors"), ("/manifests/", "the manifest")])
+def test_what_was_accepted_and_not_stored_is_no_success(part, named, registry, pack):
+    registry.odd = lambda asked, path, _: (201, b"", {}) if asked == "PUT" and part in path else None
+    with pytest.raises(RegistryError, match=f"accepted .*{named}.* and does not have it"):
+        packs.push(pack, registry.reference())
+
+
 @pytest.mark.parametrize("status", [300, 304])
 @pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
 def test_a_redirect_to_nowhere_is_no_content(part, status, pushed):
