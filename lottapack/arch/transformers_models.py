@@ -12,6 +12,7 @@ from torch import nn
 
 from lottapack.arch.budget import Budget
 from lottapack.arch.family import Family
+from lottapack.arch.labels import LABELS, NUMBERS, numbers_of, with_labels
 from lottapack.arch.numbers import check_numbers
 from lottapack.arch.skeleton import guarded
 from lottapack.arch.transformers_saved import converted
@@ -38,7 +39,6 @@ _NOT_OF_THE_MODEL = (
 )
 """Keys that say how a model was saved or runs, or where its own code would be, but not what it is."""
 _FLOAT = "__float__"
-_LABELS, _NUMBERS = "id2label", "label2id"
 _NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 
 
@@ -130,9 +130,9 @@ def plain_config(value: Any) -> Any:
         if _is_not_finite(value):
             return value
         kept = {str(key): item for key, item in value.items() if str(key) not in _NOT_OF_THE_MODEL}
-        plain = {key: plain_config(item) for key, item in kept.items() if not key.startswith("_") and key != _NUMBERS}
-        if _NUMBERS in kept:
-            plain[_NUMBERS] = _numbers_of_labels(kept[_NUMBERS], plain.get(_LABELS))
+        plain = {key: plain_config(item) for key, item in kept.items() if not key.startswith("_") and key != NUMBERS}
+        if NUMBERS in kept:
+            plain[NUMBERS] = _numbers_of_labels(kept[NUMBERS], plain.get(LABELS))
         return plain
     if isinstance(value, list | tuple):
         return [plain_config(item) for item in value]
@@ -152,7 +152,7 @@ def _numbers_of_labels(numbers: Any, labels: Any) -> Any:
     """
     if not isinstance(numbers, dict):
         return plain_config(numbers)
-    told = _numbers(labels)
+    told = numbers_of(labels)
     for label, number in numbers.items():
         if is_refused_key(str(label)) and told.get(str(label)) != number:
             raise ArchitectureError(
@@ -161,25 +161,6 @@ def _numbers_of_labels(numbers: Any, labels: Any) -> Any:
                 hint="Give id2label the same labels, or rename this one.",
             )
     return {str(label): plain_config(number) for label, number in numbers.items() if not is_refused_key(str(label))}
-
-
-def _numbers(labels: Any) -> dict[str, int]:
-    items = labels.items() if isinstance(labels, dict) else ()
-    return {label: int(number) for number, label in items if isinstance(label, str) and str(number).isdecimal()}
-
-
-def with_labels(value: Any) -> Any:
-    """Return a configuration from a pack whose ``label2id`` also has the labels that no key in a pack may be."""
-    if isinstance(value, list):
-        return [with_labels(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    made = {key: with_labels(item) for key, item in value.items()}
-    numbers = made.get(_NUMBERS)
-    if isinstance(numbers, dict):
-        told = _numbers(made.get(_LABELS))
-        made[_NUMBERS] = {**numbers, **{label: number for label, number in told.items() if is_refused_key(label)}}
-    return made
 
 
 def as_far_as_plain(model: nn.Module) -> tuple[dict[str, Any] | None, dict[str, str]]:

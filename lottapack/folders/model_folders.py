@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lottapack.arch.transformers_models import with_labels
+from lottapack.arch.labels import with_labels
 from lottapack.errors import UnsupportedError
 from lottapack.files.staging import staged_folder
 from lottapack.folders import companions

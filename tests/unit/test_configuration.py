@@ -10,6 +10,7 @@ from models import bits, cnn, gpt2, mlp, tied_llama, vit
 from torch import nn
 
 import lottapack
+from lottapack.arch.labels import with_labels
 from lottapack.errors import CheckpointError
 
 S = ".lotta.safetensors"
@@ -276,3 +277,10 @@ def test_a_padding_token_that_positions_depend_on_is_refused(tmp_path):
     model.config.pad_token_id = 2
     with pytest.raises(CheckpointError, match=r"embeddings\.padding_idx is 1; in a .* it is 2"):
         lottapack.pack(model, tmp_path / f"a{S}")
+
+
+def test_a_strangers_label_with_a_number_without_end_has_none():
+    assert with_labels({"id2label": {"9" * 9999: "_a", "³": "_b", "2": "_c", "x": 1}, "label2id": {}}) == {
+        "id2label": {"9" * 9999: "_a", "³": "_b", "2": "_c", "x": 1},
+        "label2id": {"_c": 2},
+    }
