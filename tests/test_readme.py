@@ -32,6 +32,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         command(line, tmp_path)
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_the_guides_run_from_top_to_bottom(tmp_path: Path) -> None:
     blocks = [("python", CHECKPOINT)]

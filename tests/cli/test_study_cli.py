@@ -78,6 +78,7 @@ def test_study_names_what_is_wrong(run: Run, task: Path, line: list[str], said: 
     assert said in result.out + result.err
 
 
+@pytest.mark.every
 def test_a_killed_study_continues(task: Path) -> None:
     (task / "task.py").write_text(TASK.format(pause=0.5))
     command = [sys.executable, "-m", "lottapack", "study", "task:train", "--ranks", "1,2,4", "--seeds", "2"]

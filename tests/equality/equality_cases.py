@@ -35,9 +35,9 @@ ALONE = [table for table in BUILTIN if table != HADAMARD]
 TABLES = {table.id: table for table in [*map(builtin, ALONE), *map(_own, (1, 2, 4, 8, 16))]}
 
 
-def other_units(avx2: str) -> list[str]:
-    """Features of the processors to compile for: AVX2 where this machine has more, none where it has AVX2."""
-    return extent([avx2 if processor().has("avx512f") else ""], ["", avx2])
+def other_units(avx2: str, few: list[str]) -> list[str]:
+    """Features of the processors to compile for: AVX2 where this machine has more, else these few."""
+    return extent([avx2] if processor().has("avx512f") else few, ["", avx2])
 
 
 def printed(program: list[str | Path], environment: dict[str, str]) -> Any:

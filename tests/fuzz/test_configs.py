@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 pytest.importorskip("transformers")
 
-SECONDS, SEED = 20, 1
+SECONDS, SEED = extent(8, 20), 1
 
 
 @pytest.mark.slow

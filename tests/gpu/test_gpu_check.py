@@ -15,6 +15,7 @@ ROOT = gpu_check.ROOT
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
 
 
+@pytest.mark.every
 def test_its_parts_run_on_a_cpu(tmp_path):
     names = {path.name.partition(".")[0] for path in gpu_check.PACKS}
     assert {"frozen", "coded_trellis8"} <= names

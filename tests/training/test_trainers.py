@@ -99,6 +99,7 @@ def test_accelerate_saves_a_checkpoint_that_packs(run, tmp_path):
     assert weights(accelerator.unwrap_model(model).eval()) == trained
 
 
+@pytest.mark.every
 def test_a_compiled_model_trains_and_packs(run, tmp_path):
     model = scaffolded("distilbert")
     compiled = torch.compile(model, backend="aot_eager")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from extent import crossed, extent
+from extent import crossed
 from zoo_models import TIMM, TORCH, TRANSFORMERS, built
 from zoo_runs import as_dtype, train
 
@@ -96,12 +96,13 @@ def test_another_process_computes_the_same(packs):
     require_came_back(found)
 
 
+@pytest.mark.every
 @pytest.mark.slow
 def test_models_of_timm(tmp_path):
     """In the environment of tests/families/test_timm.py, both processes."""
     if not TIMM_PYTHON.is_file():
         pytest.skip("missing: .venv-timm: make unit")
-    cases = crossed(extent([*TIMM][::2], [*TIMM]), DTYPES)
+    cases = crossed([*TIMM], DTYPES)
     found = process(TIMM_PYTHON, "train", tmp_path, *map("-".join, cases))
     assert found.keys() == {*cases}
     for (name, dtype), one in found.items():
