@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from equality_cases import DTYPES, TABLES, expected, ranges, source
-from extent import crossed
+from extent import crossed, extent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -35,8 +35,7 @@ def test_the_interpreter_is_chosen(interpreter):
     assert interpreter(interpreted.chosen) == "triton"
 
 
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("table", "dtype"), crossed([*TABLES], DTYPES))
 def test_bits_and_fingerprints_of_many_tensors_in_one_launch(interpreter, table, dtype):
     borders = ranges(32 // TABLES[table].bits)
     # An own table is handled as a built-in one of its width, with other entries. A kernel places float16 as it places
@@ -78,7 +77,7 @@ def test_any_source_and_range(interpreter, start, count, seed, name, table, dtyp
     assert total == reference.fingerprint(want, start)
 
 
-@pytest.mark.parametrize("tensors", [1, 2, 3, 4, 5, 31, 33])
+@pytest.mark.parametrize("tensors", extent([1, 3, 33], [1, 2, 3, 4, 5, 31, 33]))
 def test_each_program_finds_its_tensor(interpreter, tensors):
     """Sizes around that of a program, and zero; each table and dtype is one launch."""
     sizes = (8192, 1, 0, 8193, 3000)
