@@ -10,9 +10,13 @@ _NUMBER = re.compile("[0-9]{1,18}")
 
 
 def numbers_of(labels: Any) -> dict[str, int]:
-    """Return the number of each label of an ``id2label``, in a stranger's as far as they are numbers."""
+    """Return the number of each label of an ``id2label``, in a stranger's as far as they are numbers.
+
+    Of several numbers it is the greatest: a pack sorts the keys as texts, so that their order tells nothing.
+    """
     items = labels.items() if isinstance(labels, dict) else ()
-    return {label: int(number) for number, label in items if isinstance(label, str) and _NUMBER.fullmatch(str(number))}
+    pairs = [(int(one), label) for one, label in items if isinstance(label, str) and _NUMBER.fullmatch(str(one))]
+    return {label: number for number, label in sorted(pairs)}
 
 
 def with_labels(value: Any) -> Any:

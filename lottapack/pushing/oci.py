@@ -65,7 +65,7 @@ def push(
             if tagged != digest:
                 client.put_manifest(str(target.tag), manifest)
             if missing or tagged != digest:
-                _require_stored(client, target, digest, [blob for blob, _ in missing])
+                _require_stored(client, digest, {blob.title: blob for blob, _ in missing})
         if second and second_tag and not options.dry_run:
             _send_second(client, second, second_tag)
         url = client.manifest_url(digest)
@@ -110,11 +110,15 @@ def manifest_of(summary: Summary, image: Image, license_: str | None) -> bytes:
 
 
 def _send_second(client: "Client", second: ModelPack, tag: str) -> None:
-    if client.digest(tag) == oci_manifest.digest_of(second.manifest):
-        return
-    if not client.has(second.config_blob):
+    digest = oci_manifest.digest_of(second.manifest)
+    missing = {} if client.has(second.config_blob) else {"the second manifest's configuration": second.config_blob}
+    if missing:
         client.upload(second.config_blob, second.config)
-    client.put_manifest(tag, second.manifest)
+    tagged = client.digest(tag)
+    if tagged != digest:
+        client.put_manifest(tag, second.manifest)
+    if missing or tagged != digest:
+        _require_stored(client, digest, missing)
 
 
 def _send(client: "Client", files: list[tuple[Blob, Path]], progress: Progress | None) -> None:
@@ -127,17 +131,17 @@ def _send(client: "Client", files: list[tuple[Blob, Path]], progress: Progress |
         done += blob.size
 
 
-def _require_stored(client: "Client", target: OciReference, digest: str, sent: list[Blob]) -> None:
+def _require_stored(client: "Client", digest: str, sent: dict[str, Blob]) -> None:
     """Raise RegistryError unless the registry has what it accepted, as one whose disk is full may not.
 
-    It is asked by digest: another push may have moved the tag meanwhile.
+    It is asked for a manifest by digest: another push may have moved the tag meanwhile.
     """
-    lost = [blob.title for blob in sent if not client.has(blob)]
+    lost = [name for name, blob in sent.items() if not client.has(blob)]
     if client.digest(digest) is None:
-        lost.append("the manifest")
+        lost.append(f"the manifest {digest}")
     if lost:
         raise RegistryError(
-            f"{target}: the registry accepted {listed(lost)} and does not have it",
+            f"{client.where}: the registry does not have {listed(lost)}, which it accepted",
             hint="Push again. If it happens again, ask the registry's operator.",
         )
 

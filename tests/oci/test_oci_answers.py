@@ -123,8 +123,22 @@ def test_a_redirect_is_no_success_of_a_push(method, part, status, registry, pack
 @pytest.mark.parametrize(("part", "named"), [("/blobs/", "lotta.safetensors"), ("/manifests/", "the manifest")])
 def test_what_was_accepted_and_not_stored_is_no_success(part, named, registry, pack):
     registry.odd = lambda asked, path, _: (201, b"", {}) if asked == "PUT" and part in path else None
-    with pytest.raises(RegistryError, match=f"accepted .*{named}.* and does not have it"):
+    with pytest.raises(RegistryError, match=f"does not have .*{named}.*, which it accepted"):
         packs.push(pack, registry.reference())
+
+
+def test_all_that_a_registry_lost_of_two_manifests_comes_back(registry, pack):
+    packs.push(pack, registry.reference(), modelpack=True)
+    whole = dict(registry.blobs)
+    assert len(whole) == 3  # the pack, and a configuration of each manifest
+    for digest in whole:
+        del registry.blobs[digest]
+        packs.push(pack, registry.reference(), modelpack=True)
+        assert registry.blobs == whole
+    registry.odd = on("PUT", "-modelpack", 201, b"", {})
+    registry.manifests.clear()
+    with pytest.raises(RegistryError, match="does not have the manifest sha256:"):
+        packs.push(pack, registry.reference(), modelpack=True)
 
 
 @pytest.mark.parametrize("status", [300, 304])

@@ -279,6 +279,12 @@ def test_a_padding_token_that_positions_depend_on_is_refused(tmp_path):
         lottapack.pack(model, tmp_path / f"a{S}")
 
 
+def test_of_several_numbers_of_a_label_the_greatest_counts_in_any_order():
+    for order in (["2", "10"], ["10", "2"], [10, 2]):
+        given = {"id2label": dict.fromkeys(order, "_a"), "label2id": {}}
+        assert with_labels(given)["label2id"] == {"_a": 10}
+
+
 def test_a_strangers_label_with_a_number_without_end_has_none():
     assert with_labels({"id2label": {"9" * 9999: "_a", "³": "_b", "2": "_c", "x": 1}, "label2id": {}}) == {
         "id2label": {"9" * 9999: "_a", "³": "_b", "2": "_c", "x": 1},
